@@ -1,0 +1,206 @@
+"""The configuration's schema, where conf/ is, and how a command's main is made.
+
+Only this module and the commands know Hydra and OmegaConf. conf/ holds values and comments, the dataclasses here
+and in the stages refuse unknown and ill-typed keys.
+"""
+
+import difflib
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from realsr.data.look import LookConfig
+from realsr.degradation.kernelgan import KernelGANConfig
+from realsr.degradation.noise import NoiseConfig
+from realsr.degradation.synthesis import PairsConfig
+from realsr.errors import UserError
+from realsr.imaging import ImageError
+from realsr.networks import DiscriminatorConfig, GeneratorConfig, WeightsError
+from realsr.training.config import OptimiserConfig, TrainerConfig
+from realsr.training.losses import LossConfig
+
+logger = logging.getLogger("realsr")
+
+
+@dataclass
+class ExpectedFolder:
+    """What a track expects in a folder of photos."""
+
+    photos: int | None = None
+    origin: str = ""
+
+
+@dataclass
+class DataConfig:
+    """Folders of photos; `held_out` is the part of pairs kept for validation where no folder is given."""
+
+    source: Path | None = None
+    target: Path | None = None
+    validation: Path | None = None
+    held_out: float = 0.1
+    expected: dict[str, ExpectedFolder] = field(default_factory=dict)
+
+
+@dataclass
+class Config:
+    """All stages from photos to an evaluated model. `pool`, `pairs_dir` and `run` are folders."""
+
+    track: str = MISSING
+    scale: int = 4
+    seed: int = 0
+    overwrite: bool = False
+    work_dir: Path = MISSING
+    pool: Path = MISSING
+    pairs_dir: Path = MISSING
+    run: Path = MISSING
+    data: DataConfig = field(default_factory=DataConfig)
+    kernels: KernelGANConfig = field(default_factory=KernelGANConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    pairs: PairsConfig = field(default_factory=PairsConfig)
+    look: LookConfig = field(default_factory=LookConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+@dataclass
+class EvaluationData:
+    """HR images, and LR of the same names; without `lr` it is made by bicubic."""
+
+    hr: Path = MISSING
+    lr: Path | None = None
+
+
+@dataclass
+class EvaluateConfig:
+    """Which models to compare on which images."""
+
+    weights: list[str] = MISSING
+    data: EvaluationData = field(default_factory=EvaluationData)
+    scale: int = 4
+    crop: int = 4
+    output: Path | None = None
+    device: str = "auto"
+
+
+SCHEMAS: dict[str, type] = {"config": Config, "demo": Config, "evaluate": EvaluateConfig}
+C = TypeVar("C")
+
+
+def conf_dir() -> Path:
+    """Return where conf/ is: inside an installed package, at the top of a checkout."""
+    package = Path(__file__).parent
+    inside, checkout = package / "conf", package.parents[1] / "conf"
+    return inside if inside.is_dir() else checkout
+
+
+def list_options(group: str) -> list[str]:
+    """Return the options of a config group, e.g. the tracks."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def run_command(function: Callable[[C], None], config_name: str = "config") -> None:
+    """Compose the command line's config and call the function with it as a plain dataclass.
+
+    A mistake a user can mend ends in its message and exit code 1, Ctrl-C in 130; nothing else is caught.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    store = ConfigStore.instance()
+    for name, schema in SCHEMAS.items():
+        store.store(name=f"{name}_schema", node=schema)
+
+    schema = SCHEMAS[config_name]
+
+    def main(config: DictConfig) -> None:
+        # Errors are met here, since Hydra would write about its overrides first.
+        try:
+            function(to_dataclass(config, schema))
+        except (UserError, ImageError, WeightsError, OSError) as error:
+            _leave(str(error))
+        except KeyboardInterrupt:
+            logger.error("interrupted; what is done is kept, and the same command goes on from there")
+            sys.exit(130)
+
+    own_errors = os.environ.get("HYDRA_FULL_ERROR") is None
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its errors and exit; they are explained below
+    try:
+        hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(main)()
+    except (HydraException, OmegaConfBaseException) as error:
+        if not own_errors:
+            raise
+        _leave(explain(error, schema))
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def to_dataclass(config: DictConfig, schema: type) -> Any:
+    """Turn a composed config into its dataclass. Raises UserError that says what is missing or unknown."""
+    if OmegaConf.is_missing(config, "track"):
+        raise UserError(
+            f"no track chosen: add +track=<track>, one of {', '.join(list_options('track'))}; each is described in "
+            "its file in conf/track"
+        )
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise UserError(f"{' and '.join(missing)} must be given: say {missing[0]}=…")
+    try:  # +key=value gets past Hydra even where the schema has no such key
+        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.to_container(config))
+    except OmegaConfBaseException as error:
+        raise UserError(explain(error, schema)) from error
+    return OmegaConf.to_object(merged)
+
+
+def explain(error: Exception, schema: type) -> str:
+    """Add to Hydra's message what there is instead of a misspelt key."""
+    message = str(error).partition("Config search path")[0].partition("\n    full_key")[0].strip()
+    if error.__cause__ is not None and str(error.__cause__) not in message:
+        message += f": {str(error.__cause__).splitlines()[0]}"
+    found = re.search(r"Could not (?:override|append) '([\w.@/]+)'|full_key: ([\w.]+)", str(error))
+    if not found or "could not be converted" in message:
+        return message
+    key = str(found[1] or found[2])
+    if key == "track":
+        return f"a track is added with a plus: +track=<track>, one of {', '.join(list_options('track'))}"
+    keys = _all_keys(OmegaConf.structured(schema))
+    parent, _, last = key.rpartition(".")
+    siblings = [k for k in keys if k.rpartition(".")[0] == parent] or [k for k in keys if "." not in k]
+    near = difflib.get_close_matches(key, keys, n=3, cutoff=0.75) or [
+        k for k in keys if difflib.SequenceMatcher(None, k.rpartition(".")[2], last).ratio() > 0.7
+    ]
+    hint = f"Did you mean {' or '.join(near[:3])}? " if near else ""
+    where = f"In {parent} there is" if parent and siblings[0].startswith(parent) else "There is"
+    names = ", ".join(k.rpartition(".")[2] for k in siblings)
+    return f"{message.splitlines()[0]}\nThere is no key {key}. {hint}{where}: {names}. --cfg job shows all."
+
+
+def _all_keys(node: DictConfig, prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for key in map(str, node):
+        keys.append(f"{prefix}{key}")
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            keys += _all_keys(child, f"{prefix}{key}.")
+    return keys
+
+
+def _leave(message: str) -> None:
+    logger.error("error: %s", message)
+    sys.exit(1)
+
+
+def to_yaml(config: Any) -> str:
+    """Return a config dataclass as YAML text."""
+    return OmegaConf.to_yaml(cast(DictConfig, OmegaConf.structured(config)))

@@ -1,0 +1,91 @@
+"""Pairs on disk: a folder with `HR/<name>.png` and `LR/<name>.png`, ours or made elsewhere."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from realsr.errors import UserError
+from realsr.imaging import list_images
+from realsr.seeding import numpy_generator
+
+logger = logging.getLogger("realsr")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two files of a training pair; the LR is HR degraded by the scale."""
+
+    name: str
+    hr: Path
+    lr: Path
+
+
+def list_pairs(folder: Path, scale: int) -> list[Pair]:
+    """Return the pairs of a folder, sorted by name.
+
+    Raises UserError where a subfolder is missing or the names or sizes of HR and LR do not match; ImageError where
+    one has no images. Sizes are read from the files' headers.
+    """
+    for kind in ("HR", "LR"):
+        if not (folder / kind).is_dir():
+            raise UserError(
+                f"{folder / kind}: no such folder; pairs are HR/<name>.png with LR/<name>.png. Make them with: "
+                "python -m realsr.make_pairs +track=<track> data.source=FOLDER work_dir=FOLDER"
+            )
+    hr, lr = ({path.stem: path for path in list_images(folder / kind)} for kind in ("HR", "LR"))
+    if unmatched := sorted(hr.keys() ^ lr.keys()):
+        raise UserError(f"{folder}: HR and LR do not have the same names; only one has {_some(unmatched)}")
+    pairs = [Pair(name, hr[name], lr[name]) for name in sorted(hr)]
+    wrong = []
+    for pair in pairs:
+        (width, height), (lr_width, lr_height) = image_size(pair.hr), image_size(pair.lr)
+        if (width, height) != (lr_width * scale, lr_height * scale):
+            wrong.append(f"{pair.name} (HR {width}x{height}, LR {lr_width}x{lr_height})")
+    if wrong:
+        raise UserError(f"{folder}: at scale={scale}, HR must be {scale} times as wide and high as LR: {_some(wrong)}")
+    return pairs
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return (width, height) from a file's header. Raises UserError where it is no image."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except OSError as error:
+        raise UserError(f"{path}: not a readable image ({error}); remove it or make it again") from error
+
+
+def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Split pairs into those to train on and those held out, by photo: one pair is one photo.
+
+    At least one is held out if there are two or more and the fraction is not 0. Which ones depends on their names
+    and the seed, not on the order.
+    """
+    if not 0 <= fraction < 1:
+        raise UserError(f"data.held_out={fraction}: expected a part of all pairs from 0 to below 1")
+    count = min(max(round(fraction * len(pairs)), 1 if fraction > 0 else 0), len(pairs) - 1)
+    lots = {pair.name: numpy_generator(seed, "held out", pair.name).random() for pair in pairs}
+    held = set(sorted(lots, key=lots.__getitem__)[:count])
+    return [pair for pair in pairs if pair.name not in held], [pair for pair in pairs if pair.name in held]
+
+
+def keep_large(pairs: list[Pair], crop: int) -> list[Pair]:
+    """Return the pairs whose HR has room for a crop, and say which have not.
+
+    Raises UserError where none has.
+    """
+    small = [pair for pair in pairs if min(image_size(pair.hr)) < crop]
+    if len(small) == len(pairs):
+        raise UserError(f"no pair's HR is as large as a crop of {crop}: give larger photos or a smaller trainer.crop")
+    if small:
+        logger.warning(
+            "%d pairs are smaller than a crop of %d and left out: %s",
+            len(small), crop, _some([pair.name for pair in small]),
+        )  # fmt: skip
+    return [pair for pair in pairs if pair not in small]
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

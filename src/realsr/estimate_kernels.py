@@ -1,0 +1,13 @@
+"""Estimates the blur kernels of source photos: python -m realsr.estimate_kernels +track=dped data.source=PHOTOS."""
+
+from realsr.config import Config, run_command
+from realsr.degradation.estimation import estimate_kernels
+
+
+def main(config: Config) -> None:
+    """Estimate the kernels that a config asks for."""
+    estimate_kernels(config.data.source, config.pool, config.kernels, config.seed, config.overwrite)
+
+
+if __name__ == "__main__":
+    run_command(main)

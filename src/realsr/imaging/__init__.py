@@ -1,0 +1,36 @@
+"""Images: reading and writing files, resizing, applying kernels. Pure; knows nothing of learning."""
+
+from realsr.imaging.files import (
+    IMAGE_SUFFIXES,
+    ImageError,
+    Picture,
+    encode_picture,
+    list_images,
+    read_picture,
+    read_uint8,
+    to_float,
+    to_uint8,
+    write_bytes,
+    write_picture,
+    write_uint8,
+)
+from realsr.imaging.filtering import apply_kernel
+from realsr.imaging.resize import crop_to_multiple, resize
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageError",
+    "Picture",
+    "apply_kernel",
+    "crop_to_multiple",
+    "encode_picture",
+    "list_images",
+    "read_picture",
+    "read_uint8",
+    "resize",
+    "to_float",
+    "to_uint8",
+    "write_bytes",
+    "write_picture",
+    "write_uint8",
+]

@@ -1,0 +1,22 @@
+"""Makes pairs of HR and LR images: python -m realsr.make_pairs +track=dped data.source=PHOTOS."""
+
+from realsr.config import Config, run_command
+from realsr.degradation.synthesis import make_pairs
+
+
+def main(config: Config) -> None:
+    """Make the pairs that a config asks for."""
+    make_pairs(
+        config.data.source,
+        config.data.target,
+        config.pool,
+        config.pairs_dir,
+        config.pairs,
+        config.scale,
+        config.seed,
+        config.overwrite,
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

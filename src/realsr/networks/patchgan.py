@@ -1,0 +1,69 @@
+"""The patch discriminator (pix2pix, Isola et al., CVPR 2017, section 3.2.2 and appendix 6.1.2)."""
+
+from torch import Tensor, nn
+
+
+class PatchGAN(nn.Module):
+    """Judges each patch of an image apart, by 4x4 convolutions, batch norm and leaky ReLU of slope 0.2.
+
+    `layers` convolutions of stride 2, then one of stride 1, then one of stride 1 to a single channel.
+    Channels double from `features` up to 8 times that. No batch norm after the first and the last
+    convolution. A logit's receptive field is 16, 34, 70, 142 pixels for 1, 2, 3, 4 layers. Convolutions start
+    N(0, 0.02), batch-norm scales N(1, 0.02), biases 0. Parameter names are those of pix2pix's published code.
+
+    Args:
+        features: channels after the first convolution.
+        layers: number of convolutions of stride 2.
+
+    Raises:
+        ValueError: if features or layers is below 1.
+    """
+
+    def __init__(self, features: int = 64, layers: int = 3) -> None:
+        super().__init__()
+        if min(features, layers) < 1:
+            raise ValueError(f"features and layers are {features} and {layers}; each must be at least 1")
+        self.smallest = 3 * 2**layers
+        modules: list[nn.Module] = [
+            nn.Conv2d(3, features, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
+        channels = features
+        for layer in range(1, layers + 1):
+            outputs = features * min(2**layer, 8)
+            stride = 2 if layer < layers else 1
+            modules += [
+                # batch norm has its own shift
+                nn.Conv2d(channels, outputs, 4, stride=stride, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+            channels = outputs
+        modules.append(nn.Conv2d(channels, 1, 4, stride=1, padding=1))
+        self.model = nn.Sequential(*modules)
+        self.model.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N,3,H,W), 0..1 -> logits (N,1,h',w'), h' = H // 2**layers - 2, one for each patch.
+
+        Raises:
+            ValueError: if an image is too small for a single logit (24 pixels at 3 layers).
+        """
+        height, width = x.shape[-2:]
+        if min(height, width) < self.smallest:
+            raise ValueError(
+                f"the patch discriminator was given {height}x{width} images and needs at least "
+                f"{self.smallest}x{self.smallest}: use larger crops or fewer layers"
+            )
+        return self.model(x)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+    else:
+        return
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,60 @@
+"""Progress of long work with the time left: a bar on a terminal, a line now and then elsewhere."""
+
+import logging
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+logger = logging.getLogger("realsr")
+
+
+class Progress:
+    """A counter of done items; use it in a `with` and call `advance`.
+
+    Args:
+        title: what is being done, e.g. "kernels".
+        total: how many items there are.
+        done: how many were there already, by an earlier run.
+        interval: seconds between two lines off a terminal.
+    """
+
+    def __init__(self, title: str, total: int, done: int = 0, interval: float = 20.0):
+        self.title, self.total, self.count, self.interval = title, total, done, interval
+        self._first, self._note = done, ""
+        self._bar = tqdm(total=total, initial=done, desc=title, disable=None, file=sys.stderr, dynamic_ncols=True)
+        self._redirect = logging_redirect_tqdm()
+
+    def __enter__(self) -> "Progress":
+        self._start = self._told = time.monotonic()
+        if not self._bar.disable:
+            self._redirect.__enter__()
+        return self
+
+    def advance(self, steps: int = 1, note: str | None = None) -> None:
+        """Count items as done; `note` says how it goes, e.g. the loss."""
+        self.count += steps
+        if note is not None:
+            self._note = f"  {note}"
+            self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(steps)
+        now = time.monotonic()
+        if self._bar.disable and (now - self._told >= self.interval or self.count == self.total):
+            self._told = now
+            logger.info(self._line(now - self._start))
+
+    def _line(self, elapsed: float) -> str:
+        times = f"{tqdm.format_interval(elapsed)} gone"
+        if self.count < self.total:
+            left = elapsed / max(self.count - self._first, 1) * (self.total - self.count)
+            times += f", {tqdm.format_interval(left)} left"
+        return f"{self.title}: {self.count} of {self.total}, {times}{self._note}"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+        if not self._bar.disable:
+            self._redirect.__exit__(kind, error, trace)

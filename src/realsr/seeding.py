@@ -1,0 +1,25 @@
+"""Generators of chance, one for each use, derived from the one `seed` by name and item.
+
+A result then depends neither on the number of workers nor on the order of the items.
+"""
+
+import hashlib
+
+import numpy as np
+import torch
+
+
+def derive_seed(seed: int, *names: str | int) -> int:
+    """Return a 63-bit seed for the use that `names` spells, e.g. `derive_seed(0, "crops", "DJI_0030")`."""
+    text = "/".join(str(name) for name in (seed, *names))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def numpy_generator(seed: int, *names: str | int) -> np.random.Generator:
+    """Return NumPy's generator for the use that `names` spells."""
+    return np.random.default_rng(derive_seed(seed, *names))
+
+
+def torch_generator(seed: int, *names: str | int) -> torch.Generator:
+    """Return torch's CPU generator for the use that `names` spells."""
+    return torch.Generator().manual_seed(derive_seed(seed, *names))

@@ -1,0 +1,114 @@
+"""From photos to an evaluated model: python -m realsr.train +track=dped data.source=PHOTOS work_dir=OUT."""
+
+import logging
+from pathlib import Path
+
+import realsr.collect_noise
+import realsr.estimate_kernels
+import realsr.make_pairs
+from realsr.config import Config, run_command, to_yaml
+from realsr.data.look import Look
+from realsr.data.pairs import Pair, hold_out, list_pairs
+from realsr.data.validation import ValidationImage, load_validation, load_validation_folder
+from realsr.degradation.pool import list_noise
+from realsr.evaluation.evaluate import (
+    bicubic_model,
+    evaluate_models,
+    format_table,
+    network_model,
+    write_scores,
+)
+from realsr.manifest import is_foreign
+from realsr.progress import Progress
+from realsr.training.loop import TrainingConfig, choose_device
+from realsr.training.run import train_run
+from realsr.weights import load_generator
+
+logger = logging.getLogger("realsr")
+
+
+def main(config: Config) -> None:
+    """Run the stages that are missing, then train, then evaluate on the validation images."""
+    choose_device(config.trainer.device)
+    prepare_data(config)
+    noise = list_noise(config.pool) if config.look.noise else []
+    pairs, validation = split_pairs(config, noise)
+    training = TrainingConfig(
+        generator=config.generator,
+        discriminator=config.discriminator,
+        loss=config.loss,
+        optimiser=config.optimiser,
+        trainer=config.trainer,
+        scale=config.scale,
+        seed=config.seed,
+    )
+    trained = train_run(config.run, pairs, noise, config.look, validation, training, to_yaml(config), config.overwrite)
+    metrics = config.run / "metrics.json"
+    if not trained and metrics.is_file():
+        logger.info("%s: trained and evaluated already, nothing to do", config.run)
+    elif validation:
+        evaluate_run(config, validation, metrics)
+    else:
+        logger.warning("no evaluation: there is a single pair and no data.validation")
+
+
+def prepare_data(config: Config) -> None:
+    """Run the stages before the training that the config needs and that were not made elsewhere."""
+    if is_foreign(config.pairs_dir, "pairs", "HR/*"):
+        logger.info("%s: pairs made elsewhere, used as they are", config.pairs_dir)
+    else:
+        if config.pairs.kernel == "pool":
+            _run_stage("kernels", "kernels/**/*.mat", config)
+        realsr.make_pairs.main(config)
+    if config.look.noise:
+        _run_stage("noise", "noise/*.png", config)
+
+
+def _run_stage(stage: str, pattern: str, config: Config) -> None:
+    if is_foreign(config.pool, stage, pattern):
+        logger.info("%s: %s made elsewhere, used as they are", config.pool, stage)
+    elif stage == "kernels":
+        realsr.estimate_kernels.main(config)
+    else:
+        realsr.collect_noise.main(config)
+
+
+def split_pairs(config: Config, noise: list[Path]) -> tuple[list[Pair], list[ValidationImage]]:
+    """Return the pairs to train on, and the validation images: `data.validation`, else pairs held out."""
+    look = Look(noise, config.look.jpeg_quality)
+    pairs = list_pairs(config.pairs_dir, config.scale)
+    trainer = config.trainer
+    if config.data.validation is not None:
+        images = load_validation_folder(
+            config.data.validation,
+            config.scale,
+            look,
+            config.seed,
+            trainer.validation_crop,
+            trainer.validation_images,
+        )
+        return pairs, images
+    pairs, held_out = hold_out(pairs, config.data.held_out, config.seed)
+    if held_out:
+        logger.info("held out for validation: %s", ", ".join(pair.name for pair in held_out))
+    images = load_validation(
+        held_out, config.scale, look, config.seed, trainer.validation_crop, trainer.validation_images
+    )
+    return pairs, images
+
+
+def evaluate_run(config: Config, validation: list[ValidationImage], metrics: Path) -> None:
+    """Compare the trained generator with bicubic on the validation images; write and print the scores."""
+    generator, scale = load_generator(config.run)
+    generator.to(choose_device(config.trainer.device))
+    models = {"bicubic": bicubic_model(scale), config.run.name: network_model(generator)}
+    with Progress("evaluation", total=len(validation) * len(models)) as progress:
+        scores = evaluate_models(models, validation, scale, lambda image, model: progress.advance())
+    write_scores(metrics, scores, crop=scale)
+    logger.info("%s", format_table(scores, crop=scale))
+    logger.info("weights: %s\nmetrics: %s", config.run / "generator.safetensors", metrics)
+    logger.info("pictures and curves: tensorboard --logdir %s", config.run / "tensorboard")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,33 @@
+"""How a generator is trained; the defaults are the paper's (Ji et al. 2020, section 3.3 and 4.1)."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class OptimiserConfig:
+    """Adam for generator and discriminator; the learning rate is multiplied by `decay` at each milestone."""
+
+    learning_rate: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.999
+    milestones: list[int] = field(default_factory=lambda: [5000, 10000, 20000, 30000])
+    decay: float = 0.5
+
+
+@dataclass
+class TrainerConfig:
+    """Length, batches and rhythm of a training. Intervals are in steps, sides in HR pixels."""
+
+    max_steps: int = 60000
+    batch: int = 16
+    crop: int = 128
+    workers: int = 4
+    device: str = "auto"
+    log_every: int = 100
+    validate_every: int = 5000
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 2
+    validation_crop: int = 512
+    validation_images: int = 16
+    init: Path | None = None  # a PSNR-trained generator to start from

@@ -1,0 +1,135 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from realsr.networks import RRDB, GeneratorConfig, build_generator
+from realsr.networks.rrdb import DenseBlock, ResidualDenseBlocks
+
+
+def published_shapes(scale: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the official RealSR checkpoints, in their order."""
+    convs = {"conv_first": (3, 64)}
+    for block in range(23):
+        for dense in (1, 2, 3):
+            for k in range(1, 6):
+                name = f"RRDB_trunk.{block}.RDB{dense}.conv{k}"
+                convs[name] = (64 + 32 * (k - 1), 64 if k == 5 else 32)
+    convs["trunk_conv"] = convs["upconv1"] = (64, 64)
+    if scale == 4:
+        convs["upconv2"] = (64, 64)
+    convs["HRconv"], convs["conv_last"] = (64, 64), (64, 3)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, (inputs, outputs) in convs.items():
+        shapes[f"{name}.weight"] = (outputs, inputs, 3, 3)
+        shapes[f"{name}.bias"] = (outputs,)
+    return shapes
+
+
+def test_parameter_count_of_the_default() -> None:
+    with torch.device("meta"):
+        net = build_generator(GeneratorConfig(), scale=4)
+    assert sum(p.numel() for p in net.parameters()) == 16_697_987
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_names_and_shapes_are_those_of_published_checkpoints(scale: int) -> None:
+    with torch.device("meta"):
+        state = RRDB(scale).state_dict()
+    assert [(k, tuple(v.shape)) for k, v in state.items()] == list(published_shapes(scale).items())
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_output_is_scale_times_larger(scale: int) -> None:
+    net = RRDB(scale, features=8, blocks=1, growth=4)
+    assert net(torch.rand(2, 3, 7, 10)).shape == (2, 3, 7 * scale, 10 * scale)
+
+
+@pytest.mark.parametrize("scale", [-2, 0, 1, 3, 8])
+def test_other_scales_are_refused_by_name(scale: int) -> None:
+    with pytest.raises(ValueError, match=rf"scale is {scale}; .* 2 or 4"):
+        RRDB(scale)
+
+
+def test_sizes_below_one_are_refused() -> None:
+    with pytest.raises(ValueError, match="64, 0 and 32"):
+        RRDB(blocks=0)
+
+
+def dense_by_hand(state: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    seen = [x]
+    for k in range(1, 6):
+        y = F.conv2d(torch.cat(seen, 1), state[f"conv{k}.weight"], state[f"conv{k}.bias"], padding=1)
+        seen.append(torch.where(y > 0, y, 0.2 * y))
+    return x + 0.2 * y
+
+
+def large_random(module: torch.nn.Module) -> None:
+    """Values large enough for every path to show in the output."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator)
+
+
+def test_dense_block_is_the_written_out_formula() -> None:
+    block = DenseBlock(6, 4)
+    large_random(block)
+    x = torch.randn(2, 6, 5, 7, generator=torch.Generator().manual_seed(1))
+    kept = x.clone()
+    torch.testing.assert_close(block(x), dense_by_hand(block.state_dict(), x))
+    assert torch.equal(x, kept)
+
+
+def test_whole_generator_is_the_written_out_formula() -> None:
+    net = RRDB(4, features=6, blocks=2, growth=4)
+    large_random(net)
+    state = net.state_dict()
+
+    def conv(name: str, x: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], padding=1)
+
+    def stage(name: str, x: torch.Tensor) -> torch.Tensor:
+        doubled = x.repeat_interleave(2, -1).repeat_interleave(2, -2)
+        return F.leaky_relu(conv(name, doubled), 0.2)
+
+    x = torch.rand(1, 3, 5, 4, generator=torch.Generator().manual_seed(1))
+    first = y = conv("conv_first", x)
+    for block in range(2):
+        inner = y
+        for dense in (1, 2, 3):
+            prefix = f"RRDB_trunk.{block}.RDB{dense}."
+            own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            inner = dense_by_hand(own, inner)
+        y = y + 0.2 * inner
+    y = stage("upconv2", stage("upconv1", first + conv("trunk_conv", y)))
+    expected = conv("conv_last", F.leaky_relu(conv("HRconv", y), 0.2))
+    torch.testing.assert_close(net(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_residuals_are_scaled_by_a_fifth_at_both_levels() -> None:
+    block = ResidualDenseBlocks(4, 2)
+    for dense in (block.RDB1, block.RDB2, block.RDB3):
+        torch.nn.init.zeros_(dense.conv5.weight)
+        torch.nn.init.ones_(dense.conv5.bias)
+    x = torch.randn(1, 4, 3, 3)
+    torch.testing.assert_close(block.RDB1(x), x + 0.2)
+    torch.testing.assert_close(block(x), x + 0.2 * (x + 3 * 0.2))
+
+
+def test_starts_small_kaiming_without_bias() -> None:
+    torch.manual_seed(0)
+    net = RRDB(4, features=64, blocks=1, growth=32)
+    for conv in (net.trunk_conv, net.upconv2, net.RRDB_trunk[0].RDB2.conv5):
+        fan_in = conv.in_channels * 9
+        assert conv.weight.std().item() == pytest.approx(0.1 * math.sqrt(2 / fan_in), rel=0.03)
+    assert all(not p.any() for name, p in net.named_parameters() if name.endswith("bias"))
+
+
+def test_gradient_reaches_every_parameter_and_the_image() -> None:
+    net = RRDB(4, features=4, blocks=2, growth=2)
+    x = torch.rand(1, 3, 4, 4, requires_grad=True)
+    net(x).square().sum().backward()
+    for tensor in (x, *net.parameters()):
+        assert tensor.grad is not None
+        assert tensor.grad.any()

@@ -1,0 +1,130 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from realsr.training import losses
+from realsr.training.losses import (
+    LossConfig,
+    PerceptualLoss,
+    discriminator_ragan_loss,
+    generator_ragan_loss,
+    pixel_loss,
+)
+
+GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "ragan.npz"
+
+
+@pytest.mark.skipif(not GOLDEN.is_file(), reason="the golden numbers are not beside this checkout")
+def test_ragan_agrees_with_an_independent_implementation() -> None:
+    golden = np.load(GOLDEN)
+    real, fake = torch.from_numpy(golden["real_logits"]), torch.from_numpy(golden["fake_logits"])
+    assert generator_ragan_loss(real, fake).item() == pytest.approx(float(golden["generator_loss"]), abs=1e-6)
+    assert discriminator_ragan_loss(real, fake).item() == pytest.approx(float(golden["discriminator_loss"]), abs=1e-6)
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def test_ragan_is_the_written_out_formula() -> None:
+    # two images, two positions, unlike in every place: means per position or per image would differ
+    real, fake = [1.0, -0.5, 3.0, 0.25], [-2.0, 0.75, 0.5, -1.0, 4.0, 0.0]
+    mean_real, mean_fake = sum(real) / 4, sum(fake) / 6
+    generator = -sum(math.log(1 - sigmoid(r - mean_fake)) for r in real) / 4
+    generator -= sum(math.log(sigmoid(f - mean_real)) for f in fake) / 6
+    discriminator = -sum(math.log(sigmoid(r - mean_fake)) for r in real) / 4
+    discriminator -= sum(math.log(1 - sigmoid(f - mean_real)) for f in fake) / 6
+    logits = torch.tensor(real).view(2, 1, 1, 2), torch.tensor(fake).view(3, 1, 2, 1)
+    assert generator_ragan_loss(*logits).item() == pytest.approx(generator / 2, abs=1e-6)
+    assert discriminator_ragan_loss(*logits).item() == pytest.approx(discriminator / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [-3.0, 0.0, 40.0])
+def test_a_discriminator_that_knows_nothing_gives_log_2(value: float) -> None:
+    logits = torch.full((2, 1, 3, 3), value)
+    assert generator_ragan_loss(logits, logits).item() == pytest.approx(math.log(2), abs=1e-6)
+    assert discriminator_ragan_loss(logits, logits).item() == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_the_two_losses_are_opposed() -> None:
+    low, high = torch.zeros(2, 1), torch.full((2, 1), 5.0)
+    assert generator_ragan_loss(low, high) < 0.01 < 4 < generator_ragan_loss(high, low)
+    assert discriminator_ragan_loss(high, low) < 0.01 < 4 < discriminator_ragan_loss(low, high)
+
+
+def test_extreme_logits_stay_finite() -> None:
+    low, high = torch.full((2, 1), -1e4), torch.full((2, 1), 1e4)
+    for loss in (generator_ragan_loss, discriminator_ragan_loss):
+        assert torch.isfinite(loss(low, high))
+        assert torch.isfinite(loss(high, low))
+
+
+def test_gradients_push_the_logits_apart_or_together() -> None:
+    real, fake = torch.randn(2, 1, 3, 3), torch.randn(2, 1, 3, 3, requires_grad=True)
+    generator_ragan_loss(real, fake).backward()
+    assert fake.grad is not None
+    assert (fake.grad < 0).all(), "the generator raises every fake logit"
+    real, fake = real.requires_grad_(), fake.detach().requires_grad_()
+    discriminator_ragan_loss(real, fake).backward()
+    assert real.grad is not None
+    assert fake.grad is not None
+    assert (real.grad < 0).all()
+    assert (fake.grad > 0).all()
+
+
+def test_pixel_loss_is_the_mean_absolute_difference() -> None:
+    sr, hr = torch.tensor([0.0, 1.0, 0.5, 0.25]), torch.tensor([0.5, 0.0, 0.5, 0.75])
+    assert pixel_loss(sr.view(1, 1, 2, 2), hr.view(1, 1, 2, 2)).item() == pytest.approx(0.5)
+
+
+class Doubling(nn.Module):
+    """Stands for VGG: features are twice the image."""
+
+    def __init__(self, weights: Path | None) -> None:
+        super().__init__()
+        self.weights = weights
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+@pytest.fixture
+def perceptual(monkeypatch: pytest.MonkeyPatch) -> PerceptualLoss:
+    monkeypatch.setattr(losses, "VGGFeatures", Doubling)
+    return PerceptualLoss(Path("vgg.pth"))
+
+
+def test_perceptual_loss_is_the_mean_absolute_difference_of_features(perceptual: PerceptualLoss) -> None:
+    sr, hr = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.25)
+    assert perceptual(sr, hr).item() == pytest.approx(0.5)
+    assert perceptual.features.weights == Path("vgg.pth")
+
+
+def test_perceptual_gradient_reaches_sr_only(perceptual: PerceptualLoss) -> None:
+    sr, hr = (torch.rand(1, 3, 4, 4, requires_grad=True) for _ in range(2))
+    perceptual(sr, hr).backward()
+    assert sr.grad is not None
+    assert sr.grad.any()
+    assert hr.grad is None
+
+
+def test_different_shapes_are_refused_not_broadcast(perceptual: PerceptualLoss) -> None:
+    sr, hr = torch.rand(2, 3, 4, 4), torch.rand(1, 3, 4, 4)
+    for loss in (pixel_loss, perceptual):
+        with pytest.raises(ValueError, match=r"sr is \(2, 3, 4, 4\) and hr \(1, 3, 4, 4\)"):
+            loss(sr, hr)
+
+
+def test_config_is_a_schema_for_omegaconf() -> None:
+    schema = OmegaConf.structured(LossConfig)
+    merged = OmegaConf.merge(schema, {"gan": 0, "perceptual": {"weights": "vgg.pth"}})
+    config = OmegaConf.to_object(merged)
+    assert isinstance(config, LossConfig)
+    assert (config.pixel, config.gan, config.perceptual.weight) == (0.01, 0.0, 1.0)
+    assert config.perceptual.weights == Path("vgg.pth")
+    assert LossConfig().perceptual.weights is None
