@@ -31,6 +31,8 @@ class Progress:
         self._start = self._told = time.monotonic()
         if not self._bar.disable:
             self._redirect.__enter__()
+        elif self.count == self.total:
+            logger.info("%s: %d of %d, done before", self.title, self.count, self.total)
         return self
 
     def advance(self, steps: int = 1, note: str | None = None) -> None:

@@ -101,7 +101,7 @@ def evaluate_run(config: Config, validation: list[ValidationImage], metrics: Pat
     """Compare the trained generator with bicubic on the validation images; write and print the scores."""
     generator, scale = load_generator(config.run)
     generator.to(choose_device(config.trainer.device))
-    models = {"bicubic": bicubic_model(scale), config.run.name: network_model(generator)}
+    models = {"bicubic": bicubic_model(scale), "generator": network_model(generator)}
     with Progress("evaluation", total=len(validation) * len(models)) as progress:
         scores = evaluate_models(models, validation, scale, lambda image, model: progress.advance())
     write_scores(metrics, scores, crop=scale)
