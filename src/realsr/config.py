@@ -76,6 +76,15 @@ class Config:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
+    def __post_init__(self) -> None:
+        """Raise UserError where photos would be mixed with what is made of them."""
+        written = {name: Path(getattr(self, name)).resolve() for name in ("work_dir", "pool", "pairs_dir", "run")}
+        for role in ("source", "target"):
+            folder: Path | None = getattr(self.data, role)
+            for name, path in written.items():
+                if folder is not None and folder.resolve() == path:
+                    raise UserError(f"data.{role} and {name} are the same folder, {folder}: choose another work_dir")
+
 
 @dataclass
 class EvaluationData:
@@ -132,8 +141,7 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
         except (UserError, ImageError, WeightsError, OSError) as error:
             _leave(str(error))
         except KeyboardInterrupt:
-            logger.error("interrupted; what is done is kept, and the same command goes on from there")
-            sys.exit(130)
+            _leave("interrupted; what is done is kept, and the same command goes on from there", code=130)
 
     own_errors = os.environ.get("HYDRA_FULL_ERROR") is None
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its errors and exit; they are explained below
@@ -144,6 +152,8 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
             raise
         _leave(explain(error, schema))
     finally:
+        if own_errors:
+            del os.environ["HYDRA_FULL_ERROR"]
         GlobalHydra.instance().clear()
 
 
@@ -196,9 +206,9 @@ def _all_keys(node: DictConfig, prefix: str = "") -> list[str]:
     return keys
 
 
-def _leave(message: str) -> None:
-    logger.error("error: %s", message)
-    sys.exit(1)
+def _leave(message: str, code: int = 1) -> None:
+    logger.error("error: %s" if code == 1 else "%s", message)
+    sys.exit(code)
 
 
 def to_yaml(config: Any) -> str:

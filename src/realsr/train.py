@@ -20,6 +20,7 @@ from realsr.evaluation.evaluate import (
 )
 from realsr.manifest import is_foreign
 from realsr.progress import Progress
+from realsr.training.checks import check_settings
 from realsr.training.loop import TrainingConfig, choose_device
 from realsr.training.run import train_run
 from realsr.weights import load_generator
@@ -30,6 +31,7 @@ logger = logging.getLogger("realsr")
 def main(config: Config) -> None:
     """Run the stages that are missing, then train, then evaluate on the validation images."""
     choose_device(config.trainer.device)
+    check_settings(config.generator, config.discriminator, config.loss, config.trainer, config.scale)
     prepare_data(config)
     noise = list_noise(config.pool) if config.look.noise else []
     pairs, validation = split_pairs(config, noise)
@@ -61,7 +63,7 @@ def prepare_data(config: Config) -> None:
             _run_stage("kernels", "kernels/**/*.mat", config)
         realsr.make_pairs.main(config)
     if config.look.noise:
-        _run_stage("noise", "noise/*.png", config)
+        _run_stage("noise", "noise/**/*.png", config)
 
 
 def _run_stage(stage: str, pattern: str, config: Config) -> None:

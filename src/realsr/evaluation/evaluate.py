@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from realsr.data.validation import ValidationImage
+from realsr.errors import UserError
 from realsr.evaluation.metrics import psnr, ssim
 from realsr.imaging import resize, write_bytes
 
@@ -52,12 +53,15 @@ def evaluate_models(
     for image in images:
         for name, model in models.items():
             sr = model(image.lr)
-            scores[name][image.name] = Scores(
-                psnr=psnr(sr, image.hr, crop),
-                ssim=ssim(sr, image.hr, crop),
-                psnr_y=psnr(sr, image.hr, crop, luma=True),
-                ssim_y=ssim(sr, image.hr, crop, luma=True),
-            )
+            try:
+                scores[name][image.name] = Scores(
+                    psnr=psnr(sr, image.hr, crop),
+                    ssim=ssim(sr, image.hr, crop),
+                    psnr_y=psnr(sr, image.hr, crop, luma=True),
+                    ssim_y=ssim(sr, image.hr, crop, luma=True),
+                )
+            except ValueError as error:
+                raise UserError(f"{image.name}: cannot be scored ({error})") from error
             seen(image, name)
     return scores
 

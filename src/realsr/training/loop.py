@@ -21,6 +21,7 @@ from realsr.networks import DiscriminatorConfig, GeneratorConfig, build_discrimi
 from realsr.progress import Progress
 from realsr.seeding import derive_seed
 from realsr.training.checkpoints import load_newest, save_checkpoint
+from realsr.training.checks import check_settings
 from realsr.training.config import OptimiserConfig, TrainerConfig
 from realsr.training.losses import (
     LossConfig,
@@ -63,6 +64,7 @@ def train(
     """
     trainer, scale = config.trainer, config.scale
     device = choose_device(trainer.device)
+    check_settings(config.generator, config.discriminator, config.loss, trainer, scale)
 
     # Networks and optimisers.
     torch.manual_seed(derive_seed(config.seed, "networks"))
@@ -99,6 +101,7 @@ def train(
         for step, batch in enumerate(batches, start + 1):
             lr, hr = (batch[key].to(device, non_blocking=True) for key in ("lr", "hr"))
             terms = training_step(generator, discriminator, criterion, optimisers, lr, hr)
+            _check_finite(terms, step)
             for schedule in schedules:
                 schedule.step()
 
@@ -181,7 +184,7 @@ def choose_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"trainer.device={name} cannot be used ({reason}): say auto, cpu or cuda") from error
+        raise UserError(f"device={name} cannot be used ({reason}): say auto, cpu or cuda") from error
     return device
 
 
@@ -210,15 +213,19 @@ def _restore(parts: Mapping[str, Any], run: Path) -> int:
     return state["step"]
 
 
+def _check_finite(terms: Mapping[str, Tensor], step: int) -> None:
+    # At each step, so that no checkpoint is ever written of networks that are lost.
+    for name, value in terms.items():
+        if not math.isfinite(value):
+            raise UserError(
+                f"step {step}: the loss term `{name}` is {float(value)}; the last checkpoint is kept. Begin anew with a "
+                "lower optimiser.learning_rate and overwrite=true, or in another run=FOLDER"
+            )
+
+
 def _log_terms(writer: SummaryWriter, terms: Mapping[str, Tensor], learning_rate: float, step: int) -> None:
     for name, value in terms.items():
-        number = float(value)
-        if not math.isfinite(number):
-            raise UserError(
-                f"step {step}: the loss term `{name}` is {number}; the last checkpoint is kept. Lower "
-                "optimiser.learning_rate, then repeat the command"
-            )
-        writer.add_scalar(f"loss/{name}", number, step)
+        writer.add_scalar(f"loss/{name}", float(value), step)
     writer.add_scalar("learning_rate", learning_rate, step)
 
 

@@ -53,6 +53,7 @@ def train_run(
         if done == steps and record.is_done("generator"):
             return False
         _check_steps(run, steps)
+        (run / "metrics.json").unlink(missing_ok=True)  # of a training that was shorter
         write_bytes(run / "config.yaml", config_yaml.encode())
         record.add("config", [run / "config.yaml"])
         weights = train(pairs, Look(noise, look.jpeg_quality), validation, run, config)
