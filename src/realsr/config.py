@@ -11,13 +11,14 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar, cast
 
 import hydra
+import yaml  # type: ignore[import-untyped]
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -32,6 +33,8 @@ from realsr.training.config import OptimiserConfig, TrainerConfig
 from realsr.training.losses import LossConfig
 
 logger = logging.getLogger("realsr")
+# Otherwise a path is written as a Python object, by --cfg job and in a run's config.yaml.
+yaml.add_multi_representer(PurePath, lambda dumper, path: dumper.represent_str(str(path)))
 
 
 @dataclass
@@ -178,6 +181,8 @@ def explain(error: Exception, schema: type) -> str:
     message = str(error).partition("Config search path")[0].partition("\n    full_key")[0].strip()
     if error.__cause__ is not None and str(error.__cause__) not in message:
         message += f": {str(error.__cause__).splitlines()[0]}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be understood as key=value ({message.splitlines()[0]})"
     found = re.search(r"Could not (?:override|append) '([\w.@/]+)'|full_key: ([\w.]+)", str(error))
     if not found or "could not be converted" in message:
         return message

@@ -22,6 +22,7 @@ from realsr.imaging import write_bytes
 
 MANIFEST = "manifest.json"
 SAVE_INTERVAL = 1.0  # seconds; what a killed run did since the last save is done again
+SECTION_KEYS = {"config", "seed", "versions", "inputs", "items", "complete"}
 PACKAGES = ("realsr", "torch", "torchvision", "numpy", "opencv-python-headless", "scipy", "pillow")
 
 
@@ -140,7 +141,9 @@ def open_stage(
         "complete": bool(old and old["complete"]),
     }
     record = StageRecord(folder, stage, section)
-    if not old:  # so that a run killed at any moment leaves no file that no manifest tells of
+    # At once, so that a run killed at any moment leaves no file that no manifest tells of, and that inputs which were
+    # only touched are not read a third time.
+    if not old or fingerprints != old["inputs"]:
         record.save()
     before = json.dumps(section)
     try:
@@ -162,6 +165,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error}); remove it to begin anew") from error
+    if not isinstance(manifest, dict) or not all(
+        isinstance(section, dict) and section.keys() >= SECTION_KEYS for section in manifest.values()
+    ):
+        raise UserError(f"{path}: not a manifest of this program; remove it to begin anew")
     return manifest
 
 

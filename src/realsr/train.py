@@ -11,6 +11,7 @@ from realsr.data.look import Look
 from realsr.data.pairs import Pair, hold_out, list_pairs
 from realsr.data.validation import ValidationImage, load_validation, load_validation_folder
 from realsr.degradation.pool import list_noise
+from realsr.errors import UserError
 from realsr.evaluation.evaluate import (
     bicubic_model,
     evaluate_models,
@@ -35,6 +36,7 @@ def main(config: Config) -> None:
     prepare_data(config)
     noise = list_noise(config.pool) if config.look.noise else []
     pairs, validation = split_pairs(config, noise)
+    check_validation(validation, config.scale)
     training = TrainingConfig(
         generator=config.generator,
         discriminator=config.discriminator,
@@ -97,6 +99,18 @@ def split_pairs(config: Config, noise: list[Path]) -> tuple[list[Pair], list[Val
         held_out, config.scale, look, config.seed, trainer.validation_crop, trainer.validation_images
     )
     return pairs, images
+
+
+def check_validation(images: list[ValidationImage], scale: int) -> None:
+    """Raise UserError for an image that is too small for SSIM's window and the border left out."""
+    needed = 11 + 2 * scale
+    for image in images:
+        height, width = image.hr.shape[1:]
+        if min(height, width) < needed:
+            raise UserError(
+                f"validation image {image.name}: its HR is {width}x{height}, but SSIM needs {needed} on each side: "
+                "remove it, or raise trainer.validation_crop if that has cut it"
+            )
 
 
 def evaluate_run(config: Config, validation: list[ValidationImage], metrics: Path) -> None:

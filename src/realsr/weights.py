@@ -40,7 +40,7 @@ def load_generator(path: Path) -> tuple[nn.Module, int]:
         generator = build_generator(config, scale)
         generator.load_state_dict(state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or repr(error)).splitlines()[0]
         raise UserError(f"{file}: not the weights of a generator trained here ({reason})") from error
     return generator.eval(), scale
 
@@ -68,7 +68,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file of weights") from error
     except Exception as error:  # torch and safetensors raise many kinds for a broken or unsafe file
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or repr(error)).splitlines()[0]
         raise UserError(f"{path}: weights that cannot be read safely ({reason})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path}: expected a state dict, tensor by name; found {type(state).__name__}")

@@ -36,7 +36,7 @@ class KernelGANConfig:
 
     iterations: int = 3000
     learning_rate: float = 2e-4
-    batch: int = 4  # photos trained side by side; results do not depend on it
+    batch: int = 4  # photos trained side by side; changes results by rounding only
     frame: int = 0  # pixels left out at the border; 10 for photos that were degraded by a program
 
 
@@ -143,7 +143,7 @@ class KernelLoss:
         gaussian = torch.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 13.0**2))
         self._boundary = 30 * (1 - gaussian / gaussian.max())
         self._boundary[2:-2, 2:-2] = 0
-        self._grid = torch.arange(KERNEL_SIZE, dtype=torch.float32)
+        self._grid = torch.arange(float(KERNEL_SIZE))
         self.bicubic_weight = torch.full((batch,), BICUBIC_WEIGHT)
         self._streak = torch.zeros(batch, dtype=torch.int64)
         self._decaying = torch.zeros(batch, dtype=torch.bool)

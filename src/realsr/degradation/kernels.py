@@ -89,9 +89,13 @@ def load_kernel(path: Path) -> Kernel:
     if "Kernel" not in content:
         keys = ", ".join(key for key in content if not key.startswith("__")) or "nothing"
         raise UserError(f"{path}: no variable `Kernel` in it, it holds {keys}; save the kernel under that name")
-    kernel = np.asarray(content["Kernel"], dtype=np.float64)
-    if kernel.ndim != 2 or not kernel.sum() > 0:
-        raise UserError(f"{path}: `Kernel` of shape {kernel.shape} and sum {kernel.sum()} is no 2-D kernel of sum 1")
+    kernel = np.asarray(content["Kernel"])
+    if kernel.dtype.kind not in "biuf":
+        raise UserError(f"{path}: `Kernel` is no 2-D kernel, it holds {kernel.dtype} and not numbers")
+    if kernel.ndim != 2 or not 0 < kernel.sum(dtype=np.float64) < np.inf:
+        raise UserError(
+            f"{path}: `Kernel` of shape {kernel.shape} and sum {kernel.sum(dtype=np.float64)} is no 2-D kernel of sum 1"
+        )
     return normalise(kernel)
 
 

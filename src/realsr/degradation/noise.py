@@ -78,7 +78,9 @@ def collect_noise(source: Path | None, pool: Path, config: NoiseConfig, overwrit
     inputs = name_inputs("source", list(photos.values()))
     measured: list[Tile] = []
     with open_stage(pool, STAGE, config=asdict(config), seed=None, inputs=inputs, overwrite=overwrite) as record:
-        missing = [name for name in photos if not record.is_done(name)]
+        # As long as nothing was found all tiles are measured again, so that the message can tell of them all.
+        found = any(item["files"] for item in record.items.values())
+        missing = [name for name in photos if not (found and record.is_done(name))]
         with Progress(STAGE, total=len(photos), done=len(photos) - len(missing)) as progress:
             for name in missing:
                 path = photos[name]
@@ -119,8 +121,8 @@ def _nothing_found(tiles: list[Tile], config: NoiseConfig, wanted: int = 100) ->
     names = ("lowest", "1 %", "5 %", "25 %", "median")
     listing = ", ".join(f"{name} {value:.1f}" for name, value in zip(names, percentiles, strict=True))
     # The threshold is exclusive, so it lies just above the variance of the last tile wanted.
-    enough = min(wanted, len(variances))
-    threshold = np.ceil(variances[enough - 1] * 10 + 1) / 10
+    threshold = np.ceil(variances[min(wanted, len(variances)) - 1] * 10 + 1) / 10
+    enough = sum(variance < threshold for variance in variances)
     return (
         given + f"Variances of the {len(variances)} tiles that are bright enough: {listing}.\n"
         f"noise.max_variance={threshold:.1f} would yield {enough} patches; look at them, since a high threshold lets "

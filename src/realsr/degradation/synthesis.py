@@ -1,5 +1,6 @@
 """The stage that makes pairs: clean HR, and LR that is HR degraded as the camera would."""
 
+import hashlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -77,19 +78,25 @@ def make_pairs(
         raise UserError(
             f"{output}: holds pairs that were made elsewhere (no manifest); move them away or choose another work_dir"
         )
-    facts = {**asdict(config), "scale": scale}
+    facts = {**asdict(config), "scale": scale, "kernels": _describe(kernels, pool)}
     with open_stage(output, STAGE, config=facts, seed=seed, inputs=inputs, overwrite=overwrite) as record:
         missing = [name for name in photos if not record.is_done(name)]
         with Progress(STAGE, total=len(photos), done=len(photos) - len(missing)) as progress:
             for name in missing:
                 role, path = photos[name]
                 try:
-                    _make_pair(name, role, path, kernels, output, config, scale, seed, record)
+                    _make_pair(name, role, path, pool, kernels, output, config, scale, seed, record)
                 except (ImageError, ValueError) as error:
                     reason = str(error) if path.name in str(error) else f"{path}: {error}"
                     record.fail(name, f"{role}/{path.name}", reason)
                 progress.advance()
         record.finish()
+
+
+def _describe(kernels: list[Path], pool: Path) -> str:
+    """Tell one list of kernels from another: which of them a name draws depends on all of them."""
+    names = "\n".join(str(path.relative_to(pool)) for path in kernels)
+    return f"{len(kernels)} files, {hashlib.sha256(names.encode()).hexdigest()[:8]}"
 
 
 def _check(config: PairsConfig) -> None:
@@ -117,6 +124,7 @@ def _make_pair(
     name: str,
     role: str,
     path: Path,
+    pool: Path,
     kernels: list[Path],
     output: Path,
     config: PairsConfig,
@@ -127,8 +135,6 @@ def _make_pair(
     photo = to_float(read_uint8(path))
     factor = config.clean_up if role == "source" else 1
     hr = clean_up(photo, factor, scale)
-    if min(hr.shape[1:]) < scale:
-        raise ValueError(f"{photo.shape[2]}x{photo.shape[1]} pixels leave no HR of a multiple of {scale}")
     # LR is made of the HR that is on disk, so that the file alone is enough to make it again.
     hr_uint8 = to_uint8(hr)
     kernel = kernels[numpy_generator(seed, STAGE, name).integers(len(kernels))] if kernels else None
@@ -143,5 +149,5 @@ def _make_pair(
         photo=f"{role}/{path.name}",
         clean_up=factor,
         crop=list(hr.shape[1:]),
-        kernel=kernel.name if kernel else "bicubic",
+        kernel=kernel.relative_to(pool / "kernels").as_posix() if kernel else "bicubic",
     )

@@ -33,5 +33,7 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for a broken file
-            logger.warning("%s cannot be read and is left aside (%s)", path, str(error).splitlines()[0])
+            logger.warning(
+                "%s cannot be read and is left aside (%s)", path, (str(error) or repr(error)).splitlines()[0]
+            )
     return None

@@ -17,6 +17,7 @@ from realsr.data.look import Look
 from realsr.data.pairs import Pair, keep_large
 from realsr.data.validation import ValidationImage
 from realsr.errors import UserError
+from realsr.imaging import write_bytes
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator
 from realsr.progress import Progress
 from realsr.seeding import derive_seed
@@ -92,6 +93,8 @@ def train(
     elif start == 0:
         logger.info("training starts from scratch; trainer.init=FILE would start from a PSNR-trained generator")
 
+    _forget_later(run / "metrics.jsonl", start)
+
     # Data.
     dataset = CropDataset(keep_large(list(pairs), trainer.crop), trainer.crop, scale, look, config.seed)
     batches = load_batches(dataset, start, trainer.max_steps, trainer.batch, trainer.workers)
@@ -102,7 +105,7 @@ def train(
             lr, hr = (batch[key].to(device, non_blocking=True) for key in ("lr", "hr"))
             terms = training_step(generator, discriminator, criterion, optimisers, lr, hr)
             _check_finite(terms, step)
-            for schedule in schedules:
+            for schedule in schedules if config.loss.gan > 0 else schedules[:1]:
                 schedule.step()
 
             # What is seen of it.
@@ -213,13 +216,20 @@ def _restore(parts: Mapping[str, Any], run: Path) -> int:
     return state["step"]
 
 
+def _forget_later(metrics: Path, start: int) -> None:
+    """Take back the lines after the checkpoint, which will be written again, and one that a kill has torn."""
+    if metrics.is_file():
+        lines = [line for line in metrics.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+        write_bytes(metrics, "".join(line for line in lines if json.loads(line)["step"] <= start).encode())
+
+
 def _check_finite(terms: Mapping[str, Tensor], step: int) -> None:
     # At each step, so that no checkpoint is ever written of networks that are lost.
     for name, value in terms.items():
         if not math.isfinite(value):
             raise UserError(
-                f"step {step}: the loss term `{name}` is {float(value)}; the last checkpoint is kept. Begin anew with a "
-                "lower optimiser.learning_rate and overwrite=true, or in another run=FOLDER"
+                f"step {step}: the loss term `{name}` is {float(value)}; the last checkpoint is kept. Begin anew with "
+                "a lower optimiser.learning_rate and overwrite=true, or in another run=FOLDER"
             )
 
 

@@ -56,7 +56,12 @@ def train_run(
         (run / "metrics.json").unlink(missing_ok=True)  # of a training that was shorter
         write_bytes(run / "config.yaml", config_yaml.encode())
         record.add("config", [run / "config.yaml"])
-        weights = train(pairs, Look(noise, look.jpeg_quality), validation, run, config)
+        try:
+            weights = train(pairs, Look(noise, look.jpeg_quality), validation, run, config)
+        except BaseException:
+            if not list_checkpoints(run / "checkpoints"):  # nothing to lose: the next run may have another config
+                record.forget()
+            raise
         record.add("generator", [weights], steps=steps)
         record.finish()
     return True

@@ -1,0 +1,211 @@
+import errno
+import re
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Command, files, write_photos
+
+STAGES = ("estimate_kernels", "collect_noise", "make_pairs", "train", "check_data")
+
+
+@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "does not exist"),
+        ([], "has no images (it is empty)"),
+        (["notes.txt"], "has no images (1 other file)"),
+        (["inner/a.png"], "Its subfolders inner have some"),
+    ],
+)
+def test_folders_without_photos(
+    name: str, content: list[str] | None, said: str, command: Command, tmp_path: Path
+) -> None:
+    for file in content or []:
+        (tmp_path / "photos" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / file).write_bytes(b"x")
+    if content == []:
+        (tmp_path / "photos").mkdir()
+    ended = command(name, "+track=dped", "data.source=photos", "work_dir=out", *TINY)
+    assert ended.code == 1
+    assert said in ended.said
+    assert not files(tmp_path / "out")
+
+
+def test_no_source_given(command: Command) -> None:
+    ended = command("train", "+track=dped", *TINY)
+    assert ended.code == 1
+    assert "data.source is not given" in ended.said
+    assert "say data.source=FOLDER" in ended.said
+
+
+@pytest.mark.parametrize("name", ["estimate_kernels", "collect_noise", "make_pairs"])
+def test_a_truncated_file_among_good_ones(name: str, command: Command, source: Path, tmp_path: Path) -> None:
+    bad = source / "b.png"
+    bad.write_bytes(bad.read_bytes()[:500])
+    arguments = ("+track=dped", "data.source=photos", "work_dir=out", "pairs.kernel=bicubic", *TINY)
+    ended = command(name, *arguments)
+    assert ended.code == 1
+    assert "1 of 3 could not be done" in ended.said
+    assert "b.png" in ended.said
+    assert "Mend or remove these files, then repeat the command" in ended.said
+    made = {path: time for path, time in files(tmp_path / "out").items() if not path.endswith("manifest.json")}
+    assert {re.split(r"[_.]", Path(path).name)[0] for path in made} == {"a", "c"}
+    assert command(name, *arguments).code == 1, "as long as the file is there"
+    bad.unlink()
+    assert command(name, *arguments).code == 0
+    after = files(tmp_path / "out")
+    assert {path: after[path] for path in made} == made, "what was done is not done again"
+
+
+def test_train_stops_at_a_truncated_file_and_goes_on_when_it_is_gone(command: Command, source: Path) -> None:
+    (source / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    arguments = ("+track=dped", "data.source=photos", "work_dir=out", *TINY)
+    ended = command("train", *arguments)
+    assert ended.code == 1
+    assert "b.png" in ended.said
+    (source / "b.png").unlink()
+    assert command("train", *arguments).code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("estimate_kernels", "60x40 pixels are too few for kernel estimation, which needs 66"),
+        ("collect_noise", "60x40 pixels are too few for a noise tile of 64"),
+    ],
+)
+def test_photos_that_are_too_small(name: str, said: str, command: Command, source: Path) -> None:
+    write_photos(source, "s", (40, 60))
+    ended = command(name, "+track=dped", "data.source=photos", "work_dir=out", *TINY, "noise.size=64", "noise.max_variance=5000")
+    assert ended.code == 1
+    assert "s.png" in ended.said
+    assert said in ended.said
+
+
+def test_pairs_smaller_than_a_crop(command: Command, source: Path) -> None:
+    ended = command("train", "+track=dped", "data.source=photos", "work_dir=out", *TINY, "trainer.crop=64")
+    assert ended.code == 1
+    assert "no pair's HR is as large as a crop of 64" in ended.said
+
+
+def test_no_noise_found_says_what_threshold_would(command: Command, source: Path, tmp_path: Path) -> None:
+    arguments = ("+track=dped", "data.source=photos", "work_dir=out", *TINY)
+    ended = command("collect_noise", *arguments, "noise.max_variance=0.5")
+    assert ended.code == 1
+    assert "none of 108 tiles" in ended.said
+    assert "Variances of the" in ended.said
+    found = re.search(r"noise\.max_variance=([\d.]+) would yield (\d+) patches", ended.said)
+    assert found
+    ended = command("collect_noise", *arguments, f"noise.max_variance={found[1]}")
+    assert ended.code == 0, "and it can be said at once, without overwrite"
+    assert len(list((tmp_path / "out/pool/noise").iterdir())) == int(found[2])
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_source_is_not_written_into(name: str, command: Command, source: Path) -> None:
+    before = files(source)
+    for argument in ("work_dir=photos", "pool=photos", "pairs_dir=photos"):
+        ended = command(name, "+track=dped", "data.source=photos", *TINY, argument)
+        assert ended.code == 1
+        assert "the same folder" in ended.said
+        assert "choose another work_dir" in ended.said
+    assert files(source) == before
+
+
+def test_one_name_in_source_and_target(command: Command, source: Path, target: Path) -> None:
+    write_photos(target, "a", (64, 64))
+    ended = command("make_pairs", "+track=df2k", "data.source=photos", "data.target=clean", "work_dir=out", *TINY)
+    assert ended.code == 1
+    assert "a is in both data.source and data.target" in ended.said
+
+
+@pytest.mark.parametrize("name", ["estimate_kernels", "make_pairs", "train"])
+@pytest.mark.parametrize("depth", ["out", "out/pool", "out/pairs"])
+def test_a_file_where_a_folder_should_be(name: str, depth: str, command: Command, source: Path, tmp_path: Path) -> None:
+    (tmp_path / depth).parent.mkdir(exist_ok=True)
+    (tmp_path / depth).write_text("precious")
+    ended = command(name, "+track=df2k", "pairs.hr=[source]", "data.source=photos", "work_dir=out", *TINY)
+    if (name, depth) in (("estimate_kernels", "out/pairs"), ("make_pairs", "out/pool")):
+        assert ended.code == 0, "it has nothing to do there"
+    else:
+        assert ended.code == 1, ended.said
+        assert "a file is in the way" in ended.said
+        assert depth.rpartition("/")[2] in ended.said
+    assert (tmp_path / depth).read_text() == "precious"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("name", ["estimate_kernels", "collect_noise", "make_pairs", "train"])
+def test_a_full_disk_or_a_read_only_place(
+    name: str, code: int, command: Command, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, count = Path.write_bytes, 0
+
+    def fill(self: Path, data: bytes) -> int:
+        nonlocal count
+        count += 1
+        if count > 2:
+            with self.open("wb") as file:  # as a full disk does: a part is there
+                file.write(bytes(data)[: len(data) // 2])
+            raise OSError(code, "the disk says no", str(self))
+        return write(self, data)
+
+    arguments = ("+track=df2k", "pairs.hr=[source]", "data.source=photos", "work_dir=out", *TINY)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", fill)
+        ended = command(name, *arguments)
+    assert ended.code == 1, ended.said
+    assert "the disk says no" in ended.said
+    assert "Traceback" not in ended.said
+    assert not [path for path in files(tmp_path / "out") if path.endswith(".tmp")]
+    ended = command(name, *arguments)
+    assert ended.code == 0, ended.said
+
+
+def test_missing_vgg_weights(command: Command, source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
+    arguments = ("+track=dped", "data.source=photos", "work_dir=out", *TINY, "loss=realsr")
+    ended = command("train", *arguments)
+    assert ended.code == 1
+    for way in ("let torchvision find", "loss.perceptual.weights=FILE", "loss.perceptual.weight=0"):
+        assert way in ended.said
+    assert command("train", *arguments, "loss.perceptual.weight=0").code == 0, "the third, at once"
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("trainer.device=cuda:99", "device=cuda:99 cannot be used"),
+        ("trainer.crop=18", "trainer.crop=18: expected a multiple of scale=4"),
+        ("discriminator=vgg128", "takes 128x128 only"),
+        ("scale=3", "3"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before_the_work(
+    argument: str, said: str, command: Command, source: Path, tmp_path: Path
+) -> None:
+    ended = command("train", "+track=dped", "data.source=photos", "work_dir=out", *TINY, argument)
+    assert ended.code == 1
+    assert said in ended.said
+    assert not (tmp_path / "out").exists()
+
+
+def test_check_data_says_what_is_there_and_what_is_not(command: Command, source: Path, target: Path) -> None:
+    ended = command("check_data", "+track=df2k", "data.source=photos")
+    assert ended.code == 1
+    assert "3 images from 96x96 to 96x96. The track's own: 2650 images, Flickr2K corrupted" in ended.said
+    assert "data.target is not given" in ended.said
+    assert "data.validation: not given (optional). The track's own: 100 images" in ended.said
+    arguments = ("+track=df2k", "data.source=photos", "data.target=clean")
+    ended = command("check_data", *arguments)
+    assert ended.code == 0
+    assert "all that track df2k needs is there and can be read" in ended.said
+    (target / "z.jpg").write_bytes(b"half")
+    ended = command("check_data", *arguments)
+    assert ended.code == 1
+    assert "2 images from 66x49 to 66x49, 1 that cannot be read" in ended.said
+    assert "z.jpg" in ended.said

@@ -1,0 +1,163 @@
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Command, files
+from PIL import Image
+
+from realsr import demo
+from realsr.config import Config, run_command
+from realsr.data.validation import ValidationImage
+from realsr.demo import CAMERA, SOURCE, TARGET, TEST, bicubic_arm, describe, draw, photograph, summarise
+from realsr.errors import UserError
+from realsr.evaluation.evaluate import Scores, bicubic_model
+from realsr.imaging import apply_kernel, read_uint8, to_float
+
+
+@pytest.fixture
+def small_photographs(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], np.ndarray]:
+    def load(name: str) -> np.ndarray:
+        seed = list(hashlib.sha256(name.encode()).digest())
+        return np.kron(np.random.default_rng(seed).integers(60, 200, (7, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+
+    monkeypatch.setattr(demo, "load_photograph", load)
+    return load
+
+
+def test_source_target_and_test_are_disjoint() -> None:
+    names = [*SOURCE, *TARGET, *TEST]
+    assert len(set(names)) == len(names)
+    assert set(demo.ZOOM) == set(TEST)
+
+
+def test_the_camera_is_a_blur_of_direction_that_is_aligned() -> None:
+    kernel = CAMERA.kernel
+    assert CAMERA.scale == 2
+    assert CAMERA.noise_levels == (2.0, 3.5)
+    assert kernel.sum() == pytest.approx(1)
+    y, x = np.mgrid[: kernel.shape[0], : kernel.shape[1]]
+    centre = kernel.shape[0] // 2 + 0.5
+    assert ((kernel * y).sum(), (kernel * x).sum()) == (
+        pytest.approx(centre, abs=0.02),
+        pytest.approx(centre, abs=0.02),
+    )
+    spread = np.cov(np.stack([y.ravel(), x.ravel()]), aweights=kernel.ravel(), ddof=0)
+    short, long = np.linalg.eigvalsh(spread) ** 0.5
+    assert long / short > 1.5, "anisotropic"
+
+
+def test_photograph_writes_what_each_may_see(small_photographs: Callable[[str], np.ndarray], tmp_path: Path) -> None:
+    photograph(tmp_path, seed=0)
+    found = {folder: {p.stem for p in (tmp_path / folder).iterdir()} for folder in ("source", "target")}
+    found |= {folder: {p.stem for p in (tmp_path / folder).iterdir()} for folder in ("test/LR", "test/HR")}
+    assert found == {"source": set(SOURCE), "target": set(TARGET), "test/LR": set(TEST), "test/HR": set(TEST)}
+    for name in TEST:
+        hr = to_float(read_uint8(tmp_path / "test/HR" / f"{name}.png"))
+        lr = to_float(read_uint8(tmp_path / "test/LR" / f"{name}.png"))
+        assert np.array_equal(read_uint8(tmp_path / "test/HR" / f"{name}.png"), small_photographs(name))
+        noise = (lr - apply_kernel(hr, CAMERA.kernel, 2)) * 255
+        assert 1.2 < noise.std() < 4.5
+        assert abs(noise.mean()) < 0.6
+    before = files(tmp_path)
+    photograph(tmp_path, seed=0)
+    assert files(tmp_path) == before
+    with pytest.raises(UserError, match="seed: 0 there, 1 now"):
+        photograph(tmp_path, seed=1)
+
+
+def test_the_bicubic_arm_differs_in_its_pairs_and_its_look_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Config] = []
+    monkeypatch.setattr(sys, "argv", ["x", "work_dir=D"])
+    run_command(found.append, "demo")
+    (pool,) = found
+    bicubic = bicubic_arm(pool)
+    assert (pool.pairs.kernel, pool.look.noise) == ("pool", True)
+    assert (bicubic.pairs.kernel, bicubic.look.noise, bicubic.look.jpeg_quality) == ("bicubic", False, None)
+    assert (bicubic.run, pool.run) == (Path("D/bicubic"), Path("D/pool"))
+    assert bicubic.pairs_dir != pool.pairs_dir
+    assert bicubic.pairs.hr == pool.pairs.hr == ["target"]
+    for name in ("scale", "seed", "data", "generator", "discriminator", "loss", "optimiser", "trainer"):
+        assert getattr(bicubic, name) == getattr(pool, name)
+    assert pool.loss.perceptual.weight == 0
+    assert pool.loss.gan > 0
+
+
+SCORES = {
+    name: {photo: Scores(base + i, 0.5 + i / 10, 0, 0) for i, photo in enumerate(TEST)}
+    for name, base in (("bicubic_interpolation", 20.0), ("trained_on_bicubic", 21.0), ("trained_on_pool", 22.0))
+}
+
+
+def test_summary_and_table() -> None:
+    flat = np.full((13, 13), 1 / 169)
+    metrics = summarise(SCORES, {"camera": CAMERA.kernel * 0.999 + flat * 0.001, "coins": flat}, noise_patches=7)
+    assert set(metrics) == {*SCORES, "kernel_psnr", "noise_patches"}
+    assert metrics["trained_on_pool"] == {"psnr": pytest.approx(22.5), "ssim": pytest.approx(0.55)}
+    assert metrics["noise_patches"] == 7
+    assert isinstance(metrics["kernel_psnr"], float)
+    text = describe(metrics, Path("runs/demo"))
+    assert "trained_on_pool          22.50  0.5500" in text
+    assert "noise patches: 7" in text
+    assert "runs/demo/comparison.png" in text
+
+
+def test_the_picture_shows_all_models_and_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    monkeypatch.setattr(demo, "write_comparison", lambda path, rows, kernels: shown.append((rows, kernels)))
+    images = [ValidationImage(name, torch.rand(3, 150, 200), torch.rand(3, 300, 400)) for name in TEST]
+    models = dict.fromkeys(SCORES, bicubic_model(2))
+    arguments = (tmp_path / "comparison.png", images, models, SCORES, {"camera": np.eye(13) / 13})
+    draw(*arguments)
+    ((rows, kernels),) = shown
+    assert [row.name for row in rows] == list(TEST)
+    for row, image in zip(rows, images, strict=True):
+        assert list(row.images) == ["LR", *(name.replace("_", " ") for name in SCORES), "HR"]
+        assert {tuple(x.shape) for x in row.images.values()} == {(3, demo.ZOOM_SIDE, demo.ZOOM_SIDE)}
+        top, left = demo.ZOOM[image.name]
+        assert torch.equal(row.images["HR"][:, 0, 0], image.hr[:, top, left])
+        assert torch.equal(row.images["LR"][:, 0, 0], image.lr[:, top // 2, left // 2])
+    assert list(kernels)[0] == "true kernel"
+    monkeypatch.undo()
+    draw(*arguments)
+    with Image.open(tmp_path / "comparison.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 5 * 128
+
+
+def test_photographs_are_read_from_the_wheel() -> None:
+    for name in (*SOURCE, *TEST):
+        image = demo.load_photograph(name)
+        assert image.ndim == 3
+        assert image.shape[2] == 3
+        assert image.dtype == np.uint8
+    top, left = demo.ZOOM["coffee"]
+    height, width = demo.load_photograph("coffee").shape[:2]
+    assert top + demo.ZOOM_SIDE <= height
+    assert left + demo.ZOOM_SIDE <= width
+
+
+@pytest.mark.slow
+def test_the_whole_demo_with_few_steps(command: Command, tmp_path: Path) -> None:
+    small = ("work_dir=D", "kernels.iterations=20", "trainer.max_steps=4", "trainer.device=cpu")
+    ended = command("demo", *small)
+    assert ended.code == 0, ended.said
+    metrics = json.loads((tmp_path / "D/metrics.json").read_text())
+    assert set(metrics) >= {
+        "bicubic_interpolation", "trained_on_bicubic", "trained_on_pool", "kernel_psnr", "noise_patches",
+    }  # fmt: skip
+    for name in ("bicubic_interpolation", "trained_on_bicubic", "trained_on_pool"):
+        assert set(metrics[name]) >= {"psnr", "ssim"}
+    assert metrics["bicubic_interpolation"]["psnr"] > 20
+    assert metrics["noise_patches"] >= 1
+    with Image.open(tmp_path / "D/comparison.png") as picture:
+        picture.load()
+    for arm in ("bicubic", "pool"):
+        assert (tmp_path / "D" / arm / "generator.safetensors").is_file()
+    made = files(tmp_path / "D/stages") | files(tmp_path / "D/pool")
+    assert command("demo", *small).code == 0
+    assert files(tmp_path / "D/stages") | files(tmp_path / "D/pool") == made

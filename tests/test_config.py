@@ -1,0 +1,236 @@
+import importlib
+import itertools
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+
+import realsr.config
+from realsr.config import SCHEMAS, Config, conf_dir, list_options, run_command, to_dataclass, to_yaml
+from realsr.errors import UserError
+
+TRACKS = ("demo", "df2k", "df2k_jpeg", "dped")
+GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir() and path.name != "track")
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def composed() -> Iterator[Callable[..., Config]]:
+    store = ConfigStore.instance()
+    for name, schema in SCHEMAS.items():
+        store.store(name=f"{name}_schema", node=schema)
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        yield lambda *overrides: to_dataclass(compose("config", list(overrides)), Config)
+    GlobalHydra.instance().clear()
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    reached = []
+
+    def call(*arguments: str, name: str = "config", want: bool = False) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["realsr.train", *arguments])
+        caplog.clear()
+        reached.clear()
+        code = 0
+        try:
+            run_command(reached.append, name)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        assert bool(reached) == want
+        assert not list(tmp_path.iterdir()), "Hydra leaves no litter"
+        written = capsys.readouterr()
+        return code, "\n".join(record.getMessage() for record in caplog.records) + written.out + written.err
+
+    return call
+
+
+def test_there_are_these_tracks() -> None:
+    assert tuple(list_options("track")) == TRACKS
+
+
+@pytest.mark.parametrize("track", TRACKS)
+def test_each_track_begins_with_prerequisites_and_a_command_that_composes(
+    track: str, composed: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (conf_dir() / "track" / f"{track}.yaml").read_text()
+    header = "\n".join(itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()))
+    assert "# Prerequisites" in header
+    command = header.partition("# Command\n")[2].replace("\\\n#", "").lstrip("# ")
+    python, dash, module, *overrides = shlex.split(command.splitlines()[0])
+    assert (python, dash) == ("python", "-m")
+    assert hasattr(importlib.import_module(module), "main")
+    config = composed(*(overrides or [f"+track={track}"]))
+    assert config.track == track
+    if track != "demo":
+        assert re.search(r"\d+ (PNG|images)", header), "how much there is to have"
+        assert f"+track={track}" in overrides
+        assert config.data.source is not None
+        assert config.work_dir == Path(f"work/{track}")
+
+
+def test_tracks_are_the_recipes_of_the_paper(composed: Callable[..., Config]) -> None:
+    df2k, jpeg, dped = (composed(f"+track={track}") for track in TRACKS[1:])
+    assert (df2k.pairs.kernel, df2k.pairs.hr, df2k.look.jpeg_quality) == ("bicubic", ["source", "target"], None)
+    assert (jpeg.pairs.kernel, jpeg.pairs.hr, jpeg.look.jpeg_quality) == ("bicubic", ["source", "target"], [30, 95])
+    assert (dped.pairs.kernel, dped.pairs.hr, dped.look.jpeg_quality) == ("pool", ["source"], None)
+    assert (df2k.noise.max_variance, df2k.noise.min_mean, dped.noise.min_mean) == (20, 0, 50)
+    for config in (df2k, jpeg, dped):
+        assert config.look.noise
+        assert config.scale == 4
+        assert (config.loss.pixel, config.loss.perceptual.weight, config.loss.gan) == (0.01, 1.0, 0.005)
+        assert (config.trainer.max_steps, config.trainer.batch, config.trainer.crop) == (60000, 16, 128)
+        assert (config.optimiser.learning_rate, config.optimiser.milestones) == (1e-4, [5000, 10000, 20000, 30000])
+        assert (config.generator.features, config.generator.blocks, config.generator.growth) == (64, 23, 32)
+        assert (config.kernels.iterations, config.kernels.learning_rate) == (3000, 2e-4)
+        assert {role: e.photos for role, e in config.data.expected.items()}["source"] in (2650, 5614)
+
+
+@pytest.mark.parametrize("track", TRACKS)
+def test_every_option_of_every_group_composes_under_every_track(track: str, composed: Callable[..., Config]) -> None:
+    assert GROUPS == ["discriminator", "generator", "kernels", "loss", "noise", "optimiser", "pairs", "trainer"]
+    options = {group: list_options(group) for group in GROUPS}
+    for index in range(max(map(len, options.values()))):  # a compose takes 0.2 s, so one of each group at once
+        composed(f"+track={track}", *(f"{group}={names[index % len(names)]}" for group, names in options.items()))
+
+
+def test_folders_follow_the_work_dir_and_each_can_be_given(composed: Callable[..., Config]) -> None:
+    config = composed("+track=dped", "work_dir=out")
+    assert (config.pool, config.pairs_dir, config.run) == (
+        Path("out/pool"),
+        Path("out/pairs"),
+        Path("out/runs/default"),
+    )
+    assert composed("+track=dped", "work_dir=out", "pool=other").pool == Path("other")
+
+
+def test_the_yaml_of_a_config_makes_the_same_config(composed: Callable[..., Config]) -> None:
+    from omegaconf import OmegaConf
+
+    config = composed("+track=df2k_jpeg", "data.source=photos")
+    assert to_dataclass(OmegaConf.create(to_yaml(config)), Config) == config
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
+@pytest.mark.parametrize("folder", ["work_dir", "pool", "pairs_dir", "run"])
+def test_photos_are_kept_apart_from_what_is_written(role: str, folder: str, composed: Callable[..., Config]) -> None:
+    with pytest.raises(UserError, match=f"data.{role} and {folder} are the same folder"):
+        composed("+track=dped", f"data.{role}=photos", f"{folder}=./x/../photos")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], ["no track chosen: add +track=<track>, one of demo, df2k, df2k_jpeg, dped"]),
+        (["track=dped"], ["a track is added with a plus: +track=<track>, one of demo, df2k, df2k_jpeg, dped"]),
+        (["+track=dpde"], ["dpde", "df2k_jpeg", "dped"]),
+        (["+track=dped", "generator=rrbd"], ["Could not find 'generator/rrbd'", "rrdb_small"]),
+        (["+track=dped", "trainer.max_step=3"], ["There is no key trainer.max_step. Did you mean trainer.max_steps?"]),
+        (["+track=dped", "generater.blocks=3"], ["Did you mean generator.blocks?"]),
+        (["+track=dped", "max_steps=3"], ["Did you mean trainer.max_steps?"]),
+        (["+track=dped", "qqq=3"], ["There is no key qqq. There is: track, scale, seed"]),
+        (["+track=dped", "+data.sorce=x"], ["no key data.sorce. Did you mean data.source?", "target, validation"]),
+        (["+track=dped", "+new=1"], ["no key new"]),
+        (["+track=dped", "seed=abc"], ["Value 'abc' of type 'str' could not be converted to Integer", "seed"]),
+        (["+track=dped", "look.noise=3.5"], ["3.5", "look.noise"]),
+        (["+track=dped", "data.source=[a"], ["data.source=[a"]),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_end_in_a_message(arguments: list[str], said: list[str], run: Run) -> None:
+    code, message = run(*arguments)
+    assert code == 1
+    assert "error: " in message
+    assert "Traceback" not in message
+    for part in said:
+        assert part in message
+
+
+def test_cfg_job_shows_the_composed_config(run: Run) -> None:
+    code, text = run("+track=dped", "work_dir=OUT", "--cfg", "job", "--resolve")
+    assert code == 0
+    assert "pool: OUT/pool" in text
+    assert "kernel: pool" in text
+
+
+def test_help_lists_commands_and_groups(run: Run) -> None:
+    code, text = run("--help")
+    assert code == 0
+    for word in ("check_data", "estimate_kernels", "make_pairs", "+track=<track>", "rrdb_small", "--config-dir"):
+        assert word in text
+    assert "hr: ???" in run("--help", name="evaluate")[1]
+
+
+def test_good_arguments_reach_the_function_and_errors_can_follow_each_other(run: Run) -> None:
+    for _ in range(2):
+        assert run("+track=dped", want=True)[0] == 0
+        assert run("+track=nope")[0] == 1
+
+
+def test_evaluate_says_what_it_needs(run: Run) -> None:
+    code, message = run(name="evaluate")
+    assert code == 1
+    assert "data.hr must be given" in message
+
+
+def test_config_dir_adds_an_option_of_one_s_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    own = tmp_path_factory.mktemp("own")
+    (own / "generator").mkdir()
+    (own / "generator" / "mine.yaml").write_text("name: rrdb\nfeatures: 24\nblocks: 5\ngrowth: 12\n")
+    (own / "track").mkdir()
+    (own / "track" / "phone.yaml").write_text("# @package _global_\ntrack: phone\nscale: 2\n")
+    found: list[Config] = []
+    monkeypatch.setattr(sys, "argv", ["x", "--config-dir", str(own), "+track=phone", "generator=mine"])
+    run_command(found.append)
+    assert (found[0].track, found[0].scale, found[0].generator.features) == ("phone", 2, 24)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (UserError("so"), 1, "error: so"),
+        (OSError(28, "full", "x"), 1, "full"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_errors_of_the_user_s_end_in_a_message_and_a_code(
+    raised: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(config: Config) -> None:
+        raise raised
+
+    monkeypatch.setattr(sys, "argv", ["x", "+track=dped"])
+    with pytest.raises(SystemExit) as end:
+        run_command(fail)
+    assert end.value.code == code
+    assert said in caplog.text
+
+
+def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["x", "+track=dped"])
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda config: 1 / 0)  # type: ignore[arg-type, return-value]
+
+
+def test_conf_is_found_in_a_package_and_in_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    package = tmp_path / "src" / "realsr"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(realsr.config, "__file__", str(package / "config.py"))
+    assert conf_dir() == tmp_path / "conf"
+    (package / "conf").mkdir()
+    assert conf_dir() == package / "conf"

@@ -1,0 +1,60 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from realsr.data.pairs import Pair, list_pairs
+from realsr.imaging import write_uint8
+from realsr.networks import DiscriminatorConfig, GeneratorConfig
+from realsr.training.config import OptimiserConfig, TrainerConfig
+from realsr.training.loop import TrainingConfig
+from realsr.training.losses import LossConfig, PerceptualConfig
+
+MakeConfig = Callable[..., TrainingConfig]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny networks gain nothing by threads, and lose much where the cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> list[Pair]:
+    for index in range(4):
+        rng = np.random.default_rng(index)
+        lr = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+        for kind, image in (("LR", lr), ("HR", lr.repeat(2, axis=0).repeat(2, axis=1))):
+            (tmp_path / "pairs" / kind).mkdir(parents=True, exist_ok=True)
+            write_uint8(tmp_path / "pairs" / kind / f"p{index}.png", image)
+    return list_pairs(tmp_path / "pairs", 2)
+
+
+@pytest.fixture
+def make_config() -> MakeConfig:
+    """A training of tiny networks at scale 2; keywords are the trainer's, but for the groups."""
+
+    def make(
+        loss: LossConfig | None = None,
+        optimiser: OptimiserConfig | None = None,
+        generator: GeneratorConfig | None = None,
+        discriminator: DiscriminatorConfig | None = None,
+        **trainer: object,
+    ) -> TrainingConfig:
+        settings = {"max_steps": 6, "batch": 2, "crop": 16, "workers": 0, "device": "cpu", "log_every": 1}
+        settings |= {"checkpoint_every": 2, "validate_every": 3, "keep_checkpoints": 2}
+        return TrainingConfig(
+            generator=generator or GeneratorConfig(features=4, blocks=1, growth=4),
+            discriminator=discriminator or DiscriminatorConfig(features=4, layers=1),
+            loss=loss or LossConfig(pixel=1.0, perceptual=PerceptualConfig(weight=0.0), gan=0.1),
+            optimiser=optimiser or OptimiserConfig(learning_rate=1e-3, milestones=[2, 5]),
+            trainer=TrainerConfig(**{**settings, **trainer}),  # type: ignore[arg-type]
+            scale=2,
+        )
+
+    return make
