@@ -5,8 +5,6 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 # The package is found by its path, so that clones can share one environment.
 RUN := PYTHONPATH=$(CURDIR)/src $(BIN)/python
-# See src/realsr/__init__.py; here for test runs, which may load torch first.
-export OMP_WAIT_POLICY ?= PASSIVE
 STAMP := $(VENV)/.realsr-installed
 
 .PHONY: help install demo test test-all lint format wheel clean

@@ -62,9 +62,9 @@ class StageRecord:
         if time.monotonic() - self._saved > SAVE_INTERVAL:
             self.save()
 
-    def fail(self, name: str, source: str, reason: str) -> None:
-        """Note that an item cannot be made from the input named `source`; the others still are."""
-        self._failures[name] = reason
+    def fail(self, name: str, source: str, path: Path, error: Exception) -> None:
+        """Note that an item cannot be made from the file of the input named `source`; the others still are."""
+        self._failures[name] = str(error) if path.name in str(error) else f"{path}: {error}"
         self._section["inputs"].pop(source, None)
 
     def forget(self) -> None:
@@ -72,13 +72,17 @@ class StageRecord:
         self.items.clear()
         self._section["inputs"].clear()
 
+    def list_failures(self) -> str:
+        """Return why items failed, each on a line of its own; empty where none did."""
+        return "".join(f"\n  {reason}" for reason in self._failures.values())
+
     def finish(self) -> None:
         """Mark the stage as complete, or raise UserError with the list of what failed."""
         if self._failures:
-            listing = "\n".join(f"  {reason}" for reason in self._failures.values())
             raise UserError(
-                f"{self.stage}: {len(self._failures)} of {len(self._failures) + len(self.items)} could not be done:\n"
-                f"{listing}\nThe others are done and kept. Mend or remove these files, then repeat the command."
+                f"{self.stage}: {len(self._failures)} of {len(self._failures) + len(self.items)} could not be done:"
+                f"{self.list_failures()}\nThe others are done and kept. Mend or remove these files, then repeat the "
+                "command."
             )
         self._section["complete"] = True
 

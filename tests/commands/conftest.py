@@ -1,36 +1,14 @@
 import importlib
 import logging
-import os
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from small_work import Command, Ended, write_photos
 
 from realsr.config import run_command
-from realsr.imaging import write_uint8
-
-# All that makes a command's work small; at scale 4, as the tracks have it.
-TINY = (
-    "kernels.iterations=2", "noise.size=16", "noise.stride=16", "noise.max_variance=25",
-    "generator.features=4", "generator.blocks=1", "generator.growth=4", "discriminator=patch_small",
-    "discriminator.features=4", "loss=pixel_gan", "trainer.max_steps=2", "trainer.batch=2", "trainer.crop=16",
-    "trainer.workers=0", "trainer.device=cpu", "trainer.log_every=1", "trainer.checkpoint_every=1",
-)  # fmt: skip
-
-
-@dataclass
-class Ended:
-    """How a command ended: its exit code and all that it said."""
-
-    code: int
-    said: str
-
-
-Command = Callable[..., Ended]
 
 
 @pytest.fixture(autouse=True)
@@ -68,18 +46,6 @@ def command(
     return run
 
 
-def write_photos(folder: Path, names: str, size: tuple[int, int] = (96, 96), block: int = 16, noise: float = 2) -> Path:
-    """Photos of flat blocks with noise of 2 levels: tiles that are flat, and edges for KernelGAN."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        rng = np.random.default_rng(list(name.encode()))
-        blocks = rng.integers(40, 216, (-(-size[0] // block), -(-size[1] // block), 3))
-        image = np.kron(blocks, np.ones((block, block, 1)))[: size[0], : size[1]]
-        image = image + rng.normal(0, noise, image.shape)
-        write_uint8(folder / f"{name}.png", image.round().clip(0, 255).astype(np.uint8))
-    return folder
-
-
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return write_photos(tmp_path / "photos", "abc")
@@ -88,12 +54,3 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
     return write_photos(tmp_path / "clean", "xy", (49, 66), noise=0)
-
-
-def files(folder: Path) -> dict[str, int]:
-    """All files below a folder, with the times they were written."""
-    return {p.relative_to(folder).as_posix(): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
-
-
-def python_environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -3,7 +3,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Command, files, write_photos
+from small_work import TINY, Command, files, write_photos
 
 STAGES = ("estimate_kernels", "collect_noise", "make_pairs", "train", "check_data")
 
@@ -77,7 +77,9 @@ def test_train_stops_at_a_truncated_file_and_goes_on_when_it_is_gone(command: Co
 )
 def test_photos_that_are_too_small(name: str, said: str, command: Command, source: Path) -> None:
     write_photos(source, "s", (40, 60))
-    ended = command(name, "+track=dped", "data.source=photos", "work_dir=out", *TINY, "noise.size=64", "noise.max_variance=5000")
+    ended = command(
+        name, "+track=dped", "data.source=photos", "work_dir=out", *TINY, "noise.size=64", "noise.max_variance=5000"
+    )
     assert ended.code == 1
     assert "s.png" in ended.said
     assert said in ended.said

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Command, write_photos
+from small_work import Command, write_photos
 
 from realsr.networks import GeneratorConfig, build_generator
 from realsr.weights import save_generator

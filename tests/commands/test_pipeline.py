@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, Command, files, python_environment, write_photos
 from PIL import Image
 from safetensors.torch import load_file
+from small_work import TINY, Command, files, python_environment, write_photos
 
 from realsr.degradation.camera import anisotropic_kernel
 from realsr.degradation.kernels import save_kernel

@@ -62,7 +62,7 @@ def _read(
             check_size(image, config)
             images[name] = image
         except (ImageError, ValueError) as error:
-            record.fail(name, f"source/{path.name}", f"{path}: {error}" if path.name not in str(error) else str(error))
+            record.fail(name, f"source/{path.name}", path, error)
     return images
 
 

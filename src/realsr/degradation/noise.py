@@ -74,7 +74,7 @@ def collect_noise(source: Path | None, pool: Path, config: NoiseConfig, overwrit
     too small (all others are done then), or if no tile of any photo is below the thresholds.
     """
     photos = list_photos(source, "source", pool)
-    refuse_foreign(pool, STAGE, "noise/*.png")
+    refuse_foreign(pool, STAGE, "noise/**/*.png")
     inputs = name_inputs("source", list(photos.values()))
     measured: list[Tile] = []
     with open_stage(pool, STAGE, config=asdict(config), seed=None, inputs=inputs, overwrite=overwrite) as record:
@@ -89,8 +89,7 @@ def collect_noise(source: Path | None, pool: Path, config: NoiseConfig, overwrit
                     image = read_uint8(path)
                     tiles = measure_tiles(image, config)
                 except (ImageError, ValueError) as error:
-                    reason = str(error) if path.name in str(error) else f"{path}: {error}"
-                    record.fail(name, f"source/{path.name}", reason)
+                    record.fail(name, f"source/{path.name}", path, error)
                     continue
                 kept = select_tiles(tiles, config)
                 files = list(_write(image, kept, name, pool / "noise", config.size))
@@ -98,7 +97,7 @@ def collect_noise(source: Path | None, pool: Path, config: NoiseConfig, overwrit
                 measured += tiles
         if record.items and not any(item["files"] for item in record.items.values()):
             record.forget()
-            raise UserError(_nothing_found(measured, config))
+            raise UserError(_nothing_found(measured, config) + record.list_failures())
         record.finish()
 
 

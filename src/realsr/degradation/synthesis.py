@@ -87,8 +87,7 @@ def make_pairs(
                 try:
                     _make_pair(name, role, path, pool, kernels, output, config, scale, seed, record)
                 except (ImageError, ValueError) as error:
-                    reason = str(error) if path.name in str(error) else f"{path}: {error}"
-                    record.fail(name, f"{role}/{path.name}", reason)
+                    record.fail(name, f"{role}/{path.name}", path, error)
                 progress.advance()
         record.finish()
 
