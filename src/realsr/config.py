@@ -141,8 +141,10 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
         # Errors are met here, since Hydra would write about its overrides first.
         try:
             function(to_dataclass(config, schema))
-        except (UserError, ImageError, WeightsError, OSError) as error:
+        except (UserError, ImageError, WeightsError) as error:
             _leave(str(error))
+        except OSError as error:
+            _leave(f"{error}: what is done is kept; make room or choose another work_dir, then repeat the command")
         except KeyboardInterrupt:
             _leave("interrupted; what is done is kept, and the same command goes on from there", code=130)
 

@@ -39,7 +39,8 @@ from realsr.weights import load_generator
 logger = logging.getLogger("realsr")
 
 # Fixed before any training: the hidden truth, and which photographs are for what.
-CAMERA = Camera(kernel=anisotropic_kernel(13, sigmas=(1.6, 0.9), angle=35, scale=2), scale=2, noise_levels=(2.0, 3.5))
+SIGMAS, ANGLE = (2.0, 1.2), 35
+CAMERA = Camera(kernel=anisotropic_kernel(13, SIGMAS, ANGLE, scale=2), scale=2, noise_levels=(2.0, 3.5))
 SOURCE = ("camera", "coins", "rocket")
 # Colour photos only: a small network shown gray ones learns to forget colour.
 TARGET = ("astronaut", "hubble_deep_field", "immunohistochemistry", "retina", "stereo_motorcycle")
@@ -72,7 +73,7 @@ def main(config: Config) -> None:
 
 def photograph(folder: Path, seed: int) -> None:
     """Write what the study starts from: the camera's photos, clean photos, and test photos with their HR."""
-    recipe = {"sigmas": "1.6, 0.9", "angle": 35, "noise_levels": CAMERA.noise_levels}
+    recipe = {"sigmas": SIGMAS, "angle": ANGLE, "noise_levels": CAMERA.noise_levels}
     recipe |= {"source": SOURCE, "target": TARGET, "test": TEST}
     with open_stage(folder, "photographs", config=recipe, seed=seed, inputs={}) as record:
         for name in (name for name in (*SOURCE, *TARGET, *TEST) if not record.is_done(name)):

@@ -22,7 +22,7 @@ from realsr.evaluation.evaluate import (
 from realsr.manifest import is_foreign
 from realsr.progress import Progress
 from realsr.training.checks import check_settings
-from realsr.training.loop import TrainingConfig, choose_device
+from realsr.training.loop import GeneratorLoss, TrainingConfig, choose_device
 from realsr.training.run import train_run
 from realsr.weights import load_generator
 
@@ -33,6 +33,8 @@ def main(config: Config) -> None:
     """Run the stages that are missing, then train, then evaluate on the validation images."""
     choose_device(config.trainer.device)
     check_settings(config.generator, config.discriminator, config.loss, config.trainer, config.scale)
+    if not (config.run / "generator.safetensors").exists():
+        GeneratorLoss(config.loss)  # missing VGG19 weights are told now rather than after hours of kernel estimation
     prepare_data(config)
     noise = list_noise(config.pool) if config.look.noise else []
     pairs, validation = split_pairs(config, noise)

@@ -21,7 +21,7 @@ from realsr.imaging import (
     to_uint8,
     write_uint8,
 )
-from realsr.manifest import StageRecord, is_foreign, open_stage
+from realsr.manifest import is_foreign, open_stage
 from realsr.progress import Progress
 from realsr.seeding import numpy_generator
 
@@ -84,11 +84,23 @@ def make_pairs(
         with Progress(STAGE, total=len(photos), done=len(photos) - len(missing)) as progress:
             for name in missing:
                 role, path = photos[name]
+                factor = config.clean_up if role == "source" else 1
+                kernel = kernels[numpy_generator(seed, STAGE, name).integers(len(kernels))] if kernels else None
+                progress.advance()
                 try:
-                    _make_pair(name, role, path, pool, kernels, output, config, scale, seed, record)
+                    hr = clean_up(to_float(read_uint8(path)), factor, scale)
                 except (ImageError, ValueError) as error:
                     record.fail(name, f"{role}/{path.name}", path, error)
-                progress.advance()
+                    continue
+                files = _write_pair(name, hr, kernel, output, scale)
+                record.add(
+                    name,
+                    files,
+                    photo=f"{role}/{path.name}",
+                    clean_up=factor,
+                    crop=list(hr.shape[1:]),
+                    kernel=kernel.relative_to(pool / "kernels").as_posix() if kernel else "bicubic",
+                )
         record.finish()
 
 
@@ -119,34 +131,12 @@ def _gather(source: Path | None, target: Path | None, output: Path, config: Pair
     return photos
 
 
-def _make_pair(
-    name: str,
-    role: str,
-    path: Path,
-    pool: Path,
-    kernels: list[Path],
-    output: Path,
-    config: PairsConfig,
-    scale: int,
-    seed: int,
-    record: StageRecord,
-) -> None:
-    photo = to_float(read_uint8(path))
-    factor = config.clean_up if role == "source" else 1
-    hr = clean_up(photo, factor, scale)
+def _write_pair(name: str, hr: Tensor, kernel: Path | None, output: Path, scale: int) -> list[Path]:
     # LR is made of the HR that is on disk, so that the file alone is enough to make it again.
     hr_uint8 = to_uint8(hr)
-    kernel = kernels[numpy_generator(seed, STAGE, name).integers(len(kernels))] if kernels else None
     lr = degrade(to_float(hr_uint8), scale, load_kernel(kernel) if kernel else None)
     files = [output / kind / f"{name}.png" for kind in ("HR", "LR")]
     for file, image in zip(files, (hr_uint8, to_uint8(lr)), strict=True):
         file.parent.mkdir(exist_ok=True)
         write_uint8(file, image)
-    record.add(
-        name,
-        files,
-        photo=f"{role}/{path.name}",
-        clean_up=factor,
-        crop=list(hr.shape[1:]),
-        kernel=kernel.relative_to(pool / "kernels").as_posix() if kernel else "bicubic",
-    )
+    return files

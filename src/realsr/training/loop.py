@@ -69,8 +69,10 @@ def train(
 
     # Networks and optimisers.
     torch.manual_seed(derive_seed(config.seed, "networks"))
-    generator = build_generator(config.generator, scale).to(device)
-    discriminator = build_discriminator(config.discriminator).to(device)
+    # Channels last is the layout that convolutions are fastest in, on GPUs and on CPUs.
+    layout = torch.channels_last
+    generator = build_generator(config.generator, scale).to(device).to(memory_format=layout)
+    discriminator = build_discriminator(config.discriminator).to(device).to(memory_format=layout)
     criterion = GeneratorLoss(config.loss).to(device)
     optimisers = [make_adam(net, config.optimiser) for net in (generator, discriminator)]
     schedules = [
@@ -102,7 +104,7 @@ def train(
     writer = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
     with Progress("training", total=trainer.max_steps, done=start) as progress, writer:
         for step, batch in enumerate(batches, start + 1):
-            lr, hr = (batch[key].to(device, non_blocking=True) for key in ("lr", "hr"))
+            lr, hr = (batch[key].to(device, non_blocking=True, memory_format=layout) for key in ("lr", "hr"))
             terms = training_step(generator, discriminator, criterion, optimisers, lr, hr)
             _check_finite(terms, step)
             for schedule in schedules if config.loss.gan > 0 else schedules[:1]:
