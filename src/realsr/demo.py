@@ -41,7 +41,7 @@ logger = logging.getLogger("realsr")
 # Fixed before any training: the hidden truth, and which photographs are for what.
 SIGMAS, ANGLE = (2.0, 1.2), 35
 CAMERA = Camera(kernel=anisotropic_kernel(13, SIGMAS, ANGLE, scale=2), scale=2, noise_levels=(2.0, 3.5))
-SOURCE = ("camera", "coins", "rocket")
+SOURCE = ("camera", "coins", "grass", "gravel", "rocket")
 # Colour photos only: a small network shown gray ones learns to forget colour.
 TARGET = ("astronaut", "hubble_deep_field", "immunohistochemistry", "retina", "stereo_motorcycle")
 TEST = ("chelsea", "coffee")
