@@ -28,7 +28,7 @@ def estimate_kernels(
     """
     photos = list_photos(source, "source", pool)
     refuse_foreign(pool, STAGE, "kernels/**/*.mat")
-    # Photos' kernels do not depend on what is beside them, so `batch` is no part of what makes them.
+    # How many photos are trained side by side is no part of what is asked for.
     facts = {key: value for key, value in asdict(config).items() if key != "batch"}
     inputs = name_inputs("source", list(photos.values()))
     with open_stage(pool, STAGE, config=facts, seed=seed, inputs=inputs, overwrite=overwrite) as record:

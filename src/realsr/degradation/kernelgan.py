@@ -36,7 +36,7 @@ class KernelGANConfig:
 
     iterations: int = 3000
     learning_rate: float = 2e-4
-    batch: int = 4  # photos trained side by side; changes results by rounding only
+    batch: int = 4  # photos trained side by side; they share no number, but see `train_kernelgans`
     frame: int = 0  # pixels left out at the border; 10 for photos that were degraded by a program
 
 
@@ -230,7 +230,8 @@ def train_kernelgans(
 ) -> np.ndarray:
     """Estimate the raw x2 kernels (B, 13, 13) float64 of B photos, each (3, H, W) in 0..1, sizes may differ.
 
-    A photo's kernel depends on its image, its seed and the config, not on the photos beside it (to rounding).
+    A photo's kernel depends on its image, its seed and the config, and not on the photos beside it; only that how many
+    they are changes the rounding of matrix products, which training amplifies to what another seed would change.
     `progress` is called with the number of iterations, summed over photos, since the last call.
     `kernels.postprocess` turns a raw kernel into the one to use. Raises ValueError for a photo that is too small.
     """

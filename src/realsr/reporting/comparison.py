@@ -35,9 +35,17 @@ def write_comparison(path: Path, rows: Sequence[ComparisonRow], kernels: Mapping
             axis.imshow(image.permute(1, 2, 0).numpy(), vmin=0, vmax=1, interpolation="nearest")
             axis.set_title(f"{title}\n{row.notes.get(title, row.name)}", fontsize=10)
     brightest = max(kernel.max() for kernel in kernels.values())
+    side = max(max(kernel.shape) for kernel in kernels.values())
     for (title, kernel), axis in zip(kernels.items(), axes[-1], strict=False):
-        axis.imshow(kernel, vmin=0, vmax=brightest, cmap="magma", interpolation="nearest")
+        axis.imshow(_pad(kernel, side), vmin=0, vmax=brightest, cmap="magma", interpolation="nearest")
         axis.set_title(title, fontsize=10)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_bytes(path, buffer.getvalue())
+
+
+def _pad(kernel: np.ndarray, side: int) -> np.ndarray:
+    """Put a kernel on a canvas (side, side) with its index k//2 in the middle, so that all have one size of pixel."""
+    before = [side // 2 - size // 2 for size in kernel.shape]
+    after = [side - size - start for size, start in zip(kernel.shape, before, strict=True)]
+    return np.pad(kernel, list(zip(before, after, strict=True)))
