@@ -34,8 +34,8 @@ def test_a_saved_generator_comes_back_the_same(by: str, saved: tuple[torch.nn.Mo
 def test_the_file_tells_what_it_is(saved: tuple[torch.nn.Module, Path]) -> None:
     with safe_open(saved[1], framework="pt") as content:
         metadata = content.metadata()
-    assert metadata["scale"] == "2"
-    assert json.loads(metadata["generator"]) == {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}
+    generator = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}
+    assert json.loads(metadata["realsr"]) == {"generator": generator, "scale": 2}
     assert [path.name for path in saved[1].parent.iterdir()] == ["generator.safetensors"], "nothing temporary is left"
 
 
@@ -59,13 +59,15 @@ def test_a_damaged_file_is_named(kept: int, saved: tuple[torch.nn.Module, Path])
     "metadata",
     [
         None,
-        {"scale": "2"},
-        {"scale": "3", "generator": "{}"},
-        {"scale": "two", "generator": "{}"},
-        {"scale": "2", "generator": '{"name": "other"}'},
-        {"scale": "2", "generator": '{"depth": 3}'},
-        {"scale": "2", "generator": "no json"},
-        {"scale": "2", "generator": '{"features": 5, "blocks": 1, "growth": 4}'},
+        {"other": "{}"},
+        {"realsr": '{"scale": 2}'},
+        {"realsr": '{"scale": 3, "generator": {}}'},
+        {"realsr": '{"scale": "two", "generator": {}}'},
+        {"realsr": '{"scale": 2, "generator": {"name": "other"}}'},
+        {"realsr": '{"scale": 2, "generator": {"depth": 3}}'},
+        {"realsr": "no json"},
+        {"realsr": "[]"},
+        {"realsr": '{"scale": 2, "generator": {"features": 5, "blocks": 1, "growth": 4}}'},
     ],
 )
 def test_a_file_of_something_else_is_refused(metadata: dict[str, str] | None, tmp_path: Path) -> None:
@@ -135,3 +137,12 @@ def test_a_pickle_with_code_is_refused_and_not_run(format: str, tmp_path: Path) 
     else:
         pickle.loads(path.read_bytes())
     assert marker.exists()
+
+
+def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
+    generator = build_generator(TINY, 2)
+    contents = set()
+    for number in range(8):
+        save_generator(tmp_path / f"{number}.safetensors", generator, TINY, 2)
+        contents.add((tmp_path / f"{number}.safetensors").read_bytes())
+    assert len(contents) == 1

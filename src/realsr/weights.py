@@ -17,8 +17,8 @@ from realsr.networks import GeneratorConfig, build_generator
 def save_generator(path: Path, generator: nn.Module, config: GeneratorConfig, scale: int) -> None:
     """Write a generator's weights as safetensors, with its config and scale as metadata, atomically."""
     state = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
-    metadata = {"generator": json.dumps(asdict(config)), "scale": str(scale)}
-    write_bytes(path, save(state, metadata))
+    # One key: safetensors writes several in any order, and equal weights shall be equal files.
+    write_bytes(path, save(state, {"realsr": json.dumps({"generator": asdict(config), "scale": scale})}))
 
 
 def load_generator(path: Path) -> tuple[nn.Module, int]:
@@ -36,7 +36,8 @@ def load_generator(path: Path) -> tuple[nn.Module, int]:
         with safe_open(file, framework="pt") as content:
             metadata = content.metadata() or {}
             state = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
-        config, scale = GeneratorConfig(**json.loads(metadata["generator"])), int(metadata["scale"])
+        facts = json.loads(metadata["realsr"])
+        config, scale = GeneratorConfig(**facts["generator"]), int(facts["scale"])
         generator = build_generator(config, scale)
         generator.load_state_dict(state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -124,6 +124,14 @@ def test_mat_round_trip(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.mat"]
 
 
+def test_equal_kernels_are_equal_files_whenever_they_are_saved(tmp_path, monkeypatch):
+    kernel = np.random.default_rng(0).random((5, 5))
+    save_kernel(tmp_path / "a.mat", kernel)
+    monkeypatch.setattr("time.asctime", lambda *args: "Thu Jan  1 00:00:00 1970")
+    save_kernel(tmp_path / "b.mat", kernel)
+    assert (tmp_path / "a.mat").read_bytes() == (tmp_path / "b.mat").read_bytes()
+
+
 def test_loads_kernels_made_elsewhere(tmp_path):
     matlab.savemat(tmp_path / "a.mat", {"Kernel": np.ones((5, 5), np.float32)})
     matlab.savemat(tmp_path / "b.mat", {"Kernel": np.ones((5, 5), np.uint8), "other": 1})

@@ -74,7 +74,8 @@ def save_kernel(path: Path, kernel: Kernel) -> None:
     """Write the kernel, normalised, under the key `Kernel` of a MATLAB 5 file, atomically."""
     buffer = io.BytesIO()
     matlab.savemat(buffer, {"Kernel": normalise(kernel)})
-    write_bytes(path, buffer.getvalue())
+    # scipy writes the time into the header's text: equal kernels shall be equal files.
+    write_bytes(path, b"MATLAB 5.0 MAT-file, realsr".ljust(116) + buffer.getvalue()[116:])
 
 
 def load_kernel(path: Path) -> Kernel:
