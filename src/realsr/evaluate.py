@@ -27,6 +27,8 @@ def main(config: EvaluateConfig) -> None:
     models = {name: load_model(name, config.scale, config.device) for name in config.weights}
     if not models:
         raise UserError("weights=[]: name at least one model, e.g. weights=[bicubic,work/dped/runs/default]")
+    if config.data.lr is None:
+        logger.info("LR: HR shrunk by bicubic; for a camera's own LR say data.lr=DIR")
     images = read_folders(config.data.hr, config.data.lr, config.scale)
     with Progress("evaluation", total=len(list_images(config.data.hr)) * len(models)) as progress:
         scores = evaluate_models(models, images, config.crop, lambda image, model: progress.advance())

@@ -127,7 +127,7 @@ def open_stage(
             listing = "\n".join(f"  {line}" for line in differences[:10])
             more = f"\n  and {len(differences) - 10} more" if len(differences) > 10 else ""
             raise UserError(
-                f"{folder}: its {stage} were made with another configuration or from other inputs:\n{listing}{more}\n"
+                f"{folder}: {stage} made with another configuration or from other inputs:\n{listing}{more}\n"
                 "To make them anew say overwrite=true, to keep them choose another work_dir."
             )
         for item in old["items"].values():

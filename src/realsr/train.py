@@ -33,8 +33,6 @@ def main(config: Config) -> None:
     """Run the stages that are missing, then train, then evaluate on the validation images."""
     choose_device(config.trainer.device)
     check_settings(config.generator, config.discriminator, config.loss, config.trainer, config.scale)
-    if not (config.run / "generator.safetensors").exists():
-        GeneratorLoss(config.loss)  # missing VGG19 weights are told now rather than after hours of kernel estimation
     prepare_data(config)
     noise = list_noise(config.pool) if config.look.noise else []
     pairs, validation = split_pairs(config, noise)
@@ -60,14 +58,17 @@ def main(config: Config) -> None:
 
 def prepare_data(config: Config) -> None:
     """Run the stages before the training that the config needs and that were not made elsewhere."""
+    # First what takes seconds and may fail: kernels can take hours.
+    if config.look.noise:
+        _run_stage("noise", "noise/**/*.png", config)
+    if not (config.run / "generator.safetensors").exists():
+        GeneratorLoss(config.loss)  # says so if VGG19's weights are missing
     if is_foreign(config.pairs_dir, "pairs", "HR/*"):
         logger.info("%s: pairs made elsewhere, used as they are", config.pairs_dir)
     else:
         if config.pairs.kernel == "pool":
             _run_stage("kernels", "kernels/**/*.mat", config)
         realsr.make_pairs.main(config)
-    if config.look.noise:
-        _run_stage("noise", "noise/**/*.png", config)
 
 
 def _run_stage(stage: str, pattern: str, config: Config) -> None:

@@ -34,7 +34,9 @@ def estimate_kernels(
     with open_stage(pool, STAGE, config=facts, seed=seed, inputs=inputs, overwrite=overwrite) as record:
         missing = [name for name in photos if not record.is_done(name)]
         steps = config.iterations
-        with Progress(STAGE, total=len(photos) * steps, done=(len(photos) - len(missing)) * steps) as progress:
+        with Progress(
+            "kernels, iterations", total=len(photos) * steps, done=(len(photos) - len(missing)) * steps
+        ) as progress:
             for start in range(0, len(missing), config.batch):
                 names = missing[start : start + config.batch]
                 images = _read([photos[name] for name in names], names, config, record)

@@ -1,5 +1,6 @@
 """The stage that collects noise patches: flat tiles of source photos, where all that varies is noise."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from realsr.manifest import name_inputs, open_stage, refuse_foreign
 from realsr.progress import Progress
 
 STAGE = "noise"
+
+logger = logging.getLogger("realsr")
 
 
 @dataclass
@@ -98,6 +101,8 @@ def collect_noise(source: Path | None, pool: Path, config: NoiseConfig, overwrit
         if record.items and not any(item["files"] for item in record.items.values()):
             record.forget()
             raise UserError(_nothing_found(measured, config) + record.list_failures())
+        counts = [len(item["files"]) for item in record.items.values()]
+        logger.info("noise: %d patches from %d of %d photos", sum(counts), sum(map(bool, counts)), len(photos))
         record.finish()
 
 
@@ -124,6 +129,6 @@ def _nothing_found(tiles: list[Tile], config: NoiseConfig, wanted: int = 100) ->
     enough = sum(variance < threshold for variance in variances)
     return (
         given + f"Variances of the {len(variances)} tiles that are bright enough: {listing}.\n"
-        f"noise.max_variance={threshold:.1f} would yield {enough} patches; look at them, since a high threshold lets "
-        "in content. Smaller tiles (noise.size, noise.stride) find more that is flat."
+        f"noise.max_variance={threshold:.1f} would yield {enough} patches; look at them, since a threshold far above "
+        "20 lets in content. Smaller tiles (noise.size, noise.stride) or other photos find more that is flat."
     )
