@@ -53,7 +53,7 @@ def main(config: Config) -> None:
     elif validation:
         evaluate_run(config, validation, metrics)
     else:
-        logger.warning("no evaluation: there is a single pair and no data.validation")
+        logger.warning("no evaluation: no pair is held out and data.validation is not given")
 
 
 def prepare_data(config: Config) -> None:
