@@ -150,7 +150,7 @@ def test_a_single_photo_is_trained_on_and_not_evaluated(command: Command, tmp_pa
     write_photos(tmp_path / "photos", "a")
     ended = command("train", "+track=dped", "data.source=photos", "work_dir=out", *TINY)
     assert ended.code == 0, ended.said
-    assert "no evaluation: there is a single pair and no data.validation" in ended.said
+    assert "no evaluation: no pair is held out and data.validation is not given" in ended.said
     assert not (tmp_path / "out/runs/default/metrics.json").exists()
     assert (tmp_path / "out/runs/default/generator.safetensors").is_file()
 
