@@ -109,12 +109,12 @@ def test_every_option_of_every_group_composes_under_every_track(track: str, comp
 
 def test_folders_follow_the_work_dir_and_each_can_be_given(composed: Callable[..., Config]) -> None:
     config = composed("+track=dped", "work_dir=out")
-    assert (config.pool, config.pairs_dir, config.run) == (
+    assert (config.pool_dir, config.pairs_dir, config.run) == (
         Path("out/pool"),
         Path("out/pairs"),
         Path("out/runs/default"),
     )
-    assert composed("+track=dped", "work_dir=out", "pool=other").pool == Path("other")
+    assert composed("+track=dped", "work_dir=out", "pool_dir=other").pool_dir == Path("other")
 
 
 def test_the_yaml_of_a_config_makes_the_same_config(composed: Callable[..., Config]) -> None:
@@ -125,7 +125,7 @@ def test_the_yaml_of_a_config_makes_the_same_config(composed: Callable[..., Conf
 
 
 @pytest.mark.parametrize("role", ["source", "target"])
-@pytest.mark.parametrize("folder", ["work_dir", "pool", "pairs_dir", "run"])
+@pytest.mark.parametrize("folder", ["work_dir", "pool_dir", "pairs_dir", "run"])
 def test_photos_are_kept_apart_from_what_is_written(role: str, folder: str, composed: Callable[..., Config]) -> None:
     with pytest.raises(UserError, match=f"data.{role} and {folder} are the same folder"):
         composed("+track=dped", f"data.{role}=photos", f"{folder}=./x/../photos")
@@ -161,7 +161,7 @@ def test_wrong_arguments_end_in_a_message(arguments: list[str], said: list[str],
 def test_cfg_job_shows_the_composed_config(run: Run) -> None:
     code, text = run("+track=dped", "work_dir=OUT", "--cfg", "job", "--resolve")
     assert code == 0
-    assert "pool: OUT/pool" in text
+    assert "pool_dir: OUT/pool" in text
     assert "kernel: pool" in text
 
 

@@ -58,14 +58,15 @@ class DataConfig:
 
 @dataclass
 class Config:
-    """All stages from photos to an evaluated model. `pool`, `pairs_dir` and `run` are folders."""
+    """All stages from photos to an evaluated model. `pool_dir`, `pairs_dir` and `run` are folders."""
 
     track: str = MISSING
     scale: int = 4
     seed: int = 0
     overwrite: bool = False
     work_dir: Path = MISSING
-    pool: Path = MISSING
+    pool_dir: Path = MISSING
+    workers: int | None = None
     pairs_dir: Path = MISSING
     run: Path = MISSING
     data: DataConfig = field(default_factory=DataConfig)
@@ -81,7 +82,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Raise UserError where photos would be mixed with what is made of them."""
-        written = {name: Path(getattr(self, name)).resolve() for name in ("work_dir", "pool", "pairs_dir", "run")}
+        written = {name: Path(getattr(self, name)).resolve() for name in ("work_dir", "pool_dir", "pairs_dir", "run")}
         for role in ("source", "target"):
             folder: Path | None = getattr(self.data, role)
             for name, path in written.items():

@@ -64,8 +64,8 @@ def main(config: Config) -> None:
         models[f"trained_on_{name}"] = network_model(load_generator(arm.run)[0])
     images = list(read_folders(folder / "data/test/HR", folder / "data/test/LR", config.scale))
     scores = evaluate_models(models, images, crop=config.scale)
-    kernels = {path.stem.split("_kernel")[0]: load_kernel(path) for path in list_kernels(config.pool, config.scale)}
-    metrics = summarise(scores, kernels, noise_patches=len(list_noise(config.pool)))
+    kernels = {path.stem.split("_kernel")[0]: load_kernel(path) for path in list_kernels(config.pool_dir, config.scale)}
+    metrics = summarise(scores, kernels, noise_patches=len(list_noise(config.pool_dir)))
     write_bytes(folder / "metrics.json", json.dumps(metrics, indent=1).encode())
     draw(folder / "comparison.png", images, models, scores, kernels)
     logger.info("%s", describe(metrics, folder))

@@ -6,7 +6,7 @@ from realsr.degradation.estimation import estimate_kernels
 
 def main(config: Config) -> None:
     """Estimate the kernels that a config asks for."""
-    estimate_kernels(config.data.source, config.pool, config.kernels, config.seed, config.overwrite)
+    estimate_kernels(config.data.source, config.pool_dir, config.kernels, config.seed, config.overwrite)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def main(config: Config) -> None:
     choose_device(config.trainer.device)
     check_settings(config.generator, config.discriminator, config.loss, config.trainer, config.scale)
     prepare_data(config)
-    noise = list_noise(config.pool) if config.look.noise else []
+    noise = list_noise(config.pool_dir) if config.look.noise else []
     pairs, validation = split_pairs(config, noise)
     check_validation(validation, config.scale)
     training = TrainingConfig(
@@ -72,8 +72,8 @@ def prepare_data(config: Config) -> None:
 
 
 def _run_stage(stage: str, pattern: str, config: Config) -> None:
-    if is_foreign(config.pool, stage, pattern):
-        logger.info("%s: %s made elsewhere, used as they are", config.pool, stage)
+    if is_foreign(config.pool_dir, stage, pattern):
+        logger.info("%s: %s made elsewhere, used as they are", config.pool_dir, stage)
     elif stage == "kernels":
         realsr.estimate_kernels.main(config)
     else:

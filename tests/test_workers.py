@@ -1,0 +1,58 @@
+"""Worker processes change nothing but the time."""
+
+import os
+
+import pytest
+
+from realsr.workers import FEW, count_workers, map_items
+
+
+def square(number: int) -> tuple[int, int]:
+    return number**2, os.getpid()
+
+
+def fail_at_three(number: int) -> int:
+    if number == 3:
+        raise ValueError("three")
+    return number
+
+
+def test_results_come_in_order_from_other_processes():
+    results = list(map_items(square, range(20), workers=2))
+    assert [value for value, _ in results] == [n**2 for n in range(20)]
+    assert os.getpid() not in {process for _, process in results}
+    assert list(map_items(square, range(3), workers=0)) == [(n**2, os.getpid()) for n in range(3)]
+
+
+def test_few_items_are_under_way_at_a_time():
+    taken = []
+
+    def items():
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    results = map_items(square, items(), workers=2, ahead=2)
+    next(results)
+    assert len(taken) <= 5
+    results.close()
+
+
+def test_an_exception_of_a_worker_is_raised():
+    results = map_items(fail_at_three, range(6), workers=2)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(results)
+
+
+def test_number_of_workers():
+    assert count_workers(100, 3) == 3
+    assert count_workers(2, 3) == 2
+    assert count_workers(100, 0) == 0
+    assert count_workers(FEW - 1, None) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not tell a process's cores")
+def test_one_worker_a_core():
+    cores = len(os.sched_getaffinity(0))
+    assert count_workers(1000, None) == (cores if cores > 1 else 0)
