@@ -11,7 +11,7 @@ def gaussian_kernel(covariance: np.ndarray, size: int, centre: tuple[float, floa
     covariance: (2, 2), positive definite, in pixels squared, rows before columns. centre: that of the Gaussian,
     (row, column) or one number for both; where little is cut off it is the centre of mass.
     """
-    offsets = np.stack(np.mgrid[:size, :size], axis=-1) - np.asarray(centre, dtype=np.float64)
+    offsets = np.moveaxis(np.mgrid[:size, :size], 0, -1) - np.asarray(centre, dtype=np.float64)
     exponents = np.einsum("rci,ij,rcj->rc", offsets, np.linalg.inv(covariance), offsets) / 2
     return normalise(np.exp(exponents.min() - exponents))
 
@@ -43,7 +43,7 @@ def _centred(covariance: np.ndarray, roughness: np.ndarray, target: float) -> Ke
     The centre of mass moves with the Gaussian's centre as S C^-1 does, S being the covariance of what is there.
     """
     size = len(roughness)
-    positions = np.stack(np.mgrid[:size, :size], axis=-1).reshape(-1, 2)
+    positions = np.moveaxis(np.mgrid[:size, :size], 0, -1).reshape(-1, 2)
     centre = np.full(2, target)
     for _ in range(50):
         kernel = normalise(gaussian_kernel(covariance, size, tuple(centre)) * roughness)

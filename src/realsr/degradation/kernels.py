@@ -80,7 +80,12 @@ def save_kernel(path: Path, kernel: Kernel) -> None:
 
 
 def load_kernel(path: Path) -> Kernel:
-    """Read the kernel (float64, sums to 1) under the key `Kernel` of a .mat file.
+    """Read the kernel under the key `Kernel` of a .mat file, float64, and normalise it; raises as `read_kernel`."""
+    return normalise(read_kernel(path))
+
+
+def read_kernel(path: Path) -> Kernel:
+    """Read the kernel (k, l) under the key `Kernel` of a .mat file as it is there.
 
     Raises UserError where the file is not one, has no such key, or holds no kernel.
     """
@@ -98,7 +103,7 @@ def load_kernel(path: Path) -> Kernel:
         raise UserError(
             f"{path}: `Kernel` of shape {kernel.shape} and sum {kernel.sum(dtype=np.float64)} is no 2-D kernel of sum 1"
         )
-    return normalise(kernel)
+    return kernel.astype(np.float64)
 
 
 def kernel_psnr(true: Kernel, estimate: Kernel, size: int = 31) -> float:
