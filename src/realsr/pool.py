@@ -15,10 +15,10 @@ logger = logging.getLogger("realsr")
 def main(config: PoolReportConfig) -> None:
     """Print a table, and write pool.png and pool.json, or pool_comparison.png and .json."""
     pools = [measure_pool(folder) for folder in (config.pool_dir, config.compare) if folder is not None]
-    for pool in pools:
-        logger.info("\n%s", format_pool(pool))
     name, facts = "pool", describe_pool(pools[0])
-    if len(pools) == 2:
+    if len(pools) == 1:
+        logger.info("\n%s", format_pool(pools[0]))
+    else:
         logger.info("\n%s", format_comparison(*pools))
         name = "pool_comparison"
         facts = {"A": facts, "B": describe_pool(pools[1]), "B_minus_A": compare_pools(*pools)}

@@ -56,7 +56,7 @@ class NoiseStatistics:
 
     levels: (patches, 3) standard deviations per channel. colour_correlation: (3, 3), of R, G, B at one pixel.
     autocorrelation: (2, LAGS + 1), down and to the right, at lags of 0, 1, 2, … pixels, mean of the channels.
-    spectrum: (BINS,) power at FREQUENCIES over its mean: 1 everywhere for white noise.
+    spectrum: (BINS,) power at FREQUENCIES as a multiple of that of white noise of the same level.
     """
 
     levels: np.ndarray
@@ -148,7 +148,7 @@ def kernel_spectrum(kernel: Kernel) -> np.ndarray:
 
 def measure_noise(patches_uint8: Iterable[np.ndarray]) -> NoiseStatistics:
     """Measure noise patches (h, w, 3), of any sizes; each counts as much as the others."""
-    levels, covariances, autocovariances, spectra = [], [], [], []
+    levels, covariances, autocovariances, spectra, energies = [], [], [], [], []
     for patch_uint8 in patches_uint8:
         patch = patch_uint8.astype(np.float64)
         patch -= patch.mean(axis=(0, 1))
@@ -156,15 +156,17 @@ def measure_noise(patches_uint8: Iterable[np.ndarray]) -> NoiseStatistics:
         covariances.append(flat.T @ flat / len(flat))
         levels.append(np.sqrt(np.diag(covariances[-1])))
         autocovariances.append([_autocovariance(patch), _autocovariance(patch.swapaxes(0, 1))])
-        spectra.append(_power(patch))
+        # The window keeps the patch's edges, which do not meet, from looking like detail.
+        patch *= np.outer(*(np.hanning(side + 2)[1:-1] for side in patch.shape[:2]))[..., None]
+        spectra.append(_radial_mean((np.abs(np.fft.fft2(patch, axes=(0, 1))) ** 2).sum(axis=2)))
+        energies.append((patch**2).sum())  # by Parseval's theorem the mean of the power over all frequencies
     covariance, autocovariance = np.mean(covariances, axis=0), np.mean(autocovariances, axis=0)
     deviation = np.sqrt(np.diag(covariance)).clip(min=1e-12)
-    power = np.mean(spectra, axis=0)
     return NoiseStatistics(
         levels=np.array(levels),
         colour_correlation=covariance / np.outer(deviation, deviation),
         autocorrelation=autocovariance / autocovariance[:, :1].clip(min=1e-12),
-        spectrum=power / max(power.mean(), 1e-12),
+        spectrum=np.mean(spectra, axis=0) / max(np.mean(energies), 1e-12),
     )
 
 
@@ -174,22 +176,19 @@ def _autocovariance(patch: np.ndarray) -> np.ndarray:
     return np.array([(patch[: height - lag] * patch[lag:]).mean() if lag < height else 0.0 for lag in range(LAGS + 1)])
 
 
-def _power(patch: np.ndarray) -> np.ndarray:
-    """Return the power spectrum of a patch (h, w, 3) under a Hann window, radially averaged, sum of the channels."""
-    # The window keeps the patch's edges, which do not meet, from looking like detail.
-    window = np.outer(*(np.hanning(side + 2)[1:-1] for side in patch.shape[:2]))
-    return _radial_mean((np.abs(np.fft.fft2(patch * window[..., None], axes=(0, 1))) ** 2).sum(axis=2))
-
-
 def _radial_mean(spectrum: np.ndarray) -> np.ndarray:
     """Average a spectrum (h, w), 0 in its corner, over rings around FREQUENCIES: (BINS,).
 
     Frequencies above 1/2, in the corners, are left out; a ring without samples takes after its neighbours.
     """
     rows, columns = (np.fft.fftfreq(side) for side in spectrum.shape)
-    ring = np.floor(np.hypot(rows[:, None], columns) * 2 * BINS).astype(int)
+    radii = np.hypot(rows[:, None], columns)
+    ring = np.floor(radii * 2 * BINS).astype(int)
     inside = ring < BINS
     counts = np.bincount(ring[inside], minlength=BINS)
-    sums = np.bincount(ring[inside], weights=spectrum[inside], minlength=BINS)
     filled = counts > 0
-    return np.interp(FREQUENCIES, FREQUENCIES[filled], sums[filled] / counts[filled])
+    means, places = (
+        np.bincount(ring[inside], weights=values[inside], minlength=BINS)[filled] / counts[filled]
+        for values in (spectrum, radii)
+    )
+    return np.interp(FREQUENCIES, places, means)  # samples of a ring do not lie evenly about its middle

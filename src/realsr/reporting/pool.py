@@ -1,5 +1,6 @@
 """A picture of a degradation pool, or of two: kernels and their spectra, noise patches and what they are like."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,6 +37,7 @@ TILE = 100
 COLUMNS = 6
 NOISE_TILE = 128
 NOISE_COLUMNS = 8
+TENTHS = (0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 def write_pool_picture(path: Path, pools: Sequence[PoolStatistics]) -> None:
@@ -82,11 +84,11 @@ def _kernels_part(pools: Sequence[PoolStatistics], colours: Sequence[tuple[int, 
         left.append(_grid([_kernel_tile(name, kernel, side) for name, kernel in kernels], COLUMNS, 8))
     spectrum = plot(
         curves,
-        "What is left of detail (band: 10 to 90 % of the kernels)",
+        "Spectrum (band: 10 to 90 % of the kernels)",
         "cycles a pixel of HR",
-        (0, 0.1, 0.2, 0.3, 0.4, 0.5),
+        TENTHS,
         (0, 0.25, 0.5, 0.75, 1),
-        size=(330, WIDTH - COLUMNS * (TILE + 8) - 24),
+        size=(270, WIDTH - COLUMNS * (TILE + 8) - 24),
         mark=(0.5 / scale, "limit of LR"),
     )
     return beside([_padded(below(left, 8), COLUMNS * (TILE + 8)), spectrum], 24)
@@ -112,19 +114,16 @@ def _noise_part(pools: Sequence[PoolStatistics], colours: Sequence[tuple[int, in
         matrices.append(heat_matrix(noise.colour_correlation, "RGB", colour))
         correlations.append(Curve(lags, noise.autocorrelation[1], colour, "to the right"))
         correlations.append(Curve(lags, noise.autocorrelation[0], colour, "down", dashed=True))
-        spectra.append(Curve(FREQUENCIES, noise.spectrum, colour))
-    spectra.append(Curve(FREQUENCIES, np.ones_like(FREQUENCIES), FAINT, "white noise", dashed=True))
+        spectra.append(Curve(FREQUENCIES, 10 * np.log10(noise.spectrum.clip(min=1e-4)), colour))
+    spectra.append(Curve(FREQUENCIES, np.zeros_like(FREQUENCIES), FAINT, "white noise", dashed=True))
     colour_block = below([label("Correlation of the colours", 170, 13), below(matrices, 8)], 6)
-    top = float(np.ceil(max(curve.y.max() for curve in spectra)))
+    lowest = 10 * math.floor(min(curve.y.min() for curve in spectra) / 10)
+    highest = 10 * math.ceil(max(1, *(curve.y.max() for curve in spectra)) / 10)
+    size = (250, (WIDTH - colour_block.shape[1] - 80) // 2)
+    levels = tuple(range(lowest, highest + 1, 10))
     plots = [
-        plot(correlations, "Autocorrelation", "lag in pixels", (0, 2, 4, 6, 8), (-0.25, 0, 0.25, 0.5, 0.75, 1)),
-        plot(
-            spectra,
-            "Power, as a multiple of its mean",
-            "cycles a pixel",
-            (0, 0.1, 0.2, 0.3, 0.4, 0.5),
-            tuple(np.linspace(0, top, 5)),
-        ),
+        plot(correlations, "Autocorrelation", "lag in pixels", (0, 2, 4, 6, 8), (-0.25, 0, 0.25, 0.5, 0.75, 1), size),
+        plot(spectra, "Power, in dB, against white noise of the same level", "cycles a pixel", TENTHS, levels, size),
     ]
     return below([*parts, beside([colour_block, *plots], 40)], 8)
 

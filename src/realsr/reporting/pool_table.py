@@ -100,7 +100,7 @@ def format_comparison(first: PoolStatistics, second: PoolStatistics) -> str:
         for part in (0.25, 0.5, 1.0):
             frequency = part * 0.5 / scale
             values = [float(np.interp(frequency, FREQUENCIES, pool.spectrum)) for pool in pair if pool]
-            lines.append(_line(f"left of detail at {frequency:.3f} cycles a pixel", *values))
+            lines.append(_line(f"spectrum at {frequency:.3f} cycles a pixel", *values))
     lines += ["", *_compare_noise(first.noise, second.noise)]
     return "\n".join(lines)
 
