@@ -77,6 +77,14 @@ def test_the_report_says_and_draws_what_pools_hold(command: Command, source: Pat
     assert made == {"new/report/pool_comparison.png", "new/report/pool_comparison.json"}
     assert set(json.loads((tmp_path / "new/report/pool_comparison.json").read_text())) == {"A", "B", "B_minus_A"}
 
+    (tmp_path / "B/kernels/gaussian_0002_kernel_x4.mat").write_bytes(b"torn")
+    ended = command("pool", "pool_dir=B")
+    assert ended.code == 1
+    assert "left out, since they cannot be read" in ended.said
+    assert "gaussian_0002_kernel_x4.mat: not a readable .mat file" in ended.said
+    facts = json.loads((tmp_path / "B/pool.json").read_text())
+    assert len(facts["kernels"]["x4"]["kernels"]) == 3
+
     assert "pool_dir must be given" in command("pool").said
     ended = command("pool", "pool_dir=nowhere")
     assert ended.code == 1

@@ -1,6 +1,6 @@
 """What a pool holds, in numbers: what its kernels do to detail, and what its noise is like."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from realsr.degradation.kernels import Kernel, aligned_centre, normalise, read_kernel
-from realsr.degradation.pool import list_noise
 from realsr.errors import UserError
-from realsr.imaging import read_uint8, resize
+from realsr.imaging import ImageError, read_uint8, resize
 from realsr.progress import Progress
 
 BINS = 32  # of the radial averages, from frequency 0 to 1/2 cycle a pixel
@@ -35,12 +34,13 @@ class KernelMoments:
 
 @dataclass(frozen=True)
 class KernelStatistics:
-    """The kernels of one scale: each one's moments, and |their spectra|, radially averaged, at FREQUENCIES.
+    """The kernels of one scale by name: themselves, their moments, and their spectra.
 
-    spectra: (kernels, BINS), 1 at frequency 0.
+    spectra: (kernels, BINS), |FFT| radially averaged at FREQUENCIES, 1 at frequency 0.
     """
 
     scale: int
+    kernels: dict[str, Kernel]
     moments: dict[str, KernelMoments]
     spectra: np.ndarray
 
@@ -72,48 +72,69 @@ class NoiseStatistics:
 
 @dataclass(frozen=True)
 class PoolStatistics:
-    """A pool in numbers: kernels by scale, and noise; empty or None where it has none."""
+    """A pool in numbers: kernels by scale, and noise; empty or None where it has none.
+
+    patches: the files that the noise was measured on. unreadable: messages of files that were passed over.
+    """
 
     folder: Path
     kernels: dict[int, KernelStatistics]
     noise: NoiseStatistics | None
+    patches: list[Path]
+    unreadable: list[str]
 
 
 def measure_pool(folder: Path) -> PoolStatistics:
     """Measure all kernels and noise patches of a pool, ours or made elsewhere.
 
-    Raises UserError where it has neither, ImageError or UserError where a file cannot be read.
+    Raises UserError where it has neither.
     """
-    files = {scale: sorted((folder / "kernels").rglob(f"*_x{scale}.mat")) for scale in (2, 4)}
-    kernels = {
-        scale: measure_kernels({_name(path, folder / "kernels"): read_kernel(path) for path in paths}, scale)
-        for scale, paths in files.items()
-        if paths
-    }
-    patches = list_noise(folder) if next((folder / "noise").rglob("*.png"), None) else []
-    if not kernels and not patches:
+    unreadable: list[str] = []
+    kernels = {}
+    for scale in (2, 4):
+        files = sorted((folder / "kernels").rglob(f"*_x{scale}.mat"))
+        readable = _readable(files, read_kernel, unreadable)
+        if found := {_name(path, folder / "kernels"): kernel for path, kernel in readable}:
+            kernels[scale] = measure_kernels(found, scale)
+    files = sorted((folder / "noise").rglob("*.png"))
+    patches: list[Path] = []
+
+    def read_patches() -> Iterator[np.ndarray]:
+        with Progress(f"noise of {folder.name}", total=len(files)) as progress:
+            for path, patch_uint8 in _readable(files, read_uint8, unreadable):
+                patches.append(path)
+                yield patch_uint8
+                progress.advance()
+
+    noise = measure_noise(read_patches()) if files else None
+    if not kernels and noise is None:
         raise UserError(
-            f"{folder}: neither kernels (kernels/*_x2.mat, *_x4.mat) nor noise patches (noise/*.png) in it; name a pool"
+            f"{folder}: neither kernels (kernels/*_x2.mat, *_x4.mat) nor noise patches (noise/*.png) in it"
+            + "".join(f"\n  {reason}" for reason in unreadable)
         )
-    with Progress(f"noise of {folder.name}", total=len(patches)) as progress:
-        noise = measure_noise(_read(patches, progress)) if patches else None
-    return PoolStatistics(folder, kernels, noise)
+    return PoolStatistics(folder, kernels, noise, patches, unreadable)
 
 
 def _name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix().rpartition("_x")[0].removesuffix("_kernel")
 
 
-def _read(patches: Sequence[Path], progress: Progress) -> Iterable[np.ndarray]:
-    for path in patches:
-        yield read_uint8(path)
-        progress.advance()
+def _readable(
+    files: Iterable[Path], read: Callable[[Path], np.ndarray], unreadable: list[str]
+) -> Iterator[tuple[Path, np.ndarray]]:
+    for path in files:
+        try:
+            content = read(path)
+        except (UserError, ImageError) as error:
+            unreadable.append(str(error))
+            continue
+        yield path, content
 
 
 def measure_kernels(kernels: dict[str, Kernel], scale: int) -> KernelStatistics:
     """Measure kernels (name -> (h, w), any size) that belong to a scale."""
     moments = {name: kernel_moments(kernel, scale) for name, kernel in kernels.items()}
-    return KernelStatistics(scale, moments, np.stack([kernel_spectrum(kernel) for kernel in kernels.values()]))
+    return KernelStatistics(scale, kernels, moments, np.stack([kernel_spectrum(kernel) for kernel in kernels.values()]))
 
 
 def kernel_moments(kernel: Kernel, scale: int) -> KernelMoments:
@@ -146,8 +167,8 @@ def kernel_spectrum(kernel: Kernel) -> np.ndarray:
     return _radial_mean(np.abs(np.fft.fft2(normalise(kernel), (canvas, canvas))))
 
 
-def measure_noise(patches_uint8: Iterable[np.ndarray]) -> NoiseStatistics:
-    """Measure noise patches (h, w, 3), of any sizes; each counts as much as the others."""
+def measure_noise(patches_uint8: Iterable[np.ndarray]) -> NoiseStatistics | None:
+    """Measure noise patches (h, w, 3), of any sizes; each counts as much as the others. None where there are none."""
     levels, covariances, autocovariances, spectra, energies = [], [], [], [], []
     for patch_uint8 in patches_uint8:
         patch = patch_uint8.astype(np.float64)
@@ -160,6 +181,8 @@ def measure_noise(patches_uint8: Iterable[np.ndarray]) -> NoiseStatistics:
         patch *= np.outer(*(np.hanning(side + 2)[1:-1] for side in patch.shape[:2]))[..., None]
         spectra.append(_radial_mean((np.abs(np.fft.fft2(patch, axes=(0, 1))) ** 2).sum(axis=2)))
         energies.append((patch**2).sum())  # by Parseval's theorem the mean of the power over all frequencies
+    if not levels:
+        return None
     covariance, autocovariance = np.mean(covariances, axis=0), np.mean(autocovariances, axis=0)
     deviation = np.sqrt(np.diag(covariance)).clip(min=1e-12)
     return NoiseStatistics(

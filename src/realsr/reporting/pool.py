@@ -7,8 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from realsr.degradation.kernels import Kernel, load_kernel
-from realsr.degradation.pool import list_kernels, list_noise
+from realsr.degradation.kernels import Kernel
 from realsr.degradation.pool_statistics import (
     FREQUENCIES,
     LAGS,
@@ -41,7 +40,7 @@ TENTHS = (0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 def write_pool_picture(path: Path, pools: Sequence[PoolStatistics]) -> None:
-    """Draw one pool, or two to compare, and write a PNG, atomically. The files are read again from the pools."""
+    """Draw one pool, or two to compare, and write a PNG, atomically. The noise patches are read again."""
     colours = PAIR[: len(pools)]
     names = [pool.folder.as_posix() for pool in pools]
     heads = [label("Degradation pool" if len(pools) == 1 else "Degradation pools compared", WIDTH, 22)]
@@ -68,11 +67,10 @@ def _kernels_part(pools: Sequence[PoolStatistics], colours: Sequence[tuple[int, 
         if scale not in pool.kernels:
             continue
         statistics = pool.kernels[scale]
-        files = list_kernels(pool.folder, scale)
-        chosen = _spread_out(len(files), rows * COLUMNS)
-        shown.append((pool, colour, [(list(statistics.moments)[i], load_kernel(files[i])) for i in chosen]))
+        kernels = list(statistics.kernels.items())
+        shown.append((pool, colour, [kernels[i] for i in _spread_out(len(kernels), rows * COLUMNS)]))
         low, high = np.percentile(statistics.spectra, [10, 90], axis=0)
-        curves.append(Curve(FREQUENCIES, statistics.spectrum, colour, f"mean of {len(files)}", band=(low, high)))
+        curves.append(Curve(FREQUENCIES, statistics.spectrum, colour, f"mean of {len(kernels)}", band=(low, high)))
     curves.append(Curve(FREQUENCIES, kernel_spectrum(bicubic_kernel(scale)), FAINT, "bicubic", dashed=True))
     side = _common_side([kernel for _, _, kernels in shown for _, kernel in kernels])
     left = [label(f"Kernels for scale {scale}", COLUMNS * (TILE + 8), 17)]
@@ -97,7 +95,7 @@ def _kernels_part(pools: Sequence[PoolStatistics], colours: Sequence[tuple[int, 
 def _noise_part(pools: Sequence[PoolStatistics], colours: Sequence[tuple[int, int, int]]) -> Block:
     """Patches above; colours, autocorrelation and spectrum below."""
     parts = [label("Noise patches, with the same contrast for all", WIDTH, 17)]
-    gain = 40 / max(float(pool.noise.level.max()) for pool in pools if pool.noise)
+    gain = 40 / max(0.1, *(float(pool.noise.level.max()) for pool in pools if pool.noise))
     lags = np.arange(LAGS + 1)
     matrices, correlations, spectra = [], [], []
     for pool, colour in zip(pools, colours, strict=True):
@@ -105,11 +103,10 @@ def _noise_part(pools: Sequence[PoolStatistics], colours: Sequence[tuple[int, in
             parts.append(label(f"{pool.folder.as_posix()}: no noise patches", WIDTH, 13, colour))
             continue
         noise = pool.noise
-        files = list_noise(pool.folder)
         red, green, blue = noise.level
-        text = f"{len(files)} patches; levels R {red:.2f}, G {green:.2f}, B {blue:.2f} of 255"
+        text = f"{len(pool.patches)} patches; levels R {red:.2f}, G {green:.2f}, B {blue:.2f} of 255"
         parts.append(label(text, WIDTH, 13, colour))
-        shown = [files[i] for i in _spread_out(len(files), NOISE_COLUMNS)]
+        shown = [pool.patches[i] for i in _spread_out(len(pool.patches), NOISE_COLUMNS)]
         parts.append(beside([_noise_tile(path, gain) for path in shown], 15))
         matrices.append(heat_matrix(noise.colour_correlation, "RGB", colour))
         correlations.append(Curve(lags, noise.autocorrelation[1], colour, "to the right"))
