@@ -6,7 +6,7 @@ from realsr.degradation.noise import collect_noise
 
 def main(config: Config) -> None:
     """Collect the noise patches that a config asks for."""
-    collect_noise(config.data.source, config.pool_dir, config.noise, config.overwrite)
+    collect_noise(config.data.source, config.noise_pool_dir, config.noise, config.overwrite)
 
 
 if __name__ == "__main__":
