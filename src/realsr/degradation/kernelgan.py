@@ -26,7 +26,7 @@ from realsr.degradation.kernelgan_networks import (
     ComposedGenerator,
     CropRows,
 )
-from realsr.imaging import resize, to_float
+from realsr.imaging import resize
 from realsr.seeding import derive_seed, numpy_generator, torch_generator
 
 CHUNK = 50  # iterations whose crops and noise are drawn at once

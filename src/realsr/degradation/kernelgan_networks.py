@@ -75,8 +75,8 @@ class CropRows:
 
     def shrink(self, kernel: Tensor) -> Tensor:
         """Correlate with kernels (B, 13, 13) at every second sample: (B, 3, 26, 26)."""
-        border = G_CROP - KERNEL_SIZE
-        windows = F.pad(kernel, (border, border)).unfold(2, G_CROP, 2)  # (B, 13, 26, 64), the last column first
+        last = 2 * (D_CROP - 1)  # where the last output column's taps begin
+        windows = F.pad(kernel, (last, G_CROP - KERNEL_SIZE)).unfold(2, G_CROP, 2)  # (B, 13, 26, 64), it first
         bands = windows.transpose(1, 2).flatten(2)
         return (self._rows @ bands.transpose(1, 2)).unflatten(1, (3, D_CROP)).flip(3)
 
@@ -111,9 +111,7 @@ class BatchedDiscriminator:
     def __init__(self, generators: Sequence[torch.Generator], device: torch.device):
         batch = len(generators)
         first = _xavier((FEATURES, 3, PATCH, PATCH), generators).flatten(2)
-        hidden = torch.stack(
-            [_xavier((FEATURES, FEATURES, 1, 1), generators).flatten(2) for _ in range(HIDDEN)], dim=1
-        )
+        hidden = torch.stack([_xavier((FEATURES, FEATURES, 1, 1), generators).flatten(2) for _ in range(HIDDEN)], dim=1)
         last = _xavier((1, FEATURES, 1, 1), generators).flatten(2)
         scale = torch.stack([1 + 0.02 * torch.randn(HIDDEN, FEATURES, generator=g) for g in generators])
         shift, bias = torch.zeros(batch, HIDDEN, FEATURES), torch.zeros(batch, 1, 1)
@@ -129,9 +127,7 @@ class BatchedDiscriminator:
         patches = _patches([fake, noisy_real, noisy_fake])
         weights = [hidden[:, 0] @ first, *hidden[:, 1:].unbind(1)]
         inputs = [patches]
-        for weight, layer, scale, shift in zip(
-            weights, self._layers, scales.unbind(1), shifts.unbind(1), strict=True
-        ):
+        for weight, layer, scale, shift in zip(weights, self._layers, scales.unbind(1), shifts.unbind(1), strict=True):
             inputs.append(layer(weight, inputs[-1], scale, shift))
         # In float64, since vector units and their leftovers differ in the last bit of float32's sigmoid.
         verdict = torch.sigmoid(torch.baddbmm(bias, last, inputs[-1]).double()).to(bias.dtype)

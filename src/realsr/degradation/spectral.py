@@ -95,7 +95,7 @@ def power_spectrum(gray: np.ndarray) -> np.ndarray:
 
 
 def noise_power(gray: np.ndarray) -> float:
-    """Return the variance of an image's noise, as far as it is white, from its flattest places (H, W), at least 0.01."""
+    """Return the variance (0.01 or more) of the white noise of an image (H, W), from its flattest places."""
     mixed = gray[:-1, :-1] - gray[1:, :-1] - gray[:-1, 1:] + gray[1:, 1:]
     local = ndimage.uniform_filter(mixed**2, 15)[8:-8, 8:-8] / 4
     return max(float(np.quantile(local, 0.02)), 0.01)
