@@ -2,11 +2,13 @@
 
 from realsr.config import Config, run_command
 from realsr.degradation.estimation import estimate_kernels
+from realsr.shards import choose_shard
 
 
 def main(config: Config) -> None:
-    """Estimate the kernels that a config asks for."""
-    estimate_kernels(config.data.source, config.pool_dir, config.kernels, config.seed, config.overwrite)
+    """Estimate the kernels that a config asks for, or one shard of them."""
+    shard = choose_shard(config.shard, config.shards)
+    estimate_kernels(config.data.source, config.pool_dir, config.kernels, config.seed, config.overwrite, shard)
 
 
 if __name__ == "__main__":

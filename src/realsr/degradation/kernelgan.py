@@ -9,6 +9,7 @@ Composing k from G's layers costs a thousandth of running them on a crop, and by
 the same. B photos are B independent problems of one shape: every tensor here has them on its leading axis.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,6 @@ class KernelGANConfig:
 
     iterations: int = 3000
     learning_rate: float = 2e-4
-    batch: int = 4  # photos trained side by side; they share no number, but see `train_kernelgans`
     frame: int = 0  # pixels left out at the border; 10 for photos that were degraded by a program
 
 
@@ -179,18 +179,29 @@ class KernelLoss:
 class Photo:
     """A photo with what is drawn from it in advance.
 
-    image, half: (3, H, W) and (3, H/2, W/2) uint8-range float32 in -1..1; g_crops, d_crops: (iterations, 2).
+    pixels: (H, W, 3) uint8, even sides; g_crops, d_crops: (iterations, 2) top left corners.
     """
 
-    image: Tensor
-    half: Tensor
+    pixels: Tensor
     g_crops: np.ndarray
     d_crops: np.ndarray
 
 
-def check_size(image: Tensor, config: KernelGANConfig) -> None:
-    """Raise ValueError where a photo (3, H, W) has no room for a 64x64 crop and the frame around it."""
-    height, width = image.shape[1:]
+@dataclass
+class Estimates:
+    """What training yields: raw kernels (B, 13, 13) float64, and losses (B,) as means over the last 100 iterations.
+
+    losses: `generator` (how far D is from taking the fake for real, 0..1), `discriminator` (0..1) and `bicubic`
+    (mean square distance to the bicubic /2, values in -1..1).
+    """
+
+    kernels: np.ndarray
+    losses: dict[str, np.ndarray]
+
+
+def check_size(image_uint8: Tensor | np.ndarray, config: KernelGANConfig) -> None:
+    """Raise ValueError where a photo (H, W, 3) has no room for a 64x64 crop and the frame around it."""
+    height, width = image_uint8.shape[:2]
     needed = G_CROP + 2 * (config.frame + 1)
     if min(height, width) < needed:
         raise ValueError(
@@ -199,43 +210,43 @@ def check_size(image: Tensor, config: KernelGANConfig) -> None:
         )
 
 
-def prepare_photo(image: Tensor, config: KernelGANConfig, seed: int) -> Photo:
-    """Draw a photo's crops. image: (3, H, W) in 0..1.
+def prepare_photo(image_uint8: Tensor | np.ndarray, config: KernelGANConfig, seed: int) -> Photo:
+    """Draw a photo's crops. image_uint8: (H, W, 3), shared with the result and not copied.
 
     Raises ValueError where the photo has no room for a 64x64 crop and the frame around it.
     """
-    check_size(image, config)
-    height, width = (size // 2 * 2 for size in image.shape[1:])
-    image = image[:, :height, :width]
-    half = resize(image, factor=0.5)
+    check_size(image_uint8, config)
+    height, width = (size // 2 * 2 for size in image_uint8.shape[:2])
+    pixels, shape = torch.as_tensor(image_uint8)[:height, :width], (height, width)
     rng = numpy_generator(seed, "crops")
-    luma = torch.tensor([0.299, 0.587, 0.114])
-    gray, gray_half = (torch.tensordot(luma, x, dims=1).numpy() for x in (image, half))
-    g_map = interest_map(gray_half, G_CROP // 2)
-    d_map = interest_map(gray, D_CROP)
-    shape = (height, width)
-    return Photo(
-        image=image * 2 - 1,
-        half=half * 2 - 1,
-        g_crops=draw_crops(g_map, shape, G_CROP, config.iterations, config.frame, rng),
-        d_crops=draw_crops(d_map, shape, D_CROP, config.iterations, config.frame, rng),
-    )
+    gray = _luma(pixels)
+    g_map = interest_map(resize(gray, factor=0.5).numpy(), G_CROP // 2)
+    g_crops = draw_crops(g_map, shape, G_CROP, config.iterations, config.frame, rng)
+    d_map = interest_map(gray.numpy(), D_CROP)
+    return Photo(pixels, g_crops, draw_crops(d_map, shape, D_CROP, config.iterations, config.frame, rng))
+
+
+def _luma(pixels: Tensor) -> Tensor:
+    """(H, W, 3) uint8 -> (H, W) float32 in 0..1, one channel at a time to save memory."""
+    gray = pixels[..., 0].float().mul_(0.299 / 255)
+    for channel, weight in ((1, 0.587), (2, 0.114)):
+        gray.add_(pixels[..., channel].float(), alpha=weight / 255)
+    return gray
 
 
 def train_kernelgans(
-    images: Sequence[Tensor],
+    photos: Sequence[Photo],
     config: KernelGANConfig,
     seeds: Sequence[int],
     progress: Callable[[int], None] = lambda steps: None,
-) -> np.ndarray:
-    """Estimate the raw x2 kernels (B, 13, 13) float64 of B photos, each (3, H, W) in 0..1, sizes may differ.
+) -> Estimates:
+    """Estimate the raw x2 kernels of B photos; their sizes may differ.
 
     A photo's kernel depends on its image, its seed and the config, and not on the photos beside it; only that how many
     they are changes the rounding of matrix products, which training amplifies to what another seed would change.
     `progress` is called with the number of iterations, summed over photos, since the last call.
-    `kernels.postprocess` turns a raw kernel into the one to use. Raises ValueError for a photo that is too small.
+    `kernels.postprocess` turns a raw kernel into the one to use.
     """
-    photos = [prepare_photo(image, config, seed) for image, seed in zip(images, seeds, strict=True)]
     weight_generators = [torch_generator(seed, "weights") for seed in seeds]
     noise_generators = [torch_generator(derive_seed(seed, "noise")) for seed in seeds]
     generator, discriminator = ComposedGenerator(weight_generators), BatchedDiscriminator(weight_generators)
@@ -246,15 +257,13 @@ def train_kernelgans(
     ]
     schedules = [torch.optim.lr_scheduler.StepLR(optimiser, 750, gamma=0.1) for optimiser in optimisers]
     margin = KERNEL_SIZE // 4  # samples of a half-size crop that G's valid output lacks on each side
+    last: deque[Tensor] = deque(maxlen=100)
 
     for iteration in range(1, config.iterations + 1):
-        g_crops = _cut([photo.image for photo in photos], [photo.g_crops[iteration - 1] for photo in photos], G_CROP)
-        d_crops = _cut([photo.image for photo in photos], [photo.d_crops[iteration - 1] for photo in photos], D_CROP)
-        bicubic = _cut(
-            [photo.half for photo in photos],
-            [photo.g_crops[iteration - 1] // 2 + margin for photo in photos],
-            D_CROP,
-        )
+        g_crops = _cut(photos, [photo.g_crops[iteration - 1] for photo in photos], G_CROP)
+        d_crops = _cut(photos, [photo.d_crops[iteration - 1] for photo in photos], D_CROP)
+        # Away from the crop's border the half of a crop is the crop of the half.
+        bicubic = resize(g_crops, factor=0.5)[..., margin:-margin, margin:-margin]
 
         # G: fool D, and stay a kernel. D's weights are constants here, the gradient flows through D to the crop.
         kernel = generator.kernel()
@@ -262,7 +271,8 @@ def train_kernelgans(
         weights = discriminator.normalised_weights()
         verdict = discriminator(fake, [weight.detach() for weight in weights])
         bicubic_loss = (fake - bicubic).square().mean(dim=(1, 2, 3))
-        g_loss = (1 - verdict).abs().mean(dim=(1, 2)) + kernel_loss(kernel, bicubic_loss)
+        fooling = (1 - verdict).abs().mean(dim=(1, 2))
+        g_loss = fooling + kernel_loss(kernel, bicubic_loss)
         _step(optimisers[0], g_loss, generator.parameters)
         kernel_loss.advance(iteration, bicubic_loss.detach())
 
@@ -275,8 +285,11 @@ def train_kernelgans(
 
         for schedule in schedules:
             schedule.step()
+        last.append(torch.stack([fooling, d_loss, bicubic_loss]).detach())
         progress(len(photos))
-    return generator.kernel().detach().double().numpy()
+    means = torch.stack(list(last)).double().mean(0).numpy()
+    losses = dict(zip(("generator", "discriminator", "bicubic"), means, strict=True))
+    return Estimates(generator.kernel().detach().double().numpy(), losses)
 
 
 def _step(optimiser: torch.optim.Optimizer, losses: Tensor, parameters: Sequence[Tensor]) -> None:
@@ -287,8 +300,9 @@ def _step(optimiser: torch.optim.Optimizer, losses: Tensor, parameters: Sequence
     optimiser.step()
 
 
-def _cut(images: Sequence[Tensor], corners: Sequence[np.ndarray], size: int) -> Tensor:
-    """Cut one crop from each image: (B, 3, size, size)."""
-    return torch.stack(
-        [image[:, top : top + size, left : left + size] for image, (top, left) in zip(images, corners, strict=True)]
-    )
+def _cut(photos: Sequence[Photo], corners: Sequence[np.ndarray], size: int) -> Tensor:
+    """Cut one crop from each photo: (B, 3, size, size) in -1..1."""
+    crops = [
+        photo.pixels[top : top + size, left : left + size] for photo, (top, left) in zip(photos, corners, strict=True)
+    ]
+    return torch.stack(crops).permute(0, 3, 1, 2).to(torch.get_default_dtype()) / 127.5 - 1
