@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from realsr.degradation.combination import Outcome, choose_kernel, combine
 from realsr.degradation.health import HealthGates, KernelHealth, check_health
@@ -38,18 +39,20 @@ class KernelsConfig(KernelGANConfig):
     """How the kernels of a folder are estimated, and which are kept.
 
     batch: estimates trained side by side; None: as many as fit into half of the free memory, 32 at most.
+    device: `auto` is a GPU where there is one, each shard on the next of several.
     seeds: estimates a photo; combine: what is made of several, `medoid` or `mean`.
     gates: which kernels are kept apart as unsound; None: no gate at all.
     """
 
     batch: int | None = None
+    device: str = "auto"
     seeds: int = 1
     combine: str = "medoid"
     gates: HealthGates | None = field(default_factory=HealthGates)
 
     def facts(self) -> dict[str, Any]:
-        """Return what kernels depend on: gates only sort them, and `batch` is about speed."""
-        dropped = {"batch", "gates"} | ({"combine"} if self.seeds == 1 else set())
+        """Return what kernels depend on: gates only sort them, the others are about speed."""
+        dropped = {"batch", "device", "gates"} | ({"combine"} if self.seeds == 1 else set())
         return {key: value for key, value in asdict(self).items() if key not in dropped}
 
 
@@ -70,6 +73,7 @@ def estimate_kernels(
     or of other photos.
     """
     check_config(config)
+    device = choose_device(config.device, shard)
     photos = list_photos(source, "source", pool)
     refuse_foreign(pool, STAGE, "kernels/**/*.mat")
     inputs = name_inputs("source", list(photos.values()))
@@ -87,7 +91,7 @@ def estimate_kernels(
         moved = _sort_again(record, config.gates)
         names = list(photos) if shard is None else shard.take(list(photos))
         missing = {name: photos[name] for name in names if not record.is_done(name)}
-        _estimate(missing, len(names), pool, config, seed, record, shard)
+        _estimate(missing, len(names), config, seed, record, shard, device)
         if shard is None and (missing or moved or not record.complete or not (pool / SHEET).is_file()):
             draw_sheet(pool, record.items)
         rejected = {name: item["rejected"] for name, item in record.items.items() if item["rejected"]}
@@ -111,28 +115,42 @@ def check_config(config: KernelsConfig) -> None:
     combine([np.eye(3)], config.combine)
 
 
+def choose_device(name: str, shard: Shard | None) -> torch.device:
+    """Return the device of a name; `auto` spreads shards over the GPUs. Raises UserError for one that is not there."""
+    if name == "auto":
+        gpus = torch.cuda.device_count()
+        return torch.device("cuda", shard.index % gpus if shard else 0) if gpus else torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"kernels.device={name} cannot be used ({reason}): say auto, cpu or cuda") from error
+    return device
+
+
 def _estimate(
     missing: Mapping[str, Path],
     total: int,
-    pool: Path,
     config: KernelsConfig,
     seed: int,
     record: StageRecord,
     shard: Shard | None,
+    device: torch.device,
 ) -> None:
     """Estimate the kernels of missing photos batch by batch; what a batch has yielded is kept at once."""
     steps = config.iterations * config.seeds
     title = "kernels, iterations" if shard is None else f"kernels of shard {shard.index} of {shard.count}, iterations"
     with Progress(title, total=total * steps, done=(total - len(missing)) * steps) as progress:
-        for batch in _prepare_batches(missing, config, seed, record):
+        for batch in _prepare_batches(missing, config, seed, record, device):
             seeds = [_photo_seed(seed, name, i) for name in batch for i in range(config.seeds)]
             prepared = [photo for photos in batch.values() for photo in photos]
-            estimates = train_kernelgans(prepared, config, seeds, progress.advance)
+            estimates = train_kernelgans(prepared, config, seeds, progress.advance, device)
             for position, name in enumerate(batch):
                 own = slice(position * config.seeds, (position + 1) * config.seeds)
                 losses = {key: values[own] for key, values in estimates.losses.items()}
                 outcome = choose_kernel(Estimates(estimates.kernels[own], losses), config.combine)
-                _save(name, outcome, missing[name], pool, config.gates, record)
+                _save(name, outcome, missing[name], config.gates, record)
             record.save()
 
 
@@ -142,14 +160,14 @@ def _photo_seed(seed: int, name: str, index: int) -> int:
 
 
 def _prepare_batches(
-    missing: Mapping[str, Path], config: KernelsConfig, seed: int, record: StageRecord
+    missing: Mapping[str, Path], config: KernelsConfig, seed: int, record: StageRecord, device: torch.device
 ) -> Iterator[dict[str, list[Photo]]]:
     """Yield photos, each prepared once a seed, as many at a time as may be trained side by side."""
     batch: dict[str, list[Photo]] = {}
     room = used = 0
     for name, path in missing.items():
         if not batch:
-            room, used = _room(config), 0
+            room, used = _room(config, device), 0
         try:
             image = np.require(read_uint8(path), requirements="W")  # torch shares only what may be written
             # A photo's seeds share its pixels.
@@ -167,20 +185,18 @@ def _prepare_batches(
         yield batch
 
 
-def _room(config: KernelsConfig) -> int:
+def _room(config: KernelsConfig, device: torch.device) -> int:
     """Return the bytes that a batch may take; 0: as many as it takes, its size is given or cannot be told."""
-    return 0 if config.batch else (free_memory() or 0) // 2
+    return 0 if config.batch else (free_memory(device) or 0) // 2
 
 
-def _save(
-    name: str, outcome: Outcome | None, photo: Path, pool: Path, gates: HealthGates | None, record: StageRecord
-) -> None:
+def _save(name: str, outcome: Outcome | None, photo: Path, gates: HealthGates | None, record: StageRecord) -> None:
     if outcome is None:
         reason = "no kernel came out: its sum is not a positive number"
         record.add(name, [], source=photo.name, seed=None, health=None, rejected=[reason])
         return
     reasons = check_health(outcome.health, gates) if gates else []
-    folder = pool / (REJECTED if reasons else STAGE)
+    folder = record.folder / (REJECTED if reasons else STAGE)
     folder.mkdir(exist_ok=True)
     files = {
         folder / f"{name}_kernel_x2.mat": outcome.kernel,

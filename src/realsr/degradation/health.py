@@ -17,7 +17,7 @@ class KernelHealth:
     sum: of raw, which is not normalised; near 1, and near 0 where training found nothing.
     negative: share of |raw| that is negative, 0..1.
     centre_offset: pixels from raw's centre of mass (small values removed) to where an aligned kernel has it.
-    border: share of |raw| in its outermost ring, 0..1; a kernel that does not fit into 13x13 has much there.
+    border: share of raw (small values removed) in its outermost ring, 0..1: much where 13x13 is too small for it.
     spread_long, spread_short: standard deviations of final along its axes, in pixels.
     entropy: of final, in bits; 0 for a single pixel, 7.4 for a flat 13x13.
     generator, discriminator, bicubic: the final losses, see `kernelgan.Estimates`.
@@ -60,14 +60,14 @@ def measure_health(
 ) -> KernelHealth:
     """Measure a raw kernel, the processed one and the losses. Raises ValueError where raw has no positive sum."""
     magnitude = np.abs(raw)
-    kept = np.array(ndimage.center_of_mass(filter_small(raw)))
-    offset = kept - [aligned_centre(size, scale=2) for size in raw.shape]
+    kept = filter_small(raw)
+    offset = np.array(ndimage.center_of_mass(kept)) - [aligned_centre(size, scale=2) for size in raw.shape]
     long, short = spreads(final)
     return KernelHealth(
         sum=float(raw.sum()),
-        negative=float(-raw[raw < 0].sum() / magnitude.sum()),
+        negative=float(magnitude[raw < 0].sum() / magnitude.sum()),
         centre_offset=float(np.hypot(*offset)),
-        border=float(1 - magnitude[1:-1, 1:-1].sum() / magnitude.sum()),
+        border=float(1 - kept[1:-1, 1:-1].sum()),
         spread_long=long,
         spread_short=short,
         entropy=entropy(final),

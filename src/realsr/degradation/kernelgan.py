@@ -239,6 +239,7 @@ def train_kernelgans(
     config: KernelGANConfig,
     seeds: Sequence[int],
     progress: Callable[[int], None] = lambda steps: None,
+    device: torch.device | str = "cpu",
 ) -> Estimates:
     """Estimate the raw x2 kernels of B photos; their sizes may differ.
 
@@ -247,6 +248,8 @@ def train_kernelgans(
     `progress` is called with the number of iterations, summed over photos, since the last call.
     `kernels.postprocess` turns a raw kernel into the one to use.
     """
+    if torch.device(device).type != "cpu":
+        raise NotImplementedError("kernels are estimated on the CPU")
     weight_generators = [torch_generator(seed, "weights") for seed in seeds]
     noise_generators = [torch_generator(derive_seed(seed, "noise")) for seed in seeds]
     generator, discriminator = ComposedGenerator(weight_generators), BatchedDiscriminator(weight_generators)
