@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,5 +26,5 @@ def report(results: dict[str, Any], json_path: Path | None) -> None:
     for name, value in results.items():
         print(name, value)
     if json_path is not None:
-        facts = {"date": datetime.now(timezone.utc).date().isoformat(), "machine": machine(), "results": results}
+        facts = {"date": datetime.now(UTC).date().isoformat(), "machine": machine(), "results": results}
         json_path.write_text(json.dumps(facts, indent=1) + "\n")

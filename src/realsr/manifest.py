@@ -125,9 +125,9 @@ def open_stage(
     """
     _make_folder(folder)
     parts = _read_parts(folder, stage)
-    if not list_shard_manifests(folder):
+    if shard is None and not list_shard_manifests(folder):  # or a shard may be writing one right now
         for leftover in folder.rglob(".*.tmp"):  # of a run that was killed while it wrote
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)
     facts: dict[str, Any] = json.loads(json.dumps(dict(config), default=str))
     file = MANIFEST if shard is None else shard.manifest(stage)
     known = _merge(parts.values(), "inputs")

@@ -49,7 +49,7 @@ def test_seeds_that_ran_away_are_left_out():
     assert choose_kernel(estimates(broken, np.zeros((13, 13))), "medoid") is None
     for how, seed in (("medoid", 1), ("mean", None)):
         outcome = choose_kernel(estimates(broken, good), how)
-        assert outcome.seed == seed
+        assert outcome.chosen == seed
         np.testing.assert_allclose(outcome.kernel, postprocess(good), atol=1e-12)
         assert outcome.health.generator == 1
         assert outcome.health.agreement is None
@@ -58,7 +58,7 @@ def test_seeds_that_ran_away_are_left_out():
 def test_health_is_that_of_the_seed_that_is_taken():
     raws = [gaussian(1.2), 0.9 * gaussian(1.6), gaussian(2.4)]
     medoid, mean = (choose_kernel(estimates(*raws), how) for how in ("medoid", "mean"))
-    assert medoid.seed == 1
+    assert medoid.chosen == 1
     assert medoid.health.sum == pytest.approx(0.9)
     assert mean.health.sum == pytest.approx(2.9 / 3)
     assert medoid.health.agreement == mean.health.agreement

@@ -244,7 +244,7 @@ def test_seeds_of_a_photo_share_a_batch_and_its_pixels(make_photos, pool, monkey
     assert not np.array_equal(photos[0].g_crops, photos[1].g_crops)
     for name in SIZES:
         item = read_manifest(pool)["kernels"]["items"][name]
-        assert item["seed"] == 2
+        assert item["chosen"] == 2
         assert item["health"]["agreement"] > 20
     assert read_manifest(pool)["kernels"]["items"]["b.x"]["health"]["generator"] == pytest.approx(0.5)
     np.testing.assert_allclose(load_kernel(pool / "kernels/a_kernel_x2.mat"), postprocess(blob(sigma=1.5)), atol=1e-12)

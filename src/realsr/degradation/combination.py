@@ -14,11 +14,11 @@ from realsr.errors import UserError
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is made of a photo's estimates: the processed x2 kernel, its health, and whose it is if it is one seed's."""
+    """What is made of a photo's estimates: a processed x2 kernel, its health, and which one it is if it is one."""
 
     kernel: Kernel
     health: KernelHealth
-    seed: int | None
+    chosen: int | None
 
 
 def choose_kernel(estimates: Estimates, how: str) -> Outcome | None:

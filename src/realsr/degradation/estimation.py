@@ -193,7 +193,7 @@ def _room(config: KernelsConfig, device: torch.device) -> int:
 def _save(name: str, outcome: Outcome | None, photo: Path, gates: HealthGates | None, record: StageRecord) -> None:
     if outcome is None:
         reason = "no kernel came out: its sum is not a positive number"
-        record.add(name, [], source=photo.name, seed=None, health=None, rejected=[reason])
+        record.add(name, [], source=photo.name, chosen=None, health=None, rejected=[reason])
         return
     reasons = check_health(outcome.health, gates) if gates else []
     folder = record.folder / (REJECTED if reasons else STAGE)
@@ -204,7 +204,7 @@ def _save(name: str, outcome: Outcome | None, photo: Path, gates: HealthGates | 
     }
     for path, values in files.items():
         save_kernel(path, values)
-    record.add(name, files, source=photo.name, seed=outcome.seed, health=asdict(outcome.health), rejected=reasons)
+    record.add(name, files, source=photo.name, chosen=outcome.chosen, health=asdict(outcome.health), rejected=reasons)
 
 
 def _sort_again(record: StageRecord, gates: HealthGates | None) -> bool:
