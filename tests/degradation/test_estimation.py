@@ -1,11 +1,14 @@
+import weakref
+
 import numpy as np
 import pytest
+import torch
 from scipy import io as matlab
 
 import realsr.degradation.estimation as estimation
 from realsr.degradation.estimation import KernelsConfig, estimate_kernels
 from realsr.degradation.health import HealthGates, KernelHealth, check_health
-from realsr.degradation.kernelgan import Estimates, prepare_photo, train_kernelgans
+from realsr.degradation.kernelgan import Estimates, Photo, prepare_photo, train_kernelgans
 from realsr.degradation.kernels import compose_x4, load_kernel, postprocess
 from realsr.errors import UserError
 from realsr.imaging import read_uint8
@@ -37,9 +40,13 @@ def losses_of(count: int) -> dict[str, np.ndarray]:
     return {name: np.full(count, 0.25) for name in ("generator", "discriminator", "bicubic")}
 
 
-def tell_image_and_seed(images, config, seeds, progress, device):
+def read_alone(path, config, seeds):
+    return [Photo(torch.from_numpy(read_uint8(path).copy()), np.zeros(0), np.zeros(0))]
+
+
+def tell_image_and_seed(photos, config, seeds, progress, device):
     """Kernels that tell their image and seed."""
-    rngs = [np.random.default_rng([seed, int(image.sum())]) for image, seed in zip(images, seeds, strict=True)]
+    rngs = [np.random.default_rng([s, int(photo.pixels.sum())]) for photo, s in zip(photos, seeds, strict=True)]
     return Estimates(np.stack([rng.random((13, 13)) for rng in rngs]), losses_of(len(seeds)))
 
 
@@ -100,7 +107,7 @@ def test_another_config_is_named_and_overwritten_when_asked(make_photos, pool, c
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_photo_gets_the_same_image_and_seed_in_any_batch(make_photos, pool, config, tmp_path, monkeypatch, batch):
-    monkeypatch.setattr(estimation, "prepare_photo", lambda image, config, seed: image)
+    monkeypatch.setattr(estimation, "_prepare", read_alone)
     monkeypatch.setattr(estimation, "train_kernelgans", tell_image_and_seed)
     estimate_kernels(make_photos(SIZES), pool, config)
     few = make_photos({name: SIZES[name] for name in ("b.x", "c")}, "few")
@@ -239,7 +246,7 @@ def test_seeds_of_a_photo_share_a_batch_and_its_pixels(make_photos, pool, monkey
     photos, seeds = seen[0]
     assert len(set(seeds)) == 6
     assert seeds[0] == derive_seed(4, "kernels", "a"), "the seed that it has alone"
-    pixels = [vars(photo)["pixels"].data_ptr() for photo in photos]
+    pixels = [photo.pixels.data_ptr() for photo in photos]
     assert len(set(pixels)) == 2
     assert not np.array_equal(photos[0].g_crops, photos[1].g_crops)
     for name in SIZES:
@@ -275,3 +282,18 @@ def test_recorded_health_is_that_of_the_files(make_photos, pool, train):
     assert health.sum == pytest.approx(0.9)
     assert health.centre_offset == pytest.approx(0.3 * 2**0.5, abs=0.05)
     assert health.agreement is None
+
+
+def test_photos_are_let_go_before_the_next_are_read(make_photos, pool, train, monkeypatch):
+    train(*[blob()] * 3)
+    held: list[weakref.ref] = []
+
+    def watch(image, config, seed):
+        assert not [ref for ref in held if ref() is not None]
+        photo = prepare_photo(image, config, seed)
+        held.append(weakref.ref(photo.pixels))
+        return photo
+
+    monkeypatch.setattr(estimation, "prepare_photo", watch)
+    estimate_kernels(make_photos(SIZES), pool, KernelsConfig(iterations=3, batch=1))
+    assert len(held) == 3

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +144,10 @@ def _estimate(
     with Progress(title, total=total * steps, done=(total - len(missing)) * steps) as progress:
         for batch in _prepare_batches(missing, config, seed, record, device):
             seeds = [_photo_seed(seed, name, i) for name in batch for i in range(config.seeds)]
-            prepared = [photo for photos in batch.values() for photo in photos]
-            estimates = train_kernelgans(prepared, config, seeds, progress.advance, device)
+            # Nothing but `batch` may hold the photos: it is emptied before the next ones are read.
+            estimates = train_kernelgans(
+                [photo for photos in batch.values() for photo in photos], config, seeds, progress.advance, device
+            )
             for position, name in enumerate(batch):
                 own = slice(position * config.seeds, (position + 1) * config.seeds)
                 losses = {key: values[own] for key, values in estimates.losses.items()}
@@ -164,30 +166,31 @@ def _prepare_batches(
 ) -> Iterator[dict[str, list[Photo]]]:
     """Yield photos, each prepared once a seed, as many at a time as may be trained side by side."""
     batch: dict[str, list[Photo]] = {}
-    room = used = 0
+    room: int | None = None
+    used = 0
     for name, path in missing.items():
         if not batch:
-            room, used = _room(config, device), 0
+            free, used = free_memory(device), 0
+            room = None if free is None or config.batch else free // 2
         try:
-            image = np.require(read_uint8(path), requirements="W")  # torch shares only what may be written
-            # A photo's seeds share its pixels.
-            batch[name] = [prepare_photo(image, config, _photo_seed(seed, name, i)) for i in range(config.seeds)]
+            batch[name] = _prepare(path, config, [_photo_seed(seed, name, i) for i in range(config.seeds)])
         except (ImageError, ValueError) as error:
             record.fail(name, f"source/{path.name}", path, error)
             continue
-        used += image.nbytes + config.seeds * ENTRY_BYTES
-        limit = config.batch or (MAX_BATCH if room else BLIND_BATCH)
-        if (len(batch) + 1) * config.seeds > limit or (room and used >= room):
-            del image
+        used += batch[name][0].pixels.nbytes + config.seeds * ENTRY_BYTES
+        limit = config.batch or (BLIND_BATCH if room is None else MAX_BATCH)
+        if (len(batch) + 1) * config.seeds > limit or (room is not None and used >= room):
             yield batch
-            batch.clear()  # not a new one: the caller would hold the old photos while these are read
+            batch.clear()
     if batch:
         yield batch
 
 
-def _room(config: KernelsConfig, device: torch.device) -> int:
-    """Return the bytes that a batch may take; 0: as many as it takes, its size is given or cannot be told."""
-    return 0 if config.batch else (free_memory(device) or 0) // 2
+def _prepare(path: Path, config: KernelsConfig, seeds: Sequence[int]) -> list[Photo]:
+    """Prepare a photo once a seed; all share its pixels."""
+    image = np.require(read_uint8(path), requirements="W")  # torch takes only what may be written
+    photos = [prepare_photo(image, config, seed) for seed in seeds]
+    return [replace(photo, pixels=photos[0].pixels) for photo in photos]
 
 
 def _save(name: str, outcome: Outcome | None, photo: Path, gates: HealthGates | None, record: StageRecord) -> None:
