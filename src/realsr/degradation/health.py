@@ -51,7 +51,7 @@ class HealthGates:
     min_entropy: float | None = 1.5
     max_entropy: float | None = 7.0
     min_bicubic: float | None = 1e-5
-    min_discriminator: float | None = None
+    min_discriminator: float | None = 0.103
     min_agreement: float | None = 24.0
 
 
