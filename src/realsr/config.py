@@ -25,7 +25,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from realsr.data.look import LookConfig
-from realsr.degradation.estimation import KernelsConfig
+from realsr.degradation.estimation_config import KernelsConfig
 from realsr.degradation.noise import NoiseConfig
 from realsr.degradation.pool import PoolConfig
 from realsr.degradation.synthesis import PairsConfig

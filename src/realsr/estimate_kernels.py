@@ -15,7 +15,15 @@ def main(config: Config) -> None:
         case "mat":
             import_kernels(config.pool_dir, config.pool, config.scale, config.overwrite)
         case _:  # of a pool that shrinks by bicubic, too: the command is asked for by name
-            estimate_kernels(config.data.source, config.pool_dir, config.kernels, config.seed, config.overwrite, shard)
+            estimate_kernels(
+                config.data.source,
+                config.pool_dir,
+                config.kernels,
+                config.seed,
+                config.overwrite,
+                shard,
+                config.workers,
+            )
 
 
 if __name__ == "__main__":

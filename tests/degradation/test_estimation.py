@@ -2,16 +2,18 @@ import weakref
 
 import numpy as np
 import pytest
-import torch
 from scipy import io as matlab
 
 import realsr.degradation.estimation as estimation
-from realsr.degradation.estimation import KernelsConfig, estimate_kernels
+import realsr.degradation.estimators as estimators
+from realsr.degradation.estimation import estimate_kernels
+from realsr.degradation.estimation_config import KernelsConfig
 from realsr.degradation.health import HealthGates, KernelHealth, check_health
-from realsr.degradation.kernelgan import Estimates, Photo, prepare_photo, train_kernelgans
+from realsr.degradation.kernelgan import Estimates, prepare_photo, train_kernelgans
 from realsr.degradation.kernels import compose_x4, load_kernel, postprocess
+from realsr.degradation.spectral import SpectralConfig, estimate_spectral
 from realsr.errors import UserError
-from realsr.imaging import read_uint8
+from realsr.imaging import read_uint8, write_uint8
 from realsr.manifest import MANIFEST, read_manifest
 from realsr.seeding import derive_seed
 
@@ -40,16 +42,6 @@ def losses_of(count: int) -> dict[str, np.ndarray]:
     return {name: np.full(count, 0.25) for name in ("generator", "discriminator", "bicubic")}
 
 
-def read_alone(path, config, seeds):
-    return [Photo(torch.from_numpy(read_uint8(path).copy()), np.zeros(0), np.zeros(0))]
-
-
-def tell_image_and_seed(photos, config, seeds, progress, device):
-    """Kernels that tell their image and seed."""
-    rngs = [np.random.default_rng([s, int(photo.pixels.sum())]) for photo, s in zip(photos, seeds, strict=True)]
-    return Estimates(np.stack([rng.random((13, 13)) for rng in rngs]), losses_of(len(seeds)))
-
-
 def test_files_names_and_contents(make_photos, pool, config):
     source = make_photos(SIZES)
     estimate_kernels(source, pool, config, seed=5)
@@ -58,7 +50,7 @@ def test_files_names_and_contents(make_photos, pool, config):
     for batch in (["a", "b.x"], ["c"]):
         seeds = [derive_seed(5, "kernels", name) for name in batch]
         images = [read_uint8(source / f"{name}.png").copy() for name in batch]
-        photos = [prepare_photo(image, config, seed) for image, seed in zip(images, seeds, strict=True)]
+        photos = [prepare_photo(image, config, [seed])[0] for image, seed in zip(images, seeds, strict=True)]
         raws += list(train_kernelgans(photos, config, seeds).kernels)
     for name, raw in zip(SIZES, raws, strict=True):
         x2, x4 = (load_kernel(pool / "kernels" / f"{name}_kernel_x{scale}.mat") for scale in (2, 4))
@@ -83,7 +75,7 @@ def test_again_does_nothing(make_photos, pool, config, monkeypatch):
     def refuse(path):
         raise AssertionError(f"{path} is read again")
 
-    monkeypatch.setattr(estimation, "read_uint8", refuse)
+    monkeypatch.setattr(estimators, "read_uint8", refuse)
     estimate_kernels(source, pool, config)
     estimate_kernels(source, pool, KernelsConfig(iterations=3, batch=7, gates=None))  # batch makes no difference
     assert state(pool) == before
@@ -106,9 +98,7 @@ def test_another_config_is_named_and_overwritten_when_asked(make_photos, pool, c
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_a_photo_gets_the_same_image_and_seed_in_any_batch(make_photos, pool, config, tmp_path, monkeypatch, batch):
-    monkeypatch.setattr(estimation, "_prepare", read_alone)
-    monkeypatch.setattr(estimation, "train_kernelgans", tell_image_and_seed)
+def test_a_kernel_is_the_same_in_any_batch(make_photos, pool, config, tmp_path, batch):
     estimate_kernels(make_photos(SIZES), pool, config)
     few = make_photos({name: SIZES[name] for name in ("b.x", "c")}, "few")
     estimate_kernels(few, tmp_path / "other", KernelsConfig(iterations=3, batch=batch, gates=None))
@@ -139,7 +129,7 @@ def test_goes_on_after_an_interruption(make_photos, pool, config, monkeypatch):
             estimate_kernels(source, pool, config)
     before = state(pool)
     assert list(read_manifest(pool)["kernels"]["items"]) == ["a"]
-    monkeypatch.setattr(estimation, "train_kernelgans", count)
+    monkeypatch.setattr(estimators, "train_kernelgans", count)
     estimate_kernels(source, pool, config)
     assert trained == [2]
     after = state(pool)
@@ -188,7 +178,7 @@ def train(monkeypatch):
             sizes.append(len(photos))
             return Estimates(np.stack([next(queue) for _ in photos]), losses_of(len(photos)))
 
-        monkeypatch.setattr(estimation, "train_kernelgans", pretend)
+        monkeypatch.setattr(estimators, "train_kernelgans", pretend)
         return sizes
 
     return prepare
@@ -240,8 +230,8 @@ def test_seeds_of_a_photo_share_a_batch_and_its_pixels(make_photos, pool, monkey
         return Estimates(np.stack([blob(sigma=1.2), blob(sigma=1.6), blob(sigma=1.5)] * (len(photos) // 3)), losses)
 
     losses = {name: np.arange(6) / 10 for name in ("generator", "discriminator", "bicubic")}
-    monkeypatch.setattr(estimation, "train_kernelgans", watch)
-    estimate_kernels(source, pool, KernelsConfig(iterations=3, batch=6, seeds=3, gates=None), seed=4)
+    monkeypatch.setattr(estimators, "train_kernelgans", watch)
+    estimate_kernels(source, pool, KernelsConfig(iterations=3, batch=6, seeds=3, combine="medoid", gates=None), seed=4)
     assert [len(seeds) for _, seeds in seen] == [6, 3]
     photos, seeds = seen[0]
     assert len(set(seeds)) == 6
@@ -260,13 +250,14 @@ def test_seeds_of_a_photo_share_a_batch_and_its_pixels(make_photos, pool, monkey
 @pytest.mark.parametrize(("free", "sizes"), [(10**12, [3]), (10**6, [1, 1, 1]), (None, [3])])
 def test_a_batch_fits_into_free_memory(make_photos, pool, train, monkeypatch, free, sizes):
     batches = train(*[blob()] * 3)
-    monkeypatch.setattr(estimation, "free_memory", lambda device: free)
+    monkeypatch.setattr(estimators, "free_memory", lambda device: free)
     estimate_kernels(make_photos(SIZES), pool, KernelsConfig())
     assert batches == sizes
 
 
 @pytest.mark.parametrize(
-    "change", [{"seeds": 0}, {"batch": 0}, {"combine": "median"}, {"iterations": 0}, {"device": "abacus"}]
+    "change",
+    [{"seeds": 0}, {"batch": 0}, {"combine": "median"}, {"iterations": 0}, {"device": "abacus"}, {"method": "magic"}],
 )
 def test_settings_that_mean_nothing(make_photos, pool, change):
     with pytest.raises(UserError, match=f"kernels.{next(iter(change))}"):
@@ -288,12 +279,59 @@ def test_photos_are_let_go_before_the_next_are_read(make_photos, pool, train, mo
     train(*[blob()] * 3)
     held: list[weakref.ref] = []
 
-    def watch(image, config, seed):
+    def watch(image, config, seeds):
         assert not [ref for ref in held if ref() is not None]
-        photo = prepare_photo(image, config, seed)
-        held.append(weakref.ref(photo.pixels))
-        return photo
+        photos = prepare_photo(image, config, seeds)
+        held.append(weakref.ref(photos[0].pixels))
+        return photos
 
-    monkeypatch.setattr(estimation, "prepare_photo", watch)
+    monkeypatch.setattr(estimators, "prepare_photo", watch)
     estimate_kernels(make_photos(SIZES), pool, KernelsConfig(iterations=3, batch=1))
     assert len(held) == 3
+
+
+SPECTRAL = {"a": (150, 120), "b": (100, 130), "c": (96, 96)}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_spectral_method_in_any_number_of_processes(make_photos, pool, workers):
+    source = make_photos(SPECTRAL)
+    config = KernelsConfig(method="spectral", gates=None)
+    estimate_kernels(source, pool, config, workers=workers)
+    assert state(pool).keys() == names(*SPECTRAL)
+    items = read_manifest(pool)["kernels"]["items"]
+    assert list(items) == sorted(SPECTRAL)
+    for name in SPECTRAL:
+        expected = estimate_spectral(read_uint8(source / f"{name}.png"), config.spectral)
+        kernel = load_kernel(pool / "kernels" / f"{name}_kernel_x2.mat")
+        np.testing.assert_allclose(kernel, expected.kernel, rtol=1e-12)
+        health = items[name]["health"]
+        assert (health["residual"], health["signal"]) == (expected.residual, expected.signal)
+        assert health["generator"] is None
+    before = state(pool)
+    estimate_kernels(source, pool, config, seed=0, workers=workers)
+    assert state(pool) == before
+
+
+def test_the_spectral_method_leaves_bad_photos_out(make_photos, pool):
+    source = make_photos(SPECTRAL)
+    noise = np.random.default_rng(0).normal(128, 3, (200, 200, 3)).round().astype(np.uint8)
+    write_uint8(source / "noise.png", noise)
+    write_uint8(source / "small.png", noise[:63])
+    with pytest.raises(UserError, match=r"1 of 5(.|\n)*small\.png.*200x63 pixels"):
+        estimate_kernels(source, pool, KernelsConfig(method="spectral"))
+    (reason,) = read_manifest(pool)["kernels"]["items"]["noise"]["rejected"]
+    assert reason.startswith("signal")
+    assert (pool / "rejected" / "noise_kernel_x2.mat").is_file()
+
+
+def test_methods_are_told_apart_and_what_they_do_not_use_is_not(make_photos, pool):
+    source = make_photos(SPECTRAL)
+    estimate_kernels(source, pool, KernelsConfig(method="spectral", gates=None))
+    before = state(pool)
+    estimate_kernels(source, pool, KernelsConfig(method="spectral", gates=None, iterations=7, seeds=3))
+    assert state(pool) == before
+    other = KernelsConfig(method="spectral", gates=None, spectral=SpectralConfig(exponent=2.4))
+    for config in (KernelsConfig(gates=None), other):
+        with pytest.raises(UserError, match="overwrite=true"):
+            estimate_kernels(source, pool, config)

@@ -86,7 +86,7 @@ def test_each_gate_is_a_limit_of_one_number():
     health = measure(gaussian(1.5))
     for gate in fields(HealthGates):
         side, name = gate.name.split("_", 1)
-        value = {**asdict(health), "agreement": 30.0}[name]
+        value = {**asdict(health), "agreement": 30.0, "residual": 0.1, "signal": 0.9}[name]
         off = {other.name: None for other in fields(HealthGates)}
         for limit, passes in ((value, True), (value + 1e-6, side == "max"), (value - 1e-6, side == "min")):
             numbers = KernelHealth(**{**asdict(health), name: value})

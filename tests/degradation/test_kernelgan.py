@@ -13,7 +13,7 @@ def image(height: int, width: int, seed: int) -> np.ndarray:
 
 
 def train(images, config, seeds, *rest):
-    photos = [prepare_photo(image, config, seed) for image, seed in zip(images, seeds, strict=True)]
+    photos = [prepare_photo(image, config, [seed])[0] for image, seed in zip(images, seeds, strict=True)]
     return train_kernelgans(photos, config, seeds, *rest)
 
 
@@ -68,14 +68,14 @@ def test_losses_at_the_end():
 def test_a_photo_that_is_too_small_is_told_what_is_needed(frame, needed):
     config = KernelGANConfig(iterations=20, frame=frame)
     with pytest.raises(ValueError, match=rf"200x{needed - 1} pixels.* needs {needed} on each side"):
-        prepare_photo(image(needed - 1, 200, 0), config, 0)
-    prepare_photo(image(needed, needed, 0), config, 0)  # has room
+        prepare_photo(image(needed - 1, 200, 0), config, [0])
+    prepare_photo(image(needed, needed, 0), config, [0])  # has room
 
 
 @pytest.mark.parametrize("shape", [(101, 130), (88, 87)])
 def test_crops_of_a_photo(shape):
     pixels = image(*shape, seed=0)
-    prepared = prepare_photo(pixels, KernelGANConfig(iterations=200, frame=10), 0)
+    (prepared,) = prepare_photo(pixels, KernelGANConfig(iterations=200, frame=10), [0])
     even = [size // 2 * 2 for size in shape]
     np.testing.assert_array_equal(prepared.pixels.permute(1, 2, 0), pixels[: even[0], : even[1]])
     for crops, size in ((prepared.g_crops, 64), (prepared.d_crops, 26)):

@@ -17,7 +17,7 @@ def test_finds_the_kernel_of_a_blurred_photo():
     camera = Camera(true, scale=2, noise_levels=(0, 0))
     photo = to_uint8(camera(to_float(data.astronaut()), np.random.default_rng(0)))
     config = KernelGANConfig(iterations=1500, frame=10)
-    (raw,) = train_kernelgans([prepare_photo(photo, config, 0)], config, [0]).kernels
+    (raw,) = train_kernelgans(prepare_photo(photo, config, [0]), config, [0]).kernels
     assert kernel_psnr(true, bicubic_kernel().numpy()) < 24
     assert kernel_psnr(true, postprocess(raw)) > 28
 
@@ -25,7 +25,7 @@ def test_finds_the_kernel_of_a_blurred_photo():
 def test_finds_the_golden_kernels(shared):
     folder = shared("golden/known_kernels")
     config = KernelGANConfig(frame=10)
-    photos = [prepare_photo(read_uint8(folder / f"im{i}.png"), config, seed=i) for i in range(3)]
+    photos = [prepare_photo(read_uint8(folder / f"im{i}.png"), config, [i])[0] for i in range(3)]
     raw = train_kernelgans(photos, config, seeds=[0, 1, 2]).kernels
     scores = [kernel_psnr(load_kernel(folder / f"im{i}_true_x2.mat"), postprocess(raw[i])) for i in range(3)]
     assert np.mean(scores) >= 30, scores

@@ -1,26 +1,23 @@
 """The stage that estimates the kernels of a folder of source photos."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from realsr.degradation.combination import Outcome, choose_kernel, combine
+from realsr.degradation.combination import Outcome
+from realsr.degradation.estimation_config import KernelsConfig, check_config
+from realsr.degradation.estimators import choose_device, estimate_by_kernelgan, estimate_by_spectrum
 from realsr.degradation.health import HealthGates, KernelHealth, check_health
-from realsr.degradation.kernelgan import Estimates, KernelGANConfig, Photo, prepare_photo, train_kernelgans
 from realsr.degradation.kernels import compose_x4, load_kernel, save_kernel
 from realsr.degradation.photos import list_photos
 from realsr.errors import UserError
-from realsr.imaging import ImageError, read_uint8
 from realsr.manifest import StageRecord, name_inputs, open_stage, refuse_foreign
-from realsr.memory import free_memory
 from realsr.progress import Progress
 from realsr.reporting.kernels import KernelTile, choose_evenly, write_kernel_sheet
-from realsr.seeding import derive_seed
 from realsr.shards import Shard
 
 logger = logging.getLogger("realsr")
@@ -28,32 +25,7 @@ logger = logging.getLogger("realsr")
 STAGE = "kernels"
 REJECTED = "rejected"
 SHEET = "kernels.png"
-MAX_BATCH = 32
-BLIND_BATCH = 8  # where the system does not tell its free memory
-ENTRY_BYTES = 15 * 2**20  # networks, optimisers and activations of one estimate
 LISTED = 20
-
-
-@dataclass
-class KernelsConfig(KernelGANConfig):
-    """How the kernels of a folder are estimated, and which are kept.
-
-    batch: estimates trained side by side; None: as many as fit into half of the free memory, 32 at most.
-    device: `auto` is a GPU where there is one, each shard on the next of several.
-    seeds: estimates a photo; combine: what is made of several, `medoid` or `mean`.
-    gates: which kernels are kept apart as unsound; None: no gate at all.
-    """
-
-    batch: int | None = None
-    device: str = "auto"
-    seeds: int = 1
-    combine: str = "medoid"
-    gates: HealthGates | None = field(default_factory=HealthGates)
-
-    def facts(self) -> dict[str, Any]:
-        """Return what kernels depend on: gates only sort them, the others are about speed."""
-        dropped = {"batch", "device", "gates"} | ({"combine"} if self.seeds == 1 else set())
-        return {key: value for key, value in asdict(self).items() if key not in dropped}
 
 
 def estimate_kernels(
@@ -63,6 +35,7 @@ def estimate_kernels(
     seed: int = 0,
     overwrite: bool = False,
     shard: Shard | None = None,
+    workers: int | None = 0,
 ) -> None:
     """Estimate each source photo's kernel into `pool/kernels/<photo>_kernel_x2.mat` and `_x4.mat`.
 
@@ -91,7 +64,7 @@ def estimate_kernels(
         moved = _sort_again(record, config.gates)
         names = list(photos) if shard is None else shard.take(list(photos))
         missing = {name: photos[name] for name in names if not record.is_done(name)}
-        _estimate(missing, len(names), config, seed, record, shard, device)
+        _estimate(missing, len(names), config, seed, record, shard, device, workers)
         if shard is None and (missing or moved or not record.complete or not (pool / SHEET).is_file()):
             draw_sheet(pool, record.items)
         rejected = {name: item["rejected"] for name, item in record.items.items() if item["rejected"]}
@@ -106,29 +79,6 @@ def estimate_kernels(
             )
 
 
-def check_config(config: KernelsConfig) -> None:
-    """Raise UserError for numbers that mean nothing and for an unknown way to combine."""
-    for name in ("iterations", "seeds", "batch"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise UserError(f"kernels.{name}={value}: expected 1 or more")
-    combine([np.eye(3)], config.combine)
-
-
-def choose_device(name: str, shard: Shard | None) -> torch.device:
-    """Return the device of a name; `auto` spreads shards over the GPUs. Raises UserError for one that is not there."""
-    if name == "auto":
-        gpus = torch.cuda.device_count()
-        return torch.device("cuda", shard.index % gpus if shard else 0) if gpus else torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"kernels.device={name} cannot be used ({reason}): say auto, cpu or cuda") from error
-    return device
-
-
 def _estimate(
     missing: Mapping[str, Path],
     total: int,
@@ -137,60 +87,24 @@ def _estimate(
     record: StageRecord,
     shard: Shard | None,
     device: torch.device,
+    workers: int | None,
 ) -> None:
-    """Estimate the kernels of missing photos batch by batch; what a batch has yielded is kept at once."""
-    steps = config.iterations * config.seeds
-    title = "kernels, iterations" if shard is None else f"kernels of shard {shard.index} of {shard.count}, iterations"
+    """Estimate the kernels of missing photos; what a batch has yielded is kept at once."""
+    spectral = config.method == "spectral"
+    steps = 1 if spectral else config.iterations * config.seeds
+    title = "kernels" if shard is None else f"kernels of shard {shard.index} of {shard.count}"
+    title += "" if spectral else ", iterations"
     with Progress(title, total=total * steps, done=(total - len(missing)) * steps) as progress:
-        for batch in _prepare_batches(missing, config, seed, record, device):
-            seeds = [_photo_seed(seed, name, i) for name in batch for i in range(config.seeds)]
-            # Nothing but `batch` may hold the photos: it is emptied before the next ones are read.
-            estimates = train_kernelgans(
-                [photo for photos in batch.values() for photo in photos], config, seeds, progress.advance, device
-            )
-            for position, name in enumerate(batch):
-                own = slice(position * config.seeds, (position + 1) * config.seeds)
-                losses = {key: values[own] for key, values in estimates.losses.items()}
-                outcome = choose_kernel(Estimates(estimates.kernels[own], losses), config.combine)
+        batches: Iterable[Mapping[str, Outcome | None]]
+        if spectral:
+            batches = estimate_by_spectrum(missing, config, record, progress, workers)
+        else:
+            batches = estimate_by_kernelgan(missing, config, seed, record, progress, device)
+        for outcomes in batches:
+            for name, outcome in outcomes.items():
                 _save(name, outcome, missing[name], config.gates, record)
-            record.save()
-
-
-def _photo_seed(seed: int, name: str, index: int) -> int:
-    # The first of several seeds is the one that a photo has alone.
-    return derive_seed(seed, STAGE, name, *([index] if index else []))
-
-
-def _prepare_batches(
-    missing: Mapping[str, Path], config: KernelsConfig, seed: int, record: StageRecord, device: torch.device
-) -> Iterator[dict[str, list[Photo]]]:
-    """Yield photos, each prepared once a seed, as many at a time as may be trained side by side."""
-    batch: dict[str, list[Photo]] = {}
-    room: int | None = None
-    used = 0
-    for name, path in missing.items():
-        if not batch:
-            free, used = free_memory(device), 0
-            room = None if free is None or config.batch else free // 2
-        try:
-            batch[name] = _prepare(path, config, [_photo_seed(seed, name, i) for i in range(config.seeds)])
-        except (ImageError, ValueError) as error:
-            record.fail(name, f"source/{path.name}", path, error)
-            continue
-        used += batch[name][0].pixels.nbytes + config.seeds * ENTRY_BYTES
-        limit = config.batch or (BLIND_BATCH if room is None else MAX_BATCH)
-        if (len(batch) + 1) * config.seeds > limit or (room is not None and used >= room):
-            yield batch
-            batch.clear()
-    if batch:
-        yield batch
-
-
-def _prepare(path: Path, config: KernelsConfig, seeds: Sequence[int]) -> list[Photo]:
-    """Prepare a photo once a seed; all share its pixels."""
-    image = read_uint8(path)
-    photos = [prepare_photo(image, config, seed) for seed in seeds]
-    return [replace(photo, pixels=photos[0].pixels) for photo in photos]
+            if not spectral:
+                record.save()
 
 
 def _save(name: str, outcome: Outcome | None, photo: Path, gates: HealthGates | None, record: StageRecord) -> None:

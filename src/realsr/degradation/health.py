@@ -20,7 +20,8 @@ class KernelHealth:
     border: share of raw (small values removed) in its outermost ring, 0..1: much where 13x13 is too small for it.
     spread_long, spread_short: standard deviations of final along its axes, in pixels.
     entropy: of final, in bits; 0 for a single pixel, 7.4 for a flat 13x13.
-    generator, discriminator, bicubic: the final losses, see `kernelgan.Estimates`.
+    generator, discriminator, bicubic: the final losses, see `kernelgan.Estimates`; None by another method.
+    residual, signal: see `spectral.SpectralEstimate`; None by another method.
     agreement: mean kernel PSNR between the kernels of several seeds, in dB; None for one seed.
     """
 
@@ -31,9 +32,11 @@ class KernelHealth:
     spread_long: float
     spread_short: float
     entropy: float
-    generator: float
-    discriminator: float
-    bicubic: float
+    generator: float | None = None
+    discriminator: float | None = None
+    bicubic: float | None = None
+    residual: float | None = None
+    signal: float | None = None
     agreement: float | None = None
 
 
@@ -53,6 +56,8 @@ class HealthGates:
     min_bicubic: float | None = 1e-5
     min_discriminator: float | None = 0.103
     min_agreement: float | None = 24.0
+    max_residual: float | None = 0.5
+    min_signal: float | None = 0.25
 
 
 def measure_health(

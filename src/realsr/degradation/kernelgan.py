@@ -73,8 +73,8 @@ def check_size(pixels: Tensor, config: KernelGANConfig) -> None:
         )
 
 
-def prepare_photo(image_uint8: np.ndarray, config: KernelGANConfig, seed: int) -> Photo:
-    """Draw a photo's crops. image_uint8: (H, W, 3).
+def prepare_photo(image_uint8: np.ndarray, config: KernelGANConfig, seeds: Sequence[int]) -> list[Photo]:
+    """Draw a photo's crops, once for each seed; the pixels are shared. image_uint8: (H, W, 3).
 
     Raises ValueError where the photo has no room for a 64x64 crop and the frame around it.
     """
@@ -85,13 +85,15 @@ def prepare_photo(image_uint8: np.ndarray, config: KernelGANConfig, seed: int) -
     luma = torch.tensor([0.299, 0.587, 0.114])
     gray = sum(weight * channel for weight, channel in zip(luma, pixels, strict=True)) / 255
     half = resize(gray[None], factor=0.5)[0]
-    rng = numpy_generator(seed, "crops")
-    g_map, d_map = interest_map(half.numpy(), G_CROP // 2), interest_map(gray.numpy(), D_CROP)
-    g_crops, d_crops = (
-        draw_crops(interest, (height, width), crop, config.iterations, config.frame, rng)
-        for interest, crop in ((g_map, G_CROP), (d_map, D_CROP))
-    )
-    return Photo(pixels, g_crops, d_crops)
+    maps = (interest_map(half.numpy(), G_CROP // 2), G_CROP), (interest_map(gray.numpy(), D_CROP), D_CROP)
+    photos = []
+    for seed in seeds:
+        rng = numpy_generator(seed, "crops")
+        crops = [
+            draw_crops(interest, (height, width), crop, config.iterations, config.frame, rng) for interest, crop in maps
+        ]
+        photos.append(Photo(pixels, *crops))
+    return photos
 
 
 def train_kernelgans(
