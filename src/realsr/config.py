@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from realsr.data.look import LookConfig
 from realsr.degradation.kernelgan import KernelGANConfig
-from realsr.degradation.noise import NoiseConfig
+from realsr.degradation.tiles import NoiseConfig
 from realsr.degradation.synthesis import PairsConfig
 from realsr.errors import UserError
 from realsr.imaging import ImageError
