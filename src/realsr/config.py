@@ -24,8 +24,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from realsr.data.look import LookConfig
 from realsr.degradation.kernelgan import KernelGANConfig
-from realsr.degradation.tiles import NoiseConfig
 from realsr.degradation.synthesis import PairsConfig
+from realsr.degradation.tiles import NoiseConfig
 from realsr.errors import UserError
 from realsr.imaging import ImageError
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, WeightsError
@@ -67,6 +67,7 @@ class Config:
     work_dir: Path = MISSING
     pool_dir: Path = MISSING
     workers: int | None = None
+    survey: bool = False
     pairs_dir: Path = MISSING
     run: Path = MISSING
     data: DataConfig = field(default_factory=DataConfig)

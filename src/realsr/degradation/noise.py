@@ -3,7 +3,6 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -78,7 +77,7 @@ def collect_noise(
         seen = _recall(record, set(missing)) if missing else SeenTiles()
         examine = partial(examine_photo, config=config)
         results = map_items(examine, (photos[name] for name in missing), count_workers(len(missing), workers))
-        with Progress(STAGE, total=len(photos), done=len(photos) - len(missing)) as progress, closing(results):
+        with Progress(STAGE, total=len(photos), done=len(photos) - len(missing)) as progress:
             for name, result in zip(missing, results, strict=True):
                 path = photos[name]
                 progress.advance()
