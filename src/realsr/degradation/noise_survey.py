@@ -46,18 +46,15 @@ class Survey:
     """All tiles of a folder's photos.
 
     photos: names of files. tiles: (n,) of SURVEYED; `photo` is an index, `clipped` and `structure` are nan for tiles
-    of a variance so high that no threshold lets them in. failures: why photos could not be read, and which.
+    of a variance not below `limit`, the highest threshold that is looked at. failures: which photos could not be
+    read, and why.
     """
 
     photos: list[str]
     tiles: np.ndarray
     config: NoiseConfig
+    limit: float
     failures: list[str]
-
-    @property
-    def limit(self) -> float:
-        """The highest threshold that is looked at."""
-        return ROOM * self.config.max_variance
 
     def judge(self) -> np.ndarray:
         """Return of each tile what speaks against it whatever its variance: "constant", "clipped", "structured", ""."""
@@ -86,15 +83,22 @@ class Survey:
     def suggest(self, wanted: int, lowest: float = 0.0) -> Thresholds:
         """Return the lowest thresholds, of round numbers from `lowest` on, that yield so many good tiles.
 
-        The mean is above three standard deviations of the noise, so that it is not cut off at 0. Where there are too
-        few good tiles, the thresholds that yield nine tenths of them.
+        The mean is above three standard deviations of the noise, so that it is not cut off at 0. A threshold is
+        raised only as long as half of what it lets in is good: beyond it is content. Where there are too few good
+        tiles, the thresholds that yield nine tenths of them.
         """
-        good = self.tiles[(self.judge() == "") & ~np.isnan(self.tiles["structure"])]
-        offers = []
+        reasons = self.judge()
+        offers: list[Thresholds] = []
+        first = 0, 0
         for variance in _round_numbers(lowest, self.limit):
             mean = max(self.config.min_mean, math.ceil(3 * math.sqrt(variance)))
-            count = int(((good["variance"] < variance) & (good["mean"] > mean)).sum())
-            offers.append(Thresholds(variance, float(mean), count))
+            let_in = (self.tiles["variance"] < variance) & (self.tiles["mean"] > mean)
+            good, content = (int((let_in & (reasons == reason)).sum()) for reason in ("", "structured"))
+            if not offers:
+                first = (good, content) if lowest else first
+            elif good - first[0] < content - first[1]:
+                continue
+            offers.append(Thresholds(variance, float(mean), good))
         enough = min(wanted, math.ceil(0.9 * max(offer.patches for offer in offers)))
         return next(offer for offer in offers if offer.patches >= enough)
 
@@ -121,7 +125,11 @@ def survey_noise(source: Path | None, pool: Path, config: NoiseConfig, workers: 
             tables.append(result)
     if len(failures) == len(photos):
         raise UserError("noise survey: no photo can be measured:" + "".join(f"\n  {line}" for line in failures))
-    return Survey([path.name for path in photos.values()], np.concatenate(tables), config, failures)
+    return Survey([path.name for path in photos.values()], np.concatenate(tables), config, _limit(config), failures)
+
+
+def _limit(config: NoiseConfig) -> float:
+    return ROOM * config.max_variance
 
 
 def _measure_photo(path: Path, config: NoiseConfig) -> np.ndarray | ImageError | ValueError:
@@ -134,7 +142,7 @@ def _measure_photo(path: Path, config: NoiseConfig) -> np.ndarray | ImageError |
     tiles["clipped"] = tiles["structure"] = np.nan
     for name in TILES.names or ():
         tiles[name] = measured[name]
-    for index in np.flatnonzero(measured["variance"] < ROOM * config.max_variance):
+    for index in np.flatnonzero(measured["variance"] < _limit(config)):
         pixels = cut(image, measured[index], config.size)
         tiles[index]["clipped"] = measure_clipped(pixels)
         tiles[index]["structure"] = measure_structure(remove_shading(pixels))
@@ -164,18 +172,19 @@ def choose_thresholds(
         if not (survey and survey.failures):  # the stage that collects will name them
             record.finish()
         chosen = record.items["thresholds"]
-    return replace(config, max_variance=chosen["max_variance"], min_mean=chosen["min_mean"]), survey
+    config = replace(config, max_variance=chosen["max_variance"], min_mean=chosen["min_mean"])
+    return config, replace(survey, config=config) if survey else None
 
 
 def _nothing_flat(survey: Survey) -> str:
     counts = survey.yields(survey.limit)
-    against = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason) or "none of them good"
+    against = [f"{count} {reason or 'so dark that their noise is cut off'}" for reason, count in counts.items()]
     return (
         f"noise: no thresholds suit these photos: {sum(counts.values())} of {len(survey.tiles)} tiles of "
         f"{survey.config.size}x{survey.config.size} have a variance below {survey.limit:g} and a mean above "
-        f"{survey.config.min_mean:g} ({against}), the others too few or too dark. Smaller tiles find more "
-        "(noise.size=128 noise.stride=128), or photos with something flat and evenly lit: sky, a wall, blur. "
-        "realsr.collect_noise survey=true noise=flat_tiles draws what there is."
+        f"{survey.config.min_mean:g}{' (' * bool(against)}{', '.join(against)}{')' * bool(against)}. Smaller tiles "
+        f"find more (noise.size={survey.config.size // 2} noise.stride={survey.config.size // 2}), or photos with "
+        "something flat and evenly lit: sky, a wall, blur. realsr.collect_noise survey=true draws what there is."
     )
 
 

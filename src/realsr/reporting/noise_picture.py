@@ -121,7 +121,9 @@ def _draw_bars(canvas: ImageDraw.ImageDraw, box: Box, survey: Survey, values: np
         for index in np.flatnonzero(count):
             left = box[0] + index * width
             low, high = (box[3] - level / highest * (box[3] - box[1] - 10) for level in (base, base + count))
-            canvas.rectangle((left + 1, high[index], left + width - 1, low[index] - 1), fill=COLOURS[reason])
+            canvas.rectangle(
+                (left + 1, high[index], left + width - 1, max(low[index] - 1, high[index])), fill=COLOURS[reason]
+            )
         base += count
     _write(canvas, (box[0] - 4, box[1] + 10), str(highest), 13, "rm")
 

@@ -98,7 +98,9 @@ def describe(survey: Survey, folder: Path) -> str:
             f"{counts['clipped']:8d} {counts['constant']:8d}"
         )
     offer = survey.suggest(config.wanted, config.max_variance)
-    if offer.patches:
+    if config.auto:
+        lines.append(f"picture: {folder / 'survey.png'}")
+    elif offer.patches:
         lines.append(
             f"next: look at {folder / 'survey.png'}, then noise.max_variance={offer.max_variance:g} "
             f"noise.min_mean={offer.min_mean:g} noise.drop_structured=true for {offer.patches} good patches "
