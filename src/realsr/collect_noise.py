@@ -22,7 +22,7 @@ def main(config: Config) -> None:
         survey = survey_noise(source, pool, noise, config.workers)
         _report(survey, source, pool)
         if survey.failures:
-            listing = "".join(f"\n  {failure}" for failure in survey.failures)
+            listing = "".join(f"\n  {failure}" for failure in survey.failures.values())
             raise UserError(f"noise survey: {len(survey.failures)} of {len(survey.photos)} could not be done:{listing}")
         return
     if noise.auto:

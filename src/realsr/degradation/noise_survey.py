@@ -46,15 +46,15 @@ class Survey:
     """All tiles of a folder's photos.
 
     photos: names of files. tiles: (n,) of SURVEYED; `photo` is an index, `clipped` and `structure` are nan for tiles
-    of a variance not below `limit`, the highest threshold that is looked at. failures: which photos could not be
-    read, and why.
+    of a variance not below `limit`, the highest threshold that is looked at. failures: file name -> why the photo could
+    not be measured.
     """
 
     photos: list[str]
     tiles: np.ndarray
     config: NoiseConfig
     limit: float
-    failures: list[str]
+    failures: dict[str, str]
 
     def judge(self) -> np.ndarray:
         """Return of each tile what speaks against it whatever its variance: "constant", "clipped", "structured", ""."""
@@ -114,17 +114,19 @@ def survey_noise(source: Path | None, pool: Path, config: NoiseConfig, workers: 
     photos = list_photos(source, "source", pool)
     measure = partial(_measure_photo, config=config)
     results = map_items(measure, photos.values(), count_workers(len(photos), workers))
-    tables, failures = [np.empty(0, SURVEYED)], []
+    tables, failures = [np.empty(0, SURVEYED)], {}
     with Progress("noise survey", total=len(photos)) as progress:
         for index, (path, result) in enumerate(zip(photos.values(), results, strict=True)):
             progress.advance()
             if isinstance(result, Exception):
-                failures.append(str(result) if path.name in str(result) else f"{path}: {result}")
+                failures[path.name] = str(result) if path.name in str(result) else f"{path}: {result}"
                 continue
             result["photo"] = index
             tables.append(result)
     if len(failures) == len(photos):
-        raise UserError("noise survey: no photo can be measured:" + "".join(f"\n  {line}" for line in failures))
+        raise UserError(
+            "noise survey: no photo can be measured:" + "".join(f"\n  {line}" for line in failures.values())
+        )
     return Survey([path.name for path in photos.values()], np.concatenate(tables), config, _limit(config), failures)
 
 
@@ -168,10 +170,12 @@ def choose_thresholds(
             thresholds = survey.suggest(config.wanted, config.max_variance)
             if not thresholds.patches:
                 raise UserError(_nothing_flat(survey))
-            record.add("thresholds", [], **asdict(thresholds))
-        if not (survey and survey.failures):  # the stage that collects will name them
-            record.finish()
+            record.add("thresholds", [], **asdict(thresholds), failures=survey.failures)
         chosen = record.items["thresholds"]
+        if not chosen["failures"]:
+            record.finish()
+        for name, reason in chosen["failures"].items():  # once mended they are collected from, by these thresholds
+            record.fail(name, f"source/{name}", Path(name), UserError(reason))
     config = replace(config, max_variance=chosen["max_variance"], min_mean=chosen["min_mean"])
     return config, replace(survey, config=config) if survey else None
 

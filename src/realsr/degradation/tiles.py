@@ -52,11 +52,9 @@ def measure_tiles(image_uint8: np.ndarray, config: NoiseConfig) -> np.ndarray:
             f"{width}x{height} pixels are too few for a noise tile of {config.size}: take a larger photo or a smaller "
             "noise.size"
         )
-    gray = to_gray(image_uint8)
     tops, lefts = (_starts(length, config) for length in (height, width))
     sums, squares = (
-        _sum_tiles(values, config.size, config.stride)[: len(tops), : len(lefts)].ravel()
-        for values in (gray, np.square(gray, dtype=np.uint16))
+        _sum_tiles(sums, config)[: len(tops), : len(lefts)].ravel() for sums in _sum_blocks(to_gray(image_uint8), config)
     )
     pixels = config.size**2
     tiles = np.empty(sums.size, TILES)
@@ -76,13 +74,23 @@ def _starts(length: int, config: NoiseConfig) -> range:
     return range(0, last if config.released_rule else last + 1, config.stride)
 
 
-def _sum_tiles(values: np.ndarray, size: int, stride: int) -> np.ndarray:
-    """(H, W) -> the sum of each tile, int64: an integral image of the sums of the largest blocks tiles consist of."""
-    block = math.gcd(size, stride)
-    rows, columns = (length // block for length in values.shape)
-    whole = values[: rows * block, : columns * block].reshape(rows, block, columns, block)
-    sums = np.pad(whole.sum((1, 3), dtype=np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    side, step = size // block, stride // block
+def _sum_blocks(gray: np.ndarray, config: NoiseConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Sum the values and their squares in the largest blocks that all tiles consist of: (rows, columns), int64."""
+    block = math.gcd(config.size, config.stride)
+    rows, columns = (length // block for length in gray.shape)
+    sums, squares = np.empty((2, rows, columns), np.int64)
+    for row in range(rows):  # band by band, so that what is computed in between stays in the processor's cache
+        band = gray[row * block : (row + 1) * block, : columns * block].reshape(block, columns, block)
+        sums[row] = band.sum(2, dtype=np.uint32).sum(0)
+        squares[row] = np.square(band, dtype=np.uint16).sum(2, dtype=np.uint32).sum(0)
+    return sums, squares
+
+
+def _sum_tiles(blocks: np.ndarray, config: NoiseConfig) -> np.ndarray:
+    """Sum the blocks of each tile, by an integral image of theirs."""
+    block = math.gcd(config.size, config.stride)
+    side, step = config.size // block, config.stride // block
+    sums = np.pad(blocks.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     corners = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
     return corners[::step, ::step]
 

@@ -67,7 +67,7 @@ def summarise(survey: Survey) -> dict[str, Any]:
             for name in ("variance", "mean")
         },
         "yields": [{"max_variance": v, **_titled(survey.yields(v))} for v in _table_variances(survey)],
-        "suggestions": [{"wanted": n, **asdict(survey.suggest(n))} for n in WANTED],
+        "suggestions": [{"wanted": n, **asdict(survey.suggest(n))} for n in WANTED if survey.suggest(n).patches],
     }
 
 
