@@ -25,7 +25,7 @@ from realsr.degradation.tiles import (
 )
 from realsr.errors import UserError
 from realsr.imaging import ImageError, read_uint8, write_bytes
-from realsr.imaging.encode import encode_samples
+from realsr.imaging.png import encode_png
 from realsr.manifest import StageRecord, name_inputs, open_stage, refuse_foreign
 from realsr.progress import Progress
 from realsr.workers import count_workers, map_items
@@ -88,7 +88,8 @@ def collect_noise(
                 dropped = result.dropped | {"duplicate": len(result.patches) - len(patches)}
                 files = list(_write(patches, name, pool / "noise"))
                 record.add(name, files, source=path.name, tiles=[p.facts for p in patches], dropped=dropped)
-                measured.append(result.tiles)
+                found = found or bool(files)
+                measured = [] if found else [*measured, result.tiles]
         if record.items and not any(item["files"] for item in record.items.values()):
             drops = _count_drops(record)
             record.forget()
@@ -115,7 +116,7 @@ def examine_photo(path: Path, config: NoiseConfig, encode: bool = True) -> Photo
             continue
         facts = {name: tile[name].item() for name in tiles.dtype.names or ()}
         facts |= {"clipped": clipped, "structure": round(structure, 4), "flag": "structured" if structured else ""}
-        png = encode_samples(np.ascontiguousarray(pixels), ".png") if encode else b""
+        png = encode_png(pixels, compression=1) if encode else b""
         patches.append(Patch(facts, (facts["top"], facts["left"]), make_signature(residual), png))
     return PhotoNoise(patches, dropped, tiles)
 

@@ -26,7 +26,7 @@ class NoiseConfig:
     min_mean: float = 0.0
     released_rule: bool = False  # the published code's: forgets the last exact tile of a row and column, drops nothing
     max_clipped: float = 0.01  # part of a tile's pixels with a channel at 0 or 255
-    max_structure: float = 0.12  # see measure_structure
+    max_structure: float = 0.1  # see measure_structure
     drop_structured: bool = False
     auto: bool = False  # choose the thresholds by a survey, max_variance and min_mean or above
     wanted: int = 200  # patches that the chosen thresholds should yield
@@ -54,7 +54,8 @@ def measure_tiles(image_uint8: np.ndarray, config: NoiseConfig) -> np.ndarray:
         )
     tops, lefts = (_starts(length, config) for length in (height, width))
     sums, squares = (
-        _sum_tiles(sums, config)[: len(tops), : len(lefts)].ravel() for sums in _sum_blocks(to_gray(image_uint8), config)
+        _sum_tiles(sums, config)[: len(tops), : len(lefts)].ravel()
+        for sums in _sum_blocks(to_gray(image_uint8), config)
     )
     pixels = config.size**2
     tiles = np.empty(sums.size, TILES)
