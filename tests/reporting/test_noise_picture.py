@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,6 +66,11 @@ def test_the_text_says_what_to_do(source, tmp_path):
     assert "noise.max_variance=20 noise.min_mean=50 let in 10 of them, 10 would be kept" in text
     assert [line.split() for line in text.splitlines() if line.split()[0] == "20"] == [["20", "10", "8", "2", "0", "0"]]
     assert f"next: look at {tmp_path / 'survey.png'}, then noise.max_variance=" in text
+    # A survey's thresholds may have been raised by noise=auto; beyond its limit no tile was judged.
+    raised = replace(survey, config=replace(CONFIG, max_variance=30, auto=True))
+    variances = [row["max_variance"] for row in summarise(raised)["yields"]]
+    assert variances == [3, 7.5, 15, 30, 60, 120, 200]
+    assert "next:" not in describe(raised, tmp_path)
     nothing = np.zeros(3, SURVEYED)
     nothing["variance"], nothing["mean"], nothing["structure"] = 9, 120, 0.5
     text = describe(Survey(["a.png"], nothing, CONFIG, 200.0, {}), tmp_path)

@@ -200,9 +200,12 @@ def _nothing_found(tiles: np.ndarray, drops: Counter[str], config: NoiseConfig, 
     dropped = sum(drops.values())
     threshold = np.ceil(variances[min(wanted + dropped, len(variances)) - 1] * 10 + 1) / 10
     enough = int((variances < threshold).sum()) - dropped
+    promise = (
+        f"let in {enough} more, less those that look structured" if drops["structured"] else f"yield {enough} patches"
+    )
     return (
         given + f"Variances of the {len(variances)} tiles that are bright enough: {listing}.\n"
-        f"noise.max_variance={threshold:.1f} would yield {enough} patches; look at them, since a threshold far above "
+        f"noise.max_variance={threshold:.1f} would {promise}; look at them, since a threshold far above "
         "20 lets in content: survey=true draws them. Smaller tiles (noise.size, noise.stride) or other photos find "
         "more that is flat; noise=auto chooses thresholds."
     )

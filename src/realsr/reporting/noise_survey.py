@@ -72,9 +72,9 @@ def summarise(survey: Survey) -> dict[str, Any]:
 
 
 def _table_variances(survey: Survey) -> list[float]:
-    """Return the thresholds that are worth a row of a table."""
-    base = survey.config.max_variance
-    return [round(base * factor, 3) for factor in (0.1, 0.25, 0.5, 1, 2, 4, 10)]
+    """Return the thresholds that are worth a row of a table; above the survey's limit nothing was judged."""
+    tenfold = (round(survey.config.max_variance * factor, 3) for factor in (0.1, 0.25, 0.5, 1, 2, 4, 10))
+    return [variance for variance in tenfold if variance < survey.limit] + [survey.limit]
 
 
 def _titled(counts: dict[str, int]) -> dict[str, int]:
