@@ -16,7 +16,7 @@ from realsr.config import SCHEMAS, Config, conf_dir, list_options, run_command, 
 from realsr.errors import UserError
 
 TRACKS = ("demo", "df2k", "df2k_jpeg", "dped")
-GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir() and path.name != "track")
+GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir() and path.name not in ("track", "layout"))
 Run = Callable[..., tuple[int, str]]
 
 
@@ -84,12 +84,12 @@ def test_each_track_begins_with_prerequisites_and_a_command_that_composes(
 
 def test_tracks_are_the_recipes_of_the_paper(composed: Callable[..., Config]) -> None:
     df2k, jpeg, dped = (composed(f"+track={track}") for track in TRACKS[1:])
-    assert (df2k.pairs.kernel, df2k.pairs.hr, df2k.look.jpeg_quality) == ("bicubic", ["source", "target"], None)
-    assert (jpeg.pairs.kernel, jpeg.pairs.hr, jpeg.look.jpeg_quality) == ("bicubic", ["source", "target"], [30, 95])
-    assert (dped.pairs.kernel, dped.pairs.hr, dped.look.jpeg_quality) == ("pool", ["source"], None)
+    assert (df2k.pool.kernels, df2k.pairs.hr, df2k.look.jpeg_quality) == ("bicubic", ["source", "target"], None)
+    assert (jpeg.pool.kernels, jpeg.pairs.hr, jpeg.look.jpeg_quality) == ("bicubic", ["source", "target"], [30, 95])
+    assert (dped.pool.kernels, dped.pairs.hr, dped.look.jpeg_quality) == ("estimated", ["source"], None)
     assert (df2k.noise.max_variance, df2k.noise.min_mean, dped.noise.min_mean) == (20, 0, 50)
     for config in (df2k, jpeg, dped):
-        assert config.look.noise
+        assert config.pool.noise
         assert config.scale == 4
         assert (config.loss.pixel, config.loss.perceptual.weight, config.loss.gan) == (0.01, 1.0, 0.005)
         assert (config.trainer.max_steps, config.trainer.batch, config.trainer.crop) == (60000, 16, 128)
@@ -101,10 +101,12 @@ def test_tracks_are_the_recipes_of_the_paper(composed: Callable[..., Config]) ->
 
 @pytest.mark.parametrize("track", TRACKS)
 def test_every_option_of_every_group_composes_under_every_track(track: str, composed: Callable[..., Config]) -> None:
-    assert GROUPS == ["discriminator", "generator", "kernels", "loss", "noise", "optimiser", "pairs", "trainer"]
+    assert GROUPS == ["discriminator", "generator", "kernels", "loss", "noise", "optimiser", "pairs", "pool", "trainer"]
     options = {group: list_options(group) for group in GROUPS}
     for index in range(max(map(len, options.values()))):  # a compose takes 0.2 s, so one of each group at once
-        composed(f"+track={track}", *(f"{group}={names[index % len(names)]}" for group, names in options.items()))
+        chosen = {group: names[index % len(names)] for group, names in options.items()}
+        config = composed(f"+track={track}", "pool.folder=mats", *(f"{group}={name}" for group, name in chosen.items()))
+        assert config.pool.name == chosen["pool"], "the command line is stronger than the track"
 
 
 def test_folders_follow_the_work_dir_and_each_can_be_given(composed: Callable[..., Config]) -> None:
@@ -115,6 +117,31 @@ def test_folders_follow_the_work_dir_and_each_can_be_given(composed: Callable[..
         Path("out/runs/default"),
     )
     assert composed("+track=dped", "work_dir=out", "pool_dir=other").pool_dir == Path("other")
+
+
+LAID = {
+    "bicubic": ("bicubic", False),
+    "noise_only": ("bicubic", True),
+    "kernels_only": ("estimated", False),
+    "kernels_and_noise": ("estimated", True),
+    "gaussian": ("gaussian", True),
+    "gaussian_isotropic": ("gaussian_isotropic", True),
+    "from_mat": ("mat", True),
+}
+
+
+def test_by_pool_shares_what_is_alike_and_keeps_apart_what_differs(composed: Callable[..., Config]) -> None:
+    assert sorted(LAID) == list_options("pool")
+    runs = set()
+    for pool, (kernels, noise) in LAID.items():
+        folder = ["pool.folder=mats"] if pool == "from_mat" else []
+        config = composed("+track=dped", "work_dir=out", "+layout=by_pool", f"pool={pool}", *folder)
+        assert config.pool_dir == Path("out/pools") / kernels
+        assert config.pairs_dir == Path("out/pairs") / kernels
+        assert config.noise_pool_dir == Path("out/pools/estimated")
+        assert config.pool.noise == noise
+        runs.add(config.run)
+    assert len(runs) == len(LAID)
 
 
 def test_the_yaml_of_a_config_makes_the_same_config(composed: Callable[..., Config]) -> None:
@@ -145,7 +172,11 @@ def test_photos_are_kept_apart_from_what_is_written(role: str, folder: str, comp
         (["+track=dped", "+data.sorce=x"], ["no key data.sorce. Did you mean data.source?", "target, validation"]),
         (["+track=dped", "+new=1"], ["no key new"]),
         (["+track=dped", "seed=abc"], ["Value 'abc' of type 'str' could not be converted to Integer", "seed"]),
-        (["+track=dped", "look.noise=3.5"], ["3.5", "look.noise"]),
+        (["+track=dped", "pool.noise=3.5"], ["3.5", "pool.noise"]),
+        (["+track=dped", "pool=from_mat"], ["pool.folder=None: expected a folder of .mat files: say pool.folder=DIR"]),
+        (["+track=dped", "pool.kernels=motion"], ["pool.kernels=motion: expected one of estimated, bicubic, gaussian"]),
+        (["+track=dped", "pool=gaussian", "pool.eigenvalues=[5]"], ["pool.eigenvalues=[5.0]: expected [lowest"]),
+        (["+track=dped", "pool=gaussian", "pool.count=0"], ["pool.count=0: expected 1 or more"]),
         (["+track=dped", "data.source=[a"], ["data.source=[a"]),
     ],
 )  # fmt: skip
@@ -162,7 +193,7 @@ def test_cfg_job_shows_the_composed_config(run: Run) -> None:
     code, text = run("+track=dped", "work_dir=OUT", "--cfg", "job", "--resolve")
     assert code == 0
     assert "pool_dir: OUT/pool" in text
-    assert "kernel: pool" in text
+    assert "kernels: estimated" in text
 
 
 def test_help_lists_commands_and_groups(run: Run) -> None:
@@ -234,3 +265,12 @@ def test_conf_is_found_in_a_package_and_in_a_checkout(monkeypatch: pytest.Monkey
     assert conf_dir() == tmp_path / "conf"
     (package / "conf").mkdir()
     assert conf_dir() == package / "conf"
+
+
+def test_the_docs_example_of_a_sweep_over_pools_composes(composed: Callable[..., Config]) -> None:
+    text = (conf_dir().parent / "docs" / "configuration.md").read_text().replace("\\\n", " ")
+    line = next(line for line in text.splitlines() if "+layout=by_pool data.source" in line)
+    *fixed, pools = shlex.split(line)[4:]
+    assert pools.startswith("pool=")
+    for pool in pools.removeprefix("pool=").split(","):
+        assert composed(*fixed, f"pool={pool}").pool.name == pool

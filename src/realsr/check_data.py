@@ -27,7 +27,7 @@ def main(config: Config) -> None:
     for role in ("source", "target", "validation"):
         folder: Path | None = getattr(config.data, role)
         expected = config.data.expected.get(role)
-        needed = role in config.pairs.hr or (role == "source" and config.look.noise)
+        needed = role in config.pairs.hr or (role == "source" and config.pool.learns_from_source)
         if folder is None:
             if needed or expected:
                 logger.info("data.%s: not given%s. %s", role, "" if needed else " (optional)", _expectation(expected))

@@ -17,7 +17,7 @@ logger = logging.getLogger("realsr")
 
 def main(config: Config) -> None:
     """Collect the noise patches that a config asks for, or survey what there is to collect."""
-    source, pool, noise = config.data.source, config.pool_dir, config.noise
+    source, pool, noise = config.data.source, config.noise_pool_dir, config.noise
     if config.survey:
         survey = survey_noise(source, pool, noise, config.workers)
         _report(survey, source, pool)

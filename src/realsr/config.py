@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from realsr.data.look import LookConfig
 from realsr.degradation.kernelgan import KernelGANConfig
+from realsr.degradation.pool import PoolConfig
 from realsr.degradation.synthesis import PairsConfig
 from realsr.degradation.tiles import NoiseConfig
 from realsr.errors import UserError
@@ -58,7 +59,7 @@ class DataConfig:
 
 @dataclass
 class Config:
-    """All stages from photos to an evaluated model. `pool_dir`, `pairs_dir` and `run` are folders."""
+    """All stages from photos to an evaluated model. `pool_dir`, `noise_pool_dir`, `pairs_dir` and `run` are folders."""
 
     track: str = MISSING
     scale: int = 4
@@ -66,6 +67,7 @@ class Config:
     overwrite: bool = False
     work_dir: Path = MISSING
     pool_dir: Path = MISSING
+    noise_pool_dir: Path = MISSING
     workers: int | None = None
     survey: bool = False
     pairs_dir: Path = MISSING
@@ -73,6 +75,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     kernels: KernelGANConfig = field(default_factory=KernelGANConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
+    pool: PoolConfig = field(default_factory=PoolConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
     look: LookConfig = field(default_factory=LookConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -83,7 +86,8 @@ class Config:
 
     def __post_init__(self) -> None:
         """Raise UserError where photos would be mixed with what is made of them."""
-        written = {name: Path(getattr(self, name)).resolve() for name in ("work_dir", "pool_dir", "pairs_dir", "run")}
+        names = ("work_dir", "pool_dir", "noise_pool_dir", "pairs_dir", "run")
+        written = {name: Path(getattr(self, name)).resolve() for name in names}
         for role in ("source", "target"):
             folder: Path | None = getattr(self.data, role)
             for name, path in written.items():
@@ -111,7 +115,21 @@ class EvaluateConfig:
     device: str = "auto"
 
 
-SCHEMAS: dict[str, type] = {"config": Config, "demo": Config, "evaluate": EvaluateConfig}
+@dataclass
+class PoolReportConfig:
+    """Which pool to report on, and which other to compare it with."""
+
+    pool_dir: Path = MISSING
+    compare: Path | None = None
+    output: Path | None = None
+
+
+SCHEMAS: dict[str, type] = {
+    "config": Config,
+    "demo": Config,
+    "evaluate": EvaluateConfig,
+    "pool_report": PoolReportConfig,
+}
 C = TypeVar("C")
 
 

@@ -16,11 +16,10 @@ import numpy as np
 
 import realsr.train
 from realsr.config import Config, run_command
-from realsr.data.look import LookConfig
 from realsr.data.validation import ValidationImage, read_folders
 from realsr.degradation.camera import Camera, anisotropic_kernel
 from realsr.degradation.kernels import kernel_psnr, load_kernel
-from realsr.degradation.pool import list_kernels, list_noise
+from realsr.degradation.pool import PoolConfig, list_kernels, list_noise
 from realsr.errors import UserError
 from realsr.evaluation.evaluate import (
     Model,
@@ -65,7 +64,7 @@ def main(config: Config) -> None:
     images = list(read_folders(folder / "data/test/HR", folder / "data/test/LR", config.scale))
     scores = evaluate_models(models, images, crop=config.scale)
     kernels = {path.stem.split("_kernel")[0]: load_kernel(path) for path in list_kernels(config.pool_dir, config.scale)}
-    metrics = summarise(scores, kernels, noise_patches=len(list_noise(config.pool_dir)))
+    metrics = summarise(scores, kernels, noise_patches=len(list_noise(config.noise_pool_dir)))
     write_bytes(folder / "metrics.json", json.dumps(metrics, indent=1).encode())
     draw(folder / "comparison.png", images, models, scores, kernels)
     logger.info("%s", describe(metrics, folder))
@@ -107,8 +106,7 @@ def bicubic_arm(config: Config) -> Config:
     """Return the config of the arm that knows nothing of the camera: bicubic pairs, no noise."""
     return replace(
         config,
-        pairs=replace(config.pairs, kernel="bicubic"),
-        look=LookConfig(noise=False),
+        pool=PoolConfig(name="bicubic", kernels="bicubic", kernel_set="bicubic", noise=False),
         pairs_dir=config.work_dir / "stages/pairs_bicubic",
         run=config.work_dir / "bicubic",
     )

@@ -1,12 +1,19 @@
-"""Estimates the blur kernels of source photos: python -m realsr.estimate_kernels +track=dped data.source=PHOTOS."""
+"""Estimates source photos' kernels, or makes the pool's others: python -m realsr.estimate_kernels +track=dped …."""
 
 from realsr.config import Config, run_command
 from realsr.degradation.estimation import estimate_kernels
+from realsr.degradation.kernel_sets import draw_kernels, import_kernels
 
 
 def main(config: Config) -> None:
-    """Estimate the kernels that a config asks for."""
-    estimate_kernels(config.data.source, config.pool_dir, config.kernels, config.seed, config.overwrite)
+    """Make the kernels that a config's pool asks for."""
+    match config.pool.kernels:
+        case "gaussian":
+            draw_kernels(config.pool_dir, config.pool, config.seed, config.overwrite)
+        case "mat":
+            import_kernels(config.pool_dir, config.pool, config.scale, config.overwrite)
+        case _:  # of a pool that shrinks by bicubic, too: the command is asked for by name
+            estimate_kernels(config.data.source, config.pool_dir, config.kernels, config.seed, config.overwrite)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ def main(config: Config) -> None:
     make_pairs(
         config.data.source,
         config.data.target,
-        config.pool_dir,
+        None if config.pool.kernels == "bicubic" else config.pool_dir,
         config.pairs_dir,
         config.pairs,
         config.scale,

@@ -34,7 +34,7 @@ def main(config: Config) -> None:
     choose_device(config.trainer.device)
     check_settings(config.generator, config.discriminator, config.loss, config.trainer, config.scale)
     prepare_data(config)
-    noise = list_noise(config.pool_dir) if config.look.noise else []
+    noise = list_noise(config.noise_pool_dir) if config.pool.noise else []
     pairs, validation = split_pairs(config, noise)
     check_validation(validation, config.scale)
     training = TrainingConfig(
@@ -59,21 +59,22 @@ def main(config: Config) -> None:
 def prepare_data(config: Config) -> None:
     """Run the stages before the training that the config needs and that were not made elsewhere."""
     # First what takes seconds and may fail: kernels can take hours.
-    if config.look.noise:
+    if config.pool.noise:
         _run_stage("noise", "noise/**/*.png", config)
     if not (config.run / "generator.safetensors").exists():
         GeneratorLoss(config.loss)  # says so if VGG19's weights are missing
     if is_foreign(config.pairs_dir, "pairs", "HR/*"):
         logger.info("%s: pairs made elsewhere, used as they are", config.pairs_dir)
     else:
-        if config.pairs.kernel == "pool":
+        if config.pool.kernels != "bicubic":
             _run_stage("kernels", "kernels/**/*.mat", config)
         realsr.make_pairs.main(config)
 
 
 def _run_stage(stage: str, pattern: str, config: Config) -> None:
-    if is_foreign(config.pool_dir, stage, pattern):
-        logger.info("%s: %s made elsewhere, used as they are", config.pool_dir, stage)
+    folder = config.noise_pool_dir if stage == "noise" else config.pool_dir
+    if is_foreign(folder, stage, pattern):
+        logger.info("%s: %s made elsewhere, used as they are", folder, stage)
     elif stage == "kernels":
         realsr.estimate_kernels.main(config)
     else:

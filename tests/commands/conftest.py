@@ -37,7 +37,8 @@ def command(
         caplog.clear()
         code = 0
         try:
-            run_command(module.main, name if name in ("demo", "evaluate") else "config")
+            config = {"demo": "demo", "evaluate": "evaluate", "pool": "pool_report"}.get(name, "config")
+            run_command(module.main, config)
         except SystemExit as end:
             code = int(end.code or 0)
         written = capsys.readouterr()

@@ -43,7 +43,7 @@ def test_no_source_given(command: Command) -> None:
 def test_a_truncated_file_among_good_ones(name: str, command: Command, source: Path, tmp_path: Path) -> None:
     bad = source / "b.png"
     bad.write_bytes(bad.read_bytes()[:500])
-    arguments = ("+track=dped", "data.source=photos", "work_dir=out", "pairs.kernel=bicubic", *TINY)
+    arguments = ("+track=dped", "data.source=photos", "work_dir=out", "pool=noise_only", *TINY)
     ended = command(name, *arguments)
     assert ended.code == 1
     assert "1 of 3 could not be done" in ended.said

@@ -74,12 +74,12 @@ def test_the_bicubic_arm_differs_in_its_pairs_and_its_look_only(monkeypatch: pyt
     run_command(found.append, "demo")
     (pool,) = found
     bicubic = bicubic_arm(pool)
-    assert (pool.pairs.kernel, pool.look.noise) == ("pool", True)
-    assert (bicubic.pairs.kernel, bicubic.look.noise, bicubic.look.jpeg_quality) == ("bicubic", False, None)
+    assert (pool.pool.kernels, pool.pool.noise) == ("estimated", True)
+    assert (bicubic.pool.kernels, bicubic.pool.noise) == ("bicubic", False)
     assert (bicubic.run, pool.run) == (Path("D/bicubic"), Path("D/pool"))
     assert bicubic.pairs_dir != pool.pairs_dir
     assert bicubic.pairs.hr == pool.pairs.hr == ["target"]
-    for name in ("scale", "seed", "data", "generator", "discriminator", "loss", "optimiser", "trainer"):
+    for name in ("scale", "seed", "data", "look", "generator", "discriminator", "loss", "optimiser", "trainer"):
         assert getattr(bicubic, name) == getattr(pool, name)
     assert pool.loss.perceptual.weight == 0
     assert pool.loss.gan > 0

@@ -108,8 +108,8 @@ def test_a_photo_more_changes_nothing_for_the_others(make_photos, pool, tmp_path
 
 def test_bicubic_pairs_of_source_and_target(make_photos, tmp_path):
     source, target = make_photos({"s": (130, 99)}), make_photos({"t": (67, 90)}, "target")
-    config = PairsConfig(hr=["source", "target"], kernel="bicubic")
-    make_pairs(source, target, tmp_path / "no pool", tmp_path / "pairs", config, 4)
+    config = PairsConfig(hr=["source", "target"])
+    make_pairs(source, target, None, tmp_path / "pairs", config, 4)
     assert read_uint8(tmp_path / "pairs" / "HR" / "s.png").shape == (64, 48, 3)
     hr = read_uint8(tmp_path / "pairs" / "HR" / "t.png")
     np.testing.assert_array_equal(hr, read_uint8(target / "t.png")[:64, :88])  # at its own size
@@ -124,16 +124,15 @@ def test_bicubic_pairs_of_source_and_target(make_photos, tmp_path):
 
 def test_a_name_in_both_source_and_target(make_photos, tmp_path):
     source, target = make_photos({"a": (64, 64), "b": (64, 64)}), make_photos({"b": (64, 64)}, "target")
-    config = PairsConfig(hr=["source", "target"], kernel="bicubic")
+    config = PairsConfig(hr=["source", "target"])
     with pytest.raises(UserError, match=r"b is in both data\.source and data\.target: rename"):
-        make_pairs(source, target, tmp_path, tmp_path / "pairs", config, 4)
+        make_pairs(source, target, None, tmp_path / "pairs", config, 4)
     assert not (tmp_path / "pairs").exists()
 
 
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        (PairsConfig(kernel="gauss"), r"pairs\.kernel=gauss: expected pool or bicubic"),
         (PairsConfig(hr=["sauce"]), r"pairs\.hr=\['sauce'\]: expected"),
         (PairsConfig(hr=[]), r"pairs\.hr="),
         (PairsConfig(clean_up=0), r"pairs\.clean_up=0: expected 1"),

@@ -13,9 +13,8 @@ from realsr.imaging import read_uint8
 
 @dataclass
 class LookConfig:
-    """What is put on LR images: noise patches of the pool, and then JPEG of a quality drawn from a range."""
+    """What is put on LR images after the pool's noise: JPEG of a quality drawn from a range."""
 
-    noise: bool = True
     jpeg_quality: list[int] | None = None
 
 

@@ -3,8 +3,12 @@
 Flat areas say nothing about blur. Drawing all crops in advance makes the sampling one vectorised call.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+import torch
 from scipy import ndimage
+from torch import Tensor
 
 
 def interest_map(gray: np.ndarray, crop: int) -> np.ndarray:
@@ -47,3 +51,26 @@ def draw_crops(
     first = frame + frame % 2
     last = [(size - crop - frame) // 2 * 2 for size in (height, width)]
     return np.clip(np.round(corners / 2).astype(np.int64) * 2, first, last)
+
+
+class CropSource:
+    """Photos of any sizes on a device, from which their crops are cut many at a time.
+
+    photos: each a (3, H, W) tensor and its crops' corners (iterations, 2).
+    """
+
+    def __init__(self, photos: Sequence[tuple[Tensor, np.ndarray]], size: int, device: torch.device):
+        self._size = size
+        self._photos = [(pixels.to(device), torch.from_numpy(corners).to(device)) for pixels, corners in photos]
+
+    def cut(self, start: int, count: int) -> Tensor:
+        """Return the crops of `count` iterations: (count, B, 3, size, size)."""
+        return torch.stack([self._cut(pixels, corners[start : start + count]) for pixels, corners in self._photos], 1)
+
+    def _cut(self, pixels: Tensor, corners: Tensor) -> Tensor:
+        channels, height, width = pixels.shape
+        steps = torch.arange(self._size, device=pixels.device)
+        planes = torch.arange(channels, device=pixels.device)[:, None, None] * (height * width)
+        offsets = planes + steps[:, None] * width + steps
+        first = corners[:, 0] * width + corners[:, 1]
+        return pixels.flatten()[first[:, None, None, None] + offsets]

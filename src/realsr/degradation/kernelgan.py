@@ -14,20 +14,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from realsr.degradation.crops import draw_crops, interest_map
+from realsr.degradation.crops import CropSource, draw_crops, interest_map
+from realsr.degradation.kernel_loss import DECAY_INTERVAL, KernelLoss
+from realsr.degradation.kernelgan_networks import (
+    D_CROP,
+    G_CROP,
+    KERNEL_SIZE,
+    BatchedDiscriminator,
+    ComposedGenerator,
+    CropRows,
+)
 from realsr.imaging import resize
 from realsr.seeding import derive_seed, numpy_generator, torch_generator
 
-KERNEL_SIZE = 13
-G_CROP = 64
-D_CROP = (G_CROP - KERNEL_SIZE) // 2 + 1
-CENTRE = KERNEL_SIZE // 2 + 0.5
-FEATURES = 64
-G_SIZES = (7, 5, 3, 1, 1, 1)
-BICUBIC_WEIGHT, BICUBIC_WEIGHT_MIN, BICUBIC_DECAY = 5.0, 5e-6, 100.0
+CHUNK = 50  # iterations whose crops and noise are drawn at once
+LAST = 100  # iterations over which the final losses are averaged
 
 
 @dataclass
@@ -36,161 +39,33 @@ class KernelGANConfig:
 
     iterations: int = 3000
     learning_rate: float = 2e-4
-    batch: int = 4  # photos trained side by side; they share no number, but see `train_kernelgans`
+    batch: int = 8  # photos trained side by side; they share no number
     frame: int = 0  # pixels left out at the border; 10 for photos that were degraded by a program
-
-
-class ComposedGenerator:
-    """G's layers for B photos: `parameters`, shapes (B, out, in, k, k), and the kernel that they compose."""
-
-    def __init__(self, generators: Sequence[torch.Generator]):
-        channels = [1] + [FEATURES] * (len(G_SIZES) - 1) + [1]
-        shapes = [(channels[i + 1], channels[i], size, size) for i, size in enumerate(G_SIZES)]
-        self.parameters = [_xavier(shape, generators) for shape in shapes]
-
-    def kernel(self) -> Tensor:
-        """Compose the layers into the kernels (B, 13, 13), from the last layer to the first."""
-        w1, w2, w3, *pointwise = self.parameters
-        taps = pointwise[-1].flatten(2)
-        for weight in reversed(pointwise[:-1]):
-            taps = taps @ weight.flatten(2)
-        # The last of the spatial layers sees one sample: its kernel is the layer itself, mixed over channels.
-        kernel = (taps @ w3.flatten(2)).unflatten(2, (FEATURES, 3, 3)).squeeze(1)
-        return _compose(_compose(kernel, w2), w1).squeeze(1)
-
-
-def _compose(kernel: Tensor, weight: Tensor) -> Tensor:
-    """Full convolution, summed over `weight`'s outputs: (B, O, m, m), (B, O, I, n, n) -> (B, I, m+n-1, m+n-1).
-
-    A transposed convolution written as one batched matrix product and a fold, which is fast for B small problems.
-    """
-    size = kernel.shape[-1] + weight.shape[-1] - 1
-    spread = weight.flatten(2).transpose(1, 2) @ kernel.flatten(2)
-    return F.fold(spread, (size, size), weight.shape[-1])
-
-
-def _xavier(shape: tuple[int, int, int, int], generators: Sequence[torch.Generator]) -> Tensor:
-    """Draw Xavier-normal weights of gain 0.1 for each generator: (B, *shape)."""
-    out_channels, in_channels, height, width = shape
-    std = 0.1 * (2 / ((in_channels + out_channels) * height * width)) ** 0.5
-    weights = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-    return (weights * std).requires_grad_()
-
-
-def shrink(crops: Tensor, kernel: Tensor) -> Tensor:
-    """Correlate crops (B, 3, 64, 64) with their kernels (B, 13, 13) at every second sample: (B, 3, 26, 26)."""
-    windows = crops.unfold(2, KERNEL_SIZE, 2).unfold(3, KERNEL_SIZE, 2)
-    small = windows.flatten(4).flatten(1, 3) @ kernel.flatten(1).unsqueeze(2)
-    return small.unflatten(1, windows.shape[1:4]).squeeze(-1)
-
-
-class BatchedDiscriminator:
-    """D for B photos: a 7x7 and six 1x1 convolutions with spectral norm, a map of which patches are real.
-
-    Batch norm over one photo's crop is per-photo statistics, so photos never mix.
-    """
-
-    def __init__(self, generators: Sequence[torch.Generator]):
-        batch = len(generators)
-        self.first = _xavier((FEATURES, 3, 7, 7), generators)
-        self.hidden = [_xavier((FEATURES, FEATURES, 1, 1), generators) for _ in range(5)]
-        self.last = _xavier((1, FEATURES, 1, 1), generators)
-        self.weights = [self.first, *self.hidden, self.last]
-        self.biases = [torch.zeros(batch, weight.shape[1], 1, requires_grad=True) for weight in self.weights]
-        draws = [torch.randn(5, FEATURES, generator=generator) for generator in generators]
-        self.scales = [(1 + 0.02 * torch.stack(d)).requires_grad_() for d in zip(*draws, strict=True)]
-        self.shifts = [torch.zeros(batch, FEATURES, requires_grad=True) for _ in range(5)]
-        self.parameters = [*self.weights, *self.biases, *self.scales, *self.shifts]
-        self._left = [
-            F.normalize(torch.stack([torch.randn(weight.shape[1], 1, generator=g) for g in generators]), dim=1)
-            for weight in self.weights
-        ]
-
-    def normalised_weights(self) -> list[Tensor]:
-        """Return the weights (B, out, in) divided by their largest singular value, after one power iteration."""
-        return [self._normalise(index, weight.flatten(2)) for index, weight in enumerate(self.weights)]
-
-    def _normalise(self, index: int, weight: Tensor) -> Tensor:
-        with torch.no_grad():
-            right = F.normalize(weight.transpose(1, 2) @ self._left[index], dim=1)
-            left = F.normalize(weight @ right, dim=1)
-            self._left[index] = left
-        return weight / (left.transpose(1, 2) @ weight @ right)
-
-    def __call__(self, crops: Tensor, weights: Sequence[Tensor]) -> Tensor:
-        """Map crops (B, 3, 26, 26) to (B, 1, 400) in 0..1: how real each 7x7 patch looks."""
-        batch = crops.shape[0]
-        x = weights[0] @ F.unfold(crops, 7) + self.biases[0]
-        for layer in range(5):
-            x = torch.baddbmm(self.biases[layer + 1], weights[layer + 1], x)
-            x = F.batch_norm(
-                x.reshape(1, batch * FEATURES, -1),
-                None,
-                None,
-                self.scales[layer].flatten(),
-                self.shifts[layer].flatten(),
-                training=True,
-            )
-            x = F.relu(x).view(batch, FEATURES, -1)
-        return torch.sigmoid(weights[6] @ x + self.biases[6])
-
-
-class KernelLoss:
-    """The terms on the kernel and their schedule, each photo at its own pace."""
-
-    def __init__(self, batch: int):
-        offsets = torch.arange(KERNEL_SIZE) - KERNEL_SIZE // 2
-        gaussian = torch.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 13.0**2))
-        self._boundary = 30 * (1 - gaussian / gaussian.max())
-        self._boundary[2:-2, 2:-2] = 0
-        self._grid = torch.arange(float(KERNEL_SIZE))
-        self.bicubic_weight = torch.full((batch,), BICUBIC_WEIGHT)
-        self._streak = torch.zeros(batch, dtype=torch.int64)
-        self._decaying = torch.zeros(batch, dtype=torch.bool)
-        self._late = torch.zeros(batch)
-
-    def __call__(self, kernel: Tensor, bicubic_loss: Tensor) -> Tensor:
-        """Return the loss (B,) of kernels (B, 13, 13), given each photo's MSE to the bicubic /2."""
-        total = kernel.sum(dim=(1, 2))
-        boundary = (kernel * self._boundary).abs().mean(dim=(1, 2))
-        rows = (kernel.sum(2) @ self._grid) / total
-        columns = (kernel.sum(1) @ self._grid) / total
-        centre = ((rows - CENTRE) ** 2 + (columns - CENTRE) ** 2) / 2
-        # The slope of |k|^0.2 has no bound at 0, where one value would drown the rest.
-        sparsity = kernel.abs().clamp_min(1e-10).pow(0.2).mean(dim=(1, 2))
-        return (
-            0.5 * (1 - total).abs()
-            + 0.5 * boundary
-            + self.bicubic_weight * bicubic_loss
-            + self._late * (centre + 5 * sparsity)
-        )
-
-    def advance(self, iteration: int, bicubic_loss: Tensor) -> None:
-        """Move each photo's weights on after an iteration (counted from 1)."""
-        self._streak = torch.where(bicubic_loss < 0.4, self._streak + 1, 0)
-        self._decaying |= self._streak >= 3
-        if iteration % 200 == 0:
-            lower = (self.bicubic_weight / BICUBIC_DECAY).clamp_min(BICUBIC_WEIGHT_MIN)
-            self.bicubic_weight = torch.where(self._decaying, lower, self.bicubic_weight)
-            self._late = (self.bicubic_weight < 5e-3).float()
 
 
 @dataclass
 class Photo:
     """A photo with what is drawn from it in advance.
 
-    image, half: (3, H, W) and (3, H/2, W/2) uint8-range float32 in -1..1; g_crops, d_crops: (iterations, 2).
+    pixels: (3, H, W) uint8; g_crops, d_crops: (iterations, 2) corners of 64x64 and 26x26 crops.
     """
 
-    image: Tensor
-    half: Tensor
+    pixels: Tensor
     g_crops: np.ndarray
     d_crops: np.ndarray
 
 
-def check_size(image: Tensor, config: KernelGANConfig) -> None:
+@dataclass
+class Estimates:
+    """What training gives for B photos: raw kernels (B, 13, 13) float64, and each loss (B,) at the end, by name."""
+
+    kernels: np.ndarray
+    losses: dict[str, np.ndarray]
+
+
+def check_size(pixels: Tensor, config: KernelGANConfig) -> None:
     """Raise ValueError where a photo (3, H, W) has no room for a 64x64 crop and the frame around it."""
-    height, width = image.shape[1:]
+    height, width = pixels.shape[1:]
     needed = G_CROP + 2 * (config.frame + 1)
     if min(height, width) < needed:
         raise ValueError(
@@ -199,96 +74,135 @@ def check_size(image: Tensor, config: KernelGANConfig) -> None:
         )
 
 
-def prepare_photo(image: Tensor, config: KernelGANConfig, seed: int) -> Photo:
-    """Draw a photo's crops. image: (3, H, W) in 0..1.
+def prepare_photo(image_uint8: np.ndarray, config: KernelGANConfig, seed: int) -> Photo:
+    """Draw a photo's crops. image_uint8: (H, W, 3).
 
     Raises ValueError where the photo has no room for a 64x64 crop and the frame around it.
     """
-    check_size(image, config)
-    height, width = (size // 2 * 2 for size in image.shape[1:])
-    image = image[:, :height, :width]
-    half = resize(image, factor=0.5)
-    rng = numpy_generator(seed, "crops")
+    pixels = torch.from_numpy(image_uint8).permute(2, 0, 1)
+    check_size(pixels, config)
+    height, width = (size // 2 * 2 for size in pixels.shape[1:])
+    pixels = pixels[:, :height, :width].contiguous()
     luma = torch.tensor([0.299, 0.587, 0.114])
-    gray, gray_half = (torch.tensordot(luma, x, dims=1).numpy() for x in (image, half))
-    g_map = interest_map(gray_half, G_CROP // 2)
-    d_map = interest_map(gray, D_CROP)
-    shape = (height, width)
-    return Photo(
-        image=image * 2 - 1,
-        half=half * 2 - 1,
-        g_crops=draw_crops(g_map, shape, G_CROP, config.iterations, config.frame, rng),
-        d_crops=draw_crops(d_map, shape, D_CROP, config.iterations, config.frame, rng),
+    gray = sum(weight * channel for weight, channel in zip(luma, pixels, strict=True)) / 255
+    half = resize(gray[None], factor=0.5)[0]
+    rng = numpy_generator(seed, "crops")
+    g_map, d_map = interest_map(half.numpy(), G_CROP // 2), interest_map(gray.numpy(), D_CROP)
+    g_crops, d_crops = (
+        draw_crops(interest, (height, width), crop, config.iterations, config.frame, rng)
+        for interest, crop in ((g_map, G_CROP), (d_map, D_CROP))
     )
+    return Photo(pixels, g_crops, d_crops)
 
 
 def train_kernelgans(
-    images: Sequence[Tensor],
+    photos: Sequence[Photo],
     config: KernelGANConfig,
     seeds: Sequence[int],
     progress: Callable[[int], None] = lambda steps: None,
-) -> np.ndarray:
-    """Estimate the raw x2 kernels (B, 13, 13) float64 of B photos, each (3, H, W) in 0..1, sizes may differ.
+    device: torch.device | str = "cpu",
+) -> Estimates:
+    """Estimate the raw x2 kernels of B photos, whose sizes may differ.
 
-    A photo's kernel depends on its image, its seed and the config, and not on the photos beside it; only that how many
-    they are changes the rounding of matrix products, which training amplifies to what another seed would change.
-    `progress` is called with the number of iterations, summed over photos, since the last call.
-    `kernels.postprocess` turns a raw kernel into the one to use. Raises ValueError for a photo that is too small.
+    A photo's kernel depends on its pixels, its seed and the config, and not on the photos beside it. `progress` is
+    called with the number of iterations, summed over photos, since the last call. `kernels.postprocess` turns a raw
+    kernel into the one to use.
     """
-    photos = [prepare_photo(image, config, seed) for image, seed in zip(images, seeds, strict=True)]
-    weight_generators = [torch_generator(seed, "weights") for seed in seeds]
-    noise_generators = [torch_generator(derive_seed(seed, "noise")) for seed in seeds]
-    generator, discriminator = ComposedGenerator(weight_generators), BatchedDiscriminator(weight_generators)
-    kernel_loss = KernelLoss(len(photos))
-    optimisers = [
-        torch.optim.Adam(net.parameters, lr=config.learning_rate, betas=(0.5, 0.999))
-        for net in (generator, discriminator)
-    ]
-    schedules = [torch.optim.lr_scheduler.StepLR(optimiser, 750, gamma=0.1) for optimiser in optimisers]
-    margin = KERNEL_SIZE // 4  # samples of a half-size crop that G's valid output lacks on each side
+    if len(photos) == 1:
+        # Beside a copy of itself, since a lone matrix product is rounded in another way than one of several.
+        twice = train_kernelgans([*photos] * 2, config, [*seeds] * 2, lambda steps: progress(steps // 2), device)
+        return Estimates(twice.kernels[:1], {name: losses[:1] for name, losses in twice.losses.items()})
+    gans = _GANs(photos, config, seeds, torch.device(device))
+    sums: dict[str, Tensor] = {}
+    for start in range(0, config.iterations, CHUNK):
+        count = min(CHUNK, config.iterations - start)
+        for offset, inputs in enumerate(zip(*gans.draw(start, count), strict=True)):
+            losses = gans.step(*inputs)
+            gans.advance(iteration := start + offset + 1)
+            if iteration > config.iterations - LAST:
+                sums = {name: sums.get(name, 0) + loss for name, loss in losses.items()}
+        progress(count * len(photos))
+    kernels = gans.generator.kernel().detach().double().cpu().numpy()
+    shares = min(LAST, config.iterations)
+    return Estimates(kernels, {name: (total / shares).double().cpu().numpy() for name, total in sums.items()})
 
-    for iteration in range(1, config.iterations + 1):
-        g_crops = _cut([photo.image for photo in photos], [photo.g_crops[iteration - 1] for photo in photos], G_CROP)
-        d_crops = _cut([photo.image for photo in photos], [photo.d_crops[iteration - 1] for photo in photos], D_CROP)
-        bicubic = _cut(
-            [photo.half for photo in photos],
-            [photo.g_crops[iteration - 1] // 2 + margin for photo in photos],
-            D_CROP,
+
+class _GANs:
+    """The GANs of B photos, and one step of them all."""
+
+    def __init__(self, photos: Sequence[Photo], config: KernelGANConfig, seeds: Sequence[int], device: torch.device):
+        weights = [torch_generator(seed, "weights") for seed in seeds]
+        self.generator = ComposedGenerator(weights, device)
+        self.discriminator = BatchedDiscriminator(weights, device)
+        self._kernel_loss = KernelLoss(len(photos), device)
+        self._rate = torch.tensor(config.learning_rate, device=device)
+        self._optimisers = [
+            torch.optim.Adam(
+                net.parameters, lr=self._rate, betas=(0.5, 0.999), fused=True, capturable=device.type == "cuda"
+            )
+            for net in (self.generator, self.discriminator)
+        ]
+        self._noise = [torch_generator(derive_seed(seed, "noise"), device=device) for seed in seeds]
+        self._g_source = CropSource([(photo.pixels, photo.g_crops) for photo in photos], G_CROP, device)
+        self._d_source = CropSource([(photo.pixels, photo.d_crops) for photo in photos], D_CROP, device)
+        self._bicubic = bicubic_kernel().to(device).expand(len(photos), -1, -1)
+
+    def draw(self, start: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the crops of G and of D, uint8 (count, B, 3, size, size), and D's noise (count, B, 2, 3, 26, 26)."""
+        shape = (count, 2, 3, D_CROP, D_CROP)
+        noise = [torch.randn(shape, generator=generator, device=generator.device) for generator in self._noise]
+        return (
+            self._g_source.cut(start, count),
+            self._d_source.cut(start, count),
+            torch.stack(noise, dim=1),
         )
 
-        # G: fool D, and stay a kernel. D's weights are constants here, the gradient flows through D to the crop.
-        kernel = generator.kernel()
-        fake = shrink(g_crops, kernel)
-        weights = discriminator.normalised_weights()
-        verdict = discriminator(fake, [weight.detach() for weight in weights])
-        bicubic_loss = (fake - bicubic).square().mean(dim=(1, 2, 3))
-        g_loss = (1 - verdict).abs().mean(dim=(1, 2)) + kernel_loss(kernel, bicubic_loss)
-        _step(optimisers[0], g_loss, generator.parameters)
-        kernel_loss.advance(iteration, bicubic_loss.detach())
+    def step(self, g_crops: Tensor, d_crops: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """Train both networks on one crop each; return the losses (B,)."""
+        kernel = self.generator.kernel()
+        with torch.no_grad():
+            rows = CropRows(_to_signed(g_crops))
+            fake = rows.shrink(kernel)
+            from_bicubic = fake - rows.shrink(self._bicubic)
+            bicubic_loss = from_bicubic.square().mean(dim=(1, 2, 3))
+            noise = noise / 255
+            verdicts = self.discriminator.judge(fake, _to_signed(d_crops) + 2 * noise[:, 0], fake + noise[:, 1])
+            weight = self._kernel_loss.bicubic_weight * 2 / fake[0].numel()
+            slope = rows.kernel_gradient(verdicts.fake_gradient + weight[:, None, None, None] * from_bicubic)
+        # By the chain rule: `slope` is the gradient by the kernel of all that comes after it. The photos' losses can
+        # be summed, as no parameter is shared.
+        loss = self._kernel_loss(kernel).sum() + (kernel * slope).sum()
+        _step(self._optimisers[0], self.generator.parameters, torch.autograd.grad(loss, self.generator.parameters))
+        _step(self._optimisers[1], self.discriminator.parameters, verdicts.gradients)
+        self._kernel_loss.watch(bicubic_loss)
+        return {
+            "generator": verdicts.generator_loss,
+            "discriminator": verdicts.discriminator_loss,
+            "bicubic": bicubic_loss,
+        }
 
-        # D: tell real from fake, each with its own batch statistics.
-        noise = torch.stack([torch.randn(2, *d_crops.shape[1:], generator=g) for g in noise_generators]) / 255
-        real_verdict = discriminator(d_crops + 2 * noise[:, 0], weights)
-        fake_verdict = discriminator(fake.detach() + noise[:, 1], weights)
-        d_loss = ((1 - real_verdict).abs() + fake_verdict.abs()).mean(dim=(1, 2)) / 2
-        _step(optimisers[1], d_loss, discriminator.parameters)
-
-        for schedule in schedules:
-            schedule.step()
-        progress(len(photos))
-    return generator.kernel().detach().double().numpy()
+    def advance(self, iteration: int) -> None:
+        """Move the schedules on after an iteration (counted from 1)."""
+        if iteration % DECAY_INTERVAL == 0:
+            self._kernel_loss.decay()
+        if iteration % 750 == 0:
+            self._rate.mul_(0.1)
 
 
-def _step(optimiser: torch.optim.Optimizer, losses: Tensor, parameters: Sequence[Tensor]) -> None:
-    """Step on the sum of the photos' losses: their gradients do not meet, since no parameter is shared."""
-    gradients = torch.autograd.grad(losses.sum(), parameters)
+def bicubic_kernel() -> Tensor:
+    """Return bicubic /2 as a kernel (13, 13): what `resize` does away from the border."""
+    rows = resize(torch.eye(2 * KERNEL_SIZE, dtype=torch.float64), size=(KERNEL_SIZE, 2 * KERNEL_SIZE))
+    taps = rows[KERNEL_SIZE // 2]
+    line = torch.zeros(KERNEL_SIZE, dtype=torch.float64)
+    line[3:11] = taps[taps != 0]
+    return torch.outer(line, line).float()
+
+
+def _to_signed(pixels: Tensor) -> Tensor:
+    return pixels / 127.5 - 1
+
+
+def _step(optimiser: torch.optim.Optimizer, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     optimiser.step()
-
-
-def _cut(images: Sequence[Tensor], corners: Sequence[np.ndarray], size: int) -> Tensor:
-    """Cut one crop from each image: (B, 3, size, size)."""
-    return torch.stack(
-        [image[:, top : top + size, left : left + size] for image, (top, left) in zip(images, corners, strict=True)]
-    )

@@ -54,11 +54,12 @@ def postprocess(kernel: Kernel) -> Kernel:
     return normalise(align(filter_small(np.asarray(kernel, dtype=np.float64))))
 
 
-def compose_x4(kernel: Kernel) -> Kernel:
+def compose_x4(kernel: Kernel, crop: bool = True) -> Kernel:
     """Return the x4 kernel of which the x2 kernel k is the root: blur and halve, twice.
 
     sum over r, c of k[r, c] * k placed at (2r, 2c), borders of k//2 cropped, normalised
-    (Bell-Kligler et al. 2019, the analytic x4 kernel). (k, k) -> (3k - 2 - 2 (k//2), the same).
+    (Bell-Kligler et al. 2019, the analytic x4 kernel). (k, k) -> (3k - 2 - 2 (k//2), the same), or uncropped
+    (3k - 2, the same): nothing is lost, and an odd aligned k gives an aligned kernel exactly.
     """
     height, width = kernel.shape
     spread = np.zeros((2 * height - 1, 2 * width - 1))
@@ -66,7 +67,7 @@ def compose_x4(kernel: Kernel) -> Kernel:
     full = np.zeros((3 * height - 2, 3 * width - 2))
     for (row, column), value in np.ndenumerate(kernel):
         full[row : row + spread.shape[0], column : column + spread.shape[1]] += value * spread
-    rows, columns = height // 2, width // 2
+    rows, columns = (height // 2, width // 2) if crop else (0, 0)
     return normalise(full[rows : full.shape[0] - rows, columns : full.shape[1] - columns])
 
 
@@ -79,7 +80,12 @@ def save_kernel(path: Path, kernel: Kernel) -> None:
 
 
 def load_kernel(path: Path) -> Kernel:
-    """Read the kernel (float64, sums to 1) under the key `Kernel` of a .mat file.
+    """Read the kernel under the key `Kernel` of a .mat file, float64, and normalise it; raises as `read_kernel`."""
+    return normalise(read_kernel(path))
+
+
+def read_kernel(path: Path) -> Kernel:
+    """Read the kernel (k, l) under the key `Kernel` of a .mat file as it is there.
 
     Raises UserError where the file is not one, has no such key, or holds no kernel.
     """
@@ -97,7 +103,7 @@ def load_kernel(path: Path) -> Kernel:
         raise UserError(
             f"{path}: `Kernel` of shape {kernel.shape} and sum {kernel.sum(dtype=np.float64)} is no 2-D kernel of sum 1"
         )
-    return normalise(kernel)
+    return kernel.astype(np.float64)
 
 
 def kernel_psnr(true: Kernel, estimate: Kernel, size: int = 31) -> float:

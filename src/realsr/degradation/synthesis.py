@@ -33,12 +33,10 @@ class PairsConfig:
     """How pairs are made.
 
     hr: where HR comes from: `source` (cleaned up by shrinking), `target` (as it is), or both.
-    kernel: `pool` (drawn per image from the pool's kernels of the scale) or `bicubic`.
     clean_up: by what a source photo is shrunk to become clean.
     """
 
     hr: list[str] = field(default_factory=lambda: ["source"])
-    kernel: str = "pool"
     clean_up: int = 2
 
 
@@ -56,7 +54,7 @@ def degrade(hr: Tensor, scale: int, kernel: np.ndarray | None) -> Tensor:
 def make_pairs(
     source: Path | None,
     target: Path | None,
-    pool: Path,
+    pool: Path | None,
     output: Path,
     config: PairsConfig,
     scale: int,
@@ -65,20 +63,23 @@ def make_pairs(
 ) -> None:
     """Write `output/HR/<name>.png` and `output/LR/<name>.png` for each photo that `config.hr` takes in.
 
+    LR is HR through a kernel that is drawn per image from the pool's of the scale, or bicubic where `pool` is None.
     Pairs that are done already are left as they are. Raises UserError if a name is in both source and target, if
     the kernels are missing, and at the end if a photo cannot be read (all others are done then).
     """
     _check(config)
     photos = _gather(source, target, output, config)
-    kernels = list_kernels(pool, scale) if config.kernel == "pool" else []
+    kernels = list_kernels(pool, scale) if pool else []
+    folder = (pool or Path()) / "kernels"
     inputs = {f"{role}/{path.name}": path for role, path in photos.values()} | {
-        f"kernels/{path.relative_to(pool / 'kernels').as_posix()}": path for path in kernels
+        f"kernels/{path.relative_to(folder).as_posix()}": path for path in kernels
     }
     if is_foreign(output, STAGE, "HR/*"):
         raise UserError(
             f"{output}: holds pairs that were made elsewhere (no manifest); move them away or choose another work_dir"
         )
-    facts = {**asdict(config), "scale": scale, "kernels": _describe(kernels, pool)}
+    facts = asdict(config) | {"kernel": "pool" if pool else "bicubic", "scale": scale}
+    facts["kernels"] = _describe(kernels, folder.parent)
     with open_stage(output, STAGE, config=facts, seed=seed, inputs=inputs, overwrite=overwrite) as record:
         missing = [name for name in photos if not record.is_done(name)]
         with Progress(STAGE, total=len(photos), done=len(photos) - len(missing)) as progress:
@@ -99,7 +100,7 @@ def make_pairs(
                     photo=f"{role}/{path.name}",
                     clean_up=factor,
                     crop=list(hr.shape[1:]),
-                    kernel=kernel.relative_to(pool / "kernels").as_posix() if kernel else "bicubic",
+                    kernel=kernel.relative_to(folder).as_posix() if kernel else "bicubic",
                 )
         record.finish()
 
@@ -111,8 +112,6 @@ def _describe(kernels: list[Path], pool: Path) -> str:
 
 
 def _check(config: PairsConfig) -> None:
-    if config.kernel not in ("pool", "bicubic"):
-        raise UserError(f"pairs.kernel={config.kernel}: expected pool or bicubic")
     if not config.hr or not set(config.hr) <= {"source", "target"}:
         raise UserError(f"pairs.hr={config.hr}: expected [source], [target] or [source,target]")
     if config.clean_up < 1:

@@ -38,7 +38,7 @@ def train_run(
     steps = config.trainer.max_steps
     inputs = {f"{kind}/{file.name}": file for pair in pairs for kind, file in (("HR", pair.hr), ("LR", pair.lr))}
     inputs |= {f"noise/{path.name}": path for path in noise}
-    facts = _facts(config, look)
+    facts = _facts(config, look, bool(noise))
     with open_stage(
         run,
         STAGE,
@@ -76,8 +76,8 @@ def _check_steps(run: Path, steps: int) -> None:
         )
 
 
-def _facts(config: TrainingConfig, look: LookConfig) -> Mapping[str, Any]:
-    facts = asdict(config) | {"look": asdict(look)}
+def _facts(config: TrainingConfig, look: LookConfig, noise: bool) -> Mapping[str, Any]:
+    facts = asdict(config) | {"look": {"noise": noise, **asdict(look)}}
     del facts["seed"]
     facts["trainer"] = {key: value for key, value in facts["trainer"].items() if key not in FREE}
     return facts

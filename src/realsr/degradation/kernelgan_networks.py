@@ -1,0 +1,233 @@
+"""KernelGAN's two networks for B photos at once, as tensors with the photos on the leading axis.
+
+G is linear: its layers compose one 13x13 kernel, and composing costs a thousandth of running them on a crop.
+D's gradients are written out: its three passes of one iteration (G's fake, the real crop, the fake crop) share their
+weights, so they are one pass of three groups of patches, forwards and backwards.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+KERNEL_SIZE = 13
+G_CROP = 64
+D_CROP = (G_CROP - KERNEL_SIZE) // 2 + 1
+FEATURES = 64
+G_SIZES = (7, 5, 3, 1, 1, 1)
+PATCH = 7
+PATCHES = (D_CROP - PATCH + 1) ** 2
+HIDDEN = 5
+GROUPS = 3  # of patches in one pass of D: G's fake, the real crop, the fake crop
+EPSILON = 1e-5  # of batch norm
+
+
+class ComposedGenerator:
+    """G's layers for B photos: `parameters`, shapes (B, out, in, k, k), and the kernel that they compose."""
+
+    def __init__(self, generators: Sequence[torch.Generator], device: torch.device):
+        channels = [1] + [FEATURES] * (len(G_SIZES) - 1) + [1]
+        shapes = [(channels[i + 1], channels[i], size, size) for i, size in enumerate(G_SIZES)]
+        self.parameters = [_xavier(shape, generators).to(device).requires_grad_() for shape in shapes]
+
+    def kernel(self) -> Tensor:
+        """Compose the layers into the kernels (B, 13, 13), from the last layer to the first."""
+        w1, w2, w3, *pointwise = self.parameters
+        taps = pointwise[-1].flatten(2)
+        for weight in reversed(pointwise[:-1]):
+            taps = taps @ weight.flatten(2)
+        # The last of the spatial layers sees one sample: its kernel is the layer itself, mixed over channels.
+        kernel = (taps @ w3.flatten(2)).unflatten(2, (FEATURES, 3, 3)).squeeze(1)
+        return _compose(_compose(kernel, w2), w1).squeeze(1)
+
+
+def _compose(kernel: Tensor, weight: Tensor) -> Tensor:
+    """Full convolution, summed over `weight`'s outputs: (B, O, m, m), (B, O, I, n, n) -> (B, I, m+n-1, m+n-1).
+
+    A transposed convolution written as one batched matrix product and a fold, which is fast for B small problems.
+    """
+    batch, inputs, taps = kernel.shape[0], weight.shape[2], weight.shape[-1] ** 2
+    size = kernel.shape[-1] + weight.shape[-1] - 1
+    spread = kernel.flatten(2).mT @ weight.flatten(2)  # (B, m * m, I * n * n)
+    blocks = spread.view(batch, -1, inputs, taps).transpose(1, 2).reshape(batch, -1, taps)
+    return F.fold(blocks, (size, size), kernel.shape[-1])
+
+
+def _xavier(shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> Tensor:
+    """Draw Xavier-normal weights of gain 0.1 for each generator: (B, *shape)."""
+    out_channels, in_channels, height, width = shape
+    std = 0.1 * (2 / ((in_channels + out_channels) * height * width)) ** 0.5
+    return std * torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+
+
+class CropRows:
+    """Crops (B, 3, 64, 64) arranged so that shrinking them by any kernels is one matrix product.
+
+    Each output row is made of 13 input rows side by side, times a band matrix that holds the kernel's rows.
+    """
+
+    def __init__(self, crops: Tensor):
+        batch = crops.shape[0]
+        rows = crops.unfold(2, KERNEL_SIZE, 2)  # (B, 3, 26, 64, 13)
+        self._rows = rows.transpose(3, 4).reshape(batch, 3 * D_CROP, KERNEL_SIZE * G_CROP)
+
+    def shrink(self, kernel: Tensor) -> Tensor:
+        """Correlate with kernels (B, 13, 13) at every second sample: (B, 3, 26, 26)."""
+        last = 2 * (D_CROP - 1)  # where the last output column's taps begin
+        windows = F.pad(kernel, (last, G_CROP - KERNEL_SIZE)).unfold(2, G_CROP, 2)  # (B, 13, 26, 64), it first
+        bands = windows.transpose(1, 2).flatten(2)
+        return (self._rows @ bands.transpose(1, 2)).unflatten(1, (3, D_CROP)).flip(3)
+
+    def kernel_gradient(self, gradient: Tensor) -> Tensor:
+        """Return the gradient by the kernel (B, 13, 13), given that by the shrunk crops (B, 3, 26, 26)."""
+        batch = gradient.shape[0]
+        bands = gradient.flatten(1, 2).transpose(1, 2) @ self._rows  # (B, 26, 13 * 64)
+        per_column, per_row = KERNEL_SIZE * G_CROP, G_CROP
+        diagonals = bands.as_strided(
+            (batch, D_CROP, KERNEL_SIZE, KERNEL_SIZE), (D_CROP * per_column, per_column + 2, per_row, 1)
+        )
+        return diagonals.sum(1)
+
+
+@dataclass
+class Verdicts:
+    """What one pass of D gives: the losses (B,), the gradient of G's by its crop, those of D's by its parameters."""
+
+    generator_loss: Tensor
+    discriminator_loss: Tensor
+    fake_gradient: Tensor
+    gradients: list[Tensor]
+
+
+class BatchedDiscriminator:
+    """D for B photos: a 7x7 and six 1x1 convolutions with spectral norm, a map of which patches are real.
+
+    Batch norm over one photo's crop is per-photo statistics, so photos never mix. Biases before a batch norm have
+    no effect and are left out; the first 1x1 convolution follows the 7x7 directly, and both are composed.
+    """
+
+    def __init__(self, generators: Sequence[torch.Generator], device: torch.device):
+        batch = len(generators)
+        first = _xavier((FEATURES, 3, PATCH, PATCH), generators).flatten(2)
+        hidden = torch.stack([_xavier((FEATURES, FEATURES, 1, 1), generators).flatten(2) for _ in range(HIDDEN)], dim=1)
+        last = _xavier((1, FEATURES, 1, 1), generators).flatten(2)
+        scale = torch.stack([1 + 0.02 * torch.randn(HIDDEN, FEATURES, generator=g) for g in generators])
+        shift, bias = torch.zeros(batch, HIDDEN, FEATURES), torch.zeros(batch, 1, 1)
+        self.parameters = [x.to(device) for x in (first, hidden, last, bias, scale, shift)]
+        self._spectral = [SpectralNorm(weight, generators) for weight in self.parameters[:3]]
+        self._layers = [NormalisedLayer() for _ in range(HIDDEN)]
+        self._signs = torch.tensor([-1.0, -0.5, 0.5], device=device).repeat_interleave(PATCHES) / PATCHES
+
+    def judge(self, fake: Tensor, noisy_real: Tensor, noisy_fake: Tensor) -> Verdicts:
+        """Judge crops (B, 3, 26, 26): `fake` for G, the other two for D, each with its own batch statistics."""
+        raw, (bias, scales, shifts) = self.parameters[:3], self.parameters[3:]
+        first, hidden, last = (norm(weight) for norm, weight in zip(self._spectral, raw, strict=True))
+        patches = _patches([fake, noisy_real, noisy_fake])
+        weights = [hidden[:, 0] @ first, *hidden[:, 1:].unbind(1)]
+        inputs = [patches]
+        for weight, layer, scale, shift in zip(weights, self._layers, scales.unbind(1), shifts.unbind(1), strict=True):
+            inputs.append(layer(weight, inputs[-1], scale, shift))
+        # In float64, since vector units and their leftovers differ in the last bit of float32's sigmoid.
+        verdict = torch.sigmoid(torch.baddbmm(bias, last, inputs[-1]).double()).to(bias.dtype)
+        means = verdict.unflatten(2, (GROUPS, PATCHES)).mean(3).squeeze(1)
+
+        # L1 to 1 (G's fake), to 1 (real) and to 0 (fake); D's loss is the mean of its two.
+        gradient = verdict * (1 - verdict) * self._signs
+        own = slice(PATCHES, None)  # the groups that D learns from
+        last_gradient = gradient[..., own] @ inputs[-1][..., own].transpose(1, 2)
+        bias_gradient = gradient[..., own].sum(2, keepdim=True)
+        weight_gradients, scale_gradients, shift_gradients = [], [], []
+        back = last.transpose(1, 2) * gradient
+        for weight, layer, x in zip(weights[::-1], self._layers[::-1], inputs[-2::-1], strict=True):
+            back, scale, shift = layer.backward(back)
+            weight_gradients.append(back[..., own] @ x[..., own].transpose(1, 2))
+            scale_gradients.append(scale)
+            shift_gradients.append(shift)
+            if x is patches:
+                back = back[..., :PATCHES]
+            back = weight.transpose(1, 2) @ back
+        composed, *others = reversed(weight_gradients)
+        hidden_gradient = torch.stack([composed @ first.transpose(1, 2), *others], dim=1)
+        first_gradient = hidden[:, 0].transpose(1, 2) @ composed
+        return Verdicts(
+            generator_loss=1 - means[:, 0],
+            discriminator_loss=(1 - means[:, 1] + means[:, 2]) / 2,
+            fake_gradient=F.fold(back, (D_CROP, D_CROP), PATCH),
+            gradients=[
+                norm.backward(g)
+                for norm, g in zip(self._spectral, (first_gradient, hidden_gradient, last_gradient), strict=True)
+            ]
+            + [bias_gradient, torch.stack(scale_gradients[::-1], dim=1), torch.stack(shift_gradients[::-1], dim=1)],
+        )
+
+
+class SpectralNorm:
+    """Divides weights (..., out, in) by their largest singular value, after one power iteration a call."""
+
+    def __init__(self, weight: Tensor, generators: Sequence[torch.Generator]):
+        shape = (*weight.shape[1:-1], 1)
+        left = torch.stack([torch.randn(shape, generator=g) for g in generators])
+        self._left = F.normalize(left.to(weight.device), dim=-2)
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        """Return the normalised weight."""
+        # Sums, not matrix products, whose rounding depends on how many matrices there are.
+        self._right = F.normalize((weight * self._left).sum(-2).unsqueeze(-1), dim=-2)
+        left = (weight * self._right.mT).sum(-1, keepdim=True)
+        self._left = F.normalize(left, dim=-2)
+        self._sigma = (left * self._left).sum((-2, -1), keepdim=True)
+        self._normalised = weight / self._sigma
+        return self._normalised
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        """Return the gradient by the weight of the last call, given that by the normalised weight."""
+        along = (gradient * self._normalised).sum((-2, -1), keepdim=True)
+        return (gradient - along * self._left * self._right.mT) / self._sigma
+
+
+class NormalisedLayer:
+    """A 1x1 convolution, batch norm and ReLU of x (B, in, 3 * 400), each group with its own statistics."""
+
+    def __call__(self, weight: Tensor, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """Return (B, 64, 3 * 400). weight: (B, 64, in); scale, shift: (B, 64)."""
+        batch = x.shape[0]
+        self._before = (weight @ x).view(batch, FEATURES, GROUPS, PATCHES)
+        self._mean = self._before.mean(3)
+        square = torch.linalg.vector_norm(self._before, dim=3).square_() / PATCHES
+        self._rate = (square - self._mean.square()).clamp_min_(0).add_(EPSILON).rsqrt_()
+        self._scale = scale.unsqueeze(2).expand(-1, -1, GROUPS).contiguous()
+        factor = self._scale * self._rate
+        offset = shift.unsqueeze(2) - self._mean * factor
+        self.output = (self._before * factor.unsqueeze(3)).add_(offset.unsqueeze(3)).relu_().flatten(2)
+        return self.output
+
+    def backward(self, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients by weight @ x, and by scale and shift (B, 64) as far as D's two groups go."""
+        gradient = torch.ops.aten.threshold_backward(gradient, self.output, 0)
+        back, scale, shift = torch.ops.aten.native_batch_norm_backward(
+            gradient.view(1, -1, PATCHES),
+            self._before.view(1, -1, PATCHES),
+            self._scale.flatten(),
+            None,
+            None,
+            self._mean.flatten(),
+            self._rate.flatten(),
+            True,
+            EPSILON,
+            [True, True, True],
+        )
+        sums = (x.view_as(self._mean)[:, :, 1:].sum(2) for x in (scale, shift))
+        return back.view_as(gradient), *sums
+
+
+def _patches(crops: Sequence[Tensor]) -> Tensor:
+    """Arrange the 7x7 patches of three crops as columns: (B, 147, 3 * 400).
+
+    Their means are taken out first: batch norm does so anyway, and small numbers lose less to rounding.
+    """
+    stacked = torch.stack(list(crops), dim=2)  # (B, 3, groups, 26, 26)
+    stacked = stacked - stacked.mean((3, 4), keepdim=True)
+    windows = stacked.unfold(3, PATCH, 1).unfold(4, PATCH, 1)  # (B, 3, groups, 20, 20, 7, 7)
+    return windows.permute(0, 1, 5, 6, 2, 3, 4).reshape(stacked.shape[0], 3 * PATCH**2, -1)
