@@ -31,6 +31,8 @@ logger = logging.getLogger("realsr")
 
 def main(config: Config) -> None:
     """Run the stages that are missing, then train, then evaluate on the validation images."""
+    if config.shard is not None or config.shards is not None:
+        raise UserError("shard and shards are for realsr.estimate_kernels; train takes in what shards have made")
     choose_device(config.trainer.device)
     check_settings(config.generator, config.discriminator, config.loss, config.trainer, config.scale)
     prepare_data(config)

@@ -39,7 +39,6 @@ class KernelGANConfig:
 
     iterations: int = 3000
     learning_rate: float = 2e-4
-    batch: int = 8  # photos trained side by side; they share no number
     frame: int = 0  # pixels left out at the border; 10 for photos that were degraded by a program
 
 
@@ -79,7 +78,7 @@ def prepare_photo(image_uint8: np.ndarray, config: KernelGANConfig, seed: int) -
 
     Raises ValueError where the photo has no room for a 64x64 crop and the frame around it.
     """
-    pixels = torch.from_numpy(image_uint8).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.require(image_uint8, requirements="W")).permute(2, 0, 1)
     check_size(pixels, config)
     height, width = (size // 2 * 2 for size in pixels.shape[1:])
     pixels = pixels[:, :height, :width].contiguous()
