@@ -26,9 +26,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from realsr.data.look import LookConfig
 from realsr.degradation.estimation_config import KernelsConfig
-from realsr.degradation.noise import NoiseConfig
 from realsr.degradation.pool import PoolConfig
 from realsr.degradation.synthesis import PairsConfig
+from realsr.degradation.tiles import NoiseConfig
 from realsr.errors import UserError
 from realsr.imaging import ImageError
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, WeightsError
@@ -71,6 +71,7 @@ class Config:
     pool_dir: Path = MISSING
     noise_pool_dir: Path = MISSING
     workers: int | None = None
+    survey: bool = False
     shard: int | None = None
     shards: int | None = None
     pairs_dir: Path = MISSING
