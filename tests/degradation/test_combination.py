@@ -62,3 +62,13 @@ def test_health_is_that_of_the_seed_that_is_taken():
     assert medoid.health.sum == pytest.approx(0.9)
     assert mean.health.sum == pytest.approx(2.9 / 3)
     assert medoid.health.agreement == mean.health.agreement
+
+
+def test_estimates_that_ran_away_are_left_out_of_the_mean():
+    sound, runaway = gaussian(1.4), gaussian(2.4, angle=90) * 0.003
+    together = choose_kernel(estimates(sound, runaway), "mean")
+    np.testing.assert_array_equal(together.kernel, choose_kernel(estimates(sound), "mean").kernel)
+    assert together.health.sum == pytest.approx(1)
+    assert together.health.agreement is None
+    alone = choose_kernel(estimates(runaway), "mean")
+    assert alone.health.sum == pytest.approx(0.003)

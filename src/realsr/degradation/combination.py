@@ -11,6 +11,8 @@ from realsr.degradation.kernelgan import Estimates
 from realsr.degradation.kernels import Kernel, kernel_distance, kernel_psnr, normalise, postprocess
 from realsr.errors import UserError
 
+LEAST_SUM = 0.1  # of a raw kernel: training that runs away ends near 0
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -22,7 +24,10 @@ class Outcome:
 
 
 def choose_kernel(estimates: Estimates, how: str) -> Outcome | None:
-    """Process a photo's raw kernels and make one of them; None where not one has a positive sum."""
+    """Process a photo's raw kernels and make one of them; None where not one has a positive sum.
+
+    Those that ran away are left out if there are others.
+    """
     processed: dict[int, Kernel] = {}
     for index, raw in enumerate(estimates.kernels):
         try:
@@ -31,6 +36,8 @@ def choose_kernel(estimates: Estimates, how: str) -> Outcome | None:
             continue
     if not processed:
         return None
+    sound = {index: kernel for index, kernel in processed.items() if estimates.kernels[index].sum() > LEAST_SUM}
+    processed = sound or processed
     kernel, chosen = combine(list(processed.values()), how)
     indices = list(processed) if chosen is None else [list(processed)[chosen]]
     losses = {name: float(values[indices].mean()) for name, values in estimates.losses.items()}
