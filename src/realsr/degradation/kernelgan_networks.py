@@ -75,8 +75,8 @@ class CropRows:
 
     def shrink(self, kernel: Tensor) -> Tensor:
         """Correlate with kernels (B, 13, 13) at every second sample: (B, 3, 26, 26)."""
-        border = G_CROP - KERNEL_SIZE
-        windows = F.pad(kernel, (border, border)).unfold(2, G_CROP, 2)  # (B, 13, 26, 64), the last column first
+        last = 2 * (D_CROP - 1)  # where the last output column's taps begin
+        windows = F.pad(kernel, (last, G_CROP - KERNEL_SIZE)).unfold(2, G_CROP, 2)  # (B, 13, 26, 64), it first
         bands = windows.transpose(1, 2).flatten(2)
         return (self._rows @ bands.transpose(1, 2)).unflatten(1, (3, D_CROP)).flip(3)
 
