@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from realsr.degradation.crops import CropSource, draw_crops, interest_map
+from realsr.degradation.cuda_graph import capture
 from realsr.degradation.kernel_loss import DECAY_INTERVAL, KernelLoss
 from realsr.degradation.kernelgan_networks import (
     D_CROP,
@@ -114,11 +115,12 @@ def train_kernelgans(
         twice = train_kernelgans([*photos] * 2, config, [*seeds] * 2, lambda steps: progress(steps // 2), device)
         return Estimates(twice.kernels[:1], {name: losses[:1] for name, losses in twice.losses.items()})
     gans = _GANs(photos, config, seeds, torch.device(device))
+    step = capture(gans.step, torch.device(device))
     sums: dict[str, Tensor] = {}
     for start in range(0, config.iterations, CHUNK):
         count = min(CHUNK, config.iterations - start)
         for offset, inputs in enumerate(zip(*gans.draw(start, count), strict=True)):
-            losses = gans.step(*inputs)
+            losses = step(*inputs)
             gans.advance(iteration := start + offset + 1)
             if iteration > config.iterations - LAST:
                 sums = {name: sums.get(name, 0) + loss for name, loss in losses.items()}

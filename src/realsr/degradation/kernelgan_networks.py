@@ -52,7 +52,17 @@ def _compose(kernel: Tensor, weight: Tensor) -> Tensor:
     size = kernel.shape[-1] + weight.shape[-1] - 1
     spread = kernel.flatten(2).mT @ weight.flatten(2)  # (B, m * m, I * n * n)
     blocks = spread.view(batch, -1, inputs, taps).transpose(1, 2).reshape(batch, -1, taps)
-    return F.fold(blocks, (size, size), kernel.shape[-1])
+    return _fold(blocks, size, kernel.shape[-1])
+
+
+def _fold(blocks: Tensor, size: int, block: int) -> Tensor:
+    """Add blocks (B, C * block * block, places) up where they lie: (B, C, size, size).
+
+    As `F.fold` of one item with B * C channels, since its gradient goes through a batch item by item.
+    """
+    channels = blocks.shape[1] // block**2
+    folded = F.fold(blocks.reshape(1, -1, blocks.shape[2]), (size, size), block)
+    return folded.view(-1, channels, size, size)
 
 
 def _xavier(shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> Tensor:
@@ -154,7 +164,7 @@ class BatchedDiscriminator:
         return Verdicts(
             generator_loss=1 - means[:, 0],
             discriminator_loss=(1 - means[:, 1] + means[:, 2]) / 2,
-            fake_gradient=F.fold(back, (D_CROP, D_CROP), PATCH),
+            fake_gradient=_fold(back, D_CROP, PATCH),
             gradients=[
                 norm.backward(g)
                 for norm, g in zip(self._spectral, (first_gradient, hidden_gradient, last_gradient), strict=True)
@@ -176,7 +186,7 @@ class SpectralNorm:
         # Sums, not matrix products, whose rounding depends on how many matrices there are.
         self._right = F.normalize((weight * self._left).sum(-2).unsqueeze(-1), dim=-2)
         left = (weight * self._right.mT).sum(-1, keepdim=True)
-        self._left = F.normalize(left, dim=-2)
+        self._left.copy_(F.normalize(left, dim=-2))  # in place, for a graph of the step to go on with
         self._sigma = (left * self._left).sum((-2, -1), keepdim=True)
         self._normalised = weight / self._sigma
         return self._normalised
