@@ -62,7 +62,7 @@ def compare_speed(photos: list[Path], batch: int, iterations: int, rounds: int, 
     with tempfile.TemporaryDirectory() as folder:
         paths = photos or write_samples(Path(folder))
         start = time.perf_counter()
-        prepared = [prepare_photo(read_uint8(path), KernelGANConfig(), seed=0) for path in paths]
+        prepared = [prepare_photo(read_uint8(path), KernelGANConfig(), [0])[0] for path in paths]
         preparing = (time.perf_counter() - start) / len(paths)
 
     config = KernelGANConfig(iterations=iterations * (rounds + 1))
@@ -117,7 +117,7 @@ def compare_kernels(device: str, iterations: int = ALL) -> dict[str, float]:
     true = draw_div2krk(np.random.default_rng(0))
     photo_uint8 = to_uint8(apply_kernel(to_float(data.astronaut()), true, scale=2))
     config = KernelGANConfig(iterations=iterations, frame=10)
-    photo = prepare_photo(photo_uint8, config, seed=0)
+    (photo,) = prepare_photo(photo_uint8, config, [0])
     kernels = {}
 
     def train_plain(start: int, count: int) -> None:

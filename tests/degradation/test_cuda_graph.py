@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def photos():
     images = data.astronaut()[:180, :200].copy(), data.coffee()[:180, 100:300].copy()
-    return [prepare_photo(image, CONFIG, seed=0) for image in images]
+    return [prepare_photo(image, CONFIG, [0])[0] for image in images]
 
 
 class CPUGraph:
