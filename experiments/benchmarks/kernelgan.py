@@ -35,6 +35,7 @@ from realsr.degradation.gaussian import draw_div2krk
 from realsr.degradation.kernelgan import KernelGANConfig, _GANs, prepare_photo, train_kernelgans
 from realsr.degradation.kernels import kernel_psnr, postprocess
 from realsr.imaging import apply_kernel, read_uint8, to_float, to_uint8, write_uint8
+from realsr.threads import split_work
 
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket")
 ALL = 3000  # iterations of a photo
@@ -69,17 +70,30 @@ def compare_speed(photos: list[Path], batch: int, iterations: int, rounds: int, 
     start = time.perf_counter()
     plain = PlainKernelGAN(prepared[0], config, seed=0, device=device)
     made_plain = time.perf_counter()
-    ours = _GANs(list(itertools.islice(itertools.cycle(prepared), batch)), config, range(batch), torch.device(device))
+    cycled = list(itertools.islice(itertools.cycle(prepared), batch))
+    count = min(torch.get_num_threads(), batch) if device == "cpu" else 1
+    bounds = [round(i * batch / count) for i in range(count + 1)]  # as `train_kernelgans` does
+    parts = [
+        _GANs(cycled[first:last], config, range(first, last), torch.device(device))
+        for first, last in itertools.pairwise(bounds)
+    ]
     before = {
         "plain": preparing + made_plain - start,
         "ours": preparing + (time.perf_counter() - made_plain) / batch,
     }
-    step = capture(ours.step, torch.device(device))
+    steps = [capture(part.step, torch.device(device)) for part in parts]
 
     def run_ours(start: int, count: int) -> None:
-        for offset, inputs in enumerate(zip(*ours.draw(start, count), strict=True)):
-            step(*inputs)
-            ours.advance(start + offset + 1)
+        def work(parts: list[_GANs], steps: list[Callable[..., Any]], progress: Callable[[int], None]) -> None:
+            for part, step in zip(parts, steps, strict=True):
+                for offset, inputs in enumerate(zip(*part.draw(start, count), strict=True)):
+                    step(*inputs)
+                    part.advance(start + offset + 1)
+
+        if device == "cpu":
+            split_work(work, [parts, steps], lambda steps: None)
+        else:
+            work(parts, steps, lambda steps: None)
 
     rows = []
     for number in range(rounds + 1):

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from realsr.degradation.kernelgan import KernelGANConfig, bicubic_kernel, prepare_photo, train_kernelgans
-from realsr.imaging import apply_kernel, resize
+from realsr.degradation.kernelgan import KernelGANConfig, bicubic_rows, prepare_photo, train_kernelgans
+from realsr.degradation.kernelgan_networks import CropRows
+from realsr.imaging import resize
 
 
 def image(height: int, width: int, seed: int) -> np.ndarray:
@@ -85,11 +86,33 @@ def test_crops_of_a_photo(shape):
         assert (crops + size <= np.array(even) - 10).all()
 
 
-def test_bicubic_kernel_is_resize():
-    pixels = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0))
-    # G's output q looks from 2q on, with its centre 6 pixels further; apply_kernel has it at 2q.
-    by_kernel = apply_kernel(pixels, bicubic_kernel(), scale=2)
-    torch.testing.assert_close(by_kernel[:, 4:-4, 4:-4], resize(pixels, factor=0.5)[:, 4:-4, 4:-4], rtol=0, atol=1e-5)
+def test_bicubic_rows_are_resize():
+    crop = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    rows = bicubic_rows()
+    expected = resize(crop, factor=0.5)[:, 3:-3, 3:-3]
+    torch.testing.assert_close(rows @ crop @ rows.T, expected, rtol=0, atol=1e-5)
+
+
+def test_bicubic_is_aligned_with_g():
+    """Bicubic of a ramp is the ramp, and so is an aligned kernel of it."""
+    ramp = torch.arange(64.0).expand(1, 3, 64, 64)
+    kernel = torch.zeros(1, 13, 13)
+    kernel[0, 6:8, 6:8] = 0.25
+    rows = bicubic_rows()
+    torch.testing.assert_close(CropRows(ramp).shrink(kernel), rows @ ramp @ rows.T, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_number_of_threads_changes_nothing(threads):
+    images, config = [image(80, 80, seed) for seed in range(3)], KernelGANConfig(iterations=6)
+    expected = train(images, config, [0, 1, 2]).kernels
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        np.testing.assert_array_equal(train(images, config, [0, 1, 2]).kernels, expected)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_training_first_finds_an_aligned_kernel():
