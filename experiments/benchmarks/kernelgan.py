@@ -67,6 +67,7 @@ def compare_speed(photos: list[Path], batch: int, iterations: int, rounds: int, 
         preparing = (time.perf_counter() - start) / len(paths)
 
     config = KernelGANConfig(iterations=iterations * (rounds + 1))
+    PlainKernelGAN(prepared[0], config, seed=0, device=device)  # PyTorch imports more when its first optimiser is made
     start = time.perf_counter()
     plain = PlainKernelGAN(prepared[0], config, seed=0, device=device)
     made_plain = time.perf_counter()
