@@ -59,6 +59,18 @@ def test_finds_the_kernels_of_photographs(noise):
     assert min(scores) > 31, scores
 
 
+def test_the_x4_kernel_is_the_same_blur_at_twice_the_size():
+    """What the x4 kernel makes of a sharp photo looks to the estimator as it found it."""
+    found = estimate_spectral(photograph(power_law_photo(1024, 2.7, 1), np.ones((3, 3)) / 9, 1.0), SpectralConfig())
+    np.testing.assert_allclose(covariance(found.kernel_x4), 4 * covariance(found.kernel), rtol=0.02, atol=0.02)
+    positions = np.arange(33)
+    centres = [found.kernel_x4.sum(axis) @ positions for axis in (0, 1)]
+    np.testing.assert_allclose(centres, 17.5, atol=0.01)
+    lr = to_uint8(apply_kernel(power_law_photo(2048, 2.7, 2), found.kernel_x4, 4).clamp(0, 1))
+    again = estimate_spectral(lr, SpectralConfig())
+    np.testing.assert_allclose(covariance(again.kernel), covariance(found.kernel), atol=0.35)
+
+
 def test_a_turned_photo_has_the_turned_kernel():
     hr = to_float(data.coffee())
     photo = photograph(hr, gaussian_kernel(np.array([[3.0, 1.0], [1.0, 1.0]]), 17, 8.5), 1.0)

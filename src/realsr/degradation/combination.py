@@ -8,7 +8,7 @@ import numpy as np
 
 from realsr.degradation.health import KernelHealth, measure_health
 from realsr.degradation.kernelgan import Estimates
-from realsr.degradation.kernels import Kernel, kernel_distance, kernel_psnr, normalise, postprocess
+from realsr.degradation.kernels import Kernel, compose_x4, kernel_distance, kernel_psnr, normalise, postprocess
 from realsr.errors import UserError
 
 LEAST_SUM = 0.1  # of a raw kernel: training that runs away ends near 0
@@ -16,9 +16,10 @@ LEAST_SUM = 0.1  # of a raw kernel: training that runs away ends near 0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is made of a photo's estimates: a processed x2 kernel, its health, and which one it is if it is one."""
+    """What is made of a photo's estimates: the kernels of both scales, health, and which one it is if it is one."""
 
     kernel: Kernel
+    kernel_x4: Kernel
     health: KernelHealth
     chosen: int | None
 
@@ -44,7 +45,7 @@ def choose_kernel(estimates: Estimates, how: str) -> Outcome | None:
     health = measure_health(
         estimates.kernels[indices].mean(axis=0), kernel, losses, agreement(list(processed.values()))
     )
-    return Outcome(kernel, health, None if chosen is None else indices[0])
+    return Outcome(kernel, compose_x4(kernel), health, None if chosen is None else indices[0])
 
 
 def combine(kernels: Sequence[Kernel], how: str) -> tuple[Kernel, int | None]:

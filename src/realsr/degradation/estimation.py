@@ -12,7 +12,7 @@ from realsr.degradation.combination import Outcome
 from realsr.degradation.estimation_config import KernelsConfig, check_config
 from realsr.degradation.estimators import choose_device, estimate_by_kernelgan, estimate_by_spectrum
 from realsr.degradation.health import HealthGates, KernelHealth, check_health
-from realsr.degradation.kernels import compose_x4, load_kernel, save_kernel
+from realsr.degradation.kernels import load_kernel, save_kernel
 from realsr.degradation.photos import list_photos
 from realsr.errors import UserError
 from realsr.manifest import StageRecord, name_inputs, open_stage, refuse_foreign
@@ -117,7 +117,7 @@ def _save(name: str, outcome: Outcome | None, photo: Path, gates: HealthGates | 
     folder.mkdir(exist_ok=True)
     files = {
         folder / f"{name}_kernel_x2.mat": outcome.kernel,
-        folder / f"{name}_kernel_x4.mat": compose_x4(outcome.kernel),
+        folder / f"{name}_kernel_x4.mat": outcome.kernel_x4,
     }
     for path, values in files.items():
         save_kernel(path, values)

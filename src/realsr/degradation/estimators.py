@@ -45,7 +45,8 @@ def _by_spectrum(path: Path, config: KernelsConfig) -> Outcome | Exception:
     except (ImageError, ValueError) as error:
         return error
     numbers = {"residual": estimate.residual, "signal": estimate.signal}
-    return Outcome(estimate.kernel, measure_health(estimate.kernel, estimate.kernel, numbers), None)
+    health = measure_health(estimate.kernel, estimate.kernel, numbers)
+    return Outcome(estimate.kernel, estimate.kernel_x4, health, None)
 
 
 def estimate_by_kernelgan(

@@ -18,7 +18,7 @@ from scipy import fft, ndimage, optimize
 from realsr.degradation.gaussian import gaussian_kernel
 from realsr.degradation.kernels import Kernel, aligned_centre
 
-SIZE = 17
+SIZE, SIZE_X4 = 17, 33
 WINDOW = 32
 MAX_WINDOWS = 20_000
 BAND = (0.06, 0.45)  # cycles a pixel: below it windows leak, above it folding and noise prevail
@@ -43,18 +43,20 @@ class SpectralConfig:
 
 @dataclass(frozen=True)
 class SpectralEstimate:
-    """A kernel (17, 17) for scale 2, aligned, sum 1; and how well the fit holds.
+    """Kernels (17, 17) for scale 2 and (33, 33) for scale 4, aligned, of sum 1; and how well the fit holds.
 
+    kernel_x4: the same blur seen from a photo that is sharp at four times the size.
     residual: weighted median of |log P - log model|. signal: share of the band's power that is no noise, 0..1.
     """
 
     kernel: Kernel
+    kernel_x4: Kernel
     residual: float
     signal: float
 
 
 def estimate_spectral(image_uint8: np.ndarray, config: SpectralConfig, frame: int = 0) -> SpectralEstimate:
-    """Estimate a photo's x2 kernel. image_uint8: (H, W, 3); frame: pixels left out at the border.
+    """Estimate a photo's kernels. image_uint8: (H, W, 3); frame: pixels left out at the border.
 
     Raises ValueError where the photo is too small or has no detail at all.
     """
@@ -129,8 +131,13 @@ def _fit(log_power: np.ndarray, frequencies: np.ndarray, noise: float, config: S
     x = optimize.least_squares(residuals, start, loss="soft_l1", f_scale=ROBUST).x
     share = float(np.mean(signal(x) / (signal(x) + floor(x))))
     misfit = np.abs(log_power - np.log(signal(x) + floor(x)))
-    centre = aligned_centre(SIZE, scale=2)
-    return SpectralEstimate(gaussian_kernel(_covariance(x), SIZE, centre), float(np.median(misfit)), share)
+    covariance = _covariance(x)
+    return SpectralEstimate(
+        kernel=gaussian_kernel(covariance, SIZE, aligned_centre(SIZE, scale=2)),
+        kernel_x4=gaussian_kernel(4 * covariance, SIZE_X4, aligned_centre(SIZE_X4, scale=4)),
+        residual=float(np.median(misfit)),
+        signal=share,
+    )
 
 
 def _covariance(x: np.ndarray) -> np.ndarray:
