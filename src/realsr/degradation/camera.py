@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realsr.degradation.kernels import Kernel, aligned_centre, normalise
+from realsr.degradation.gaussian import gaussian_kernel
+from realsr.degradation.kernels import Kernel, aligned_centre
 from realsr.imaging import apply_kernel
 
 
@@ -37,8 +38,8 @@ class Camera:
 
 def anisotropic_kernel(size: int, sigmas: tuple[float, float], angle: float, scale: int) -> Kernel:
     """Return an aligned Gaussian kernel (size, size): standard deviations along its axes, turned by degrees."""
-    centre = aligned_centre(size, scale)
-    y, x = np.mgrid[:size, :size] - centre
-    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    along, across = cos * x + sin * y, cos * y - sin * x
-    return normalise(np.exp(-((along / sigmas[0]) ** 2 + (across / sigmas[1]) ** 2) / 2))
+    turn = math.radians(angle)
+    along = np.array([math.sin(turn), math.cos(turn)])  # row, column
+    across = np.array([math.cos(turn), -math.sin(turn)])
+    covariance = sigmas[0] ** 2 * np.outer(along, along) + sigmas[1] ** 2 * np.outer(across, across)
+    return gaussian_kernel(covariance, size, aligned_centre(size, scale))

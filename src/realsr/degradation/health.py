@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy import ndimage
 
-from realsr.degradation.kernels import Kernel, aligned_centre, filter_small
+from realsr.degradation.kernels import Kernel, aligned_centre, filter_small, moments
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,7 @@ def measure_health(
 
 def spreads(kernel: Kernel) -> tuple[float, float]:
     """Return the standard deviations of a kernel's mass along its long and its short axis, in pixels."""
-    mass = np.clip(kernel, 0, None) / np.clip(kernel, 0, None).sum()
-    places = np.indices(kernel.shape).reshape(2, -1)
-    short, long = np.linalg.eigvalsh(np.cov(places, aweights=mass.ravel(), ddof=0))
+    short, long = np.linalg.eigvalsh(moments(np.clip(kernel, 0, None))[1])
     return math.sqrt(max(long, 0.0)), math.sqrt(max(short, 0.0))
 
 

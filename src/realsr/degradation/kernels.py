@@ -35,6 +35,15 @@ def aligned_centre(size: int, scale: int) -> float:
     return size // 2 + (scale - 1) / 2
 
 
+def moments(kernel: Kernel) -> tuple[np.ndarray, np.ndarray]:
+    """Return a kernel's centre of mass (row, column) and the covariance (2, 2) of its mass, in pixels and squared."""
+    positions = np.mgrid[: kernel.shape[0], : kernel.shape[1]].reshape(2, -1)
+    weights = kernel.ravel() / kernel.sum()
+    mean = positions @ weights
+    centred = positions - mean[:, None]
+    return mean, (centred * weights) @ centred.T
+
+
 def filter_small(kernel: Kernel, keep: int = 40) -> Kernel:
     """Remove small values: subtract 0.75 x the (keep+1)-th largest value, clip at 0, normalise."""
     threshold = 0.75 * np.sort(kernel, axis=None)[-keep - 1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from realsr.degradation.kernels import Kernel, aligned_centre, normalise, read_kernel
+from realsr.degradation.kernels import Kernel, aligned_centre, moments, normalise, read_kernel
 from realsr.errors import UserError
 from realsr.imaging import ImageError, read_uint8, resize
 from realsr.progress import Progress
@@ -139,11 +139,8 @@ def measure_kernels(kernels: dict[str, Kernel], scale: int) -> KernelStatistics:
 
 def kernel_moments(kernel: Kernel, scale: int) -> KernelMoments:
     """Return the first and second moments of a kernel (h, w)."""
-    positions = np.mgrid[: kernel.shape[0], : kernel.shape[1]].reshape(2, -1)
-    weights = kernel.ravel() / kernel.sum()
-    mean = positions @ weights
-    centred = positions - mean[:, None]
-    variances, axes = np.linalg.eigh((centred * weights) @ centred.T)
+    mean, covariance = moments(kernel)
+    variances, axes = np.linalg.eigh(covariance)
     short, long = np.sqrt(variances.clip(min=0))
     row, column = axes[:, 1]
     target = [aligned_centre(side, scale) for side in kernel.shape]
