@@ -44,4 +44,6 @@ def _square(entries: np.ndarray) -> np.ndarray:
 def covariance(kernel: Kernel) -> np.ndarray:
     """Return the covariance (2, 2) of a kernel's positions, its values as weights, in pixels squared."""
     positions = np.moveaxis(np.mgrid[: kernel.shape[0], : kernel.shape[1]], 0, -1).reshape(-1, 2)
-    return np.cov(positions.T, aweights=kernel.ravel(), bias=True)
+    weights = normalise(kernel).ravel()
+    offsets = positions - weights @ positions
+    return offsets.T @ (weights[:, None] * offsets)  # np.cov refuses the small negative values of a shifted kernel

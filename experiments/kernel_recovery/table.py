@@ -24,7 +24,7 @@ NAMES = {
     "bicubic": "bicubic",
     "isotropic": "isotropic Gaussian of the best width (knows the true kernel)",
     "kernelgan": "KernelGAN, as published: one run",
-    "kernelgan_mean": "KernelGAN, mean of the kernels of {seeds} runs",
+    "kernelgan_mean": "KernelGAN, mean of the kernels of its runs",
     "spectral": "spectral estimator",
     "spectral_x4": "spectral estimator, 4/5 of its variance composed",
     "gaussian": "best Gaussian (knows the true kernel)",
@@ -59,7 +59,7 @@ def write_table(summary: dict) -> str:
     blocks = [_table("Cases of all estimators", summary["common"])]
     if summary["all"]:
         blocks.append(_table("All kernels", summary["all"]))
-    return "\n\n".join(blocks)
+    return "\n\n".join([*blocks, _excess_table(summary["cases"])])
 
 
 def root_mean(estimates: Sequence[Kernel]) -> Kernel:
@@ -84,7 +84,15 @@ def _measure(case: Case, found: dict[str, list[dict]]) -> dict:
     known = {"bicubic": bicubic(case.scale), "isotropic": best_isotropic(true), "gaussian": best_gaussian(true)}
     result |= {name: [round(kernel_psnr(true, kernel), 3)] for name, kernel in known.items()}
     seconds = {name: [record["seconds"] for record in done] for name, done in found.items()}
-    return {**vars(case), "psnr": result, "seconds": seconds}
+    wide = {
+        name: [round(_excess(kernel, true_root(case)), 2) for kernel in kernels] for name, kernels in estimates.items()
+    }
+    return {**vars(case), "psnr": result, "excess": wide, "seconds": seconds}
+
+
+def _excess(root: Kernel, true: Kernel) -> float:
+    """Return by how much an x2 kernel's variance is above the true one's, mean of both axes, in pixels squared."""
+    return float(np.trace(covariance(root) - covariance(true)) / 2)
 
 
 def _four_fifths(root: Kernel) -> Kernel:
@@ -102,7 +110,15 @@ def _groups(rows: Sequence[dict]) -> Iterator[dict]:
         group = [row for row in rows if (row["scale"], row["noise"]) == (scale, noise)]
         shared = [name for name in NAMES if all(name in row["psnr"] for row in group)]
         figures = {name: _figures([row["psnr"][name] for row in group]) for name in shared}
-        yield {"scale": scale, "noise": noise, "count": len(group), "psnr": figures}
+        gains = {name: _gain(group, name) for name in shared if name != "kernelgan" and "kernelgan" in shared}
+        yield {"scale": scale, "noise": noise, "count": len(group), "psnr": figures, "gain": gains}
+
+
+def _gain(group: Sequence[dict], name: str) -> dict:
+    """Return by how much an estimator is above one run of KernelGAN, case by case: mean, and standard error of it."""
+    gains = [np.mean(row["psnr"][name]) - np.mean(row["psnr"]["kernelgan"]) for row in group]
+    error = np.std(gains, ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else 0.0
+    return {"mean": round(float(np.mean(gains)), 2), "error": round(float(error), 2)}
 
 
 def _figures(psnr: Sequence[Sequence[float]]) -> dict:
@@ -119,11 +135,33 @@ def _table(title: str, groups: Sequence[dict]) -> str:
     heads = [f"x{group['scale']}, noise {group['noise']:g}" for group in groups]
     lines = [f"| {title}: | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     lines.append(f"| cases | {' | '.join(str(group['count']) for group in groups)} |")
+    if any("kernelgan" in group["psnr"] for group in groups):
+        runs = [group["psnr"].get("kernelgan", {"seeds": 0})["seeds"] for group in groups]
+        lines.append(f"| KernelGAN's runs a case | {' | '.join(map(str, runs))} |")
     for name, words in NAMES.items():
         if any(name in group["psnr"] for group in groups):
-            runs = max(group["psnr"].get("kernelgan", {"seeds": 0})["seeds"] for group in groups)
             cells = [_cell(group["psnr"].get(name)) for group in groups]
-            lines.append(f"| {words.format(seeds=runs)} | {' | '.join(cells)} |")
+            lines.append(f"| {words} | {' | '.join(cells)} |")
+    for name, words in NAMES.items():
+        if name in ("kernelgan_mean", "spectral", "spectral_x4") and any(name in group["gain"] for group in groups):
+            found = [group["gain"].get(name) for group in groups]
+            cells = [f"{gain['mean']:+.1f} ± {gain['error']:.1f}" if gain else "–" for gain in found]
+            lines.append(f"| gain over one run: {words} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _excess_table(rows: Sequence[dict]) -> str:
+    """Write by how much the variance found exceeds the true one: photos across, mean ± spread over the kernels."""
+    clean = [row for row in rows if (row["scale"], row["noise"]) == (2, 0)]
+    photos = sorted({row["photo"] for row in clean})
+    lines = [f"| Excess of variance, x2, noise 0: | {' | '.join(photos)} |", "|---" * (len(photos) + 1) + "|"]
+    for name in sorted({name for row in clean for name in row["excess"]}):
+        cells = []
+        for photo in photos:
+            found = [np.mean(row["excess"][name]) for row in clean if row["photo"] == photo and name in row["excess"]]
+            spread = f" ± {np.std(found, ddof=1):.2f}" if len(found) > 1 else ""
+            cells.append(f"{np.mean(found):+.2f}{spread}" if found else "–")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

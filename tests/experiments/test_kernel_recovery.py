@@ -116,7 +116,7 @@ def test_kernelgan_rows_carry_their_mean_kernel(tmp_path, capsys):
     )
     summary = json.loads((tmp_path / "s.json").read_text())
     assert [len(case["psnr"]["kernelgan"]) for case in summary["cases"]] == [2, 2]
-    assert "mean of the kernels of 2 runs" in capsys.readouterr().out
+    assert "KernelGAN's runs a case | 2 | 2 |" in capsys.readouterr().out
 
 
 def test_the_best_gaussian_finds_a_gaussian():
