@@ -1,12 +1,43 @@
-"""Collects noise patches from source photos: python -m realsr.collect_noise +track=dped data.source=PHOTOS."""
+"""Collects noise patches from source photos: python -m realsr.collect_noise +track=dped data.source=PHOTOS.
+
+With survey=true it collects nothing, and tells and draws what noise there is to collect.
+"""
+
+import logging
+from pathlib import Path
 
 from realsr.config import Config, run_command
 from realsr.degradation.noise import collect_noise
+from realsr.degradation.noise_survey import Survey, choose_thresholds, survey_noise
+from realsr.errors import UserError
+from realsr.reporting.noise_survey import describe, write_survey
+
+logger = logging.getLogger("realsr")
 
 
 def main(config: Config) -> None:
-    """Collect the noise patches that a config asks for."""
-    collect_noise(config.data.source, config.noise_pool_dir, config.noise, config.overwrite)
+    """Collect the noise patches that a config asks for, or survey what there is to collect."""
+    source, pool, noise = config.data.source, config.noise_pool_dir, config.noise
+    if config.survey:
+        survey = survey_noise(source, pool, noise, config.workers)
+        _report(survey, source, pool)
+        if survey.failures:
+            listing = "".join(f"\n  {failure}" for failure in survey.failures.values())
+            raise UserError(f"noise survey: {len(survey.failures)} of {len(survey.photos)} could not be done:{listing}")
+        return
+    if noise.auto:
+        noise, found = choose_thresholds(source, pool, noise, config.overwrite, config.workers)
+        logger.info("noise: chosen noise.max_variance=%g noise.min_mean=%g", noise.max_variance, noise.min_mean)
+        if found:
+            _report(found, source, pool)
+    collect_noise(source, pool, noise, config.overwrite, config.workers)
+
+
+def _report(survey: Survey, source: Path | None, pool: Path) -> None:
+    assert source is not None  # list_photos has asked for it
+    folder = pool / "noise_survey"
+    write_survey(folder, source, survey)
+    logger.info("%s", describe(survey, folder))
 
 
 if __name__ == "__main__":

@@ -18,15 +18,17 @@ import hydra
 import yaml  # type: ignore[import-untyped]
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from realsr.data.look import LookConfig
-from realsr.degradation.kernelgan import KernelGANConfig
-from realsr.degradation.noise import NoiseConfig
+from realsr.degradation.estimation_config import KernelsConfig
 from realsr.degradation.pool import PoolConfig
 from realsr.degradation.synthesis import PairsConfig
+from realsr.degradation.tiles import NoiseConfig
 from realsr.errors import UserError
 from realsr.imaging import ImageError
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, WeightsError
@@ -69,10 +71,13 @@ class Config:
     pool_dir: Path = MISSING
     noise_pool_dir: Path = MISSING
     workers: int | None = None
+    survey: bool = False
+    shard: int | None = None
+    shards: int | None = None
     pairs_dir: Path = MISSING
     run: Path = MISSING
     data: DataConfig = field(default_factory=DataConfig)
-    kernels: KernelGANConfig = field(default_factory=KernelGANConfig)
+    kernels: KernelsConfig = field(default_factory=KernelsConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
@@ -149,7 +154,6 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
 
     A mistake a user can mend ends in its message and exit code 1, Ctrl-C in 130; nothing else is caught.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     store = ConfigStore.instance()
     for name, schema in SCHEMAS.items():
         store.store(name=f"{name}_schema", node=schema)
@@ -157,16 +161,18 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
     schema = SCHEMAS[config_name]
 
     def main(config: DictConfig) -> None:
+        _set_up_logging()  # once more: with -m a launcher may have started another process
         # Errors are met here, since Hydra would write about its overrides first.
         try:
             function(to_dataclass(config, schema))
         except (UserError, ImageError, WeightsError) as error:
-            _leave(str(error))
+            _leave_job(str(error))
         except OSError as error:
-            _leave(f"{error}: what is done is kept; make room or choose another work_dir, then repeat the command")
+            _leave_job(f"{error}: what is done is kept; make room or choose another work_dir, then repeat the command")
         except KeyboardInterrupt:
             _leave("interrupted; what is done is kept, and the same command goes on from there", code=130)
 
+    _set_up_logging()
     own_errors = os.environ.get("HYDRA_FULL_ERROR") is None
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its errors and exit; they are explained below
     try:
@@ -175,6 +181,8 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
         if not own_errors:
             raise
         _leave(explain(error, schema))
+    except JobFailedError:
+        sys.exit(1)  # it has been said which and why
     finally:
         if own_errors:
             del os.environ["HYDRA_FULL_ERROR"]
@@ -230,6 +238,21 @@ def _all_keys(node: DictConfig, prefix: str = "") -> list[str]:
         if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
             keys += _all_keys(child, f"{prefix}{key}.")
     return keys
+
+
+class JobFailedError(Exception):
+    """One job of several has failed: told to Hydra, which does the others before it ends."""
+
+
+def _leave_job(message: str) -> None:
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        logger.error("error: %s", message)
+        raise JobFailedError(message)
+    _leave(message)
+
+
+def _set_up_logging() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 
 
 def _leave(message: str, code: int = 1) -> None:

@@ -1,11 +1,15 @@
 """Makes pairs of HR and LR images: python -m realsr.make_pairs +track=dped data.source=PHOTOS."""
 
 from realsr.config import Config, run_command
+from realsr.degradation.rebuild import rebuild_pair
 from realsr.degradation.synthesis import make_pairs
 
 
 def main(config: Config) -> None:
-    """Make the pairs that a config asks for."""
+    """Make the pairs that a config asks for, or the one of `pairs.rebuild` again."""
+    if config.pairs.rebuild is not None:
+        rebuild_pair(config.pairs.rebuild, config.data.source, config.data.target, config.pool_dir, config.pairs_dir)
+        return
     make_pairs(
         config.data.source,
         config.data.target,
@@ -15,6 +19,7 @@ def main(config: Config) -> None:
         config.scale,
         config.seed,
         config.overwrite,
+        config.workers,
     )
 
 

@@ -2,28 +2,27 @@
 
 Each stage writes one folder and keeps a section of that folder's `manifest.json`: config, seed, package versions,
 inputs with content hashes, and per item its files and where they came from. From the section a repeated command
-knows what is done, an interrupted one where to go on, and a changed one what differs.
+knows what is done, an interrupted one where to go on, and a changed one what differs. Where the items are shared out
+among shards, each shard keeps its part of the section in a file of its own; a call for all items takes them in.
 """
 
-import hashlib
 import json
-import platform
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from realsr.differences import explain_differences, find_differences
 from realsr.errors import UserError
+from realsr.fingerprints import fingerprint_file, fingerprint_inputs, package_versions
 from realsr.imaging import write_bytes
+from realsr.shards import Shard, list_shard_manifests
 
 MANIFEST = "manifest.json"
 SAVE_INTERVAL = 1.0  # seconds; what a killed run did since the last save is done again
 SECTION_KEYS = {"config", "seed", "versions", "inputs", "items", "complete"}
-PACKAGES = ("realsr", "torch", "torchvision", "numpy", "opencv-python-headless", "scipy", "pillow")
 
 
 class StageRecord:
@@ -31,12 +30,17 @@ class StageRecord:
 
     Attributes:
         items: per item, its `files` (relative path -> size and sha256) and what the stage tells about it.
+        notes: what the stage tells about all of them; a change of it is no difference.
         complete: whether the stage has been finished.
     """
 
-    def __init__(self, folder: Path, stage: str, section: dict[str, Any]):
-        self.folder, self.stage, self._section = folder, stage, section
+    def __init__(
+        self, folder: Path, stage: str, section: dict[str, Any], file: str, elsewhere: Mapping[str, dict[str, Any]]
+    ):
+        self.folder, self.stage, self._section, self._file = folder, stage, section, file
         self.items: dict[str, dict[str, Any]] = section["items"]
+        self.notes: dict[str, Any] = section["notes"]
+        self._elsewhere = elsewhere  # items that other shards or an earlier call have made
         self._failures: dict[str, str] = {}
         self._saved = 0.0
 
@@ -47,7 +51,7 @@ class StageRecord:
 
     def is_done(self, name: str) -> bool:
         """Whether the item is recorded and its files are as they were written, by their sizes."""
-        item = self.items.get(name)
+        item = self.items.get(name) or self._elsewhere.get(name)
         return item is not None and all(
             (path := self.folder / relative).is_file() and path.stat().st_size == file["size"]
             for relative, file in item["files"].items()
@@ -56,7 +60,7 @@ class StageRecord:
     def add(self, name: str, files: Iterable[Path], **facts: Any) -> None:
         """Record an item whose files have been written, and what is worth telling about it."""
         self.items[name] = {
-            "files": {_relative(path, self.folder): _content(path) for path in files},
+            "files": {_relative(path, self.folder): fingerprint_file(path) for path in files},
             **facts,
         }
         if time.monotonic() - self._saved > SAVE_INTERVAL:
@@ -87,10 +91,11 @@ class StageRecord:
         self._section["complete"] = True
 
     def save(self) -> None:
-        """Write the section into the folder's manifest, atomically."""
-        manifest = read_manifest(self.folder)
+        """Write the section into the folder's manifest, or the shard's part of it into its own, atomically."""
+        path = self.folder / self._file
+        manifest = _read(path)
         manifest[self.stage] = self._section
-        write_bytes(self.folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+        write_bytes(path, json.dumps(manifest, indent=1).encode())
         self._saved = time.monotonic()
 
 
@@ -105,6 +110,7 @@ def open_stage(
     overwrite: bool = False,
     growing: bool = True,
     belongings: Sequence[str] = (),
+    shard: Shard | None = None,
 ) -> Iterator[StageRecord]:
     """Open the record of a stage that writes into `folder`, and save it whatever happens inside the `with`.
 
@@ -113,42 +119,49 @@ def open_stage(
     other inputs and `overwrite` is not given; with it, the files that the section lists are deleted, and
     `belongings` (files and folders in `folder`), and the stage begins anew. An unfinished stage may take more inputs
     if it is `growing`: each of its items stands for itself.
+
+    shard: do only these of the `inputs`, in a file of the shard's own, so that several may run at a time. Without it
+    the parts that shards have left are taken in, and their files removed.
     """
     _make_folder(folder)
-    for leftover in folder.rglob(".*.tmp"):  # of a run that was killed while it wrote
-        leftover.unlink()
+    parts = _read_parts(folder, stage)
+    if shard is None and not list_shard_manifests(folder):  # or a shard may be writing one right now
+        for leftover in folder.rglob(".*.tmp"):  # of a run that was killed while it wrote
+            leftover.unlink(missing_ok=True)
     facts: dict[str, Any] = json.loads(json.dumps(dict(config), default=str))
-    old = read_manifest(folder).get(stage)
-    if old and not old["items"]:  # begun, and nothing made: nothing to be different from
-        old = None
-    fingerprints = _fingerprints(inputs, old["inputs"] if old else {})
-    if old and (differences := _differences(old, facts, seed, fingerprints, growing)):
-        if not overwrite:
-            listing = "\n".join(f"  {line}" for line in differences[:10])
-            more = f"\n  and {len(differences) - 10} more" if len(differences) > 10 else ""
-            raise UserError(
-                f"{folder}: {stage} made with another configuration or from other inputs:\n{listing}{more}\n"
-                "To make them anew say overwrite=true, to keep them choose another work_dir."
-            )
-        for item in old["items"].values():
-            for relative in item["files"]:
+    file = MANIFEST if shard is None else shard.manifest(stage)
+    known = _merge(parts.values(), "inputs")
+    mine = dict(inputs) if shard is None else {name: inputs[name] for name in shard.take(list(inputs))}
+    fingerprints = fingerprint_inputs(mine, known)
+    fixed = MANIFEST in parts and (parts[MANIFEST]["complete"] or not growing)
+    if differences := find_differences(parts.values(), facts, seed, fingerprints, inputs.keys(), fixed):
+        if not overwrite or shard is not None:
+            raise UserError(explain_differences(folder, stage, differences, sharded=shard is not None))
+        for part in parts.values():
+            for relative in (relative for item in part["items"].values() for relative in item["files"]):
                 (folder / relative).unlink(missing_ok=True)
         for name in belongings:
             _remove(folder / name)
-        old = None
+        parts = {}
+    old = parts if shard is None else {name: part for name, part in parts.items() if name == file}
     section = {
         "config": facts,
         "seed": seed,
         "versions": package_versions(),
-        "inputs": fingerprints,
-        "items": old["items"] if old else {},
-        "complete": bool(old and old["complete"]),
+        "inputs": _merge(old.values(), "inputs") | fingerprints,
+        "items": _merge(old.values(), "items"),
+        "notes": _merge(old.values(), "notes"),
+        "complete": old.keys() == {file} and old[file]["complete"],
     }
-    record = StageRecord(folder, stage, section)
+    elsewhere = _merge((part for name, part in parts.items() if name not in old), "items")
+    record = StageRecord(folder, stage, section, file, elsewhere)
     # At once, so that a run killed at any moment leaves no file that no manifest tells of, and that inputs which were
     # only touched are not read a third time.
-    if not old or fingerprints != old["inputs"]:
+    if old.keys() != {file} or section["inputs"] != old[file]["inputs"]:
         record.save()
+    if shard is None:
+        for path in list_shard_manifests(folder, stage):
+            path.unlink()
     before = json.dumps(section)
     try:
         yield record
@@ -162,7 +175,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises UserError where the file is not a manifest.
     """
-    path = folder / MANIFEST
+    return _read(folder / MANIFEST)
+
+
+def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
@@ -176,9 +192,25 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def _read_parts(folder: Path, stage: str) -> dict[str, dict[str, Any]]:
+    """Return the stage's section and those of its shards by file name, without any that was begun and made nothing."""
+    paths = [folder / MANIFEST, *list_shard_manifests(folder, stage)]
+    sections = {path.name: _read(path).get(stage) for path in paths}
+    return {name: section for name, section in sections.items() if section and section["items"]}
+
+
+def _merge(sections: Iterable[dict[str, Any]], key: str) -> dict[str, Any]:
+    """Put one key's mapping of several sections together."""
+    merged: dict[str, Any] = {}
+    for section in sections:
+        merged |= section.get(key, {})
+    return merged
+
+
 def is_foreign(folder: Path, stage: str, pattern: str) -> bool:
     """Whether a folder holds files (glob) of a stage that its manifest does not tell of: made elsewhere."""
-    return stage not in read_manifest(folder) and next(folder.glob(pattern), None) is not None
+    known = stage in read_manifest(folder) or list_shard_manifests(folder, stage)
+    return not known and next(folder.glob(pattern), None) is not None
 
 
 def refuse_foreign(folder: Path, stage: str, pattern: str) -> None:
@@ -188,17 +220,6 @@ def refuse_foreign(folder: Path, stage: str, pattern: str) -> None:
             f"{folder}: holds {stage} that were made elsewhere ({pattern} without a manifest). realsr.train uses them "
             "as they are; to make new ones move them away or choose another work_dir."
         )
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that results may depend on."""
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "unknown"
-    return versions
 
 
 def name_inputs(kind: str, paths: Sequence[Path]) -> dict[str, Path]:
@@ -222,39 +243,3 @@ def _remove(path: Path) -> None:
 
 def _relative(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
-
-
-def _content(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"size": path.stat().st_size, "sha256": digest}
-
-
-def _fingerprints(inputs: Mapping[str, Path], known: Mapping[str, Any]) -> dict[str, Any]:
-    def fingerprint(name: str) -> dict[str, Any]:
-        status = inputs[name].stat()
-        old = known.get(name)
-        if old and (old["size"], old["mtime_ns"]) == (status.st_size, status.st_mtime_ns):
-            return old
-        return {**_content(inputs[name]), "mtime_ns": status.st_mtime_ns}
-
-    with ThreadPoolExecutor() as threads:
-        return dict(zip(inputs, threads.map(fingerprint, inputs), strict=True))
-
-
-def _differences(
-    old: Mapping[str, Any], config: dict[str, Any], seed: int | None, inputs: Mapping[str, Any], growing: bool
-) -> list[str]:
-    lines = [] if old["seed"] == seed else [f"seed: {old['seed']} there, {seed} now"]
-    for key in sorted(old["config"].keys() | config.keys()):
-        there, now = old["config"].get(key, "nothing"), config.get(key, "nothing")
-        if there != now:
-            lines.append(f"{key}: {there} there, {now} now")
-    for name, known in old["inputs"].items():
-        if name not in inputs:
-            lines.append(f"{name}: was there, is gone now")
-        elif inputs[name]["sha256"] != known["sha256"]:
-            lines.append(f"{name}: has another content now")
-    if old["complete"] or not growing:
-        lines += [f"{name}: new" for name in inputs if name not in old["inputs"]]
-    return lines

@@ -31,6 +31,7 @@ logger = logging.getLogger("realsr")
 
 def main(config: Config) -> None:
     """Run the stages that are missing, then train, then evaluate on the validation images."""
+    refuse_single_stages(config)
     choose_device(config.trainer.device)
     check_settings(config.generator, config.discriminator, config.loss, config.trainer, config.scale)
     prepare_data(config)
@@ -54,6 +55,16 @@ def main(config: Config) -> None:
         evaluate_run(config, validation, metrics)
     else:
         logger.warning("no evaluation: no pair is held out and data.validation is not given")
+
+
+def refuse_single_stages(config: Config) -> None:
+    """Raise UserError for keys that ask one stage for something else than its part in a training."""
+    if config.shard is not None or config.shards is not None:
+        raise UserError("shard and shards are for realsr.estimate_kernels; train takes in what shards have made")
+    if config.survey:
+        raise UserError("survey=true is for realsr.collect_noise: it collects nothing to train with")
+    if config.pairs.rebuild is not None:
+        raise UserError("pairs.rebuild is for realsr.make_pairs: it makes one pair again, and no other")
 
 
 def prepare_data(config: Config) -> None:

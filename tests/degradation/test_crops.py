@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
-from realsr.degradation.crops import draw_crops, interest_map
+from realsr.degradation.crops import CropSource, draw_crops, interest_map
 
 
 def half_flat(height: int = 200, width: int = 301) -> np.ndarray:
@@ -87,3 +88,17 @@ def test_interest_does_not_depend_on_the_range():
     np.testing.assert_allclose(interest_map(half_flat() * 256, 26), interest, atol=1e-12)
     assert interest.shape == (200, 301)
     assert interest.dtype == np.float64
+
+
+def test_crops_are_cut_out_of_photos_of_any_size():
+    rng = np.random.default_rng(0)
+    photos = [
+        (torch.from_numpy(rng.integers(0, 256, (3, height, width), dtype=np.uint8)), rng.integers(0, 20, (7, 2)))
+        for height, width in ((40, 50), (31, 44))
+    ]
+    crops = CropSource(photos, 10, torch.device("cpu")).cut(2, 4)
+    assert crops.shape == (4, 2, 3, 10, 10)
+    assert crops.dtype == torch.uint8
+    for b, (pixels, corners) in enumerate(photos):
+        for i, (top, left) in enumerate(corners[2:6]):
+            assert torch.equal(crops[i, b], pixels[:, top : top + 10, left : left + 10])

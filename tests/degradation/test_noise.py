@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from realsr.degradation.noise import NoiseConfig, Tile, collect_noise, measure_tiles, select_tiles
+from realsr.degradation.noise import collect_noise
+from realsr.degradation.tiles import NoiseConfig, measure_tiles
 from realsr.errors import UserError
 from realsr.imaging import read_uint8, write_uint8
 from realsr.manifest import read_manifest
@@ -32,85 +33,6 @@ def source(tmp_path) -> Callable[[dict[str, np.ndarray]], Path]:
 
 def patches(pool: Path) -> list[str]:
     return sorted(path.name for path in (pool / "noise").glob("*"))
-
-
-def as_rows(tiles: list[Tile]) -> np.ndarray:
-    return np.array([[tile.top, tile.left, tile.variance, tile.mean] for tile in tiles]).reshape(-1, 4)
-
-
-@pytest.mark.parametrize("rule", ["released", "all_tiles"])
-def test_synthetic_photo_matches_golden(golden, rule):
-    arrays = golden("noise_patches.npz")
-    size, variance, mean = arrays["synthetic_512_rule"].tolist()
-    config = NoiseConfig(size, size, variance, mean, released_rule=rule == "released")
-    tiles = select_tiles(measure_tiles(arrays["synthetic_512"], config), config)
-    expected = arrays[f"synthetic_512_{rule}"]
-    np.testing.assert_array_equal(as_rows(tiles)[:, :2], expected[:, :2])
-    # OpenCV and the reference round a few of the 65,536 pixels' luma to different sides of .5.
-    np.testing.assert_allclose(as_rows(tiles), expected, rtol=0, atol=2e-3)
-
-
-@pytest.mark.parametrize("rule", ["released", "all_tiles"])
-@pytest.mark.parametrize("photo", ["source_dji_fc300s/DJI_0030", "source_dji_fc300s/DJI_0031"])
-def test_photos_match_golden(golden, shared, photo, rule):
-    check_photo(golden, shared, photo, rule)
-
-
-@pytest.mark.parametrize("rule", ["released", "all_tiles"])
-def test_phone_photo_matches_golden(golden, shared, rule):
-    check_photo(golden, shared, "source_iphonexr_noise/IMG_3580", rule)
-
-
-def check_photo(golden, shared, photo, rule):
-    arrays, name = golden("noise_patches.npz"), Path(photo).name
-    size, variance, mean = arrays[f"{name}_rule"].tolist()
-    config = NoiseConfig(size, size, variance, mean, released_rule=rule == "released")
-    measured = as_rows(measure_tiles(read_uint8(shared(f"data/{photo}.JPG")), config))
-    found = {(top, left) for top, left, *_ in as_rows(select_tiles([Tile(*row) for row in measured], config)).tolist()}
-    expected = arrays[f"{name}_{rule}"]
-    assert expected.shape[0] >= 3
-    # JPEG decoders differ in the last bit, so a tile at the threshold may fall on its other side.
-    for place in found ^ {(top, left) for top, left in expected[:, :2].tolist()}:
-        at = (measured[:, :2] == place).all(1)
-        assert abs(measured[at, 2] - variance).item() < 0.2 or abs(measured[at, 3] - mean).item() < 0.2
-    for top, left, *values in expected.tolist():
-        at = (measured[:, :2] == (top, left)).all(1)
-        np.testing.assert_allclose(measured[at, 2:][0], values, atol=0.2)
-
-
-@pytest.mark.parametrize("size", [256, 64])
-def test_the_last_exact_tile_is_taken_unless_the_released_rule_is_asked_for(size):
-    photo = flat_photo(512, 512)
-    for released, starts in ((False, range(0, 513 - size, size)), (True, range(0, 512 - size, size))):
-        config = NoiseConfig(size=size, stride=size, released_rule=released)
-        places = [(tile.top, tile.left) for tile in select_tiles(measure_tiles(photo, config), config)]
-        assert places == [(top, left) for top in starts for left in starts]
-        assert len(places) == (512 // size - released) ** 2
-
-
-@pytest.mark.parametrize(("height", "width", "size", "stride"), [(100, 131, 32, 32), (96, 64, 32, 20), (40, 33, 32, 3)])
-def test_tiles_written_as_plain_loops(height, width, size, stride):
-    photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    photo[: height // 2] = flat_photo(height // 2, width)
-    expected = []
-    luma = np.rint(photo @ np.array([0.299, 0.587, 0.114]))
-    for top in range(height):
-        for left in range(width):
-            if top % stride or left % stride or top + size > height or left + size > width:
-                continue
-            tile = luma[top : top + size, left : left + size]
-            mean = sum(tile.ravel()) / size**2
-            expected.append([top, left, sum((value - mean) ** 2 for value in tile.ravel()) / size**2, mean])
-    config = NoiseConfig(size=size, stride=stride)
-    tiles = measure_tiles(photo, config)
-    np.testing.assert_allclose(as_rows(tiles), expected, atol=1e-2, rtol=1e-3)  # luma may round .5 to either side
-    limits = NoiseConfig(size=size, stride=stride, max_variance=20.0, min_mean=119.0)
-    assert select_tiles(tiles, limits) == [tile for tile in tiles if tile.variance < 20 and tile.mean > 119]
-
-
-def test_both_thresholds_are_exclusive():
-    tiles = [Tile(0, 0, 20.0, 60.0), Tile(0, 1, 19.99, 50.0), Tile(0, 2, 19.99, 50.01)]
-    assert select_tiles(tiles, NoiseConfig(max_variance=20.0, min_mean=50.0)) == [tiles[2]]
 
 
 def test_patches_are_the_pixels_of_their_tiles(source, tmp_path):
@@ -169,7 +91,7 @@ def test_where_nothing_is_found_the_message_promises_what_comes_true(source, tmp
     assert f"none of {tiles + 1} tiles of 32x32" in message
     assert "noise.max_variance=3 " in message
     assert "noise.min_mean=50" in message
-    variances = [tile.variance for tile in measure_tiles(photo, config)]
+    variances = measure_tiles(photo, config)["variance"]
     for name, q in (("lowest", 0), ("1 %", 1), ("5 %", 5), ("25 %", 25), ("median", 50)):
         assert f"{name} {np.percentile(variances, q):.1f}" in message
     promise = re.search(r"noise\.max_variance=([\d.]+) would yield (\d+) patches", message)
@@ -232,3 +154,100 @@ def test_patches_made_elsewhere_are_not_mixed_with_ours(source, tmp_path):
     with pytest.raises(UserError, match="made elsewhere"):
         collect_noise(tmp_path / "source", tmp_path / "pool", NoiseConfig(**SMALL))
     assert patches(tmp_path / "pool") == ["x_000.png"]
+
+
+def striped(seed: int) -> np.ndarray:
+    return (flat_photo(32, 32, seed=seed) + 4 * (np.arange(32) % 16 < 8)[:, None, None]).astype(np.uint8)
+
+
+def test_tiles_without_whole_noise_are_dropped_unless_the_released_rule_is_asked_for(source, tmp_path):
+    good = flat_photo(32, 64)
+    burnt = (flat_photo(32, 32, seed=1).astype(int) + 132).clip(0, 255).astype(np.uint8)
+    again = flat_photo(32, 32, seed=2)
+    first = np.concatenate([good, burnt, np.full((32, 32, 3), 90, np.uint8), again, striped(3)], axis=1)
+    other = np.concatenate([flat_photo(32, 128, seed=4), again, flat_photo(32, 32, seed=5)], axis=1)
+    source({"a.png": first, "b.png": other})
+    collect_noise(tmp_path / "source", tmp_path / "pool", NoiseConfig(**SMALL))
+    items = read_manifest(tmp_path / "pool")["noise"]["items"]
+    assert {tile["left"]: tile["flag"] for tile in items["a"]["tiles"]} == {0: "", 32: "", 128: "", 160: "structured"}
+    assert items["a"]["dropped"] == {"constant": 1, "clipped": 1, "structured": 0, "duplicate": 0}
+    assert [tile["left"] for tile in items["b"]["tiles"]] == [0, 32, 64, 96, 160]
+    assert items["b"]["dropped"]["duplicate"] == 1
+    assert set(items["a"]["tiles"][0]) == {"top", "left", "variance", "mean", "clipped", "structure", "flag"}
+    assert patches(tmp_path / "pool") == [f"a_00{i}.png" for i in range(4)] + [f"b_00{i}.png" for i in range(5)]
+
+    collect_noise(tmp_path / "source", tmp_path / "no", NoiseConfig(**SMALL, drop_structured=True))
+    assert [t["left"] for t in read_manifest(tmp_path / "no")["noise"]["items"]["a"]["tiles"]] == [0, 32, 128]
+
+    # The published code drops nothing, and forgets the last row: this photo has one row, so its double is measured.
+    source({"a.png": np.concatenate([first, first]), "b.png": np.concatenate([other, other])})
+    released = NoiseConfig(**SMALL, released_rule=True, drop_structured=True)
+    collect_noise(tmp_path / "source", tmp_path / "released", released)
+    items = read_manifest(tmp_path / "released")["noise"]["items"]
+    assert [tile["left"] for tile in items["a"]["tiles"]] == [0, 32, 64, 96, 128]
+    assert [tile["left"] for tile in items["b"]["tiles"]] == [0, 32, 64, 96, 128]
+
+
+def test_structured_patches_are_told_of(source, tmp_path, caplog):
+    caplog.set_level("INFO")
+    source({"a.png": np.concatenate([flat_photo(32, 64), striped(1), striped(2)], axis=1)})
+    for _ in range(2):  # the repeated command tells of them too
+        caplog.clear()
+        collect_noise(tmp_path / "source", tmp_path / "pool", NoiseConfig(**SMALL))
+        assert "4 patches from 1 of 1 photos" in caplog.text
+        assert "2 of 4 patches look structured" in caplog.text
+        assert "noise.drop_structured=true" in caplog.text
+    noisy = flat_photo(32, 32, level=20)
+    source({"a.png": np.concatenate([striped(1), striped(2), noisy], axis=1)})
+    said = r"2 structured; noise\.drop_structured=false keeps these(.|\n)* would let in 1 more, less those"
+    with pytest.raises(UserError, match=said):
+        collect_noise(tmp_path / "source", tmp_path / "no", NoiseConfig(**SMALL, drop_structured=True))
+
+
+def everything(pool: Path) -> dict[str, bytes]:
+    return {path.relative_to(pool).as_posix(): path.read_bytes() for path in sorted(pool.rglob("*")) if path.is_file()}
+
+
+def test_worker_processes_change_no_file(source, tmp_path):
+    photos = {f"{name}.png": flat_photo(64, 64, seed=seed) for seed, name in enumerate("abc")}
+    source(photos | {"d.png": photos["a.png"], "small.png": flat_photo(20, 20), "e.png": flat_photo(64, 32, 60)})
+    for workers in (0, 2):
+        with pytest.raises(UserError, match=r"1 of 6(.|\n)*small\.png"):
+            collect_noise(tmp_path / "source", tmp_path / str(workers), NoiseConfig(**SMALL), workers=workers)
+    assert everything(tmp_path / "2") == everything(tmp_path / "0")
+    assert len(patches(tmp_path / "2")) == 12
+
+
+def test_an_interrupted_run_knows_the_tiles_it_has(source, tmp_path, monkeypatch):
+    photo = flat_photo(64, 64)
+    source({"a.png": photo, "b.png": flat_photo(64, 64, seed=1), "c.png": photo})
+    collect_noise(tmp_path / "source", tmp_path / "whole", NoiseConfig(**SMALL))
+
+    def interrupt(path):
+        if path.name == "b.png":
+            raise KeyboardInterrupt
+        return read_uint8(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("realsr.degradation.noise.read_uint8", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            collect_noise(tmp_path / "source", tmp_path / "pool", NoiseConfig(**SMALL))
+    assert patches(tmp_path / "pool") == [f"a_00{i}.png" for i in range(4)]
+    collect_noise(tmp_path / "source", tmp_path / "pool", NoiseConfig(**SMALL))
+    assert everything(tmp_path / "pool") == everything(tmp_path / "whole")
+    assert len(patches(tmp_path / "pool")) == 8
+
+
+def test_patches_of_a_run_that_was_killed_before_it_recorded_them_do_not_stay(source, tmp_path, monkeypatch):
+    source({"a.png": np.concatenate([flat_photo(32, 32), flat_photo(32, 64, level=4, seed=1)], axis=1)})
+
+    def kill(self, *_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("realsr.manifest.StageRecord.add", kill)
+        with pytest.raises(KeyboardInterrupt):
+            collect_noise(tmp_path / "source", tmp_path / "pool", NoiseConfig(**SMALL))
+    assert len(patches(tmp_path / "pool")) == 3
+    collect_noise(tmp_path / "source", tmp_path / "pool", NoiseConfig(**SMALL, max_variance=5))
+    assert patches(tmp_path / "pool") == ["a_000.png"]

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from realsr.imaging import apply_kernel
+from realsr.imaging import apply_kernel, apply_kernel_uint8
 
 
 def example(height: int, width: int, rows: int, columns: int) -> tuple[torch.Tensor, np.ndarray]:
@@ -80,3 +80,26 @@ def test_does_not_flip():
 def test_refuses_other_shapes(image, kernel, scale):
     with pytest.raises(ValueError, match=r"expected|scale"):
         apply_kernel(image, kernel, scale)
+
+
+@pytest.mark.parametrize(("taps", "scale"), [(33, 4), (17, 2), (8, 3)])
+def test_8_bit_is_exact_whatever_the_order_of_sums(taps, scale):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (61, 83, 3), dtype=np.uint8)
+    kernel = rng.normal(0.3, 1, (taps, taps))
+    kernel /= kernel.sum()
+    # In whole numbers of 2^-43, by a plain loop.
+    weights = np.rint(kernel * 2.0**43).astype(np.int64)
+    padded = np.pad(image.astype(np.int64), ((taps, taps), (taps, taps), (0, 0)), mode="symmetric")
+    expected = np.zeros((-(-61 // scale), -(-83 // scale), 3), np.int64)
+    for (i, j), weight in np.ndenumerate(weights):
+        top, left = taps + i - taps // 2, taps + j - taps // 2
+        expected += weight * padded[top : top + 61 : scale, left : left + 83 : scale]
+    levels = np.clip(np.rint(expected / 2.0**43), 0, 255)
+    threads = torch.get_num_threads()
+    for count in (1, 2, 5):
+        torch.set_num_threads(count)
+        try:
+            np.testing.assert_array_equal(apply_kernel_uint8(image, kernel, scale), levels)
+        finally:
+            torch.set_num_threads(threads)

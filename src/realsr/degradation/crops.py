@@ -10,6 +10,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+SAMPLED = 1_000_000  # pixels that tell the percentile of a large photo
+
 
 def interest_map(gray: np.ndarray, crop: int) -> np.ndarray:
     """Return (H, W) float64 >= 0: how much there is to see in a crop centred at each pixel.
@@ -17,12 +19,13 @@ def interest_map(gray: np.ndarray, crop: int) -> np.ndarray:
     Gradients in x, y and their magnitude, each zeroed below its 97th percentile and clipped just above,
     normalised and added, then box-blurred over half the crop. gray: (H, W), any range.
     """
-    gray = gray.astype(np.float32)
+    gray = gray.astype(np.float32, copy=False)
     gradients = [np.abs(gradient) for gradient in np.gradient(gray)]
     gradients.append(np.hypot(*gradients))
     total = np.zeros(gray.shape, dtype=np.float64)
+    step = int(max(1, (gray.size / SAMPLED) ** 0.5))
     for gradient in gradients:
-        strong = gradient > np.percentile(gradient, 97)
+        strong = gradient > np.percentile(gradient[::step, ::step], 97)
         # Clipped just above the percentile all that is left of a gradient is where it is strong.
         total += strong / max(strong.sum(), 1)
     return ndimage.uniform_filter(total, crop // 2, mode="constant").clip(min=0)

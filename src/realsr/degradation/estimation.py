@@ -1,78 +1,173 @@
 """The stage that estimates the kernels of a folder of source photos."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
-from realsr.degradation.kernelgan import KernelGANConfig, check_size, train_kernelgans
-from realsr.degradation.kernels import compose_x4, postprocess, save_kernel
+from realsr.degradation.combination import Outcome
+from realsr.degradation.estimation_config import KernelsConfig, check_config
+from realsr.degradation.estimators import choose_device, estimate_by_kernelgan, estimate_by_spectrum
+from realsr.degradation.health import HealthGates, KernelHealth, check_health
+from realsr.degradation.kernels import compose_x4, load_kernel, save_kernel
 from realsr.degradation.photos import list_photos
-from realsr.imaging import ImageError, read_uint8, to_float
+from realsr.errors import UserError
 from realsr.manifest import StageRecord, name_inputs, open_stage, refuse_foreign
 from realsr.progress import Progress
-from realsr.seeding import derive_seed
+from realsr.reporting.kernels import KernelTile, choose_evenly, write_kernel_sheet
+from realsr.shards import Shard
+
+logger = logging.getLogger("realsr")
 
 STAGE = "kernels"
+REJECTED = "rejected"
+SHEET = "kernels.png"
+LISTED = 20
 
 
 def estimate_kernels(
-    source: Path | None, pool: Path, config: KernelGANConfig, seed: int = 0, overwrite: bool = False
+    source: Path | None,
+    pool: Path,
+    config: KernelsConfig,
+    seed: int = 0,
+    overwrite: bool = False,
+    shard: Shard | None = None,
+    workers: int | None = 0,
 ) -> None:
     """Estimate each source photo's kernel into `pool/kernels/<photo>_kernel_x2.mat` and `_x4.mat`.
 
-    Photos that are done already are left as they are. Raises UserError at the end if a photo cannot be read or is
-    too small (all others are done then), or if the pool has kernels of another config or of other photos.
+    Kernels that fail a gate go to `pool/rejected` instead. Photos that are done already are left as they are; their
+    kernels are sorted anew where the gates have changed. A shard does its photos only; a call for all merges what
+    shards have done and draws `pool/kernels.png`. Raises UserError at the end if a photo cannot be read or is too
+    small (all others are done then) or if no kernel is sound, and at once if the pool has kernels of another config
+    or of other photos.
     """
+    check_config(config)
+    device = choose_device(config.device, shard)
     photos = list_photos(source, "source", pool)
     refuse_foreign(pool, STAGE, "kernels/**/*.mat")
-    # How many photos are trained side by side is no part of what is asked for.
-    facts = {key: value for key, value in asdict(config).items() if key != "batch"}
     inputs = name_inputs("source", list(photos.values()))
-    with open_stage(pool, STAGE, config=facts, seed=seed, inputs=inputs, overwrite=overwrite) as record:
-        missing = [name for name in photos if not record.is_done(name)]
-        steps = config.iterations
-        with Progress(
-            "kernels, iterations", total=len(photos) * steps, done=(len(photos) - len(missing)) * steps
-        ) as progress:
-            for start in range(0, len(missing), config.batch):
-                names = missing[start : start + config.batch]
-                images = _read([photos[name] for name in names], names, config, record)
-                if not images:
-                    continue
-                seeds = [derive_seed(seed, STAGE, name) for name in images]
-                raw = train_kernelgans(
-                    list(images.values()),
-                    config,
-                    seeds,
-                    progress.advance,
-                )
-                for name, kernel in zip(images, raw, strict=True):
-                    _save(name, kernel, photos[name], pool, record)
+    with open_stage(
+        pool,
+        STAGE,
+        config=config.facts(),
+        seed=seed,
+        inputs=inputs,
+        overwrite=overwrite,
+        belongings=[SHEET],
+        shard=shard,
+    ) as record:
+        record.notes["gates"] = asdict(config.gates) if config.gates else None
+        moved = _sort_again(record, config.gates)
+        names = list(photos) if shard is None else shard.take(list(photos))
+        missing = {name: photos[name] for name in names if not record.is_done(name)}
+        _estimate(missing, len(names), config, seed, record, shard, device, workers)
+        if shard is None and (missing or moved or not record.complete or not (pool / SHEET).is_file()):
+            draw_sheet(pool, record.items)
+        rejected = {name: item["rejected"] for name, item in record.items.items() if item["rejected"]}
+        if rejected:
+            logger.warning("%s", _list_rejected(rejected, len(record.items), pool))
         record.finish()
+        if shard is None and len(rejected) == len(record.items):
+            raise UserError(
+                f"{pool}: none of the {len(rejected)} kernels is sound; the reasons are above and in {pool / SHEET}. "
+                "Take photos with more detail in focus, or move the gates that are named, e.g. "
+                "kernels.gates.min_sum=0.05, or turn all off by kernels.gates=null: nothing is estimated again then."
+            )
 
 
-def _read(
-    paths: Sequence[Path], names: Sequence[str], config: KernelGANConfig, record: StageRecord
-) -> dict[str, torch.Tensor]:
-    images = {}
-    for name, path in zip(names, paths, strict=True):
-        try:
-            image = to_float(read_uint8(path))
-            check_size(image, config)
-            images[name] = image
-        except (ImageError, ValueError) as error:
-            record.fail(name, f"source/{path.name}", path, error)
-    return images
+def _estimate(
+    missing: Mapping[str, Path],
+    total: int,
+    config: KernelsConfig,
+    seed: int,
+    record: StageRecord,
+    shard: Shard | None,
+    device: torch.device,
+    workers: int | None,
+) -> None:
+    """Estimate the kernels of missing photos; what a batch has yielded is kept at once."""
+    spectral = config.method == "spectral"
+    steps = 1 if spectral else config.iterations * config.seeds
+    title = "kernels" if shard is None else f"kernels of shard {shard.index} of {shard.count}"
+    title += "" if spectral else ", iterations"
+    with Progress(title, total=total * steps, done=(total - len(missing)) * steps) as progress:
+        batches: Iterable[Mapping[str, Outcome | None]]
+        if spectral:
+            batches = estimate_by_spectrum(missing, config, record, progress, workers)
+        else:
+            batches = estimate_by_kernelgan(missing, config, seed, record, progress, device)
+        for outcomes in batches:
+            for name, outcome in outcomes.items():
+                _save(name, outcome, missing[name], config.gates, record)
+            if not spectral:
+                record.save()
 
 
-def _save(name: str, raw: np.ndarray, photo: Path, pool: Path, record: StageRecord) -> None:
-    folder = pool / "kernels"
+def _save(name: str, outcome: Outcome | None, photo: Path, gates: HealthGates | None, record: StageRecord) -> None:
+    if outcome is None:
+        reason = "no kernel came out: its sum is not a positive number"
+        record.add(name, [], source=photo.name, chosen=None, health=None, rejected=[reason])
+        return
+    reasons = check_health(outcome.health, gates) if gates else []
+    folder = record.folder / (REJECTED if reasons else STAGE)
     folder.mkdir(exist_ok=True)
-    kernel = postprocess(raw)
-    files = {folder / f"{name}_kernel_x2.mat": kernel, folder / f"{name}_kernel_x4.mat": compose_x4(kernel)}
+    files = {
+        folder / f"{name}_kernel_x2.mat": outcome.kernel,
+        folder / f"{name}_kernel_x4.mat": compose_x4(outcome.kernel),
+    }
     for path, values in files.items():
         save_kernel(path, values)
-    record.add(name, files, source=photo.name, raw_sum=float(raw.sum()))
+    record.add(name, files, source=photo.name, chosen=outcome.chosen, health=asdict(outcome.health), rejected=reasons)
+
+
+def _sort_again(record: StageRecord, gates: HealthGates | None) -> bool:
+    """Judge what is recorded by the gates as they are now, and move files; return whether anything changed."""
+    changed = False
+    for name, item in record.items.items():
+        if item["health"] is None or not record.is_done(name):
+            continue
+        reasons = check_health(KernelHealth(**item["health"]), gates) if gates else []
+        changed |= reasons != item["rejected"]
+        if bool(reasons) != bool(item["rejected"]):
+            folder = REJECTED if reasons else STAGE
+            (record.folder / folder).mkdir(exist_ok=True)
+            files = {f"{folder}/{Path(old).name}": (old, content) for old, content in item["files"].items()}
+            for new, (old, _) in files.items():
+                (record.folder / old).replace(record.folder / new)
+            item["files"] = {new: content for new, (_, content) in files.items()}
+        item["rejected"] = reasons
+    return changed
+
+
+def _list_rejected(rejected: Mapping[str, Sequence[str]], total: int, pool: Path) -> str:
+    lines = [f"  {name}: {'; '.join(reasons)}" for name, reasons in list(rejected.items())[:LISTED]]
+    if len(rejected) > LISTED:
+        lines.append(f"  and {len(rejected) - LISTED} more, see {pool / 'manifest.json'}")
+    return "\n".join(
+        [f"{len(rejected)} of {total} kernels fail a gate, are kept in {pool / REJECTED}, not used:", *lines]
+    )
+
+
+def draw_sheet(pool: Path, items: Mapping[str, Mapping[str, Any]]) -> None:
+    """Draw the x2 kernels of recorded items into `pool/kernels.png`."""
+    rejected = sum(bool(item["rejected"]) for item in items.values())
+    shown = choose_evenly(sorted(items))
+    title = f"{len(items) - rejected} kernels for scale 2" + (f", and {rejected} rejected (red)" if rejected else "")
+    if len(shown) < len(items):
+        title += f"; {len(shown)} of them, evenly chosen by name"
+    write_kernel_sheet(pool / SHEET, [_tile(name, items[name], pool) for name in shown], title)
+
+
+def _tile(name: str, item: Mapping[str, Any], pool: Path) -> KernelTile:
+    paths = [pool / relative for relative in item["files"] if relative.endswith("_x2.mat")]
+    lines = []
+    if health := item["health"]:
+        lines.append(f"spread {health['spread_long']:.2f} x {health['spread_short']:.2f} px")
+        seeds = "" if health["agreement"] is None else f"  seeds {health['agreement']:.0f} dB"
+        lines.append(f"sum {health['sum']:.2f}{seeds}")
+    kernel = load_kernel(paths[0]) if paths else None
+    return KernelTile(name, kernel, lines, item["rejected"])

@@ -11,12 +11,14 @@ the same. B photos are B independent problems of one shape: every tensor here ha
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from realsr.degradation.crops import CropSource, draw_crops, interest_map
+from realsr.degradation.cuda_graph import capture
 from realsr.degradation.kernel_loss import DECAY_INTERVAL, KernelLoss
 from realsr.degradation.kernelgan_networks import (
     D_CROP,
@@ -26,8 +28,9 @@ from realsr.degradation.kernelgan_networks import (
     ComposedGenerator,
     CropRows,
 )
-from realsr.imaging import resize, to_float
+from realsr.imaging import resize
 from realsr.seeding import derive_seed, numpy_generator, torch_generator
+from realsr.threads import split_work
 
 CHUNK = 50  # iterations whose crops and noise are drawn at once
 LAST = 100  # iterations over which the final losses are averaged
@@ -39,7 +42,6 @@ class KernelGANConfig:
 
     iterations: int = 3000
     learning_rate: float = 2e-4
-    batch: int = 8  # photos trained side by side; they share no number
     frame: int = 0  # pixels left out at the border; 10 for photos that were degraded by a program
 
 
@@ -74,25 +76,27 @@ def check_size(pixels: Tensor, config: KernelGANConfig) -> None:
         )
 
 
-def prepare_photo(image_uint8: np.ndarray, config: KernelGANConfig, seed: int) -> Photo:
-    """Draw a photo's crops. image_uint8: (H, W, 3).
+def prepare_photo(image_uint8: np.ndarray, config: KernelGANConfig, seeds: Sequence[int]) -> list[Photo]:
+    """Draw a photo's crops, once for each seed; the pixels are shared. image_uint8: (H, W, 3).
 
     Raises ValueError where the photo has no room for a 64x64 crop and the frame around it.
     """
-    pixels = torch.from_numpy(image_uint8).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.require(image_uint8, requirements="W")).permute(2, 0, 1)
     check_size(pixels, config)
     height, width = (size // 2 * 2 for size in pixels.shape[1:])
     pixels = pixels[:, :height, :width].contiguous()
     luma = torch.tensor([0.299, 0.587, 0.114])
     gray = sum(weight * channel for weight, channel in zip(luma, pixels, strict=True)) / 255
     half = resize(gray[None], factor=0.5)[0]
-    rng = numpy_generator(seed, "crops")
-    g_map, d_map = interest_map(half.numpy(), G_CROP // 2), interest_map(gray.numpy(), D_CROP)
-    g_crops, d_crops = (
-        draw_crops(interest, (height, width), crop, config.iterations, config.frame, rng)
-        for interest, crop in ((g_map, G_CROP), (d_map, D_CROP))
-    )
-    return Photo(pixels, g_crops, d_crops)
+    maps = (interest_map(half.numpy(), G_CROP // 2), G_CROP), (interest_map(gray.numpy(), D_CROP), D_CROP)
+    photos = []
+    for seed in seeds:
+        rng = numpy_generator(seed, "crops")
+        crops = [
+            draw_crops(interest, (height, width), crop, config.iterations, config.frame, rng) for interest, crop in maps
+        ]
+        photos.append(Photo(pixels, *crops))
+    return photos
 
 
 def train_kernelgans(
@@ -104,20 +108,37 @@ def train_kernelgans(
 ) -> Estimates:
     """Estimate the raw x2 kernels of B photos, whose sizes may differ.
 
-    A photo's kernel depends on its pixels, its seed and the config, and not on the photos beside it. `progress` is
-    called with the number of iterations, summed over photos, since the last call. `kernels.postprocess` turns a raw
-    kernel into the one to use.
+    A photo's kernel depends on its pixels, its seed and the config, and not on the photos beside it; on a CPU to the
+    last bit, and not on the number of threads either. `progress` is called with the number of iterations, summed over
+    photos, since the last call. `kernels.postprocess` turns a raw kernel into the one to use.
     """
-    if len(photos) == 1:
-        # Beside a copy of itself, since a lone matrix product is rounded in another way than one of several.
-        twice = train_kernelgans([*photos] * 2, config, [*seeds] * 2, lambda steps: progress(steps // 2), device)
-        return Estimates(twice.kernels[:1], {name: losses[:1] for name, losses in twice.losses.items()})
-    gans = _GANs(photos, config, seeds, torch.device(device))
+    device = torch.device(device)
+    if device.type == "cpu":
+        parts = split_work(partial(_train, config=config, device=device), [photos, seeds], progress)
+    else:
+        parts = [_train(photos, seeds, config=config, device=device, progress=progress)]
+    names = parts[0].losses
+    return Estimates(
+        np.concatenate([part.kernels for part in parts]),
+        {name: np.concatenate([part.losses[name] for part in parts]) for name in names},
+    )
+
+
+def _train(
+    photos: Sequence[Photo],
+    seeds: Sequence[int],
+    *,
+    config: KernelGANConfig,
+    device: torch.device,
+    progress: Callable[[int], None],
+) -> Estimates:
+    gans = _GANs(photos, config, seeds, device)
+    step = capture(gans.step, device)
     sums: dict[str, Tensor] = {}
     for start in range(0, config.iterations, CHUNK):
         count = min(CHUNK, config.iterations - start)
         for offset, inputs in enumerate(zip(*gans.draw(start, count), strict=True)):
-            losses = gans.step(*inputs)
+            losses = step(*inputs)
             gans.advance(iteration := start + offset + 1)
             if iteration > config.iterations - LAST:
                 sums = {name: sums.get(name, 0) + loss for name, loss in losses.items()}
@@ -145,7 +166,7 @@ class _GANs:
         self._noise = [torch_generator(derive_seed(seed, "noise"), device=device) for seed in seeds]
         self._g_source = CropSource([(photo.pixels, photo.g_crops) for photo in photos], G_CROP, device)
         self._d_source = CropSource([(photo.pixels, photo.d_crops) for photo in photos], D_CROP, device)
-        self._bicubic = bicubic_kernel().to(device).expand(len(photos), -1, -1)
+        self._bicubic = bicubic_rows().to(device)
 
     def draw(self, start: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return the crops of G and of D, uint8 (count, B, 3, size, size), and D's noise (count, B, 2, 3, 26, 26)."""
@@ -161,9 +182,10 @@ class _GANs:
         """Train both networks on one crop each; return the losses (B,)."""
         kernel = self.generator.kernel()
         with torch.no_grad():
-            rows = CropRows(_to_signed(g_crops))
+            crops = _to_signed(g_crops)
+            rows = CropRows(crops)
             fake = rows.shrink(kernel)
-            from_bicubic = fake - rows.shrink(self._bicubic)
+            from_bicubic = fake - self._bicubic @ crops @ self._bicubic.T
             bicubic_loss = from_bicubic.square().mean(dim=(1, 2, 3))
             noise = noise / 255
             verdicts = self.discriminator.judge(fake, _to_signed(d_crops) + 2 * noise[:, 0], fake + noise[:, 1])
@@ -189,13 +211,11 @@ class _GANs:
             self._rate.mul_(0.1)
 
 
-def bicubic_kernel() -> Tensor:
-    """Return bicubic /2 as a kernel (13, 13): what `resize` does away from the border."""
-    rows = resize(torch.eye(2 * KERNEL_SIZE, dtype=torch.float64), size=(KERNEL_SIZE, 2 * KERNEL_SIZE))
-    taps = rows[KERNEL_SIZE // 2]
-    line = torch.zeros(KERNEL_SIZE, dtype=torch.float64)
-    line[3:11] = taps[taps != 0]
-    return torch.outer(line, line).float()
+def bicubic_rows() -> Tensor:
+    """Return bicubic /2 of a crop's rows as a matrix (26, 64), for the samples where G's lie."""
+    rows = resize(torch.eye(G_CROP, dtype=torch.float64), size=(G_CROP // 2, G_CROP))
+    margin = KERNEL_SIZE // 4  # samples of the half-size crop that G's valid output lacks on each side
+    return rows[margin : margin + D_CROP].float()
 
 
 def _to_signed(pixels: Tensor) -> Tensor:

@@ -52,7 +52,17 @@ def _compose(kernel: Tensor, weight: Tensor) -> Tensor:
     size = kernel.shape[-1] + weight.shape[-1] - 1
     spread = kernel.flatten(2).mT @ weight.flatten(2)  # (B, m * m, I * n * n)
     blocks = spread.view(batch, -1, inputs, taps).transpose(1, 2).reshape(batch, -1, taps)
-    return F.fold(blocks, (size, size), kernel.shape[-1])
+    return _fold(blocks, size, kernel.shape[-1])
+
+
+def _fold(blocks: Tensor, size: int, block: int) -> Tensor:
+    """Add blocks (B, C * block * block, places) up where they lie: (B, C, size, size).
+
+    As `F.fold` of one item with B * C channels, since its gradient goes through a batch item by item.
+    """
+    channels = blocks.shape[1] // block**2
+    folded = F.fold(blocks.reshape(1, -1, blocks.shape[2]), (size, size), block)
+    return folded.view(-1, channels, size, size)
 
 
 def _xavier(shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> Tensor:
@@ -75,8 +85,8 @@ class CropRows:
 
     def shrink(self, kernel: Tensor) -> Tensor:
         """Correlate with kernels (B, 13, 13) at every second sample: (B, 3, 26, 26)."""
-        border = G_CROP - KERNEL_SIZE
-        windows = F.pad(kernel, (border, border)).unfold(2, G_CROP, 2)  # (B, 13, 26, 64), the last column first
+        last = 2 * (D_CROP - 1)  # where the last output column's taps begin
+        windows = F.pad(kernel, (last, G_CROP - KERNEL_SIZE)).unfold(2, G_CROP, 2)  # (B, 13, 26, 64), it first
         bands = windows.transpose(1, 2).flatten(2)
         return (self._rows @ bands.transpose(1, 2)).unflatten(1, (3, D_CROP)).flip(3)
 
@@ -111,27 +121,26 @@ class BatchedDiscriminator:
     def __init__(self, generators: Sequence[torch.Generator], device: torch.device):
         batch = len(generators)
         first = _xavier((FEATURES, 3, PATCH, PATCH), generators).flatten(2)
-        hidden = torch.stack(
-            [_xavier((FEATURES, FEATURES, 1, 1), generators).flatten(2) for _ in range(HIDDEN)], dim=1
-        )
+        hidden = torch.stack([_xavier((FEATURES, FEATURES, 1, 1), generators).flatten(2) for _ in range(HIDDEN)], dim=1)
         last = _xavier((1, FEATURES, 1, 1), generators).flatten(2)
         scale = torch.stack([1 + 0.02 * torch.randn(HIDDEN, FEATURES, generator=g) for g in generators])
         shift, bias = torch.zeros(batch, HIDDEN, FEATURES), torch.zeros(batch, 1, 1)
         self.parameters = [x.to(device) for x in (first, hidden, last, bias, scale, shift)]
         self._spectral = [SpectralNorm(weight, generators) for weight in self.parameters[:3]]
-        self._layers = [NormalisedLayer() for _ in range(HIDDEN)]
+        self._memory = Memory()
+        self._layers = [NormalisedLayer(index, self._memory) for index in range(HIDDEN)]
         self._signs = torch.tensor([-1.0, -0.5, 0.5], device=device).repeat_interleave(PATCHES) / PATCHES
 
     def judge(self, fake: Tensor, noisy_real: Tensor, noisy_fake: Tensor) -> Verdicts:
         """Judge crops (B, 3, 26, 26): `fake` for G, the other two for D, each with its own batch statistics."""
         raw, (bias, scales, shifts) = self.parameters[:3], self.parameters[3:]
         first, hidden, last = (norm(weight) for norm, weight in zip(self._spectral, raw, strict=True))
-        patches = _patches([fake, noisy_real, noisy_fake])
+        batch = len(fake)
+        patches = self._memory.get("patches", (batch, first.shape[2], GROUPS * PATCHES), first)
+        _arrange_patches([fake, noisy_real, noisy_fake], patches)
         weights = [hidden[:, 0] @ first, *hidden[:, 1:].unbind(1)]
         inputs = [patches]
-        for weight, layer, scale, shift in zip(
-            weights, self._layers, scales.unbind(1), shifts.unbind(1), strict=True
-        ):
+        for weight, layer, scale, shift in zip(weights, self._layers, scales.unbind(1), shifts.unbind(1), strict=True):
             inputs.append(layer(weight, inputs[-1], scale, shift))
         # In float64, since vector units and their leftovers differ in the last bit of float32's sigmoid.
         verdict = torch.sigmoid(torch.baddbmm(bias, last, inputs[-1]).double()).to(bias.dtype)
@@ -143,22 +152,24 @@ class BatchedDiscriminator:
         last_gradient = gradient[..., own] @ inputs[-1][..., own].transpose(1, 2)
         bias_gradient = gradient[..., own].sum(2, keepdim=True)
         weight_gradients, scale_gradients, shift_gradients = [], [], []
-        back = last.transpose(1, 2) * gradient
+        by_output = self._memory.get("gradient", inputs[-1].shape, first)
+        torch.mul(last.transpose(1, 2), gradient, out=by_output)
         for weight, layer, x in zip(weights[::-1], self._layers[::-1], inputs[-2::-1], strict=True):
-            back, scale, shift = layer.backward(back)
-            weight_gradients.append(back[..., own] @ x[..., own].transpose(1, 2))
+            by_product, scale, shift = layer.backward(by_output)
+            weight_gradients.append(by_product[..., own] @ x[..., own].transpose(1, 2))
             scale_gradients.append(scale)
             shift_gradients.append(shift)
-            if x is patches:
-                back = back[..., :PATCHES]
-            back = weight.transpose(1, 2) @ back
+            if x is not patches:
+                torch.bmm(weight.transpose(1, 2), by_product, out=by_output)
+        by_patches = self._memory.get("by_patches", (batch, first.shape[2], PATCHES), first)
+        torch.bmm(weights[0].transpose(1, 2), by_product[..., :PATCHES], out=by_patches)
         composed, *others = reversed(weight_gradients)
         hidden_gradient = torch.stack([composed @ first.transpose(1, 2), *others], dim=1)
         first_gradient = hidden[:, 0].transpose(1, 2) @ composed
         return Verdicts(
             generator_loss=1 - means[:, 0],
             discriminator_loss=(1 - means[:, 1] + means[:, 2]) / 2,
-            fake_gradient=F.fold(back, (D_CROP, D_CROP), PATCH),
+            fake_gradient=_fold(by_patches, D_CROP, PATCH),
             gradients=[
                 norm.backward(g)
                 for norm, g in zip(self._spectral, (first_gradient, hidden_gradient, last_gradient), strict=True)
@@ -180,7 +191,7 @@ class SpectralNorm:
         # Sums, not matrix products, whose rounding depends on how many matrices there are.
         self._right = F.normalize((weight * self._left).sum(-2).unsqueeze(-1), dim=-2)
         left = (weight * self._right.mT).sum(-1, keepdim=True)
-        self._left = F.normalize(left, dim=-2)
+        self._left.copy_(F.normalize(left, dim=-2))  # in place, for a graph of the step to go on with
         self._sigma = (left * self._left).sum((-2, -1), keepdim=True)
         self._normalised = weight / self._sigma
         return self._normalised
@@ -191,47 +202,68 @@ class SpectralNorm:
         return (gradient - along * self._left * self._right.mT) / self._sigma
 
 
+class Memory:
+    """Large tensors that each step fills anew: on a CPU, fresh memory costs more than the arithmetic in it."""
+
+    def __init__(self) -> None:
+        self._tensors: dict[str, Tensor] = {}
+
+    def get(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Return the tensor of a name, of undefined content, of the shape, and of the type and device of `like`."""
+        known = self._tensors.get(name)
+        if known is None or known.shape != torch.Size(shape) or known.dtype != like.dtype:
+            self._tensors[name] = known = like.new_empty(shape)
+        return known
+
+
 class NormalisedLayer:
     """A 1x1 convolution, batch norm and ReLU of x (B, in, 3 * 400), each group with its own statistics."""
 
+    def __init__(self, index: int, memory: Memory):
+        self._index, self._memory = index, memory
+
     def __call__(self, weight: Tensor, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """Return (B, 64, 3 * 400). weight: (B, 64, in); scale, shift: (B, 64)."""
-        batch = x.shape[0]
-        self._before = (weight @ x).view(batch, FEATURES, GROUPS, PATCHES)
-        self._mean = self._before.mean(3)
-        square = torch.linalg.vector_norm(self._before, dim=3).square_() / PATCHES
+        shape = (len(x), FEATURES, x.shape[2])
+        self._product = self._memory.get(f"product {self._index}", shape, x)
+        self._output = self._memory.get(f"output {self._index}", shape, x)
+        torch.bmm(weight, x, out=self._product)
+        product, output = _groups(self._product), _groups(self._output)
+        self._mean = product.mean(3, keepdim=True)
+        square = torch.linalg.vector_norm(product, dim=3, keepdim=True).square_() / PATCHES
         self._rate = (square - self._mean.square()).clamp_min_(0).add_(EPSILON).rsqrt_()
-        self._scale = scale.unsqueeze(2).expand(-1, -1, GROUPS).contiguous()
-        factor = self._scale * self._rate
-        offset = shift.unsqueeze(2) - self._mean * factor
-        self.output = (self._before * factor.unsqueeze(3)).add_(offset.unsqueeze(3)).relu_().flatten(2)
-        return self.output
+        self._factor = scale[:, :, None, None] * self._rate
+        torch.mul(product, self._factor, out=output)
+        output.add_(shift[:, :, None, None] - self._mean * self._factor).relu_()
+        return self._output
 
-    def backward(self, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients by weight @ x, and by scale and shift (B, 64) as far as D's two groups go."""
-        gradient = torch.ops.aten.threshold_backward(gradient, self.output, 0)
-        back, scale, shift = torch.ops.aten.native_batch_norm_backward(
-            gradient.view(1, -1, PATCHES),
-            self._before.view(1, -1, PATCHES),
-            self._scale.flatten(),
-            None,
-            None,
-            self._mean.flatten(),
-            self._rate.flatten(),
-            True,
-            EPSILON,
-            [True, True, True],
-        )
-        sums = (x.view_as(self._mean)[:, :, 1:].sum(2) for x in (scale, shift))
-        return back.view_as(gradient), *sums
+    def backward(self, by_output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients by weight @ x, and by scale and shift (B, 64) as far as D's two groups go.
+
+        It writes over `by_output` and over what the last call kept.
+        """
+        torch.ops.aten.threshold_backward.grad_input(by_output, self._output, 0, grad_input=by_output)
+        gradient, product = _groups(by_output), _groups(self._product)
+        shift = gradient.sum(3, keepdim=True)
+        torch.mul(gradient, product, out=_groups(self._output))
+        scale = (_groups(self._output).sum(3, keepdim=True) - self._mean * shift) * self._rate
+        slope = -self._factor * self._rate * scale / PATCHES
+        offset = -self._factor * shift / PATCHES - slope * self._mean
+        product.mul_(slope).add_(offset).add_(gradient.mul_(self._factor))
+        return self._product, scale[:, :, 1:].sum((2, 3)), shift[:, :, 1:].sum((2, 3))
 
 
-def _patches(crops: Sequence[Tensor]) -> Tensor:
-    """Arrange the 7x7 patches of three crops as columns: (B, 147, 3 * 400).
+def _groups(x: Tensor) -> Tensor:
+    return x.view(*x.shape[:2], GROUPS, PATCHES)
+
+
+def _arrange_patches(crops: Sequence[Tensor], out: Tensor) -> None:
+    """Arrange the 7x7 patches of three crops (B, 3, 26, 26) as columns: out is (B, 147, 3 * 400).
 
     Their means are taken out first: batch norm does so anyway, and small numbers lose less to rounding.
     """
     stacked = torch.stack(list(crops), dim=2)  # (B, 3, groups, 26, 26)
     stacked = stacked - stacked.mean((3, 4), keepdim=True)
     windows = stacked.unfold(3, PATCH, 1).unfold(4, PATCH, 1)  # (B, 3, groups, 20, 20, 7, 7)
-    return windows.permute(0, 1, 5, 6, 2, 3, 4).reshape(stacked.shape[0], 3 * PATCH**2, -1)
+    windows = windows.permute(0, 1, 5, 6, 2, 3, 4)
+    out.view(windows.shape).copy_(windows)

@@ -112,8 +112,14 @@ def kernel_psnr(true: Kernel, estimate: Kernel, size: int = 31) -> float:
     Both are normalised, placed on a size x size canvas and shifted (linear) so that their centres of mass meet,
     since a whole shift of the kernel is no error of its shape.
     """
-    true, estimate = _centred(true, size), _centred(estimate, size)
-    return float(10 * np.log10(true.max() ** 2 / np.mean((estimate - true) ** 2)))
+    peak = _centred(true, size).max()
+    with np.errstate(divide="ignore"):  # equal kernels are infinitely near
+        return float(10 * np.log10(peak**2 / kernel_distance(true, estimate, size)))
+
+
+def kernel_distance(first: Kernel, second: Kernel, size: int = 31) -> float:
+    """Return the mean square difference of two kernels, placed as by `kernel_psnr`."""
+    return float(np.mean((_centred(first, size) - _centred(second, size)) ** 2))
 
 
 def _centred(kernel: Kernel, size: int) -> Kernel:

@@ -1,134 +1,211 @@
 """The stage that collects noise patches: flat tiles of source photos, where all that varies is noise."""
 
 import logging
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 
 from realsr.degradation.photos import list_photos
+from realsr.degradation.tiles import (
+    CONSTANT,
+    NoiseConfig,
+    SeenTiles,
+    cut,
+    make_signature,
+    measure_clipped,
+    measure_structure,
+    measure_tiles,
+    remove_shading,
+    select_tiles,
+)
 from realsr.errors import UserError
-from realsr.imaging import ImageError, read_uint8, write_uint8
-from realsr.manifest import name_inputs, open_stage, refuse_foreign
+from realsr.imaging import ImageError, read_uint8, write_bytes
+from realsr.imaging.png import encode_png
+from realsr.manifest import StageRecord, name_inputs, open_stage, refuse_foreign
 from realsr.progress import Progress
+from realsr.workers import count_workers, map_items
 
 STAGE = "noise"
 
 logger = logging.getLogger("realsr")
 
 
-@dataclass
-class NoiseConfig:
-    """Which tiles are noise patches. Variance and mean are those of the gray tile, in 8-bit units."""
+@dataclass(frozen=True)
+class Patch:
+    """A noise patch of a photo: its tile's facts for the manifest, its place, its signature, its file's contents."""
 
-    size: int = 256
-    stride: int = 256
-    max_variance: float = 20.0
-    min_mean: float = 0.0
-    released_rule: bool = False  # forget the last exact tile of a row and column, as the published code does
+    facts: dict[str, Any]
+    place: tuple[int, int]
+    signature: np.ndarray
+    png: bytes
 
 
 @dataclass(frozen=True)
-class Tile:
-    """A tile of a photo: where it is, and the variance and mean of its gray values (0..255)."""
+class PhotoNoise:
+    """What was found in a photo: its patches, how many tiles below the thresholds were dropped why, all its tiles."""
 
-    top: int
-    left: int
-    variance: float
-    mean: float
-
-
-def measure_tiles(image_uint8: np.ndarray, config: NoiseConfig) -> list[Tile]:
-    """Measure all tiles of a photo (H, W, 3), row by row. Gray is the luma of ITU-R 601 rounded to 8 bit.
-
-    Raises ValueError where the photo is smaller than a tile.
-    """
-    height, width = image_uint8.shape[:2]
-    if min(height, width) < config.size:
-        raise ValueError(
-            f"{width}x{height} pixels are too few for a noise tile of {config.size}: take a larger photo or a smaller "
-            "noise.size"
-        )
-    gray = cv2.cvtColor(image_uint8, cv2.COLOR_RGB2GRAY)
-    return [
-        Tile(top, left, float(tile.var()), float(tile.mean()))
-        for top in _starts(height, config)
-        for left in _starts(width, config)
-        for tile in [gray[top : top + config.size, left : left + config.size]]
-    ]
+    patches: list[Patch]
+    dropped: dict[str, int]
+    tiles: np.ndarray
 
 
-def _starts(length: int, config: NoiseConfig) -> range:
-    last = length - config.size
-    return range(0, last if config.released_rule else last + 1, config.stride)
-
-
-def select_tiles(tiles: list[Tile], config: NoiseConfig) -> list[Tile]:
-    """Return the tiles whose variance is below the one threshold and whose mean is above the other."""
-    return [tile for tile in tiles if tile.variance < config.max_variance and tile.mean > config.min_mean]
-
-
-def collect_noise(source: Path | None, pool: Path, config: NoiseConfig, overwrite: bool = False) -> None:
+def collect_noise(
+    source: Path | None, pool: Path, config: NoiseConfig, overwrite: bool = False, workers: int | None = None
+) -> None:
     """Write the noise patches of a folder of source photos to `pool/noise/<photo>_000.png` and on.
 
-    Photos that are done already are left as they are. Raises UserError at the end if a photo cannot be read or is
-    too small (all others are done then), or if no tile of any photo is below the thresholds.
+    Photos that are done already are left as they are. workers: see `realsr.workers`; they change no result.
+
+    Raises UserError at the end if a photo cannot be read or is too small (all others are done then), or if no tile of
+    any photo is below the thresholds.
     """
+    config.check()
     photos = list_photos(source, "source", pool)
     refuse_foreign(pool, STAGE, "noise/**/*.png")
     inputs = name_inputs("source", list(photos.values()))
-    measured: list[Tile] = []
-    with open_stage(pool, STAGE, config=asdict(config), seed=None, inputs=inputs, overwrite=overwrite) as record:
+    facts = {key: value for key, value in asdict(config).items() if key not in ("auto", "wanted")}
+    measured: list[np.ndarray] = []
+    with open_stage(pool, STAGE, config=facts, seed=None, inputs=inputs, overwrite=overwrite) as record:
         # As long as nothing was found all tiles are measured again, so that the message can tell of them all.
         found = any(item["files"] for item in record.items.values())
         missing = [name for name in photos if not (found and record.is_done(name))]
+        seen = _recall(record, set(missing)) if missing else SeenTiles()
+        examine = partial(examine_photo, config=config)
+        results = map_items(examine, (photos[name] for name in missing), count_workers(len(missing), workers))
         with Progress(STAGE, total=len(photos), done=len(photos) - len(missing)) as progress:
-            for name in missing:
+            for name, result in zip(missing, results, strict=True):
                 path = photos[name]
                 progress.advance()
-                try:
-                    image = read_uint8(path)
-                    tiles = measure_tiles(image, config)
-                except (ImageError, ValueError) as error:
-                    record.fail(name, f"source/{path.name}", path, error)
+                if isinstance(result, Exception):
+                    record.fail(name, f"source/{path.name}", path, result)
                     continue
-                kept = select_tiles(tiles, config)
-                files = list(_write(image, kept, name, pool / "noise", config.size))
-                record.add(name, files, source=path.name, tiles=[asdict(tile) for tile in kept])
-                measured += tiles
+                patches = [p for p in result.patches if config.released_rule or seen.add(p.place, p.signature)]
+                dropped = result.dropped | {"duplicate": len(result.patches) - len(patches)}
+                files = list(_write(patches, name, pool / "noise"))
+                record.add(name, files, source=path.name, tiles=[p.facts for p in patches], dropped=dropped)
+                found = found or bool(files)
+                measured = [] if found else [*measured, result.tiles]
         if record.items and not any(item["files"] for item in record.items.values()):
+            drops = _count_drops(record)
             record.forget()
-            raise UserError(_nothing_found(measured, config) + record.list_failures())
-        counts = [len(item["files"]) for item in record.items.values()]
-        logger.info("noise: %d patches from %d of %d photos", sum(counts), sum(map(bool, counts)), len(photos))
+            raise UserError(_nothing_found(np.concatenate(measured), drops, config) + record.list_failures())
+        _summarise(record, len(photos))
         record.finish()
 
 
-def _write(image: np.ndarray, tiles: list[Tile], name: str, folder: Path, size: int) -> Iterator[Path]:
+def examine_photo(path: Path, config: NoiseConfig, encode: bool = True) -> PhotoNoise | ImageError | ValueError:
+    """Find the noise patches of one photo; return the error of a photo that cannot be read or is too small."""
+    try:
+        image = read_uint8(path)
+        tiles = measure_tiles(image, config)
+    except (ImageError, ValueError) as error:
+        return error
+    patches, dropped = [], dict.fromkeys(("constant", "clipped", "structured"), 0)
+    for tile in select_tiles(tiles, config):
+        pixels = cut(image, tile, config.size)
+        residual = remove_shading(pixels)
+        clipped, structure = measure_clipped(pixels), measure_structure(residual)
+        structured = structure > config.max_structure
+        if reason := None if config.released_rule else _why_dropped(tile, clipped, structured, config):
+            dropped[reason] += 1
+            continue
+        facts = {name: tile[name].item() for name in tiles.dtype.names or ()}
+        facts |= {"clipped": clipped, "structure": round(structure, 4), "flag": "structured" if structured else ""}
+        png = encode_png(pixels, compression=1) if encode else b""
+        patches.append(Patch(facts, (facts["top"], facts["left"]), make_signature(residual), png))
+    return PhotoNoise(patches, dropped, tiles)
+
+
+def _why_dropped(tile: np.void, clipped: float, structured: bool, config: NoiseConfig) -> str | None:
+    if tile["variance"] < CONSTANT:
+        return "constant"
+    if clipped > config.max_clipped:
+        return "clipped"
+    return "structured" if structured and config.drop_structured else None
+
+
+def _recall(record: StageRecord, missing: set[str]) -> SeenTiles:
+    """Remember the patches of an interrupted run, read from their files."""
+    seen = SeenTiles()
+    for name, item in record.items.items():
+        if name not in missing:
+            for relative, tile in zip(item["files"], item["tiles"], strict=True):
+                patch = read_uint8(record.folder / relative)
+                seen.add((tile["top"], tile["left"]), make_signature(remove_shading(patch)))
+    return seen
+
+
+def _write(patches: Iterable[Patch], name: str, folder: Path) -> Iterator[Path]:
     folder.mkdir(exist_ok=True)
-    for index, tile in enumerate(tiles):
+    index = -1
+    for index, patch in enumerate(patches):
         path = folder / f"{name}_{index:03d}.png"
-        write_uint8(path, image[tile.top : tile.top + size, tile.left : tile.left + size])
+        write_bytes(path, patch.png)
         yield path
+    # What a run with other thresholds left that was killed before it could record this photo.
+    while (path := folder / f"{name}_{(index := index + 1):03d}.png").exists():
+        path.unlink()
 
 
-def _nothing_found(tiles: list[Tile], config: NoiseConfig, wanted: int = 100) -> str:
+def _count_drops(record: StageRecord) -> Counter[str]:
+    drops: Counter[str] = Counter()
+    for item in record.items.values():
+        drops.update(item["dropped"])
+    return +drops
+
+
+def _summarise(record: StageRecord, photos: int) -> None:
+    tiles = [item["tiles"] for item in record.items.values()]
+    count = sum(map(len, tiles))
+    drops = ", ".join(f"{number} {reason}" for reason, number in _count_drops(record).items())
+    logger.info(
+        "noise: %d patches from %d of %d photos%s",
+        count,
+        sum(map(bool, tiles)),
+        photos,
+        f"; dropped: {drops}" if drops else "",
+    )
+    structured = sum(tile["flag"] == "structured" for some in tiles for tile in some)
+    if structured:
+        logger.warning(
+            "noise: %d of %d patches look structured (the manifest flags them). realsr.collect_noise survey=true draws "
+            "them; noise.drop_structured=true overwrite=true leaves them out",
+            structured,
+            count,
+        )
+
+
+def _nothing_found(tiles: np.ndarray, drops: Counter[str], config: NoiseConfig, wanted: int = 100) -> str:
     given = f"noise: none of {len(tiles)} tiles of {config.size}x{config.size} has a variance below "
-    given += f"noise.max_variance={config.max_variance:g} and a mean above noise.min_mean={config.min_mean:g}.\n"
-    variances = sorted(tile.variance for tile in tiles if tile.mean > config.min_mean)
-    if not variances:
-        brightest = max((tile.mean for tile in tiles), default=0)
+    given += f"noise.max_variance={config.max_variance:g} and a mean above noise.min_mean={config.min_mean:g}"
+    if drops:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in drops.items())
+        given += f" and is kept (dropped: {reasons}"
+        given += "; noise.drop_structured=false keeps these)" if drops["structured"] else ")"
+    given += ".\n"
+    bright = tiles[(tiles["mean"] > config.min_mean) & (tiles["variance"] >= CONSTANT)]
+    if not len(bright):
+        brightest = max(tiles["mean"], default=0)
         return given + f"No tile is bright enough: the brightest has a mean of {brightest:.1f}. Lower noise.min_mean."
+    variances = np.sort(bright["variance"])
     percentiles = np.percentile(variances, [0, 1, 5, 25, 50])
     names = ("lowest", "1 %", "5 %", "25 %", "median")
     listing = ", ".join(f"{name} {value:.1f}" for name, value in zip(names, percentiles, strict=True))
     # The threshold is exclusive, so it lies just above the variance of the last tile wanted.
-    threshold = np.ceil(variances[min(wanted, len(variances)) - 1] * 10 + 1) / 10
-    enough = sum(variance < threshold for variance in variances)
+    dropped = sum(drops.values())
+    threshold = np.ceil(variances[min(wanted + dropped, len(variances)) - 1] * 10 + 1) / 10
+    enough = int((variances < threshold).sum()) - dropped
+    promise = (
+        f"let in {enough} more, less those that look structured" if drops["structured"] else f"yield {enough} patches"
+    )
     return (
         given + f"Variances of the {len(variances)} tiles that are bright enough: {listing}.\n"
-        f"noise.max_variance={threshold:.1f} would yield {enough} patches; look at them, since a threshold far above "
-        "20 lets in content. Smaller tiles (noise.size, noise.stride) or other photos find more that is flat."
+        f"noise.max_variance={threshold:.1f} would {promise}; look at them, since a threshold far above "
+        "20 lets in content: survey=true draws them. Smaller tiles (noise.size, noise.stride) or other photos find "
+        "more that is flat; noise=auto chooses thresholds."
     )

@@ -72,7 +72,7 @@ def estimate_spectral(image_uint8: np.ndarray, config: SpectralConfig, frame: in
     radius = np.hypot(rows, columns)
     band = (radius > BAND[0]) & (radius < BAND[1]) & ((columns > 0) | (rows > 0))
     power = power_spectrum(gray)[band]
-    if not power.min() > 0:
+    if not power.min() > 1e-6:  # a flat photo leaves what float32 rounds
         raise ValueError("the photo has no detail to estimate a kernel from: take one with detail in focus")
     return _fit(np.log(power), np.stack([rows[band], columns[band]]), noise_power(gray), config)
 
@@ -95,7 +95,7 @@ def power_spectrum(gray: np.ndarray) -> np.ndarray:
 
 
 def noise_power(gray: np.ndarray) -> float:
-    """Return the variance of an image's noise, as far as it is white, from its flattest places (H, W), at least 0.01."""
+    """Return the variance (0.01 or more) of the white noise of an image (H, W), from its flattest places."""
     mixed = gray[:-1, :-1] - gray[1:, :-1] - gray[:-1, 1:] + gray[1:, 1:]
     local = ndimage.uniform_filter(mixed**2, 15)[8:-8, 8:-8] / 4
     return max(float(np.quantile(local, 0.02)), 0.01)

@@ -5,25 +5,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from realsr.degradation.kernels import load_kernel
 from realsr.degradation.photos import list_photos
 from realsr.degradation.pool import list_kernels
 from realsr.errors import UserError
-from realsr.imaging import (
-    ImageError,
-    apply_kernel,
-    crop_to_multiple,
-    read_uint8,
-    resize,
-    to_float,
-    to_uint8,
-    write_uint8,
-)
+from realsr.imaging import ImageError, apply_kernel_uint8, read_uint8, shrink_uint8, write_uint8
 from realsr.manifest import is_foreign, open_stage
 from realsr.progress import Progress
 from realsr.seeding import numpy_generator
+from realsr.workers import count_workers, map_items
 
 STAGE = "pairs"
 
@@ -33,22 +24,45 @@ class PairsConfig:
     """How pairs are made.
 
     hr: where HR comes from: `source` (cleaned up by shrinking), `target` (as it is), or both.
-    clean_up: by what a source photo is shrunk to become clean.
+    clean_up: by what whole number a source photo is shrunk to become clean.
+    rebuild: name of the one pair to make again from the manifest (see `rebuild_pair`); null makes all.
     """
 
     hr: list[str] = field(default_factory=lambda: ["source"])
     clean_up: int = 2
+    rebuild: str | None = None
 
 
-def clean_up(photo: Tensor, factor: int, scale: int) -> Tensor:
-    """Make a source photo (3, H, W) clean: bicubic by 1/factor, cropped to a multiple of the scale."""
-    return crop_to_multiple(resize(photo, factor=1 / factor), scale).clamp(0, 1)
+@dataclass(frozen=True)
+class PairTask:
+    """One pair to make: all that a worker needs. `kernel` is None for bicubic."""
+
+    name: str
+    photo: Path
+    clean_up: int
+    kernel: Path | None
+    scale: int
+    output: Path
 
 
-def degrade(hr: Tensor, scale: int, kernel: np.ndarray | None) -> Tensor:
-    """Degrade HR (3, s*h, s*w) to LR (3, h, w): through a kernel of that scale, or bicubic where it is None."""
-    lr = resize(hr, factor=1 / scale) if kernel is None else apply_kernel(hr, kernel, scale)
-    return lr.clamp(0, 1)
+def clean_up(photo_uint8: np.ndarray, factor: int, scale: int) -> np.ndarray:
+    """Make a photo (H, W, 3) clean, both 8 bit: bicubic by 1/factor, cropped to a multiple of the scale.
+
+    Raises ValueError where nothing would be left.
+    """
+    clean = shrink_uint8(photo_uint8, factor)
+    height, width = clean.shape[:2]
+    if min(height, width) < scale:
+        raise ValueError(f"cannot crop {width}x{height} pixels to a multiple of {scale}")
+    return clean[: height - height % scale, : width - width % scale]
+
+
+def degrade(hr_uint8: np.ndarray, scale: int, kernel: np.ndarray | None) -> np.ndarray:
+    """Degrade HR (s*h, s*w, 3) to LR (h, w, 3), both 8 bit: through a kernel of that scale, or bicubic where None.
+
+    The same bytes on any number of threads and any machine, at scales 2 and 4.
+    """
+    return shrink_uint8(hr_uint8, scale) if kernel is None else apply_kernel_uint8(hr_uint8, kernel, scale)
 
 
 def make_pairs(
@@ -60,12 +74,15 @@ def make_pairs(
     scale: int,
     seed: int = 0,
     overwrite: bool = False,
+    workers: int | None = None,
 ) -> None:
     """Write `output/HR/<name>.png` and `output/LR/<name>.png` for each photo that `config.hr` takes in.
 
     LR is HR through a kernel that is drawn per image from the pool's of the scale, or bicubic where `pool` is None.
     Pairs that are done already are left as they are. Raises UserError if a name is in both source and target, if
     the kernels are missing, and at the end if a photo cannot be read (all others are done then).
+
+    workers: processes, None for one a core; the pairs do not depend on it.
     """
     _check(config)
     photos = _gather(source, target, output, config)
@@ -80,29 +97,61 @@ def make_pairs(
         )
     facts = asdict(config) | {"kernel": "pool" if pool else "bicubic", "scale": scale}
     facts["kernels"] = _describe(kernels, folder.parent)
+    del facts["rebuild"]
     with open_stage(output, STAGE, config=facts, seed=seed, inputs=inputs, overwrite=overwrite) as record:
-        missing = [name for name in photos if not record.is_done(name)]
-        with Progress(STAGE, total=len(photos), done=len(photos) - len(missing)) as progress:
-            for name in missing:
-                role, path = photos[name]
-                factor = config.clean_up if role == "source" else 1
-                kernel = kernels[numpy_generator(seed, STAGE, name).integers(len(kernels))] if kernels else None
+        tasks = [
+            PairTask(
+                name,
+                path,
+                config.clean_up if role == "source" else 1,
+                _draw_kernel(kernels, seed, name),
+                scale,
+                output,
+            )
+            for name, (role, path) in photos.items()
+            if not record.is_done(name)
+        ]
+        results = map_items(_make_pair, tasks, count_workers(len(tasks), workers))
+        with Progress(STAGE, total=len(photos), done=len(photos) - len(tasks)) as progress:
+            for task, result in zip(tasks, results, strict=True):
                 progress.advance()
-                try:
-                    hr = clean_up(to_float(read_uint8(path)), factor, scale)
-                except (ImageError, ValueError) as error:
-                    record.fail(name, f"{role}/{path.name}", path, error)
+                photo = f"{photos[task.name][0]}/{task.photo.name}"
+                if isinstance(result, Exception):
+                    record.fail(task.name, photo, task.photo, result)
                     continue
-                files = _write_pair(name, hr, kernel, output, scale)
                 record.add(
-                    name,
-                    files,
-                    photo=f"{role}/{path.name}",
-                    clean_up=factor,
-                    crop=list(hr.shape[1:]),
-                    kernel=kernel.relative_to(folder).as_posix() if kernel else "bicubic",
+                    task.name,
+                    pair_files(output, task.name),
+                    photo=photo,
+                    clean_up=task.clean_up,
+                    crop=list(result),
+                    kernel=task.kernel.relative_to(folder).as_posix() if task.kernel else "bicubic",
                 )
         record.finish()
+
+
+def pair_files(output: Path, name: str) -> list[Path]:
+    """Return where a pair's HR and LR are."""
+    return [output / kind / f"{name}.png" for kind in ("HR", "LR")]
+
+
+def _draw_kernel(kernels: list[Path], seed: int, name: str) -> Path | None:
+    """Draw the kernel of a name, whatever other names there are."""
+    return kernels[numpy_generator(seed, STAGE, name).integers(len(kernels))] if kernels else None
+
+
+def _make_pair(task: PairTask) -> tuple[int, int] | Exception:
+    """Write a pair; return HR's height and width, or why the photo cannot be used."""
+    try:
+        hr = clean_up(read_uint8(task.photo), task.clean_up, task.scale)
+    except (ImageError, ValueError) as error:
+        return error
+    # LR is made of the 8-bit HR that is on disk, so that the file alone is enough to make it again.
+    lr = degrade(hr, task.scale, load_kernel(task.kernel) if task.kernel else None)
+    for file, image in zip(pair_files(task.output, task.name), (hr, lr), strict=True):
+        file.parent.mkdir(exist_ok=True)
+        write_uint8(file, image)
+    return hr.shape[0], hr.shape[1]
 
 
 def _describe(kernels: list[Path], pool: Path) -> str:
@@ -128,14 +177,3 @@ def _gather(source: Path | None, target: Path | None, output: Path, config: Pair
                 raise UserError(f"{name} is in both data.source and data.target: rename {path} or {photos[name][1]}")
             photos[name] = (role, path)
     return photos
-
-
-def _write_pair(name: str, hr: Tensor, kernel: Path | None, output: Path, scale: int) -> list[Path]:
-    # LR is made of the HR that is on disk, so that the file alone is enough to make it again.
-    hr_uint8 = to_uint8(hr)
-    lr = degrade(to_float(hr_uint8), scale, load_kernel(kernel) if kernel else None)
-    files = [output / kind / f"{name}.png" for kind in ("HR", "LR")]
-    for file, image in zip(files, (hr_uint8, to_uint8(lr)), strict=True):
-        file.parent.mkdir(exist_ok=True)
-        write_uint8(file, image)
-    return files

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from realsr.imaging.picture import ImageError
-from realsr.imaging.sixteen_bit import encode_png_16, encode_tiff_16
+from realsr.imaging.png import encode_png
+from realsr.imaging.sixteen_bit import encode_tiff_16
 
 _FORMAT = {
     ".png": "PNG",
@@ -58,7 +59,7 @@ def encode_samples(samples: np.ndarray, suffix: str) -> bytes:
         )
     if samples.dtype == np.uint16:
         if kind == "PNG":
-            return encode_png_16(samples)
+            return encode_png(samples)
         return encode_tiff_16(samples[..., [0, 0, 0, 1]] if channels == 2 else samples)
     image = Image.fromarray(samples[..., 0] if channels == 1 else samples)
     with io.BytesIO() as file:

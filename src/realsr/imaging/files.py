@@ -23,6 +23,7 @@ __all__ = [
     "ImageError",
     "Picture",
     "encode_picture",
+    "encode_uint8",
     "list_images",
     "read_picture",
     "read_uint8",
@@ -115,13 +116,18 @@ def write_picture(path: Path, picture: Picture) -> None:
         write_bytes(path, encode_picture(picture, Path(path).suffix))
 
 
-def write_uint8(path: Path, image_hwc_rgb_uint8: np.ndarray) -> None:
-    """Write an (H, W, 3) uint8 RGB array as `write_picture` does. Raises ImageError, ValueError."""
+def encode_uint8(image_hwc_rgb_uint8: np.ndarray, suffix: str) -> bytes:
+    """The contents of an (H, W, 3) uint8 RGB array's file. Raises ImageError, ValueError."""
     image = image_hwc_rgb_uint8
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"expected an (H, W, 3) uint8 array, got {image.shape} {image.dtype}")
+    return encode_samples(np.ascontiguousarray(image), suffix)
+
+
+def write_uint8(path: Path, image_hwc_rgb_uint8: np.ndarray) -> None:
+    """Write an (H, W, 3) uint8 RGB array as `write_picture` does. Raises ImageError, ValueError."""
     with _naming(path):
-        write_bytes(path, encode_samples(np.ascontiguousarray(image), Path(path).suffix))
+        write_bytes(path, encode_uint8(image_hwc_rgb_uint8, Path(path).suffix))
 
 
 @contextlib.contextmanager

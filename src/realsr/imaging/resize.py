@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,6 +52,18 @@ def crop_to_multiple(image: Tensor, multiple: int) -> Tensor:
     if multiple < 1 or min(height, width) < multiple:
         raise ValueError(f"cannot crop {width}x{height} pixels to a multiple of {multiple}")
     return image[..., : height - height % multiple, : width - width % multiple]
+
+
+def cubic_weights(factor: int) -> tuple[int, np.ndarray]:
+    """Return what `resize` does when it shrinks by a whole number.
+
+    Returns (offset, weights): output i is the sum of weights[t] * pixel factor * i + offset + t, in float64.
+    """
+    offsets = torch.arange(-2 * factor, 3 * factor, dtype=torch.float64)
+    weights = _cubic((offsets - (factor - 1) / 2) / factor)
+    used = weights.nonzero()[:, 0]
+    weights = weights[used[0] : used[-1] + 1]
+    return int(offsets[used[0]]), (weights / weights.sum()).numpy()
 
 
 def _ceil(length: float) -> int:

@@ -1,39 +1,13 @@
-"""16-bit PNG and TIFF writers: Pillow has no 16-bit colour, OpenCV no gray + alpha and no alpha tag."""
+"""A 16-bit TIFF writer: Pillow has no 16-bit colour, OpenCV no gray + alpha and no alpha tag."""
 
 import struct
 import zlib
 
 import numpy as np
 
-_PNG_COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> gray, gray + alpha, RGB, RGBA
-_PNG_FILTER_SUB = 1
 _TIFF_SHORT, _TIFF_LONG = 3, 4
 _TIFF_STRIP_ROWS = 64  # readers limit the size of a strip
 _COMPRESSION = 3
-
-
-def encode_png_16(samples: np.ndarray) -> bytes:
-    """(H, W, C) uint16, C = 1..4 -> a PNG file's contents (PNG specification, third edition)."""
-    height, width, channels = samples.shape
-    rows = np.ascontiguousarray(samples.astype(">u2")).view(np.uint8).reshape(height, -1)
-    step = 2 * channels
-    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
-    filtered[:, 0] = _PNG_FILTER_SUB
-    filtered[:, 1 : 1 + step] = rows[:, :step]
-    filtered[:, 1 + step :] = rows[:, step:] - rows[:, :-step]
-    header = struct.pack(">IIBBBBB", width, height, 16, _PNG_COLOUR_TYPE[channels], 0, 0, 0)
-    return b"".join(
-        [
-            b"\x89PNG\r\n\x1a\n",
-            _png_chunk(b"IHDR", header),
-            _png_chunk(b"IDAT", zlib.compress(filtered.data, _COMPRESSION)),
-            _png_chunk(b"IEND", b""),
-        ]
-    )
-
-
-def _png_chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
 
 
 def encode_tiff_16(samples: np.ndarray) -> bytes:

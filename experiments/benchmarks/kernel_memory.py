@@ -1,0 +1,83 @@
+"""Peak memory of kernel estimation: 32 photos of 12 megapixels side by side, beside the 4 GB that it may take.
+
+The whole stage runs in a process of its own (decoding, interest maps, training, saving), and the system tells the
+most memory that this process ever held. The photos are one made photo under several names: each is decoded and kept
+for itself, so that the memory is that of different photos. Few iterations are enough, since all of it is taken by then.
+
+    python experiments/benchmarks/kernel_memory.py [--photos 32] [--megapixels 12] [--iterations 20] [--json FILE]
+
+The last line is the share of 4 GB, `ratio 0.5` for 2 GB.
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from common import report
+
+from realsr.imaging import write_uint8
+
+LIMIT = 4096  # MB
+STAGE = """
+import sys
+from pathlib import Path
+from realsr.degradation.estimation import estimate_kernels
+from realsr.degradation.estimation_config import KernelsConfig
+
+source, pool, batch, iterations = sys.argv[1:]
+config = KernelsConfig(iterations=int(iterations), batch=int(batch), gates=None, device="cpu")
+estimate_kernels(Path(source), Path(pool), config)
+"""
+
+
+def write_photos(folder: Path, count: int, megapixels: float) -> None:
+    """Write one photo of edges and noise, 4:3, under several names."""
+    height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
+    width = height * 4 // 3
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(30, 226, (height // 20 + 1, width // 20 + 1, 3), dtype=np.uint8)
+    image = blocks.repeat(20, 0).repeat(20, 1)[:height, :width]
+    image += rng.integers(0, 8, image.shape, dtype=np.uint8)
+    folder.mkdir()
+    write_uint8(folder / "photo_000.jpg", image)
+    for number in range(1, count):
+        (folder / f"photo_{number:03}.jpg").hardlink_to(folder / "photo_000.jpg")
+
+
+def main() -> None:
+    """Measure, and tell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=int, default=32)
+    parser.add_argument("--megapixels", type=float, default=12)
+    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "source"
+        write_photos(source, asked.photos, asked.megapixels)
+        arguments = [source, Path(folder) / "pool", asked.photos, asked.iterations]
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", STAGE, *map(str, arguments)], check=True, env=dict(os.environ))
+    # Kilobytes on Linux, bytes on macOS.
+    unit = 1024**2 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit
+    results = {
+        "photos": asked.photos,
+        "megapixels": asked.megapixels,
+        "iterations": asked.iterations,
+        "seconds": round(time.perf_counter() - start, 1),
+        "peak_MB": round(peak),
+        "limit_MB": LIMIT,
+        "ratio": round(peak / LIMIT, 3),
+    }
+    report(results, asked.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""KernelGAN composed and batched against its plain form: seconds a photo, and how good the kernels are.
+
+The plain form (`plain_kernelgan.py`) trains one photo at a time with PyTorch's modules, autograd and optimisers, and
+runs G's six layers on every crop; ours (`realsr.degradation.kernelgan`) trains a batch of photos side by side. Both
+have the same photos, crops, schedule and threads, and noise of the same distribution. They take turns, so that what
+else the machine does falls on both, and of the rounds' times the median counts. A first round warms both up and does
+not count.
+
+    python experiments/benchmarks/kernelgan.py [PHOTO ...] [--batch 32] [--iterations 30] [--rounds 5] [--threads N]
+        [--device cpu|cuda] [--full] [--json FILE]
+
+Without photos, a few of scikit-image's are taken. A round has `iterations` iterations; the seconds are projected to a
+photo's 3000. `loop` is training alone; `end_to_end` has decoding and crop maps in it, photo by photo in one process
+for both forms, and making the networks. On a CPU, `processor` is the processor time of the loop over all threads,
+which a busy machine disturbs less. The last line is how many times faster the loop is. `--full` trains both to the end
+on one photo whose kernel is known, and tells the PSNR of the kernels that they find.
+"""
+
+import argparse
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import report
+from plain_kernelgan import PlainKernelGAN
+
+from realsr.degradation.cuda_graph import capture
+from realsr.degradation.gaussian import draw_div2krk
+from realsr.degradation.kernelgan import KernelGANConfig, _GANs, prepare_photo, train_kernelgans
+from realsr.degradation.kernels import kernel_psnr, postprocess
+from realsr.imaging import apply_kernel, read_uint8, to_float, to_uint8, write_uint8
+from realsr.threads import split_work
+
+SAMPLES = ("astronaut", "chelsea", "coffee", "rocket")
+ALL = 3000  # iterations of a photo
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", nargs="*", type=Path, metavar="PHOTO")
+    parser.add_argument("--batch", type=int, default=32, help="photos that ours trains side by side")
+    parser.add_argument("--iterations", type=int, default=30, help="measured in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--full", action="store_true", help="train both to the end on one photo (minutes)")
+    parser.add_argument("--json", type=Path)
+    arguments = vars(parser.parse_args())
+    json_path, full = arguments.pop("json"), arguments.pop("full")
+    torch.set_num_threads(arguments.pop("threads"))
+    quality = compare_kernels(arguments["device"]) if full else {}
+    report({"threads": torch.get_num_threads(), **quality, **compare_speed(**arguments)}, json_path)
+
+
+def compare_speed(photos: list[Path], batch: int, iterations: int, rounds: int, device: str) -> dict[str, Any]:
+    """Return the seconds that both forms take for a photo, and how many times faster ours is."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = photos or write_samples(Path(folder))
+        start = time.perf_counter()
+        prepared = [prepare_photo(read_uint8(path), KernelGANConfig(), [0])[0] for path in paths]
+        preparing = (time.perf_counter() - start) / len(paths)
+
+    config = KernelGANConfig(iterations=iterations * (rounds + 1))
+    PlainKernelGAN(prepared[0], config, seed=0, device=device)  # PyTorch imports more when its first optimiser is made
+    start = time.perf_counter()
+    plain = PlainKernelGAN(prepared[0], config, seed=0, device=device)
+    made_plain = time.perf_counter()
+    cycled = list(itertools.islice(itertools.cycle(prepared), batch))
+    count = min(torch.get_num_threads(), batch) if device == "cpu" else 1
+    bounds = [round(i * batch / count) for i in range(count + 1)]  # as `train_kernelgans` does
+    parts = [
+        _GANs(cycled[first:last], config, range(first, last), torch.device(device))
+        for first, last in itertools.pairwise(bounds)
+    ]
+    before = {
+        "plain": preparing + made_plain - start,
+        "ours": preparing + (time.perf_counter() - made_plain) / batch,
+    }
+    steps = [capture(part.step, torch.device(device)) for part in parts]
+
+    def run_ours(start: int, count: int) -> None:
+        def work(parts: list[_GANs], steps: list[Callable[..., Any]], progress: Callable[[int], None]) -> None:
+            for part, step in zip(parts, steps, strict=True):
+                for offset, inputs in enumerate(zip(*part.draw(start, count), strict=True)):
+                    step(*inputs)
+                    part.advance(start + offset + 1)
+
+        if device == "cpu":
+            split_work(work, [parts, steps], lambda steps: None)
+        else:
+            work(parts, steps, lambda steps: None)
+
+    rows = []
+    for number in range(rounds + 1):
+        first = number * iterations
+        rows.append([*measure(plain.run, first, iterations, device), *measure(run_ours, first, iterations, device)])
+    wall, processor, batch_wall, batch_processor = (
+        statistics.median(column) * ALL / iterations for column in zip(*rows[1:], strict=True)
+    )
+    seconds = {"loop": {"plain": wall, "ours": batch_wall / batch}}
+    if device == "cpu":
+        seconds["processor"] = {"plain": processor, "ours": batch_processor / batch}
+    seconds["end_to_end"] = {form: value + before[form] for form, value in seconds["loop"].items()}
+    results: dict[str, Any] = {"device": device, "batch": batch, "iterations": iterations, "rounds": rounds}
+    for kind, forms in seconds.items():
+        results |= {f"{form}_{kind}_seconds": round(value, 4) for form, value in forms.items()}
+        results[f"{kind}_ratio"] = round(forms["plain"] / forms["ours"], 2)
+    results |= {f"{form}_photos_an_hour": round(3600 / value, 1) for form, value in seconds["end_to_end"].items()}
+    results["ratio"] = results.pop("loop_ratio")
+    return results
+
+
+def measure(run: Callable[[int, int], None], start: int, count: int, device: str) -> tuple[float, float]:
+    """Return the seconds, and the seconds of processor time, that a run of `count` iterations takes."""
+    wall, processor = time.perf_counter(), time.process_time()
+    run(start, count)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
+def compare_kernels(device: str, iterations: int = ALL) -> dict[str, float]:
+    """Train both forms to the end on a photo that was blurred with a known kernel; return seconds and PSNRs."""
+    from skimage import data
+
+    true = draw_div2krk(np.random.default_rng(0))
+    photo_uint8 = to_uint8(apply_kernel(to_float(data.astronaut()), true, scale=2))
+    config = KernelGANConfig(iterations=iterations, frame=10)
+    (photo,) = prepare_photo(photo_uint8, config, [0])
+    kernels = {}
+
+    def train_plain(start: int, count: int) -> None:
+        gan = PlainKernelGAN(photo, config, seed=0, device=device)
+        gan.run(start, count)
+        kernels["plain"] = gan.kernel().detach().cpu().numpy()
+
+    def train_ours(*_: int) -> None:
+        kernels["ours"] = train_kernelgans([photo], config, [0], device=device).kernels[0]
+
+    results = {}
+    for form, train in (("plain", train_plain), ("ours", train_ours)):
+        results[f"{form}_full_seconds"] = round(measure(train, 0, iterations, device)[0], 2)
+        results[f"{form}_kernel_psnr"] = round(kernel_psnr(true, postprocess(kernels[form])), 2)
+    return results
+
+
+def write_samples(folder: Path) -> list[Path]:
+    """Write photos of scikit-image into a folder."""
+    from skimage import data
+
+    paths = [folder / f"{name}.png" for name in SAMPLES]
+    for path in paths:
+        write_uint8(path, getattr(data, path.stem)())
+    return paths
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Is collecting noise bound by decoding? Photos decoded, their noise found, and found and written.
+
+Compared are three things in the same worker processes on the same photos: decoding alone (`read_uint8`), finding the
+patches without encoding or writing them (`examine_photo`), and the stage itself (`collect_noise`: patches as PNG,
+manifest, hashes of the photos). It is fair because all three use the same function to decode and the same workers,
+which are started and have imported everything before the clock runs, and because the three take turns, so that what
+else the machine does falls on all of them. Times are the fastest of the rounds. A folder of few photos is measured
+several times over, by links under other names, since a share of the last photos is spent with idle workers.
+
+    python experiments/benchmarks/noise.py FOLDER [--workers N] [--copies N] [--rounds N] [--json FILE]
+
+The last line is the time of finding the patches by that of decoding.
+"""
+
+import argparse
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from common import report
+
+from realsr.degradation.noise import collect_noise, examine_photo
+from realsr.degradation.tiles import NoiseConfig
+from realsr.imaging import list_images, read_uint8
+from realsr.workers import _use_one_thread
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="photos")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--copies", type=int, default=2, help="how often each photo is measured in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=int, default=NoiseConfig.size, help="of the tiles, and their stride")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    config = NoiseConfig(size=arguments.size, stride=arguments.size)
+    report(compare(arguments.folder, config, arguments.workers, arguments.copies, arguments.rounds), arguments.json)
+
+
+def compare(folder: Path, config: NoiseConfig, workers: int, copies: int, rounds: int) -> dict[str, Any]:
+    """Return the seconds of the three, and how many times decoding's the others take."""
+    with tempfile.TemporaryDirectory() as name:
+        photos = Path(name) / "photos"
+        photos.mkdir()
+        for path in list_images(folder):
+            for copy in range(copies):
+                # Not side by side, and no near-duplicate is dropped: every copy is written.
+                (photos / f"{copy}_{path.name}").symlink_to(path.resolve())
+        paths = list_images(photos)
+        with start_workers(workers) as mapped:
+            find = partial(examine_photo, config=config, encode=False)
+            kinds: dict[str, Callable[[int], object]] = {
+                "decode": lambda number: list(mapped(_decode, paths)),
+                "find": lambda number: list(mapped(find, paths)),
+                "find_and_write": lambda number: _collect(photos, Path(name) / f"pool{number}", config, mapped),
+            }
+            times: dict[str, list[float]] = {kind: [] for kind in kinds}
+            for number in range(rounds):
+                for kind, run in kinds.items():
+                    start = time.perf_counter()
+                    run(number)
+                    times[kind].append(time.perf_counter() - start)
+        patches = len(list((Path(name) / "pool0/noise").glob("*.png")))
+    best = {kind: min(seconds) for kind, seconds in times.items()}
+    return {
+        "photos": len(paths),
+        "patches": patches,
+        "workers": workers,
+        **{f"{kind}_seconds": round(seconds, 4) for kind, seconds in best.items()},
+        "ratio_with_writing": round(best["find_and_write"] / best["decode"], 3),
+        "ratio": round(best["find"] / best["decode"], 3),
+    }
+
+
+class start_workers:
+    """Workers as `realsr.workers` starts them, but before the clock runs; gives a function like `map_items`."""
+
+    def __init__(self, workers: int):
+        self._workers = workers
+
+    def __enter__(self) -> Callable[..., Iterator[Any]]:
+        if self._workers == 0:
+            return lambda function, items, *_: map(function, items)
+        context = multiprocessing.get_context("forkserver")
+        self._pool = ProcessPoolExecutor(self._workers, context, initializer=_use_one_thread)
+        list(self._pool.map(_warm, range(4 * self._workers)))
+        return lambda function, items, *_: self._pool.map(function, items)
+
+    def __exit__(self, *_: object) -> None:
+        if self._workers:
+            self._pool.shutdown()
+
+
+def _warm(number: int) -> int:
+    time.sleep(0.5)  # so that each worker takes one
+    return number
+
+
+def _decode(path: Path) -> tuple[int, ...]:
+    return read_uint8(path).shape
+
+
+def _collect(photos: Path, pool: Path, config: NoiseConfig, mapped: Callable[..., Iterable[Any]]) -> None:
+    with (
+        mock.patch("realsr.degradation.noise.map_items", mapped),
+        mock.patch("realsr.degradation.noise.SeenTiles.add", return_value=True),
+    ):
+        collect_noise(photos, pool, config)
+
+
+if __name__ == "__main__":
+    main()

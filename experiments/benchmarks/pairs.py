@@ -1,0 +1,128 @@
+"""Are pairs bound by decoding and encoding? The stage against its photos decoded and its PNGs encoded, alone.
+
+Compared are `make_pairs` (decoding, clean-up, degradation, encoding, writing, hashes, manifest) and, in the same
+worker processes, decoding the same photos with `read_uint8` and encoding the same HR and LR with `encode_uint8`, as
+the stage does, without writing them. Their pixels are read from uncompressed files. Workers are started and have
+imported everything before the clock runs, and the two take turns, so that what else the machine does falls on both;
+times are the fastest of the rounds. Photos are measured several times over, by links under other names.
+
+    python experiments/benchmarks/pairs.py FOLDER [--kernel pool|bicubic] [--scale 4] [--workers N] [--copies N]
+        [--rounds N] [--json FILE]
+
+The kernels are 33 x 33 at scale 4 and 17 x 17 at scale 2, the sizes that the kernel stage writes. The last line is the
+stage's time by that of decoding and encoding.
+"""
+
+import argparse
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import cv2
+import numpy as np
+import torch
+from common import report
+
+from realsr.degradation.camera import anisotropic_kernel
+from realsr.degradation.kernels import save_kernel
+from realsr.degradation.synthesis import PairsConfig, make_pairs, pair_files
+from realsr.imaging import encode_uint8, list_images, read_uint8
+
+Map = Callable[..., Iterator[Any]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="source photos")
+    parser.add_argument("--kernel", choices=("pool", "bicubic"), default="pool")
+    parser.add_argument("--scale", type=int, choices=(2, 4), default=4)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--copies", type=int, default=2, help="how often each photo is measured in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    arguments = vars(parser.parse_args())
+    json_path = arguments.pop("json")
+    report(compare(**arguments), json_path)
+
+
+def compare(folder: Path, kernel: str, scale: int, workers: int, copies: int, rounds: int) -> dict[str, Any]:
+    """Return the seconds of both, and how many times the one takes the other's."""
+    config = PairsConfig()
+    with tempfile.TemporaryDirectory() as name, start_workers(workers) as mapped:
+        work = Path(name)
+        pool = work / "pool" if kernel == "pool" else None
+        (work / "photos").mkdir()
+        for path in list_images(folder):
+            for copy in range(copies):
+                (work / "photos" / f"{copy}_{path.name}").symlink_to(path.resolve())
+        (work / "pool/kernels").mkdir(parents=True)
+        for number in range(4):
+            made = anisotropic_kernel({2: 17, 4: 33}[scale], (scale * 0.8, scale * 0.5), 30.0 * number, scale)
+            save_kernel(work / f"pool/kernels/{number}_kernel_x{scale}.mat", made)
+
+        def stage(number: int | str) -> None:
+            with mock.patch("realsr.degradation.synthesis.map_items", mapped):
+                make_pairs(work / "photos", None, pool, work / f"pairs{number}", config, scale)
+
+        stage("")
+        items = []
+        for path in list_images(work / "photos"):
+            arrays = []
+            for file in pair_files(work / "pairs", path.stem):
+                arrays.append(file.with_suffix(".npy"))
+                np.save(arrays[-1], read_uint8(file))
+            items.append((path, arrays))
+        times: dict[str, list[float]] = {"decode_encode": [], "pairs": []}
+        for number in range(rounds):
+            start = time.perf_counter()
+            list(mapped(_decode_and_encode, items))
+            times["decode_encode"].append(time.perf_counter() - start)
+            start = time.perf_counter()
+            stage(number)
+            times["pairs"].append(time.perf_counter() - start)
+    best = {kind: min(seconds) for kind, seconds in times.items()}
+    return {
+        "photos": len(items),
+        "kernel": kernel,
+        "scale": scale,
+        "workers": workers,
+        **{f"{kind}_seconds": round(seconds, 4) for kind, seconds in best.items()},
+        "ratio": round(best["pairs"] / best["decode_encode"], 3),
+    }
+
+
+@contextmanager
+def start_workers(workers: int) -> Iterator[Map]:
+    """Start workers as `realsr.workers` does, but before the clock runs; gives a function like `map_items`."""
+    if workers == 0:
+        yield lambda function, items, *_: map(function, items)
+        return
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(workers, context, initializer=_use_one_thread) as pool:
+        list(pool.map(_wait, [0.5] * 4 * workers))  # each worker takes one
+        yield lambda function, items, *_: pool.map(function, items)
+
+
+def _use_one_thread() -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def _wait(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def _decode_and_encode(item: tuple[Path, list[Path]]) -> int:
+    photo, arrays = item
+    read_uint8(photo)
+    return sum(len(encode_uint8(np.load(array, mmap_mode="r"), ".png")) for array in arrays)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""How the kernels of a folder are estimated, whatever the method."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from realsr.degradation.combination import combine
+from realsr.degradation.health import HealthGates
+from realsr.degradation.kernelgan import KernelGANConfig
+from realsr.degradation.spectral import SpectralConfig
+from realsr.errors import UserError
+
+
+@dataclass
+class KernelsConfig(KernelGANConfig):
+    """How the kernels of a folder are estimated, and which are kept.
+
+    method: `kernelgan` or `spectral`; what only KernelGAN has (iterations, batch, seeds, …) is then not used.
+    batch: estimates trained side by side; None: as many as fit into half of the free memory, 32 at most.
+    device: `auto` is a GPU where there is one, each shard on the next of several.
+    seeds: estimates a photo; combine: what is made of several, `medoid` or `mean`.
+    gates: which kernels are kept apart as unsound; None: no gate at all.
+    """
+
+    method: str = "kernelgan"
+    spectral: SpectralConfig = field(default_factory=SpectralConfig)
+    batch: int | None = None
+    device: str = "auto"
+    seeds: int = 1
+    combine: str = "mean"
+    gates: HealthGates | None = field(default_factory=HealthGates)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what kernels depend on: gates only sort them, the others are about speed."""
+        if self.method == "spectral":
+            return {"method": self.method, "frame": self.frame, **asdict(self.spectral)}
+        dropped = {"batch", "device", "gates", "spectral"} | ({"combine"} if self.seeds == 1 else set())
+        return {key: value for key, value in asdict(self).items() if key not in dropped}
+
+
+def check_config(config: KernelsConfig) -> None:
+    """Raise UserError for numbers that mean nothing and for an unknown method or way to combine."""
+    if config.method not in ("kernelgan", "spectral"):
+        raise UserError(f"kernels.method={config.method}: expected kernelgan or spectral")
+    for name in ("iterations", "seeds", "batch"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise UserError(f"kernels.{name}={value}: expected 1 or more")
+    combine([np.eye(3)], config.combine)

@@ -1,0 +1,116 @@
+"""The methods that estimate a photo's kernel, each as a source of outcomes for the stage."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from realsr.degradation.combination import Outcome, choose_kernel
+from realsr.degradation.estimation_config import KernelsConfig
+from realsr.degradation.health import measure_health
+from realsr.degradation.kernelgan import Estimates, Photo, prepare_photo, train_kernelgans
+from realsr.degradation.spectral import estimate_spectral
+from realsr.errors import UserError
+from realsr.imaging import ImageError, read_uint8
+from realsr.manifest import StageRecord
+from realsr.memory import free_memory
+from realsr.progress import Progress
+from realsr.seeding import derive_seed
+from realsr.shards import Shard
+from realsr.workers import count_workers, map_items
+
+MAX_BATCH = 32
+BLIND_BATCH = 8  # where the system does not tell its free memory
+ENTRY_BYTES = 15 * 2**20  # networks, optimisers and activations of one estimate
+
+
+def estimate_by_spectrum(
+    photos: Mapping[str, Path], config: KernelsConfig, record: StageRecord, progress: Progress, workers: int | None
+) -> Iterator[dict[str, Outcome]]:
+    """Yield each photo's kernel by its power spectrum, computed in worker processes."""
+    count = count_workers(len(photos), workers)
+    outcomes = map_items(partial(_by_spectrum, config=config), photos.values(), count)
+    for (name, path), outcome in zip(photos.items(), outcomes, strict=True):
+        progress.advance()
+        if isinstance(outcome, Outcome):
+            yield {name: outcome}
+        else:
+            record.fail(name, f"source/{path.name}", path, outcome)
+
+
+def _by_spectrum(path: Path, config: KernelsConfig) -> Outcome | Exception:
+    try:
+        estimate = estimate_spectral(read_uint8(path), config.spectral, config.frame)
+    except (ImageError, ValueError) as error:
+        return error
+    numbers = {"residual": estimate.residual, "signal": estimate.signal}
+    return Outcome(estimate.kernel, measure_health(estimate.kernel, estimate.kernel, numbers), None)
+
+
+def estimate_by_kernelgan(
+    photos: Mapping[str, Path],
+    config: KernelsConfig,
+    seed: int,
+    record: StageRecord,
+    progress: Progress,
+    device: torch.device,
+) -> Iterator[dict[str, Outcome | None]]:
+    """Yield the kernels of one batch of photos after the other; None for a photo that has got none."""
+    for batch in _prepare_batches(photos, config, seed, record, device):
+        seeds = [_photo_seed(seed, name, i) for name in batch for i in range(config.seeds)]
+        # Nothing but `batch` may hold the photos: it is emptied before the next ones are read.
+        estimates = train_kernelgans(
+            [photo for copies in batch.values() for photo in copies], config, seeds, progress.advance, device
+        )
+        outcomes = {}
+        for position, name in enumerate(batch):
+            own = slice(position * config.seeds, (position + 1) * config.seeds)
+            losses = {key: values[own] for key, values in estimates.losses.items()}
+            outcomes[name] = choose_kernel(Estimates(estimates.kernels[own], losses), config.combine)
+        yield outcomes
+
+
+def _photo_seed(seed: int, name: str, index: int) -> int:
+    # The first of several seeds is the one that a photo has alone.
+    return derive_seed(seed, "kernels", name, *([index] if index else []))
+
+
+def _prepare_batches(
+    missing: Mapping[str, Path], config: KernelsConfig, seed: int, record: StageRecord, device: torch.device
+) -> Iterator[dict[str, list[Photo]]]:
+    """Yield photos, each prepared once a seed, as many at a time as may be trained side by side."""
+    batch: dict[str, list[Photo]] = {}
+    room: int | None = None
+    used = 0
+    for name, path in missing.items():
+        if not batch:
+            free, used = free_memory(device), 0
+            room = None if free is None or config.batch else free // 2
+        try:
+            seeds = [_photo_seed(seed, name, i) for i in range(config.seeds)]
+            batch[name] = prepare_photo(read_uint8(path), config, seeds)
+        except (ImageError, ValueError) as error:
+            record.fail(name, f"source/{path.name}", path, error)
+            continue
+        used += batch[name][0].pixels.nbytes + config.seeds * ENTRY_BYTES
+        limit = config.batch or (BLIND_BATCH if room is None else MAX_BATCH)
+        if (len(batch) + 1) * config.seeds > limit or (room is not None and used >= room):
+            yield batch
+            batch.clear()
+    if batch:
+        yield batch
+
+
+def choose_device(name: str, shard: Shard | None) -> torch.device:
+    """Return the device of a name; `auto` spreads shards over the GPUs. Raises UserError for one that is not there."""
+    if name == "auto":
+        gpus = torch.cuda.device_count()
+        return torch.device("cuda", shard.index % gpus if shard else 0) if gpus else torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"kernels.device={name} cannot be used ({reason}): say auto, cpu or cuda") from error
+    return device

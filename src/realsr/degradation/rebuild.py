@@ -1,0 +1,109 @@
+"""Makes one pair again from what the manifest tells of it, byte for byte."""
+
+import difflib
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from realsr.degradation.kernels import load_kernel
+from realsr.degradation.synthesis import STAGE, clean_up, degrade, pair_files
+from realsr.errors import UserError
+from realsr.imaging import encode_uint8, read_uint8, write_bytes
+from realsr.manifest import MANIFEST, package_versions, read_manifest
+
+logger = logging.getLogger("realsr")
+
+
+def rebuild_pair(name: str, source: Path | None, target: Path | None, pool: Path, output: Path) -> None:
+    """Make the LR of one pair again, as `output`'s manifest says it was made, whatever the config says now.
+
+    It is made from the HR on disk, or from the photo where that HR is missing or altered; then HR is made again too.
+    What is missing or altered is written.
+
+    source, target: the folders of photos; pool: the folder with `kernels/`. Each is read only if it is needed.
+
+    Raises UserError, and then writes nothing, where the name is not in the manifest, where the photo or the kernel is
+    not the recorded one, and where what comes out is not what is recorded.
+    """
+    section = read_manifest(output).get(STAGE)
+    if section is None:
+        raise UserError(
+            f"{output / MANIFEST}: tells of no pairs, so none can be made again; make them with: "
+            "python -m realsr.make_pairs +track=<track> data.source=FOLDER work_dir=FOLDER"
+        )
+    if name not in section["items"]:
+        near = difflib.get_close_matches(name, section["items"], cutoff=0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UserError(f"pairs.rebuild={name}: not among the {len(section['items'])} pairs of {output}{hint}")
+    item, scale = section["items"][name], section["config"]["scale"]
+    hr_file, lr_file = pair_files(output, name)
+    recorded = {file: item["files"][file.relative_to(output).as_posix()]["sha256"] for file in (hr_file, lr_file)}
+    contents = {}
+    if _hash_file(hr_file) == recorded[hr_file]:
+        hr = read_uint8(hr_file)
+    else:
+        photo = _find_photo(item["photo"], {"source": source, "target": target})
+        hr = clean_up(read_uint8(_expect(photo, item["photo"], section)), item["clean_up"], scale)
+        contents[hr_file] = encode_uint8(hr, ".png")
+    contents[lr_file] = encode_uint8(degrade(hr, scale, _find_kernel(item["kernel"], pool, section)), ".png")
+    for file, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != recorded[file]:
+            raise UserError(_unlike(file, section["versions"]))
+    for file, content in contents.items():
+        if _hash_file(file) == recorded[file]:
+            logger.info("%s: made again, unchanged: sha256 %s", file, recorded[file])
+        else:
+            file.parent.mkdir(exist_ok=True)
+            write_bytes(file, content)
+            logger.info(
+                "%s: made again and written, byte for byte that of the manifest: sha256 %s", file, recorded[file]
+            )
+
+
+def _find_photo(photo: str, folders: Mapping[str, Path | None]) -> Path:
+    role, _, file = photo.partition("/")
+    folder = folders[role]
+    if folder is None:
+        raise UserError(f"data.{role} is not given; it is the folder of the photo {file}: say data.{role}=FOLDER")
+    return folder / file
+
+
+def _find_kernel(kernel: str, pool: Path, section: Mapping[str, Any]) -> np.ndarray | None:
+    if kernel == "bicubic":
+        return None
+    return load_kernel(_expect(pool / "kernels" / kernel, f"kernels/{kernel}", section))
+
+
+def _expect(path: Path, name: str, section: Mapping[str, Any]) -> Path:
+    """Return the path if its content is that of the recorded input; else raise UserError."""
+    recorded, found = section["inputs"][name]["sha256"], _hash_file(path)
+    if found != recorded:
+        what = "there is no such file" if found is None else f"has sha256 {found}"
+        raise UserError(f"{path}: {what}, but the pair was made from {name} of sha256 {recorded}: put that file there")
+    return path
+
+
+def _hash_file(path: Path) -> str | None:
+    """Return the SHA-256 of a file, None where there is none."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unlike(file: Path, recorded: Mapping[str, str]) -> str:
+    """Say that what came out is not what is recorded, and which packages may be why."""
+    now = package_versions()
+    changed = [
+        f"  {package}: {recorded.get(package, 'none')} then, {now.get(package, 'none')} now"
+        for package in sorted(recorded.keys() | now.keys())
+        if recorded.get(package) != now.get(package)
+    ]
+    why = "these packages differ, install those of then:\n" + "\n".join(changed)
+    return f"{file}: cannot be made as it was, nothing is written; " + (
+        why if changed else "all packages are of the same version, so this program itself has changed since"
+    )

@@ -1,0 +1,48 @@
+"""Where what a stage has made differs from what it is asked to make."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def find_differences(
+    parts: Collection[Mapping[str, Any]],
+    config: dict[str, Any],
+    seed: int | None,
+    inputs: Mapping[str, Any],
+    present: Collection[str],
+    fixed: bool,
+) -> list[str]:
+    """Tell where the sections of what was made differ from what is asked, each on a line.
+
+    inputs: fingerprints of those to be done of the inputs `present`; fixed: whether new ones are a difference.
+    """
+    lines = []
+    for old in parts:
+        lines += [] if old["seed"] == seed else [f"seed: {old['seed']} there, {seed} now"]
+        for key in sorted(old["config"].keys() | config.keys()):
+            there, now = old["config"].get(key, "nothing"), config.get(key, "nothing")
+            if there != now:
+                lines.append(f"{key}: {there} there, {now} now")
+    known = {name: content for old in parts for name, content in old["inputs"].items()}
+    for name, content in known.items():
+        if name not in present:
+            lines.append(f"{name}: was there, is gone now")
+        elif name in inputs and inputs[name]["sha256"] != content["sha256"]:
+            lines.append(f"{name}: has another content now")
+    if fixed:
+        lines += [f"{name}: new" for name in inputs if name not in known]
+    return list(dict.fromkeys(lines))
+
+
+def explain_differences(folder: Path, stage: str, differences: Sequence[str], sharded: bool) -> str:
+    """Return the message that lists differences and says what to do; a shard may not overwrite."""
+    listing = "\n".join(f"  {line}" for line in differences[:10])
+    more = f"\n  and {len(differences) - 10} more" if len(differences) > 10 else ""
+    advice = "To make them anew say overwrite=true, to keep them choose another work_dir."
+    if sharded:
+        advice = (
+            "A shard deletes nothing, since others may be at work: choose another work_dir, or make all anew without "
+            "shard and shards and with overwrite=true."
+        )
+    return f"{folder}: {stage} made with another configuration or from other inputs:\n{listing}{more}\n{advice}"

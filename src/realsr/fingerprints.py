@@ -1,0 +1,43 @@
+"""What a result may depend on, written down: contents of files and versions of packages."""
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("realsr", "torch", "torchvision", "numpy", "opencv-python-headless", "scipy", "pillow")
+
+
+def fingerprint_file(path: Path) -> dict[str, Any]:
+    """Return a file's size and SHA-256."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"size": path.stat().st_size, "sha256": digest}
+
+
+def fingerprint_inputs(inputs: Mapping[str, Path], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return size, SHA-256 and time of each input; one of known size and time is not read again."""
+
+    def fingerprint(name: str) -> dict[str, Any]:
+        status = inputs[name].stat()
+        old = known.get(name)
+        if old and (old["size"], old["mtime_ns"]) == (status.st_size, status.st_mtime_ns):
+            return old
+        return {**fingerprint_file(inputs[name]), "mtime_ns": status.st_mtime_ns}
+
+    with ThreadPoolExecutor() as threads:
+        return dict(zip(inputs, threads.map(fingerprint, inputs), strict=True))
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results may depend on."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "unknown"
+    return versions

@@ -1,0 +1,96 @@
+"""A sheet of all kernels, to see at a glance which are sound."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from realsr.imaging import write_uint8
+
+MOST = 400  # kernels on one sheet
+WINDOW = 17  # pixels of a kernel that are shown, around its middle
+ENLARGED = 8
+MARGIN, LINE, CHARACTERS = 10, 15, 24
+PICTURE = WINDOW * ENLARGED
+WIDTH = PICTURE + 2 * MARGIN
+HEAD = 62  # height of the title
+PAPER, INK, FAINT, RED = (250, 250, 250), (30, 30, 30), (110, 110, 110), (190, 30, 45)
+
+
+@dataclass(frozen=True)
+class KernelTile:
+    """A kernel (k, l), or None where there is none to show, with lines below it; `rejected` says why, if it is."""
+
+    name: str
+    kernel: np.ndarray | None
+    lines: Sequence[str]
+    rejected: Sequence[str] = ()
+
+
+def choose_evenly(names: Sequence[str], most: int = MOST) -> list[str]:
+    """Return at most so many of the names, at even distances, with the first and the last among them."""
+    if len(names) <= most:
+        return list(names)
+    return [names[round(i * (len(names) - 1) / (most - 1))] for i in range(most)]
+
+
+def write_kernel_sheet(path: Path, tiles: Sequence[KernelTile], title: str) -> None:
+    """Draw kernels in rows, each at its own brightness, since their shapes are compared; write it atomically."""
+    columns = min(len(tiles), max(4, math.ceil(math.sqrt(1.5 * len(tiles)))))
+    texts = [_texts(tile) for tile in tiles]
+    # A row is as high as its longest text.
+    most = [max(map(len, texts[start : start + columns])) for start in range(0, len(tiles), columns)]
+    heights = [PICTURE + LINE * lines + 4 * MARGIN for lines in most]
+    tops = [HEAD, *(HEAD + below for below in accumulate(heights))]
+    sheet = Image.new("RGB", (max(columns * WIDTH, 420) + 2 * MARGIN, tops[-1]), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((2 * MARGIN, MARGIN), title, INK, ImageFont.load_default(15))
+    draw.text((2 * MARGIN, MARGIN + 22), "each at its own brightness; black is 0", FAINT, ImageFont.load_default(11))
+    for position, (tile, lines) in enumerate(zip(tiles, texts, strict=True)):
+        row, column = divmod(position, columns)
+        x, y = MARGIN + column * WIDTH, tops[row]
+        if tile.rejected:
+            draw.rectangle((x + 3, y - 7, x + WIDTH - 4, tops[row + 1] - 2 * MARGIN), outline=RED, width=2)
+        sheet.paste(Image.fromarray(paint_kernel(tile.kernel)), (x + MARGIN, y))
+        for number, (text, colour) in enumerate(lines):
+            font = ImageFont.load_default(12 if number == 0 else 11)
+            place = (x + MARGIN, y + PICTURE + MARGIN // 2 + number * LINE)
+            draw.text(place, _shorten(text, font), colour, font)
+    write_uint8(path, np.asarray(sheet))
+
+
+def paint_kernel(kernel: np.ndarray | None) -> np.ndarray:
+    """Paint a kernel's middle, enlarged by nearest neighbour, its maximum brightest: (136, 136, 3) uint8 RGB."""
+    if kernel is None:
+        return np.full((PICTURE, PICTURE, 3), 220, np.uint8)
+    half = WINDOW // 2
+    padded = np.pad(kernel, half)
+    top, left = (size // 2 for size in kernel.shape)
+    window = padded[top : top + WINDOW, left : left + WINDOW]
+    levels = np.round(np.clip(window / kernel.max(), 0, 1) * 255).astype(np.uint8)
+    painted = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
+    return np.ascontiguousarray(painted.repeat(ENLARGED, 0).repeat(ENLARGED, 1))
+
+
+def _texts(tile: KernelTile) -> list[tuple[str, tuple[int, int, int]]]:
+    lines = [(tile.name, INK), *((line, FAINT) for line in tile.lines)]
+    for reason in tile.rejected[:1]:
+        lines += [(line, RED) for line in textwrap.wrap(reason, CHARACTERS)[:2]]
+    if len(tile.rejected) > 1:
+        lines.append((f"and {len(tile.rejected) - 1} more", RED))
+    return lines
+
+
+def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """Cut a text to the width of a kernel's picture."""
+    if font.getlength(text) <= PICTURE:
+        return text
+    while text and font.getlength(text + "…") > PICTURE:
+        text = text[:-1]
+    return text + "…"

@@ -1,0 +1,83 @@
+"""What `realsr.collect_noise` does beyond collecting: survey=true and noise=auto."""
+
+import json
+from pathlib import Path
+
+from small_work import TINY, Command, files
+
+ARGUMENTS = ("+track=dped", "data.source=photos", "work_dir=out", *TINY)
+
+
+def noise_of(pool: Path) -> dict:
+    return json.loads((pool / "manifest.json").read_text())["noise"]
+
+
+def test_a_survey_collects_nothing_and_minds_no_pool(command: Command, source: Path, tmp_path: Path) -> None:
+    pool = tmp_path / "out/pool"
+    ended = command("collect_noise", *ARGUMENTS, "survey=true")
+    assert ended.code == 0, ended.said
+    assert "3 photos, 108 tiles of 16x16" in ended.said
+    assert "next: " in ended.said
+    survey = {"noise_survey/survey.png", "noise_survey/summary.json", "noise_survey/tiles.csv"}
+    assert set(files(pool)) == survey
+    assert command("collect_noise", *ARGUMENTS).code == 0
+    before = files(pool)
+    patches = sum(name.startswith("noise/") for name in before)
+    kept = json.loads((pool / "noise_survey/summary.json").read_text())["kept"]
+    assert patches == kept > 10
+
+    ended = command("collect_noise", *ARGUMENTS, "survey=true", "noise.max_variance=3")
+    assert ended.code == 0, "other thresholds are only looked at"
+    after = files(pool)
+    assert {name: time for name, time in after.items() if name not in survey} == {
+        name: time for name, time in before.items() if name not in survey
+    }
+
+    (source / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    ended = command("collect_noise", *ARGUMENTS, "survey=true")
+    assert ended.code == 1
+    assert "1 of 3 could not be done" in ended.said
+    assert "b.png" in ended.said
+    assert "2 photos, 72 tiles" in ended.said
+
+
+def test_auto_chooses_records_and_repeats_nothing(command: Command, source: Path, tmp_path: Path) -> None:
+    pool = tmp_path / "out/pool"
+    arguments = (*ARGUMENTS, "noise=auto", "noise.max_variance=1", "noise.wanted=20")
+    ended = command("collect_noise", *arguments)
+    assert ended.code == 0, ended.said
+    config = noise_of(pool)["config"]
+    assert 1 < config["max_variance"] <= 10
+    assert f"chosen noise.max_variance={config['max_variance']:g} noise.min_mean=50" in ended.said
+    assert config["drop_structured"]
+    assert len(list((pool / "noise").iterdir())) >= 20
+    assert (pool / "noise_survey/survey.png").is_file()
+    before = files(pool)
+    ended = command("collect_noise", *arguments)
+    assert ended.code == 0
+    assert f"chosen noise.max_variance={config['max_variance']:g}" in ended.said
+    assert files(pool) == before
+
+    thresholds = [f"noise.{key}={config[key]}" for key in ("max_variance", "min_mean", "drop_structured")]
+    assert command("collect_noise", *ARGUMENTS, *thresholds).code == 0, "said by hand they are the same"
+    assert files(pool) == before
+
+
+def test_thresholds_are_kept_over_an_interruption(command: Command, source: Path, tmp_path: Path, monkeypatch) -> None:
+    arguments = (*ARGUMENTS, "noise=auto", "noise.max_variance=1", "noise.wanted=20")
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("realsr.degradation.noise.examine_photo", interrupt)
+        assert command("collect_noise", *arguments).code == 130
+    with monkeypatch.context() as patch:
+        patch.setattr("realsr.degradation.noise_survey.survey_noise", interrupt)
+        assert command("collect_noise", *arguments).code == 0
+    assert noise_of(tmp_path / "out/pool")["complete"]
+
+
+def test_training_takes_auto_too(command: Command, source: Path, tmp_path: Path) -> None:
+    assert command("train", *ARGUMENTS, "noise=auto", "noise.wanted=20").code == 0
+    assert noise_of(tmp_path / "out/pool")["complete"]

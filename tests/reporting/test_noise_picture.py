@@ -1,0 +1,93 @@
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from realsr.degradation.noise_survey import SURVEYED, Survey, survey_noise
+from realsr.degradation.tiles import NoiseConfig
+from realsr.imaging import read_uint8, write_uint8
+from realsr.reporting.noise_picture import COLOURS, Thumbnail, draw_survey
+from realsr.reporting.noise_survey import describe, summarise, write_survey
+
+CONFIG = NoiseConfig(size=32, stride=32, min_mean=50)
+
+
+@pytest.fixture
+def source(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "source").mkdir()
+    for name in "ab":
+        tiles = [120 + rng.normal(0, level, (32, 32, 1)) for level in (1, 2, 3, 4, 6, 40)]
+        tiles.append(120 + 3 * np.sign(np.sin(np.arange(32) / 3))[:, None, None] + rng.normal(0, 1, (32, 32, 1)))
+        photo = np.rint(np.concatenate(tiles, axis=1)).clip(0, 255).astype(np.uint8).repeat(3, 2)
+        write_uint8(tmp_path / "source" / f"{name}.png", photo)
+    return tmp_path / "source"
+
+
+def count_pixels(picture: np.ndarray, reason: str) -> int:
+    return int((picture == COLOURS[reason]).all(2).sum())
+
+
+def test_files_of_a_survey(source, tmp_path):
+    survey = survey_noise(source, tmp_path, CONFIG)
+    write_survey(tmp_path / "pool/noise_survey", source, survey)
+    folder = tmp_path / "pool/noise_survey"
+    assert sorted(path.name for path in folder.iterdir()) == ["summary.json", "survey.png", "tiles.csv"]
+    with (folder / "tiles.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 14
+    for row, tile, kept in zip(rows, survey.tiles, survey.kept(), strict=True):
+        assert row["photo"] == survey.photos[tile["photo"]]
+        assert float(row["variance"]) == pytest.approx(tile["variance"], rel=1e-5)
+        assert (row["structure"] == "") == (tile["variance"] >= 200)
+        assert row["kept"] == str(bool(kept))
+    assert [row["against"] for row in rows[:7]] == [""] * 5 + ["", "structured"]
+
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary == json.loads(json.dumps(summarise(survey)))
+    assert (summary["tiles"], summary["photos"], summary["kept"]) == (14, 2, 10)
+    at_20 = next(row for row in summary["yields"] if row["max_variance"] == 20)
+    assert at_20 == {"max_variance": 20, "good": 8, "structured": 2, "clipped": 0, "constant": 0}
+    assert summary["percentiles"]["variance"]["100"] == survey.tiles["variance"].max()
+
+    picture = read_uint8(folder / "survey.png")
+    assert picture.shape[1] == 1660
+    assert count_pixels(picture, "structured") > 2 * 4 * 190  # the frames of two tiles at least
+    assert count_pixels(picture, "") > 8 * 4 * 190
+    assert count_pixels(picture, "clipped") < 300  # its square in the legend
+
+
+def test_the_text_says_what_to_do(source, tmp_path):
+    survey = survey_noise(source, tmp_path, CONFIG)
+    text = describe(survey, tmp_path)
+    assert "2 photos, 14 tiles of 32x32" in text
+    assert "noise.max_variance=20 noise.min_mean=50 let in 10 of them, 10 would be kept" in text
+    assert [line.split() for line in text.splitlines() if line.split()[0] == "20"] == [["20", "10", "8", "2", "0", "0"]]
+    assert f"next: look at {tmp_path / 'survey.png'}, then noise.max_variance=" in text
+    # A survey's thresholds may have been raised by noise=auto; beyond its limit no tile was judged.
+    raised = replace(survey, config=replace(CONFIG, max_variance=30, auto=True))
+    variances = [row["max_variance"] for row in summarise(raised)["yields"]]
+    assert variances == [3, 7.5, 15, 30, 60, 120, 200]
+    assert "next:" not in describe(raised, tmp_path)
+    nothing = np.zeros(3, SURVEYED)
+    nothing["variance"], nothing["mean"], nothing["structure"] = 9, 120, 0.5
+    text = describe(Survey(["a.png"], nothing, CONFIG, 200.0, {}), tmp_path)
+    assert "no tile below 200 is free of structure. Try noise.size=16" in text
+
+
+@pytest.mark.parametrize("tiles", [0, 1, 9])
+def test_the_picture_grows_with_its_sections(tiles):
+    measured = np.zeros(1, SURVEYED)
+    measured["structure"] = np.nan
+    measured["variance"] = 1e9  # beyond the axis
+    survey = Survey(["a.png"], measured, CONFIG, 200.0, {})
+    for size in (8, 32, 512):
+        noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+        flat = np.full((size, size, 3), 255, np.uint8)
+        thumbnails = [Thumbnail(noise, "label", "clipped"), Thumbnail(flat, "", "")] * 5
+        picture = draw_survey(survey, {"kept": thumbnails[:tiles], "nearly kept": []})
+        assert picture.dtype == np.uint8
+        empty = draw_survey(survey, {"kept": [], "nearly kept": []})
+        assert picture.shape[0] - empty.shape[0] == -(-tiles // 8) * 220
