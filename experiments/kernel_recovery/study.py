@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     photos = options.photos.split(",") if options.photos else SETS[options.set]
     scales = [int(scale) for scale in options.scales.split(",")]
     tasks = list(list_tasks(photos, estimators, options.kernels, options.gan_kernels, options.seeds, scales))
-    run(tasks, options.records, KernelGANConfig(iterations=options.iterations, frame=FRAME, batch=options.batch))
+    run(tasks, options.records, KernelGANConfig(iterations=options.iterations, frame=FRAME), options.batch)
     if options.json:
         wanted = {_key(task) for task in tasks}
         records = [record for record in read_records(options.records) if _key(_task(record)) in wanted]
@@ -66,8 +66,8 @@ def list_tasks(
                     yield case, "kernelgan", seed
 
 
-def run(tasks: Sequence[Task], records: Path, config: KernelGANConfig) -> None:
-    """Estimate what the records lack, and append it to them."""
+def run(tasks: Sequence[Task], records: Path, config: KernelGANConfig, batch: int) -> None:
+    """Estimate what the records lack, and append it to them; `batch` KernelGANs are trained side by side."""
     _drop_cut_line(records)
     done = {_key(_task(record)) for record in read_records(records)}
     missing = [task for task in tasks if _key(task) not in done]
@@ -75,7 +75,7 @@ def run(tasks: Sequence[Task], records: Path, config: KernelGANConfig) -> None:
     with Progress("kernel recovery", total=len(tasks), done=len(tasks) - len(missing)) as progress:
         for name, group in groupby(missing, key=lambda task: task[1]):
             alike = list(group)
-            size = config.batch if name == "kernelgan" else 1
+            size = batch if name == "kernelgan" else 1
             for start in range(0, len(alike), size):
                 some = alike[start : start + size]
                 began = time.perf_counter()
@@ -99,7 +99,7 @@ def _drop_cut_line(records: Path) -> None:
 
 def _kernelgan(tasks: Sequence[Task], config: KernelGANConfig) -> list[Kernel]:
     seeds = [derive_seed(seed, "kernel_recovery", *asdict(case).values()) for case, _, seed in tasks]
-    photos = [prepare_photo(degraded(task[0]), config, seed) for task, seed in zip(tasks, seeds, strict=True)]
+    photos = [prepare_photo(degraded(task[0]), config, [seed])[0] for task, seed in zip(tasks, seeds, strict=True)]
     return [postprocess(raw) for raw in train_kernelgans(photos, config, seeds).kernels]
 
 
