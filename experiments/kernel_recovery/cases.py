@@ -1,0 +1,84 @@
+"""The study's cases: photographs degraded by kernels that are known."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from skimage import data
+
+from realsr.degradation.gaussian import draw_div2krk
+from realsr.degradation.kernels import Kernel, compose_x4
+from realsr.imaging import apply_kernel, crop_to_multiple, to_float, to_uint8
+from realsr.seeding import numpy_generator
+
+# Nothing is chosen by looking at `report`. skimage's `cat` is its `chelsea` and must not stand there.
+SETS = {
+    "tune": ("camera", "chelsea", "coffee", "coins", "grass", "gravel"),
+    "report": (
+        "astronaut",
+        "brick",
+        "hubble_deep_field",
+        "immunohistochemistry",
+        "moon",
+        "motorcycle",
+        "retina",
+        "rocket",
+    ),
+}
+SCALES = (2, 4)
+NOISES = (0.0, 3.0)
+FRAME = 10  # pixels that the estimators leave out at the border, as what lies outside the photo was made up
+SMALLEST = 86  # side of an LR photo with room for KernelGAN's crops inside the frame
+
+
+@dataclass(frozen=True)
+class Case:
+    """One degraded photo. kernel: which of the photo's kernels; noise: standard deviation in 8-bit levels."""
+
+    photo: str
+    kernel: int
+    scale: int
+    noise: float
+
+
+def list_cases(
+    photos: Sequence[str], kernels: int, scales: Sequence[int] = SCALES, noises: Sequence[float] = NOISES
+) -> Iterator[Case]:
+    """List the cases whose LR photo is large enough, those of one kernel, scale and noise level in a row."""
+    for kernel in range(kernels):
+        for scale in scales:
+            for noise in noises:
+                for photo in photos:
+                    if min(load_hr(photo).shape[:2]) // scale >= SMALLEST:
+                        yield Case(photo, kernel, scale, noise)
+
+
+@cache
+def load_hr(photo: str) -> np.ndarray:
+    """Return a photograph of scikit-image's as (H, W, 3) uint8; of the large round retina its middle 800x800."""
+    image = data.stereo_motorcycle()[0] if photo == "motorcycle" else getattr(data, photo)()
+    if photo == "retina":
+        top, left = ((side - 800) // 2 for side in image.shape[:2])
+        image = image[top : top + 800, left : left + 800]
+    return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+
+
+def true_root(case: Case) -> Kernel:
+    """Return the case's x2 kernel (11, 11)."""
+    return draw_div2krk(numpy_generator(0, "kernel_recovery", "kernel", case.photo, case.kernel))
+
+
+def at_scale(root: Kernel, scale: int) -> Kernel:
+    """Return the kernel of a scale that an x2 kernel (k, k) is the root of; x4: (3k - 2, 3k - 2)."""
+    return root if scale == 2 else compose_x4(root, crop=False)
+
+
+def degraded(case: Case) -> np.ndarray:
+    """Return the LR photo (h, w, 3) uint8: HR through the kernel at every scale-th sample, plus noise, rounded."""
+    hr = crop_to_multiple(to_float(load_hr(case.photo)), case.scale)
+    lr = apply_kernel(hr, at_scale(true_root(case), case.scale), case.scale)
+    rng = numpy_generator(0, "kernel_recovery", "noise", case.photo, case.kernel, case.scale)
+    noise = torch.from_numpy(rng.standard_normal(tuple(lr.shape), dtype=np.float32))
+    return to_uint8(lr + noise * (case.noise / 255))

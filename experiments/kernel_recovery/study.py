@@ -1,0 +1,143 @@
+"""How near estimated kernels are to the true ones: photos degraded by known kernels, each estimator on each.
+
+    python experiments/kernel_recovery/study.py --set report --estimators kernelgan,spectral --seeds 5 \
+        --records work/recovery.jsonl --json work/recovery.json
+
+Each finished estimate is a line of the records, so that a killed run goes on where it stopped, and a run that asks for
+more (kernels, seeds, an estimator) computes what is missing. The JSON sums the records up and the table in Markdown
+is printed. README.md has the protocol and the results.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from cases import FRAME, SCALES, SETS, Case, degraded, list_cases
+from table import summarise, write_table
+
+from realsr.degradation.kernelgan import KernelGANConfig, prepare_photo, train_kernelgans
+from realsr.degradation.kernels import Kernel, postprocess
+from realsr.degradation.spectral import SpectralConfig, estimate_spectral
+from realsr.imaging import write_bytes
+from realsr.progress import Progress
+from realsr.seeding import derive_seed
+
+ESTIMATORS = ("spectral", "kernelgan")
+Task = tuple[Case, str, int]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parse(arguments)
+    estimators = options.estimators.split(",")
+    if unknown := set(estimators) - set(ESTIMATORS):
+        raise SystemExit(f"--estimators: no {', '.join(sorted(unknown))}; there are {', '.join(ESTIMATORS)}")
+    photos = options.photos.split(",") if options.photos else SETS[options.set]
+    scales = [int(scale) for scale in options.scales.split(",")]
+    tasks = list(list_tasks(photos, estimators, options.kernels, options.gan_kernels, options.seeds, scales))
+    run(tasks, options.records, KernelGANConfig(iterations=options.iterations, frame=FRAME), options.batch)
+    if options.json:
+        wanted = {_key(task) for task in tasks}
+        records = [record for record in read_records(options.records) if _key(_task(record)) in wanted]
+        summary = summarise(records, options.set)
+        write_bytes(options.json, json.dumps(summary, indent=1).encode())
+        print(write_table(summary))
+
+
+def list_tasks(
+    photos: Sequence[str],
+    estimators: Sequence[str],
+    kernels: int,
+    gan_kernels: int,
+    seeds: int,
+    scales: Sequence[int] = SCALES,
+) -> Iterator[Task]:
+    """List what is to be estimated, (case, estimator, seed); the spectral estimator knows no chance: seed 0."""
+    if "spectral" in estimators:
+        yield from ((case, "spectral", 0) for case in list_cases(photos, kernels, scales))
+    if "kernelgan" in estimators:
+        for scale in scales:
+            for seed in range(seeds):
+                for case in list_cases(photos, gan_kernels, [scale]):
+                    yield case, "kernelgan", seed
+
+
+def run(tasks: Sequence[Task], records: Path, config: KernelGANConfig, batch: int) -> None:
+    """Estimate what the records lack, and append it to them; `batch` KernelGANs are trained side by side."""
+    _drop_cut_line(records)
+    done = {_key(_task(record)) for record in read_records(records)}
+    missing = [task for task in tasks if _key(task) not in done]
+    records.parent.mkdir(parents=True, exist_ok=True)
+    with Progress("kernel recovery", total=len(tasks), done=len(tasks) - len(missing)) as progress:
+        for name, group in groupby(missing, key=lambda task: task[1]):
+            alike = list(group)
+            size = batch if name == "kernelgan" else 1
+            for start in range(0, len(alike), size):
+                some = alike[start : start + size]
+                began = time.perf_counter()
+                kernels = _kernelgan(some, config) if name == "kernelgan" else [_spectral(some[0][0])]
+                seconds = (time.perf_counter() - began) / len(some)
+                with records.open("a") as file:
+                    file.writelines(_line(*pair, seconds) for pair in zip(some, kernels, strict=True))
+                progress.advance(len(some))
+
+
+def read_records(path: Path) -> list[dict]:
+    """Read the lines of the records; a last one that was cut short is left out."""
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
+
+
+def _drop_cut_line(records: Path) -> None:
+    content = records.read_bytes() if records.exists() else b"\n"
+    if not content.endswith(b"\n"):
+        write_bytes(records, content[: content.rfind(b"\n") + 1])
+
+
+def _kernelgan(tasks: Sequence[Task], config: KernelGANConfig) -> list[Kernel]:
+    seeds = [derive_seed(seed, "kernel_recovery", *asdict(case).values()) for case, _, seed in tasks]
+    photos = [prepare_photo(degraded(task[0]), config, [seed])[0] for task, seed in zip(tasks, seeds, strict=True)]
+    return [postprocess(raw) for raw in train_kernelgans(photos, config, seeds).kernels]
+
+
+def _spectral(case: Case) -> Kernel:
+    return estimate_spectral(degraded(case), SpectralConfig(), frame=FRAME).kernel
+
+
+def _key(task: Task) -> tuple:
+    case, estimator, seed = task
+    return case, estimator, seed
+
+
+def _task(record: dict) -> Task:
+    case = Case(*(record[name] for name in ("photo", "kernel", "scale", "noise")))
+    return case, record["estimator"], record["seed"]
+
+
+def _line(task: Task, estimate: Kernel, seconds: float) -> str:
+    case, estimator, seed = task
+    facts = asdict(case) | {"estimator": estimator, "seed": seed, "seconds": round(seconds, 3)}
+    return json.dumps(facts | {"estimate": np.round(estimate, 7).tolist()}) + "\n"
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", choices=SETS, default="report", help="photos to take")
+    parser.add_argument("--photos", help="names of scikit-image's photographs instead, by commas")
+    parser.add_argument("--estimators", default=",".join(ESTIMATORS), help="by commas (default: %(default)s)")
+    parser.add_argument("--scales", default=",".join(map(str, SCALES)), help="by commas (default: %(default)s)")
+    parser.add_argument("--kernels", type=int, default=5, help="kernels a photo for the spectral estimator")
+    parser.add_argument("--gan-kernels", type=int, default=1, help="kernels a photo for KernelGAN")
+    parser.add_argument("--seeds", type=int, default=5, help="KernelGAN's runs a case")
+    parser.add_argument("--iterations", type=int, default=3000, help="KernelGAN's iterations; 3000 is the paper's")
+    parser.add_argument("--batch", type=int, default=8, help="KernelGANs trained side by side; changes no number")
+    parser.add_argument("--records", type=Path, default=Path("work/kernel_recovery.jsonl"), help="estimates so far")
+    parser.add_argument("--json", type=Path, help="where the summary goes; the table is printed with it")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

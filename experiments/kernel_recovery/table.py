@@ -1,0 +1,183 @@
+"""Kernel PSNR of the study's records, summed up; as a table in Markdown.
+
+python experiments/kernel_recovery/table.py experiments/kernel_recovery/results/2026-11-23.json
+"""
+
+import datetime
+import json
+import os
+import platform
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from baselines import best_gaussian, best_isotropic, bicubic, covariance
+from cases import Case, at_scale, true_root
+
+from realsr.degradation.gaussian import gaussian_kernel
+from realsr.degradation.kernels import Kernel, aligned_centre, kernel_psnr, normalise
+
+NAMES = {
+    "bicubic": "bicubic",
+    "isotropic": "isotropic Gaussian of the best width (knows the true kernel)",
+    "kernelgan": "KernelGAN, as published: one run",
+    "kernelgan_mean": "KernelGAN, mean of the kernels of its runs",
+    "spectral": "spectral estimator",
+    "spectral_x4": "spectral estimator, 4/5 of its variance composed",
+    "gaussian": "best Gaussian (knows the true kernel)",
+}
+
+
+def summarise(records: Sequence[dict], photos: str) -> dict:
+    """Return what the table shows: PSNR of each case and estimator, and their means and spreads by group.
+
+    A group has a scale and a noise level; `common` of its groups are the cases that all estimators have done.
+    """
+    cases: dict[Case, dict[str, list[dict]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        case = Case(*(record[name] for name in ("photo", "kernel", "scale", "noise")))
+        cases[case][record["estimator"]].append(record)
+    rows = [_measure(case, found) for case, found in cases.items()]
+    names = {name for found in cases.values() for name in found}
+    common = [row for row in rows if names <= row["psnr"].keys()]
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": {"cores": os.cpu_count(), "cpu": _cpu()},
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in ("numpy", "scipy", "torch")},
+        "photos": photos,
+        "common": list(_groups(common)),
+        "all": list(_groups(rows)) if len(rows) > len(common) else [],
+        "cases": rows,
+    }
+
+
+def write_table(summary: dict) -> str:
+    """Write the summary as tables in Markdown: estimators down, scale and noise across."""
+    blocks = [_table("Cases of all estimators", summary["common"])]
+    if summary["all"]:
+        blocks.append(_table("All kernels", summary["all"]))
+    return "\n\n".join([*blocks, _excess_table(summary["cases"])])
+
+
+def root_mean(estimates: Sequence[Kernel]) -> Kernel:
+    """Return the mean of aligned kernels of odd sizes, laid middle on middle."""
+    side = max(len(estimate) for estimate in estimates)
+    return normalise(sum(np.pad(estimate, (side - len(estimate)) // 2) for estimate in estimates))
+
+
+def _measure(case: Case, found: dict[str, list[dict]]) -> dict:
+    """Return a case's PSNR by estimator, one number a seed."""
+    true = at_scale(true_root(case), case.scale)
+
+    def psnr(root: Kernel) -> float:
+        return round(kernel_psnr(true, at_scale(root, case.scale)), 3)
+
+    estimates = {name: [np.array(record["estimate"]) for record in done] for name, done in found.items()}
+    result = {name: [psnr(estimate) for estimate in kernels] for name, kernels in estimates.items()}
+    if len(estimates.get("kernelgan", [])) > 1:
+        result["kernelgan_mean"] = [psnr(root_mean(estimates["kernelgan"]))]
+    if case.scale == 4 and "spectral" in estimates:
+        result["spectral_x4"] = [psnr(_four_fifths(estimates["spectral"][0]))]
+    known = {"bicubic": bicubic(case.scale), "isotropic": best_isotropic(true), "gaussian": best_gaussian(true)}
+    result |= {name: [round(kernel_psnr(true, kernel), 3)] for name, kernel in known.items()}
+    seconds = {name: [record["seconds"] for record in done] for name, done in found.items()}
+    wide = {
+        name: [round(_excess(kernel, true_root(case)), 2) for kernel in kernels] for name, kernels in estimates.items()
+    }
+    return {**vars(case), "psnr": result, "excess": wide, "seconds": seconds}
+
+
+def _excess(root: Kernel, true: Kernel) -> float:
+    """Return by how much an x2 kernel's variance is above the true one's, mean of both axes, in pixels squared."""
+    return float(np.trace(covariance(root) - covariance(true)) / 2)
+
+
+def _four_fifths(root: Kernel) -> Kernel:
+    """Return the Gaussian whose x4 kernel has 4 S and not 5 S as covariance, S being that of `root`.
+
+    `root` says how a sharp photo was blurred that was then halved, S / 4 in pixels of LR. The sharp photo behind x4 is
+    as sharp, with pixels of half the size: S / 4 is 4 S in these. Composing k with its doubled grid gives 5 S, as it
+    takes k as the blur of a photo that is itself blurred by k.
+    """
+    return gaussian_kernel(0.8 * covariance(root), len(root), aligned_centre(len(root), 2))
+
+
+def _groups(rows: Sequence[dict]) -> Iterator[dict]:
+    for scale, noise in sorted({(row["scale"], row["noise"]) for row in rows}):
+        group = [row for row in rows if (row["scale"], row["noise"]) == (scale, noise)]
+        shared = [name for name in NAMES if all(name in row["psnr"] for row in group)]
+        figures = {name: _figures([row["psnr"][name] for row in group]) for name in shared}
+        gains = {name: _gain(group, name) for name in shared if name != "kernelgan" and "kernelgan" in shared}
+        yield {"scale": scale, "noise": noise, "count": len(group), "psnr": figures, "gain": gains}
+
+
+def _gain(group: Sequence[dict], name: str) -> dict:
+    """Return by how much an estimator is above one run of KernelGAN, case by case: mean, and standard error of it."""
+    gains = [np.mean(row["psnr"][name]) - np.mean(row["psnr"]["kernelgan"]) for row in group]
+    error = np.std(gains, ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else 0.0
+    return {"mean": round(float(np.mean(gains)), 2), "error": round(float(error), 2)}
+
+
+def _figures(psnr: Sequence[Sequence[float]]) -> dict:
+    """Return the mean over cases and seeds, the spread over cases (of their means), and over seeds (within a case)."""
+    means = [np.mean(values) for values in psnr]
+    seeds = min(len(values) for values in psnr)
+    spread = float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
+    within = float(np.mean([np.std(values, ddof=1) for values in psnr])) if seeds > 1 else None
+    rounded = {"mean": float(np.mean(means)), "over_cases": spread, "over_seeds": within}
+    return {name: value if value is None else round(value, 2) for name, value in rounded.items()} | {"seeds": seeds}
+
+
+def _table(title: str, groups: Sequence[dict]) -> str:
+    heads = [f"x{group['scale']}, noise {group['noise']:g}" for group in groups]
+    lines = [f"| {title}: | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    lines.append(f"| cases | {' | '.join(str(group['count']) for group in groups)} |")
+    if any("kernelgan" in group["psnr"] for group in groups):
+        runs = [group["psnr"].get("kernelgan", {"seeds": 0})["seeds"] for group in groups]
+        lines.append(f"| KernelGAN's runs a case | {' | '.join(map(str, runs))} |")
+    for name, words in NAMES.items():
+        if any(name in group["psnr"] for group in groups):
+            cells = [_cell(group["psnr"].get(name)) for group in groups]
+            lines.append(f"| {words} | {' | '.join(cells)} |")
+    for name, words in NAMES.items():
+        if name in ("kernelgan_mean", "spectral", "spectral_x4") and any(name in group["gain"] for group in groups):
+            found = [group["gain"].get(name) for group in groups]
+            cells = [f"{gain['mean']:+.1f} ± {gain['error']:.1f}" if gain else "–" for gain in found]
+            lines.append(f"| gain over one run: {words} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _excess_table(rows: Sequence[dict]) -> str:
+    """Write by how much the variance found exceeds the true one: photos across, mean ± spread over the kernels."""
+    clean = [row for row in rows if (row["scale"], row["noise"]) == (2, 0)]
+    photos = sorted({row["photo"] for row in clean})
+    lines = [f"| Excess of variance, x2, noise 0: | {' | '.join(photos)} |", "|---" * (len(photos) + 1) + "|"]
+    for name in sorted({name for row in clean for name in row["excess"]}):
+        cells = []
+        for photo in photos:
+            found = [np.mean(row["excess"][name]) for row in clean if row["photo"] == photo and name in row["excess"]]
+            spread = f" ± {np.std(found, ddof=1):.2f}" if len(found) > 1 else ""
+            cells.append(f"{np.mean(found):+.2f}{spread}" if found else "–")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(figures: dict | None) -> str:
+    if figures is None:
+        return "–"
+    within = "" if figures["over_seeds"] is None else f" ({figures['over_seeds']:.1f})"
+    return f"{figures['mean']:.1f} ± {figures['over_cases']:.1f}{within}"
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return platform.processor()
+
+
+if __name__ == "__main__":
+    print(write_table(json.loads(Path(sys.argv[1]).read_text())))
