@@ -25,8 +25,8 @@ NAMES = {
     "isotropic": "isotropic Gaussian of the best width (knows the true kernel)",
     "kernelgan": "KernelGAN, as published: one run",
     "kernelgan_mean": "KernelGAN, mean of the kernels of its runs",
-    "spectral": "spectral estimator",
-    "spectral_x4": "spectral estimator, 4/5 of its variance composed",
+    "spectral": "spectral estimator (at x4: its x2 kernel composed)",
+    "spectral_x4": "spectral estimator, its x4 kernel",
     "gaussian": "best Gaussian (knows the true kernel)",
 }
 
