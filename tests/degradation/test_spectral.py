@@ -4,9 +4,9 @@ import torch
 from skimage import data
 
 from realsr.degradation.gaussian import draw_div2krk, gaussian_kernel
-from realsr.degradation.kernels import kernel_psnr
+from realsr.degradation.kernels import kernel_psnr, load_kernel
 from realsr.degradation.spectral import SpectralConfig, estimate_spectral, noise_power, power_spectrum
-from realsr.imaging import apply_kernel, to_float, to_uint8
+from realsr.imaging import apply_kernel, read_uint8, to_float, to_uint8
 
 
 def covariance(kernel: np.ndarray) -> np.ndarray:
@@ -118,3 +118,10 @@ def test_large_photos_are_sampled():
     """However many pixels, the windows are about as many; the spectrum stays the same."""
     gray = np.tile(np.random.default_rng(0).random((128, 128)).astype(np.float32), (16, 16))
     np.testing.assert_allclose(power_spectrum(gray)[3:, 3:], power_spectrum(gray[:512, :512])[3:, 3:], rtol=0.5)
+
+
+def test_finds_the_golden_kernels(shared):
+    folder = shared("golden/known_kernels")
+    for index in range(3):
+        found = estimate_spectral(read_uint8(folder / f"im{index}.png"), SpectralConfig(), frame=10)
+        assert kernel_psnr(load_kernel(folder / f"im{index}_true_x2.mat"), found.kernel) > 40
