@@ -173,6 +173,8 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
             _leave("interrupted; what is done is kept, and the same command goes on from there", code=130)
 
     _set_up_logging()
+    litter = Path("multirun.yaml")  # what Hydra leaves after -m; what matters of it is in each run's folder
+    was_there = litter.exists()
     own_errors = os.environ.get("HYDRA_FULL_ERROR") is None
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its errors and exit; they are explained below
     try:
@@ -186,6 +188,8 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
     finally:
         if own_errors:
             del os.environ["HYDRA_FULL_ERROR"]
+        if not was_there:
+            litter.unlink(missing_ok=True)
         GlobalHydra.instance().clear()
 
 

@@ -15,6 +15,7 @@ def test_shards_of_one_command_then_merged_are_a_single_run(command: Command, so
     ended = command("estimate_kernels", "-m", "shard=range(4)", "shards=4", *ARGUMENTS, "work_dir=parts")
     assert ended.code == 0, ended.said
     names = {f"kernels/{name}_kernel_x{scale}.mat" for name in "abc" for scale in (2, 4)}
+    assert not (tmp_path / "multirun.yaml").exists()
     shards = {f"manifest.kernels.shard{index}of4.json" for index in range(4)}
     assert files(tmp_path / "parts/pool").keys() == names | shards
     assert command("estimate_kernels", *ARGUMENTS, "work_dir=parts").code == 0
