@@ -8,7 +8,7 @@ from pathlib import Path
 
 from realsr.config import Config, run_command
 from realsr.degradation.noise import collect_noise
-from realsr.degradation.noise_survey import Survey, choose_thresholds, survey_noise
+from realsr.degradation.noise_survey import NothingFlatError, Survey, choose_thresholds, survey_noise
 from realsr.errors import UserError
 from realsr.reporting.noise_survey import describe, write_survey
 
@@ -26,7 +26,11 @@ def main(config: Config) -> None:
             raise UserError(f"noise survey: {len(survey.failures)} of {len(survey.photos)} could not be done:{listing}")
         return
     if noise.auto:
-        noise, found = choose_thresholds(source, pool, noise, config.overwrite, config.workers)
+        try:
+            noise, found = choose_thresholds(source, pool, noise, config.overwrite, config.workers)
+        except NothingFlatError as error:
+            _report(error.survey, source, pool)
+            raise
         logger.info("noise: chosen noise.max_variance=%g noise.min_mean=%g", noise.max_variance, noise.min_mean)
         if found:
             _report(found, source, pool)

@@ -20,7 +20,9 @@ def find_differences(
     lines = []
     for old in parts:
         lines += [] if old["seed"] == seed else [f"seed: {old['seed']} there, {seed} now"]
-        for key in sorted(old["config"].keys() | config.keys()):
+        keys = old["config"].keys() | config.keys()
+        # First what both have: what only one has follows from it, as a method's own settings do from the method.
+        for key in sorted(keys, key=lambda key: (key not in old["config"] or key not in config, key)):
             there, now = old["config"].get(key, "nothing"), config.get(key, "nothing")
             if there != now:
                 lines.append(f"{key}: {there} there, {now} now")

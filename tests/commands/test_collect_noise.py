@@ -81,3 +81,11 @@ def test_thresholds_are_kept_over_an_interruption(command: Command, source: Path
 def test_training_takes_auto_too(command: Command, source: Path, tmp_path: Path) -> None:
     assert command("train", *ARGUMENTS, "noise=auto", "noise.wanted=20").code == 0
     assert noise_of(tmp_path / "out/pool")["complete"]
+
+
+def test_auto_that_finds_nothing_still_shows_what_there_is(command: Command, source: Path, tmp_path: Path) -> None:
+    ended = command("collect_noise", *ARGUMENTS, "noise=auto", "noise.max_variance=0.001")
+    assert ended.code == 1
+    assert "no thresholds suit these photos" in ended.said
+    assert (tmp_path / "out/pool/noise_survey/survey.png").is_file()
+    assert not (tmp_path / "out/pool/noise").exists()

@@ -26,6 +26,7 @@ STAGE = "kernels"
 REJECTED = "rejected"
 SHEET = "kernels.png"
 LISTED = 20
+ADVICE = "  Nothing is to be done if enough others are left; else try kernels.seeds=3 or kernels=spectral"
 
 
 def estimate_kernels(
@@ -67,6 +68,9 @@ def estimate_kernels(
         _estimate(missing, len(names), config, seed, record, shard, device, workers)
         if shard is None and (missing or moved or not record.complete or not (pool / SHEET).is_file()):
             draw_sheet(pool, record.items)
+        if shard is None:
+            sound = sum(not item["rejected"] for item in record.items.values())
+            logger.info("kernels: %d in %s, all drawn in %s", sound, pool / STAGE, pool / SHEET)
         rejected = {name: item["rejected"] for name, item in record.items.items() if item["rejected"]}
         if rejected:
             logger.warning("%s", _list_rejected(rejected, len(record.items), pool))
@@ -148,7 +152,7 @@ def _list_rejected(rejected: Mapping[str, Sequence[str]], total: int, pool: Path
     if len(rejected) > LISTED:
         lines.append(f"  and {len(rejected) - LISTED} more, see {pool / 'manifest.json'}")
     return "\n".join(
-        [f"{len(rejected)} of {total} kernels fail a gate, are kept in {pool / REJECTED}, not used:", *lines]
+        [f"{len(rejected)} of {total} kernels fail a gate, are kept in {pool / REJECTED}, not used:", *lines, ADVICE]
     )
 
 

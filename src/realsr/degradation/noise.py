@@ -164,19 +164,23 @@ def _summarise(record: StageRecord, photos: int) -> None:
     count = sum(map(len, tiles))
     drops = ", ".join(f"{number} {reason}" for reason, number in _count_drops(record).items())
     logger.info(
-        "noise: %d patches from %d of %d photos%s",
+        "noise: %d patches from %d of %d photos in %s%s",
         count,
         sum(map(bool, tiles)),
         photos,
+        record.folder / "noise",
         f"; dropped: {drops}" if drops else "",
     )
     structured = sum(tile["flag"] == "structured" for some in tiles for tile in some)
     if structured:
         logger.warning(
             "noise: %d of %d patches look structured (the manifest flags them). realsr.collect_noise survey=true draws "
-            "them; noise.drop_structured=true overwrite=true leaves them out",
+            "them; %s",
             structured,
             count,
+            "noise.drop_structured=true overwrite=true leaves them out"
+            if structured < count
+            else "smaller tiles (noise.size, noise.stride) or photos with something flat find others",
         )
 
 

@@ -151,6 +151,14 @@ def _measure_photo(path: Path, config: NoiseConfig) -> np.ndarray | ImageError |
     return tiles
 
 
+class NothingFlatError(UserError):
+    """No thresholds yield a patch; `survey` is what was looked at."""
+
+    def __init__(self, survey: Survey):
+        super().__init__(_nothing_flat(survey))
+        self.survey = survey
+
+
 def choose_thresholds(
     source: Path | None, pool: Path, config: NoiseConfig, overwrite: bool = False, workers: int | None = None
 ) -> tuple[NoiseConfig, Survey | None]:
@@ -169,7 +177,7 @@ def choose_thresholds(
             survey = survey_noise(source, pool, config, workers)
             thresholds = survey.suggest(config.wanted, config.max_variance)
             if not thresholds.patches:
-                raise UserError(_nothing_flat(survey))
+                raise NothingFlatError(survey)
             record.add("thresholds", [], **asdict(thresholds), failures=survey.failures)
         chosen = record.items["thresholds"]
         if not chosen["failures"]:
@@ -188,7 +196,7 @@ def _nothing_flat(survey: Survey) -> str:
         f"{survey.config.size}x{survey.config.size} have a variance below {survey.limit:g} and a mean above "
         f"{survey.config.min_mean:g}{' (' * bool(against)}{', '.join(against)}{')' * bool(against)}. Smaller tiles "
         f"find more (noise.size={survey.config.size // 2} noise.stride={survey.config.size // 2}), or photos with "
-        "something flat and evenly lit: sky, a wall, blur. realsr.collect_noise survey=true draws what there is."
+        "something flat and evenly lit: sky, a wall, blur. The survey's picture shows what there is."
     )
 
 

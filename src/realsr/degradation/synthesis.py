@@ -1,6 +1,7 @@
 """The stage that makes pairs: clean HR, and LR that is HR degraded as the camera would."""
 
 import hashlib
+import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from realsr.seeding import numpy_generator
 from realsr.workers import count_workers, map_items
 
 STAGE = "pairs"
+
+logger = logging.getLogger("realsr")
 
 
 @dataclass
@@ -127,6 +130,7 @@ def make_pairs(
                     crop=list(result),
                     kernel=task.kernel.relative_to(folder).as_posix() if task.kernel else "bicubic",
                 )
+        logger.info("pairs: %d in %s and %s", len(record.items), output / "HR", output / "LR")
         record.finish()
 
 
