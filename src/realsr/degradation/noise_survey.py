@@ -104,8 +104,8 @@ class Survey:
 
 
 def _round_numbers(lowest: float, highest: float) -> list[float]:
-    numbers = (step * 10.0**power for power in range(-1, 5) for step in _STEPS)
-    return [lowest] * (lowest > 0) + [round(n, 3) for n in numbers if lowest < n <= highest]
+    numbers = (step * 10.0**power for power in range(-4, 5) for step in _STEPS)
+    return [lowest] * (lowest > 0) + [round(n, 6) for n in numbers if lowest < n <= highest]
 
 
 def survey_noise(source: Path | None, pool: Path, config: NoiseConfig, workers: int | None = None) -> Survey:

@@ -76,8 +76,9 @@ def _plot_mean(canvas: ImageDraw.ImageDraw, box: Box, survey: Survey) -> None:
 def _plot_yield(canvas: ImageDraw.ImageDraw, box: Box, survey: Survey) -> None:
     limit = float(np.log10(survey.limit))
     ticks = {float(np.log10(v)): f"{v:g}" for v in (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000) if v <= survey.limit}
-    place = _frame(canvas, box, "tiles found against max_variance: all, and good ones", (-1, limit), ticks)
-    thresholds = np.linspace(-1, limit, 120)
+    first = min(-1.0, limit - 1)
+    place = _frame(canvas, box, "tiles found against max_variance: all, and good ones", (first, limit), ticks)
+    thresholds = np.linspace(first, limit, 120)
     counts = [survey.yields(10**value) for value in thresholds]
     most = max(1, *(sum(count.values()) for count in counts))
     curves: tuple[tuple[tuple[int, int, int], list[int]], ...] = (
