@@ -197,6 +197,8 @@ def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "realsr.train", "+track=dped", "data.source=photos", "work_dir=out", *arguments],
         cwd=tmp_path, env=python_environment(), stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # What a shell runs in the background, such as these tests, ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
