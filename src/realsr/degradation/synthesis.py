@@ -91,6 +91,7 @@ def make_pairs(
     photos = _gather(source, target, output, config)
     kernels = list_kernels(pool, scale) if pool else []
     folder = (pool or Path()) / "kernels"
+    factors = {"source": config.clean_up, "target": 1}
     inputs = {f"{role}/{path.name}": path for role, path in photos.values()} | {
         f"kernels/{path.relative_to(folder).as_posix()}": path for path in kernels
     }
@@ -102,17 +103,10 @@ def make_pairs(
     facts["kernels"] = _describe(kernels, folder.parent)
     del facts["rebuild"]
     with open_stage(output, STAGE, config=facts, seed=seed, inputs=inputs, overwrite=overwrite) as record:
+        missing = {name: photo for name, photo in photos.items() if not record.is_done(name)}
         tasks = [
-            PairTask(
-                name,
-                path,
-                config.clean_up if role == "source" else 1,
-                _draw_kernel(kernels, seed, name),
-                scale,
-                output,
-            )
-            for name, (role, path) in photos.items()
-            if not record.is_done(name)
+            PairTask(name, path, factors[role], _draw_kernel(kernels, seed, name), scale, output)
+            for name, (role, path) in missing.items()
         ]
         results = map_items(_make_pair, tasks, count_workers(len(tasks), workers))
         with Progress(STAGE, total=len(photos), done=len(photos) - len(tasks)) as progress:
