@@ -75,7 +75,9 @@ class Config:
     shard: int | None = None
     shards: int | None = None
     pairs_dir: Path = MISSING
+    cache_dir: Path = MISSING
     run: Path = MISSING
+    init: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     kernels: KernelsConfig = field(default_factory=KernelsConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)

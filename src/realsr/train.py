@@ -46,6 +46,7 @@ def main(config: Config) -> None:
         trainer=config.trainer,
         scale=config.scale,
         seed=config.seed,
+        init=config.init,
     )
     trained = train_run(config.run, pairs, noise, config.look, validation, training, to_yaml(config), config.overwrite)
     metrics = config.run / "metrics.json"

@@ -44,6 +44,7 @@ def make_config() -> MakeConfig:
         optimiser: OptimiserConfig | None = None,
         generator: GeneratorConfig | None = None,
         discriminator: DiscriminatorConfig | None = None,
+        init: str | None = None,
         **trainer: object,
     ) -> TrainingConfig:
         settings = {"max_steps": 6, "batch": 2, "crop": 16, "workers": 0, "device": "cpu", "log_every": 1}
@@ -55,6 +56,7 @@ def make_config() -> MakeConfig:
             optimiser=optimiser or OptimiserConfig(learning_rate=1e-3, milestones=[2, 5]),
             trainer=TrainerConfig(**{**settings, **trainer}),  # type: ignore[arg-type]
             scale=2,
+            init=init,
         )
 
     return make

@@ -103,9 +103,9 @@ def test_init_is_where_training_starts(suffix: str, pairs: list[Pair], make_conf
     start = build_generator(GeneratorConfig(features=4, blocks=1, growth=4), 2).state_dict()
     path = tmp_path / f"psnr{suffix}"
     torch.save(start, path) if suffix == ".pth" else save_file(start, path)
-    still = make_config(optimiser=OptimiserConfig(learning_rate=0.0), max_steps=1, init=path)
+    still = make_config(optimiser=OptimiserConfig(learning_rate=0.0), max_steps=1, init=str(path))
     assert same(load_file(train(pairs, Look(), [], tmp_path / "run", still)), start)
-    other = make_config(generator=GeneratorConfig(features=6, blocks=1, growth=4), init=path)
+    other = make_config(generator=GeneratorConfig(features=6, blocks=1, growth=4), init=str(path))
     with pytest.raises(UserError, match=r"weights of another generator; the first that differ: conv_first\.weight"):
         train(pairs, Look(), [], tmp_path / "other", other)
 
@@ -116,7 +116,7 @@ def test_without_init_it_says_that_it_starts_from_scratch(
     with caplog.at_level(logging.INFO):
         train(pairs, Look(), [], tmp_path, make_config(max_steps=1))
     assert "starts from scratch" in caplog.text
-    assert "trainer.init" in caplog.text
+    assert "init=" in caplog.text
 
 
 @pytest.fixture(scope="module")

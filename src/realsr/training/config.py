@@ -17,17 +17,27 @@ class OptimiserConfig:
 
 @dataclass
 class TrainerConfig:
-    """Length, batches and rhythm of a training. Intervals are in steps, sides in HR pixels."""
+    """Length, batches, arithmetic and rhythm of a training. Intervals are in steps, sides in HR pixels."""
 
     max_steps: int = 60000
     batch: int = 16
     crop: int = 128
+    ema: float | None = 0.999
     workers: int = 4
+    cache: bool = True
     device: str = "auto"
+    precision: str = "auto"
+    compile: bool | None = None
+    accumulate: int = 1
+    checkpoint_activations: bool = False
+    profile: bool = False
+    max_skipped: int = 10
     log_every: int = 100
     validate_every: int = 5000
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
     validation_crop: int = 512
     validation_images: int = 16
-    init: Path | None = None  # a PSNR-trained generator to start from
+    best_by: str = "psnr"
+    lpips_weights: Path | None = None
+    allow_changes: bool = False

@@ -48,6 +48,7 @@ class TrainingConfig:
     trainer: TrainerConfig
     scale: int = 4
     seed: int = 0
+    init: str | None = None
 
 
 def train(
@@ -90,10 +91,10 @@ def train(
 
     # Where to begin.
     start = _restore(parts, run)
-    if start == 0 and trainer.init is not None:
-        load_generator_state(generator, trainer.init)
+    if start == 0 and config.init is not None:
+        load_generator_state(generator, Path(config.init))
     elif start == 0:
-        logger.info("training starts from scratch; trainer.init=FILE would start from a PSNR-trained generator")
+        logger.info("training starts from scratch; init=FILE would start from a PSNR-trained generator")
 
     _forget_later(run / "metrics.jsonl", start)
 
