@@ -6,13 +6,20 @@ from pathlib import Path
 
 @dataclass
 class OptimiserConfig:
-    """Adam for generator and discriminator; the learning rate is multiplied by `decay` at each milestone."""
+    """Adam for generator and discriminator, and how the learning rate goes (`training.schedule`).
+
+    schedule: `step` multiplies it by `decay` at each of `milestones`; `cosine` lets it fall to `final` in `period`
+    steps, again and again. The fields of the other schedule are not used. Milestones and period are in steps.
+    """
 
     learning_rate: float = 1e-4
     beta1: float = 0.9
     beta2: float = 0.999
+    schedule: str = "step"
     milestones: list[int] = field(default_factory=lambda: [5000, 10000, 20000, 30000])
     decay: float = 0.5
+    period: int = 250000
+    final: float = 1e-7
 
 
 @dataclass

@@ -1,0 +1,42 @@
+"""The learning rate as a function of the steps done: there is no state to save, and none to go wrong on resuming."""
+
+import math
+
+from realsr.errors import UserError
+from realsr.training.config import OptimiserConfig
+
+SCHEDULES = ("step", "cosine")
+
+
+def learning_rate(steps_done: int, config: OptimiserConfig) -> float:
+    """Return the learning rate of the step that follows `steps_done` (0 for the first).
+
+    `step`, with n the number of milestones <= steps_done:
+        rate = learning_rate * decay^n
+    `cosine` with warm restarts (Loshchilov and Hutter, SGDR, ICLR 2017, equation 5), with t = steps_done modulo period:
+        rate = final + (learning_rate - final) * (1 + cos(pi * t / period)) / 2
+    """
+    if config.schedule == "step":
+        return config.learning_rate * config.decay ** sum(steps_done >= milestone for milestone in config.milestones)
+    phase = steps_done % config.period / config.period
+    return config.final + (config.learning_rate - config.final) * (1 + math.cos(math.pi * phase)) / 2
+
+
+def check_optimiser(config: OptimiserConfig) -> None:
+    """Raise UserError for values that are no optimiser or no schedule."""
+    milestones = config.milestones
+    ascending = all(a < b for a, b in zip([0, *milestones], milestones, strict=False))
+    rules = [
+        ("learning_rate", 0 <= config.learning_rate < math.inf, "0 or more"),
+        ("beta1", 0 <= config.beta1 < 1, "0 or more and below 1"),
+        ("beta2", 0 <= config.beta2 < 1, "0 or more and below 1"),
+        ("schedule", config.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+        ("milestones", ascending, "steps above 0 in ascending order, e.g. [5000,10000]"),
+        ("decay", 0 < config.decay <= 1, "above 0, at most 1"),
+        ("period", config.period >= 1, "1 step or more"),
+        ("final", config.final >= 0, "0 or more"),
+        ("final", config.schedule != "cosine" or config.final <= config.learning_rate, "at most the learning_rate"),
+    ]
+    for key, holds, expected in rules:
+        if not holds:
+            raise UserError(f"optimiser.{key}={getattr(config, key)}: expected {expected}")

@@ -1,0 +1,106 @@
+import itertools
+import math
+
+import pytest
+import torch
+from torch.optim import lr_scheduler
+
+from realsr.errors import UserError
+from realsr.training.config import OptimiserConfig
+from realsr.training.schedule import check_optimiser, learning_rate
+
+STEPS = 4000
+
+
+def rates_of(make: object, rate: float, steps: int = STEPS) -> list[float]:
+    """The rates that a scheduler of torch gives to the steps 1, 2, 3, …"""
+    optimiser = torch.optim.SGD([torch.zeros(1)], lr=rate)
+    scheduler = make(optimiser)  # type: ignore[operator]
+    rates = []
+    for _ in range(steps):
+        rates.append(scheduler.get_last_lr()[0])
+        optimiser.step()
+        scheduler.step()
+    return rates
+
+
+def ours(config: OptimiserConfig, steps: int = STEPS) -> list[float]:
+    return [learning_rate(done, config) for done in range(steps)]
+
+
+@pytest.mark.parametrize("milestones", [[], [1], [5, 6, 700, 3999], [5000]])
+def test_step_is_torch_s_multi_step(milestones: list[int]) -> None:
+    config = OptimiserConfig(learning_rate=3e-4, milestones=milestones, decay=0.4)
+    expected = rates_of(lambda o: lr_scheduler.MultiStepLR(o, milestones, gamma=0.4), 3e-4)
+    assert ours(config) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("final", [0.0, 1e-7])
+def test_a_period_of_cosine_is_torch_s_cosine_annealing(final: float) -> None:
+    config = OptimiserConfig(learning_rate=2e-4, schedule="cosine", period=STEPS, final=final)
+    expected = rates_of(lambda o: lr_scheduler.CosineAnnealingLR(o, STEPS, eta_min=final), 2e-4)
+    # torch's goes from each rate to the next, which adds up rounding
+    assert ours(config) == pytest.approx(expected, rel=1e-6, abs=1e-14)
+
+
+@pytest.mark.parametrize("period", [1, 2, 250, 999])
+def test_cosine_begins_anew_after_each_period_as_torch_s_with_warm_restarts(period: int) -> None:
+    config = OptimiserConfig(learning_rate=2e-4, schedule="cosine", period=period, final=1e-7)
+    expected = rates_of(lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, period, eta_min=1e-7), 2e-4)
+    assert ours(config) == pytest.approx(expected, rel=1e-9)
+
+
+def test_cosine_is_basicsr_s_but_for_the_one_step_after_each_period() -> None:
+    # CosineAnnealingRestartLR, written from its formula: a period's last point belongs to that period.
+    period, config = 100, OptimiserConfig(learning_rate=2e-4, schedule="cosine", period=100, final=1e-7)
+
+    def basicsr(done: int) -> float:
+        restart = max(0, math.ceil(done / period) - 1) * period
+        return 1e-7 + 0.5 * (2e-4 - 1e-7) * (1 + math.cos(math.pi * (done - restart) / period))
+
+    for done in range(400):
+        if done % period == 0 and done:
+            assert (basicsr(done), learning_rate(done, config)) == (pytest.approx(1e-7), pytest.approx(2e-4))
+        else:
+            assert learning_rate(done, config) == pytest.approx(basicsr(done), rel=1e-12)
+
+
+def test_the_paper_s_rates() -> None:
+    rates = {done: learning_rate(done, OptimiserConfig()) for done in (0, 4999, 5000, 9999, 10000, 20000, 30000, 59999)}
+    assert rates == {0: 1e-4, 4999: 1e-4, 5000: 5e-5, 9999: 5e-5, 10000: 2.5e-5,
+                     20000: 1.25e-5, 30000: 6.25e-6, 59999: 6.25e-6}  # fmt: skip
+
+
+def test_a_rate_of_zero_stays_zero() -> None:
+    for config in (OptimiserConfig(learning_rate=0), OptimiserConfig(learning_rate=0, schedule="cosine", final=0)):
+        check_optimiser(config)
+        assert set(ours(config, 10)) == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"learning_rate": -1e-4}, "optimiser.learning_rate=-0.0001: expected 0 or more"),
+        ({"learning_rate": math.nan}, "optimiser.learning_rate=nan"),
+        ({"learning_rate": math.inf}, "optimiser.learning_rate=inf"),
+        ({"schedule": "linear"}, "optimiser.schedule=linear: expected one of step, cosine"),
+        ({"schedule": "cosine", "period": 0}, "optimiser.period=0: expected 1 step or more"),
+        ({"schedule": "cosine", "final": -1.0}, "optimiser.final=-1.0: expected 0 or more"),
+        ({"schedule": "cosine", "final": 1.0}, "optimiser.final=1.0: expected at most the learning_rate"),
+        ({"milestones": [5, 3]}, r"optimiser.milestones=\[5, 3\]: expected steps above 0 in ascending order"),
+        ({"milestones": [5, 5]}, r"optimiser.milestones=\[5, 5\]"),
+        ({"milestones": [0]}, r"optimiser.milestones=\[0\]"),
+        ({"decay": 0.0}, "optimiser.decay=0.0: expected above 0, at most 1"),
+        ({"decay": 2.0}, "optimiser.decay=2.0"),
+        ({"beta1": 1.0}, "optimiser.beta1=1.0: expected 0 or more and below 1"),
+        ({"beta2": -0.1}, "optimiser.beta2=-0.1"),
+    ],
+)
+def test_what_is_no_schedule_is_an_error(values: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        check_optimiser(OptimiserConfig(**values))  # type: ignore[arg-type]
+
+
+def test_what_can_be_had_passes() -> None:
+    for milestones, schedule in itertools.product(([], [1], [1, 2, 9]), ("step", "cosine")):
+        check_optimiser(OptimiserConfig(milestones=milestones, schedule=schedule))
