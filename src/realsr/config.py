@@ -151,6 +151,11 @@ def list_options(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
 
 
+def _choices(group: str) -> str:
+    name = {"experiment": "recipe"}.get(group, group)
+    return f"+{group}=<{name}>, one of {', '.join(list_options(group))}"
+
+
 def run_command(function: Callable[[C], None], config_name: str = "config") -> None:
     """Compose the command line's config and call the function with it as a plain dataclass.
 
@@ -185,8 +190,11 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
         if not own_errors:
             raise
         _leave(explain(error, schema))
-    except JobFailedError:
-        sys.exit(1)  # it has been said which and why
+    except JobFailedError as error:
+        said, process = error.args
+        if process != os.getpid():  # a launcher may keep in files what its processes say
+            logger.error("a job failed: %s", said)
+        sys.exit(1)
     finally:
         if own_errors:
             del os.environ["HYDRA_FULL_ERROR"]
@@ -199,8 +207,8 @@ def to_dataclass(config: DictConfig, schema: type) -> Any:
     """Turn a composed config into its dataclass. Raises UserError that says what is missing or unknown."""
     if OmegaConf.is_missing(config, "track"):
         raise UserError(
-            f"no track chosen: add +track=<track>, one of {', '.join(list_options('track'))}; each is described in "
-            "its file in conf/track"
+            f"no track chosen: add {_choices('track')}; or a recipe, which brings its own: "
+            f"{_choices('experiment')}. Each is described in its file in conf/track and conf/experiment"
         )
     if missing := sorted(OmegaConf.missing_keys(config)):
         raise UserError(f"{' and '.join(missing)} must be given: say {missing[0]}=…")
@@ -218,12 +226,19 @@ def explain(error: Exception, schema: type) -> str:
         message += f": {str(error.__cause__).splitlines()[0]}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be understood as key=value ({message.splitlines()[0]})"
+    if re.search("Multiple values for track|track appears more than once", message):
+        return (
+            "two tracks are chosen: a recipe (+experiment=…) brings its own, so drop +track=…; without the plus, "
+            "track=<track> puts the recipe onto another track"
+        )
     found = re.search(r"Could not (?:override|append) '([\w.@/]+)'|full_key: ([\w.]+)", str(error))
     if not found or "could not be converted" in message:
         return message
     key = str(found[1] or found[2])
     if key == "track":
-        return f"a track is added with a plus: +track=<track>, one of {', '.join(list_options('track'))}"
+        return f"a track is added with a plus: {_choices('track')}"
+    if key == "experiment":
+        return f"a recipe is added with a plus: {_choices('experiment')}"
     keys = _all_keys(OmegaConf.structured(schema))
     parent, _, last = key.rpartition(".")
     siblings = [k for k in keys if k.rpartition(".")[0] == parent] or [k for k in keys if "." not in k]
@@ -247,13 +262,13 @@ def _all_keys(node: DictConfig, prefix: str = "") -> list[str]:
 
 
 class JobFailedError(Exception):
-    """One job of several has failed: told to Hydra, which does the others before it ends."""
+    """One job of several has failed (why, in which process): told to Hydra, which does the others before it ends."""
 
 
 def _leave_job(message: str) -> None:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         logger.error("error: %s", message)
-        raise JobFailedError(message)
+        raise JobFailedError(message, os.getpid())
     _leave(message)
 
 
