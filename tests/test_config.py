@@ -1,33 +1,20 @@
-import importlib
-import itertools
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 
 import realsr.config
-from realsr.config import SCHEMAS, Config, conf_dir, list_options, run_command, to_dataclass, to_yaml
+from config_files import head, head_command
+from realsr.config import Config, conf_dir, list_options, run_command, to_dataclass, to_yaml
 from realsr.errors import UserError
 
-TRACKS = ("demo", "df2k", "df2k_jpeg", "dped")
-GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir() and path.name not in ("track", "layout"))
+TRACKS = ("demo", "df2k", "df2k_jpeg", "dped", "psnr")
+ADDED = ("track", "experiment", "layout")  # with a plus
+GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir() and path.name not in ADDED)
 Run = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def composed() -> Iterator[Callable[..., Config]]:
-    store = ConfigStore.instance()
-    for name, schema in SCHEMAS.items():
-        store.store(name=f"{name}_schema", node=schema)
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        yield lambda *overrides: to_dataclass(compose("config", list(overrides)), Config)
-    GlobalHydra.instance().clear()
 
 
 @pytest.fixture
@@ -64,26 +51,22 @@ def test_there_are_these_tracks() -> None:
 
 @pytest.mark.parametrize("track", TRACKS)
 def test_each_track_begins_with_prerequisites_and_a_command_that_composes(
-    track: str, composed: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+    track: str, composed: Callable[..., Config]
 ) -> None:
-    text = (conf_dir() / "track" / f"{track}.yaml").read_text()
-    header = "\n".join(itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()))
-    assert "# Prerequisites" in header
-    command = header.partition("# Command\n")[2].replace("\\\n#", "").lstrip("# ")
-    python, dash, module, *overrides = shlex.split(command.splitlines()[0])
-    assert (python, dash) == ("python", "-m")
-    assert hasattr(importlib.import_module(module), "main")
+    path = conf_dir() / "track" / f"{track}.yaml"
+    assert "# Prerequisites" in head(path)
+    _, overrides = head_command(path)
     config = composed(*(overrides or [f"+track={track}"]))
     assert config.track == track
     if track != "demo":
-        assert re.search(r"\d+ (PNG|images)", header), "how much there is to have"
+        assert re.search(r"\d+ (PNG|images)", head(path)), "how much there is to have"
         assert f"+track={track}" in overrides
-        assert config.data.source is not None
+        assert all(getattr(config.data, role) is not None for role in config.pairs.hr)
         assert config.work_dir == Path(f"work/{track}")
 
 
 def test_tracks_are_the_recipes_of_the_paper(composed: Callable[..., Config]) -> None:
-    df2k, jpeg, dped = (composed(f"+track={track}") for track in TRACKS[1:])
+    df2k, jpeg, dped = (composed(f"+track={track}") for track in ("df2k", "df2k_jpeg", "dped"))
     assert (df2k.pool.kernels, df2k.pairs.hr, df2k.look.jpeg_quality) == ("bicubic", ["source", "target"], None)
     assert (jpeg.pool.kernels, jpeg.pairs.hr, jpeg.look.jpeg_quality) == ("bicubic", ["source", "target"], [30, 95])
     assert (dped.pool.kernels, dped.pairs.hr, dped.look.jpeg_quality) == ("estimated", ["source"], None)
@@ -162,6 +145,11 @@ def test_photos_are_kept_apart_from_what_is_written(role: str, folder: str, comp
     ("arguments", "said"),
     [
         ([], ["no track chosen: add +track=<track>, one of demo, df2k, df2k_jpeg, dped"]),
+        ([], ["or a recipe, which brings its own: +experiment=<recipe>, one of realsr_df2k, realsr_df2k_jpeg,"]),
+        (["+experiment=nothing"], ["experiment/nothing", "realsr_dped", "rrdb_psnr"]),
+        (["experiment=rrdb_psnr"], ["a recipe is added with a plus: +experiment=<recipe>, one of realsr_df2k, "]),
+        (["+track=dped", "+experiment=realsr_dped"], ["two tracks are chosen: a recipe", "so drop +track=…"]),
+        (["+experiment=realsr_dped", "+track=df2k"], ["two tracks are chosen: a recipe", "so drop +track=…"]),
         (["track=dped"], ["a track is added with a plus: +track=<track>, one of demo, df2k, df2k_jpeg, dped"]),
         (["+track=dpde"], ["dpde", "df2k_jpeg", "dped"]),
         (["+track=dped", "generator=rrbd"], ["Could not find 'generator/rrbd'", "rrdb_small"]),
@@ -199,7 +187,8 @@ def test_cfg_job_shows_the_composed_config(run: Run) -> None:
 def test_help_lists_commands_and_groups(run: Run) -> None:
     code, text = run("--help")
     assert code == 0
-    for word in ("check_data", "estimate_kernels", "make_pairs", "+track=<track>", "rrdb_small", "--config-dir"):
+    words = ("check_data", "estimate_kernels", "make_pairs", "+track=<track>", "rrdb_small", "--config-dir")
+    for word in (*words, "+experiment=<recipe>", "realsr_df2k_paper"):
         assert word in text
     assert "hr: ???" in run("--help", name="evaluate")[1]
 

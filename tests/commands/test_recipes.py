@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_work import Command, write_photos
+from torchvision.models.vgg import cfgs, make_layers
+
+from config_files import head_command
+from realsr.config import conf_dir, list_options
+from realsr.networks import GeneratorConfig, build_generator
+from realsr.weights import load_generator, save_generator
+
+# What makes a recipe's work small, and leaves its networks, losses and pairs what they are.
+SMALL = (
+    "kernels.iterations=2", "kernels.gates=null", "noise.size=32", "noise.stride=32", "noise.max_variance=100",
+    "noise.min_mean=0", "generator.features=4", "generator.blocks=1", "generator.growth=4", "discriminator.features=4",
+    "trainer.max_steps=2", "trainer.batch=2", "trainer.workers=0", "trainer.device=cpu", "trainer.log_every=1",
+    "trainer.checkpoint_every=1", "trainer.validation_crop=64",
+)  # fmt: skip
+TRACKS = {
+    "realsr_df2k": "df2k",
+    "realsr_df2k_jpeg": "df2k_jpeg",
+    "realsr_df2k_paper": "df2k",
+    "realsr_dped": "dped",
+    "rrdb_psnr": "psnr",
+}
+VGG128 = ("realsr_df2k", "realsr_df2k_jpeg")
+PHOTOS = {"data.source": ("abc", (288, 288)), "data.target": ("xy", (144, 160))}
+
+
+@pytest.fixture(scope="module")
+def vgg19(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seeded random weights of VGG19's features, as a file."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
+    torch.save(make_layers(cfgs["E"]).state_dict(prefix="features."), path)
+    return path
+
+
+def run_recipe(recipe: str, command: Command, vgg19: Path, scale: int = 4) -> None:
+    """Run the very command of a recipe's head on small photos, from what the pretraining left, and look at its run."""
+    name, arguments = head_command(conf_dir() / "experiment" / f"{recipe}.yaml")
+    given = dict(argument.split("=") for argument in arguments)
+    for key, (names, size) in PHOTOS.items():
+        if key in given:
+            write_photos(Path(given[key]), names, size, block=32)
+    more = [f"scale={scale}"]
+    if recipe not in VGG128:  # which takes no other crop
+        more.append("trainer.crop=64")
+    if recipe != "rrdb_psnr":
+        more.append(f"loss.perceptual.weights={vgg19}")
+    if "init" in given:
+        more.append(f"init={given['init']}/generator.safetensors")
+    ended = command(name, *arguments, *SMALL, *more)
+    assert ended.code == 0, ended.said
+    assert ("starts from scratch" in ended.said) == ("init" not in given)
+    run = Path("work") / TRACKS[recipe] / "runs" / recipe
+    assert (run / "metrics.json").is_file()
+    assert all(tensor.isfinite().all() for tensor in load_file(run / "generator.safetensors").values())
+    assert load_generator(run)[1] == scale
+
+
+def pretend_pretraining(scale: int = 4) -> None:
+    torch.manual_seed(1)
+    sizes = GeneratorConfig(features=4, blocks=1, growth=4)
+    file = Path("work/psnr/runs/rrdb_psnr/generator.safetensors")
+    file.parent.mkdir(parents=True)
+    save_generator(file, build_generator(sizes, scale), sizes, scale)
+
+
+def test_all_are_run_below() -> None:
+    assert list(TRACKS) == list_options("experiment")
+
+
+@pytest.mark.parametrize("recipe", TRACKS)
+def test_a_recipe_s_own_command_runs(recipe: str, command: Command, vgg19: Path, tmp_path: Path) -> None:
+    if recipe != "rrdb_psnr":
+        pretend_pretraining()
+    run_recipe(recipe, command, vgg19)
+    assert (tmp_path / "work" / TRACKS[recipe] / "pool").exists() == (recipe != "rrdb_psnr"), "bicubic needs none"
+    _, arguments = head_command(conf_dir() / "experiment" / f"{recipe}.yaml")
+    used = {Path(argument.split("=")[1]).parts[0] for argument in arguments[1:]}
+    assert {path.name for path in tmp_path.iterdir()} == used | {"work"}, "no litter"
+
+
+@pytest.mark.parametrize("recipe", ["realsr_dped", "realsr_df2k"])
+def test_the_pretraining_and_then_a_recipe_at_scale_2(recipe: str, command: Command, vgg19: Path) -> None:
+    for name in ("rrdb_psnr", recipe):
+        run_recipe(name, command, vgg19, scale=2)
+
+
+def test_the_stages_before_take_a_recipe_too(command: Command, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", "abc", (288, 288), block=32)
+    arguments = ("+experiment=realsr_dped", "data.source=photos", *SMALL)
+    for stage in ("check_data", "estimate_kernels", "collect_noise", "make_pairs"):
+        ended = command(stage, *arguments)
+        assert ended.code == 0, ended.said
+    assert "all that track dped needs is there" in command("check_data", *arguments).said
+    assert len(list((tmp_path / "work/dped/pairs/LR").iterdir())) == 3
