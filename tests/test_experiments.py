@@ -91,6 +91,17 @@ def docs_commands(name: str) -> list[list[str]]:
     return [shlex.split(line)[3:] for line in lines if "+experiment=" in line]
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_docs_table_has_the_command_of_each_head(recipe: str) -> None:
+    def known(arguments: list[str]) -> list[str]:
+        return [argument for argument in arguments if not argument.startswith("init=")]
+
+    text = (conf_dir().parent / "docs" / "recipes.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith(f"| `{recipe}` | `+experiment={recipe}"))
+    said = shlex.split(row.split("`")[3])
+    assert known(said) == known(head_command(conf_dir() / "experiment" / f"{recipe}.yaml")[1])
+
+
 @pytest.mark.parametrize("page", ["recipes.md", "sweeps.md"])
 def test_the_docs_commands_compose(page: str, composed: Compose) -> None:
     commands = docs_commands(page)

@@ -1,0 +1,89 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from small_work import TINY, Command, files, python_environment
+
+# The sweeps of docs/sweeps.md, made small.
+SMALL = ("+experiment=realsr_dped", "data.source=photos", *TINY)
+SEEDS = ("seed=0,1", "work_dir=OUT/seed_${seed}")
+
+
+def launch(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "realsr.train", "-m", *arguments],
+        cwd=tmp_path, env=python_environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def check_seeds(out: Path) -> None:
+    runs = [out / f"seed_{seed}" / "runs" / "realsr_dped" for seed in (0, 1)]
+    for run in runs:
+        assert set(json.loads((run / "metrics.json").read_text())["models"]) == {"bicubic", "generator"}
+    a, b = (load_file(run / "generator.safetensors") for run in runs)
+    assert any((a[key] != b[key]).any() for key in a), "another seed, another generator"
+
+
+def test_seeds_one_after_the_other(command: Command, source: Path, tmp_path: Path) -> None:
+    ended = command("train", "-m", *SMALL, *SEEDS)
+    assert ended.code == 0, ended.said
+    check_seeds(tmp_path / "OUT")
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "OUT"}, "no litter"
+    made = files(tmp_path / "OUT")
+    assert command("train", "-m", *SMALL, *SEEDS).code == 0
+    assert files(tmp_path / "OUT") == made, "nothing is done twice"
+
+
+def test_losses_share_pool_and_pairs(command: Command, source: Path, tmp_path: Path) -> None:
+    ended = command("train", "-m", *SMALL, "work_dir=OUT", "loss.gan=0.01,0.02", "run=OUT/runs/gan_${loss.gan}")
+    assert ended.code == 0, ended.said
+    assert {path.name for path in (tmp_path / "OUT/runs").iterdir()} == {"gan_0.01", "gan_0.02"}
+    assert {path.name for path in (tmp_path / "OUT").iterdir()} == {"pool", "pairs", "runs"}
+
+
+def test_a_run_that_fails_leaves_the_others_done(command: Command, source: Path, tmp_path: Path) -> None:
+    ended = command("train", "-m", *SMALL, "data.source=nothing,photos", "work_dir=OUT/${data.source}")
+    assert ended.code == 1
+    assert ended.said.count("the folder nothing does not exist") == 1, "said once"
+    assert (tmp_path / "OUT/photos/runs/realsr_dped/metrics.json").is_file()
+
+
+@pytest.mark.slow
+def test_seeds_side_by_side_with_submitit(source: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="the extra slurm is not installed")
+    local = ("hydra/launcher=submitit_local", "hydra.launcher.submitit_folder=OUT/jobs")
+    ended = launch(tmp_path, *local, *SMALL, *SEEDS)
+    assert ended.returncode == 0, ended.stderr
+    check_seeds(tmp_path / "OUT")
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "OUT"}, "no litter"
+    assert {path.name for path in (tmp_path / "OUT").iterdir()} == {"jobs", "seed_0", "seed_1"}
+    logs = list((tmp_path / "OUT/jobs").glob("*_log.err"))
+    assert len(logs) == 2
+    assert all("generator.safetensors" in log.read_text() for log in logs), "each says how it goes"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["submitit_local", "joblib"])
+def test_one_of_several_side_by_side_fails(launcher: str, source: Path, tmp_path: Path) -> None:
+    module = {"submitit_local": "submitit", "joblib": "joblib"}[launcher]
+    pytest.importorskip(f"hydra_plugins.hydra_{module}_launcher", reason="the launcher's extra is not installed")
+    own = ["hydra.launcher.submitit_folder=OUT/jobs"] if module == "submitit" else ["hydra.launcher.n_jobs=2"]
+    sources = ("data.source=nothing,photos", "work_dir=OUT/${data.source}")
+    ended = launch(tmp_path, f"hydra/launcher={launcher}", *own, *SMALL, *sources)
+    assert ended.returncode == 1, ended.stderr
+    assert "a job failed: the folder nothing does not exist" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert (tmp_path / "OUT/photos/runs/realsr_dped/metrics.json").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "OUT"}, "no litter"
+
+
+def test_the_batch_scripts_of_the_docs_are_bash(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text()
+    scripts = [part.partition("```")[0] for part in text.split("```bash\n")[1:]]
+    assert len(scripts) == 2
+    for script in scripts:
+        checked = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stderr
