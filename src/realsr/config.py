@@ -119,6 +119,7 @@ class EvaluateConfig:
     crop: int = 4
     output: Path | None = None
     device: str = "auto"
+    own_code: bool = False
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Compares models on a folder of images: python -m realsr.evaluate weights=[bicubic,RUN] data.hr=DIR."""
 
 import logging
-from pathlib import Path
 
 from realsr.config import EvaluateConfig, run_command
 from realsr.data.validation import read_folders
@@ -24,7 +23,7 @@ logger = logging.getLogger("realsr")
 
 def main(config: EvaluateConfig) -> None:
     """Evaluate the models that a config names, print the table, and write metrics.json if asked to."""
-    models = {name: load_model(name, config.scale, config.device) for name in config.weights}
+    models = {name: load_model(name, config.scale, config.device, config.own_code) for name in config.weights}
     if not models:
         raise UserError("weights=[]: name at least one model, e.g. weights=[bicubic,work/dped/runs/default]")
     if config.data.lr is None:
@@ -37,11 +36,14 @@ def main(config: EvaluateConfig) -> None:
         write_scores(config.output / "metrics.json", scores, config.crop)
 
 
-def load_model(name: str, scale: int, device: str) -> Model:
-    """Return `bicubic`, or the generator of a run. Raises UserError where its scale is another."""
+def load_model(name: str, scale: int, device: str, own_code: bool = False) -> Model:
+    """Return `bicubic`, or the generator of a run, a file or a published name (see `load_generator`).
+
+    Raises UserError where its scale is another, or it cannot be loaded.
+    """
     if name == "bicubic":
         return bicubic_model(scale)
-    generator, trained_scale = load_generator(Path(name))
+    generator, trained_scale = load_generator(name, own_code)
     if trained_scale != scale:
         raise UserError(f"{name}: trained for scale {trained_scale}, but scale={scale} was asked for")
     return network_model(generator.to(choose_device(device)))

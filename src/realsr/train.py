@@ -131,7 +131,7 @@ def check_validation(images: list[ValidationImage], scale: int) -> None:
 
 def evaluate_run(config: Config, validation: list[ValidationImage], metrics: Path) -> None:
     """Compare the trained generator with bicubic on the validation images; write and print the scores."""
-    generator, scale = load_generator(config.run)
+    generator, scale = load_generator(config.run, own_code=True)
     generator.to(choose_device(config.trainer.device))
     models = {"bicubic": bicubic_model(scale), "generator": network_model(generator)}
     with Progress("evaluation", total=len(validation) * len(models)) as progress:

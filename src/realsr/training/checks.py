@@ -1,11 +1,10 @@
 """Settings that cannot be trained with, found before hours of work rather than after."""
 
-import torch
-
 from realsr.errors import UserError
-from realsr.networks import DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator
+from realsr.networks import DiscriminatorConfig, GeneratorConfig
 from realsr.training.config import TrainerConfig
 from realsr.training.losses import LossConfig
+from realsr.training.network_checks import check_networks
 
 # Numbers of TrainerConfig -> the lowest that makes sense.
 LOWEST = {"max_steps": 1, "batch": 1, "crop": 1, "workers": 0, "log_every": 1, "validate_every": 1,
@@ -24,14 +23,7 @@ def check_settings(
         if (value := getattr(trainer, name)) < lowest:
             raise UserError(f"trainer.{name}={value}: expected {lowest} or more")
     try:
-        with torch.device("meta"):  # shapes only
-            generator_network = build_generator(generator, scale)
-            if trainer.crop % scale:
-                raise UserError(f"trainer.crop={trainer.crop}: expected a multiple of scale={scale}")
-            side = trainer.crop // scale
-            generator_network(torch.zeros(1, 3, side, side))
-            if loss.gan > 0:
-                build_discriminator(discriminator)(torch.zeros(trainer.batch, 3, trainer.crop, trainer.crop))
+        check_networks(generator, discriminator if loss.gan > 0 else None, scale, trainer.crop, trainer.batch)
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
     if loss.perceptual.weight > 0 and trainer.crop < 16:

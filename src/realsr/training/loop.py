@@ -92,7 +92,7 @@ def train(
     # Where to begin.
     start = _restore(parts, run)
     if start == 0 and config.init is not None:
-        load_generator_state(generator, Path(config.init))
+        load_generator_state(generator, config.init)
     elif start == 0:
         logger.info("training starts from scratch; init=FILE would start from a PSNR-trained generator")
 

@@ -1,0 +1,136 @@
+"""Generators out to safetensors, and in from every file and name that weights come by."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from realsr.errors import UserError
+from realsr.imaging import write_bytes
+from realsr.networks import GeneratorConfig, build_generator
+from realsr.weights.files import read_metadata, read_state
+from realsr.weights.layouts import rrdb_size, to_rrdb_names
+from realsr.weights.sources import find_weights
+
+logger = logging.getLogger("realsr")
+
+
+def save_generator(path: Path, generator: nn.Module, config: GeneratorConfig, scale: int) -> None:
+    """Write a generator's weights as safetensors, with its config and scale as metadata, atomically."""
+    state = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
+    # One key: safetensors writes several in any order, and equal weights shall be equal files.
+    write_bytes(path, save(state, {"realsr": json.dumps({"generator": asdict(config), "scale": scale})}))
+
+
+def load_generator(source: str | Path, own_code: bool = False) -> tuple[nn.Module, int]:
+    """Return a generator, in eval mode and float32, and its scale.
+
+    Args:
+        source: what `find_weights` takes: a run's folder, a file, or (as a str) a published model's name. Of an
+            RRDB's file the tensors tell the size; a file saved here tells its config.
+        own_code: whether a file may name a network of the user's own (`module.Class`), whose code is then imported.
+
+    Raises:
+        UserError: where there is no such file, or it is damaged, of no known network, or names code.
+    """
+    path = find_weights(source)
+    state, facts = read_state(path), _read_facts(path)
+    try:
+        if facts is None or facts[0].name == "rrdb":
+            return _make_rrdb(path, to_rrdb_names(state), facts)
+        config, scale = facts
+        if "." in config.name and not own_code:
+            raise UserError(
+                f"{path}: is of a network with code of its own, {config.name}, which loading would run: say "
+                "own_code=true if you trust the file and that code"
+            )
+        generator = build_generator(config, scale)
+    except ValueError as error:
+        raise UserError(f"{path}: no generator can be made of it ({error})") from error
+    _fill(generator, state, path)
+    return generator.eval(), scale
+
+
+def _make_rrdb(
+    path: Path, state: Mapping[str, Tensor], facts: tuple[GeneratorConfig, int] | None
+) -> tuple[nn.Module, int]:
+    config, scale = rrdb_size(state)
+    if facts is not None and facts != (config, scale):
+        raise ValueError(f"it tells of {facts[0]} at scale {facts[1]}, its tensors of {config} at scale {scale}")
+    # No memory before the tensors are known to fit, and no time for drawing values that are replaced at once.
+    with torch.device("meta"):
+        generator = build_generator(config, scale)
+    _fill(generator, {name: value.float() for name, value in state.items()}, path, assign=True)
+    return generator.eval(), scale
+
+
+def load_generator_state(generator: nn.Module, source: str | Path) -> None:
+    """Fill a generator with the weights of a source, as `load_generator` takes it.
+
+    Raises UserError as `load_generator` does, and where the weights are of another network or size: it names the
+    tensors that differ and, of an RRDB's file, the settings that it would fit.
+    """
+    path = find_weights(source)
+    _fill(generator, read_state(path), path)
+    logger.info("weights to start from: %s", path)
+
+
+def _fill(generator: nn.Module, state: Mapping[str, Tensor], path: Path, assign: bool = False) -> None:
+    expected = generator.state_dict()
+    if expected.keys() != state.keys():
+        state = to_rrdb_names(state)
+    missing = [name for name in expected if name not in state]
+    unknown = [name for name in state if name not in expected]
+    other = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    kinds = {"missing": missing, "not expected": unknown, "of another shape": other}
+    if differing := [f"{kind}: {', '.join(names[:3])}" for kind, names in kinds.items() if names]:
+        raise UserError(f"{path}: weights of another generator ({'; '.join(differing)}){_hint(expected, state)}")
+    generator.load_state_dict(state, assign=assign)
+
+
+def _hint(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """What settings the weights would fit, where that can be told."""
+    try:
+        wanted = _settings(expected)
+    except ValueError:
+        wanted = {}
+    try:
+        found = _settings(state)
+    except ValueError as error:
+        return f": {error}" if wanted else ""
+    if not wanted:
+        found = {"generator": "rrdb"} | found
+    fitting = " ".join(f"{key}={value}" for key, value in found.items() if wanted.get(key) != value)
+    return f": they fit {fitting}" if fitting else ""
+
+
+def _settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    config, scale = rrdb_size(state)
+    sizes = {"features": config.features, "blocks": config.blocks, "growth": config.growth}
+    return {f"generator.{key}": value for key, value in sizes.items()} | {"scale": scale}
+
+
+def _read_facts(path: Path) -> tuple[GeneratorConfig, int] | None:
+    """The config and scale that a file saved here tells; None for a file from elsewhere."""
+    text = read_metadata(path).get("realsr")
+    if text is None:
+        return None
+    try:
+        facts = json.loads(text)
+        config = GeneratorConfig(**facts["generator"])
+        if not isinstance(config.name, str) or not isinstance(config.arguments, dict):
+            raise TypeError(f"generator {config}")
+        return config, int(facts["scale"])
+    except (KeyError, TypeError, ValueError) as error:
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise UserError(f"{path}: does not tell which generator it is of, as files saved here do ({reason})") from error
