@@ -1,6 +1,8 @@
 """Imported before any test: realsr sets how OpenMP waits, which must precede torch."""
 
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -19,3 +21,14 @@ def composed() -> Iterator[Callable[..., Config]]:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         yield lambda *overrides: to_dataclass(compose("config", list(overrides)), Config)
     GlobalHydra.instance().clear()
+
+
+@pytest.fixture
+def own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The test's folder as the current one, with modules of the user's own; imports of it are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]

@@ -164,7 +164,7 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
     """
     store = ConfigStore.instance()
     for name, schema in SCHEMAS.items():
-        store.store(name=f"{name}_schema", node=schema)
+        store.store(name=f"{name}_schema", node=_open_schema(schema))
 
     schema = SCHEMAS[config_name]
 
@@ -202,6 +202,15 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
         if not was_there:
             litter.unlink(missing_ok=True)
         GlobalHydra.instance().clear()
+
+
+def _open_schema(schema: type) -> DictConfig:
+    """The schema, with the arguments of the user's own networks open for any key; Hydra closes all else."""
+    node: DictConfig = OmegaConf.structured(schema)
+    for role in ("generator", "discriminator"):
+        if role in node:
+            OmegaConf.set_struct(node[role].arguments, False)
+    return node
 
 
 def to_dataclass(config: DictConfig, schema: type) -> Any:

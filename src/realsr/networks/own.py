@@ -35,6 +35,7 @@ def _import(said: str, name: str) -> Callable[..., Any]:
     # `python -m` puts it there; a notebook or a launcher's process may not.
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)
+    importlib.invalidate_caches()  # in a notebook the file may have been written a moment ago
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -54,8 +55,8 @@ def _import(said: str, name: str) -> Callable[..., Any]:
 
 
 def tell_error(error: Exception) -> str:
-    """Return the error in words, with the last line outside torch that was on its way."""
-    frames = traceback.extract_tb(error.__traceback__)
-    inside = str(Path(torch.__file__).parent)
-    last = [frame for frame in frames if not frame.filename.startswith(inside)][-1]
-    return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
+    """Return the error in words, with the last line of the user's code on its way."""
+    ours = (str(Path(torch.__file__).parent), __file__, importlib.__file__, "<frozen")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"

@@ -45,7 +45,7 @@ def read_ncnn(path: Path) -> dict[str, Tensor]:
     try:
         convolutions, enlargements = parse_param(param.read_text(encoding="utf-8"))
         shapes = match_rrdb(convolutions, enlargements)
-    except ValueError as error:  # UnicodeDecodeError is one
+    except (ValueError, RuntimeError) as error:  # RuntimeError: torch, of sizes beyond all measure
         raise UserError(f"{param}: not an RRDB generator in ncnn's text form ({error})") from error
     try:
         return read_weights(binary.read_bytes(), shapes)

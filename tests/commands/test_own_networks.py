@@ -1,0 +1,79 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+from small_work import TINY, Command, python_environment
+
+DOCS = Path(__file__).parents[2] / "docs" / "extending.md"
+# Without what chooses and sizes the package's networks.
+SMALL = [setting for setting in TINY if not re.match(r"generator|discriminator", setting)]
+
+
+@pytest.fixture
+def written(own_modules: Path, tmp_path: Path) -> list[str]:
+    """The files that the documentation shows, written out as they stand there."""
+    blocks = re.findall(r"^`([\w/.]+)`:\n\n```\w+\n(.*?)^```$", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    for name, text in blocks:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return [name for name, _ in blocks]
+
+
+def test_the_documented_networks_train_and_are_evaluated(
+    written: list[str], command: Command, source: Path, tmp_path: Path
+) -> None:
+    assert written == ["my_networks.py", "my_options/generator/tiny.yaml", "my_options/discriminator/critic.yaml"]
+    # As a process of its own: only `python -m` says whether the current folder is searched.
+    arguments = ["+track=dped", "data.source=photos", "work_dir=out", "generator=tiny", "discriminator=critic"]
+    train = [sys.executable, "-m", "realsr.train", "--config-dir", "my_options", *arguments, "pool=noise_only", *SMALL]
+    ended = subprocess.run(train, cwd=tmp_path, env=python_environment(), capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    run = tmp_path / "out/runs/default"
+    assert set(json.loads((run / "metrics.json").read_text())["models"]) == {"bicubic", "generator"}
+    with safe_open(run / "generator.safetensors", framework="pt") as content:
+        told = json.loads(content.metadata()["realsr"])["generator"]
+        assert content.get_tensor("body.0.weight").shape == (32, 3, 3, 3)
+    assert (told["name"], told["arguments"]) == ("my_networks.TinyNet", {"width": 32})
+
+    evaluate = ("weights=[bicubic,out/runs/default]", "data.hr=photos", "device=cpu")
+    refused = command("evaluate", *evaluate)
+    assert refused.code == 1
+    assert "own, my_networks.TinyNet, which loading would run: say own_code=true if you trust" in refused.said
+    assert "my_networks" not in sys.modules
+    ended = command("evaluate", *evaluate, "own_code=true", "output=scores")
+    assert ended.code == 0, ended.said
+    assert "out/runs/default" in json.loads((tmp_path / "scores/metrics.json").read_text())["models"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            ["generator.name=my_networks.TinyNet", "generator.arguments={width: 16, depth: 2}"],
+            "(scale=4, width=16, depth=2)",
+        ),
+        (["generator.name=my_networks.TinyNet", "generator.arguments.depth=2"], "(scale=4, depth=2) failed: TypeError"),
+        (["generator.name=my_networks.Tiny"], "my_networks.py has no Tiny; it defines TinyNet, Critic"),
+        (["generator.name=your_networks.Tiny"], "there is no module your_networks; searched: the current folder"),
+        (["generator.name=my_networks.Critic"], "Critic: calling it with (scale=4) failed"),
+        (["discriminator.name=torch.nn.Flatten", "discriminator.arguments={start_dim: 0}"], "given 2 images, it gave"),
+        (["generator.arguments={width: 16}"], "these are for a network of your own"),
+        (["generator.width=16"], "There is no key generator.width"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before_any_work(
+    settings: list[str],
+    said: str,
+    written: list[str],
+    command: Command,
+    source: Path,
+    tmp_path: Path,
+) -> None:
+    ended = command("train", "+track=dped", "data.source=photos", "work_dir=out", *SMALL, *settings)
+    assert ended.code == 1
+    assert said in ended.said
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from realsr.networks import DiscriminatorConfig, GeneratorConfig
+from realsr.training.network_checks import check_networks
+
+CODE = """
+import torch
+from torch import nn
+
+class Up(nn.ConvTranspose2d):
+    # like many networks, it looks at a value while it is built, which is none on the meta device
+    def __init__(self, scale, factor=None, extra=0):
+        self_rates = [x.item() for x in torch.linspace(0, 1, 3)]
+        super().__init__(3, 3 + extra, factor or scale, factor or scale)
+
+class Pair(Up):
+    def forward(self, x):
+        return x, super().forward(x)
+
+class Failing(Up):
+    def forward(self, x):
+        return x @ x.flatten()
+
+class Critic(nn.Module):
+    def __init__(self, kind="logits"):
+        super().__init__()
+        self.kind, self.conv = kind, nn.Conv2d(3, 1, 4, 4)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return {"logits": y, "one": y.mean((1, 2, 3)), "mean": y.mean(), "list": [y], "whole": y.long(),
+                "first": y[:1], "none": y[:, :0]}[self.kind]
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_nets(own_modules: Path) -> None:
+    (own_modules / "checked_nets.py").write_text(CODE)
+
+
+def check(
+    generator: str = "Up", critic: str | None = None, batch: int = 2, crop: int = 16, **arguments: object
+) -> None:
+    discriminator = critic and DiscriminatorConfig(name="checked_nets.Critic", arguments={"kind": critic})
+    config = GeneratorConfig(name=f"checked_nets.{generator}", arguments=arguments)
+    check_networks(config, discriminator or None, 2, crop, batch)
+
+
+@pytest.mark.parametrize("critic", [None, "logits", "one"])
+def test_networks_that_fit_pass_and_use_up_no_chance(critic: str | None) -> None:
+    before = torch.random.get_rng_state()
+    check(critic=critic)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("generator", "arguments", "said"),
+    [
+        (
+            "Up",
+            {"factor": 4},
+            r"Up: given images of 1x3x8x8, it gave a tensor of 1x3x32x32 .*scale=2 expected 1x3x16x16",
+        ),
+        ("Up", {"extra": 1}, r"it gave a tensor of 1x4x16x16"),
+        ("Pair", {}, r"it gave a tuple; at scale=2 expected"),
+        ("Failing", {}, r"Failing: given images of 1x3x8x8 it failed: RuntimeError: .*checked_nets\.py, line 17\)"),
+    ],
+)
+def test_a_generator_that_does_not_fit_is_told(generator: str, arguments: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        check(generator, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("mean", r"Critic: gave a tensor of no dimensions .*expected a tensor of logits"),
+        ("list", r"gave a list; expected a tensor of logits"),
+        ("whole", r"gave a tensor of 2x1x4x4 \(int64\); expected"),
+        ("first", r"given 2 images, it gave a tensor of 1x1x4x4 \(float32\); expected logits for each image, \(2, …\)"),
+        ("none", r"given 2 images, it gave a tensor of 2x0x4x4"),
+    ],
+)
+def test_a_discriminator_that_gives_no_logits_is_told(kind: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        check(critic=kind)
+
+
+def test_a_generator_without_parameters_and_crops_that_do_not_fit_are_told() -> None:
+    identity = GeneratorConfig(name="torch.nn.Identity")
+    with pytest.raises(ValueError, match=r"torch\.nn\.Identity: has no parameters to train"):
+        check_networks(identity, None, 2, 16, 2)
+    with pytest.raises(ValueError, match=r"trainer\.crop=15: expected a multiple of scale=2"):
+        check(crop=15)
+    with pytest.raises(ValueError, match="needs at least 24x24"):
+        check_networks(GeneratorConfig(features=4, blocks=1, growth=4), DiscriminatorConfig(), 2, 16, 2)

