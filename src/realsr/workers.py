@@ -2,10 +2,13 @@
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import islice
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.context import BaseContext
 from typing import TypeVar
 
 import cv2
@@ -36,11 +39,8 @@ def map_items(
     if workers == 0:
         yield from map(function, items)
         return
-    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-    if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload(["realsr.imaging"])
     iterator = iter(items)
-    pool = ProcessPoolExecutor(workers, context, initializer=_use_one_thread)
+    pool = ProcessPoolExecutor(workers, worker_context(), initializer=_use_one_thread)
     try:
         pending: deque[Future[Result]] = deque(
             pool.submit(function, item) for item in islice(iterator, workers * ahead)
@@ -53,6 +53,29 @@ def map_items(
         pool.shutdown(cancel_futures=True)
 
 
+def worker_context() -> BaseContext:
+    """Return how worker processes are started: as forks of a small server that has imported torch once.
+
+    A fork of this process would take over the locks its threads hold at that moment and, once CUDA is in use, a GPU
+    it cannot use; a process started from nothing imports torch for seconds.
+    """
+    if os.name != "posix":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["realsr.imaging"])
+    # SIGTERM, sent to all processes of a job, is for the main one to act on: it may still need workers for a moment.
+    # The server is started with it blocked, and ends when the main process is gone.
+    resource_tracker.ensure_running()  # else the server starts it first, which unblocks SIGTERM
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
+
+
 def _use_one_thread() -> None:
+    if os.name == "posix":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked in the server
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -1,97 +1,129 @@
-"""Training samples as a pure function of their number, so that resuming and worker count change nothing."""
+"""Training batches as a pure function of the step, so that resuming and worker count change nothing."""
 
-from collections.abc import Iterator, Sequence
-
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
+from realsr.data.cache import PairImages
 from realsr.data.look import Look
-from realsr.data.pairs import Pair
-from realsr.imaging import read_uint8
 from realsr.seeding import numpy_generator
+
+MCU = 16  # JPEG's blocks with 4:2:0 colour: 16 x 16 pixels
 
 
 class CropDataset(Dataset[dict[str, Tensor]]):
-    """Sample n: a crop of a pair, flipped and rotated, its LR seen with a look.
+    """Item k is the batch of step k + 1: crops of pairs, flipped and rotated, 8 bits a channel.
 
-    Pair order is one permutation an epoch; all chance of sample n comes from (seed, n).
+    Sample n is of step n // batch. Pairs are shown in one permutation an epoch; all chance of sample n comes from
+    (seed, n).
 
     Args:
-        pairs: the pairs to train on.
+        images: the decoded pairs to train on, each with room for a crop.
+        batch: how many samples a step has.
         crop: side of the HR crop, a multiple of scale.
         look: what is put on the LR crop after flips and rotations.
-        cache_bytes: decoded images are kept in memory until they take this much.
+        part, parts: this is share `part` of `parts` equal shares of each batch, for training in several processes.
     """
 
-    def __init__(self, pairs: Sequence[Pair], crop: int, scale: int, look: Look, seed: int, cache_bytes: int = 2**30):
+    def __init__(
+        self,
+        images: PairImages,
+        batch: int,
+        crop: int,
+        scale: int,
+        look: Look,
+        seed: int,
+        part: int = 0,
+        parts: int = 1,
+    ):
         if crop % scale:
             raise ValueError(f"crop {crop} is not a multiple of the scale {scale}")
-        self._pairs, self._crop, self._scale, self._look, self._seed = pairs, crop, scale, look, seed
-        self._cache: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._cache_left = cache_bytes
+        if batch % parts or not 0 <= part < parts:
+            raise ValueError(f"part {part} of {parts}: expected equal parts of the batch of {batch}")
+        self._images, self._batch, self._look, self._seed = images, batch, look, seed
+        self._crop, self._size, self._scale = crop, crop // scale, scale
+        self._share = batch // parts
+        self._first = part * self._share
         self._epoch, self._order = -1, np.arange(0)
 
-    def __getitem__(self, number: int) -> dict[str, Tensor]:
-        """Return `lr` (3, crop/scale, crop/scale) and `hr` (3, crop, crop), float32 in 0..1."""
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        """Return uint8 `lr` (n, h, h, 3) and `hr` (n, s h, s h, 3), and without JPEG `noise` (n, h, h, 3), if any.
+
+        `realsr.data.look.unpack` makes of it what the networks take. With JPEG, noise and JPEG are in `lr` already.
+        """
+        sides = {"lr": self._size, "hr": self._crop}
+        if len(self._look.patches) and self._look.jpeg_quality is None:
+            sides["noise"] = self._size
+        batch = {key: torch.empty((self._share, side, side, 3), dtype=torch.uint8) for key, side in sides.items()}
+        arrays = [batch[key].numpy() if key in batch else None for key in ("lr", "hr", "noise")]
+        first = step * self._batch + self._first
+        for index in range(self._share):
+            self._fill(first + index, *(None if array is None else array[index] for array in arrays))
+        return batch
+
+    def _fill(self, number: int, lr_out: np.ndarray, hr_out: np.ndarray, noise_out: np.ndarray | None) -> None:
         rng = numpy_generator(self._seed, "sample", number)
-        lr, hr = self._images(self._pair_of(number))
-        size = self._crop // self._scale
-        top, left = (int(rng.integers(side - size + 1)) for side in lr.shape[:2])
-        lr = lr[top : top + size, left : left + size]
-        top, left = top * self._scale, left * self._scale
-        hr = hr[top : top + self._crop, left : left + self._crop]
-        turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-        lr, hr = (_turn(image, turns, flip).astype(np.float32) / 255 for image in (lr, hr))
-        return {"lr": _to_tensor(self._look(lr, rng)), "hr": _to_tensor(hr)}
+        lr, hr = self._images[self._pair_of(number)]
+        size, scale = self._size, self._scale
+        top, left = int(rng.integers(lr.shape[0] - size + 1)), int(rng.integers(lr.shape[1] - size + 1))
+        turn = int(rng.integers(8))
+        _turn(_cut(hr, top * scale, left * scale, self._crop), turn, hr_out)
+        if self._look.jpeg_quality is not None:
+            lr_out[:] = self._compressed(lr, top, left, turn, rng)
+            return
+        _turn(_cut(lr, top, left, size), turn, lr_out)
+        if noise_out is not None:
+            noise_out[:] = self._look.draw_patch((size, size), rng)
+
+    def _compressed(self, lr: np.ndarray, top: int, left: int, turn: int, rng: np.random.Generator) -> np.ndarray:
+        """Cut the LR crop out of a region that has been turned and sent through noise and JPEG.
+
+        A camera's JPEG lies on a grid that knows nothing of the crop. So the region, of whole blocks of the grid,
+        begins 0 to 15 rows above the crop and 0 to 15 columns left of it.
+        """
+        size = self._size
+        side = -(-size // MCU) * MCU + MCU
+        margin = side - size
+        # Turned with a margin on all sides, of which the region takes its part.
+        wide = _turn(_cut_mirrored(lr, top - margin, left - margin, size + 2 * margin), turn)
+        above, before = int(rng.integers(MCU)), int(rng.integers(MCU))
+        region = _cut(wide, margin - above, margin - before, side)
+        region = self._look.compressed(region.astype(np.float32) / 255, rng)
+        return _cut(region, above, before, size)
 
     def _pair_of(self, number: int) -> int:
-        epoch, position = divmod(number, len(self._pairs))
+        epoch, position = divmod(number, len(self._images))
         if epoch != self._epoch:
             self._epoch = epoch
-            self._order = numpy_generator(self._seed, "epoch", epoch).permutation(len(self._pairs))
+            self._order = numpy_generator(self._seed, "epoch", epoch).permutation(len(self._images))
         return int(self._order[position])
 
-    def _images(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        if index in self._cache:
-            return self._cache[index]
-        images = read_uint8(self._pairs[index].lr), read_uint8(self._pairs[index].hr)
-        size = sum(image.nbytes for image in images)
-        if size <= self._cache_left:
-            self._cache[index] = images
-            self._cache_left -= size
-        return images
+
+def _cut(image: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
+    return image[top : top + side, left : left + side]
 
 
-class CountingSampler(Sampler[int]):
-    """Sample numbers from the first one still to be seen to the last one of the training."""
-
-    def __init__(self, first: int, stop: int):
-        self._numbers = range(first, stop)
-
-    def __iter__(self) -> Iterator[int]:
-        """Yield the numbers in order."""
-        return iter(self._numbers)
-
-    def __len__(self) -> int:
-        """Count the numbers."""
-        return len(self._numbers)
+def _cut_mirrored(image: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
+    """Cut a square that may reach over the image's ends, where it is continued by mirroring, edge pixels repeated."""
+    height, width = image.shape[:2]
+    inside = image[max(top, 0) : top + side, max(left, 0) : left + side]
+    missing = max(-top, 0), max(top + side - height, 0), max(-left, 0), max(left + side - width, 0)
+    return cv2.copyMakeBorder(inside, *missing, cv2.BORDER_REFLECT) if any(missing) else inside
 
 
-def load_batches(
-    dataset: CropDataset, first_step: int, last_step: int, batch: int, workers: int
-) -> DataLoader[dict[str, Tensor]]:
-    """Return the batches of the steps from first_step to before last_step: a dict of (N, 3, side, side)."""
-    sampler = CountingSampler(first_step * batch, last_step * batch)
-    pinned = torch.cuda.is_available()
-    return DataLoader(dataset, batch_size=batch, sampler=sampler, num_workers=workers, pin_memory=pinned)
+def _turn(image: np.ndarray, turn: int, out: np.ndarray | None = None) -> np.ndarray:
+    """Flip and rotate an image in one of 8 ways, into `out` where given.
 
-
-def _turn(image: np.ndarray, turns: int, flip: bool) -> np.ndarray:
-    image = np.rot90(image, turns)
-    return image[:, ::-1] if flip else image
-
-
-def _to_tensor(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    Transposed or not, then flipped in none, one or both directions: these are the 8 symmetries of a square. OpenCV
+    moves pixels, NumPy's views would copy channel by channel, which takes four to thirty times as long.
+    """
+    if turn & 4:
+        image = cv2.transpose(image)
+    if turn & 3:
+        return cv2.flip(image, (turn & 3) - 2, out)
+    if out is None:
+        return image
+    out[:] = image
+    return out

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from realsr.data.dataset import CropDataset, load_batches
-from realsr.data.look import Look
+from realsr.data.cache import decode_pairs
+from realsr.data.dataset import CropDataset
+from realsr.data.loading import load_batches
+from realsr.data.look import Look, unpack
 from realsr.data.pairs import Pair, keep_large
 from realsr.data.validation import ValidationImage
 from realsr.errors import UserError
@@ -99,13 +101,14 @@ def train(
     _forget_later(run / "metrics.jsonl", start)
 
     # Data.
-    dataset = CropDataset(keep_large(list(pairs), trainer.crop), trainer.crop, scale, look, config.seed)
-    batches = load_batches(dataset, start, trainer.max_steps, trainer.batch, trainer.workers)
+    images = decode_pairs(keep_large(list(pairs), trainer.crop))
+    dataset = CropDataset(images, trainer.batch, trainer.crop, scale, look, config.seed)
+    batches = load_batches(dataset, start, trainer.max_steps, trainer.workers, pinned=device.type == "cuda")
 
     writer = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
     with Progress("training", total=trainer.max_steps, done=start) as progress, writer:
         for step, batch in enumerate(batches, start + 1):
-            lr, hr = (batch[key].to(device, non_blocking=True, memory_format=layout) for key in ("lr", "hr"))
+            lr, hr = unpack({key: value.to(device, non_blocking=True) for key, value in batch.items()})
             terms = training_step(generator, discriminator, criterion, optimisers, lr, hr)
             _check_finite(terms, step)
             for schedule in schedules if config.loss.gan > 0 else schedules[:1]:
