@@ -208,7 +208,8 @@ def _check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"{folder}: the pairs decoded take {needed / 1e9:.3g} GB, and the disk has {free / 1e9:.3g} GB: {_ELSEWHERE}"
+            f"{folder}: the decoded images take {needed / 1e9:.3g} GB, but only {free / 1e9:.3g} GB are free: "
+            f"{_ELSEWHERE}"
         )
 
 

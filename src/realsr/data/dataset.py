@@ -1,5 +1,8 @@
 """Training batches as a pure function of the step, so that resuming and worker count change nothing."""
 
+from collections.abc import Callable, Mapping
+from math import prod
+
 import cv2
 import numpy as np
 import torch
@@ -13,7 +16,22 @@ from realsr.seeding import numpy_generator
 MCU = 16  # JPEG's blocks with 4:2:0 colour: 16 x 16 pixels
 
 
-class CropDataset(Dataset[dict[str, Tensor]]):
+class Batch(dict[str, Tensor]):
+    """Tensors by name that lie in one piece of memory, so that they travel between processes as one.
+
+    Handing over a piece of memory takes longer than filling it. The shapes tell how `memory`, bytes, is divided.
+    """
+
+    def __init__(self, memory: Tensor, shapes: Mapping[str, tuple[int, ...]]):
+        parts = memory.split([prod(shape) for shape in shapes.values()])
+        super().__init__({key: part.view(shape) for (key, shape), part in zip(shapes.items(), parts, strict=True)})
+        self.memory, self.shapes = memory, shapes
+
+    def __reduce__(self) -> tuple[Callable[..., "Batch"], tuple[object, ...]]:
+        return Batch, (self.memory, self.shapes)
+
+
+class CropDataset(Dataset[Batch]):
     """Item k is the batch of step k + 1: crops of pairs, flipped and rotated, 8 bits a channel.
 
     Sample n is of step n // batch. Pairs are shown in one permutation an epoch; all chance of sample n comes from
@@ -48,7 +66,7 @@ class CropDataset(Dataset[dict[str, Tensor]]):
         self._first = part * self._share
         self._epoch, self._order = -1, np.arange(0)
 
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
+    def __getitem__(self, step: int) -> Batch:
         """Return uint8 `lr` (n, h, h, 3) and `hr` (n, s h, s h, 3), and without JPEG `noise` (n, h, h, 3), if any.
 
         `realsr.data.look.unpack` makes of it what the networks take. With JPEG, noise and JPEG are in `lr` already.
@@ -56,26 +74,27 @@ class CropDataset(Dataset[dict[str, Tensor]]):
         sides = {"lr": self._size, "hr": self._crop}
         if len(self._look.patches) and self._look.jpeg_quality is None:
             sides["noise"] = self._size
-        batch = {key: torch.empty((self._share, side, side, 3), dtype=torch.uint8) for key, side in sides.items()}
-        arrays = [batch[key].numpy() if key in batch else None for key in ("lr", "hr", "noise")]
+        shapes = {key: (self._share, side, side, 3) for key, side in sides.items()}
+        batch = Batch(torch.empty(sum(map(prod, shapes.values())), dtype=torch.uint8), shapes)
+        arrays = {key: tensor.numpy() for key, tensor in batch.items()}
         first = step * self._batch + self._first
         for index in range(self._share):
-            self._fill(first + index, *(None if array is None else array[index] for array in arrays))
+            self._fill(first + index, {key: array[index] for key, array in arrays.items()})
         return batch
 
-    def _fill(self, number: int, lr_out: np.ndarray, hr_out: np.ndarray, noise_out: np.ndarray | None) -> None:
+    def _fill(self, number: int, out: Mapping[str, np.ndarray]) -> None:
         rng = numpy_generator(self._seed, "sample", number)
         lr, hr = self._images[self._pair_of(number)]
         size, scale = self._size, self._scale
         top, left = int(rng.integers(lr.shape[0] - size + 1)), int(rng.integers(lr.shape[1] - size + 1))
         turn = int(rng.integers(8))
-        _turn(_cut(hr, top * scale, left * scale, self._crop), turn, hr_out)
+        _turn(_cut(hr, top * scale, left * scale, self._crop), turn, out["hr"])
         if self._look.jpeg_quality is not None:
-            lr_out[:] = self._compressed(lr, top, left, turn, rng)
+            out["lr"][:] = self._compressed(lr, top, left, turn, rng)
             return
-        _turn(_cut(lr, top, left, size), turn, lr_out)
-        if noise_out is not None:
-            noise_out[:] = self._look.draw_patch((size, size), rng)
+        _turn(_cut(lr, top, left, size), turn, out["lr"])
+        if "noise" in out:
+            out["noise"][:] = self._look.draw_patch((size, size), rng)
 
     def _compressed(self, lr: np.ndarray, top: int, left: int, turn: int, rng: np.random.Generator) -> np.ndarray:
         """Cut the LR crop out of a region that has been turned and sent through noise and JPEG.

@@ -7,10 +7,9 @@ from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 
 import cv2
-from torch import Tensor
 from torch.utils.data import DataLoader
 
-from realsr.data.dataset import CropDataset
+from realsr.data.dataset import Batch, CropDataset
 from realsr.workers import worker_context
 
 AHEAD = 4  # batches under way for each worker
@@ -18,7 +17,7 @@ AHEAD = 4  # batches under way for each worker
 
 def load_batches(
     dataset: CropDataset, first_step: int, last_step: int, workers: int, pinned: bool = False
-) -> DataLoader[dict[str, Tensor]]:
+) -> DataLoader[Batch]:
     """Return the dataset's items first_step to last_step - 1 in order, made ahead by workers, or here if there are 0.
 
     Workers leave it to the main process what Ctrl-C and SIGTERM mean: both reach all processes of a job at once, and

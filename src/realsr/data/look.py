@@ -94,4 +94,6 @@ def compress(image_uint8: np.ndarray, quality: int) -> np.ndarray:
     """Send an image (h, w, 3) uint8 through JPEG of a quality (4:2:0, as cameras and the web do)."""
     image_bgr = cv2.cvtColor(image_uint8, cv2.COLOR_RGB2BGR)
     encoded = cv2.imencode(".jpg", image_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
