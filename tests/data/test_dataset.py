@@ -5,114 +5,180 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from realsr.data.dataset import CropDataset, load_batches
-from realsr.data.look import Look
-from realsr.data.pairs import list_pairs
-from realsr.imaging import read_uint8, to_float
+from realsr.data.cache import cache_images, cache_pairs, decode_pairs
+from realsr.data.dataset import CropDataset
+from realsr.data.look import Look, centre, compress
+from realsr.data.pairs import Pair, list_pairs
+from realsr.imaging import read_uint8, write_uint8
+from realsr.seeding import numpy_generator
 
 MakePairs = Callable[..., Path]
 SIZES = {"a": (12, 17), "b": (9, 8), "c": (8, 8)}
+Sample = dict[str, np.ndarray]
 
 
-def repeat(lr: Tensor, scale: int) -> Tensor:
-    return lr.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2)
+def samples_of(dataset: CropDataset, steps: int) -> list[Sample]:
+    """The samples of the first steps, one after another."""
+    samples = []
+    for step in range(steps):
+        batch = {key: value.numpy() for key, value in dataset[step].items()}
+        samples += [{key: value[i] for key, value in batch.items()} for i in range(len(batch["lr"]))]
+    return samples
 
 
-@pytest.mark.parametrize("scale", [2, 4])
-def test_hr_and_lr_show_the_same_place_in_all_positions(scale: int, make_pairs: MakePairs) -> None:
-    pairs = list_pairs(make_pairs(SIZES, scale), scale)
-    dataset = CropDataset(pairs, 8 * scale, scale, Look(), seed=3)
-    # The 8x8 pair has one place only: what differs between its samples are flips and rotations.
-    whole = to_float(read_uint8(pairs[2].lr))
-    turned = [torch.rot90(image, turns, (1, 2)) for image in (whole, whole.flip(2)) for turns in range(4)]
-    positions = set()
-    for number in range(180):
-        sample = dataset[number]
-        assert sample["lr"].shape == (3, 8, 8)
-        assert sample["lr"].dtype == sample["hr"].dtype == torch.float32
-        assert torch.equal(sample["hr"], repeat(sample["lr"], scale))
-        positions |= {i for i, image in enumerate(turned) if torch.equal(image, sample["lr"])}
-    assert positions == set(range(8)), "all four rotations, each with and without a flip"
+def turned(image: np.ndarray) -> list[np.ndarray]:
+    """The 8 flips and rotations in the dataset's order: transposed or not, then flipped."""
+    pictures = []
+    for start in (image, image.transpose(1, 0, 2)):
+        pictures += [start, start[::-1, ::-1], start[::-1], start[:, ::-1]]
+    return pictures
 
 
-def test_crops_reach_every_place(make_pairs: MakePairs) -> None:
-    pairs = list_pairs(make_pairs({"a": (10, 9)}), 2)
-    dataset = CropDataset(pairs, 16, 2, Look(), seed=0)
-    image = read_uint8(pairs[0].lr).astype(int)
-    corners = {
-        tuple(sorted(map(tuple, (image[[t, t, t + 7, t + 7], [s, s + 7, s, s + 7]])))): (t, s)
-        for t in range(3)
-        for s in range(2)
+def plain_sample(pairs: list[Pair], number: int, size: int, scale: int, patches: list[Path], seed: int) -> Sample:
+    """Sample n the plain way: read, cut, turned, with NumPy only."""
+    epoch, position = divmod(number, len(pairs))
+    pair = pairs[numpy_generator(seed, "epoch", epoch).permutation(len(pairs))[position]]
+    rng = numpy_generator(seed, "sample", number)
+    lr, hr = read_uint8(pair.lr), read_uint8(pair.hr)
+    top, left, turn = rng.integers(lr.shape[0] - size + 1), rng.integers(lr.shape[1] - size + 1), rng.integers(8)
+    sample = {
+        "lr": turned(lr[top : top + size, left : left + size])[turn],
+        "hr": turned(hr[top * scale : (top + size) * scale, left * scale : (left + size) * scale])[turn],
     }
-    found = set()
-    for number in range(150):
-        lr = (dataset[number]["lr"] * 255).round().int().permute(1, 2, 0).numpy()
-        found.add(corners[tuple(sorted(map(tuple, lr[[0, 0, 7, 7], [0, 7, 0, 7]].tolist())))])
-    assert found == set(corners.values())
+    if patches:
+        patch = read_uint8(patches[rng.integers(len(patches))])
+        top, left = (rng.integers(side - size + 1) for side in patch.shape[:2])
+        sample["noise"] = patch[top : top + size, left : left + size]
+    return sample
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_samples_depend_neither_on_workers_nor_on_the_start(
-    workers: int, make_pairs: MakePairs, tmp_path: Path
+@pytest.mark.parametrize("noise", [False, True])
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_batches_are_those_of_a_plain_form(
+    scale: int, cached: bool, noise: bool, make_pairs: MakePairs, tmp_path: Path
+) -> None:
+    folder = make_pairs(SIZES, scale)
+    pairs = list_pairs(folder, scale)
+    patches = [folder / "LR" / "a.png", folder / "LR" / "c.png"] if noise else []
+    images = cache_pairs(tmp_path, pairs, 0) if cached else decode_pairs(pairs)
+    look = Look(cache_images(tmp_path / "noise.u8", patches, 0) if cached else patches)
+    samples = samples_of(CropDataset(images, 5, 8 * scale, scale, look, seed=3), steps=12)
+    assert len(samples) == 60
+    for number, sample in enumerate(samples):
+        expected = plain_sample(pairs, number, 8, scale, patches, seed=3)
+        assert sample.keys() == expected.keys()
+        for key, value in expected.items():
+            assert sample[key].dtype == np.uint8
+            assert np.array_equal(sample[key], value), (number, key)
+
+
+@pytest.mark.parametrize("quality", [None, [30, 95]])
+def test_parts_are_the_whole_and_the_batch_changes_no_sample(
+    quality: list[int] | None, make_pairs: MakePairs
 ) -> None:
     folder = make_pairs(SIZES)
-    look = Look([folder / "LR" / "a.png"], [30, 95])  # with all chance there is
-    pairs = list_pairs(folder, 2)
-
-    def read(start: int, workers: int) -> list[dict[str, Tensor]]:
-        return list(load_batches(CropDataset(pairs, 16, 2, look, seed=1), start, 5, 3, workers))
-
-    whole, resumed = read(0, 0), read(3, workers)
-    assert len(whole) == 5
-    assert len(resumed) == 2
-    for batch, again in zip(whole[3:], resumed, strict=True):
-        assert batch["lr"].shape == (3, 3, 8, 8)
-        assert torch.equal(batch["lr"], again["lr"])
-        assert torch.equal(batch["hr"], again["hr"])
+    images, look = decode_pairs(list_pairs(folder, 2)), Look([folder / "LR" / "a.png"], quality)
+    whole = CropDataset(images, 6, 16, 2, look, seed=1)
+    parts = [CropDataset(images, 6, 16, 2, look, seed=1, part=part, parts=3) for part in range(3)]
+    for step in (4, 0, 1):
+        batches = [part[step] for part in parts]
+        assert whole[step].keys() == batches[0].keys()
+        for key, value in whole[step].items():
+            assert torch.equal(value, torch.cat([batch[key] for batch in batches]))
+    other = samples_of(CropDataset(images, 4, 16, 2, look, seed=1), 3)
+    for sample, again in zip(samples_of(whole, 2), other, strict=True):
+        assert all(np.array_equal(sample[key], again[key]) for key in sample)
 
 
-def test_the_seed_and_the_number_change_the_sample(make_pairs: MakePairs) -> None:
-    pairs = list_pairs(make_pairs({"a": (30, 30)}), 2)
-    first, other = (CropDataset(pairs, 16, 2, Look(), seed=seed) for seed in (0, 1))
-    assert not torch.equal(first[0]["hr"], other[0]["hr"])
-    assert not torch.equal(first[0]["hr"], first[1]["hr"])
+def test_positions_and_turns_are_drawn_evenly(make_pairs: MakePairs) -> None:
+    pairs = list_pairs(make_pairs({"a": (10, 9)}), 2)
+    image = read_uint8(pairs[0].lr)
+    names = {
+        picture.tobytes(): (top, left, turn)
+        for top in range(3)
+        for left in range(2)
+        for turn, picture in enumerate(turned(image[top : top + 8, left : left + 8]))
+    }
+    assert len(names) == 48
+    samples = samples_of(CropDataset(decode_pairs(pairs), 100, 16, 2, Look(), seed=0), 48)
+    counts = Counter(names[sample["lr"].tobytes()] for sample in samples)
+    assert len(counts) == 48
+    # chi square of 4800 samples in 48 equal classes: mean 47, its 0.999 quantile about 83
+    assert sum((count - 100) ** 2 / 100 for count in counts.values()) < 83
+    assert all(np.array_equal(s["hr"], s["lr"].repeat(2, axis=0).repeat(2, axis=1)) for s in samples[:50])
 
 
 def test_each_epoch_shows_every_pair_once_in_another_order(make_pairs: MakePairs) -> None:
-    folder = make_pairs({f"p{i}": (8, 8) for i in range(7)})
-    pairs = list_pairs(folder, 2)
-    means = {tuple(read_uint8(pair.lr).mean(axis=(0, 1)).round(2)): pair.name for pair in pairs}
-    dataset = CropDataset(pairs, 16, 2, Look(), seed=0)
-    orders = []
-    for epoch in range(3):
-        samples = [dataset[7 * epoch + i]["lr"].numpy() * 255 for i in range(7)]
-        orders.append([means[tuple(x.mean(axis=(1, 2), dtype=np.float64).round(2))] for x in samples])
-        assert Counter(orders[-1]) == Counter(pair.name for pair in pairs)
+    pairs = list_pairs(make_pairs({f"p{i}": (8, 8) for i in range(7)}), 2)
+    means = {read_uint8(pair.lr).sum(): pair.name for pair in pairs}
+    samples = samples_of(CropDataset(decode_pairs(pairs), 3, 16, 2, Look(), seed=0), 7)
+    names = [means[sample["lr"].sum()] for sample in samples]
+    orders = [names[:7], names[7:14], names[14:]]
+    assert all(sorted(order) == [pair.name for pair in pairs] for order in orders)
     assert orders[0] != orders[1] != orders[2]
 
 
-def test_the_cache_changes_no_value_and_keeps_its_budget(
-    make_pairs: MakePairs, monkeypatch: pytest.MonkeyPatch
+def test_the_seed_and_the_number_change_the_sample(make_pairs: MakePairs) -> None:
+    images = decode_pairs(list_pairs(make_pairs({"a": (30, 30)}), 2))
+    first, other = (samples_of(CropDataset(images, 2, 16, 2, Look(), seed=seed), 1) for seed in (0, 1))
+    assert not np.array_equal(first[0]["hr"], other[0]["hr"])
+    assert not np.array_equal(first[0]["hr"], first[1]["hr"])
+
+
+@pytest.mark.parametrize("size", [16, 24])
+def test_jpeg_is_that_of_a_region_at_a_place_of_the_grid(
+    size: int, make_pairs: MakePairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pairs = list_pairs(make_pairs(SIZES), 2)
-    read = []
-    monkeypatch.setattr("realsr.data.dataset.read_uint8", lambda path: read.append(path) or read_uint8(path))
-    samples = {}
-    one_pair = 8 * 8 * 3 * 5  # bytes of the smallest
-    for budget, files in ((0, 24), (one_pair, 18), (2**30, 6)):
-        read.clear()
-        dataset = CropDataset(pairs, 16, 2, Look(), seed=0, cache_bytes=budget)
-        samples[budget] = [dataset[number] for number in range(12)]
-        assert len(read) == files
-    for a, b, c in zip(*samples.values(), strict=True):
-        assert torch.equal(a["hr"], b["hr"])
-        assert torch.equal(a["hr"], c["hr"])
-        assert torch.equal(a["lr"], b["lr"])
-        assert torch.equal(a["lr"], c["lr"])
+    folder = make_pairs({"a": (26, 30), "b": (24, 24)})
+    pairs, patches = list_pairs(folder, 2), [folder / "LR" / "b.png"]
+    seen = []
+    monkeypatch.setattr("realsr.data.look.compress", lambda image, q: seen.append((image, q)) or compress(image, q))
+    samples = samples_of(CropDataset(decode_pairs(pairs), 1, 2 * size, 2, Look(patches, [40, 60]), seed=2), 30)
+    for number, sample in enumerate(samples):
+        lr = read_uint8(pairs[numpy_generator(2, "epoch", number // 2).permutation(2)[number % 2]].lr)
+        rng = numpy_generator(2, "sample", number)
+        top, left, turn = rng.integers(lr.shape[0] - size + 1), rng.integers(lr.shape[1] - size + 1), rng.integers(8)
+        above, before = rng.integers(16), rng.integers(16)
+        side = {16: 32, 24: 48}[size]
+        # far mirrored, so that the region lies inside however it is turned
+        wide = np.pad(lr, ((50, 50), (50, 50), (0, 0)), mode="symmetric")
+        wide = turned(wide[top : top + size + 100, left : left + size + 100])[turn]
+        region = wide[50 - above : 50 - above + side, 50 - before : 50 - before + side]
+        patch = read_uint8(patches[rng.integers(1)])
+        patch = np.pad(patch, ((0, side - 24), (0, side - 24), (0, 0)), mode="symmetric")
+        assert [rng.integers(1), rng.integers(1)] == [0, 0]  # the patch is as large as the region: one place
+        levels = np.rint((region.astype(np.float32) / 255 + centre(patch)).clip(0, 1) * 255).astype(np.uint8)
+        quality = rng.integers(40, 61)
+        assert np.array_equal(seen[number][0], levels)
+        assert seen[number][1] == quality
+        crop = compress(levels, int(quality))[above : above + size, before : before + size]
+        assert np.array_equal(sample["lr"], crop)
 
 
-def test_a_crop_that_is_no_multiple_of_the_scale_is_refused() -> None:
+def test_jpeg_blocks_lie_at_all_places_of_the_crop(tmp_path: Path) -> None:
+    # A slope goes through JPEG of low quality as 8 x 8 blocks of one level each: what is steep is a block's edge.
+    slope = np.broadcast_to(np.linspace(40, 200, 64).astype(np.uint8)[None, :, None], (64, 64, 3))
+    for kind, image in (("LR", slope), ("HR", slope.repeat(2, axis=0).repeat(2, axis=1))):
+        (tmp_path / kind).mkdir()
+        write_uint8(tmp_path / kind / "slope.png", np.ascontiguousarray(image))
+    images = decode_pairs(list_pairs(tmp_path, 2))
+    phases = Counter()
+    for sample in samples_of(CropDataset(images, 20, 64, 2, Look(jpeg_quality=[2, 2]), seed=0), 20):
+        gray = sample["lr"].astype(int).sum(axis=2)
+        for axis in (0, 1):
+            edges = np.abs(np.diff(gray, axis=axis)).sum(axis=1 - axis)
+            if edges.max() > 300:  # the slope's direction, not the other
+                phases[int(np.argmax([edges[phase::8].mean() for phase in range(8)]))] += 1
+    assert set(phases) == set(range(8))
+    assert max(phases.values()) < 3 * min(phases.values())
+
+
+def test_what_cannot_be_cut_or_shared_out_is_refused(make_pairs: MakePairs) -> None:
+    images = decode_pairs(list_pairs(make_pairs(SIZES), 2))
     with pytest.raises(ValueError, match="crop 30 is not a multiple of the scale 4"):
-        CropDataset([], 30, 4, Look(), seed=0)
+        CropDataset(images, 4, 30, 4, Look(), seed=0)
+    for part, parts in ((0, 3), (2, 2), (-1, 2)):
+        with pytest.raises(ValueError, match=f"part {part} of {parts}: expected equal parts of the batch of 4"):
+            CropDataset(images, 4, 16, 2, Look(), seed=0, part=part, parts=parts)

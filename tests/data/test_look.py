@@ -3,9 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from realsr.data.look import Look, compress, draw_noise
+from realsr.data.look import Look, centre, compress, cut_patch, unpack
 from realsr.errors import UserError
 from realsr.imaging import write_uint8
 
@@ -18,7 +19,7 @@ def test_noise_is_a_crop_of_the_patch_less_its_mean_per_channel() -> None:
     patch = patch_of(0, 20, 24)
     seen = set()
     for seed in range(100):
-        noise = draw_noise(patch, (18, 23), np.random.default_rng(seed))
+        noise = centre(cut_patch(patch, (18, 23), np.random.default_rng(seed)))
         assert np.abs(noise.mean(axis=(0, 1), dtype=np.float64)).max() < 1e-5
         matches = []
         for top in range(3):
@@ -33,7 +34,7 @@ def test_noise_is_a_crop_of_the_patch_less_its_mean_per_channel() -> None:
 
 def test_a_small_patch_is_mirrored() -> None:
     patch = patch_of(1, 5, 6)
-    noise = draw_noise(patch, (8, 12), np.random.default_rng(0))
+    noise = centre(cut_patch(patch, (8, 12), np.random.default_rng(0)))
     rows, columns = [0, 1, 2, 3, 4, 4, 3, 2], [0, 1, 2, 3, 4, 5, 5, 4, 3, 2, 1, 0]
     expected = patch[rows][:, columns].astype(np.float64) / 255
     np.testing.assert_allclose(noise, expected - expected.mean(axis=(0, 1)), atol=1e-5)
@@ -66,13 +67,13 @@ def test_nothing_asked_for_is_nothing_done() -> None:
 
 @pytest.mark.parametrize("quality", [30, 75, 95])
 def test_jpeg_is_pillow_s_round_trip(quality: int) -> None:
-    image = np.kron(np.random.default_rng(0).random((4, 5, 3)), np.ones((8, 8, 1))).astype(np.float32)
+    image = np.kron(np.random.default_rng(0).integers(0, 256, (4, 5, 3)), np.ones((8, 8, 1), int)).astype(np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(np.rint(image * 255).astype(np.uint8)).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
-    expected = np.asarray(Image.open(buffer)).astype(np.float64)
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
     # The two libraries may round colour conversion apart by a level or two.
-    assert np.abs(compress(image, quality) * 255.0 - expected).max() <= 3
-    assert np.abs(compress(image, quality) * 255.0 - expected).mean() < 0.5
+    difference = np.abs(compress(image, quality).astype(int) - np.asarray(Image.open(buffer)))
+    assert difference.max() <= 3
+    assert difference.mean() < 0.5
 
 
 def test_qualities_are_drawn_from_the_whole_range(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +91,38 @@ def test_jpeg_comes_after_the_noise(tmp_path: Path) -> None:
     both = Look([tmp_path / "n.png"], [20, 20])(lr, np.random.default_rng(5))
     noisy = Look([tmp_path / "n.png"])(lr, np.random.default_rng(5))
     assert not np.allclose(both, noisy)
-    np.testing.assert_array_equal(both, compress(noisy, 20))
+    np.testing.assert_array_equal(both, compress(np.rint(noisy * 255).astype(np.uint8), 20).astype(np.float32) / 255)
+
+
+@pytest.mark.parametrize("side", [7, 32])
+def test_noise_on_the_device_is_equation_5_in_float(side: int) -> None:
+    rng = np.random.default_rng(0)
+    lr, noise = (rng.integers(0, 256, (3, side, side, 3), dtype=np.uint8) for _ in range(2))
+    hr = rng.integers(0, 256, (3, 2 * side, 2 * side, 3), dtype=np.uint8)
+    batch = {"lr": torch.from_numpy(lr), "hr": torch.from_numpy(hr), "noise": torch.from_numpy(noise)}
+    seen, clean = unpack(batch)
+    expected = []
+    for image, patch in zip(lr / 255, noise / 255, strict=True):
+        expected.append((image + patch - patch.mean(axis=(0, 1))).clip(0, 1).transpose(2, 0, 1))
+    np.testing.assert_allclose(seen.numpy(), expected, atol=1e-6)
+    inside = seen[(seen > 0) & (seen < 1)].double() * 255
+    assert (inside - inside.round()).abs().max() > 0.1, "what lies between two levels stays there"
+    assert np.array_equal((clean * 255).round().numpy().astype(np.uint8), hr.transpose(0, 3, 1, 2))
+    for images in (seen, clean):
+        assert images.dtype == torch.float32
+        assert images.is_contiguous(memory_format=torch.channels_last)
+    assert np.array_equal(batch["lr"].numpy(), lr), "the batch given is left as it is"
+    plain, _ = unpack({"lr": batch["lr"], "hr": batch["hr"]})
+    assert torch.equal(plain, torch.from_numpy(lr).permute(0, 3, 1, 2) / 255)
+
+
+def test_noise_is_the_same_on_the_device_as_on_whole_images() -> None:
+    patch = patch_of(3, 24, 24)
+    lr = patch_of(4, 24, 24)
+    batch = {"lr": torch.from_numpy(lr)[None], "hr": torch.zeros(1, 48, 48, 3, dtype=torch.uint8)}
+    batch["noise"] = torch.from_numpy(patch)[None]
+    on_device = unpack(batch)[0][0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(on_device, (lr.astype(np.float32) / 255 + centre(patch)).clip(0, 1), atol=1e-6)
 
 
 @pytest.mark.parametrize("quality", [[95, 30], [0, 50], [50, 101], [50], [1, 2, 3]])
