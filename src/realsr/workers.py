@@ -18,6 +18,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 FEW = 8  # a worker takes seconds to start: not worth it for fewer items
+STOPPING = {signal.SIGINT, signal.SIGTERM}
 
 
 def count_workers(items: int, asked: int | None) -> int:
@@ -63,10 +64,10 @@ def worker_context() -> BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["realsr.imaging"])
-    # SIGTERM, sent to all processes of a job, is for the main one to act on: it may still need workers for a moment.
-    # The server is started with it blocked, and ends when the main process is gone.
-    resource_tracker.ensure_running()  # else the server starts it first, which unblocks SIGTERM
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    # Ctrl-C and SIGTERM reach all processes of a job, but are for the main one to act on: it may still need workers.
+    # The server starts with them blocked, and so do its children; it ends when the main process is gone.
+    resource_tracker.ensure_running()  # else the server starts it first, which unblocks them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         forkserver.ensure_running()
     finally:
@@ -76,6 +77,6 @@ def worker_context() -> BaseContext:
 
 def _use_one_thread() -> None:
     if os.name == "posix":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked in the server
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # blocked in the server
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -75,9 +75,7 @@ def test_batches_are_those_of_a_plain_form(
 
 
 @pytest.mark.parametrize("quality", [None, [30, 95]])
-def test_parts_are_the_whole_and_the_batch_changes_no_sample(
-    quality: list[int] | None, make_pairs: MakePairs
-) -> None:
+def test_parts_are_the_whole_and_the_batch_changes_no_sample(quality: list[int] | None, make_pairs: MakePairs) -> None:
     folder = make_pairs(SIZES)
     images, look = decode_pairs(list_pairs(folder, 2)), Look([folder / "LR" / "a.png"], quality)
     whole = CropDataset(images, 6, 16, 2, look, seed=1)

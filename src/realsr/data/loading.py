@@ -43,13 +43,17 @@ def _start_worker(number: int) -> None:
     cv2.setNumThreads(0)  # torch has one thread in a worker by itself
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     main = parent_process()
-    if main is not None and hasattr(signal, "sigtimedwait"):  # not on macOS: there SIGTERM ends a worker
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    if main is not None and hasattr(signal, "sigtimedwait"):
         threading.Thread(target=_end_with, args=(main,), daemon=True).start()
+    elif os.name == "posix":  # macOS cannot tell who sends SIGTERM, so a worker ends with any
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _end_with(main: BaseProcess) -> None:
-    """End this process when the main one is gone or sends SIGTERM itself, as it does when it exits in a hurry."""
+    """End this process when the main one is gone, or itself sends SIGTERM, as it does at its end to workers left over.
+
+    Here signals are blocked (`worker_context`), so that SIGTERM waits to be asked for.
+    """
     while True:
         told = signal.sigtimedwait({signal.SIGTERM}, 2)
         if not main.is_alive() or (told is not None and told.si_pid == main.pid):

@@ -1,0 +1,130 @@
+"""Workers change nothing but the time, go on through signals, and never outlive the main process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from realsr.data.cache import PairImages, cache_images, cache_pairs, decode_pairs
+from realsr.data.dataset import Batch, CropDataset
+from realsr.data.loading import load_batches
+from realsr.data.look import Look
+from realsr.data.pairs import list_pairs
+from realsr.imaging import ImageError
+
+MakePairs = Callable[..., Path]
+SIZES = {"a": (12, 17), "b": (9, 8), "c": (8, 8)}
+
+
+@pytest.mark.parametrize("quality", [None, [30, 95]])
+def test_batches_depend_neither_on_workers_nor_cache_nor_the_start(
+    quality: list[int] | None, make_pairs: MakePairs, tmp_path: Path
+) -> None:
+    folder = make_pairs(SIZES)
+    pairs, patches = list_pairs(folder, 2), [folder / "LR" / "a.png"]
+    cached = Look(cache_images(tmp_path / "noise.u8", patches, 0), quality)
+
+    def read(images: PairImages, look: Look, start: int, workers: int) -> list[Batch]:
+        return list(load_batches(CropDataset(images, 3, 16, 2, look, seed=1), start, 7, workers))
+
+    whole = read(decode_pairs(pairs), Look(patches, quality), 0, 0)
+    assert len(whole) == 7
+    for workers in (0, 2):
+        resumed = read(cache_pairs(tmp_path, pairs, 0), cached, 3, workers)
+        assert len(resumed) == 4
+        for batch, again in zip(whole[3:], resumed, strict=True):
+            assert batch.keys() == again.keys() == {"lr", "hr"} | ({"noise"} if quality is None else set())
+            assert all(torch.equal(batch[key], again[key]) for key in batch)
+    assert not torch.equal(whole[3]["hr"], whole[4]["hr"])
+
+
+def test_an_image_that_a_worker_cannot_read_is_named(make_pairs: MakePairs) -> None:
+    pairs = list_pairs(make_pairs(SIZES), 2)
+    pairs[1].hr.write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"HR/b\.png is not an image"):
+        list(load_batches(CropDataset(decode_pairs(pairs), 3, 16, 2, Look(), seed=0), 0, 4, 1))
+
+
+MAIN = """
+import signal, sys
+from pathlib import Path
+from realsr.data.cache import decode_pairs
+from realsr.data.dataset import CropDataset
+from realsr.data.loading import load_batches
+from realsr.data.look import Look
+from realsr.data.pairs import list_pairs
+
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: print("told", flush=True))
+    signal.signal(signal.SIGINT, lambda *_: print("told", flush=True))
+    global batches  # still open when the interpreter ends
+    dataset = CropDataset(decode_pairs(list_pairs(Path(sys.argv[1]), 2)), 4, 16, 2, Look(), 0)
+    batches = iter(load_batches(dataset, 0, 10**6, 2))
+    next(batches)
+    print(*(worker.pid for worker in batches._workers), flush=True)
+    for line in sys.stdin:
+        print(sum(len(next(batches)["lr"]) for _ in range(50)), flush=True)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.fixture
+def main_process(make_pairs: MakePairs, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process with two workers, which reads 50 batches at each line it is given; in a group of its own."""
+    (tmp_path / "main.py").write_text(MAIN)
+    command = [sys.executable, str(tmp_path / "main.py"), str(make_pairs(SIZES))]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+        yield process
+        process.kill()
+
+
+def is_running(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"  # ended, but nobody has asked how
+
+
+def wait_for_end(pids: list[int], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while alive := [pid for pid in pids if is_running(pid)]:
+        assert time.monotonic() < until, f"{alive} are still there"
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system does not tell which processes there are")
+@pytest.mark.parametrize("end", ["kill", "exit"])
+def test_workers_outlive_signals_to_the_job_and_end_with_the_main_process(
+    end: str, main_process: subprocess.Popen[str]
+) -> None:
+    told, asked = main_process.stdout, main_process.stdin
+    assert told is not None
+    assert asked is not None
+    workers = [int(pid) for pid in told.readline().split()]
+    assert len(workers) == 2
+    for sent in (signal.SIGTERM, signal.SIGINT):  # as a cluster or a terminal does: to all processes of the job
+        os.killpg(main_process.pid, sent)
+        assert told.readline() == "told\n"
+    for _ in range(3):
+        asked.write("\n")
+        asked.flush()
+        assert told.readline() == "200\n"
+    if end == "kill":
+        main_process.kill()
+        wait_for_end(workers, 10)
+    else:
+        asked.close()
+        assert main_process.wait(20) == 0
+        wait_for_end(workers, 1)
+        assert main_process.stderr is not None
+        assert main_process.stderr.read() == ""
