@@ -1,0 +1,133 @@
+"""Crops a second: pairs from the memory-mapped cache, and from PNG files that are decoded for each crop.
+
+Compared are two sources of the same batches: `cache_pairs`, which has decoded all pairs once, and `decode_pairs` with
+no memory to keep any, which is how `trainer.cache=false` reads when there is more data than memory. It is fair because
+all else is the same code: dataset, look, workers, the way to this process, which takes the batches and does nothing
+with them. The two take turns, so that what else the machine does falls on both, and every rate is of batches after the
+first ones, when workers have started and files are in the system's memory. Pairs are made of scikit-image's photos, HR
+1024x768 and LR a quarter of it; crops are HR 128 and LR 32, batch 16. From the cache three looks: none; noise (as
+dped: patches travel with the crops); noise and JPEG (as df2k_jpeg: done by the workers). From PNG only noise, since
+decoding takes the time.
+
+    python experiments/benchmarks/data_loading.py [--pairs N] [--workers N] [--steps N] [--rounds N] [--json FILE]
+
+Rates are the median of the rounds, with the lowest and highest beside it. `unpack_us` is what the device's part costs
+where the device is one core of the CPU: floats and noise, microseconds a crop. The last line is the cache's rate with
+noise by that of PNG.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from common import report
+
+from realsr.data.cache import PairImages, cache_images, cache_pairs, decode_pairs
+from realsr.data.dataset import CropDataset
+from realsr.data.loading import load_batches
+from realsr.data.look import Look, unpack
+from realsr.data.pairs import list_pairs
+from realsr.imaging import write_uint8
+
+BATCH, CROP, SCALE = 16, 128, 4
+SAMPLES = ("astronaut", "chelsea", "coffee")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=40)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=1500, help="that are timed from the cache; of PNG a hundredth")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    arguments = vars(parser.parse_args())
+    json_path = arguments.pop("json")
+    report(compare(**arguments), json_path)
+
+
+def compare(pairs: int, workers: int, steps: int, rounds: int) -> dict[str, Any]:
+    """Return crops a second of both sources with each look, and how many times the one is the other."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        patches = write_data(folder, pairs)
+        listed = list_pairs(folder, SCALE)
+        start = time.perf_counter()
+        cached = cache_pairs(folder / "cache", listed, workers)
+        seconds = time.perf_counter() - start
+        noise = cache_images(folder / "cache/noise.u8", patches, workers)
+        decoded = decode_pairs(listed, memory=0)
+        looks = {"plain": Look(), "noise": Look(noise), "jpeg": Look(noise, [30, 95])}
+        rates: dict[str, list[float]] = {kind: [] for kind in ("cache_plain", "cache_noise", "png_noise", "cache_jpeg")}
+        for _ in range(rounds):
+            for kind, values in rates.items():
+                source, _, look = kind.partition("_")
+                if source == "cache":
+                    values.append(measure(cached, looks[look], workers, first=steps // 10, steps=steps))
+                else:
+                    values.append(measure(decoded, looks[look], workers, first=workers, steps=max(1, steps // 100)))
+        unpacking = measure_unpack(cached, looks["noise"])
+    median = {kind: statistics.median(values) for kind, values in rates.items()}
+    results: dict[str, Any] = {"pairs": pairs, "workers": workers, "make_cache_seconds": round(seconds, 2)}
+    for kind, values in rates.items():
+        results[f"{kind}_per_second"] = round(median[kind], 1)
+        results[f"{kind}_range"] = [round(min(values), 1), round(max(values), 1)]
+    results["unpack_us"] = round(unpacking * 1e6, 1)
+    results["ratio"] = round(median["cache_noise"] / median["png_noise"], 1)
+    return results
+
+
+def measure(images: PairImages, look: Look, workers: int, first: int, steps: int) -> float:
+    """Return crops a second over a number of steps, after the first ones."""
+    dataset = CropDataset(images, BATCH, CROP, SCALE, look, seed=0)
+    batches = iter(load_batches(dataset, 0, first + steps, workers))
+    for _ in range(first):
+        next(batches)
+    start = time.perf_counter()
+    crops = sum(len(batch["hr"]) for batch in batches)
+    return crops / (time.perf_counter() - start)
+
+
+def measure_unpack(images: PairImages, look: Look) -> float:
+    """Return the seconds of a crop's way to floats, on one core."""
+    batch = CropDataset(images, BATCH, CROP, SCALE, look, seed=0)[0]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    times = []
+    for _ in range(100):
+        start = time.perf_counter()
+        unpack(batch)
+        times.append(time.perf_counter() - start)
+    torch.set_num_threads(threads)
+    return min(times) / BATCH
+
+
+def write_data(folder: Path, count: int) -> list[Path]:
+    """Write pairs into HR/ and LR/, and noise patches, whose files are returned."""
+    from skimage import data
+
+    for kind in ("HR", "LR", "noise"):
+        (folder / kind).mkdir()
+    photos = [getattr(data, name)() for name in SAMPLES]
+    patches = []
+    for index in range(count):
+        rng = np.random.default_rng(index)
+        photo = photos[index % len(photos)]
+        top, left = (int(rng.integers(side - 200)) for side in photo.shape[:2])
+        hr = cv2.resize(photo[top : top + 200, left : left + 200], (1024, 768), interpolation=cv2.INTER_CUBIC)
+        hr = (hr + rng.normal(0, 2, hr.shape)).clip(0, 255).astype(np.uint8)
+        lr = cv2.resize(hr, (1024 // SCALE, 768 // SCALE), interpolation=cv2.INTER_AREA)
+        write_uint8(folder / f"HR/{index:03}.png", hr)
+        write_uint8(folder / f"LR/{index:03}.png", lr)
+        patches.append(folder / f"noise/{index:03}.png")
+        write_uint8(patches[-1], rng.normal(110, 5, (256, 256, 3)).astype(np.uint8))
+    return patches
+
+
+if __name__ == "__main__":
+    main()
