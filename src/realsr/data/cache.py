@@ -10,8 +10,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
+from realsr.data.claim import claim
 from realsr.data.pairs import Pair, image_size
 from realsr.errors import UserError
 from realsr.imaging import ImageError, read_uint8
@@ -168,7 +168,7 @@ def make_cache(file: Path, paths: Sequence[Path], workers: int | None) -> None:
     temporary = file.with_name(f".{file.name}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _claim(temporary) as stream:
+        with claim(temporary) as stream:
             if open_cache(file, paths) is not None:  # another process has made it in the meantime
                 temporary.unlink()
                 return
@@ -240,32 +240,3 @@ def _read_end(stream: IO[bytes]) -> tuple[bytes, int]:
     if end[40:] != FORMAT:
         raise ValueError("not a cache, of another format, or not whole")
     return end[:32], int.from_bytes(end[32:40], "little")
-
-
-@contextmanager
-def _claim(temporary: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file, empty, that no other process writes; wait while one does."""
-    while True:
-        with temporary.open("a"):
-            pass
-        with temporary.open("r+b") as stream:
-            _lock(stream)
-            if temporary.exists() and os.path.samestat(os.fstat(stream.fileno()), temporary.stat()):
-                stream.truncate(0)
-                yield stream
-                return
-        # The other process has renamed or removed it: this was its file.
-
-
-def _lock(stream: IO[bytes]) -> None:
-    if os.name != "posix":
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        logger.info("%s: another process is making the cache; waiting for it", stream.name)
-        fcntl.flock(stream, fcntl.LOCK_EX)
-    except OSError:  # a file system without locks: as good as it can be
-        logger.debug("%s: no locks on this file system", stream.name)
