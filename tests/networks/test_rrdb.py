@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -72,13 +73,110 @@ def large_random(module: torch.nn.Module) -> None:
         parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator)
 
 
-def test_dense_block_is_the_written_out_formula() -> None:
-    block = DenseBlock(6, 4)
+@pytest.mark.parametrize("training", [True, False])
+def test_dense_block_is_the_written_out_formula(training: bool) -> None:
+    block = DenseBlock(6, 4).train(training)
     large_random(block)
     x = torch.randn(2, 6, 5, 7, generator=torch.Generator().manual_seed(1))
     kept = x.clone()
     torch.testing.assert_close(block(x), dense_by_hand(block.state_dict(), x))
     assert torch.equal(x, kept)
+
+
+def gradients(
+    block: DenseBlock, form: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, low: torch.dtype | None = None
+) -> list[torch.Tensor]:
+    """The output and all gradients of a fixed function of it; `low`: under autocast to this type."""
+    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    with torch.autocast("cpu", low, enabled=low is not None):
+        y = form(x)
+    wanted = torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(y.dtype)
+    return [y.detach(), *torch.autograd.grad((y * wanted).sum(), [x, *block.parameters()])]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-5)])
+def test_gradients_in_training_are_autograd_s(
+    dtype: torch.dtype, tolerance: float, layout: torch.memory_format
+) -> None:
+    block = DenseBlock(6, 4).to(dtype).to(memory_format=layout)
+    large_random(block)
+    block.to(dtype)
+    x = torch.randn(2, 6, 5, 7, generator=torch.Generator().manual_seed(1)).to(dtype, memory_format=layout)
+    expected = gradients(block, lambda x: dense_by_hand(dict(block.named_parameters()), x), x)
+    for found, wanted in zip(gradients(block, block, x), expected, strict=True):
+        assert found.dtype == wanted.dtype
+        torch.testing.assert_close(found, wanted, rtol=tolerance, atol=tolerance * float(wanted.abs().max()))
+
+
+def test_autocast_errs_no_more_than_the_written_out_formula() -> None:
+    """All in bfloat16, as inside the network, against float32; in the mean of all tensors, as rounding is chance."""
+    block = DenseBlock(16, 8)
+    x = torch.randn(4, 16, 12, 12, generator=torch.Generator().manual_seed(1)).bfloat16()
+    exact = gradients(block, block, x.float())
+    errors = {}
+    for name, form in (("ours", block), ("plain", lambda x: dense_by_hand(dict(block.named_parameters()), x))):
+        found = gradients(block, form, x, torch.bfloat16)
+        assert [tensor.dtype for tensor in found] == 2 * [torch.bfloat16] + 10 * [torch.float32]
+        errors[name] = [float((a.float() - b).norm() / b.norm()) for a, b in zip(found, exact, strict=True)]
+    assert sum(errors["ours"]) < 1.01 * sum(errors["plain"])
+
+
+def kept_channels(net: torch.nn.Module, x: torch.Tensor) -> float:
+    """Channels of x's size that the backward pass keeps, without parameters."""
+    sizes = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        held = net(x)  # as long as it lives, no storage is used twice
+    del held
+    own = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}
+    return sum(size for place, size in sizes.items() if place not in own) / (x.nbytes / x.shape[1])
+
+
+def test_a_dense_block_keeps_each_channel_once() -> None:
+    block = DenseBlock(6, 4)
+    x = torch.rand(2, 6, 9, 9, requires_grad=True)
+    assert kept_channels(block, x) == 6 + 4 * 4
+    assert kept_channels(block.eval(), x) > 2 * (6 + 4 * 4)
+
+
+def test_checkpointing_keeps_less_and_changes_nothing() -> None:
+    x = torch.rand(2, 3, 9, 8, generator=torch.Generator().manual_seed(1))
+    net = RRDB(2, features=6, blocks=4, growth=4)
+    large_random(net)
+    results, kept = [], []
+    for net.checkpoint_activations in (False, True):
+        net.zero_grad()
+        y = net(x)
+        y.square().mean().backward()
+        results.append([y.detach(), *(p.grad for p in net.parameters())])
+        kept.append(kept_channels(net, x))
+    for found, wanted in zip(*results, strict=True):
+        assert torch.equal(found, wanted)
+    # Of each block the 6 channels of its input, instead of 22 for each of three dense blocks.
+    assert kept[0] - kept[1] == 4 * (3 * 22 - 6)
+    with torch.no_grad():
+        assert torch.equal(net(x), results[0][0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_compiled_it_is_the_same(checkpointing: bool) -> None:
+    net = RRDB(2, features=6, blocks=1, growth=4)
+    large_random(net)
+    net.checkpoint_activations = checkpointing
+    compiled = torch.compile(net)
+    x = torch.rand(2, 3, 9, 8, generator=torch.Generator().manual_seed(1))
+    results = []
+    for form in (net, compiled):
+        y = form(x)
+        results.append([y.detach(), *torch.autograd.grad(y.square().mean(), list(net.parameters()))])
+    for found, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
 
 
 def test_whole_generator_is_the_written_out_formula() -> None:
