@@ -226,5 +226,5 @@ def test_wrong_shape_is_refused_with_both_shapes(tmp_path: Path) -> None:
 def test_a_file_without_a_state_dict_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "tensor.pth"
     torch.save(torch.zeros(3), path)
-    with pytest.raises(WeightsError, match=r"tensor\.pth: holds a Tensor; expected a VGG19 state dict"):
+    with pytest.raises(WeightsError, match=r"tensor\.pth: holds a Tensor; expected a state dict of VGG19"):
         VGGFeatures(path)

@@ -37,6 +37,25 @@ def test_scores_are_means_of_the_clamped_output_without_the_border() -> None:
     assert len(result.strips) == 4
     assert net.training
     assert net.was_training == [False] * 6
+    assert result.lpips is None
+
+
+def test_lpips_is_of_whole_images_and_the_mode_stays() -> None:
+    net = Nearest().eval()
+    shown = images(3)
+    seen = []
+
+    def distance(sr: torch.Tensor, hr: torch.Tensor) -> float:
+        seen.append((sr, hr))
+        return float(len(seen))
+
+    result = validate(net, shown, scale=2, lpips=distance, strips=1)
+    assert result.lpips == 2
+    assert len(result.strips) == 1
+    assert not net.training
+    for (sr, hr), image in zip(seen, shown, strict=True):
+        assert torch.equal(hr, image.hr)
+        assert torch.equal(sr, (image.lr.repeat_interleave(2, 1).repeat_interleave(2, 2) + 0.5).clamp(0, 1))
 
 
 def test_a_strip_is_lr_bicubic_sr_hr() -> None:

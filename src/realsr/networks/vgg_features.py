@@ -3,16 +3,13 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from realsr.networks.torchvision_weights import WeightsError, read_state, select_features
 
 LAYERS = 35  # up to and with conv5_4, whose index is 34, before its ReLU
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-class WeightsError(Exception):
-    """The VGG19 weights are missing, damaged or of another network; the message says what to do."""
 
 
 class VGGFeatures(nn.Module):
@@ -36,12 +33,13 @@ class VGGFeatures(nn.Module):
         # Here and not above: it takes more than a second, and only training needs it.
         from torchvision.models.vgg import cfgs, make_layers
 
-        state = _torchvision_state() if weights is None else _file_state(weights)
+        state = _torchvision_state() if weights is None else read_state(weights, "loss.perceptual.weights", "VGG19")
         source = "torchvision's VGG19 weights" if weights is None else str(weights)
         # On the meta device, no time and no random number is spent on values that are replaced at once.
         with torch.device("meta"):
             self.layers = make_layers(cfgs["E"])[:LAYERS]
-        self.layers.load_state_dict(_feature_state(state, self.layers, source), assign=True)
+        expected = {key: value.shape for key, value in self.layers.state_dict().items()}
+        self.layers.load_state_dict(select_features(state, expected, source, "VGG19"), assign=True)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
@@ -71,47 +69,3 @@ def _torchvision_state() -> object:
             f"(2) loss.perceptual.weights=FILE with VGG19 weights of your own; "
             f"(3) loss.perceptual.weight=0 to train without the perceptual loss."
         ) from error
-
-
-def _file_state(path: Path) -> object:
-    if not path.is_file():
-        raise WeightsError(f"{path}: there is no such file (loss.perceptual.weights)")
-    try:
-        if path.suffix.lower() == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    # Damaged bytes make the readers fail with nearly any exception.
-    except Exception as error:
-        raise WeightsError(
-            f"{path}: cannot be read as weights ({type(error).__name__}). Either the file is damaged or of "
-            f"another format, or it holds Python objects other than plain tensors, which are refused because "
-            f"loading them can run code. Expected: a VGG19 state dict as .pth or .safetensors"
-        ) from error
-
-
-def _feature_state(state: object, layers: nn.Module, source: str) -> dict[str, Tensor]:
-    """The entries of `state` for `layers`, as float32; a WeightsError with the first keys that differ."""
-    if not isinstance(state, dict):
-        raise WeightsError(f"{source}: holds a {type(state).__name__}; expected a VGG19 state dict")
-    expected = {key: value.shape for key, value in layers.state_dict().items()}
-    given = {
-        str(key).removeprefix("features."): value
-        for key, value in state.items()
-        if not str(key).startswith("classifier.")
-    }
-    missing = [key for key in expected if key not in given]
-    unknown = [key for key in given if key not in expected]
-    other = [
-        f"{key} {tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__} "
-        f"instead of {tuple(expected[key])}"
-        for key, value in given.items()
-        if key in expected and not (isinstance(value, Tensor) and value.shape == expected[key])
-    ]
-    kinds = {"missing": missing, "not of VGG19": unknown, "of another shape": other}
-    differing = [f"{kind}: {', '.join(keys[:3])}" for kind, keys in kinds.items() if keys]
-    if differing:
-        raise WeightsError(
-            f"{source}: these are not the weights of VGG19's feature layers ({'; '.join(differing)}). "
-            f"Expected: a state dict of torchvision's vgg19, without batch norm"
-        )
-    return {key: given[key].float() for key in expected}

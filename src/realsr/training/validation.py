@@ -1,6 +1,7 @@
 """How good a generator is on validation images, in numbers and in pictures."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,27 +14,41 @@ from realsr.imaging import resize
 
 @dataclass(frozen=True)
 class Validation:
-    """Means over the images (RGB, cropped by the scale), and one strip (3, h, w) an image."""
+    """Means over the images, and one strip (3, h, w) for each of the first ones.
+
+    PSNR and SSIM are over RGB, without a border as wide as the scale; LPIPS is of whole images, None where it is
+    not computed.
+    """
 
     psnr: float
     ssim: float
+    lpips: float | None
     strips: list[Tensor]
 
 
 @torch.no_grad()
-def validate(generator: nn.Module, images: Sequence[ValidationImage], scale: int, strips: int = 4) -> Validation:
-    """Super-resolve the images and compare them with HR; keep strips of the first ones."""
+def validate(
+    generator: nn.Module,
+    images: Sequence[ValidationImage],
+    scale: int,
+    lpips: Callable[[Tensor, Tensor], float] | None = None,
+    strips: int = 4,
+) -> Validation:
+    """Super-resolve the images, in float32, and compare them with HR; keep strips of the first ones."""
     device = next(generator.parameters()).device
+    training = generator.training
     generator.eval()
     scores, pictures = [], list[Tensor]()
     for image in images:
-        sr = generator(image.lr[None].to(device))[0].clamp(0, 1).cpu()
-        scores.append((psnr(sr, image.hr, crop=scale), ssim(sr, image.hr, crop=scale)))
+        sr = generator(image.lr[None].to(device))[0].clamp(0, 1)
+        distance = math.nan if lpips is None else lpips(sr, image.hr)
+        sr = sr.cpu()
+        scores.append((psnr(sr, image.hr, crop=scale), ssim(sr, image.hr, crop=scale), distance))
         if len(pictures) < strips:
             pictures.append(make_strip(image, sr, scale))
-    generator.train()
-    means = torch.tensor(scores, dtype=torch.float64).mean(dim=0)
-    return Validation(float(means[0]), float(means[1]), pictures)
+    generator.train(training)
+    means = torch.tensor(scores, dtype=torch.float64).mean(dim=0).tolist()
+    return Validation(means[0], means[1], None if lpips is None else means[2], pictures)
 
 
 def make_strip(image: ValidationImage, sr: Tensor, scale: int) -> Tensor:

@@ -1,0 +1,75 @@
+"""State dicts of torchvision's classifiers, of which only the feature layers are wanted."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+
+class WeightsError(Exception):
+    """Weights of a network trained elsewhere are missing, damaged or of another one; the message says what to do."""
+
+
+def read_state(path: Path, option: str, network: str) -> object:
+    """Read a `.pth` or `.safetensors` file; pickles that hold more than plain tensors are refused.
+
+    `option` is what the file was given by, `network` whose weights are expected; both are for messages only.
+
+    Raises:
+        WeightsError: if there is no such file or it cannot be read.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: there is no such file ({option})")
+    try:
+        if path.suffix.lower() == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    # Damaged bytes make the readers fail with nearly any exception.
+    except Exception as error:
+        raise WeightsError(
+            f"{path}: cannot be read as weights ({type(error).__name__}). Either the file is damaged or of "
+            f"another format, or it holds Python objects other than plain tensors, which are refused because "
+            f"loading them can run code. Expected: a state dict of {network} as .pth or .safetensors"
+        ) from error
+
+
+def select_features(
+    state: object, expected: Mapping[str, Sequence[int]], source: str, network: str
+) -> dict[str, Tensor]:
+    """Return the entries of the feature layers, as float32, by their names without `features.`.
+
+    Args:
+        state: what was read: a whole network, whose classifier is left aside, or its `features` alone, with or
+            without the prefix.
+        expected: shapes by name.
+        source: where `state` is from, for messages.
+        network: its name, for messages.
+
+    Raises:
+        WeightsError: if names or shapes differ; the first of them are told.
+    """
+    if not isinstance(state, dict):
+        raise WeightsError(f"{source}: holds a {type(state).__name__}; expected a state dict of {network}")
+    given = {
+        str(key).removeprefix("features."): value
+        for key, value in state.items()
+        if not str(key).startswith("classifier.")
+    }
+    missing = [key for key in expected if key not in given]
+    unknown = [key for key in given if key not in expected]
+    other = [
+        f"{key} {tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__} "
+        f"instead of {tuple(expected[key])}"
+        for key, value in given.items()
+        if key in expected and not (isinstance(value, Tensor) and value.shape == expected[key])
+    ]
+    kinds = {"missing": missing, f"not of {network}": unknown, "of another shape": other}
+    differing = [f"{kind}: {', '.join(keys[:3])}" for kind, keys in kinds.items() if keys]
+    if differing:
+        raise WeightsError(
+            f"{source}: these are not the weights of {network}'s feature layers ({'; '.join(differing)}). "
+            f"Expected: a state dict of torchvision's {network.lower()}"
+        )
+    return {key: given[key].float() for key in expected}
