@@ -38,6 +38,8 @@ def test_scores_are_means_of_the_clamped_output_without_the_border() -> None:
     assert net.training
     assert net.was_training == [False] * 6
     assert result.lpips is None
+    assert result.scores() == {"psnr": result.psnr, "ssim": result.ssim}
+    assert result.describe() == f"PSNR {result.psnr:.2f} dB, SSIM {result.ssim:.4f}"
 
 
 def test_lpips_is_of_whole_images_and_the_mode_stays() -> None:
@@ -50,7 +52,8 @@ def test_lpips_is_of_whole_images_and_the_mode_stays() -> None:
         return float(len(seen))
 
     result = validate(net, shown, scale=2, lpips=distance, strips=1)
-    assert result.lpips == 2
+    assert result.scores()["lpips"] == result.lpips == 2
+    assert result.describe().endswith(", LPIPS 2.0000")
     assert len(result.strips) == 1
     assert not net.training
     for (sr, hr), image in zip(seen, shown, strict=True):

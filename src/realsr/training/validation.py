@@ -25,6 +25,16 @@ class Validation:
     lpips: float | None
     strips: list[Tensor]
 
+    def scores(self) -> dict[str, float]:
+        """Return the scores that there are, by name."""
+        scores = {"psnr": self.psnr, "ssim": self.ssim}
+        return scores if self.lpips is None else scores | {"lpips": self.lpips}
+
+    def describe(self) -> str:
+        """Return the scores as words."""
+        lpips = "" if self.lpips is None else f", LPIPS {self.lpips:.4f}"
+        return f"PSNR {self.psnr:.2f} dB, SSIM {self.ssim:.4f}{lpips}"
+
 
 @torch.no_grad()
 def validate(
