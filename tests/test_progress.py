@@ -81,3 +81,11 @@ def test_shows_a_bar_on_a_terminal(monkeypatch, caplog):
     assert "noise" in terminal.getvalue()
     assert "4/4" in terminal.getvalue()
     assert not caplog.records
+
+
+def test_silent_progress_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        for done in (0, 3):
+            with Progress("pairs", total=3, done=done, interval=0.0, silent=True) as progress:
+                progress.advance()
+    assert not caplog.text

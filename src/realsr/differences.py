@@ -37,14 +37,26 @@ def find_differences(
     return list(dict.fromkeys(lines))
 
 
-def explain_differences(folder: Path, stage: str, differences: Sequence[str], sharded: bool) -> str:
-    """Return the message that lists differences and says what to do; a shard may not overwrite."""
-    listing = "\n".join(f"  {line}" for line in differences[:10])
-    more = f"\n  and {len(differences) - 10} more" if len(differences) > 10 else ""
+def list_differences(differences: Sequence[str], most: int = 10) -> str:
+    """Return the first differences, one a line."""
+    more = [f"and {len(differences) - most} more"] if len(differences) > most else []
+    return "\n".join(f"  {line}" for line in [*differences[:most], *more])
+
+
+def explain_differences(
+    folder: Path, stage: str, differences: Sequence[str], sharded: bool, changes: str | None = None
+) -> str:
+    """Return the message that lists differences and says what to do.
+
+    A shard may not overwrite; `changes` is the key that lets the stage go on with what is there.
+    """
     advice = "To make them anew say overwrite=true, to keep them choose another work_dir."
+    if changes is not None:
+        advice += f" To go on from there with what differs say {changes}=true."
     if sharded:
         advice = (
             "A shard deletes nothing, since others may be at work: choose another work_dir, or make all anew without "
             "shard and shards and with overwrite=true."
         )
-    return f"{folder}: {stage} made with another configuration or from other inputs:\n{listing}{more}\n{advice}"
+    head = f"{folder}: {stage} made with another configuration or from other inputs:"
+    return f"{head}\n{list_differences(differences)}\n{advice}"

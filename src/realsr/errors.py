@@ -6,3 +6,11 @@ class UserError(Exception):
 
     The commands print the message without a traceback and exit with code 1.
     """
+
+
+class Interrupted(Exception):
+    """The work was asked to stop and has saved itself. The commands print the message and exit with the code."""
+
+    def __init__(self, message: str, code: int):
+        super().__init__(message)
+        self.code = code

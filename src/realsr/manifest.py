@@ -7,6 +7,7 @@ among shards, each shard keeps its part of the section in a file of its own; a c
 """
 
 import json
+import logging
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,12 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from realsr.differences import explain_differences, find_differences
+from realsr.differences import explain_differences, find_differences, list_differences
 from realsr.errors import UserError
 from realsr.fingerprints import fingerprint_file, fingerprint_inputs, package_versions
 from realsr.imaging import write_bytes
 from realsr.shards import Shard, list_shard_manifests
 
+logger = logging.getLogger("realsr")
 MANIFEST = "manifest.json"
 SAVE_INTERVAL = 1.0  # seconds; what a killed run did since the last save is done again
 SECTION_KEYS = {"config", "seed", "versions", "inputs", "items", "complete"}
@@ -35,8 +37,15 @@ class StageRecord:
     """
 
     def __init__(
-        self, folder: Path, stage: str, section: dict[str, Any], file: str, elsewhere: Mapping[str, dict[str, Any]]
+        self,
+        folder: Path,
+        stage: str,
+        section: dict[str, Any],
+        file: str,
+        elsewhere: Mapping[str, dict[str, Any]],
+        before: str | None = None,
     ):
+        self._before = before
         self.folder, self.stage, self._section, self._file = folder, stage, section, file
         self.items: dict[str, dict[str, Any]] = section["items"]
         self.notes: dict[str, Any] = section["notes"]
@@ -76,6 +85,14 @@ class StageRecord:
         self.items.clear()
         self._section["inputs"].clear()
 
+    def take_back(self) -> None:
+        """Make the section what it was before it was opened; forget it where it is new."""
+        if self._before is None:
+            self.forget()
+        else:
+            self._section.update(json.loads(self._before))
+            self.items, self.notes = self._section["items"], self._section["notes"]
+
     def list_failures(self) -> str:
         """Return why items failed, each on a line of its own; empty where none did."""
         return "".join(f"\n  {reason}" for reason in self._failures.values())
@@ -111,6 +128,7 @@ def open_stage(
     growing: bool = True,
     belongings: Sequence[str] = (),
     shard: Shard | None = None,
+    changes: tuple[str, bool] | None = None,
 ) -> Iterator[StageRecord]:
     """Open the record of a stage that writes into `folder`, and save it whatever happens inside the `with`.
 
@@ -122,12 +140,16 @@ def open_stage(
 
     shard: do only these of the `inputs`, in a file of the shard's own, so that several may run at a time. Without it
     the parts that shards have left are taken in, and their files removed.
+
+    changes: for a stage that can go on with what it made under another config or from other inputs: the key that
+    allows it, and whether it is allowed. Differences are shown then, and the record is of what is asked now.
     """
     _make_folder(folder)
     parts = _read_parts(folder, stage)
     if shard is None and not list_shard_manifests(folder):  # or a shard may be writing one right now
         for leftover in folder.rglob(".*.tmp"):  # of a run that was killed while it wrote
             leftover.unlink(missing_ok=True)
+    was = json.dumps(parts.get(MANIFEST))
     facts: dict[str, Any] = json.loads(json.dumps(dict(config), default=str))
     file = MANIFEST if shard is None else shard.manifest(stage)
     known = _merge(parts.values(), "inputs")
@@ -135,14 +157,15 @@ def open_stage(
     fingerprints = fingerprint_inputs(mine, known)
     fixed = MANIFEST in parts and (parts[MANIFEST]["complete"] or not growing)
     if differences := find_differences(parts.values(), facts, seed, fingerprints, inputs.keys(), fixed):
-        if not overwrite or shard is not None:
-            raise UserError(explain_differences(folder, stage, differences, sharded=shard is not None))
-        for part in parts.values():
-            for relative in (relative for item in part["items"].values() for relative in item["files"]):
-                (folder / relative).unlink(missing_ok=True)
-        for name in belongings:
-            _remove(folder / name)
-        parts = {}
+        if overwrite and shard is None:
+            _delete(folder, parts, belongings)
+            parts = {}
+        elif changes is not None and changes[1]:
+            logger.warning("%s: %s goes on with changes:\n%s", folder, stage, list_differences(differences))
+            parts = {name: _changed(part, differences) for name, part in parts.items()}
+        else:
+            key = None if changes is None else changes[0]
+            raise UserError(explain_differences(folder, stage, differences, sharded=shard is not None, changes=key))
     old = parts if shard is None else {name: part for name, part in parts.items() if name == file}
     section = {
         "config": facts,
@@ -154,7 +177,7 @@ def open_stage(
         "complete": old.keys() == {file} and old[file]["complete"],
     }
     elsewhere = _merge((part for name, part in parts.items() if name not in old), "items")
-    record = StageRecord(folder, stage, section, file, elsewhere)
+    record = StageRecord(folder, stage, section, file, elsewhere, before=was if MANIFEST in parts else None)
     # At once, so that a run killed at any moment leaves no file that no manifest tells of, and that inputs which were
     # only touched are not read a third time.
     if old.keys() != {file} or section["inputs"] != old[file]["inputs"]:
@@ -225,6 +248,20 @@ def refuse_foreign(folder: Path, stage: str, pattern: str) -> None:
 def name_inputs(kind: str, paths: Sequence[Path]) -> dict[str, Path]:
     """Name input files for a manifest: {"source/0001.png": path}."""
     return {f"{kind}/{path.name}": path for path in paths}
+
+
+def _delete(folder: Path, parts: Mapping[str, dict[str, Any]], belongings: Sequence[str]) -> None:
+    for part in parts.values():
+        for relative in (relative for item in part["items"].values() for relative in item["files"]):
+            (folder / relative).unlink(missing_ok=True)
+    for name in belongings:
+        _remove(folder / name)
+
+
+def _changed(part: dict[str, Any], differences: list[str]) -> dict[str, Any]:
+    """Return a section that is to go on under what is asked now, with a note of what differs."""
+    notes = part["notes"] | {"changes": [*part["notes"].get("changes", []), differences]}
+    return part | {"inputs": {}, "complete": False, "notes": notes}
 
 
 def _make_folder(folder: Path) -> None:

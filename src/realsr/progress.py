@@ -19,19 +19,22 @@ class Progress:
         total: how many items there are.
         done: how many were there already, by an earlier run.
         interval: seconds between two lines off a terminal.
+        silent: neither, as where another process tells.
     """
 
-    def __init__(self, title: str, total: int, done: int = 0, interval: float = 20.0):
+    def __init__(self, title: str, total: int, done: int = 0, interval: float = 20.0, silent: bool = False):
         self.title, self.total, self.count, self.interval = title, total, done, interval
-        self._first, self._note = done, ""
-        self._bar = tqdm(total=total, initial=done, desc=title, disable=None, file=sys.stderr, dynamic_ncols=True)
+        self._first, self._note, self._silent = done, "", silent
+        self._bar = tqdm(
+            total=total, initial=done, desc=title, disable=silent or None, file=sys.stderr, dynamic_ncols=True
+        )
         self._redirect = logging_redirect_tqdm()
 
     def __enter__(self) -> "Progress":
         self._start = self._told = time.monotonic()
         if not self._bar.disable:
             self._redirect.__enter__()
-        elif self.count == self.total:
+        elif self.count == self.total and not self._silent:
             logger.info("%s: %d of %d, done before", self.title, self.count, self.total)
         return self
 
@@ -43,7 +46,7 @@ class Progress:
             self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(steps)
         now = time.monotonic()
-        if self._bar.disable and (now - self._told >= self.interval or self.count == self.total):
+        if self._bar.disable and not self._silent and (now - self._told >= self.interval or self.count == self.total):
             self._told = now
             logger.info(self._line(now - self._start))
 

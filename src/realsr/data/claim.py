@@ -14,15 +14,24 @@ logger = logging.getLogger("realsr")
 def claim(temporary: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file, empty, that no other process writes; wait while one does."""
     while True:
-        with temporary.open("a"):
-            pass
-        with temporary.open("r+b") as stream:
+        with open(temporary, "r+b", opener=_open_or_make) as stream:
             _lock(stream)
-            if temporary.exists() and os.path.samestat(os.fstat(stream.fileno()), temporary.stat()):
+            if _is_at(stream, temporary):
                 stream.truncate(0)
                 yield stream
                 return
         # The other process has renamed or removed it: this was its file.
+
+
+def _open_or_make(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o666)  # in one, since between two the other process may rename it
+
+
+def _is_at(stream: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock(stream: IO[bytes]) -> None:

@@ -7,6 +7,7 @@ from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 
 import cv2
+import torch
 from torch.utils.data import DataLoader
 
 from realsr.data.dataset import Batch, CropDataset
@@ -35,6 +36,7 @@ def load_batches(
         worker_init_fn=_start_worker,
         multiprocessing_context=worker_context() if workers else None,
         persistent_workers=workers > 0,
+        generator=torch.Generator(),  # its seeds for workers, which use none, would come out of everyone's generator
         prefetch_factor=AHEAD if workers else None,
     )
 

@@ -21,11 +21,14 @@ from realsr.weights.sources import find_weights
 logger = logging.getLogger("realsr")
 
 
-def save_generator(path: Path, generator: nn.Module, config: GeneratorConfig, scale: int) -> None:
-    """Write a generator's weights as safetensors, with its config and scale as metadata, atomically."""
+def save_generator(
+    path: Path, generator: nn.Module, config: GeneratorConfig, scale: int, facts: Mapping[str, Any] | None = None
+) -> None:
+    """Write a generator's weights as safetensors, with its config, scale and further facts as metadata, atomically."""
     state = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
     # One key: safetensors writes several in any order, and equal weights shall be equal files.
-    write_bytes(path, save(state, {"realsr": json.dumps({"generator": asdict(config), "scale": scale})}))
+    metadata = {"generator": asdict(config), "scale": scale, **(facts or {})}
+    write_bytes(path, save(state, {"realsr": json.dumps(metadata)}))
 
 
 def load_generator(source: str | Path, own_code: bool = False) -> tuple[nn.Module, int]:
