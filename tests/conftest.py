@@ -9,7 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 
-from realsr.config import SCHEMAS, Config, conf_dir, to_dataclass
+from realsr.config import SCHEMAS, Config, to_dataclass
+from realsr.options import conf_dir
 
 
 @pytest.fixture
@@ -21,6 +22,17 @@ def composed() -> Iterator[Callable[..., Config]]:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         yield lambda *overrides: to_dataclass(compose("config", list(overrides)), Config)
     GlobalHydra.instance().clear()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Tiny networks gain nothing by threads, and lose much where the cores are shared."""
+    import torch  # after realsr
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import realsr.config
+import realsr.options
 from config_files import head, head_command
-from realsr.config import Config, conf_dir, list_options, run_command, to_dataclass, to_yaml
+from realsr.config import Config, run_command, to_dataclass, to_yaml
 from realsr.errors import UserError
+from realsr.options import conf_dir, list_options
 
 TRACKS = ("demo", "df2k", "df2k_jpeg", "dped", "psnr")
 ADDED = ("track", "experiment", "layout")  # with a plus
@@ -250,7 +251,7 @@ def test_conf_is_found_in_a_package_and_in_a_checkout(monkeypatch: pytest.Monkey
     (tmp_path / "conf").mkdir()
     package = tmp_path / "src" / "realsr"
     package.mkdir(parents=True)
-    monkeypatch.setattr(realsr.config, "__file__", str(package / "config.py"))
+    monkeypatch.setattr(realsr.options, "__file__", str(package / "options.py"))
     assert conf_dir() == tmp_path / "conf"
     (package / "conf").mkdir()
     assert conf_dir() == package / "conf"

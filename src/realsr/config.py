@@ -1,13 +1,11 @@
-"""The configuration's schema, where conf/ is, and how a command's main is made.
+"""The configuration's schema, and how a command's main is made.
 
-Only this module and the commands know Hydra and OmegaConf. conf/ holds values and comments, the dataclasses here
-and in the stages refuse unknown and ill-typed keys.
+Only this module, options.py and the commands know Hydra and OmegaConf. conf/ holds values and comments, the
+dataclasses here and in the stages refuse unknown and ill-typed keys.
 """
 
-import difflib
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +17,7 @@ import yaml  # type: ignore[import-untyped]
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -29,9 +27,10 @@ from realsr.degradation.estimation_config import KernelsConfig
 from realsr.degradation.pool import PoolConfig
 from realsr.degradation.synthesis import PairsConfig
 from realsr.degradation.tiles import NoiseConfig
-from realsr.errors import UserError
+from realsr.errors import Interrupted, UserError
 from realsr.imaging import ImageError
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, WeightsError
+from realsr.options import choices, conf_dir, explain
 from realsr.training.config import OptimiserConfig, TrainerConfig
 from realsr.training.losses import LossConfig
 
@@ -140,23 +139,6 @@ SCHEMAS: dict[str, type] = {
 C = TypeVar("C")
 
 
-def conf_dir() -> Path:
-    """Return where conf/ is: inside an installed package, at the top of a checkout."""
-    package = Path(__file__).parent
-    inside, checkout = package / "conf", package.parents[1] / "conf"
-    return inside if inside.is_dir() else checkout
-
-
-def list_options(group: str) -> list[str]:
-    """Return the options of a config group, e.g. the tracks."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
-
-
-def _choices(group: str) -> str:
-    name = {"experiment": "recipe"}.get(group, group)
-    return f"+{group}=<{name}>, one of {', '.join(list_options(group))}"
-
-
 def run_command(function: Callable[[C], None], config_name: str = "config") -> None:
     """Compose the command line's config and call the function with it as a plain dataclass.
 
@@ -177,6 +159,8 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
             _leave_job(str(error))
         except OSError as error:
             _leave_job(f"{error}: what is done is kept; make room or choose another work_dir, then repeat the command")
+        except Interrupted as interrupted:
+            _leave(str(interrupted), interrupted.code)
         except KeyboardInterrupt:
             _leave("interrupted; what is done is kept, and the same command goes on from there", code=130)
 
@@ -217,8 +201,8 @@ def to_dataclass(config: DictConfig, schema: type) -> Any:
     """Turn a composed config into its dataclass. Raises UserError that says what is missing or unknown."""
     if OmegaConf.is_missing(config, "track"):
         raise UserError(
-            f"no track chosen: add {_choices('track')}; or a recipe, which brings its own: "
-            f"{_choices('experiment')}. Each is described in its file in conf/track and conf/experiment"
+            f"no track chosen: add {choices('track')}; or a recipe, which brings its own: "
+            f"{choices('experiment')}. Each is described in its file in conf/track and conf/experiment"
         )
     if missing := sorted(OmegaConf.missing_keys(config)):
         raise UserError(f"{' and '.join(missing)} must be given: say {missing[0]}=…")
@@ -227,48 +211,6 @@ def to_dataclass(config: DictConfig, schema: type) -> Any:
     except OmegaConfBaseException as error:
         raise UserError(explain(error, schema)) from error
     return OmegaConf.to_object(merged)
-
-
-def explain(error: Exception, schema: type) -> str:
-    """Add to Hydra's message what there is instead of a misspelt key."""
-    message = str(error).partition("Config search path")[0].partition("\n    full_key")[0].strip()
-    if error.__cause__ is not None and str(error.__cause__) not in message:
-        message += f": {str(error.__cause__).splitlines()[0]}"
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be understood as key=value ({message.splitlines()[0]})"
-    if re.search("Multiple values for track|track appears more than once", message):
-        return (
-            "two tracks are chosen: a recipe (+experiment=…) brings its own, so drop +track=…; without the plus, "
-            "track=<track> puts the recipe onto another track"
-        )
-    found = re.search(r"Could not (?:override|append) '([\w.@/]+)'|full_key: ([\w.]+)", str(error))
-    if not found or "could not be converted" in message:
-        return message
-    key = str(found[1] or found[2])
-    if key == "track":
-        return f"a track is added with a plus: {_choices('track')}"
-    if key == "experiment":
-        return f"a recipe is added with a plus: {_choices('experiment')}"
-    keys = _all_keys(OmegaConf.structured(schema))
-    parent, _, last = key.rpartition(".")
-    siblings = [k for k in keys if k.rpartition(".")[0] == parent] or [k for k in keys if "." not in k]
-    near = difflib.get_close_matches(key, keys, n=3, cutoff=0.75) or [
-        k for k in keys if difflib.SequenceMatcher(None, k.rpartition(".")[2], last).ratio() > 0.7
-    ]
-    hint = f"Did you mean {' or '.join(near[:3])}? " if near else ""
-    where = f"In {parent} there is" if parent and siblings[0].startswith(parent) else "There is"
-    names = ", ".join(k.rpartition(".")[2] for k in siblings)
-    return f"{message.splitlines()[0]}\nThere is no key {key}. {hint}{where}: {names}. --cfg job shows all."
-
-
-def _all_keys(node: DictConfig, prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    for key in map(str, node):
-        keys.append(f"{prefix}{key}")
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
-            keys += _all_keys(child, f"{prefix}{key}.")
-    return keys
 
 
 class JobFailedError(Exception):

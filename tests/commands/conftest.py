@@ -1,22 +1,17 @@
 import importlib
 import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from small_work import Command, Ended, write_photos
 
 from realsr.config import run_command
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _one_thread(one_thread: None) -> None:
+    """All tests here."""
 
 
 @pytest.fixture

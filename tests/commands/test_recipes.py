@@ -7,8 +7,8 @@ from small_work import Command, write_photos
 from torchvision.models.vgg import cfgs, make_layers
 
 from config_files import head_command
-from realsr.config import conf_dir, list_options
 from realsr.networks import GeneratorConfig, build_generator
+from realsr.options import conf_dir, list_options
 from realsr.weights import load_generator, save_generator
 
 # What makes a recipe's work small, and leaves its networks, losses and pairs what they are.
@@ -50,8 +50,6 @@ def run_recipe(recipe: str, command: Command, vgg19: Path, scale: int = 4) -> No
         more.append("trainer.crop=64")
     if recipe != "rrdb_psnr":
         more.append(f"loss.perceptual.weights={vgg19}")
-    if "init" in given:
-        more.append(f"init={given['init']}/generator.safetensors")
     ended = command(name, *arguments, *SMALL, *more)
     assert ended.code == 0, ended.said
     assert ("starts from scratch" in ended.said) == ("init" not in given)

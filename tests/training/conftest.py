@@ -1,27 +1,26 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
+from realsr.data.look import Look
 from realsr.data.pairs import Pair, list_pairs
+from realsr.data.validation import ValidationImage
 from realsr.imaging import write_uint8
 from realsr.networks import DiscriminatorConfig, GeneratorConfig
-from realsr.training.config import OptimiserConfig, TrainerConfig
-from realsr.training.loop import TrainingConfig
+from realsr.training.config import OptimiserConfig, TrainerConfig, TrainingConfig
+from realsr.training.loop import train
 from realsr.training.losses import LossConfig, PerceptualConfig
+from realsr.training.selection import ValidationSet
 
 MakeConfig = Callable[..., TrainingConfig]
+Train = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny networks gain nothing by threads, and lose much where the cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _one_thread(one_thread: None) -> None:
+    """All tests here."""
 
 
 @pytest.fixture
@@ -48,7 +47,7 @@ def make_config() -> MakeConfig:
         **trainer: object,
     ) -> TrainingConfig:
         settings = {"max_steps": 6, "batch": 2, "crop": 16, "workers": 0, "device": "cpu", "log_every": 1}
-        settings |= {"checkpoint_every": 2, "validate_every": 3, "keep_checkpoints": 2}
+        settings |= {"ema": 0.9, "checkpoint_every": 2, "validate_every": 3, "keep_checkpoints": 2}
         return TrainingConfig(
             generator=generator or GeneratorConfig(features=4, blocks=1, growth=4),
             discriminator=discriminator or DiscriminatorConfig(features=4, layers=1),
@@ -60,3 +59,21 @@ def make_config() -> MakeConfig:
         )
 
     return make
+
+
+@pytest.fixture
+def trained(pairs: list[Pair], make_config: MakeConfig, tmp_path: Path) -> Train:
+    """Trains in a folder, with noise and JPEG, and returns the file of the raw weights."""
+
+    def call(
+        run: str = "run",
+        images: Sequence[ValidationImage] = (),
+        look: Look | None = None,
+        config: TrainingConfig | None = None,
+        **trainer: object,
+    ) -> Path:
+        look = look or Look([pairs[0].lr], [30, 95])
+        config = config or make_config(**trainer)
+        return train(pairs, look, ValidationSet("held_out", images), tmp_path / run, config, tmp_path / "cache")[0]
+
+    return call

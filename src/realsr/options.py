@@ -1,0 +1,68 @@
+"""Where conf/ is, what it offers, and what to say of a key that it does not have."""
+
+import difflib
+import re
+from pathlib import Path
+
+from hydra.errors import OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+
+
+def conf_dir() -> Path:
+    """Return where conf/ is: inside an installed package, at the top of a checkout."""
+    package = Path(__file__).parent
+    inside, checkout = package / "conf", package.parents[1] / "conf"
+    return inside if inside.is_dir() else checkout
+
+
+def list_options(group: str) -> list[str]:
+    """Return the options of a config group, e.g. the tracks."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def choices(group: str) -> str:
+    """Return how an option of a group is added, and which there are."""
+    name = {"experiment": "recipe"}.get(group, group)
+    return f"+{group}=<{name}>, one of {', '.join(list_options(group))}"
+
+
+def explain(error: Exception, schema: type) -> str:
+    """Add to Hydra's message what there is instead of a misspelt key."""
+    message = str(error).partition("Config search path")[0].partition("\n    full_key")[0].strip()
+    if error.__cause__ is not None and str(error.__cause__) not in message:
+        message += f": {str(error.__cause__).splitlines()[0]}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be understood as key=value ({message.splitlines()[0]})"
+    if re.search("Multiple values for track|track appears more than once", message):
+        return (
+            "two tracks are chosen: a recipe (+experiment=…) brings its own, so drop +track=…; without the plus, "
+            "track=<track> puts the recipe onto another track"
+        )
+    found = re.search(r"Could not (?:override|append) '([\w.@/]+)'|full_key: ([\w.]+)", str(error))
+    if not found or "could not be converted" in message:
+        return message
+    key = str(found[1] or found[2])
+    if key == "track":
+        return f"a track is added with a plus: {choices('track')}"
+    if key == "experiment":
+        return f"a recipe is added with a plus: {choices('experiment')}"
+    keys = _all_keys(OmegaConf.structured(schema))
+    parent, _, last = key.rpartition(".")
+    siblings = [k for k in keys if k.rpartition(".")[0] == parent] or [k for k in keys if "." not in k]
+    near = difflib.get_close_matches(key, keys, n=3, cutoff=0.75) or [
+        k for k in keys if difflib.SequenceMatcher(None, k.rpartition(".")[2], last).ratio() > 0.7
+    ]
+    hint = f"Did you mean {' or '.join(near[:3])}? " if near else ""
+    where = f"In {parent} there is" if parent and siblings[0].startswith(parent) else "There is"
+    names = ", ".join(k.rpartition(".")[2] for k in siblings)
+    return f"{message.splitlines()[0]}\nThere is no key {key}. {hint}{where}: {names}. --cfg job shows all."
+
+
+def _all_keys(node: DictConfig, prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for key in map(str, node):
+        keys.append(f"{prefix}{key}")
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            keys += _all_keys(child, f"{prefix}{key}.")
+    return keys
