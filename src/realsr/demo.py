@@ -108,6 +108,7 @@ def bicubic_arm(config: Config) -> Config:
         config,
         pool=PoolConfig(name="bicubic", kernels="bicubic", kernel_set="bicubic", noise=False),
         pairs_dir=config.work_dir / "stages/pairs_bicubic",
+        cache_dir=config.work_dir / "stages/pairs_bicubic/cache",
         run=config.work_dir / "bicubic",
     )
 

@@ -1,6 +1,7 @@
 """From photos to an evaluated model: python -m realsr.train +track=dped data.source=PHOTOS work_dir=OUT."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import realsr.collect_noise
@@ -20,11 +21,17 @@ from realsr.evaluation.evaluate import (
     write_scores,
 )
 from realsr.manifest import is_foreign
+from realsr.networks import build_generator
 from realsr.progress import Progress
+from realsr.training.checkpoints import list_checkpoints
 from realsr.training.checks import check_settings
-from realsr.training.loop import GeneratorLoss, TrainingConfig, choose_device
+from realsr.training.config import TrainingConfig
+from realsr.training.loop import choose_device
+from realsr.training.losses import GeneratorLoss
+from realsr.training.processes import start_processes
 from realsr.training.run import train_run
-from realsr.weights import load_generator
+from realsr.training.selection import ValidationSet
+from realsr.weights import load_generator, load_generator_state
 
 logger = logging.getLogger("realsr")
 
@@ -32,12 +39,6 @@ logger = logging.getLogger("realsr")
 def main(config: Config) -> None:
     """Run the stages that are missing, then train, then evaluate on the validation images."""
     refuse_single_stages(config)
-    choose_device(config.trainer.device)
-    check_settings(config.generator, config.discriminator, config.loss, config.trainer, config.scale)
-    prepare_data(config)
-    noise = list_noise(config.noise_pool_dir) if config.pool.noise else []
-    pairs, validation = split_pairs(config, noise)
-    check_validation(validation, config.scale)
     training = TrainingConfig(
         generator=config.generator,
         discriminator=config.discriminator,
@@ -48,7 +49,40 @@ def main(config: Config) -> None:
         seed=config.seed,
         init=config.init,
     )
-    trained = train_run(config.run, pairs, noise, config.look, validation, training, to_yaml(config), config.overwrite)
+    device = choose_device(config.trainer.device)
+    with start_processes(device) as processes:
+        if not processes.first:
+            logger.setLevel(logging.ERROR)  # what the first one tells holds for all
+        processes.lead(lambda: prepare(config, training, processes.count))
+        noise = list_noise(config.noise_pool_dir) if config.pool.noise else []
+        pairs, validation = split_pairs(config, noise)
+        check_validation(validation.images, config.scale)
+        trained = train_run(
+            config.run,
+            pairs,
+            noise,
+            config.look,
+            validation,
+            training,
+            to_yaml(config),
+            config.cache_dir,
+            config.overwrite,
+            processes,
+        )
+    if processes.first:
+        conclude(config, validation.images, trained)
+
+
+def prepare(config: Config, training: TrainingConfig, processes: int) -> None:
+    """Check what can be checked before any work, then make what the training needs."""
+    check_settings(training, processes)
+    if config.init is not None and not list_checkpoints(config.run / "checkpoints"):
+        load_generator_state(build_generator(config.generator, config.scale), config.init)
+    prepare_data(config)
+
+
+def conclude(config: Config, validation: Sequence[ValidationImage], trained: bool) -> None:
+    """Evaluate the run, if there is anything new and anything to evaluate on."""
     metrics = config.run / "metrics.json"
     if not trained and metrics.is_file():
         logger.info("%s: trained and evaluated already, nothing to do", config.run)
@@ -93,7 +127,7 @@ def _run_stage(stage: str, pattern: str, config: Config) -> None:
         realsr.collect_noise.main(config)
 
 
-def split_pairs(config: Config, noise: list[Path]) -> tuple[list[Pair], list[ValidationImage]]:
+def split_pairs(config: Config, noise: list[Path]) -> tuple[list[Pair], ValidationSet]:
     """Return the pairs to train on, and the validation images: `data.validation`, else pairs held out."""
     look = Look(noise, config.look.jpeg_quality)
     pairs = list_pairs(config.pairs_dir, config.scale)
@@ -107,17 +141,17 @@ def split_pairs(config: Config, noise: list[Path]) -> tuple[list[Pair], list[Val
             trainer.validation_crop,
             trainer.validation_images,
         )
-        return pairs, images
+        return pairs, ValidationSet(config.data.validation.name, images)
     pairs, held_out = hold_out(pairs, config.data.held_out, config.seed)
     if held_out:
         logger.info("held out for validation: %s", ", ".join(pair.name for pair in held_out))
     images = load_validation(
         held_out, config.scale, look, config.seed, trainer.validation_crop, trainer.validation_images
     )
-    return pairs, images
+    return pairs, ValidationSet("held_out", images)
 
 
-def check_validation(images: list[ValidationImage], scale: int) -> None:
+def check_validation(images: Sequence[ValidationImage], scale: int) -> None:
     """Raise UserError for an image that is too small for SSIM's window and the border left out."""
     needed = 11 + 2 * scale
     for image in images:
@@ -129,11 +163,13 @@ def check_validation(images: list[ValidationImage], scale: int) -> None:
             )
 
 
-def evaluate_run(config: Config, validation: list[ValidationImage], metrics: Path) -> None:
-    """Compare the trained generator with bicubic on the validation images; write and print the scores."""
-    generator, scale = load_generator(config.run, own_code=True)
-    generator.to(choose_device(config.trainer.device))
-    models = {"bicubic": bicubic_model(scale), "generator": network_model(generator)}
+def evaluate_run(config: Config, validation: Sequence[ValidationImage], metrics: Path) -> None:
+    """Compare the run's generators with bicubic on the validation images; write and print the scores."""
+    scale, device = config.scale, choose_device(config.trainer.device)
+    models = {"bicubic": bicubic_model(scale)}
+    for name in ("generator", "generator_ema", "best"):
+        if (file := config.run / f"{name}.safetensors").exists():
+            models[name] = network_model(load_generator(file, own_code=True)[0].to(device))
     with Progress("evaluation", total=len(validation) * len(models)) as progress:
         scores = evaluate_models(models, validation, scale, lambda image, model: progress.advance())
     write_scores(metrics, scores, crop=scale)

@@ -17,6 +17,9 @@ TINY = (
     "trainer.workers=0", "trainer.device=cpu", "trainer.log_every=1", "trainer.checkpoint_every=1",
 )  # fmt: skip
 
+# What a run is evaluated beside: interpolation, its raw, averaged and best weights.
+MODELS = {"bicubic", "generator", "generator_ema", "best"}
+
 
 @dataclass
 class Ended:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from safetensors import safe_open
-from small_work import TINY, Command, python_environment
+from small_work import MODELS, TINY, Command, python_environment
 
 DOCS = Path(__file__).parents[2] / "docs" / "extending.md"
 # Without what chooses and sizes the package's networks.
@@ -33,7 +33,7 @@ def test_the_documented_networks_train_and_are_evaluated(
     ended = subprocess.run(train, cwd=tmp_path, env=python_environment(), capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     run = tmp_path / "out/runs/default"
-    assert set(json.loads((run / "metrics.json").read_text())["models"]) == {"bicubic", "generator"}
+    assert set(json.loads((run / "metrics.json").read_text())["models"]) == MODELS
     with safe_open(run / "generator.safetensors", framework="pt") as content:
         told = json.loads(content.metadata()["realsr"])["generator"]
         assert content.get_tensor("body.0.weight").shape == (32, 3, 3, 3)

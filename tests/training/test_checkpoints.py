@@ -4,24 +4,37 @@ from pathlib import Path
 import pytest
 import torch
 
-from realsr.training.checkpoints import list_checkpoints, load_newest, save_checkpoint
+from realsr.training.checkpoints import find_newest, list_checkpoints, load_checkpoint, save_checkpoint
 
 
-def test_the_newest_are_kept_and_the_newest_is_loaded(tmp_path: Path) -> None:
+def save(folder: Path, step: int, keep: int = 2, best: bool = False, value: float = 0.0) -> None:
+    save_checkpoint(folder, {"step": step, "value": torch.full((100,), value)}, keep, best)
+
+
+def test_the_newest_are_kept_and_the_newest_is_found(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
-    assert load_newest(folder) is None
+    assert find_newest(folder) is None
     for step in (2, 10, 9, 100):
-        save_checkpoint(folder, step, {"value": torch.full((2,), float(step))}, keep=3)
+        save(folder, step, keep=3, value=step)
     assert [path.name for path in list_checkpoints(folder)] == [f"step_{s:08d}.pt" for s in (9, 10, 100)]
-    newest = load_newest(folder)
+    newest = find_newest(folder)
     assert newest is not None
-    assert newest["step"] == 100
-    assert newest["value"].tolist() == [100, 100]
+    state = load_checkpoint(newest)
+    assert state["step"] == 100
+    assert (state["value"] == 100).all()
+
+
+def test_the_best_is_kept_beside_them(tmp_path: Path) -> None:
+    save(tmp_path, 3, best=True, value=3)
+    for step in (4, 5, 6):
+        save(tmp_path, step, keep=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "step_00000006.pt"]
+    assert load_checkpoint(tmp_path / "best.pt")["step"] == 3
 
 
 def test_a_failed_write_leaves_the_older_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for step in (1, 2):
-        save_checkpoint(tmp_path, step, {}, keep=2)
+        save(tmp_path, step)
 
     def full(self: Path, data: bytes) -> int:
         with self.open("wb") as file:
@@ -30,20 +43,25 @@ def test_a_failed_write_leaves_the_older_ones(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space left"):
-        save_checkpoint(tmp_path, 3, {}, keep=2)
+        save(tmp_path, 3)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["step_00000001.pt", "step_00000002.pt"]
 
 
-@pytest.mark.parametrize("kept", [0, 10, -10])
-def test_a_truncated_newest_falls_back_to_the_one_before(
+@pytest.mark.parametrize("kept", [0, 10, 1000, -10])
+def test_a_truncated_newest_is_told_and_the_one_before_is_found(
     kept: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for step in (1, 2):
-        save_checkpoint(tmp_path, step, {"value": torch.rand(100)}, keep=2)
+        save(tmp_path, step)
     newest = list_checkpoints(tmp_path)[-1]
     newest.write_bytes(newest.read_bytes()[:kept])
     with caplog.at_level(logging.WARNING):
-        state = load_newest(tmp_path)
-    assert state is not None
-    assert state["step"] == 1
-    assert f"{newest} cannot be read and is left aside" in caplog.text
+        assert find_newest(tmp_path) == list_checkpoints(tmp_path)[0]
+    assert f"{newest} cannot be read" in caplog.text
+
+
+def test_where_no_other_is_whole_the_best_is_found(tmp_path: Path) -> None:
+    save(tmp_path, 1, best=True)
+    save(tmp_path, 2)
+    list_checkpoints(tmp_path)[0].write_bytes(b"")
+    assert find_newest(tmp_path) == tmp_path / "best.pt"

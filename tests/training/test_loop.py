@@ -5,20 +5,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torchvision.models import vgg19
 
 from realsr.data.look import Look
 from realsr.data.pairs import Pair
-from realsr.data.validation import load_validation
+from realsr.data.validation import ValidationImage, load_validation
 from realsr.errors import UserError
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, WeightsError, build_generator
 from realsr.training.checkpoints import list_checkpoints
-from realsr.training.loop import TrainingConfig, choose_device, train
+from realsr.training.config import OptimiserConfig, TrainingConfig
+from realsr.training.loop import choose_device
 from realsr.training.losses import LossConfig, PerceptualConfig
 
 MakeConfig = Callable[..., TrainingConfig]
+Train = Callable[..., Path]
 Weights = dict[str, torch.Tensor]
 
 
@@ -26,95 +28,119 @@ def same(a: Weights, b: Weights) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_resuming_gives_the_weights_of_a_training_in_one_go(
-    pairs: list[Pair], make_config: MakeConfig, tmp_path: Path
-) -> None:
-    look = Look([pairs[0].lr], [30, 95])
-    whole = load_file(train(pairs, look, [], tmp_path / "whole", make_config()))
-    four = load_file(train(pairs, look, [], tmp_path / "parts", make_config(max_steps=4)))
-    assert not same(whole, four)
-    parts = load_file(train(pairs, look, [], tmp_path / "parts", make_config()))
-    assert same(whole, parts)
-    # a newest checkpoint that a crash has torn costs its steps, and changes nothing
-    newest = list_checkpoints(tmp_path / "parts" / "checkpoints")[-1]
-    newest.write_bytes(newest.read_bytes()[:1000])
-    assert same(whole, load_file(train(pairs, look, [], tmp_path / "parts", make_config())))
+@pytest.fixture
+def images(pairs: list[Pair]) -> list[ValidationImage]:
+    return load_validation(pairs, 2, Look(), seed=0, largest=32, most=2)
 
 
-def test_the_run_holds_what_can_be_watched(pairs: list[Pair], make_config: MakeConfig, tmp_path: Path) -> None:
-    images = load_validation(pairs, 2, Look(), seed=0, largest=32, most=2)
-    run = tmp_path / "run"
-    train(pairs, Look(), images, run, make_config())
-    events = EventAccumulator(str(run / "tensorboard"), {"images": 0, "scalars": 0}).Reload()
-    names = ("pixel", "gan", "generator", "discriminator", "D(real)", "D(fake)")
-    assert set(events.Tags()["scalars"]) == {f"loss/{name}" for name in names} | {
-        "learning_rate", "validation/psnr", "validation/ssim",
+def events(run: Path) -> EventAccumulator:
+    return EventAccumulator(str(run / "tensorboard"), {"images": 0, "scalars": 0}).Reload()
+
+
+def test_the_run_holds_what_can_be_watched(trained: Train, images: list[ValidationImage], tmp_path: Path) -> None:
+    run = trained(images=images).parent
+    seen = events(run)
+    assert set(seen.Tags()["scalars"]) >= {
+        "loss/pixel", "loss/gan", "loss/generator", "loss/discriminator",
+        "discriminator/real", "discriminator/fake", "discriminator/accuracy",
+        "gradient/generator", "gradient/discriminator", "variance/SR", "variance/HR",
+        "learning_rate", "speed/images_per_second", "speed/waiting_for_data", "memory/process_gb",
+        "validation held_out/psnr", "validation held_out/ssim", "validation held_out/ema_psnr",
     }  # fmt: skip
-    assert [event.step for event in events.Scalars("loss/pixel")] == [1, 2, 3, 4, 5, 6]
-    # halved at 2 and 5
-    rates = [event.value for event in events.Scalars("learning_rate")]
-    assert rates == pytest.approx([1e-3, 5e-4, 5e-4, 5e-4, 2.5e-4, 2.5e-4])
-    assert set(events.Tags()["images"]) == {f"LR, bicubic, SR, HR/{image.name}" for image in images}
-    strip = events.Images(f"LR, bicubic, SR, HR/{images[0].name}")[0]
+    assert [event.step for event in seen.Scalars("loss/pixel")] == [1, 2, 3, 4, 5, 6]
+    # the rate that each step was taken at: halved after 2 and 5
+    rates = [event.value for event in seen.Scalars("learning_rate")]
+    assert rates == pytest.approx([1e-3, 1e-3, 5e-4, 5e-4, 5e-4, 2.5e-4])
+    assert all(0 <= event.value <= 1 for event in seen.Scalars("speed/waiting_for_data"))
+    assert all(event.value > 0 for event in seen.Scalars("speed/images_per_second"))
+    assert set(seen.Tags()["images"]) == {f"LR, bicubic, SR, HR/{image.name}" for image in images}
+    strip = seen.Images(f"LR, bicubic, SR, HR/{images[0].name}")[0]
     assert (strip.width, strip.height) == (4 * 32, 32)
+    samples = sorted(str(path.relative_to(run / "samples")) for path in run.glob("samples/*/*.png"))
+    assert samples == [f"{image.name}/step_{step:08d}.png" for image in images for step in (3, 6)]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [3, 6]
-    assert lines[-1]["psnr"] == pytest.approx(events.Scalars("validation/psnr")[-1].value, rel=1e-5)
+    assert lines[-1]["psnr"] == pytest.approx(seen.Scalars("validation held_out/psnr")[-1].value, rel=1e-5)
     assert [path.name for path in list_checkpoints(run / "checkpoints")] == ["step_00000004.pt", "step_00000006.pt"]
 
 
+def test_averaged_weights_are_written_and_the_best_are_kept(
+    trained: Train, images: list[ValidationImage], tmp_path: Path
+) -> None:
+    run = trained(images=images, validate_every=1, ema=0.5).parent
+    raw, averaged = (load_file(run / f"{name}.safetensors") for name in ("generator", "generator_ema"))
+    assert raw.keys() == averaged.keys()
+    assert not same(raw, averaged)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = max(max(line["psnr"], line["ema_psnr"]) for line in lines)
+    state = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
+    assert state["selection"]["score"] == best
+    assert state["selection"]["step"] == state["step"]
+    kept = load_file(run / "best.safetensors")
+    assert same(kept, state["ema" if state["selection"]["averaged"] else "generator"])
+
+
+def test_ssim_can_say_what_is_best(trained: Train, images: list[ValidationImage]) -> None:
+    run = trained(images=images, validate_every=1, best_by="ssim", ema=None).parent
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    state = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
+    assert state["selection"]["score"] == max(line["ssim"] for line in lines)
+    assert "ema_psnr" not in lines[0]
+    assert not (run / "generator_ema.safetensors").exists()
+
+
+def test_best_by_lpips_without_its_weights_is_refused_before_any_step(
+    trained: Train, images: list[ValidationImage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
+    with pytest.raises(UserError, match=r"trainer\.best_by=lpips.*trainer\.lpips_weights=FILE"):
+        trained(images=images, best_by="lpips")
+
+
 def test_validations_after_the_checkpoint_are_told_once(
-    pairs: list[Pair], make_config: MakeConfig, tmp_path: Path
+    trained: Train, images: list[ValidationImage], tmp_path: Path
 ) -> None:
-    images = load_validation(pairs, 2, Look(), seed=0, largest=32, most=1)
-    train(pairs, Look(), images, tmp_path, make_config(validate_every=1))
-    before = (tmp_path / "metrics.jsonl").read_text()
-    with (tmp_path / "metrics.jsonl").open("a") as file:
+    run = trained(images=images, validate_every=1).parent
+    before = (run / "metrics.jsonl").read_text()
+    with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 7, "ps')
-    list_checkpoints(tmp_path / "checkpoints")[-1].unlink()  # as killed after step 6's validation
-    train(pairs, Look(), images, tmp_path, make_config(validate_every=1))
-    assert (tmp_path / "metrics.jsonl").read_text() == before
+    list_checkpoints(run / "checkpoints")[-1].unlink()  # as killed after step 6's validation
+    trained(images=images, validate_every=1)
+    assert (run / "metrics.jsonl").read_text() == before
+    steps = [event.step for event in events(run).Scalars("loss/pixel")]
+    assert steps == sorted(set(steps))
 
 
-def test_a_loss_that_is_not_finite_stops_and_leaves_good_checkpoints(
-    pairs: list[Pair], make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
+def test_the_cache_changes_nothing(trained: Train, tmp_path: Path) -> None:
+    assert same(load_file(trained("a", cache=True)), load_file(trained("b", cache=False)))
 
-    def loss(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
-        calls.append(0)
-        return (sr - hr).abs().mean() * (float("nan") if len(calls) == 3 else 1)
 
-    monkeypatch.setattr("realsr.training.loop.pixel_loss", loss)
-    with pytest.raises(UserError, match=r"step 3: the loss term `pixel` is nan.*optimiser\.learning_rate"):
-        train(pairs, Look(), [], tmp_path, make_config(log_every=100, checkpoint_every=1))
-    newest = list_checkpoints(tmp_path / "checkpoints")[-1]
-    assert newest.name == "step_00000002.pt"
-    assert all(value.isfinite().all() for value in torch.load(newest)["generator"].values())
-    assert not (tmp_path / "generator.safetensors").exists()
+def test_a_profile_is_a_trace_of_steps(trained: Train, tmp_path: Path) -> None:
+    run = trained(profile=True, max_steps=13).parent
+    trace = json.loads((run / "profile" / "trace.json").read_text())
+    names = {event.get("name") for event in trace["traceEvents"]}
+    assert {f"ProfilerStep#{step}" for step in range(7, 12)} <= names
+    assert "convolution" in (run / "profile" / "operations.txt").read_text()
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_init_is_where_training_starts(suffix: str, pairs: list[Pair], make_config: MakeConfig, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    from realsr.training.config import OptimiserConfig
-
+def test_init_is_where_training_starts(suffix: str, trained: Train, make_config: MakeConfig, tmp_path: Path) -> None:
     start = build_generator(GeneratorConfig(features=4, blocks=1, growth=4), 2).state_dict()
     path = tmp_path / f"psnr{suffix}"
     torch.save(start, path) if suffix == ".pth" else save_file(start, path)
     still = make_config(optimiser=OptimiserConfig(learning_rate=0.0), max_steps=1, init=str(path))
-    assert same(load_file(train(pairs, Look(), [], tmp_path / "run", still)), start)
+    weights = trained(config=still)
+    assert same(load_file(weights), start)
+    averaged = load_file(weights.with_name("generator_ema.safetensors"))
+    assert all(torch.allclose(averaged[name], start[name]) for name in start)
     other = make_config(generator=GeneratorConfig(features=6, blocks=1, growth=4), init=str(path))
-    with pytest.raises(UserError, match=r"weights of another generator .*conv_first\.weight.*generator\.features=4"):
-        train(pairs, Look(), [], tmp_path / "other", other)
+    with pytest.raises(UserError, match=r"conv_first\.weight"):
+        trained("other", config=other)
 
 
-def test_without_init_it_says_that_it_starts_from_scratch(
-    pairs: list[Pair], make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_init_it_says_that_it_starts_from_scratch(trained: Train, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        train(pairs, Look(), [], tmp_path, make_config(max_steps=1))
+        trained(max_steps=1)
     assert "starts from scratch" in caplog.text
     assert "init=" in caplog.text
 
@@ -134,16 +160,15 @@ def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_perceptual_loss_trains_with_a_file_of_weights(
-    pairs: list[Pair], make_config: MakeConfig, tmp_path: Path, vgg_file: Path
+    trained: Train, make_config: MakeConfig, vgg_file: Path
 ) -> None:
     losses = LossConfig(perceptual=PerceptualConfig(weight=1.0, weights=vgg_file))
-    train(pairs, Look(), [], tmp_path, make_config(losses, max_steps=2))
-    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert events.Scalars("loss/perceptual")[-1].value > 0
+    run = trained(config=make_config(losses, max_steps=2)).parent
+    assert events(run).Scalars("loss/perceptual")[-1].value > 0
 
 
 def test_missing_vgg_weights_name_three_ways_out(
-    pairs: list[Pair], make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Train, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: object, **options: object) -> None:
         raise OSError("no route")
@@ -152,7 +177,7 @@ def test_missing_vgg_weights_name_three_ways_out(
     with pytest.raises(
         WeightsError, match=r"(?s)\(1\).*\(2\) loss\.perceptual\.weights=.*\(3\) loss\.perceptual\.weight=0"
     ):
-        train(pairs, Look(), [], tmp_path, make_config(LossConfig()))
+        trained(config=make_config(LossConfig()))
 
 
 @pytest.mark.parametrize(
@@ -167,15 +192,20 @@ def test_missing_vgg_weights_name_three_ways_out(
         ({"log_every": 0}, r"trainer\.log_every=0: expected 1 or more"),
         ({"keep_checkpoints": 0}, r"trainer\.keep_checkpoints=0: expected 1 or more"),
         ({"workers": -1}, r"trainer\.workers=-1: expected 0 or more"),
+        ({"accumulate": 3}, r"trainer\.batch=2 cannot be shared out among 1 processes in trainer\.accumulate=3 parts"),
+        ({"precision": "int8"}, r"trainer\.precision=int8: expected one of auto, bf16, fp16, tf32, fp32"),
+        ({"best_by": "niqe"}, r"trainer\.best_by=niqe: expected one of psnr, ssim, lpips"),
+        ({"ema": 1.0}, r"trainer\.ema=1\.0: expected a decay from 0 to below 1, or null"),
+        ({"optimiser": OptimiserConfig(schedule="linear")}, r"optimiser\.schedule=linear: expected one of step, cos"),
         ({"device": "cuda:99"}, r"device=cuda:99 cannot be used \(.+\): say auto, cpu or cuda"),
         ({"device": "toaster"}, r"device=toaster cannot be used"),
     ],
 )
 def test_settings_that_cannot_be_trained_with_are_told(
-    settings: dict[str, object], message: str, pairs: list[Pair], make_config: MakeConfig, tmp_path: Path
+    settings: dict[str, object], message: str, trained: Train, make_config: MakeConfig, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=message):
-        train(pairs, Look(), [], tmp_path / "run", make_config(**settings))
+        trained(config=make_config(**settings))
     assert not (tmp_path / "run").exists()
 
 

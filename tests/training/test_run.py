@@ -1,16 +1,20 @@
+import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from realsr.data.look import LookConfig
 from realsr.data.pairs import Pair
 from realsr.errors import UserError
 from realsr.networks import GeneratorConfig
-from realsr.training.loop import TrainingConfig
+from realsr.training.config import OptimiserConfig, TrainingConfig
 from realsr.training.run import train_run
+from realsr.training.selection import ValidationSet
 
 MakeConfig = Callable[..., TrainingConfig]
 
@@ -19,7 +23,9 @@ MakeConfig = Callable[..., TrainingConfig]
 def run(pairs: list[Pair], tmp_path: Path) -> Callable[..., bool]:
     def call(config: TrainingConfig, noise: bool = True, overwrite: bool = False, pairs: list[Pair] = pairs) -> bool:
         patches = [pairs[0].lr] if noise else []
-        return train_run(tmp_path / "run", pairs, patches, LookConfig(), [], config, "yaml", overwrite)
+        validation = ValidationSet("held_out", [])
+        cache = tmp_path / "cache"
+        return train_run(tmp_path / "run", pairs, patches, LookConfig(), validation, config, "yaml", cache, overwrite)
 
     return call
 
@@ -48,14 +54,16 @@ def test_fewer_steps_than_trained_are_refused(run: Callable[..., bool], make_con
         run(make_config(max_steps=2))
 
 
-def test_another_config_is_refused_unless_it_may_overwrite(
+def test_another_config_is_shown_and_refused_unless_it_may_overwrite(
     run: Callable[..., bool], make_config: MakeConfig, pairs: list[Pair], tmp_path: Path
 ) -> None:
     run(make_config(max_steps=2))
     weights = tmp_path / "run" / "generator.safetensors"
     before = load_file(weights)
     wider = make_config(max_steps=2, generator=GeneratorConfig(features=6, blocks=1, growth=4))
-    with pytest.raises(UserError, match=r"(?s)generator: .*'features': 4.* there, .*'features': 6.*overwrite=true"):
+    with pytest.raises(
+        UserError, match=r"(?s)generator\.features: 4 there, 6 now.*overwrite=true.*trainer\.allow_changes=true"
+    ):
         run(wider)
     with pytest.raises(UserError, match="seed: 0 there, 1 now"):
         run(replace(make_config(max_steps=2), seed=1))
@@ -67,3 +75,46 @@ def test_another_config_is_refused_unless_it_may_overwrite(
     assert run(wider, overwrite=True)
     assert load_file(weights)["conv_first.weight"].shape[0] == 6
     assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1, "nothing of the old training is left"
+
+
+def test_changes_that_are_allowed_are_shown_kept_in_the_manifest_and_trained_with(
+    run: Callable[..., bool],
+    make_config: MakeConfig,
+    pairs: list[Pair],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run(make_config(max_steps=2))
+    still = OptimiserConfig(learning_rate=0.0, milestones=[])
+    before = load_file(tmp_path / "run" / "generator.safetensors")
+    with caplog.at_level(logging.INFO):
+        assert run(make_config(max_steps=4, optimiser=still, allow_changes=True), pairs=pairs[:3])
+    assert "optimiser.learning_rate: 0.001 there, 0.0 now" in caplog.text
+    assert "HR/p3.png: was there, is gone now" in caplog.text
+    assert "training goes on after step 2" in caplog.text
+    after = load_file(tmp_path / "run" / "generator.safetensors")
+    assert all((after[name] == before[name]).all() for name in before), "the new learning rate holds"
+    section = json.loads((tmp_path / "run" / "manifest.json").read_text())["training"]
+    assert section["config"]["optimiser.learning_rate"] == 0.0
+    assert any("optimiser.learning_rate" in line for line in section["notes"]["changes"][0])
+    assert "HR/p3.png" not in section["inputs"]
+    assert not run(make_config(max_steps=4, optimiser=still), pairs=pairs[:3]), "the changed one is now the training"
+
+
+def test_a_change_that_cannot_be_gone_on_with_says_so(run: Callable[..., bool], make_config: MakeConfig) -> None:
+    run(make_config(max_steps=2))
+    wider = make_config(max_steps=3, generator=GeneratorConfig(features=6, blocks=1, growth=4), allow_changes=True)
+    with pytest.raises(UserError, match=r"is of another training \(.+overwrite=true"):
+        run(wider)
+    assert run(make_config(max_steps=3)), "and is not taken for what the run is"
+
+
+def test_too_little_memory_is_told_with_what_helps(
+    run: Callable[..., bool], make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB\nmore")
+
+    monkeypatch.setattr("realsr.training.step.Step.__call__", full)
+    with pytest.raises(UserError, match=r"Tried to allocate 20 GiB\).*checkpoint_activations=true.*accumulate=2"):
+        run(make_config())

@@ -7,7 +7,7 @@ from torch.optim import lr_scheduler
 
 from realsr.errors import UserError
 from realsr.training.config import OptimiserConfig
-from realsr.training.schedule import check_optimiser, learning_rate
+from realsr.training.schedule import check_optimiser, ema_decay, learning_rate
 
 STEPS = 4000
 
@@ -104,3 +104,15 @@ def test_what_is_no_schedule_is_an_error(values: dict[str, object], said: str) -
 def test_what_can_be_had_passes() -> None:
     for milestones, schedule in itertools.product(([], [1], [1, 2, 9]), ("step", "cosine")):
         check_optimiser(OptimiserConfig(milestones=milestones, schedule=schedule))
+
+
+def test_averages_are_of_the_last_steps_however_few_there_are() -> None:
+    for steps in (20, 200, 2000):
+        decays = [ema_decay(step, 0.999) for step in range(steps)]
+        assert all(a <= b for a, b in itertools.pairwise(decays))
+        weights = [(1 - decay) * math.prod(decays[step + 1 :]) for step, decay in enumerate(decays)]
+        age = sum(weight * (steps - step) for step, weight in enumerate(weights)) / sum(weights)
+        assert 0.05 * steps < age < 0.2 * steps
+        assert math.prod(decays) < 0.001, "nothing of the beginning is left"
+    assert ema_decay(60000, 0.999) == 0.999
+    assert ema_decay(60000, 0.0) == 0.0

@@ -1,44 +1,77 @@
+"""A step against the same written out plainly, and what it must never do."""
+
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from realsr.networks import DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator
-from realsr.training.config import OptimiserConfig
-from realsr.training.loop import GeneratorLoss, make_adam, training_step
-from realsr.training.losses import LossConfig, PerceptualConfig
+from realsr.networks import DiscriminatorConfig, GeneratorConfig
+from realsr.training.config import OptimiserConfig, TrainerConfig, TrainingConfig
+from realsr.training.losses import GeneratorLoss, LossConfig, PerceptualConfig
+from realsr.training.parts import Parts, make_parts
+from realsr.training.step import Outcome, Step
 
 NO_VGG = PerceptualConfig(weight=0.0)
+RATE = 0.1
+MakeStep = Callable[..., tuple[Parts, Step]]
 
 
-@pytest.fixture
-def nets() -> tuple[nn.Module, nn.Module]:
-    torch.manual_seed(0)
-    generator = build_generator(GeneratorConfig(features=4, blocks=1, growth=4), 2)
-    return generator, build_discriminator(DiscriminatorConfig(features=4, layers=1))
+def make_step(
+    pixel: float = 0.5, gan: float = 0.25, features: int = 4, batch: int = 4, **trainer: object
+) -> tuple[Parts, Step]:
+    loss = LossConfig(pixel=pixel, perceptual=NO_VGG, gan=gan)
+    config = TrainingConfig(
+        generator=GeneratorConfig(features=features, blocks=1, growth=4),
+        discriminator=DiscriminatorConfig(features=4, layers=1),
+        loss=loss,
+        optimiser=OptimiserConfig(learning_rate=RATE),
+        trainer=TrainerConfig(batch=batch, **trainer),  # type: ignore[arg-type]
+        scale=2,
+    )
+    parts = make_parts(config, torch.device("cpu"))
+    return parts, Step(parts, GeneratorLoss(loss), config.trainer, (batch, 3, 8, 8))
 
 
 @pytest.fixture
 def batch() -> tuple[Tensor, Tensor]:
     chance = torch.Generator().manual_seed(1)
-    return torch.rand(2, 3, 8, 8, generator=chance), torch.rand(2, 3, 16, 16, generator=chance)
+    return torch.rand(4, 3, 8, 8, generator=chance), torch.rand(4, 3, 16, 16, generator=chance)
 
 
-def adams(nets: tuple[nn.Module, nn.Module]) -> list[torch.optim.Optimizer]:
-    return [make_adam(net, OptimiserConfig(learning_rate=1e-2, beta1=0.8, beta2=0.9)) for net in nets]
+def named(outcome: Outcome) -> dict[str, float]:
+    return dict(zip(outcome.names, outcome.values.tolist(), strict=True))
 
 
-def test_steps_are_those_of_the_plain_form(nets: tuple[nn.Module, nn.Module], batch: tuple[Tensor, Tensor]) -> None:
+def weights(parts: Parts) -> dict[str, Tensor]:
+    nets = {"g": parts.generator, "d": parts.discriminator, "e": parts.ema}
+    return {
+        f"{name}.{key}": value.clone()
+        for name, net in nets.items()
+        if net is not None
+        for key, value in net.state_dict().items()
+    }
+
+
+def use_sgd(parts: Parts) -> None:
+    """Not Adam: the relativistic loss leaves a bias of D without a gradient, and Adam makes steps of the rounding."""
+    for role in ("generator", "discriminator"):
+        sgd = torch.optim.SGD(getattr(parts, role).parameters(), lr=RATE, fused=True)
+        setattr(parts, f"{role}_optimiser", sgd)
+
+
+def test_steps_are_those_of_the_plain_form(batch: tuple[Tensor, Tensor]) -> None:
     lr, hr = batch
-    g, d = copy.deepcopy(nets)
-    losses = LossConfig(pixel=0.5, perceptual=NO_VGG, gan=0.25)
-    # Not Adam: the relativistic loss leaves a bias of D without a gradient, and Adam makes steps of the rounding.
-    optimisers: list[torch.optim.Optimizer] = [torch.optim.SGD(net.parameters(), lr=0.1) for net in nets]
-    plain_g, plain_d = (torch.optim.SGD(net.parameters(), lr=0.1) for net in (g, d))
+    parts, step = make_step()
+    use_sgd(parts)
+    assert parts.discriminator is not None
+    assert parts.ema is not None
+    g, d, ema = copy.deepcopy(parts.generator), copy.deepcopy(parts.discriminator), copy.deepcopy(parts.ema)
+    plain_g, plain_d = (torch.optim.SGD(net.parameters(), lr=RATE) for net in (g, d))
     for _ in range(3):
-        terms = training_step(*nets, GeneratorLoss(losses), optimisers, lr, hr)
+        values = named(step(lr, hr, RATE, decay=0.5))
 
         # The same, written out: D is unchanged until its own step, and its logits are logits of batches.
         sr = g(lr)
@@ -47,26 +80,34 @@ def test_steps_are_those_of_the_plain_form(nets: tuple[nn.Module, nn.Module], ba
         pixel = (sr - hr).abs().mean()
         plain_g.zero_grad()
         (0.5 * pixel + 0.25 * gan / 2).backward()
+        norm = torch.stack([p.grad.square().sum() for p in g.parameters() if p.grad is not None]).sum().sqrt()
         plain_g.step()
         real, fake = d(hr), d(sr.detach())
         d_loss = (F.softplus(-(real - fake.mean())).mean() + F.softplus(fake - real.mean()).mean()) / 2
         plain_d.zero_grad()
         d_loss.backward()
         plain_d.step()
+        for averaged, parameter in zip(ema.parameters(), g.parameters(), strict=True):
+            averaged.data = 0.5 * averaged.data + 0.5 * parameter.data
 
-        assert terms["pixel"].item() == pytest.approx(pixel.item(), rel=1e-5)
-        assert terms["gan"].item() == pytest.approx(gan.item() / 2, rel=1e-5)
-        assert terms["generator"].item() == pytest.approx(0.5 * pixel.item() + 0.125 * gan.item(), rel=1e-5)
-        assert terms["discriminator"].item() == pytest.approx(d_loss.item(), rel=1e-5)
-        assert terms["D(real)"].item() == pytest.approx(real.mean().item(), rel=1e-4)
-        assert terms["D(fake)"].item() == pytest.approx(fake.mean().item(), rel=1e-4)
-    for net, plain in zip(nets, (g, d), strict=True):
-        for (name, value), expected in zip(net.named_parameters(), plain.parameters(), strict=True):
-            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5, msg=name)
+        right = (real > fake.mean()).float().mean() + (fake < real.mean()).float().mean()
+        expected = {
+            "loss/pixel": pixel, "loss/gan": gan / 2, "loss/generator": 0.5 * pixel + 0.125 * gan,
+            "loss/discriminator": d_loss, "discriminator/real": real.mean(), "discriminator/fake": fake.mean(),
+            "discriminator/accuracy": right / 2, "variance/SR": sr.var(dim=(2, 3)).mean(),
+        }  # fmt: skip
+        for name, value in expected.items():
+            assert values[name] == pytest.approx(value.item(), rel=1e-4), name
+        norms = [value for name, value in values.items() if name.startswith("gradient/generator/")]
+        assert sum(n**2 for n in norms) ** 0.5 == pytest.approx(norm.item(), rel=1e-4)
+        assert values["skipped"] == 0
+    for net, plain in ((parts.generator, g), (parts.discriminator, d), (parts.ema, ema)):
+        for (name, value), wanted in zip(net.named_parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(value, wanted, rtol=1e-4, atol=1e-5, msg=name)
 
 
 class Watched(nn.Module):
-    """A discriminator that notes each image given, and which of its parameters were frozen then."""
+    """A discriminator that notes each image given, and whether its parameters were free then."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -79,41 +120,120 @@ class Watched(nn.Module):
 
 
 def test_d_is_frozen_in_g_s_step_and_sees_hr_once(
-    nets: tuple[nn.Module, nn.Module], batch: tuple[Tensor, Tensor]
+    batch: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generator, discriminator = nets[0], Watched(nets[1])
-    gradients = []
+    parts, step = make_step(pixel=0.0, gan=1.0)
+    assert parts.discriminator is not None
+    parts.discriminator = watched = Watched(parts.discriminator)
+    after = []
+    backward = Tensor.backward
 
-    class Spy(torch.optim.SGD):
-        def step(self, closure: object = None) -> None:  # type: ignore[override]
-            gradients.append(
-                [p.grad is not None and bool(p.grad.any()) for net in nets for p in net.parameters()],
-            )
+    def spy(self: Tensor, *args: object, **options: object) -> None:
+        backward(self, *args, **options)  # type: ignore[arg-type]
+        after.append(
+            [
+                sum(float(p.grad.abs().sum()) for p in net.parameters() if p.grad is not None)
+                for net in (parts.generator, watched)
+            ]
+        )
 
-    optimisers = [Spy(net.parameters(), lr=0.0) for net in nets]
-    losses = GeneratorLoss(LossConfig(pixel=0.0, perceptual=NO_VGG, gan=1.0))
-    training_step(generator, discriminator, losses, optimisers, *batch)
-    (real, real_free), (fake, fake_free), (detached, detached_free) = discriminator.seen
-    assert real is batch[1], "D(real) is computed once, for both steps"
+    monkeypatch.setattr(Tensor, "backward", spy)
+    step(*batch, RATE)
+    (real, real_free), (fake, fake_free), (detached, detached_free) = watched.seen
+    assert torch.equal(real, batch[1]), "D(real) is computed once, for both steps"
     assert (real_free, fake_free, detached_free) == (True, False, True)
     assert fake.requires_grad
     assert not detached.requires_grad
-    of_g = len(list(nets[0].parameters()))
-    assert any(gradients[0][:of_g]), "the GAN term reaches G"
-    assert not any(gradients[0][of_g:]), "and leaves no gradient in D"
-    assert any(gradients[1][of_g:])
-    assert all(p.requires_grad for p in nets[1].parameters())
+    (of_g, of_d), (of_g_later, of_d_later) = after
+    assert of_g > 0, "the GAN term alone reaches G"
+    assert of_d == 0, "and leaves no gradient in D"
+    assert of_g_later == of_g, "D's step leaves G's gradients alone"
+    assert of_d_later > 0
+    assert all(p.requires_grad for p in watched.parameters())
 
 
-def test_without_the_gan_term_d_is_not_run(nets: tuple[nn.Module, nn.Module], batch: tuple[Tensor, Tensor]) -> None:
-    before = copy.deepcopy(nets[1].state_dict())
-    discriminator = Watched(nets[1])
-    losses = GeneratorLoss(LossConfig(pixel=1.0, perceptual=NO_VGG, gan=0.0))
-    terms = training_step(nets[0], discriminator, losses, adams(nets), *batch)
-    assert set(terms) == {"pixel", "generator"}
-    assert not discriminator.seen
-    for name, value in nets[1].state_dict().items():
-        assert torch.equal(value, before[name])
+def test_without_the_gan_term_there_is_no_discriminator(batch: tuple[Tensor, Tensor]) -> None:
+    parts, step = make_step(gan=0.0)
+    assert parts.discriminator is None
+    values = named(step(*batch, RATE))
+    assert {name for name in values if name.startswith(("loss", "discriminator"))} == {"loss/pixel", "loss/generator"}
+
+
+@pytest.mark.parametrize("where", ["LR", "HR", "loss"])
+def test_a_step_with_a_value_that_is_not_finite_changes_nothing(
+    where: str, batch: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lr, hr = batch
+    parts, step = make_step()
+    step(lr, hr, RATE)  # so that the optimisers have moments
+    before = weights(parts)
+    moments = copy.deepcopy(parts.generator_optimiser.state_dict()["state"])
+    if where == "loss":  # the gradients stay finite: only the term tells
+        monkeypatch.setattr("realsr.training.losses.pixel_loss", lambda sr, hr: (sr - hr).abs().mean() + torch.inf)
+    else:
+        (lr if where == "LR" else hr)[0, 0, 0, 0] = torch.nan
+    values = named(step(lr, hr, RATE))
+    assert values["skipped"] == 1
+    monkeypatch.undo()
+    ema = {name for name in before if name.startswith("e.")}
+    for name, value in weights(parts).items():
+        assert value.isfinite().all(), name
+        if name not in ema:
+            assert torch.equal(value, before[name]), name
+    for index, state in parts.generator_optimiser.state_dict()["state"].items():
+        for key, value in state.items():
+            assert torch.equal(value, moments[index][key])
+    lr, hr = (torch.nan_to_num(x) for x in (lr, hr))
+    assert named(step(lr, hr, RATE))["skipped"] == 0
+    assert not torch.equal(weights(parts)["g.conv_first.weight"], before["g.conv_first.weight"])
+
+
+def test_parts_of_a_batch_one_after_another_are_the_whole_batch(batch: tuple[Tensor, Tensor]) -> None:
+    """For the terms that are means over images; RaGAN's means are of each part."""
+    results = []
+    for accumulate in (1, 2, 4):
+        _, step = make_step(pixel=1.0, gan=0.0, accumulate=accumulate)
+        values = named(step(*batch, 1e-3))
+        results.append((values["loss/pixel"], values["gradient/generator/conv_first.weight"]))
+    for result in results[1:]:
+        assert result == pytest.approx(results[0], rel=1e-5)
+
+
+def test_activation_checkpointing_computes_the_same(batch: tuple[Tensor, Tensor]) -> None:
+    plain, checkpointed = (named(make_step(checkpoint_activations=value)[1](*batch, RATE)) for value in (False, True))
+    assert checkpointed == pytest.approx(plain, rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_is_near_float32_and_loses_nothing_of_the_weights(
+    precision: str, batch: tuple[Tensor, Tensor]
+) -> None:
+    (_, exact), (parts, half) = make_step(features=8), make_step(features=8, precision=precision)
+    first, second = (named(step(*batch, 1e-4)) for step in (exact, half))
+    assert second["skipped"] == 0
+    for name in ("loss/pixel", "loss/gan", "loss/discriminator", "variance/SR"):
+        assert second[name] == pytest.approx(first[name], rel=0.03), name
+        assert second[name] != first[name] or name == "loss/gan", f"{name}: was anything computed in {precision}?"
+    norms = [
+        sum(v**2 for k, v in values.items() if k.startswith("gradient/generator")) ** 0.5 for values in (first, second)
+    ]
+    assert norms[1] == pytest.approx(norms[0], rel=0.05), "gradients are told without the scale of the loss"
+    assert all(value.dtype == torch.float32 for value in parts.generator.parameters())
+
+
+def test_fp16_lowers_the_scale_of_the_loss_when_gradients_overflow(batch: tuple[Tensor, Tensor]) -> None:
+    parts, step = make_step(precision="fp16")
+    step(*batch, RATE)
+    parts.scaler.update(new_scale=2.0**40)
+    before = weights(parts)
+    assert named(step(*batch, RATE))["skipped"] == 1
+    assert torch.equal(weights(parts)["g.conv_first.weight"], before["g.conv_first.weight"])
+    assert parts.scaler.get_scale() == 2.0**39
+    for _ in range(40):
+        values = named(step(*batch, RATE))
+        if not values["skipped"]:
+            break
+    assert not values["skipped"], "and trains again"
 
 
 def test_weight_0_leaves_a_term_out_of_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +244,7 @@ def test_weight_0_leaves_a_term_out_of_the_sum(monkeypatch: pytest.MonkeyPatch) 
         def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
             return torch.tensor(10.0)
 
-    monkeypatch.setattr("realsr.training.loop.PerceptualLoss", Fixed)
+    monkeypatch.setattr("realsr.training.losses.PerceptualLoss", Fixed)
     sr, hr, logits = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5), torch.zeros(1, 1)
     loss = GeneratorLoss(LossConfig(pixel=2.0, perceptual=PerceptualConfig(weight=3.0), gan=0.5))
     terms = loss(sr, hr, logits, logits)

@@ -11,29 +11,44 @@ from realsr.imaging import write_bytes
 
 logger = logging.getLogger("realsr")
 
+BEST = "best.pt"
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> None:
-    """Write `folder/step_<step>.pt` and remove all but the newest `keep`."""
+
+def save_checkpoint(folder: Path, state: dict[str, Any], keep: int, best: bool = False) -> None:
+    """Write `folder/step_<state["step"]>.pt` and remove all but the newest `keep`; or write `folder/best.pt`."""
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
-    torch.save({"step": step, **state}, buffer)
-    write_bytes(folder / f"step_{step:08d}.pt", buffer.getvalue())
-    for old in list_checkpoints(folder)[:-keep]:
-        old.unlink()
+    torch.save(state, buffer)
+    write_bytes(folder / (BEST if best else f"step_{state['step']:08d}.pt"), buffer.getvalue())
+    if not best:
+        for old in list_checkpoints(folder)[:-keep]:
+            old.unlink()
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, oldest first."""
+    """Return the checkpoints of steps in a folder, oldest first."""
     return sorted(folder.glob("step_*.pt"))
 
 
-def load_newest(folder: Path) -> dict[str, Any] | None:
-    """Return the newest checkpoint that can be read, and say which cannot; None where there is none."""
-    for path in reversed(list_checkpoints(folder)):
+def checkpoint_step(path: Path) -> int:
+    """Return the step of a checkpoint from its name."""
+    return int(path.stem.removeprefix("step_"))
+
+
+def find_newest(folder: Path) -> Path | None:
+    """Return the newest checkpoint that is whole, the best where no other is, and say which are not."""
+    for path in [*reversed(list_checkpoints(folder)), *folder.glob(BEST)]:
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            torch.load(path, map_location="cpu", weights_only=True)
+            return path
         except Exception as error:  # torch raises many kinds for a broken file
             logger.warning(
-                "%s cannot be read and is left aside (%s)", path, (str(error) or repr(error)).splitlines()[0]
-            )
+                "%s cannot be read, as after a crash while it was written, and is left aside (%s)",
+                path, (str(error) or repr(error)).splitlines()[0],
+            )  # fmt: skip
     return None
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the state that a checkpoint holds."""
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,30 +1,52 @@
 """Settings that cannot be trained with, found before hours of work rather than after."""
 
 from realsr.errors import UserError
-from realsr.networks import DiscriminatorConfig, GeneratorConfig
-from realsr.training.config import TrainerConfig
-from realsr.training.losses import LossConfig
+from realsr.training.config import TrainerConfig, TrainingConfig
 from realsr.training.network_checks import check_networks
+from realsr.training.precision import PRECISIONS
+from realsr.training.schedule import check_optimiser
+from realsr.training.selection import LOWER_IS_BETTER
 
 # Numbers of TrainerConfig -> the lowest that makes sense.
-LOWEST = {"max_steps": 1, "batch": 1, "crop": 1, "workers": 0, "log_every": 1, "validate_every": 1,
-          "checkpoint_every": 1, "keep_checkpoints": 1, "validation_crop": 1, "validation_images": 0}  # fmt: skip
+LOWEST = {"max_steps": 1, "batch": 1, "crop": 1, "workers": 0, "accumulate": 1, "max_skipped": 0, "log_every": 1,
+          "validate_every": 1, "checkpoint_every": 1, "keep_checkpoints": 1, "validation_crop": 1,
+          "validation_images": 0}  # fmt: skip
 
 
-def check_settings(
-    generator: GeneratorConfig,
-    discriminator: DiscriminatorConfig,
-    loss: LossConfig,
-    trainer: TrainerConfig,
-    scale: int,
-) -> None:
-    """Raise UserError for numbers out of range, and for networks that cannot be made or do not take the crops."""
+def check_settings(config: TrainingConfig, processes: int = 1) -> None:
+    """Raise UserError for settings out of range, and for networks that cannot be made or do not take the crops."""
+    check_trainer(config.trainer, processes)
+    check_optimiser(config.optimiser)
+    trainer, scale = config.trainer, config.scale
+    if trainer.crop % scale:
+        raise UserError(f"trainer.crop={trainer.crop}: expected a multiple of scale={scale}")
+    discriminator = config.discriminator if config.loss.gan > 0 else None
+    try:
+        generator = check_networks(config.generator, discriminator, scale, trainer.crop, trainer.batch)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(str(error)) from error
+    if trainer.checkpoint_activations and not hasattr(generator, "checkpoint_activations"):
+        raise UserError(
+            f"trainer.checkpoint_activations=true: {type(generator).__name__} does not offer it (an attribute "
+            "checkpoint_activations, see docs/extending.md); a smaller trainer.batch or trainer.accumulate=2 saves "
+            "memory, too"
+        )
+    if config.loss.perceptual.weight > 0 and trainer.crop < 16:
+        raise UserError(f"trainer.crop={trainer.crop}: the perceptual loss needs 16 or more")
+
+
+def check_trainer(trainer: TrainerConfig, processes: int) -> None:
+    """Raise UserError for the trainer's settings out of range, and a batch that cannot be shared out."""
     for name, lowest in LOWEST.items():
         if (value := getattr(trainer, name)) < lowest:
             raise UserError(f"trainer.{name}={value}: expected {lowest} or more")
-    try:
-        check_networks(generator, discriminator if loss.gan > 0 else None, scale, trainer.crop, trainer.batch)
-    except (ValueError, RuntimeError) as error:
-        raise UserError(str(error)) from error
-    if loss.perceptual.weight > 0 and trainer.crop < 16:
-        raise UserError(f"trainer.crop={trainer.crop}: the perceptual loss needs 16 or more")
+    for name, choices in (("precision", PRECISIONS), ("best_by", tuple(LOWER_IS_BETTER))):
+        if (choice := getattr(trainer, name)) not in choices:
+            raise UserError(f"trainer.{name}={choice}: expected one of {', '.join(choices)}")
+    if trainer.ema is not None and not 0 <= trainer.ema < 1:
+        raise UserError(f"trainer.ema={trainer.ema}: expected a decay from 0 to below 1, or null for no averaging")
+    if trainer.batch % (processes * trainer.accumulate):
+        raise UserError(
+            f"trainer.batch={trainer.batch} cannot be shared out among {processes} processes in trainer.accumulate="
+            f"{trainer.accumulate} parts each: expected a multiple of {processes * trainer.accumulate}"
+        )

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from realsr.networks import DiscriminatorConfig, GeneratorConfig
+from realsr.training.losses import LossConfig
+
 
 @dataclass
 class OptimiserConfig:
@@ -48,3 +51,17 @@ class TrainerConfig:
     best_by: str = "psnr"
     lpips_weights: Path | None = None
     allow_changes: bool = False
+
+
+@dataclass
+class TrainingConfig:
+    """All that a training is made of, beside its data."""
+
+    generator: GeneratorConfig
+    discriminator: DiscriminatorConfig
+    loss: LossConfig
+    optimiser: OptimiserConfig
+    trainer: TrainerConfig
+    scale: int = 4
+    seed: int = 0
+    init: str | None = None

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from realsr.networks import VGGFeatures
+from realsr.training.processes import global_mean
 
 
 @dataclass
@@ -49,7 +50,7 @@ class PerceptualLoss(nn.Module):
 
     def __init__(self, weights: Path | None = None) -> None:
         super().__init__()
-        self.features = VGGFeatures(weights)
+        self.features: nn.Module = VGGFeatures(weights)
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         """Images (N,3,H,W), 0..1, at least 16x16 -> a scalar; the gradient reaches sr only.
@@ -59,8 +60,8 @@ class PerceptualLoss(nn.Module):
         """
         _check_same_shape(sr, hr)
         with torch.no_grad():
-            wanted = self.features(hr)
-        return F.l1_loss(self.features(sr), wanted)
+            wanted = self.features(hr).float()
+        return F.l1_loss(self.features(sr).float(), wanted)
 
 
 def generator_ragan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -69,15 +70,16 @@ def generator_ragan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     (Jolicoeur-Martineau 2018; ESRGAN, equation 2), C being the discriminator's logits:
         L_G = ( -E_real[log(1 - D(real, fake))] - E_fake[log D(fake, real)] ) / 2
         D(a, b) = sigmoid(C(a) - E[C(b)])
-    Each expectation is one mean over all logits given (images and positions), so give those of the global
-    batch. The half makes it the mean of the two terms: log 2 where the discriminator knows nothing.
+    E[C] is one mean over all logits (images and positions) of the batch, those of the other processes that train
+    included. The outer expectations are over the logits given: what processes compute is to be averaged. The half
+    makes it the mean of the two terms: log 2 where the discriminator knows nothing.
 
     Args:
         real_logits: C(real), any shape, detached by the caller: the generator has no part in it, and a
             gradient through it would only burden the frozen discriminator.
         fake_logits: C(G(lr)), any shape, with its gradient.
     """
-    return (_bce(real_logits - fake_logits.mean(), 0.0) + _bce(fake_logits - real_logits.mean(), 1.0)) / 2
+    return (_bce(real_logits - global_mean(fake_logits), 0.0) + _bce(fake_logits - global_mean(real_logits), 1.0)) / 2
 
 
 def discriminator_ragan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -90,7 +92,28 @@ def discriminator_ragan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor
         real_logits: C(real), any shape.
         fake_logits: C(G(lr)), any shape, of an image that the caller has detached from the generator.
     """
-    return (_bce(real_logits - fake_logits.mean(), 1.0) + _bce(fake_logits - real_logits.mean(), 0.0)) / 2
+    return (_bce(real_logits - global_mean(fake_logits), 1.0) + _bce(fake_logits - global_mean(real_logits), 0.0)) / 2
+
+
+class GeneratorLoss(nn.Module):
+    """The generator's loss: weighted pixel, perceptual and relativistic GAN terms; weight 0 leaves a term out."""
+
+    def __init__(self, config: LossConfig):
+        super().__init__()
+        self.config = config
+        self.perceptual = PerceptualLoss(config.perceptual.weights) if config.perceptual.weight > 0 else None
+
+    def forward(
+        self, sr: Tensor, hr: Tensor, real_logits: Tensor | None, fake_logits: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Return the terms, unweighted and detached, and their weighted sum `generator`; all float32."""
+        weighted = {"pixel": (self.config.pixel, pixel_loss(sr, hr))}
+        if self.perceptual is not None:
+            weighted["perceptual"] = (self.config.perceptual.weight, self.perceptual(sr, hr))
+        if real_logits is not None and fake_logits is not None:
+            weighted["gan"] = (self.config.gan, generator_ragan_loss(real_logits.detach(), fake_logits))
+        total = torch.stack([weight * term for weight, term in weighted.values()]).sum()
+        return {name: term.detach() for name, (_, term) in weighted.items()} | {"generator": total}
 
 
 def _bce(logits: Tensor, label: float) -> Tensor:

@@ -11,8 +11,8 @@ from realsr.networks.own import tell_error
 
 def check_networks(
     generator: GeneratorConfig, discriminator: DiscriminatorConfig | None, scale: int, crop: int, batch: int
-) -> None:
-    """Build the networks, run each once and look at the shapes; nothing of it is kept, no chance is used up.
+) -> nn.Module:
+    """Build the networks, run each once and look at the shapes; no chance is used up. Return the generator, to look at.
 
     Raises ValueError or RuntimeError for networks that cannot be made, that do not take the crops, or give something
     else than images `scale` times larger and logits by image.
@@ -22,8 +22,6 @@ def check_networks(
             network = build_generator(generator, scale)
             if not any(parameter.requires_grad for parameter in network.parameters()):
                 raise ValueError(f"generator {generator.name}: has no parameters to train")
-            if crop % scale:
-                raise ValueError(f"trainer.crop={crop}: expected a multiple of scale={scale}")
             images = torch.zeros(1, 3, crop // scale, crop // scale)
             check_generator_output(generator.name, _run(generator.name, network, images), images, scale)
         if discriminator is not None:
@@ -32,6 +30,7 @@ def check_networks(
                 images = torch.zeros(min(batch, 2), 3, crop, crop)
                 critic = build_discriminator(discriminator)
                 check_logits(discriminator.name, _run(discriminator.name, critic, images), len(images))
+    return network
 
 
 def _run(name: str, network: nn.Module, images: Tensor) -> object:

@@ -1,23 +1,33 @@
 """The stage that trains: one run, in its own folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from realsr.data.cache import cache_images
 from realsr.data.look import Look, LookConfig
 from realsr.data.pairs import Pair
-from realsr.data.validation import ValidationImage
 from realsr.errors import UserError
+from realsr.fingerprints import fingerprint_file
 from realsr.imaging import write_bytes
-from realsr.manifest import open_stage
-from realsr.training.checkpoints import list_checkpoints
-from realsr.training.loop import TrainingConfig, train
+from realsr.manifest import StageRecord, open_stage
+from realsr.training.checkpoints import checkpoint_step, list_checkpoints
+from realsr.training.config import TrainingConfig
+from realsr.training.loop import train
+from realsr.training.processes import ALONE, Processes
+from realsr.training.selection import ValidationSet
+from realsr.weights.sources import find_weights
 
 STAGE = "training"
 # What may change between two calls of one training: how it is watched, where it runs, how long it goes on.
-FREE = ("max_steps", "workers", "device", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints",
-        "validation_crop", "validation_images")  # fmt: skip
+FREE = ("max_steps", "workers", "cache", "device", "checkpoint_activations", "profile", "max_skipped", "log_every",
+        "validate_every", "checkpoint_every", "keep_checkpoints", "validation_crop", "validation_images", "best_by",
+        "lpips_weights", "allow_changes")  # fmt: skip
+BELONGINGS = ("checkpoints", "tensorboard", "samples", "profile", "metrics.jsonl", "metrics.json", "best.safetensors")
 
 
 def train_run(
@@ -25,51 +35,96 @@ def train_run(
     pairs: Sequence[Pair],
     noise: Sequence[Path],
     look: LookConfig,
-    validation: Sequence[ValidationImage],
+    validation: ValidationSet,
     config: TrainingConfig,
     config_yaml: str,
+    cache: Path,
     overwrite: bool = False,
+    processes: Processes = ALONE,
 ) -> bool:
     """Train a run in its folder, or go on with it, and return whether anything was left to do.
 
-    `run` gets config.yaml, checkpoints/, tensorboard/, metrics.jsonl, generator.safetensors and manifest.json.
-    Raises UserError where the folder holds a training of another config or of other pairs.
+    `run` gets config.yaml, checkpoints/, tensorboard/, samples/, metrics.jsonl, generator.safetensors and
+    manifest.json; `cache` the pairs decoded. Raises UserError where the folder holds a training of another config or
+    of other pairs, unless `trainer.allow_changes`; what differs is shown in any case.
     """
     steps = config.trainer.max_steps
+    with ExitStack() as stack:
+        records: list[StageRecord] = []
+
+        def begin() -> bool:
+            record = stack.enter_context(_open(run, pairs, noise, look, config, overwrite))
+            if record.items.get("generator", {}).get("steps", 0) == steps and record.is_done("generator"):
+                return False
+            _check_steps(run, steps)
+            (run / "metrics.json").unlink(missing_ok=True)  # of a training that was shorter
+            records.append(stack.enter_context(_taken_back_if_lost(record, config_yaml)))
+            if config.init is not None and not list_checkpoints(run / "checkpoints"):
+                record.notes["init"] = fingerprint_file(find_weights(config.init))
+            return True
+
+        if not processes.lead(begin):
+            return False
+        patches = cache_images(cache / "noise.u8", noise, None) if noise and config.trainer.cache else noise
+        try:
+            weights = train(pairs, Look(patches, look.jpeg_quality), validation, run, config, cache, processes)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"the GPU's memory is too small ({str(error).splitlines()[0]}). trainer.checkpoint_activations=true "
+                "computes the same with less; trainer.accumulate=2 and a smaller trainer.batch save more, and train "
+                "another way, see docs/training.md. The checkpoints are kept"
+            ) from error
+        for record in records:  # the first process has one
+            record.add("generator", weights, steps=steps)
+            record.finish()
+    return True
+
+
+@contextmanager
+def _open(
+    run: Path,
+    pairs: Sequence[Pair],
+    noise: Sequence[Path],
+    look: LookConfig,
+    config: TrainingConfig,
+    overwrite: bool,
+) -> Iterator[StageRecord]:
     inputs = {f"{kind}/{file.name}": file for pair in pairs for kind, file in (("HR", pair.hr), ("LR", pair.lr))}
     inputs |= {f"noise/{path.name}": path for path in noise}
-    facts = _facts(config, look, bool(noise))
     with open_stage(
         run,
         STAGE,
-        config=facts,
+        config=_facts(config, look, bool(noise)),
         seed=config.seed,
         inputs=inputs,
         overwrite=overwrite,
         growing=False,
-        belongings=("checkpoints", "tensorboard", "metrics.jsonl", "metrics.json"),
+        belongings=BELONGINGS,
+        changes=("trainer.allow_changes", config.trainer.allow_changes),
     ) as record:
-        done = record.items.get("generator", {}).get("steps", 0)
-        if done == steps and record.is_done("generator"):
-            return False
-        _check_steps(run, steps)
-        (run / "metrics.json").unlink(missing_ok=True)  # of a training that was shorter
-        write_bytes(run / "config.yaml", config_yaml.encode())
-        record.add("config", [run / "config.yaml"])
-        try:
-            weights = train(pairs, Look(noise, look.jpeg_quality), validation, run, config)
-        except BaseException:
-            if not list_checkpoints(run / "checkpoints"):  # nothing to lose: the next run may have another config
-                record.forget()
-            raise
-        record.add("generator", [weights], steps=steps)
-        record.finish()
-    return True
+        yield record
+
+
+@contextmanager
+def _taken_back_if_lost(record: StageRecord, config_yaml: str) -> Iterator[StageRecord]:
+    """Write the config, and take it back with the record where a training fails before it has saved anything."""
+    checkpoints, file = record.folder / "checkpoints", record.folder / "config.yaml"
+    saved, before = list_checkpoints(checkpoints), file.read_bytes() if file.exists() else None
+    write_bytes(file, config_yaml.encode())
+    record.add("config", [file])
+    try:
+        yield record
+    except BaseException:
+        if list_checkpoints(checkpoints) == saved:  # the next may have another config
+            record.take_back()
+            if before is not None:
+                write_bytes(file, before)
+        raise
 
 
 def _check_steps(run: Path, steps: int) -> None:
     newest = list_checkpoints(run / "checkpoints")[-1:]
-    if newest and int(newest[0].stem.removeprefix("step_")) > steps:
+    if newest and checkpoint_step(newest[0]) > steps:
         raise UserError(
             f"{run}: has been trained further ({newest[0].name}) than trainer.max_steps={steps}; raise it, or say "
             "overwrite=true to begin anew"
@@ -80,4 +135,13 @@ def _facts(config: TrainingConfig, look: LookConfig, noise: bool) -> Mapping[str
     facts = asdict(config) | {"look": {"noise": noise, **asdict(look)}}
     del facts["seed"]
     facts["trainer"] = {key: value for key, value in facts["trainer"].items() if key not in FREE}
-    return facts
+    return dict(_flatten(facts))
+
+
+def _flatten(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield values by dotted keys, as they are given on the command line."""
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

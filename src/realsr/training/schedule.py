@@ -1,4 +1,4 @@
-"""The learning rate as a function of the steps done: there is no state to save, and none to go wrong on resuming."""
+"""Learning rate and decay of averages as functions of the steps done: no state to save, none to go wrong."""
 
 import math
 
@@ -20,6 +20,15 @@ def learning_rate(steps_done: int, config: OptimiserConfig) -> float:
         return config.learning_rate * config.decay ** sum(steps_done >= milestone for milestone in config.milestones)
     phase = steps_done % config.period / config.period
     return config.final + (config.learning_rate - config.final) * (1 + math.cos(math.pi * phase)) / 2
+
+
+def ema_decay(steps_done: int, highest: float) -> float:
+    """Return how much of the averaged weights stays in the step that follows: it rises to `highest`.
+
+    (1 + n) / (10 + n) after n steps, as TensorFlow's ExponentialMovingAverage has it: the average is over the last
+    tenth of a short training and not over its beginning.
+    """
+    return min(highest, (1 + steps_done) / (10 + steps_done))
 
 
 def check_optimiser(config: OptimiserConfig) -> None:

@@ -1,0 +1,124 @@
+"""What a training leaves to be watched: TensorBoard's records, metrics.jsonl, samples/."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from realsr.imaging import to_uint8, write_bytes, write_uint8
+
+T = TypeVar("T")
+
+
+class Records:
+    """Writes into a run's folder; what was written after the step where it begins is taken back.
+
+    Args:
+        run: the run's folder.
+        start: step after which the training goes on.
+    """
+
+    def __init__(self, run: Path, start: int):
+        self._run = run
+        _forget_later(run / "metrics.jsonl", start)
+        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
+
+    def values(self, step: int, values: Mapping[str, float]) -> None:
+        """Write scalars, for TensorBoard."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def scores(self, step: int, validation: str, scores: Mapping[str, float]) -> None:
+        """Write the scores on a validation set, for TensorBoard and metrics.jsonl."""
+        self.values(step, {f"validation {validation}/{name}": value for name, value in scores.items()})
+        with (self._run / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"step": step, "validation": validation, **scores}) + "\n")
+
+    def strips(self, step: int, names: Sequence[str], strips: Sequence[Tensor]) -> None:
+        """Write pictures (3, h, w), for TensorBoard and as samples/<name>/step_<step>.png."""
+        for name, strip in zip(names, strips, strict=True):
+            self._writer.add_image(f"LR, bicubic, SR, HR/{name}", strip, step)
+            folder = self._run / "samples" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            write_uint8(folder / f"step_{step:08d}.png", to_uint8(strip))
+
+    def close(self) -> None:
+        """Write what is still to be written."""
+        self._writer.close()
+
+
+@contextmanager
+def open_records(run: Path, start: int, wanted: bool) -> Iterator[Records | None]:
+    """Open a run's records, if wanted, and close them whatever happens."""
+    if not wanted:
+        yield None
+        return
+    records = Records(run, start)
+    try:
+        yield records
+    finally:
+        records.close()
+
+
+class Stopwatch:
+    """Measures how fast training goes, without what is paused, and how long it waits for data."""
+
+    def __init__(self) -> None:
+        self._start, self._images, self._waited = time.monotonic(), 0, 0.0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out what is done meanwhile."""
+        before = time.monotonic()
+        yield
+        self._start += time.monotonic() - before
+
+    def timed(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield the items, and note how long each is waited for."""
+        iterator = iter(items)
+        while True:
+            before = time.monotonic()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            self._waited += time.monotonic() - before
+            yield item
+
+    def trained(self, images: int) -> None:
+        """Note that a step on so many images is done."""
+        self._images += images
+
+    def read(self) -> dict[str, float]:
+        """Return images a second and the share of time that data were waited for, since the last reading."""
+        elapsed = max(time.monotonic() - self._start, 1e-9)
+        values = {"speed/images_per_second": self._images / elapsed, "speed/waiting_for_data": self._waited / elapsed}
+        self.__init__()  # type: ignore[misc]
+        return values
+
+
+def used_memory(device: torch.device) -> dict[str, float]:
+    """Return the highest use of memory so far in GB: of this process, where the system tells, and of the GPU."""
+    values = {}
+    if sys.platform != "win32":
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+        values["memory/process_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    if device.type == "cuda":
+        values["memory/gpu_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
+    return values
+
+
+def _forget_later(metrics: Path, start: int) -> None:
+    """Take back the lines after the checkpoint, which will be written again, and one that a kill has torn."""
+    if metrics.is_file():
+        lines = [line for line in metrics.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+        write_bytes(metrics, "".join(line for line in lines if json.loads(line)["step"] <= start).encode())

@@ -1,0 +1,72 @@
+"""Where a training begins: where its newest checkpoint ends, or with the weights it is given."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from realsr.errors import UserError
+from realsr.seeding import derive_seed
+from realsr.training.checkpoints import find_newest, load_checkpoint
+from realsr.training.config import TrainingConfig
+from realsr.training.parts import Parts
+from realsr.training.processes import Processes
+from realsr.training.randomness import random_state, restore_random_state
+from realsr.training.selection import Selection
+from realsr.training.watch import Watch
+from realsr.weights import load_generator_state
+
+logger = logging.getLogger("realsr")
+
+
+def gather_state(step: int, parts: Parts, watch: Watch, selection: Selection, processes: Processes) -> dict[str, Any]:
+    """Return all that the training after `step` depends on; to be called by all processes at once.
+
+    Learning rates and samples are functions of the step.
+    """
+    return {
+        "step": step,
+        **parts.state(),
+        "watch": watch.state_dict(),
+        "selection": selection.state_dict(),
+        "random": processes.gather(random_state(parts.device)),
+    }
+
+
+def begin(
+    parts: Parts, watch: Watch, selection: Selection, run: Path, config: TrainingConfig, processes: Processes
+) -> int:
+    """Take up the newest checkpoint, else `init`, else nothing; return how many steps are done.
+
+    Raises UserError where the checkpoint is of another training.
+    """
+    path = processes.share(find_newest(run / "checkpoints") if processes.first else None)
+    if path is None:
+        if config.init is None:
+            logger.info("training starts from scratch; init=WEIGHTS would start from a PSNR-trained generator")
+        else:
+            load_generator_state(parts.generator, config.init)
+            if parts.ema is not None:
+                parts.ema.load_state_dict(parts.generator.state_dict())
+        return 0
+    state = load_checkpoint(path)
+    try:
+        parts.restore(state)
+        watch.load_state_dict(state["watch"])
+        selection.load_state_dict(state["selection"])
+        states = state["random"]
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} is of another training ({reason}): begin anew with overwrite=true, or in another run=FOLDER; "
+            "init=RUN starts from its weights alone"
+        ) from error
+    step = state["step"]
+    if len(states) == processes.count:
+        restore_random_state(states[processes.rank], parts.device)
+    else:
+        torch.manual_seed(derive_seed(config.seed, "training", step, processes.rank))
+        logger.info("%d processes instead of %d: networks that draw lots draw others", processes.count, len(states))
+    logger.info("training goes on after step %d", step)
+    return step

@@ -1,0 +1,144 @@
+"""One step of a training: generator and discriminator on a batch."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from realsr.training.compiling import compile_network
+from realsr.training.config import TrainerConfig
+from realsr.training.losses import GeneratorLoss, discriminator_ragan_loss
+from realsr.training.parts import Parts
+from realsr.training.processes import average, global_mean
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What there is to watch of a step: named values (n,), float32, on the device and the same in all processes.
+
+    Terms of the losses, unweighted (`loss/…`), what the discriminator says (`discriminator/…`), variances of the
+    images (`variance/…`), the norm of each parameter's gradient (`gradient/<network>/<parameter>`), whether the step
+    was `skipped` and how many processes have been asked to `stop`, as a share.
+    """
+
+    names: list[str]
+    values: Tensor
+
+
+class Step:
+    """Steps a generator and its discriminator, and tells what there is to watch.
+
+    Args:
+        parts: what is trained, in place.
+        criterion: the generator's loss.
+        trainer: how a step is computed.
+        shape: (N, 3, h, w) of the LR batches of this process, for which the networks are compiled.
+    """
+
+    def __init__(self, parts: Parts, criterion: GeneratorLoss, trainer: TrainerConfig, shape: Sequence[int]):
+        self._parts, self._criterion, self._trainer = parts, criterion, trainer
+        self._generator: nn.Module = parts.generator
+        compiling = trainer.compile
+        if parts.device.type == "cuda" if compiling is None else compiling:
+            self._compile([shape[0] // trainer.accumulate, *shape[1:]])
+
+    def __call__(self, lr: Tensor, hr: Tensor, rate: float, decay: float = 0.999, stop: bool = False) -> Outcome:
+        """Take a step at a learning rate on this process's share of a batch: LR and HR images, float32 in 0..1.
+
+        `decay` is that of the averaged weights, if there are any. Where a value to be watched is not finite, nothing
+        is changed but these. Nothing here waits for the device.
+        """
+        parts = self._parts
+        for optimiser in parts.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        before = [buffer.clone() for buffer in parts.buffers]
+
+        count = self._trainer.accumulate
+        each = [self._go_back(*part) for part in zip(lr.chunk(count), hr.chunk(count), strict=True)]
+        values = {name: torch.stack([part[name] for part in each]).mean() for name in each[0]}
+        values["stop"] = torch.full_like(values["loss/generator"], float(stop))
+        gradients = parts.gradients()
+        average([*gradients.values(), *values.values()])
+        for optimiser in parts.optimisers:
+            parts.scaler.unscale_(optimiser)
+        values |= zip(gradients, torch._foreach_norm(list(gradients.values())), strict=True)
+
+        # Decided on the device, so that nobody waits for it.
+        outcome = torch.stack(list(values.values()))
+        skipped = outcome.isfinite().logical_not().any().float()
+        for optimiser in parts.optimisers:
+            optimiser.param_groups[0]["lr"] = rate
+            optimiser.found_inf = skipped  # type: ignore[attr-defined]  # as GradScaler tells fused optimisers
+            optimiser.step()
+        for buffer, old in zip(parts.buffers, before, strict=True):
+            buffer.copy_(torch.where(skipped > 0, old, buffer))  # batch norm has seen what was not finite
+        parts.scaler.update()
+        parts.update_ema(decay)
+        return Outcome([*values, "skipped"], torch.cat([outcome, skipped[None]]))
+
+    def _go_back(self, lr: Tensor, hr: Tensor) -> dict[str, Tensor]:
+        """Add one part's gradients to those that are there, and return what there is to watch of it."""
+        parts, discriminator = self._parts, self._parts.discriminator
+        share = 1 / self._trainer.accumulate
+        # D is the same in both steps, so its verdict on HR is computed once and used in both.
+        real_logits = None if discriminator is None else self._judge(discriminator, hr)
+
+        with parts.precision.autocast(), frozen(discriminator):
+            sr = self._generator(lr).float()
+            fake_logits = None if discriminator is None else discriminator(sr).float()
+            terms = self._criterion(sr, hr, real_logits, fake_logits)
+        parts.scaler.scale(terms["generator"] * share).backward()
+        values = {f"loss/{name}": term.detach() for name, term in terms.items()}
+        values |= {f"variance/{name}": x.detach().var(dim=(2, 3)).mean() for name, x in (("SR", sr), ("HR", hr))}
+
+        if discriminator is not None and real_logits is not None:
+            fake_logits = self._judge(discriminator, sr.detach())
+            loss = discriminator_ragan_loss(real_logits, fake_logits)
+            parts.scaler.scale(loss * share).backward()
+            values["loss/discriminator"] = loss.detach()
+            values |= describe_logits(real_logits.detach(), fake_logits.detach())
+        return values
+
+    def _judge(self, discriminator: nn.Module, images: Tensor) -> Tensor:
+        with self._parts.precision.autocast():
+            return discriminator(images).float()
+
+    def _compile(self, shape: Sequence[int]) -> None:
+        # Not the discriminator: it is a twentieth of the work, and batch norm over processes breaks its graph.
+        parts, perceptual = self._parts, self._criterion.perceptual
+        lr = torch.zeros(*shape, device=parts.device).to(memory_format=torch.channels_last)
+
+        def trial(net: nn.Module) -> Tensor:
+            with parts.precision.autocast():
+                return net(lr).float().mean()
+
+        self._generator = compile_network(parts.generator, trial)
+        if perceptual is not None:
+            with torch.no_grad(), parts.precision.autocast():
+                hr = parts.generator(lr).float()
+
+            def trial_of_features(net: nn.Module) -> Tensor:
+                with parts.precision.autocast():
+                    with torch.no_grad():
+                        net(hr)
+                    return net(hr.requires_grad_()).float().mean()
+
+            perceptual.features = compile_network(perceptual.features, trial_of_features)
+
+
+@contextmanager
+def frozen(net: nn.Module | None) -> Iterator[None]:
+    """Let a network's parameters get no gradient, while one passes through the network to its input."""
+    if net is not None:
+        net.requires_grad_(False)
+    yield
+    if net is not None:
+        net.requires_grad_(True)
+
+
+def describe_logits(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """Return the discriminator's means, and its accuracy: how often it ranks as RaGAN asks, 0..1."""
+    right = (real > global_mean(fake)).float().mean() + (fake < global_mean(real)).float().mean()
+    return {"discriminator/real": real.mean(), "discriminator/fake": fake.mean(), "discriminator/accuracy": right / 2}

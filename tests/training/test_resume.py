@@ -1,0 +1,167 @@
+"""Stopping and going on: as if the training had never stopped."""
+
+import logging
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from realsr.data.look import Look
+from realsr.data.pairs import Pair
+from realsr.data.validation import load_validation
+from realsr.errors import Interrupted, UserError
+from realsr.networks import GeneratorConfig
+from realsr.training.checkpoints import list_checkpoints
+from realsr.training.config import OptimiserConfig, TrainingConfig
+from realsr.training.watch import Watch
+
+Train = Callable[..., Path]
+MakeConfig = Callable[..., TrainingConfig]
+Weights = dict[str, torch.Tensor]
+
+
+def different(a: Weights, b: Weights) -> list[str]:
+    return sorted(a.keys() ^ b.keys()) + [name for name in a.keys() & b.keys() if not torch.equal(a[name], b[name])]
+
+
+def all_weights(run: Path) -> Weights:
+    """Raw, averaged and best weights, and everything that the last checkpoint holds of networks and optimisers."""
+    found = {
+        f"{name}/{key}": value
+        for name in ("generator", "generator_ema", "best")
+        if (run / f"{name}.safetensors").exists()
+        for key, value in load_file(run / f"{name}.safetensors").items()
+    }
+    state = torch.load(list_checkpoints(run / "checkpoints")[-1], weights_only=True)
+    for name in ("discriminator", "ema"):
+        found |= {f"{name}/{key}": value for key, value in state[name].items()}
+    for name in ("generator_optimiser", "discriminator_optimiser"):
+        for index, moments in state[name]["state"].items():
+            found |= {f"{name}/{index}/{key}": value for key, value in moments.items()}
+    found["random"] = state["random"][0]["torch"]
+    return found
+
+
+@pytest.mark.parametrize("stopped_after", [1, 3, 4])
+def test_resuming_gives_the_training_in_one_go(stopped_after: int, trained: Train, pairs: list[Pair]) -> None:
+    images = load_validation(pairs, 2, Look(), seed=0, largest=32, most=2)
+    whole = trained("whole", images).parent
+    trained("parts", images, max_steps=stopped_after)
+    assert different(all_weights(whole), all_weights(whole.with_name("parts")))
+    parts = trained("parts", images).parent
+    assert not different(all_weights(whole), all_weights(parts))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_resuming_in_half_precision_gives_the_training_in_one_go(precision: str, trained: Train) -> None:
+    whole = trained("whole", precision=precision).parent
+    trained("parts", precision=precision, max_steps=3)
+    parts = trained("parts", precision=precision).parent
+    assert not different(all_weights(whole), all_weights(parts))
+    state = torch.load(list_checkpoints(parts / "checkpoints")[-1], weights_only=True)
+    assert bool(state["scaler"]) == (precision == "fp16")
+
+
+class Lottery(nn.Module):
+    """A generator that draws lots from torch, NumPy and Python."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        import random
+
+        x = nn.functional.dropout(self.conv(x), 0.3, self.training) * random.random() * np.random.rand()  # noqa: NPY002
+        return x.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
+
+
+def test_networks_that_draw_lots_draw_the_same_after_resuming(
+    trained: Train, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    config = make_config(generator=GeneratorConfig(name="test_resume.Lottery"))
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    import random
+
+    random.seed(5)
+    whole = trained("whole", config=config).parent
+    np.random.seed(5)  # noqa: NPY002
+    random.seed(5)
+    trained("parts", config=replace(config, trainer=replace(config.trainer, max_steps=4)))
+    torch.rand(7), np.random.rand(7), random.random()  # noqa: NPY002
+    parts = trained("parts", config=config).parent
+    assert not different(load_file(whole / "generator.safetensors"), load_file(parts / "generator.safetensors"))
+
+
+def test_a_truncated_checkpoint_is_told_and_the_one_before_is_used(
+    trained: Train, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = trained("whole").parent
+    parts = trained("parts").parent
+    newest = list_checkpoints(parts / "checkpoints")[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with caplog.at_level(logging.INFO):
+        trained("parts")
+    assert f"{newest} cannot be read" in caplog.text
+    assert "training goes on after step 4" in caplog.text
+    assert not different(all_weights(whole), all_weights(parts))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_leaves(
+    number: signal.Signals, code: int, trained: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained("whole").parent
+    follow = Watch.follow
+
+    def asked(self: Watch, step: int, *rest: object) -> None:
+        follow(self, step, *rest)  # type: ignore[arg-type]
+        if step == 2:
+            signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patched:
+        patched.setattr(Watch, "follow", asked)
+        with pytest.raises(Interrupted, match=rf"stopped after step 3 by {number.name}; it is saved") as stopped:
+            trained("parts", checkpoint_every=100)
+    assert stopped.value.code == code
+    assert signal.getsignal(number) is before
+    parts = whole.with_name("parts")
+    assert [path.name for path in list_checkpoints(parts / "checkpoints")] == ["step_00000003.pt"]
+    trained("parts")
+    assert not different(all_weights(whole), all_weights(parts))
+
+
+def test_a_second_ctrl_c_does_not_wait(trained: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def impatient(self: Watch, step: int, *rest: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Watch, "follow", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        trained()
+
+
+def test_what_the_config_says_of_the_optimiser_stands_after_resuming(trained: Train, make_config: MakeConfig) -> None:
+    def config(beta1: float, steps: int) -> TrainingConfig:
+        return make_config(optimiser=OptimiserConfig(learning_rate=1e-3, beta1=beta1, milestones=[]), max_steps=steps)
+
+    trained("parts", config=config(0.5, 4))
+    run = trained("parts", config=config(0.9, 6)).parent
+    state = torch.load(list_checkpoints(run / "checkpoints")[-1], weights_only=True)
+    assert state["generator_optimiser"]["param_groups"][0]["betas"] == (0.9, 0.999)
+
+
+def test_a_checkpoint_of_other_networks_is_refused(trained: Train, make_config: MakeConfig) -> None:
+    trained(max_steps=2)
+    with pytest.raises(UserError, match=r"is of another training \(.+init=RUN"):
+        trained(config=make_config(generator=GeneratorConfig(features=6, blocks=1, growth=4)))
