@@ -1,0 +1,264 @@
+"""RealSR's training step, ours against the plain form: steps a second, memory, share of the GPU's peak.
+
+Ours is what the training loop runs (`realsr.training.step`): bf16 on a GPU that has it, torch.compile on a GPU,
+channels last, fused Adam, averaged weights, and a dense block that keeps its activations once. The plain form is
+`plain_training.py`: eager, float32, as ESRGAN's published training does it. Both have the same sizes, start weights and
+batches, which lie on the device already, so that no loading is measured. They take turns, and the best of the rounds
+counts for each. The first steps, which are those that losses are compared in, warm up and do not count; compiling is
+told apart. VGG19's weights are random, as nothing of their values matters here.
+
+    python experiments/benchmarks/training.py [--device auto] [--small] [--steps 20] [--rounds 3] [--precision auto]
+        [--no-compile] [--project 60000] [--json FILE]
+
+Full size: RRDB of 23 blocks, batch 16, HR crops of 128, VGG19, patch discriminator; for a GPU. `--small`: that of the
+demo, for two cores. `--project N` tells the hours of a training of N steps. The floating-point operations are those of
+the convolutions in one plain step; the peaks are those of the makers' data sheets, dense, for bf16 and for float32.
+Losses of both forms are beside each other: `loss_difference` is the largest one of the generator's, in parts of the
+plain one's. `processor` is the processor time over all threads, which on a CPU a busy machine disturbs less than the
+time that passes. The last line is how many times faster ours is.
+"""
+
+import argparse
+import copy
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import report
+from plain_training import PlainTraining
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from realsr.networks import DiscriminatorConfig, GeneratorConfig, PatchGAN
+from realsr.training.config import OptimiserConfig, TrainerConfig, TrainingConfig
+from realsr.training.loop import choose_device
+from realsr.training.losses import GeneratorLoss, LossConfig, PerceptualConfig
+from realsr.training.parts import make_parts
+from realsr.training.step import Outcome, Step
+
+# Part of the GPU's name -> operations a second: bf16 with float32 sums, without sparsity; float32 without TF32.
+PEAKS = {
+    "H200": (989e12, 67e12),
+    "H100": (989e12, 67e12),
+    "A100": (312e12, 19.5e12),
+    "L40S": (362e12, 91.6e12),
+    "RTX 4090": (165e12, 82.6e12),
+}
+COMPARED = 5  # first steps whose losses are told
+BATCHES = 4
+
+
+@dataclass
+class Form:
+    """One form of the step: what takes a step and returns its terms, and what was measured of it."""
+
+    step: Callable[[Tensor, Tensor], dict[str, Tensor]]
+    seconds: list[float]
+    processor: list[float]
+    losses: list[dict[str, float]]
+    start_seconds: float = 0
+    peak_bytes: int | None = None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--small", action="store_true", help="the demo's sizes, without VGG")
+    parser.add_argument("--steps", type=int, default=20, help="measured in a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", default="auto", help="of ours: auto, bf16, fp16, tf32 or fp32")
+    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--project", type=int, metavar="N", help="steps of a training whose hours are told")
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with tempfile.TemporaryDirectory() as folder:
+        vgg = None if asked.small else write_vgg(Path(folder) / "vgg19.safetensors")
+        config = make_config(asked.small, vgg, asked.precision, False if asked.no_compile else None)
+        results = compare(config, choose_device(asked.device), asked.steps, asked.rounds)
+    if asked.project is not None:
+        for name in ("plain", "ours"):
+            results[f"{name}_hours_of_{asked.project}_steps"] = round(
+                results[f"{name}_seconds_a_step"] * asked.project / 3600, 2
+            )
+    results["ratio"] = results.pop("ratio")
+    report(results, asked.json)
+
+
+def make_config(small: bool, vgg: Path | None, precision: str, compiling: bool | None) -> TrainingConfig:
+    """Return a training's config, full size or that of the demo."""
+    return TrainingConfig(
+        generator=GeneratorConfig(features=32, blocks=2, growth=16) if small else GeneratorConfig(),
+        discriminator=DiscriminatorConfig(features=16, layers=2) if small else DiscriminatorConfig(),
+        loss=LossConfig(perceptual=PerceptualConfig(weight=0.0 if vgg is None else 1.0, weights=vgg)),
+        optimiser=OptimiserConfig(),
+        trainer=TrainerConfig(
+            batch=4 if small else 16, crop=64 if small else 128, precision=precision, compile=compiling
+        ),
+    )
+
+
+def compare(config: TrainingConfig, device: torch.device, steps: int, rounds: int) -> dict[str, Any]:
+    """Return all figures of both forms on a device."""
+    batches = make_batches(config.trainer.batch, config.trainer.crop, device)
+    forms: dict[str, Form] = {}
+
+    parts = make_parts(config, device)
+    plain_start = copy.deepcopy((parts.generator.state_dict(), parts.discriminator.state_dict()))  # type: ignore[union-attr]
+    # Each form is warmed up before the other is made, so that its peak memory is its own.
+    forms["ours"] = warm_up(lambda: make_ours(config, parts, device), batches, device)
+    forms["plain"] = warm_up(lambda: make_plain(config, plain_start, device), batches, device)
+    for _ in range(rounds):
+        for form in forms.values():
+            synchronise(device)
+            start, processor = time.perf_counter(), time.process_time()
+            for number in range(steps):
+                form.step(*batches[number % BATCHES])
+            synchronise(device)
+            form.seconds.append((time.perf_counter() - start) / steps)
+            form.processor.append((time.process_time() - processor) / steps)
+    operations = count_operations(config)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    peaks = next((peaks for part, peaks in PEAKS.items() if part in name), (None, None))
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "precision": str(parts.precision.half or ("tf32" if parts.precision.tf32 else "float32")),
+        "batch": config.trainer.batch,
+        "crop": config.trainer.crop,
+        "steps": steps,
+        "rounds": rounds,
+        "tera_operations_a_step": operations / 1e12,
+        **describe("plain", forms["plain"], config.trainer.batch, operations, peaks[1], "float32"),
+        **describe("ours", forms["ours"], config.trainer.batch, operations, peaks[0], "bf16"),
+        "plain_losses": [shorten(terms) for terms in forms["plain"].losses],
+        "ours_losses": [shorten(terms) for terms in forms["ours"].losses],
+        "loss_difference": max(
+            abs(ours["generator"] / plain["generator"] - 1)
+            for ours, plain in zip(forms["ours"].losses, forms["plain"].losses, strict=True)
+        ),
+        "processor_ratio": round(min(forms["plain"].processor) / min(forms["ours"].processor), 3),
+        "ratio": round(min(forms["plain"].seconds) / min(forms["ours"].seconds), 3),
+    }
+
+
+def describe(name: str, form: Form, batch: int, operations: float, peak: float | None, numbers: str) -> dict[str, Any]:
+    """Return the figures of one form; the share of the peak is None where the peak is not known."""
+    seconds = min(form.seconds)
+    return {
+        f"{name}_start_seconds": round(form.start_seconds, 1),
+        f"{name}_seconds_a_step": round(seconds, 5),
+        f"{name}_seconds_of_rounds": [round(value, 5) for value in form.seconds],
+        f"{name}_processor_seconds_a_step": round(min(form.processor), 5),
+        f"{name}_steps_a_second": round(1 / seconds, 3),
+        f"{name}_images_a_second": round(batch / seconds, 1),
+        f"{name}_share_of_{numbers}_peak": None if peak is None else round(operations / seconds / peak, 4),
+        f"{name}_peak_GB": None if form.peak_bytes is None else round(form.peak_bytes / 1e9, 2),
+    }
+
+
+def shorten(terms: dict[str, float]) -> dict[str, float]:
+    """Return losses with as many digits as one can read."""
+    return {name: round(value, 6) for name, value in terms.items()}
+
+
+def make_ours(config: TrainingConfig, parts: Any, device: torch.device) -> Callable[..., Outcome]:
+    """Return the step as the training loop makes and takes it."""
+    criterion = GeneratorLoss(config.loss).to(device)
+    trainer, side = config.trainer, config.trainer.crop // config.scale
+    step = Step(parts, criterion, trainer, shape=(trainer.batch, 3, side, side))
+
+    return lambda lr, hr: step(lr, hr, rate=config.optimiser.learning_rate)
+
+
+def read_losses(result: Outcome | dict[str, Tensor]) -> dict[str, float]:
+    """Return the losses that a step of either form has left on the device."""
+    if isinstance(result, Outcome):
+        result = {name.removeprefix("loss/"): value for name, value in zip(result.names, result.values, strict=True)}
+    kept = ("pixel", "perceptual", "gan", "generator", "discriminator")
+    return {name: float(result[name]) for name in kept if name in result}
+
+
+def make_plain(
+    config: TrainingConfig, start: tuple[dict[str, Tensor], dict[str, Tensor]], device: torch.device
+) -> Callable[..., dict[str, Tensor]]:
+    """Return the plain step, with the given weights of generator and discriminator."""
+    discriminator = PatchGAN(config.discriminator.features, config.discriminator.layers)
+    plain = PlainTraining(config.generator, discriminator, config.loss, config.loss.perceptual.weights, device)
+    for net, state in zip((plain.generator, plain.discriminator), start, strict=True):
+        net.load_state_dict(state)
+        net.to(memory_format=torch.contiguous_format)
+    return lambda lr, hr: plain.step(lr.contiguous(), hr.contiguous())
+
+
+def warm_up(make: Callable[[], Callable[..., Any]], batches: list[tuple[Tensor, Tensor]], device: torch.device) -> Form:
+    """Make a form and take its first steps; the first one, and what was before it, is the start."""
+    on_gpu = device.type == "cuda"
+    before = torch.cuda.memory_allocated(device) if on_gpu else 0
+    start = time.perf_counter()
+    form = Form(make(), [], [], [])
+    for number in range(COMPARED):
+        if number == 1:
+            synchronise(device)
+            form.start_seconds = time.perf_counter() - start
+            if on_gpu:  # not with what compilers and the search for convolutions have taken
+                torch.cuda.reset_peak_memory_stats(device)
+        form.losses.append(read_losses(form.step(*batches[number % BATCHES])))
+    if on_gpu:
+        form.peak_bytes = torch.cuda.max_memory_allocated(device) - before
+    return form
+
+
+def count_operations(config: TrainingConfig) -> float:
+    """Return the floating-point operations of the convolutions in one plain step, forward and backward."""
+    shape = (config.trainer.batch, 3, config.trainer.crop, config.trainer.crop)
+    hr = torch.empty(shape, device="meta")
+    lr = torch.empty(*shape[:2], *(side // config.scale for side in shape[2:]), device="meta")
+    discriminator = PatchGAN(config.discriminator.features, config.discriminator.layers)
+    plain = PlainTraining(config.generator, discriminator, config.loss, config.loss.perceptual.weights, "meta")
+    with FlopCounterMode(display=False) as counter:
+        plain.step(lr, hr)
+    return counter.get_total_flops()
+
+
+def make_batches(batch: int, crop: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """Return a few seeded batches of LR and HR: smooth random images with noise, HR shrunk by averaging."""
+    generator = torch.Generator().manual_seed(0)
+    batches = []
+    for _ in range(BATCHES):
+        coarse = torch.rand(batch, 3, crop // 8, crop // 8, generator=generator)
+        hr = torch.nn.functional.interpolate(coarse, scale_factor=8, mode="bicubic")
+        hr = (hr + 0.05 * torch.randn(hr.shape, generator=generator)).clamp(0, 1)
+        lr = torch.nn.functional.avg_pool2d(hr, 4)
+        batches.append(tuple(x.to(device).to(memory_format=torch.channels_last) for x in (lr, hr)))
+    return batches
+
+
+def write_vgg(path: Path) -> Path:
+    """Write seeded random weights of VGG19's feature layers."""
+    from torchvision.models.vgg import cfgs, make_layers
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = make_layers(cfgs["E"])
+        for parameter in layers.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.kaiming_normal_(parameter)
+    save_file({f"features.{key}": value for key, value in layers.state_dict().items()}, path)
+    return path
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+if __name__ == "__main__":
+    main()
