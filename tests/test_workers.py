@@ -56,3 +56,13 @@ def test_number_of_workers():
 def test_one_worker_a_core():
     cores = len(os.sched_getaffinity(0))
     assert count_workers(1000, None) == (cores if cores > 1 else 0)
+
+
+def in_workers(numbers: list[int]) -> list[int]:
+    return list(map_items(abs, numbers, workers=2))
+
+
+def test_processes_of_joblib_can_have_workers() -> None:
+    joblib = pytest.importorskip("joblib", reason="the extra joblib is not installed")
+    made = joblib.Parallel(n_jobs=2, backend="loky")(joblib.delayed(in_workers)([-n, n]) for n in (1, 2))
+    assert made == [[1, 1], [2, 2]]

@@ -60,8 +60,12 @@ def worker_context() -> BaseContext:
     A fork of this process would take over the locks its threads hold at that moment and, once CUDA is in use, a GPU
     it cannot use; a process started from nothing imports torch for seconds.
     """
-    if os.name != "posix":
-        return multiprocessing.get_context("spawn")
+    method = "forkserver" if os.name == "posix" else "spawn"
+    if multiprocessing.get_start_method(allow_none=True) not in (None, *multiprocessing.get_all_start_methods()):
+        # Children are told the default, and joblib's processes have one that theirs would not know.
+        multiprocessing.set_start_method(method, force=True)
+    if method == "spawn":
+        return multiprocessing.get_context(method)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["realsr.imaging"])
     # Ctrl-C and SIGTERM reach all processes of a job, but are for the main one to act on: it may still need workers.
