@@ -10,7 +10,7 @@ STAMP := $(VENV)/.realsr-installed
 .PHONY: help install demo test test-all lint format wheel clean
 
 help:
-	@echo "make demo      a whole study on bundled photographs, about 10 minutes on 2 cores; results in runs/demo"
+	@echo "make demo      a whole study on bundled photographs, about 8 minutes on 2 cores; results in runs/demo"
 	@echo "make test      lint, then the tests (slow ones left out)"
 	@echo "make test-all  lint, then all tests"
 	@echo "make lint      ruff and mypy"

@@ -9,6 +9,7 @@ from realsr.config import Config, ExpectedFolder, run_command
 from realsr.errors import UserError
 from realsr.imaging import ImageError, list_images, read_uint8
 from realsr.progress import Progress
+from realsr.weights.sources import find_weights
 
 logger = logging.getLogger("realsr")
 
@@ -43,9 +44,20 @@ def main(config: Config) -> None:
                 continue
             logger.info("data.%s: %s: %s. %s", role, part, _summary(report), _expectation(expected))
             wrong += report.unreadable
+    if config.init is not None:
+        try:
+            logger.info("init: %s", find_weights(config.init))
+        except UserError as error:
+            wrong.append(f"init: {error}")
+    vgg = config.loss.perceptual
+    if vgg.weight > 0:
+        if vgg.weights is None:
+            logger.info("VGG19's weights: torchvision's copy, which it downloads where it is not there yet")
+        elif not vgg.weights.is_file():
+            wrong.append(f"loss.perceptual.weights={vgg.weights}: no such file")
     if wrong:
         raise UserError("the data are not complete:\n" + "\n".join(f"  {line}" for line in wrong))
-    logger.info("all that track %s needs is there and can be read", config.track)
+    logger.info("all photos that track %s needs are there and can be read", config.track)
 
 
 def check_folder(folder: Path) -> FolderReport:

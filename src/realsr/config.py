@@ -229,7 +229,8 @@ def _set_up_logging() -> None:
 
 
 def _leave(message: str, code: int = 1) -> None:
-    logger.error("error: %s" if code == 1 else "%s", message)
+    if message:
+        logger.error("error: %s" if code == 1 else "%s", message)
     sys.exit(code)
 
 

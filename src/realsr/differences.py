@@ -52,7 +52,10 @@ def explain_differences(
     """
     advice = "To make them anew say overwrite=true, to keep them choose another work_dir."
     if changes is not None:
-        advice += f" To go on from there with what differs say {changes}=true."
+        advice = (
+            f"To begin anew say overwrite=true, to keep it choose another run=FOLDER; to go on from there with what "
+            f"differs say {changes}=true."
+        )
     if sharded:
         advice = (
             "A shard deletes nothing, since others may be at work: choose another work_dir, or make all anew without "

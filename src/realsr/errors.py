@@ -9,7 +9,10 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):
-    """The work was asked to stop and has saved itself. The commands print the message and exit with the code."""
+    """The work was asked to stop and has saved itself.
+
+    The commands print the message, if there is one, and exit with the code.
+    """
 
     def __init__(self, message: str, code: int):
         super().__init__(message)

@@ -1,5 +1,6 @@
 """From photos to an evaluated model: python -m realsr.train +track=dped data.source=PHOTOS work_dir=OUT."""
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,8 +31,9 @@ from realsr.training.loop import choose_device
 from realsr.training.losses import GeneratorLoss
 from realsr.training.processes import start_processes
 from realsr.training.run import train_run
-from realsr.training.selection import ValidationSet
+from realsr.training.selection import ValidationSet, check_lpips
 from realsr.weights import load_generator, load_generator_state
+from realsr.weights.files import read_metadata
 
 logger = logging.getLogger("realsr")
 
@@ -76,6 +78,7 @@ def main(config: Config) -> None:
 def prepare(config: Config, training: TrainingConfig, processes: int) -> None:
     """Check what can be checked before any work, then make what the training needs."""
     check_settings(training, processes)
+    check_lpips(config.trainer)
     if config.init is not None and not list_checkpoints(config.run / "checkpoints"):
         load_generator_state(build_generator(config.generator, config.scale), config.init)
     prepare_data(config)
@@ -174,6 +177,10 @@ def evaluate_run(config: Config, validation: Sequence[ValidationImage], metrics:
         scores = evaluate_models(models, validation, scale, lambda image, model: progress.advance())
     write_scores(metrics, scores, crop=scale)
     logger.info("%s", format_table(scores, crop=scale))
+    if "best" in models:
+        told = json.loads(read_metadata(config.run / "best.safetensors")["realsr"])
+        kind = "averaged" if told["averaged"] else "raw"
+        logger.info("best: step %d, %s weights, by %s on %s", told["step"], kind, told["by"], told["set"])
     logger.info("weights: %s\nmetrics: %s", config.run / "generator.safetensors", metrics)
     logger.info("pictures and curves: tensorboard --logdir %s", config.run / "tensorboard")
 

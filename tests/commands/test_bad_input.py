@@ -204,9 +204,13 @@ def test_check_data_says_what_is_there_and_what_is_not(command: Command, source:
     assert "data.target is not given" in ended.said
     assert "data.validation: not given (optional). The track's own: 100 images" in ended.said
     arguments = ("+track=df2k", "data.source=photos", "data.target=clean")
+    ended = command("check_data", *arguments, "init=nowhere.pth", "loss.perceptual.weights=vgg.pth")
+    assert ended.code == 1
+    assert "init: nowhere.pth: no such file" in ended.said
+    assert "loss.perceptual.weights=vgg.pth: no such file" in ended.said
     ended = command("check_data", *arguments)
     assert ended.code == 0
-    assert "all that track df2k needs is there and can be read" in ended.said
+    assert "all photos that track df2k needs are there and can be read" in ended.said
     (target / "z.jpg").write_bytes(b"half")
     ended = command("check_data", *arguments)
     assert ended.code == 1

@@ -56,8 +56,12 @@ def test_a_truncated_newest_is_told_and_the_one_before_is_found(
     newest = list_checkpoints(tmp_path)[-1]
     newest.write_bytes(newest.read_bytes()[:kept])
     with caplog.at_level(logging.WARNING):
-        assert find_newest(tmp_path) == list_checkpoints(tmp_path)[0]
+        assert find_newest(tmp_path) == tmp_path / "step_00000001.pt"
     assert f"{newest} cannot be read" in caplog.text
+    assert "set aside as step_00000002.damaged" in caplog.text
+    save(tmp_path, 3)
+    names = [path.name for path in sorted(tmp_path.iterdir())]
+    assert names == ["step_00000001.pt", "step_00000002.damaged", "step_00000003.pt"], "it is none of those to keep"
 
 
 def test_where_no_other_is_whole_the_best_is_found(tmp_path: Path) -> None:
@@ -65,3 +69,15 @@ def test_where_no_other_is_whole_the_best_is_found(tmp_path: Path) -> None:
     save(tmp_path, 2)
     list_checkpoints(tmp_path)[0].write_bytes(b"")
     assert find_newest(tmp_path) == tmp_path / "best.pt"
+
+
+def test_a_disk_that_cannot_be_read_is_no_damaged_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, 1)
+
+    def fail(*args: object, **options: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        find_newest(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000001.pt"]

@@ -143,6 +143,17 @@ def test_without_init_it_says_that_it_starts_from_scratch(trained: Train, caplog
         trained(max_steps=1)
     assert "starts from scratch" in caplog.text
     assert "init=" in caplog.text
+    assert "RRDB of " in caplog.text
+    assert "million parameters at scale 2, 4 pairs, batches of 2 crops of 16x16; on cpu in float32" in caplog.text
+
+
+def test_a_training_by_pixels_alone_starts_from_scratch_as_it_should(
+    trained: Train, make_config: MakeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = LossConfig(pixel=1.0, perceptual=PerceptualConfig(weight=0.0), gan=0.0)
+    with caplog.at_level(logging.INFO):
+        trained(config=make_config(pixels, max_steps=1))
+    assert "scratch" not in caplog.text
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +203,7 @@ def test_missing_vgg_weights_name_three_ways_out(
         ({"log_every": 0}, r"trainer\.log_every=0: expected 1 or more"),
         ({"keep_checkpoints": 0}, r"trainer\.keep_checkpoints=0: expected 1 or more"),
         ({"workers": -1}, r"trainer\.workers=-1: expected 0 or more"),
-        ({"accumulate": 3}, r"trainer\.batch=2 cannot be shared out among 1 processes in trainer\.accumulate=3 parts"),
+        ({"accumulate": 3}, r"trainer\.batch=2 cannot be shared out among trainer\.accumulate=3 parts"),
         ({"precision": "int8"}, r"trainer\.precision=int8: expected one of auto, bf16, fp16, tf32, fp32"),
         ({"best_by": "niqe"}, r"trainer\.best_by=niqe: expected one of psnr, ssim, lpips"),
         ({"ema": 1.0}, r"trainer\.ema=1\.0: expected a decay from 0 to below 1, or null"),

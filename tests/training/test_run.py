@@ -50,7 +50,7 @@ def test_a_finished_run_does_nothing_and_a_longer_one_goes_on(
 
 def test_fewer_steps_than_trained_are_refused(run: Callable[..., bool], make_config: MakeConfig) -> None:
     run(make_config(max_steps=3))
-    with pytest.raises(UserError, match=r"trained further \(step_00000003\.pt\) than trainer\.max_steps=2"):
+    with pytest.raises(UserError, match=r"trained further \(step_00000003\.pt\) than trainer\.max_steps=2.*delete"):
         run(make_config(max_steps=2))
 
 
@@ -107,6 +107,29 @@ def test_a_change_that_cannot_be_gone_on_with_says_so(run: Callable[..., bool], 
     with pytest.raises(UserError, match=r"is of another training \(.+overwrite=true"):
         run(wider)
     assert run(make_config(max_steps=3)), "and is not taken for what the run is"
+
+
+def test_a_run_that_has_begun_takes_no_other_init(
+    run: Callable[..., bool], make_config: MakeConfig, tmp_path: Path
+) -> None:
+    run(make_config(max_steps=2))
+    weights = (tmp_path / "run" / "generator.safetensors").rename(tmp_path / "start.safetensors")
+    late = make_config(max_steps=3, init=str(weights), allow_changes=True)
+    with pytest.raises(UserError, match=r"has begun with init=null.*init=.+start\.safetensors.*overwrite=true"):
+        run(late)
+    assert run(late, overwrite=True)
+    notes = json.loads((tmp_path / "run" / "manifest.json").read_text())["training"]["notes"]
+    assert notes["init"]["size"] == weights.stat().st_size
+    weights.unlink()
+    assert run(replace(late, trainer=replace(late.trainer, max_steps=4))), "it is read at the beginning only"
+
+
+def test_a_training_that_fails_at_once_leaves_no_config(
+    run: Callable[..., bool], make_config: MakeConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        run(make_config(init="nowhere.pth"))
+    assert not (tmp_path / "run" / "config.yaml").exists()
 
 
 def test_too_little_memory_is_told_with_what_helps(

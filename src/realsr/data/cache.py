@@ -176,7 +176,7 @@ def make_cache(file: Path, paths: Sequence[Path], workers: int | None) -> None:
                 file.unlink(missing_ok=True)  # it is of no use, and its room is needed
                 _check_room(file.parent, offsets[-1])
                 shapes = []
-                with Progress("cache", total=len(paths)) as progress:
+                with Progress(f"cache, {file.stem}", total=len(paths)) as progress:
                     items = zip(paths, offsets, offsets[1:], strict=False)
                     write = partial(_write_image, temporary)
                     for shape in map_items(write, items, count_workers(len(paths), workers)):

@@ -36,15 +36,19 @@ def checkpoint_step(path: Path) -> int:
 
 
 def find_newest(folder: Path) -> Path | None:
-    """Return the newest checkpoint that is whole, the best where no other is, and say which are not."""
+    """Return the newest checkpoint that is whole, the best where no other is; those that are not are set aside."""
     for path in [*reversed(list_checkpoints(folder)), *folder.glob(BEST)]:
         try:
             torch.load(path, map_location="cpu", weights_only=True)
             return path
+        except OSError:  # the disk's fault, perhaps for a while
+            raise
         except Exception as error:  # torch raises many kinds for a broken file
+            damaged = path.rename(path.with_suffix(".damaged"))  # or it would be counted among those to keep
             logger.warning(
-                "%s cannot be read, as after a crash while it was written, and is left aside (%s)",
-                path, (str(error) or repr(error)).splitlines()[0],
+                "%s cannot be read (%s), as after a crash while it was written: it is set aside as %s, and the one "
+                "before is used",
+                path, type(error).__name__, damaged.name,
             )  # fmt: skip
     return None
 

@@ -46,7 +46,8 @@ def check_trainer(trainer: TrainerConfig, processes: int) -> None:
     if trainer.ema is not None and not 0 <= trainer.ema < 1:
         raise UserError(f"trainer.ema={trainer.ema}: expected a decay from 0 to below 1, or null for no averaging")
     if trainer.batch % (processes * trainer.accumulate):
+        among = f"{processes} processes in " if processes > 1 else ""
         raise UserError(
-            f"trainer.batch={trainer.batch} cannot be shared out among {processes} processes in trainer.accumulate="
-            f"{trainer.accumulate} parts each: expected a multiple of {processes * trainer.accumulate}"
+            f"trainer.batch={trainer.batch} cannot be shared out among {among}trainer.accumulate={trainer.accumulate} "
+            f"parts: expected a multiple of {processes * trainer.accumulate}"
         )

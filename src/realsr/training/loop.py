@@ -1,5 +1,6 @@
 """The training of a generator against a discriminator on pairs."""
 
+import logging
 import math
 import os
 import signal
@@ -30,6 +31,8 @@ from realsr.training.signals import note_signals
 from realsr.training.step import Step
 from realsr.training.watch import Watch
 from realsr.weights import save_generator
+
+logger = logging.getLogger("realsr")
 
 
 def train(
@@ -74,6 +77,7 @@ def train(
         if processes.first:
             save_checkpoint(run / "checkpoints", state, trainer.keep_checkpoints, best)
 
+    logger.info("%s", describe(parts, len(pairs), config, processes))
     stopwatch = Stopwatch()
     with (
         note_signals() as asked,
@@ -104,9 +108,22 @@ def train(
                     save(step)
             progress.advance(note=f"loss {watch.latest.get('loss/generator', math.nan):.4f}")
             if watch.stop and not last:
-                raise _interrupted(asked.signal, step)
+                raise _interrupted(asked.signal, step, processes)
 
     return save_weights(run, parts, config) if processes.first else []
+
+
+def describe(parts: Parts, pairs: int, config: TrainingConfig, processes: Processes) -> str:
+    """Return in words what is trained, and how."""
+    trainer, half, net = config.trainer, parts.precision.half, parts.generator
+    millions = sum(parameter.numel() for parameter in net.parameters()) / 1e6
+    numbers = str(half).removeprefix("torch.") if half else "float32"
+    together = f", {processes.count} processes" if processes.count > 1 else ""
+    return (
+        f"{type(net).__name__} of {millions:.3g} million parameters at scale {config.scale}, {pairs} pairs, batches of "
+        f"{trainer.batch} crops of {trainer.crop}x{trainer.crop}; on {parts.device} in {numbers}"
+        f"{' and TF32' if parts.precision.tf32 else ''}{together}"
+    )
 
 
 def save_weights(run: Path, parts: Parts, config: TrainingConfig) -> list[Path]:
@@ -138,9 +155,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _interrupted(asked: signal.Signals | None, step: int) -> Interrupted:
+def _interrupted(asked: signal.Signals | None, step: int, processes: Processes) -> Interrupted:
     number = asked or signal.SIGTERM  # another process was asked
-    return Interrupted(
-        f"stopped after step {step} by {number.name}; it is saved, and the same command goes on from there",
-        code=128 + number,
-    )
+    told = f"stopped after step {step} by {number.name}; it is saved, and the same command goes on from there"
+    return Interrupted(told if processes.first else "", code=128 + number)

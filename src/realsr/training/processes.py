@@ -14,7 +14,6 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as differentiable
 from torch import Tensor, nn
 
 from realsr.errors import Interrupted
@@ -66,7 +65,7 @@ class Processes:
             self.wait()
             result, failed = self.share((result, failed))
         if failed:
-            raise Interrupted(f"process {self.rank} leaves, since the first one has failed", code=1)
+            raise Interrupted("", code=1)  # the first one says why
         return cast(T, result)
 
     def wait(self) -> None:
@@ -102,7 +101,23 @@ def global_mean(x: Tensor) -> Tensor:
     """Return the mean over the x of all processes, a scalar; the gradient reaches all of them."""
     if not dist.is_initialized():
         return x.mean()
-    return differentiable.all_reduce(x.mean()) / dist.get_world_size()
+    return _Sum.apply(x.mean()) / dist.get_world_size()
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over processes. Each one's loss depends on it, so the gradient of each is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
 
 
 @torch.no_grad()

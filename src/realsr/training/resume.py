@@ -44,7 +44,8 @@ def begin(
     path = processes.share(find_newest(run / "checkpoints") if processes.first else None)
     if path is None:
         if config.init is None:
-            logger.info("training starts from scratch; init=WEIGHTS would start from a PSNR-trained generator")
+            if config.loss.gan > 0 or config.loss.perceptual.weight > 0:
+                logger.warning("training starts from scratch; init=WEIGHTS would start from a PSNR-trained generator")
         else:
             load_generator_state(parts.generator, config.init)
             if parts.ema is not None:
@@ -67,6 +68,10 @@ def begin(
         restore_random_state(states[processes.rank], parts.device)
     else:
         torch.manual_seed(derive_seed(config.seed, "training", step, processes.rank))
-        logger.info("%d processes instead of %d: networks that draw lots draw others", processes.count, len(states))
-    logger.info("training goes on after step %d", step)
+        logger.info(
+            "the run was in %d processes and goes on in %d: networks with dropout and the like draw other numbers than "
+            "they would have",
+            len(states), processes.count,
+        )  # fmt: skip
+    logger.info("training goes on after step %d, from %s", step, path.name)
     return step

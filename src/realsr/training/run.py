@@ -14,7 +14,7 @@ from realsr.data.pairs import Pair
 from realsr.errors import UserError
 from realsr.fingerprints import fingerprint_file
 from realsr.imaging import write_bytes
-from realsr.manifest import StageRecord, open_stage
+from realsr.manifest import StageRecord, open_stage, read_manifest
 from realsr.training.checkpoints import checkpoint_step, list_checkpoints
 from realsr.training.config import TrainingConfig
 from realsr.training.loop import train
@@ -89,6 +89,8 @@ def _open(
     config: TrainingConfig,
     overwrite: bool,
 ) -> Iterator[StageRecord]:
+    if not overwrite:
+        _check_init(run, config.init)
     inputs = {f"{kind}/{file.name}": file for pair in pairs for kind, file in (("HR", pair.hr), ("LR", pair.lr))}
     inputs |= {f"noise/{path.name}": path for path in noise}
     with open_stage(
@@ -117,17 +119,28 @@ def _taken_back_if_lost(record: StageRecord, config_yaml: str) -> Iterator[Stage
     except BaseException:
         if list_checkpoints(checkpoints) == saved:  # the next may have another config
             record.take_back()
-            if before is not None:
+            if before is None:
+                file.unlink()
+            else:
                 write_bytes(file, before)
         raise
+
+
+def _check_init(run: Path, init: str | None) -> None:
+    known = read_manifest(run).get(STAGE, {}).get("config", {})
+    if list_checkpoints(run / "checkpoints") and known and known.get("init") != init:
+        raise UserError(
+            f"{run}: has begun with init={known.get('init') or 'null'}, and a beginning cannot be changed to init="
+            f"{init or 'null'}: go on with the same, choose another run=FOLDER, or begin anew with overwrite=true"
+        )
 
 
 def _check_steps(run: Path, steps: int) -> None:
     newest = list_checkpoints(run / "checkpoints")[-1:]
     if newest and checkpoint_step(newest[0]) > steps:
         raise UserError(
-            f"{run}: has been trained further ({newest[0].name}) than trainer.max_steps={steps}; raise it, or say "
-            "overwrite=true to begin anew"
+            f"{run}: has been trained further ({newest[0].name}) than trainer.max_steps={steps}: raise it, choose "
+            "another run=FOLDER, or delete this one to begin anew"
         )
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from realsr.data.validation import ValidationImage
 from realsr.errors import UserError
 from realsr.evaluation.lpips_distance import SMALLEST, Distance, load_lpips
-from realsr.training.config import TrainingConfig
+from realsr.training.config import TrainerConfig, TrainingConfig
 from realsr.training.parts import Parts
 from realsr.training.records import Records
 from realsr.training.validation import Validation, validate
@@ -39,10 +39,7 @@ class Selection:
         self._best: dict[str, Any] = {}
         self._lpips = _lpips_for(validation.images, config.trainer.lpips_weights, device)
         if validation.images and self._lpips is None and config.trainer.best_by == "lpips":
-            raise UserError(
-                "trainer.best_by=lpips: LPIPS cannot be computed here, for the reason above; give "
-                "trainer.lpips_weights=FILE, or say trainer.best_by=psnr"
-            )
+            _refuse_lpips()
 
     def __call__(self, step: int, parts: Parts, records: Records) -> bool:
         """Score raw and averaged weights, record it, and return whether one of them is the best so far."""
@@ -90,3 +87,16 @@ def _lpips_for(images: Sequence[ValidationImage], weights: Path | None, device: 
     if small:
         logger.info("LPIPS is left out: it needs %d pixels a side, and %s has fewer", SMALLEST, small[0])
     return load_lpips(weights, device) if images and not small else None
+
+
+def check_lpips(trainer: TrainerConfig) -> None:
+    """Raise UserError where LPIPS is to say what is best, and its weights are missing."""
+    if trainer.best_by == "lpips" and load_lpips(trainer.lpips_weights, torch.device("cpu")) is None:
+        _refuse_lpips()
+
+
+def _refuse_lpips() -> None:
+    raise UserError(
+        "trainer.best_by=lpips: LPIPS cannot be computed here, for the reason above; give trainer.lpips_weights=FILE, "
+        "or say trainer.best_by=psnr"
+    )
