@@ -36,14 +36,16 @@ def checkpoint_step(path: Path) -> int:
 
 
 def find_newest(folder: Path) -> Path | None:
-    """Return the newest checkpoint that is whole, the best where no other is; those that are not are set aside."""
+    """Return the newest checkpoint that is whole, the best where no other is; those that are not are set aside.
+
+    Raises OSError where the disk cannot be read, which says nothing of the checkpoint.
+    """
     for path in [*reversed(list_checkpoints(folder)), *folder.glob(BEST)]:
+        content = io.BytesIO(path.read_bytes())
         try:
-            torch.load(path, map_location="cpu", weights_only=True)
+            torch.load(content, map_location="cpu", weights_only=True)
             return path
-        except OSError:  # the disk's fault, perhaps for a while
-            raise
-        except Exception as error:  # torch raises many kinds for a broken file
+        except Exception as error:  # torch raises many kinds for a broken file, OSError too
             damaged = path.rename(path.with_suffix(".damaged"))  # or it would be counted among those to keep
             logger.warning(
                 "%s cannot be read (%s), as after a crash while it was written: it is set aside as %s, and the one "
