@@ -12,7 +12,7 @@ from realsr.networks import DiscriminatorConfig, GeneratorConfig
 from realsr.training.config import OptimiserConfig, TrainerConfig, TrainingConfig
 from realsr.training.losses import GeneratorLoss, LossConfig, PerceptualConfig
 from realsr.training.parts import Parts, make_parts
-from realsr.training.step import Outcome, Step
+from realsr.training.step import Outcome, Step, frozen
 
 NO_VGG = PerceptualConfig(weight=0.0)
 RATE = 0.1
@@ -254,3 +254,16 @@ def test_weight_0_leaves_a_term_out_of_the_sum(monkeypatch: pytest.MonkeyPatch) 
     without = GeneratorLoss(LossConfig(pixel=0.0, perceptual=NO_VGG, gan=0.5))(sr, hr, logits, logits)
     assert "perceptual" not in without
     assert float(without["generator"]) == pytest.approx(0.5 * 0.693147)
+
+
+def test_a_frozen_network_is_free_again_whatever_happens() -> None:
+    net = nn.Conv2d(3, 3, 1)
+
+    def fail() -> None:
+        with frozen(net):
+            assert not any(parameter.requires_grad for parameter in net.parameters())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert all(parameter.requires_grad for parameter in net.parameters())

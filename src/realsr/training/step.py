@@ -131,10 +131,13 @@ class Step:
 @contextmanager
 def frozen(net: nn.Module | None) -> Iterator[None]:
     """Let a network's parameters get no gradient, while one passes through the network to its input."""
-    if net is not None:
-        net.requires_grad_(False)
-    yield
-    if net is not None:
+    if net is None:
+        yield
+        return
+    net.requires_grad_(False)
+    try:
+        yield
+    finally:
         net.requires_grad_(True)
 
 
