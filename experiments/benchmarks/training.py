@@ -35,9 +35,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from realsr.devices import choose_device
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, PatchGAN
 from realsr.training.config import OptimiserConfig, TrainerConfig, TrainingConfig
-from realsr.training.loop import choose_device
 from realsr.training.losses import GeneratorLoss, LossConfig, PerceptualConfig
 from realsr.training.parts import make_parts
 from realsr.training.step import Outcome, Step

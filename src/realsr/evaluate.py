@@ -4,6 +4,7 @@ import logging
 
 from realsr.config import EvaluateConfig, run_command
 from realsr.data.validation import read_folders
+from realsr.devices import choose_device
 from realsr.errors import UserError
 from realsr.evaluation.evaluate import (
     Model,
@@ -15,7 +16,6 @@ from realsr.evaluation.evaluate import (
 )
 from realsr.imaging import list_images
 from realsr.progress import Progress
-from realsr.training.loop import choose_device
 from realsr.weights import load_generator
 
 logger = logging.getLogger("realsr")

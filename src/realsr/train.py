@@ -13,6 +13,7 @@ from realsr.data.look import Look
 from realsr.data.pairs import Pair, hold_out, list_pairs
 from realsr.data.validation import ValidationImage, load_validation, load_validation_folder
 from realsr.degradation.pool import list_noise
+from realsr.devices import choose_device
 from realsr.errors import UserError
 from realsr.evaluation.evaluate import (
     bicubic_model,
@@ -27,9 +28,8 @@ from realsr.progress import Progress
 from realsr.training.checkpoints import list_checkpoints
 from realsr.training.checks import check_settings
 from realsr.training.config import TrainingConfig
-from realsr.training.loop import choose_device
 from realsr.training.losses import GeneratorLoss
-from realsr.training.processes import start_processes
+from realsr.training.processes import local_rank, start_processes
 from realsr.training.run import train_run
 from realsr.training.selection import ValidationSet, check_lpips
 from realsr.weights import load_generator, load_generator_state
@@ -51,7 +51,7 @@ def main(config: Config) -> None:
         seed=config.seed,
         init=config.init,
     )
-    device = choose_device(config.trainer.device)
+    device = choose_device(config.trainer.device, "trainer.device", local_rank())
     with start_processes(device) as processes:
         if not processes.first:
             logger.setLevel(logging.ERROR)  # what the first one tells holds for all
@@ -168,7 +168,7 @@ def check_validation(images: Sequence[ValidationImage], scale: int) -> None:
 
 def evaluate_run(config: Config, validation: Sequence[ValidationImage], metrics: Path) -> None:
     """Compare the run's generators with bicubic on the validation images; write and print the scores."""
-    scale, device = config.scale, choose_device(config.trainer.device)
+    scale, device = config.scale, choose_device(config.trainer.device, "trainer.device", local_rank())
     models = {"bicubic": bicubic_model(scale)}
     for name in ("generator", "generator_ema", "best"):
         if (file := config.run / f"{name}.safetensors").exists():

@@ -16,7 +16,6 @@ from realsr.errors import UserError
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, WeightsError, build_generator
 from realsr.training.checkpoints import list_checkpoints
 from realsr.training.config import OptimiserConfig, TrainingConfig
-from realsr.training.loop import choose_device
 from realsr.training.losses import LossConfig, PerceptualConfig
 
 MakeConfig = Callable[..., TrainingConfig]
@@ -218,7 +217,3 @@ def test_settings_that_cannot_be_trained_with_are_told(
     with pytest.raises(UserError, match=message):
         trained(config=make_config(**settings))
     assert not (tmp_path / "run").exists()
-
-
-def test_auto_is_a_device_that_is_there() -> None:
-    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")

@@ -10,10 +10,11 @@ import torch
 
 from realsr.degradation.combination import Outcome
 from realsr.degradation.estimation_config import KernelsConfig, check_config
-from realsr.degradation.estimators import choose_device, estimate_by_kernelgan, estimate_by_spectrum
+from realsr.degradation.estimators import estimate_by_kernelgan, estimate_by_spectrum
 from realsr.degradation.health import HealthGates, KernelHealth, check_health
 from realsr.degradation.kernels import load_kernel, save_kernel
 from realsr.degradation.photos import list_photos
+from realsr.devices import choose_device
 from realsr.errors import UserError
 from realsr.manifest import StageRecord, name_inputs, open_stage, refuse_foreign
 from realsr.progress import Progress
@@ -47,7 +48,7 @@ def estimate_kernels(
     or of other photos.
     """
     check_config(config)
-    device = choose_device(config.device, shard)
+    device = choose_device(config.device, "kernels.device", index=shard.index if shard else 0)
     photos = list_photos(source, "source", pool)
     refuse_foreign(pool, STAGE, "kernels/**/*.mat")
     inputs = name_inputs("source", list(photos.values()))

@@ -11,13 +11,11 @@ from realsr.degradation.estimation_config import KernelsConfig
 from realsr.degradation.health import measure_health
 from realsr.degradation.kernelgan import Estimates, Photo, prepare_photo, train_kernelgans
 from realsr.degradation.spectral import estimate_spectral
-from realsr.errors import UserError
 from realsr.imaging import ImageError, read_uint8
 from realsr.manifest import StageRecord
 from realsr.memory import free_memory
 from realsr.progress import Progress
 from realsr.seeding import derive_seed
-from realsr.shards import Shard
 from realsr.workers import count_workers, map_items
 
 MAX_BATCH = 32
@@ -101,17 +99,3 @@ def _prepare_batches(
             batch.clear()
     if batch:
         yield batch
-
-
-def choose_device(name: str, shard: Shard | None) -> torch.device:
-    """Return the device of a name; `auto` spreads shards over the GPUs. Raises UserError for one that is not there."""
-    if name == "auto":
-        gpus = torch.cuda.device_count()
-        return torch.device("cuda", shard.index % gpus if shard else 0) if gpus else torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"kernels.device={name} cannot be used ({reason}): say auto, cpu or cuda") from error
-    return device

@@ -7,14 +7,13 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from realsr.data.cache import cache_pairs, decode_pairs
 from realsr.data.dataset import CropDataset
 from realsr.data.loading import load_batches
 from realsr.data.look import Look, unpack
 from realsr.data.pairs import Pair, keep_large
-from realsr.errors import Interrupted, UserError
+from realsr.devices import choose_device
+from realsr.errors import Interrupted
 from realsr.progress import Progress
 from realsr.training.checkpoints import save_checkpoint
 from realsr.training.checks import check_settings
@@ -52,7 +51,7 @@ def train(
     SIGTERM or Ctrl-C, when all is saved.
     """
     trainer, scale = config.trainer, config.scale
-    device = choose_device(trainer.device)
+    device = choose_device(trainer.device, "trainer.device", local_rank())
     check_settings(config, processes.count)
 
     # What is trained, and where it begins.
@@ -133,26 +132,6 @@ def save_weights(run: Path, parts: Parts, config: TrainingConfig) -> list[Path]:
     for file, net in zip(files, networks.values(), strict=True):
         save_generator(file, net, config.generator, config.scale)
     return files + [file for file in [run / "best.safetensors"] if file.exists()]
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name; `auto` is the GPU where there is one, and each process of a machine has its own.
-
-    Raises UserError for a device that is not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda":
-        name = f"cuda:{local_rank()}"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device={name} cannot be used ({reason}): say auto, cpu or cuda") from error
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    return device
 
 
 def _interrupted(asked: signal.Signals | None, step: int, processes: Processes) -> Interrupted:
