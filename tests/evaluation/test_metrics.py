@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.signal import convolve2d
 
-from realsr.evaluation.metrics import psnr, rgb_to_y, ssim
+from realsr.evaluation.metrics import ms_ssim, psnr, rgb_to_y, ssim
 from realsr.imaging import crop_to_multiple, resize, to_float
 
 
@@ -128,3 +129,52 @@ def test_unusable_images_are_refused():
             metric(a, a, crop=10)
     with pytest.raises(ValueError, match="10x10 are left after crop=5"):
         ssim(a, a, crop=5)
+
+
+def slow_ms_ssim_plane(a: np.ndarray, b: np.ndarray) -> float:
+    """Wang et al. 2003 with scipy, as the authors' MATLAB program: imfilter by ones(2)/4, symmetric, then 1:2:end."""
+    x = np.arange(11) - 5
+    window = np.exp(-(x[:, None] ** 2 + x[None] ** 2) / (2 * 1.5**2))
+    window /= window.sum()
+    value = 1.0
+    for weight in (0.0448, 0.2856, 0.3001, 0.2363, 0.1333):
+        mp, mq, pp, qq, pq = (convolve2d(z, window, "valid") for z in (a, b, a * a, b * b, a * b))
+        contrast = (2 * (pq - mp * mq) + 58.5225) / (pp - mp**2 + qq - mq**2 + 58.5225)
+        last = weight == 0.1333
+        luminance = (2 * mp * mq + 6.5025) / (mp**2 + mq**2 + 6.5025) if last else 1
+        value *= (luminance * contrast).mean() ** weight
+        a, b = (convolve2d(np.pad(z, ((0, 1), (0, 1)), "symmetric"), np.ones((2, 2)) / 4, "valid") for z in (a, b))
+        a, b = a[::2, ::2], b[::2, ::2]
+    return value
+
+
+def photo_pair(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    data = pytest.importorskip("skimage.data", reason="scikit-image is not installed")
+    reference = to_float(data.astronaut()[:height, :width])
+    generator = torch.Generator().manual_seed(1)
+    blurred = 0.7 * reference + 0.3 * reference.roll((2, 2), (1, 2))
+    return blurred + 0.05 * torch.randn(reference.shape, generator=generator), reference
+
+
+@pytest.mark.parametrize("size", [(176, 192), (179, 201)])
+def test_ms_ssim_is_the_plain_formula(size):
+    result, reference = photo_pair(*size)
+    planes = zip(as_levels(result), as_levels(reference), strict=True)
+    expected = np.mean([slow_ms_ssim_plane(a, b) for a, b in planes])
+    assert 0.5 < expected < 0.95
+    assert ms_ssim(result, reference) == pytest.approx(expected, abs=1e-9)
+
+
+def test_ms_ssim_is_that_of_pytorch_msssim_where_sides_stay_even():
+    library = pytest.importorskip("pytorch_msssim", reason="pytorch-msssim is not installed")
+    result, reference = photo_pair(176, 192)
+    images = [torch.from_numpy(as_levels(image))[None] for image in (result, reference)]
+    assert ms_ssim(result, reference) == pytest.approx(float(library.ms_ssim(*images, data_range=255)), abs=1e-5)
+
+
+def test_ms_ssim_of_equal_opposite_and_small_images():
+    _, reference = photo_pair(176, 176)
+    assert ms_ssim(reference, reference) == pytest.approx(1, abs=1e-12)
+    assert ms_ssim(1 - reference, reference) == 0
+    with pytest.raises(ValueError, match="at least 176x176 pixels, but 174x174 are left after crop=1"):
+        ms_ssim(reference, reference, crop=1)
