@@ -20,7 +20,7 @@ Quality = Callable[[Tensor], float]
 NIQE_BLOCK = 96
 PIQE_BLOCK = 16
 BRISQUE_SMALLEST = 16
-NRQM_SMALLEST = 48
+NRQM_SMALLEST = 100  # a quarter of it has the 5x5 blocks of 5x5 pixels that 25 singular values need
 
 
 def load_niqe(parameters: Path, device: torch.device, color: str = "yiq") -> Quality:

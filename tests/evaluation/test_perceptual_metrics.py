@@ -1,0 +1,96 @@
+"""LPIPS and DISTS against the plain calls of their libraries, which find the same random weights in hub's folder."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from realsr.evaluation.dists import load_dists
+from realsr.evaluation.load_metrics import load_metrics
+from realsr.evaluation.lpips_distance import BACKBONES
+from realsr.evaluation.metric import ImageMetric
+from realsr.evaluation.weight_files import WEIGHT_FILES, MetricFiles
+from realsr.networks import WeightsError
+
+pytestmark = pytest.mark.usefixtures("no_network", "no_initialisation", "one_thread")
+
+
+def images(height: int = 48, width: int = 56) -> tuple[Tensor, Tensor]:
+    """A photo in 8 bit and a worse one."""
+    data = pytest.importorskip("skimage.data", reason="scikit-image is not installed")
+    photo = torch.from_numpy(data.astronaut()[60 : 60 + height, 180 : 180 + width]).permute(2, 0, 1) / 255
+    noise = torch.randn(photo.shape, generator=torch.Generator().manual_seed(0))
+    return (photo.roll(1, 2) + 0.05 * noise).clamp(0, 1).mul(255).round() / 255, photo
+
+
+@pytest.mark.parametrize("net", ["alex", "vgg", "squeeze"])
+def test_lpips_is_the_library_s_number(net: str, full_hub: Path, cpu: torch.device) -> None:
+    import lpips
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        library = lpips.LPIPS(net=net, verbose=False)
+    sr, hr = images()
+    with torch.no_grad():
+        expected = float(library(sr[None] * 2 - 1, hr[None] * 2 - 1))
+    metric = load_metrics([f"lpips_{net}"], MetricFiles(), cpu)[f"lpips_{net}"]
+    assert isinstance(metric, ImageMetric)
+    assert metric.needs_hr
+    assert not metric.higher_is_better
+    assert metric.compute(sr, hr) == pytest.approx(expected, rel=1e-4)
+    assert expected > 1e-3
+    assert metric.compute(hr, hr) == 0
+
+
+@pytest.mark.parametrize("net", ["vgg", "squeeze"])
+def test_lpips_tells_its_smallest_image_and_can_do_it(net: str, full_hub: Path, cpu: torch.device) -> None:
+    metric = load_metrics([f"lpips_{net}"], MetricFiles(), cpu)[f"lpips_{net}"]
+    assert isinstance(metric, ImageMetric)
+    smallest = BACKBONES[net].smallest
+    assert metric.compute(*images(smallest, smallest)) > 0
+    with pytest.raises(ValueError, match=f"at least {smallest}x{smallest} pixels"):
+        metric.compute(*images(smallest - 1, smallest))
+
+
+def test_dists_is_the_library_s_number(full_hub: Path, cpu: torch.device) -> None:
+    library = pytest.importorskip("torchmetrics.functional.image.dists", reason="torchmetrics is not installed")
+    sr, hr = images()
+    with torch.no_grad():
+        expected = float(library.deep_image_structure_and_texture_similarity(sr[None], hr[None]))
+    metric = load_metrics(["dists"], MetricFiles(vgg16=full_hub / "checkpoints/vgg16-397923af.pth"), cpu)["dists"]
+    assert isinstance(metric, ImageMetric)
+    assert metric.compute(sr, hr) == pytest.approx(expected, rel=1e-4)
+    assert 1e-3 < expected < 1
+    assert metric.compute(hr, hr) == pytest.approx(0, abs=1e-5)
+
+
+def test_dists_leaves_the_library_and_chance_as_they_were(hub: Path, cpu: torch.device) -> None:
+    library = pytest.importorskip("torchmetrics.functional.image.dists", reason="torchmetrics is not installed")
+    builder, before = library.vgg16, torch.random.get_rng_state()
+    load_dists(hub / "checkpoints/vgg16-397923af.pth", cpu)
+    assert library.vgg16 is builder
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_dists_refuses_other_weights_and_unequal_images(hub: Path, cpu: torch.device) -> None:
+    pytest.importorskip("torchmetrics", reason="torchmetrics is not installed")
+    with pytest.raises(WeightsError, match=r"alexnet.*not the weights of VGG16's feature layers"):
+        load_dists(hub / "checkpoints/alexnet-owt-7be5be79.pth", cpu)
+    distance = load_dists(hub / "checkpoints/vgg16-397923af.pth", cpu)
+    with pytest.raises(ValueError, match=r"of one shape, got \(3, 8, 8\) and \(3, 8, 9\)"):
+        distance(torch.zeros(3, 8, 8), torch.zeros(3, 8, 9))
+
+
+def test_the_files_are_those_that_torchvision_would_download() -> None:
+    from torchvision import models
+
+    for key, weights in (
+        ("alexnet", models.AlexNet_Weights),
+        ("vgg16", models.VGG16_Weights),
+        ("squeezenet", models.SqueezeNet1_1_Weights),
+    ):
+        url = weights.IMAGENET1K_V1.url
+        assert WEIGHT_FILES[key].url == url
+        assert WEIGHT_FILES[key].cached == (f"checkpoints/{url.rsplit('/', 1)[-1]}",)
