@@ -94,8 +94,8 @@ def test_a_given_file_is_taken_before_the_cached_one(full_hub: Path, tmp_path: P
 
 
 def test_the_same_image_is_the_best_for_every_comparison(full_hub: Path, cpu: torch.device) -> None:
-    pytest.importorskip("torchmetrics", reason="torchmetrics is not installed")
-    names = [name for name, recipe in METRICS.items() if not recipe.libraries] + ["dists"]
+    # VGG16 has its turn beside the libraries' own calls, on smaller images.
+    names = [name for name, recipe in METRICS.items() if not recipe.libraries and "vgg16" not in recipe.files]
     generator = torch.Generator().manual_seed(0)
     hr = torch.randint(0, 256, (3, 176, 176), generator=generator) / 255
     sr = (hr + 0.1 * torch.randn(hr.shape, generator=generator)).clamp(0, 1).mul(255).round() / 255
