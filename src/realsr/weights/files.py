@@ -13,12 +13,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from realsr.errors import UserError
+from realsr.weights.layouts import prefixes
 from realsr.weights.ncnn import read_ncnn
 
 logger = logging.getLogger("realsr")
 
 # Under which keys files hold a network's tensors, the first of those that are there is taken: BasicSR's averaged
-# and raw weights, the generator of a checkpoint of ours, and what is usual elsewhere.
+# and raw weights, the generator of a checkpoint of ours, and what is usual elsewhere. Without these, any key that has
+# an RRDB's tensors will do.
 CONTAINERS = ("params_ema", "params", "generator", "state_dict", "model")
 
 
@@ -67,17 +69,23 @@ def _find_state(content: object, path: Path) -> dict[str, Tensor]:
     while isinstance(content, Mapping):
         if content and all(isinstance(value, Tensor) for value in content.values()):
             return {str(name): value for name, value in content.items()}
-        keys = [key for key in CONTAINERS if key in content]
+        keys = [key for key in CONTAINERS if key in content] or [key for key in content if _is_rrdb(content[key])]
         if not keys:
             break
         also = f" (also there: {', '.join(keys[1:])})" if keys[1:] else ""
         logger.info("%s: the weights taken are those under %s%s", path, keys[0], also)
         content = content[keys[0]]
     found = f"keys {', '.join(map(str, list(content)[:6]))}" if isinstance(content, Mapping) else type(content).__name__
+    training = isinstance(content, Mapping) and "optimizers" in content
+    hint = "; this is BasicSR's state of a training, whose weights lie in models/net_g_*.pth" if training else ""
     raise UserError(
         f"{path}: no network's weights in it (found {found}); expected a state dict, tensor by name, or one under "
-        f"{', '.join(CONTAINERS)}"
+        f"{', '.join(CONTAINERS)}{hint}"
     )
+
+
+def _is_rrdb(value: object) -> bool:
+    return isinstance(value, Mapping) and bool(prefixes({str(name): None for name in value}))
 
 
 def _reason(error: Exception) -> str:

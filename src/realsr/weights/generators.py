@@ -1,4 +1,4 @@
-"""Generators out to safetensors, and in from every file and name that weights come by."""
+"""Generators to safetensors, and in from every file and name that weights come by."""
 
 import json
 import logging
@@ -25,7 +25,14 @@ def save_generator(
     path: Path, generator: nn.Module, config: GeneratorConfig, scale: int, facts: Mapping[str, Any] | None = None
 ) -> None:
     """Write a generator's weights as safetensors, with its config, scale and further facts as metadata, atomically."""
-    state = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
+    save_state(path, generator.state_dict(), config, scale, facts)
+
+
+def save_state(
+    path: Path, state: Mapping[str, Tensor], config: GeneratorConfig, scale: int, facts: Mapping[str, Any] | None = None
+) -> None:
+    """Write a state dict as `save_generator` does."""
+    state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     # One key: safetensors writes several in any order, and equal weights shall be equal files.
     metadata = {"generator": asdict(config), "scale": scale, **(facts or {})}
     write_bytes(path, save(state, {"realsr": json.dumps(metadata)}))
@@ -43,7 +50,7 @@ def load_generator(source: str | Path, own_code: bool = False) -> tuple[nn.Modul
         UserError: where there is no such file, or it is damaged, of no known network, or names code.
     """
     path = find_weights(source)
-    state, facts = read_state(path), _read_facts(path)
+    state, facts = read_state(path), read_facts(path)
     try:
         if facts is None or facts[0].name == "rrdb":
             return _make_rrdb(path, to_rrdb_names(state), facts)
@@ -123,8 +130,8 @@ def _settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return {f"generator.{key}": value for key, value in sizes.items()} | {"scale": scale}
 
 
-def _read_facts(path: Path) -> tuple[GeneratorConfig, int] | None:
-    """The config and scale that a file saved here tells; None for a file from elsewhere."""
+def read_facts(path: Path) -> tuple[GeneratorConfig, int] | None:
+    """Return the config and scale that a file saved here tells; None for a file from elsewhere. Raises UserError."""
     text = read_metadata(path).get("realsr")
     if text is None:
         return None

@@ -5,6 +5,8 @@ BasicSR                   conv_first  body.0.rdb1.conv1           conv_body     
 ESRGAN's first, RealSR    model.0     model.1.sub.0.RDB1.conv1.0  model.1.sub.N model.3   model.N  model.N
 """
 
+import logging
+import math
 import re
 from collections.abc import Mapping
 
@@ -12,18 +14,55 @@ from torch import Tensor
 
 from realsr.networks import GeneratorConfig
 
+logger = logging.getLogger("realsr")
+
+# A convolution that each layout has, and nothing but an RRDB.
+MARKS = ("RRDB_trunk.0.RDB1.conv1.weight", "body.0.rdb1.conv1.weight", "model.1.sub.0.RDB1.conv1.0.weight")
 BASICSR = {"conv_body": "trunk_conv", "conv_up1": "upconv1", "conv_up2": "upconv2", "conv_hr": "HRconv"}
 
 
 def to_rrdb_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors under our names; where a layout is not known, under their own."""
-    state = {name.removeprefix("module."): value for name, value in state.items()}  # as DistributedDataParallel saves
+    """Return the tensors under our names; where a layout is not known, under their own.
+
+    Of the state of a whole, as several toolkits save it, it is the generator's part, averaged weights before others:
+    tensors under `module.`, `generator.`, `net_g_ema.` and the like.
+    """
+    whole = prefixes(state) or ["module."]  # as DistributedDataParallel saves networks of one's own, too
+    prefix = next((prefix for prefix in whole if "ema" in prefix), whole[0])
+    if len(whole) > 1:
+        logger.info("the weights taken are those under %s (also there: %s)", prefix, ", ".join({*whole} - {prefix}))
+    if any(name.startswith(prefix) for name in state):
+        state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     if "model.0.weight" in state:
         ends = _first_layout_ends(state)
         return {_from_first_layout(name, ends): value for name, value in state.items()}
     if "conv_body.weight" in state:
         return {_from_basicsr(name): value for name, value in state.items()}
     return state
+
+
+def prefixes(state: Mapping[str, object]) -> list[str]:
+    """Return what stands before the names of each RRDB in a state dict; "" for an RRDB of its own."""
+    return sorted({name.removesuffix(mark) for name in state for mark in MARKS if f".{name}".endswith(f".{mark}")})
+
+
+def to_first_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return an RRDB's tensors, under our names, under those of ESRGAN's first code and of RealSR's release.
+
+    Raises ValueError where they are of something else.
+    """
+    config, scale = rrdb_size(state)
+    stages = round(math.log2(scale))
+    # The layers are numbered with those that have no tensors: each enlargement takes three numbers, HRconv two.
+    ends = {"conv_first": "model.0", "trunk_conv": f"model.1.sub.{config.blocks}"}
+    ends |= {f"upconv{k}": f"model.{3 * k}" for k in range(1, stages + 1)}
+    ends |= {"HRconv": f"model.{3 * stages + 2}", "conv_last": f"model.{3 * stages + 4}"}
+
+    def rename(name: str) -> str:
+        layer, _, kind = name.rpartition(".")
+        return f"{ends.get(layer) or layer.replace('RRDB_trunk', 'model.1.sub') + '.0'}.{kind}"
+
+    return {rename(name): value for name, value in state.items()}
 
 
 def _from_basicsr(name: str) -> str:
