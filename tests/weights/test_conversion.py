@@ -30,7 +30,7 @@ def test_the_first_layout_and_back_is_the_same(scale: int, make_network: MakeNet
     state = make_network(scale, blocks=3).state_dict()
     back = to_rrdb_names(to_first_layout(state))
     assert back.keys() == state.keys()
-    assert all(back[name] is not None and torch.equal(back[name], value) for name, value in state.items())
+    assert all(torch.equal(back[name], value) for name, value in state.items())
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -113,6 +113,6 @@ def test_spandrel_reads_the_published_models(name: str, tmp_path: Path) -> None:
     convert_weights(name, tmp_path / "x.pth")
     lr = torch.from_numpy(data.chelsea()[100:148, 120:180].transpose(2, 0, 1) / 255).float()[None]
     read = spandrel.ModelLoader().load_from_file(tmp_path / "x.pth").model.eval()
-    # In float32 the order of the sums shows: 1e-6 on a photo, more on noise, which these networks amplify.
-    assert (read(lr) - load_generator(name)[0](lr)).abs().max() < 2e-6
+    # In float32 the order of the sums shows: 7e-7 on this photo, more on noise, which these networks amplify.
+    assert (read(lr) - load_generator(name)[0](lr)).abs().max() < 1e-6
     assert (read.double()(lr.double()) - load_generator(name)[0].double()(lr.double())).abs().max() < 1e-12

@@ -1,6 +1,8 @@
 import json
+import os
 import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from realsr.errors import UserError
-from realsr.networks import GeneratorConfig, build_generator
-from realsr.weights import load_generator, load_generator_state, save_generator
+from realsr.networks import DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator
+from realsr.weights import convert_weights, load_generator, load_generator_state, save_generator
 
 TINY = GeneratorConfig(features=4, blocks=1, growth=4)
 
@@ -118,6 +120,61 @@ def test_a_damaged_pickle_is_named(kept: int, tmp_path: Path) -> None:
     (tmp_path / "x.pth").write_bytes((tmp_path / "x.pth").read_bytes()[:kept])
     with pytest.raises(UserError, match=r"x\.pth: .*damaged"):
         load_generator(tmp_path / "x.pth")
+
+
+def test_a_basicsr_state_of_a_training_says_where_its_weights_are(tmp_path: Path) -> None:
+    network = build_generator(TINY, 2)
+    optimiser = torch.optim.Adam(network.parameters())
+    network(torch.rand(1, 3, 4, 4)).mean().backward()
+    optimiser.step()
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [1, 2])
+    state = {"epoch": 1, "iter": 5, "optimizers": [optimiser.state_dict()], "schedulers": [schedule.state_dict()]}
+    torch.save(state, tmp_path / "5.state")
+    with pytest.raises(UserError, match=r"5\.state: no network's weights .*epoch, iter, .*lie in models/net_g_\*\.pth"):
+        load_generator(tmp_path / "5.state")
+    torch.save({"generator": network.state_dict(), "optimizer": optimiser.state_dict(), **state}, tmp_path / "whole.pt")
+    assert torch.equal(load_generator(tmp_path / "whole.pt")[0].conv_last.weight, network.conv_last.weight)
+
+
+@pytest.mark.parametrize(
+    "network", [torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3)), build_discriminator(DiscriminatorConfig(features=4))]
+)
+def test_weights_of_another_architecture_name_their_first_keys(network: torch.nn.Module, tmp_path: Path) -> None:
+    torch.save(network.state_dict(), tmp_path / "x.pth")
+    first = next(iter(network.state_dict()))
+    with pytest.raises(UserError, match=rf"x\.pth: .*tensors of no known RRDB generator: {first}"):
+        load_generator(tmp_path / "x.pth")
+    with pytest.raises(UserError, match=rf"x\.pth: .*\(missing: conv_first.*not expected: {first}"):
+        load_generator_state(build_generator(TINY, 2), tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("name", ["photo.png", "x.onnx", "x.pth", "x.bin", "x.param", "x.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(50)])
+def test_a_file_of_something_else_is_named(content: bytes, name: str, tmp_path: Path) -> None:
+    (tmp_path / "x.bin").touch()
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{Path(name).stem}\.\w+: "):
+        load_generator(tmp_path / name)
+
+
+class Command:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch ran",)
+
+
+@pytest.mark.parametrize("where", [lambda trap: trap, lambda trap: {"params": {"x": torch.ones(1)}, "meta": trap}])
+def test_a_shell_command_in_a_pickle_is_not_run(
+    where: Callable[[Command], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(where(Command()), "evil.pth")
+    for read in (load_generator, lambda path: convert_weights(path, Path("x.safetensors"))):
+        with pytest.raises(UserError, match=r"evil\.pth: holds Python objects \(posix\.system\).* so it is refused"):
+            read("evil.pth")
+    assert not Path("ran").exists()
+    assert not Path("x.safetensors").exists()
+    torch.load("evil.pth", weights_only=False)
+    assert Path("ran").exists(), "the trap was a real one"
 
 
 class Malicious:

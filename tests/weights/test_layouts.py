@@ -39,8 +39,12 @@ def basicsr(state: State) -> State:
     return renamed
 
 
+def under(prefix: str, state: State) -> State:
+    return {prefix + name: value for name, value in state.items()}
+
+
 def parallel(state: State) -> State:
-    return {f"module.{name}": value for name, value in state.items()}
+    return under("module.", state)
 
 
 LAYOUTS = [
@@ -80,6 +84,15 @@ def test_every_layout_is_the_same_network(
         (lambda good, bad: {"state_dict": good, "epoch": 3}, "under state_dict"),
         (lambda good, bad: {"model": {"params": good}}, "under params"),
         (lambda good, bad: {"step": 4, "generator": good, "discriminator": bad}, "under generator"),
+        (lambda good, bad: {"epoch": 4, "net_g": good, "net_d": {"conv.weight": torch.ones(1)}}, "under net_g"),
+        (
+            lambda good, bad: {"state_dict": under("generator.", good) | {"discriminator.x": torch.ones(1)}},
+            "state_dict",
+        ),
+        (
+            lambda good, bad: {"state_dict": under("generator.", bad) | under("generator_ema.", good)},
+            "under generator_ema. (also there: generator.)",
+        ),
     ],
 )
 def test_files_of_several_things_say_what_is_taken(

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from test_ncnn import write_ncnn
 from torch import nn
 
 from realsr.errors import UserError
 from realsr.weights import load_generator, published
 from realsr.weights.sources import find_weights
-from test_ncnn import write_ncnn
 
 MakeNetwork = Callable[..., nn.Module]
 

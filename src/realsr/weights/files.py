@@ -37,7 +37,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r"Unsupported \w+: (?:GLOBAL )?([\w.]+\w)", str(error))
+        found = re.search(r"[Uu]nsupported (?:\w+: )?(?:GLOBAL )?([\w.]+\w)", str(error))
         what = f"Python objects ({found[1]})" if found else "something"
         raise UserError(
             f"{path}: holds {what} beside tensors, or is damaged; reading that could run code, so it is refused. "

