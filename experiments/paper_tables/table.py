@@ -1,0 +1,109 @@
+"""A published table beside what is measured here.
+
+    python experiments/paper_tables/table.py TABLE [--hr [NAME=]DIR] [--lr [NAME=]DIR] [--model ROW=WEIGHTS] …
+
+TABLE is one of published/*.yaml, or `all`. `--hr NAME=DIR` is the folder of the data set NAME that the table was
+published on; without NAME it is another data set in its place, and the table says so. Without folders the published
+rows are printed, and for each what is missing and how to get it. Further key=value go to realsr.evaluate, for example
+device=cuda or protocol.metrics=[psnr,ssim]. The table and realsr.evaluate's files go to --output.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from measure import Folders, Measured, measure, missing_data, missing_weights
+from published import Table, read_table, table_names
+from report import format_table
+
+from realsr.errors import UserError
+from realsr.imaging import write_bytes
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print tables and write them; return 1 where an evaluation failed or something said makes no sense, else 0."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    options = _parse(arguments)
+    failures: list[str] = []
+    try:
+        names = table_names() if options.table == "all" else [options.table]
+        tables = [_with_models(read_table(name), options.model) for name in names]
+        folders = _folders(tables, options)
+        for table in tables:
+            text = compare(table, folders, options.output / table.name, options.overrides, failures)
+            print(text)
+            (options.output / table.name).mkdir(parents=True, exist_ok=True)
+            write_bytes(options.output / table.name / "table.md", text.encode())
+    except UserError as error:
+        failures.append(str(error))
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def compare(
+    table: Table, folders: dict[str, Folders], output: Path, overrides: Sequence[str], failures: list[str]
+) -> str:
+    """Return a table's Markdown with what could be measured; what went wrong is added to `failures`."""
+    without_data = {name: missing_data(data, folders.get(name)) for name, data in table.data.items()}
+    without_weights = {row.name: reason for row in table.rows if (reason := missing_weights(row))}
+    measured: dict[str, Measured] = {}
+    done: dict[tuple[Folders, tuple[str, ...]], Measured] = {}  # one folder may stand for several data sets
+    for name in (name for name, reason in without_data.items() if not reason):
+        rows = [row for row in table.rows if row.data == name and row.name not in without_weights]
+        weights = tuple(dict.fromkeys(row.weights for row in rows if row.weights))
+        key = folders[name], weights
+        try:
+            if weights:
+                done[key] = done.get(key) or measure(table.protocol, weights, folders[name], output / name, overrides)
+                measured[name] = done[key]
+        except UserError as error:
+            failures.append(f"{table.name}, {name}: {error}")
+            without_data[name] = "realsr.evaluate failed and said why"
+    return format_table(table, measured, without_data, without_weights)
+
+
+def _with_models(table: Table, models: Sequence[str]) -> Table:
+    """The table with the weights that --model gives for rows of that name."""
+    given = dict(text.rsplit("=", 1) for text in models)
+    return replace(table, rows=[replace(row, weights=given.get(row.name, row.weights)) for row in table.rows])
+
+
+def _folders(tables: Sequence[Table], options: argparse.Namespace) -> dict[str, Folders]:
+    """By data set the folders that are given for it, else those that stand for any."""
+    names = {name for table in tables for name in table.data}
+    found: dict[str, dict[str, Path]] = {}
+    for role in ("hr", "lr"):
+        for text in getattr(options, role):
+            name, _, folder = text.rpartition("=")
+            if name and name not in names:
+                raise UserError(f"--{role} {text}: no data set {name}; there is: {', '.join(sorted(names))}")
+            if not Path(folder).is_dir():
+                raise UserError(f"--{role} {text}: no folder {folder}")
+            found.setdefault(name, {})[role] = Path(folder)
+    return {
+        name: Folders(given.get("hr"), given.get("lr"), stand_in=name not in found)
+        for name in names
+        if (given := found.get(name) or found.get(""))
+    }
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=[*table_names(), "all"])
+    parser.add_argument("--hr", action="append", default=[], metavar="[NAME=]DIR", help="folder of HR images")
+    parser.add_argument("--lr", action="append", default=[], metavar="[NAME=]DIR", help="folder of LR images")
+    parser.add_argument("--model", action="append", default=[], metavar="ROW=WEIGHTS", help="a row's weights")
+    parser.add_argument("--output", type=Path, default=Path("work/paper_tables"), help="folder for what is written")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for realsr.evaluate")
+    options = parser.parse_intermixed_args(arguments)
+    if wrong := [text for text in options.model if "=" not in text]:
+        parser.error(f"--model {wrong[0]}: expected ROW=WEIGHTS, e.g. --model DPED=DPED.pth")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())
