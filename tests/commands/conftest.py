@@ -32,8 +32,8 @@ def command(
         caplog.clear()
         code = 0
         try:
-            config = {"demo": "demo", "evaluate": "evaluate", "pool": "pool_report"}.get(name, "config")
-            run_command(module.main, config)
+            configs = {"demo": "demo", "evaluate": "evaluate", "export": "export", "pool": "pool_report"}
+            run_command(module.main, configs.get(name, "config"))
         except SystemExit as end:
             code = int(end.code or 0)
         written = capsys.readouterr()

@@ -27,8 +27,8 @@ def convert_weights(source: str | Path, output: Path, overwrite: bool = False) -
     Args:
         source: a run's folder, a file of weights, or (as a str) a published model's name.
         output: `.safetensors`, under our names, with the config and what the source's own file told (for example the
-            training's step) as metadata; or `.pth`, a state dict in the layout of ESRGAN's first code and RealSR's
-            release, which spandrel and the programs around it read.
+            training's step) as metadata; or `.pth`, a state dict in the layout of ESRGAN's first code, which
+            spandrel and the programs around it read.
         overwrite: whether a file may be replaced.
 
     Raises:

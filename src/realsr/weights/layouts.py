@@ -2,7 +2,7 @@
 
 ours, ESRGAN's later      conv_first  RRDB_trunk.0.RDB1.conv1     trunk_conv    upconv1   HRconv   conv_last
 BasicSR                   conv_first  body.0.rdb1.conv1           conv_body     conv_up1  conv_hr  conv_last
-ESRGAN's first, RealSR    model.0     model.1.sub.0.RDB1.conv1.0  model.1.sub.N model.3   model.N  model.N
+ESRGAN's first            model.0     model.1.sub.0.RDB1.conv1.0  model.1.sub.N model.3   model.N  model.N
 """
 
 import logging
@@ -48,7 +48,7 @@ def prefixes(state: Mapping[str, object]) -> list[str]:
 
 
 def to_first_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return an RRDB's tensors, under our names, under those of ESRGAN's first code and of RealSR's release.
+    """Return an RRDB's tensors, under our names, under those of ESRGAN's first code.
 
     Raises ValueError where they are of something else.
     """

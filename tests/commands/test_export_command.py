@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import pytest
+import torch
+from small_work import Command
+
+from realsr.networks import GeneratorConfig, build_generator
+from realsr.weights import load_generator, save_generator
+
+SIZE = GeneratorConfig(features=4, blocks=1, growth=4)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> torch.nn.Module:
+    (tmp_path / "run").mkdir()
+    generator = build_generator(SIZE, 2)
+    save_generator(tmp_path / "run" / "generator.safetensors", generator, SIZE, 2)
+    return generator
+
+
+@pytest.mark.parametrize("output", ["new/x.pth", "x.safetensors"])
+def test_a_run_becomes_a_file(output: str, command: Command, run: torch.nn.Module, tmp_path: Path) -> None:
+    ended = command("export", "weights=run", f"output={output}")
+    assert ended.code == 0, ended.said
+    assert f"{output}: the generator of run (rrdb, 1 blocks, 4 features, scale 2)" in ended.said
+    back, scale = load_generator(tmp_path / output)
+    assert scale == 2
+    assert torch.equal(back.conv_last.weight, run.conv_last.weight)
+    assert command("export", "weights=run", f"output={output}").code == 1
+    assert command("export", "weights=run", f"output={output}", "overwrite=true").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["weights=run"], "output must be given"),
+        (["output=x.pth"], "weights must be given"),
+        (["weights=run", "output=x.png"], "x.png: expected a file whose name ends in .safetensors or .pth"),
+        (["weights=nowhere", "output=x.pth"], "nowhere: no such file"),
+        (["weights=[run]", "output=x.pth"], "weights"),
+        (["weights=run", "outputs=x.pth"], "Did you mean output"),
+    ],
+)
+def test_bad_input(arguments: list[str], said: str, command: Command, run: torch.nn.Module, tmp_path: Path) -> None:
+    ended = command("export", *arguments)
+    assert ended.code == 1
+    assert said in ended.said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
