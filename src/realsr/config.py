@@ -28,6 +28,8 @@ from realsr.degradation.pool import PoolConfig
 from realsr.degradation.synthesis import PairsConfig
 from realsr.degradation.tiles import NoiseConfig
 from realsr.errors import Interrupted, UserError
+from realsr.evaluation.load_metrics import MetricFiles
+from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, WeightsError
 from realsr.options import choices, conf_dir, explain
@@ -102,22 +104,27 @@ class Config:
 
 @dataclass
 class EvaluationData:
-    """HR images, and LR of the same names; without `lr` it is made by bicubic."""
+    """Folders of HR and LR images of the same names; without `lr` it is made of HR, without `hr` photos are judged."""
 
-    hr: Path = MISSING
+    hr: Path | None = None
     lr: Path | None = None
 
 
 @dataclass
 class EvaluateConfig:
-    """Which models to compare on which images."""
+    """Which models to compare on which images, by which protocol."""
 
     weights: list[str] = MISSING
     data: EvaluationData = field(default_factory=EvaluationData)
+    protocol: Protocol = field(default_factory=Protocol)
+    metric_files: MetricFiles = field(default_factory=MetricFiles)
     scale: int = 4
-    crop: int = 4
     output: Path | None = None
+    save_images: bool = False
+    figures: list[str] = field(default_factory=list)
     device: str = "auto"
+    precision: str = "fp32"
+    tile: int | None = None
     own_code: bool = False
 
 
@@ -242,6 +249,12 @@ def _leave(message: str, code: int = 1) -> None:
     if message:
         logger.error("error: %s" if code == 1 else "%s", message)
     sys.exit(code)
+
+
+def load_protocol(name: str) -> Protocol:
+    """Return a protocol of conf/protocol by its name."""
+    values = OmegaConf.load(conf_dir() / "protocol" / f"{name}.yaml")
+    return cast(Protocol, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Protocol), values)))
 
 
 def to_yaml(config: Any) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import realsr.train
 from realsr.config import Config, run_command
@@ -21,14 +22,10 @@ from realsr.degradation.camera import Camera, anisotropic_kernel
 from realsr.degradation.kernels import kernel_psnr, load_kernel
 from realsr.degradation.pool import PoolConfig, list_kernels, list_noise
 from realsr.errors import UserError
-from realsr.evaluation.evaluate import (
-    Model,
-    Scores,
-    bicubic_model,
-    evaluate_models,
-    mean_scores,
-    network_model,
-)
+from realsr.evaluation.evaluate import Model, bicubic_model, evaluate_models, network_model
+from realsr.evaluation.images import as_readers
+from realsr.evaluation.load_metrics import MetricFiles, load_metrics
+from realsr.evaluation.statistics import Scores, mean_scores
 from realsr.imaging import crop_to_multiple, to_float, to_uint8, write_bytes, write_uint8
 from realsr.manifest import open_stage
 from realsr.reporting.comparison import ComparisonRow, write_comparison
@@ -62,7 +59,8 @@ def main(config: Config) -> None:
     for name, arm in arms.items():
         models[f"trained_on_{name}"] = network_model(load_generator(arm.run)[0])
     images = list(read_folders(folder / "data/test/HR", folder / "data/test/LR", config.scale))
-    scores = evaluate_models(models, images, crop=config.scale)
+    psnr_and_ssim = load_metrics(["psnr", "ssim"], MetricFiles(), torch.device("cpu"))
+    scores = evaluate_models(models, as_readers(images), psnr_and_ssim, crop=config.scale).scores
     kernels = {path.stem.split("_kernel")[0]: load_kernel(path) for path in list_kernels(config.pool_dir, config.scale)}
     metrics = summarise(scores, kernels, noise_patches=len(list_noise(config.noise_pool_dir)))
     write_bytes(folder / "metrics.json", json.dumps(metrics, indent=1).encode())
@@ -120,7 +118,7 @@ def summarise(
     means = {name: mean_scores(by_image) for name, by_image in scores.items()}
     psnrs = [kernel_psnr(CAMERA.kernel, kernel) for kernel in kernels.values()]
     return {
-        **{name: {"psnr": mean.psnr, "ssim": mean.ssim} for name, mean in means.items()},
+        **{name: {"psnr": mean["psnr"], "ssim": mean["ssim"]} for name, mean in means.items()},
         "kernel_psnr": float(np.mean(psnrs)),
         "noise_patches": noise_patches,
     }
@@ -141,7 +139,7 @@ def draw(
         shown = {"LR": nearest} | {name.replace("_", " "): model(image.lr) for name, model in models.items()}
         shown["HR"] = image.hr
         crops = {name: x[:, top : top + ZOOM_SIDE, left : left + ZOOM_SIDE] for name, x in shown.items()}
-        notes = {name.replace("_", " "): f"{by_image[image.name].psnr:.2f} dB" for name, by_image in scores.items()}
+        notes = {name.replace("_", " "): f"{by_image[image.name]['psnr']:.2f} dB" for name, by_image in scores.items()}
         rows.append(ComparisonRow(image.name, crops, notes))
     titled = {"true kernel": CAMERA.kernel}
     for name, kernel in kernels.items():

@@ -1,52 +1,136 @@
 """Compares models on a folder of images: python -m realsr.evaluate weights=[bicubic,RUN] data.hr=DIR."""
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from realsr.config import EvaluateConfig, run_command
-from realsr.data.validation import read_folders
+import torch
+from torch import Tensor
+
+from realsr.config import EvaluateConfig, load_protocol, run_command
 from realsr.devices import choose_device
 from realsr.errors import UserError
 from realsr.evaluation.evaluate import (
     Model,
     bicubic_model,
     evaluate_models,
-    format_table,
+    list_failures,
     network_model,
-    write_scores,
 )
-from realsr.imaging import list_images
-from realsr.progress import Progress
+from realsr.evaluation.images import EvaluationImage, find_images
+from realsr.evaluation.load_metrics import load_metrics
+from realsr.evaluation.metric import ImageMetric, Metric
+from realsr.evaluation.names import check_names, shorten_names
+from realsr.evaluation.protocol import list_changes, resolve
+from realsr.evaluation.report import Report, Setting, describe_weights, write_csv, write_json
+from realsr.evaluation.tables import format_markdown, format_report
+from realsr.imaging import to_uint8, write_bytes, write_uint8
+from realsr.options import list_options
+from realsr.reporting.crops import Window
+from realsr.reporting.figures import Figures, parse_figures
+from realsr.training.precision import allow_tf32
 from realsr.weights import load_generator
+from realsr.weights.sources import PUBLISHED, find_weights
 
 logger = logging.getLogger("realsr")
+BICUBIC = "bicubic"
 
 
 def main(config: EvaluateConfig) -> None:
-    """Evaluate the models that a config names, print the table, and write metrics.json if asked to."""
-    models = {name: load_model(name, config.scale, config.device, config.own_code) for name in config.weights}
-    if not models:
+    """Evaluate the models that a config names; print the tables, and write all of it if asked to.
+
+    Raises UserError before any work for what cannot be evaluated, and at the end if some images could not be.
+    """
+    if not config.weights:
         raise UserError("weights=[]: name at least one model, e.g. weights=[bicubic,work/dped/runs/default]")
-    if config.data.lr is None:
-        logger.info("LR: HR shrunk by bicubic; for a camera's own LR say data.lr=DIR")
-    images = read_folders(config.data.hr, config.data.lr, config.scale)
-    with Progress("evaluation", total=len(list_images(config.data.hr)) * len(models)) as progress:
-        scores = evaluate_models(models, images, config.crop, lambda image, model: progress.advance())
-    logger.info("%s", format_table(scores, config.crop))
+    if config.output is None and (config.figures or config.save_images):
+        raise UserError("figures and save_images write files: say output=DIR")
+    check_names(config.weights, [*PUBLISHED, BICUBIC])
+    protocol = resolve(config.protocol, config.scale)
+    images = find_images(config.data.hr, config.data.lr, protocol, config.scale)
+    figures = parse_figures(config.figures, images)
+    device = choose_device(config.device)
+    metrics = load_metrics(protocol.metrics, config.metric_files, device)
+    if config.data.hr is None and (needing := list_needing_hr(metrics)):
+        raise UserError(f"data.hr must be given, since {', '.join(needing)} need HR: say data.hr=DIR")
+    loaded = {name: load_model(name, config, device) for name in config.weights}
+
+    names = shorten_names(config.weights)
+    writer = Writer(config, figures, names, metrics)
+    models = {name: model for name, (model, _) in loaded.items()}
+    results = evaluate_models(models, images, metrics, protocol.crop or 0, writer.add)
+    results.failed |= writer.figures.failed
+    named = load_protocol(protocol.name) if protocol.name in list_options("protocol") else protocol
+    setting = Setting(
+        protocol,
+        list_changes(protocol, resolve(named, config.scale)),
+        config.scale,
+        config.precision,
+        device.type,
+        None if config.data.lr is None else str(config.data.lr),
+    )
+    report = Report(setting, metrics, results, {name: facts for name, (_, facts) in loaded.items()})
+    logger.info("\n%s", format_report(report))
     if config.output is not None:
-        write_scores(config.output / "metrics.json", scores, config.crop)
+        write_report(config.output, report)
+        logger.info("\nwritten  %s: metrics.json, scores.csv, table.md", config.output)
+    if results.failed:
+        raise UserError(f"{len(results.failed)} could not be done:{list_failures(results.failed)}")
 
 
-def load_model(name: str, scale: int, device: str, own_code: bool = False) -> Model:
-    """Return `bicubic`, or the generator of a run, a file or a published name (see `load_generator`).
+def load_model(name: str, config: EvaluateConfig, device: torch.device) -> tuple[Model, dict[str, Any]]:
+    """Return a model, `bicubic` or a generator of any source of weights (see `load_generator`), and where it is from.
 
     Raises UserError where its scale is another, or it cannot be loaded.
     """
-    if name == "bicubic":
-        return bicubic_model(scale)
-    generator, trained_scale = load_generator(name, own_code)
-    if trained_scale != scale:
-        raise UserError(f"{name}: trained for scale {trained_scale}, but scale={scale} was asked for")
-    return network_model(generator.to(choose_device(device)))
+    if name == BICUBIC:
+        return bicubic_model(config.scale), {"source": name}
+    if config.precision != "fp32" or config.tile is not None:
+        raise UserError(f"precision={config.precision} tile={config.tile}: expected fp32 and null")
+    generator, scale = load_generator(name, config.own_code)
+    if scale != config.scale:
+        raise UserError(f"{name}: trained for scale {scale}, but scale={config.scale} was asked for")
+    if device.type == "cuda":
+        allow_tf32(False)
+    return network_model(generator.to(device)), {"source": name} | describe_weights(find_weights(name))
+
+
+def list_needing_hr(metrics: Mapping[str, Metric]) -> list[str]:
+    """Return the names of the metrics that compare with HR."""
+    return [name for name, metric in metrics.items() if not isinstance(metric, ImageMetric) or metric.needs_hr]
+
+
+def write_report(folder: Path, report: Report) -> None:
+    """Write metrics.json, scores.csv and table.md, each atomically."""
+    write_json(folder / "metrics.json", report)
+    write_csv(folder / "scores.csv", report)
+    write_bytes(folder / "table.md", format_markdown(report).encode())
+
+
+class Writer:
+    """Writes the pictures that were asked for, as results come."""
+
+    def __init__(
+        self,
+        config: EvaluateConfig,
+        figures: Mapping[str, Window | None],
+        names: Mapping[str, str],
+        metrics: Mapping[str, Metric],
+    ) -> None:
+        output = config.output or Path()
+        scored = {name: metric for name, metric in metrics.items() if isinstance(metric, ImageMetric)}
+        self.figures = Figures(output / "figures", figures, names, scored, config.scale)
+        self._images = output / "images" if config.save_images else None
+        self._folders = {model: name.replace("/", "_") for model, name in names.items()}
+
+    def add(self, image: EvaluationImage, model: str, sr: Tensor, scores: Mapping[str, float]) -> None:
+        """Take a result in."""
+        if self._images is not None:
+            folder = self._images / self._folders[model]
+            folder.mkdir(parents=True, exist_ok=True)
+            write_uint8(folder / f"{image.name}.png", to_uint8(sr))
+        self.figures.add(image, model, sr, scores)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What a result may depend on, written down: contents of files and versions of packages."""
 
+import contextlib
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
@@ -32,12 +33,15 @@ def fingerprint_inputs(inputs: Mapping[str, Path], known: Mapping[str, Any]) -> 
         return dict(zip(inputs, threads.map(fingerprint, inputs), strict=True))
 
 
-def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that results may depend on."""
+def package_versions(more: Sequence[str] = ()) -> dict[str, str]:
+    """Return the versions of Python and of the packages that results may depend on; of `more`, those installed."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = "unknown"
+    for package in more:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
     return versions

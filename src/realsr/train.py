@@ -4,27 +4,26 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import realsr.collect_noise
 import realsr.estimate_kernels
 import realsr.make_pairs
-from realsr.config import Config, run_command, to_yaml
+from realsr.config import Config, load_protocol, run_command, to_yaml
 from realsr.data.look import Look
 from realsr.data.pairs import Pair, hold_out, list_pairs
 from realsr.data.validation import ValidationImage, load_validation, load_validation_folder
 from realsr.degradation.pool import list_noise
 from realsr.devices import choose_device
 from realsr.errors import UserError
-from realsr.evaluation.evaluate import (
-    bicubic_model,
-    evaluate_models,
-    format_table,
-    network_model,
-    write_scores,
-)
+from realsr.evaluation.evaluate import bicubic_model, evaluate_models, network_model
+from realsr.evaluation.images import as_readers
+from realsr.evaluation.load_metrics import MetricFiles, load_metrics
+from realsr.evaluation.protocol import resolve
+from realsr.evaluation.report import Report, Setting, describe_weights, write_json
+from realsr.evaluation.tables import format_report
 from realsr.manifest import is_foreign
 from realsr.networks import build_generator
-from realsr.progress import Progress
 from realsr.training.checkpoints import list_checkpoints
 from realsr.training.checks import check_settings
 from realsr.training.config import TrainingConfig
@@ -169,14 +168,18 @@ def check_validation(images: Sequence[ValidationImage], scale: int) -> None:
 def evaluate_run(config: Config, validation: Sequence[ValidationImage], metrics: Path) -> None:
     """Compare the run's generators with bicubic on the validation images; write and print the scores."""
     scale, device = config.scale, choose_device(config.trainer.device, "trainer.device", local_rank())
-    models = {"bicubic": bicubic_model(scale)}
+    protocol = resolve(load_protocol("realsr_release"), scale)
+    models, weights = {"bicubic": bicubic_model(scale)}, dict[str, dict[str, Any]]()
     for name in ("generator", "generator_ema", "best"):
         if (file := config.run / f"{name}.safetensors").exists():
             models[name] = network_model(load_generator(file, own_code=True)[0].to(device))
-    with Progress("evaluation", total=len(validation) * len(models)) as progress:
-        scores = evaluate_models(models, validation, scale, lambda image, model: progress.advance())
-    write_scores(metrics, scores, crop=scale)
-    logger.info("%s", format_table(scores, crop=scale))
+            weights[name] = describe_weights(file)
+    scored = load_metrics(protocol.metrics, MetricFiles(), device)
+    results = evaluate_models(models, as_readers(validation), scored, scale)
+    setting = Setting(protocol, [], scale, "fp32", device.type, lr="the validation images, cut to their centres")
+    report = Report(setting, scored, results, weights)
+    write_json(metrics, report)
+    logger.info("\n%s\n", format_report(report))
     if "best" in models:
         told = json.loads(read_metadata(config.run / "best.safetensors")["realsr"])
         kind = "averaged" if told["averaged"] else "raw"

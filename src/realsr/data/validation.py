@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from realsr.data.folders import match_folders
 from realsr.data.look import Look
 from realsr.data.pairs import Pair
 from realsr.errors import UserError
-from realsr.imaging import crop_to_multiple, list_images, read_uint8, resize, to_float, to_uint8
+from realsr.imaging import crop_to_multiple, read_uint8, resize, to_float, to_uint8
 from realsr.seeding import numpy_generator
 
 
@@ -37,25 +38,31 @@ def load_validation(
 def read_folders(hr: Path, lr: Path | None, scale: int) -> Iterator[ValidationImage]:
     """Read whole images one by one: HR cropped to a multiple of the scale, LR from its folder or by bicubic.
 
-    LR that is made here is rounded to 8 bit, as a file's would be. Raises UserError where names or sizes of HR and
-    LR do not match, ImageError for what cannot be read.
+    Raises UserError where names (see `match_folders`) or sizes of HR and LR do not match, ImageError for what cannot be
+    read.
     """
-    lr_paths = {} if lr is None else {path.stem: path for path in list_images(lr)}
-    hr_paths = {path.stem: path for path in list_images(hr)}
-    if lr is not None and (unmatched := sorted(hr_paths.keys() ^ lr_paths.keys())):
-        raise UserError(f"{hr} and {lr} do not have the same names; only one has {', '.join(unmatched[:5])}")
-    for name, path in hr_paths.items():
-        image = crop_to_multiple(to_float(read_uint8(path)), scale)
-        if lr is None:
-            small = to_float(to_uint8(resize(image, factor=1 / scale)))
+    for name, (hr_path, lr_path) in match_folders(hr, lr, scale).items():
+        image = crop_to_multiple(to_float(read_uint8(hr_path)), scale)
+        if lr_path is None:
+            small = shrink(image, scale)
         else:
-            small = to_float(read_uint8(lr_paths[name]))
-            if [side * scale for side in small.shape[1:]] != list(image.shape[1:]):
-                raise UserError(
-                    f"{lr_paths[name]}: {small.shape[2]}x{small.shape[1]} pixels, but its HR has "
-                    f"{image.shape[2]}x{image.shape[1]}; at scale={scale} it must be {scale} times as large"
-                )
+            small = to_float(read_uint8(lr_path))
+            check_sizes(lr_path, small, image, scale)
         yield ValidationImage(name, small, image)
+
+
+def shrink(hr: Tensor, scale: int) -> Tensor:
+    """Return HR (3, H, W) shrunk by bicubic and rounded to 8 bit, as a file's would be."""
+    return to_float(to_uint8(resize(hr, factor=1 / scale)))
+
+
+def check_sizes(path: Path | None, lr: Tensor, hr: Tensor, scale: int) -> None:
+    """Raise UserError, naming LR's file, where HR is not `scale` times as large."""
+    if [side * scale for side in lr.shape[1:]] != list(hr.shape[1:]):
+        raise UserError(
+            f"{path}: {lr.shape[2]}x{lr.shape[1]} pixels, but its HR has {hr.shape[2]}x{hr.shape[1]}; at "
+            f"scale={scale} it must be {scale} times as large"
+        )
 
 
 def load_validation_folder(

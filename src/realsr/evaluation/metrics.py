@@ -7,12 +7,14 @@ where a side becomes odd on the way down its pyramid, it halves with a border of
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 _WINDOW, _SIGMA = 11, 1.5
+_UNIFORM = 7
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _LEVELS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of MS-SSIM's scales, the full one first
 MS_SSIM_SMALLEST = _WINDOW * 2 ** (len(_LEVELS) - 1)  # 176 pixels a side, as the authors' program asks for
@@ -47,12 +49,20 @@ def ssim(result: Tensor, reference: Tensor, crop: int = 0, luma: bool = False) -
     Arguments and errors are those of `psnr`; at least 11 pixels a side must be left after cropping.
     """
     a, b = _prepare(result, reference, crop, luma)
-    if min(a.shape[-2:]) < _WINDOW:
-        height, width = a.shape[-2:]
-        raise ValueError(
-            f"SSIM needs at least {_WINDOW}x{_WINDOW} pixels, but {width}x{height} are left after crop={crop}"
-        )
-    return math.fsum(_ssim_plane(x, y)[0] for x, y in zip(a, b, strict=True)) / len(a)
+    _check_size(a, _WINDOW, crop)
+    return math.fsum(_ssim_plane(x, y, _blur)[0] for x, y in zip(a, b, strict=True)) / len(a)
+
+
+def ssim_uniform(result: Tensor, reference: Tensor, crop: int = 0) -> float:
+    """Structural similarity as scikit-image's `structural_similarity` computes it without options.
+
+    Uniform window of 7x7, only where it lies inside the image, covariances of a sample (divided by 48); the mean over
+    channels; float64. Arguments and errors are those of `ssim`; at least 7 pixels a side.
+    """
+    a, b = _prepare(result, reference, crop, luma=False)
+    _check_size(a, _UNIFORM, crop)
+    sample = _UNIFORM**2 / (_UNIFORM**2 - 1)
+    return math.fsum(_ssim_plane(x, y, _box, sample)[0] for x, y in zip(a, b, strict=True)) / len(a)
 
 
 def ms_ssim(result: Tensor, reference: Tensor, crop: int = 0) -> float:
@@ -64,12 +74,7 @@ def ms_ssim(result: Tensor, reference: Tensor, crop: int = 0) -> float:
     at least 176 pixels a side must be left after cropping.
     """
     a, b = _prepare(result, reference, crop, luma=False)
-    if min(a.shape[-2:]) < MS_SSIM_SMALLEST:
-        height, width = a.shape[-2:]
-        raise ValueError(
-            f"MS-SSIM needs at least {MS_SSIM_SMALLEST}x{MS_SSIM_SMALLEST} pixels, "
-            f"but {width}x{height} are left after crop={crop}"
-        )
+    _check_size(a, MS_SSIM_SMALLEST, crop, "MS-SSIM")
     return math.fsum(_ms_ssim_plane(x, y) for x, y in zip(a, b, strict=True)) / len(a)
 
 
@@ -98,7 +103,7 @@ def _ms_ssim_plane(a: Tensor, b: Tensor) -> float:
     for level, weight in enumerate(_LEVELS):
         if level:
             a, b = _halve(a), _halve(b)
-        similarity, contrast = _ssim_plane(a, b)
+        similarity, contrast = _ssim_plane(a, b, _blur)
         value *= max(similarity if level == len(_LEVELS) - 1 else contrast, 0.0) ** weight
     return value
 
@@ -110,12 +115,22 @@ def _halve(plane: Tensor) -> Tensor:
     return F.avg_pool2d(padded, 2)[0, 0]
 
 
-def _ssim_plane(a: Tensor, b: Tensor) -> tuple[float, float]:
+def _check_size(image: Tensor, window: int, crop: int, name: str = "SSIM") -> None:
+    height, width = image.shape[-2:]
+    if min(height, width) < window:
+        raise ValueError(
+            f"{name} needs at least {window}x{window} pixels, but {width}x{height} are left after crop={crop}"
+        )
+
+
+def _ssim_plane(
+    a: Tensor, b: Tensor, blur: Callable[[Tensor], Tensor], sample: float = 1
+) -> tuple[float, float]:
     """Means over the plane of SSIM and of its product of contrast and structure."""
-    mean_a, mean_b = _blur(a), _blur(b)
-    var_a = _blur(a * a) - mean_a**2
-    var_b = _blur(b * b) - mean_b**2
-    covariance = _blur(a * b) - mean_a * mean_b
+    mean_a, mean_b = blur(a), blur(b)
+    var_a = sample * (blur(a * a) - mean_a**2)
+    var_b = sample * (blur(b * b) - mean_b**2)
+    covariance = sample * (blur(a * b) - mean_a * mean_b)
     contrast = (2 * covariance + _C2) / (var_a + var_b + _C2)
     luminance = (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
     return (luminance * contrast).mean().item(), contrast.mean().item()
@@ -125,9 +140,17 @@ def _blur(plane: Tensor) -> Tensor:
     """(h, w) -> (h - 10, w - 10): the window's weighted mean, by rows then columns."""
     x = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
     gaussian = torch.exp(-(x**2) / (2 * _SIGMA**2))
-    weights: list[float] = (gaussian / gaussian.sum()).tolist()
+    return _weigh(plane, (gaussian / gaussian.sum()).tolist())
+
+
+def _box(plane: Tensor) -> Tensor:
+    """(h, w) -> (h - 6, w - 6): the mean over the uniform window."""
+    return _weigh(plane, [1 / _UNIFORM] * _UNIFORM)
+
+
+def _weigh(plane: Tensor, weights: list[float]) -> Tensor:
     for dim in (0, 1):
-        length = plane.shape[dim] - _WINDOW + 1
+        length = plane.shape[dim] - len(weights) + 1
         # Shifted sums: torch's float64 convolution unfolds the image and is several times slower.
         out = plane.narrow(dim, 0, length) * weights[0]
         for shift, weight in enumerate(weights[1:], start=1):

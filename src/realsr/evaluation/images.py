@@ -1,0 +1,76 @@
+"""Images to evaluate on: HR and LR by name, prepared as a protocol wants them."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from realsr.data.folders import list_by_name, match_folders
+from realsr.data.validation import ValidationImage, check_sizes, shrink
+from realsr.errors import UserError
+from realsr.evaluation.protocol import Protocol
+from realsr.imaging import crop_to_multiple, read_uint8, to_float
+
+
+@dataclass(frozen=True)
+class EvaluationImage:
+    """lr (3, h, w) and hr (3, s*h, s*w), float32 in 0..1; hr is None where there is none."""
+
+    name: str
+    lr: Tensor
+    hr: Tensor | None
+
+
+ImageReaders = Mapping[str, Callable[[], EvaluationImage]]
+
+
+def find_images(hr: Path | None, lr: Path | None, protocol: Protocol, scale: int) -> ImageReaders:
+    """Return a function for each name, sorted, that reads the image and prepares it.
+
+    hr, lr: folders; one of them may be None. Of HR alone, LR is made as the protocol says.
+
+    Raises UserError where both are None or names do not match, ImageError for a folder without images. The functions
+    raise ImageError for a file that cannot be read, UserError for LR whose size is not HR's / scale, ValueError for HR
+    smaller than the scale.
+    """
+    if hr is not None:
+        files: Mapping[str, tuple[Path | None, Path | None]] = match_folders(hr, lr, scale)
+    elif lr is not None:
+        files = {name: (None, path) for name, path in list_by_name(lr).items()}
+    else:
+        raise UserError("data.hr must be given: say data.hr=DIR (of photos without HR: data.lr=DIR)")
+    return {name: partial(read_image, name, *paths, protocol, scale) for name, paths in files.items()}
+
+
+def as_readers(images: Iterable[ValidationImage]) -> ImageReaders:
+    """Return images that are in memory already as `find_images` would."""
+    return {image.name: partial(EvaluationImage, image.name, image.lr, image.hr) for image in images}
+
+
+def read_image(name: str, hr: Path | None, lr: Path | None, protocol: Protocol, scale: int) -> EvaluationImage:
+    """Read one image's files, at least one of which is not None, and prepare it; raises as `find_images` says."""
+    small = None if lr is None else to_float(read_uint8(lr))
+    if hr is None:
+        assert small is not None
+        return EvaluationImage(name, small, None)
+    original = read_uint8(hr)
+    if protocol.hr_side is None:
+        image = crop_to_multiple(to_float(original), scale)
+    else:
+        image = _resize_area(original, (protocol.hr_side, protocol.hr_side))
+    if small is not None:
+        check_sizes(lr, small, image, scale)
+    elif protocol.lr == "area":
+        small = _resize_area(original, (image.shape[1] // scale, image.shape[2] // scale))
+    else:
+        small = shrink(image, scale)
+    return EvaluationImage(name, small, image)
+
+
+def _resize_area(image_uint8: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """(H, W, 3) uint8 -> (3, *size) float32 on the 8-bit grid."""
+    return to_float(cv2.resize(image_uint8, size[::-1], interpolation=cv2.INTER_AREA))

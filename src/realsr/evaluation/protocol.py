@@ -1,0 +1,65 @@
+"""Protocols: named ways of preparing and comparing images, so that numbers from elsewhere can be compared with."""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from realsr.errors import UserError
+
+LR = {"bicubic": "by MATLAB's bicubic from HR, in 8 bit", "area": "the original resized by INTER_AREA, in 8 bit"}
+
+
+@dataclass
+class Protocol:
+    """How images are prepared and compared; conf/protocol holds the named ones and says where each is from.
+
+    crop: border pixels left out; None: as many as the scale.
+    metrics: names, see `load_metrics`.
+    hr_side: None: HR is cropped to a multiple of the scale; a number: the original is resized to a square of this side
+        by OpenCV's INTER_AREA.
+    lr: where no folder of LR is given: `bicubic` (HR shrunk as MATLAB's `imresize` does) or `area` (the original
+        resized to HR's size / scale by INTER_AREA).
+    note: where it is from, and how sure that is.
+    """
+
+    name: str = "unnamed"
+    crop: int | None = None
+    metrics: list[str] = field(default_factory=list)
+    hr_side: int | None = None
+    lr: str = "bicubic"
+    note: str = ""
+
+
+def resolve(protocol: Protocol, scale: int) -> Protocol:
+    """Return the protocol with its crop as a number. Raises UserError for values that cannot be used."""
+    if not protocol.metrics:
+        raise UserError("protocol.metrics=[]: name at least one metric, e.g. protocol.metrics=[psnr,ssim]")
+    if len(set(protocol.metrics)) < len(protocol.metrics):
+        raise UserError(f"protocol.metrics=[{','.join(protocol.metrics)}]: a metric is named twice")
+    if protocol.lr not in LR:
+        raise UserError(f"protocol.lr={protocol.lr}: expected one of {', '.join(LR)}")
+    if protocol.hr_side is not None and (protocol.hr_side < scale or protocol.hr_side % scale):
+        raise UserError(f"protocol.hr_side={protocol.hr_side}: expected a multiple of scale={scale}")
+    crop = scale if protocol.crop is None else protocol.crop
+    if crop < 0:
+        raise UserError(f"protocol.crop={crop}: expected 0 or more, or null for the scale")
+    return replace(protocol, crop=crop)
+
+
+def list_changes(protocol: Protocol, named: Protocol) -> list[str]:
+    """Return what differs from the protocol of that name, e.g. ["crop=0"]; both resolved."""
+    ours, theirs = asdict(protocol), asdict(named)
+    return [f"{key}={_written(value)}" for key, value in ours.items() if value != theirs[key]]
+
+
+def describe(protocol: Protocol, changes: list[str], scale: int, lr: str | None = None) -> str:
+    """Return the line that tells what numbers hold for. lr: the folder that LR are from."""
+    name = protocol.name + (f", changed: {' '.join(changes)}" if changes else "")
+    hr = f"cropped to a multiple of {scale}"
+    if protocol.hr_side is not None:
+        hr = f"the original resized to {protocol.hr_side}x{protocol.hr_side} by INTER_AREA"
+    made = LR[protocol.lr] if lr is None else f"from {lr}"
+    return f"protocol {name}: x{scale}, 8 bit, {protocol.crop} border pixels left out; HR {hr}; LR {made}"
+
+
+def _written(value: Any) -> str:
+    return f"[{','.join(value)}]" if isinstance(value, list) else str(value)

@@ -1,0 +1,123 @@
+"""Tables of an evaluation, for a terminal and in Markdown."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from realsr.evaluation.evaluate import list_failures
+from realsr.evaluation.metric import Metric, SetMetric
+from realsr.evaluation.names import shorten_names
+from realsr.evaluation.report import Report
+from realsr.evaluation.statistics import Interval
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of words under a head; the first column is of names."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def as_text(self) -> str:
+        """Return it with aligned columns."""
+        lines = [self.head, *self.rows]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(self.head))]
+        text = ["  ".join([f"{line[0]:{widths[0]}}", *map(str.ljust, line[1:], widths[1:])]).rstrip() for line in lines]
+        return "\n".join([self.title, *text])
+
+    def as_markdown(self) -> str:
+        """Return it as a table of Markdown."""
+        lines = [self.head, ["---"] * len(self.head), *self.rows]
+        cells = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+        return "\n".join([self.title, "", *cells])
+
+
+def make_tables(report: Report) -> list[Table]:
+    """Return the means, and of several models the differences from the first."""
+    names, count = shorten_names(report.models), len(report.images)
+    sets = [name for name, metric in report.metrics.items() if isinstance(metric, SetMetric)]
+    rows = []
+    for model in report.models:
+        cells = [
+            _cell(estimate.mean, estimate.interval, report.metrics[name].digits)
+            for name, estimate in report.means[model].items()
+        ]
+        found = report.results.sets.get(model, {})
+        cells += [_number(found[name], report.metrics[name].digits) if name in found else "—" for name in sets]
+        rows.append([names[model], *cells])
+    head = [*report.image_metrics, *sets]
+    images = "1 image" if count == 1 else f"{count} images, mean [95 % interval]"
+    tables = [Table(images, ["", *(_title(name, report.metrics[name]) for name in head)], rows)]
+    if report.differences and report.image_metrics:
+        rows = [
+            [
+                names[model],
+                *(
+                    f"{_cell(d.mean, d.interval, report.metrics[name].digits, '+')} {d.better}/{d.images}"
+                    for name, d in differences.items()
+                ),
+            ]
+            for model, differences in report.differences.items()
+        ]
+        title = f"difference from {names[report.models[0]]}, image by image: mean [95 % interval] better in"
+        tables.append(Table(title, ["", *report.image_metrics], rows))
+    return tables
+
+
+def make_image_table(report: Report) -> Table:
+    """Return the scores of each image by each model."""
+    names = shorten_names(report.models)
+    rows = [
+        [
+            image,
+            names[model],
+            *(_number(report.results.scores[model][image][name], m.digits) for name, m in report.image_metrics.items()),
+        ]
+        for image in report.images
+        for model in report.models
+    ]
+    return Table("image by image", ["image", "model", *report.image_metrics], rows)
+
+
+def format_report(report: Report) -> str:
+    """Return what an evaluation prints."""
+    blocks = [report.setting.describe(), *(table.as_text() for table in make_tables(report)), *_remarks(report)]
+    return "\n\n".join(blocks)
+
+
+def format_markdown(report: Report) -> str:
+    """Return the content of table.md."""
+    tables = [table.as_markdown() for table in [*make_tables(report), make_image_table(report)]]
+    return "\n\n".join(["\n".join(f"{line}  " for line in report.setting.describe().splitlines()).rstrip(), *tables,
+                        *_remarks(report)]) + "\n"  # fmt: skip
+
+
+def _remarks(report: Report) -> list[str]:
+    names = shorten_names(report.models)
+    equal = [
+        f"{image} ({names[model]})"
+        for model in report.models
+        for image, row in report.results.scores[model].items()
+        if any(math.isinf(value) for value in row.values())
+    ]
+    remarks = []
+    if equal:
+        remarks.append(f"equal to HR, so that PSNR and its mean are infinite: {', '.join(equal)}")
+    if report.results.failed:
+        remarks.append(f"left out:{list_failures(report.results.failed)}")
+    return remarks
+
+
+def _title(name: str, metric: Metric) -> str:
+    higher = not isinstance(metric, SetMetric) and metric.higher_is_better
+    return f"{name} {'↑' if higher else '↓'}"
+
+
+def _cell(mean: float, interval: Interval | None, digits: int, sign: str = "") -> str:
+    text = _number(mean, digits, sign)
+    return text if interval is None else f"{text} [{', '.join(_number(end, digits, sign) for end in interval)}]"
+
+
+def _number(value: float, digits: int, sign: str = "") -> str:
+    return f"{value:{sign}.{digits}f}"
