@@ -14,7 +14,8 @@ from realsr.options import conf_dir, list_options
 
 TRACKS = ("demo", "df2k", "df2k_jpeg", "dped", "psnr")
 ADDED = ("track", "experiment", "layout")  # with a plus
-GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir() and path.name not in ADDED)
+OTHERS = ("protocol",)  # of realsr.evaluate
+GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir() and path.name not in (*ADDED, *OTHERS))
 Run = Callable[..., tuple[int, str]]
 
 
@@ -191,7 +192,9 @@ def test_help_lists_commands_and_groups(run: Run) -> None:
     words = ("check_data", "estimate_kernels", "make_pairs", "+track=<track>", "rrdb_small", "--config-dir")
     for word in (*words, "+experiment=<recipe>", "realsr_df2k_paper"):
         assert word in text
-    assert "hr: ???" in run("--help", name="evaluate")[1]
+    text = run("--help", name="evaluate")[1]
+    assert "hr: null" in text
+    assert "protocol: basicsr, ntire2020, ntire2020_track2, realsr_release, vacc" in text
 
 
 def test_good_arguments_reach_the_function_and_errors_can_follow_each_other(run: Run) -> None:
@@ -201,9 +204,12 @@ def test_good_arguments_reach_the_function_and_errors_can_follow_each_other(run:
 
 
 def test_evaluate_says_what_it_needs(run: Run) -> None:
-    code, message = run(name="evaluate")
+    code, message = run("protocol.crops=1", name="evaluate")
     assert code == 1
-    assert "data.hr must be given" in message
+    assert "Did you mean protocol.crop?" in message
+    code, message = run("protocol=nobody", name="evaluate")
+    assert code == 1
+    assert "realsr_release" in message
 
 
 def test_config_dir_adds_an_option_of_one_s_own(

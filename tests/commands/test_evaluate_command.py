@@ -1,11 +1,20 @@
+import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from skimage import data
 from small_work import Command, write_photos
 
+from realsr.errors import UserError
+from realsr.imaging import write_uint8
 from realsr.networks import GeneratorConfig, build_generator
 from realsr.weights import save_generator
+from realsr.weights.sources import find_weights
+
+JPEG = "REALSR_DF2K_JPEG"  # environment variable: the folder models-DF2K_JPEG of the unpacked source archive
 
 
 @pytest.fixture
@@ -27,25 +36,90 @@ def test_models_side_by_side(command: Command, run: Path, hr: Path, tmp_path: Pa
     ended = command("evaluate", *arguments, "output=new/out")
     assert ended.code == 0, ended.said
     content = json.loads((tmp_path / "new/out/metrics.json").read_text())
-    assert content["crop"] == 2, "that of the scale"
-    assert set(content["models"]) == {"bicubic", "run", "run/generator.safetensors"}
-    assert content["models"]["run"] == content["models"]["run/generator.safetensors"]
-    bicubic = content["models"]["bicubic"]
+    assert content["protocol"]["name"] == "realsr_release"
+    assert content["protocol"]["crop"] == 2, "that of the scale"
+    models = content["models"]
+    assert list(models) == ["bicubic", "run", "run/generator.safetensors"]
+    (weights,) = models["run"]["weights"]["files"].items()
+    assert weights[0] == "run/generator.safetensors"
+    assert len(weights[1]) == 64
+    for key in ("mean", "interval", "images", "against"):
+        assert models["run"][key] == models["run/generator.safetensors"][key]
+    assert set(models["run"]["against"]) == {"bicubic"}
+    bicubic = models["bicubic"]
     assert set(bicubic["images"]) == {"a", "b"}
     assert bicubic["mean"]["psnr"] == pytest.approx(sum(i["psnr"] for i in bicubic["images"].values()) / 2)
     assert f"{bicubic['mean']['psnr']:.2f}" in ended.said
+    assert "protocol realsr_release: x2, 8 bit, 2 border pixels left out" in ended.said
+    with (tmp_path / "new/out/scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["image"], row["model"]) for row in rows[:3]] == [("a", name) for name in models]
+    assert float(rows[0]["psnr"]) == bicubic["images"]["a"]["psnr"]
+    assert f"{bicubic['mean']['psnr']:.2f}" in (tmp_path / "new/out/table.md").read_text()
+    assert sorted(path.name for path in (tmp_path / "new/out").iterdir()) == ["metrics.json", "scores.csv", "table.md"]
+
+
+def test_a_changed_protocol_is_told(command: Command, hr: Path, tmp_path: Path) -> None:
+    ended = command("evaluate", "data.hr=hr", "protocol=basicsr", "protocol.crop=1", "output=out", "scale=2")
+    assert ended.code == 0, ended.said
+    assert "protocol basicsr, changed: crop=1: x2, 8 bit, 1 border pixels left out" in ended.said
+    protocol = json.loads((tmp_path / "out/metrics.json").read_text())["protocol"]
+    assert (protocol["changed"], protocol["crop"]) == (["crop=1"], 1)
+    assert "changed: crop=1" in (tmp_path / "out/table.md").read_text()
+
+
+def test_vacc_gives_one_size_to_all(command: Command, hr: Path, tmp_path: Path) -> None:
+    ended = command("evaluate", "data.hr=hr", "protocol=vacc", "protocol.hr_side=64", "output=out", "save_images=true")
+    assert ended.code == 0, ended.said
+    for name in "ab":
+        with Image.open(tmp_path / f"out/images/bicubic/{name}.png") as picture:
+            assert picture.size == (64, 64)
+
+
+def test_pictures(command: Command, run: Path, hr: Path, tmp_path: Path) -> None:
+    arguments = ("weights=[bicubic,./run]", "data.hr=hr", "scale=2", "output=out", "save_images=true")
+    ended = command("evaluate", *arguments, "figures=[a,b:4:6:20:16]")
+    assert ended.code == 0, ended.said
+    made = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")}
+    assert made == {
+        "figures/a.png", "figures/b.png", "images/bicubic/a.png", "images/bicubic/b.png", "images/run/a.png",
+        "images/run/b.png",
+    }  # fmt: skip
+    ended = command("evaluate", *arguments, "figures=[all]", "output=other")
+    assert ended.code == 0, ended.said
+    assert (tmp_path / "other/figures/b.png").is_file()
+    ended = command("evaluate", *arguments, "figures=[b:44:6:20:16]")
+    assert ended.code == 1
+    assert "figure of b: 44,6,20,16 reaches beyond its 50x48 pixels" in ended.said
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["failed"]
 
 
 def test_lr_from_a_folder(command: Command, hr: Path, tmp_path: Path) -> None:
     write_photos(tmp_path / "lr", "ab", (24, 25), block=8)
     assert command("evaluate", "data.hr=hr", "data.lr=lr", "scale=2").code == 0
+    (tmp_path / "lr/b.png").rename(tmp_path / "lr/bx2.png")
+    ended = command("evaluate", "data.hr=hr", "data.lr=lr", "scale=2")
+    assert ended.code == 0, ended.said
+    assert "LR from lr" in ended.said
+    ended = command("evaluate", "data.hr=hr", "data.lr=lr", "scale=4")
+    assert ended.code == 1
+    assert "only hr has b; only lr has bx2" in ended.said
+    (tmp_path / "lr/bx2.png").rename(tmp_path / "lr/b.png")
     ended = command("evaluate", "data.hr=hr", "data.lr=lr", "scale=4")
     assert ended.code == 1
     assert "25x24 pixels, but its HR has 48x48; at scale=4" in ended.said
-    (tmp_path / "lr/b.png").rename(tmp_path / "lr/c.png")
-    ended = command("evaluate", "data.hr=hr", "data.lr=lr", "scale=2")
+
+
+def test_an_image_that_cannot_be_read_leaves_the_others(command: Command, hr: Path, tmp_path: Path) -> None:
+    (hr / "c.png").write_bytes((hr / "a.png").read_bytes()[:300])
+    (hr / "d.png").write_bytes(b"")
+    ended = command("evaluate", "weights=[bicubic]", "data.hr=hr", "scale=2", "output=out")
     assert ended.code == 1
-    assert "only one has b, c" in ended.said
+    content = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert set(content["models"]["bicubic"]["images"]) == {"a", "b"}
+    assert set(content["failed"]) == {"c", "d"}
+    assert "2 could not be done:" in ended.said
+    assert "hr/c.png" in ended.said
 
 
 @pytest.mark.parametrize(
@@ -54,13 +128,49 @@ def test_lr_from_a_folder(command: Command, hr: Path, tmp_path: Path) -> None:
         ("scale=4", "run: trained for scale 2, but scale=4 was asked for"),
         ("weights=[nowhere]", "nowhere: no such file"),
         ("weights=[]", "weights=[]: name at least one model"),
+        ("weights=[run,./run]", "run and ./run are the same"),
         ("data.hr=nowhere", "the folder nowhere does not exist"),
+        ("data.hr=null", "data.hr must be given"),
         ("device=cuda:99", "device=cuda:99 cannot be used"),
-        ("crop=22", "a: cannot be scored"),
-        ("crops=2", "Did you mean crop"),
+        ("protocol.crop=22", "a: SSIM needs at least 11x11 pixels"),
+        ("protocol.metrics=[psnrr]", "psnrr"),
+        ("protocol.metrics=[]", "name at least one metric"),
+        ("figures=[c]", "figures: c: expected NAME or NAME:LEFT,TOP,WIDTH,HEIGHT"),
+        ("output=null", "say output=DIR"),
+        ("crops=2", "Did you mean protocol.crop"),
     ],
 )
-def test_bad_input(argument: str, said: str, command: Command, run: Path, hr: Path) -> None:
-    ended = command("evaluate", "weights=[run]", "data.hr=hr", "scale=2", argument)
+def test_bad_input(argument: str, said: str, command: Command, run: Path, hr: Path, tmp_path: Path) -> None:
+    arguments = ("weights=[run]", "data.hr=hr", "scale=2", "output=out", "figures=[a]")
+    ended = command("evaluate", *arguments, argument)
     assert ended.code == 1
     assert said in ended.said
+    assert not (tmp_path / "out").exists()
+
+
+def test_metrics_that_need_hr_are_named(command: Command, hr: Path) -> None:
+    ended = command("evaluate", "data.lr=hr", "scale=2")
+    assert ended.code == 1
+    assert "data.hr must be given, since psnr, ssim, psnr_y, ssim_y need HR" in ended.said
+
+
+@pytest.mark.slow
+def test_official_weights_have_their_known_scores(command: Command, tmp_path: Path) -> None:
+    """Four photos, protocol realsr_release, RGB: DF2K 27.27 dB / 0.7834, DF2K-JPEG 25.97 / 0.7207."""
+    expected = {"bicubic": (27.17, 0.7885)}
+    try:
+        find_weights("df2k")
+        expected["df2k"] = (27.27, 0.7834)
+    except UserError as error:
+        pytest.skip(str(error))
+    if JPEG in os.environ:
+        expected[os.environ[JPEG]] = (25.97, 0.7207)
+    (tmp_path / "hr").mkdir()
+    for name in ("astronaut", "chelsea", "coffee", "rocket"):
+        write_uint8(tmp_path / "hr" / f"{name}.png", getattr(data, name)())
+    ended = command("evaluate", f"weights=[{','.join(expected)}]", "data.hr=hr", "output=out", "device=cpu")
+    assert ended.code == 0, ended.said
+    models = json.loads((tmp_path / "out/metrics.json").read_text())["models"]
+    for name, (psnr, ssim) in expected.items():
+        assert models[name]["mean"]["psnr"] == pytest.approx(psnr, abs=0.01)
+        assert models[name]["mean"]["ssim"] == pytest.approx(ssim, abs=0.0005)

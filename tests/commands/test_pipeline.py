@@ -32,7 +32,8 @@ def test_a_track_goes_from_photos_to_metrics_and_does_nothing_twice(
     run = out / "runs" / "default"
     metrics = json.loads((run / "metrics.json").read_text())
     assert set(metrics["models"]) == MODELS
-    assert metrics["crop"] == 4
+    assert metrics["protocol"]["crop"] == 4
+    assert metrics["models"]["best"]["weights"]["files"].keys() == {"out/runs/default/best.safetensors"}
     made = files(out)
     assert {"config.yaml", "generator.safetensors", "metrics.json", "metrics.jsonl", "manifest.json"} <= set(files(run))
     assert (run / "checkpoints" / "step_00000002.pt").is_file()

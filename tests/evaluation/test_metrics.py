@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.signal import convolve2d
 
-from realsr.evaluation.metrics import ms_ssim, psnr, rgb_to_y, ssim
+from realsr.evaluation.metrics import ms_ssim, psnr, rgb_to_y, ssim, ssim_uniform
 from realsr.imaging import crop_to_multiple, resize, to_float
 
 
@@ -96,6 +96,19 @@ def test_agrees_with_scikit_image():
         use_sample_covariance=False,
     )[1]  # fmt: skip
     assert ssim(result, reference) == pytest.approx(maps[:, 5:-5, 5:-5].mean(), abs=1e-10)
+
+
+def test_the_uniform_window_is_scikit_image_s_default():
+    metrics = pytest.importorskip("skimage.metrics", reason="scikit-image is not installed")
+    result, reference = pair(48, 40)
+    a, b = as_levels(result).astype(np.uint8), as_levels(reference).astype(np.uint8)
+    expected = metrics.structural_similarity(a, b, channel_axis=0)
+    assert ssim_uniform(result, reference) == pytest.approx(expected, abs=1e-12)
+    assert abs(ssim(result, reference) - expected) > 1e-3
+    expected = metrics.structural_similarity(a[:, 4:-4, 4:-4], b[:, 4:-4, 4:-4], channel_axis=0)
+    assert ssim_uniform(result, reference, crop=4) == pytest.approx(expected, abs=1e-12)
+    with pytest.raises(ValueError, match="at least 7x7 pixels"):
+        ssim_uniform(*pair(6, 20))
 
 
 def test_ssim_is_symmetric_and_bounded():

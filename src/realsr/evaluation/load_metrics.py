@@ -14,7 +14,7 @@ from realsr.evaluation import no_reference, sets
 from realsr.evaluation.dists import load_dists
 from realsr.evaluation.lpips_distance import BACKBONES, Distance, load_lpips
 from realsr.evaluation.metric import ImageMetric, Metric
-from realsr.evaluation.metrics import ms_ssim, psnr, ssim
+from realsr.evaluation.metrics import ms_ssim, psnr, ssim, ssim_uniform
 from realsr.evaluation.weight_files import MetricFiles, explain_missing, locate
 from realsr.networks.torchvision_weights import WeightsError
 
@@ -136,6 +136,7 @@ METRICS: dict[str, _Recipe] = {
     "psnr_y": _similarity("psnr_y", 2, partial(psnr, luma=True)),
     "ssim": _similarity("ssim", 4, ssim),
     "ssim_y": _similarity("ssim_y", 4, partial(ssim, luma=True)),
+    "ssim_uniform": _similarity("ssim_uniform", 4, ssim_uniform),
     "ms_ssim": _similarity("ms_ssim", 4, ms_ssim),
     **{f"lpips_{net}": _lpips(net) for net in BACKBONES},
     "dists": _Recipe(

@@ -98,7 +98,7 @@ def _boxed(photo: Tensor, window: Window, room: int) -> Block:
     height, width = photo.shape[1:]
     factor = min(room / height, WIDEST * room / width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_NEAREST_EXACT
+    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     block = np.ascontiguousarray(cv2.resize(to_uint8(photo), size, interpolation=method))
     left, top = window.left * factor, window.top * factor
     right, bottom = left + window.width * factor, top + window.height * factor

@@ -1,0 +1,89 @@
+from collections.abc import Iterator
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+
+from config_files import head
+from realsr.config import SCHEMAS, EvaluateConfig, load_protocol, to_dataclass
+from realsr.errors import UserError
+from realsr.evaluation.protocol import Protocol, describe, list_changes, resolve
+from realsr.options import conf_dir, list_options
+
+NAMES = ["basicsr", "ntire2020", "ntire2020_track2", "realsr_release", "vacc"]
+
+
+@pytest.fixture
+def _hydra() -> Iterator[None]:
+    store = ConfigStore.instance()
+    for name, schema in SCHEMAS.items():
+        store.store(name=f"{name}_schema", node=schema)
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        yield
+    GlobalHydra.instance().clear()
+
+
+def composed(*overrides: str) -> EvaluateConfig:
+    return to_dataclass(compose("evaluate", list(overrides)), EvaluateConfig)
+
+
+def test_the_named_protocols() -> None:
+    assert list_options("protocol") == NAMES
+    release, basicsr, ntire, track2, vacc = (
+        resolve(load_protocol(name), 4)
+        for name in ("realsr_release", "basicsr", "ntire2020", "ntire2020_track2", "vacc")
+    )
+    assert (release.crop, release.metrics) == (4, ["psnr", "ssim", "psnr_y", "ssim_y"])
+    assert (basicsr.crop, basicsr.metrics) == (4, ["psnr", "ssim"])
+    assert (ntire.crop, ntire.metrics) == (0, ["psnr", "ssim_uniform", "lpips_alex"])
+    assert (track2.crop, track2.metrics) == (0, ["niqe", "brisque", "piqe", "nrqm", "pi"])
+    assert (vacc.crop, vacc.metrics, vacc.hr_side, vacc.lr) == (0, ["psnr", "ssim"], 512, "area")
+    assert resolve(load_protocol("realsr_release"), 2).crop == 2, "that of the scale"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_file_says_what_it_is(name: str) -> None:
+    assert load_protocol(name).name == name
+    assert load_protocol(name).note
+    text = head(conf_dir() / "protocol" / f"{name}.yaml")
+    for word in ("crop ", "rounding ", "colour ", "SSIM window ", "resizing "):
+        assert f"\n# {word}" in text
+
+
+@pytest.mark.usefixtures("_hydra")
+def test_a_protocol_is_chosen_and_changed_on_the_command_line() -> None:
+    assert composed("data.hr=x").protocol == load_protocol("realsr_release")
+    for name in NAMES:
+        assert composed(f"protocol={name}").protocol == load_protocol(name)
+    protocol = resolve(composed("protocol.crop=0", "protocol.metrics=[psnr,lpips_alex]").protocol, 4)
+    changes = list_changes(protocol, resolve(load_protocol("realsr_release"), 4))
+    assert changes == ["crop=0", "metrics=[psnr,lpips_alex]"]
+    assert "protocol realsr_release, changed: crop=0 metrics=[psnr,lpips_alex]: x4" in describe(protocol, changes, 4)
+    same = resolve(composed("protocol.crop=4").protocol, 4)
+    assert not list_changes(same, resolve(load_protocol("realsr_release"), 4)), "the scale's, said in another way"
+
+
+def test_the_line_tells_how_images_were_made() -> None:
+    line = describe(resolve(load_protocol("vacc"), 4), [], 4)
+    assert line == (
+        "protocol vacc: x4, 8 bit, 0 border pixels left out; HR the original resized to 512x512 by INTER_AREA; "
+        "LR the original resized by INTER_AREA, in 8 bit"
+    )
+    assert describe(Protocol(crop=1), [], 2, "folder").endswith("HR cropped to a multiple of 2; LR from folder")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"metrics": []}, "name at least one metric"),
+        ({"metrics": ["psnr", "psnr"]}, "named twice"),
+        ({"lr": "nearest"}, "protocol.lr=nearest: expected one of bicubic, area"),
+        ({"hr_side": 510}, "protocol.hr_side=510: expected a multiple of scale=4"),
+        ({"hr_side": 0}, "protocol.hr_side=0"),
+        ({"crop": -1}, "protocol.crop=-1: expected 0 or more"),
+    ],
+)
+def test_values_that_cannot_be_used(values: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=said.replace("[", r"\[")):
+        resolve(Protocol(**{"metrics": ["psnr"], **values}), 4)  # type: ignore[arg-type]

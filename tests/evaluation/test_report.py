@@ -1,0 +1,137 @@
+import csv
+import hashlib
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from realsr.evaluation.evaluate import Results
+from realsr.evaluation.metric import ImageMetric, SetMetric
+from realsr.evaluation.protocol import Protocol
+from realsr.evaluation.report import Report, Setting, describe_weights, write_csv, write_json
+from realsr.evaluation.statistics import estimate_mean
+from realsr.evaluation.tables import format_markdown, format_report
+
+SETTING = Setting(Protocol("mine", 3, ["psnr", "lpips", "fid"], note="by us"), ["crop=3"], 4, "fp32", "cpu")
+METRICS = {
+    "psnr": ImageMetric("psnr", True, True, 2, lambda sr, hr: 0.0),
+    "lpips": ImageMetric("lpips", False, True, 4, lambda sr, hr: 0.0),
+    "fid": SetMetric("fid", 1, lambda image: image, lambda sr, hr: 0.0),
+}
+BICUBIC = {"a": {"psnr": 20.0, "lpips": 0.5}, "b": {"psnr": 30.0, "lpips": 0.7}, "c": {"psnr": 25.0, "lpips": 0.9}}
+OURS = {"a": {"psnr": 21.0, "lpips": 0.4}, "b": {"psnr": 30.5, "lpips": 0.6}, "c": {"psnr": 24.0, "lpips": 0.2}}
+
+
+def report(**changes: object) -> Report:
+    results = Results(
+        {"bicubic": BICUBIC, "work/runs/x": OURS}, {"bicubic": {"fid": 100.26}, "work/runs/x": {"fid": 8.0}}
+    )
+    for name, value in changes.items():
+        setattr(results, name, value)
+    return Report(SETTING, METRICS, results, {"work/runs/x": {"source": "x"}})
+
+
+def load_strictly(path: Path) -> dict[str, object]:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    content: dict[str, object] = json.loads(path.read_text(), parse_constant=refuse)
+    return content
+
+
+def test_json_holds_all_numbers_and_what_they_hold_for(tmp_path: Path) -> None:
+    write_json(tmp_path / "new/metrics.json", report(failed={"d": "damaged"}))
+    content = load_strictly(tmp_path / "new/metrics.json")
+    models = content.pop("models")
+    versions = content.pop("versions")
+    assert content == {
+        "protocol": {
+            "name": "mine", "crop": 3, "metrics": ["psnr", "lpips", "fid"], "hr_side": None, "lr": "bicubic",
+            "note": "by us", "changed": ["crop=3"], "rounding": "8 bit",
+        },
+        "scale": 4, "lr": None, "precision": "fp32", "device": "cpu", "failed": {"d": "damaged"},
+    }  # fmt: skip
+    assert isinstance(versions, dict)
+    assert {"python", "torch", "lpips", "realsr"} <= versions.keys()
+    assert isinstance(models, dict)
+    ours = models["work/runs/x"]
+    assert ours["weights"] == {"source": "x"}
+    assert ours["mean"] == {"psnr": pytest.approx(75.5 / 3), "lpips": pytest.approx(0.4)}
+    assert ours["interval"]["psnr"] == list(estimate_mean([21.0, 30.5, 24.0]).interval or ())
+    assert ours["sets"] == {"fid": 8.0}
+    assert ours["images"] == OURS
+    against = ours["against"]["bicubic"]
+    assert against["psnr"] == {
+        "mean": pytest.approx(0.5 / 3), "interval": list(estimate_mean([1.0, 0.5, -1.0]).interval or ()), "better": 2,
+    }  # fmt: skip
+    assert against["lpips"]["better"] == 3, "less is better"
+    assert models["bicubic"]["against"] == {}
+
+
+def test_text_tells_the_same(tmp_path: Path) -> None:
+    protocol, computed, _, count, head, first, second, _, title, _, paired = format_report(report()).splitlines()
+    assert protocol.startswith("protocol mine, changed: crop=3: x4, 8 bit, 3 border pixels left out")
+    assert computed == "fp32 on cpu; by us"
+    assert count.startswith("3 images")
+    assert head.split() == ["psnr", "↑", "lpips", "↓", "fid", "↓"]
+    low, high = estimate_mean([20.0, 30.0, 25.0]).interval or (0, 0)
+    assert first.split() == [
+        "bicubic",
+        "25.00",
+        f"[{low:.2f},",
+        f"{high:.2f}]",
+        "0.7000",
+        "[0.5000,",
+        "0.9000]",
+        "100.3",
+    ]
+    assert second.startswith("x        25.17 [")
+    assert title.startswith("difference from bicubic")
+    assert paired.startswith("x  +0.17 [-1.00, +1.00] 2/3  -0.3000 [-0.7000, -0.1000] 3/3")
+    columns = {line.find("[") for line in (first, second)}
+    assert len(columns) == 1, "in line"
+
+    text = format_markdown(report())
+    assert "|  | psnr ↑ | lpips ↓ | fid ↓ |\n| --- | --- | --- | --- |\n| bicubic | 25.00 [" in text
+    assert "| b | x | 30.50 | 0.6000 |" in text
+
+    write_csv(tmp_path / "scores.csv", report())
+    with (tmp_path / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    assert rows[3] == {"image": "b", "model": "work/runs/x", "psnr": "30.5", "lpips": "0.6"}
+
+
+def test_equal_images_are_told_and_leave_json_strict(tmp_path: Path) -> None:
+    equal = report(scores={"x": {"a": {"psnr": math.inf, "lpips": 0.0}, "b": {"psnr": 30.0, "lpips": 0.1}}})
+    write_json(tmp_path / "metrics.json", equal)
+    models = load_strictly(tmp_path / "metrics.json")["models"]
+    assert isinstance(models, dict)
+    assert models["x"]["images"]["a"] == {"psnr": None, "lpips": 0.0}
+    assert (models["x"]["mean"]["psnr"], models["x"]["interval"]["psnr"]) == (None, None)
+    assert models["x"]["mean"]["lpips"] == 0.05
+    text = format_report(equal)
+    assert "equal to HR, so that PSNR and its mean are infinite: a (x)" in text
+    assert "x inf 0.0500 [0.0000, 0.1000]" in " ".join(text.split())
+    assert "difference" not in text
+
+
+def test_what_was_left_out_is_told() -> None:
+    text = format_report(report(failed={"d": "damaged", "fid": "too few images"}, sets={}))
+    assert "left out:\n  d: damaged\n  fid: too few images" in text
+    assert text.count("—") == 2
+
+
+def test_one_image_has_no_interval() -> None:
+    one = report(scores={"bicubic": {"a": BICUBIC["a"]}, "x": {"a": OURS["a"]}}, sets={})
+    text = format_report(one)
+    assert "1 image\n" in text
+    assert "x  +1.00 1/1  -0.1000 1/1" in text
+
+
+def test_weights_are_known_by_their_content(tmp_path: Path) -> None:
+    for suffix in ("param", "bin"):
+        (tmp_path / f"net.{suffix}").write_bytes(suffix.encode())
+    files = describe_weights(tmp_path / "net.param")["files"]
+    assert files == {str(tmp_path / f"net.{s}"): hashlib.sha256(s.encode()).hexdigest() for s in ("param", "bin")}
