@@ -206,7 +206,7 @@ def test_good_arguments_reach_the_function_and_errors_can_follow_each_other(run:
 def test_evaluate_says_what_it_needs(run: Run) -> None:
     code, message = run("protocol.crops=1", name="evaluate")
     assert code == 1
-    assert "Did you mean protocol.crop?" in message
+    assert "Did you mean protocol.crop" in message
     code, message = run("protocol=nobody", name="evaluate")
     assert code == 1
     assert "realsr_release" in message
