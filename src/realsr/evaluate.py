@@ -68,7 +68,8 @@ def main(config: EvaluateConfig) -> None:
         config.scale,
         config.precision,
         device.type,
-        None if config.data.lr is None else str(config.data.lr),
+        lr=None if config.data.lr is None else str(config.data.lr),
+        hr=config.data.hr is not None,
     )
     report = Report(setting, metrics, results, {name: facts for name, (_, facts) in loaded.items()})
     logger.info("\n%s", format_report(report))

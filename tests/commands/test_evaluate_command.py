@@ -9,6 +9,7 @@ from skimage import data
 from small_work import Command, write_photos
 
 from realsr.errors import UserError
+from realsr.evaluation.metric import ImageMetric
 from realsr.imaging import write_uint8
 from realsr.networks import GeneratorConfig, build_generator
 from realsr.weights import save_generator
@@ -152,6 +153,17 @@ def test_metrics_that_need_hr_are_named(command: Command, hr: Path) -> None:
     ended = command("evaluate", "data.lr=hr", "scale=2")
     assert ended.code == 1
     assert "data.hr must be given, since psnr, ssim, psnr_y, ssim_y need HR" in ended.said
+
+
+def test_photos_without_hr(command: Command, hr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    brightness = ImageMetric("brightness", True, needs_hr=False, digits=2, compute=lambda sr, hr: float(sr.mean()))
+    monkeypatch.setattr("realsr.evaluate.load_metrics", lambda names, *_: dict.fromkeys(names, brightness))
+    arguments = ("data.lr=hr", "scale=2", "protocol=ntire2020_track2", "protocol.metrics=[brightness]")
+    ended = command("evaluate", *arguments, "output=out", "figures=[a]")
+    assert ended.code == 0, ended.said
+    assert "changed: metrics=[brightness]: x2, 8 bit, 0 border pixels left out; no HR; LR from hr" in ended.said
+    assert set(json.loads((tmp_path / "out/metrics.json").read_text())["models"]["bicubic"]["images"]) == {"a", "b"}
+    assert (tmp_path / "out/figures/a.png").is_file()
 
 
 @pytest.mark.slow

@@ -70,6 +70,9 @@ def test_the_line_tells_how_images_were_made() -> None:
         "protocol vacc: x4, 8 bit, 0 border pixels left out; HR the original resized to 512x512 by INTER_AREA; "
         "LR the original resized by INTER_AREA, in 8 bit"
     )
+    assert describe(Protocol(crop=1), [], 2, "folder", hr=False).endswith(
+        "1 border pixels left out; no HR; LR from folder"
+    )
     assert describe(Protocol(crop=1), [], 2, "folder").endswith("HR cropped to a multiple of 2; LR from folder")
 
 

@@ -51,14 +51,14 @@ def list_changes(protocol: Protocol, named: Protocol) -> list[str]:
     return [f"{key}={_written(value)}" for key, value in ours.items() if value != theirs[key]]
 
 
-def describe(protocol: Protocol, changes: list[str], scale: int, lr: str | None = None) -> str:
-    """Return the line that tells what numbers hold for. lr: the folder that LR are from."""
+def describe(protocol: Protocol, changes: list[str], scale: int, lr: str | None = None, hr: bool = True) -> str:
+    """Return the line that tells what numbers hold for. lr: the folder that LR are from; hr: whether there is HR."""
     name = protocol.name + (f", changed: {' '.join(changes)}" if changes else "")
-    hr = f"cropped to a multiple of {scale}"
-    if protocol.hr_side is not None:
-        hr = f"the original resized to {protocol.hr_side}x{protocol.hr_side} by INTER_AREA"
-    made = LR[protocol.lr] if lr is None else f"from {lr}"
-    return f"protocol {name}: x{scale}, 8 bit, {protocol.crop} border pixels left out; HR {hr}; LR {made}"
+    made_hr = f"HR cropped to a multiple of {scale}" if hr else "no HR"
+    if hr and protocol.hr_side is not None:
+        made_hr = f"HR the original resized to {protocol.hr_side}x{protocol.hr_side} by INTER_AREA"
+    made_lr = LR[protocol.lr] if lr is None else f"from {lr}"
+    return f"protocol {name}: x{scale}, 8 bit, {protocol.crop} border pixels left out; {made_hr}; LR {made_lr}"
 
 
 def _written(value: Any) -> str:

@@ -24,7 +24,7 @@ LIBRARIES = ("lpips", "pytorch-msssim", "torch-fidelity", "torchmetrics", "spand
 class Setting:
     """What numbers hold for: a resolved protocol, what was changed of it, and how SR was computed.
 
-    lr: the folder that LR are from; None: made of HR.
+    lr: the folder that LR are from; None: made of HR. hr: whether there is HR.
     """
 
     protocol: Protocol
@@ -33,10 +33,11 @@ class Setting:
     precision: str
     device: str
     lr: str | None = None
+    hr: bool = True
 
     def describe(self) -> str:
         """Return the two lines that tell all of it."""
-        first = describe(self.protocol, self.changes, self.scale, self.lr)
+        first = describe(self.protocol, self.changes, self.scale, self.lr, self.hr)
         return f"{first}\n{self.precision} on {self.device}; {self.protocol.note}".rstrip("; ")
 
 
