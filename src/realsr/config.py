@@ -28,8 +28,8 @@ from realsr.degradation.pool import PoolConfig
 from realsr.degradation.synthesis import PairsConfig
 from realsr.degradation.tiles import NoiseConfig
 from realsr.errors import Interrupted, UserError
-from realsr.evaluation.load_metrics import MetricFiles
 from realsr.evaluation.protocol import Protocol
+from realsr.evaluation.weight_files import MetricFiles
 from realsr.imaging import ImageError
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, WeightsError
 from realsr.options import choices, conf_dir, explain

@@ -24,8 +24,9 @@ from realsr.degradation.pool import PoolConfig, list_kernels, list_noise
 from realsr.errors import UserError
 from realsr.evaluation.evaluate import Model, bicubic_model, evaluate_models, network_model
 from realsr.evaluation.images import as_readers
-from realsr.evaluation.load_metrics import MetricFiles, load_metrics
+from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.statistics import Scores, mean_scores
+from realsr.evaluation.weight_files import MetricFiles
 from realsr.imaging import crop_to_multiple, to_float, to_uint8, write_bytes, write_uint8
 from realsr.manifest import open_stage
 from realsr.reporting.comparison import ComparisonRow, write_comparison

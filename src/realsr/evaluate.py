@@ -18,7 +18,7 @@ from realsr.evaluation.evaluate import (
     list_failures,
     network_model,
 )
-from realsr.evaluation.images import EvaluationImage, find_images
+from realsr.evaluation.images import EvaluationImage, match_images
 from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.metric import ImageMetric, Metric
 from realsr.evaluation.names import check_names, shorten_names
@@ -48,7 +48,7 @@ def main(config: EvaluateConfig) -> None:
         raise UserError("figures and save_images write files: say output=DIR")
     check_names(config.weights, [*PUBLISHED, BICUBIC])
     protocol = resolve(config.protocol, config.scale)
-    images = find_images(config.data.hr, config.data.lr, protocol, config.scale)
+    images = match_images(config.data.hr, config.data.lr, protocol, config.scale)
     figures = parse_figures(config.figures, images)
     device = choose_device(config.device)
     metrics = load_metrics(protocol.metrics, config.metric_files, device)

@@ -18,10 +18,11 @@ from realsr.devices import choose_device
 from realsr.errors import UserError
 from realsr.evaluation.evaluate import bicubic_model, evaluate_models, network_model
 from realsr.evaluation.images import as_readers
-from realsr.evaluation.load_metrics import MetricFiles, load_metrics
+from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.protocol import resolve
 from realsr.evaluation.report import Report, Setting, describe_weights, write_json
 from realsr.evaluation.tables import format_report
+from realsr.evaluation.weight_files import MetricFiles
 from realsr.manifest import is_foreign
 from realsr.networks import build_generator
 from realsr.training.checkpoints import list_checkpoints

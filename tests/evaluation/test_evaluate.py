@@ -10,7 +10,7 @@ from torch import Tensor
 
 from realsr.errors import UserError
 from realsr.evaluation.evaluate import Model, bicubic_model, evaluate_models, network_model
-from realsr.evaluation.images import EvaluationImage, ImageReaders, find_images
+from realsr.evaluation.images import EvaluationImage, ImageReaders, match_images
 from realsr.evaluation.load_metrics import MetricFiles, load_metrics
 from realsr.evaluation.metric import ImageMetric, SetMetric
 from realsr.evaluation.protocol import Protocol
@@ -26,7 +26,7 @@ def images(tmp_path: Path) -> ImageReaders:
         rng = np.random.default_rng(index)
         image = np.kron(rng.integers(0, 256, (6, 7, 3)), np.ones((6, 6, 1))) + rng.normal(0, 5, (36, 42, 3))
         write_uint8(tmp_path / f"i{index}.png", image.clip(0, 255).astype(np.uint8))
-    return find_images(tmp_path, None, Protocol(), 2)
+    return match_images(tmp_path, None, Protocol(), 2)
 
 
 def random_image(name: str, lr: tuple[int, int] = (12, 14), scale: int = 2, hr: bool = True) -> EvaluationImage:

@@ -65,7 +65,7 @@ def evaluate_models(
 
     Args:
         models: by name.
-        images: by name, see `find_images`; each is read once.
+        images: by name, see `match_images`; each is read once.
         metrics: by name, see `load_metrics`.
         crop: border pixels left out.
         seen: called with each result that could be scored: image, model, SR (3, s*h, s*w) as the model gave it, scores.

@@ -28,7 +28,7 @@ class EvaluationImage:
 ImageReaders = Mapping[str, Callable[[], EvaluationImage]]
 
 
-def find_images(hr: Path | None, lr: Path | None, protocol: Protocol, scale: int) -> ImageReaders:
+def match_images(hr: Path | None, lr: Path | None, protocol: Protocol, scale: int) -> ImageReaders:
     """Return a function for each name, sorted, that reads the image and prepares it.
 
     hr, lr: folders; one of them may be None. Of HR alone, LR is made as the protocol says.
@@ -47,12 +47,12 @@ def find_images(hr: Path | None, lr: Path | None, protocol: Protocol, scale: int
 
 
 def as_readers(images: Iterable[ValidationImage]) -> ImageReaders:
-    """Return images that are in memory already as `find_images` would."""
+    """Return images that are in memory already as `match_images` would."""
     return {image.name: partial(EvaluationImage, image.name, image.lr, image.hr) for image in images}
 
 
 def read_image(name: str, hr: Path | None, lr: Path | None, protocol: Protocol, scale: int) -> EvaluationImage:
-    """Read one image's files, at least one of which is not None, and prepare it; raises as `find_images` says."""
+    """Read one image's files, at least one of which is not None, and prepare it; raises as `match_images` says."""
     small = None if lr is None else to_float(read_uint8(lr))
     if hr is None:
         assert small is not None

@@ -123,9 +123,7 @@ def _check_size(image: Tensor, window: int, crop: int, name: str = "SSIM") -> No
         )
 
 
-def _ssim_plane(
-    a: Tensor, b: Tensor, blur: Callable[[Tensor], Tensor], sample: float = 1
-) -> tuple[float, float]:
+def _ssim_plane(a: Tensor, b: Tensor, blur: Callable[[Tensor], Tensor], sample: float = 1) -> tuple[float, float]:
     """Means over the plane of SSIM and of its product of contrast and structure."""
     mean_a, mean_b = blur(a), blur(b)
     var_a = sample * (blur(a * a) - mean_a**2)
