@@ -1,34 +1,41 @@
 """Images: reading and writing files, resizing, applying kernels. Pure; knows nothing of learning."""
 
 from realsr.imaging.files import (
-    IMAGE_SUFFIXES,
-    ImageError,
-    Picture,
     encode_picture,
     encode_uint8,
-    list_images,
+    read_photo,
     read_picture,
     read_uint8,
-    to_float,
-    to_uint8,
-    write_bytes,
+    write_photo,
     write_picture,
     write_uint8,
 )
 from realsr.imaging.filtering import apply_kernel, apply_kernel_uint8
+from realsr.imaging.find import find_images, list_images
+from realsr.imaging.formats import IMAGE_SUFFIXES, check_format
+from realsr.imaging.photo import Metadata, Photo
+from realsr.imaging.picture import ImageError, Picture, to_float, to_uint8
 from realsr.imaging.resize import crop_to_multiple, resize
 from realsr.imaging.shrink import shrink_uint8
+from realsr.imaging.writing import PhotoWriter, open_photo_writer, write_bytes
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "ImageError",
+    "Metadata",
+    "Photo",
+    "PhotoWriter",
     "Picture",
     "apply_kernel",
     "apply_kernel_uint8",
+    "check_format",
     "crop_to_multiple",
     "encode_picture",
     "encode_uint8",
+    "find_images",
     "list_images",
+    "open_photo_writer",
+    "read_photo",
     "read_picture",
     "read_uint8",
     "resize",
@@ -36,6 +43,7 @@ __all__ = [
     "to_float",
     "to_uint8",
     "write_bytes",
+    "write_photo",
     "write_picture",
     "write_uint8",
 ]

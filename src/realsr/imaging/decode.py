@@ -1,11 +1,12 @@
 """File contents -> samples: strict decoding of PNG, JPEG, TIFF, WebP and BMP.
 
 Pillow decodes 8 bit and judges every file. It cannot hold 16-bit colour, so the 16-bit samples of a
-file that Pillow has accepted are decoded by OpenCV.
+file that Pillow has accepted are decoded by OpenCV. At most about three times the samples are held at once.
 """
 
 import contextlib
 import io
+import os
 import threading
 from collections.abc import Iterator
 
@@ -13,27 +14,40 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
+from realsr.imaging.photo import Metadata, Photo, find_metadata
 from realsr.imaging.picture import ImageError
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 _TIFF_GRAY_WHITE_IS_ZERO, _TIFF_GRAY, _TIFF_RGB = 0, 1, 2
 
 
+_BAND = 2**22  # pixels that are copied out of Pillow's memory or swapped at once
+_DEFLATE_RATIO = 1032  # deflate makes no more bytes than this of one
+
+
 def decode_samples(data: bytes, name: str) -> np.ndarray:
+    """Return the samples alone of what `decode_photo` decodes. Raises ImageError."""
+    return _decode(data, name, with_metadata=False).samples
+
+
+def decode_photo(data: bytes, name: str) -> Photo:
     """Decode an image file's contents, EXIF orientation applied.
 
     data: the contents of a PNG, JPEG, TIFF, WebP or BMP file.
-    name: what error messages call the file.
+    name: what messages call the file.
 
-    Returns (H, W, C) uint8 or uint16, C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA. Of an animation or a
-    file of several pages, the first image. Raises ImageError for anything damaged, truncated or of
-    another kind.
+    Of an animation or a file of several pages, the first image. Raises ImageError for anything damaged, truncated,
+    of another kind, or too large for the machine's memory.
     """
+    return _decode(data, name, with_metadata=True)
+
+
+def _decode(data: bytes, name: str, with_metadata: bool) -> Photo:
     if not data:
         raise ImageError(f"{name} is empty (0 bytes). Copy or download it again, or remove it.")
     try:
         with _no_pixel_limit():
-            return _decode(data, name)
+            return _decode_known(data, name, with_metadata)
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
@@ -42,6 +56,8 @@ def decode_samples(data: bytes, name: str) -> np.ndarray:
             f"{name} is not an image that can be read: expected {kinds}. "
             "It may be damaged or of another kind; convert it, copy it again, or remove it."
         ) from None
+    except MemoryError as error:
+        raise ImageError(f"{name} needs more memory than there is. Free some, or shrink the image.") from error
     # Damaged files raise whatever their decoder stumbles over: OSError, SyntaxError, zlib.error, ...
     except Exception as error:
         raise ImageError(
@@ -49,18 +65,63 @@ def decode_samples(data: bytes, name: str) -> np.ndarray:
         ) from error
 
 
-def _decode(data: bytes, name: str) -> np.ndarray:
-    image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    if image.format == "PNG":
-        # Loading stops at the last pixel; this finds wrong checksums and a missing end too.
-        image.verify()
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    sixteen = _has_16_bits(image, data)
-    tags = _tiff_tags(image)
-    image.load()
-    samples = _samples_16(image, tags, data, name) if sixteen else np.asarray(image.convert(_mode_8(image, name)))
-    samples = samples.reshape(*samples.shape[:2], -1)
-    return np.ascontiguousarray(_orient(samples, _orientation(image)))
+def _decode_known(data: bytes, name: str, with_metadata: bool) -> Photo:
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        _check_size(image, data, name)
+        if image.format == "PNG":
+            # Loading stops at the last pixel; this finds wrong checksums and a missing end too.
+            image.verify()
+    with contextlib.closing(Image.open(io.BytesIO(data), formats=_FORMATS)) as image:
+        sixteen = _has_16_bits(image, data)
+        tags = _tiff_tags(image)
+        image.load()
+        transparent = image.info.get("transparency")
+        orientation = _orientation(image)
+        metadata = find_metadata(image, data, name) if with_metadata else Metadata()
+        if not sixteen:
+            samples = _copy_out(image, _mode_8(image, name))
+    if sixteen:  # Pillow's picture is closed: its memory is free for OpenCV's
+        samples = _samples_16(image, tags, data, name, transparent)
+    return Photo(np.ascontiguousarray(_orient(samples, orientation)), metadata)
+
+
+def _check_size(image: Image.Image, data: bytes, name: str) -> None:
+    """Refuse what a header claims but the file cannot hold, or the machine; nothing has been allocated yet."""
+    claim = f"{name} claims {image.width}x{image.height} pixels"
+    # 24: the bit depth in IHDR, which always comes first
+    if image.format == "PNG" and image.height * (image.width * data[24] // 8) > _DEFLATE_RATIO * len(data):
+        raise ImageError(
+            f"{claim}, more than its {len(data)} bytes can hold. It is damaged: copy it again, or remove it."
+        )
+    needed, there = 4 * image.width * image.height, _machine_memory()
+    if there is not None and needed > there:
+        raise ImageError(
+            f"{claim}: {needed / 2**30:.0f} GiB, but the machine has {there / 2**30:.0f} GiB of memory. "
+            "Cut it into parts, or shrink it, with a program for images of this size."
+        )
+
+
+def _machine_memory() -> int | None:
+    """Return the machine's memory in bytes; None on systems that do not tell as Unix does."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _copy_out(image: Image.Image, mode: str) -> np.ndarray:
+    """(H, W, C) uint8 of an image converted to a mode, by bands: Pillow's own way holds the picture four times."""
+    samples = np.empty((image.height, image.width, len(mode)), np.uint8)
+    for band in _bands(samples):
+        part = image.crop((0, band.start, image.width, band.stop))
+        samples[band] = np.asarray(part.convert(mode)).reshape(-1, *samples.shape[1:])
+    return samples
+
+
+def _bands(samples: np.ndarray) -> Iterator[slice]:
+    height, width = samples.shape[:2]
+    step = max(1, _BAND // width)
+    return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 
 def _has_16_bits(image: Image.Image, data: bytes) -> bool:
@@ -104,8 +165,10 @@ def _unsupported(name: str, what: str) -> str:
     return f"{name} holds {what}, which is not read. Save it as 8-bit or 16-bit gray or RGB."
 
 
-def _samples_16(image: Image.Image, tags: dict[int, tuple[int, ...]], data: bytes, name: str) -> np.ndarray:
-    """(H, W, C) uint16 of a file that Pillow has loaded."""
+def _samples_16(
+    image: Image.Image, tags: dict[int, tuple[int, ...]], data: bytes, name: str, transparent: int | None
+) -> np.ndarray:
+    """(H, W, C) uint16 of a file that Pillow has accepted; transparent: the gray level that is."""
     photometric = tags.get(ExifTags.Base.PhotometricInterpretation, (_TIFF_RGB,))[0]
     if photometric not in (_TIFF_GRAY_WHITE_IS_ZERO, _TIFF_GRAY, _TIFF_RGB):
         raise ImageError(_unsupported(name, f"16-bit {image.mode} colour"))
@@ -123,13 +186,14 @@ def _samples_16(image: Image.Image, tags: dict[int, tuple[int, ...]], data: byte
         gray = decoded[..., None]
         if photometric == _TIFF_GRAY_WHITE_IS_ZERO:
             gray = 65535 - gray
-        transparent = image.info.get("transparency")
         if transparent is None:
             return gray
         return np.concatenate([gray, np.where(gray == transparent, 0, 65535).astype(np.uint16)], 2)
+    for band in _bands(decoded):
+        decoded[band, :, :3] = decoded[band, :, 2::-1].copy()  # from BGR
     if decoded.shape[2] == 3:
-        return decoded[..., ::-1]
-    return _colour_and_alpha_16(decoded[..., [2, 1, 0, 3]], tags, data, image.format == "PNG")
+        return decoded
+    return _colour_and_alpha_16(decoded, tags, data, image.format == "PNG")
 
 
 def _colour_and_alpha_16(rgba: np.ndarray, tags: dict[int, tuple[int, ...]], data: bytes, png: bool) -> np.ndarray:

@@ -1,39 +1,130 @@
-"""A PNG writer for what Pillow cannot write or is slow at: 16-bit colour, and noise."""
+"""Writes PNG by rows, 8 and 16 bit (PNG specification, third edition)."""
 
+import io
 import struct
 import zlib
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from realsr.imaging.formats import Layout
+from realsr.imaging.photo import Metadata
+
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> gray, gray + alpha, RGB, RGBA
-_FILTER_SUB = 1
+_FILTER_SUB, _FILTER_PAETH = 1, 4
+_BLOCK = 2**17  # bytes filtered at once, so that what is under way stays in the processor's cache
+
+
+def fast_deflate() -> Any:
+    """Return a compressor that looks for runs only: for photos' differences faster and smaller than zlib's level 3."""
+    return zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+
+
+class PngEncoder:
+    """Writes one PNG file into `file`. `write` takes any number of rows at a time.
+
+    All rows have one filter. Paeth's is about a tenth smaller on photos than the search for the best filter of each
+    row is at the same speed of compression.
+    """
+
+    rows = 64
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        layout: Layout,
+        metadata: Metadata,
+        row_filter: "Callable[[np.ndarray, np.ndarray, int], np.ndarray] | None" = None,
+        compressor: Any = None,
+    ):
+        self._file, self._step = file, layout.channels * layout.bits // 8
+        self._filter, self._compressor = row_filter or paeth, compressor or fast_deflate()
+        self._above = np.zeros(layout.row_bytes, np.uint8)
+        file.write(b"\x89PNG\r\n\x1a\n")
+        colour = _COLOUR_TYPE[layout.channels]
+        self._chunk(b"IHDR", struct.pack(">IIBBBBB", layout.width, layout.height, layout.bits, colour, 0, 0, 0))
+        if metadata.icc is not None:
+            self._chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))
+        if metadata.exif is not None:
+            self._chunk(b"eXIf", metadata.exif)
+        self._rows_left = layout.height
+
+    def write(self, samples: np.ndarray) -> None:
+        """Append (h, W, C) samples; with the last row the file is complete."""
+        big_endian = np.ascontiguousarray(samples.astype(samples.dtype.newbyteorder(">"), copy=False))
+        rows = big_endian.view(np.uint8).reshape(len(samples), -1)
+        filtered = self._filter(rows, self._above, self._step)
+        self._above = rows[-1].copy()
+        self._rows_left -= len(rows)
+        data = self._compressor.compress(filtered.data)
+        if self._rows_left == 0:
+            data += self._compressor.flush()
+        if data:
+            self._chunk(b"IDAT", data)
+
+    def finish(self) -> None:
+        """Write what comes after the last row."""
+        self._chunk(b"IEND", b"")
+
+    def _chunk(self, kind: bytes, body: bytes) -> None:
+        for part in (struct.pack(">I", len(body)), kind, body):
+            self._file.write(part)
+        self._file.write(struct.pack(">I", zlib.crc32(body, zlib.crc32(kind))))
 
 
 def encode_png(samples: np.ndarray, compression: int = 3) -> bytes:
-    """(H, W, C) uint8 or uint16, C = 1..4 -> a PNG file's contents (PNG specification, third edition).
+    """(H, W, C) uint8 or uint16, C = 1..4 -> a PNG file's contents, made for noise.
 
-    All rows have one filter, differences to the left. For noise that is as good as Pillow's search for the best
-    filter of each row, and takes half the time at compression 1.
+    All rows have the filter Sub, differences to the left. For noise that is as good as a search for the best filter of
+    each row, and takes half the time at compression 1.
     """
-    height, width, channels = samples.shape
-    bytes_each = samples.dtype.itemsize
-    big_endian = np.ascontiguousarray(samples.astype(samples.dtype.newbyteorder(">"), copy=False))
-    rows = big_endian.view(np.uint8).reshape(height, -1)
-    step = bytes_each * channels
-    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
+    layout = Layout.of(samples)
+    with io.BytesIO() as file:
+        encoder = PngEncoder(file, layout, Metadata(), sub, zlib.compressobj(compression))
+        encoder.write(samples)
+        encoder.finish()
+        return file.getvalue()
+
+
+def sub(rows: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:
+    """(h, bytes) -> (h, 1 + bytes) uint8: the filter's number, then each byte less that of the pixel to the left.
+
+    above: (bytes,), the row before the first; step: bytes of a pixel.
+    """
+    filtered = np.empty((len(rows), 1 + rows.shape[1]), np.uint8)
     filtered[:, 0] = _FILTER_SUB
     filtered[:, 1 : 1 + step] = rows[:, :step]
     filtered[:, 1 + step :] = rows[:, step:] - rows[:, :-step]
-    header = struct.pack(">IIBBBBB", width, height, 8 * bytes_each, _COLOUR_TYPE[channels], 0, 0, 0)
-    return b"".join(
-        [
-            b"\x89PNG\r\n\x1a\n",
-            _chunk(b"IHDR", header),
-            _chunk(b"IDAT", zlib.compress(filtered.data, compression)),
-            _chunk(b"IEND", b""),
-        ]
-    )
+    return filtered
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
+def paeth(rows: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:
+    """As `sub`, each byte less whichever of left, above and above left is nearest to left + above - above left."""
+    filtered = np.empty((len(rows), 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0] = _FILTER_PAETH
+    size = max(1, _BLOCK // rows.shape[1])
+    for top in range(0, len(rows), size):
+        block = rows[top : top + size]
+        around = np.zeros((len(block) + 1, rows.shape[1] + step), np.int16)
+        around[0, step:] = above if top == 0 else rows[top - 1]
+        around[1:, step:] = block
+        left, up, corner = around[1:, :-step], around[:-1, step:], around[:-1, :-step]
+        from_left, from_up = up - corner, left - corner  # how far the estimate is from each
+        from_corner = from_left + from_up
+        for distance in (from_left, from_up, from_corner):
+            np.abs(distance, out=distance)
+        best = _where(from_up - from_corner, up, corner)
+        np.minimum(from_up, from_corner, out=from_up)
+        best = _where(from_left - from_up, left, best)
+        np.subtract(block, best.astype(np.uint8), out=filtered[top : top + size, 1:])
+    return filtered
+
+
+def _where(difference: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return `first` where the int16 difference is 0 or less, else `second`: three times as fast as np.where."""
+    difference -= 1
+    difference >>= 15  # all bits of a negative number, else none
+    difference &= first ^ second
+    difference ^= second
+    return difference

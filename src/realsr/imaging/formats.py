@@ -1,0 +1,78 @@
+"""The image formats: their suffixes, and what each can hold."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from realsr.imaging.picture import ImageError
+
+_FORMAT = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+}
+IMAGE_SUFFIXES = frozenset(_FORMAT)
+
+_LONGEST_SIDE = {"PNG": 2**31 - 1, "JPEG": 65535, "TIFF": 2**32 - 1, "WEBP": 16383, "BMP": 2**31 - 1}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The form of an image's samples: channels 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA; 8 or 16 bits each."""
+
+    height: int
+    width: int
+    channels: int
+    bits: int
+
+    @classmethod
+    def of(cls, samples: np.ndarray) -> "Layout":
+        """Return the layout of (H, W, C) uint8 or uint16 samples."""
+        height, width, channels = samples.shape
+        return cls(height, width, channels, 8 * samples.itemsize)
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of one row of samples."""
+        return self.width * self.channels * self.bits // 8
+
+
+def check_format(suffix: str, height: int, width: int, channels: int, bits: int) -> str:
+    """Return the name of the format that `suffix` (such as ".png", in any case) stands for, if it can hold the image.
+
+    channels: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA; bits: 8 or 16 per sample.
+
+    Raises ImageError for what the format cannot hold: alpha in JPEG and BMP, 16 bit outside PNG and TIFF, sides over
+    65535 (JPEG), 16383 (WebP) or 2^31 - 1 (PNG), 4 GiB in BMP; and for an unknown suffix.
+    """
+    kind = _FORMAT.get(suffix.lower())
+    if kind is None:
+        known = " ".join(sorted(IMAGE_SUFFIXES))
+        raise ImageError(f"no image format is known for the suffix {suffix!r}: use one of {known}.")
+    if min(height, width) == 0:
+        raise ImageError(f"an image of {width}x{height} pixels has nothing to write.")
+    if channels in (2, 4) and kind in ("JPEG", "BMP"):
+        raise ImageError(f"{kind} cannot hold the image's alpha channel: write .png, .tif or .webp.")
+    if bits == 16 and kind not in ("PNG", "TIFF"):
+        raise ImageError(f"{kind} cannot hold 16 bits per sample: write .png or .tif, or convert to 8 bit.")
+    if max(height, width) > _LONGEST_SIDE[kind]:
+        raise ImageError(
+            f"{kind} cannot hold {width}x{height} pixels (at most {_LONGEST_SIDE[kind]} a side): write .png or .tif."
+        )
+    if kind == "BMP" and bmp_size(Layout(height, width, channels, bits)) >= 2**32:
+        raise ImageError(f"BMP cannot hold {width}x{height} pixels (at most 4 GiB): write .png or .tif.")
+    return kind
+
+
+def bmp_row(layout: Layout) -> int:
+    """Return the bytes of one row in a BMP file, whose rows begin at multiples of 4."""
+    return -(-layout.row_bytes // 4) * 4
+
+
+def bmp_size(layout: Layout) -> int:
+    """Return the size of a BMP file in bytes: headers, 256 gray levels for one channel, rows."""
+    return 54 + (1024 if layout.channels == 1 else 0) + bmp_row(layout) * layout.height

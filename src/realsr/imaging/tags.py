@@ -1,0 +1,123 @@
+"""Directories of tags as TIFF files and EXIF blocks hold them, read and written without interpreting their values.
+
+TIFF 6.0, section 2; BigTIFF; Exif 2.32, section 4.6. Pillow's own form of them loses what is not ASCII.
+"""
+
+import struct
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+SHORT, LONG, UNDEFINED, LONG8 = 3, 4, 7, 16  # the types of values that are written here
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+
+EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965  # tags whose value is the position of a directory
+_SUBDIRECTORIES = (EXIF, GPS, INTEROPERABILITY)
+_DEEPEST = 2  # interoperability in EXIF in the first directory
+
+
+Order: TypeAlias = Literal["<", ">"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tag's values: their TIFF type and their bytes, in the byte order of the file they are from or for."""
+
+    kind: int
+    data: bytes
+
+
+Directory: TypeAlias = "dict[int, Value | Directory]"
+
+
+class Entry(NamedTuple):
+    """Where in the data a tag's values are: their TIFF type, first byte, and length in bytes."""
+
+    kind: int
+    start: int
+    length: int
+
+
+class TagReader:
+    """Finds the tags in a TIFF file's contents or an EXIF block.
+
+    order: "<" or ">", the byte order; first: the position of the first directory. Raises ValueError for data that
+    begin otherwise, and where a directory lies outside them.
+    """
+
+    def __init__(self, data: bytes | bytearray):
+        orders: dict[bytes, Order] = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
+        begin = bytes(data[:4])
+        if begin not in orders:
+            raise ValueError("no TIFF header")
+        self.data, self.order, self.big = data, orders[begin], b"+" in begin
+        self.first = self._number("Q", 8) if self.big else self._number("I", 4)
+
+    def entries(self, position: int) -> tuple[dict[int, Entry], int]:
+        """Return a directory's entries by tag, and where the position of the next directory is told."""
+        count = self._number("Q" if self.big else "H", position)
+        at, step, room = (position + 8, 20, 8) if self.big else (position + 2, 12, 4)
+        if at + count * step + room > len(self.data):
+            raise ValueError("a directory of tags is cut short")
+        found: dict[int, Entry] = {}
+        for entry in range(at, at + count * step, step):
+            tag, kind = self._number("H", entry), self._number("H", entry + 2)
+            values = entry + step - room
+            length = _SIZES.get(kind, 0) * self._number("Q" if self.big else "I", entry + 4)
+            start = values if length <= room else self._number("Q" if self.big else "I", values)
+            if kind in _SIZES and start + length <= len(self.data):
+                found.setdefault(tag, Entry(kind, start, length))
+        return found, at + count * step
+
+    def integer(self, entry: Entry) -> int:
+        """Return an entry's first value, which must be a whole number."""
+        return self._number({1: "B", 3: "H", 8: "Q"}.get(_SIZES[entry.kind], "I"), entry.start)
+
+    def read(self, position: int, wanted: Collection[int] | None = None, depth: int = 0) -> Directory:
+        """Return a directory with the directories in it; wanted: only these tags of the outer one."""
+        directory: Directory = {}
+        for tag, entry in self.entries(position)[0].items():
+            if wanted is not None and tag not in wanted:
+                continue
+            if tag not in _SUBDIRECTORIES:
+                directory[tag] = Value(entry.kind, bytes(self.data[entry.start : entry.start + entry.length]))
+            elif depth < _DEEPEST:
+                directory[tag] = self.read(self.integer(entry), depth=depth + 1)
+        return directory
+
+    def _number(self, form: str, position: int) -> int:
+        try:
+            return struct.unpack_from(self.order + form, self.data, position)[0]
+        except struct.error as error:
+            raise ValueError("a tag lies outside the data") from error
+
+
+def integers(order: Order, kind: int, *values: int) -> Value:
+    """Return whole numbers as a tag's values; kind: SHORT, LONG or LONG8."""
+    return Value(kind, struct.pack(f"{order}{len(values)}{ {SHORT: 'H', LONG: 'I', LONG8: 'Q'}[kind] }", *values))
+
+
+def header(order: Order, first: int, big: bool = False) -> bytes:
+    """Return the beginning of a TIFF file whose first directory is at `first`: 8 bytes, 16 of a BigTIFF."""
+    begin = b"II" if order == "<" else b"MM"
+    return begin + (struct.pack(order + "HHHQ", 43, 8, 0, first) if big else struct.pack(order + "HI", 42, first))
+
+
+def write_directory(directory: Directory, position: int, order: Order, big: bool = False) -> bytes:
+    """Return a directory as it stands at the even `position`, followed by its long values and its directories."""
+    number, room = ("Q", 8) if big else ("I", 4)
+    entries = struct.pack(order + ("Q" if big else "H"), len(directory))
+    after, end = b"", position + len(entries) + len(directory) * (12 + 2 * (room - 2) if big else 12) + room
+    for tag, value in sorted(directory.items()):
+        after += b"\0" * ((end + len(after)) % 2)
+        here = struct.pack(order + number, end + len(after))
+        if isinstance(value, dict):
+            after += write_directory(value, end + len(after), order, big)
+            kind, count, field = LONG8 if big else LONG, 1, here
+        else:
+            kind, count = value.kind, len(value.data) // _SIZES[value.kind]
+            field = value.data.ljust(room, b"\0")
+            if len(value.data) > room:
+                after, field = after + value.data, here
+        entries += struct.pack(order + "HH" + number, tag, kind, count) + field
+    return entries + bytes(room) + after

@@ -1,0 +1,29 @@
+"""Writes WebP, which needs the whole picture at once."""
+
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from realsr.imaging.formats import Layout
+from realsr.imaging.photo import Metadata
+
+
+class WebpEncoder:
+    """Collects one picture and writes it into `file`, lossless; colours under transparent pixels are kept too."""
+
+    rows = 64
+
+    def __init__(self, file: BinaryIO, layout: Layout, metadata: Metadata):
+        self._file, self._metadata, self._top = file, metadata, 0
+        self._image = Image.new("RGBA" if layout.channels == 4 else "RGB", (layout.width, layout.height))
+
+    def write(self, samples: np.ndarray) -> None:
+        """Add (h, W, C) uint8 samples, C = 3 or 4, below those before."""
+        self._image.paste(Image.fromarray(np.ascontiguousarray(samples)), (0, self._top))
+        self._top += len(samples)
+
+    def finish(self) -> None:
+        """Compress and write the picture."""
+        exif, icc = self._metadata.exif or b"", self._metadata.icc or b""
+        self._image.save(self._file, "WEBP", lossless=True, exact=True, exif=exif, icc_profile=icc)

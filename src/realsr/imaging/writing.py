@@ -1,0 +1,88 @@
+"""Writing files whole or not at all."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from realsr.imaging.encode import SampleEncoder
+from realsr.imaging.formats import Layout
+from realsr.imaging.photo import Metadata
+from realsr.imaging.picture import ImageError
+
+
+class PhotoWriter:
+    """An image file that `open_photo_writer` has opened."""
+
+    def __init__(self, path: Path, encoder: SampleEncoder):
+        self._path, self._encoder = path, encoder
+
+    def write(self, rows: np.ndarray) -> None:
+        """Append (h, W, C) uint8 or uint16 rows of the image, any number of them.
+
+        Raises ImageError where the disk refuses, ValueError for rows of another form or too many.
+        """
+        with naming(self._path):
+            self._encoder.write(rows)
+
+
+@contextlib.contextmanager
+def open_photo_writer(
+    path: Path, height: int, width: int, channels: int, bits: int, metadata: Metadata | None = None
+) -> Iterator[PhotoWriter]:
+    """Open an image file to be written from the top, in the memory of a few rows (WebP: of the whole picture).
+
+    At the end of the block the file is complete and takes its name; an error or an interruption in the block leaves
+    nothing behind and an older file untouched. The format follows the suffix: JPEG has quality 95 and full-resolution
+    colour (4:4:4), all others are lossless. Sizes that the EXIF tells are set to this one. Gray becomes RGB in WebP,
+    and 16-bit gray + alpha in TIFF.
+
+    channels: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA; bits: 8 or 16 per sample.
+
+    Raises ImageError, which names the file, for what the format cannot hold (see `check_format`) before the block, and
+    where the disk refuses; ValueError at the end of the block if rows are missing.
+    """
+    path = Path(path)
+    layout = Layout(height, width, channels, bits)
+    with contextlib.ExitStack() as stack:
+        with naming(path):
+            file = stack.enter_context(_open_whole(path))
+            encoder = SampleEncoder(file, path.suffix, layout, metadata or Metadata(), str(path))
+        yield PhotoWriter(path, encoder)
+        with naming(path):
+            encoder.finish()
+            stack.close()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: first `.NAME.tmp` in the same folder, then a rename.
+
+    Raises OSError; the temporary file is then removed.
+    """
+    with _open_whole(Path(path)) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def _open_whole(path: Path) -> Iterator[BinaryIO]:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+        temporary.replace(path)
+    except BaseException:  # an interruption by the keyboard leaves nothing behind either
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while writing `path` into an ImageError that names it."""
+    try:
+        yield
+    except (ImageError, OSError) as error:
+        told = (error.strerror or str(error)) + ": check the folder" if isinstance(error, OSError) else str(error)
+        raise ImageError(f"{path} cannot be written: {told.rstrip('.')}.") from error
