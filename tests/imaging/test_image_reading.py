@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from realsr.imaging import ImageError, list_images, read_picture, read_uint8
+from realsr.imaging import ImageError, read_picture, read_uint8
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -229,27 +229,3 @@ def test_the_pixel_limit_is_lifted_only_for_us(tmp_path, monkeypatch):
     assert Image.MAX_IMAGE_PIXELS == 4
     with pytest.raises(Image.DecompressionBombError):
         Image.open(io.BytesIO(path.read_bytes()))
-
-
-def test_list_images(tmp_path):
-    for name in ("b.PNG", "a.jpg", "c.tiff", ".hidden.png", "notes.txt"):
-        (tmp_path / name).touch()
-    (tmp_path / "folder.png").mkdir()
-    assert [path.name for path in list_images(tmp_path)] == ["a.jpg", "b.PNG", "c.tiff"]
-
-
-def test_list_images_says_what_is_there_instead(tmp_path):
-    with pytest.raises(ImageError, match="nowhere does not exist"):
-        list_images(tmp_path / "nowhere")
-    with pytest.raises(ImageError, match="it is empty"):
-        list_images(tmp_path)
-    for name in ("notes.txt", "more.csv"):
-        (tmp_path / name).touch()
-    with pytest.raises(ImageError, match="is a file"):
-        list_images(tmp_path / "notes.txt")
-    for name in ("HR", "LR", "X2", "X4", "empty"):
-        (tmp_path / name).mkdir()
-        if name != "empty":
-            (tmp_path / name / "1.png").touch()
-    with pytest.raises(ImageError, match=r"2 other files.*HR, LR, X2 and others"):
-        list_images(tmp_path)

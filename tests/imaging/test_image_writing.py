@@ -133,7 +133,7 @@ def test_other_arrays_are_refused(tmp_path, array):
         (".gif", example(8, False, False), r"\.png"),
         ("", example(8, False, False), "suffix"),
         (".webp", example(8, False, False, height=1, width=16384), "16383"),
-        (".jpg", example(8, False, False, height=65536, width=1), "65535"),
+        (".jpg", example(8, False, False, height=65501, width=1), "65500"),
     ],
 )
 def test_what_a_format_cannot_hold_is_said_and_leaves_nothing(tmp_path, suffix, picture, reason):

@@ -6,7 +6,19 @@ is moved, since makers' notes tell positions in the block. TIFF files hold the s
 
 import struct
 
-from realsr.imaging.tags import EXIF, GPS, INTEROPERABILITY, LONG, SHORT, Directory, Entry, Order, TagReader, header, write_directory
+from realsr.imaging.tags import (
+    EXIF,
+    GPS,
+    INTEROPERABILITY,
+    LONG,
+    SHORT,
+    Directory,
+    Entry,
+    Order,
+    TagReader,
+    header,
+    write_directory,
+)
 
 _ORIENTATION, _THUMBNAIL_START, _THUMBNAIL_LENGTH = 274, 513, 514
 _WIDTHS = {None: 256, EXIF: 40962, INTEROPERABILITY: 4097}  # by directory; the height's tag is one more

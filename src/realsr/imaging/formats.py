@@ -17,7 +17,8 @@ _FORMAT = {
 }
 IMAGE_SUFFIXES = frozenset(_FORMAT)
 
-_LONGEST_SIDE = {"PNG": 2**31 - 1, "JPEG": 65535, "TIFF": 2**32 - 1, "WEBP": 16383, "BMP": 2**31 - 1}
+# JPEG itself could tell of 65535, but the library that everyone uses refuses more than 65500.
+_LONGEST_SIDE = {"PNG": 2**31 - 1, "JPEG": 65500, "TIFF": 2**32 - 1, "WEBP": 16383, "BMP": 2**31 - 1}
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def check_format(suffix: str, height: int, width: int, channels: int, bits: int)
     channels: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA; bits: 8 or 16 per sample.
 
     Raises ImageError for what the format cannot hold: alpha in JPEG and BMP, 16 bit outside PNG and TIFF, sides over
-    65535 (JPEG), 16383 (WebP) or 2^31 - 1 (PNG), 4 GiB in BMP; and for an unknown suffix.
+    65500 (JPEG), 16383 (WebP) or 2^31 - 1 (PNG), 4 GiB in BMP; and for an unknown suffix.
     """
     kind = _FORMAT.get(suffix.lower())
     if kind is None:
@@ -60,8 +61,9 @@ def check_format(suffix: str, height: int, width: int, channels: int, bits: int)
     if bits == 16 and kind not in ("PNG", "TIFF"):
         raise ImageError(f"{kind} cannot hold 16 bits per sample: write .png or .tif, or convert to 8 bit.")
     if max(height, width) > _LONGEST_SIDE[kind]:
+        others = ".tif" if kind == "PNG" else ".png or .tif"
         raise ImageError(
-            f"{kind} cannot hold {width}x{height} pixels (at most {_LONGEST_SIDE[kind]} a side): write .png or .tif."
+            f"{kind} cannot hold {width}x{height} pixels (at most {_LONGEST_SIDE[kind]} a side): write {others}."
         )
     if kind == "BMP" and bmp_size(Layout(height, width, channels, bits)) >= 2**32:
         raise ImageError(f"BMP cannot hold {width}x{height} pixels (at most 4 GiB): write .png or .tif.")

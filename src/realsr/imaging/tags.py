@@ -107,7 +107,7 @@ def write_directory(directory: Directory, position: int, order: Order, big: bool
     """Return a directory as it stands at the even `position`, followed by its long values and its directories."""
     number, room = ("Q", 8) if big else ("I", 4)
     entries = struct.pack(order + ("Q" if big else "H"), len(directory))
-    after, end = b"", position + len(entries) + len(directory) * (12 + 2 * (room - 2) if big else 12) + room
+    after, end = b"", position + len(entries) + len(directory) * (20 if big else 12) + room
     for tag, value in sorted(directory.items()):
         after += b"\0" * ((end + len(after)) % 2)
         here = struct.pack(order + number, end + len(after))

@@ -1,4 +1,4 @@
-"""Writes WebP, which needs the whole picture at once."""
+"""Writes WebP, which needs the whole picture at once: about 28 bytes a pixel while it is compressed."""
 
 from typing import BinaryIO
 
@@ -26,4 +26,5 @@ class WebpEncoder:
     def finish(self) -> None:
         """Compress and write the picture."""
         exif, icc = self._metadata.exif or b"", self._metadata.icc or b""
-        self._image.save(self._file, "WEBP", lossless=True, exact=True, exif=exif, icc_profile=icc)
+        # Without loss, quality is effort: the default of 80 takes four times as long for files 0 to 3 % smaller.
+        self._image.save(self._file, "WEBP", lossless=True, quality=20, exact=True, exif=exif, icc_profile=icc)
