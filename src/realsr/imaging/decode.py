@@ -6,14 +6,13 @@ file that Pillow has accepted are decoded by OpenCV. At most about three times t
 
 import contextlib
 import io
-import os
-import threading
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
+from realsr.imaging.guards import check_size, no_pixel_limit, quiet_opencv
 from realsr.imaging.photo import Metadata, Photo, find_metadata
 from realsr.imaging.picture import ImageError
 
@@ -22,7 +21,6 @@ _TIFF_GRAY_WHITE_IS_ZERO, _TIFF_GRAY, _TIFF_RGB = 0, 1, 2
 
 
 _BAND = 2**20  # pixels that are copied out of Pillow's memory or swapped at once
-_DEFLATE_RATIO = 1032  # deflate makes no more bytes than this of one
 
 
 def decode_samples(data: bytes, name: str) -> np.ndarray:
@@ -46,7 +44,7 @@ def _decode(data: bytes, name: str, with_metadata: bool) -> Photo:
     if not data:
         raise ImageError(f"{name} is empty (0 bytes). Copy or download it again, or remove it.")
     try:
-        with _no_pixel_limit():
+        with no_pixel_limit():
             return _decode_known(data, name, with_metadata)
     except ImageError:
         raise
@@ -67,7 +65,7 @@ def _decode(data: bytes, name: str, with_metadata: bool) -> Photo:
 
 def _decode_known(data: bytes, name: str, with_metadata: bool) -> Photo:
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        _check_size(image, data, name)
+        check_size(image, data, name)
         if image.format == "PNG":
             # Loading stops at the last pixel; this finds wrong checksums and a missing end too.
             image.verify()
@@ -83,30 +81,6 @@ def _decode_known(data: bytes, name: str, with_metadata: bool) -> Photo:
     if sixteen:  # Pillow's picture is closed: its memory is free for OpenCV's
         samples = _samples_16(image, tags, data, name, transparent)
     return Photo(np.ascontiguousarray(_orient(samples, orientation)), metadata)
-
-
-def _check_size(image: Image.Image, data: bytes, name: str) -> None:
-    """Refuse what a header claims but the file cannot hold, or the machine; nothing has been allocated yet."""
-    claim = f"{name} claims {image.width}x{image.height} pixels"
-    # 24: the bit depth in IHDR, which always comes first
-    if image.format == "PNG" and image.height * (image.width * data[24] // 8) > _DEFLATE_RATIO * len(data):
-        raise ImageError(
-            f"{claim}, more than its {len(data)} bytes can hold. It is damaged: copy it again, or remove it."
-        )
-    needed, there = 4 * image.width * image.height, _machine_memory()
-    if there is not None and needed > there:
-        raise ImageError(
-            f"{claim}: {needed / 2**30:.0f} GiB, but the machine has {there / 2**30:.0f} GiB of memory. "
-            "Cut it into parts, or shrink it, with a program for images of this size."
-        )
-
-
-def _machine_memory() -> int | None:
-    """Return the machine's memory in bytes; None on systems that do not tell as Unix does."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def _copy_out(image: Image.Image, mode: str) -> np.ndarray:
@@ -177,7 +151,7 @@ def _samples_16(
     if tags.get(ExifTags.Base.PlanarConfiguration, (1,))[0] != 1 and photometric == _TIFF_RGB:
         raise ImageError(_unsupported(name, "16-bit colour in separate planes"))
 
-    with _quiet_opencv():
+    with quiet_opencv():
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None or decoded.dtype != np.uint16:
         raise ImageError(_unsupported(name, "a 16-bit layout of an unknown kind"))
@@ -230,42 +204,3 @@ def _orient(samples: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         samples = samples[:, ::-1]
     return samples
-
-
-_open_count = 0
-_saved_limit: int | None = None
-_count_lock = threading.Lock()
-
-
-@contextlib.contextmanager
-def _no_pixel_limit() -> Iterator[None]:
-    """Lift Pillow's guard against huge images: a 200-megapixel photo is no attack here.
-
-    The guard is one global of Pillow's; counting the users keeps it right with several threads.
-    """
-    global _open_count, _saved_limit
-    with _count_lock:
-        if _open_count == 0:
-            _saved_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        _open_count += 1
-    try:
-        yield
-    finally:
-        with _count_lock:
-            _open_count -= 1
-            if _open_count == 0:
-                Image.MAX_IMAGE_PIXELS = _saved_limit
-
-
-_quiet_lock = threading.Lock()
-
-
-@contextlib.contextmanager
-def _quiet_opencv() -> Iterator[None]:
-    """Keep OpenCV from printing about files that raise an ImageError anyway."""
-    with _quiet_lock:
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        try:
-            yield
-        finally:
-            cv2.utils.logging.setLogLevel(level)

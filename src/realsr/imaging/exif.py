@@ -14,7 +14,6 @@ from realsr.imaging.tags import (
     SHORT,
     Directory,
     Entry,
-    Order,
     TagReader,
     header,
     write_directory,
@@ -96,11 +95,11 @@ def exif_from_tiff(data: bytes) -> bytes | None:
     directory = reader.read(reader.first, _DESCRIPTIVE)
     if not directory:
         return None
-    begin = header(reader.order, 8)
-    return begin + write_directory(directory, len(begin), reader.order)
+    begin = header(8)
+    return begin + write_directory(directory, len(begin))
 
 
-def tiff_tags(block: bytes) -> tuple[Order, Directory]:
-    """Return an EXIF block's byte order, and its tags that a TIFF file may have among its own."""
+def tiff_tags(block: bytes) -> Directory:
+    """Return an EXIF block's tags that a TIFF file may have among its own."""
     reader = TagReader(block)
-    return reader.order, reader.read(reader.first, _DESCRIPTIVE)
+    return reader.read(reader.first, _DESCRIPTIVE)

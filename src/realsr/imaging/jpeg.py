@@ -19,7 +19,8 @@ logger = logging.getLogger("realsr")
 
 _ROWS, _BLOCK = 32, 8
 _START_OF_FRAME, _RESTART_INTERVAL, _RESTART, _START_OF_SCAN = 0xFFC0, 0xFFDD, 0xFFD0, 0xFFDA
-_LONGEST_EXIF = 65535 - 2 - 6  # a segment less its length and the word "Exif"
+_PREFIX = b"Exif\0\0"
+_LONGEST_EXIF = 65535 - 2 - len(_PREFIX)  # of a segment with its length
 
 
 class JpegEncoder:
@@ -41,7 +42,9 @@ class JpegEncoder:
         exif, icc = (self._metadata.exif, self._metadata.icc) if self._strips == 0 else (None, None)
         with io.BytesIO() as strip:
             image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else np.ascontiguousarray(samples))
-            image.save(strip, "JPEG", quality=95, subsampling="4:4:4", exif=exif or b"", icc_profile=icc)
+            image.save(
+                strip, "JPEG", quality=95, subsampling="4:4:4", exif=_PREFIX + exif if exif else b"", icc_profile=icc
+            )
             data = strip.getvalue()
         head, scan = _split(data, self._layout)
         if self._strips == 0:

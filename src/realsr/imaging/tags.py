@@ -6,22 +6,23 @@ TIFF 6.0, section 2; BigTIFF; Exif 2.32, section 4.6. Pillow's own form of them 
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
 
 SHORT, LONG, UNDEFINED, LONG8 = 3, 4, 7, 16  # the types of values that are written here
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_RATIONALS = (5, 10)  # types of values that are made of two numbers
+_NUMBERS = {1: (1, 2, 6, 7), 2: (3, 8), 4: (4, 5, 9, 10, 11, 13), 8: (12, 16, 17, 18)}  # types by the bytes of a number
+_SIZES = {kind: size * (2 if kind in _RATIONALS else 1) for size, kinds in _NUMBERS.items() for kind in kinds}
 
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965  # tags whose value is the position of a directory
 _SUBDIRECTORIES = (EXIF, GPS, INTEROPERABILITY)
 _DEEPEST = 2  # interoperability in EXIF in the first directory
 
 
-Order: TypeAlias = Literal["<", ">"]
-
-
 @dataclass(frozen=True)
 class Value:
-    """A tag's values: their TIFF type and their bytes, in the byte order of the file they are from or for."""
+    """A tag's values: their TIFF type and their bytes, numbers in little-endian order."""
 
     kind: int
     data: bytes
@@ -46,7 +47,7 @@ class TagReader:
     """
 
     def __init__(self, data: bytes | bytearray):
-        orders: dict[bytes, Order] = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
+        orders = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
         begin = bytes(data[:4])
         if begin not in orders:
             raise ValueError("no TIFF header")
@@ -80,10 +81,15 @@ class TagReader:
             if wanted is not None and tag not in wanted:
                 continue
             if tag not in _SUBDIRECTORIES:
-                directory[tag] = Value(entry.kind, bytes(self.data[entry.start : entry.start + entry.length]))
+                directory[tag] = Value(entry.kind, self._little_endian(entry))
             elif depth < _DEEPEST:
                 directory[tag] = self.read(self.integer(entry), depth=depth + 1)
         return directory
+
+    def _little_endian(self, entry: Entry) -> bytes:
+        data = bytes(self.data[entry.start : entry.start + entry.length])
+        each = _SIZES[entry.kind] // (2 if entry.kind in _RATIONALS else 1)
+        return data if self.order == "<" else np.frombuffer(data, np.uint8).reshape(-1, each)[:, ::-1].tobytes()
 
     def _number(self, form: str, position: int) -> int:
         try:
@@ -92,32 +98,31 @@ class TagReader:
             raise ValueError("a tag lies outside the data") from error
 
 
-def integers(order: Order, kind: int, *values: int) -> Value:
+def integers(kind: int, *values: int) -> Value:
     """Return whole numbers as a tag's values; kind: SHORT, LONG or LONG8."""
-    return Value(kind, struct.pack(f"{order}{len(values)}{ {SHORT: 'H', LONG: 'I', LONG8: 'Q'}[kind] }", *values))
+    return Value(kind, struct.pack(f"<{len(values)}{ {SHORT: 'H', LONG: 'I', LONG8: 'Q'}[kind] }", *values))
 
 
-def header(order: Order, first: int, big: bool = False) -> bytes:
+def header(first: int, big: bool = False) -> bytes:
     """Return the beginning of a TIFF file whose first directory is at `first`: 8 bytes, 16 of a BigTIFF."""
-    begin = b"II" if order == "<" else b"MM"
-    return begin + (struct.pack(order + "HHHQ", 43, 8, 0, first) if big else struct.pack(order + "HI", 42, first))
+    return b"II" + (struct.pack("<HHHQ", 43, 8, 0, first) if big else struct.pack("<HI", 42, first))
 
 
-def write_directory(directory: Directory, position: int, order: Order, big: bool = False) -> bytes:
+def write_directory(directory: Directory, position: int, big: bool = False) -> bytes:
     """Return a directory as it stands at the even `position`, followed by its long values and its directories."""
     number, room = ("Q", 8) if big else ("I", 4)
-    entries = struct.pack(order + ("Q" if big else "H"), len(directory))
+    entries = struct.pack("<Q" if big else "<H", len(directory))
     after, end = b"", position + len(entries) + len(directory) * (20 if big else 12) + room
     for tag, value in sorted(directory.items()):
         after += b"\0" * ((end + len(after)) % 2)
-        here = struct.pack(order + number, end + len(after))
+        here = struct.pack("<" + number, end + len(after))
         if isinstance(value, dict):
-            after += write_directory(value, end + len(after), order, big)
+            after += write_directory(value, end + len(after), big)
             kind, count, field = LONG8 if big else LONG, 1, here
         else:
             kind, count = value.kind, len(value.data) // _SIZES[value.kind]
             field = value.data.ljust(room, b"\0")
             if len(value.data) > room:
                 after, field = after + value.data, here
-        entries += struct.pack(order + "HH" + number, tag, kind, count) + field
+        entries += struct.pack("<HH" + number, tag, kind, count) + field
     return entries + bytes(room) + after

@@ -25,15 +25,15 @@ class TiffEncoder:
 
     def __init__(self, file: BinaryIO, layout: Layout, metadata: Metadata):
         self._file, self._layout, self._icc = file, layout, metadata.icc
-        self._order, self._about = tiff_tags(metadata.exif) if metadata.exif else ("<", {})
+        self._about = tiff_tags(metadata.exif) if metadata.exif else {}
         self._big = _could_pass_the_limit(layout, metadata)
         self._starts: list[int] = []
         self._sizes: list[int] = []
-        file.write(header(self._order, 0, self._big))
+        file.write(header(0, self._big))
 
     def write(self, samples: np.ndarray) -> None:
         """Append one strip of (h, W, C) samples: `rows` of them, fewer only at the end."""
-        differences = samples.astype(samples.dtype.newbyteorder(self._order), order="C")
+        differences = samples.astype(samples.dtype.newbyteorder("<"), order="C")
         differences[:, 1:] -= samples[:, :-1]
         compressor = fast_deflate()
         strip = compressor.compress(differences.data) + compressor.flush()
@@ -46,9 +46,9 @@ class TiffEncoder:
         end = self._file.tell()
         position = end + end % 2
         self._file.write(b"\0" * (end % 2))
-        self._file.write(write_directory(self._about | self._structure(), position, self._order, self._big))
+        self._file.write(write_directory(self._about | self._structure(), position, self._big))
         self._file.seek(0)
-        self._file.write(header(self._order, position, self._big))
+        self._file.write(header(position, self._big))
 
     def _structure(self) -> Directory:
         channels, long = self._layout.channels, LONG8 if self._big else LONG
@@ -67,7 +67,7 @@ class TiffEncoder:
         }
         if channels in (2, 4):
             numbers[338] = (SHORT, [2])  # the extra sample is alpha, not premultiplied
-        tags: Directory = {tag: integers(self._order, kind, *values) for tag, (kind, values) in numbers.items()}
+        tags: Directory = {tag: integers(kind, *values) for tag, (kind, values) in numbers.items()}
         if self._icc is not None:
             tags[_ICC] = Value(UNDEFINED, self._icc)
         return tags
