@@ -141,16 +141,18 @@ def test_what_a_tiff_tells_goes_into_every_format(tmp_path, monkeypatch, suffix,
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_a_tiff_of_pillows(tmp_path, order):
+def test_a_tiff_of_pillows_with_a_wrong_position(tmp_path, order):
+    """Pillow copies the position of the interoperability directory without the directory."""
     exif = b"Exif\0\0" + camera_exif(order, 3)
-    Image.new("RGB", (72, 48)).save(tmp_path / "a.tif", exif=exif, icc_profile=RGB_PROFILE)
+    Image.new("RGB", (9, 6)).save(tmp_path / "a.tif", exif=exif, icc_profile=RGB_PROFILE)
     photo = read_photo(tmp_path / "a.tif")
     assert photo.metadata.icc == RGB_PROFILE
     write_photo(tmp_path / "b.jpg", photo)
     first, camera, place, _ = tell(tmp_path / "b.jpg")
-    assert FIRST.items() - first.items() <= {(Base.Copyright, "Somebody")}  # Pillow wrote it as question marks
+    for tag in FIRST.keys() - {Base.Copyright}:  # Pillow wrote that as question marks
+        assert first[tag] == FIRST[tag]
     assert first.get(Base.Orientation, 1) == 1
-    assert camera == CAMERA | {Base.ExifImageWidth: 72, Base.ExifImageHeight: 48}
+    assert camera == CAMERA
     assert place == PLACE
 
 

@@ -1,11 +1,12 @@
 import io
+import zlib
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from realsr.imaging.png import encode_png
+from realsr.imaging.png import encode_png, paeth
 
 
 @pytest.mark.parametrize("compression", [1, 3])
@@ -26,3 +27,35 @@ def test_a_view_and_16_bits_are_written_as_they_are():
     view = (whole // 257).astype(np.uint8)[3:11:2, 5:25]
     decoded = cv2.imdecode(np.frombuffer(encode_png(view), np.uint8), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(decoded[..., ::-1], view)
+
+
+@pytest.mark.parametrize("step", [1, 3, 8])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (5, 40), (2, 70000)])
+def test_the_filter_is_that_of_the_specification(shape, step):
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 256, (shape[0], shape[1] * step), np.uint8)
+    rows[:, : 5 * step] //= 64  # many ties
+    above = rng.integers(0, 256, rows.shape[1], np.uint8)
+    filtered = paeth(rows, above, step)
+    assert (filtered[:, 0] == 4).all()
+    for row, column in {
+        (int(r), int(c)) for r, c in zip(*np.divmod(rng.permutation(rows.size)[:2000], rows.shape[1]), strict=True)
+    }:
+        up = int(rows[row - 1, column] if row else above[column])
+        inside = column >= step
+        left = int(rows[row, column - step]) if inside else 0
+        corner = int(rows[row - 1, column - step] if row else above[column - step]) if inside else 0
+        estimate = left + up - corner
+        best = min((left, up, corner), key=lambda value: abs(estimate - value))  # the first of equal ones
+        assert filtered[row, column + 1] == (rows[row, column] - best) % 256
+
+
+def test_noise_is_written_in_one_chunk_with_differences_to_the_left():
+    noise = np.random.default_rng(0).integers(0, 256, (300, 20, 3), np.uint8)
+    data = encode_png(noise, 1)
+    assert data.count(b"IDAT") == 1
+    start = data.index(b"IDAT") + 4
+    length = int.from_bytes(data[start - 8 : start - 4], "big")
+    rows = noise.reshape(300, 60).astype(int)
+    differences = np.concatenate([np.ones((300, 1), int), rows[:, :3], rows[:, 3:] - rows[:, :-3]], 1)
+    assert data[start : start + length] == zlib.compress((differences % 256).astype(np.uint8).tobytes(), 1)

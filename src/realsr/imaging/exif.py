@@ -76,7 +76,10 @@ def sized_exif(block: bytes, height: int, width: int) -> bytes:
 
 
 def _inner(reader: TagReader, entries: dict[int, Entry], tag: int) -> dict[int, Entry]:
-    return reader.entries(reader.integer(entries[tag]))[0] if tag in entries else {}
+    try:
+        return reader.entries(reader.integer(entries[tag]))[0]
+    except (KeyError, ValueError):  # there is none, or its position is wrong
+        return {}
 
 
 def _set(block: bytearray, reader: TagReader, entry: Entry, kind: int, number: int) -> None:

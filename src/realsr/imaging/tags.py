@@ -3,6 +3,7 @@
 TIFF 6.0, section 2; BigTIFF; Exif 2.32, section 4.6. Pillow's own form of them loses what is not ASCII.
 """
 
+import contextlib
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -75,7 +76,10 @@ class TagReader:
         return self._number({1: "B", 3: "H", 8: "Q"}.get(_SIZES[entry.kind], "I"), entry.start)
 
     def read(self, position: int, wanted: Collection[int] | None = None, depth: int = 0) -> Directory:
-        """Return a directory with the directories in it; wanted: only these tags of the outer one."""
+        """Return a directory with the directories in it; wanted: only these tags of the outer one.
+
+        Of the directories in it, those that cannot be read are left out: some programs write wrong positions.
+        """
         directory: Directory = {}
         for tag, entry in self.entries(position)[0].items():
             if wanted is not None and tag not in wanted:
@@ -83,7 +87,8 @@ class TagReader:
             if tag not in _SUBDIRECTORIES:
                 directory[tag] = Value(entry.kind, self._little_endian(entry))
             elif depth < _DEEPEST:
-                directory[tag] = self.read(self.integer(entry), depth=depth + 1)
+                with contextlib.suppress(ValueError):
+                    directory[tag] = self.read(self.integer(entry), depth=depth + 1)
         return directory
 
     def _little_endian(self, entry: Entry) -> bytes:
