@@ -47,7 +47,7 @@ def test_the_filter_is_that_of_the_specification(shape, step):
         corner = int(rows[row - 1, column - step] if row else above[column - step]) if inside else 0
         estimate = left + up - corner
         best = min((left, up, corner), key=lambda value: abs(estimate - value))  # the first of equal ones
-        assert filtered[row, column + 1] == (rows[row, column] - best) % 256
+        assert filtered[row, column + 1] == (int(rows[row, column]) - best) % 256
 
 
 def test_noise_is_written_in_one_chunk_with_differences_to_the_left():
