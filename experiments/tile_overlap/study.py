@@ -1,0 +1,109 @@
+"""How much must tiles overlap so that an enlarged photo is that of the network run on the whole?
+
+Two measurements on crops of 256x256 of real photos, the official DF2K generator, in float32:
+
+- by distance: the network runs on the whole crop and on its inner 128x128. How much do both differ, in 8-bit levels, at
+  a distance of d pixels from the inner one's border? That is what a tile cut off at d would be wrong by.
+- tiled: `upscale_image` with tiles of several sizes and overlaps, beside the whole.
+
+    python experiments/tile_overlap/study.py --json FILE [--tilings 128:32,128:48] [--device cpu] PHOTO[@TOP,LEFT] ...
+
+A photo's crop is its middle where no place is given. FILE grows by each result; what it has is not computed again.
+"""
+
+import argparse
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from realsr.imaging import read_uint8, write_bytes
+from realsr.inference.model import SRModel
+from realsr.inference.plan import Tiles, place_tiles
+from realsr.inference.tiling import upscale_image
+from realsr.weights import load_generator
+
+SIDE, INNER = 256, 128
+
+
+def read_crop(photo: str) -> Tensor:
+    name, _, place = photo.partition("@")
+    image = read_uint8(Path(name))
+    height, width = image.shape[:2]
+    top, left = map(int, place.split(",")) if place else ((height - SIDE) // 2, (width - SIDE) // 2)
+    return torch.from_numpy(image[top : top + SIDE, left : left + SIDE].copy()).permute(2, 0, 1).float() / 255
+
+
+def levels(image: Tensor) -> np.ndarray:
+    return (image.clamp(0, 1) * 255).cpu().numpy()
+
+
+def by_distance(model: SRModel, lr: Tensor, whole: np.ndarray) -> list[float]:
+    """The greatest difference at each distance in LR pixels from the border of the inner part, of any sample."""
+    low = (SIDE - INNER) // 2
+    inner = levels(run(model, lr[:, low : low + INNER, low : low + INNER]))
+    high = slice(model.scale * low, model.scale * (low + INNER))
+    worst = np.abs(inner - whole[:, high, high]).max(0)
+    place = np.arange(model.scale * INNER)
+    nearest = np.minimum(place, place[::-1]) // model.scale
+    ring = np.minimum(nearest[:, None], nearest[None])
+    return [round(float(worst[ring == d].max()), 3) for d in range(INNER // 2)]
+
+
+def tiled(model: SRModel, lr: Tensor, whole: np.ndarray, tiles: Tiles) -> dict[str, float]:
+    """Differences in 8-bit levels, before and after rounding, and how much more is computed than of the whole."""
+    found = levels(upscale_image(model, lr, tiles))
+    exact, rounded = np.abs(found - whole), np.abs(found.round() - whole.round())
+    starts, size = place_tiles(SIDE, tiles)
+    return {
+        "max": round(float(exact.max()), 3),
+        "p99.9": round(float(np.quantile(exact, 0.999)), 4),
+        "rounded_max": int(rounded.max()),
+        "share_1": float((rounded == 1).mean()),
+        "share_more": float((rounded > 1).mean()),
+        "cost": round((len(starts) * size / SIDE) ** 2, 3),
+    }
+
+
+@torch.inference_mode()
+def run(model: SRModel, lr: Tensor) -> Tensor:
+    return model.run(lr[None].to(model.device))[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", nargs="+", metavar="PHOTO[@TOP,LEFT]")
+    parser.add_argument("--tilings", default="", help="size:overlap,…")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path, required=True)
+    asked = parser.parse_args()
+    facts = json.loads(asked.json.read_text()) if asked.json.exists() else {}
+    device = torch.device(asked.device)
+    generator, scale = load_generator("df2k")
+    model = SRModel(scale, device, generator.to(device))
+    pairs = [tuple(map(int, pair.split(":"))) for pair in asked.tilings.split(",") if pair]
+    for photo in asked.photos:
+        start, whole = time.perf_counter(), None
+        name = "@".join([Path(photo.partition("@")[0]).name, *photo.split("@")[1:]])
+        row = facts.setdefault(name, {"date": datetime.now(UTC).date().isoformat(), "tiled": {}})
+        lr = read_crop(photo)
+        for size, overlap in [(0, 0), *pairs]:
+            key = f"{size}:{overlap}"
+            if key in row["tiled"] or (size == 0 and "by_distance" in row):
+                continue
+            if whole is None:
+                whole = levels(run(model, lr))
+            if size:
+                row["tiled"][key] = tiled(model, lr, whole, Tiles(size, overlap))
+            else:
+                row["by_distance"] = by_distance(model, lr, whole)
+            write_bytes(asked.json, json.dumps(facts, indent=1).encode() + b"\n")
+        print(name, f"{time.perf_counter() - start:.1f} s", row, flush=True)
+
+
+if __name__ == "__main__":
+    main()

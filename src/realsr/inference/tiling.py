@@ -1,0 +1,173 @@
+"""Photos of any size through a network, tile by tile, in the memory of one row of tiles."""
+
+import logging
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from realsr.errors import UserError
+from realsr.imaging import resize
+from realsr.inference.blending import blend_weights
+from realsr.inference.memory import is_out_of_memory
+from realsr.inference.model import SRModel
+from realsr.inference.plan import Tiles, place_tiles, smallest_size
+
+logger = logging.getLogger("realsr")
+
+Advance = Callable[[int], object]
+_Read = Callable[[slice, slice], Tensor]  # rows, columns -> (3, h, w) float32 on the model's device
+
+
+def upscale_bands(
+    model: SRModel, samples: np.ndarray, tiles: Tiles, advance: Advance = lambda pixels: None
+) -> Iterator[np.ndarray]:
+    """Enlarge a photo and yield the result in bands of its full width, from the top.
+
+    Gray passes as three equal channels, whose mean is taken. Alpha is enlarged apart by `resize`; the colours below
+    it are not multiplied by it.
+
+    Args:
+        model: the network, of scale s.
+        samples: (H, W, C) uint8 or uint16; C is 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA).
+        tiles: how to cut it; its size is lowered when memory does not suffice.
+        advance: called after each tile with the number of LR pixels that are new; they sum to H * W.
+
+    Yields (h, s * W, C) of the same dtype, clamped and rounded half to even; the heights sum to s * H.
+
+    Raises UserError when memory does not suffice for the smallest tiles, ValueError for other samples.
+    """
+    if samples.dtype not in (np.uint8, np.uint16) or samples.ndim != 3 or samples.shape[2] not in (1, 2, 3, 4):
+        raise ValueError(f"expected (H, W, 1 to 4) uint8 or uint16 samples, got {samples.shape} {samples.dtype}")
+    height, width, channels = samples.shape
+    peak = float(np.iinfo(samples.dtype).max)
+    colours = 1 if channels <= 2 else 3
+
+    def read(rows: slice, columns: slice) -> Tensor:
+        tile = np.ascontiguousarray(samples[rows, columns, :colours], np.float32)
+        return (torch.from_numpy(tile).to(model.device).permute(2, 0, 1) / peak).expand(3, -1, -1)
+
+    top = 0
+    for band in _enlarge(model, read, height, width, tiles, advance):
+        bottom = top + band.shape[1] // model.scale
+        out = np.empty((band.shape[1], band.shape[2], channels), samples.dtype)
+        out[..., :colours] = _to_samples(band if colours == 3 else band.mean(0, keepdim=True), peak, samples.dtype)
+        del band  # before the next one is begun
+        if channels > colours:
+            alpha = _resize_rows(samples[..., -1], top, bottom, model.scale, peak)
+            out[..., -1:] = _to_samples(alpha[None], peak, samples.dtype)
+        yield out
+        top = bottom
+
+
+def upscale_image(model: SRModel, image: Tensor, tiles: Tiles, advance: Advance = lambda pixels: None) -> Tensor:
+    """Enlarge an image (3, h, w), float32, 0..1, to (3, s * h, s * w), not clamped, on the model's device.
+
+    Tiles and progress as in `upscale_bands`; an image of one tile is exactly what the network makes of it.
+    """
+    _, height, width = image.shape
+
+    def read(rows: slice, columns: slice) -> Tensor:
+        return image[:, rows, columns].to(model.device)
+
+    out = torch.empty(3, model.scale * height, model.scale * width, device=model.device)
+    top = 0
+    for band in _enlarge(model, read, height, width, tiles, advance):
+        out[:, top : top + band.shape[1]] = band
+        top += band.shape[1]
+    return out
+
+
+def _enlarge(model: SRModel, read: _Read, height: int, width: int, tiles: Tiles, advance: Advance) -> Iterator[Tensor]:
+    """Yield finished bands (3, h, s * width), which the caller may overwrite."""
+    scale = model.scale
+    told = 0
+
+    def tell(position: int) -> None:  # pixels above and left of a place; a row that is redone is not told again
+        nonlocal told
+        if position > told:
+            advance(position - told)
+            told = position
+
+    carry = torch.zeros(3, 0, scale * width, device=model.device)
+    starts, rows = place_tiles(height, tiles)
+    while starts:
+        top, after = starts[0], starts[0] + rows - starts[1] if len(starts) > 1 else 0
+        error = None
+        try:
+            band = _row_of_tiles(model, read, slice(top, top + rows), after, width, tiles, carry, tell)
+        except (RuntimeError, MemoryError) as caught:
+            if not is_out_of_memory(caught):
+                raise
+            error = str(caught)  # the exception itself would hold the memory of the tile that failed
+        if error is not None:
+            _shrink(tiles, max(rows, place_tiles(width, tiles)[1]), error, model.device)
+            starts, rows = place_tiles(height - top, tiles)
+            starts = [top + start for start in starts]
+            continue
+        finished = band.shape[1] - scale * after
+        carry = band[:, finished:].clone()
+        band = band[:, :finished]
+        yield band
+        del band
+        starts = starts[1:]
+
+
+@torch.no_grad()
+def _row_of_tiles(
+    model: SRModel,
+    read: _Read,
+    rows: slice,
+    after: int,
+    width: int,
+    tiles: Tiles,
+    carry: Tensor,
+    tell: Callable[[int], None],
+) -> Tensor:
+    """Return the sum of the weighted tiles of one row, and of what the row above has left in `carry`.
+
+    after: rows that the row below shares and has yet to add to.
+    """
+    scale, height = model.scale, rows.stop - rows.start
+    band = torch.zeros(3, scale * height, scale * width, device=model.device)
+    band[:, : carry.shape[1]] = carry
+    down = blend_weights(height, carry.shape[1] // scale, after, scale).to(model.device)[:, None]
+    starts, size = place_tiles(width, tiles)
+    for number, left in enumerate(starts):
+        before = starts[number - 1] + size - left if number else 0
+        shared = left + size - starts[number + 1] if number + 1 < len(starts) else 0
+        tile = model.run(read(rows, slice(left, left + size))[None])[0]
+        across = blend_weights(size, before, shared, scale).to(model.device)
+        band[:, :, scale * left : scale * (left + size)] += tile * (down * across)
+        tell(rows.start * width + (height - after) * (left + size - shared))
+    return band
+
+
+def _shrink(tiles: Tiles, used: int, error: str, device: torch.device) -> None:
+    """Halve the tiles, of which `used` pixels a side were too many."""
+    smallest = smallest_size(tiles.overlap)
+    if used <= smallest:
+        reason = error.partition("\n")[0] or "out of memory"
+        instead = "use the CPU" if device.type == "cuda" else "use a machine with more memory"
+        raise UserError(
+            f"memory does not suffice for tiles of {used} pixels a side ({reason}), and an overlap of {tiles.overlap} "
+            f"allows none below {smallest}: close other programs, {instead}, or take a smaller overlap"
+        )
+    tiles.size = max(smallest, used // 2)
+    logger.warning("memory does not suffice for tiles of %d pixels: going on with %d", used, tiles.size)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _to_samples(values: Tensor, peak: float, dtype: np.dtype) -> np.ndarray:
+    """(C, h, w), 0..1, which is overwritten -> (h, w, C), clamped and rounded half to even."""
+    values = values.clamp_(0, 1).mul_(peak).round_().permute(1, 2, 0)
+    return (values.to(torch.uint8) if dtype == np.uint8 else values).cpu().numpy().astype(dtype, copy=False)
+
+
+def _resize_rows(plane: np.ndarray, top: int, bottom: int, scale: int, peak: float) -> Tensor:
+    """Rows scale * top to scale * bottom of a whole plane (H, W) enlarged by `resize`, 0..1."""
+    first, last = max(0, top - 4), min(len(plane), bottom + 4)  # the cubic reaches two pixels
+    part = torch.from_numpy(plane[first:last].astype(np.float32)) / peak
+    return resize(part, factor=float(scale))[scale * (top - first) : scale * (bottom - first)]

@@ -1,0 +1,64 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from realsr.inference import memory
+from realsr.inference.memory import fit_tiles, is_out_of_memory, measure_bytes
+from realsr.inference.model import SRModel
+from realsr.networks.rrdb import RRDB
+
+CPU = torch.device("cpu")
+
+
+def test_bytes_of_known_tensors_are_measured() -> None:
+    def run(lr: Tensor) -> Tensor:
+        wide = lr.new_zeros(1, 100, *lr.shape[2:])  # 400 bytes a pixel
+        wide = wide.relu()  # 800 while both live
+        wide.add_(1)
+        return wide[:, :3] + 1  # 412
+
+    assert measure_bytes(SRModel(1, CPU, run)) == pytest.approx(800)
+
+
+def test_bytes_follow_the_network_s_width_and_not_its_depth(one_thread: None) -> None:
+    def measured(features: int, blocks: int) -> float:
+        return measure_bytes(SRModel(4, CPU, RRDB(4, features, blocks, 4).eval()))
+
+    narrow, wide, deep = measured(8, 1), measured(32, 1), measured(8, 4)
+    # two or three images of all features at the result's size: what the last stage reads, writes, and its enlarging
+    assert 2 * 16 * 4 * 8 <= narrow <= 3.5 * 16 * 4 * 8
+    assert wide == pytest.approx(4 * narrow, rel=0.1)
+    assert deep == pytest.approx(narrow, rel=0.01)
+
+
+def test_tiles_grow_with_free_memory_up_to_what_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SRModel(4, CPU, nn.Identity())
+
+    def size(free: int | None, bytes_per_pixel: float = 9472, width: int = 8000) -> int:
+        monkeypatch.setattr(memory, "free_memory", lambda device: free)
+        tiles = fit_tiles(model, bytes_per_pixel, width, overlap=32)
+        if free is not None and tiles.size > 72:
+            needed = tiles.size**2 * bytes_per_pixel * memory.SCRATCH + tiles.size * width * 20 * 16
+            assert needed <= memory.SHARE * free
+        return tiles.size
+
+    sizes = [size(free << 20) for free in (0, 500, 1000, 2000, 4000, 8000, 200_000)]
+    assert sizes == sorted(sizes)
+    assert (sizes[0], sizes[-1]) == (72, 512)
+    assert 128 < size(2000 << 20) < 400
+    assert size(None) == size(4 << 30)
+    assert size(2000 << 20, width=80_000) < size(2000 << 20)
+    assert size(2000 << 20, bytes_per_pixel=100) > size(2000 << 20)
+
+
+def test_errors_of_memory_are_told_from_others() -> None:
+    assert is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
+    assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"))
+    assert not is_out_of_memory(RuntimeError("Kernel size can't be greater than actual input size"))
+    assert not is_out_of_memory(OSError("Cannot allocate memory"))
+
+
+def test_an_allocation_that_cannot_be_is_known_as_such() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60)
+    assert is_out_of_memory(caught.value) or "overflow" in str(caught.value)
