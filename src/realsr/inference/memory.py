@@ -5,8 +5,7 @@ import math
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.overrides import TorchFunctionMode
 
 from realsr.inference.model import SRModel
 from realsr.inference.plan import OVERLAP, Tiles, smallest_size
@@ -63,17 +62,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
 
 
-class _TensorPeak(TorchDispatchMode):
-    """Adds up what the tensors made meanwhile hold, as long as they live; `peak` is the most in bytes."""
+class _TensorPeak(TorchFunctionMode):
+    """Adds up what the results of torch's functions hold, as long as they live; `peak` is the most in bytes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.peak = 0
         self._live: dict[int, tuple[StorageWeakRef, int]] = {}
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
+    def __torch_function__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        out = function(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else (out,):
             if isinstance(tensor, Tensor):
                 storage = tensor.untyped_storage()
                 self._live[storage._cdata] = StorageWeakRef(storage), storage.nbytes()

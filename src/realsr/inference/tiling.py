@@ -51,13 +51,12 @@ def upscale_bands(
     top = 0
     for band in _enlarge(model, read, height, width, tiles, advance):
         bottom = top + band.shape[1] // model.scale
-        out = np.empty((band.shape[1], band.shape[2], channels), samples.dtype)
-        out[..., :colours] = _to_samples(band if colours == 3 else band.mean(0, keepdim=True), peak, samples.dtype)
+        parts = [_to_samples(band if colours == 3 else band.mean(0, keepdim=True), peak, samples.dtype)]
         del band  # before the next one is begun
         if channels > colours:
             alpha = _resize_rows(samples[..., -1], top, bottom, model.scale, peak)
-            out[..., -1:] = _to_samples(alpha[None], peak, samples.dtype)
-        yield out
+            parts.append(_to_samples(alpha[None], peak, samples.dtype))
+        yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
         top = bottom
 
 
@@ -163,7 +162,8 @@ def _shrink(tiles: Tiles, used: int, error: str, device: torch.device) -> None:
 def _to_samples(values: Tensor, peak: float, dtype: np.dtype) -> np.ndarray:
     """(C, h, w), 0..1, which is overwritten -> (h, w, C), clamped and rounded half to even."""
     values = values.clamp_(0, 1).mul_(peak).round_().permute(1, 2, 0)
-    return (values.to(torch.uint8) if dtype == np.uint8 else values).cpu().numpy().astype(dtype, copy=False)
+    values = values.to(torch.uint8 if dtype == np.uint8 else torch.int32)
+    return values.contiguous().cpu().numpy().astype(dtype, copy=False)
 
 
 def _resize_rows(plane: np.ndarray, top: int, bottom: int, scale: int, peak: float) -> Tensor:
