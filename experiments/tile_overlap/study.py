@@ -9,6 +9,7 @@ Two measurements on crops of 256x256 of real photos, the official DF2K generator
     python experiments/tile_overlap/study.py --json FILE [--tilings 128:32,128:48] [--device cpu] PHOTO[@TOP,LEFT] ...
 
 A photo's crop is its middle where no place is given. FILE grows by each result; what it has is not computed again.
+Without photos the tables of FILE are printed.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,14 +76,40 @@ def run(model: SRModel, lr: Tensor) -> Tensor:
     return model.run(lr[None].to(model.device))[0]
 
 
+def tables(facts: dict[str, Any]) -> str:
+    """Return both measurements as Markdown."""
+    distances = [4, 8, 16, 24, 32, 36, 40, 44, 48]
+    lines = ["| crop | " + " | ".join(map(str, distances)) + " |", "|---|" + "---|" * len(distances)]
+    for name, row in facts.items():
+        lines.append(f"| {name} | " + " | ".join(f"{row['by_distance'][d]:.2f}" for d in distances) + " |")
+    lines += [
+        "",
+        "| crop | tile : overlap | cost | max | 99.9 % | max of 8 bit | off by 1 | by more |",
+        "|---|" + "---|" * 7,
+    ]
+    for name, row in facts.items():
+        for key, found in sorted(
+            row["tiled"].items(), key=lambda entry: [int(n) for n in reversed(entry[0].split(":"))]
+        ):
+            shares = f"{100 * found['share_1']:.4f} % | {100 * found['share_more']:.4f} %"
+            lines.append(
+                f"| {name} | {key} | {found['cost']:.2f} | {found['max']:.2f} | {found['p99.9']:.3f} "
+                f"| {found['rounded_max']} | {shares} |"
+            )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", nargs="+", metavar="PHOTO[@TOP,LEFT]")
+    parser.add_argument("photos", nargs="*", metavar="PHOTO[@TOP,LEFT]")
     parser.add_argument("--tilings", default="", help="size:overlap,…")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, required=True)
     asked = parser.parse_args()
     facts = json.loads(asked.json.read_text()) if asked.json.exists() else {}
+    if not asked.photos:
+        print(tables(facts))
+        return
     device = torch.device(asked.device)
     generator, scale = load_generator("df2k")
     model = SRModel(scale, device, generator.to(device))

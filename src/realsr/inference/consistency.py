@@ -7,7 +7,9 @@ from torch import Tensor
 from realsr.imaging import resize
 from realsr.inference.model import SRModel
 
-TOLERANCE = 0.5 / 255
+# Half a level is what is wanted. But tiles that stop at half a level after more or fewer passes than their neighbours
+# differ by over one from the whole; at a tenth, by 0.2 at most on crops of twelve real photos.
+TOLERANCE = 0.1 / 255
 ITERATIONS = 20
 
 
@@ -15,8 +17,9 @@ def consistent(model: SRModel, tolerance: float = TOLERANCE, iterations: int = I
     """Return a model whose results, shrunk by bicubic, are what it was given: colours do not shift.
 
     x <- clamp(x + up(lr - down(x))) until |lr - down(x)| is within the tolerance everywhere, `iterations` times at
-    most; up and down are `resize`. Each pass leaves about two thirds of the difference, except where the photo holds
-    contrasts beside black or white that no picture in 0..1 gives: there it fades slowly, and some remains.
+    most; up and down are `resize`. Each pass leaves about two thirds of the difference: 8 to 12 reach half a level.
+    Contrasts beside black or white that no picture in 0..1 gives, as sharpened photos have them, fade slowly, and some
+    remains: on those photos 0 to 0.8 % of the samples are off by more than a level after 20.
 
     Noise of the photo is part of what it was given, and comes back, too.
     """
