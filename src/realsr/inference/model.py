@@ -1,22 +1,96 @@
-"""What a network looks like to the code that enlarges photos."""
+"""A model of any source as one function on tensors, for all that enlarges pictures."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from realsr.errors import UserError
+from realsr.imaging import resize
+from realsr.inference.fast_rrdb import FastRRDB
+from realsr.inference.foreign import load_foreign
+from realsr.inference.precision import Precision, choose_precision
+from realsr.networks import RRDB
+from realsr.weights import load_generator
+from realsr.weights.files import read_metadata, read_state
+from realsr.weights.layouts import rrdb_size, to_rrdb_names
+from realsr.weights.sources import find_weights
+
+logger = logging.getLogger("realsr")
+
+Run = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class SRModel:
-    """A network that enlarges.
-
-    Attributes:
-        scale: how many times a side becomes longer.
-        device: where `run` wants its input and leaves its output.
-        run: (N, 3, h, w) float32, 0..1 -> (N, 3, scale * h, scale * w) float32, not clamped.
-    """
+    """`run`: (N, 3, h, w), float32, 0..1, on `device` -> (N, 3, scale*h, scale*w), float32, there, not clamped."""
 
     scale: int
     device: torch.device
-    run: Callable[[Tensor], Tensor]
+    run: Run
+
+
+def load_model(
+    source: str | Path,
+    device: torch.device,
+    precision: str = "auto",
+    own_code: bool = False,
+    scale: int | None = None,
+) -> SRModel:
+    """Return a model, ready to run on a device.
+
+    Args:
+        source: `bicubic`; all that `load_generator` takes; or a file of another author's network that spandrel knows.
+        device: where it runs.
+        precision: auto, bf16, fp16 or fp32, see `choose_precision`. Bicubic is always float32.
+        own_code: whether a file may name a network of the user's own, whose code is then imported.
+        scale: bicubic's; of another model what it must have, None for any.
+
+    Raises:
+        UserError: where the source cannot be loaded, its scale is another, or the precision cannot be had.
+    """
+    numbers = choose_precision(precision, device)
+    if source == "bicubic":
+        if scale is None:
+            raise UserError("bicubic: has no scale of its own: say scale=4, or which one is wanted")
+        factor = float(scale)
+        return SRModel(scale, device, lambda x: resize(x, factor=factor))
+    path = find_weights(source)
+    if _is_generator(path):
+        network, found = load_generator(path, own_code)
+        run = _prepare(network.to(device), numbers)
+    else:
+        run, found = load_foreign(path, numbers, automatic=precision == "auto")
+    if scale not in (None, found):
+        raise UserError(f"{source}: is of scale {found}, but scale={scale} was asked for")
+    half = "float32" if numbers.half is None else str(numbers.half).removeprefix("torch.")
+    logger.info("%s: scale %d, on %s in %s", source, found, device, half)
+    return SRModel(found, device, run)
+
+
+def _is_generator(path: Path) -> bool:
+    """Whether a file is one of ours or of an RRDB, if a damaged one: then what is wrong is told of that."""
+    if "realsr" in read_metadata(path):
+        return True
+    state = to_rrdb_names(read_state(path))
+    try:
+        rrdb_size(state)
+    except ValueError:
+        return False
+    return True
+
+
+def _prepare(network: nn.Module, precision: Precision) -> Run:
+    if isinstance(network, RRDB):
+        fast = FastRRDB(network, precision.half)
+
+        def run(x: Tensor) -> Tensor:
+            with precision.computing():
+                return fast(x)
+
+        return run
+    return precision.wrap(cast(Run, network))

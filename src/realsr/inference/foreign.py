@@ -1,0 +1,68 @@
+"""Networks of other authors, which spandrel recognises by the names and shapes of their tensors."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from realsr.errors import UserError
+from realsr.inference.precision import Precision
+from realsr.networks import RRDB
+from realsr.weights.files import read_state
+from realsr.weights.layouts import rrdb_size, to_rrdb_names
+
+
+def load_foreign(path: Path, precision: Precision, automatic: bool) -> tuple[Callable[[Tensor], Tensor], int]:
+    """Return a file's network as a function, (N,3,h,w) -> (N,3,s*h,s*w) in 0..1, and its scale s.
+
+    The tensors are read by `read_state`, which runs no code in the file. spandrel's call meets the network's demands
+    on the size (by padding) and clamps. automatic: float32 where the network is not made for the half precision,
+    instead of an error.
+
+    Raises UserError where spandrel is not installed or does not know the network, and where the network does
+    something else than enlarge RGB.
+    """
+    state = read_state(path)
+    try:
+        from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError, canonicalize_state_dict
+    except ImportError as error:
+        raise UserError(
+            f"{path}: {_difference(state)}; networks of other authors need spandrel: say pip install 'realsr[spandrel]'"
+        ) from error
+    try:
+        found = ModelLoader(device=precision.device).load_from_state_dict(canonicalize_state_dict(state))
+    except UnsupportedModelError as error:
+        raise UserError(f"{path}: {_difference(state)}; nor does spandrel know the network") from error
+    except Exception as error:  # each architecture has its own ways to fail on tensors that are not its own
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise UserError(f"{path}: {_difference(state)}; spandrel cannot load it either ({reason})") from error
+    name = found.architecture.name
+    if not isinstance(found, ImageModelDescriptor) or found.purpose != "SR":
+        raise UserError(f"{path}: a network for {found.purpose} ({name}); expected one for super-resolution (SR)")
+    if (found.input_channels, found.output_channels) != (3, 3):
+        raise UserError(
+            f"{path}: a network ({name}) of {found.input_channels} channels in and {found.output_channels} out; "
+            "expected 3 and 3 (RGB)"
+        )
+    fits = {torch.bfloat16: found.supports_bfloat16, torch.float16: found.supports_half, None: True}
+    if not fits[precision.half]:
+        if not automatic:
+            raise UserError(f"{path}: {name} cannot be computed in {precision.half}; say precision=fp32")
+        precision = replace(precision, half=None)
+    found.model.requires_grad_(False)
+    return precision.wrap(found.eval()), found.scale
+
+
+def _difference(state: Mapping[str, Tensor]) -> str:
+    """Where the tensors begin to differ from those of an RRDB."""
+    names = to_rrdb_names(state)
+    try:
+        rrdb_size(names if "RRDB_trunk.0.RDB1.conv1.weight" in names else state)
+    except ValueError as error:
+        with torch.device("meta"):
+            expected = RRDB(blocks=1).state_dict()
+        missing = [name for name in expected if name not in names][:3]
+        return f"{error}" + (f" (not there: {', '.join(missing)})" if missing else "")
+    return "an RRDB generator"

@@ -1,0 +1,61 @@
+import pytest
+import torch
+from small_rrdb import make_rrdb
+
+from realsr.inference.fast_rrdb import FastRRDB
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 50), (1, 50, 1), (2, 7, 5), (1, 33, 18)])
+@torch.no_grad()
+def test_in_float32_it_is_the_network(scale: int, shape: tuple[int, int, int]) -> None:
+    network = make_rrdb(scale)
+    x = torch.rand(shape[0], 3, *shape[1:])
+    expected = network(x)
+    assert expected.abs().mean() > 0.05
+    actual = FastRRDB(network, None)(x)
+    assert actual.shape == expected.shape
+    assert (actual - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(("features", "blocks", "growth"), [(1, 1, 1), (3, 1, 2), (16, 3, 8)])
+@torch.no_grad()
+def test_it_is_the_network_at_any_size_of_it(features: int, blocks: int, growth: int) -> None:
+    network = make_rrdb(4, features, blocks, growth)
+    x = torch.rand(1, 3, 9, 6)
+    assert torch.allclose(FastRRDB(network, None)(x), network(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("half", [None, torch.bfloat16])
+def test_strips_do_not_show(scale: int, half: torch.dtype | None) -> None:
+    network = make_rrdb(scale)
+    x = torch.rand(2, 3, 23, 5)
+    whole = FastRRDB(network, half, strip=10_000)(x)
+    for strip in (1, 60, 130):  # 4, 6 and 13 rows
+        # bf16 rounds to 8 bits, and a sum in another order may round to the neighbour
+        tolerance = 1e-5 if half is None else 2e-2
+        assert (FastRRDB(network, half, strip)(x) - whole).abs().max() < tolerance
+
+
+@torch.no_grad()
+def test_half_precision_is_nearer_than_the_network_in_half_precision_throughout() -> None:
+    network = make_rrdb(4, 16, 6, 8)
+    x = torch.rand(1, 3, 24, 24)
+    expected = network(x)
+    actual = FastRRDB(network, torch.bfloat16)(x)
+    plain = network.to(torch.bfloat16)(x.to(torch.bfloat16)).float()
+    assert actual.dtype == torch.float32
+    assert 0 < (actual - expected).square().mean() < 0.5 * (plain - expected).square().mean()
+
+
+def test_it_leaves_the_network_and_the_picture_as_they_are() -> None:
+    network, x = make_rrdb(), torch.rand(1, 3, 6, 6)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    given = x.clone()
+    for half in (None, torch.bfloat16):
+        assert not FastRRDB(network, half)(x).requires_grad
+    assert torch.equal(x, given)
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
