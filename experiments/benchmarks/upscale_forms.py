@@ -1,0 +1,97 @@
+"""The forms that `upscale.py` compares, each run in a process of its own: one line of JSON in, one out.
+
+`{"lr": FILE.npy, "sr": FILE.npy, "tile": N or null}` is answered by seconds and the peak memory so far, in MB.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from realsr.inference.model import load_model
+from realsr.weights import load_generator
+from realsr.weights.sources import find_weights
+
+Form = Callable[[np.ndarray], np.ndarray]  # (3, h, w) float32, 0..1 -> (3, 4h, 4w)
+FORMS = ("ours", "ours fp32", "plain float32", "ncnn", "ncnn bf16")
+CPU = torch.device("cpu")
+SCALE, OVERLAP = 4, 10  # pixels of overlap of tiles, as realsr-ncnn-vulkan has it
+
+
+def make_form(name: str, weights: str, threads: int) -> Form:
+    """Return a form of the generator whose weights these are."""
+    torch.set_num_threads(threads)
+    if name.startswith("ncnn"):
+        return make_ncnn(weights, threads, bf16=name == "ncnn bf16")
+    if name == "plain float32":
+        run = torch.no_grad()(load_generator(weights)[0])
+    else:
+        run = load_model(weights, CPU, "fp32" if name == "ours fp32" else "auto").run
+    return lambda lr: run(torch.from_numpy(lr)[None])[0].numpy()
+
+
+def make_ncnn(weights: str, threads: int, bf16: bool) -> Form:
+    """ncnn with its own settings: light mode, Winograd, packed layouts, float16 where the processor has it."""
+    import ncnn
+
+    param = find_weights(weights)
+    net = ncnn.Net()
+    net.opt.num_threads = threads
+    net.opt.use_bf16_storage = bf16
+    if net.load_param(str(param)) != 0 or net.load_model(str(param.with_suffix(".bin"))) != 0:
+        raise OSError(f"ncnn cannot load {param}")
+
+    def run(lr: np.ndarray) -> np.ndarray:
+        extractor = net.create_extractor()
+        extractor.input(net.input_names()[0], ncnn.Mat(np.ascontiguousarray(lr)))
+        failed, sr = extractor.extract(net.output_names()[0])
+        if failed:
+            raise RuntimeError(f"ncnn ended with {failed}")
+        return np.array(sr)
+
+    return run
+
+
+def in_tiles(run: Form, lr: np.ndarray, tile: int, scale: int = SCALE) -> np.ndarray:
+    """Run a form on square tiles that overlap by OVERLAP pixels on each side, of which the middles are kept."""
+    _, height, width = lr.shape
+    sr = np.empty((3, scale * height, scale * width), np.float32)
+    for top in range(0, height, tile):
+        for left in range(0, width, tile):
+            bottom, right = min(top + tile, height), min(left + tile, width)
+            first, begin = max(top - OVERLAP, 0), max(left - OVERLAP, 0)
+            part = run(lr[:, first : bottom + OVERLAP, begin : right + OVERLAP])
+            sr[:, scale * top : scale * bottom, scale * left : scale * right] = part[
+                :,
+                scale * (top - first) : scale * (bottom - first),
+                scale * (left - begin) : scale * (right - begin),
+            ]
+    return sr
+
+
+def peak_memory() -> float:
+    """Return the most memory that this process has held, in MB; the system tells kilobytes, on macOS bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+def main(name: str, weights: str, threads: str) -> None:
+    """Answer one line after the other until there are no more."""
+    form = make_form(name, weights, int(threads))
+    print(json.dumps({"peak_MB": peak_memory()}), flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        lr = np.load(asked["lr"])
+        start = time.perf_counter()
+        sr = form(lr) if asked["tile"] is None else in_tiles(form, lr, asked["tile"])
+        answer = {"seconds": time.perf_counter() - start, "peak_MB": peak_memory()}
+        np.save(Path(asked["sr"]), sr)
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
