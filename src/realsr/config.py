@@ -31,6 +31,7 @@ from realsr.errors import Interrupted, UserError
 from realsr.evaluation.protocol import Protocol
 from realsr.evaluation.weight_files import MetricFiles
 from realsr.imaging import ImageError
+from realsr.inference.plan import OVERLAP
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, WeightsError
 from realsr.options import choices, conf_dir, explain
 from realsr.training.config import OptimiserConfig, TrainerConfig
@@ -129,6 +130,25 @@ class EvaluateConfig:
 
 
 @dataclass
+class UpscaleConfig:
+    """Which photos to enlarge, with what, and where to write them."""
+
+    input: Path = MISSING
+    output: Path = MISSING
+    weights: str = "df2k"
+    scale: int | None = None
+    format: str | None = None
+    overwrite: bool = False
+    precision: str = "auto"
+    ensemble: bool = False
+    consistency: bool = False
+    tile: int | None = None
+    overlap: int = OVERLAP
+    device: str = "auto"
+    own_code: bool = False
+
+
+@dataclass
 class ExportConfig:
     """Which weights to write to which file."""
 
@@ -152,6 +172,7 @@ SCHEMAS: dict[str, type] = {
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
     "pool_report": PoolReportConfig,
+    "upscale": UpscaleConfig,
 }
 C = TypeVar("C")
 

@@ -22,16 +22,17 @@ from realsr.degradation.camera import Camera, anisotropic_kernel
 from realsr.degradation.kernels import kernel_psnr, load_kernel
 from realsr.degradation.pool import PoolConfig, list_kernels, list_noise
 from realsr.errors import UserError
-from realsr.evaluation.evaluate import Model, bicubic_model, evaluate_models, network_model
+from realsr.evaluation.evaluate import Model, bicubic_model, evaluate_models
 from realsr.evaluation.images import as_readers
 from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.statistics import Scores, mean_scores
 from realsr.evaluation.weight_files import MetricFiles
 from realsr.imaging import crop_to_multiple, to_float, to_uint8, write_bytes, write_uint8
+from realsr.inference.model import load_model
+from realsr.inference.tiling import as_function
 from realsr.manifest import open_stage
 from realsr.reporting.comparison import ComparisonRow, write_comparison
 from realsr.seeding import numpy_generator
-from realsr.weights import load_generator
 
 logger = logging.getLogger("realsr")
 
@@ -56,11 +57,12 @@ def main(config: Config) -> None:
         realsr.train.main(arm)
 
     logger.info("\nEvaluation on photos of the camera that no stage has seen: %s", ", ".join(TEST))
+    cpu = torch.device("cpu")
     models: dict[str, Model] = {"bicubic_interpolation": bicubic_model(config.scale)}
     for name, arm in arms.items():
-        models[f"trained_on_{name}"] = network_model(load_generator(arm.run)[0])
+        models[f"trained_on_{name}"] = as_function(load_model(arm.run, cpu, "fp32"))
     images = list(read_folders(folder / "data/test/HR", folder / "data/test/LR", config.scale))
-    psnr_and_ssim = load_metrics(["psnr", "ssim"], MetricFiles(), torch.device("cpu"))
+    psnr_and_ssim = load_metrics(["psnr", "ssim"], MetricFiles(), cpu)
     scores = evaluate_models(models, as_readers(images), psnr_and_ssim, crop=config.scale).scores
     kernels = {path.stem.split("_kernel")[0]: load_kernel(path) for path in list_kernels(config.pool_dir, config.scale)}
     metrics = summarise(scores, kernels, noise_patches=len(list_noise(config.noise_pool_dir)))

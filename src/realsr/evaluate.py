@@ -11,13 +11,7 @@ from torch import Tensor
 from realsr.config import EvaluateConfig, load_protocol, run_command
 from realsr.devices import choose_device
 from realsr.errors import UserError
-from realsr.evaluation.evaluate import (
-    Model,
-    bicubic_model,
-    evaluate_models,
-    list_failures,
-    network_model,
-)
+from realsr.evaluation.evaluate import Model, evaluate_models, list_failures
 from realsr.evaluation.images import EvaluationImage, match_images
 from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.metric import ImageMetric, Metric
@@ -26,15 +20,14 @@ from realsr.evaluation.protocol import list_changes, resolve
 from realsr.evaluation.report import Report, Setting, describe_weights, write_csv, write_json
 from realsr.evaluation.tables import format_markdown, format_report
 from realsr.imaging import to_uint8, write_bytes, write_uint8
+from realsr.inference.model import BICUBIC, load_model
+from realsr.inference.tiling import as_function
 from realsr.options import list_options
 from realsr.reporting.crops import Window
 from realsr.reporting.figures import Figures, parse_figures
-from realsr.training.precision import allow_tf32
-from realsr.weights import load_generator
 from realsr.weights.sources import PUBLISHED, find_weights
 
 logger = logging.getLogger("realsr")
-BICUBIC = "bicubic"
 
 
 def main(config: EvaluateConfig) -> None:
@@ -54,7 +47,7 @@ def main(config: EvaluateConfig) -> None:
     metrics = load_metrics(protocol.metrics, config.metric_files, device)
     if config.data.hr is None and (needing := list_needing_hr(metrics)):
         raise UserError(f"data.hr must be given, since {', '.join(needing)} need HR: say data.hr=DIR")
-    loaded = {name: load_model(name, config, device) for name in config.weights}
+    loaded = {name: make_model(name, config, device) for name in config.weights}
 
     names = shorten_names(config.weights)
     writer = Writer(config, figures, names, metrics)
@@ -80,21 +73,14 @@ def main(config: EvaluateConfig) -> None:
         raise UserError(f"{len(results.failed)} could not be done:{list_failures(results.failed)}")
 
 
-def load_model(name: str, config: EvaluateConfig, device: torch.device) -> tuple[Model, dict[str, Any]]:
-    """Return a model, `bicubic` or a generator of any source of weights (see `load_generator`), and where it is from.
+def make_model(name: str, config: EvaluateConfig, device: torch.device) -> tuple[Model, dict[str, Any]]:
+    """Return a model of any source that `load_model` takes, and where it is from.
 
     Raises UserError where its scale is another, or it cannot be loaded.
     """
-    if name == BICUBIC:
-        return bicubic_model(config.scale), {"source": name}
-    if config.precision != "fp32" or config.tile is not None:
-        raise UserError(f"precision={config.precision} tile={config.tile}: expected fp32 and null")
-    generator, scale = load_generator(name, config.own_code)
-    if scale != config.scale:
-        raise UserError(f"{name}: trained for scale {scale}, but scale={config.scale} was asked for")
-    if device.type == "cuda":
-        allow_tf32(False)
-    return network_model(generator.to(device)), {"source": name} | describe_weights(find_weights(name))
+    model = load_model(name, device, config.precision, config.own_code, config.scale)
+    facts = {"source": name} if name == BICUBIC else {"source": name} | describe_weights(find_weights(name))
+    return as_function(model, config.tile), facts
 
 
 def list_needing_hr(metrics: Mapping[str, Metric]) -> list[str]:

@@ -16,13 +16,15 @@ from realsr.data.validation import ValidationImage, load_validation, load_valida
 from realsr.degradation.pool import list_noise
 from realsr.devices import choose_device
 from realsr.errors import UserError
-from realsr.evaluation.evaluate import bicubic_model, evaluate_models, network_model
+from realsr.evaluation.evaluate import bicubic_model, evaluate_models
 from realsr.evaluation.images import as_readers
 from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.protocol import resolve
 from realsr.evaluation.report import Report, Setting, describe_weights, write_json
 from realsr.evaluation.tables import format_report
 from realsr.evaluation.weight_files import MetricFiles
+from realsr.inference.model import load_model
+from realsr.inference.tiling import as_function
 from realsr.manifest import is_foreign
 from realsr.networks import build_generator
 from realsr.training.checkpoints import list_checkpoints
@@ -32,7 +34,7 @@ from realsr.training.losses import GeneratorLoss
 from realsr.training.processes import local_rank, start_processes
 from realsr.training.run import train_run
 from realsr.training.selection import ValidationSet, check_lpips
-from realsr.weights import load_generator, load_generator_state
+from realsr.weights import load_generator_state
 from realsr.weights.files import read_metadata
 
 logger = logging.getLogger("realsr")
@@ -173,7 +175,7 @@ def evaluate_run(config: Config, validation: Sequence[ValidationImage], metrics:
     models, weights = {"bicubic": bicubic_model(scale)}, dict[str, dict[str, Any]]()
     for name in ("generator", "generator_ema", "best"):
         if (file := config.run / f"{name}.safetensors").exists():
-            models[name] = network_model(load_generator(file, own_code=True)[0].to(device))
+            models[name] = as_function(load_model(file, device, "fp32", own_code=True))
             weights[name] = describe_weights(file)
     scored = load_metrics(protocol.metrics, MetricFiles(), device)
     results = evaluate_models(models, as_readers(validation), scored, scale)

@@ -32,7 +32,13 @@ def command(
         caplog.clear()
         code = 0
         try:
-            configs = {"demo": "demo", "evaluate": "evaluate", "export": "export", "pool": "pool_report"}
+            configs = {
+                "demo": "demo",
+                "evaluate": "evaluate",
+                "export": "export",
+                "pool": "pool_report",
+                "upscale": "upscale",
+            }
             run_command(module.main, configs.get(name, "config"))
         except SystemExit as end:
             code = int(end.code or 0)

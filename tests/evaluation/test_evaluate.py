@@ -9,13 +9,12 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from realsr.errors import UserError
-from realsr.evaluation.evaluate import Model, bicubic_model, evaluate_models, network_model
+from realsr.evaluation.evaluate import Model, bicubic_model, evaluate_models
 from realsr.evaluation.images import EvaluationImage, ImageReaders, match_images
 from realsr.evaluation.load_metrics import MetricFiles, load_metrics
 from realsr.evaluation.metric import ImageMetric, SetMetric
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError, resize, write_uint8
-from realsr.networks import GeneratorConfig, build_generator
 
 METRICS = load_metrics(["psnr", "ssim", "psnr_y", "ssim_y"], MetricFiles(), torch.device("cpu"))
 
@@ -102,15 +101,6 @@ def test_metrics_get_what_a_file_would_hold_cropped() -> None:
     for found, whole in zip(given[0], (sr, image.hr), strict=True):
         expected = (whole[:, 3:-3, 3:-3].clamp(0, 1) * 255).round() / 255
         assert torch.equal(found, expected)
-
-
-def test_a_network_s_output_is_clamped_and_needs_no_gradient() -> None:
-    generator = build_generator(GeneratorConfig(features=4, blocks=1, growth=4), 2).eval()
-    torch.nn.init.constant_(generator.get_parameter("conv_last.bias"), 5.0)
-    sr = network_model(generator)(torch.rand(3, 6, 7))
-    assert sr.shape == (3, 12, 14)
-    assert sr.max() == 1
-    assert not sr.requires_grad
 
 
 def test_an_image_that_fails_is_left_out_for_all_models_and_named() -> None:

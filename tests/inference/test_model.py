@@ -38,7 +38,7 @@ def test_a_generator_of_ours_runs(scale: int, tmp_path: Path) -> None:
     half = load_model(tmp_path / "x.safetensors", CPU, "bf16").run(x)
     assert half.dtype == torch.float32
     assert 0 < (half - network(x)).abs().max() < 0.05
-    with pytest.raises(UserError, match=rf"is of scale {scale}, but scale=3 was asked for"):
+    with pytest.raises(UserError, match=rf"trained for scale {scale}, but scale=3 was asked for"):
         load_model(tmp_path / "x.safetensors", CPU, scale=3)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from realsr.errors import UserError
 from realsr.evaluation.images import EvaluationImage, ImageReaders
@@ -37,17 +37,6 @@ class Results:
 def bicubic_model(scale: int) -> Model:
     """Return bicubic interpolation as a model: LR (3, h, w) -> (3, s*h, s*w)."""
     return lambda lr: resize(lr, factor=float(scale)).clamp(0, 1)
-
-
-def network_model(generator: nn.Module) -> Model:
-    """Return a generator as a model: LR (3, h, w) -> (3, s*h, s*w) in 0..1, on the generator's device."""
-    device = next(generator.parameters()).device
-
-    @torch.no_grad()
-    def model(lr: Tensor) -> Tensor:
-        return generator(lr[None].to(device))[0].clamp(0, 1).cpu()
-
-    return model
 
 
 def evaluate_models(

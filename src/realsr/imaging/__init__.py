@@ -1,5 +1,6 @@
 """Images: reading and writing files, resizing, applying kernels. Pure; knows nothing of learning."""
 
+from realsr.imaging.decode import count_pixels
 from realsr.imaging.files import (
     encode_picture,
     encode_uint8,
@@ -29,6 +30,7 @@ __all__ = [
     "apply_kernel",
     "apply_kernel_uint8",
     "check_format",
+    "count_pixels",
     "crop_to_multiple",
     "encode_picture",
     "encode_uint8",

@@ -7,6 +7,7 @@ file that Pillow has accepted are decoded by OpenCV. At most about three times t
 import contextlib
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -38,6 +39,16 @@ def decode_photo(data: bytes, name: str) -> Photo:
     of another kind, or too large for the machine's memory.
     """
     return _decode(data, name, with_metadata=True)
+
+
+def count_pixels(file: Path) -> int:
+    """Return how many pixels an image file says that it has, without decoding it; 0 where it does not tell."""
+    try:
+        with no_pixel_limit(), Image.open(file, formats=_FORMATS) as image:
+            return image.width * image.height
+    # As in decoding; what is wrong is told when the image is read.
+    except Exception:
+        return 0
 
 
 def _decode(data: bytes, name: str, with_metadata: bool) -> Photo:

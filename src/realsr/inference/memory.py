@@ -1,6 +1,7 @@
 """How large the tiles may be for the memory that is free, and what it looks like when they were too large."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -52,6 +53,18 @@ def fit_tiles(model: SRModel, bytes_per_pixel: float, width: int, overlap: int =
     largest = LARGEST_CUDA if model.device.type == "cuda" else LARGEST_CPU
     smallest = smallest_size(overlap)
     return Tiles(max(smallest, min(largest, int(size) // 16 * 16)), overlap)
+
+
+def choose_tiles(model: SRModel, size: int | None = None, overlap: int = OVERLAP) -> Callable[[int], Tiles]:
+    """Return how to cut a photo of a given width: in tiles of a size, or (None) as `fit_tiles` says.
+
+    Raises UserError for a size that does not suit the overlap.
+    """
+    if size is not None:
+        tiles = Tiles(size, overlap)
+        return lambda width: tiles
+    bytes_per_pixel = measure_bytes(model)
+    return lambda width: fit_tiles(model, bytes_per_pixel, width, overlap)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

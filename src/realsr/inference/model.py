@@ -23,6 +23,7 @@ from realsr.weights.sources import find_weights
 logger = logging.getLogger("realsr")
 
 Run = Callable[[Tensor], Tensor]
+BICUBIC = "bicubic"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def load_model(
         UserError: where the source cannot be loaded, its scale is another, or the precision cannot be had.
     """
     numbers = choose_precision(precision, device)
-    if source == "bicubic":
+    if source == BICUBIC:
         if scale is None:
             raise UserError("bicubic: has no scale of its own: say scale=4, or which one is wanted")
         factor = float(scale)
@@ -66,7 +67,7 @@ def load_model(
     else:
         run, found = load_foreign(path, numbers, automatic=precision == "auto")
     if scale not in (None, found):
-        raise UserError(f"{source}: is of scale {found}, but scale={scale} was asked for")
+        raise UserError(f"{source}: trained for scale {found}, but scale={scale} was asked for")
     half = "float32" if numbers.half is None else str(numbers.half).removeprefix("torch.")
     logger.info("%s: scale %d, on %s in %s", source, found, device, half)
     return SRModel(found, device, run)

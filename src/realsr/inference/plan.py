@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from realsr.errors import UserError
+
 OVERLAP = 96
 """LR pixels that neighbouring tiles share unless told otherwise: experiments/tile_overlap says why."""
 
@@ -21,7 +23,7 @@ class Tiles:
         overlap: least LR pixels that neighbours share.
 
     Raises:
-        ValueError: for an overlap below 0, or a size below `smallest_size(overlap)`.
+        UserError: for an overlap below 0, or a size below `smallest_size(overlap)`.
     """
 
     size: int
@@ -29,9 +31,9 @@ class Tiles:
 
     def __post_init__(self) -> None:
         if self.overlap < 0 or self.size < smallest_size(self.overlap):
-            raise ValueError(
-                f"tiles of {self.size} pixels with an overlap of {self.overlap}: the overlap must not be negative, "
-                f"and tiles must have at least {smallest_size(max(0, self.overlap))} pixels, two overlaps and 8"
+            raise UserError(
+                f"tile={self.size} overlap={self.overlap}: the overlap must not be negative, and with this one a tile "
+                f"has at least {smallest_size(max(0, self.overlap))} pixels, two overlaps and 8"
             )
 
 

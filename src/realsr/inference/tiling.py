@@ -10,7 +10,7 @@ from torch import Tensor
 from realsr.errors import UserError
 from realsr.imaging import resize
 from realsr.inference.blending import blend_weights
-from realsr.inference.memory import is_out_of_memory
+from realsr.inference.memory import choose_tiles, is_out_of_memory
 from realsr.inference.model import SRModel
 from realsr.inference.plan import Tiles, place_tiles, smallest_size
 
@@ -76,6 +76,12 @@ def upscale_image(model: SRModel, image: Tensor, tiles: Tiles, advance: Advance 
         out[:, top : top + band.shape[1]] = band
         top += band.shape[1]
     return out
+
+
+def as_function(model: SRModel, tile: int | None = None) -> Callable[[Tensor], Tensor]:
+    """Return a model as a function (3, h, w) -> (3, s * h, s * w), clamped, on the CPU; `tile` as in `choose_tiles`."""
+    tiles_for = choose_tiles(model, tile)
+    return lambda lr: upscale_image(model, lr, tiles_for(lr.shape[2])).clamp_(0, 1).cpu()
 
 
 def _enlarge(model: SRModel, read: _Read, height: int, width: int, tiles: Tiles, advance: Advance) -> Iterator[Tensor]:

@@ -1,0 +1,69 @@
+"""Photos enlarged, from file to file."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from realsr.errors import UserError
+from realsr.imaging import ImageError, check_format, count_pixels, open_photo_writer, read_photo
+from realsr.inference.model import SRModel
+from realsr.inference.photos import Enlargement
+from realsr.inference.plan import Tiles
+from realsr.inference.tiling import Advance, upscale_bands
+from realsr.progress import Progress
+
+logger = logging.getLogger("realsr")
+
+
+def upscale_photos(plan: Sequence[Enlargement], model: SRModel, tiles_for: Callable[[int], Tiles]) -> None:
+    """Enlarge photos, cut into tiles as `choose_tiles` says; those that cannot be are named, and the others are done.
+
+    Raises UserError at the end if there were any.
+    """
+    sizes = {one.photo: count_pixels(one.photo) for one in plan}
+    failed, done, total = list[Path](), 0, max(1, sum(sizes.values()))
+    with Progress("enlarged, percent", total=100) as progress:
+        for index, one in enumerate(plan, start=1):
+            note = f"{one.photo.name}, {index} of {len(plan)}"
+
+            def advance(pixels: int, note: str = note) -> None:
+                nonlocal done
+                done += pixels
+                progress.advance(min(100, 100 * done // total) - progress.count, note)
+
+            before = done
+            try:
+                upscale_photo(one.photo, one.result, model, tiles_for, advance)
+                logger.info("%s -> %s", one.photo, one.result)
+            except (ImageError, UserError) as error:
+                logger.error("%s", error)
+                failed.append(one.photo)
+            advance(before + sizes[one.photo] - done)
+    if failed:
+        names = ", ".join(map(str, failed[:5])) + (", …" if len(failed) > 5 else "")
+        raise UserError(f"{len(failed)} of {len(plan)} photos could not be enlarged, see above: {names}")
+
+
+def upscale_photo(
+    photo: Path,
+    result: Path,
+    model: SRModel,
+    tiles_for: Callable[[int], Tiles],
+    advance: Advance = lambda pixels: None,
+) -> None:
+    """Enlarge one photo: bits, gray, alpha, colour profile and EXIF are kept, orientation is applied.
+
+    `advance` is called with LR pixels as they are done. Raises ImageError where the photo cannot be read or the
+    result's format cannot hold it, the latter before any work; UserError where memory does not suffice.
+    """
+    read = read_photo(photo)
+    height, width, channels = read.samples.shape
+    layout = (model.scale * height, model.scale * width, channels, 8 * read.samples.itemsize)
+    try:
+        check_format(result.suffix, *layout)
+    except ImageError as error:
+        raise ImageError(f"{photo}, enlarged: {error} Or say format=png.") from error
+    result.parent.mkdir(parents=True, exist_ok=True)
+    with open_photo_writer(result, *layout, read.metadata) as writer:
+        for band in upscale_bands(model, read.samples, tiles_for(width), advance):
+            writer.write(band)

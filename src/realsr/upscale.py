@@ -1,0 +1,48 @@
+"""Enlarges photos: python -m realsr.upscale input=PHOTO output=FILE weights=df2k."""
+
+import logging
+
+from realsr.config import UpscaleConfig, run_command
+from realsr.devices import choose_device
+from realsr.inference.consistency import consistent
+from realsr.inference.ensemble import ensemble
+from realsr.inference.memory import choose_tiles
+from realsr.inference.model import SRModel, load_model
+from realsr.inference.photos import Enlargement, plan_enlargements
+from realsr.inference.upscale import upscale_photos
+
+logger = logging.getLogger("realsr")
+
+
+def main(config: UpscaleConfig) -> None:
+    """Enlarge what the config names and is not there yet."""
+    plan = plan_enlargements(config.input, config.output, config.format)
+    if not config.overwrite:
+        plan = _leave_results(plan)
+    if plan:
+        model = make_model(config)
+        upscale_photos(plan, model, choose_tiles(model, config.tile, config.overlap))
+
+
+def make_model(config: UpscaleConfig) -> SRModel:
+    """Load the network and put around it what the config asks for."""
+    model = load_model(config.weights, choose_device(config.device), config.precision, config.own_code, config.scale)
+    if config.ensemble:
+        model = ensemble(model)
+    return consistent(model) if config.consistency else model
+
+
+def _leave_results(plan: list[Enlargement]) -> list[Enlargement]:
+    there = [one.result for one in plan if one.result.exists()]
+    if there:
+        logger.info(
+            "%d of %d results are there already and stay as they are, such as %s: overwrite=true makes them anew",
+            len(there),
+            len(plan),
+            there[0],
+        )
+    return [one for one in plan if not one.result.exists()]
+
+
+if __name__ == "__main__":
+    run_command(main, "upscale")

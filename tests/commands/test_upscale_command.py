@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_work import Command, files, write_photos
+
+from realsr.imaging import read_uint8, resize, to_float, to_uint8, write_uint8
+from realsr.networks import GeneratorConfig, build_generator
+from realsr.weights import save_generator
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run whose generator changes colours."""
+    config = GeneratorConfig(features=4, blocks=1, growth=4)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    torch.manual_seed(0)
+    generator = build_generator(config, 2)
+    torch.nn.init.constant_(generator.get_parameter("conv_last.bias"), 0.5)
+    save_generator(folder / "generator.safetensors", generator, config, 2)
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    write_photos(tmp_path / "photos/more", "c", (20, 24))
+    return write_photos(tmp_path / "photos", "ab", (30, 41))
+
+
+def test_a_folder_then_nothing_then_again(command: Command, run: Path, photos: Path, tmp_path: Path) -> None:
+    call = ("upscale", "input=photos", "output=new", "weights=run", "device=cpu", "format=webp")
+    ended = command(*call)
+    assert ended.code == 0, ended.said
+    assert set(files(tmp_path / "new")) == {"a.webp", "b.webp", "more/c.webp"}
+    assert read_uint8(tmp_path / "new/more/c.webp").shape == (40, 48, 3)
+    before = files(tmp_path / "new")
+
+    (tmp_path / "new/b.webp").unlink()
+    ended = command(*call)
+    assert "2 of 3 results are there already and stay as they are, such as new/a.webp: overwrite=true" in ended.said
+    now = files(tmp_path / "new")
+    assert now["a.webp"] == before["a.webp"]
+    assert "b.webp" in now
+
+    assert command(*call, "overwrite=true").code == 0
+    assert files(tmp_path / "new")["a.webp"] > before["a.webp"]
+
+
+def test_one_photo_in_any_precision_and_cut(command: Command, run: Path, photos: Path, tmp_path: Path) -> None:
+    def result(*arguments: str) -> np.ndarray:
+        ended = command(
+            "upscale", "input=photos/a.png", "output=a2.png", "weights=run", "overwrite=true", "device=cpu", *arguments
+        )
+        assert ended.code == 0, ended.said
+        return read_uint8(tmp_path / "a2.png").astype(int)
+
+    exact = result("precision=fp32")
+    assert np.abs(exact - result("precision=fp32", "tile=24", "overlap=8")).max() <= 1
+    assert np.abs(exact - result("precision=bf16")).max() <= 3
+    assert np.abs(exact - result("precision=auto")).max() <= 3
+    assert not np.array_equal(exact, result("precision=fp32", "ensemble=true"))
+    small = resize(to_float(result("consistency=true").astype(np.uint8)), factor=0.5)
+    photo = read_uint8(tmp_path / "photos/a.png").astype(int)
+    assert np.abs(to_uint8(small).astype(int) - photo).max() <= 2
+    assert np.abs(to_uint8(resize(to_float(exact.astype(np.uint8)), factor=0.5)).astype(int) - photo).max() > 20
+
+
+def test_bicubic_to_compare_with(command: Command, photos: Path, tmp_path: Path) -> None:
+    assert command("upscale", "input=photos/a.png", "output=big.tif", "weights=bicubic", "scale=3").code == 0
+    expected = to_uint8(resize(to_float(read_uint8(tmp_path / "photos/a.png")), factor=3.0))
+    assert np.abs(read_uint8(tmp_path / "big.tif").astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 20000)])
+def test_thin_photos(size: tuple[int, int], command: Command, run: Path, tmp_path: Path) -> None:
+    write_uint8(tmp_path / "thin.png", np.full((*size, 3), 7, np.uint8))
+    ended = command("upscale", "input=thin.png", "output=new", "weights=run", "device=cpu")
+    assert ended.code == 0, ended.said
+    assert read_uint8(tmp_path / "new/thin.png").shape == (2 * size[0], 2 * size[1], 3)
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("input=nowhere", "nowhere does not exist"),
+        ("output=big.gif", ".gif is no known image format"),
+        ("output=photos/a.png", "would take the place of a photo"),
+        ("weights=nowhere", "nowhere: no such file"),
+        ("weights=dped", "its authors publish it"),
+        ("weights=bicubic", "say scale=4"),
+        ("scale=4", "trained for scale 2, but scale=4 was asked for"),
+        ("precision=int8", "precision=int8: expected one of auto, bf16, fp16, fp32"),
+        ("tile=32", "tile=32 overlap=96"),
+        ("device=cuda:99", "device=cuda:99 cannot be used"),
+        ("weight=run", "Did you mean weights"),
+    ],
+)
+def test_bad_input(argument: str, said: str, command: Command, run: Path, photos: Path, tmp_path: Path) -> None:
+    ended = command("upscale", "input=photos/a.png", "output=new/a.png", "weights=run", argument)
+    assert ended.code == 1
+    assert said in ended.said
+    assert not (tmp_path / "new").exists()
