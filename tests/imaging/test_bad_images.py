@@ -105,6 +105,7 @@ def test_the_smallest_and_the_thinnest(tmp_path, suffix, shape, channels):
         np.testing.assert_array_equal(again, np.broadcast_to(samples, again.shape))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # it warns before it fails
 def test_zero_bytes_and_half_a_strip(tmp_path):
     (tmp_path / "a.png").touch()
     with pytest.raises(ImageError, match="0 bytes"):

@@ -19,8 +19,6 @@ from realsr.imaging.picture import ImageError
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 _TIFF_GRAY_WHITE_IS_ZERO, _TIFF_GRAY, _TIFF_RGB = 0, 1, 2
-
-
 _BAND = 2**20  # pixels that are copied out of Pillow's memory or swapped at once
 
 
