@@ -14,7 +14,7 @@ from realsr.imaging.picture import (
     rgb_uint8_from_samples,
     samples_from_picture,
 )
-from realsr.imaging.writing import open_photo_writer
+from realsr.imaging.writing import naming, open_photo_writer, write_bytes
 
 
 def read_picture(path: Path) -> Picture:
@@ -85,15 +85,13 @@ def write_photo(path: Path, photo: Photo) -> None:
 
 def encode_uint8(image_hwc_rgb_uint8: np.ndarray, suffix: str) -> bytes:
     """The contents of an (H, W, 3) uint8 RGB array's file. Raises ImageError, ValueError."""
-    return encode_samples(_checked_uint8(image_hwc_rgb_uint8), suffix)
+    image = image_hwc_rgb_uint8
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"expected an (H, W, 3) uint8 array, got {image.shape} {image.dtype}")
+    return encode_samples(image, suffix)
 
 
 def write_uint8(path: Path, image_hwc_rgb_uint8: np.ndarray) -> None:
     """Write an (H, W, 3) uint8 RGB array as `write_picture` does. Raises ImageError, ValueError."""
-    write_photo(path, Photo(_checked_uint8(image_hwc_rgb_uint8), Metadata()))
-
-
-def _checked_uint8(image: np.ndarray) -> np.ndarray:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"expected an (H, W, 3) uint8 array, got {image.shape} {image.dtype}")
-    return image
+    with naming(path):
+        write_bytes(path, encode_uint8(image_hwc_rgb_uint8, Path(path).suffix))

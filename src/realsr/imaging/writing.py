@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -48,7 +47,8 @@ def open_photo_writer(
     layout = Layout(height, width, channels, bits)
     with contextlib.ExitStack() as stack:
         with naming(path):
-            file = stack.enter_context(_open_whole(path))
+            temporary = stack.enter_context(_replacing(path))
+            file = stack.enter_context(temporary.open("wb"))
             encoder = SampleEncoder(file, path.suffix, layout, metadata or Metadata(), str(path))
         yield PhotoWriter(path, encoder)
         with naming(path):
@@ -61,16 +61,16 @@ def write_bytes(path: Path, data: bytes) -> None:
 
     Raises OSError; the temporary file is then removed.
     """
-    with _open_whole(Path(path)) as file:
-        file.write(data)
+    with _replacing(Path(path)) as temporary:
+        temporary.write_bytes(data)
 
 
 @contextlib.contextmanager
-def _open_whole(path: Path) -> Iterator[BinaryIO]:
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give the name of a temporary file; at the end of the block it becomes `path`, after an error it is removed."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
-            yield file
+        yield temporary
         temporary.replace(path)
     except BaseException:  # an interruption by the keyboard leaves nothing behind either
         with contextlib.suppress(OSError):
