@@ -58,9 +58,7 @@ def _in_folder(path: Path, suffix: str | None) -> Path:
 def _known_suffix(suffix: str, given: str) -> str:
     if suffix.lower() not in IMAGE_SUFFIXES:
         known = " ".join(sorted(IMAGE_SUFFIXES))
-        raise UserError(
-            f"{given}: {suffix} is no known image format: expected one of {known}, or an existing folder"
-        )
+        raise UserError(f"{given}: {suffix} is no known image format: expected one of {known}, or an existing folder")
     return suffix
 
 

@@ -24,7 +24,7 @@ def upscale_photos(plan: Sequence[Enlargement], model: SRModel, tiles_for: Calla
     failed, done, total = list[Path](), 0, max(1, sum(sizes.values()))
     with Progress("enlarged, percent", total=100) as progress:
         for index, one in enumerate(plan, start=1):
-            note = f"{one.photo.name}, {index} of {len(plan)}"
+            note = one.photo.name + (f", {index} of {len(plan)}" if len(plan) > 1 else "")
 
             def advance(pixels: int, note: str = note) -> None:
                 nonlocal done
@@ -38,7 +38,8 @@ def upscale_photos(plan: Sequence[Enlargement], model: SRModel, tiles_for: Calla
             except (ImageError, UserError) as error:
                 logger.error("%s", error)
                 failed.append(one.photo)
-            advance(before + sizes[one.photo] - done)
+            if left := before + sizes[one.photo] - done:  # of a photo that failed
+                advance(left)
     if failed:
         names = ", ".join(map(str, failed[:5])) + (", …" if len(failed) > 5 else "")
         raise UserError(f"{len(failed)} of {len(plan)} photos could not be enlarged, see above: {names}")
