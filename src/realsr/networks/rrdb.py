@@ -23,6 +23,8 @@ def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
     3.1, "smaller initialization").
     """
     conv = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1)
+    if conv.weight.is_meta:  # no values to draw, and there torch would take a second to import its compiler
+        return conv
     nn.init.kaiming_normal_(conv.weight, mode="fan_in")
     with torch.no_grad():
         conv.weight.mul_(0.1)
