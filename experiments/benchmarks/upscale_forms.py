@@ -48,7 +48,8 @@ def make_ncnn(weights: str, threads: int, bf16: bool) -> Form:
 
     def run(lr: np.ndarray) -> np.ndarray:
         extractor = net.create_extractor()
-        extractor.input(net.input_names()[0], ncnn.Mat(np.ascontiguousarray(lr)))
+        given = np.ascontiguousarray(lr)  # kept by this name: ncnn's Mat does not own it
+        extractor.input(net.input_names()[0], ncnn.Mat(given))
         failed, sr = extractor.extract(net.output_names()[0])
         if failed:
             raise RuntimeError(f"ncnn ended with {failed}")
