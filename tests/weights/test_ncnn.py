@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from official_models import Published
 from realsr.errors import UserError
 from realsr.networks import build_generator
 from realsr.networks.build import GeneratorConfig
 from realsr.weights import load_generator, load_generator_state
-from realsr.weights.sources import find_weights
 
 MakeNetwork = Callable[..., nn.Module]
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "rrdb_official.npz"
@@ -126,15 +126,11 @@ def test_the_published_sizes_have_351_convolutions() -> None:
 
 @pytest.mark.parametrize("name", ["DF2K", "DF2K_JPEG"])
 @torch.no_grad()
-def test_published_models_give_the_output_of_an_independent_implementation(name: str) -> None:
+def test_published_models_give_the_output_of_an_independent_implementation(name: str, published: Published) -> None:
     if not GOLDEN.exists():
         pytest.skip("no shared/golden/rrdb_official.npz beside this checkout")
     skimage_data = pytest.importorskip("skimage.data", reason="scikit-image's photographs are not installed")
-    try:
-        find_weights(name.lower())
-    except UserError as error:
-        pytest.skip(f"{error}")
-    generator, scale = load_generator(name.lower())
+    generator, scale = load_generator(published(name.lower()))
     lr = torch.from_numpy(skimage_data.astronaut()[200:240, 200:248].transpose(2, 0, 1) / 255).float()
     expected = np.load(GOLDEN)[f"output_{name}"]
     assert scale == 4
