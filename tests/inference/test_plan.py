@@ -2,6 +2,7 @@ import itertools
 
 import pytest
 
+from realsr.errors import UserError
 from realsr.inference.plan import Tiles, count_tiles, place_tiles, smallest_size
 
 SIDES = [1, 3, 63, 64, 65, 97, 128, 200, 257, 1000, 20000]
@@ -32,7 +33,7 @@ def test_a_side_a_little_longer_than_a_tile_costs_little_more() -> None:
 
 def test_tiles_too_small_to_blend_are_refused() -> None:
     Tiles(smallest_size(32), 32)
-    with pytest.raises(ValueError, match="at least 72 pixels"):
+    with pytest.raises(UserError, match="at least 72 pixels"):
         Tiles(smallest_size(32) - 1, 32)
-    with pytest.raises(ValueError, match="must not be negative"):
+    with pytest.raises(UserError, match="must not be negative"):
         Tiles(64, -1)
