@@ -5,7 +5,7 @@
 TABLE is one of published/*.yaml, or `all`. `--hr NAME=DIR` is the folder of the data set NAME that the table was
 published on; without NAME it is another data set in its place, and the table says so. Without folders the published
 rows are printed, and for each what is missing and how to get it. Further key=value go to realsr.evaluate, for example
-device=cuda or protocol.metrics=[psnr,ssim]. The table and realsr.evaluate's files go to --output.
+device=cuda or protocol.metrics=[psnr,ssim_uniform]. The table and realsr.evaluate's files go to --output.
 """
 
 import argparse
@@ -58,12 +58,19 @@ def compare(
         key = folders[name], weights
         try:
             if weights:
-                done[key] = done.get(key) or measure(table.protocol, weights, folders[name], output / name, overrides)
+                done[key] = done.get(key) or measure(
+                    table.protocol, weights, folders[name], output / _folder(name, folders[name]), overrides
+                )
                 measured[name] = done[key]
         except UserError as error:
             failures.append(f"{table.name}, {name}: {error}")
             without_data[name] = "realsr.evaluate failed and said why"
     return format_table(table, measured, without_data, without_weights)
+
+
+def _folder(name: str, folders: Folders) -> str:
+    """The folder of a data set's evaluation; one that stands for another has not that one's name."""
+    return f"in_place_of_{name}" if folders.stand_in else name
 
 
 def _with_models(table: Table, models: Sequence[str]) -> Table:

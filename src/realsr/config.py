@@ -33,7 +33,7 @@ from realsr.evaluation.weight_files import MetricFiles
 from realsr.imaging import ImageError
 from realsr.inference.plan import OVERLAP
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, WeightsError
-from realsr.options import choices, conf_dir, explain
+from realsr.options import choices, conf_dir, explain, quote_values
 from realsr.training.config import OptimiserConfig, TrainerConfig
 from realsr.training.losses import LossConfig
 
@@ -127,6 +127,7 @@ class EvaluateConfig:
     precision: str = "fp32"
     tile: int | None = None
     own_code: bool = False
+    overwrite: bool = False
 
 
 @dataclass
@@ -205,6 +206,7 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
     _set_up_logging()
     litter = Path("multirun.yaml")  # what Hydra leaves after -m; what matters of it is in each run's folder
     was_there = litter.exists()
+    given, sys.argv = sys.argv, [sys.argv[0], *quote_values(sys.argv[1:])]
     own_errors = os.environ.get("HYDRA_FULL_ERROR") is None
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its errors and exit; they are explained below
     try:
@@ -221,6 +223,7 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
     finally:
         if own_errors:
             del os.environ["HYDRA_FULL_ERROR"]
+        sys.argv = given
         if not was_there:
             litter.unlink(missing_ok=True)
         GlobalHydra.instance().clear()

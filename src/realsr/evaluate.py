@@ -39,7 +39,12 @@ def main(config: EvaluateConfig) -> None:
         raise UserError("weights=[]: name at least one model, e.g. weights=[bicubic,work/dped/runs/default]")
     if config.output is None and (config.figures or config.save_images):
         raise UserError("figures and save_images write files: say output=DIR")
+    if config.output is not None and (config.output / "metrics.json").exists() and not config.overwrite:
+        raise UserError(f"{config.output}: has an evaluation already: say overwrite=true, or choose another output")
     check_names(config.weights, [*PUBLISHED, BICUBIC])
+    for name in config.weights:
+        if name != BICUBIC:
+            find_weights(name)
     protocol = resolve(config.protocol, config.scale)
     images = match_images(config.data.hr, config.data.lr, protocol, config.scale)
     figures = parse_figures(config.figures, images)
@@ -68,7 +73,8 @@ def main(config: EvaluateConfig) -> None:
     logger.info("\n%s", format_report(report))
     if config.output is not None:
         write_report(config.output, report)
-        logger.info("\nwritten  %s: metrics.json, scores.csv, table.md", config.output)
+        pictures = ", images/" * config.save_images + ", figures/" * bool(figures)
+        logger.info("\nwritten  %s: metrics.json, scores.csv, table.md%s", config.output, pictures)
     if results.failed:
         raise UserError(f"{len(results.failed)} could not be done:{list_failures(results.failed)}")
 

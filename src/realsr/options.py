@@ -1,10 +1,13 @@
 """Where conf/ is, what it offers, and what to say of a key that it does not have."""
 
+import contextlib
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.errors import OverrideParseException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
 
@@ -26,6 +29,24 @@ def choices(group: str) -> str:
     return f"+{group}=<{name}>, one of {', '.join(list_options(group))}"
 
 
+def quote_values(arguments: Sequence[str]) -> list[str]:
+    """Return a command line on which values that Hydra's grammar has no place for are quoted: `input=IMG (1).jpg`."""
+    return [_quote(argument) for argument in arguments]
+
+
+def _quote(argument: str) -> str:
+    found = re.fullmatch(r"([+~]{0,2}[\w.@/]+)=([^\[{'\"].*)", argument, re.DOTALL)
+    if not found:
+        return argument
+    with contextlib.suppress(HydraException):
+        # A value with commas is a sweep, if it is not a file.
+        sweeps = OverridesParser.create().parse_override(argument).is_sweep_override()
+        if not (sweeps and Path(found[2]).exists()):
+            return argument
+    escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + ("\\'" if end[2] else ""), found[2])
+    return f"{found[1]}='{escaped}'"
+
+
 def explain(error: Exception, schema: type) -> str:
     """Add to Hydra's message what there is instead of a misspelt key."""
     message = str(error).partition("Config search path")[0].partition("\n    full_key")[0].strip()
@@ -33,6 +54,8 @@ def explain(error: Exception, schema: type) -> str:
         message += f": {str(error.__cause__).splitlines()[0]}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be understood as key=value ({message.splitlines()[0]})"
+    if single := re.search(r"override (\S+?)=(.*): Invalid value assigned: \w+ is not a ListConfig", message):
+        return f"{single[1]}={single[2]}: a list is expected: say {single[1]}=[{single[2]}]"
     if re.search("Multiple values for track|track appears more than once", message):
         return (
             "two tracks are chosen: a recipe (+experiment=…) brings its own, so drop +track=…; without the plus, "

@@ -20,16 +20,17 @@ def main(config: UpscaleConfig) -> None:
     if not config.overwrite:
         plan = _leave_results(plan)
     if plan:
-        model = make_model(config)
-        upscale_photos(plan, model, choose_tiles(model, config.tile, config.overlap))
+        device = choose_device(config.device)
+        model = load_model(config.weights, device, config.precision, config.own_code, config.scale)
+        tiles_for = choose_tiles(model, config.tile, config.overlap)
+        upscale_photos(plan, refine(model, config.ensemble, config.consistency), tiles_for)
 
 
-def make_model(config: UpscaleConfig) -> SRModel:
-    """Load the network and put around it what the config asks for."""
-    model = load_model(config.weights, choose_device(config.device), config.precision, config.own_code, config.scale)
-    if config.ensemble:
+def refine(model: SRModel, with_ensemble: bool, with_consistency: bool) -> SRModel:
+    """Put around a model what was asked for; its need of memory stays about the same."""
+    if with_ensemble:
         model = ensemble(model)
-    return consistent(model) if config.consistency else model
+    return consistent(model) if with_consistency else model
 
 
 def _leave_results(plan: list[Enlargement]) -> list[Enlargement]:

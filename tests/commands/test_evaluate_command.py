@@ -85,10 +85,27 @@ def test_pictures(command: Command, run: Path, hr: Path, tmp_path: Path) -> None
     ended = command("evaluate", *arguments, "figures=[all]", "output=other")
     assert ended.code == 0, ended.said
     assert (tmp_path / "other/figures/b.png").is_file()
-    ended = command("evaluate", *arguments, "figures=[b:44:6:20:16]")
+    ended = command("evaluate", *arguments, "figures=[b:44:6:20:16]", "overwrite=true")
     assert ended.code == 1
     assert "figure of b: 44,6,20,16 reaches beyond its 50x48 pixels" in ended.said
     assert json.loads((tmp_path / "out/metrics.json").read_text())["failed"]
+
+
+def test_an_evaluation_is_replaced_only_if_asked_to(command: Command, hr: Path, tmp_path: Path) -> None:
+    assert command("evaluate", "data.hr=hr", "scale=2", "output=out").code == 0
+    before = (tmp_path / "out/metrics.json").read_text()
+    ended = command("evaluate", "data.hr=hr", "scale=2", "output=out", "protocol.crop=0")
+    assert ended.code == 1
+    assert "out: has an evaluation already: say overwrite=true" in ended.said
+    assert (tmp_path / "out/metrics.json").read_text() == before
+    ended = command("evaluate", "data.hr=hr", "scale=2", "output=out", "protocol.crop=0", "overwrite=true")
+    assert ended.code == 0
+    assert (tmp_path / "out/metrics.json").read_text() != before
+
+
+def test_a_small_original_is_no_hr_of_vacc(command: Command, hr: Path) -> None:
+    ended = command("evaluate", "data.hr=hr", "protocol=vacc")
+    assert "a.png: 51x48 pixels are enlarged to the protocol's 512 a side" in ended.said
 
 
 def test_lr_from_a_folder(command: Command, hr: Path, tmp_path: Path) -> None:
@@ -124,6 +141,7 @@ def test_an_image_that_cannot_be_read_leaves_the_others(command: Command, hr: Pa
     [
         ("scale=4", "run: trained for scale 2, but scale=4 was asked for"),
         ("weights=[nowhere]", "nowhere: no such file"),
+        ("weights=run", "weights=run: a list is expected: say weights=[run]"),
         ("weights=[]", "weights=[]: name at least one model"),
         ("weights=[run,./run]", "run and ./run are the same"),
         ("data.hr=nowhere", "the folder nowhere does not exist"),
@@ -132,7 +150,7 @@ def test_an_image_that_cannot_be_read_leaves_the_others(command: Command, hr: Pa
         ("protocol.crop=22", "a: SSIM needs at least 11x11 pixels"),
         ("protocol.metrics=[psnrr]", "psnrr"),
         ("protocol.metrics=[]", "name at least one metric"),
-        ("figures=[c]", "figures: c: expected NAME or NAME:LEFT,TOP,WIDTH,HEIGHT"),
+        ("figures=[c]", "figures: c: expected NAME or NAME:LEFT:TOP:WIDTH:HEIGHT"),
         ("output=null", "say output=DIR"),
         ("crops=2", "Did you mean protocol.crop"),
     ],

@@ -73,6 +73,18 @@ def test_bicubic_to_compare_with(command: Command, photos: Path, tmp_path: Path)
     assert np.abs(read_uint8(tmp_path / "big.tif").astype(int) - expected).max() <= 1
 
 
+@pytest.mark.parametrize("name", ["IMG (1).png", "ünï.png", "it's.png", "a[1].png", "a=b.png", "a,b.png"])
+def test_any_file_name(name: str, command: Command, photos: Path, tmp_path: Path) -> None:
+    (photos / "a.png").rename(photos / name)
+    ended = command("upscale", f"input=photos/{name}", f"output=big {name}", "weights=bicubic", "scale=2")
+    if "," in name:  # the photo is there, so that no sweep is meant; the result is not
+        assert ended.code == 1
+        ended = command("upscale", f"input=photos/{name}", "output=new", "weights=bicubic", "scale=2")
+        assert (tmp_path / "new" / name).exists(), ended.said
+    else:
+        assert (tmp_path / f"big {name}").exists(), ended.said
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 20000)])
 def test_thin_photos(size: tuple[int, int], command: Command, run: Path, tmp_path: Path) -> None:
     write_uint8(tmp_path / "thin.png", np.full((*size, 3), 7, np.uint8))
@@ -87,6 +99,7 @@ def test_thin_photos(size: tuple[int, int], command: Command, run: Path, tmp_pat
         ("input=nowhere", "nowhere does not exist"),
         ("output=big.gif", ".gif is no known image format"),
         ("output=photos/a.png", "would take the place of a photo"),
+        ("output=photos/new.gif.png/../../photos/a.png", "would take the place of a photo"),
         ("weights=nowhere", "nowhere: no such file"),
         ("weights=dped", "its authors publish it"),
         ("weights=bicubic", "say scale=4"),

@@ -44,15 +44,6 @@ def test_folders_are_repeated(folder: Path) -> None:
     assert results(folder, Path("new"), "png") == ["new/2024/05/c.png", "new/2024/b.png", "new/a.png"]
 
 
-def test_earlier_results_are_no_photos(folder: Path) -> None:
-    write_images("photos/big/a.jpg")
-    assert results(folder, Path("photos/big")) == [
-        "photos/big/2024/05/c.tif",
-        "photos/big/2024/b.PNG",
-        "photos/big/a.jpg",
-    ]
-
-
 @pytest.mark.parametrize(
     ("source", "output", "kind", "said"),
     [
@@ -60,7 +51,8 @@ def test_earlier_results_are_no_photos(folder: Path) -> None:
         ("photos/a.jpg", "big.png", "jpg", "say two formats"),
         ("photos/a.jpg", "new", "heic", "format=heic: \\.heic is no known image format"),
         ("photos/a.jpg", "photos/a.jpg", None, "take the place of a photo"),
-        ("photos", "photos", None, "take the place of a photo"),
+        ("photos", "photos", None, "lies in the folder of photos"),
+        ("photos", "photos/2024/new", None, "lies in the folder of photos"),
         ("photos", "big.png", None, "output must be a folder"),
         ("photos/2024", "new", "png", "would both become new/b.png"),
     ],

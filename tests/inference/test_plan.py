@@ -33,7 +33,7 @@ def test_a_side_a_little_longer_than_a_tile_costs_little_more() -> None:
 
 def test_tiles_too_small_to_blend_are_refused() -> None:
     Tiles(smallest_size(32), 32)
-    with pytest.raises(UserError, match="at least 72 pixels"):
+    with pytest.raises(UserError, match="say tile=72, or a smaller overlap"):
         Tiles(smallest_size(32) - 1, 32)
     with pytest.raises(UserError, match="must not be negative"):
         Tiles(64, -1)

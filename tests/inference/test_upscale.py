@@ -69,7 +69,7 @@ def test_a_format_s_limit_is_told_before_the_work(width: int, suffix: str, said:
         raise AssertionError("work")
 
     write_images(str(tmp_path / "a.png"), size=(1, width))
-    with pytest.raises(ImageError, match=rf"a\.png, enlarged: .+{said}.+ Or say format=png"):
+    with pytest.raises(ImageError, match=rf"a\.png, enlarged: .+{said}.+ or say format=png for a folder"):
         upscale_photo(tmp_path / "a.png", tmp_path / f"new/b{suffix}", SRModel(2, CPU, run), tiles_for)
     assert not (tmp_path / "new").exists()
 

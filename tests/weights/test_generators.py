@@ -118,7 +118,7 @@ def test_files_that_hold_no_state_dict_are_refused(content: object, tmp_path: Pa
 def test_a_damaged_pickle_is_named(kept: int, tmp_path: Path) -> None:
     torch.save(build_generator(TINY, 2).state_dict(), tmp_path / "x.pth")
     (tmp_path / "x.pth").write_bytes((tmp_path / "x.pth").read_bytes()[:kept])
-    with pytest.raises(UserError, match=r"x\.pth: .*damaged"):
+    with pytest.raises(UserError, match=r"x\.pth: .*(damaged|empty)"):
         load_generator(tmp_path / "x.pth")
 
 

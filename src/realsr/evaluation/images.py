@@ -1,5 +1,6 @@
 """Images to evaluate on: HR and LR by name, prepared as a protocol wants them."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,8 @@ from realsr.data.validation import ValidationImage, check_sizes, shrink
 from realsr.errors import UserError
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import crop_to_multiple, read_uint8, to_float
+
+logger = logging.getLogger("realsr")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,9 @@ def read_image(name: str, hr: Path | None, lr: Path | None, protocol: Protocol, 
     if protocol.hr_side is None:
         image = crop_to_multiple(to_float(original), scale)
     else:
+        if min(original.shape[:2]) < protocol.hr_side:
+            size = f"{original.shape[1]}x{original.shape[0]}"
+            logger.warning("%s: %s pixels are enlarged to the protocol's %d a side", hr, size, protocol.hr_side)
         image = _resize_area(original, (protocol.hr_side, protocol.hr_side))
     if small is not None:
         check_sizes(lr, small, image, scale)

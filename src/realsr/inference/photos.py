@@ -34,10 +34,13 @@ def plan_enlargements(source: Path, output: Path, kind: str | None = None) -> li
     else:
         if output.suffix.lower() in IMAGE_SUFFIXES and not output.is_dir():
             raise UserError(f"output={output}: {source} is a folder of photos, so that output must be a folder, too")
-        inside = [path for path in find_images(source) if not _is_below(path, output, source)]
-        plan = [Enlargement(path, _in_folder(output / path.relative_to(source), suffix)) for path in inside]
-        if not plan:
-            raise UserError(f"{source}: all its photos lie in output={output}: choose another folder for the results")
+        if output.resolve().is_relative_to(source.resolve()):
+            raise UserError(
+                f"output={output} lies in the folder of photos, {source}: results would be taken for photos, or take "
+                "their places; choose a folder beside it"
+            )
+        photos = find_images(source)
+        plan = [Enlargement(path, _in_folder(output / path.relative_to(source), suffix)) for path in photos]
     _check_places(plan)
     return plan
 
@@ -60,12 +63,6 @@ def _known_suffix(suffix: str, given: str) -> str:
         known = " ".join(sorted(IMAGE_SUFFIXES))
         raise UserError(f"{given}: {suffix} is no known image format: expected one of {known}, or an existing folder")
     return suffix
-
-
-def _is_below(path: Path, output: Path, source: Path) -> bool:
-    """Whether a photo is an earlier call's result: it lies in an output folder that lies in the source folder."""
-    output = output.resolve()
-    return output != source.resolve() and path.resolve().is_relative_to(output)
 
 
 def _check_places(plan: list[Enlargement]) -> None:

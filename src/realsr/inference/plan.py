@@ -32,8 +32,10 @@ class Tiles:
     def __post_init__(self) -> None:
         if self.overlap < 0 or self.size < smallest_size(self.overlap):
             raise UserError(
-                f"tile={self.size} overlap={self.overlap}: the overlap must not be negative, and with this one a tile "
-                f"has at least {smallest_size(max(0, self.overlap))} pixels, two overlaps and 8"
+                f"tile={self.size} overlap={self.overlap}: the overlap must not be negative"
+                if self.overlap < 0
+                else f"tile={self.size} overlap={self.overlap}: a tile has two overlaps and 8 pixels or more: say "
+                f"tile={smallest_size(self.overlap)}, or a smaller overlap"
             )
 
 

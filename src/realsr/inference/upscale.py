@@ -63,7 +63,7 @@ def upscale_photo(
     try:
         check_format(result.suffix, *layout)
     except ImageError as error:
-        raise ImageError(f"{photo}, enlarged: {error} Or say format=png.") from error
+        raise ImageError(f"{photo}, enlarged: {error} Name output so, or say format=png for a folder.") from error
     result.parent.mkdir(parents=True, exist_ok=True)
     with open_photo_writer(result, *layout, read.metadata) as writer:
         for band in upscale_bands(model, read.samples, tiles_for(width), advance):

@@ -31,7 +31,7 @@ def parse_figures(asked: Sequence[str], images: Collection[str]) -> dict[str, Wi
         elif name not in images or (window is not None and 0 in (window.width, window.height)):
             listed = ", ".join(sorted(images)[:10]) + (" …" if len(images) > 10 else "")
             raise UserError(
-                f"figures: {text}: expected NAME or NAME:LEFT,TOP,WIDTH,HEIGHT in HR pixels, or {ALL}; the images are "
+                f"figures: {text}: expected NAME or NAME:LEFT:TOP:WIDTH:HEIGHT in HR pixels, or {ALL}; the images are "
                 f"{listed}"
             )
         else:

@@ -34,6 +34,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         with _open_safetensors(path) as content:
             return {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: is empty (0 bytes); copy or download it again")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -89,4 +91,5 @@ def _is_rrdb(value: object) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    return (str(error) or repr(error)).splitlines()[0]
+    said = str(error).splitlines()[0] if str(error) else ""
+    return said if " " in said else repr(error)  # a KeyError says its key alone
