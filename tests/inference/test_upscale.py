@@ -87,6 +87,23 @@ def test_photos_that_cannot_be_enlarged_are_told_and_the_others_done(
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["a.png", "c.png"]
 
 
+def test_a_photo_that_the_network_fails_on_is_told_and_the_others_done(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def run(x: torch.Tensor) -> torch.Tensor:
+        if x.shape[-1] < 4:
+            raise RuntimeError("Padding size should be less than the input\nmore")
+        return BICUBIC.run(x)
+
+    write_images(str(tmp_path / "a.png"), size=(9, 3))
+    write_images(str(tmp_path / "b.png"), size=(9, 8))
+    plan = [Enlargement(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "ab"]
+    with pytest.raises(UserError, match="1 of 2 photos"):
+        upscale_photos(plan, SRModel(2, CPU, run), tiles_for)
+    assert "a.png: the network fails on this photo (Padding size should be less than the input)" in caplog.text
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["b.png"]
+
+
 def test_progress_ends_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     write_images(str(tmp_path / "a.png"), size=(40, 60))

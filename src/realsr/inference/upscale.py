@@ -38,6 +38,10 @@ def upscale_photos(plan: Sequence[Enlargement], model: SRModel, tiles_for: Calla
             except (ImageError, UserError) as error:
                 logger.error("%s", error)
                 failed.append(one.photo)
+            except RuntimeError as error:  # another author's network may have demands of its own
+                reason = (str(error) or repr(error)).splitlines()[0]
+                logger.error("%s: the network fails on this photo (%s)", one.photo, reason)
+                failed.append(one.photo)
             if left := before + sizes[one.photo] - done:  # of a photo that failed
                 advance(left)
     if failed:
