@@ -5,7 +5,7 @@ from pathlib import Path
 
 from realsr.errors import UserError
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".param", ".bin")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".param", ".bin", ".onnx")
 # Names of files and folders that many runs have: what is above them tells more.
 COMMON = {"generator", "generator_ema", "best", "default", "runs", "checkpoints", "models"}
 

@@ -21,6 +21,8 @@ UNKNOWN = 4 * 1024**3  # what is taken to be free where the system does not tell
 
 def measure_bytes(model: SRModel) -> float:
     """Return the most memory that a model's tensors take at once, in bytes per LR pixel, by enlarging a small tile."""
+    if model.bytes_per_pixel is not None:
+        return model.bytes_per_pixel
     probe = torch.rand(1, 3, PROBE, PROBE, device=model.device)
     with torch.no_grad():
         if model.device.type == "cuda":
@@ -71,7 +73,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that memory does not suffice, on the CPU or a GPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    words = ("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "alloc_failed")
+    words = (
+        "can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "alloc_failed",
+        "failed to allocate memory", "bad_alloc",
+    )  # fmt: skip
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
 
 

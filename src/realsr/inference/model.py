@@ -13,7 +13,8 @@ from realsr.errors import UserError
 from realsr.imaging import resize
 from realsr.inference.fast_rrdb import FastRRDB
 from realsr.inference.foreign import load_foreign
-from realsr.inference.precision import Precision, choose_precision
+from realsr.inference.onnx_files import load_onnx
+from realsr.inference.precision import HALVES, Precision, choose_precision
 from realsr.networks import RRDB
 from realsr.weights import load_generator
 from realsr.weights.files import read_metadata, read_state
@@ -28,11 +29,15 @@ BICUBIC = "bicubic"
 
 @dataclass(frozen=True)
 class SRModel:
-    """`run`: (N, 3, h, w), float32, 0..1, on `device` -> (N, 3, scale*h, scale*w), float32, there, not clamped."""
+    """`run`: (N, 3, h, w), float32, 0..1, on `device` -> (N, 3, scale*h, scale*w), float32, there, not clamped.
+
+    bytes_per_pixel: the memory that it takes for an LR pixel, where that cannot be seen from outside.
+    """
 
     scale: int
     device: torch.device
     run: Run
+    bytes_per_pixel: float | None = None
 
 
 def load_model(
@@ -45,9 +50,10 @@ def load_model(
     """Return a model, ready to run on a device.
 
     Args:
-        source: `bicubic`; all that `load_generator` takes; or a file of another author's network that spandrel knows.
-        device: where it runs.
-        precision: auto, bf16, fp16 or fp32, see `choose_precision`. Bicubic is always float32.
+        source: `bicubic`; all that `load_generator` takes; a file of another author's network that spandrel knows; or
+            an `.onnx` that `realsr.export` has written.
+        device: where it runs; an `.onnx` runs on a GPU only where onnxruntime has a build for it.
+        precision: auto, bf16, fp16 or fp32, see `choose_precision`. Bicubic is always float32, an `.onnx` what it is.
         own_code: whether a file may name a network of the user's own, whose code is then imported.
         scale: bicubic's; of another model what it must have, None for any.
 
@@ -61,16 +67,31 @@ def load_model(
         factor = float(scale)
         return SRModel(scale, device, lambda x: resize(x, factor=factor))
     path = find_weights(source)
+    if path.suffix == ".onnx":
+        return _load_onnx(path, device, precision, scale)
     if _is_generator(path):
         network, found = load_generator(path, own_code)
         run = _prepare(network.to(device), numbers)
     else:
         run, found = load_foreign(path, numbers, automatic=precision == "auto")
-    if scale not in (None, found):
-        raise UserError(f"{source}: trained for scale {found}, but scale={scale} was asked for")
+    _check_scale(source, scale, found)
     half = "float32" if numbers.half is None else str(numbers.half).removeprefix("torch.")
     logger.info("%s: scale %d, on %s in %s", source, found, device, half)
     return SRModel(found, device, run)
+
+
+def _load_onnx(path: Path, device: torch.device, precision: str, scale: int | None) -> SRModel:
+    run, facts, device = load_onnx(path, device)
+    _check_scale(path, scale, facts.scale)
+    if precision in HALVES:
+        raise UserError(f"precision={precision}: {path} computes in {facts.precision}: leave precision out")
+    logger.info("%s: scale %d, on %s in %s, by onnxruntime", path, facts.scale, device, facts.precision)
+    return SRModel(facts.scale, device, run, facts.bytes_per_pixel)
+
+
+def _check_scale(source: str | Path, asked: int | None, found: int) -> None:
+    if asked not in (None, found):
+        raise UserError(f"{source}: trained for scale {found}, but scale={asked} was asked for")
 
 
 def _is_generator(path: Path) -> bool:

@@ -34,6 +34,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         with _open_safetensors(path) as content:
             return {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
+    if path.suffix == ".onnx":
+        raise UserError(f"{path}: an ONNX file enlarges photos and is evaluated; here give the weights it was made of")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: is empty (0 bytes); copy or download it again")
     try:

@@ -6,8 +6,8 @@ from realsr.errors import UserError
 from realsr.weights.published import PUBLISHED, find_published
 
 EXPECTED = (
-    "expected a run's folder, a file of weights (.safetensors, .pth, .pt, or ncnn's .param beside its .bin), or a "
-    f"published model: {', '.join(PUBLISHED)}"
+    "expected a run's folder, a file of weights (.safetensors, .pth, .pt, .onnx, or ncnn's .param beside its .bin), or "
+    f"a published model: {', '.join(PUBLISHED)}"
 )
 
 

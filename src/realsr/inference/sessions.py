@@ -1,0 +1,40 @@
+"""Files of networks opened by the libraries that run them. Without torch, so that their memory can be told from its."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from realsr.errors import UserError
+
+INPUT, OUTPUT = "lr", "sr"
+ELSEWHERE = "session.model_external_initializers_file_folder_path"
+"""Where onnxruntime looks for other files that a model given as bytes names: the current folder, unless it is told."""
+
+
+def open_session(path: Path, threads: int, gpu: int | None = None) -> tuple[Any, bool]:
+    """Return onnxruntime's session of a file, and whether it runs on the GPU asked for (by number).
+
+    Where onnxruntime has no build for GPUs it runs on the CPU. A file whose weights are in other files is refused,
+    since it could name any.
+
+    Raises UserError where onnxruntime is not installed, and where it cannot load the file.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(f"{path}: running ONNX files needs onnxruntime: say pip install 'realsr[onnx]'") from error
+    cuda = "CUDAExecutionProvider"
+    on_gpu = gpu is not None and cuda in onnxruntime.get_available_providers()
+    provider: Any = (cuda, {"device_id": gpu}) if on_gpu else "CPUExecutionProvider"
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors; they are told below
+    options.add_session_config_entry("session.x64quantprecision", "1")  # x86 without VNNI would overflow in 8 bits
+    options.add_session_config_entry(ELSEWHERE, str(Path(os.devnull, "none")))
+    try:
+        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=[provider]), on_gpu
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    except Exception as error:  # onnxruntime's own classes, one for each code
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise UserError(f"{path}: damaged, or no ONNX file ({reason})") from error
