@@ -27,6 +27,7 @@ from realsr.degradation.estimation_config import KernelsConfig
 from realsr.degradation.pool import PoolConfig
 from realsr.degradation.synthesis import PairsConfig
 from realsr.degradation.tiles import NoiseConfig
+from realsr.deployment.config import Int8Config
 from realsr.errors import Interrupted, UserError
 from realsr.evaluation.protocol import Protocol
 from realsr.evaluation.weight_files import MetricFiles
@@ -150,11 +151,22 @@ class UpscaleConfig:
 
 
 @dataclass
+class ExportData:
+    """Clean photos that exported files are judged by; None: scikit-image's."""
+
+    hr: Path | None = None
+
+
+@dataclass
 class ExportConfig:
-    """Which weights to write to which file."""
+    """Which weights to write to which file, or to a folder in which formats."""
 
     weights: str = MISSING
     output: Path = MISSING
+    formats: list[str] | None = None
+    int8: Int8Config = field(default_factory=Int8Config)
+    data: ExportData = field(default_factory=ExportData)
+    own_code: bool = False
     overwrite: bool = False
 
 

@@ -17,6 +17,7 @@ import torch
 
 import realsr.train
 from realsr.config import Config, run_command
+from realsr.data import photographs
 from realsr.data.validation import ValidationImage, read_folders
 from realsr.degradation.camera import Camera, anisotropic_kernel
 from realsr.degradation.kernels import kernel_psnr, load_kernel
@@ -92,15 +93,12 @@ def photograph(folder: Path, seed: int) -> None:
 
 
 def load_photograph(name: str) -> np.ndarray:
-    """Return one of scikit-image's photographs, (H, W, 3) uint8. Raises UserError without scikit-image."""
+    """Return one of scikit-image's photographs, (H, W, 3) uint8. Raises UserError where the extra is not installed."""
     try:
         import matplotlib  # noqa: F401 (asked for now rather than after minutes of work)
-        from skimage import data
     except ImportError as error:
-        raise UserError(f"the demo needs {error.name}: pip install 'realsr[demo]'") from error
-    image = getattr(data, name)()
-    image = image[0] if isinstance(image, tuple) else image
-    return np.ascontiguousarray(np.stack([image] * 3, axis=2) if image.ndim == 2 else image[..., :3])
+        raise UserError("the demo needs matplotlib: pip install 'realsr[demo]'") from error
+    return photographs.load_photograph(name, "the demo", "demo")
 
 
 def bicubic_arm(config: Config) -> Config:

@@ -1,18 +1,92 @@
-"""Writes weights to a file for this package or for others: python -m realsr.export weights=SOURCE output=FILE."""
+"""Writes a generator for other programs: python -m realsr.export weights=SOURCE output=FOLDER or FILE."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
 
-from realsr.config import ExportConfig, run_command
+from realsr.config import ExportConfig, load_protocol, run_command
+from realsr.deployment.config import DEFAULT_FORMATS, check_formats
+from realsr.errors import UserError
+from realsr.evaluation.protocol import resolve
 from realsr.weights import convert_weights
+from realsr.weights.conversion import FORMATS as WEIGHTS
 
 logger = logging.getLogger("realsr")
 
+PROTOCOLS = ("vacc", "realsr_release")
+LIBRARIES = {  # by extra
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "openvino": ("openvino",),
+    "ncnn": ("ncnn", "pnnx"),
+}
+
 
 def main(config: ExportConfig) -> None:
+    """Write the weights to a file, or networks that run by themselves to a folder, with a table of what they lose."""
+    if config.output.suffix in WEIGHTS:
+        export_weights(config)
+    elif config.output.suffix and not config.output.is_dir():
+        raise UserError(
+            f"output={config.output}: expected a file whose name ends in {' or '.join(WEIGHTS)}, or a folder for ONNX"
+        )
+    else:
+        export_networks(config)
+
+
+def export_weights(config: ExportConfig) -> None:
     """Convert the weights that a config names, and say what was written."""
+    if config.formats is not None:
+        raise UserError(f"output={config.output} is a file of weights: formats={config.formats} need output=FOLDER")
     generator, scale = convert_weights(config.weights, config.output, config.overwrite)
     size = "" if "." in generator.name else f", {generator.blocks} blocks, {generator.features} features"
     logger.info("%s: the generator of %s (%s%s, scale %d)", config.output, config.weights, generator.name, size, scale)
+
+
+def export_networks(config: ExportConfig) -> None:
+    """Write the formats that a config names, the tables, and the picture of layers if that was asked for."""
+    formats = list(DEFAULT_FORMATS) if config.formats is None else config.formats
+    check_formats(formats, config.int8)
+    if (config.output / "table.json").exists() and not config.overwrite:
+        raise UserError(f"{config.output}: has an export already: say overwrite=true, or choose another output")
+    _check_libraries(formats)
+    from realsr.deployment import deploy, photos
+    from realsr.deployment.make import load
+    from realsr.deployment.table import METRICS
+    from realsr.reporting.sensitivity import check_drawing, write_sensitivity
+
+    if config.int8.sensitivity:
+        check_drawing()
+    generator = load(config.weights, config.own_code)
+    if shared := photos.list_shared(config.int8.photos, config.data.hr):
+        raise UserError(
+            f"{', '.join(shared[:3])} are in int8.photos and in data.hr: files would be judged by photos that they "
+            "were calibrated on; take other photos for one of them"
+        )
+    judges = {}
+    for name in PROTOCOLS:
+        protocol = replace(resolve(load_protocol(name), generator.scale), metrics=list(METRICS))
+        judges[name] = photos.load_judged(config.data.hr, protocol, generator.scale), protocol.crop or 0
+    judged = f"the images of {config.data.hr}" if config.data.hr else f"scikit-image's {', '.join(photos.JUDGED)}"
+    deployment, trade = deploy.deploy(generator, config.output, formats, config.int8, judges, judged, config.own_code)
+    deploy.write_tables(config.output, deployment)
+    logger.info("\n%s", deployment.format_text())
+    written = [name for row in deployment.rows for name in row.files] + ["table.json", "table.md"]
+    if trade is not None:
+        write_sensitivity(config.output, trade)
+        written += ["sensitivity.json", "sensitivity.png"]
+    logger.info("\nwritten  %s: %s", config.output, ", ".join(written))
+    if deployment.failed:
+        raise UserError(f"{len(deployment.failed)} could not be done, see above")
+
+
+def _check_libraries(formats: Sequence[str]) -> None:
+    """Raise UserError where a library is not installed; all formats begin with ONNX's graph, or its names of layers."""
+    extras = ["onnx"] + [extra for extra in ("openvino", "ncnn") if any(name.startswith(extra) for name in formats)]
+    if missing := [name for extra in extras for name in LIBRARIES[extra] if find_spec(name) is None]:
+        raise UserError(
+            f"formats=[{','.join(formats)}] need {', '.join(missing)}: pip install 'realsr[{','.join(extras)}]'"
+        )
 
 
 if __name__ == "__main__":

@@ -61,20 +61,29 @@ def read_image(name: str, hr: Path | None, lr: Path | None, protocol: Protocol, 
         assert small is not None
         return EvaluationImage(name, small, None)
     original = read_uint8(hr)
-    if protocol.hr_side is None:
-        image = crop_to_multiple(to_float(original), scale)
-    else:
-        if min(original.shape[:2]) < protocol.hr_side:
-            size = f"{original.shape[1]}x{original.shape[0]}"
-            logger.warning("%s: %s pixels are enlarged to the protocol's %d a side", hr, size, protocol.hr_side)
-        image = _resize_area(original, (protocol.hr_side, protocol.hr_side))
-    if small is not None:
+    if protocol.hr_side is not None and min(original.shape[:2]) < protocol.hr_side:
+        size = f"{original.shape[1]}x{original.shape[0]}"
+        logger.warning("%s: %s pixels are enlarged to the protocol's %d a side", hr, size, protocol.hr_side)
+    small, image = prepare_pair(original, protocol, scale, small)
+    if lr is not None:
         check_sizes(lr, small, image, scale)
-    elif protocol.lr == "area":
-        small = _resize_area(original, (image.shape[1] // scale, image.shape[2] // scale))
-    else:
-        small = shrink(image, scale)
     return EvaluationImage(name, small, image)
+
+
+def prepare_pair(
+    original: np.ndarray, protocol: Protocol, scale: int, lr: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return LR, made unless it is given, and HR of an original (H, W, 3) uint8, as a protocol wants them.
+
+    Raises ValueError for an original smaller than the scale.
+    """
+    side = protocol.hr_side
+    hr = crop_to_multiple(to_float(original), scale) if side is None else _resize_area(original, (side, side))
+    if lr is None and protocol.lr == "area":
+        lr = _resize_area(original, (hr.shape[1] // scale, hr.shape[2] // scale))
+    elif lr is None:
+        lr = shrink(hr, scale)
+    return lr, hr
 
 
 def _resize_area(image_uint8: np.ndarray, size: tuple[int, int]) -> Tensor:

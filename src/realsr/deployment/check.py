@@ -1,0 +1,54 @@
+"""Whether an exported file computes what the network does, before it is called done."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from realsr.deployment.runtimes import Run
+from realsr.errors import UserError
+
+SIZES = ((1, 7), (33, 20))  # of random inputs: none that the graph was made with
+LEAST = {"fp32": (80.0, 80.0), "fp16": (35.0, 45.0), "int8": (0.0, 20.0)}
+"""PSNR to the network's own result, in dB, on random inputs and on photos, below which a file is not handed out.
+
+Of noise a generator makes texture that any rounding changes: DF2K in 8 bits is 10 dB from float32 there, and 40 on
+photos. So 8 bits are only asked for finite numbers there.
+"""
+
+
+def check_result(name: str, run: Run, network: nn.Module, photos: Sequence[np.ndarray], precision: str) -> float:
+    """Return the least PSNR of a file's results to those of the network on photos (1, 3, h, w).
+
+    Raises UserError where they differ by more than `LEAST` allows, on these or on random inputs, in size, or are not
+    finite.
+    """
+    random = [np.random.default_rng(seed).random((1, 3, *size), np.float32) for seed, size in enumerate(SIZES)]
+    found = [[_compare(name, run, network, lr) for lr in inputs] for inputs in (random, photos)]
+    for values, least, what in zip(found, LEAST[precision], ("random inputs", "photos"), strict=True):
+        if not all(value >= least for value in values):  # nan is not, either
+            raise UserError(
+                f"{name}: its results are not the generator's (PSNR to them on {what} {min(values):.1f} dB; expected "
+                f"{least:g} or more), so it is not written"
+            )
+    return min(found[1])
+
+
+def _compare(name: str, run: Run, network: nn.Module, lr: np.ndarray) -> float:
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(lr)).numpy()
+    given = run(lr)
+    if given.shape != wanted.shape:
+        raise UserError(f"{name}: gives {given.shape} for {lr.shape}, but the generator {wanted.shape}")
+    return similarity(given, wanted)
+
+
+def similarity(given: np.ndarray, wanted: np.ndarray) -> float:
+    """Return the PSNR in dB of a picture to another, 0..1, clamped and not rounded; nan where one is not finite."""
+    if not (np.isfinite(given).all() and np.isfinite(wanted).all()):
+        return math.nan
+    difference = np.clip(given, 0, 1).astype(np.float64) - np.clip(wanted, 0, 1)
+    error = float(np.square(difference).mean())
+    return -10 * math.log10(error) if error > 0 else math.inf

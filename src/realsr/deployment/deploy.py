@@ -1,0 +1,135 @@
+"""A generator to files that stand alone, each checked, judged and measured."""
+
+import json
+import logging
+import platform
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from realsr.deployment.check import check_result
+from realsr.deployment.config import Int8Config
+from realsr.deployment.flops import count_gflop
+from realsr.deployment.judge import Judges, Verdict, judge
+from realsr.deployment.make import File, Generator, Maker
+from realsr.deployment.measure import Cost, measure
+from realsr.deployment.photos import load_calibration
+from realsr.deployment.runtimes import open_file
+from realsr.deployment.sensitivity import Trade
+from realsr.deployment.table import REFERENCE, SIDE, Deployment, Row
+from realsr.errors import UserError
+from realsr.fingerprints import package_versions
+from realsr.imaging import write_bytes
+from realsr.progress import Progress
+
+logger = logging.getLogger("realsr")
+
+LIBRARIES = ("onnx", "onnxruntime", "onnxscript", "openvino", "ncnn", "pnnx")
+CHECKED = 64  # LR pixels a side of the photos that files are checked on
+
+
+def deploy(
+    generator: Generator,
+    output: Path,
+    formats: Sequence[str],
+    int8: Int8Config,
+    judges: Judges,
+    judged: str,
+    own_code: bool = False,
+) -> tuple[Deployment, Trade | None]:
+    """Write a generator in each format; return what files cost and lose, and what layers do if that was asked for.
+
+    Files appear in the output folder once all are made; one that does not pass `check_result` is left out, and named.
+
+    Args:
+        generator: what `load` returned.
+        output: a folder.
+        formats: which files, see `config.FORMATS`.
+        int8: how those of 8 bits are made.
+        judges: by protocol, the images that files are judged by, and how many border pixels it leaves out.
+        judged: what these images are, for the table.
+        own_code: whether the source names a network of the user's own, for the process that measures it.
+
+    Raises:
+        UserError: where the network cannot be expressed in ONNX, or no image could be scored.
+    """
+    photos = load_calibration(int8.photos, int8.crop, generator.scale)
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unfinished_", dir=output) as folder:
+        maker = Maker(generator, Path(folder), int8, photos)
+        files, refused = list[File](), list[str]()
+        for file in (file for name in formats for file in maker.make(name)):
+            try:
+                _check(file, generator, photos)
+                files.append(file)
+            except UserError as error:
+                logger.error("%s", error)
+                refused.append(str(error))
+        files = [file.move(output) for file in files]  # before what may still go wrong
+        verdict = judge(generator, files, judges)
+        with Progress("measured", total=1 + len(files)) as progress:
+            rows = [_measure(generator, None, verdict, own_code)]
+            progress.advance()
+            for file in files:
+                rows.append(_measure(generator, file, verdict, own_code))
+                progress.advance()
+    return _describe(generator, rows, judged, [*refused, *verdict.failed]), maker.trade
+
+
+def write_tables(folder: Path, deployment: Deployment) -> None:
+    """Write table.json and table.md."""
+    text = json.dumps(deployment.as_json(), indent=1, allow_nan=False, ensure_ascii=False)
+    write_bytes(folder / "table.json", text.encode())
+    write_bytes(folder / "table.md", deployment.format_markdown().encode())
+
+
+def _check(file: File, generator: Generator, photos: Sequence[Tensor]) -> None:
+    run = open_file(file.path, torch.get_num_threads())
+    samples = [photo[:, :, :CHECKED, :CHECKED].contiguous().numpy() for photo in photos[:2]]
+    least = check_result(file.path.name, run, generator.network, samples, file.precision)
+    logger.info("%s: made and checked, PSNR to the generator on photos %.1f dB or more", file.path.name, least)
+
+
+def _measure(generator: Generator, file: File | None, verdict: Verdict, own_code: bool) -> Row:
+    if file is None:
+        size = sum(4 * parameter.numel() for parameter in generator.network.parameters())
+        cost = _try(generator.source, "own_code" if own_code else "weights")
+        return Row(REFERENCE, "fp32", size, verdict.scores[REFERENCE], cost)
+    name, size = file.path.stem, sum(part.stat().st_size for part in file.parts)
+    cost, names = _try(file.path, "file"), [part.name for part in file.parts]
+    told = verdict.scores[name], cost, verdict.similarity[name], file.calibration, list(file.kept), names
+    return Row(name, file.precision, size, *told)
+
+
+def _try(source: str | Path, kind: str) -> Cost:
+    try:
+        return measure(source, SIDE, torch.get_num_threads(), kind)
+    except RuntimeError as error:  # all the rest of the table is known
+        logger.warning("%s", error)
+        return Cost(None, None)
+
+
+def _describe(generator: Generator, rows: list[Row], judged: str, failed: list[str]) -> Deployment:
+    return Deployment(
+        source=generator.source,
+        scale=generator.scale,
+        gflop=round(count_gflop(generator.network, SIDE), 3),
+        parameters=sum(parameter.numel() for parameter in generator.network.parameters()),
+        judged=judged,
+        failed=failed,
+        threads=torch.get_num_threads(),
+        processor=_processor(),
+        versions=package_versions(LIBRARIES),
+        rows=rows,
+    )
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

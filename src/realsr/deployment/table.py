@@ -1,0 +1,132 @@
+"""What each exported file costs and loses, as a table."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from realsr.deployment.measure import Cost
+from realsr.evaluation.tables import Table
+
+SIDE = 128  # LR pixels of the picture that work, seconds and memory are told for
+METRICS = {"psnr": ("PSNR", 3), "ssim": ("SSIM", 4)}
+REFERENCE = "PyTorch"
+FP16_NOTES = {
+    "onnx_fp16": "Scores of onnx_fp16 are those of arithmetic that rounds each result to fp16, as accelerators do; a "
+    "CPU computes such files in float32.",
+    "ncnn": "ncnn's file holds weights in fp16; its scores are those of what ncnn computes with them on this CPU.",
+}
+
+Scores = Mapping[str, Mapping[str, float]]
+"""By protocol and metric, means over images."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file, or PyTorch's float32 itself, which the others are compared with.
+
+    precision: fp32, fp16 or int8. calibration: of int8, how ranges were chosen. kept: the layers that are in float32
+    all the same. bytes: of all its files, whose names are `files`. similarity: mean PSNR in dB to PyTorch's float32 on
+    the first protocol's images.
+    """
+
+    name: str
+    precision: str
+    bytes: int
+    scores: Scores
+    cost: Cost
+    similarity: float | None = None
+    calibration: str = ""
+    kept: Sequence[str] = ()
+    files: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The table, and what it holds for. gflop: 10^9 floating-point operations for SIDE x SIDE LR pixels."""
+
+    source: str
+    scale: int
+    gflop: float
+    parameters: int
+    judged: str
+    failed: Sequence[str]
+    threads: int
+    processor: str
+    versions: Mapping[str, str]
+    rows: list[Row] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what table.json holds; numbers that are not finite (PSNR of equal pictures) are None."""
+        return _finite(asdict(self))
+
+    def format_text(self) -> str:
+        """Return what is printed: two narrow tables."""
+        costs, scores = self._costs(), self._scores()
+        tables = Table(self._title(), costs[0], costs[1:]), Table("how good", scores[0], scores[1:])
+        return "\n\n".join([*(table.as_text() for table in tables), self._notes()])
+
+    def format_markdown(self) -> str:
+        """Return what table.md holds: one table."""
+        head, *rows = [[*cost, *score[1:]] for cost, score in zip(self._costs(), self._scores(), strict=True)]
+        return f"{Table(self._title(), head, rows).as_markdown()}\n\n{self._notes()}\n"
+
+    def _costs(self) -> list[list[str]]:
+        head = ["", "precision", "calibration", "float32 layers", "MB", "GFLOP", "M parameters", "seconds", "memory MB"]
+        return [head] + [
+            [
+                row.name,
+                row.precision,
+                row.calibration or "—",
+                ", ".join(row.kept) or ("all" if row.precision == "fp32" else "—"),
+                f"{row.bytes / 1e6:.2f}",
+                f"{self.gflop:.3f}",
+                f"{self.parameters / 1e6:.3f}",
+                "—" if row.cost.seconds is None else f"{row.cost.seconds:.2f}",
+                "—" if row.cost.memory is None else f"{row.cost.memory / 1e6:.0f}",
+            ]
+            for row in self.rows
+        ]
+
+    def _scores(self) -> list[list[str]]:
+        cells = [(protocol, metric) for protocol in self.rows[0].scores for metric in METRICS]
+        head = ["", *(f"{METRICS[metric][0]} {protocol}" for protocol, metric in cells), "PSNR to float32"]
+        return [head] + [
+            [row.name, *(self._score(row, *cell) for cell in cells), _decibels(row.similarity)] for row in self.rows
+        ]
+
+    def _score(self, row: Row, protocol: str, metric: str) -> str:
+        """A mean, and behind it how much it differs from float32."""
+        digits, value = METRICS[metric][1], row.scores[protocol][metric]
+        if row is self.rows[0]:
+            return f"{value:.{digits}f}"
+        return f"{value:.{digits}f} ({value - self.rows[0].scores[protocol][metric]:+.{digits}f})"
+
+    def _title(self) -> str:
+        return f"{self.source}, 3x{SIDE}x{SIDE} -> 3x{self.scale * SIDE}x{self.scale * SIDE}"
+
+    def _notes(self) -> str:
+        return "\n".join(
+            (
+                f"GFLOP, seconds (least of a few) and memory (peak, without libraries) are for 3x{SIDE}x{SIDE}, on "
+                f"{self.threads} threads of {self.processor}.",
+                f"PSNR and SSIM: means over {self.judged} by protocol; in brackets what differs from {REFERENCE}'s "
+                "float32.",
+                *(note for row in self.rows for name, note in FP16_NOTES.items() if row.name == name),
+                *(f"left out: {reason}" for reason in self.failed),
+            )
+        )
+
+
+def _decibels(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return "—"
+    return "equal" if math.isinf(value) else f"{value:.2f}"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

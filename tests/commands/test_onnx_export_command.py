@@ -1,0 +1,215 @@
+"""One export of a tiny run, and all that is done with its files."""
+
+import importlib
+import json
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_work import Command, Ended, files, write_photos
+
+from exported_networks import exported_rrdb, rrdb
+from realsr.config import run_command
+from realsr.deployment import calibration, deploy, make
+from realsr.deployment.measure import Cost
+from realsr.imaging import read_uint8
+from realsr.inference.model import load_model
+from realsr.networks import GeneratorConfig
+from realsr.weights import save_generator
+
+FILES = {"onnx_fp32.onnx", "onnx_fp16.onnx", "onnx_int8_entropy.onnx", "table.json", "table.md"}
+SENSITIVITY = {"sensitivity.json", "sensitivity.png"}
+FOLDERS = ("int8.photos=seen", "data.hr=clean", "int8.crop=32")
+
+OWN = """
+import torch
+class Enlarge(torch.nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.scale, self.gain = scale, torch.nn.Parameter(torch.ones(1, 3, 1, 1))
+    def forward(self, x):
+        return self.gain * torch.nn.functional.interpolate(x, scale_factor=float(self.scale))
+"""
+
+
+def write_run(folder: Path) -> None:
+    folder.mkdir()
+    save_generator(folder / "generator.safetensors", rrdb(2), GeneratorConfig(features=8, blocks=1, growth=4), 2)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+    """Folders of photos, a run, and `new`: what its export wrote; and how that ended."""
+    folder = tmp_path_factory.mktemp("exported")
+    write_run(folder / "run")
+    write_photos(folder / "seen", "ab", (40, 48))
+    write_photos(folder / "clean", "xy", (50, 66))
+    said = list[str]()
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(calibration, "BINS", 192)  # quicker, and not as good
+        patch.setattr(sys, "argv", ["realsr.export", "weights=run", "output=new", "int8.sensitivity=true", *FOLDERS])
+        root = logging.getLogger()
+        level, threads, code = root.level, torch.get_num_threads(), 0
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
+        torch.set_num_threads(1)
+        try:
+            run_command(importlib.import_module("realsr.export").main, "export")
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            torch.set_num_threads(threads)
+            root.setLevel(level)
+            root.removeHandler(handler)
+    return folder, Ended(code, "\n".join(said))
+
+
+@pytest.fixture
+def folder(exported: tuple[Path, Ended], command: Command, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The export's folder as the current one."""
+    assert exported[1].code == 0, exported[1].said
+    monkeypatch.chdir(exported[0])
+    return exported[0]
+
+
+def test_all_files_and_nothing_else(folder: Path) -> None:
+    assert {path.name for path in (folder / "new").iterdir()} == FILES | SENSITIVITY
+    assert {path.name for path in folder.iterdir()} >= {"new", "run", "seen", "clean"}
+    sizes = {name: (folder / "new" / name).stat().st_size for name in FILES}
+    assert sizes["onnx_fp16.onnx"] < sizes["onnx_fp32.onnx"]
+
+
+def test_the_table_tells_each_file(exported: tuple[Path, Ended], folder: Path) -> None:
+    told = json.loads((folder / "new/table.json").read_text())
+    rows = {row["name"]: row for row in told["rows"]}
+    assert list(rows) == ["PyTorch", "onnx_fp32", "onnx_fp16", "onnx_int8_entropy"]
+    assert (told["source"], told["scale"], told["failed"]) == ("run", 2, [])
+    assert told["parameters"] == sum(parameter.numel() for parameter in rrdb(2).parameters())
+    assert set(rows["PyTorch"]["scores"]) == {"vacc", "realsr_release"}
+    for name, row in rows.items():
+        assert row["cost"]["seconds"] > 0
+        if name != "PyTorch":
+            assert row["bytes"] == (folder / f"new/{name}.onnx").stat().st_size
+    similarity = {name: row["similarity"] for name, row in rows.items()}
+    assert similarity["PyTorch"] is None
+    assert similarity["onnx_fp32"] is None or similarity["onnx_fp32"] > 100
+    assert 90 > similarity["onnx_fp16"] > 50 > similarity["onnx_int8_entropy"] > 20
+    exact, same = (rows[name]["scores"]["realsr_release"] for name in ("PyTorch", "onnx_fp32"))
+    assert same == pytest.approx(exact, abs=1e-3)
+    assert (rows["onnx_int8_entropy"]["calibration"], rows["onnx_int8_entropy"]["kept"]) == ("entropy", ["conv_first"])
+    assert (folder / "new/table.md").read_text().splitlines()[2].startswith("|  | precision")
+    said = exported[1].said
+    assert "onnx_int8_entropy.onnx: made and checked, PSNR to the generator" in said
+    assert "written  new: onnx_fp32.onnx, onnx_fp16.onnx, onnx_int8_entropy.onnx, table.json, table.md, sens" in said
+
+
+def test_sensitivity_names_each_layer(folder: Path) -> None:
+    told = json.loads((folder / "new/sensitivity.json").read_text())
+    assert list(told["alone"]) == ["conv_first", "RRDB_trunk.0", "trunk_conv", "upconv1", "HRconv", "conv_last"]
+    assert told["method"] == "entropy"
+
+
+def test_an_export_is_not_replaced_unasked(folder: Path, command: Command) -> None:
+    before = files(folder)
+    ended = command("export", "weights=run", "output=new", *FOLDERS)
+    assert ended.code == 1
+    assert "new: has an export already: say overwrite=true, or choose another output" in ended.said
+    assert files(folder) == before
+
+
+def test_photos_enlarged_by_a_file_are_those_of_the_run(folder: Path, command: Command, tmp_path: Path) -> None:
+    def enlarge(weights: str, name: str, *arguments: str) -> np.ndarray:
+        output = tmp_path / f"{name}.png"
+        ended = command(
+            "upscale", "input=clean/x.png", f"output={output}", f"weights={weights}", "device=cpu", *arguments
+        )
+        assert ended.code == 0, ended.said
+        return read_uint8(output).astype(int)
+
+    exact = enlarge("run", "exact", "precision=fp32")
+    assert exact.shape == (100, 132, 3)
+    given = enlarge("new/onnx_fp32.onnx", "fp32")
+    assert np.abs(given - exact).max() <= 1
+    assert (given == exact).mean() > 0.99
+    assert 0 < np.abs(enlarge("new/onnx_int8_entropy.onnx", "int8") - exact).mean() < 15
+
+
+def test_a_file_is_evaluated_beside_others(folder: Path, command: Command, tmp_path: Path) -> None:
+    names = ["bicubic", "run", "new/onnx_fp32.onnx", "new/onnx_int8_entropy.onnx"]
+    ended = command(
+        "evaluate", f"weights=[{','.join(names)}]", "data.hr=clean", "scale=2", "device=cpu",
+        f"output={tmp_path}/scores", "protocol=realsr_release",
+    )  # fmt: skip
+    assert ended.code == 0, ended.said
+    told = json.loads((tmp_path / "scores/metrics.json").read_text())["models"]
+    assert set(told) == set(names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["formats=[]"], "formats=[]: expected one or more of onnx_fp32, onnx_fp16, onnx_int8"),
+        (["formats=[onnx_fp32,tflite]"], "formats=[onnx_fp32,tflite]: expected one or more of onnx_fp32"),
+        (["int8.methods=[kl]"], "int8.methods=[kl]: expected one or more of entropy, percentile, minmax"),
+        (["output=x.pth", "formats=[onnx_fp32]"], "x.pth is a file of weights: formats=['onnx_fp32'] need output=FOL"),
+        (["data.hr=seen"], "a.png, b.png are in int8.photos and in data.hr"),
+        (["int8.photos=nowhere"], "nowhere"),
+        (["weights=new/onnx_fp32.onnx"], "here give the weights it was made of"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_any_work(
+    arguments: list[str], said: str, folder: Path, command: Command
+) -> None:
+    before = files(folder)
+    output = [] if arguments[0].startswith("output") else ["output=other"]
+    given = {entry.partition("=")[0]: entry for entry in ("weights=run", *output, *FOLDERS, *arguments)}
+    ended = command("export", *given.values())
+    assert ended.code == 1
+    assert said in ended.said
+    assert files(folder) == before
+    assert not (folder / "other").exists()
+
+
+def test_a_layer_to_keep_that_is_not_there(folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(make, "to_onnx", lambda network: exported_rrdb(2))  # which is tested above
+    ended = command("export", "weights=run", "output=kept", "int8.keep=[conv_first,conv_9]", *FOLDERS)
+    assert ended.code == 1
+    known = "conv_first, RRDB_trunk.0, trunk_conv, upconv1, HRconv, conv_last"
+    assert f"int8.keep: no layer conv_9; the generator's are {known}" in ended.said
+    assert list((folder / "kept").iterdir()) == []
+
+
+def test_training_does_not_start_from_an_onnx_file(folder: Path, command: Command) -> None:
+    ended = command("train", "+track=dped", "data.source=seen", "init=new/onnx_fp32.onnx", "scale=2", "work_dir=w")
+    assert ended.code == 1
+    assert "onnx_fp32.onnx: an ONNX file enlarges photos and is evaluated; here give the weights it" in ended.said
+
+
+def test_a_network_of_ones_own_becomes_a_file(
+    own_modules: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without convolutions that could be kept or quantised."""
+    (own_modules / "my_networks.py").write_text(OWN)
+    network = torch.nn.Module()
+    network.gain = torch.nn.Parameter(torch.full((1, 3, 1, 1), 0.7))
+    save_generator(Path("x.safetensors"), network, GeneratorConfig(name="my_networks.Enlarge"), 2)
+    write_photos(Path("seen"), "a", (40, 48))
+    write_photos(Path("clean"), "x", (50, 66))
+    monkeypatch.setattr(deploy, "measure", lambda source, *_: Cost(1.0, None))
+    call = ("export", "weights=x.safetensors", "output=new", "formats=[onnx_fp32,onnx_fp16]", *FOLDERS)
+    refused = command(*call)
+    assert refused.code == 1
+    assert "say own_code=true" in refused.said
+    ended = command(*call, "own_code=true")
+    assert ended.code == 0, ended.said
+    assert files(Path("new")).keys() == {"onnx_fp32.onnx", "onnx_fp16.onnx", "table.json", "table.md"}
+    model = load_model(Path("new/onnx_fp16.onnx"), torch.device("cpu"))
+    x = torch.rand(1, 3, 5, 6)
+    wanted = 0.7 * torch.nn.functional.interpolate(x, scale_factor=2)
+    assert (model.run(x) - wanted).abs().max() < 1e-3

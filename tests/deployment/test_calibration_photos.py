@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from realsr.data.photographs import load_photograph
+from realsr.deployment.photos import CALIBRATED, JUDGED, list_shared, load_calibration, load_judged
+from realsr.errors import UserError
+from realsr.evaluation.protocol import Protocol
+from realsr.imaging import ImageError, crop_to_multiple, resize, to_float, write_uint8
+
+PROTOCOL = Protocol("x", 0, ["psnr"])
+
+
+def write_noise(path: Path, height: int, width: int, seed: int = 0) -> np.ndarray:
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    path.parent.mkdir(exist_ok=True)
+    write_uint8(path, image)
+    return image
+
+
+def test_no_photo_serves_both_purposes() -> None:
+    assert len({*CALIBRATED, *JUDGED}) == len(CALIBRATED) + len(JUDGED)
+    contents = [load_photograph(name, "x", "onnx").tobytes() for name in (*CALIBRATED, *JUDGED)]
+    assert len(set(contents)) == len(contents)
+
+
+def test_a_folder_is_taken_as_it_is_from_its_middle(tmp_path: Path) -> None:
+    wide = write_noise(tmp_path / "photos/a.png", 21, 40)
+    small = write_noise(tmp_path / "photos/b.png", 9, 10)
+    first, second = load_calibration(tmp_path / "photos", 16, 4)
+    assert torch.equal(first[0], to_float(wide[2:18, 12:28]))
+    assert torch.equal(second[0], to_float(small))
+    assert first.is_contiguous()
+    assert first.dtype == torch.float32
+    with pytest.raises(ImageError, match="nowhere"):
+        load_calibration(tmp_path / "nowhere", 16, 4)
+
+
+def test_scikit_images_photos_are_shrunk_by_the_scale() -> None:
+    found = dict(zip(CALIBRATED, load_calibration(None, 96, 4), strict=True))
+    assert all(photo.shape[1] == 3 and max(photo.shape[2:]) == 96 for photo in found.values())
+    camera = crop_to_multiple(to_float(load_photograph("camera", "x", "onnx")), 4)
+    lr = resize(camera, factor=1 / 4).clamp(0, 1)
+    top, left = (lr.shape[1] - 96) // 2, (lr.shape[2] - 96) // 2
+    wanted = lr[:, top : top + 96, left : left + 96]
+    assert (found["camera"][0] - wanted).abs().max() <= 0.5 / 255 + 1e-6  # rounded to 8 bit
+    assert all(float(photo.min()) >= 0 and float(photo.max()) <= 1 for photo in found.values())
+
+
+def test_photos_in_both_folders_are_found_by_what_they_show(tmp_path: Path) -> None:
+    write_noise(tmp_path / "one/a.png", 8, 8, seed=1)
+    write_noise(tmp_path / "one/b.png", 8, 8, seed=2)
+    write_noise(tmp_path / "two/other_name.png", 8, 8, seed=2)
+    write_noise(tmp_path / "two/a.png", 8, 8, seed=3)  # a name says nothing
+    assert list_shared(tmp_path / "one", tmp_path / "two") == ["b.png"]
+    assert list_shared(None, tmp_path / "two") == list_shared(tmp_path / "one", None) == []
+
+
+def test_files_are_judged_by_a_folder_or_by_four_photos(tmp_path: Path) -> None:
+    image = write_noise(tmp_path / "hr/a.png", 13, 18)
+    (read,) = load_judged(tmp_path / "hr", PROTOCOL, 4).values()
+    assert torch.equal(read().hr, to_float(image[:12, :16]))
+    assert read().lr.shape == (3, 3, 4)
+    found = load_judged(None, PROTOCOL, 2)
+    assert tuple(found) == JUDGED
+    image = found["chelsea"]()
+    assert image.hr.shape == (3, 300, 450)
+    assert image.lr.shape == (3, 150, 225)
+
+
+def test_without_scikit_image_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "skimage", None)
+    with pytest.raises(
+        UserError, match=r"export without folders of photos needs skimage: pip install 'realsr\[onnx\]'"
+    ):
+        load_calibration(None, 96, 4)

@@ -1,0 +1,138 @@
+"""No file is handed out that does not compute what the network does."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor
+
+from exported_networks import copied, exported_rrdb, rrdb, run_torch
+from realsr.deployment import deploy, make
+from realsr.deployment.check import LEAST, check_result, similarity
+from realsr.deployment.config import Int8Config, check_formats
+from realsr.deployment.make import Generator
+from realsr.errors import UserError
+from realsr.imaging import write_uint8
+
+
+def exactly(lr: np.ndarray) -> np.ndarray:
+    return run_torch(rrdb(2), torch.from_numpy(lr))
+
+
+def test_the_worst_psnr_is_returned(lrs: list[Tensor]) -> None:
+    photos = [lr.numpy() for lr in lrs]
+    assert check_result("x", exactly, rrdb(2), photos, "fp32") == np.inf
+    level = 10 ** (-90 / 20)
+    worse = 10 ** (-85 / 20)
+    given = check_result("x", lambda lr: exactly(lr) + (worse if lr.shape[2] == 40 else level), rrdb(2), photos, "fp32")
+    assert given == pytest.approx(85, abs=0.7)  # where values are beyond 0..1, clamping takes some away
+
+
+@pytest.mark.parametrize("precision", LEAST)
+@pytest.mark.parametrize("what", ["random inputs", "photos"])
+def test_each_precision_has_its_least(precision: str, what: str, lrs: list[Tensor]) -> None:
+    enough = LEAST[precision][what == "photos"]
+    photos = [lr.numpy() for lr in lrs]
+    if enough == 0:
+        return  # 8 bits are free on random inputs, as long as the values are finite
+
+    def off(decibel: float) -> float:
+        def run(lr: np.ndarray) -> np.ndarray:
+            meant = (what == "photos") == any(lr is photo for photo in photos)
+            return np.clip(exactly(lr), 0.2, 0.8) + (10 ** (-decibel / 20) if meant else 0)
+
+        return check_result("x.onnx", run, Middle(), photos, precision)
+
+    class Middle(torch.nn.Module):
+        def forward(self, lr: Tensor) -> Tensor:
+            return rrdb(2)(lr).clamp(0.2, 0.8)
+
+    assert off(enough + 0.5) == (pytest.approx(enough + 0.5, abs=0.1) if what == "photos" else np.inf)
+    with pytest.raises(UserError, match=rf"x.onnx: its results are not the generator's \(PSNR to them on {what} "):
+        off(enough - 0.5)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", [0, 1, 2, 3])
+def test_one_result_that_is_not_finite_is_enough(bad: float, where: int, lrs: list[Tensor]) -> None:
+    count = iter(range(4))
+
+    def run(lr: np.ndarray) -> np.ndarray:
+        sr = exactly(lr).copy()
+        if next(count) == where:
+            sr[0, 1, 0, 3] = bad
+        return sr
+
+    with pytest.raises(UserError, match="are not the generator's"):
+        check_result("x", run, rrdb(2), [lr.numpy() for lr in lrs], "int8")
+
+
+def test_similarity_is_psnr_of_what_is_seen() -> None:
+    wanted = np.full((1, 3, 4, 4), 0.5, np.float32)
+    assert similarity(wanted + 0.1, wanted) == pytest.approx(20, abs=1e-4)
+    assert similarity(wanted + 7, wanted + 0.5) == np.inf  # both are white
+    assert np.isnan(similarity(wanted * np.nan, wanted))
+
+
+def generator(scale: int = 2) -> Generator:
+    return Generator("made", rrdb(scale), scale, "00")
+
+
+def photos_folder(folder: Path) -> Path:
+    folder.mkdir()
+    write_uint8(folder / "a.png", np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8))
+    return folder
+
+
+def changed_weight(model: onnx.ModelProto) -> onnx.ModelProto:
+    weight = next(value for value in model.graph.initializer if value.name == "HRconv.weight")
+    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
+    return model
+
+
+def not_a_number(model: onnx.ModelProto) -> onnx.ModelProto:
+    bias = next(value for value in model.graph.initializer if value.name == "conv_last.bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.float32([0, np.nan, 0]), bias.name))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: changed_weight(exported_rrdb(2)), "onnx_fp32.onnx: its results are not the generator's"),
+        (lambda: not_a_number(exported_rrdb(2)), "onnx_fp32.onnx: its results are not the generator's"),
+        (lambda: exported_rrdb(4), r"onnx_fp32.onnx: gives \(1, 3, 4, 28\) for \(1, 3, 1, 7\), but the generator"),
+    ],
+)
+def test_a_wrong_file_is_not_written(made: object, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(make, "to_onnx", lambda network: copied(made()))
+    int8 = Int8Config(photos=photos_folder(tmp_path / "photos"))
+    deployment, _ = deploy.deploy(generator(), tmp_path / "out", ["onnx_fp32"], int8, {}, "none")
+    assert len(deployment.failed) == 1
+    assert re.search(said, deployment.failed[0])
+    assert [row.name for row in deployment.rows] == ["PyTorch"]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("formats", "int8", "said"),
+    [
+        (
+            [],
+            Int8Config(),
+            r"formats=\[\]: expected one or more of onnx_fp32, onnx_fp16, onnx_int8, openvino",
+        ),
+        (["onnx_fp8"], Int8Config(), r"formats=\[onnx_fp8\]"),
+        (["onnx_fp32", "onnx_fp32"], Int8Config(), "each once"),
+        (["onnx_int8"], Int8Config(methods=[]), r"int8.methods=\[\]: expected one or more of entropy, percentile"),
+        (["onnx_int8"], Int8Config(methods=["max"]), r"int8.methods=\[max\]"),
+        (["onnx_int8"], Int8Config(crop=15), "int8.crop=15: expected 16 or more LR pixels"),
+    ],
+)
+def test_what_cannot_be_asked_for(formats: list[str], int8: Int8Config, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        check_formats(formats, int8)
+    check_formats(["onnx_int8"], Int8Config())

@@ -1,0 +1,79 @@
+import io
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from realsr.deployment.calibration import choose_ranges, collect_histograms
+from realsr.deployment.graph import layers, to_onnx
+from realsr.deployment.int8 import prepared
+from realsr.deployment.sensitivity import KEPT, Choice, Trade, measure_sensitivity
+from realsr.reporting.sensitivity import draw_sensitivity, write_sensitivity
+
+
+def make_network() -> nn.Module:
+    """Five convolutions; the third's weights for a channel that is always 0 are huge and take all of its 8 bits."""
+    torch.manual_seed(2)
+    widths = (3, 8, 8, 8, 8, 3)
+    convs = [nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in pairwise(widths)]
+    for conv in convs:
+        nn.init.normal_(conv.weight, std=conv.weight[0].numel() ** -0.5)
+    with torch.no_grad():
+        convs[1].weight[5].zero_()
+        convs[1].bias[5] = 0
+        convs[2].weight[:, 5] = 60 * convs[2].weight.abs().amax()
+    return nn.Sequential(*(part for conv in convs for part in (conv, nn.LeakyReLU(0.2)))).requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def trade(lrs: list[Tensor], tmp_path_factory: pytest.TempPathFactory) -> Trade:
+    model = to_onnx(make_network())
+    with prepared(model) as path:
+        scratch = tmp_path_factory.mktemp("scratch")
+        ranges = choose_ranges(collect_histograms(path, [lr.numpy() for lr in lrs], scratch), "minmax")
+        return measure_sensitivity(path, layers(model), ranges, "minmax", lrs)
+
+
+def test_a_layer_that_is_hard_to_quantise_is_the_most_costly(trade: Trade) -> None:
+    assert list(trade.alone) == ["0", "2", "4", "6", "8"]
+    ranked = sorted(trade.alone, key=trade.alone.__getitem__)
+    assert ranked[0] == "4"
+    assert trade.alone["4"] < trade.alone[ranked[1]] - 5
+    assert all(20 < value < 90 for name, value in trade.alone.items() if name != "4")
+
+
+def test_keeping_it_gains_the_most(trade: Trade) -> None:
+    ranked = sorted(trade.alone, key=trade.alone.__getitem__)
+    assert [choice.kept for choice in trade.choices] == [ranked[:count] for count in KEPT if count < 5]
+    found = [choice.similarity for choice in trade.choices]
+    assert found[1] > found[0] + 3
+    assert found == sorted(found)
+    assert all(choice.time > 0 for choice in trade.choices)
+    assert trade.method == "minmax"
+
+
+def test_the_picture_shows_each_layer(trade: Trade, tmp_path: Path) -> None:
+    write_sensitivity(tmp_path, trade)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sensitivity.json", "sensitivity.png"]
+    told = json.loads((tmp_path / "sensitivity.json").read_text())
+    assert told["alone"] == trade.alone
+    assert told["choices"][1]["kept"] == ["4"]
+    content = (tmp_path / "sensitivity.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    picture = matplotlib.image.imread(io.BytesIO(content))
+    assert picture.std() > 0.05
+    blue = (picture[..., 2] > picture[..., 0] + 0.2).sum(1)  # of the bars
+    starts = np.flatnonzero(np.diff((blue > 0).astype(int)) == 1)
+    assert len(starts) >= 5
+
+
+@pytest.mark.parametrize("layers", [1, 40])
+def test_pictures_of_few_and_many_layers(layers: int) -> None:
+    alone = {f"layer.{index}": 30.0 + index for index in range(layers)}
+    trade = Trade("entropy", alone, [Choice([], 30.0, 0.5)])
+    assert draw_sensitivity(trade).startswith(b"\x89PNG")
