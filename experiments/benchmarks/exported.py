@@ -1,0 +1,75 @@
+"""Exported files on the CPU: 8 bits, fp16 and float32 through onnxruntime, beside PyTorch in its own precision.
+
+All files of a folder that `realsr.export` has written enlarge the same picture, with the same threads, in turns for
+several rounds, so that what else the machine does meets all of them; the least seconds are told. A first, small
+picture does not count. PyTorch is `realsr.inference.load_model` with precision=auto (bf16 where the processor has it)
+and fp32.
+
+    python -m realsr.export weights=df2k output=DIR
+    python experiments/benchmarks/exported.py DIR df2k [--size 128] [--rounds 5] [--threads 2] [--json FILE]
+
+The last line is 8 bits : float32 in seconds, both by onnxruntime; below 1 is faster.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import report
+
+from realsr.deployment.runtimes import Run, open_file
+from realsr.inference.model import load_model
+
+CPU = torch.device("cpu")
+
+
+def open_all(folder: Path, weights: str, threads: int) -> dict[str, Run]:
+    """Return PyTorch's two forms and each file by name."""
+    forms: dict[str, Run] = {}
+    for precision in ("fp32", "auto"):
+        run = load_model(weights, CPU, precision).run
+        forms[f"PyTorch {precision}"] = lambda lr, run=run: run(torch.from_numpy(lr)).numpy()
+    return forms | {path.stem: open_file(path, threads) for path in sorted(folder.glob("*.onnx"))}
+
+
+def take_turns(forms: dict[str, Run], lr: np.ndarray, rounds: int) -> dict[str, list[float]]:
+    """Return each form's seconds, round by round."""
+    for run in forms.values():
+        run(np.ascontiguousarray(lr[:, :, :16, :16]))
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
+    for _ in range(rounds):
+        for name, run in forms.items():
+            start = time.perf_counter()
+            run(lr)
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def main() -> None:
+    """Measure, and tell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("weights", help="what the files were made of")
+    parser.add_argument("--size", type=int, default=128, help="LR pixels a side")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    forms = open_all(asked.folder, asked.weights, asked.threads)
+    lr = np.random.default_rng(0).random((1, 3, asked.size, asked.size), np.float32)
+    seconds = take_turns(forms, lr, asked.rounds)
+    results: dict[str, Any] = {"threads": asked.threads, "size": asked.size}
+    for name, values in seconds.items():
+        results[name] = {"seconds": round(min(values), 3), "median_seconds": round(float(np.median(values)), 3)}
+    eight = [min(values) for name, values in seconds.items() if "int8" in name]
+    if eight and "onnx_fp32" in seconds:
+        results["ratio"] = round(min(eight) / min(seconds["onnx_fp32"]), 3)
+    report(results, asked.json)
+
+
+if __name__ == "__main__":
+    main()
