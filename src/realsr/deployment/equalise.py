@@ -35,8 +35,8 @@ def equalise(network: RRDB, photos: Sequence[Tensor]) -> "EqualisedRRDB":
                 _widen_outputs(conv, widths[conv.in_channels : conv.in_channels + conv.out_channels])
             _narrow_inputs(last, widths)
             _widen_outputs(last, _widen(gives[last]))
-        trunk = equal.trunk_conv.conv
-        _set_factors(equal.trunk_conv, _widen(reads[trunk]), _widen(gives[trunk]))
+        trunk = equal.trunk_conv
+        _set_factors(equal, _widen(reads[trunk]), _widen(gives[trunk]))
         _narrow_inputs(trunk, _widen(reads[trunk]))
         _widen_outputs(trunk, _widen(gives[trunk]))
         tail = equal.tail()
@@ -54,6 +54,8 @@ class EqualisedRRDB(nn.Module):
     Convolutions have the names that they have in the RRDB.
     """
 
+    before: Tensor
+    after: Tensor
     before_tail: Tensor
 
     def __init__(self, network: RRDB) -> None:
@@ -65,8 +67,9 @@ class EqualisedRRDB(nn.Module):
             nn.ModuleDict({f"RDB{i}": _Dense(getattr(block, f"RDB{i}")) for i in (1, 2, 3)})
             for block in network.RRDB_trunk
         )
-        self.trunk_conv = _Branch(network.trunk_conv)
-        self.register_buffer("before_tail", torch.ones(1, features, 1, 1))
+        self.trunk_conv = network.trunk_conv
+        for name in ("before", "after", "before_tail"):
+            self.register_buffer(name, torch.ones(1, features, 1, 1))
         self.upconv1, self.upconv2 = network.upconv1, network.upconv2 if network.scale == 4 else None
         self.HRconv, self.conv_last = network.HRconv, network.conv_last
 
@@ -86,27 +89,11 @@ class EqualisedRRDB(nn.Module):
             for dense in block.children():
                 z = dense(z)
             y = y + RESIDUAL_SCALE * z
-        y = (first + self.trunk_conv(y)) * self.before_tail
+        y = (first + self.trunk_conv(y * self.before) * self.after) * self.before_tail
         *enlargements, high, last = self.tail()
         for conv in enlargements:
             y = F.leaky_relu(conv(F.interpolate(y, scale_factor=2.0, mode="nearest")), SLOPE)
         return last(F.leaky_relu(high(y), SLOPE))
-
-
-class _Branch(nn.Module):
-    """What is added to a residual sum: after * conv(before * x)."""
-
-    before: Tensor
-    after: Tensor
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.conv = conv
-        self.register_buffer("before", torch.ones(1, conv.in_channels, 1, 1))
-        self.register_buffer("after", torch.ones(1, conv.out_channels, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x * self.before) * self.after
 
 
 class _Dense(nn.Module):
@@ -166,7 +153,7 @@ def _widen(ranges: tuple[Tensor, Tensor]) -> Tensor:
     return 1 / shares.clamp_min(NARROWEST)
 
 
-def _set_factors(branch: _Branch | _Dense, before: Tensor, after: Tensor) -> None:
+def _set_factors(branch: EqualisedRRDB | _Dense, before: Tensor, after: Tensor) -> None:
     branch.before.mul_(before[None, :, None, None])
     branch.after.div_(after[None, :, None, None])
 

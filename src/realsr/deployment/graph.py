@@ -52,7 +52,8 @@ def to_onnx(network: nn.Module) -> onnx.ModelProto:
 def layers(model: onnx.ModelProto) -> dict[str, list[str]]:
     """Return the names of a graph's nodes by the layer they belong to, in the order of computation.
 
-    A layer is a convolution with what follows it until the next; those of one block, such as `RRDB_trunk.7`, are one.
+    A layer is a convolution with what follows it until the next; those of one block, such as `RRDB_trunk.7`, are one:
+    its name goes as far as the first number.
     """
     found: dict[str, list[str]] = {}
     weights = {value.name for value in model.graph.initializer}
@@ -60,7 +61,8 @@ def layers(model: onnx.ModelProto) -> dict[str, list[str]]:
     for node in model.graph.node:
         if node.op_type == "Conv" and len(node.input) > 1 and node.input[1] in weights:
             parts = node.input[1].split(".")[:-1] or [node.name]
-            layer = ".".join(parts[:2] if len(parts) > 1 and parts[1].isdigit() else parts[:1])
+            end = next((place for place, part in enumerate(parts, start=1) if part.isdigit()), len(parts))
+            layer = ".".join(parts[:end])
         if layer:
             found.setdefault(layer, []).append(node.name)
     return found
