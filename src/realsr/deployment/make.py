@@ -150,6 +150,7 @@ class Maker:
 
     def _make_ncnn(self) -> Iterator[File]:
         path = self.folder / "ncnn.param"
+        logger.info("to ncnn's layers, by pnnx: minutes for a network of full size")
         write_ncnn(self.generator.network, path)
         yield File(path, "fp16")
 

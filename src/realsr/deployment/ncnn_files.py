@@ -16,6 +16,8 @@ SHAPES = ((1, 3, 24, 40), (1, 3, 32, 28))  # what differs between them pnnx leav
 def write_ncnn(network: nn.Module, path: Path) -> None:
     """Write `path` (.param) and its .bin; their input and output are called in0 and out0.
 
+    Weights that fp16 holds as subnormal numbers, those below 2^-14, become 0: so pnnx rounds.
+
     The program itself is run, and not `pnnx.export`, which executes code that it generates, does not tell of failure,
     and leaves eight files beside the two.
 
