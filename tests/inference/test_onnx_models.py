@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from exported_networks import exported_rrdb, photo_part, rrdb, run_torch
 from realsr.deployment.graph import add_metadata
 from realsr.errors import UserError
+from realsr.inference import sessions
 from realsr.inference.memory import is_out_of_memory, measure_bytes
 from realsr.inference.model import load_model
 from realsr.inference.onnx_files import CONVENTION, OnnxFacts, read_facts
@@ -191,3 +192,13 @@ def test_other_errors_of_onnxruntime_are_not_lack_of_memory(save: Save) -> None:
     with pytest.raises(RuntimeError, match=r"(?i)dimension|channel|expected") as caught:
         loaded.run(torch.zeros(1, 4, 5, 5))
     assert not is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "overflows"),
+    [("fpu avx2 avx512f", True), ("avx2 avx512f avx512_vnni", False), ("avx2 avx_vnni", False), ("sse4_1", False)],
+)
+def test_the_exact_way_of_8_bits_is_for_processors_that_need_it(flags: str, overflows: bool, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
+    assert sessions._overflows_in_8_bits(tmp_path / "cpuinfo") is overflows
+    assert not sessions._overflows_in_8_bits(tmp_path / "none")

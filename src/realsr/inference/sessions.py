@@ -29,7 +29,8 @@ def open_session(path: Path, threads: int, gpu: int | None = None) -> tuple[Any,
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors; they are told below
-    options.add_session_config_entry("session.x64quantprecision", "1")  # x86 without VNNI would overflow in 8 bits
+    if _overflows_in_8_bits():
+        options.add_session_config_entry("session.x64quantprecision", "1")
     options.add_session_config_entry(ELSEWHERE, str(Path(os.devnull, "none")))
     try:
         return onnxruntime.InferenceSession(path.read_bytes(), options, providers=[provider]), on_gpu
@@ -38,3 +39,17 @@ def open_session(path: Path, threads: int, gpu: int | None = None) -> tuple[Any,
     except Exception as error:  # onnxruntime's own classes, one for each code
         reason = (str(error) or repr(error)).splitlines()[0]
         raise UserError(f"{path}: damaged, or no ONNX file ({reason})") from error
+
+
+def _overflows_in_8_bits(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this is an x86 processor whose sums of 8-bit products end at 16 bits: with AVX2, but without VNNI.
+
+    onnxruntime then has a slower way that is exact, which it would take on processors with VNNI, too, if asked to.
+    False where the system does not tell.
+    """
+    try:
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")]
+    except OSError:
+        return False
+    flags = set(lines[0].split()) if lines else set()
+    return "avx2" in flags and not any(flag.endswith("vnni") for flag in flags)
