@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from realsr.deployment.check import similarity
 from realsr.deployment.config import Int8Config
 from realsr.deployment.make import File, Maker
 from realsr.deployment.openvino_files import read_metadata, write_openvino
-from realsr.deployment.runtimes import open_file
+from realsr.deployment.runtimes import open_file, openvino_core
 from realsr.errors import UserError
 from realsr.inference.onnx_files import OnnxFacts, read_facts
 
-openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed (extra openvino)")
+pytest.importorskip("openvino", reason="OpenVINO is not installed (extra openvino)")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -48,11 +49,30 @@ def test_8_bits_are_those_of_the_onnx_file(made: dict[str, File]) -> None:
     result = open_file(made["openvino_int8"].path, 1)(lr)
     assert similarity(result, enlarge(tiny_generator().network, lr)) > 25
     assert similarity(result, open_file(made["onnx_int8_minmax"].path, 1)(lr)) > 40
-    model = openvino.Core().read_model(made["openvino_int8"].path)
+    model = openvino_core().read_model(made["openvino_int8"].path)
     weights = [op.get_element_type().get_type_name() for op in model.get_ops() if op.get_type_name() == "Constant"]
     assert weights.count("i8") >= 18  # of 19 convolutions; the first stays in float32
     assert (made["openvino_int8"].precision, made["openvino_int8"].calibration) == ("int8", "minmax")
     assert list(made["openvino_int8"].kept) == ["conv_first"]
+
+
+SIGNALLED = """
+import signal, sys
+from pathlib import Path
+from realsr.deployment.runtimes import open_file, openvino_core
+signal.signal(signal.SIGUSR1, lambda *_: print("heard"))
+opened = [open_file(Path(name), 1) for name in sys.argv[1:]]
+while opened:
+    opened.pop(0)  # the first opened ends first
+signal.raise_signal(signal.SIGUSR1)
+"""
+
+
+def test_a_signal_is_heard_after_the_models_have_ended(made: dict[str, File]) -> None:
+    paths = [str(made[name].path) for name in ("openvino", "openvino_int8")]
+    command = [sys.executable, "-c", SIGNALLED, *paths]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "heard\n"), ended.stderr
 
 
 def test_two_parts_whose_weights_are_whole(made: dict[str, File]) -> None:

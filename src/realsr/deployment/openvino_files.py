@@ -4,6 +4,7 @@ from pathlib import Path
 
 import onnx
 
+from realsr.deployment.runtimes import openvino_core
 from realsr.errors import UserError
 
 SECTION = "realsr"  # of a model's rt_info, where `OnnxFacts.as_metadata` is put
@@ -19,7 +20,7 @@ def write_openvino(model: onnx.ModelProto, metadata: dict[str, str], path: Path)
     import openvino
 
     try:
-        converted = openvino.Core().read_model(model.SerializeToString())
+        converted = openvino_core().read_model(model.SerializeToString())
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"OpenVINO cannot express the generator ({reason}): leave its formats out") from error
@@ -30,6 +31,4 @@ def write_openvino(model: onnx.ModelProto, metadata: dict[str, str], path: Path)
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Return what `write_openvino` has put into a file's rt_info."""
-    import openvino
-
-    return dict(openvino.Core().read_model(path).get_rt_info([SECTION]).value)
+    return dict(openvino_core().read_model(path).get_rt_info([SECTION]).value)

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,20 @@ def load_library(path: Path) -> Any:
     except ImportError as error:
         raise UserError(f"{path}: running it needs {name}: say pip install {name}") from error
     if name == "openvino":
-        library.Core().get_property("CPU", "FULL_DEVICE_NAME")  # the part for the CPU is loaded when first asked for
+        openvino_core().get_property("CPU", "FULL_DEVICE_NAME")  # the part for the CPU is loaded when first asked for
     return library
+
+
+@cache
+def openvino_core() -> Any:
+    """Return the only `openvino.Core` of this process.
+
+    Each Core that uses the CPU gives the thread a stack for signals and takes it back with its last model. With two,
+    the one that ends last can leave a stack that is freed, and the next signal (a Ctrl-C) ends the process.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _open_onnx(path: Path, threads: int) -> Run:
@@ -42,11 +55,11 @@ def _open_onnx(path: Path, threads: int) -> Run:
 
 
 def _open_openvino(path: Path, threads: int) -> Run:
-    openvino = load_library(path)
+    load_library(path)
     # Without the hint OpenVINO computes in bf16 where the processor can.
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     try:
-        model = openvino.Core().compile_model(path, "CPU", settings)
+        model = openvino_core().compile_model(path, "CPU", settings)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"{path}: damaged, no OpenVINO model, or its .bin is not beside it ({reason})") from error
