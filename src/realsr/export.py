@@ -53,7 +53,8 @@ def export_networks(config: ExportConfig) -> None:
     from realsr.deployment import deploy, photos
     from realsr.deployment.make import load
     from realsr.deployment.table import METRICS
-    from realsr.reporting.sensitivity import check_drawing, write_sensitivity
+    from realsr.imaging import write_bytes
+    from realsr.reporting.sensitivity import check_drawing, draw_sensitivity
 
     if config.int8.sensitivity:
         check_drawing()
@@ -68,13 +69,13 @@ def export_networks(config: ExportConfig) -> None:
         protocol = replace(resolve(load_protocol(name), generator.scale), metrics=list(METRICS))
         judges[name] = photos.load_judged(config.data.hr, protocol, generator.scale), protocol.crop or 0
     judged = f"the images of {config.data.hr}" if config.data.hr else f"scikit-image's {', '.join(photos.JUDGED)}"
-    deployment, trade = deploy.deploy(generator, config.output, formats, config.int8, judges, judged, config.own_code)
+    deployment = deploy.deploy(generator, config.output, formats, config.int8, judges, judged, config.own_code)
     deploy.write_tables(config.output, deployment)
     logger.info("\n%s", deployment.format_text())
     written = [name for row in deployment.rows for name in row.files] + ["table.json", "table.md"]
-    if trade is not None:
-        write_sensitivity(config.output, trade)
-        written += ["sensitivity.json", "sensitivity.png"]
+    if deployment.trade is not None:
+        write_bytes(config.output / "sensitivity.png", draw_sensitivity(deployment.trade))
+        written.append("sensitivity.png")
     logger.info("\nwritten  %s: %s", config.output, ", ".join(written))
     if deployment.failed:
         raise UserError(f"{len(deployment.failed)} could not be done, see above")

@@ -20,8 +20,7 @@ from realsr.inference.model import load_model
 from realsr.networks import GeneratorConfig
 from realsr.weights import save_generator
 
-FILES = {"onnx_fp32.onnx", "onnx_fp16.onnx", "onnx_int8_entropy.onnx", "table.json", "table.md"}
-SENSITIVITY = {"sensitivity.json", "sensitivity.png"}
+FILES = {"onnx_fp32.onnx", "onnx_fp16.onnx", "onnx_int8_entropy.onnx", "table.json", "table.md", "sensitivity.png"}
 FOLDERS = ("int8.photos=seen", "data.hr=clean", "int8.crop=32")
 
 OWN = """
@@ -79,7 +78,7 @@ def folder(exported: tuple[Path, Ended], command: Command, monkeypatch: pytest.M
 
 
 def test_all_files_and_nothing_else(folder: Path) -> None:
-    assert {path.name for path in (folder / "new").iterdir()} == FILES | SENSITIVITY
+    assert {path.name for path in (folder / "new").iterdir()} == FILES
     assert {path.name for path in folder.iterdir()} >= {"new", "run", "seen", "clean"}
     sizes = {name: (folder / "new" / name).stat().st_size for name in FILES}
     assert sizes["onnx_fp16.onnx"] < sizes["onnx_fp32.onnx"]
@@ -110,9 +109,10 @@ def test_the_table_tells_each_file(exported: tuple[Path, Ended], folder: Path) -
 
 
 def test_sensitivity_names_each_layer(folder: Path) -> None:
-    told = json.loads((folder / "new/sensitivity.json").read_text())
+    told = json.loads((folder / "new/table.json").read_text())["trade"]
     assert list(told["alone"]) == ["conv_first", "RRDB_trunk.0", "trunk_conv", "upconv1", "HRconv", "conv_last"]
     assert told["method"] == "entropy"
+    assert "| conv_first" in (folder / "new/table.md").read_text().partition("kept in float32, of 8 bits by entropy")[2]
 
 
 def test_an_export_is_not_replaced_unasked(folder: Path, command: Command) -> None:

@@ -1,10 +1,12 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from realsr.deployment.deploy import write_tables
 from realsr.deployment.measure import Cost
+from realsr.deployment.sensitivity import Choice, Trade
 from realsr.deployment.table import Deployment, Row
 
 
@@ -55,6 +57,19 @@ def test_numbers_become_cells(deployment: Deployment) -> None:
     assert found["onnx_fp32"]["PSNR to float32"] == "equal"
     assert found["onnx_fp32"]["PSNR vacc"] == "25.000 (+0.000)"
     assert found["onnx_fp32"]["memory MB"] == "—"
+
+
+def test_the_trade_of_layers_is_a_table_of_its_own(deployment: Deployment) -> None:
+    assert "kept in float32, of" not in deployment.format_markdown()
+    choices = [Choice([], 31.2, 0.40), Choice(["conv_first", "conv_last"], math.inf, 0.456)]
+    told = replace(deployment, trade=Trade("minmax", {"conv_first": 31.5, "conv_last": 33.0}, choices))
+    assert told.format_text().partition("kept in float32, of 8 bits by minmax\n")[2].splitlines()[:3] == [
+        "float32 layers         PSNR to float32, dB  time to float32's",
+        "none                   31.20                0.40",
+        "conv_first, conv_last  equal                0.46",
+    ]
+    assert "| conv_first, conv_last | equal | 0.46 |" in told.format_markdown()
+    assert told.as_json()["trade"]["choices"][1]["similarity"] is None
 
 
 def test_what_is_not_finite_is_null_in_strict_json(deployment: Deployment, tmp_path: object) -> None:

@@ -39,8 +39,8 @@ def deploy(
     judges: Judges,
     judged: str,
     own_code: bool = False,
-) -> tuple[Deployment, Trade | None]:
-    """Write a generator in each format; return what files cost and lose, and what layers do if that was asked for.
+) -> Deployment:
+    """Write a generator in each format; return what they cost and lose.
 
     Files appear in the output folder once all are made; one that does not pass `check_result` is left out, and named.
 
@@ -76,7 +76,7 @@ def deploy(
             for file in files:
                 rows.append(_measure(generator, file, verdict, own_code))
                 progress.advance()
-    return _describe(generator, rows, judged, [*refused, *verdict.failed]), maker.trade
+    return _describe(generator, rows, judged, [*refused, *verdict.failed], maker.trade)
 
 
 def write_tables(folder: Path, deployment: Deployment) -> None:
@@ -112,7 +112,7 @@ def _try(source: str | Path, kind: str) -> Cost:
         return Cost(None, None)
 
 
-def _describe(generator: Generator, rows: list[Row], judged: str, failed: list[str]) -> Deployment:
+def _describe(generator: Generator, rows: list[Row], judged: str, failed: list[str], trade: Trade | None) -> Deployment:
     return Deployment(
         source=generator.source,
         scale=generator.scale,
@@ -124,6 +124,7 @@ def _describe(generator: Generator, rows: list[Row], judged: str, failed: list[s
         processor=_processor(),
         versions=package_versions(LIBRARIES),
         rows=rows,
+        trade=trade,
     )
 
 

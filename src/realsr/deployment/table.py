@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from realsr.deployment.measure import Cost
+from realsr.deployment.sensitivity import Trade
 from realsr.evaluation.tables import Table
 
 SIDE = 128  # LR pixels of the picture that work, seconds and memory are told for
@@ -43,7 +44,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Deployment:
-    """The table, and what it holds for. gflop: 10^9 floating-point operations for SIDE x SIDE LR pixels."""
+    """The table, and what it holds for.
+
+    gflop: 10^9 floating-point operations for SIDE x SIDE LR pixels. trade: what layers cost in 8 bits, if measured.
+    """
 
     source: str
     scale: int
@@ -55,21 +59,23 @@ class Deployment:
     processor: str
     versions: Mapping[str, str]
     rows: list[Row] = field(default_factory=list)
+    trade: Trade | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return what table.json holds; numbers that are not finite (PSNR of equal pictures) are None."""
         return _finite(asdict(self))
 
     def format_text(self) -> str:
-        """Return what is printed: two narrow tables."""
+        """Return what is printed: narrow tables."""
         costs, scores = self._costs(), self._scores()
-        tables = Table(self._title(), costs[0], costs[1:]), Table("how good", scores[0], scores[1:])
+        tables = [Table(self._title(), costs[0], costs[1:]), Table("how good", scores[0], scores[1:]), *self._trade()]
         return "\n\n".join([*(table.as_text() for table in tables), self._notes()])
 
     def format_markdown(self) -> str:
-        """Return what table.md holds: one table."""
+        """Return what table.md holds: one table, and the trade's."""
         head, *rows = [[*cost, *score[1:]] for cost, score in zip(self._costs(), self._scores(), strict=True)]
-        return f"{Table(self._title(), head, rows).as_markdown()}\n\n{self._notes()}\n"
+        tables = [Table(self._title(), head, rows), *self._trade()]
+        return "\n\n".join([*(table.as_markdown() for table in tables), f"{self._notes()}\n"])
 
     def _costs(self) -> list[list[str]]:
         head = ["", "precision", "calibration", "float32 layers", "MB", "GFLOP", "M parameters", "seconds", "memory MB"]
@@ -94,6 +100,17 @@ class Deployment:
         return [head] + [
             [row.name, *(self._score(row, *cell) for cell in cells), _decibels(row.similarity)] for row in self.rows
         ]
+
+    def _trade(self) -> list[Table]:
+        """What keeping the most costly layers gains and takes; none where it was not measured."""
+        if self.trade is None:
+            return []
+        rows = [
+            [", ".join(choice.kept) or "none", _decibels(choice.similarity), f"{choice.time:.2f}"]
+            for choice in self.trade.choices
+        ]
+        title = f"the most costly layers kept in float32, of 8 bits by {self.trade.method}"
+        return [Table(title, ["float32 layers", "PSNR to float32, dB", "time to float32's"], rows)]
 
     def _score(self, row: Row, protocol: str, metric: str) -> str:
         """A mean, and behind it how much it differs from float32."""

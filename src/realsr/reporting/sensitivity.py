@@ -1,19 +1,9 @@
 """What layers cost in 8 bits, as a picture."""
 
 import io
-import json
-from dataclasses import asdict
-from pathlib import Path
 
 from realsr.deployment.sensitivity import Trade
 from realsr.errors import UserError
-from realsr.imaging import write_bytes
-
-
-def write_sensitivity(folder: Path, trade: Trade) -> None:
-    """Write sensitivity.json and sensitivity.png: each layer alone in 8 bits; the most costly ones kept in float32."""
-    write_bytes(folder / "sensitivity.json", json.dumps(asdict(trade), indent=1).encode())
-    write_bytes(folder / "sensitivity.png", draw_sensitivity(trade))
 
 
 def check_drawing() -> None:
@@ -25,7 +15,7 @@ def check_drawing() -> None:
 
 
 def draw_sensitivity(trade: Trade) -> bytes:
-    """Return the picture as PNG."""
+    """Return the picture as PNG: each layer alone in 8 bits, and what keeping the most costly ones gains."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 0.22 * len(trade.alone) + 1.6), dpi=110, layout="constrained")
