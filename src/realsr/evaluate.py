@@ -64,7 +64,7 @@ def main(config: EvaluateConfig) -> None:
         protocol,
         list_changes(protocol, resolve(named, config.scale)),
         config.scale,
-        config.precision,
+        config.precision + " (ONNX files: their own)" * any(name.endswith(".onnx") for name in config.weights),
         device.type,
         lr=None if config.data.lr is None else str(config.data.lr),
         hr=config.data.hr is not None,

@@ -149,6 +149,7 @@ def test_a_file_is_evaluated_beside_others(folder: Path, command: Command, tmp_p
     assert ended.code == 0, ended.said
     told = json.loads((tmp_path / "scores/metrics.json").read_text())["models"]
     assert set(told) == set(names)
+    assert "fp32 (ONNX files: their own) on cpu; " in ended.said
 
 
 @pytest.mark.parametrize(
