@@ -247,6 +247,26 @@ def test_errors_of_the_user_s_end_in_a_message_and_a_code(
     assert said in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("config_name", "arguments", "said"),
+    [
+        ("config", ["+track=dped"], "interrupted; what is done is kept, and the same command goes on from there"),
+        ("upscale", ["input=x", "output=y"], "interrupted; what is done is kept, and"),
+        ("export", ["weights=x", "output=y"], "interrupted; the same command begins anew"),
+    ],
+)
+def test_ctrl_c_tells_how_it_goes_on(
+    config_name: str, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupt(config: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["x", *arguments])
+    with pytest.raises(SystemExit):
+        run_command(interrupt, config_name)
+    assert said in caplog.text
+
+
 def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["x", "+track=dped"])
     with pytest.raises(ZeroDivisionError):

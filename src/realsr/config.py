@@ -187,6 +187,7 @@ SCHEMAS: dict[str, type] = {
     "pool_report": PoolReportConfig,
     "upscale": UpscaleConfig,
 }
+NOT_KEPT = ("evaluate", "export")  # the commands that, interrupted, have nothing to go on from
 C = TypeVar("C")
 
 
@@ -213,7 +214,12 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
         except Interrupted as interrupted:
             _leave(str(interrupted), interrupted.code)
         except KeyboardInterrupt:
-            _leave("interrupted; what is done is kept, and the same command goes on from there", code=130)
+            kept = (
+                "the same command begins anew"
+                if config_name in NOT_KEPT
+                else ("what is done is kept, and the same command goes on from there")
+            )
+            _leave(f"interrupted; {kept}", code=130)
 
     _set_up_logging()
     litter = Path("multirun.yaml")  # what Hydra leaves after -m; what matters of it is in each run's folder

@@ -7,10 +7,12 @@ from importlib.util import find_spec
 
 from realsr.config import ExportConfig, load_protocol, run_command
 from realsr.deployment.config import DEFAULT_FORMATS, check_formats
+from realsr.deployment.folder import list_exported
 from realsr.errors import UserError
 from realsr.evaluation.protocol import resolve
 from realsr.weights import convert_weights
 from realsr.weights.conversion import FORMATS as WEIGHTS
+from realsr.weights.sources import find_weights
 
 logger = logging.getLogger("realsr")
 
@@ -26,7 +28,7 @@ def main(config: ExportConfig) -> None:
     """Write the weights to a file, or networks that run by themselves to a folder, with a table of what they lose."""
     if config.output.suffix in WEIGHTS:
         export_weights(config)
-    elif config.output.suffix and not config.output.is_dir():
+    elif config.output.is_file() or (config.output.suffix and not config.output.is_dir()):
         raise UserError(
             f"output={config.output}: expected a file whose name ends in {' or '.join(WEIGHTS)}, or a folder for ONNX"
         )
@@ -47,8 +49,13 @@ def export_networks(config: ExportConfig) -> None:
     """Write the formats that a config names, the tables, and the picture of layers if that was asked for."""
     formats = list(DEFAULT_FORMATS) if config.formats is None else config.formats
     check_formats(formats, config.int8)
-    if (config.output / "table.json").exists() and not config.overwrite:
-        raise UserError(f"{config.output}: has an export already: say overwrite=true, or choose another output")
+    if (there := list_exported(config.output)) and not config.overwrite:
+        raise UserError(
+            f"{config.output}: has an export already ({', '.join(path.name for path in there)}): say overwrite=true, "
+            "which replaces all of it, or choose another output"
+        )
+    if find_weights(config.weights).resolve() in [path.resolve() for path in there]:
+        raise UserError(f"weights={config.weights} is what output={config.output} replaces: choose another output")
     _check_libraries(formats)
     from realsr.deployment import deploy, photos
     from realsr.deployment.make import load

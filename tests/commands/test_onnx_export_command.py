@@ -11,9 +11,9 @@ import pytest
 import torch
 from small_work import Command, Ended, files, write_photos
 
-from exported_networks import exported_rrdb, rrdb
+from exported_networks import rrdb
 from realsr.config import run_command
-from realsr.deployment import calibration, deploy, make
+from realsr.deployment import calibration, deploy
 from realsr.deployment.measure import Cost
 from realsr.imaging import read_uint8
 from realsr.inference.model import load_model
@@ -119,8 +119,20 @@ def test_an_export_is_not_replaced_unasked(folder: Path, command: Command) -> No
     before = files(folder)
     ended = command("export", "weights=run", "output=new", *FOLDERS)
     assert ended.code == 1
-    assert "new: has an export already: say overwrite=true, or choose another output" in ended.said
+    there = ", ".join(sorted(FILES))
+    assert f"new: has an export already ({there}): say overwrite=true, which replaces all of it, or" in ended.said
     assert files(folder) == before
+
+
+def test_what_it_would_replace_is_not_exported(command: Command, tmp_path: Path) -> None:
+    for suffix in ("param", "bin"):
+        (tmp_path / f"ncnn.{suffix}").write_text("what an earlier export left")
+    before = files(tmp_path)
+    for weights in ("ncnn.param", "."):
+        ended = command("export", f"weights={weights}", f"output={tmp_path}", "overwrite=true")
+        assert ended.code == 1
+        assert f"weights={weights} is what output={tmp_path} replaces: choose another output" in ended.said
+    assert files(tmp_path) == before
 
 
 def test_photos_enlarged_by_a_file_are_those_of_the_run(folder: Path, command: Command, tmp_path: Path) -> None:
@@ -162,11 +174,18 @@ def test_a_file_is_evaluated_beside_others(folder: Path, command: Command, tmp_p
         (["data.hr=seen"], "a.png, b.png are in int8.photos and in data.hr"),
         (["int8.photos=nowhere"], "nowhere"),
         (["weights=new/onnx_fp32.onnx"], "here give the weights it was made of"),
+        (["weights=new"], "has networks of its own; say which: new/onnx_fp16.onnx, new/onnx_fp32.onnx, new/onnx_int8"),
+        (["output=LICENCE"], "LICENCE: expected a file whose name ends in .safetensors or .pth, or a folder"),
+        (
+            ["int8.keep=[conv_first,conv_9]"],
+            "int8.keep: no layer conv_9; the generator's are conv_first, RRDB_trunk.0, trunk_conv, upconv1, HRc",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_told_before_any_work(
     arguments: list[str], said: str, folder: Path, command: Command
 ) -> None:
+    (folder / "LICENCE").touch()
     before = files(folder)
     output = [] if arguments[0].startswith("output") else ["output=other"]
     given = {entry.partition("=")[0]: entry for entry in ("weights=run", *output, *FOLDERS, *arguments)}
@@ -175,15 +194,6 @@ def test_what_cannot_be_done_is_told_before_any_work(
     assert said in ended.said
     assert files(folder) == before
     assert not (folder / "other").exists()
-
-
-def test_a_layer_to_keep_that_is_not_there(folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(make, "to_onnx", lambda network: exported_rrdb(2))  # which is tested above
-    ended = command("export", "weights=run", "output=kept", "int8.keep=[conv_first,conv_9]", *FOLDERS)
-    assert ended.code == 1
-    known = "conv_first, RRDB_trunk.0, trunk_conv, upconv1, HRconv, conv_last"
-    assert f"int8.keep: no layer conv_9; the generator's are {known}" in ended.said
-    assert list((folder / "kept").iterdir()) == []
 
 
 def test_training_does_not_start_from_an_onnx_file(folder: Path, command: Command) -> None:
@@ -214,3 +224,7 @@ def test_a_network_of_ones_own_becomes_a_file(
     x = torch.rand(1, 3, 5, 6)
     wanted = 0.7 * torch.nn.functional.interpolate(x, scale_factor=2)
     assert (model.run(x) - wanted).abs().max() < 1e-3
+    (Path("new") / "mine.onnx").touch()
+    again = command(*call, "own_code=true", "overwrite=true", "formats=[onnx_fp16]")
+    assert again.code == 0, again.said
+    assert files(Path("new")).keys() == {"onnx_fp16.onnx", "table.json", "table.md", "mine.onnx"}

@@ -35,6 +35,13 @@ def test_a_run_gives_its_end_else_its_newest_checkpoint(make_network: MakeNetwor
     assert same_output(load_generator(str(tmp_path / "best.safetensors"))[0], second)
 
 
+def test_of_several_networks_in_a_folder_one_must_be_said(tmp_path: Path) -> None:
+    for name in ("b.onnx", "a.onnx"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"has networks of its own; say which: .*/a.onnx, .*/b.onnx$"):
+        load_generator(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [

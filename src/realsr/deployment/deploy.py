@@ -3,7 +3,6 @@
 import json
 import logging
 import platform
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from realsr.deployment.check import check_result
 from realsr.deployment.config import Int8Config
 from realsr.deployment.flops import count_gflop
+from realsr.deployment.folder import list_exported, unfinished
 from realsr.deployment.judge import Judges, Verdict, judge
 from realsr.deployment.make import File, Generator, Maker
 from realsr.deployment.measure import Cost, measure
@@ -42,7 +42,8 @@ def deploy(
 ) -> Deployment:
     """Write a generator in each format; return what they cost and lose.
 
-    Files appear in the output folder once all are made; one that does not pass `check_result` is left out, and named.
+    Files appear in the output folder once all are made, in place of an earlier export's; one that does not pass
+    `check_result` is left out, and named.
 
     Args:
         generator: what `load` returned.
@@ -57,9 +58,8 @@ def deploy(
         UserError: where the network cannot be expressed in ONNX, or no image could be scored.
     """
     photos = load_calibration(int8.photos, int8.crop, generator.scale)
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unfinished_", dir=output) as folder:
-        maker = Maker(generator, Path(folder), int8, photos)
+    with unfinished(output) as folder:
+        maker = Maker(generator, folder, int8, photos)
         files, refused = list[File](), list[str]()
         for file in (file for name in formats for file in maker.make(name)):
             try:
@@ -68,6 +68,8 @@ def deploy(
             except UserError as error:
                 logger.error("%s", error)
                 refused.append(str(error))
+        for path in list_exported(output):
+            path.unlink()
         files = [file.move(output) for file in files]  # before what may still go wrong
         verdict = judge(generator, files, judges)
         with Progress("measured", total=1 + len(files)) as progress:

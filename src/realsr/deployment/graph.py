@@ -53,19 +53,24 @@ def layers(model: onnx.ModelProto) -> dict[str, list[str]]:
     """Return the names of a graph's nodes by the layer they belong to, in the order of computation.
 
     A layer is a convolution with what follows it until the next; those of one block, such as `RRDB_trunk.7`, are one:
-    its name goes as far as the first number.
+    see `layer_of`.
     """
     found: dict[str, list[str]] = {}
     weights = {value.name for value in model.graph.initializer}
     layer = ""
     for node in model.graph.node:
         if node.op_type == "Conv" and len(node.input) > 1 and node.input[1] in weights:
-            parts = node.input[1].split(".")[:-1] or [node.name]
-            end = next((place for place, part in enumerate(parts, start=1) if part.isdigit()), len(parts))
-            layer = ".".join(parts[:end])
+            layer = layer_of(node.input[1]) or node.name
         if layer:
             found.setdefault(layer, []).append(node.name)
     return found
+
+
+def layer_of(weight: str) -> str:
+    """Return the layer that a weight's name tells: what is before its last point, as far as the first number."""
+    parts = weight.split(".")[:-1]
+    end = next((place for place, part in enumerate(parts, start=1) if part.isdigit()), len(parts))
+    return ".".join(parts[:end])
 
 
 def add_metadata(model: onnx.ModelProto, values: dict[str, str]) -> None:

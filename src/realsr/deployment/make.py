@@ -14,7 +14,7 @@ import realsr
 from realsr.deployment.calibration import choose_ranges, collect_histograms
 from realsr.deployment.config import Int8Config
 from realsr.deployment.equalise import equalise
-from realsr.deployment.graph import add_metadata, layers, to_onnx
+from realsr.deployment.graph import add_metadata, layer_of, layers, to_onnx
 from realsr.deployment.half import to_half, with_rounding
 from realsr.deployment.int8 import prepared, to_int8
 from realsr.deployment.ncnn_files import write_ncnn
@@ -87,10 +87,13 @@ class Maker:
     def __init__(self, generator: Generator, folder: Path, int8: Int8Config, photos: Sequence[Tensor]) -> None:
         self.generator, self.folder, self.int8, self.photos = generator, folder, int8, photos
         self.trade: Trade | None = None
+        # Of their names alone, before the minutes that follow.
+        weights = [name for name, weight in generator.network.named_parameters() if weight.ndim == 4]
+        _check_layers(int8.keep or [], dict.fromkeys(map(layer_of, weights)))
         logger.info("%s: to ONNX's graph, by torch's exporter", generator.source)
         self.exact = to_onnx(generator.network)
         self.layers = layers(self.exact)
-        _check_layers(int8.keep or [], self.layers)
+        _check_layers(int8.keep or [], self.layers)  # once more: a network may have weights that it does not use
 
     def make(self, name: str) -> Iterator[File]:
         """Yield the files of a format as they are there."""

@@ -35,6 +35,8 @@ def _find_in_folder(folder: Path) -> Path:
         return checkpoints[-1]
     if len(networks := list(folder.glob("*.param"))) == 1:
         return networks[0]
+    if networks := sorted(folder.glob("*.onnx")):
+        raise UserError(f"{folder}: has networks of its own; say which: {', '.join(map(str, networks))}")
     raise UserError(
         f"{folder}: has neither generator.safetensors, which a finished training leaves there, nor a checkpoint in "
         f"checkpoints/, nor one ncnn model (.param); {EXPECTED}"

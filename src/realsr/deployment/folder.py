@@ -1,0 +1,38 @@
+"""The folder of an export: what earlier ones left there, and the new files in the making."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from realsr.deployment.config import FORMATS, METHODS
+
+UNFINISHED = ".unfinished"  # one name, so that what a killed export leaves is found by the next
+TABLES = ("table.json", "table.md", "sensitivity.png")
+
+
+def list_exported(folder: Path) -> list[Path]:
+    """Return the files of a folder that have the names of an export's; none where there is no folder."""
+    stems = {*FORMATS, *(f"onnx_int8_{method}" for method in METHODS)}
+    networks = {f"{stem}{suffix}" for stem in stems for suffix in (".onnx", ".xml", ".bin", ".param")}
+    return sorted(path for path in folder.glob("*") if path.name in networks.union(TABLES))
+
+
+@contextmanager
+def unfinished(output: Path) -> Iterator[Path]:
+    """A folder inside `output` for files in the making, which are lost unless they are moved.
+
+    `output` is made if need be, and goes again if an error leaves nothing in it.
+    """
+    new = not output.exists()
+    folder = output / UNFINISHED
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder)
+        if new and not any(output.iterdir()):
+            output.rmdir()
+        raise
+    shutil.rmtree(folder)

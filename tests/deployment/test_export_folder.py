@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+
+from realsr.deployment.folder import list_exported, unfinished
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_export_s_files_are_told_from_others(tmp_path: Path) -> None:
+    pairs = ["ncnn.bin", "ncnn.param", "onnx_fp32.onnx", "onnx_int8_minmax.onnx", "openvino.bin", "openvino.xml"]
+    exported = [*pairs, "sensitivity.png", "table.json", "table.md"]
+    for name in (*exported, "onnx_fp32.txt", "mine.onnx", "my_table.json", "onnx_int8.md"):
+        (tmp_path / name).touch()
+    assert [path.name for path in list_exported(tmp_path)] == exported
+    assert list_exported(tmp_path / "nowhere") == []
+
+
+def test_what_is_not_moved_is_lost_and_what_a_killed_one_left_too(tmp_path: Path) -> None:
+    output = tmp_path / "new" / "out"
+    with unfinished(output) as folder:
+        (folder / "killed").touch()
+        folder.rename(tmp_path / "left")
+        folder.mkdir()
+    assert names(output) == []
+    (tmp_path / "left").rename(folder)
+    with unfinished(output) as folder:
+        assert names(folder) == []
+        (folder / "lost").touch()
+        (folder / "kept").touch()
+        (folder / "kept").replace(output / "kept")
+    assert names(output) == ["kept"]
+
+
+@pytest.mark.parametrize("failure", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_failure_leaves_what_was_there(failure: BaseException, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").touch()
+
+    def fail(output: Path) -> None:
+        with unfinished(output) as folder:
+            (folder / "half").touch()
+            raise failure
+
+    for name in ("new", "empty", "full"):
+        with pytest.raises(type(failure)):
+            fail(tmp_path / name)
+    assert names(tmp_path) == ["empty", "full"]
+    assert names(tmp_path / "empty") == []
+    assert names(tmp_path / "full") == ["mine"]
