@@ -214,12 +214,8 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
         except Interrupted as interrupted:
             _leave(str(interrupted), interrupted.code)
         except KeyboardInterrupt:
-            kept = (
-                "the same command begins anew"
-                if config_name in NOT_KEPT
-                else ("what is done is kept, and the same command goes on from there")
-            )
-            _leave(f"interrupted; {kept}", code=130)
+            goes_on = "what is done is kept, and the same command goes on from there"
+            _leave(f"interrupted; {'the same command begins anew' if config_name in NOT_KEPT else goes_on}", code=130)
 
     _set_up_logging()
     litter = Path("multirun.yaml")  # what Hydra leaves after -m; what matters of it is in each run's folder

@@ -110,11 +110,14 @@ def not_a_number(model: onnx.ModelProto) -> onnx.ModelProto:
 def test_a_wrong_file_is_not_written(made: object, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(make, "to_onnx", lambda network: copied(made()))
     int8 = Int8Config(photos=photos_folder(tmp_path / "photos"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "onnx_fp32.onnx").write_text("an earlier export's")
     deployment = deploy.deploy(generator(), tmp_path / "out", ["onnx_fp32"], int8, {}, "none")
     assert len(deployment.failed) == 1
     assert re.search(said, deployment.failed[0])
     assert [row.name for row in deployment.rows] == ["PyTorch"]
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["onnx_fp32.onnx"]
+    assert (tmp_path / "out" / "onnx_fp32.onnx").read_text() == "an earlier export's"
 
 
 @pytest.mark.parametrize(

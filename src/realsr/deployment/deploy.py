@@ -68,7 +68,7 @@ def deploy(
             except UserError as error:
                 logger.error("%s", error)
                 refused.append(str(error))
-        for path in list_exported(output):
+        for path in list_exported(output) if files else []:  # where no file passed, the earlier ones stay
             path.unlink()
         files = [file.move(output) for file in files]  # before what may still go wrong
         verdict = judge(generator, files, judges)
