@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from realsr.config import EvaluateConfig, load_protocol, run_command
+from realsr.core.files import write_bytes
 from realsr.devices import choose_device
 from realsr.errors import UserError
 from realsr.evaluation.evaluate import Model, evaluate_models, list_failures
@@ -19,7 +20,7 @@ from realsr.evaluation.names import check_names, shorten_names
 from realsr.evaluation.protocol import list_changes, resolve
 from realsr.evaluation.report import Report, Setting, describe_weights, write_csv, write_json
 from realsr.evaluation.tables import format_markdown, format_report
-from realsr.imaging import to_uint8, write_bytes, write_uint8
+from realsr.imaging import to_uint8, write_uint8
 from realsr.inference.model import BICUBIC, load_model
 from realsr.inference.tiling import as_function
 from realsr.options import list_options

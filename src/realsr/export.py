@@ -57,10 +57,10 @@ def export_networks(config: ExportConfig) -> None:
     if find_weights(config.weights).resolve() in [path.resolve() for path in there]:
         raise UserError(f"weights={config.weights} is what output={config.output} replaces: choose another output")
     _check_libraries(formats)
+    from realsr.core.files import write_bytes
     from realsr.deployment import deploy, photos
     from realsr.deployment.make import load
     from realsr.deployment.table import METRICS
-    from realsr.imaging import write_bytes
     from realsr.reporting.sensitivity import check_drawing, draw_sensitivity
 
     if config.int8.sensitivity:

@@ -85,12 +85,12 @@ def test_a_file_that_is_not_whole_is_made_again(pairs: list[Pair], tmp_path: Pat
     spoilt = whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:]  # in the index
     for content in [*torn, spoilt, whole[:-1] + b"9", b"no cache at all" * 99]:
         (tmp_path / "pairs.u8").write_bytes(content)
-        (tmp_path / ".pairs.u8.tmp").write_bytes(content * 2)  # as a kill leaves it
+        (tmp_path / ".pairs.u8.realsr.tmp").write_bytes(content * 2)  # as a kill leaves it
         reads.clear()
         cache_pairs(tmp_path, pairs, 0)
         assert len(reads) == 6
         assert (tmp_path / "pairs.u8").read_bytes() == whole
-        assert not (tmp_path / ".pairs.u8.tmp").exists()
+        assert not (tmp_path / ".pairs.u8.realsr.tmp").exists()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -14,7 +14,8 @@ from realsr.degradation.kernels import compose_x4, load_kernel, postprocess
 from realsr.degradation.spectral import SpectralConfig, estimate_spectral
 from realsr.errors import UserError
 from realsr.imaging import read_uint8, write_uint8
-from realsr.manifest import MANIFEST, read_manifest
+from realsr.manifest import read_manifest
+from realsr.sections import MANIFEST
 from realsr.seeding import derive_seed
 
 SIZES = {"a": (70, 80), "b.x": (90, 66), "c": (72, 72)}
@@ -113,10 +114,10 @@ def test_a_kernel_is_the_same_in_any_batch(make_photos, pool, config, tmp_path, 
 def test_goes_on_after_an_interruption(make_photos, pool, config, monkeypatch):
     source, trained = make_photos(SIZES), []
 
-    def interrupt(path, kernel):
+    def interrupt(path, kernel, **options):
         if path.name == "b.x_kernel_x4.mat":  # in the middle of the second photo
             raise KeyboardInterrupt
-        estimation_save(path, kernel)
+        estimation_save(path, kernel, **options)
 
     def count(images, *rest):
         trained.append(len(images))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from realsr.core.files import write_bytes
 from realsr.imaging import (
     IMAGE_SUFFIXES,
     ImageError,
@@ -16,7 +17,6 @@ from realsr.imaging import (
     read_uint8,
     to_float,
     to_uint8,
-    write_bytes,
     write_picture,
     write_uint8,
 )
@@ -161,7 +161,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises((ImageError, KeyboardInterrupt)):
         write_picture(path, example(8, False, False))
-    assert {p.name for p in seen} == {"a.png", ".a.png.tmp"}
+    assert {p.name for p in seen} == {"a.png", ".a.png.realsr.tmp"}
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.png", b"old")]
 
 

@@ -1,9 +1,11 @@
+import errno
 import logging
 from pathlib import Path
 
 import pytest
 import torch
 
+from full_disk import full_disk
 from realsr.training.checkpoints import find_newest, list_checkpoints, load_checkpoint, save_checkpoint
 
 
@@ -32,17 +34,11 @@ def test_the_best_is_kept_beside_them(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "best.pt")["step"] == 3
 
 
-def test_a_failed_write_leaves_the_older_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_older_ones(tmp_path: Path) -> None:
     for step in (1, 2):
         save(tmp_path, step)
 
-    def full(self: Path, data: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(data[: len(data) // 2])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space left"):
+    with full_disk(errno.ENOSPC), pytest.raises(OSError, match="the disk says no"):
         save(tmp_path, 3)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["step_00000001.pt", "step_00000002.pt"]
 

@@ -18,7 +18,8 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from realsr.data.claim import claim
+from realsr.core.file_lock import open_locked
+from realsr.core.files import temporary_path
 from realsr.data.pairs import Pair, image_size
 from realsr.errors import UserError
 from realsr.imaging import ImageError, read_uint8
@@ -165,10 +166,10 @@ def make_cache(file: Path, paths: Sequence[Path], workers: int | None) -> None:
     status = [_status(path) for path in paths]
     sizes = [image_size(path) for path in paths]
     offsets = list(accumulate((3 * width * height for width, height in sizes), initial=0))
-    temporary = file.with_name(f".{file.name}.tmp")
+    temporary = temporary_path(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with claim(temporary) as stream:
+        with open_locked(temporary) as stream:
             if open_cache(file, paths) is not None:  # another process has made it in the meantime
                 temporary.unlink()
                 return

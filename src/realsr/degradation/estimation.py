@@ -61,6 +61,7 @@ def estimate_kernels(
         overwrite=overwrite,
         belongings=[SHEET],
         shard=shard,
+        check_item=_check_item,
     ) as record:
         record.notes["gates"] = asdict(config.gates) if config.gates else None
         moved = _sort_again(record, config.gates)
@@ -125,7 +126,7 @@ def _save(name: str, outcome: Outcome | None, photo: Path, gates: HealthGates | 
         folder / f"{name}_kernel_x4.mat": outcome.kernel_x4,
     }
     for path, values in files.items():
-        save_kernel(path, values)
+        save_kernel(path, values, sync=False)
     record.add(name, files, source=photo.name, chosen=outcome.chosen, health=asdict(outcome.health), rejected=reasons)
 
 
@@ -138,14 +139,20 @@ def _sort_again(record: StageRecord, gates: HealthGates | None) -> bool:
         reasons = check_health(KernelHealth(**item["health"]), gates) if gates else []
         changed |= reasons != item["rejected"]
         if bool(reasons) != bool(item["rejected"]):
-            folder = REJECTED if reasons else STAGE
-            (record.folder / folder).mkdir(exist_ok=True)
-            files = {f"{folder}/{Path(old).name}": (old, content) for old, content in item["files"].items()}
-            for new, (old, _) in files.items():
-                (record.folder / old).replace(record.folder / new)
-            item["files"] = {new: content for new, (_, content) in files.items()}
+            record.move(name, REJECTED if reasons else STAGE)
         item["rejected"] = reasons
     return changed
+
+
+def _check_item(item: dict[str, Any]) -> None:
+    """Raise KeyError or TypeError where a recorded item lacks what `_save` records."""
+    if not all(isinstance(reason, str) for reason in item["rejected"]):
+        raise TypeError("rejected is not a list of reasons")
+    health = item["health"]
+    if health is not None and not all(isinstance(value, int | float | None) for value in health.values()):
+        raise TypeError("health is not made of numbers")
+    if health is not None:
+        KernelHealth(**health)
 
 
 def _list_rejected(rejected: Mapping[str, Sequence[str]], total: int, pool: Path) -> str:

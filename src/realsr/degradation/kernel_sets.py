@@ -106,7 +106,7 @@ def _numbered(found: dict[str, list[Kernel]]) -> Iterator[tuple[str, Kernel]]:
 def _save(kernels: dict[str, Kernel], pool: Path) -> None:
     (pool / "kernels").mkdir(exist_ok=True)
     for name, kernel in kernels.items():
-        save_kernel(_file(pool, name), kernel)
+        save_kernel(_file(pool, name), kernel, sync=False)
 
 
 def _file(pool: Path, name: str) -> Path:

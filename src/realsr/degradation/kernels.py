@@ -12,8 +12,8 @@ import numpy as np
 from scipy import io as matlab
 from scipy import ndimage
 
+from realsr.core.files import write_bytes
 from realsr.errors import UserError
-from realsr.imaging import write_bytes
 
 Kernel = np.ndarray
 
@@ -80,12 +80,12 @@ def compose_x4(kernel: Kernel, crop: bool = True) -> Kernel:
     return normalise(full[rows : full.shape[0] - rows, columns : full.shape[1] - columns])
 
 
-def save_kernel(path: Path, kernel: Kernel) -> None:
-    """Write the kernel, normalised, under the key `Kernel` of a MATLAB 5 file, atomically."""
+def save_kernel(path: Path, kernel: Kernel, sync: bool = True) -> None:
+    """Write the kernel, normalised, under the key `Kernel` of a MATLAB 5 file, as `core.files.replace_file` does."""
     buffer = io.BytesIO()
     matlab.savemat(buffer, {"Kernel": normalise(kernel)})
     # scipy writes the time into the header's text: equal kernels shall be equal files.
-    write_bytes(path, b"MATLAB 5.0 MAT-file, realsr".ljust(116) + buffer.getvalue()[116:])
+    write_bytes(path, b"MATLAB 5.0 MAT-file, realsr".ljust(116) + buffer.getvalue()[116:], sync)
 
 
 def load_kernel(path: Path) -> Kernel:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from realsr.core.files import write_bytes
 from realsr.degradation.photos import list_photos
 from realsr.degradation.tiles import (
     CONSTANT,
@@ -24,7 +25,7 @@ from realsr.degradation.tiles import (
     select_tiles,
 )
 from realsr.errors import UserError
-from realsr.imaging import ImageError, read_uint8, write_bytes
+from realsr.imaging import ImageError, read_uint8
 from realsr.imaging.png import encode_png
 from realsr.manifest import StageRecord, name_inputs, open_stage, refuse_foreign
 from realsr.progress import Progress
@@ -70,7 +71,9 @@ def collect_noise(
     inputs = name_inputs("source", list(photos.values()))
     facts = {key: value for key, value in asdict(config).items() if key not in ("auto", "wanted")}
     measured: list[np.ndarray] = []
-    with open_stage(pool, STAGE, config=facts, seed=None, inputs=inputs, overwrite=overwrite) as record:
+    with open_stage(
+        pool, STAGE, config=facts, seed=None, inputs=inputs, overwrite=overwrite, check_item=_check_item
+    ) as record:
         # As long as nothing was found all tiles are measured again, so that the message can tell of them all.
         found = any(item["files"] for item in record.items.values())
         missing = [name for name in photos if not (found and record.is_done(name))]
@@ -129,13 +132,23 @@ def _why_dropped(tile: np.void, clipped: float, structured: bool, config: NoiseC
     return "structured" if structured and config.drop_structured else None
 
 
+def _check_item(item: dict[str, Any]) -> None:
+    """Raise KeyError, TypeError or ValueError where a recorded item lacks what `collect_noise` records."""
+    if len(item["tiles"]) != len(item["files"]) or not all(type(count) is int for count in item["dropped"].values()):
+        raise ValueError("its tiles do not fit its files")
+    if not all(
+        type(tile["top"]) is type(tile["left"]) is int and isinstance(tile["flag"], str) for tile in item["tiles"]
+    ):
+        raise TypeError("a tile has no place")
+
+
 def _recall(record: StageRecord, missing: set[str]) -> SeenTiles:
     """Remember the patches of an interrupted run, read from their files."""
     seen = SeenTiles()
     for name, item in record.items.items():
         if name not in missing:
             for relative, tile in zip(item["files"], item["tiles"], strict=True):
-                patch = read_uint8(record.folder / relative)
+                patch = read_uint8(record.path(relative))
                 seen.add((tile["top"], tile["left"]), make_signature(remove_shading(patch)))
     return seen
 
@@ -145,7 +158,7 @@ def _write(patches: Iterable[Patch], name: str, folder: Path) -> Iterator[Path]:
     index = -1
     for index, patch in enumerate(patches):
         path = folder / f"{name}_{index:03d}.png"
-        write_bytes(path, patch.png)
+        write_bytes(path, patch.png, sync=False)
         yield path
     # What a run with other thresholds left that was killed before it could record this photo.
     while (path := folder / f"{name}_{(index := index + 1):03d}.png").exists():

@@ -2,8 +2,10 @@
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -102,7 +104,9 @@ def make_pairs(
     facts = asdict(config) | {"kernel": "pool" if pool else "bicubic", "scale": scale}
     facts["kernels"] = _describe(kernels, folder.parent)
     del facts["rebuild"]
-    with open_stage(output, STAGE, config=facts, seed=seed, inputs=inputs, overwrite=overwrite) as record:
+    with open_stage(
+        output, STAGE, config=facts, seed=seed, inputs=inputs, overwrite=overwrite, check_item=check_item
+    ) as record:
         missing = {name: photo for name, photo in photos.items() if not record.is_done(name)}
         tasks = [
             PairTask(name, path, factors[role], _draw_kernel(kernels, seed, name), scale, output)
@@ -128,6 +132,12 @@ def make_pairs(
         record.finish()
 
 
+def check_item(item: Mapping[str, Any]) -> None:
+    """Raise KeyError or TypeError where a recorded pair lacks what `make_pairs` records."""
+    if not isinstance(item["photo"], str) or not isinstance(item["kernel"], str) or type(item["clean_up"]) is not int:
+        raise TypeError("photo, kernel or clean_up are of another type")
+
+
 def pair_files(output: Path, name: str) -> list[Path]:
     """Return where a pair's HR and LR are."""
     return [output / kind / f"{name}.png" for kind in ("HR", "LR")]
@@ -148,7 +158,7 @@ def _make_pair(task: PairTask) -> tuple[int, int] | Exception:
     lr = degrade(hr, task.scale, load_kernel(task.kernel) if task.kernel else None)
     for file, image in zip(pair_files(task.output, task.name), (hr, lr), strict=True):
         file.parent.mkdir(exist_ok=True)
-        write_uint8(file, image)
+        write_uint8(file, image, sync=False)
     return hr.shape[0], hr.shape[1]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from realsr.core.files import write_bytes
 from realsr.deployment.check import check_result
 from realsr.deployment.config import Int8Config
 from realsr.deployment.flops import count_gflop
@@ -22,7 +23,6 @@ from realsr.deployment.sensitivity import Trade
 from realsr.deployment.table import REFERENCE, SIDE, Deployment, Row
 from realsr.errors import UserError
 from realsr.fingerprints import package_versions
-from realsr.imaging import write_bytes
 from realsr.progress import Progress
 
 logger = logging.getLogger("realsr")

@@ -18,7 +18,7 @@ from realsr.imaging.photo import Metadata, Photo
 from realsr.imaging.picture import ImageError, Picture, to_float, to_uint8
 from realsr.imaging.resize import crop_to_multiple, resize
 from realsr.imaging.shrink import shrink_uint8
-from realsr.imaging.writing import PhotoWriter, open_photo_writer, write_bytes
+from realsr.imaging.writing import PhotoWriter, open_photo_writer
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -44,7 +44,6 @@ __all__ = [
     "shrink_uint8",
     "to_float",
     "to_uint8",
-    "write_bytes",
     "write_photo",
     "write_picture",
     "write_uint8",

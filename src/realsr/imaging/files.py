@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from realsr.core.files import write_bytes
 from realsr.imaging.decode import decode_photo, decode_samples
 from realsr.imaging.encode import encode_samples
 from realsr.imaging.photo import Metadata, Photo, fit_metadata
@@ -14,7 +15,7 @@ from realsr.imaging.picture import (
     rgb_uint8_from_samples,
     samples_from_picture,
 )
-from realsr.imaging.writing import naming, open_photo_writer, write_bytes
+from realsr.imaging.writing import naming, open_photo_writer
 
 
 def read_picture(path: Path) -> Picture:
@@ -91,7 +92,10 @@ def encode_uint8(image_hwc_rgb_uint8: np.ndarray, suffix: str) -> bytes:
     return encode_samples(image, suffix)
 
 
-def write_uint8(path: Path, image_hwc_rgb_uint8: np.ndarray) -> None:
-    """Write an (H, W, 3) uint8 RGB array as `write_picture` does. Raises ImageError, ValueError."""
+def write_uint8(path: Path, image_hwc_rgb_uint8: np.ndarray, sync: bool = True) -> None:
+    """Write an (H, W, 3) uint8 RGB array as `write_picture` does; `sync` as in `core.files.replace_file`.
+
+    Raises ImageError, ValueError.
+    """
     with naming(path):
-        write_bytes(path, encode_uint8(image_hwc_rgb_uint8, Path(path).suffix))
+        write_bytes(path, encode_uint8(image_hwc_rgb_uint8, Path(path).suffix), sync)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from realsr.imaging import write_bytes
+from realsr.core.files import write_bytes
 
 logger = logging.getLogger("realsr")
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from realsr.imaging import to_uint8, write_bytes, write_uint8
+from realsr.core.files import write_bytes
+from realsr.imaging import to_uint8, write_uint8
 
 T = TypeVar("T")
 

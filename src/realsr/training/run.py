@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
+from realsr.core.files import write_bytes
 from realsr.data.cache import cache_images
 from realsr.data.look import Look, LookConfig
 from realsr.data.pairs import Pair
 from realsr.errors import UserError
 from realsr.fingerprints import fingerprint_file
-from realsr.imaging import write_bytes
 from realsr.manifest import StageRecord, open_stage, read_manifest
 from realsr.training.checkpoints import checkpoint_step, list_checkpoints
 from realsr.training.config import TrainingConfig

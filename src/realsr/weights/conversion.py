@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from realsr.core.files import write_bytes
 from realsr.errors import UserError
-from realsr.imaging import write_bytes
 from realsr.networks import GeneratorConfig
 from realsr.weights.files import read_metadata, read_state
 from realsr.weights.generators import load_generator, read_facts, save_state

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from realsr.core.files import write_bytes
 from realsr.errors import UserError
-from realsr.imaging import write_bytes
 from realsr.networks import GeneratorConfig, build_generator
 from realsr.weights.files import read_metadata, read_state
 from realsr.weights.layouts import rrdb_size, to_rrdb_names
