@@ -177,3 +177,16 @@ def test_every_listed_suffix_can_be_written_and_read(tmp_path):
     for suffix in IMAGE_SUFFIXES:
         write_uint8(tmp_path / f"a{suffix}", np.full((8, 8, 3), 100, np.uint8))
         assert np.abs(read_uint8(tmp_path / f"a{suffix}").astype(int) - 100).max() <= 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_not_written(tmp_path, value):
+    image = torch.full((3, 4, 5), 0.5)
+    image[1, 2, 3] = value
+    for write in (
+        lambda: write_uint8(tmp_path / "a.png", to_uint8(image)),
+        lambda: write_picture(tmp_path / "a.png", Picture(image, None, 16, False)),
+    ):
+        with pytest.raises(ImageError, match="not finite"):
+            write()
+    assert list(tmp_path.iterdir()) == []
