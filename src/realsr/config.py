@@ -7,9 +7,10 @@ dataclasses here and in the stages refuse unknown and ill-typed keys.
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
 
 import hydra
@@ -209,6 +210,8 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
             function(to_dataclass(config, schema))
         except (UserError, ImageError, WeightsError) as error:
             _leave_job(str(error))
+        except MemoryError:
+            _leave_job("memory does not suffice; what is done is kept: set smaller values, or free memory, and repeat")
         except OSError as error:
             _leave_job(f"{error}: what is done is kept; make room or choose another work_dir, then repeat the command")
         except Interrupted as interrupted:
@@ -218,13 +221,14 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
             _leave(f"interrupted; {'the same command begins anew' if config_name in NOT_KEPT else goes_on}", code=130)
 
     _set_up_logging()
-    litter = Path("multirun.yaml")  # what Hydra leaves after -m; what matters of it is in each run's folder
-    was_there = litter.exists()
-    given, sys.argv = sys.argv, [sys.argv[0], *quote_values(sys.argv[1:])]
-    own_errors = os.environ.get("HYDRA_FULL_ERROR") is None
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its errors and exit; they are explained below
+    given, own_errors = sys.argv, os.environ.get("HYDRA_FULL_ERROR") is None
+    sweep = TemporaryDirectory(prefix="realsr_")
     try:
+        sys.argv = [given[0], *quote_values(given[1:]), *_sweep_folder(given[1:], sweep.name)]
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its errors and exit; they are explained below
         hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(main)()
+    except UserError as error:
+        _leave(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         if not own_errors:
             raise
@@ -236,11 +240,23 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
         sys.exit(1)
     finally:
         if own_errors:
-            del os.environ["HYDRA_FULL_ERROR"]
+            os.environ.pop("HYDRA_FULL_ERROR", None)
         sys.argv = given
-        if not was_there:
-            litter.unlink(missing_ok=True)
+        sweep.cleanup()
         GlobalHydra.instance().clear()
+
+
+def _sweep_folder(arguments: Sequence[str], folder: str) -> list[str]:
+    """Return the option that lets Hydra write what it keeps of a sweep into a folder, not into the current one.
+
+    What matters of a sweep is in the folder of each run. Raises UserError for a launcher whose files are needed longer.
+    """
+    if not {"-m", "--multirun"}.intersection(arguments):
+        return []
+    launcher = [argument for argument in arguments if argument.startswith("hydra/launcher=submitit")]
+    if launcher and not any("hydra.launcher.submitit_folder=" in argument for argument in arguments):
+        raise UserError(f"{launcher[0]}: set hydra.launcher.submitit_folder=FOLDER, where the jobs keep their files")
+    return [] if any("hydra.sweep.dir=" in argument for argument in arguments) else [f"hydra.sweep.dir={folder}"]
 
 
 def _open_schema(schema: type) -> DictConfig:

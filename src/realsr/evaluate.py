@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from realsr.config import EvaluateConfig, load_protocol, run_command
-from realsr.core.files import write_bytes
+from realsr.core.files import looks_lost, write_bytes
 from realsr.devices import choose_device
 from realsr.errors import UserError
 from realsr.evaluation.evaluate import Model, evaluate_models, list_failures
@@ -40,7 +40,8 @@ def main(config: EvaluateConfig) -> None:
         raise UserError("weights=[]: name at least one model, e.g. weights=[bicubic,work/dped/runs/default]")
     if config.output is None and (config.figures or config.save_images):
         raise UserError("figures and save_images write files: say output=DIR")
-    if config.output is not None and (config.output / "metrics.json").exists() and not config.overwrite:
+    metrics_file = None if config.output is None else config.output / "metrics.json"
+    if metrics_file is not None and metrics_file.exists() and not looks_lost(metrics_file) and not config.overwrite:
         raise UserError(f"{config.output}: has an evaluation already: say overwrite=true, or choose another output")
     check_names(config.weights, [*PUBLISHED, BICUBIC])
     for name in config.weights:

@@ -11,7 +11,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,7 @@ class StageRecord:
 
     def forget(self) -> None:
         """Take the whole section back, so that the next run begins anew."""
+        self._unsynced.clear()
         self.items.clear()
         self.section["inputs"].clear()
 
@@ -116,6 +117,7 @@ class StageRecord:
         if self._before is None:
             self.forget()
         else:
+            self._unsynced.clear()
             self.section.update(json.loads(self._before))
             self.items, self.notes = self.section["items"], self.section["notes"]
 
@@ -188,10 +190,9 @@ def open_stage(
     """
     _make_folder(folder)
     with ExitStack() as locks:
-        work, advice = f"{folder}: {stage}", "Wait until it ends, or stop it, or set another folder."
-        locks.enter_context(hold_lock(folder / f".{stage}.lock", work, wait, shared=shard is not None, advice=advice))
+        locks.enter_context(lock_stage(folder, stage, wait, shared=shard is not None))
         if shard is not None:
-            locks.enter_context(hold_lock(folder / f".{shard.manifest(stage)}.lock", work, wait, advice=advice))
+            locks.enter_context(lock_stage(folder, shard.manifest(stage), wait))
         record, before = _open_record(
             folder, stage, config, seed, inputs, overwrite, growing, belongings, shard, changes, check_item
         )
@@ -200,6 +201,12 @@ def open_stage(
         finally:
             if json.dumps(record.section) != before:
                 record.save()
+
+
+def lock_stage(folder: Path, stage: str, wait: bool, shared: bool = False) -> AbstractContextManager[None]:
+    """Hold the lock of a stage in its folder, which must exist; arguments as in `hold_lock`."""
+    advice = "Wait until it ends, stop it, or set another folder."
+    return hold_lock(folder / f".{stage}.lock", f"{folder}: {stage}", wait, shared, advice)
 
 
 def _open_record(

@@ -10,6 +10,7 @@ import realsr.collect_noise
 import realsr.estimate_kernels
 import realsr.make_pairs
 from realsr.config import Config, load_protocol, run_command, to_yaml
+from realsr.core.files import looks_lost
 from realsr.data.look import Look
 from realsr.data.pairs import Pair, hold_out, list_pairs
 from realsr.data.validation import ValidationImage, load_validation, load_validation_folder
@@ -25,14 +26,14 @@ from realsr.evaluation.tables import format_report
 from realsr.evaluation.weight_files import MetricFiles
 from realsr.inference.model import load_model
 from realsr.inference.tiling import as_function
-from realsr.manifest import is_foreign
+from realsr.manifest import is_foreign, lock_stage
 from realsr.networks import build_generator
 from realsr.training.checkpoints import list_checkpoints
 from realsr.training.checks import check_settings
 from realsr.training.config import TrainingConfig
 from realsr.training.losses import GeneratorLoss
 from realsr.training.processes import local_rank, start_processes
-from realsr.training.run import train_run
+from realsr.training.run import STAGE, train_run
 from realsr.training.selection import ValidationSet, check_lpips
 from realsr.weights import load_generator_state
 from realsr.weights.files import read_metadata
@@ -79,6 +80,9 @@ def main(config: Config) -> None:
 
 def prepare(config: Config, training: TrainingConfig, processes: int) -> None:
     """Check what can be checked before any work, then make what the training needs."""
+    if config.run.is_dir():
+        with lock_stage(config.run, STAGE, wait=False):
+            pass  # another process that trains this run is named now rather than after the stages
     check_settings(training, processes)
     check_lpips(config.trainer)
     if config.init is not None and not list_checkpoints(config.run / "checkpoints"):
@@ -89,7 +93,7 @@ def prepare(config: Config, training: TrainingConfig, processes: int) -> None:
 def conclude(config: Config, validation: Sequence[ValidationImage], trained: bool) -> None:
     """Evaluate the run, if there is anything new and anything to evaluate on."""
     metrics = config.run / "metrics.json"
-    if not trained and metrics.is_file():
+    if not trained and metrics.is_file() and not looks_lost(metrics):
         logger.info("%s: trained and evaluated already, nothing to do", config.run)
     elif validation:
         evaluate_run(config, validation, metrics)

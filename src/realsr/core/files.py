@@ -83,17 +83,17 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def looks_lost(path: Path) -> bool:
-    """Tell whether a file may have lost content in a power cut: it is empty, or begins or ends with zeros.
+def looks_lost(path: Path, with_end: bool = True) -> bool:
+    """Tell whether a file may have lost content in a power cut: it is empty, or begins or (`with_end`) ends with zeros.
 
-    A sound file can end with zeros. So this is a reason to compare its hash or to make it again, not a proof.
+    A sound file can end with zeros. So that is a reason to compare its hash, not a proof.
     """
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         begin = file.read(_BLOCK)
         file.seek(max(0, size - _BLOCK))
-        return not any(begin) or not any(file.read(_BLOCK))
+        return not any(begin) or (with_end and not any(file.read(_BLOCK)))
 
 
 def inside(folder: Path, name: object, follow_links: bool = False) -> Path:

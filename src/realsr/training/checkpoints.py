@@ -15,14 +15,22 @@ BEST = "best.pt"
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], keep: int, best: bool = False) -> None:
-    """Write `folder/step_<state["step"]>.pt` and remove all but the newest `keep`; or write `folder/best.pt`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `folder/step_<state["step"]>.pt` and remove all but the newest `keep`; or write `folder/best.pt`.
+
+    Raises OSError, also where the run's folder, in which `folder` lies, is gone.
+    """
+    folder.mkdir(exist_ok=True)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     write_bytes(folder / (BEST if best else f"step_{state['step']:08d}.pt"), buffer.getvalue())
     if not best:
-        for old in list_checkpoints(folder)[:-keep]:
-            old.unlink()
+        remove_old(folder, keep)
+
+
+def remove_old(folder: Path, keep: int) -> None:
+    """Remove all checkpoints of steps but the newest `keep`."""
+    for old in list_checkpoints(folder)[:-keep]:
+        old.unlink(missing_ok=True)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -24,9 +24,9 @@ from realsr.weights.sources import find_weights
 
 STAGE = "training"
 # What may change between two calls of one training: how it is watched, where it runs, how long it goes on.
-FREE = ("max_steps", "workers", "cache", "device", "checkpoint_activations", "profile", "max_skipped", "log_every",
-        "validate_every", "checkpoint_every", "keep_checkpoints", "validation_crop", "validation_images", "best_by",
-        "lpips_weights", "allow_changes")  # fmt: skip
+FREE = ("max_steps", "workers", "data_timeout", "cache", "device", "checkpoint_activations", "profile", "max_skipped",
+        "log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "validation_crop", "validation_images",
+        "best_by", "lpips_weights", "allow_changes")  # fmt: skip
 BELONGINGS = ("checkpoints", "tensorboard", "samples", "profile", "metrics.jsonl", "metrics.json", "best.safetensors")
 
 
@@ -103,6 +103,7 @@ def _open(
         growing=False,
         belongings=BELONGINGS,
         changes=("trainer.allow_changes", config.trainer.allow_changes),
+        wait=False,
     ) as record:
         yield record
 
