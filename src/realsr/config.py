@@ -63,6 +63,12 @@ class DataConfig:
     expected: dict[str, ExpectedFolder] = field(default_factory=dict)
 
 
+def check_damaged(value: str) -> None:
+    """Raise UserError for a value of the key `damaged` that is not known."""
+    if value not in ("refuse", "accept"):
+        raise UserError(f"damaged={value}: expected refuse, or accept to use what can be decoded of damaged photos")
+
+
 @dataclass
 class Config:
     """All stages from photos to an evaluated model. `pool_dir`, `noise_pool_dir`, `pairs_dir` and `run` are folders."""
@@ -82,6 +88,7 @@ class Config:
     cache_dir: Path = MISSING
     run: Path = MISSING
     init: str | None = None
+    damaged: str = "refuse"
     data: DataConfig = field(default_factory=DataConfig)
     kernels: KernelsConfig = field(default_factory=KernelsConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
@@ -95,7 +102,8 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:
-        """Raise UserError where photos would be mixed with what is made of them."""
+        """Raise UserError where photos would be mixed with what is made of them, or for an unknown value."""
+        check_damaged(self.damaged)
         names = ("work_dir", "pool_dir", "noise_pool_dir", "pairs_dir", "run")
         written = {name: Path(getattr(self, name)).resolve() for name in names}
         for role in ("source", "target"):
@@ -130,6 +138,11 @@ class EvaluateConfig:
     tile: int | None = None
     own_code: bool = False
     overwrite: bool = False
+    damaged: str = "refuse"
+
+    def __post_init__(self) -> None:
+        """Raise UserError for an unknown value."""
+        check_damaged(self.damaged)
 
 
 @dataclass
@@ -149,6 +162,11 @@ class UpscaleConfig:
     overlap: int = OVERLAP
     device: str = "auto"
     own_code: bool = False
+    damaged: str = "refuse"
+
+    def __post_init__(self) -> None:
+        """Raise UserError for an unknown value."""
+        check_damaged(self.damaged)
 
 
 @dataclass
@@ -169,6 +187,11 @@ class ExportConfig:
     data: ExportData = field(default_factory=ExportData)
     own_code: bool = False
     overwrite: bool = False
+    damaged: str = "refuse"
+
+    def __post_init__(self) -> None:
+        """Raise UserError for an unknown value."""
+        check_damaged(self.damaged)
 
 
 @dataclass

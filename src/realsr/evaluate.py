@@ -48,7 +48,7 @@ def main(config: EvaluateConfig) -> None:
         if name != BICUBIC:
             find_weights(name)
     protocol = resolve(config.protocol, config.scale)
-    images = match_images(config.data.hr, config.data.lr, protocol, config.scale)
+    images = match_images(config.data.hr, config.data.lr, protocol, config.scale, config.damaged)
     figures = parse_figures(config.figures, images)
     device = choose_device(config.device)
     metrics = load_metrics(protocol.metrics, config.metric_files, device)

@@ -74,9 +74,12 @@ def export_networks(config: ExportConfig) -> None:
     judges = {}
     for name in PROTOCOLS:
         protocol = replace(resolve(load_protocol(name), generator.scale), metrics=list(METRICS))
-        judges[name] = photos.load_judged(config.data.hr, protocol, generator.scale), protocol.crop or 0
+        images = photos.load_judged(config.data.hr, protocol, generator.scale, config.damaged)
+        judges[name] = images, protocol.crop or 0
     judged = f"the images of {config.data.hr}" if config.data.hr else f"scikit-image's {', '.join(photos.JUDGED)}"
-    deployment = deploy.deploy(generator, config.output, formats, config.int8, judges, judged, config.own_code)
+    deployment = deploy.deploy(
+        generator, config.output, formats, config.int8, judges, judged, config.own_code, config.damaged
+    )
     deploy.write_tables(config.output, deployment)
     logger.info("\n%s", deployment.format_text())
     written = [name for row in deployment.rows for name in row.files] + ["table.json", "table.md"]

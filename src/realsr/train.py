@@ -149,6 +149,7 @@ def split_pairs(config: Config, noise: list[Path]) -> tuple[list[Pair], Validati
             config.seed,
             trainer.validation_crop,
             trainer.validation_images,
+            config.damaged,
         )
         return pairs, ValidationSet(config.data.validation.name, images)
     pairs, held_out = hold_out(pairs, config.data.held_out, config.seed)

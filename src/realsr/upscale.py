@@ -24,7 +24,7 @@ def main(config: UpscaleConfig) -> None:
         device = choose_device(config.device)
         model = load_model(config.weights, device, config.precision, config.own_code, config.scale)
         tiles_for = choose_tiles(model, config.tile, config.overlap)
-        upscale_photos(plan, refine(model, config.ensemble, config.consistency), tiles_for)
+        upscale_photos(plan, refine(model, config.ensemble, config.consistency), tiles_for, config.damaged)
 
 
 def refine(model: SRModel, with_ensemble: bool, with_consistency: bool) -> SRModel:

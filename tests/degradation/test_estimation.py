@@ -73,10 +73,10 @@ def test_again_does_nothing(make_photos, pool, config, monkeypatch):
     estimate_kernels(source, pool, config)
     before = state(pool)
 
-    def refuse(path):
+    def refuse(path, damaged):
         raise AssertionError(f"{path} is read again")
 
-    monkeypatch.setattr(estimators, "read_uint8", refuse)
+    monkeypatch.setattr(estimators, "read_uint8_and_damage", refuse)
     estimate_kernels(source, pool, config)
     estimate_kernels(source, pool, KernelsConfig(iterations=3, batch=7, gates=None))  # batch makes no difference
     assert state(pool) == before

@@ -13,7 +13,7 @@ from realsr.degradation.estimation_config import KernelsConfig, check_config
 from realsr.degradation.estimators import estimate_by_kernelgan, estimate_by_spectrum
 from realsr.degradation.health import HealthGates, KernelHealth, check_health
 from realsr.degradation.kernels import load_kernel, save_kernel
-from realsr.degradation.photos import list_photos
+from realsr.degradation.photos import damage_facts, list_photos
 from realsr.devices import choose_device
 from realsr.errors import UserError
 from realsr.manifest import StageRecord, name_inputs, open_stage, refuse_foreign
@@ -38,6 +38,7 @@ def estimate_kernels(
     overwrite: bool = False,
     shard: Shard | None = None,
     workers: int | None = 0,
+    damaged: str = "refuse",
 ) -> None:
     """Estimate each source photo's kernel into `pool/kernels/<photo>_kernel_x2.mat` and `_x4.mat`.
 
@@ -46,6 +47,8 @@ def estimate_kernels(
     shards have done and draws `pool/kernels.png`. Raises UserError at the end if a photo cannot be read or is too
     small (all others are done then) or if no kernel is sound, and at once if the pool has kernels of another config
     or of other photos.
+
+    damaged: `accept` uses what can be decoded of damaged photos, and tells it in the log and in the manifest.
     """
     check_config(config)
     device = choose_device(config.device, "kernels.device", index=shard.index if shard else 0)
@@ -67,7 +70,7 @@ def estimate_kernels(
         moved = _sort_again(record, config.gates)
         names = list(photos) if shard is None else shard.take(list(photos))
         missing = {name: photos[name] for name in names if not record.is_done(name)}
-        _estimate(missing, len(names), config, seed, record, shard, device, workers)
+        _estimate(missing, len(names), config, seed, record, shard, device, workers, damaged)
         if shard is None and (missing or moved or not record.complete or not (pool / SHEET).is_file()):
             draw_sheet(pool, record.items)
         if shard is None:
@@ -94,6 +97,7 @@ def _estimate(
     shard: Shard | None,
     device: torch.device,
     workers: int | None,
+    damaged: str,
 ) -> None:
     """Estimate the kernels of missing photos; what a batch has yielded is kept at once."""
     spectral = config.method == "spectral"
@@ -103,9 +107,9 @@ def _estimate(
     with Progress(title, total=total * steps, done=(total - len(missing)) * steps) as progress:
         batches: Iterable[Mapping[str, Outcome | None]]
         if spectral:
-            batches = estimate_by_spectrum(missing, config, record, progress, workers)
+            batches = estimate_by_spectrum(missing, config, record, progress, workers, damaged)
         else:
-            batches = estimate_by_kernelgan(missing, config, seed, record, progress, device)
+            batches = estimate_by_kernelgan(missing, config, seed, record, progress, device, damaged)
         for outcomes in batches:
             for name, outcome in outcomes.items():
                 _save(name, outcome, missing[name], config.gates, record)
@@ -127,7 +131,8 @@ def _save(name: str, outcome: Outcome | None, photo: Path, gates: HealthGates | 
     }
     for path, values in files.items():
         save_kernel(path, values, sync=False)
-    record.add(name, files, source=photo.name, chosen=outcome.chosen, health=asdict(outcome.health), rejected=reasons)
+    facts = {"chosen": outcome.chosen, "health": asdict(outcome.health), "rejected": reasons}
+    record.add(name, files, source=photo.name, **facts, **damage_facts(outcome.damage))
 
 
 def _sort_again(record: StageRecord, gates: HealthGates | None) -> bool:

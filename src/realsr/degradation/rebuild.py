@@ -20,13 +20,16 @@ from realsr.sections import MANIFEST
 logger = logging.getLogger("realsr")
 
 
-def rebuild_pair(name: str, source: Path | None, target: Path | None, pool: Path, output: Path) -> None:
+def rebuild_pair(
+    name: str, source: Path | None, target: Path | None, pool: Path, output: Path, damaged: str = "refuse"
+) -> None:
     """Make the LR of one pair again, as `output`'s manifest says it was made, whatever the config says now.
 
     It is made from the HR on disk, or from the photo where that HR is missing or altered; then HR is made again too.
     What is missing or altered is written.
 
     source, target: the folders of photos; pool: the folder with `kernels/`. Each is read only if it is needed.
+    damaged: `accept` where the pair was made of a damaged photo; the manifest's item tells it.
 
     Raises UserError, and then writes nothing, where the name is not in the manifest, where the photo or the kernel is
     not the recorded one, and where what comes out is not what is recorded.
@@ -55,7 +58,7 @@ def rebuild_pair(name: str, source: Path | None, target: Path | None, pool: Path
         hr = read_uint8(hr_file)
     else:
         photo = _find_photo(item["photo"], {"source": source, "target": target})
-        hr = clean_up(read_uint8(_expect(photo, item["photo"], section)), item["clean_up"], scale)
+        hr = clean_up(read_uint8(_expect(photo, item["photo"], section), damaged), item["clean_up"], scale)
         contents[hr_file] = encode_uint8(hr, ".png")
     contents[lr_file] = encode_uint8(degrade(hr, scale, _find_kernel(item["kernel"], pool, section)), ".png")
     for file, content in contents.items():

@@ -39,6 +39,7 @@ def deploy(
     judges: Judges,
     judged: str,
     own_code: bool = False,
+    damaged: str = "refuse",
 ) -> Deployment:
     """Write a generator in each format; return what they cost and lose.
 
@@ -53,11 +54,12 @@ def deploy(
         judges: by protocol, the images that files are judged by, and how many border pixels it leaves out.
         judged: what these images are, for the table.
         own_code: whether the source names a network of the user's own, for the process that measures it.
+        damaged: see `realsr.imaging.read_picture`.
 
     Raises:
         UserError: where the network cannot be expressed in ONNX, or no image could be scored.
     """
-    photos = load_calibration(int8.photos, int8.crop, generator.scale)
+    photos = load_calibration(int8.photos, int8.crop, generator.scale, damaged)
     with unfinished(output) as folder:
         maker = Maker(generator, folder, int8, photos)
         files, refused = list[File](), list[str]()
