@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from full_disk import full_disk
-from realsr.training.checkpoints import find_newest, list_checkpoints, load_checkpoint, save_checkpoint
+from realsr.training.checkpoints import CheckpointWriter, find_newest, list_checkpoints, load_checkpoint
 
 
 def save(folder: Path, step: int, keep: int = 2, best: bool = False, value: float = 0.0) -> None:
-    save_checkpoint(folder, {"step": step, "value": torch.full((10000,), value)}, keep, best)
+    with CheckpointWriter(folder, keep) as writer:
+        writer.save({"step": step, "value": torch.full((10000,), value)}, best)
 
 
 def test_the_newest_are_kept_and_the_newest_is_found(tmp_path: Path) -> None:
@@ -77,3 +78,20 @@ def test_a_disk_that_cannot_be_read_is_no_damaged_checkpoint(tmp_path: Path, mon
     with pytest.raises(OSError, match="Input/output"):
         find_newest(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000001.pt"]
+
+
+def test_a_write_that_fails_is_raised_at_the_next_save_or_at_the_end(tmp_path: Path) -> None:
+    for saves in (1, 2):
+        writer = CheckpointWriter(tmp_path / "gone" / "checkpoints", 2)
+        writer.save({"step": 1})
+        with pytest.raises(FileNotFoundError, match="gone/checkpoints"):
+            writer.save({"step": 2}) if saves == 2 else writer.__exit__(None, None, None)
+        writer.__exit__(None, None, None)
+
+
+def test_a_state_is_that_of_the_moment_it_was_saved(tmp_path: Path) -> None:
+    value = torch.zeros(1000)
+    with CheckpointWriter(tmp_path / "checkpoints", 2) as writer:
+        writer.save({"step": 1, "value": value})
+        value += 1
+    assert not load_checkpoint(tmp_path / "checkpoints" / "step_00000001.pt")["value"].any()

@@ -21,7 +21,7 @@ from realsr.data.validation import ValidationImage, load_validation
 from realsr.errors import Interrupted, UserError
 from realsr.networks import RRDB, DiscriminatorConfig, GeneratorConfig, WeightsError, build_generator
 from realsr.training import loop, signals
-from realsr.training.checkpoints import list_checkpoints
+from realsr.training.checkpoints import CheckpointWriter, list_checkpoints
 from realsr.training.config import OptimiserConfig, TrainingConfig
 from realsr.training.losses import LossConfig, PerceptualConfig
 
@@ -123,7 +123,7 @@ def test_a_folder_that_vanishes_is_made_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     straight = trained("straight", images=images)
-    monkeypatch.setattr(loop, "save_checkpoint", remove_at(4, tmp_path / "run" / gone, loop.save_checkpoint))
+    remove_at(4, tmp_path / "run" / gone, monkeypatch)
     weights = trained(images=images)
     assert same(load_file(weights), load_file(straight))
     assert list(weights.parent.joinpath(gone).iterdir())
@@ -135,21 +135,23 @@ def test_a_folder_that_vanishes_is_made_again(
 def test_a_run_folder_that_vanishes_is_an_error_that_names_it(
     trained: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "save_checkpoint", remove_at(2, tmp_path / "run", loop.save_checkpoint))
+    remove_at(2, tmp_path / "run", monkeypatch)
     with pytest.raises(FileNotFoundError, match=str(tmp_path / "run")):
         trained()
     assert not (tmp_path / "run").exists()
 
 
-def remove_at(step: int, folder: Path, save: Callable[..., None]) -> Callable[..., None]:
-    """Save checkpoints, and remove a folder after that of a step."""
+def remove_at(step: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove a folder once the checkpoint of a step is written."""
+    save = CheckpointWriter.save
 
-    def save_and_remove(checkpoints: Path, state: dict[str, Any], *rest: Any) -> None:
-        save(checkpoints, state, *rest)
+    def save_and_remove(writer: CheckpointWriter, state: dict[str, Any], best: bool = False) -> None:
+        save(writer, state, best)
         if state["step"] == step:
+            writer.wait()
             shutil.rmtree(folder)
 
-    return save_and_remove
+    monkeypatch.setattr(CheckpointWriter, "save", save_and_remove)
 
 
 def test_a_kill_between_a_checkpoint_and_the_removal_of_older_ones_leaves_none_too_many(

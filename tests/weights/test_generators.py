@@ -64,7 +64,7 @@ def test_a_damaged_file_is_named(kept: int, saved: tuple[torch.nn.Module, Path])
         ("[]", "does not tell which generator"),
         ('{"scale": 3, "generator": {}}', "at scale 3, its tensors"),
         ('{"scale": 2, "generator": {"features": 5, "blocks": 1, "growth": 4}}', "features=5.*its tensors.*features=4"),
-        ('{"scale": 2, "generator": {"features": 4, "blocks": 999999999, "growth": 4}}', "blocks must be .*999999999"),
+        ('{"scale": 2, "generator": {"features": 4, "blocks": 999999999, "growth": 4}}', "blocks=999999999"),
         ('{"scale": 2, "generator": {"name": "other"}}', r"no generator can be made of it \(generator.name=other"),
     ],
 )

@@ -15,7 +15,7 @@ from realsr.data.pairs import Pair, keep_large
 from realsr.devices import choose_device
 from realsr.errors import Interrupted
 from realsr.progress import Progress
-from realsr.training.checkpoints import save_checkpoint
+from realsr.training.checkpoints import CheckpointWriter
 from realsr.training.checks import check_settings
 from realsr.training.config import TrainingConfig
 from realsr.training.losses import GeneratorLoss
@@ -77,7 +77,7 @@ def train(
         state = gather_state(step, parts, watch, selection, processes)
         if records is not None:
             records.sync()
-            save_checkpoint(run / "checkpoints", state, trainer.keep_checkpoints, best)
+            checkpoints.save(state, best)
 
     logger.info("%s", describe(parts, len(pairs), config, processes))
     stopwatch = Stopwatch()
@@ -85,6 +85,7 @@ def train(
         catch_stop_signals() as request,
         Progress("training", total=trainer.max_steps, done=start, silent=not processes.first) as progress,
         open_records(run, start, processes.first) as records,
+        CheckpointWriter(run / "checkpoints", trainer.keep_checkpoints) as checkpoints,
         profile(run / "profile", device, trainer.profile and processes.first) as trace,
     ):
         for step in range(start + 1, trainer.max_steps + 1):
