@@ -7,7 +7,8 @@ dataclasses here and in the stages refuse unknown and ill-typed keys.
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
@@ -245,9 +246,9 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
 
     _set_up_logging()
     given, own_errors = sys.argv, os.environ.get("HYDRA_FULL_ERROR") is None
-    sweep = TemporaryDirectory(prefix="realsr_")
+    cleanup = ExitStack()
     try:
-        sys.argv = [given[0], *quote_values(given[1:]), *_sweep_folder(given[1:], sweep.name)]
+        sys.argv = [given[0], *quote_values(given[1:]), *cleanup.enter_context(_sweep_folder(given[1:]))]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its errors and exit; they are explained below
         hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(main)()
     except UserError as error:
@@ -265,21 +266,24 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
         if own_errors:
             os.environ.pop("HYDRA_FULL_ERROR", None)
         sys.argv = given
-        sweep.cleanup()
+        cleanup.close()
         GlobalHydra.instance().clear()
 
 
-def _sweep_folder(arguments: Sequence[str], folder: str) -> list[str]:
-    """Return the option that lets Hydra write what it keeps of a sweep into a folder, not into the current one.
+@contextmanager
+def _sweep_folder(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """Give the option that lets Hydra write what it keeps of a sweep into a temporary folder, not the current one.
 
     What matters of a sweep is in the folder of each run. Raises UserError for a launcher whose files are needed longer.
     """
     if not {"-m", "--multirun"}.intersection(arguments):
-        return []
+        yield []
+        return
     launcher = [argument for argument in arguments if argument.startswith("hydra/launcher=submitit")]
     if launcher and not any("hydra.launcher.submitit_folder=" in argument for argument in arguments):
         raise UserError(f"{launcher[0]}: set hydra.launcher.submitit_folder=FOLDER, where the jobs keep their files")
-    return [] if any("hydra.sweep.dir=" in argument for argument in arguments) else [f"hydra.sweep.dir={folder}"]
+    with TemporaryDirectory(prefix="realsr_") as folder:
+        yield [] if any("hydra.sweep.dir=" in argument for argument in arguments) else [f"hydra.sweep.dir={folder}"]
 
 
 def _open_schema(schema: type) -> DictConfig:
