@@ -35,8 +35,11 @@ def upscale_photos(plan: Sequence[Enlargement], model: SRModel, tiles_for: Calla
             try:
                 upscale_photo(one.photo, one.result, model, tiles_for, advance)
                 logger.info("%s -> %s", one.photo, one.result)
-            except (ImageError, UserError) as error:
+            except ImageError as error:  # which names the photo
                 logger.error("%s", error)
+                failed.append(one.photo)
+            except UserError as error:
+                logger.error("%s: %s", one.photo, error)
                 failed.append(one.photo)
             except RuntimeError as error:  # another author's network may have demands of its own
                 reason = (str(error) or repr(error)).splitlines()[0]
@@ -59,7 +62,8 @@ def upscale_photo(
     """Enlarge one photo: bits, gray, alpha, colour profile and EXIF are kept, orientation is applied.
 
     `advance` is called with LR pixels as they are done. Raises ImageError where the photo cannot be read or the
-    result's format cannot hold it, the latter before any work; UserError where memory does not suffice.
+    result's format cannot hold it, the latter before any work; UserError where memory does not suffice, and as
+    `model.run`.
     """
     read = read_photo(photo)
     height, width, channels = read.samples.shape
