@@ -41,7 +41,7 @@ def _kernels(value: Any) -> Iterator[np.ndarray]:
     if value.dtype == object:
         for cell in value.ravel(order="F"):
             yield from _kernels(cell)
-    elif value.dtype.kind in "biuf" and value.ndim >= 2:
+    elif value.dtype.kind in "biuf" and value.ndim >= 2 and value.size:
         last = value.ndim > 2 and value.shape[0] != value.shape[1] and value.shape[-1] == value.shape[-2]
         stack = value.reshape(-1, *value.shape[-2:]) if last else np.moveaxis(_flatten_tail(value), -1, 0)
         if min(stack.shape[1:]) > 1:

@@ -21,7 +21,7 @@ CONVENTION = {"range": "0..1", "colours": "RGB", "layout": "NCHW", "output": "cl
 """How pixels become the input, and the output pixels: said in each file, for programs without this package."""
 MAX_BYTES = 1e9  # for one pixel; DF2K takes 14,000
 LONGEST_TEXT = 200
-PROBE, PROBE_LIMIT = 16, 15.0  # LR pixels a side of the first tile, and the seconds that it may take
+PROBE, PROBE_LIMIT = 16, 10.0  # LR pixels a side of the first tile, and the seconds that it may take
 RUN_LIMIT, RUN_TIMES = 60.0, 100  # a later tile may take these seconds, and this many times as long as the first
 
 
