@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from realsr.core.files import write_bytes
-from realsr.deployment.check import check_result
+from realsr.deployment.check import check_finite, check_result
 from realsr.deployment.config import Int8Config
 from realsr.deployment.flops import count_gflop
 from realsr.deployment.folder import list_exported, unfinished
@@ -94,6 +94,10 @@ def _check(file: File, generator: Generator, photos: Sequence[Tensor]) -> None:
     run = open_file(file.path, torch.get_num_threads())
     samples = [photo[:, :, :CHECKED, :CHECKED].contiguous().numpy() for photo in photos[:2]]
     least = check_result(file.path.name, run, generator.network, samples, file.precision)
+    if file.scored is not None:  # fp16 as accelerators compute it, which overflows where a CPU does not
+        rounding = open_file(file.scored, torch.get_num_threads())
+        for lr in samples:
+            check_finite(file.path.name, rounding(lr), "its results, where each is rounded to fp16,")
     logger.info("%s: made and checked, PSNR to the generator on photos %.1f dB or more", file.path.name, least)
 
 

@@ -37,8 +37,11 @@ def upscale_photos(
             try:
                 upscale_photo(one.photo, one.result, model, tiles_for, advance, damaged)
                 logger.info("%s -> %s", one.photo, one.result)
-            except (ImageError, UserError) as error:
+            except ImageError as error:  # which names the photo
                 logger.error("%s", error)
+                failed.append(one.photo)
+            except UserError as error:
+                logger.error("%s: %s", one.photo, error)
                 failed.append(one.photo)
             except RuntimeError as error:  # another author's network may have demands of its own
                 reason = (str(error) or repr(error)).splitlines()[0]
@@ -63,7 +66,7 @@ def upscale_photo(
 
     `advance` is called with LR pixels as they are done. damaged: see `read_photo`. Raises ImageError where the photo
     cannot be read or the result's format cannot hold it, the latter before any work; UserError where memory does not
-    suffice.
+    suffice, and as `model.run`.
     """
     read = read_photo(photo, damaged)
     height, width, channels = read.samples.shape

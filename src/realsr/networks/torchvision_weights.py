@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
+
+from realsr.tensor_files import TensorFileError, check_tensors, read_pickle, read_safetensors
 
 
 class WeightsError(Exception):
@@ -13,26 +14,34 @@ class WeightsError(Exception):
 
 
 def read_state(path: Path, option: str, network: str) -> object:
-    """Read a `.pth` or `.safetensors` file; pickles that hold more than plain tensors are refused.
+    """Return the state dict, or the tuple of tensors, of a `.pth` or `.safetensors` file; all of them are finite.
+
+    Pickles that hold more than plain tensors are refused.
 
     `option` is what the file was given by, `network` whose weights are expected; both are for messages only.
 
     Raises:
-        WeightsError: if there is no such file or it cannot be read.
+        WeightsError: if there is no such file, it cannot be read, or holds values that are not finite.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file ({option})")
+    size = path.stat().st_size
     try:
-        if path.suffix.lower() == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    # Damaged bytes make the readers fail with nearly any exception.
-    except Exception as error:
+        content = read_safetensors(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
+        if isinstance(content, dict):
+            return content | check_tensors(_tensors(content), size)
+        if isinstance(content, tuple | list):
+            parts = {str(place): value for place, value in enumerate(content)}
+            return tuple((parts | check_tensors(_tensors(parts), size)).values())
+    except TensorFileError as error:
         raise WeightsError(
-            f"{path}: cannot be read as weights ({type(error).__name__}). Either the file is damaged or of "
-            f"another format, or it holds Python objects other than plain tensors, which are refused because "
-            f"loading them can run code. Expected: a state dict of {network} as .pth or .safetensors"
+            f"{path}: cannot be read as weights: {error}. Expected: a state dict of {network} as .pth or .safetensors"
         ) from error
+    return content
+
+
+def _tensors(content: Mapping[Any, object]) -> dict[Any, Tensor]:
+    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
 
 
 def select_features(
