@@ -62,7 +62,7 @@ def hdf5_files() -> Files:
         content = io.BytesIO()
         with h5py.File(content, "w", userblock_size=512) as file:
             fill(file)
-        return content.getvalue()
+        return b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + content.getvalue()[128:]
 
     def cell(file: Any, targets: list[Any], name: str = "Kernel") -> None:
         node = file.create_dataset(name, (len(targets), 1), h5py.ref_dtype)
