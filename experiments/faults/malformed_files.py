@@ -32,7 +32,8 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from crafted_files import KINDS, NOTES, Files, hdf5_files, mat_bytes, onnx_files, pickled, state, write
+from crafted_files import KINDS, NOTES, onnx_files, pickled, state, write
+from crafted_mat import Files, hdf5_files, mat_bytes
 from safetensors.torch import save as save_safetensors
 
 from realsr.degradation.kernels import read_kernel

@@ -34,12 +34,12 @@ def read_variables(path: Path) -> dict[str, Any]:
 
     Raises MatFileError where the file is damaged, or declares more than 256 MB.
     """
-    size = path.stat().st_size
-    if size > LARGEST:
-        raise MatFileError(f"not a file of kernels: it has {size} bytes, at most {LARGEST} are read")
-    content = path.read_bytes()
     try:
-        if b"\x89HDF\r\n\x1a\n" in content[: 4 * 512 + 8]:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise MatFileError(f"not a file of kernels: it has {size} bytes, at most {LARGEST} are read")
+        content = path.read_bytes()
+        if content[124:126] in (b"\x00\x02", b"\x02\x00") or b"\x89HDF\r\n\x1a\n" in content[: 4 * 512 + 8]:
             return _read_hdf5(path)
         if _is_version_5(content):
             content = _unpack(content)

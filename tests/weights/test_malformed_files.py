@@ -12,8 +12,8 @@ from realsr.errors import UserError
 from realsr.inference import onnx_files
 from realsr.limits import limited_memory
 from realsr.networks import GeneratorConfig, build_generator
-from realsr.networks.torchvision_weights import WeightsError
-from realsr.networks.vgg_features import VGGFeatures
+from realsr.networks.torchvision_weights import WeightsError, check_content, select_features
+from realsr.networks.torchvision_weights import read_state as read_metric_weights
 from realsr.weights import load_generator, load_generator_state, save_generator
 from realsr.weights.files import read_state
 
@@ -85,9 +85,13 @@ def test_weights_that_are_not_finite_are_named(name: str, tmp_path: Path) -> Non
 
 
 def test_weights_for_the_loss_that_are_not_finite_are_named(tmp_path: Path) -> None:
-    torch.save({"features.0.weight": torch.full((64, 3, 3, 3), torch.nan)}, tmp_path / "vgg.pth")
-    with pytest.raises(WeightsError, match=r"vgg\.pth: .*1 of its 1 tensors .* not finite .*features\.0\.weight"):
-        VGGFeatures(tmp_path / "vgg.pth")
+    torch.save((torch.full((4,), torch.nan), torch.ones(4, 36)), tmp_path / "x.pth")
+    for check in (
+        lambda path: check_content(read_metric_weights(path, "x", "BRISQUE"), path),
+        lambda path: select_features({"0.weight": torch.full((4,), torch.nan)}, {"0.weight": (4,)}, "x.pth", "VGG19"),
+    ):
+        with pytest.raises(WeightsError, match=r"x\.pth: 1 of its \d tensors hold values that are not finite .*: 0"):
+            check(tmp_path / "x.pth")
 
 
 def test_weights_that_are_not_finite_are_not_written(tmp_path: Path) -> None:

@@ -59,8 +59,8 @@ def read_facts(metadata: dict[str, str]) -> OnnxFacts:
         raise ValueError("its metadata is not what realsr.export writes: range, colours, precision …")
     if not 1 <= scale <= MAX_SCALE or not 1 <= need <= MAX_BYTES:
         raise ValueError(
-            f"its metadata has scale {scale} and {need:g} bytes per pixel; expected 1 to {MAX_SCALE}, and 1 to "
-            f"{MAX_BYTES:g}"
+            f"its metadata is not what realsr.export writes: scale {scale}, {need:g} bytes per pixel; expected 1 to "
+            f"{MAX_SCALE}, and 1 to {MAX_BYTES:g}"
         )
     return OnnxFacts(scale, texts[0], need, *texts[1:])
 

@@ -1,5 +1,6 @@
 """State dicts of torchvision's classifiers, of which only the feature layers are wanted."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,29 +15,35 @@ class WeightsError(Exception):
 
 
 def read_state(path: Path, option: str, network: str) -> object:
-    """Return the state dict, or the tuple of tensors, of a `.pth` or `.safetensors` file; all of them are finite.
+    """Return the state dict, or the tuple of tensors, of a `.pth` or `.safetensors` file, not checked.
 
     Pickles that hold more than plain tensors are refused.
 
     `option` is what the file was given by, `network` whose weights are expected; both are for messages only.
 
     Raises:
-        WeightsError: if there is no such file, it cannot be read, or holds values that are not finite.
+        WeightsError: if there is no such file or it cannot be read.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file ({option})")
-    size = path.stat().st_size
     try:
-        content = read_safetensors(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
-        if isinstance(content, dict):
-            return content | check_tensors(_tensors(content), size)
-        if isinstance(content, tuple | list):
-            parts = {str(place): value for place, value in enumerate(content)}
-            return tuple((parts | check_tensors(_tensors(parts), size)).values())
+        return read_safetensors(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
     except TensorFileError as error:
         raise WeightsError(
             f"{path}: cannot be read as weights: {error}. Expected: a state dict of {network} as .pth or .safetensors"
         ) from error
+
+
+def check_content(content: object, path: Path) -> object:
+    """Return what `read_state` gave with its tensors checked as `check_tensors` does. Raises WeightsError."""
+    try:
+        if isinstance(content, dict):
+            return content | check_tensors(_tensors(content), path.stat().st_size)
+        if isinstance(content, tuple | list):
+            parts = {str(place): value for place, value in enumerate(content)}
+            return tuple((parts | check_tensors(_tensors(parts), path.stat().st_size)).values())
+    except TensorFileError as error:
+        raise WeightsError(f"{path}: {error}") from error
     return content
 
 
@@ -57,7 +64,7 @@ def select_features(
         network: its name, for messages.
 
     Raises:
-        WeightsError: if names or shapes differ; the first of them are told.
+        WeightsError: if names or shapes differ, the first of which are told, or values are not finite.
     """
     if not isinstance(state, dict):
         raise WeightsError(f"{source}: holds a {type(state).__name__}; expected a state dict of {network}")
@@ -81,4 +88,9 @@ def select_features(
             f"{source}: these are not the weights of {network}'s feature layers ({'; '.join(differing)}). "
             f"Expected: a state dict of torchvision's {network.lower()}"
         )
-    return {key: given[key].float() for key in expected}
+    try:
+        # Of the sizes that the network has, so that there is no need to compare with the file's.
+        features = check_tensors({key: given[key] for key in expected}, sys.maxsize)
+    except TensorFileError as error:
+        raise WeightsError(f"{source}: {error}") from error
+    return {key: value.float() for key, value in features.items()}

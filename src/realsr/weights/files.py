@@ -64,7 +64,7 @@ def _find_state(content: object, path: Path) -> Mapping[object, object]:
             break
         if content and all(isinstance(value, Tensor) for value in content.values()):
             if place:
-                logger.info("%s: the weights taken are those under %s", path, ", ".join(place))
+                logger.info("%s: the weights taken are those under %s", path, place[-1])
             return content
         keys = [key for key in CONTAINERS if key in content] or [key for key in content if _is_rrdb(content[key])]
         if not keys:
