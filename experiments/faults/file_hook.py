@@ -3,7 +3,7 @@
 Install it in the process of a command, before the command starts: an audit hook cannot be taken out again.
 """
 
-# ruff: noqa: PTH
+# ruff: noqa: PTH100, PTH113, PTH115, PTH116, PTH117, PTH118, PTH123
 # Inside of an audit hook plain calls of the system are enough.
 import errno
 import json

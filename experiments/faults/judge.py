@@ -52,12 +52,11 @@ def judge_run(run: Run, codes: Sequence[int] = (0,), names: Sequence[str] = ()) 
 
 
 def _judge_error(run: Run, names: Sequence[str]) -> list[Failure]:
-    errors = [number for number, line in enumerate(run.lines) if line.startswith("error: ")]
+    errors = [line for line in run.lines if line.startswith("error: ")]
     if not errors:
         return [Failure("message", f"{run.command}: no line that begins with 'error: '; last line: {run.last[:300]}")]
-    message = " ".join(run.lines[errors[0] :])
-    if names and not any(name in message for name in names):
-        return [Failure("message", f"{run.command}: does not name {' or '.join(names[:4])}: {message[:300]}")]
+    if names and not any(name in run.text for name in names):
+        return [Failure("message", f"{run.command}: does not name {' or '.join(names[:4])}: {errors[0][:300]}")]
     return []
 
 

@@ -4,7 +4,7 @@ A file whose data were written after its last fsync becomes empty, zeros, or hal
 whose folder was not synced afterwards may be undone.
 """
 
-# ruff: noqa: PTH
+# ruff: noqa: PTH105, PTH120
 import os
 import random
 from collections.abc import Mapping

@@ -106,7 +106,7 @@ class Started:
         (folder / "old").mkdir()
         (folder / "command").write_text(" ".join([f"python -m realsr.{command}", *arguments]))
         self.command = f"realsr.{command}"
-        self._folder, self._began = folder, time.monotonic()
+        self._folder, self.began = folder, time.monotonic()
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
@@ -143,12 +143,12 @@ class Started:
             pid, value = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 status = value
-            elif time.monotonic() - self._began > timeout and not hung:
+            elif time.monotonic() - self.began > timeout and not hung:
                 hung = True
                 self._kill_all()
             else:
                 time.sleep(0.004)
-        seconds = time.monotonic() - self._began
+        seconds = time.monotonic() - self.began
         self._kill_all()
         code = None if hung else os.waitstatus_to_exitcode(status)
         text = (self._folder / "output").read_text(errors="replace")

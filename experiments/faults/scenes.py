@@ -27,6 +27,7 @@ RUN = "work/runs/default"
 EVALUATE = ("weights=[bicubic,work/runs/default]", "data.hr=clean", "output=out", "save_images=true", "figures=[all]",
             "protocol.metrics=[psnr,ssim]")  # fmt: skip
 KEEP = 1
+PHOTO = (96, 60)  # so that there are fewer noise patches than worker processes are started for
 
 
 @dataclass
@@ -67,6 +68,8 @@ SCENES = (
     Scene("export", "export", (f"weights={RUN}", "output=model.pth"), ("model.pth", ".model.pth.tmp"), "train"),
     Scene("chain", "train", STAGE, ("work",), None),
 )
+# With so many noise patches that worker processes decode them for the cache, which takes seconds: for two at once.
+LONG_SCENES = (Scene("many patches", "train", (*STAGE, "noise.stride=24"), ("work",), None),)
 
 
 class Scenes:
@@ -76,13 +79,13 @@ class Scenes:
         self._folder, self._only = folder, only
         self._scenes: dict[str, Scene] = {}
         photos = folder / "photos"
-        write_photos(photos / "photos", "abc", (96, 96))
+        write_photos(photos / "photos", "abc", PHOTO)
         write_photos(photos / "clean", "xy", (52, 68))
         self._photos = photos
 
     def __getitem__(self, name: str) -> Scene:
         if name not in self._scenes:
-            self._scenes[name] = self._prepare(next(scene for scene in SCENES if scene.name == name))
+            self._scenes[name] = self._prepare(next(x for x in SCENES + LONG_SCENES if x.name == name))
         return self._scenes[name]
 
     def names(self) -> list[str]:

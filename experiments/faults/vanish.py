@@ -15,8 +15,8 @@ from trials import Trial, Verdict
 VANISHING = {
     "train": (f"{RUN}/checkpoints", f"{RUN}/tensorboard", f"{RUN}/samples", RUN, "work", "work/pairs/cache"),
     "kernels": ("work", "work/pool/kernels"),
-    "noise": ("work", "work/pool/noise"),
-    "pairs": ("work", "work/pairs/LR"),
+    "noise": ("work/pool/noise",),
+    "pairs": ("work/pairs", "work/pairs/LR"),
     "evaluate": ("out", "out/images"),
     "upscale": ("big",),
 }
