@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from judge import Failure, judge_run
-from scenes import RUN, STAGE, Scenes
+from scenes import RUN, STAGE, Scenes, write_photos
 from sites import Site
 from trials import Trial, Verdict
 
@@ -38,8 +38,12 @@ ENTRIES: dict[str, tuple[Callable[[Path], None], str, bool]] = {
     "sub-folder": (lambda folder: _copy_into(folder / "sub"), "sub", False),
     "other suffix": (lambda folder: (folder / "notes.txt").write_text("x"), "notes.txt", False),
     "raw photo": (lambda folder: (folder / "d.dng").write_bytes(b"II*\0"), "d.dng", False),
+    "none readable": (lambda folder: _replace_all(folder, None), "a.png", True),
+    "all too small": (lambda folder: _replace_all(folder, (12, 60)), "a.png", True),
     "hidden photo": (lambda folder: _copy_one(folder, ".d.png"), ".d.png", False),
 }
+# upscale takes sub-folders, too, and photos of any size; check_data does not know how large they must be.
+NOT_WRONG = {("upscale", "sub-folder"), ("upscale", "all too small"), ("check_data", "all too small")}
 POOL = {
     "dangling kernel": ("make_pairs", "noise", "work/pool/kernels", "a_kernel_x4.mat"),
     "dangling noise": ("train", "pairs", "work/pool/noise", "a_000.png"),
@@ -53,8 +57,8 @@ def list_trials(scenes: Scenes) -> list[Trial]:
     trials = []
     for command in COMMANDS:
         for entry in ENTRIES:
-            if command == "upscale" and entry == "sub-folder":
-                continue  # it takes these, too
+            if (command, entry) in NOT_WRONG:
+                continue
             text = f"the folder of photos holds a {entry}"
             trials.append(Trial(f"listing/{command}/{entry}", text, partial(play, scenes, command, entry)))
     for name in POOL:
@@ -101,6 +105,14 @@ def play_pool(scenes: Scenes, name: str, way: str, folder: Path) -> Verdict:
     if run.code == 0 and not path.is_file():
         failures.append(Failure("deviation", f"{run.command}: exit code 0, although {file} leads nowhere"))
     return Verdict(failures, {"said": run.last[:500], "code": run.code})
+
+
+def _replace_all(folder: Path, size: tuple[int, int] | None) -> None:
+    """Put photos of another size in the place of all, or files that are none."""
+    for path in folder.glob("[a-z].png"):
+        path.write_bytes(b"no photo")
+        if size is not None:
+            write_photos(folder, path.stem, size)
 
 
 def _copy_into(folder: Path) -> None:

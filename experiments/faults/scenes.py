@@ -15,7 +15,7 @@ from judge import compare_folders
 from product import Run
 from sites import Site
 
-SIZE = ("noise.size=16", "noise.stride=48", "noise.max_variance=25", "kernels=spectral", "kernels.gates=null")
+SIZE = ("noise.size=16", "noise.stride=50", "noise.max_variance=25", "kernels=spectral", "kernels.gates=null")
 TRAINING = (
     "generator.features=4", "generator.blocks=1", "generator.growth=4", "discriminator=patch_small",
     "discriminator.features=4", "loss=pixel_gan", "trainer.max_steps=3", "trainer.batch=2", "trainer.crop=16",
@@ -27,7 +27,7 @@ RUN = "work/runs/default"
 EVALUATE = ("weights=[bicubic,work/runs/default]", "data.hr=clean", "output=out", "save_images=true", "figures=[all]",
             "protocol.metrics=[psnr,ssim]")  # fmt: skip
 KEEP = 1
-PHOTO = (96, 60)  # so that there are fewer noise patches than worker processes are started for
+PHOTO = (96, 64)  # so that there are fewer noise patches than worker processes are started for
 
 
 @dataclass
