@@ -52,7 +52,8 @@ def run(options: argparse.Namespace, source: Path, scratch: Path) -> int:
     for name in only.split(","):
         listed = importlib.import_module(name).list_trials(scenes)
         if options.trial:
-            listed = [trial for trial in listed if (trial.name + "/").startswith(options.trial.rstrip("/") + "/")]
+            named = [trial for trial in listed if trial.name == options.trial]
+            listed = named or [trial for trial in listed if trial.name.startswith(options.trial)]
         if options.limit:
             listed = listed[:: max(1, len(listed) // options.limit)][: options.limit]
         chosen += listed

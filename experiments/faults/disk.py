@@ -89,12 +89,12 @@ def play_small(scene: Scene, room: int | None, folder: Path) -> Verdict:
     if room is None:
         namespaces.make_read_only(disk)
     else:
-        namespaces.mount_memory(disk, used + room)
+        namespaces.resize_memory(disk, used + room)
     first = site.run(scene.command, *scene.arguments)
     if room is None:
         namespaces.make_writable(disk)
     else:
-        namespaces.mount_memory(disk, 2**26)
+        namespaces.resize_memory(disk, 2**26)
     return conclude(site, scene, first)
 
 

@@ -23,13 +23,17 @@ def enter_namespace() -> None:
 
 
 def mount_memory(folder: Path, size: int) -> None:
-    """Mount a disk in memory of `size` bytes; an earlier one of the folder gets another size."""
-    options = f"size={size},mode=0755"
-    if os.path.ismount(folder):
-        mount("-o", f"remount,rw,{options}", str(folder))
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        mount("-t", "tmpfs", "-o", options, "tmpfs", str(folder))
+    """Mount a new disk in memory of `size` bytes over a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mount("-t", "tmpfs", "-o", f"size={size},mode=1777", "tmpfs", str(folder))
+
+
+def resize_memory(folder: Path, size: int) -> None:
+    """Give a disk that `mount_memory` has mounted another size.
+
+    Never one that others see: a size belongs to the disk and not to the mount, and would be another for all.
+    """
+    mount("-o", f"remount,rw,size={size}", str(folder))
 
 
 def make_read_only(folder: Path) -> None:

@@ -38,6 +38,9 @@ class Trial:
     fault: str
     play: Callable[[Path], Verdict]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name.replace(" ", "-"))  # as a shell takes it
+
     @property
     def campaign(self) -> str:
         return self.name.split("/", 1)[0]
