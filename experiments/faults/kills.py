@@ -1,0 +1,59 @@
+"""SIGKILL before each file operation of each command; then the same command again."""
+
+from functools import partial
+from pathlib import Path
+
+from file_hook import Fault
+from judge import Failure, count_surplus, judge_run, judge_state
+from product import Run
+from scenes import KEEP, Scene, Scenes
+from sites import Site
+from trials import Trial, Verdict
+
+EVERY = {"chain": 4}  # of a scene whose parts are scenes of their own, only each so many operations
+
+
+def list_points(scene: Scene) -> list[int]:
+    """Return the numbers of the operations to put faults at."""
+    return scene.points[:: EVERY.get(scene.name, 1)]
+
+
+def list_trials(scenes: Scenes) -> list[Trial]:
+    """Return a trial for each file operation."""
+    return [
+        Trial(f"kills/{scene.name}/{number}", f"SIGKILL before {scene.describe(number)}", partial(play, scene, number))
+        for scene in map(scenes.__getitem__, scenes.names())
+        for number in list_points(scene)
+    ]
+
+
+def play(scene: Scene, number: int, folder: Path) -> Verdict:
+    """Kill a command before an operation, run it again, and judge what is there."""
+    site = Site(folder, scene.writes)
+    site.fill(scene.template)
+    killed = site.run(scene.command, *scene.arguments, fault=Fault("kill", number))
+    if killed.code != -9:
+        return Verdict([Failure("campaign", f"operation {number} was not reached; exit code {killed.code}")])
+    verdict = Verdict(notes={"surplus at the kill": count_surplus(site.here, KEEP)})
+    again = finish(site, scene, verdict)
+    verdict.failures += judge_end(site, scene, again)
+    verdict.failures += [Failure("outside", words) for words in site.touched([killed, again])]
+    return verdict
+
+
+def finish(site: Site, scene: Scene, verdict: Verdict) -> Run:
+    """Run the command again; where it asks for overwrite=true, since results are there, with that."""
+    run = site.run(scene.command, *scene.arguments)
+    if run.code == 1 and "overwrite=true" in run.last and scene.name in ("evaluate", "export"):
+        verdict.notes["asked for overwrite"] = run.last
+        run = site.run(scene.command, *scene.arguments, "overwrite=true")
+    return run
+
+
+def judge_end(site: Site, scene: Scene, run: Run) -> list[Failure]:
+    """Judge a command that should have ended well, and what is there now."""
+    failures = judge_run(run)
+    if run.code == 0:
+        roots = (scene.done.parent, site.root)
+        failures += judge_state(scene.done, site.here, scene.writes, KEEP, roots)
+    return failures

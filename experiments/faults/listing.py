@@ -1,0 +1,124 @@
+"""Folders that hold more than readable photos: what a command leaves out, it counts or names."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from judge import Failure, judge_run
+from scenes import RUN, STAGE, Scenes, write_photos
+from sites import Site
+from trials import Trial, Verdict
+
+LEFT_OUT = re.compile(
+    r"left out|leaves out|leave out|not used|ignor|skipp|other files?\b|no photos?\b|not photos", re.I
+)
+# Commands that take a folder: scene that they begin with, the folder, arguments.
+COMMANDS = {
+    "check_data": (None, "photos", STAGE),
+    "estimate_kernels": (None, "photos", STAGE),
+    "collect_noise": (None, "photos", STAGE),
+    "collect_noise survey": (None, "photos", (*STAGE, "survey=true")),
+    "make_pairs": ("noise", "photos", STAGE),
+    "train": (None, "photos", STAGE),
+    "train validation": ("pairs", "clean", (*STAGE, "data.validation=clean")),
+    "evaluate": ("train", "clean", (f"weights=[bicubic,{RUN}]", "data.hr=clean", "protocol.metrics=[psnr,ssim]")),
+    "upscale": ("train", "photos", ("input=photos", "output=big", f"weights={RUN}")),
+}
+# Names of what is wrong, and whether it is a photo that cannot be read: then the exit code is not 0.
+ENTRIES: dict[str, tuple[Callable[[Path], None], str, bool]] = {
+    "dangling link": (lambda folder: (folder / "d.png").symlink_to("nowhere.png"), "d.png", True),
+    "link to itself": (lambda folder: (folder / "d.png").symlink_to("d.png"), "d.png", True),
+    "zero bytes": (lambda folder: (folder / "d.png").write_bytes(b""), "d.png", True),
+    "zeros": (lambda folder: (folder / "d.png").write_bytes(bytes(5000)), "d.png", True),
+    "folder named like a photo": (lambda folder: (folder / "d.png").mkdir(), "d.png", False),
+    "FIFO": (lambda folder: os.mkfifo(folder / "d.png"), "d.png", False),
+    "sub-folder": (lambda folder: _copy_into(folder / "sub"), "sub", False),
+    "other suffix": (lambda folder: (folder / "notes.txt").write_text("x"), "notes.txt", False),
+    "raw photo": (lambda folder: (folder / "d.dng").write_bytes(b"II*\0"), "d.dng", False),
+    "none readable": (lambda folder: _replace_all(folder, None), "a.png", True),
+    "all too small": (lambda folder: _replace_all(folder, (12, 60)), "a.png", True),
+    "hidden photo": (lambda folder: _copy_one(folder, ".d.png"), ".d.png", False),
+}
+# upscale takes sub-folders, too, and photos of any size; check_data does not know how large they must be.
+NOT_WRONG = {("upscale", "sub-folder"), ("upscale", "all too small"), ("check_data", "all too small")}
+POOL = {
+    "dangling kernel": ("make_pairs", "noise", "work/pool/kernels", "a_kernel_x4.mat"),
+    "dangling noise": ("train", "pairs", "work/pool/noise", "a_000.png"),
+    "dangling HR": ("train", "pairs", "work/pairs/HR", "a.png"),
+    "dangling LR": ("train", "pairs", "work/pairs/LR", "a.png"),
+}
+
+
+def list_trials(scenes: Scenes) -> list[Trial]:
+    """Return a trial for each command and entry of a folder, and for the files of pools and pairs made elsewhere."""
+    trials = []
+    for command in COMMANDS:
+        for entry in ENTRIES:
+            if (command, entry) in NOT_WRONG:
+                continue
+            text = f"the folder of photos holds a {entry}"
+            trials.append(Trial(f"listing/{command}/{entry}", text, partial(play, scenes, command, entry)))
+    for name in POOL:
+        for way in ("own", "foreign"):
+            text = f"{name} in a folder that is {way}"
+            trials.append(Trial(f"listing/{name}/{way}", text, partial(play_pool, scenes, name, way)))
+    for name in ("noise", "pairs", "train"):
+        scenes[name]
+    return trials
+
+
+def play(scenes: Scenes, command: str, entry: str, folder: Path) -> Verdict:
+    """Run a command on a folder that holds one thing more."""
+    begins_with, place, arguments = COMMANDS[command]
+    make, name, unreadable = ENTRIES[entry]
+    site = Site(folder, ("work", "big"))
+    site.fill(scenes[begins_with].done if begins_with else scenes["kernels"].template)
+    make(site.here / place)
+    site.remember()
+    run = site.run(command.split()[0], *arguments, timeout=30)
+    failures = judge_run(run, (1,) if unreadable else (0, 1), [name] if unreadable else [])
+    if not failures and name not in run.text and not (not unreadable and LEFT_OUT.search(run.text)):
+        failures.append(Failure("deviation", f"{run.command}: exit code {run.code} without a word about {name}"))
+    failures += [Failure("outside", words) for words in site.touched([run])]
+    return Verdict(failures, {"said": run.last[:500], "code": run.code})
+
+
+def play_pool(scenes: Scenes, name: str, way: str, folder: Path) -> Verdict:
+    """Run a command on a pool or pairs of which one file is a link to nowhere; `foreign`: without a manifest."""
+    command, begins_with, place, file = POOL[name]
+    site = Site(folder, ("work",))
+    site.fill(scenes[begins_with].done)
+    path = site.here / place / file
+    path.unlink()
+    path.symlink_to("nowhere")
+    if way == "foreign":
+        parent = (site.here / place).parent
+        for manifest in parent.rglob("manifest*.json"):
+            manifest.unlink()
+        shutil.rmtree(parent / "cache", ignore_errors=True)
+    run = site.run(command, *STAGE)
+    # Where the manifest tells how the file was made, it may be made again.
+    failures = judge_run(run, (0, 1) if way == "own" else (1,), [file])
+    if run.code == 0 and not path.is_file():
+        failures.append(Failure("deviation", f"{run.command}: exit code 0, although {file} leads nowhere"))
+    return Verdict(failures, {"said": run.last[:500], "code": run.code})
+
+
+def _replace_all(folder: Path, size: tuple[int, int] | None) -> None:
+    """Put photos of another size in the place of all, or files that are none."""
+    for path in folder.glob("[a-z].png"):
+        path.write_bytes(b"no photo")
+        if size is not None:
+            write_photos(folder, path.stem, size)
+
+
+def _copy_into(folder: Path) -> None:
+    folder.mkdir()
+    _copy_one(folder.parent, f"{folder.name}/e.png")
+
+
+def _copy_one(folder: Path, name: str) -> None:
+    shutil.copy(sorted(folder.glob("[a-z].png"))[0], folder / name)

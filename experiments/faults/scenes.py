@@ -1,0 +1,132 @@
+"""The commands that faults are put into, each with what it begins with and what it leaves undisturbed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from judge import compare_folders
+from product import Run
+from sites import Site
+
+SIZE = ("noise.size=16", "noise.stride=50", "noise.max_variance=25", "kernels=spectral", "kernels.gates=null")
+TRAINING = (
+    "generator.features=4", "generator.blocks=1", "generator.growth=4", "discriminator=patch_small",
+    "discriminator.features=4", "loss=pixel_gan", "trainer.max_steps=3", "trainer.batch=2", "trainer.crop=16",
+    "trainer.workers=0", "trainer.device=cpu", "trainer.log_every=1", "trainer.checkpoint_every=1",
+    "trainer.keep_checkpoints=1", "trainer.validate_every=1",
+)  # fmt: skip
+STAGE = ("+track=dped", "data.source=photos", "work_dir=work", "workers=0", *SIZE, *TRAINING)
+RUN = "work/runs/default"
+EVALUATE = ("weights=[bicubic,work/runs/default]", "data.hr=clean", "output=out", "save_images=true", "figures=[all]",
+            "protocol.metrics=[psnr,ssim]")  # fmt: skip
+KEEP = 1
+PHOTO = (96, 64)  # so that there are fewer noise patches than worker processes are started for
+
+
+@dataclass
+class Scene:
+    """A command, its arguments, and the paths below `here` that it writes to.
+
+    begins_with: the scene whose end it begins with; None: photos alone.
+    """
+
+    name: str
+    command: str
+    arguments: tuple[str, ...]
+    writes: tuple[str, ...]
+    begins_with: str | None
+    template: Path = Path()
+    done: Path = Path()
+    operations: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def points(self) -> list[int]:
+        """The numbers of its operations, without those that change nothing on disk."""
+        return [line["n"] for line in self.operations if line["kind"] != "fsync"]
+
+    def describe(self, number: int) -> str:
+        """Tell one of its operations in words."""
+        line = self.operations[number]
+        paths = [line["path"]] + ([line["to"]] if "to" in line else [])
+        return f"{line['kind']} " + " -> ".join(path.split("/here/", 1)[-1] for path in paths)
+
+
+SCENES = (
+    Scene("kernels", "estimate_kernels", STAGE, ("work",), None),
+    Scene("noise", "collect_noise", STAGE, ("work",), "kernels"),
+    Scene("pairs", "make_pairs", STAGE, ("work",), "noise"),
+    Scene("train", "train", STAGE, ("work",), "pairs"),
+    Scene("evaluate", "evaluate", EVALUATE, ("out",), "train"),
+    Scene("upscale", "upscale", ("input=photos", "output=big", f"weights={RUN}"), ("big",), "train"),
+    Scene("export", "export", (f"weights={RUN}", "output=model.pth"), ("model.pth", ".model.pth.tmp"), "train"),
+    Scene("chain", "train", STAGE, ("work",), None),
+)
+# With so many noise patches that worker processes decode them for the cache, which takes seconds: for two at once.
+LONG_SCENES = (Scene("many patches", "train", (*STAGE, "noise.stride=24"), ("work",), None),)
+
+
+class Scenes:
+    """All scenes, prepared in a folder: each is run once without a fault, the first ones twice and compared."""
+
+    def __init__(self, folder: Path, only: str | None = None) -> None:
+        self._folder, self._only = folder, only
+        self._scenes: dict[str, Scene] = {}
+        photos = folder / "photos"
+        write_photos(photos / "photos", "abc", PHOTO)
+        write_photos(photos / "clean", "xy", (52, 68))
+        self._photos = photos
+
+    def __getitem__(self, name: str) -> Scene:
+        if name not in self._scenes:
+            self._scenes[name] = self._prepare(next(x for x in SCENES + LONG_SCENES if x.name == name))
+        return self._scenes[name]
+
+    def names(self) -> list[str]:
+        """Return the names of the scenes that faults are asked for: all, or the only one."""
+        names = [scene.name for scene in SCENES]
+        return [self._only] if self._only in names else names
+
+    def _prepare(self, scene: Scene) -> Scene:
+        scene.template = self._photos if scene.begins_with is None else self[scene.begins_with].done
+        first, run = self._run(scene, "1")
+        second, _ = self._run(scene, "2")
+        if words := compare_folders(first.here, second.here, scene.writes, (first.root, second.root)):
+            raise SystemExit(f"{scene.name}: two runs that nothing has disturbed differ: {'; '.join(words)}")
+        shutil.rmtree(second.root)
+        for name in ("sentinel.txt", "work/sentinel.txt"):
+            (first.here / name).unlink()
+        if not any((first.here / "work").iterdir()):
+            (first.here / "work").rmdir()
+        scene.done, scene.operations = first.here, run.operations
+        return scene
+
+    def _run(self, scene: Scene, number: str) -> tuple[Site, Run]:
+        site = Site(self._folder / f"{scene.name}{number}", scene.writes)
+        site.fill(scene.template)
+        run = site.run(scene.command, *scene.arguments, timeout=300)
+        if run.code != 0 or run.traceback:
+            raise SystemExit(f"{run.command}: exit code {run.code} without any fault:\n{run.text[-3000:]}")
+        return site, run
+
+
+def write_photos(folder: Path, names: str, size: tuple[int, int], block: int = 16, noise: float = 2) -> None:
+    """Write photos of flat blocks with noise of 2 levels: tiles that are flat, and edges for kernels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        rng = np.random.default_rng(list(name.encode()))
+        blocks = rng.integers(40, 216, (-(-size[0] // block), -(-size[1] // block), 3))
+        image = np.kron(blocks, np.ones((block, block, 1)))[: size[0], : size[1]]
+        image = image + rng.normal(0, noise, image.shape)
+        cv2.imwrite(str(folder / f"{name}.png"), image.round().clip(0, 255).astype(np.uint8))
+
+
+def all_names(site: Site, paths: Sequence[str]) -> list[str]:
+    """Return the names of all files below paths of a trial, as messages may give them."""
+    return [name for path in paths for _, _, files in os.walk(site.here / path) for name in files]

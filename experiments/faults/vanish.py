@@ -1,0 +1,109 @@
+"""Folders that vanish while a command works, and current folders that are read-only."""
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+import namespaces
+from file_hook import Fault
+from judge import Failure, judge_run, judge_state
+from scenes import KEEP, RUN, STAGE, Scene, Scenes, all_names
+from sites import Site
+from trials import Trial, Verdict
+
+# What vanishes, by scene, and at which parts of the operations.
+VANISHING = {
+    "train": (f"{RUN}/checkpoints", f"{RUN}/tensorboard", f"{RUN}/samples", RUN, "work", "work/pairs/cache"),
+    "kernels": ("work", "work/pool/kernels"),
+    "noise": ("work/pool/noise",),
+    "pairs": ("work/pairs", "work/pairs/LR"),
+    "evaluate": ("out", "out/images"),
+    "upscale": ("big",),
+}
+PARTS = {"train": (0.5, 0.65, 0.8, 0.95)}
+COMMANDS = ("check_data", "estimate_kernels", "collect_noise", "make_pairs", "train", "evaluate", "upscale", "export")
+
+
+def list_trials(scenes: Scenes) -> list[Trial]:
+    """Return a trial for each folder and time, and for each command in a read-only folder."""
+    trials = []
+    for name in (name for name in VANISHING if name in scenes.names()):
+        scene = scenes[name]
+        for path in VANISHING[name]:
+            for part in PARTS.get(name, (0.4, 0.8)):
+                number = scene.points[int(part * len(scene.points))]
+                text = f"{path} vanishes before {scene.describe(number)}"
+                trials.append(Trial(f"vanish/{name}/{path}/{number}", text, partial(play, scene, path, number)))
+    scenes["train"]
+    for command in COMMANDS:
+        for way in ("elsewhere", "here", "help", "-m"):
+            text = f"the current folder is read-only: {way}"
+            trials.append(Trial(f"vanish/cwd/{command}/{way}", text, partial(play_read_only, scenes, command, way)))
+    return trials
+
+
+def play(scene: Scene, path: str, number: int, folder: Path) -> Verdict:
+    """Remove a folder before an operation, judge how the command ends, and run it again."""
+    site = Site(folder, scene.writes)
+    site.fill(scene.template)
+    (site.here / "work" / "sentinel.txt").unlink()
+    site.remember()
+    fault = Fault("call", number, call=partial(shutil.rmtree, site.here / path, ignore_errors=True))
+    first = site.run(scene.command, *scene.arguments, fault=fault)
+    verdict = Verdict(notes={"said": first.last[:500], "code": first.code})
+    names = [*all_names(site, scene.writes), *(Path(line["path"]).name for line in first.operations), path]
+    verdict.failures += judge_run(first, (0, 1), names)
+    again = site.run(scene.command, *scene.arguments)
+    if again.code == 1 and "overwrite=true" in again.last:
+        again = site.run(scene.command, *scene.arguments, "overwrite=true")
+    verdict.failures += judge_run(again)
+    if again.code == 0:
+        for failure in judge_state(scene.done, site.here, scene.writes, KEEP, (scene.done.parent, site.root)):
+            lost = failure.detail.startswith(f"{path}/") and "is missing" in failure.detail
+            told = failure.detail.startswith("TensorBoard") and "tensorboard" in f"{path}/tensorboard"
+            if not lost and not told:
+                verdict.failures.append(failure)
+    verdict.failures += [Failure("outside", words) for words in site.touched([first, again])]
+    return verdict
+
+
+def play_read_only(scenes: Scenes, command: str, way: str, folder: Path) -> Verdict:
+    """Run a command in a read-only folder: its results go elsewhere, or there, or it only tells of itself."""
+    if not namespaces.has_namespaces():
+        return Verdict(skipped=namespaces.REASON)
+    site = Site(folder, ())
+    site.fill(scenes["train"].done)
+    elsewhere = site.root / "elsewhere"
+    elsewhere.mkdir()
+    namespaces.enter_namespace()
+    namespaces.make_read_only(site.here)
+    run = site.run(command, *_arguments(command, way, elsewhere))
+    codes = (0,) if way in ("elsewhere", "help") or command == "check_data" else (0, 1)
+    failures = judge_run(run, codes)
+    if way == "here" and command != "check_data" and run.code == 0:
+        failures.append(Failure("deviation", "exit code 0, although nothing can be written"))
+    failures += [Failure("outside", words) for words in site.touched([run])]
+    return Verdict(failures, {"said": run.last[:500], "code": run.code})
+
+
+def _arguments(command: str, way: str, elsewhere: Path) -> tuple[str, ...]:
+    output = Path("new") if way == "here" else elsewhere
+    if way == "help":
+        return ("--help",)
+    multirun = ("-m",) if way == "-m" else ()
+    if command == "evaluate":
+        return (
+            f"weights=[bicubic,{RUN}]",
+            "data.hr=clean",
+            f"output={output}",
+            "protocol.metrics=[psnr,ssim]",
+            *multirun,
+        )
+    if command == "upscale":
+        return ("input=photos", f"output={output}", f"weights={RUN}", *multirun)
+    if command == "export":
+        return (f"weights={RUN}", f"output={output}/model.pth", *multirun)
+    stage = [f"work_dir={output}" if value == "work_dir=work" else value for value in STAGE]
+    if command == "make_pairs":
+        stage.append("pool_dir=work/pool")
+    return (*stage, *multirun)

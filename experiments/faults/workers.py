@@ -1,0 +1,170 @@
+"""Worker processes that are killed or stopped, and too little shared memory: no command may hang."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import namespaces
+from judge import Failure, judge_run, judge_state
+from product import Run, Started
+from scenes import KEEP, PHOTO, Scenes, write_photos
+from sites import Site
+from trials import Trial, Verdict
+
+LONG = ("trainer.workers=2", "trainer.max_steps=1000000", "trainer.log_every=50", "trainer.checkpoint_every=500000",
+        "trainer.validate_every=500000")  # fmt: skip
+END = 90.0  # seconds within which a training that has lost a worker must have ended
+STOP = 30.0  # and within which it must have heeded a signal
+START = 60.0
+SAYS = ("worker", "shm", "shared memory")
+
+
+def list_trials(scenes: Scenes) -> list[Trial]:
+    """Return trials of workers that die or stop, of signals, of small shared memory, and of the stages' workers."""
+    ends: dict[str, Callable[[Started], None]] = {
+        "kill one": lambda run: _signal_workers(run, signal.SIGKILL, 1),
+        "kill all": lambda run: _signal_workers(run, signal.SIGKILL),
+        "stop one": lambda run: _signal_workers(run, signal.SIGSTOP, 1),
+        "stop all": lambda run: _signal_workers(run, signal.SIGSTOP),
+    }
+    trials = [
+        Trial(f"workers/train/{name}", f"training's workers: {name}", partial(play_end, scenes, end))
+        for name, end in ends.items()
+    ]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        for name in ("stop all", "nothing"):
+            text = f"{number.name} to a training, after its workers: {name}"
+            play = partial(play_signal, scenes, ends.get(name), number)
+            trials.append(Trial(f"workers/train/{number.name} after {name}", text, play))
+    for size in (65_536, 4_194_304):
+        text = f"/dev/shm has {size} bytes"
+        trials.append(Trial(f"workers/train/shm {size}", text, partial(play_small_memory, scenes, size, None)))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            play = partial(play_small_memory, scenes, size, number)
+            trials.append(Trial(f"workers/train/shm {size} {number.name}", f"{text}, then {number.name}", play))
+    for stage in ("noise", "pairs", "kernels"):
+        trials.append(
+            Trial(f"workers/{stage}/kill one", f"a worker of {stage} is killed", partial(play_stage, scenes, stage))
+        )
+    for name in ("train", "noise", "pairs", "kernels"):
+        scenes[name]
+    return trials
+
+
+def play_end(scenes: Scenes, end: Callable[[Started], None], folder: Path) -> Verdict:
+    """Take a training its workers; it must end with a line that says what to set."""
+    site, run = _start_training(scenes, folder)
+    if not _wait_for(lambda: _is_training(run)):
+        return _give_up(run)
+    end(run)
+    ended = _wait(run, END)
+    failures = judge_run(ended, (1,), SAYS) + [Failure("outside", words) for words in site.touched([ended])]
+    return Verdict(failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)})
+
+
+def play_signal(scenes: Scenes, end: Callable[[Started], None] | None, number: signal.Signals, folder: Path) -> Verdict:
+    """Ask a training to stop, which waits for a batch or not."""
+    _, run = _start_training(scenes, folder)
+    if not _wait_for(lambda: _is_training(run)):
+        return _give_up(run)
+    if end is not None:
+        end(run)
+        time.sleep(2)
+    run.signal(number)
+    ended = _wait(run, STOP)
+    failures = judge_run(ended, (128 + number, *((1,) if end else ())))
+    return Verdict(failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)})
+
+
+def play_small_memory(scenes: Scenes, size: int, number: signal.Signals | None, folder: Path) -> Verdict:
+    """Train where shared memory is small: it says so, or does without it; a signal is heeded all the same."""
+    if not namespaces.has_namespaces():
+        return Verdict(skipped=namespaces.REASON)
+    namespaces.enter_namespace()
+    namespaces.mount_memory(Path("/dev/shm"), size)
+    steps = () if number else ("trainer.max_steps=30", "trainer.checkpoint_every=30", "trainer.validate_every=30")
+    _, run = _start_training(scenes, folder, "trainer.crop=48", "trainer.batch=256", *steps)
+    if number is None:
+        ended = _wait(run, END + START)
+        failures = judge_run(ended, (0, 1), SAYS)
+    else:
+        _wait_for(lambda: len(_list_workers(run.pid)) >= 2, START / 2)
+        time.sleep(8)
+        run.signal(number)
+        ended = _wait(run, STOP)
+        failures = judge_run(ended, (128 + number, 1, 0), SAYS)
+    return Verdict(failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)})
+
+
+def play_stage(scenes: Scenes, stage: str, folder: Path) -> Verdict:
+    """Kill a worker of a stage; then the stage again, without workers."""
+    scene = scenes[stage]
+    site = Site(folder, scene.writes)
+    site.fill(scene.template)
+    write_photos(site.here / "photos", "abc", PHOTO)  # the same, only that they are read anew
+    site.remember()
+    run = site.start(scene.command, *scene.arguments, "workers=2")
+    if not _wait_for(lambda: len(_list_workers(run.pid)) >= 2, START / 2):
+        ended = run.wait(1)
+        return Verdict(skipped=f"no worker was seen; exit code {ended.code}")
+    _signal_workers(run, signal.SIGKILL, 1)
+    ended = _wait(run, END)
+    failures = judge_run(ended, (0, 1), SAYS)
+    again = site.run(scene.command, *scene.arguments)
+    failures += judge_run(again)
+    if again.code == 0:
+        failures += judge_state(scene.done, site.here, scene.writes, KEEP, (scene.done.parent, site.root))
+    failures += [Failure("outside", words) for words in site.touched([ended, again])]
+    return Verdict(failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)})
+
+
+def _start_training(scenes: Scenes, folder: Path, *arguments: str) -> tuple[Site, Started]:
+    scene = scenes["train"]
+    site = Site(folder, scene.writes)
+    site.fill(scene.template)
+    return site, site.start(scene.command, *scene.arguments, *LONG, *arguments)
+
+
+def _is_training(run: Started) -> bool:
+    """Whether steps are being done: the records of the first one are written."""
+    return len(_list_workers(run.pid)) >= 2 and any("events.out" in line["path"] for line in run.read_log())
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = START) -> bool:
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        if condition():
+            time.sleep(1)
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _wait(run: Started, seconds: float) -> Run:
+    """Wait so many seconds from now on."""
+    return run.wait(time.monotonic() - run.began + seconds)
+
+
+def _give_up(run: Started) -> Verdict:
+    ended = run.wait(1)
+    return Verdict([Failure("campaign", f"the training did not begin within {START:.0f} s: {ended.last[:300]}")])
+
+
+def _list_workers(pid: int) -> list[int]:
+    """Return the processes whose parent is a child of a process: those that its fork server has forked."""
+    parents = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+    return sorted(child for child, parent in parents.items() if parents.get(parent) == pid)
+
+
+def _signal_workers(run: Started, number: signal.Signals, count: int | None = None) -> None:
+    for pid in _list_workers(run.pid)[:count]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
