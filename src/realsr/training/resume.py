@@ -9,6 +9,7 @@ import torch
 
 from realsr.errors import UserError
 from realsr.seeding import derive_seed
+from realsr.tensor_files import TensorFileError, check_finite
 from realsr.training.checkpoints import find_newest, load_checkpoint, remove_old
 from realsr.training.config import TrainingConfig
 from realsr.training.parts import Parts
@@ -56,10 +57,13 @@ def begin(
         return 0
     state = load_checkpoint(path)
     try:
+        check_finite(state["generator"])
         parts.restore(state)
         watch.load_state_dict(state["watch"])
         selection.load_state_dict(state["selection"])
         step, states = index(state["step"]), list(state["random"])
+    except TensorFileError as error:
+        raise UserError(f"{path}: {error}") from error
     except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
