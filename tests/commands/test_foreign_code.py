@@ -1,6 +1,8 @@
 """Files from elsewhere run nothing without own_code=true, whatever network they name."""
 
 import json
+import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -64,4 +66,43 @@ def test_a_run_that_is_trained_evaluates_no_other_network_than_its_config_s(
     ended = command(*train)
     assert ended.code == 1
     assert "generator_ema.safetensors: is of a network with code of its own, hubconf.run" in ended.said
+    assert not (tmp_path / "touched").exists()
+
+
+class Malicious:
+    """Runs a command where a pickle of it is loaded."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, ("touch touched",)
+
+
+@pytest.mark.parametrize("place", ["pool/kernels/a_kernel_x4.mat", "pool/noise/a_000.png", "pool/manifest.json"])
+def test_a_pool_from_elsewhere_runs_nothing(place: str, command: Command, source: Path, tmp_path: Path) -> None:
+    arguments = ("+track=dped", "data.source=photos", "work_dir=out", "kernels=spectral", "kernels.gates=null")
+    arguments += ("noise.size=16", "noise.stride=16", "noise.max_variance=25")
+    for name in ("estimate_kernels", "collect_noise"):
+        assert command(name, *arguments).code == 0
+    for manifest in (tmp_path / "out/pool").glob("manifest.json"):
+        manifest.unlink()  # a pool from elsewhere has none
+    content = {"kernels": {"_target_": "os.system", "command": "touch touched"}}
+    data = json.dumps(content).encode() if place.endswith(".json") else pickle.dumps(Malicious())
+    (tmp_path / "out" / place).write_bytes(data)
+    small = [setting for setting in TINY if not setting.startswith("kernels.iterations")]
+    ended = command("train", *arguments, *small)
+    assert ended.code == 1
+    assert Path(place).name in ended.said
+    assert "Traceback" not in ended.said
+    assert not (tmp_path / "touched").exists()
+
+
+def test_a_checkpoint_from_elsewhere_runs_nothing(command: Command, source: Path, tmp_path: Path) -> None:
+    train = ("train", "+track=dped", "data.source=photos", "work_dir=out", "pool=noise_only", *TINY, "run=out/run")
+    assert command(*train).code == 0
+    newest = tmp_path / "out/run/checkpoints/step_00000002.pt"
+    state = torch.load(newest, weights_only=True)
+    torch.save(state | {"watch": Malicious()}, newest)
+    (tmp_path / "out/run/generator.safetensors").unlink()
+    ended = command(*train)
+    assert f"{newest.relative_to(tmp_path)} cannot be read" in ended.said
+    assert newest.with_suffix(".damaged").exists()
     assert not (tmp_path / "touched").exists()
