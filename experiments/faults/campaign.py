@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ FOLDER = Path(__file__).resolve().parent
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     source = options.source.resolve()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the folder is removed
     scratch = Path(tempfile.mkdtemp(prefix="realsr-faults-", dir=options.scratch)).resolve()
     try:
         return run(options, source, scratch)
@@ -44,16 +46,18 @@ def run(options: argparse.Namespace, source: Path, scratch: Path) -> int:
     product = importlib.import_module("product")
     product.set_environment(source, scratch)
     product.import_product(source)
-    trials, scene = importlib.import_module("trials"), (options.trial or "").split("/")[1:2]
-    scenes = importlib.import_module("scenes").Scenes(scratch / "scenes", *scene)
+    trials = importlib.import_module("trials")
+    asked = options.trial.split(",") if options.trial else []
+    only = {part for name in asked for part in name.split("/")[1:2]}
+    scenes = importlib.import_module("scenes").Scenes(scratch / "scenes", only)
     began = time.monotonic()
-    only = options.trial.split("/", 1)[0] if options.trial else options.only
+    campaigns = dict.fromkeys(name.split("/")[0] for name in asked) or options.only.split(",")
     chosen: list[Any] = []
-    for name in only.split(","):
+    for name in campaigns:
         listed = importlib.import_module(name).list_trials(scenes)
-        if options.trial:
-            named = [trial for trial in listed if trial.name == options.trial]
-            listed = named or [trial for trial in listed if trial.name.startswith(options.trial)]
+        if asked:
+            exact = [trial for trial in listed if trial.name in asked]
+            listed = exact or [trial for trial in listed if trial.name.startswith(tuple(asked))]
         if options.limit:
             listed = listed[:: max(1, len(listed) // options.limit)][: options.limit]
         chosen += listed
@@ -128,7 +132,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Fault campaign: see README.md beside this file.")
     parser.add_argument("--source", type=Path, default=FOLDER.parents[1] / "src", help="the product's src folder")
     parser.add_argument("--only", default=",".join(CAMPAIGNS), help="campaigns, with commas")
-    parser.add_argument("--trial", help="one trial, or all below a part of a name: kills/train")
+    parser.add_argument("--trial", help="trials by name, with commas, or all whose names begin so: kills/train/")
     parser.add_argument("--limit", type=int, help="at most so many trials of each campaign, evenly chosen")
     parser.add_argument("--jobs", type=int, default=2, help="trials at a time")
     parser.add_argument("--output", type=Path, help="JSON file with all that was found")

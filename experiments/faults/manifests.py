@@ -75,6 +75,7 @@ HOSTILE = (
     "parent", "work_dir", "absolute", "through", "home", "file link", "folder link", "NUL", "empty", "dot", "long",
 )  # fmt: skip
 PLACES = ("items", "inputs", "shard")
+LISTING = ("item", "file", "size", "nested", "section")  # the broken ones that matter for what is deleted
 READ = ("kernel", "photo")  # what pairs.rebuild reads by the name that an item gives
 
 
@@ -129,7 +130,9 @@ def broken_manifests() -> dict[str, Callable[[dict[str, Any], str], bytes]]:
 def list_trials(scenes: Scenes) -> list[Trial]:
     """Return a trial for each stage, kind of manifest, and way of running the stage."""
     trials = []
-    for stage in STAGES:
+    chosen = scenes.choose([stage.name for stage in STAGES])
+    stages = [stage for stage in STAGES if stage.name in chosen]
+    for stage in stages:
         for mode in ("again", "overwrite"):
             if stage.name == "rebuild" and mode == "overwrite":
                 continue
@@ -139,9 +142,11 @@ def list_trials(scenes: Scenes) -> list[Trial]:
                     fault = f"a manifest from elsewhere: {place} name a file: {kind}"
                     trials.append(Trial(name, fault, partial(play_hostile, scenes, stage, mode, place, kind)))
             for kind in broken_manifests():
+                if mode == "overwrite" and not kind.startswith(LISTING):
+                    continue
                 name = f"manifests/{stage.name}/{mode}/{kind}"
                 trials.append(Trial(name, f"the manifest is: {kind}", partial(play_broken, scenes, stage, mode, kind)))
-    for name in sorted({stage.scene for stage in STAGES}):
+    for name in sorted({stage.scene for stage in stages}):
         scenes[name]
     return trials
 

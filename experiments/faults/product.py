@@ -115,6 +115,8 @@ class Started:
         code = 70
         try:
             os.setsid()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
             os.chdir(here)
             os.environ |= environment
             random.seed(0)  # or each process begins with a state of its own, which checkpoints keep

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ LONG_SCENES = (Scene("many patches", "train", (*STAGE, "noise.stride=24"), ("wor
 class Scenes:
     """All scenes, prepared in a folder: each is run once without a fault, the first ones twice and compared."""
 
-    def __init__(self, folder: Path, only: str | None = None) -> None:
+    def __init__(self, folder: Path, only: Collection[str] = ()) -> None:
         self._folder, self._only = folder, only
         self._scenes: dict[str, Scene] = {}
         photos = folder / "photos"
@@ -89,9 +89,12 @@ class Scenes:
         return self._scenes[name]
 
     def names(self) -> list[str]:
-        """Return the names of the scenes that faults are asked for: all, or the only one."""
-        names = [scene.name for scene in SCENES]
-        return [self._only] if self._only in names else names
+        """Return the names of the scenes that faults are asked for."""
+        return self.choose([scene.name for scene in SCENES])
+
+    def choose(self, names: Sequence[str]) -> list[str]:
+        """Return those of some names that trials are asked for; all where none of them is asked for by name."""
+        return [name for name in names if name in self._only] or list(names)
 
     def _prepare(self, scene: Scene) -> Scene:
         scene.template = self._photos if scene.begins_with is None else self[scene.begins_with].done

@@ -78,6 +78,7 @@ def _start(trial: Trial, folder: Path) -> int:
     pid = os.fork()
     if pid:
         return pid
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         verdict = trial.play(folder)
     except BaseException:

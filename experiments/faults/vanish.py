@@ -27,15 +27,17 @@ COMMANDS = ("check_data", "estimate_kernels", "collect_noise", "make_pairs", "tr
 def list_trials(scenes: Scenes) -> list[Trial]:
     """Return a trial for each folder and time, and for each command in a read-only folder."""
     trials = []
-    for name in (name for name in VANISHING if name in scenes.names()):
+    chosen = scenes.choose([*VANISHING, "cwd"])
+    for name in (name for name in VANISHING if name in chosen):
         scene = scenes[name]
         for path in VANISHING[name]:
             for part in PARTS.get(name, (0.4, 0.8)):
                 number = scene.points[int(part * len(scene.points))]
                 text = f"{path} vanishes before {scene.describe(number)}"
                 trials.append(Trial(f"vanish/{name}/{path}/{number}", text, partial(play, scene, path, number)))
-    scenes["train"]
-    for command in COMMANDS:
+    if "cwd" in chosen:
+        scenes["train"]
+    for command in COMMANDS if "cwd" in chosen else ():
         for way in ("elsewhere", "here", "help", "-m"):
             text = f"the current folder is read-only: {way}"
             trials.append(Trial(f"vanish/cwd/{command}/{way}", text, partial(play_read_only, scenes, command, way)))

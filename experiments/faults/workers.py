@@ -62,7 +62,7 @@ def play_end(scenes: Scenes, end: Callable[[Started], None], folder: Path) -> Ve
         return _give_up(run)
     end(run)
     ended = _wait(run, END)
-    failures = judge_run(ended, (1,), SAYS) + [Failure("outside", words) for words in site.touched([ended])]
+    failures = _judge(ended, (1,)) + [Failure("outside", words) for words in site.touched([ended])]
     return Verdict(failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)})
 
 
@@ -76,7 +76,7 @@ def play_signal(scenes: Scenes, end: Callable[[Started], None] | None, number: s
         time.sleep(2)
     run.signal(number)
     ended = _wait(run, STOP)
-    failures = judge_run(ended, (128 + number, *((1,) if end else ())))
+    failures = _judge(ended, (128 + number, *((1,) if end else ())))
     return Verdict(failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)})
 
 
@@ -87,16 +87,16 @@ def play_small_memory(scenes: Scenes, size: int, number: signal.Signals | None, 
     namespaces.enter_namespace()
     namespaces.mount_memory(Path("/dev/shm"), size)
     steps = () if number else ("trainer.max_steps=30", "trainer.checkpoint_every=30", "trainer.validate_every=30")
-    _, run = _start_training(scenes, folder, "trainer.crop=48", "trainer.batch=256", *steps)
+    _, run = _start_training(scenes, folder, "trainer.batch=256", *steps)
     if number is None:
         ended = _wait(run, END + START)
-        failures = judge_run(ended, (0, 1), SAYS)
+        failures = _judge(ended, (0, 1))
     else:
         _wait_for(lambda: len(_list_workers(run.pid)) >= 2, START / 2)
         time.sleep(8)
         run.signal(number)
         ended = _wait(run, STOP)
-        failures = judge_run(ended, (128 + number, 1, 0), SAYS)
+        failures = _judge(ended, (128 + number, 1))
     return Verdict(failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)})
 
 
@@ -113,13 +113,22 @@ def play_stage(scenes: Scenes, stage: str, folder: Path) -> Verdict:
         return Verdict(skipped=f"no worker was seen; exit code {ended.code}")
     _signal_workers(run, signal.SIGKILL, 1)
     ended = _wait(run, END)
-    failures = judge_run(ended, (0, 1), SAYS)
+    failures = _judge(ended, (0, 1))
     again = site.run(scene.command, *scene.arguments)
     failures += judge_run(again)
     if again.code == 0:
         failures += judge_state(scene.done, site.here, scene.writes, KEEP, (scene.done.parent, site.root))
     failures += [Failure("outside", words) for words in site.touched([ended, again])]
     return Verdict(failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)})
+
+
+def _judge(run: Run, codes: tuple[int, ...]) -> list[Failure]:
+    """Judge how a command ended: where it is an error, its line must tell of workers or of shared memory."""
+    failures = judge_run(run, codes)
+    message = " ".join(line for line in run.lines if line.startswith("error: "))
+    if not failures and run.code == 1 and not any(word in message for word in SAYS):
+        failures.append(Failure("message", f"{run.command}: says neither worker nor shared memory: {message[:300]}"))
+    return failures
 
 
 def _start_training(scenes: Scenes, folder: Path, *arguments: str) -> tuple[Site, Started]:
