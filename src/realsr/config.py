@@ -248,7 +248,7 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
     given, own_errors = sys.argv, os.environ.get("HYDRA_FULL_ERROR") is None
     cleanup = ExitStack()
     try:
-        sys.argv = [given[0], *quote_values(given[1:]), *cleanup.enter_context(_sweep_folder(given[1:]))]
+        sys.argv = [given[0], *cleanup.enter_context(_sweep_into_temporary(quote_values(given[1:])))]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its errors and exit; they are explained below
         hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(main)()
     except UserError as error:
@@ -271,19 +271,26 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
 
 
 @contextmanager
-def _sweep_folder(arguments: Sequence[str]) -> Iterator[list[str]]:
-    """Give the option that lets Hydra write what it keeps of a sweep into a temporary folder, not the current one.
+def _sweep_into_temporary(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """Give the command line with which Hydra writes what it keeps of a sweep into a temporary folder.
 
-    What matters of a sweep is in the folder of each run. Raises UserError for a launcher whose files are needed longer.
+    Else it would be the current one. What matters of a sweep is in the folder of each run. Raises UserError for a
+    launcher whose files are needed longer.
     """
     if not {"-m", "--multirun"}.intersection(arguments):
-        yield []
+        yield list(arguments)
         return
     launcher = [argument for argument in arguments if argument.startswith("hydra/launcher=submitit")]
     if launcher and not any("hydra.launcher.submitit_folder=" in argument for argument in arguments):
         raise UserError(f"{launcher[0]}: set hydra.launcher.submitit_folder=FOLDER, where the jobs keep their files")
+    if any("hydra.sweep.dir=" in argument for argument in arguments):
+        yield list(arguments)
+        return
+    # argparse takes all overrides in one place, before or after -m.
+    overrides = [place for place, argument in enumerate(arguments) if "=" in argument and argument[0] != "-"]
+    place = overrides[0] if overrides else len(arguments)
     with TemporaryDirectory(prefix="realsr_") as folder:
-        yield [] if any("hydra.sweep.dir=" in argument for argument in arguments) else [f"hydra.sweep.dir={folder}"]
+        yield [*arguments[:place], f"hydra.sweep.dir={folder}", *arguments[place:]]
 
 
 def _open_schema(schema: type) -> DictConfig:
