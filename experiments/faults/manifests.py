@@ -45,8 +45,6 @@ STAGES = (
     Stage("gaussian", "pairs", "estimate_kernels", (*STAGE, "pool=gaussian", "pool.count=3", "pool_dir=work/gaussian"),
           "work/gaussian", "kernels", "seed=1", prepare=True),
     Stage("noise", "noise", "collect_noise", STAGE, "work/pool", "noise", "noise.max_variance=26"),
-    Stage("survey", "noise", "collect_noise", (*STAGE, "survey=true"), "work/pool", "noise_survey",
-          "noise.max_variance=26", prepare=True),
     Stage("pairs", "pairs", "make_pairs", STAGE, "work/pairs", "pairs", "seed=1"),
     Stage("rebuild", "pairs", "make_pairs", (*STAGE, "pairs.rebuild=a"), "work/pairs", "pairs", "seed=1"),
     Stage("train", "train", "train", STAGE, RUN, "training", "optimiser.lr=2e-4"),

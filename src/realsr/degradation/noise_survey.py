@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -187,7 +188,9 @@ def choose_thresholds(
     refuse_foreign(pool, "noise", "noise/**/*.png")
     inputs = name_inputs("source", list(photos.values()))
     survey = None
-    with open_stage(pool, STAGE, config=asdict(config), seed=None, inputs=inputs, overwrite=overwrite) as record:
+    with open_stage(
+        pool, STAGE, config=asdict(config), seed=None, inputs=inputs, overwrite=overwrite, check_item=_check_item
+    ) as record:
         if "thresholds" not in record.items:
             survey = survey_noise(source, pool, config, workers, damaged)
             thresholds = survey.suggest(config.wanted, config.max_variance)
@@ -201,6 +204,14 @@ def choose_thresholds(
             record.fail(name, f"source/{name}", Path(name), UserError(reason))
     config = replace(config, max_variance=chosen["max_variance"], min_mean=chosen["min_mean"])
     return config, replace(survey, config=config) if survey else None
+
+
+def _check_item(item: dict[str, Any]) -> None:
+    """Raise KeyError or TypeError where a recorded item lacks what `choose_thresholds` records."""
+    if not all(isinstance(item[key], int | float) for key in ("max_variance", "min_mean")):
+        raise TypeError("its thresholds are not numbers")
+    if not all(isinstance(reason, str) for reason in item["failures"].values()):
+        raise TypeError("its failures are not reasons")
 
 
 def _nothing_flat(survey: Survey) -> str:
