@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": ("train", "clean", (f"weights=[bicubic,{RUN}]", "data.hr=clean", "protocol.metrics=[psnr,ssim]")),
     "upscale": ("train", "photos", ("input=photos", "output=big", f"weights={RUN}")),
 }
+FIRST = "the first photo"
 # Names of what is wrong, and whether it is a photo that cannot be read: then the exit code is not 0.
 ENTRIES: dict[str, tuple[Callable[[Path], None], str, bool]] = {
     "dangling link": (lambda folder: (folder / "d.png").symlink_to("nowhere.png"), "d.png", True),
@@ -38,8 +39,8 @@ ENTRIES: dict[str, tuple[Callable[[Path], None], str, bool]] = {
     "sub-folder": (lambda folder: _copy_into(folder / "sub"), "sub", False),
     "other suffix": (lambda folder: (folder / "notes.txt").write_text("x"), "notes.txt", False),
     "raw photo": (lambda folder: (folder / "d.dng").write_bytes(b"II*\0"), "d.dng", False),
-    "none readable": (lambda folder: _replace_all(folder, None), "a.png", True),
-    "all too small": (lambda folder: _replace_all(folder, (12, 60)), "a.png", True),
+    "none readable": (lambda folder: _replace_all(folder, None), FIRST, True),
+    "all too small": (lambda folder: _replace_all(folder, (12, 60)), FIRST, True),
     "hidden photo": (lambda folder: _copy_one(folder, ".d.png"), ".d.png", False),
 }
 # upscale takes sub-folders, too, and photos of any size; check_data does not know how large they must be.
@@ -76,6 +77,7 @@ def play(scenes: Scenes, command: str, entry: str, folder: Path) -> Verdict:
     make, name, unreadable = ENTRIES[entry]
     site = Site(folder, ("work", "big"))
     site.fill(scenes[begins_with].done if begins_with else scenes["kernels"].template)
+    name = min(path.name for path in (site.here / place).glob("*.png")) if name == FIRST else name
     make(site.here / place)
     site.remember()
     run = site.run(command.split()[0], *arguments, timeout=30)
@@ -101,7 +103,7 @@ def play_pool(scenes: Scenes, name: str, way: str, folder: Path) -> Verdict:
         shutil.rmtree(parent / "cache", ignore_errors=True)
     run = site.run(command, *STAGE)
     # Where the manifest tells how the file was made, it may be made again.
-    failures = judge_run(run, (0, 1) if way == "own" else (1,), [file])
+    failures = judge_run(run, (0, 1) if way == "own" else (1,), [file, f"only one has {path.stem}"])
     if run.code == 0 and not path.is_file():
         failures.append(Failure("deviation", f"{run.command}: exit code 0, although {file} leads nowhere"))
     return Verdict(failures, {"said": run.last[:500], "code": run.code})

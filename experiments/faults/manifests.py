@@ -47,7 +47,7 @@ STAGES = (
     Stage("noise", "noise", "collect_noise", STAGE, "work/pool", "noise", "noise.max_variance=26"),
     Stage("pairs", "pairs", "make_pairs", STAGE, "work/pairs", "pairs", "seed=1"),
     Stage("rebuild", "pairs", "make_pairs", (*STAGE, "pairs.rebuild=a"), "work/pairs", "pairs", "seed=1"),
-    Stage("train", "train", "train", STAGE, RUN, "training", "optimiser.lr=2e-4"),
+    Stage("train", "train", "train", STAGE, RUN, "training", "seed=1"),
 )  # fmt: skip
 
 
@@ -90,8 +90,8 @@ def broken_manifests() -> dict[str, Callable[[dict[str, Any], str], bytes]]:
     def of_item(edit: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any], str], bytes]:
         return change(lambda section: edit(next(iter(section["items"].values()))))
 
-    def of_file(**values: Any) -> Callable[[dict[str, Any], str], bytes]:
-        return of_item(lambda item: next(iter(item["files"].values())).update(values))
+    def of_file(edit: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any], str], bytes]:
+        return of_item(lambda item: edit(item["files"].setdefault(next(iter(item["files"]), "x.png"), {"size": 1})))
 
     nested = b'{"kernels": ' + b"[" * DEPTH + b"]" * DEPTH + b"}"
     return {
@@ -116,11 +116,11 @@ def broken_manifests() -> dict[str, Callable[[dict[str, Any], str], bytes]]:
         "complete a string": change(lambda section: section.update(complete="no")),
         "files a string": of_item(lambda item: item.update(files="x.png")),
         "files missing": of_item(lambda item: item.pop("files")),
-        "size a string": of_file(size="12"),
-        "size negative": of_file(size=-1),
-        "size a list": of_file(size=[1]),
-        "sha256 a number": of_file(sha256=5),
-        "sha256 missing": of_item(lambda item: next(iter(item["files"].values())).pop("sha256")),
+        "size a string": of_file(lambda file: file.update(size="12")),
+        "size negative": of_file(lambda file: file.update(size=-1)),
+        "size a list": of_file(lambda file: file.update(size=[1])),
+        "sha256 a number": of_file(lambda file: file.update(sha256=5)),
+        "sha256 missing": of_file(lambda file: file.pop("sha256", None)),
         "unknown keys": change(lambda section: section.update(later_version={"a": 1})),
     }
 
@@ -196,7 +196,7 @@ def _prepare(scenes: Scenes, stage: Stage, folder: Path) -> tuple[Site, Path, di
 
 def _hand_over(section: dict[str, Any], folder: Path, name: str) -> None:
     """Make a section say that the files of its first item are another one; its own are removed."""
-    item = next(item for item in section["items"].values() if item["files"])
+    item = next(iter(section["items"].values()))
     for file in item["files"]:
         (folder / file).unlink()
     item["files"] = {name: _record(folder / name)}

@@ -1,7 +1,8 @@
 """The power fails before a file operation, or after the end: what was not synced is lost; then the command again.
 
-A file whose data were written after its last fsync becomes empty, zeros, or half as long; its time stays. A rename
-whose folder was not synced afterwards may be undone.
+A file whose data were written after its last fsync may become empty, zeros, or half as long; its time stays. A rename
+whose folder was not synced afterwards may be undone. What is lost of all that may be is drawn by the trial's name;
+manifests, of which a damaged one is easily seen, are lost more seldom than what they list.
 """
 
 # ruff: noqa: PTH105, PTH120
@@ -26,23 +27,23 @@ Identity = tuple[int, int, int, int]
 
 
 def list_trials(scenes: Scenes) -> list[Trial]:
-    """Return two variants for each file operation, in turn, and all of them for the end of each command."""
+    """Return two variants for each file operation, in turn, and all of them twice for the end of each command."""
     trials = []
     for scene in map(scenes.__getitem__, scenes.names()):
         points = list_points(scene)[1:]
         for turn, number in enumerate(points):
             for variant in (VARIANTS[turn % 5], VARIANTS[(turn + 2) % 5]):
                 trials.append(_make(scene, number, variant, f"before {scene.describe(number)}"))
-        trials += [_make(scene, None, variant, "after the end") for variant in VARIANTS]
+        trials += [_make(scene, None, variant, "after the end", draw) for variant in VARIANTS for draw in (1, 2)]
     return trials
 
 
-def _make(scene: Scene, number: int | None, variant: str, when: str) -> Trial:
-    name = f"power/{scene.name}/{'end' if number is None else number}/{variant}"
-    return Trial(name, f"power fails {when}: {variant}", partial(play, scene, number, variant))
+def _make(scene: Scene, number: int | None, variant: str, when: str, draw: int = 1) -> Trial:
+    name = f"power/{scene.name}/{'end' if number is None else number}/{variant}" + f"/{draw}" * (number is None)
+    return Trial(name, f"power fails {when}: {variant}", partial(play, scene, number, variant, name))
 
 
-def play(scene: Scene, number: int | None, variant: str, folder: Path) -> Verdict:
+def play(scene: Scene, number: int | None, variant: str, draw: str, folder: Path) -> Verdict:
     """Cut the power, run the command again, and judge what is there."""
     site = Site(folder, scene.writes)
     site.fill(scene.template)
@@ -50,7 +51,7 @@ def play(scene: Scene, number: int | None, variant: str, folder: Path) -> Verdic
     first = site.run(scene.command, *scene.arguments, fault=None if number is None else Fault("kill", number))
     if first.code != (0 if number is None else -9):
         return Verdict([Failure("campaign", f"exit code {first.code} at operation {number}: {first.last}")])
-    damage = lose_power(site, first, safe, variant, random.Random(f"{scene.name}{number}{variant}"))
+    damage = lose_power(site, first, safe, variant, random.Random(draw))
     verdict = Verdict(notes={"damage": damage})
     again = finish(site, scene, verdict)
     verdict.failures += _judge(site, scene, again, damage, verdict)
@@ -63,7 +64,8 @@ def _judge(site: Site, scene: Scene, run: Run, damage: Mapping[str, str], verdic
     if "asked for overwrite" in verdict.notes and final:
         taken = ", ".join(f"{name}: {damage[name]}" for name in sorted(final)[:3])
         return [Failure("deviation", f"taken for a finished result, though damaged: {taken}")]
-    failures = judge_run(run, (0, 1), [Path(name).name for name in damage] or ["?"])
+    names = {part for name in damage for part in (Path(name).name, str(Path(name).parent))}
+    failures = judge_run(run, (0, 1) if damage else (0,), sorted(names - {"."}))
     if run.code != 0:
         verdict.notes["refused"] = run.last
         return failures
@@ -83,16 +85,20 @@ def lose_power(site: Site, run: Run, safe: set[Identity], variant: str, rng: ran
     damage: dict[str, str] = {}
     if variant in ("undone", "mixed"):
         for line in reversed(_list_unsynced_renames(run)):
-            if variant == "undone" or rng.random() < 0.5:
+            if _is_drawn(line["to"], rng):
                 _undo(site, line)
                 damage[_relative(site, line["to"])] = "rename undone"
     if variant != "undone":
         for path in _list_files(site):
-            if _identify(path) not in synced:
-                kind = rng.choice((*DAMAGES, "kept")) if variant == "mixed" else variant
+            if _identify(path) not in synced and _is_drawn(path.name, rng):
+                kind = rng.choice(DAMAGES) if variant == "mixed" else variant
                 _damage(path, kind)
                 damage.setdefault(_relative(site, path), kind)
     return damage
+
+
+def _is_drawn(name: str, rng: random.Random) -> bool:
+    return rng.random() < (0.2 if name.endswith("manifest.json") else 0.6)
 
 
 def _list_unsynced_renames(run: Run) -> list[dict[str, Any]]:
@@ -127,8 +133,7 @@ def _undo(site: Site, line: dict[str, Any]) -> None:
 def _damage(path: Path, kind: str) -> None:
     status = path.stat()
     content = path.read_bytes()
-    if kind != "kept":
-        path.write_bytes({"empty": b"", "zeros": bytes(len(content)), "half": content[: len(content) // 2]}[kind])
+    path.write_bytes({"empty": b"", "zeros": bytes(len(content)), "half": content[: len(content) // 2]}[kind])
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 

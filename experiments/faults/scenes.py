@@ -65,7 +65,7 @@ SCENES = (
     Scene("train", "train", STAGE, ("work",), "pairs"),
     Scene("evaluate", "evaluate", EVALUATE, ("out",), "train"),
     Scene("upscale", "upscale", ("input=photos", "output=big", f"weights={RUN}"), ("big",), "train"),
-    Scene("export", "export", (f"weights={RUN}", "output=model.pth"), ("model.pth", ".model.pth.tmp"), "train"),
+    Scene("export", "export", (f"weights={RUN}", "output=models/model.pth"), ("models",), "train"),
     Scene("chain", "train", STAGE, ("work",), None),
 )
 # With so many noise patches that worker processes decode them for the cache, which takes seconds: for two at once.

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,13 @@ def test_what_is_touched_outside_is_seen(load, tmp_path):
     assert len(site.touched([run])) == 4
 
 
+class AllDrawn(random.Random):
+    """Draws all that may be lost."""
+
+    def random(self) -> float:
+        return 0.0
+
+
 @linux
 def test_lost_power_takes_what_was_not_synced(load, tmp_path):
     """Of two files one is synced, and of two renames one is followed by a sync of the folder."""
@@ -166,7 +174,7 @@ def test_lost_power_takes_what_was_not_synced(load, tmp_path):
         site.root.joinpath("run0").mkdir()
         (site.root / "old").rename(site.root / "run0/old")
         log = [json.loads(line) for line in (site.root / "log").read_text().splitlines()]
-        damage = power.lose_power(site, product.Run("x", 0, "", 1.0, log=log), before, variant, None)
+        damage = power.lose_power(site, product.Run("x", 0, "", 1.0, log=log), before, variant, AllDrawn())
         assert (site.here / "work/safe").read_bytes() == b"new content"
         assert (site.here / "work/lost").read_bytes() == expected
         assert [name for name in damage if not name.endswith(".tmp")] == ["work/lost"]
