@@ -43,8 +43,8 @@ ENTRIES: dict[str, tuple[Callable[[Path], None], str, bool]] = {
     "all too small": (lambda folder: _replace_all(folder, (12, 60)), FIRST, True),
     "hidden photo": (lambda folder: _copy_one(folder, ".d.png"), ".d.png", False),
 }
-# upscale takes sub-folders, too, and photos of any size; check_data does not know how large they must be.
-NOT_WRONG = {("upscale", "sub-folder"), ("upscale", "all too small"), ("check_data", "all too small")}
+# upscale takes sub-folders, too, and photos of any size, make_pairs small ones; check_data does not know the limit.
+NOT_WRONG = {("upscale", "sub-folder"), *((name, "all too small") for name in ("upscale", "make_pairs", "check_data"))}
 POOL = {
     "dangling kernel": ("make_pairs", "noise", "work/pool/kernels", "a_kernel_x4.mat"),
     "dangling noise": ("train", "pairs", "work/pool/noise", "a_000.png"),

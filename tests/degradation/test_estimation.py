@@ -111,6 +111,14 @@ def test_a_kernel_is_the_same_in_any_batch(make_photos, pool, config, tmp_path, 
     assert not np.array_equal(kernels["b.x"], kernels["c"])
 
 
+def test_photos_none_of_which_can_be_read_are_named(make_photos, pool, config):
+    source = make_photos(SIZES)
+    for path in source.iterdir():
+        path.write_bytes(b"no photo")
+    with pytest.raises(UserError, match=r"3 of 3 could not be done:(\n.*is not an image.*){3}"):
+        estimate_kernels(source, pool, config)
+
+
 def test_goes_on_after_an_interruption(make_photos, pool, config, monkeypatch):
     source, trained = make_photos(SIZES), []
 

@@ -61,6 +61,8 @@ def _collect(folder: Path, root: Path, suffixes: Collection[str], recursive: boo
                 listing.leave_out("hidden file", path, root)
         elif entry.is_dir():
             if recursive:
+                if wanted:
+                    listing.leave_out("folder with the name of a file", path, root)
                 _collect(path, root, suffixes, recursive, listing)
             else:
                 listing.leave_out("subfolder", path, root)
@@ -72,7 +74,9 @@ def _collect(folder: Path, root: Path, suffixes: Collection[str], recursive: boo
 
 def _describe(kind: str, names: list[str]) -> str:
     more = ", …" if len(names) > _SHOWN else ""
-    kind = kind if len(names) == 1 else kind.replace("link", "links") if "link" in kind else f"{kind}s"
+    if len(names) > 1:
+        noun, _, rest = kind.partition(" with")
+        kind = f"{noun}s with{rest}" if rest else f"{noun}s"
     return f"{len(names)} {kind} ({', '.join(sorted(names)[:_SHOWN])}{more})"
 
 

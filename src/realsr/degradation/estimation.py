@@ -71,9 +71,10 @@ def estimate_kernels(
         names = list(photos) if shard is None else shard.take(list(photos))
         missing = {name: photos[name] for name in names if not record.is_done(name)}
         _estimate(missing, len(names), config, seed, record, shard, device, workers, damaged)
-        if shard is None and (missing or moved or not record.complete or not (pool / SHEET).is_file()):
+        whole = shard is None and bool(record.items)
+        if whole and (missing or moved or not record.complete or not (pool / SHEET).is_file()):
             draw_sheet(pool, record.items)
-        if shard is None:
+        if whole:
             sound = sum(not item["rejected"] for item in record.items.values())
             logger.info("kernels: %d in %s, all drawn in %s", sound, pool / STAGE, pool / SHEET)
         rejected = {name: item["rejected"] for name, item in record.items.items() if item["rejected"]}
