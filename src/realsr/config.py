@@ -7,11 +7,10 @@ dataclasses here and in the stages refuse unknown and ill-typed keys.
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
 
 import hydra
@@ -36,7 +35,7 @@ from realsr.evaluation.weight_files import MetricFiles
 from realsr.imaging import ImageError
 from realsr.inference.plan import OVERLAP
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, WeightsError
-from realsr.options import choices, conf_dir, explain, quote_values
+from realsr.options import choices, conf_dir, explain, quote_values, sweep_into_temporary
 from realsr.training.config import OptimiserConfig, TrainerConfig
 from realsr.training.losses import LossConfig
 
@@ -248,7 +247,7 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
     given, own_errors = sys.argv, os.environ.get("HYDRA_FULL_ERROR") is None
     cleanup = ExitStack()
     try:
-        sys.argv = [given[0], *cleanup.enter_context(_sweep_into_temporary(quote_values(given[1:])))]
+        sys.argv = [given[0], *cleanup.enter_context(sweep_into_temporary(quote_values(given[1:])))]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its errors and exit; they are explained below
         hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(main)()
     except UserError as error:
@@ -268,29 +267,6 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
         sys.argv = given
         cleanup.close()
         GlobalHydra.instance().clear()
-
-
-@contextmanager
-def _sweep_into_temporary(arguments: Sequence[str]) -> Iterator[list[str]]:
-    """Give the command line with which Hydra writes what it keeps of a sweep into a temporary folder.
-
-    Else it would be the current one. What matters of a sweep is in the folder of each run. Raises UserError for a
-    launcher whose files are needed longer.
-    """
-    if not {"-m", "--multirun"}.intersection(arguments):
-        yield list(arguments)
-        return
-    launcher = [argument for argument in arguments if argument.startswith("hydra/launcher=submitit")]
-    if launcher and not any("hydra.launcher.submitit_folder=" in argument for argument in arguments):
-        raise UserError(f"{launcher[0]}: set hydra.launcher.submitit_folder=FOLDER, where the jobs keep their files")
-    if any("hydra.sweep.dir=" in argument for argument in arguments):
-        yield list(arguments)
-        return
-    # argparse takes all overrides in one place, before or after -m.
-    overrides = [place for place, argument in enumerate(arguments) if "=" in argument and argument[0] != "-"]
-    place = overrides[0] if overrides else len(arguments)
-    with TemporaryDirectory(prefix="realsr_") as folder:
-        yield [*arguments[:place], f"hydra.sweep.dir={folder}", *arguments[place:]]
 
 
 def _open_schema(schema: type) -> DictConfig:
