@@ -81,8 +81,13 @@ def play(scenes: Scenes, command: str, entry: str, folder: Path) -> Verdict:
     make(site.here / place)
     site.remember()
     run = site.run(command.split()[0], *arguments, timeout=30)
-    failures = judge_run(run, (1,) if unreadable else (0, 1), [name] if unreadable else [])
-    if not failures and name not in run.text and not (not unreadable and LEFT_OUT.search(run.text)):
+    names = [name, f"  {Path(name).stem}: ", f"image {Path(name).stem}: "]  # an image of several files has one name
+    failures = judge_run(run, (1,) if unreadable else (0, 1), names if unreadable else [])
+    if (
+        not failures
+        and not any(word in run.text for word in names)
+        and not (not unreadable and LEFT_OUT.search(run.text))
+    ):
         failures.append(Failure("deviation", f"{run.command}: exit code {run.code} without a word about {name}"))
     failures += [Failure("outside", words) for words in site.touched([run])]
     return Verdict(failures, {"said": run.last[:500], "code": run.code})
