@@ -21,7 +21,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from realsr.core.file_lock import open_locked
-from realsr.core.files import parse_json, temporary_path
+from realsr.core.files import parse_json, sync_files, temporary_path
 from realsr.data.pairs import Pair, image_size
 from realsr.errors import UserError
 from realsr.imaging import ImageError, read_uint8
@@ -194,6 +194,7 @@ def make_cache(file: Path, paths: Sequence[Path], workers: int | None) -> None:
                 index = [[*s, offset, *shape] for s, offset, shape in zip(status, offsets, shapes, strict=False)]
                 _write_end(stream, offsets[-1], index)
                 temporary.replace(file)
+                sync_files([file])
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
