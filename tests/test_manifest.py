@@ -413,7 +413,7 @@ def test_a_second_process_is_refused_or_waits(folder, inputs, caplog):
     caplog.set_level("INFO")
     with ThreadPoolExecutor() as threads:
         with open_stage(folder, "copies", config={"size": 3}, seed=0, inputs=inputs):
-            with pytest.raises(UserError, match=rf"already done by process {os.getpid()} on .* since \d{{4}}-"):
+            with pytest.raises(UserError, match=rf"in use by process {os.getpid()} on .* since \d{{4}}-"):
                 run(folder, inputs, wait=False)
             other = threads.submit(run, folder, inputs)
             while "waiting for process" not in caplog.text:

@@ -72,7 +72,7 @@ def read_parts(folder: Path, stage: str, check_item: Callable[[dict[str, Any]], 
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 reason = f"{error} is missing" if isinstance(error, KeyError) else error
                 raise UserError(
-                    f"{path}: its item {name} cannot be used ({reason}). Nothing was changed. Remove this "
-                    "file if it is not yours, or set another folder"
+                    f"{path}: its item {name} cannot be used ({reason}). Nothing was changed. Do not "
+                    "use a folder from elsewhere whose manifest names such files; set another work_dir"
                 ) from error
     return {path.name: section for path, section in sections.items() if section and section["items"]}

@@ -15,5 +15,5 @@ def test_a_run_is_trained_by_one_process(command: Command, source: Path, tmp_pat
     with lock_stage(run, "training", wait=False):
         ended = command("train", *arguments)
     assert ended.code == 1
-    assert f"{run.relative_to(tmp_path)}: training: already done by process" in ended.said
+    assert f"{run.relative_to(tmp_path)}: training: in use by process" in ended.said
     assert files(tmp_path / "out") == {}, "it is refused before any work"

@@ -35,7 +35,7 @@ def test_the_holder_is_named_and_its_death_frees_the_lock(tmp_path: Path) -> Non
     process = start(lock)
     try:
         assert is_locked(lock)
-        expected = rf"run: already done by process {process.pid} on .+ since \d{{4}}-.*\. Wait"
+        expected = rf"run: in use by process {process.pid} on .+ since \d{{4}}-.*\. Wait"
         with pytest.raises(UserError, match=expected), hold_lock(lock, "run", wait=False, advice="Wait."):
             pass
     finally:
@@ -54,7 +54,7 @@ def test_shared_holders_exclude_the_others_alone(tmp_path: Path) -> None:
         with hold_lock(lock, "run", wait=False, shared=True):
             pass
         assert lock.exists()
-        with pytest.raises(UserError, match="already done by another process"), hold_lock(lock, "run", wait=False):
+        with pytest.raises(UserError, match="in use by another process"), hold_lock(lock, "run", wait=False):
             pass
     finally:
         process.kill()

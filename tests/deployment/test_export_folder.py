@@ -57,7 +57,7 @@ def test_a_failure_leaves_what_was_there(failure: BaseException, tmp_path: Path)
 def test_a_folder_is_exported_into_by_one_process(tmp_path: Path) -> None:
     with unfinished(tmp_path / "out") as folder:
         (folder / "x.onnx").touch()
-        with pytest.raises(UserError, match="out: export: already done by process"), unfinished(tmp_path / "out"):
+        with pytest.raises(UserError, match="out: export: in use by process"), unfinished(tmp_path / "out"):
             pass
         assert (folder / "x.onnx").exists()
     assert list((tmp_path / "out").iterdir()) == []

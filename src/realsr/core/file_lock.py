@@ -43,7 +43,7 @@ def hold_lock(path: Path, work: str, wait: bool = True, shared: bool = False, ad
     try:
         stream = _acquire(path, shared, work if wait else None)
     except BlockingIOError:
-        raise UserError(f"{work}: already done by {describe_holder(path)}. {advice}".rstrip()) from None
+        raise UserError(f"{work}: in use by {describe_holder(path)}. {advice}".rstrip()) from None
     except OSError as error:
         if error.errno not in _READ_ONLY:
             raise

@@ -78,6 +78,10 @@ def _read_bytes(path: Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
+        if Path(path).is_symlink() and not Path(path).exists():
+            raise ImageError(
+                f"{path} is a link to {Path(path).readlink()}, which is missing. Mend or remove it."
+            ) from error
         raise ImageError(
             f"{path} cannot be read ({error.strerror or error}). Check the path and its permissions."
         ) from error
