@@ -1,13 +1,16 @@
+import errno
 import hashlib
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from full_disk import full_disk
 from realsr.errors import UserError
 from realsr.manifest import (
-    MANIFEST,
     is_foreign,
     name_inputs,
     open_stage,
@@ -15,6 +18,7 @@ from realsr.manifest import (
     read_manifest,
     refuse_foreign,
 )
+from realsr.sections import MANIFEST
 
 
 @pytest.fixture
@@ -72,12 +76,14 @@ def test_tells_where_everything_came_from(folder, inputs):
     assert section["items"]["source/a"] == {"files": {"a.copy": {"size": 7, "sha256": digest}}, "source": "a"}
 
 
-def test_again_does_nothing_and_reads_nothing(folder, inputs, monkeypatch):
+def test_again_does_nothing_and_reads_no_input(folder, inputs, monkeypatch):
     run(folder, inputs)
     before = (folder / MANIFEST).stat()
+    digest = hashlib.file_digest
 
-    def refuse(*args, **kwargs):
-        raise AssertionError("a known file is read again")
+    def refuse(file, *args):
+        assert Path(file.name) not in inputs.values(), "a known file is read again"
+        return digest(file, *args)
 
     monkeypatch.setattr(hashlib, "file_digest", refuse)
     assert run(folder, inputs) == []
@@ -243,12 +249,11 @@ def test_overwrite_removes_what_belongs_to_the_stage(folder, inputs):
 
 def test_leftovers_of_a_killed_run_are_removed(folder, inputs):
     (folder / "deep").mkdir(parents=True)
-    (folder / ".manifest.json.tmp").write_text("half")
-    (folder / "deep" / ".a.png.tmp").write_text("half")
-    (folder / "deep" / "kept.tmp").write_text("not ours")
+    (folder / ".manifest.json.realsr.tmp").write_text("half")
+    (folder / "deep" / ".a.png.realsr.tmp").write_text("half")
+    (folder / "deep" / ".kept.tmp").write_text("not ours")
     run(folder, inputs)
-    assert not list(folder.rglob(".*"))
-    assert (folder / "deep" / "kept.tmp").exists()
+    assert [path.name for path in folder.rglob(".*")] == [".kept.tmp"]
 
 
 def test_a_killed_run_leaves_a_manifest_that_knows_of_it(folder, inputs):
@@ -266,24 +271,18 @@ def test_foreign_files_are_refused(folder):
     assert not is_foreign(folder, "copies", "*.png")
 
 
-def test_a_write_that_fails_leaves_the_old_manifest(folder, inputs, monkeypatch):
+def test_a_write_that_fails_leaves_the_old_manifest(folder, inputs):
     run(folder, inputs)
     before = (folder / MANIFEST).read_bytes()
 
-    def full(self, data):
-        with self.open("wb") as file:
-            file.write(data[: len(data) // 2])
-        raise OSError(28, "No space left on device")
-
     (folder / "a.copy").unlink()
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
+    with full_disk(errno.ENOSPC):
         stage = open_stage(folder, "copies", config={"size": 3}, seed=0, inputs=inputs)
         record = stage.__enter__()
         (folder / "a.copy").write_text("input a!")
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(OSError, match="the disk says no"):
             record.add("source/a", [folder / "a.copy"])
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(OSError, match="the disk says no"):
             stage.__exit__(None, None, None)
     assert (folder / MANIFEST).read_bytes() == before
     assert not list(folder.glob(".*"))
@@ -306,3 +305,151 @@ def test_a_file_in_the_way_of_the_folder(tmp_path, inputs, below):
     with pytest.raises(UserError, match="in the way"):
         run(tmp_path / "out" / below, inputs)
     assert (tmp_path / "out").read_text() == "a file"
+
+
+@pytest.mark.parametrize(
+    "name", ["../../kept", "deep/../../../kept", "link/kept", "file", "\0", "", ".", "x" * 300, "loop", "\ud800"]
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("shard", [False, True])
+def test_a_file_outside_of_the_folder_is_refused_and_nothing_is_deleted(
+    folder, inputs, tmp_path, name, overwrite, shard
+):
+    run(folder, inputs)
+    (tmp_path / "kept").write_text("precious")
+    (folder / "link").symlink_to(tmp_path)
+    (folder / "file").symlink_to(tmp_path / "kept")
+    (folder / "loop").symlink_to(folder / "loop")
+    manifest = read_manifest(folder)
+    manifest["copies"]["items"]["evil"] = {"files": {name: {"size": 8, "sha256": "0" * 64}}}
+    place = "manifest.copies.shard0of2.json" if shard else MANIFEST
+    (folder / place).write_text(json.dumps(manifest))
+    before = sorted(path.name for path in folder.iterdir())
+    with pytest.raises(UserError, match=f"{place}: its item evil cannot be used"):
+        run(folder, inputs, config={"size": 4}, overwrite=overwrite)
+    assert (tmp_path / "kept").read_text() == "precious"
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_an_absolute_path_is_refused(folder, inputs, tmp_path):
+    run(folder, inputs)
+    (tmp_path / "kept").write_text("precious")
+    manifest = read_manifest(folder)
+    manifest["copies"]["items"]["source/a"]["files"] = {str(tmp_path / "kept"): {"size": 8, "sha256": "0" * 64}}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="outside"):
+        run(folder, inputs, overwrite=True, config={"size": 4})
+    assert (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("damage", ["empty", "zeros", "half", "zeros at the end", "zeros at the start"])
+@pytest.mark.parametrize("size", [40, 200_000])
+def test_a_file_that_a_power_cut_spoilt_is_made_again(folder, tmp_path, damage, size):
+    (tmp_path / "in").write_bytes(os.urandom(size))
+    inputs = {"a": tmp_path / "in"}
+    run(folder, inputs)
+    file = folder / "in.copy"
+    whole, status = file.read_bytes(), file.stat()
+    half = size // 2
+    spoilt = {
+        "empty": b"",
+        "zeros": bytes(size),
+        "half": whole[:half],
+        "zeros at the end": whole[:half] + bytes(size - half),
+        "zeros at the start": bytes(half) + whole[half:],
+    }
+    file.write_bytes(spoilt[damage])
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert run(folder, inputs) == ["a"]
+    assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize("content", [b"", bytes(300)])
+def test_items_of_a_lost_manifest_are_made_again_and_not_taken_for_foreign(folder, inputs, content, caplog):
+    run(folder, inputs)
+    (folder / MANIFEST).write_bytes(content)
+    assert not is_foreign(folder, "copies", "*.copy")
+    assert run(folder, inputs) == ["source/a", "source/b", "source/c"]
+    assert "as after a power cut" in caplog.text
+
+
+def test_files_are_on_the_disk_before_the_manifest_names_them(folder, inputs, monkeypatch):
+    synced, fsync = [], os.fsync
+
+    def note(number):
+        synced.append(str(Path(f"/proc/self/fd/{number}").readlink()))
+        fsync(number)
+
+    replace = Path.replace
+
+    def check(self, target):
+        if target.name == MANIFEST:
+            named = json.loads(self.read_bytes())["copies"]["items"].values()
+            assert {str(folder / file) for item in named for file in item["files"]} <= set(synced)
+        return replace(self, target)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("the system does not tell the names of open files")
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(Path, "replace", check)
+    run(folder, inputs)
+    assert {str(folder), str(folder / ".manifest.json.realsr.tmp")} <= set(synced)
+
+
+def test_stages_that_share_a_folder_lose_no_record(folder, inputs):
+    with open_stage(folder, "one", config={}, seed=0, inputs=inputs) as first:
+        with open_stage(folder, "two", config={}, seed=0, inputs=inputs) as second:
+            for record in (first, second):
+                (folder / record.stage).write_text(record.stage)
+                record.add("x", [folder / record.stage])
+            second.finish()
+        first.finish()
+    assert read_manifest(folder).keys() == {"one", "two"}
+    assert all(section["complete"] for section in read_manifest(folder).values())
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "one", "two"]
+
+
+def test_a_second_process_is_refused_or_waits(folder, inputs, caplog):
+    caplog.set_level("INFO")
+    with ThreadPoolExecutor() as threads:
+        with open_stage(folder, "copies", config={"size": 3}, seed=0, inputs=inputs):
+            with pytest.raises(UserError, match=rf"already done by process {os.getpid()} on .* since \d{{4}}-"):
+                run(folder, inputs, wait=False)
+            other = threads.submit(run, folder, inputs)
+            while "waiting for process" not in caplog.text:
+                time.sleep(0.01)
+            assert not (folder / "a.copy").exists()
+        assert other.result() == ["source/a", "source/b", "source/c"]
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"items": []}, {"items": {"a": {"files": "x"}}}, {"items": {"a": {"files": {"a": {"size": "1"}}}}},
+        {"items": {"a": {"files": {"a": {"size": 1}}}}}, {"items": {"a": None}}, {"inputs": {"a": {"size": 1}}},
+        {"inputs": {"a": 5}}, {"complete": 1}, {"seed": "0"}, {"config": None}, {"notes": []},
+    ],
+)  # fmt: skip
+def test_a_section_of_another_form_is_named(folder, inputs, section):
+    run(folder, inputs)
+    manifest = read_manifest(folder)
+    manifest["copies"] |= section
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"manifest\.json: not a manifest of this program"):
+        run(folder, inputs)
+
+
+def test_deep_nesting_is_named(folder, inputs):
+    folder.mkdir(parents=True)
+    (folder / MANIFEST).write_text('{"copies": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    with pytest.raises(UserError, match="nested too deeply"):
+        run(folder, inputs)
+
+
+def test_an_input_that_cannot_be_read_is_left_to_the_stage(folder, inputs, tmp_path):
+    run(folder, inputs)
+    inputs["source/b"].unlink()
+    inputs["source/b"].symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="source/b: was there, is gone now"):
+        run(folder, inputs)

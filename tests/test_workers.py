@@ -1,9 +1,11 @@
 """Worker processes change nothing but the time."""
 
 import os
+import signal
 
 import pytest
 
+from realsr.errors import UserError
 from realsr.workers import FEW, count_workers, map_items
 
 
@@ -43,6 +45,17 @@ def test_an_exception_of_a_worker_is_raised():
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="three"):
         next(results)
+
+
+def die_at_three(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_worker_that_dies_is_an_error_that_says_what_to_set():
+    with pytest.raises(UserError, match=r"one of 2 worker processes has died.*set workers=1 "):
+        list(map_items(die_at_three, range(6), workers=2))
 
 
 def test_number_of_workers():

@@ -88,7 +88,9 @@ def _watch(results: Any, chosen: Sequence[Any]) -> Any:
 
     tqdm.monitor_interval = 0  # no thread: this process forks
     failed = 0
-    with tqdm(total=len(chosen), unit="trial", disable=None) as bar:
+    # Off a terminal a line every 20 seconds.
+    interval = 0.1 if sys.stderr.isatty() else 20
+    with tqdm(total=len(chosen), unit="trial", mininterval=interval, maxinterval=interval) as bar:
         for result in results:
             failed += bool(result["failures"])
             bar.set_postfix_str(f"{failed} failed, {result['trial']}", refresh=False)

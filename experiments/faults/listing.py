@@ -43,8 +43,8 @@ ENTRIES: dict[str, tuple[Callable[[Path], None], str, bool]] = {
     "all too small": (lambda folder: _replace_all(folder, (12, 60)), FIRST, True),
     "hidden photo": (lambda folder: _copy_one(folder, ".d.png"), ".d.png", False),
 }
-# upscale takes sub-folders, too, and photos of any size; check_data does not know how large they must be.
-NOT_WRONG = {("upscale", "sub-folder"), ("upscale", "all too small"), ("check_data", "all too small")}
+# upscale takes sub-folders, too, and photos of any size, make_pairs small ones; check_data does not know the limit.
+NOT_WRONG = {("upscale", "sub-folder"), *((name, "all too small") for name in ("upscale", "make_pairs", "check_data"))}
 POOL = {
     "dangling kernel": ("make_pairs", "noise", "work/pool/kernels", "a_kernel_x4.mat"),
     "dangling noise": ("train", "pairs", "work/pool/noise", "a_000.png"),
@@ -81,8 +81,13 @@ def play(scenes: Scenes, command: str, entry: str, folder: Path) -> Verdict:
     make(site.here / place)
     site.remember()
     run = site.run(command.split()[0], *arguments, timeout=30)
-    failures = judge_run(run, (1,) if unreadable else (0, 1), [name] if unreadable else [])
-    if not failures and name not in run.text and not (not unreadable and LEFT_OUT.search(run.text)):
+    names = [name, f"  {Path(name).stem}: ", f"image {Path(name).stem}: "]  # an image of several files has one name
+    failures = judge_run(run, (1,) if unreadable else (0, 1), names if unreadable else [])
+    if (
+        not failures
+        and not any(word in run.text for word in names)
+        and not (not unreadable and LEFT_OUT.search(run.text))
+    ):
         failures.append(Failure("deviation", f"{run.command}: exit code {run.code} without a word about {name}"))
     failures += [Failure("outside", words) for words in site.touched([run])]
     return Verdict(failures, {"said": run.last[:500], "code": run.code})

@@ -9,6 +9,7 @@ import random
 import runpy
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -119,6 +120,7 @@ class Started:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
             os.chdir(here)
             os.environ |= environment
+            tempfile.tempdir = None  # which this process may have looked up already
             random.seed(0)  # or each process begins with a state of its own, which checkpoints keep
             _redirect(folder / "output")
             if prelude is not None:

@@ -20,10 +20,10 @@ import numpy as np
 from cases import FRAME, SCALES, SETS, Case, degraded, list_cases
 from table import summarise, write_table
 
+from realsr.core.files import write_bytes
 from realsr.degradation.kernelgan import KernelGANConfig, prepare_photo, train_kernelgans
 from realsr.degradation.kernels import Kernel, postprocess
 from realsr.degradation.spectral import SpectralConfig, estimate_spectral
-from realsr.imaging import write_bytes
 from realsr.progress import Progress
 from realsr.seeding import derive_seed
 

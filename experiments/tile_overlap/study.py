@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realsr.imaging import read_uint8, write_bytes
+from realsr.core.files import write_bytes
+from realsr.imaging import read_uint8
 from realsr.inference.model import SRModel
 from realsr.inference.plan import Tiles, place_tiles
 from realsr.inference.tiling import upscale_image

@@ -37,7 +37,7 @@ def main(config: Config) -> None:
             continue
         for part in _parts(folder):
             try:
-                report = check_folder(part)
+                report = check_folder(part, config.damaged)
             except ImageError as error:
                 logger.info("data.%s: %s %s", role, error, _expectation(expected))
                 wrong.append(str(error))
@@ -60,13 +60,16 @@ def main(config: Config) -> None:
     logger.info("all photos that track %s needs are there and can be read", config.track)
 
 
-def check_folder(folder: Path) -> FolderReport:
-    """Decode every image of a folder. Raises ImageError where it is missing or has none."""
+def check_folder(folder: Path, damaged: str = "refuse") -> FolderReport:
+    """Decode every image of a folder. Raises ImageError where it is missing or has none.
+
+    damaged: see `read_picture`.
+    """
     report = FolderReport()
 
     def size(path: Path) -> tuple[int, int] | str:
         try:
-            height, width = read_uint8(path).shape[:2]
+            height, width = read_uint8(path, damaged).shape[:2]
         except ImageError as error:
             return str(error)
         return width, height

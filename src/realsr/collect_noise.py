@@ -19,7 +19,7 @@ def main(config: Config) -> None:
     """Collect the noise patches that a config asks for, or survey what there is to collect."""
     source, pool, noise = config.data.source, config.noise_pool_dir, config.noise
     if config.survey:
-        survey = survey_noise(source, pool, noise, config.workers)
+        survey = survey_noise(source, pool, noise, config.workers, config.damaged)
         _report(survey, source, pool)
         if survey.failures:
             listing = "".join(f"\n  {failure}" for failure in survey.failures.values())
@@ -27,14 +27,14 @@ def main(config: Config) -> None:
         return
     if noise.auto:
         try:
-            noise, found = choose_thresholds(source, pool, noise, config.overwrite, config.workers)
+            noise, found = choose_thresholds(source, pool, noise, config.overwrite, config.workers, config.damaged)
         except NothingFlatError as error:
             _report(error.survey, source, pool)
             raise
         logger.info("noise: chosen noise.max_variance=%g noise.min_mean=%g", noise.max_variance, noise.min_mean)
         if found:
             _report(found, source, pool)
-    collect_noise(source, pool, noise, config.overwrite, config.workers)
+    collect_noise(source, pool, noise, config.overwrite, config.workers, config.damaged)
 
 
 def _report(survey: Survey, source: Path | None, pool: Path) -> None:

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, TypeVar, cast
@@ -34,7 +35,7 @@ from realsr.evaluation.weight_files import MetricFiles
 from realsr.imaging import ImageError
 from realsr.inference.plan import OVERLAP
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, WeightsError
-from realsr.options import choices, conf_dir, explain, quote_values
+from realsr.options import choices, conf_dir, explain, quote_values, sweep_into_temporary
 from realsr.training.config import OptimiserConfig, TrainerConfig
 from realsr.training.losses import LossConfig
 
@@ -62,6 +63,12 @@ class DataConfig:
     expected: dict[str, ExpectedFolder] = field(default_factory=dict)
 
 
+def check_damaged(value: str) -> None:
+    """Raise UserError for a value of the key `damaged` that is not known."""
+    if value not in ("refuse", "accept"):
+        raise UserError(f"damaged={value}: expected refuse, or accept to use what can be decoded of damaged photos")
+
+
 @dataclass
 class Config:
     """All stages from photos to an evaluated model. `pool_dir`, `noise_pool_dir`, `pairs_dir` and `run` are folders."""
@@ -81,6 +88,7 @@ class Config:
     cache_dir: Path = MISSING
     run: Path = MISSING
     init: str | None = None
+    damaged: str = "refuse"
     data: DataConfig = field(default_factory=DataConfig)
     kernels: KernelsConfig = field(default_factory=KernelsConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
@@ -94,7 +102,8 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:
-        """Raise UserError where photos would be mixed with what is made of them."""
+        """Raise UserError where photos would be mixed with what is made of them, or for an unknown value."""
+        check_damaged(self.damaged)
         names = ("work_dir", "pool_dir", "noise_pool_dir", "pairs_dir", "run")
         written = {name: Path(getattr(self, name)).resolve() for name in names}
         for role in ("source", "target"):
@@ -129,6 +138,11 @@ class EvaluateConfig:
     tile: int | None = None
     own_code: bool = False
     overwrite: bool = False
+    damaged: str = "refuse"
+
+    def __post_init__(self) -> None:
+        """Raise UserError for an unknown value."""
+        check_damaged(self.damaged)
 
 
 @dataclass
@@ -148,6 +162,11 @@ class UpscaleConfig:
     overlap: int = OVERLAP
     device: str = "auto"
     own_code: bool = False
+    damaged: str = "refuse"
+
+    def __post_init__(self) -> None:
+        """Raise UserError for an unknown value."""
+        check_damaged(self.damaged)
 
 
 @dataclass
@@ -168,6 +187,11 @@ class ExportConfig:
     data: ExportData = field(default_factory=ExportData)
     own_code: bool = False
     overwrite: bool = False
+    damaged: str = "refuse"
+
+    def __post_init__(self) -> None:
+        """Raise UserError for an unknown value."""
+        check_damaged(self.damaged)
 
 
 @dataclass
@@ -209,6 +233,8 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
             function(to_dataclass(config, schema))
         except (UserError, ImageError, WeightsError) as error:
             _leave_job(str(error))
+        except MemoryError:
+            _leave_job("memory does not suffice; what is done is kept: set smaller values, or free memory, and repeat")
         except OSError as error:
             _leave_job(f"{error}: what is done is kept; make room or choose another work_dir, then repeat the command")
         except Interrupted as interrupted:
@@ -218,13 +244,14 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
             _leave(f"interrupted; {'the same command begins anew' if config_name in NOT_KEPT else goes_on}", code=130)
 
     _set_up_logging()
-    litter = Path("multirun.yaml")  # what Hydra leaves after -m; what matters of it is in each run's folder
-    was_there = litter.exists()
-    given, sys.argv = sys.argv, [sys.argv[0], *quote_values(sys.argv[1:])]
-    own_errors = os.environ.get("HYDRA_FULL_ERROR") is None
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its errors and exit; they are explained below
+    given, own_errors = sys.argv, os.environ.get("HYDRA_FULL_ERROR") is None
+    cleanup = ExitStack()
     try:
+        sys.argv = [given[0], *cleanup.enter_context(sweep_into_temporary(quote_values(given[1:])))]
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its errors and exit; they are explained below
         hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(main)()
+    except UserError as error:
+        _leave(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         if not own_errors:
             raise
@@ -236,10 +263,9 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
         sys.exit(1)
     finally:
         if own_errors:
-            del os.environ["HYDRA_FULL_ERROR"]
+            os.environ.pop("HYDRA_FULL_ERROR", None)
         sys.argv = given
-        if not was_there:
-            litter.unlink(missing_ok=True)
+        cleanup.close()
         GlobalHydra.instance().clear()
 
 

@@ -17,6 +17,7 @@ import torch
 
 import realsr.train
 from realsr.config import Config, run_command
+from realsr.core.files import write_bytes
 from realsr.data import photographs
 from realsr.data.validation import ValidationImage, read_folders
 from realsr.degradation.camera import Camera, anisotropic_kernel
@@ -28,7 +29,7 @@ from realsr.evaluation.images import as_readers
 from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.statistics import Scores, mean_scores
 from realsr.evaluation.weight_files import MetricFiles
-from realsr.imaging import crop_to_multiple, to_float, to_uint8, write_bytes, write_uint8
+from realsr.imaging import crop_to_multiple, to_float, to_uint8, write_uint8
 from realsr.inference.model import load_model
 from realsr.inference.tiling import as_function
 from realsr.manifest import open_stage
@@ -87,7 +88,7 @@ def photograph(folder: Path, seed: int) -> None:
                 files[folder / ("target" if name in TARGET else "test/HR") / f"{name}.png"] = scene
             for path, image in files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_uint8(path, to_uint8(image))
+                write_uint8(path, to_uint8(image), sync=False)
             record.add(name, files)
         record.finish()
 

@@ -23,6 +23,7 @@ def main(config: Config) -> None:
                 config.overwrite,
                 shard,
                 config.workers,
+                config.damaged,
             )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from realsr.config import EvaluateConfig, load_protocol, run_command
+from realsr.core.files import looks_lost, write_bytes
 from realsr.devices import choose_device
 from realsr.errors import UserError
 from realsr.evaluation.evaluate import Model, evaluate_models, list_failures
@@ -19,7 +20,7 @@ from realsr.evaluation.names import check_names, shorten_names
 from realsr.evaluation.protocol import list_changes, resolve
 from realsr.evaluation.report import Report, Setting, describe_weights, write_csv, write_json
 from realsr.evaluation.tables import format_markdown, format_report
-from realsr.imaging import to_uint8, write_bytes, write_uint8
+from realsr.imaging import to_uint8, write_uint8
 from realsr.inference.model import BICUBIC, load_model
 from realsr.inference.tiling import as_function
 from realsr.options import list_options
@@ -39,14 +40,15 @@ def main(config: EvaluateConfig) -> None:
         raise UserError("weights=[]: name at least one model, e.g. weights=[bicubic,work/dped/runs/default]")
     if config.output is None and (config.figures or config.save_images):
         raise UserError("figures and save_images write files: say output=DIR")
-    if config.output is not None and (config.output / "metrics.json").exists() and not config.overwrite:
+    metrics_file = None if config.output is None else config.output / "metrics.json"
+    if metrics_file is not None and metrics_file.exists() and not looks_lost(metrics_file) and not config.overwrite:
         raise UserError(f"{config.output}: has an evaluation already: say overwrite=true, or choose another output")
     check_names(config.weights, [*PUBLISHED, BICUBIC])
     for name in config.weights:
         if name != BICUBIC:
             find_weights(name)
     protocol = resolve(config.protocol, config.scale)
-    images = match_images(config.data.hr, config.data.lr, protocol, config.scale)
+    images = match_images(config.data.hr, config.data.lr, protocol, config.scale, config.damaged)
     figures = parse_figures(config.figures, images)
     device = choose_device(config.device)
     metrics = load_metrics(protocol.metrics, config.metric_files, device)

@@ -57,10 +57,10 @@ def export_networks(config: ExportConfig) -> None:
     if find_weights(config.weights).resolve() in [path.resolve() for path in there]:
         raise UserError(f"weights={config.weights} is what output={config.output} replaces: choose another output")
     _check_libraries(formats)
+    from realsr.core.files import write_bytes
     from realsr.deployment import deploy, photos
     from realsr.deployment.make import load
     from realsr.deployment.table import METRICS
-    from realsr.imaging import write_bytes
     from realsr.reporting.sensitivity import check_drawing, draw_sensitivity
 
     if config.int8.sensitivity:
@@ -74,9 +74,12 @@ def export_networks(config: ExportConfig) -> None:
     judges = {}
     for name in PROTOCOLS:
         protocol = replace(resolve(load_protocol(name), generator.scale), metrics=list(METRICS))
-        judges[name] = photos.load_judged(config.data.hr, protocol, generator.scale), protocol.crop or 0
+        images = photos.load_judged(config.data.hr, protocol, generator.scale, config.damaged)
+        judges[name] = images, protocol.crop or 0
     judged = f"the images of {config.data.hr}" if config.data.hr else f"scikit-image's {', '.join(photos.JUDGED)}"
-    deployment = deploy.deploy(generator, config.output, formats, config.int8, judges, judged, config.own_code)
+    deployment = deploy.deploy(
+        generator, config.output, formats, config.int8, judges, judged, config.own_code, config.damaged
+    )
     deploy.write_tables(config.output, deployment)
     logger.info("\n%s", deployment.format_text())
     written = [name for row in deployment.rows for name in row.files] + ["table.json", "table.md"]

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("realsr", "torch", "torchvision", "numpy", "opencv-python-headless", "scipy", "pillow")
+PACKAGES = ("realsr", "torch", "torchvision", "numpy", "opencv-python-headless", "scipy", "pillow", "simplejpeg")
 
 
 def fingerprint_file(path: Path) -> dict[str, Any]:
@@ -20,17 +20,21 @@ def fingerprint_file(path: Path) -> dict[str, Any]:
 
 
 def fingerprint_inputs(inputs: Mapping[str, Path], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return size, SHA-256 and time of each input; one of known size and time is not read again."""
+    """Return size, SHA-256 and time of each input that can be read; one of known size and time is not read again."""
 
-    def fingerprint(name: str) -> dict[str, Any]:
-        status = inputs[name].stat()
-        old = known.get(name)
-        if old and (old["size"], old["mtime_ns"]) == (status.st_size, status.st_mtime_ns):
-            return old
-        return {**fingerprint_file(inputs[name]), "mtime_ns": status.st_mtime_ns}
+    def fingerprint(name: str) -> dict[str, Any] | None:
+        try:
+            status = inputs[name].stat()
+            old = known.get(name)
+            if old and (old["size"], old["mtime_ns"]) == (status.st_size, status.st_mtime_ns):
+                return old
+            return {**fingerprint_file(inputs[name]), "mtime_ns": status.st_mtime_ns}
+        except OSError:  # the stage names the file when it reads it
+            return None
 
     with ThreadPoolExecutor() as threads:
-        return dict(zip(inputs, threads.map(fingerprint, inputs), strict=True))
+        contents = zip(inputs, threads.map(fingerprint, inputs), strict=True)
+        return {name: content for name, content in contents if content is not None}
 
 
 def package_versions(more: Sequence[str] = ()) -> dict[str, str]:

@@ -8,7 +8,14 @@ from realsr.degradation.synthesis import make_pairs
 def main(config: Config) -> None:
     """Make the pairs that a config asks for, or the one of `pairs.rebuild` again."""
     if config.pairs.rebuild is not None:
-        rebuild_pair(config.pairs.rebuild, config.data.source, config.data.target, config.pool_dir, config.pairs_dir)
+        rebuild_pair(
+            config.pairs.rebuild,
+            config.data.source,
+            config.data.target,
+            config.pool_dir,
+            config.pairs_dir,
+            config.damaged,
+        )
         return
     make_pairs(
         config.data.source,
@@ -20,6 +27,7 @@ def main(config: Config) -> None:
         config.seed,
         config.overwrite,
         config.workers,
+        config.damaged,
     )
 
 

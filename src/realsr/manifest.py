@@ -10,21 +10,22 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from realsr.core.file_lock import hold_lock
+from realsr.core.files import inside, looks_lost, remove_leftovers, replace_file, sync_files
 from realsr.differences import explain_differences, find_differences, list_differences
 from realsr.errors import UserError
 from realsr.fingerprints import fingerprint_file, fingerprint_inputs, package_versions
-from realsr.imaging import write_bytes
+from realsr.sections import MANIFEST, is_lost, read_parts, read_sections
 from realsr.shards import Shard, list_shard_manifests
 
 logger = logging.getLogger("realsr")
-MANIFEST = "manifest.json"
 SAVE_INTERVAL = 1.0  # seconds; what a killed run did since the last save is done again
-SECTION_KEYS = {"config", "seed", "versions", "inputs", "items", "complete"}
+SMALL = 2**16  # bytes; a file up to this size is compared by its hash each time
 
 
 class StageRecord:
@@ -34,6 +35,7 @@ class StageRecord:
         items: per item, its `files` (relative path -> size and sha256) and what the stage tells about it.
         notes: what the stage tells about all of them; a change of it is no difference.
         complete: whether the stage has been finished.
+        section: all that the manifest holds of the stage.
     """
 
     def __init__(
@@ -46,52 +48,78 @@ class StageRecord:
         before: str | None = None,
     ):
         self._before = before
-        self.folder, self.stage, self._section, self._file = folder, stage, section, file
+        self.folder, self.stage, self.section, self._file = folder, stage, section, file
         self.items: dict[str, dict[str, Any]] = section["items"]
         self.notes: dict[str, Any] = section["notes"]
         self._elsewhere = elsewhere  # items that other shards or an earlier call have made
         self._failures: dict[str, str] = {}
+        self._unsynced: list[Path] = []
         self._saved = 0.0
 
     @property
     def complete(self) -> bool:
         """Whether the stage was finished, without failures."""
-        return self._section["complete"]
+        return self.section["complete"]
 
     def is_done(self, name: str) -> bool:
-        """Whether the item is recorded and its files are as they were written, by their sizes."""
+        """Tell whether the item is recorded and its files are as they were written.
+
+        They are compared by size; the small ones, and those that `looks_lost` doubts, by SHA-256 as well.
+        """
         item = self.items.get(name) or self._elsewhere.get(name)
         return item is not None and all(
-            (path := self.folder / relative).is_file() and path.stat().st_size == file["size"]
-            for relative, file in item["files"].items()
+            _is_whole(self.path(relative), content) for relative, content in item["files"].items()
         )
 
+    def path(self, relative: str) -> Path:
+        """Return where a file of an item is. Raises UserError where that is outside of the folder."""
+        try:
+            return inside(self.folder, relative)
+        except ValueError as error:
+            raise UserError(f"{self.folder / self._file}: {error}; remove the link, or set another folder") from error
+
     def add(self, name: str, files: Iterable[Path], **facts: Any) -> None:
-        """Record an item whose files have been written, and what is worth telling about it."""
-        self.items[name] = {
-            "files": {_relative(path, self.folder): fingerprint_file(path) for path in files},
-            **facts,
-        }
+        """Record an item whose files have been written, and what is worth recording about it.
+
+        The files may be written without `sync`: they are synced before the manifest names them.
+        """
+        contents = {_relative(path, self.folder): fingerprint_file(path) for path in files}
+        self._unsynced += map(self.path, contents)
+        self.items[name] = {"files": contents, **facts}
         if time.monotonic() - self._saved > SAVE_INTERVAL:
             self.save()
+
+    def move(self, name: str, subfolder: str) -> None:
+        """Move the files of an item to a sub-folder of the stage's folder."""
+        (self.folder / subfolder).mkdir(exist_ok=True)
+        contents = {}
+        for relative, content in self.items[name]["files"].items():
+            old = self.path(relative)
+            new = self.path(f"{subfolder}/{old.name}")
+            old.replace(new)
+            contents[_relative(new, self.folder)] = content
+            self._unsynced.append(new)
+        self.items[name]["files"] = contents
 
     def fail(self, name: str, source: str, path: Path, error: Exception) -> None:
         """Note that an item cannot be made from the file of the input named `source`; the others still are."""
         self._failures[name] = str(error) if path.name in str(error) else f"{path}: {error}"
-        self._section["inputs"].pop(source, None)
+        self.section["inputs"].pop(source, None)
 
     def forget(self) -> None:
         """Take the whole section back, so that the next run begins anew."""
+        self._unsynced.clear()
         self.items.clear()
-        self._section["inputs"].clear()
+        self.section["inputs"].clear()
 
     def take_back(self) -> None:
         """Make the section what it was before it was opened; forget it where it is new."""
         if self._before is None:
             self.forget()
         else:
-            self._section.update(json.loads(self._before))
-            self.items, self.notes = self._section["items"], self._section["notes"]
+            self._unsynced.clear()
+            self.section.update(json.loads(self._before))
+            self.items, self.notes = self.section["items"], self.section["notes"]
 
     def list_failures(self) -> str:
         """Return why items failed, each on a line of its own; empty where none did."""
@@ -105,14 +133,20 @@ class StageRecord:
                 f"{self.list_failures()}\nThe others are done and kept. Mend or remove these files, then repeat the "
                 "command."
             )
-        self._section["complete"] = True
+        self.section["complete"] = True
 
     def save(self) -> None:
-        """Write the section into the folder's manifest, or the shard's part of it into its own, atomically."""
+        """Write the section into the folder's manifest, or the shard's part of it into its own, atomically.
+
+        A stage that saves its own section of the same manifest at the same time waits.
+        """
+        sync_files(self._unsynced)
+        self._unsynced.clear()
         path = self.folder / self._file
-        manifest = _read(path)
-        manifest[self.stage] = self._section
-        write_bytes(path, json.dumps(manifest, indent=1).encode())
+        with replace_file(path) as file:
+            manifest = read_sections(path)
+            manifest[self.stage] = self.section
+            file.write(json.dumps(manifest, indent=1).encode())
         self._saved = time.monotonic()
 
 
@@ -129,6 +163,8 @@ def open_stage(
     belongings: Sequence[str] = (),
     shard: Shard | None = None,
     changes: tuple[str, bool] | None = None,
+    check_item: Callable[[dict[str, Any]], object] = lambda item: None,
+    wait: bool = True,
 ) -> Iterator[StageRecord]:
     """Open the record of a stage that writes into `folder`, and save it whatever happens inside the `with`.
 
@@ -143,12 +179,52 @@ def open_stage(
 
     changes: for a stage that can go on with what it made under another config or from other inputs: the key that
     allows it, and whether it is allowed. Differences are shown then, and the record is of what is asked now.
+
+    check_item: raises KeyError, TypeError or ValueError for a recorded item that lacks what the stage recorded.
+
+    wait: where another process is at work on the stage, wait for it (shards work side by side). If False, raise
+    UserError.
+
+    A manifest is not trusted: UserError names one whose content is of another form, or whose files lie outside of
+    `folder`, before anything is deleted.
     """
     _make_folder(folder)
-    parts = _read_parts(folder, stage)
-    if shard is None and not list_shard_manifests(folder):  # or a shard may be writing one right now
-        for leftover in folder.rglob(".*.tmp"):  # of a run that was killed while it wrote
-            leftover.unlink(missing_ok=True)
+    with ExitStack() as locks:
+        locks.enter_context(lock_stage(folder, stage, wait, shared=shard is not None))
+        if shard is not None:
+            locks.enter_context(lock_stage(folder, shard.manifest(stage), wait))
+        record, before = _open_record(
+            folder, stage, config, seed, inputs, overwrite, growing, belongings, shard, changes, check_item
+        )
+        try:
+            yield record
+        finally:
+            if json.dumps(record.section) != before:
+                record.save()
+
+
+def lock_stage(folder: Path, stage: str, wait: bool, shared: bool = False) -> AbstractContextManager[None]:
+    """Hold the lock of a stage in its folder, which must exist; arguments as in `hold_lock`."""
+    advice = "Wait until it ends, stop it, or set another folder."
+    return hold_lock(folder / f".{stage}.lock", f"{folder}: {stage}", wait, shared, advice)
+
+
+def _open_record(
+    folder: Path,
+    stage: str,
+    config: Mapping[str, Any],
+    seed: int | None,
+    inputs: Mapping[str, Path],
+    overwrite: bool,
+    growing: bool,
+    belongings: Sequence[str],
+    shard: Shard | None,
+    changes: tuple[str, bool] | None,
+    check_item: Callable[[dict[str, Any]], object],
+) -> tuple[StageRecord, str]:
+    """Open the record as `open_stage` says; return it, and its section as JSON."""
+    parts = read_parts(folder, stage, check_item)
+    remove_leftovers(folder)
     was = json.dumps(parts.get(MANIFEST))
     facts: dict[str, Any] = json.loads(json.dumps(dict(config), default=str))
     file = MANIFEST if shard is None else shard.manifest(stage)
@@ -156,7 +232,8 @@ def open_stage(
     mine = dict(inputs) if shard is None else {name: inputs[name] for name in shard.take(list(inputs))}
     fingerprints = fingerprint_inputs(mine, known)
     fixed = MANIFEST in parts and (parts[MANIFEST]["complete"] or not growing)
-    if differences := find_differences(parts.values(), facts, seed, fingerprints, inputs.keys(), fixed):
+    readable = inputs.keys() - (mine.keys() - fingerprints.keys())
+    if differences := find_differences(parts.values(), facts, seed, fingerprints, readable, fixed):
         if overwrite and shard is None:
             _delete(folder, parts, belongings)
             parts = {}
@@ -185,12 +262,7 @@ def open_stage(
     if shard is None:
         for path in list_shard_manifests(folder, stage):
             path.unlink()
-    before = json.dumps(section)
-    try:
-        yield record
-    finally:
-        if json.dumps(section) != before:
-            record.save()
+    return record, json.dumps(section)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -198,28 +270,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises UserError where the file is not a manifest.
     """
-    return _read(folder / MANIFEST)
+    return read_sections(folder / MANIFEST)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        manifest = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); remove it to begin anew") from error
-    if not isinstance(manifest, dict) or not all(
-        isinstance(section, dict) and section.keys() >= SECTION_KEYS for section in manifest.values()
-    ):
-        raise UserError(f"{path}: not a manifest of this program; remove it to begin anew")
-    return manifest
-
-
-def _read_parts(folder: Path, stage: str) -> dict[str, dict[str, Any]]:
-    """Return the stage's section and those of its shards by file name, without any that was begun and made nothing."""
-    paths = [folder / MANIFEST, *list_shard_manifests(folder, stage)]
-    sections = {path.name: _read(path).get(stage) for path in paths}
-    return {name: section for name, section in sections.items() if section and section["items"]}
+def _is_whole(path: Path, content: Mapping[str, Any]) -> bool:
+    """Tell whether a file is the recorded one, as far as that is known without reading large files whole."""
+    if not path.is_file() or path.stat().st_size != content["size"]:
+        return False
+    doubt = content["size"] <= SMALL or looks_lost(path)
+    return not doubt or fingerprint_file(path)["sha256"] == content["sha256"]
 
 
 def _merge(sections: Iterable[dict[str, Any]], key: str) -> dict[str, Any]:
@@ -232,7 +291,9 @@ def _merge(sections: Iterable[dict[str, Any]], key: str) -> dict[str, Any]:
 
 def is_foreign(folder: Path, stage: str, pattern: str) -> bool:
     """Whether a folder holds files (glob) of a stage that its manifest does not tell of: made elsewhere."""
-    known = stage in read_manifest(folder) or list_shard_manifests(folder, stage)
+    manifest = folder / MANIFEST
+    lost = manifest.is_file() and is_lost(manifest)
+    known = lost or stage in read_sections(manifest) or list_shard_manifests(folder, stage)
     return not known and next(folder.glob(pattern), None) is not None
 
 
@@ -253,7 +314,7 @@ def name_inputs(kind: str, paths: Sequence[Path]) -> dict[str, Path]:
 def _delete(folder: Path, parts: Mapping[str, dict[str, Any]], belongings: Sequence[str]) -> None:
     for part in parts.values():
         for relative in (relative for item in part["items"].values() for relative in item["files"]):
-            (folder / relative).unlink(missing_ok=True)
+            inside(folder, relative).unlink(missing_ok=True)
     for name in belongings:
         _remove(folder / name)
 
@@ -272,7 +333,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

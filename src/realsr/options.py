@@ -3,12 +3,16 @@
 import contextlib
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+
+from realsr.errors import UserError
 
 
 def conf_dir() -> Path:
@@ -45,6 +49,29 @@ def _quote(argument: str) -> str:
             return argument
     escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + ("\\'" if end[2] else ""), found[2])
     return f"{found[1]}='{escaped}'"
+
+
+@contextmanager
+def sweep_into_temporary(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """Give the command line with which Hydra writes what it keeps of a sweep into a temporary folder.
+
+    Else it would be the current one. What matters of a sweep is in the folder of each run. Raises UserError for a
+    launcher whose files are needed longer.
+    """
+    if not {"-m", "--multirun"}.intersection(arguments):
+        yield list(arguments)
+        return
+    launcher = [argument for argument in arguments if argument.startswith("hydra/launcher=submitit")]
+    if launcher and not any("hydra.launcher.submitit_folder=" in argument for argument in arguments):
+        raise UserError(f"{launcher[0]}: set hydra.launcher.submitit_folder=FOLDER, where the jobs keep their files")
+    if any("hydra.sweep.dir=" in argument for argument in arguments):
+        yield list(arguments)
+        return
+    # argparse takes all overrides in one place, before or after -m.
+    overrides = [place for place, argument in enumerate(arguments) if "=" in argument and argument[0] != "-"]
+    place = overrides[0] if overrides else len(arguments)
+    with TemporaryDirectory(prefix="realsr_") as folder:
+        yield [*arguments[:place], f"hydra.sweep.dir={folder}", *arguments[place:]]
 
 
 def explain(error: Exception, schema: type) -> str:

@@ -4,9 +4,9 @@ import json
 import logging
 
 from realsr.config import PoolReportConfig, run_command
+from realsr.core.files import write_bytes
 from realsr.degradation.pool_statistics import measure_pool
 from realsr.errors import UserError
-from realsr.imaging import write_bytes
 from realsr.reporting.pool import write_pool_picture
 from realsr.reporting.pool_table import compare_pools, describe_pool, format_comparison, format_pool
 

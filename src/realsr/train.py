@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import realsr.collect_noise
 import realsr.estimate_kernels
 import realsr.make_pairs
 from realsr.config import Config, load_protocol, run_command, to_yaml
+from realsr.core.files import looks_lost
 from realsr.data.look import Look
 from realsr.data.pairs import Pair, hold_out, list_pairs
 from realsr.data.validation import ValidationImage, load_validation, load_validation_folder
 from realsr.degradation.pool import list_noise
 from realsr.devices import choose_device
 from realsr.errors import UserError
-from realsr.evaluation.evaluate import bicubic_model, evaluate_models
+from realsr.evaluation.evaluate import bicubic_model, evaluate_models, list_failures
 from realsr.evaluation.images import as_readers
 from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.protocol import resolve
@@ -25,17 +27,17 @@ from realsr.evaluation.tables import format_report
 from realsr.evaluation.weight_files import MetricFiles
 from realsr.inference.model import load_model
 from realsr.inference.tiling import as_function
-from realsr.manifest import is_foreign
-from realsr.networks import build_generator
+from realsr.manifest import is_foreign, lock_stage
+from realsr.networks import GeneratorConfig, build_generator
 from realsr.training.checkpoints import list_checkpoints
 from realsr.training.checks import check_settings
 from realsr.training.config import TrainingConfig
 from realsr.training.losses import GeneratorLoss
 from realsr.training.processes import local_rank, start_processes
-from realsr.training.run import train_run
+from realsr.training.run import STAGE, train_run
 from realsr.training.selection import ValidationSet, check_lpips
 from realsr.weights import load_generator_state
-from realsr.weights.files import read_metadata
+from realsr.weights.generators import read_facts, read_notes
 
 logger = logging.getLogger("realsr")
 
@@ -79,6 +81,9 @@ def main(config: Config) -> None:
 
 def prepare(config: Config, training: TrainingConfig, processes: int) -> None:
     """Check what can be checked before any work, then make what the training needs."""
+    if config.run.is_dir():
+        with lock_stage(config.run, STAGE, wait=False):
+            pass  # another process that trains this run is named now rather than after the stages
     check_settings(training, processes)
     check_lpips(config.trainer)
     if config.init is not None and not list_checkpoints(config.run / "checkpoints"):
@@ -89,7 +94,7 @@ def prepare(config: Config, training: TrainingConfig, processes: int) -> None:
 def conclude(config: Config, validation: Sequence[ValidationImage], trained: bool) -> None:
     """Evaluate the run, if there is anything new and anything to evaluate on."""
     metrics = config.run / "metrics.json"
-    if not trained and metrics.is_file():
+    if not trained and metrics.is_file() and not looks_lost(metrics):
         logger.info("%s: trained and evaluated already, nothing to do", config.run)
     elif validation:
         evaluate_run(config, validation, metrics)
@@ -145,6 +150,7 @@ def split_pairs(config: Config, noise: list[Path]) -> tuple[list[Pair], Validati
             config.seed,
             trainer.validation_crop,
             trainer.validation_images,
+            config.damaged,
         )
         return pairs, ValidationSet(config.data.validation.name, images)
     pairs, held_out = hold_out(pairs, config.data.held_out, config.seed)
@@ -169,13 +175,18 @@ def check_validation(images: Sequence[ValidationImage], scale: int) -> None:
 
 
 def evaluate_run(config: Config, validation: Sequence[ValidationImage], metrics: Path) -> None:
-    """Compare the run's generators with bicubic on the validation images; write and print the scores."""
+    """Compare the run's generators with bicubic on the validation images; write and print the scores.
+
+    Raises UserError where a file in the run's folder is of another network with code of its own than the config's,
+    and at the end if some images could not be evaluated.
+    """
     scale, device = config.scale, choose_device(config.trainer.device, "trainer.device", local_rank())
     protocol = resolve(load_protocol("realsr_release"), scale)
     models, weights = {"bicubic": bicubic_model(scale)}, dict[str, dict[str, Any]]()
     for name in ("generator", "generator_ema", "best"):
         if (file := config.run / f"{name}.safetensors").exists():
-            models[name] = as_function(load_model(file, device, "fp32", own_code=True))
+            own_code = read_facts(file) == _as_saved(config)  # then its code is what this command names
+            models[name] = as_function(load_model(file, device, "fp32", own_code))
             weights[name] = describe_weights(file)
     scored = load_metrics(protocol.metrics, MetricFiles(), device)
     results = evaluate_models(models, as_readers(validation), scored, scale)
@@ -183,12 +194,20 @@ def evaluate_run(config: Config, validation: Sequence[ValidationImage], metrics:
     report = Report(setting, scored, results, weights)
     write_json(metrics, report)
     logger.info("\n%s\n", format_report(report))
-    if "best" in models:
-        told = json.loads(read_metadata(config.run / "best.safetensors")["realsr"])
-        kind = "averaged" if told["averaged"] else "raw"
-        logger.info("best: step %d, %s weights, by %s on %s", told["step"], kind, told["by"], told["set"])
+    notes = read_notes(config.run / "best.safetensors") if "best" in models else None
+    if notes is not None:
+        kind = "averaged" if notes.get("averaged") else "raw"
+        told = [notes.get(key) for key in ("step", "by", "set")]
+        logger.info("best: step %s, %s weights, by %s on %s", told[0], kind, *told[1:])
     logger.info("weights: %s\nmetrics: %s", config.run / "generator.safetensors", metrics)
     logger.info("pictures and curves: tensorboard --logdir %s", config.run / "tensorboard")
+    if results.failed:
+        raise UserError(f"{metrics}: {len(results.failed)} could not be evaluated:{list_failures(results.failed)}")
+
+
+def _as_saved(config: Config) -> tuple[GeneratorConfig, int]:
+    """The config's generator and scale as a file of weights tells them, whose JSON has no tuples or keys but text."""
+    return GeneratorConfig(**json.loads(json.dumps(asdict(config.generator)))), config.scale
 
 
 if __name__ == "__main__":

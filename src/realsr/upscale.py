@@ -3,6 +3,7 @@
 import logging
 
 from realsr.config import UpscaleConfig, run_command
+from realsr.core.files import looks_lost
 from realsr.devices import choose_device
 from realsr.inference.consistency import consistent
 from realsr.inference.ensemble import ensemble
@@ -23,7 +24,7 @@ def main(config: UpscaleConfig) -> None:
         device = choose_device(config.device)
         model = load_model(config.weights, device, config.precision, config.own_code, config.scale)
         tiles_for = choose_tiles(model, config.tile, config.overlap)
-        upscale_photos(plan, refine(model, config.ensemble, config.consistency), tiles_for)
+        upscale_photos(plan, refine(model, config.ensemble, config.consistency), tiles_for, config.damaged)
 
 
 def refine(model: SRModel, with_ensemble: bool, with_consistency: bool) -> SRModel:
@@ -34,7 +35,7 @@ def refine(model: SRModel, with_ensemble: bool, with_consistency: bool) -> SRMod
 
 
 def _leave_results(plan: list[Enlargement]) -> list[Enlargement]:
-    there = [one.result for one in plan if one.result.exists()]
+    there = [one.result for one in plan if one.result.exists() and not looks_lost(one.result, with_end=False)]
     if there:
         logger.info(
             "%d of %d results are there already and stay as they are, such as %s: overwrite=true makes them anew",
@@ -42,7 +43,7 @@ def _leave_results(plan: list[Enlargement]) -> list[Enlargement]:
             len(plan),
             there[0],
         )
-    return [one for one in plan if not one.result.exists()]
+    return [one for one in plan if one.result not in there]
 
 
 if __name__ == "__main__":

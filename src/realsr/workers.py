@@ -6,6 +6,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
@@ -13,6 +14,8 @@ from typing import TypeVar
 
 import cv2
 import torch
+
+from realsr.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,6 +53,11 @@ def map_items(
             result = pending.popleft().result()
             pending.extend(pool.submit(function, item) for item in islice(iterator, 1))
             yield result
+    except BrokenProcessPool:
+        raise UserError(
+            f"one of {workers} worker processes has died, most often because memory ran out. What is done is kept: set "
+            f"workers={workers // 2} and repeat the command; 0 works in the main process"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from small_work import TINY, Command, files, write_photos
 
+from full_disk import full_disk
+
 STAGES = ("estimate_kernels", "collect_noise", "make_pairs", "train", "check_data")
 
 
@@ -140,23 +142,9 @@ def test_a_file_where_a_folder_should_be(name: str, depth: str, command: Command
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 @pytest.mark.parametrize("name", ["estimate_kernels", "collect_noise", "make_pairs", "train"])
-def test_a_full_disk_or_a_read_only_place(
-    name: str, code: int, command: Command, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write, count = Path.write_bytes, 0
-
-    def fill(self: Path, data: bytes) -> int:
-        nonlocal count
-        count += 1
-        if count > 2:
-            with self.open("wb") as file:  # as a full disk does: a part is there
-                file.write(bytes(data)[: len(data) // 2])
-            raise OSError(code, "the disk says no", str(self))
-        return write(self, data)
-
+def test_a_full_disk_or_a_read_only_place(name: str, code: int, command: Command, source: Path, tmp_path: Path) -> None:
     arguments = ("+track=df2k", "pairs.hr=[source]", "data.source=photos", "work_dir=out", *TINY)
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", fill)
+    with full_disk(code, writes=2):
         ended = command(name, *arguments)
     assert ended.code == 1, ended.said
     assert "the disk says no" in ended.said

@@ -15,14 +15,15 @@ KILLED = """
 import os, signal
 import realsr.train
 from realsr.config import run_command
-from realsr.training import loop
+from realsr.training.checkpoints import CheckpointWriter
 
-save = loop.save_checkpoint
-def save_and_die(folder, state, *rest):
-    save(folder, state, *rest)
+save = CheckpointWriter.save
+def save_and_die(writer, state, *rest):
+    save(writer, state, *rest)
     if state["step"] == 10:
+        writer.wait()
         os.kill(os.getpid(), signal.SIGKILL)
-loop.save_checkpoint = save_and_die
+CheckpointWriter.save = save_and_die
 
 if __name__ == "__main__":
     run_command(realsr.train.main)

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from small_work import MODELS, TINY, Command, files, python_environment
 
@@ -35,6 +36,26 @@ def test_seeds_one_after_the_other(command: Command, source: Path, tmp_path: Pat
     made = files(tmp_path / "OUT")
     assert command("train", "-m", *SMALL, *SEEDS).code == 0
     assert files(tmp_path / "OUT") == made, "nothing is done twice"
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_a_sweep_leaves_the_current_folder_alone_wherever_m_stands(
+    place: int, command: Command, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    save = OmegaConf.save
+    monkeypatch.setattr(OmegaConf, "save", lambda config, f, *rest: (written.append(Path(f)), save(config, f, *rest)))
+    arguments = ["+track=dped", "data.source=photos", f"work_dir={tmp_path}/a,{tmp_path}/b"]
+    ended = command("check_data", *arguments[:place], "-m", *arguments[place:])
+    assert ended.code == 0, ended.said
+    assert written
+    assert not [path for path in written if path.resolve().is_relative_to(tmp_path) or path.exists()]
+
+
+def test_a_launcher_of_jobs_asks_for_a_folder_of_its_files(command: Command, source: Path) -> None:
+    ended = command("train", "-m", "hydra/launcher=submitit_slurm", *SMALL, *SEEDS)
+    assert ended.code == 1
+    assert "hydra/launcher=submitit_slurm: set hydra.launcher.submitit_folder=FOLDER" in ended.said
 
 
 def test_losses_share_pool_and_pairs(command: Command, source: Path, tmp_path: Path) -> None:

@@ -85,12 +85,12 @@ def test_a_file_that_is_not_whole_is_made_again(pairs: list[Pair], tmp_path: Pat
     spoilt = whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:]  # in the index
     for content in [*torn, spoilt, whole[:-1] + b"9", b"no cache at all" * 99]:
         (tmp_path / "pairs.u8").write_bytes(content)
-        (tmp_path / ".pairs.u8.tmp").write_bytes(content * 2)  # as a kill leaves it
+        (tmp_path / ".pairs.u8.realsr.tmp").write_bytes(content * 2)  # as a kill leaves it
         reads.clear()
         cache_pairs(tmp_path, pairs, 0)
         assert len(reads) == 6
         assert (tmp_path / "pairs.u8").read_bytes() == whole
-        assert not (tmp_path / ".pairs.u8.tmp").exists()
+        assert not (tmp_path / ".pairs.u8.realsr.tmp").exists()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -188,3 +188,20 @@ def test_decoded_images_are_kept_within_their_budget(pairs: list[Pair], reads: l
         assert len(reads) == files
     with pytest.raises(ImageError, match=r"missing\.png"):
         DecodedImages([Path("missing.png")])[0]
+
+
+def test_a_cache_that_has_lost_pixels_is_made_again(make_pairs: MakePairs, tmp_path: Path, reads: list[Path]) -> None:
+    pairs = list_pairs(make_pairs({"a": (200, 200), "b": (200, 200)}), 2)
+    cache_pairs(tmp_path, pairs, 0)
+    file = tmp_path / "pairs.u8"
+    whole, status = file.read_bytes(), file.stat()
+    for start, stop in ((0, 4096), (200_000, 260_000), (500_000, 600_000)):
+        file.write_bytes(whole[:start] + bytes(stop - start) + whole[stop:])
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        reads.clear()
+        cache_pairs(tmp_path, pairs, 0)
+        assert len(reads) == 4
+        assert file.read_bytes() == whole
+    reads.clear()
+    cache_pairs(tmp_path, pairs, 0)
+    assert not reads

@@ -1,6 +1,8 @@
 """Workers change nothing but the time, go on through signals, and never outlive the main process."""
 
+import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from realsr.data import loading
 from realsr.data.cache import PairImages, cache_images, cache_pairs, decode_pairs
 from realsr.data.dataset import Batch, CropDataset
-from realsr.data.loading import load_batches
+from realsr.data.loading import LoadingError, load_batches
 from realsr.data.look import Look
 from realsr.data.pairs import list_pairs
 from realsr.imaging import ImageError
@@ -47,16 +50,69 @@ def test_batches_depend_neither_on_workers_nor_cache_nor_the_start(
 def test_an_image_that_a_worker_cannot_read_is_named(make_pairs: MakePairs) -> None:
     pairs = list_pairs(make_pairs(SIZES), 2)
     pairs[1].hr.write_bytes(b"no image")
-    with pytest.raises(ImageError, match=r"HR/b\.png is not an image"):
+    with pytest.raises(ImageError, match=r"HR/b\.png is not an image") as caught:
         list(load_batches(CropDataset(decode_pairs(pairs), 3, 16, 2, Look(), seed=0), 0, 4, 1))
+    assert "Traceback" not in str(caught.value)
+
+
+def test_shared_memory_that_is_too_small_is_said_before_the_first_batch(
+    make_pairs: MakePairs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = CropDataset(decode_pairs(list_pairs(make_pairs(SIZES), 2)), 3, 16, 2, Look(), 0)
+    assert dataset.batch_bytes == 3 * 3 * (8 * 8 + 16 * 16) == len(dataset[0].memory)
+    needed = loading.AHEAD * dataset.batch_bytes / loading.SHARE
+
+    def have(free: float) -> int:
+        usage = shutil.disk_usage("/")._replace(free=int(free) + 1)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+        return loading.fit_workers(dataset.batch_bytes, 3)
+
+    assert have(3 * needed) == 3
+    assert not caplog.records
+    assert have(2 * needed) == 2
+    assert have(0.9 * needed) == 0
+    assert "has room for the batches of 0 data workers, not of trainer.workers=3" in caplog.text
+    assert "--shm-size" in caplog.text
+
+
+class _Broken(CropDataset):
+    """A dataset that goes wrong in a worker at step 6."""
+
+    def __init__(self, dataset: CropDataset, how: str):
+        self.__dict__ |= dataset.__dict__
+        self._how = how
+
+    def __getitem__(self, step: int) -> Batch:
+        if step == 6:
+            if self._how == "shared memory":
+                raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device")
+            os.kill(os.getpid(), {"death": signal.SIGKILL, "stuck": signal.SIGSTOP}[self._how])
+        return super().__getitem__(step)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="by signals of POSIX")
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [("death", r"a data worker has died.*set a smaller trainer\.workers than 1"),
+     ("stuck", r"no batch has come for 6 seconds.*trainer\.workers=0"),
+     ("shared memory", r"cannot hand over its batch.*No space left.*--shm-size")],
+)  # fmt: skip
+def test_a_batch_that_does_not_come_is_an_error_with_its_reason(how: str, reason: str, make_pairs: MakePairs) -> None:
+    dataset = CropDataset(decode_pairs(list_pairs(make_pairs(SIZES), 2)), 3, 16, 2, Look(), 0)
+    batches = load_batches(_Broken(dataset, how), 0, 9, 1, timeout=6)
+    assert len(next(batches)) == 2
+    workers = [process.pid for process in multiprocessing.active_children() if process.pid]
+    with pytest.raises(LoadingError, match=reason):
+        list(batches)
+    wait_for_end(workers, 10)
 
 
 MAIN = """
-import signal, sys
+import multiprocessing, signal, sys
 from pathlib import Path
 from realsr.data.cache import decode_pairs
 from realsr.data.dataset import CropDataset
-from realsr.data.loading import load_batches
+from realsr.data.loading import LoadingError, load_batches
 from realsr.data.look import Look
 from realsr.data.pairs import list_pairs
 
@@ -65,9 +121,9 @@ def main():
     signal.signal(signal.SIGINT, lambda *_: print("told", flush=True))
     global batches  # still open when the interpreter ends
     dataset = CropDataset(decode_pairs(list_pairs(Path(sys.argv[1]), 2)), 4, 16, 2, Look(), 0)
-    batches = iter(load_batches(dataset, 0, 10**6, 2))
+    batches = load_batches(dataset, 0, 10**6, 2)
     next(batches)
-    print(*(worker.pid for worker in batches._workers), flush=True)
+    print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
     for line in sys.stdin:
         print(sum(len(next(batches)["lr"]) for _ in range(50)), flush=True)
 

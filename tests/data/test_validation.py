@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from realsr.data.look import Look
 from realsr.data.pairs import list_pairs
@@ -95,3 +96,16 @@ def test_validation_folder_puts_the_look_on_lr_that_it_makes_only(make_pairs: Ma
     (folder / "LR").rename(folder / "elsewhere")
     with pytest.raises(ImageError, match="LR does not exist"):
         load_validation_folder(folder, 2, look, seed=0, largest=16, most=5)
+
+
+def test_a_damaged_photo_of_the_validation_folder_is_refused_or_accepted(tmp_path, caplog):
+    pixels = np.random.default_rng(0).normal(128, 20, (64, 80, 3)).clip(0, 255).astype(np.uint8)
+    path = tmp_path / "a.jpg"
+    Image.fromarray(pixels).save(path, quality=95)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(60) + data[len(data) // 2 + 60 :])
+    with pytest.raises(ImageError, match=r"a\.jpg: damaged"):
+        load_validation_folder(tmp_path, 2, Look(), seed=0, largest=64, most=1)
+    (image,) = load_validation_folder(tmp_path, 2, Look(), seed=0, largest=64, most=1, damaged="accept")
+    assert image.hr.shape == (3, 64, 64)
+    assert caplog.text.count("damaged (") == 1

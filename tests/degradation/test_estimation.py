@@ -14,7 +14,8 @@ from realsr.degradation.kernels import compose_x4, load_kernel, postprocess
 from realsr.degradation.spectral import SpectralConfig, estimate_spectral
 from realsr.errors import UserError
 from realsr.imaging import read_uint8, write_uint8
-from realsr.manifest import MANIFEST, read_manifest
+from realsr.manifest import read_manifest
+from realsr.sections import MANIFEST
 from realsr.seeding import derive_seed
 
 SIZES = {"a": (70, 80), "b.x": (90, 66), "c": (72, 72)}
@@ -72,10 +73,10 @@ def test_again_does_nothing(make_photos, pool, config, monkeypatch):
     estimate_kernels(source, pool, config)
     before = state(pool)
 
-    def refuse(path):
+    def refuse(path, damaged):
         raise AssertionError(f"{path} is read again")
 
-    monkeypatch.setattr(estimators, "read_uint8", refuse)
+    monkeypatch.setattr(estimators, "read_uint8_and_damage", refuse)
     estimate_kernels(source, pool, config)
     estimate_kernels(source, pool, KernelsConfig(iterations=3, batch=7, gates=None))  # batch makes no difference
     assert state(pool) == before
@@ -110,13 +111,21 @@ def test_a_kernel_is_the_same_in_any_batch(make_photos, pool, config, tmp_path, 
     assert not np.array_equal(kernels["b.x"], kernels["c"])
 
 
+def test_photos_none_of_which_can_be_read_are_named(make_photos, pool, config):
+    source = make_photos(SIZES)
+    for path in source.iterdir():
+        path.write_bytes(b"no photo")
+    with pytest.raises(UserError, match=r"3 of 3 could not be done:(\n.*is not an image.*){3}"):
+        estimate_kernels(source, pool, config)
+
+
 def test_goes_on_after_an_interruption(make_photos, pool, config, monkeypatch):
     source, trained = make_photos(SIZES), []
 
-    def interrupt(path, kernel):
+    def interrupt(path, kernel, **options):
         if path.name == "b.x_kernel_x4.mat":  # in the middle of the second photo
             raise KeyboardInterrupt
-        estimation_save(path, kernel)
+        estimation_save(path, kernel, **options)
 
     def count(images, *rest):
         trained.append(len(images))

@@ -59,10 +59,10 @@ def test_again_reads_nothing(source, tmp_path, monkeypatch):
     collect_noise(tmp_path / "source", tmp_path / "pool", NoiseConfig(**SMALL))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "pool").rglob("*")}
 
-    def refuse(path):
+    def refuse(path, damaged):
         raise AssertionError(f"{path} is read again")
 
-    monkeypatch.setattr("realsr.degradation.noise.read_uint8", refuse)
+    monkeypatch.setattr("realsr.degradation.noise.read_uint8_and_damage", refuse)
     collect_noise(tmp_path / "source", tmp_path / "pool", NoiseConfig(**SMALL))
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "pool").rglob("*")} == before
 
@@ -111,13 +111,13 @@ def test_where_no_tile_is_bright_enough_the_message_says_so(source, tmp_path):
 def test_after_an_interruption_the_message_still_counts_all_tiles(source, tmp_path, monkeypatch):
     source({"a.png": flat_photo(64, 64, level=12), "b.png": flat_photo(64, 64, level=12, seed=1)})
 
-    def interrupt(path):
+    def interrupt(path, damaged):
         if path.name == "b.png":
             raise KeyboardInterrupt
-        return read_uint8(path)
+        return read_uint8(path), None
 
     with monkeypatch.context() as patch:
-        patch.setattr("realsr.degradation.noise.read_uint8", interrupt)
+        patch.setattr("realsr.degradation.noise.read_uint8_and_damage", interrupt)
         with pytest.raises(KeyboardInterrupt):
             collect_noise(tmp_path / "source", tmp_path / "pool", NoiseConfig(**SMALL))
     with pytest.raises(UserError, match="none of 8 tiles"):
@@ -223,13 +223,13 @@ def test_an_interrupted_run_knows_the_tiles_it_has(source, tmp_path, monkeypatch
     source({"a.png": photo, "b.png": flat_photo(64, 64, seed=1), "c.png": photo})
     collect_noise(tmp_path / "source", tmp_path / "whole", NoiseConfig(**SMALL))
 
-    def interrupt(path):
+    def interrupt(path, damaged):
         if path.name == "b.png":
             raise KeyboardInterrupt
-        return read_uint8(path)
+        return read_uint8(path), None
 
     with monkeypatch.context() as patch:
-        patch.setattr("realsr.degradation.noise.read_uint8", interrupt)
+        patch.setattr("realsr.degradation.noise.read_uint8_and_damage", interrupt)
         with pytest.raises(KeyboardInterrupt):
             collect_noise(tmp_path / "source", tmp_path / "pool", NoiseConfig(**SMALL))
     assert patches(tmp_path / "pool") == [f"a_00{i}.png" for i in range(4)]

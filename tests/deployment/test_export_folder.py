@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from realsr.deployment.folder import list_exported, unfinished
+from realsr.errors import UserError
 
 
 def names(folder: Path) -> list[str]:
@@ -51,3 +52,12 @@ def test_a_failure_leaves_what_was_there(failure: BaseException, tmp_path: Path)
     assert names(tmp_path) == ["empty", "full"]
     assert names(tmp_path / "empty") == []
     assert names(tmp_path / "full") == ["mine"]
+
+
+def test_a_folder_is_exported_into_by_one_process(tmp_path: Path) -> None:
+    with unfinished(tmp_path / "out") as folder:
+        (folder / "x.onnx").touch()
+        with pytest.raises(UserError, match="out: export: already done by process"), unfinished(tmp_path / "out"):
+            pass
+        assert (folder / "x.onnx").exists()
+    assert list((tmp_path / "out").iterdir()) == []

@@ -56,7 +56,7 @@ def test_links_are_followed_once(tmp_path):
     (tmp_path / "photos/more").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "photos/gone.png").symlink_to(tmp_path / "nowhere.png")
     found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path / "photos")]
-    assert found == ["photos/1/x.png", "photos/2/y.png", "photos/more/z.png"]
+    assert found == ["photos/1/x.png", "photos/2/y.png", "photos/gone.png", "photos/more/z.png"]
 
 
 def test_find_images_says_what_is_wrong(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from realsr.core.files import write_bytes
 from realsr.imaging import (
     IMAGE_SUFFIXES,
     ImageError,
@@ -16,7 +17,6 @@ from realsr.imaging import (
     read_uint8,
     to_float,
     to_uint8,
-    write_bytes,
     write_picture,
     write_uint8,
 )
@@ -161,7 +161,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises((ImageError, KeyboardInterrupt)):
         write_picture(path, example(8, False, False))
-    assert {p.name for p in seen} == {"a.png", ".a.png.tmp"}
+    assert {p.name for p in seen} == {"a.png", ".a.png.realsr.tmp"}
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.png", b"old")]
 
 
@@ -177,3 +177,16 @@ def test_every_listed_suffix_can_be_written_and_read(tmp_path):
     for suffix in IMAGE_SUFFIXES:
         write_uint8(tmp_path / f"a{suffix}", np.full((8, 8, 3), 100, np.uint8))
         assert np.abs(read_uint8(tmp_path / f"a{suffix}").astype(int) - 100).max() <= 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_not_written(tmp_path, value):
+    image = torch.full((3, 4, 5), 0.5)
+    image[1, 2, 3] = value
+    for write in (
+        lambda: write_uint8(tmp_path / "a.png", to_uint8(image)),
+        lambda: write_picture(tmp_path / "a.png", Picture(image, None, 16, False)),
+    ):
+        with pytest.raises(ImageError, match="not finite"):
+            write()
+    assert list(tmp_path.iterdir()) == []

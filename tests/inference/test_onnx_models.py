@@ -181,10 +181,13 @@ def test_onnxruntime_s_lack_of_memory_is_known_as_such(save: Save) -> None:
     """A result of many terabytes is asked for."""
     model = nearest()
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.float32([1, 1, 1 << 20, 1 << 20]), "factors"))
-    loaded = load_model(save(model), CPU)
+    path = save(model)
+    session, _ = sessions.open_session(path, 1)
     with pytest.raises(RuntimeError) as caught:
-        loaded.run(torch.zeros(1, 3, 4, 4))
+        sessions.run_session(session, np.zeros((1, 3, 4, 4), np.float32), 10)
     assert is_out_of_memory(caught.value)
+    with pytest.raises(UserError, match="a tile of 16x16 pixels fails"):
+        load_model(path, CPU)
 
 
 def test_other_errors_of_onnxruntime_are_not_lack_of_memory(save: Save) -> None:

@@ -1,14 +1,17 @@
+import errno
 import logging
 from pathlib import Path
 
 import pytest
 import torch
 
-from realsr.training.checkpoints import find_newest, list_checkpoints, load_checkpoint, save_checkpoint
+from full_disk import full_disk
+from realsr.training.checkpoints import CheckpointWriter, find_newest, list_checkpoints, load_checkpoint
 
 
 def save(folder: Path, step: int, keep: int = 2, best: bool = False, value: float = 0.0) -> None:
-    save_checkpoint(folder, {"step": step, "value": torch.full((10000,), value)}, keep, best)
+    with CheckpointWriter(folder, keep) as writer:
+        writer.save({"step": step, "value": torch.full((10000,), value)}, best)
 
 
 def test_the_newest_are_kept_and_the_newest_is_found(tmp_path: Path) -> None:
@@ -32,17 +35,11 @@ def test_the_best_is_kept_beside_them(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "best.pt")["step"] == 3
 
 
-def test_a_failed_write_leaves_the_older_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_older_ones(tmp_path: Path) -> None:
     for step in (1, 2):
         save(tmp_path, step)
 
-    def full(self: Path, data: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(data[: len(data) // 2])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space left"):
+    with full_disk(errno.ENOSPC), pytest.raises(OSError, match="the disk says no"):
         save(tmp_path, 3)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["step_00000001.pt", "step_00000002.pt"]
 
@@ -81,3 +78,20 @@ def test_a_disk_that_cannot_be_read_is_no_damaged_checkpoint(tmp_path: Path, mon
     with pytest.raises(OSError, match="Input/output"):
         find_newest(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000001.pt"]
+
+
+def test_a_write_that_fails_is_raised_at_the_next_save_or_at_the_end(tmp_path: Path) -> None:
+    for saves in (1, 2):
+        writer = CheckpointWriter(tmp_path / "gone" / "checkpoints", 2)
+        writer.save({"step": 1})
+        with pytest.raises(FileNotFoundError, match="gone/checkpoints"):
+            writer.save({"step": 2}) if saves == 2 else writer.__exit__(None, None, None)
+        writer.__exit__(None, None, None)
+
+
+def test_a_state_is_that_of_the_moment_it_was_saved(tmp_path: Path) -> None:
+    value = torch.zeros(1000)
+    with CheckpointWriter(tmp_path / "checkpoints", 2) as writer:
+        writer.save({"step": 1, "value": value})
+        value += 1
+    assert not load_checkpoint(tmp_path / "checkpoints" / "step_00000001.pt")["value"].any()

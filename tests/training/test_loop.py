@@ -1,7 +1,12 @@
 import json
 import logging
-from collections.abc import Callable
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,12 +14,14 @@ from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torchvision.models import vgg19
 
+from realsr.data.loading import LoadingError
 from realsr.data.look import Look
 from realsr.data.pairs import Pair
 from realsr.data.validation import ValidationImage, load_validation
-from realsr.errors import UserError
-from realsr.networks import DiscriminatorConfig, GeneratorConfig, WeightsError, build_generator
-from realsr.training.checkpoints import list_checkpoints
+from realsr.errors import Interrupted, UserError
+from realsr.networks import RRDB, DiscriminatorConfig, GeneratorConfig, WeightsError, build_generator
+from realsr.training import loop, signals
+from realsr.training.checkpoints import CheckpointWriter, list_checkpoints
 from realsr.training.config import OptimiserConfig, TrainingConfig
 from realsr.training.losses import LossConfig, PerceptualConfig
 
@@ -108,6 +115,108 @@ def test_validations_after_the_checkpoint_are_told_once(
     assert (run / "metrics.jsonl").read_text() == before
     steps = [event.step for event in events(run).Scalars("loss/pixel")]
     assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize("gone", ["tensorboard", "checkpoints", "samples"])
+def test_a_folder_that_vanishes_is_made_again(
+    gone: str, trained: Train, images: list[ValidationImage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    straight = trained("straight", images=images)
+    remove_at(4, tmp_path / "run" / gone, monkeypatch)
+    weights = trained(images=images)
+    assert same(load_file(weights), load_file(straight))
+    assert list(weights.parent.joinpath(gone).iterdir())
+    if gone == "tensorboard":
+        assert "is gone, and the curves in it" in caplog.text
+        assert [event.step for event in events(weights.parent).Scalars("loss/pixel")] == [5, 6]
+
+
+def test_a_run_folder_that_vanishes_is_an_error_that_names_it(
+    trained: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove_at(2, tmp_path / "run", monkeypatch)
+    with pytest.raises(FileNotFoundError, match=str(tmp_path / "run")):
+        trained()
+    assert not (tmp_path / "run").exists()
+
+
+def remove_at(step: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove a folder once the checkpoint of a step is written."""
+    save = CheckpointWriter.save
+
+    def save_and_remove(writer: CheckpointWriter, state: dict[str, Any], best: bool = False) -> None:
+        save(writer, state, best)
+        if state["step"] == step:
+            writer.wait()
+            shutil.rmtree(folder)
+
+    monkeypatch.setattr(CheckpointWriter, "save", save_and_remove)
+
+
+def test_a_kill_between_a_checkpoint_and_the_removal_of_older_ones_leaves_none_too_many(
+    trained: Train, tmp_path: Path
+) -> None:
+    run = trained().parent
+    newest = list_checkpoints(run / "checkpoints")
+    (run / "checkpoints" / "step_00000001.pt").write_bytes(newest[0].read_bytes())
+    trained()
+    assert list_checkpoints(run / "checkpoints") == newest
+
+
+def test_a_result_that_is_not_finite_is_an_error(
+    trained: Train, images: list[ValidationImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflow(self: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+        y = forward(self, x)
+        return y if self.training else y * float("inf")
+
+    forward = RRDB.forward
+    monkeypatch.setattr(RRDB, "forward", overflow)
+    with pytest.raises(UserError, match="validation image p0: the generator's result has values that are not finite"):
+        trained(images=images)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no timers")
+def test_a_stop_signal_is_heeded_while_a_batch_does_not_come(
+    sent: signal.Signals, trained: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = loop.load_batches
+
+    def hang(*args: Any, **options: Any) -> Iterator[Any]:
+        for number, batch in enumerate(load(*args, **options)):
+            if number == 3:
+                os.kill(os.getpid(), sent)
+                time.sleep(60)
+            yield batch
+
+    straight = trained("straight")
+    monkeypatch.setattr(signals, "PATIENCE", 0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "load_batches", hang)
+        with pytest.raises(Interrupted, match=rf"stopped after step 3 by {sent.name}; it is saved") as stop:
+            trained()
+    assert stop.value.code == 128 + sent
+    assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == "step_00000003.pt"
+    assert same(load_file(trained()), load_file(straight))
+
+
+def test_what_was_trained_is_saved_when_no_batch_comes(
+    trained: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = loop.load_batches
+
+    def fail(*args: Any, **options: Any) -> Iterator[Any]:
+        for number, batch in enumerate(load(*args, **options)):
+            if number == 3:
+                raise LoadingError("no batch")
+            yield batch
+
+    monkeypatch.setattr(loop, "load_batches", fail)
+    with pytest.raises(LoadingError):
+        trained()
+    assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == "step_00000003.pt"
 
 
 def test_the_cache_changes_nothing(trained: Train, tmp_path: Path) -> None:

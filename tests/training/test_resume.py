@@ -116,6 +116,15 @@ def test_a_truncated_checkpoint_is_told_and_the_one_before_is_used(
     assert not different(all_weights(whole), all_weights(parts))
 
 
+def test_a_checkpoint_with_weights_that_are_not_finite_is_named(trained: Train) -> None:
+    newest = list_checkpoints(trained().parent / "checkpoints")[-1]
+    state = torch.load(newest, weights_only=True)
+    state["generator"]["conv_last.bias"][0] = float("nan")
+    torch.save(state, newest)
+    with pytest.raises(UserError, match=rf"{newest}: 1 of its \d+ tensors hold values .*conv_last\.bias"):
+        trained(max_steps=8)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_leaves(
     number: signal.Signals, code: int, trained: Train, monkeypatch: pytest.MonkeyPatch

@@ -1,8 +1,9 @@
 """Images decoded once: a file of 8-bit pixels that is mapped into memory, so that a crop costs a copy, no decoding.
 
-The file holds the pixels of one image after another, (h, w, 3) uint8 each; then an index in JSON, for each image
-[path, size of its file, mtime_ns, offset, height, width]; then the index's SHA-256 and length, and a word that names
-the format. What a making that was cut short leaves has no such end, so it is never taken for whole.
+The file holds the pixels of one image after another, (h, w, 3) uint8 each; then an index in JSON, with `images`, for
+each [path, size of its file, mtime_ns, offset, height, width], and `pages`, the checksums of some places; then the
+index's SHA-256 and length, and a word that names the format. What a making that was cut short leaves has no such end,
+so it is never taken for whole, and one that has lost pixels in a power cut is found by the pages.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+import zlib
 from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate
@@ -18,7 +20,8 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from realsr.data.claim import claim
+from realsr.core.file_lock import open_locked
+from realsr.core.files import parse_json, temporary_path
 from realsr.data.pairs import Pair, image_size
 from realsr.errors import UserError
 from realsr.imaging import ImageError, read_uint8
@@ -26,8 +29,9 @@ from realsr.progress import Progress
 from realsr.workers import count_workers, map_items
 
 logger = logging.getLogger("realsr")
-FORMAT = b"realsr01"
+FORMAT = b"realsr02"
 _END = 32 + 8 + len(FORMAT)  # bytes of the SHA-256, of the index's length, of the format's name
+_PAGES, _PAGE = 64, 4096  # how many places are checked when a cache is opened, and their size in bytes
 _ELSEWHERE = "give cache_dir=FOLDER on another disk, or do without: trainer.cache=false"
 
 
@@ -144,18 +148,23 @@ def open_cache(file: Path, paths: Sequence[Path]) -> MappedImages | None:
     try:
         with file.open("rb") as stream:
             digest, length = _read_end(stream)
-            stream.seek(-_END - length, os.SEEK_END)
+            end = stream.seek(-_END - length, os.SEEK_END)
             text = stream.read(length)
-    except (OSError, ValueError):
+            if hashlib.sha256(text).digest() != digest:
+                return None
+            index = parse_json(text)
+            if _checksums(stream, end) != index["pages"]:
+                return None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    if hashlib.sha256(text).digest() != digest:
-        return None
-    places = {(path, size, time): place for path, size, time, *place in json.loads(text)}
+    places = {(path, size, time): place for path, size, time, *place in index["images"]}
     try:
-        found = [places[_status(path)] for path in paths]
+        images = [places[_status(path)] for path in paths]
     except KeyError:
         return None
-    return MappedImages(file, digest, [(offset, height, width) for offset, height, width in found])
+    if not all(0 <= offset <= offset + 3 * height * width <= end for offset, height, width in images):
+        return None
+    return MappedImages(file, digest, [(offset, height, width) for offset, height, width in images])
 
 
 def make_cache(file: Path, paths: Sequence[Path], workers: int | None) -> None:
@@ -165,10 +174,10 @@ def make_cache(file: Path, paths: Sequence[Path], workers: int | None) -> None:
     status = [_status(path) for path in paths]
     sizes = [image_size(path) for path in paths]
     offsets = list(accumulate((3 * width * height for width, height in sizes), initial=0))
-    temporary = file.with_name(f".{file.name}.tmp")
+    temporary = temporary_path(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with claim(temporary) as stream:
+        with open_locked(temporary) as stream:
             if open_cache(file, paths) is not None:  # another process has made it in the meantime
                 temporary.unlink()
                 return
@@ -226,11 +235,20 @@ def _write_image(target: Path, item: tuple[Path, int, int]) -> tuple[int, int]:
 
 
 def _write_end(stream: IO[bytes], offset: int, index: list[list[Any]]) -> None:
-    text = json.dumps(index).encode()
+    text = json.dumps({"images": index, "pages": _checksums(stream, offset)}).encode()
     stream.seek(offset)
     stream.write(text + hashlib.sha256(text).digest() + len(text).to_bytes(8, "little") + FORMAT)
     stream.flush()
     os.fsync(stream.fileno())  # the pixels are on the disk before the name says that they are
+
+
+def _checksums(stream: IO[bytes], end: int) -> list[int]:
+    """Return the CRC-32 of pages that are spread evenly over the first `end` bytes."""
+    checksums = []
+    for number in range(_PAGES):
+        stream.seek(number * max(0, end - _PAGE) // (_PAGES - 1))
+        checksums.append(zlib.crc32(stream.read(min(_PAGE, end))))
+    return checksums
 
 
 def _read_end(stream: IO[bytes]) -> tuple[bytes, int]:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from realsr.data.cache import PairImages
 from realsr.data.look import Look
@@ -66,16 +66,28 @@ class CropDataset(Dataset[Batch]):
         self._first = part * self._share
         self._epoch, self._order = -1, np.arange(0)
 
+    @property
+    def batch_bytes(self) -> int:
+        """The memory of one item."""
+        return sum(map(prod, self._shapes.values()))
+
+    @property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        sides = {"lr": self._size, "hr": self._crop}
+        if len(self._look.patches) and self._look.jpeg_quality is None:
+            sides["noise"] = self._size
+        return {key: (self._share, side, side, 3) for key, side in sides.items()}
+
     def __getitem__(self, step: int) -> Batch:
         """Return uint8 `lr` (n, h, h, 3) and `hr` (n, s h, s h, 3), and without JPEG `noise` (n, h, h, 3), if any.
 
         `realsr.data.look.unpack` makes of it what the networks take. With JPEG, noise and JPEG are in `lr` already.
         """
-        sides = {"lr": self._size, "hr": self._crop}
-        if len(self._look.patches) and self._look.jpeg_quality is None:
-            sides["noise"] = self._size
-        shapes = {key: (self._share, side, side, 3) for key, side in sides.items()}
-        batch = Batch(torch.empty(sum(map(prod, shapes.values())), dtype=torch.uint8), shapes)
+        memory = torch.empty(self.batch_bytes, dtype=torch.uint8)
+        if get_worker_info() is not None:
+            # Here, since a failure while the batch is sent would be lost, and the batch with it.
+            memory.share_memory_()
+        batch = Batch(memory, self._shapes)
         arrays = {key: tensor.numpy() for key, tensor in batch.items()}
         first = step * self._batch + self._first
         for index in range(self._share):

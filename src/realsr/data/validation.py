@@ -35,18 +35,18 @@ def load_validation(
     return [_load(pair, scale, look, seed, largest) for pair in pairs[:most]]
 
 
-def read_folders(hr: Path, lr: Path | None, scale: int) -> Iterator[ValidationImage]:
+def read_folders(hr: Path, lr: Path | None, scale: int, damaged: str = "refuse") -> Iterator[ValidationImage]:
     """Read whole images one by one: HR cropped to a multiple of the scale, LR from its folder or by bicubic.
 
-    Raises UserError where names (see `match_folders`) or sizes of HR and LR do not match, ImageError for what cannot be
-    read.
+    damaged: see `realsr.imaging.read_picture`. Raises UserError where names (see `match_folders`) or sizes of HR and LR
+    do not match, ImageError for what cannot be read.
     """
     for name, (hr_path, lr_path) in match_folders(hr, lr, scale).items():
-        image = crop_to_multiple(to_float(read_uint8(hr_path)), scale)
+        image = crop_to_multiple(to_float(read_uint8(hr_path, damaged)), scale)
         if lr_path is None:
             small = shrink(image, scale)
         else:
-            small = to_float(read_uint8(lr_path))
+            small = to_float(read_uint8(lr_path, damaged))
             check_sizes(lr_path, small, image, scale)
         yield ValidationImage(name, small, image)
 
@@ -66,11 +66,12 @@ def check_sizes(path: Path | None, lr: Tensor, hr: Tensor, scale: int) -> None:
 
 
 def load_validation_folder(
-    folder: Path, scale: int, look: Look, seed: int, largest: int, most: int
+    folder: Path, scale: int, look: Look, seed: int, largest: int, most: int, damaged: str = "refuse"
 ) -> list[ValidationImage]:
     """Read `data.validation`: HR/ and LR/ are taken as they are; of HR images alone, LR is bicubic with the look."""
     both = (folder / "HR").is_dir()
-    images = read_folders(folder / "HR", folder / "LR", scale) if both else read_folders(folder, None, scale)
+    hr, lr = (folder / "HR", folder / "LR") if both else (folder, None)
+    images = read_folders(hr, lr, scale, damaged)
     seen = Look() if both else look
     return [_see(_central(image, scale, largest), seen, seed) for image in islice(images, most)]
 

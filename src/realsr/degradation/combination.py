@@ -16,12 +16,16 @@ LEAST_SUM = 0.1  # of a raw kernel: training that runs away ends near 0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is made of a photo's estimates: the kernels of both scales, health, and which one it is if it is one."""
+    """What is made of a photo's estimates: the kernels of both scales, health, and which one it is if it is one.
+
+    damage: what is wrong with the photo's file, None for nothing.
+    """
 
     kernel: Kernel
     kernel_x4: Kernel
     health: KernelHealth
     chosen: int | None
+    damage: str | None = None
 
 
 def choose_kernel(estimates: Estimates, how: str) -> Outcome | None:

@@ -13,7 +13,7 @@ from realsr.degradation.estimation_config import KernelsConfig, check_config
 from realsr.degradation.estimators import estimate_by_kernelgan, estimate_by_spectrum
 from realsr.degradation.health import HealthGates, KernelHealth, check_health
 from realsr.degradation.kernels import load_kernel, save_kernel
-from realsr.degradation.photos import list_photos
+from realsr.degradation.photos import damage_facts, list_photos
 from realsr.devices import choose_device
 from realsr.errors import UserError
 from realsr.manifest import StageRecord, name_inputs, open_stage, refuse_foreign
@@ -38,6 +38,7 @@ def estimate_kernels(
     overwrite: bool = False,
     shard: Shard | None = None,
     workers: int | None = 0,
+    damaged: str = "refuse",
 ) -> None:
     """Estimate each source photo's kernel into `pool/kernels/<photo>_kernel_x2.mat` and `_x4.mat`.
 
@@ -46,6 +47,8 @@ def estimate_kernels(
     shards have done and draws `pool/kernels.png`. Raises UserError at the end if a photo cannot be read or is too
     small (all others are done then) or if no kernel is sound, and at once if the pool has kernels of another config
     or of other photos.
+
+    damaged: `accept` uses what can be decoded of damaged photos, and tells it in the log and in the manifest.
     """
     check_config(config)
     device = choose_device(config.device, "kernels.device", index=shard.index if shard else 0)
@@ -61,15 +64,17 @@ def estimate_kernels(
         overwrite=overwrite,
         belongings=[SHEET],
         shard=shard,
+        check_item=_check_item,
     ) as record:
         record.notes["gates"] = asdict(config.gates) if config.gates else None
         moved = _sort_again(record, config.gates)
         names = list(photos) if shard is None else shard.take(list(photos))
         missing = {name: photos[name] for name in names if not record.is_done(name)}
-        _estimate(missing, len(names), config, seed, record, shard, device, workers)
-        if shard is None and (missing or moved or not record.complete or not (pool / SHEET).is_file()):
+        _estimate(missing, len(names), config, seed, record, shard, device, workers, damaged)
+        whole = shard is None and bool(record.items)
+        if whole and (missing or moved or not record.complete or not (pool / SHEET).is_file()):
             draw_sheet(pool, record.items)
-        if shard is None:
+        if whole:
             sound = sum(not item["rejected"] for item in record.items.values())
             logger.info("kernels: %d in %s, all drawn in %s", sound, pool / STAGE, pool / SHEET)
         rejected = {name: item["rejected"] for name, item in record.items.items() if item["rejected"]}
@@ -93,6 +98,7 @@ def _estimate(
     shard: Shard | None,
     device: torch.device,
     workers: int | None,
+    damaged: str,
 ) -> None:
     """Estimate the kernels of missing photos; what a batch has yielded is kept at once."""
     spectral = config.method == "spectral"
@@ -102,9 +108,9 @@ def _estimate(
     with Progress(title, total=total * steps, done=(total - len(missing)) * steps) as progress:
         batches: Iterable[Mapping[str, Outcome | None]]
         if spectral:
-            batches = estimate_by_spectrum(missing, config, record, progress, workers)
+            batches = estimate_by_spectrum(missing, config, record, progress, workers, damaged)
         else:
-            batches = estimate_by_kernelgan(missing, config, seed, record, progress, device)
+            batches = estimate_by_kernelgan(missing, config, seed, record, progress, device, damaged)
         for outcomes in batches:
             for name, outcome in outcomes.items():
                 _save(name, outcome, missing[name], config.gates, record)
@@ -125,8 +131,9 @@ def _save(name: str, outcome: Outcome | None, photo: Path, gates: HealthGates | 
         folder / f"{name}_kernel_x4.mat": outcome.kernel_x4,
     }
     for path, values in files.items():
-        save_kernel(path, values)
-    record.add(name, files, source=photo.name, chosen=outcome.chosen, health=asdict(outcome.health), rejected=reasons)
+        save_kernel(path, values, sync=False)
+    facts = {"chosen": outcome.chosen, "health": asdict(outcome.health), "rejected": reasons}
+    record.add(name, files, source=photo.name, **facts, **damage_facts(outcome.damage))
 
 
 def _sort_again(record: StageRecord, gates: HealthGates | None) -> bool:
@@ -138,14 +145,20 @@ def _sort_again(record: StageRecord, gates: HealthGates | None) -> bool:
         reasons = check_health(KernelHealth(**item["health"]), gates) if gates else []
         changed |= reasons != item["rejected"]
         if bool(reasons) != bool(item["rejected"]):
-            folder = REJECTED if reasons else STAGE
-            (record.folder / folder).mkdir(exist_ok=True)
-            files = {f"{folder}/{Path(old).name}": (old, content) for old, content in item["files"].items()}
-            for new, (old, _) in files.items():
-                (record.folder / old).replace(record.folder / new)
-            item["files"] = {new: content for new, (_, content) in files.items()}
+            record.move(name, REJECTED if reasons else STAGE)
         item["rejected"] = reasons
     return changed
+
+
+def _check_item(item: dict[str, Any]) -> None:
+    """Raise KeyError or TypeError where a recorded item lacks what `_save` records."""
+    if not all(isinstance(reason, str) for reason in item["rejected"]):
+        raise TypeError("rejected is not a list of reasons")
+    health = item["health"]
+    if health is not None and not all(isinstance(value, int | float | None) for value in health.values()):
+        raise TypeError("health is not made of numbers")
+    if health is not None:
+        KernelHealth(**health)
 
 
 def _list_rejected(rejected: Mapping[str, Sequence[str]], total: int, pool: Path) -> str:

@@ -1,6 +1,7 @@
 """The methods that estimate a photo's kernel, each as a source of outcomes for the stage."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from realsr.degradation.estimation_config import KernelsConfig
 from realsr.degradation.health import measure_health
 from realsr.degradation.kernelgan import Estimates, Photo, prepare_photo, train_kernelgans
 from realsr.degradation.spectral import estimate_spectral
-from realsr.imaging import ImageError, read_uint8
+from realsr.imaging import ImageError, read_uint8_and_damage, tell_damage
 from realsr.manifest import StageRecord
 from realsr.memory import free_memory
 from realsr.progress import Progress
@@ -24,27 +25,34 @@ ENTRY_BYTES = 15 * 2**20  # networks, optimisers and activations of one estimate
 
 
 def estimate_by_spectrum(
-    photos: Mapping[str, Path], config: KernelsConfig, record: StageRecord, progress: Progress, workers: int | None
+    photos: Mapping[str, Path],
+    config: KernelsConfig,
+    record: StageRecord,
+    progress: Progress,
+    workers: int | None,
+    damaged: str,
 ) -> Iterator[dict[str, Outcome]]:
     """Yield each photo's kernel by its power spectrum, computed in worker processes."""
     count = count_workers(len(photos), workers)
-    outcomes = map_items(partial(_by_spectrum, config=config), photos.values(), count)
+    outcomes = map_items(partial(_by_spectrum, config=config, damaged=damaged), photos.values(), count)
     for (name, path), outcome in zip(photos.items(), outcomes, strict=True):
         progress.advance()
         if isinstance(outcome, Outcome):
+            tell_damage(path, outcome.damage)
             yield {name: outcome}
         else:
             record.fail(name, f"source/{path.name}", path, outcome)
 
 
-def _by_spectrum(path: Path, config: KernelsConfig) -> Outcome | Exception:
+def _by_spectrum(path: Path, config: KernelsConfig, damaged: str) -> Outcome | Exception:
     try:
-        estimate = estimate_spectral(read_uint8(path), config.spectral, config.frame)
+        photo, damage = read_uint8_and_damage(path, damaged)
+        estimate = estimate_spectral(photo, config.spectral, config.frame)
     except (ImageError, ValueError) as error:
         return error
     numbers = {"residual": estimate.residual, "signal": estimate.signal}
     health = measure_health(estimate.kernel, estimate.kernel, numbers)
-    return Outcome(estimate.kernel, estimate.kernel_x4, health, None)
+    return Outcome(estimate.kernel, estimate.kernel_x4, health, None, damage)
 
 
 def estimate_by_kernelgan(
@@ -54,19 +62,22 @@ def estimate_by_kernelgan(
     record: StageRecord,
     progress: Progress,
     device: torch.device,
+    damaged: str,
 ) -> Iterator[dict[str, Outcome | None]]:
     """Yield the kernels of one batch of photos after the other; None for a photo that has got none."""
-    for batch in _prepare_batches(photos, config, seed, record, device):
+    damage: dict[str, str | None] = {}
+    for batch in _prepare_batches(photos, config, seed, record, device, damaged, damage):
         seeds = [_photo_seed(seed, name, i) for name in batch for i in range(config.seeds)]
         # Nothing but `batch` may hold the photos: it is emptied before the next ones are read.
         estimates = train_kernelgans(
             [photo for copies in batch.values() for photo in copies], config, seeds, progress.advance, device
         )
-        outcomes = {}
+        outcomes: dict[str, Outcome | None] = {}
         for position, name in enumerate(batch):
             own = slice(position * config.seeds, (position + 1) * config.seeds)
             losses = {key: values[own] for key, values in estimates.losses.items()}
-            outcomes[name] = choose_kernel(Estimates(estimates.kernels[own], losses), config.combine)
+            outcome = choose_kernel(Estimates(estimates.kernels[own], losses), config.combine)
+            outcomes[name] = None if outcome is None else replace(outcome, damage=damage[name])
         yield outcomes
 
 
@@ -76,9 +87,18 @@ def _photo_seed(seed: int, name: str, index: int) -> int:
 
 
 def _prepare_batches(
-    missing: Mapping[str, Path], config: KernelsConfig, seed: int, record: StageRecord, device: torch.device
+    missing: Mapping[str, Path],
+    config: KernelsConfig,
+    seed: int,
+    record: StageRecord,
+    device: torch.device,
+    damaged: str,
+    damage: dict[str, str | None],
 ) -> Iterator[dict[str, list[Photo]]]:
-    """Yield photos, each prepared once a seed, as many at a time as may be trained side by side."""
+    """Yield photos, each prepared once a seed, as many at a time as may be trained side by side.
+
+    What is wrong with a photo's file is put into `damage`.
+    """
     batch: dict[str, list[Photo]] = {}
     room: int | None = None
     used = 0
@@ -88,10 +108,13 @@ def _prepare_batches(
             room = None if free is None or config.batch else free // 2
         try:
             seeds = [_photo_seed(seed, name, i) for i in range(config.seeds)]
-            batch[name] = prepare_photo(read_uint8(path), config, seeds)
+            photo, damage[name] = read_uint8_and_damage(path, damaged)
+            batch[name] = prepare_photo(photo, config, seeds)
         except (ImageError, ValueError) as error:
             record.fail(name, f"source/{path.name}", path, error)
             continue
+        tell_damage(path, damage[name])
+        del photo  # only `batch` may hold it
         used += batch[name][0].pixels.nbytes + config.seeds * ENTRY_BYTES
         limit = config.batch or (BLIND_BATCH if room is None else MAX_BATCH)
         if (len(batch) + 1) * config.seeds > limit or (room is not None and used >= room):

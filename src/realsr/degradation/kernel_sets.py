@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from realsr.core.listing import list_files
 from realsr.degradation.estimation import STAGE
 from realsr.degradation.gaussian import draw_div2krk
 from realsr.degradation.kernels import Kernel, align, compose_x4, normalise, save_kernel
@@ -68,7 +69,7 @@ def _list_files(folder: Path | None, pool: Path, scale: int) -> dict[str, Path]:
         raise UserError(f"pool.folder={folder}: the pool's own kernels would be written below it; choose another one")
     files: dict[str, Path] = {}
     others = 0
-    for path in sorted(folder.rglob("*.mat")):
+    for path in list_files(folder, {".mat"}, recursive=True):
         stated = re.search(r"_x(\d+)$", path.stem)
         if stated and int(stated[1]) != scale:
             others += 1
@@ -106,7 +107,7 @@ def _numbered(found: dict[str, list[Kernel]]) -> Iterator[tuple[str, Kernel]]:
 def _save(kernels: dict[str, Kernel], pool: Path) -> None:
     (pool / "kernels").mkdir(exist_ok=True)
     for name, kernel in kernels.items():
-        save_kernel(_file(pool, name), kernel)
+        save_kernel(_file(pool, name), kernel, sync=False)
 
 
 def _file(pool: Path, name: str) -> Path:

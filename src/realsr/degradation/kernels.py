@@ -12,8 +12,9 @@ import numpy as np
 from scipy import io as matlab
 from scipy import ndimage
 
+from realsr.core.files import write_bytes
 from realsr.errors import UserError
-from realsr.imaging import write_bytes
+from realsr.mat_variables import MatFileError, list_names, read_variables
 
 Kernel = np.ndarray
 
@@ -24,10 +25,12 @@ def normalise(kernel: Kernel) -> Kernel:
     Raises ValueError where the sum is not a positive number.
     """
     kernel = np.asarray(kernel, dtype=np.float64)
-    total = kernel.sum()
-    if not total > 0 or not np.isfinite(total):
-        raise ValueError(f"a kernel must have a positive, finite sum, this one has {total}")
-    return kernel / total
+    with np.errstate(over="ignore", invalid="ignore"):  # of values that are refused below
+        total = kernel.sum()
+        normalised = kernel / total if total > 0 else kernel
+    if not total > 0 or not np.isfinite(total) or not np.isfinite(normalised).all():
+        raise ValueError(f"a kernel must have finite values of a positive, finite sum, this one's is {total}")
+    return normalised
 
 
 def aligned_centre(size: int, scale: int) -> float:
@@ -80,12 +83,12 @@ def compose_x4(kernel: Kernel, crop: bool = True) -> Kernel:
     return normalise(full[rows : full.shape[0] - rows, columns : full.shape[1] - columns])
 
 
-def save_kernel(path: Path, kernel: Kernel) -> None:
-    """Write the kernel, normalised, under the key `Kernel` of a MATLAB 5 file, atomically."""
+def save_kernel(path: Path, kernel: Kernel, sync: bool = True) -> None:
+    """Write the kernel, normalised, under the key `Kernel` of a MATLAB 5 file, as `core.files.replace_file` does."""
     buffer = io.BytesIO()
     matlab.savemat(buffer, {"Kernel": normalise(kernel)})
     # scipy writes the time into the header's text: equal kernels shall be equal files.
-    write_bytes(path, b"MATLAB 5.0 MAT-file, realsr".ljust(116) + buffer.getvalue()[116:])
+    write_bytes(path, b"MATLAB 5.0 MAT-file, realsr".ljust(116) + buffer.getvalue()[116:], sync)
 
 
 def load_kernel(path: Path) -> Kernel:
@@ -99,20 +102,23 @@ def read_kernel(path: Path) -> Kernel:
     Raises UserError where the file is not one, has no such key, or holds no kernel.
     """
     try:
-        content = matlab.loadmat(path)
-    except Exception as error:  # scipy raises many kinds for a broken file
-        raise UserError(f"{path}: not a readable .mat file ({error}); remove it or estimate it again") from error
+        content = read_variables(path)
+    except MatFileError as error:
+        raise UserError(f"{path}: {error}; remove it or estimate it again") from error
     if "Kernel" not in content:
-        keys = ", ".join(key for key in content if not key.startswith("__")) or "nothing"
-        raise UserError(f"{path}: no variable `Kernel` in it, it holds {keys}; save the kernel under that name")
-    kernel = np.asarray(content["Kernel"])
-    if kernel.dtype.kind not in "biuf":
-        raise UserError(f"{path}: `Kernel` is no 2-D kernel, it holds {kernel.dtype} and not numbers")
-    if kernel.ndim != 2 or not 0 < kernel.sum(dtype=np.float64) < np.inf:
         raise UserError(
-            f"{path}: `Kernel` of shape {kernel.shape} and sum {kernel.sum(dtype=np.float64)} is no 2-D kernel of sum 1"
+            f"{path}: no variable `Kernel` in it, it holds {list_names(content)}; save the kernel under that name"
         )
-    return kernel.astype(np.float64)
+    kernel = content["Kernel"]
+    if not isinstance(kernel, np.ndarray) or kernel.dtype.kind not in "biuf":
+        kind = kernel.dtype if isinstance(kernel, np.ndarray) else type(kernel).__name__
+        raise UserError(f"{path}: `Kernel` is no 2-D kernel, it holds {kind} and not numbers")
+    kernel = kernel.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = kernel.sum()
+    if kernel.ndim != 2 or not 0 < total < np.inf or not np.isfinite(kernel / total).all():
+        raise UserError(f"{path}: `Kernel` of shape {kernel.shape} and sum {total} is no 2-D kernel of sum 1")
+    return kernel
 
 
 def kernel_psnr(true: Kernel, estimate: Kernel, size: int = 31) -> float:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from realsr.degradation.photos import list_photos
+from realsr.core.files import write_bytes
+from realsr.degradation.photos import damage_facts, list_photos
 from realsr.degradation.tiles import (
     CONSTANT,
     NoiseConfig,
@@ -24,7 +25,7 @@ from realsr.degradation.tiles import (
     select_tiles,
 )
 from realsr.errors import UserError
-from realsr.imaging import ImageError, read_uint8, write_bytes
+from realsr.imaging import ImageError, read_uint8, read_uint8_and_damage, tell_damage
 from realsr.imaging.png import encode_png
 from realsr.manifest import StageRecord, name_inputs, open_stage, refuse_foreign
 from realsr.progress import Progress
@@ -47,19 +48,29 @@ class Patch:
 
 @dataclass(frozen=True)
 class PhotoNoise:
-    """What was found in a photo: its patches, how many tiles below the thresholds were dropped why, all its tiles."""
+    """What was found in a photo: its patches, how many tiles below the thresholds were dropped why, all its tiles.
+
+    damage: what is wrong with its file, None for nothing.
+    """
 
     patches: list[Patch]
     dropped: dict[str, int]
     tiles: np.ndarray
+    damage: str | None = None
 
 
 def collect_noise(
-    source: Path | None, pool: Path, config: NoiseConfig, overwrite: bool = False, workers: int | None = None
+    source: Path | None,
+    pool: Path,
+    config: NoiseConfig,
+    overwrite: bool = False,
+    workers: int | None = None,
+    damaged: str = "refuse",
 ) -> None:
     """Write the noise patches of a folder of source photos to `pool/noise/<photo>_000.png` and on.
 
     Photos that are done already are left as they are. workers: see `realsr.workers`; they change no result.
+    damaged: `accept` uses what can be decoded of damaged photos, and tells it in the log and in the manifest.
 
     Raises UserError at the end if a photo cannot be read or is too small (all others are done then), or if no tile of
     any photo is below the thresholds.
@@ -70,12 +81,14 @@ def collect_noise(
     inputs = name_inputs("source", list(photos.values()))
     facts = {key: value for key, value in asdict(config).items() if key not in ("auto", "wanted")}
     measured: list[np.ndarray] = []
-    with open_stage(pool, STAGE, config=facts, seed=None, inputs=inputs, overwrite=overwrite) as record:
+    with open_stage(
+        pool, STAGE, config=facts, seed=None, inputs=inputs, overwrite=overwrite, check_item=_check_item
+    ) as record:
         # As long as nothing was found all tiles are measured again, so that the message can tell of them all.
         found = any(item["files"] for item in record.items.values())
         missing = [name for name in photos if not (found and record.is_done(name))]
         seen = _recall(record, set(missing)) if missing else SeenTiles()
-        examine = partial(examine_photo, config=config)
+        examine = partial(examine_photo, config=config, damaged=damaged)
         results = map_items(examine, (photos[name] for name in missing), count_workers(len(missing), workers))
         with Progress(STAGE, total=len(photos), done=len(photos) - len(missing)) as progress:
             for name, result in zip(missing, results, strict=True):
@@ -84,10 +97,12 @@ def collect_noise(
                 if isinstance(result, Exception):
                     record.fail(name, f"source/{path.name}", path, result)
                     continue
+                tell_damage(path, result.damage)
                 patches = [p for p in result.patches if config.released_rule or seen.add(p.place, p.signature)]
                 dropped = result.dropped | {"duplicate": len(result.patches) - len(patches)}
                 files = list(_write(patches, name, pool / "noise"))
-                record.add(name, files, source=path.name, tiles=[p.facts for p in patches], dropped=dropped)
+                facts = {"tiles": [p.facts for p in patches], "dropped": dropped} | damage_facts(result.damage)
+                record.add(name, files, source=path.name, **facts)
                 found = found or bool(files)
                 measured = [] if found else [*measured, result.tiles]
         if record.items and not any(item["files"] for item in record.items.values()):
@@ -98,10 +113,12 @@ def collect_noise(
         record.finish()
 
 
-def examine_photo(path: Path, config: NoiseConfig, encode: bool = True) -> PhotoNoise | ImageError | ValueError:
+def examine_photo(
+    path: Path, config: NoiseConfig, encode: bool = True, damaged: str = "refuse"
+) -> PhotoNoise | ImageError | ValueError:
     """Find the noise patches of one photo; return the error of a photo that cannot be read or is too small."""
     try:
-        image = read_uint8(path)
+        image, damage = read_uint8_and_damage(path, damaged)
         tiles = measure_tiles(image, config)
     except (ImageError, ValueError) as error:
         return error
@@ -118,7 +135,7 @@ def examine_photo(path: Path, config: NoiseConfig, encode: bool = True) -> Photo
         facts |= {"clipped": clipped, "structure": round(structure, 4), "flag": "structured" if structured else ""}
         png = encode_png(pixels, compression=1) if encode else b""
         patches.append(Patch(facts, (facts["top"], facts["left"]), make_signature(residual), png))
-    return PhotoNoise(patches, dropped, tiles)
+    return PhotoNoise(patches, dropped, tiles, damage)
 
 
 def _why_dropped(tile: np.void, clipped: float, structured: bool, config: NoiseConfig) -> str | None:
@@ -129,13 +146,23 @@ def _why_dropped(tile: np.void, clipped: float, structured: bool, config: NoiseC
     return "structured" if structured and config.drop_structured else None
 
 
+def _check_item(item: dict[str, Any]) -> None:
+    """Raise KeyError, TypeError or ValueError where a recorded item lacks what `collect_noise` records."""
+    if len(item["tiles"]) != len(item["files"]) or not all(type(count) is int for count in item["dropped"].values()):
+        raise ValueError("its tiles do not fit its files")
+    if not all(
+        type(tile["top"]) is type(tile["left"]) is int and isinstance(tile["flag"], str) for tile in item["tiles"]
+    ):
+        raise TypeError("a tile has no place")
+
+
 def _recall(record: StageRecord, missing: set[str]) -> SeenTiles:
     """Remember the patches of an interrupted run, read from their files."""
     seen = SeenTiles()
     for name, item in record.items.items():
         if name not in missing:
             for relative, tile in zip(item["files"], item["tiles"], strict=True):
-                patch = read_uint8(record.folder / relative)
+                patch = read_uint8(record.path(relative))
                 seen.add((tile["top"], tile["left"]), make_signature(remove_shading(patch)))
     return seen
 
@@ -145,7 +172,7 @@ def _write(patches: Iterable[Patch], name: str, folder: Path) -> Iterator[Path]:
     index = -1
     for index, patch in enumerate(patches):
         path = folder / f"{name}_{index:03d}.png"
-        write_bytes(path, patch.png)
+        write_bytes(path, patch.png, sync=False)
         yield path
     # What a run with other thresholds left that was killed before it could record this photo.
     while (path := folder / f"{name}_{(index := index + 1):03d}.png").exists():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from realsr.degradation.tiles import (
     remove_shading,
 )
 from realsr.errors import UserError
-from realsr.imaging import ImageError, read_uint8
+from realsr.imaging import ImageError, read_uint8_and_damage, tell_damage
 from realsr.manifest import name_inputs, open_stage, refuse_foreign
 from realsr.progress import Progress
 from realsr.workers import count_workers, map_items
@@ -47,7 +48,7 @@ class Survey:
 
     photos: names of files. tiles: (n,) of SURVEYED; `photo` is an index, `clipped` and `structure` are nan for tiles
     of a variance not below `limit`, the highest threshold that is looked at. failures: file name -> why the photo could
-    not be measured.
+    not be measured. damaged: whether damaged photos were taken (`read_picture`).
     """
 
     photos: list[str]
@@ -55,6 +56,7 @@ class Survey:
     config: NoiseConfig
     limit: float
     failures: dict[str, str]
+    damaged: str = "refuse"
 
     def judge(self) -> np.ndarray:
         """Return of each tile what speaks against it whatever its variance: "constant", "clipped", "structured", ""."""
@@ -108,11 +110,13 @@ def _round_numbers(lowest: float, highest: float) -> list[float]:
     return [lowest] * (lowest > 0) + [round(n, 6) for n in numbers if lowest < n <= highest]
 
 
-def survey_noise(source: Path | None, pool: Path, config: NoiseConfig, workers: int | None = None) -> Survey:
+def survey_noise(
+    source: Path | None, pool: Path, config: NoiseConfig, workers: int | None = None, damaged: str = "refuse"
+) -> Survey:
     """Measure all tiles of a folder of source photos. Raises UserError where no photo can be measured."""
     config.check()
     photos = list_photos(source, "source", pool)
-    measure = partial(_measure_photo, config=config)
+    measure = partial(_measure_photo, config=config, damaged=damaged)
     results = map_items(measure, photos.values(), count_workers(len(photos), workers))
     tables, failures = [np.empty(0, SURVEYED)], {}
     with Progress("noise survey", total=len(photos)) as progress:
@@ -121,22 +125,29 @@ def survey_noise(source: Path | None, pool: Path, config: NoiseConfig, workers: 
             if isinstance(result, Exception):
                 failures[path.name] = str(result) if path.name in str(result) else f"{path}: {result}"
                 continue
-            result["photo"] = index
-            tables.append(result)
+            tiles, damage = result
+            tell_damage(path, damage)
+            tiles["photo"] = index
+            tables.append(tiles)
     if len(failures) == len(photos):
         raise UserError(
             "noise survey: no photo can be measured:" + "".join(f"\n  {line}" for line in failures.values())
         )
-    return Survey([path.name for path in photos.values()], np.concatenate(tables), config, _limit(config), failures)
+    return Survey(
+        [path.name for path in photos.values()], np.concatenate(tables), config, _limit(config), failures, damaged
+    )
 
 
 def _limit(config: NoiseConfig) -> float:
     return ROOM * config.max_variance
 
 
-def _measure_photo(path: Path, config: NoiseConfig) -> np.ndarray | ImageError | ValueError:
+def _measure_photo(
+    path: Path, config: NoiseConfig, damaged: str
+) -> tuple[np.ndarray, str | None] | ImageError | ValueError:
+    """Return a photo's tiles, of SURVEYED, and what is wrong with its file; or why it cannot be measured."""
     try:
-        image = read_uint8(path)
+        image, damage = read_uint8_and_damage(path, damaged)
         measured = measure_tiles(image, config)
     except (ImageError, ValueError) as error:
         return error
@@ -148,7 +159,7 @@ def _measure_photo(path: Path, config: NoiseConfig) -> np.ndarray | ImageError |
         pixels = cut(image, measured[index], config.size)
         tiles[index]["clipped"] = measure_clipped(pixels)
         tiles[index]["structure"] = measure_structure(remove_shading(pixels))
-    return tiles
+    return tiles, damage
 
 
 class NothingFlatError(UserError):
@@ -160,7 +171,12 @@ class NothingFlatError(UserError):
 
 
 def choose_thresholds(
-    source: Path | None, pool: Path, config: NoiseConfig, overwrite: bool = False, workers: int | None = None
+    source: Path | None,
+    pool: Path,
+    config: NoiseConfig,
+    overwrite: bool = False,
+    workers: int | None = None,
+    damaged: str = "refuse",
 ) -> tuple[NoiseConfig, Survey | None]:
     """Return the config with thresholds that suit the photos, and the survey they were chosen by.
 
@@ -172,9 +188,11 @@ def choose_thresholds(
     refuse_foreign(pool, "noise", "noise/**/*.png")
     inputs = name_inputs("source", list(photos.values()))
     survey = None
-    with open_stage(pool, STAGE, config=asdict(config), seed=None, inputs=inputs, overwrite=overwrite) as record:
+    with open_stage(
+        pool, STAGE, config=asdict(config), seed=None, inputs=inputs, overwrite=overwrite, check_item=_check_item
+    ) as record:
         if "thresholds" not in record.items:
-            survey = survey_noise(source, pool, config, workers)
+            survey = survey_noise(source, pool, config, workers, damaged)
             thresholds = survey.suggest(config.wanted, config.max_variance)
             if not thresholds.patches:
                 raise NothingFlatError(survey)
@@ -186,6 +204,14 @@ def choose_thresholds(
             record.fail(name, f"source/{name}", Path(name), UserError(reason))
     config = replace(config, max_variance=chosen["max_variance"], min_mean=chosen["min_mean"])
     return config, replace(survey, config=config) if survey else None
+
+
+def _check_item(item: dict[str, Any]) -> None:
+    """Raise KeyError or TypeError where a recorded item lacks what `choose_thresholds` records."""
+    if not all(isinstance(item[key], int | float) for key in ("max_variance", "min_mean")):
+        raise TypeError("its thresholds are not numbers")
+    if not all(isinstance(reason, str) for reason in item["failures"].values()):
+        raise TypeError("its failures are not reasons")
 
 
 def _nothing_flat(survey: Survey) -> str:
@@ -211,7 +237,7 @@ def read_tiles(survey: Survey, source: Path, indices: Sequence[int] | np.ndarray
     """Read the pixels (size, size, 3) of tiles by their index; each photo is decoded once."""
     pixels: dict[int, np.ndarray] = {}
     for photo in np.unique(survey.tiles["photo"][indices]):
-        image = read_uint8(source / survey.photos[photo])
+        image, _ = read_uint8_and_damage(source / survey.photos[photo], survey.damaged)  # told by the survey
         for index in indices:
             if survey.tiles["photo"][index] == photo:
                 pixels[int(index)] = cut(image, survey.tiles[index], survey.config.size).copy()

@@ -11,6 +11,11 @@ ROLES = {
 }
 
 
+def damage_facts(damage: str | None) -> dict[str, str]:
+    """Return what a manifest's item tells about its photo's damage: nothing for a sound photo."""
+    return {} if damage is None else {"damaged": damage}
+
+
 def list_photos(folder: Path | None, role: str, output: Path) -> dict[str, Path]:
     """Return the photos directly in `folder` by name without suffix, sorted.
 

@@ -1,9 +1,14 @@
 """The degradation pool: the kernels and noise patches of one folder, ours or made elsewhere."""
 
+import logging
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from realsr.core.listing import list_files
 from realsr.errors import UserError
+
+logger = logging.getLogger("realsr")
 
 KERNELS = ("estimated", "bicubic", "gaussian", "mat")
 
@@ -58,22 +63,30 @@ def list_kernels(pool: Path, scale: int) -> list[Path]:
 
     Raises UserError where there are none.
     """
-    found = sorted((pool / "kernels").rglob(f"*_x{scale}.mat"))
-    if not found:
-        others = len(list((pool / "kernels").rglob("*.mat")))
+    files = list_pool_files(pool / "kernels", ".mat")
+    kernels = [path for path in files if path.stem.endswith(f"_x{scale}")]
+    if not kernels:
         raise UserError(
-            f"{pool / 'kernels'}: no kernels for scale {scale} (*_x{scale}.mat; {others} other .mat files). Make them "
-            "with: python -m realsr.estimate_kernels +track=<track> data.source=FOLDER work_dir=FOLDER"
+            f"{pool / 'kernels'}: no kernels for scale {scale} (*_x{scale}.mat; {len(files)} other .mat files). Make "
+            "them with: python -m realsr.estimate_kernels +track=<track> data.source=FOLDER work_dir=FOLDER"
         )
-    return found
+    if unnamed := [path.name for path in files if not re.search(r"_x\d+$", path.stem)]:
+        names = ", ".join(unnamed[:5])
+        logger.info("%s: left out: %d whose name has no scale (_x%d): %s", pool / "kernels", len(unnamed), scale, names)
+    return kernels
+
+
+def list_pool_files(folder: Path, suffix: str) -> list[Path]:
+    """Return the files of a pool's sub-folder by suffix, sorted; none where there is no such folder."""
+    return list_files(folder, {suffix}, recursive=True) if folder.is_dir() else []
 
 
 def list_noise(pool: Path) -> list[Path]:
     """Return the pool's noise patches, sorted. Raises UserError where there are none."""
-    found = sorted((pool / "noise").rglob("*.png"))
-    if not found:
+    patches = list_pool_files(pool / "noise", ".png")
+    if not patches:
         raise UserError(
             f"{pool / 'noise'}: no noise patches (*.png). Make them with: "
             "python -m realsr.collect_noise +track=<track> data.source=FOLDER work_dir=FOLDER"
         )
-    return found
+    return patches

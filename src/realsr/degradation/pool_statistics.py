@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from realsr.degradation.kernels import Kernel, aligned_centre, moments, normalise, read_kernel
+from realsr.degradation.pool import list_pool_files
 from realsr.errors import UserError
 from realsr.imaging import ImageError, read_uint8, resize
 from realsr.progress import Progress
@@ -92,11 +93,11 @@ def measure_pool(folder: Path) -> PoolStatistics:
     unreadable: list[str] = []
     kernels = {}
     for scale in (2, 4):
-        files = sorted((folder / "kernels").rglob(f"*_x{scale}.mat"))
+        files = [path for path in list_pool_files(folder / "kernels", ".mat") if path.stem.endswith(f"_x{scale}")]
         readable = _readable(files, read_kernel, unreadable)
         if found := {_name(path, folder / "kernels"): kernel for path, kernel in readable}:
             kernels[scale] = measure_kernels(found, scale)
-    files = sorted((folder / "noise").rglob("*.png"))
+    files = list_pool_files(folder / "noise", ".png")
     patches: list[Path] = []
 
     def read_patches() -> Iterator[np.ndarray]:

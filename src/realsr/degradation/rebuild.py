@@ -9,22 +9,27 @@ from typing import Any
 
 import numpy as np
 
+from realsr.core.files import inside, write_bytes
 from realsr.degradation.kernels import load_kernel
-from realsr.degradation.synthesis import STAGE, clean_up, degrade, pair_files
+from realsr.degradation.synthesis import STAGE, check_item, clean_up, degrade, pair_files
 from realsr.errors import UserError
-from realsr.imaging import encode_uint8, read_uint8, write_bytes
-from realsr.manifest import MANIFEST, package_versions, read_manifest
+from realsr.imaging import encode_uint8, read_uint8
+from realsr.manifest import package_versions, read_manifest
+from realsr.sections import MANIFEST
 
 logger = logging.getLogger("realsr")
 
 
-def rebuild_pair(name: str, source: Path | None, target: Path | None, pool: Path, output: Path) -> None:
+def rebuild_pair(
+    name: str, source: Path | None, target: Path | None, pool: Path, output: Path, damaged: str = "refuse"
+) -> None:
     """Make the LR of one pair again, as `output`'s manifest says it was made, whatever the config says now.
 
     It is made from the HR on disk, or from the photo where that HR is missing or altered; then HR is made again too.
     What is missing or altered is written.
 
     source, target: the folders of photos; pool: the folder with `kernels/`. Each is read only if it is needed.
+    damaged: `accept` where the pair was made of a damaged photo; the manifest's item tells it.
 
     Raises UserError, and then writes nothing, where the name is not in the manifest, where the photo or the kernel is
     not the recorded one, and where what comes out is not what is recorded.
@@ -39,15 +44,21 @@ def rebuild_pair(name: str, source: Path | None, target: Path | None, pool: Path
         near = difflib.get_close_matches(name, section["items"], cutoff=0.5)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UserError(f"pairs.rebuild={name}: not among the {len(section['items'])} pairs of {output}{hint}")
-    item, scale = section["items"][name], section["config"]["scale"]
-    hr_file, lr_file = pair_files(output, name)
-    recorded = {file: item["files"][file.relative_to(output).as_posix()]["sha256"] for file in (hr_file, lr_file)}
+    item = section["items"][name]
+    try:
+        check_item(item)
+        scale = section["config"]["scale"]
+        names = [file.relative_to(output).as_posix() for file in pair_files(output, name)]
+        recorded = {inside(output, file): item["files"][file]["sha256"] for file in names}
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UserError(f"{output / MANIFEST}: its item {name} cannot be used ({error})") from error
+    hr_file, lr_file = recorded
     contents = {}
     if _hash_file(hr_file) == recorded[hr_file]:
         hr = read_uint8(hr_file)
     else:
         photo = _find_photo(item["photo"], {"source": source, "target": target})
-        hr = clean_up(read_uint8(_expect(photo, item["photo"], section)), item["clean_up"], scale)
+        hr = clean_up(read_uint8(_expect(photo, item["photo"], section), damaged), item["clean_up"], scale)
         contents[hr_file] = encode_uint8(hr, ".png")
     contents[lr_file] = encode_uint8(degrade(hr, scale, _find_kernel(item["kernel"], pool, section)), ".png")
     for file, content in contents.items():
@@ -66,16 +77,26 @@ def rebuild_pair(name: str, source: Path | None, target: Path | None, pool: Path
 
 def _find_photo(photo: str, folders: Mapping[str, Path | None]) -> Path:
     role, _, file = photo.partition("/")
+    if role not in folders:
+        raise UserError(f"{MANIFEST}: names the photo {photo}; expected source/<file> or target/<file>")
     folder = folders[role]
     if folder is None:
         raise UserError(f"data.{role} is not given; it is the folder of the photo {file}: say data.{role}=FOLDER")
-    return folder / file
+    return _inside(folder, file)
 
 
 def _find_kernel(kernel: str, pool: Path, section: Mapping[str, Any]) -> np.ndarray | None:
     if kernel == "bicubic":
         return None
-    return load_kernel(_expect(pool / "kernels" / kernel, f"kernels/{kernel}", section))
+    return load_kernel(_expect(_inside(pool / "kernels", kernel), f"kernels/{kernel}", section))
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return the path of an input. Links in the user's own folder of photos or kernels may lead elsewhere."""
+    try:
+        return inside(folder, name, follow_links=True)
+    except ValueError as error:
+        raise UserError(f"{MANIFEST}: {error}; remove it if it is not yours") from error
 
 
 def _expect(path: Path, name: str, section: Mapping[str, Any]) -> Path:

@@ -2,16 +2,25 @@
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from realsr.degradation.kernels import load_kernel
-from realsr.degradation.photos import list_photos
+from realsr.degradation.photos import damage_facts, list_photos
 from realsr.degradation.pool import list_kernels
 from realsr.errors import UserError
-from realsr.imaging import ImageError, apply_kernel_uint8, read_uint8, shrink_uint8, write_uint8
+from realsr.imaging import (
+    ImageError,
+    apply_kernel_uint8,
+    read_uint8_and_damage,
+    shrink_uint8,
+    tell_damage,
+    write_uint8,
+)
 from realsr.manifest import is_foreign, open_stage
 from realsr.progress import Progress
 from realsr.seeding import numpy_generator
@@ -38,7 +47,7 @@ class PairsConfig:
 
 @dataclass(frozen=True)
 class PairTask:
-    """One pair to make: all that a worker needs. `kernel` is None for bicubic."""
+    """One pair to make: all that a worker needs. `kernel` is None for bicubic; damaged: see `read_picture`."""
 
     name: str
     photo: Path
@@ -46,6 +55,7 @@ class PairTask:
     kernel: Path | None
     scale: int
     output: Path
+    damaged: str
 
 
 def clean_up(photo_uint8: np.ndarray, factor: int, scale: int) -> np.ndarray:
@@ -78,6 +88,7 @@ def make_pairs(
     seed: int = 0,
     overwrite: bool = False,
     workers: int | None = None,
+    damaged: str = "refuse",
 ) -> None:
     """Write `output/HR/<name>.png` and `output/LR/<name>.png` for each photo that `config.hr` takes in.
 
@@ -86,6 +97,7 @@ def make_pairs(
     the kernels are missing, and at the end if a photo cannot be read (all others are done then).
 
     workers: processes, None for one a core; the pairs do not depend on it.
+    damaged: `accept` uses what can be decoded of damaged photos, and tells it in the log and in the manifest.
     """
     _check(config)
     photos = _gather(source, target, output, config)
@@ -102,10 +114,12 @@ def make_pairs(
     facts = asdict(config) | {"kernel": "pool" if pool else "bicubic", "scale": scale}
     facts["kernels"] = _describe(kernels, folder.parent)
     del facts["rebuild"]
-    with open_stage(output, STAGE, config=facts, seed=seed, inputs=inputs, overwrite=overwrite) as record:
+    with open_stage(
+        output, STAGE, config=facts, seed=seed, inputs=inputs, overwrite=overwrite, check_item=check_item
+    ) as record:
         missing = {name: photo for name, photo in photos.items() if not record.is_done(name)}
         tasks = [
-            PairTask(name, path, factors[role], _draw_kernel(kernels, seed, name), scale, output)
+            PairTask(name, path, factors[role], _draw_kernel(kernels, seed, name), scale, output, damaged)
             for name, (role, path) in missing.items()
         ]
         results = map_items(_make_pair, tasks, count_workers(len(tasks), workers))
@@ -116,16 +130,25 @@ def make_pairs(
                 if isinstance(result, Exception):
                     record.fail(task.name, photo, task.photo, result)
                     continue
+                size, damage = result
+                tell_damage(task.photo, damage)
                 record.add(
                     task.name,
                     pair_files(output, task.name),
                     photo=photo,
                     clean_up=task.clean_up,
-                    crop=list(result),
+                    crop=list(size),
                     kernel=task.kernel.relative_to(folder).as_posix() if task.kernel else "bicubic",
+                    **damage_facts(damage),
                 )
         logger.info("pairs: %d in %s and %s", len(record.items), output / "HR", output / "LR")
         record.finish()
+
+
+def check_item(item: Mapping[str, Any]) -> None:
+    """Raise KeyError or TypeError where a recorded pair lacks what `make_pairs` records."""
+    if not isinstance(item["photo"], str) or not isinstance(item["kernel"], str) or type(item["clean_up"]) is not int:
+        raise TypeError("photo, kernel or clean_up are of another type")
 
 
 def pair_files(output: Path, name: str) -> list[Path]:
@@ -138,18 +161,19 @@ def _draw_kernel(kernels: list[Path], seed: int, name: str) -> Path | None:
     return kernels[numpy_generator(seed, STAGE, name).integers(len(kernels))] if kernels else None
 
 
-def _make_pair(task: PairTask) -> tuple[int, int] | Exception:
-    """Write a pair; return HR's height and width, or why the photo cannot be used."""
+def _make_pair(task: PairTask) -> tuple[tuple[int, int], str | None] | Exception:
+    """Write a pair; return HR's height and width and the photo's damage, or why the photo cannot be used."""
     try:
-        hr = clean_up(read_uint8(task.photo), task.clean_up, task.scale)
+        photo, damage = read_uint8_and_damage(task.photo, task.damaged)
+        hr = clean_up(photo, task.clean_up, task.scale)
     except (ImageError, ValueError) as error:
         return error
     # LR is made of the 8-bit HR that is on disk, so that the file alone is enough to make it again.
     lr = degrade(hr, task.scale, load_kernel(task.kernel) if task.kernel else None)
     for file, image in zip(pair_files(task.output, task.name), (hr, lr), strict=True):
         file.parent.mkdir(exist_ok=True)
-        write_uint8(file, image)
-    return hr.shape[0], hr.shape[1]
+        write_uint8(file, image, sync=False)
+    return (hr.shape[0], hr.shape[1]), damage
 
 
 def _describe(kernels: list[Path], pool: Path) -> str:

@@ -42,7 +42,15 @@ def _compare(name: str, run: Run, network: nn.Module, lr: np.ndarray) -> float:
     given = run(lr)
     if given.shape != wanted.shape:
         raise UserError(f"{name}: gives {given.shape} for {lr.shape}, but the generator {wanted.shape}")
+    check_finite(name, wanted, "the generator's results")
+    check_finite(name, given)
     return similarity(given, wanted)
+
+
+def check_finite(name: str, result: np.ndarray, what: str = "its results") -> None:
+    """Raise UserError where a file's result holds NaN or infinity."""
+    if not np.isfinite(result).all():
+        raise UserError(f"{name}: {what} are not finite (NaN or infinity), so it is not written")
 
 
 def similarity(given: np.ndarray, wanted: np.ndarray) -> float:

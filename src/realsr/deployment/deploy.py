@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from realsr.deployment.check import check_result
+from realsr.core.files import write_bytes
+from realsr.deployment.check import check_finite, check_result
 from realsr.deployment.config import Int8Config
 from realsr.deployment.flops import count_gflop
 from realsr.deployment.folder import list_exported, unfinished
@@ -22,7 +23,6 @@ from realsr.deployment.sensitivity import Trade
 from realsr.deployment.table import REFERENCE, SIDE, Deployment, Row
 from realsr.errors import UserError
 from realsr.fingerprints import package_versions
-from realsr.imaging import write_bytes
 from realsr.progress import Progress
 
 logger = logging.getLogger("realsr")
@@ -39,6 +39,7 @@ def deploy(
     judges: Judges,
     judged: str,
     own_code: bool = False,
+    damaged: str = "refuse",
 ) -> Deployment:
     """Write a generator in each format; return what they cost and lose.
 
@@ -53,11 +54,12 @@ def deploy(
         judges: by protocol, the images that files are judged by, and how many border pixels it leaves out.
         judged: what these images are, for the table.
         own_code: whether the source names a network of the user's own, for the process that measures it.
+        damaged: see `realsr.imaging.read_picture`.
 
     Raises:
         UserError: where the network cannot be expressed in ONNX, or no image could be scored.
     """
-    photos = load_calibration(int8.photos, int8.crop, generator.scale)
+    photos = load_calibration(int8.photos, int8.crop, generator.scale, damaged)
     with unfinished(output) as folder:
         maker = Maker(generator, folder, int8, photos)
         files, refused = list[File](), list[str]()
@@ -92,6 +94,10 @@ def _check(file: File, generator: Generator, photos: Sequence[Tensor]) -> None:
     run = open_file(file.path, torch.get_num_threads())
     samples = [photo[:, :, :CHECKED, :CHECKED].contiguous().numpy() for photo in photos[:2]]
     least = check_result(file.path.name, run, generator.network, samples, file.precision)
+    if file.scored is not None:  # fp16 as accelerators compute it, which overflows where a CPU does not
+        rounding = open_file(file.scored, torch.get_num_threads())
+        for lr in samples:
+            check_finite(file.path.name, rounding(lr), "its results, where each is rounded to fp16,")
     logger.info("%s: made and checked, PSNR to the generator on photos %.1f dB or more", file.path.name, least)
 
 

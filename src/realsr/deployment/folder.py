@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from realsr.core.file_lock import hold_lock
 from realsr.deployment.config import FORMATS, METHODS
 
 UNFINISHED = ".unfinished"  # one name, so that what a killed export leaves is found by the next
@@ -22,17 +23,22 @@ def list_exported(folder: Path) -> list[Path]:
 def unfinished(output: Path) -> Iterator[Path]:
     """A folder inside `output` for files in the making, which are lost unless they are moved.
 
-    `output` is made if need be, and goes again if an error leaves nothing in it.
+    `output` is made if need be, and goes again if an error leaves nothing in it. Raises UserError where another process
+    exports into it.
     """
     new = not output.exists()
-    folder = output / UNFINISHED
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    output.mkdir(parents=True, exist_ok=True)
+    advice = "Wait until it ends, stop it, or set another output."
     try:
-        yield folder
+        with hold_lock(output / ".export.lock", f"{output}: export", wait=False, advice=advice):
+            folder = output / UNFINISHED
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
     except BaseException:
-        shutil.rmtree(folder)
         if new and not any(output.iterdir()):
             output.rmdir()
         raise
-    shutil.rmtree(folder)

@@ -17,7 +17,7 @@ from realsr.evaluation.evaluate import Model, evaluate_models
 from realsr.evaluation.images import EvaluationImage, ImageReaders
 from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.weight_files import MetricFiles
-from realsr.inference.model import SRModel
+from realsr.inference.model import SRModel, only_finite
 from realsr.inference.tiling import as_function
 
 logger = logging.getLogger("realsr")
@@ -37,10 +37,10 @@ class Verdict:
 
 def judge(generator: Generator, files: Sequence[File], judges: Judges) -> Verdict:
     """Score float32 and each file by each protocol. Raises UserError if no image could be scored."""
-    models = {REFERENCE: _as_model(generator, torch.no_grad()(generator.network))}
+    models = {REFERENCE: _as_model(generator, torch.no_grad()(generator.network), generator.source)}
     for file in files:
         run = open_file(file.scored or file.path, torch.get_num_threads())
-        models[file.path.stem] = _as_model(generator, partial(_on_tensor, run))
+        models[file.path.stem] = _as_model(generator, partial(_on_tensor, run), file.path.name)
     metrics = load_metrics(list(METRICS), MetricFiles(), torch.device("cpu"))
     scores: dict[str, dict[str, Mapping[str, float]]] = {name: {} for name in models}
     similarities: dict[str, list[float]] = {file.path.stem: [] for file in files}
@@ -68,6 +68,6 @@ def _on_tensor(run: Run, lr: Tensor) -> Tensor:
     return torch.from_numpy(run(lr.numpy()))
 
 
-def _as_model(generator: Generator, run: Callable[[Tensor], Tensor]) -> Model:
+def _as_model(generator: Generator, run: Callable[[Tensor], Tensor], name: str) -> Model:
     """A function of one image, in tiles where memory asks for them."""
-    return as_function(SRModel(generator.scale, torch.device("cpu"), run, generator.bytes_per_pixel))
+    return as_function(SRModel(generator.scale, torch.device("cpu"), only_finite(run, name), generator.bytes_per_pixel))

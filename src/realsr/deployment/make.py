@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import realsr
+from realsr.core.files import sync_files
 from realsr.deployment.calibration import choose_ranges, collect_histograms
 from realsr.deployment.config import Int8Config
 from realsr.deployment.equalise import equalise
@@ -66,10 +67,13 @@ class File:
         return [self.path] if self.path.suffix == ".onnx" else [self.path, self.path.with_suffix(".bin")]
 
     def move(self, folder: Path) -> "File":
-        """Move it to a folder of the same disk; return it as it is there."""
+        """Move it to a folder of the same disk, where it lasts through a power cut; return it as it is there."""
+        sync_files(self.parts)
         for part in self.parts:
             part.replace(folder / part.name)
-        return replace(self, path=folder / self.path.name)
+        file = replace(self, path=folder / self.path.name)
+        sync_files(file.parts)
+        return file
 
 
 def load(source: str, own_code: bool = False) -> Generator:

@@ -22,25 +22,25 @@ CALIBRATED = (
 """scikit-image's photographs for either purpose; no photo serves both."""
 
 
-def load_calibration(folder: Path | None, side: int, scale: int) -> list[Tensor]:
+def load_calibration(folder: Path | None, side: int, scale: int, damaged: str = "refuse") -> list[Tensor]:
     """Return the middle of each photo as LR, (1, 3, h, w) float32 in 0..1, at most `side` pixels a side.
 
     A folder's photos are taken as they are; of scikit-image's, which are sharper than a camera's pixels, LR is made by
-    bicubic.
+    bicubic. damaged: see `read_picture`.
 
     Raises ImageError for a folder that cannot be used, UserError where scikit-image is missing.
     """
     if folder is not None:
-        photos = [to_float(read_uint8(path)) for path in list_images(folder)]
+        photos = [to_float(read_uint8(path, damaged)) for path in list_images(folder)]
     else:
         photos = [shrink(crop_to_multiple(to_float(_load(name)), scale), scale) for name in CALIBRATED]
     return [_middle(photo, side)[None].contiguous() for photo in photos]
 
 
-def load_judged(hr: Path | None, protocol: Protocol, scale: int) -> ImageReaders:
+def load_judged(hr: Path | None, protocol: Protocol, scale: int, damaged: str = "refuse") -> ImageReaders:
     """Return a folder's images as `match_images` does; without one, scikit-image's four."""
     if hr is not None:
-        return match_images(hr, None, protocol, scale)
+        return match_images(hr, None, protocol, scale, damaged)
     return {name: partial(_prepare, name, protocol, scale) for name in JUDGED}
 
 

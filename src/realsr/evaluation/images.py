@@ -31,10 +31,13 @@ class EvaluationImage:
 ImageReaders = Mapping[str, Callable[[], EvaluationImage]]
 
 
-def match_images(hr: Path | None, lr: Path | None, protocol: Protocol, scale: int) -> ImageReaders:
+def match_images(
+    hr: Path | None, lr: Path | None, protocol: Protocol, scale: int, damaged: str = "refuse"
+) -> ImageReaders:
     """Return a function for each name, sorted, that reads the image and prepares it.
 
     hr, lr: folders; one of them may be None. Of HR alone, LR is made as the protocol says.
+    damaged: see `read_picture`.
 
     Raises UserError where both are None or names do not match, ImageError for a folder without images. The functions
     raise ImageError for a file that cannot be read, UserError for LR whose size is not HR's / scale, ValueError for HR
@@ -46,7 +49,7 @@ def match_images(hr: Path | None, lr: Path | None, protocol: Protocol, scale: in
         files = {name: (None, path) for name, path in list_by_name(lr).items()}
     else:
         raise UserError("data.hr must be given: say data.hr=DIR (of photos without HR: data.lr=DIR)")
-    return {name: partial(read_image, name, *paths, protocol, scale) for name, paths in files.items()}
+    return {name: partial(read_image, name, *paths, protocol, scale, damaged) for name, paths in files.items()}
 
 
 def as_readers(images: Iterable[ValidationImage]) -> ImageReaders:
@@ -54,13 +57,15 @@ def as_readers(images: Iterable[ValidationImage]) -> ImageReaders:
     return {image.name: partial(EvaluationImage, image.name, image.lr, image.hr) for image in images}
 
 
-def read_image(name: str, hr: Path | None, lr: Path | None, protocol: Protocol, scale: int) -> EvaluationImage:
+def read_image(
+    name: str, hr: Path | None, lr: Path | None, protocol: Protocol, scale: int, damaged: str = "refuse"
+) -> EvaluationImage:
     """Read one image's files, at least one of which is not None, and prepare it; raises as `match_images` says."""
-    small = None if lr is None else to_float(read_uint8(lr))
+    small = None if lr is None else to_float(read_uint8(lr, damaged))
     if hr is None:
         assert small is not None
         return EvaluationImage(name, small, None)
-    original = read_uint8(hr)
+    original = read_uint8(hr, damaged)
     if protocol.hr_side is not None and min(original.shape[:2]) < protocol.hr_side:
         size = f"{original.shape[1]}x{original.shape[0]}"
         logger.warning("%s: %s pixels are enlarged to the protocol's %d a side", hr, size, protocol.hr_side)

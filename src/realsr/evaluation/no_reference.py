@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from realsr.evaluation.weight_files import WEIGHT_FILES
-from realsr.networks.torchvision_weights import WeightsError, read_state
+from realsr.mat_variables import read_variables
+from realsr.networks.torchvision_weights import WeightsError, check_content, read_state
 
 Quality = Callable[[Tensor], float]
 
@@ -55,7 +56,7 @@ def load_brisque(parameters: Path, device: torch.device) -> Quality:
     from pyiqa.archs.brisque_arch import BRISQUE
 
     # The library runs what is in the pickle: it gets one that is written here, of tensors alone.
-    content = read_state(parameters, "metric_files.brisque", WEIGHT_FILES["brisque"].content)
+    content = check_content(read_state(parameters, "metric_files.brisque", WEIGHT_FILES["brisque"].content), parameters)
     shapes = [tuple(t.shape) for t in content] if _are_tensors(content) else type(content).__name__
     if not (_are_tensors(content) and len(shapes) == 2 and shapes[1][1:] == (36,) and shapes[0][:1] == shapes[1][:1]):
         raise WeightsError(
@@ -114,6 +115,8 @@ def _are_tensors(content: object) -> TypeGuard[Sequence[Tensor]]:
 
 def _construct(kind: Callable[..., nn.Module], key: str, path: Path, given: Path | io.BytesIO, **options: str) -> Any:
     try:
+        if path.suffix == ".mat":
+            read_variables(path)  # which refuses what declares more than it should
         return kind(pretrained_model_path=given, **options)
     # A .mat of something else, or damaged, fails in nearly any way.
     except Exception as error:

@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from realsr.core.files import write_bytes
 from realsr.evaluation.evaluate import Results
 from realsr.evaluation.metric import ImageMetric, Metric
 from realsr.evaluation.protocol import Protocol, describe
 from realsr.evaluation.statistics import Difference, Estimate, compare, estimate_mean
 from realsr.fingerprints import fingerprint_file, package_versions
-from realsr.imaging import write_bytes
 
 LIBRARIES = ("lpips", "pytorch-msssim", "torch-fidelity", "torchmetrics", "spandrel")
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from realsr.evaluation.metric import SetMetric
-from realsr.networks.torchvision_weights import WeightsError, read_state
+from realsr.networks.torchvision_weights import WeightsError, check_content, read_state
 
 Features = Callable[[Tensor], Tensor]
 
@@ -30,7 +30,8 @@ def load_inception(weights: Path, device: torch.device) -> Features:
 
     # The library runs what is in the pickle: it gets one that is written here, of tensors alone.
     checked = io.BytesIO()
-    torch.save(read_state(weights, "metric_files.inception", "FID's Inception network"), checked)
+    content = read_state(weights, "metric_files.inception", "FID's Inception network")
+    torch.save(check_content(content, weights), checked)
     checked.seek(0)
     try:
         with torch.random.fork_rng(devices=[]):

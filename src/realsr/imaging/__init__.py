@@ -7,6 +7,8 @@ from realsr.imaging.files import (
     read_photo,
     read_picture,
     read_uint8,
+    read_uint8_and_damage,
+    tell_damage,
     write_photo,
     write_picture,
     write_uint8,
@@ -18,7 +20,7 @@ from realsr.imaging.photo import Metadata, Photo
 from realsr.imaging.picture import ImageError, Picture, to_float, to_uint8
 from realsr.imaging.resize import crop_to_multiple, resize
 from realsr.imaging.shrink import shrink_uint8
-from realsr.imaging.writing import PhotoWriter, open_photo_writer, write_bytes
+from realsr.imaging.writing import PhotoWriter, open_photo_writer
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -40,11 +42,12 @@ __all__ = [
     "read_photo",
     "read_picture",
     "read_uint8",
+    "read_uint8_and_damage",
     "resize",
     "shrink_uint8",
+    "tell_damage",
     "to_float",
     "to_uint8",
-    "write_bytes",
     "write_photo",
     "write_picture",
     "write_uint8",

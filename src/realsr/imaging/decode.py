@@ -1,11 +1,13 @@
 """File contents -> samples: strict decoding of PNG, JPEG, TIFF, WebP and BMP.
 
-Pillow decodes 8 bit and judges every file. It cannot hold 16-bit colour, so the 16-bit samples of a
-file that Pillow has accepted are decoded by OpenCV. At most about three times the samples are held at once.
+libjpeg-turbo decodes gray and RGB JPEG, Pillow all else of 8 bit, and Pillow judges every file. It cannot hold 16-bit
+colour, so the 16-bit samples of a file that Pillow has accepted are decoded by OpenCV. What these do not tell about
+damage is found by `jpeg_decoding` and `checksums`. At most about three times the samples are held at once.
 """
 
 import contextlib
 import io
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,48 +15,35 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
+from realsr.imaging.checksums import PNG_SIGNATURE, check_png, check_tiff
 from realsr.imaging.guards import check_size, no_pixel_limit, quiet_opencv
+from realsr.imaging.jpeg_decoding import decode_jpeg
 from realsr.imaging.photo import Metadata, Photo, find_metadata
 from realsr.imaging.picture import ImageError
 
+logger = logging.getLogger("realsr")
+
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
+_JPEG_COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}  # by Pillow's modes
 _TIFF_GRAY_WHITE_IS_ZERO, _TIFF_GRAY, _TIFF_RGB = 0, 1, 2
 _BAND = 2**20  # pixels that are copied out of Pillow's memory or swapped at once
 
 
-def decode_samples(data: bytes, name: str) -> np.ndarray:
-    """Return the samples alone of what `decode_photo` decodes. Raises ImageError."""
-    return _decode(data, name, with_metadata=False).samples
-
-
-def decode_photo(data: bytes, name: str) -> Photo:
+def decode_photo(data: bytes, name: str, damaged: str = "refuse", with_metadata: bool = True) -> Photo:
     """Decode an image file's contents, EXIF orientation applied.
 
     data: the contents of a PNG, JPEG, TIFF, WebP or BMP file.
     name: what messages call the file.
+    damaged: `accept` takes what can be decoded of damaged contents, and the photo's `damage` tells the reason.
 
     Of an animation or a file of several pages, the first image. Raises ImageError for anything damaged, truncated,
     of another kind, or too large for the machine's memory.
     """
-    return _decode(data, name, with_metadata=True)
-
-
-def count_pixels(file: Path) -> int:
-    """Return how many pixels an image file says that it has, without decoding it; 0 where it does not tell."""
-    try:
-        with no_pixel_limit(), Image.open(file, formats=_FORMATS) as image:
-            return image.width * image.height
-    # As in decoding; what is wrong is told when the image is read.
-    except Exception:
-        return 0
-
-
-def _decode(data: bytes, name: str, with_metadata: bool) -> Photo:
     if not data:
         raise ImageError(f"{name} is empty (0 bytes). Copy or download it again, or remove it.")
     try:
         with no_pixel_limit():
-            return _decode_known(data, name, with_metadata)
+            return _decode_known(data, name, damaged, with_metadata)
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
@@ -72,24 +61,46 @@ def _decode(data: bytes, name: str, with_metadata: bool) -> Photo:
         ) from error
 
 
-def _decode_known(data: bytes, name: str, with_metadata: bool) -> Photo:
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        check_size(image, data, name)
-        if image.format == "PNG":
-            # Loading stops at the last pixel; this finds wrong checksums and a missing end too.
-            image.verify()
+def count_pixels(file: Path) -> int:
+    """Return how many pixels an image file says that it has, without decoding it; 0 where it does not tell."""
+    try:
+        with no_pixel_limit(), Image.open(file, formats=_FORMATS) as image:
+            return image.width * image.height
+    # As in decoding; what is wrong is told when the image is read.
+    except Exception:
+        return 0
+
+
+def _decode_known(data: bytes, name: str, damaged: str, with_metadata: bool) -> Photo:
+    samples, damage = None, None
+    if data.startswith(PNG_SIGNATURE):
+        data, left_out = check_png(data)
+        if left_out and with_metadata:
+            logger.warning("%s: damaged %s (wrong checksum) left out; the pixels are whole", name, ", ".join(left_out))
     with contextlib.closing(Image.open(io.BytesIO(data), formats=_FORMATS)) as image:
+        check_size(image, data, name)
         sixteen = _has_16_bits(image, data)
         tags = _tiff_tags(image)
-        image.load()
+        if image.format in ("JPEG", "MPO"):
+            samples, damage = decode_jpeg(data, _JPEG_COLOURS.get(image.mode, "RGB"), damaged)
+        elif image.format == "TIFF":
+            damage = check_tiff(image, data)
+        if damage is not None and damaged != "accept":
+            raise ImageError(
+                f"{name}: damaged ({damage}). Copy it again, remove it, or set damaged=accept to use what can be "
+                "decoded."
+            )
+        if samples is None or image.mode == "CMYK":  # which Pillow converts to RGB
+            samples = None
+            image.load()
         transparent = image.info.get("transparency")
         orientation = _orientation(image)
         metadata = find_metadata(image, data, name) if with_metadata else Metadata()
-        if not sixteen:
+        if samples is None and not sixteen:
             samples = _copy_out(image, _mode_8(image, name))
-    if sixteen:  # Pillow's picture is closed: its memory is free for OpenCV's
+    if samples is None:  # Pillow's picture is closed: its memory is free for OpenCV's
         samples = _samples_16(image, tags, data, name, transparent)
-    return Photo(np.ascontiguousarray(_orient(samples, orientation)), metadata)
+    return Photo(np.ascontiguousarray(_orient(samples, orientation)), metadata, damage)
 
 
 def _copy_out(image: Image.Image, mode: str) -> np.ndarray:

@@ -1,10 +1,13 @@
 """Images on disk: reading and writing them. Every failure is an ImageError naming the file."""
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from realsr.imaging.decode import decode_photo, decode_samples
+from realsr.core.files import write_bytes
+from realsr.imaging.decode import decode_photo
 from realsr.imaging.encode import encode_samples
 from realsr.imaging.photo import Metadata, Photo, fit_metadata
 from realsr.imaging.picture import (
@@ -14,40 +17,61 @@ from realsr.imaging.picture import (
     rgb_uint8_from_samples,
     samples_from_picture,
 )
-from realsr.imaging.writing import naming, open_photo_writer, write_bytes
+from realsr.imaging.writing import naming, open_photo_writer
+
+logger = logging.getLogger("realsr")
 
 
-def read_picture(path: Path) -> Picture:
+def read_picture(path: Path, damaged: str = "refuse") -> Picture:
     """Read a PNG, JPEG, TIFF, WebP or BMP file of 8 or 16 bits, EXIF orientation applied.
+
+    damaged: `accept` takes what can be decoded of a damaged file, and a log line names it and tells the reason.
 
     Raises ImageError for a file that is missing, truncated, damaged or of another kind.
     """
-    return picture_from_samples(_read_samples(path))
+    return picture_from_samples(_read(path, damaged, with_metadata=False).samples)
 
 
-def read_uint8(path: Path) -> np.ndarray:
+def read_uint8(path: Path, damaged: str = "refuse") -> np.ndarray:
     """Read an image as (H, W, 3) uint8 RGB: alpha dropped, 16 bit rounded to 8, orientation applied.
 
-    Raises ImageError as `read_picture` does.
+    damaged, and what it raises: see `read_picture`.
     """
-    return rgb_uint8_from_samples(_read_samples(path))
+    return rgb_uint8_from_samples(_read(path, damaged, with_metadata=False).samples)
 
 
-def read_photo(path: Path) -> Photo:
+def read_uint8_and_damage(path: Path, damaged: str = "refuse") -> tuple[np.ndarray, str | None]:
+    """Read an image as `read_uint8` does; return it and what is wrong with its file, None for nothing.
+
+    For worker processes, whose log lines nobody sees: `tell_damage` tells it to the user. Raises ImageError.
+    """
+    photo = decode_photo(_read_bytes(path), str(path), damaged, with_metadata=False)
+    return rgb_uint8_from_samples(photo.samples), photo.damage
+
+
+def tell_damage(path: Path, damage: str | None) -> None:
+    """Write the log line of a damaged file that has been read; damage: None for a sound one."""
+    if damage is not None:
+        logger.warning("%s: damaged (%s): what can be decoded of it is used", path, damage)
+
+
+def read_photo(path: Path, damaged: str = "refuse") -> Photo:
     """Read an image file as `read_picture` does, but its samples as they are, with colour profile and EXIF.
 
     The orientation is applied, and the EXIF says so; a thumbnail in it is left out. A profile that does not fit the
     samples (of a CMYK photo, which is read as RGB) is left out too, and a log line tells it. BMP holds neither.
 
-    Raises ImageError as `read_picture` does.
+    damaged, and what it raises: see `read_picture`.
     """
-    photo = decode_photo(_read_bytes(path), str(path))
+    photo = _read(path, damaged, with_metadata=True)
     height, width, channels = photo.samples.shape
-    return Photo(photo.samples, fit_metadata(photo.metadata, height, width, channels, str(path)))
+    return replace(photo, metadata=fit_metadata(photo.metadata, height, width, channels, str(path)))
 
 
-def _read_samples(path: Path) -> np.ndarray:
-    return decode_samples(_read_bytes(path), str(path))
+def _read(path: Path, damaged: str, with_metadata: bool) -> Photo:
+    photo = decode_photo(_read_bytes(path), str(path), damaged, with_metadata)
+    tell_damage(path, photo.damage)
+    return photo
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -91,7 +115,10 @@ def encode_uint8(image_hwc_rgb_uint8: np.ndarray, suffix: str) -> bytes:
     return encode_samples(image, suffix)
 
 
-def write_uint8(path: Path, image_hwc_rgb_uint8: np.ndarray) -> None:
-    """Write an (H, W, 3) uint8 RGB array as `write_picture` does. Raises ImageError, ValueError."""
+def write_uint8(path: Path, image_hwc_rgb_uint8: np.ndarray, sync: bool = True) -> None:
+    """Write an (H, W, 3) uint8 RGB array as `write_picture` does; `sync` as in `core.files.replace_file`.
+
+    Raises ImageError, ValueError.
+    """
     with naming(path):
-        write_bytes(path, encode_uint8(image_hwc_rgb_uint8, Path(path).suffix))
+        write_bytes(path, encode_uint8(image_hwc_rgb_uint8, Path(path).suffix), sync)

@@ -28,10 +28,12 @@ class Photo:
     """The samples of an image file and what the file tells about them.
 
     samples: (H, W, C) uint8 or uint16, C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA.
+    damage: what is wrong with the file, of which this is what could be decoded; None for a sound file.
     """
 
     samples: np.ndarray
     metadata: Metadata
+    damage: str | None = None
 
 
 def find_metadata(image: Image.Image, data: bytes, name: str) -> Metadata:

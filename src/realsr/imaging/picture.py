@@ -33,9 +33,19 @@ def to_float(image_uint8: np.ndarray) -> Tensor:
 
 
 def to_uint8(image: Tensor) -> np.ndarray:
-    """(3, H, W), 0..1 -> (H, W, 3) uint8 RGB: clamped, then rounded half to even."""
+    """(3, H, W), 0..1 -> (H, W, 3) uint8 RGB: clamped, then rounded half to even.
+
+    Raises ImageError for values that are not finite, which would become black.
+    """
+    check_finite(image)
     levels = image.detach().clamp(0, 1).mul(255).round_().to(torch.uint8)
     return np.ascontiguousarray(levels.permute(1, 2, 0).cpu().numpy())
+
+
+def check_finite(image: Tensor) -> None:
+    """Raise ImageError for an image with values that are not finite."""
+    if not torch.isfinite(image).all():
+        raise ImageError("the image has values that are not finite (NaN or infinite), so it is not written.")
 
 
 # Decoders and encoders speak of `samples`: (H, W, C) uint8 or uint16, where C is
@@ -59,8 +69,12 @@ def picture_from_samples(samples: np.ndarray) -> Picture:
 
 
 def samples_from_picture(picture: Picture) -> np.ndarray:
-    """The inverse of `picture_from_samples`: clamped, rounded half to even; gray is the channels' mean."""
+    """The inverse of `picture_from_samples`: clamped, rounded half to even; gray is the channels' mean.
+
+    Raises ImageError as `to_uint8` does.
+    """
     colour = picture.rgb.detach()
+    check_finite(colour)
     if picture.gray:
         colour = colour.mean(0, keepdim=True)
     planes = colour if picture.alpha is None else torch.cat([colour, picture.alpha.detach().to(colour)])

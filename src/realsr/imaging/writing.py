@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from realsr.core.files import replace_file
 from realsr.imaging.encode import SampleEncoder
 from realsr.imaging.formats import Layout
 from realsr.imaging.photo import Metadata
@@ -47,35 +48,12 @@ def open_photo_writer(
     layout = Layout(height, width, channels, bits)
     with contextlib.ExitStack() as stack:
         with naming(path):
-            temporary = stack.enter_context(_replacing(path))
-            file = stack.enter_context(temporary.open("wb"))
+            file = stack.enter_context(replace_file(path))
             encoder = SampleEncoder(file, path.suffix, layout, metadata or Metadata(), str(path))
         yield PhotoWriter(path, encoder)
         with naming(path):
             encoder.finish()
             stack.close()
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: first `.NAME.tmp` in the same folder, then a rename.
-
-    Raises OSError; the temporary file is then removed.
-    """
-    with _replacing(Path(path)) as temporary:
-        temporary.write_bytes(data)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give the name of a temporary file; at the end of the block it becomes `path`, after an error it is removed."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except BaseException:  # an interruption by the keyboard leaves nothing behind either
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
 
 
 @contextlib.contextmanager

@@ -9,17 +9,22 @@ from torch import Tensor
 
 from realsr.errors import UserError
 from realsr.inference.precision import Precision
+from realsr.limits import limited_memory
 from realsr.networks import RRDB
+from realsr.tensor_files import tell_reason
 from realsr.weights.files import read_state
+from realsr.weights.generators import MAX_SCALE
 from realsr.weights.layouts import rrdb_size, to_rrdb_names
 
 
-def load_foreign(path: Path, precision: Precision, automatic: bool) -> tuple[Callable[[Tensor], Tensor], int]:
-    """Return a file's network as a function, (N,3,h,w) -> (N,3,s*h,s*w) in 0..1, and its scale s.
+def load_foreign(
+    path: Path, precision: Precision, automatic: bool
+) -> tuple[Callable[[Tensor], Tensor], int, Precision]:
+    """Return a file's network as a function, (N,3,h,w) -> (N,3,s*h,s*w) in 0..1, its scale s, and its precision.
 
     The tensors are read by `read_state`, which runs no code in the file. spandrel's call meets the network's demands
-    on the size (by padding) and clamps. automatic: float32 where the network is not made for the half precision,
-    instead of an error.
+    on the size (by padding) and clamps; what is not finite becomes NaN. automatic: float32 where the network is not
+    made for the half precision, instead of an error.
 
     Raises UserError where spandrel is not installed or does not know the network, and where the network does
     something else than enlarge RGB.
@@ -32,12 +37,14 @@ def load_foreign(path: Path, precision: Precision, automatic: bool) -> tuple[Cal
             f"{path}: {_difference(state)}; networks of other authors need spandrel: say pip install 'realsr[spandrel]'"
         ) from error
     try:
-        found = ModelLoader(device=precision.device).load_from_state_dict(canonicalize_state_dict(state))
+        with limited_memory(path.stat().st_size):  # of the sizes that the tensors give the network
+            found = ModelLoader(device="cpu").load_from_state_dict(canonicalize_state_dict(state))
     except UnsupportedModelError as error:
         raise UserError(f"{path}: {_difference(state)}; nor does spandrel know the network") from error
     except Exception as error:  # each architecture has its own ways to fail on tensors that are not its own
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise UserError(f"{path}: {_difference(state)}; spandrel cannot load it either ({reason})") from error
+        raise UserError(
+            f"{path}: {_difference(state)}; spandrel cannot load it either ({tell_reason(error)})"
+        ) from error
     name = found.architecture.name
     if not isinstance(found, ImageModelDescriptor) or found.purpose != "SR":
         raise UserError(f"{path}: a network for {found.purpose} ({name}); expected one for super-resolution (SR)")
@@ -51,8 +58,16 @@ def load_foreign(path: Path, precision: Precision, automatic: bool) -> tuple[Cal
         if not automatic:
             raise UserError(f"{path}: {name} cannot be computed in {precision.half}; say precision=fp32")
         precision = replace(precision, half=None)
+    if not 1 <= found.scale <= MAX_SCALE:
+        raise UserError(f"{path}: a network ({name}) of scale {found.scale}; expected 1 to {MAX_SCALE}")
     found.model.requires_grad_(False)
-    return precision.wrap(found.eval()), found.scale
+    found.model.register_forward_hook(_keep_infinite)
+    return found.to(precision.device).eval(), found.scale, precision
+
+
+def _keep_infinite(network: object, inputs: object, result: object) -> object:
+    """Turn infinity into NaN, which spandrel's clamping to 0..1 does not hide."""
+    return torch.where(result.isinf(), torch.nan, result) if isinstance(result, Tensor) else result
 
 
 def _difference(state: Mapping[str, Tensor]) -> str:

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from realsr.errors import UserError
 from realsr.imaging import resize
@@ -31,6 +31,7 @@ BICUBIC = "bicubic"
 class SRModel:
     """`run`: (N, 3, h, w), float32, 0..1, on `device` -> (N, 3, scale*h, scale*w), float32, there, not clamped.
 
+    The results of a model that `load_model` returns are finite; `run` raises UserError where they cannot be.
     bytes_per_pixel: the memory that it takes for an LR pixel, where that cannot be seen from outside.
     """
 
@@ -70,14 +71,48 @@ def load_model(
     if path.suffix == ".onnx":
         return _load_onnx(path, device, precision, scale)
     if _is_generator(path):
-        network, found = load_generator(path, own_code)
-        run = _prepare(network.to(device), numbers)
+        generator, found = load_generator(path, own_code)
+        network: Run = generator.to(device)
     else:
-        run, found = load_foreign(path, numbers, automatic=precision == "auto")
+        network, found, numbers = load_foreign(path, numbers, automatic=precision == "auto")
     _check_scale(source, scale, found)
     half = "float32" if numbers.half is None else str(numbers.half).removeprefix("torch.")
     logger.info("%s: scale %d, on %s in %s", source, found, device, half)
-    return SRModel(found, device, run)
+    exact = None if numbers.half is None else partial(_prepare, network, replace(numbers, half=None))
+    return SRModel(found, device, only_finite(_prepare(network, numbers), str(source), exact))
+
+
+def only_finite(run: Run, source: str, exact: Callable[[], Run] | None = None) -> Run:
+    """Return a model's function that never gives NaN or infinity.
+
+    Args:
+        run: the function.
+        source: the model's file, for messages.
+        exact: makes the function in float32 where `run` computes in less. It takes the place of `run`, with a
+            warning, at the first result that is not finite.
+
+    The returned function raises UserError where the result (in float32) is not finite.
+    """
+
+    def run_checked(x: Tensor) -> Tensor:
+        nonlocal run, exact
+        y = run(x)
+        if not torch.isfinite(y).all() and exact is not None:
+            logger.warning(
+                "%s: its half precision overflows (values that are not finite): this tile and all that follow are "
+                "computed in float32",
+                source,
+            )
+            run, exact = exact(), None
+            y = run(x)
+        if not torch.isfinite(y).all():
+            raise UserError(
+                f"{source}: the network gives values that are not finite (NaN or infinity) on this photo, so that no "
+                "result is written: use other weights"
+            )
+        return y
+
+    return run_checked
 
 
 def _load_onnx(path: Path, device: torch.device, precision: str, scale: int | None) -> SRModel:
@@ -86,7 +121,7 @@ def _load_onnx(path: Path, device: torch.device, precision: str, scale: int | No
     if precision in HALVES:
         raise UserError(f"precision={precision}: {path} computes in {facts.precision}: leave precision out")
     logger.info("%s: scale %d, on %s in %s, by onnxruntime", path, facts.scale, device, facts.precision)
-    return SRModel(facts.scale, device, run, facts.bytes_per_pixel)
+    return SRModel(facts.scale, device, only_finite(run, str(path)), facts.bytes_per_pixel)
 
 
 def _check_scale(source: str | Path, asked: int | None, found: int) -> None:
@@ -106,7 +141,7 @@ def _is_generator(path: Path) -> bool:
     return True
 
 
-def _prepare(network: nn.Module, precision: Precision) -> Run:
+def _prepare(network: Run, precision: Precision) -> Run:
     if isinstance(network, RRDB):
         fast = FastRRDB(network, precision.half)
 
@@ -115,4 +150,4 @@ def _prepare(network: nn.Module, precision: Precision) -> Run:
                 return fast(x)
 
         return run
-    return precision.wrap(cast(Run, network))
+    return precision.wrap(network)

@@ -1,10 +1,15 @@
 """Files of networks opened by the libraries that run them. Without torch, so that their memory can be told from its."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from realsr.errors import UserError
+from realsr.limits import limited_memory
 
 INPUT, OUTPUT = "lr", "sr"
 ELSEWHERE = "session.model_external_initializers_file_folder_path"
@@ -33,12 +38,35 @@ def open_session(path: Path, threads: int, gpu: int | None = None) -> tuple[Any,
         options.add_session_config_entry("session.x64quantprecision", "1")
     options.add_session_config_entry(ELSEWHERE, str(Path(os.devnull, "none")))
     try:
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=[provider]), on_gpu
+        content = path.read_bytes()
+        with limited_memory(len(content)) if not on_gpu else nullcontext():
+            return onnxruntime.InferenceSession(content, options, providers=[provider]), on_gpu
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     except Exception as error:  # onnxruntime's own classes, one for each code
         reason = (str(error) or repr(error)).splitlines()[0]
-        raise UserError(f"{path}: damaged, or no ONNX file ({reason})") from error
+        raise UserError(f"{path}: damaged, or no ONNX file ({reason[:300]})") from error
+
+
+def run_session(session: Any, lr: np.ndarray, limit: float) -> Any:
+    """Return a session's result for one input. Ctrl-C, and the end of the time, stop it between two layers.
+
+    Raises TimeoutError after `limit` seconds, RuntimeError for what goes wrong inside.
+    """
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    with ThreadPoolExecutor(1) as executor:
+        future = executor.submit(session.run, [OUTPUT], {INPUT: lr}, options)
+        try:
+            return future.result(limit)[0]
+        except TimeoutError as error:
+            raise TimeoutError(f"no result within {limit:.0f} seconds") from error
+        except Exception as error:  # onnxruntime's own classes, one for each code
+            raise RuntimeError(str(error)) from error
+        finally:
+            options.terminate = True  # of no effect where the run has ended; else the executor waits for it
 
 
 def _overflows_in_8_bits(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

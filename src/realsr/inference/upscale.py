@@ -15,10 +15,12 @@ from realsr.progress import Progress
 logger = logging.getLogger("realsr")
 
 
-def upscale_photos(plan: Sequence[Enlargement], model: SRModel, tiles_for: Callable[[int], Tiles]) -> None:
+def upscale_photos(
+    plan: Sequence[Enlargement], model: SRModel, tiles_for: Callable[[int], Tiles], damaged: str = "refuse"
+) -> None:
     """Enlarge photos, cut into tiles as `choose_tiles` says; those that cannot be are named, and the others are done.
 
-    Raises UserError at the end if there were any.
+    damaged: see `read_photo`. Raises UserError at the end if there were any that cannot be enlarged.
     """
     sizes = {one.photo: count_pixels(one.photo) for one in plan}
     failed, done, total = list[Path](), 0, max(1, sum(sizes.values()))
@@ -33,10 +35,13 @@ def upscale_photos(plan: Sequence[Enlargement], model: SRModel, tiles_for: Calla
 
             before = done
             try:
-                upscale_photo(one.photo, one.result, model, tiles_for, advance)
+                upscale_photo(one.photo, one.result, model, tiles_for, advance, damaged)
                 logger.info("%s -> %s", one.photo, one.result)
-            except (ImageError, UserError) as error:
+            except ImageError as error:  # which names the photo
                 logger.error("%s", error)
+                failed.append(one.photo)
+            except UserError as error:
+                logger.error("%s: %s", one.photo, error)
                 failed.append(one.photo)
             except RuntimeError as error:  # another author's network may have demands of its own
                 reason = (str(error) or repr(error)).splitlines()[0]
@@ -55,13 +60,15 @@ def upscale_photo(
     model: SRModel,
     tiles_for: Callable[[int], Tiles],
     advance: Advance = lambda pixels: None,
+    damaged: str = "refuse",
 ) -> None:
     """Enlarge one photo: bits, gray, alpha, colour profile and EXIF are kept, orientation is applied.
 
-    `advance` is called with LR pixels as they are done. Raises ImageError where the photo cannot be read or the
-    result's format cannot hold it, the latter before any work; UserError where memory does not suffice.
+    `advance` is called with LR pixels as they are done. damaged: see `read_photo`. Raises ImageError where the photo
+    cannot be read or the result's format cannot hold it, the latter before any work; UserError where memory does not
+    suffice, and as `model.run`.
     """
-    read = read_photo(photo)
+    read = read_photo(photo, damaged)
     height, width, channels = read.samples.shape
     layout = (model.scale * height, model.scale * width, channels, 8 * read.samples.itemsize)
     try:

@@ -1,11 +1,13 @@
 """State dicts of torchvision's classifiers, of which only the feature layers are wanted."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
+
+from realsr.tensor_files import TensorFileError, check_tensors, read_pickle, read_safetensors
 
 
 class WeightsError(Exception):
@@ -13,7 +15,9 @@ class WeightsError(Exception):
 
 
 def read_state(path: Path, option: str, network: str) -> object:
-    """Read a `.pth` or `.safetensors` file; pickles that hold more than plain tensors are refused.
+    """Return the state dict, or the tuple of tensors, of a `.pth` or `.safetensors` file, not checked.
+
+    Pickles that hold more than plain tensors are refused.
 
     `option` is what the file was given by, `network` whose weights are expected; both are for messages only.
 
@@ -23,16 +27,28 @@ def read_state(path: Path, option: str, network: str) -> object:
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file ({option})")
     try:
-        if path.suffix.lower() == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    # Damaged bytes make the readers fail with nearly any exception.
-    except Exception as error:
+        return read_safetensors(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
+    except TensorFileError as error:
         raise WeightsError(
-            f"{path}: cannot be read as weights ({type(error).__name__}). Either the file is damaged or of "
-            f"another format, or it holds Python objects other than plain tensors, which are refused because "
-            f"loading them can run code. Expected: a state dict of {network} as .pth or .safetensors"
+            f"{path}: cannot be read as weights: {error}. Expected: a state dict of {network} as .pth or .safetensors"
         ) from error
+
+
+def check_content(content: object, path: Path) -> object:
+    """Return what `read_state` gave with its tensors checked as `check_tensors` does. Raises WeightsError."""
+    try:
+        if isinstance(content, dict):
+            return content | check_tensors(_tensors(content), path.stat().st_size)
+        if isinstance(content, tuple | list):
+            parts = {str(place): value for place, value in enumerate(content)}
+            return tuple((parts | check_tensors(_tensors(parts), path.stat().st_size)).values())
+    except TensorFileError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    return content
+
+
+def _tensors(content: Mapping[Any, object]) -> dict[Any, Tensor]:
+    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
 
 
 def select_features(
@@ -48,7 +64,7 @@ def select_features(
         network: its name, for messages.
 
     Raises:
-        WeightsError: if names or shapes differ; the first of them are told.
+        WeightsError: if names or shapes differ, the first of which are told, or values are not finite.
     """
     if not isinstance(state, dict):
         raise WeightsError(f"{source}: holds a {type(state).__name__}; expected a state dict of {network}")
@@ -72,4 +88,9 @@ def select_features(
             f"{source}: these are not the weights of {network}'s feature layers ({'; '.join(differing)}). "
             f"Expected: a state dict of torchvision's {network.lower()}"
         )
-    return {key: given[key].float() for key in expected}
+    try:
+        # Of the sizes that the network has, so that there is no need to compare with the file's.
+        features = check_tensors({key: given[key] for key in expected}, sys.maxsize)
+    except TensorFileError as error:
+        raise WeightsError(f"{source}: {error}") from error
+    return {key: value.float() for key, value in features.items()}

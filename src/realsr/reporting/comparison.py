@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from realsr.imaging import write_bytes
+from realsr.core.files import write_bytes
 
 
 @dataclass(frozen=True)

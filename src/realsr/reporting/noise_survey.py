@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from realsr.core.files import write_bytes
 from realsr.degradation.noise_survey import SURVEYED, WANTED, Survey, pick_tiles, read_tiles
-from realsr.imaging import write_bytes, write_uint8
+from realsr.imaging import write_uint8
 from realsr.reporting.noise_picture import Thumbnail, draw_survey
 
 SHOWN = 24  # tiles of a section

@@ -8,8 +8,8 @@ from realsr.training.schedule import check_optimiser
 from realsr.training.selection import LOWER_IS_BETTER
 
 # Numbers of TrainerConfig -> the lowest that makes sense.
-LOWEST = {"max_steps": 1, "batch": 1, "crop": 1, "workers": 0, "accumulate": 1, "max_skipped": 0, "log_every": 1,
-          "validate_every": 1, "checkpoint_every": 1, "keep_checkpoints": 1, "validation_crop": 1,
+LOWEST = {"max_steps": 1, "batch": 1, "crop": 1, "workers": 0, "data_timeout": 1, "accumulate": 1, "max_skipped": 0,
+          "log_every": 1, "validate_every": 1, "checkpoint_every": 1, "keep_checkpoints": 1, "validation_crop": 1,
           "validation_images": 0}  # fmt: skip
 
 

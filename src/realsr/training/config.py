@@ -34,6 +34,7 @@ class TrainerConfig:
     crop: int = 128
     ema: float | None = 0.999
     workers: int = 4
+    data_timeout: float = 55.0
     cache: bool = True
     device: str = "auto"
     precision: str = "auto"

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from realsr.data.cache import cache_pairs, decode_pairs
 from realsr.data.dataset import CropDataset
-from realsr.data.loading import load_batches
+from realsr.data.loading import LoadingError, load_batches
 from realsr.data.look import Look, unpack
 from realsr.data.pairs import Pair, keep_large
 from realsr.devices import choose_device
 from realsr.errors import Interrupted
 from realsr.progress import Progress
-from realsr.training.checkpoints import save_checkpoint
+from realsr.training.checkpoints import CheckpointWriter
 from realsr.training.checks import check_settings
 from realsr.training.config import TrainingConfig
 from realsr.training.losses import GeneratorLoss
@@ -26,7 +26,7 @@ from realsr.training.records import Stopwatch, open_records, used_memory
 from realsr.training.resume import begin, gather_state
 from realsr.training.schedule import ema_decay, learning_rate
 from realsr.training.selection import Selection, ValidationSet
-from realsr.training.signals import note_signals
+from realsr.training.signals import StopRequest, WaitInterrupted, catch_stop_signals
 from realsr.training.step import Step
 from realsr.training.watch import Watch
 from realsr.weights import save_generator
@@ -69,25 +69,40 @@ def train(
         images, trainer.batch, trainer.crop, scale, look, config.seed, part=processes.rank, parts=processes.count
     )
     workers = min(trainer.workers, os.cpu_count() or 1)
-    batches = load_batches(dataset, start, trainer.max_steps, workers, pinned=device.type == "cuda")
+    batches = load_batches(
+        dataset, start, trainer.max_steps, workers, pinned=device.type == "cuda", timeout=trainer.data_timeout
+    )
 
     def save(step: int, best: bool = False) -> None:
         state = gather_state(step, parts, watch, selection, processes)
-        if processes.first:
-            save_checkpoint(run / "checkpoints", state, trainer.keep_checkpoints, best)
+        if records is not None:
+            records.sync()
+            checkpoints.save(state, best)
 
     logger.info("%s", describe(parts, len(pairs), config, processes))
     stopwatch = Stopwatch()
     with (
-        note_signals() as asked,
+        catch_stop_signals() as request,
         Progress("training", total=trainer.max_steps, done=start, silent=not processes.first) as progress,
         open_records(run, start, processes.first) as records,
+        CheckpointWriter(run / "checkpoints", trainer.keep_checkpoints) as checkpoints,
         profile(run / "profile", device, trainer.profile and processes.first) as trace,
     ):
-        for step, batch in enumerate(stopwatch.timed(batches), start + 1):
+        for step in range(start + 1, trainer.max_steps + 1):
+            try:
+                with stopwatch.waiting(), request.waiting():
+                    batch = next(batches)
+            except (LoadingError, WaitInterrupted) as error:
+                saved = processes.count == 1 and step > start + 1  # with others, who wait for this process, it cannot
+                if saved:
+                    watch.catch_up()
+                    save(step - 1)
+                if isinstance(error, WaitInterrupted):
+                    raise _interrupted(request, step - 1, processes, saved) from None
+                raise
             lr, hr = unpack({key: value.to(device, non_blocking=True) for key, value in batch.items()})
             rate, decay = learning_rate(step - 1, config.optimiser), ema_decay(step - 1, trainer.ema or 0)
-            watch.follow(step, step_on(lr, hr, rate, decay, stop=asked.signal is not None))
+            watch.follow(step, step_on(lr, hr, rate, decay, stop=request.signal is not None))
             stopwatch.trained(trainer.batch)
             trace()
 
@@ -107,7 +122,7 @@ def train(
                     save(step)
             progress.advance(note=f"loss {watch.latest.get('loss/generator', math.nan):.4f}")
             if watch.stop and not last:
-                raise _interrupted(asked.signal, step, processes)
+                raise _interrupted(request, step, processes)
 
     return save_weights(run, parts, config) if processes.first else []
 
@@ -134,7 +149,10 @@ def save_weights(run: Path, parts: Parts, config: TrainingConfig) -> list[Path]:
     return files + [file for file in [run / "best.safetensors"] if file.exists()]
 
 
-def _interrupted(asked: signal.Signals | None, step: int, processes: Processes) -> Interrupted:
-    number = asked or signal.SIGTERM  # another process was asked
-    told = f"stopped after step {step} by {number.name}; it is saved, and the same command goes on from there"
-    return Interrupted(told if processes.first else "", code=128 + number)
+def _interrupted(request: StopRequest, step: int, processes: Processes, saved: bool = True) -> Interrupted:
+    number = request.signal or signal.SIGTERM  # another process was asked
+    where = "it is saved, and the same command goes on from there"
+    if not saved:
+        where = "the same command goes on from the last checkpoint, if there is one"
+    message = f"stopped after step {step} by {number.name}; {where}"
+    return Interrupted(message if processes.first else "", code=128 + number)

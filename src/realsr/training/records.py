@@ -1,20 +1,20 @@
 """What a training leaves to be watched: TensorBoard's records, metrics.jsonl, samples/."""
 
 import json
+import math
+import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
-from realsr.imaging import to_uint8, write_bytes, write_uint8
-
-T = TypeVar("T")
+from realsr.core.files import parse_json, write_bytes
+from realsr.imaging import to_uint8, write_uint8
+from realsr.training.event_file import EventFile
 
 
 class Records:
@@ -27,31 +27,39 @@ class Records:
 
     def __init__(self, run: Path, start: int):
         self._run = run
-        _forget_later(run / "metrics.jsonl", start)
-        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
+        run.mkdir(parents=True, exist_ok=True)
+        _remove_later(run / "metrics.jsonl", start)
+        self._events = EventFile(run / "tensorboard", start + 1)
 
     def values(self, step: int, values: Mapping[str, float]) -> None:
         """Write scalars, for TensorBoard."""
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+            self._events.add_scalar(name, value, step)
+        self._events.flush()
 
     def scores(self, step: int, validation: str, scores: Mapping[str, float]) -> None:
         """Write the scores on a validation set, for TensorBoard and metrics.jsonl."""
         self.values(step, {f"validation {validation}/{name}": value for name, value in scores.items()})
         with (self._run / "metrics.jsonl").open("a") as file:
             file.write(json.dumps({"step": step, "validation": validation, **scores}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # before a checkpoint says that this step was scored
 
     def strips(self, step: int, names: Sequence[str], strips: Sequence[Tensor]) -> None:
         """Write pictures (3, h, w), for TensorBoard and as samples/<name>/step_<step>.png."""
         for name, strip in zip(names, strips, strict=True):
-            self._writer.add_image(f"LR, bicubic, SR, HR/{name}", strip, step)
+            self._events.add_image(f"LR, bicubic, SR, HR/{name}", strip, step)
             folder = self._run / "samples" / name
             folder.mkdir(parents=True, exist_ok=True)
             write_uint8(folder / f"step_{step:08d}.png", to_uint8(strip))
 
+    def sync(self) -> None:
+        """Put on the disk what a checkpoint of this moment takes for written."""
+        self._events.flush(sync=True)
+
     def close(self) -> None:
         """Write what is still to be written."""
-        self._writer.close()
+        self._events.close()
 
 
 @contextmanager
@@ -80,17 +88,12 @@ class Stopwatch:
         yield
         self._start += time.monotonic() - before
 
-    def timed(self, items: Iterable[T]) -> Iterator[T]:
-        """Yield the items, and note how long each is waited for."""
-        iterator = iter(items)
-        while True:
-            before = time.monotonic()
-            try:
-                item = next(iterator)
-            except StopIteration:
-                return
-            self._waited += time.monotonic() - before
-            yield item
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time of the block as waiting for data."""
+        before = time.monotonic()
+        yield
+        self._waited += time.monotonic() - before
 
     def trained(self, images: int) -> None:
         """Note that a step on so many images is done."""
@@ -117,8 +120,15 @@ def used_memory(device: torch.device) -> dict[str, float]:
     return values
 
 
-def _forget_later(metrics: Path, start: int) -> None:
-    """Take back the lines after the checkpoint, which will be written again, and one that a kill has torn."""
+def _remove_later(metrics: Path, start: int) -> None:
+    """Remove the lines after the checkpoint, which will be written again, and those that a crash has torn."""
     if metrics.is_file():
-        lines = [line for line in metrics.read_text().splitlines(keepends=True) if line.endswith("}\n")]
-        write_bytes(metrics, "".join(line for line in lines if json.loads(line)["step"] <= start).encode())
+        lines = metrics.read_text(errors="replace").splitlines(keepends=True)
+        write_bytes(metrics, "".join(line for line in lines if _step_of(line) <= start).encode())
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(parse_json(line)["step"]) if line.endswith("}\n") else math.inf
+    except (ValueError, TypeError, KeyError):
+        return math.inf

@@ -1,6 +1,7 @@
 """Where a training begins: where its newest checkpoint ends, or with the weights it is given."""
 
 import logging
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import torch
 
 from realsr.errors import UserError
 from realsr.seeding import derive_seed
-from realsr.training.checkpoints import find_newest, load_checkpoint
+from realsr.tensor_files import TensorFileError, check_finite
+from realsr.training.checkpoints import find_newest, load_checkpoint, remove_old
 from realsr.training.config import TrainingConfig
 from realsr.training.parts import Parts
 from realsr.training.processes import Processes
@@ -42,6 +44,8 @@ def begin(
     Raises UserError where the checkpoint is of another training.
     """
     path = processes.share(find_newest(run / "checkpoints") if processes.first else None)
+    if processes.first:
+        remove_old(run / "checkpoints", config.trainer.keep_checkpoints)  # a kill may have come between
     if path is None:
         if config.init is None:
             if config.loss.gan > 0 or config.loss.perceptual.weight > 0:
@@ -53,17 +57,19 @@ def begin(
         return 0
     state = load_checkpoint(path)
     try:
+        check_finite(state["generator"])
         parts.restore(state)
         watch.load_state_dict(state["watch"])
         selection.load_state_dict(state["selection"])
-        states = state["random"]
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        step, states = index(state["step"]), list(state["random"])
+    except TensorFileError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{path} is of another training ({reason}): begin anew with overwrite=true, or in another run=FOLDER; "
             "init=RUN starts from its weights alone"
         ) from error
-    step = state["step"]
     if len(states) == processes.count:
         restore_random_state(states[processes.rank], parts.device)
     else:

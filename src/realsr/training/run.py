@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
+from realsr.core.files import write_bytes
 from realsr.data.cache import cache_images
 from realsr.data.look import Look, LookConfig
 from realsr.data.pairs import Pair
 from realsr.errors import UserError
 from realsr.fingerprints import fingerprint_file
-from realsr.imaging import write_bytes
 from realsr.manifest import StageRecord, open_stage, read_manifest
 from realsr.training.checkpoints import checkpoint_step, list_checkpoints
 from realsr.training.config import TrainingConfig
@@ -24,9 +24,9 @@ from realsr.weights.sources import find_weights
 
 STAGE = "training"
 # What may change between two calls of one training: how it is watched, where it runs, how long it goes on.
-FREE = ("max_steps", "workers", "cache", "device", "checkpoint_activations", "profile", "max_skipped", "log_every",
-        "validate_every", "checkpoint_every", "keep_checkpoints", "validation_crop", "validation_images", "best_by",
-        "lpips_weights", "allow_changes")  # fmt: skip
+FREE = ("max_steps", "workers", "data_timeout", "cache", "device", "checkpoint_activations", "profile", "max_skipped",
+        "log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "validation_crop", "validation_images",
+        "best_by", "lpips_weights", "allow_changes")  # fmt: skip
 BELONGINGS = ("checkpoints", "tensorboard", "samples", "profile", "metrics.jsonl", "metrics.json", "best.safetensors")
 
 
@@ -103,6 +103,7 @@ def _open(
         growing=False,
         belongings=BELONGINGS,
         changes=("trainer.allow_changes", config.trainer.allow_changes),
+        wait=False,
     ) as record:
         yield record
 

@@ -60,7 +60,9 @@ class Selection:
         return self._best
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what was the best."""
+        """Go on from what was the best. Raises KeyError or TypeError where the state is of another form."""
+        if state and not isinstance(state["score"], float):
+            raise TypeError("the best score is not a number")
         self._best = dict(state)
 
     def _score(self, net: nn.Module) -> Validation:

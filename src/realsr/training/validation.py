@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from realsr.data.validation import ValidationImage
+from realsr.errors import UserError
 from realsr.evaluation.metrics import psnr, ssim
 from realsr.imaging import resize
 
@@ -50,7 +51,13 @@ def validate(
     generator.eval()
     scores, pictures = [], list[Tensor]()
     for image in images:
-        sr = generator(image.lr[None].to(device))[0].clamp(0, 1)
+        sr = generator(image.lr[None].to(device))[0]
+        if not torch.isfinite(sr).all():
+            raise UserError(
+                f"validation image {image.name}: the generator's result has values that are not finite. The earlier "
+                "checkpoints are kept: a lower optimiser.learning_rate (with trainer.allow_changes=true) may help"
+            )
+        sr = sr.clamp(0, 1)
         distance = math.nan if lpips is None else lpips(sr, image.hr)
         sr = sr.cpu()
         scores.append((psnr(sr, image.hr, crop=scale), ssim(sr, image.hr, crop=scale), distance))

@@ -1,18 +1,17 @@
 """Weights of any layout to a file for this package or for others."""
 
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from realsr.core.files import write_bytes
 from realsr.errors import UserError
-from realsr.imaging import write_bytes
 from realsr.networks import GeneratorConfig
-from realsr.weights.files import read_metadata, read_state
-from realsr.weights.generators import load_generator, read_facts, save_state
+from realsr.weights.files import read_state
+from realsr.weights.generators import load_generator, read_facts, read_notes, save_state
 from realsr.weights.layouts import rrdb_size, to_first_layout
 from realsr.weights.sources import find_weights
 
@@ -55,8 +54,7 @@ def convert_weights(source: str | Path, output: Path, overwrite: bool = False) -
     if output.suffix == ".pth":
         _save_first_layout(output, state)
     else:
-        told = json.loads(read_metadata(path).get("realsr", "{}"))
-        save_state(output, state, config, scale, told)
+        save_state(output, state, config, scale, read_notes(path))
     return config, scale
 
 

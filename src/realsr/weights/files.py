@@ -1,18 +1,20 @@
 """Tensors out of files that are not trusted: nothing in them is ever run."""
 
 import logging
-import pickle
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from realsr.errors import UserError
+from realsr.tensor_files import (
+    TensorFileError,
+    check_finite,
+    check_tensors,
+    read_pickle,
+    read_safetensors,
+    read_safetensors_metadata,
+)
 from realsr.weights.layouts import prefixes
 from realsr.weights.ncnn import read_ncnn
 
@@ -22,64 +24,56 @@ logger = logging.getLogger("realsr")
 # and raw weights, the generator of a checkpoint of ours, and what is usual elsewhere. Without these, any key that has
 # an RRDB's tensors will do.
 CONTAINERS = ("params_ema", "params", "generator", "state_dict", "model")
+DEPTH = 5  # dictionaries inside each other around a state dict
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a `.safetensors`, `.pth`, `.pt`, `.param` or `.bin` by name.
+    """Return the tensors of a `.safetensors`, `.pth`, `.pt`, `.param` or `.bin` by name, all of them finite.
 
-    Raises UserError where the file is damaged, holds more than tensors (which is refused), or no network.
+    Raises UserError where the file is damaged, holds more than tensors (which is refused), no network, or values that
+    are not finite.
     """
-    if path.suffix in (".param", ".bin"):
-        return read_ncnn(path)
-    if path.suffix == ".safetensors":
-        with _open_safetensors(path) as content:
-            return {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
     if path.suffix == ".onnx":
         raise UserError(f"{path}: an ONNX file enlarges photos and is evaluated; here give the weights it was made of")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: is empty (0 bytes); copy or download it again")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"[Uu]nsupported (?:\w+: )?(?:GLOBAL )?([\w.]+\w)", str(error))
-        what = f"Python objects ({found[1]})" if found else "something"
-        raise UserError(
-            f"{path}: holds {what} beside tensors, or is damaged; reading that could run code, so it is refused. "
-            "Expected a state dict, tensor by name, saved by torch.save"
-        ) from error
-    except Exception as error:  # torch raises many kinds for a broken file
-        raise UserError(f"{path}: damaged, or no file of weights ({_reason(error)})") from error
-    return _find_state(content, path)
+        if path.suffix in (".param", ".bin"):
+            state = read_ncnn(path)
+            check_finite(state)
+            return state
+        if path.suffix == ".safetensors":
+            return check_tensors(read_safetensors(path), path.stat().st_size)
+        return check_tensors(_find_state(read_pickle(path), path), path.stat().st_size)
+    except TensorFileError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Return what a `.safetensors` tells about itself; of another file, nothing. Raises UserError as `read_state`."""
     if path.suffix != ".safetensors":
         return {}
-    with _open_safetensors(path) as content:
-        return content.metadata() or {}
-
-
-@contextmanager
-def _open_safetensors(path: Path) -> Iterator[Any]:
     try:
-        with safe_open(path, framework="pt") as content:
-            yield content
-    except (SafetensorError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path}: damaged, or no file of weights ({_reason(error)})") from error
+        return read_safetensors_metadata(path)
+    except TensorFileError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
-def _find_state(content: object, path: Path) -> dict[str, Tensor]:
-    while isinstance(content, Mapping):
+def _find_state(content: object, path: Path) -> Mapping[object, object]:
+    place = list[str]()
+    for _ in range(DEPTH):
+        if not isinstance(content, Mapping):
+            break
         if content and all(isinstance(value, Tensor) for value in content.values()):
-            return {str(name): value for name, value in content.items()}
+            if place:
+                logger.info("%s: the weights taken are those under %s", path, place[-1])
+            return content
         keys = [key for key in CONTAINERS if key in content] or [key for key in content if _is_rrdb(content[key])]
         if not keys:
             break
-        also = f" (also there: {', '.join(keys[1:])})" if keys[1:] else ""
-        logger.info("%s: the weights taken are those under %s%s", path, keys[0], also)
+        also = f" (also there: {', '.join(map(_tell_key, keys[1:4]))})" if keys[1:] else ""
+        place.append(f"{_tell_key(keys[0])}{also}")
         content = content[keys[0]]
-    found = f"keys {', '.join(map(str, list(content)[:6]))}" if isinstance(content, Mapping) else type(content).__name__
+    kind = type(content).__name__
+    found = f"keys {', '.join(map(_tell_key, list(content)[:6]))}" if isinstance(content, Mapping) else kind
     training = isinstance(content, Mapping) and "optimizers" in content
     hint = "; this is BasicSR's state of a training, whose weights lie in models/net_g_*.pth" if training else ""
     raise UserError(
@@ -89,9 +83,9 @@ def _find_state(content: object, path: Path) -> dict[str, Tensor]:
 
 
 def _is_rrdb(value: object) -> bool:
-    return isinstance(value, Mapping) and bool(prefixes({str(name): None for name in value}))
+    return isinstance(value, Mapping) and bool(prefixes({name: None for name in value if isinstance(name, str)}))
 
 
-def _reason(error: Exception) -> str:
-    said = str(error).splitlines()[0] if str(error) else ""
-    return said if " " in said else repr(error)  # a KeyError says its key alone
+def _tell_key(key: object) -> str:
+    """A key as text for a message; of what is not a short text, its type."""
+    return key if isinstance(key, str) and len(key) <= 100 and key.isprintable() else f"a {type(key).__name__}"

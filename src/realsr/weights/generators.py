@@ -11,20 +11,26 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from realsr.core.files import write_bytes
 from realsr.errors import UserError
-from realsr.imaging import write_bytes
 from realsr.networks import GeneratorConfig, build_generator
+from realsr.tensor_files import LONGEST_NAME, TensorFileError, check_finite, tell_reason
 from realsr.weights.files import read_metadata, read_state
 from realsr.weights.layouts import rrdb_size, to_rrdb_names
 from realsr.weights.sources import find_weights
 
 logger = logging.getLogger("realsr")
 
+MAX_SCALE, MAX_SIZE = 64, 10**6  # beyond which a file's scale, or its number of features or blocks, is no network's
+
 
 def save_generator(
     path: Path, generator: nn.Module, config: GeneratorConfig, scale: int, facts: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a generator's weights as safetensors, with its config, scale and further facts as metadata, atomically."""
+    """Write a generator's weights as safetensors, with its config, scale and further facts as metadata, atomically.
+
+    Raises UserError where weights are not finite.
+    """
     save_state(path, generator.state_dict(), config, scale, facts)
 
 
@@ -33,6 +39,10 @@ def save_state(
 ) -> None:
     """Write a state dict as `save_generator` does."""
     state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    try:
+        check_finite(state)
+    except TensorFileError as error:
+        raise UserError(f"{path} is not written: {error}") from error
     # One key: safetensors writes several in any order, and equal weights shall be equal files.
     metadata = {"generator": asdict(config), "scale": scale, **(facts or {})}
     write_bytes(path, save(state, {"realsr": json.dumps(metadata)}))
@@ -61,8 +71,8 @@ def load_generator(source: str | Path, own_code: bool = False) -> tuple[nn.Modul
                 "own_code=true if you trust the file and that code"
             )
         generator = build_generator(config, scale)
-    except ValueError as error:
-        raise UserError(f"{path}: no generator can be made of it ({error})") from error
+    except (ValueError, RuntimeError) as error:  # RuntimeError: torch, of sizes that it cannot have
+        raise UserError(f"{path}: no generator can be made of it ({tell_reason(error)})") from error
     _fill(generator, state, path)
     return generator.eval(), scale
 
@@ -132,15 +142,45 @@ def _settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def read_facts(path: Path) -> tuple[GeneratorConfig, int] | None:
     """Return the config and scale that a file saved here tells; None for a file from elsewhere. Raises UserError."""
+    notes = read_notes(path)
+    if notes is None:
+        return None
+    try:
+        config = GeneratorConfig(**notes["generator"])
+        scale = notes["scale"]
+        sizes = {"features": config.features, "blocks": config.blocks, "growth": config.growth}
+        _check_number("scale", scale, MAX_SCALE)
+        for key, value in sizes.items():
+            _check_number(key, value, MAX_SIZE)
+        if not isinstance(config.name, str) or not isinstance(config.arguments, dict):
+            raise TypeError("its name is not text, or its arguments are not a table")
+        if not config.name.isprintable() or len(config.name) > LONGEST_NAME:
+            raise ValueError(f"its name is not plain text of at most {LONGEST_NAME} characters")
+    except (KeyError, TypeError, ValueError) as error:
+        raise _no_facts(path, error) from error
+    return config, scale
+
+
+def read_notes(path: Path) -> dict[str, Any] | None:
+    """Return all that a file saved here tells about its weights; None for a file from elsewhere. Raises UserError."""
     text = read_metadata(path).get("realsr")
     if text is None:
         return None
     try:
-        facts = json.loads(text)
-        config = GeneratorConfig(**facts["generator"])
-        if not isinstance(config.name, str) or not isinstance(config.arguments, dict):
-            raise TypeError(f"generator {config}")
-        return config, int(facts["scale"])
-    except (KeyError, TypeError, ValueError) as error:
-        reason = (str(error) or repr(error)).splitlines()[0]
-        raise UserError(f"{path}: does not tell which generator it is of, as files saved here do ({reason})") from error
+        notes = json.loads(text)
+        if not isinstance(notes, dict):
+            raise TypeError(f"a {type(notes).__name__} instead of a table")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _no_facts(path, error) from error
+    return notes
+
+
+def _check_number(key: str, value: object, most: int) -> None:
+    if type(value) is not int or not 1 <= value <= most:
+        told = value if type(value) in (int, float) else f"a {type(value).__name__}"
+        raise ValueError(f"{key}={told}, expected a whole number in 1..{most}")
+
+
+def _no_facts(path: Path, error: Exception) -> UserError:
+    reason = tell_reason(error)
+    return UserError(f"{path}: does not tell which generator it is of, as files saved here do ({reason})")

@@ -18,6 +18,7 @@ logger = logging.getLogger("realsr")
 
 # A convolution that each layout has, and nothing but an RRDB: ours, BasicSR's, the first.
 MARKS = ("RRDB_trunk.0.RDB1.conv1.weight", "body.0.rdb1.conv1.weight", "model.1.sub.0.RDB1.conv1.0.weight")
+MAX_BLOCKS = 500
 BASICSR = {"conv_body": "trunk_conv", "conv_up1": "upconv1", "conv_up2": "upconv2", "conv_hr": "HRconv"}
 
 
@@ -103,7 +104,11 @@ def rrdb_size(state: Mapping[str, Tensor]) -> tuple[GeneratorConfig, int]:
             f"its first convolution takes {first.shape[1]} channels instead of 3: BasicSR's RRDB for x2 (12) "
             "and x1 (48) begins with pixel-unshuffle, which is another network"
         )
+    if 0 in first.shape or 0 in dense.shape:
+        raise ValueError(f"a convolution without weights: {tuple(first.shape)}, {tuple(dense.shape)}")
     blocks = {name.split(".")[1] for name in state if name.startswith("RRDB_trunk.")}
+    if len(blocks) > MAX_BLOCKS:
+        raise ValueError(f"{len(blocks)} blocks; an RRDB has 23, and {MAX_BLOCKS} at most are read")
     if "upconv3.weight" in state:
         raise ValueError("an RRDB of scale 8; scales 2 and 4 are known")
     scale = 4 if "upconv2.weight" in state else 2

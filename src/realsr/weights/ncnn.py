@@ -14,6 +14,8 @@ from torch import Tensor
 
 from realsr.errors import UserError
 from realsr.networks import GeneratorConfig, build_generator
+from realsr.tensor_files import tell_reason
+from realsr.weights.layouts import MAX_BLOCKS
 
 MAGIC = "7767517"
 FLOAT32, FLOAT16 = 0, 0x01306B47
@@ -45,12 +47,12 @@ def read_ncnn(path: Path) -> dict[str, Tensor]:
     try:
         convolutions, enlargements = parse_param(param.read_text(encoding="utf-8"))
         shapes = match_rrdb(convolutions, enlargements)
-    except (ValueError, RuntimeError) as error:  # RuntimeError: torch, of sizes beyond all measure
-        raise UserError(f"{param}: not an RRDB generator in ncnn's text form ({error})") from error
+    except (ValueError, RuntimeError, OverflowError) as error:  # the last two: torch, of sizes that it cannot have
+        raise UserError(f"{param}: not an RRDB generator in ncnn's text form ({tell_reason(error)})") from error
     try:
         return read_weights(binary.read_bytes(), shapes)
     except ValueError as error:
-        raise UserError(f"{binary}: damaged, or not the weights of {param.name} ({error})") from error
+        raise UserError(f"{binary}: damaged, or not the weights of {param.name} ({tell_reason(error)})") from error
 
 
 def parse_param(text: str) -> tuple[list[Convolution], int]:
@@ -89,6 +91,8 @@ def match_rrdb(convolutions: list[Convolution], enlargements: int) -> dict[str, 
     blocks, rest = divmod(len(convolutions) - 4 - enlargements, 15)
     if enlargements not in (1, 2) or rest or blocks < 1:
         raise ValueError(f"{len(convolutions)} convolutions and {enlargements} enlargements, which no RRDB has")
+    if blocks > MAX_BLOCKS:
+        raise ValueError(f"{blocks} blocks; an RRDB has 23, and {MAX_BLOCKS} at most are read")
     size = GeneratorConfig(features=convolutions[0].outputs, blocks=blocks, growth=convolutions[1].outputs)
     with torch.device("meta"):
         network = build_generator(size, scale=2**enlargements)

@@ -5,10 +5,10 @@ import importlib.metadata
 import logging
 import os
 import tarfile
-import tempfile
 import zlib
 from pathlib import Path
 
+from realsr.core.files import write_bytes
 from realsr.errors import UserError
 
 logger = logging.getLogger("realsr")
@@ -86,10 +86,8 @@ def unpack(archive: Path, folder: Path) -> None:
         reason = str(error).strip("\"'")
         raise UserError(f"{archive}: damaged, or not {ARCHIVE} ({reason}): delete it and fetch it again") from error
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as beside:  # several processes may do this at once
-        for name, data in files.items():
-            (Path(beside) / name).write_bytes(data)
-            (Path(beside) / name).replace(folder / name)
+    for name, data in files.items():
+        write_bytes(folder / name, data)
     logger.info("%s: its model DF2K-JPEG is now in %s; the archive is no longer needed", archive, folder)
 
 

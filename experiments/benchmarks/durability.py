@@ -1,0 +1,128 @@
+"""What does it cost that files last through a power cut? The same work with and without `os.fsync`.
+
+Compared are making pairs (`make_pairs`, worker processes, hashes and manifest included), and saving a checkpoint of a
+full-size training (16.7 million parameters of RRDB, patch discriminator, averaged weights, Adam). Of a checkpoint two
+times are told: how long the training waits, while `CheckpointWriter` writes beside it, and how long until it is on the
+disk. Without `os.fsync` both are the time of writing at once, as it was before. The two forms take turns. Before each,
+the disk is idle (`os.sync`); times are the medians of the rounds.
+
+    python experiments/benchmarks/durability.py FOLDER [--workers N] [--copies N] [--rounds N] [--blocks N]
+        [--work DIR] [--json FILE]
+
+FOLDER holds source photos, `--work` is on the disk to measure. The last two lines are the times with `os.fsync` by
+those without.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from common import report
+
+from realsr.degradation.synthesis import PairsConfig, make_pairs
+from realsr.imaging import list_images
+from realsr.networks import DiscriminatorConfig, GeneratorConfig
+from realsr.training.checkpoints import CheckpointWriter
+from realsr.training.config import OptimiserConfig, TrainerConfig, TrainingConfig
+from realsr.training.losses import LossConfig
+from realsr.training.parts import Parts, make_parts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="source photos")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--copies", type=int, default=4, help="how often each photo is measured in a round")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--blocks", type=int, default=23, help="of the generator in the checkpoint")
+    parser.add_argument("--work", type=Path, help="folder on the disk to measure")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.work) as name:
+        work = Path(name)
+        results = measure_pairs(work, options.folder, options.workers, options.copies, options.rounds)
+        results |= measure_checkpoints(work, options.blocks, options.rounds)
+    report({**results, **{f"ratio_{kind}": results[f"{kind}_ratio"] for kind in ("pairs", "checkpoint")}}, options.json)
+
+
+def measure_pairs(work: Path, folder: Path, workers: int, copies: int, rounds: int) -> dict[str, Any]:
+    """Return pairs per second in both forms, and the ratio of their times."""
+    (work / "photos").mkdir()
+    for path in list_images(folder):
+        for copy in range(copies):
+            (work / "photos" / f"{copy}_{path.name}").symlink_to(path.resolve())
+    count = len(list_images(work / "photos"))
+
+    def make(number: int) -> None:
+        make_pairs(work / "photos", None, None, work / f"pairs{number}", PairsConfig(), 4, workers=workers)
+
+    synced, plain = compare(make, rounds)
+    return {
+        "pairs": count,
+        "workers": workers,
+        "pairs_per_second_synced": round(count / synced, 3),
+        "pairs_per_second_not_synced": round(count / plain, 3),
+        "pairs_ratio": round(synced / plain, 3),
+    }
+
+
+def measure_checkpoints(work: Path, blocks: int, rounds: int) -> dict[str, Any]:
+    """Return the seconds of a checkpoint in both forms, and the ratio of how long the training waits."""
+    parts = make_trained_parts(blocks)
+    waits: list[float] = []
+    (work / "run").mkdir()
+
+    def save(number: int) -> None:
+        with CheckpointWriter(work / "run/checkpoints", keep=2) as writer:
+            start = time.perf_counter()
+            writer.save({"step": number, **parts.state()})
+            waits.append(time.perf_counter() - start)
+
+    synced, plain = compare(save, rounds)
+    wait = statistics.median(waits[1::2])
+    [*_, newest] = sorted((work / "run/checkpoints").iterdir())
+    return {
+        "checkpoint_megabytes": round(newest.stat().st_size / 1e6, 1),
+        "checkpoint_wait_seconds": round(wait, 4),
+        "checkpoint_seconds_synced": round(synced, 4),
+        "checkpoint_seconds_not_synced": round(plain, 4),
+        "checkpoint_ratio": round(wait / plain, 3),
+    }
+
+
+def compare(work: Callable[[int], None], rounds: int) -> tuple[float, float]:
+    """Return the median seconds of work(number) with `os.fsync` (odd numbers) and without (even ones)."""
+    times: dict[bool, list[float]] = {True: [], False: []}
+    work(0)  # what is set up once does not count
+    for number in range(1, 2 * rounds + 1):
+        synced = number % 2 == 1
+        os.sync()
+        with mock.patch("os.fsync", os.fsync if synced else mock.DEFAULT):
+            start = time.perf_counter()
+            work(number)
+            times[synced].append(time.perf_counter() - start)
+    return statistics.median(times[True]), statistics.median(times[False])
+
+
+def make_trained_parts(blocks: int) -> Parts:
+    """Return the parts of a training whose optimisers have moments for all parameters."""
+    config = TrainingConfig(
+        GeneratorConfig(blocks=blocks), DiscriminatorConfig(), LossConfig(), OptimiserConfig(), TrainerConfig()
+    )
+    parts = make_parts(config, torch.device("cpu"))
+    for optimiser in parts.optimisers:
+        for parameter in optimiser.param_groups[0]["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+        optimiser.step()
+    return parts
+
+
+if __name__ == "__main__":
+    main()
