@@ -63,14 +63,22 @@ def run(options: argparse.Namespace, source: Path, scratch: Path) -> int:
         chosen += listed
     if not chosen:
         raise SystemExit(f"--trial {options.trial}: no such trial")
-    results = list(_watch(trials.run_trials(chosen, scratch / "trials", options.jobs, options.keep_failures), chosen))
-    seconds = round(time.monotonic() - began)
-    report = {"machine": describe_machine(source, scratch), "seconds": seconds, "trials": results}
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(report, indent=1))
-    print(format_report(results))
-    print(f"\n{json.dumps(report['machine'])}\n{seconds} s with --jobs {options.jobs}")
+    machine, results = describe_machine(source, scratch), list[dict[str, Any]]()
+    try:
+        for result in _watch(
+            trials.run_trials(chosen, scratch / "trials", options.jobs, options.keep_failures), chosen
+        ):
+            results.append(result)
+    finally:  # what is done is kept where the campaign is stopped
+        seconds = round(time.monotonic() - began)
+        if options.output:
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            report = {"machine": machine, "seconds": seconds, "asked": len(chosen), "trials": results}
+            options.output.write_text(json.dumps(report, indent=1))
+        print(format_report(results))
+        print(
+            f"\n{json.dumps(machine)}\n{len(results)} of {len(chosen)} trials in {seconds} s with --jobs {options.jobs}"
+        )
     return int(any(result["failures"] for result in results))
 
 
