@@ -6,23 +6,26 @@ dataclasses here and in the stages refuse unknown and ill-typed keys.
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import hydra
 import yaml  # type: ignore[import-untyped]
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from realsr.command_line import expand_home, quote_arguments, read_paths_as_text, sweep_into_temporary
+from realsr.config_messages import CONFIG_ERRORS, explain
+from realsr.core.ranges import Range, check_ranges
 from realsr.data.look import LookConfig
 from realsr.degradation.estimation_config import KernelsConfig
 from realsr.degradation.pool import PoolConfig
@@ -35,7 +38,7 @@ from realsr.evaluation.weight_files import MetricFiles
 from realsr.imaging import ImageError
 from realsr.inference.plan import OVERLAP
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, WeightsError
-from realsr.options import choices, conf_dir, explain, quote_values, sweep_into_temporary
+from realsr.options import choices, conf_dir
 from realsr.training.config import OptimiserConfig, TrainerConfig
 from realsr.training.losses import LossConfig
 
@@ -48,7 +51,7 @@ yaml.add_multi_representer(PurePath, lambda dumper, path: dumper.represent_str(s
 class ExpectedFolder:
     """What a track expects in a folder of photos."""
 
-    photos: int | None = None
+    photos: Annotated[int, Range(0)] | None = None
     origin: str = ""
 
 
@@ -59,7 +62,7 @@ class DataConfig:
     source: Path | None = None
     target: Path | None = None
     validation: Path | None = None
-    held_out: float = 0.1
+    held_out: Annotated[float, Range(0, below=1)] = 0.1
     expected: dict[str, ExpectedFolder] = field(default_factory=dict)
 
 
@@ -74,16 +77,16 @@ class Config:
     """All stages from photos to an evaluated model. `pool_dir`, `noise_pool_dir`, `pairs_dir` and `run` are folders."""
 
     track: str = MISSING
-    scale: int = 4
-    seed: int = 0
+    scale: Annotated[int, Range(1, 64)] = 4
+    seed: Annotated[int, Range(0)] = 0
     overwrite: bool = False
     work_dir: Path = MISSING
     pool_dir: Path = MISSING
     noise_pool_dir: Path = MISSING
-    workers: int | None = None
+    workers: Annotated[int, Range(0)] | None = None
     survey: bool = False
-    shard: int | None = None
-    shards: int | None = None
+    shard: Annotated[int, Range(0)] | None = None
+    shards: Annotated[int, Range(1)] | None = None
     pairs_dir: Path = MISSING
     cache_dir: Path = MISSING
     run: Path = MISSING
@@ -102,8 +105,9 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:
-        """Raise UserError where photos would be mixed with what is made of them, or for an unknown value."""
+        """Raise UserError where photos would be mixed with what is made of them, or for what a stage cannot do."""
         check_damaged(self.damaged)
+        self._check_scale()
         names = ("work_dir", "pool_dir", "noise_pool_dir", "pairs_dir", "run")
         written = {name: Path(getattr(self, name)).resolve() for name in names}
         for role in ("source", "target"):
@@ -111,6 +115,20 @@ class Config:
             for name, path in written.items():
                 if folder is not None and folder.resolve() == path:
                     raise UserError(f"data.{role} and {name} are the same folder, {folder}: choose another work_dir")
+
+    def _check_scale(self) -> None:
+        if self.scale in KERNEL_SCALES:
+            return
+        if "." not in self.generator.name:
+            raise UserError(
+                f"scale={self.scale}: expected 2 or 4; only a generator of your own (generator.name=module.Class) has "
+                "other scales"
+            )
+        if self.pool.kernels in ("estimated", "gaussian"):
+            raise UserError(
+                f"scale={self.scale}: pool.kernels={self.pool.kernels} are for scale 2 and 4: set scale=2, scale=4, "
+                "pool=bicubic or pool=from_mat"
+            )
 
 
 @dataclass
@@ -129,13 +147,13 @@ class EvaluateConfig:
     data: EvaluationData = field(default_factory=EvaluationData)
     protocol: Protocol = field(default_factory=Protocol)
     metric_files: MetricFiles = field(default_factory=MetricFiles)
-    scale: int = 4
+    scale: Annotated[int, Range(1, 64)] = 4
     output: Path | None = None
     save_images: bool = False
     figures: list[str] = field(default_factory=list)
     device: str = "auto"
     precision: str = "fp32"
-    tile: int | None = None
+    tile: Annotated[int, Range(1)] | None = None
     own_code: bool = False
     overwrite: bool = False
     damaged: str = "refuse"
@@ -149,17 +167,17 @@ class EvaluateConfig:
 class UpscaleConfig:
     """Which photos to enlarge, with what, and where to write them."""
 
-    input: Path = MISSING
+    input: list[Path] = MISSING
     output: Path = MISSING
     weights: str = "df2k"
-    scale: int | None = None
+    scale: Annotated[int, Range(1, 64)] | None = None
     format: str | None = None
     overwrite: bool = False
     precision: str = "auto"
     ensemble: bool = False
     consistency: bool = False
-    tile: int | None = None
-    overlap: int = OVERLAP
+    tile: Annotated[int, Range(1)] | None = None
+    overlap: Annotated[int, Range(0)] = OVERLAP
     device: str = "auto"
     own_code: bool = False
     damaged: str = "refuse"
@@ -212,6 +230,8 @@ SCHEMAS: dict[str, type] = {
     "upscale": UpscaleConfig,
 }
 NOT_KEPT = ("evaluate", "export")  # the commands that, interrupted, have nothing to go on from
+PHOTOS = {"upscale": "input"}  # the key that takes the arguments without `key=`
+KERNEL_SCALES = (2, 4)
 C = TypeVar("C")
 
 
@@ -220,6 +240,8 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
 
     A mistake a user can mend ends in its message and exit code 1, Ctrl-C in 130; nothing else is caught.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # see realsr/__init__.py
     store = ConfigStore.instance()
     for name, schema in SCHEMAS.items():
         store.store(name=f"{name}_schema", node=_open_schema(schema))
@@ -230,6 +252,8 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
         _set_up_logging()  # once more: with -m a launcher may have started another process
         # Errors are met here, since Hydra would write about its overrides first.
         try:
+            if HydraConfig.get().job.chdir:
+                raise UserError("hydra.job.chdir=true: paths begin in the folder of the command: leave it out")
             function(to_dataclass(config, schema))
         except (UserError, ImageError, WeightsError) as error:
             _leave_job(str(error))
@@ -247,12 +271,14 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
     given, own_errors = sys.argv, os.environ.get("HYDRA_FULL_ERROR") is None
     cleanup = ExitStack()
     try:
-        sys.argv = [given[0], *cleanup.enter_context(sweep_into_temporary(quote_values(given[1:])))]
+        arguments = quote_arguments(given[1:], schema, PHOTOS.get(config_name))
+        sys.argv = [given[0], *cleanup.enter_context(sweep_into_temporary(arguments))]
+        cleanup.enter_context(read_paths_as_text(schema))
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its errors and exit; they are explained below
         hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(main)()
     except UserError as error:
         _leave(str(error))
-    except (HydraException, OmegaConfBaseException) as error:
+    except CONFIG_ERRORS as error:
         if not own_errors:
             raise
         _leave(explain(error, schema))
@@ -285,13 +311,15 @@ def to_dataclass(config: DictConfig, schema: type) -> Any:
             f"no track chosen: add {choices('track')}; or a recipe, which brings its own: "
             f"{choices('experiment')}. Each is described in its file in conf/track and conf/experiment"
         )
-    if missing := sorted(OmegaConf.missing_keys(config)):
-        raise UserError(f"{' and '.join(missing)} must be given: say {missing[0]}=…")
     try:  # +key=value gets past Hydra even where the schema has no such key
+        if missing := sorted(OmegaConf.missing_keys(config)):
+            raise UserError(f"{' and '.join(missing)} must be given: set {missing[0]}=…")
         merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.to_container(config))
+        dataclass = expand_home(OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise UserError(explain(error, schema)) from error
-    return OmegaConf.to_object(merged)
+    check_ranges(dataclass)
+    return dataclass
 
 
 class JobFailedError(Exception):

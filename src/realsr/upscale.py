@@ -17,7 +17,7 @@ logger = logging.getLogger("realsr")
 
 def main(config: UpscaleConfig) -> None:
     """Enlarge what the config names and is not there yet."""
-    plan = plan_enlargements(config.input, config.output, config.format)
+    plan = plan_enlargements(config.input[0], config.output, config.format)
     if not config.overwrite:
         plan = _leave_results(plan)
     if plan:

@@ -141,7 +141,6 @@ def test_an_image_that_cannot_be_read_leaves_the_others(command: Command, hr: Pa
     [
         ("scale=4", "run: trained for scale 2, but scale=4 was asked for"),
         ("weights=[nowhere]", "nowhere: no such file"),
-        ("weights=run", "weights=run: a list is expected: say weights=[run]"),
         ("weights=[]", "weights=[]: name at least one model"),
         ("weights=[run,./run]", "run and ./run are the same"),
         ("data.hr=nowhere", "the folder nowhere does not exist"),

@@ -62,7 +62,7 @@ def test_the_documented_networks_train_and_are_evaluated(
         (["generator.name=my_networks.Critic"], "Critic: calling it with (scale=4) failed"),
         (["discriminator.name=torch.nn.Flatten", "discriminator.arguments={start_dim: 0}"], "given 2 images, it gave"),
         (["generator.arguments={width: 16}"], "these are for a network of your own"),
-        (["generator.width=16"], "There is no key generator.width"),
+        (["generator.width=16"], "there is no key generator.width"),
     ],
 )
 def test_what_cannot_be_trained_is_told_before_any_work(

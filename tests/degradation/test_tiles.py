@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from realsr.core.ranges import check_ranges
 from realsr.degradation.tiles import (
     SAME,
     TILES,
@@ -224,5 +225,5 @@ def test_many_tiles_of_one_place_are_remembered():
 
 @pytest.mark.parametrize("wrong", [{"size": 4}, {"stride": 0}])
 def test_tiles_that_cannot_be_cut_are_refused(wrong):
-    with pytest.raises(UserError, match=r"noise\.size=.*at least 8"):
-        NoiseConfig(**wrong).check()
+    with pytest.raises(UserError, match=r"noise\.(size=4: expected 8|stride=0: expected 1) or more"):
+        check_ranges(NoiseConfig(**wrong), "noise")

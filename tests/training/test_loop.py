@@ -314,7 +314,7 @@ def test_missing_vgg_weights_name_three_ways_out(
         ({"accumulate": 3}, r"trainer\.batch=2 cannot be shared out among trainer\.accumulate=3 parts"),
         ({"precision": "int8"}, r"trainer\.precision=int8: expected one of auto, bf16, fp16, tf32, fp32"),
         ({"best_by": "niqe"}, r"trainer\.best_by=niqe: expected one of psnr, ssim, lpips"),
-        ({"ema": 1.0}, r"trainer\.ema=1\.0: expected a decay from 0 to below 1, or null"),
+        ({"ema": 1.0}, r"trainer\.ema=1\.0: expected from 0 to below 1, or null"),
         ({"optimiser": OptimiserConfig(schedule="linear")}, r"optimiser\.schedule=linear: expected one of step, cos"),
         ({"device": "cuda:99"}, r"device=cuda:99 cannot be used \(.+\): say auto, cpu or cuda"),
         ({"device": "toaster"}, r"device=toaster cannot be used"),

@@ -84,7 +84,7 @@ def test_a_rate_of_zero_stays_zero() -> None:
         ({"learning_rate": math.nan}, "optimiser.learning_rate=nan"),
         ({"learning_rate": math.inf}, "optimiser.learning_rate=inf"),
         ({"schedule": "linear"}, "optimiser.schedule=linear: expected one of step, cosine"),
-        ({"schedule": "cosine", "period": 0}, "optimiser.period=0: expected 1 step or more"),
+        ({"schedule": "cosine", "period": 0}, "optimiser.period=0: expected 1 or more"),
         ({"schedule": "cosine", "final": -1.0}, "optimiser.final=-1.0: expected 0 or more"),
         ({"schedule": "cosine", "final": 1.0}, "optimiser.final=1.0: expected at most the learning_rate"),
         ({"milestones": [5, 3]}, r"optimiser.milestones=\[5, 3\]: expected steps above 0 in ascending order"),
@@ -92,7 +92,7 @@ def test_a_rate_of_zero_stays_zero() -> None:
         ({"milestones": [0]}, r"optimiser.milestones=\[0\]"),
         ({"decay": 0.0}, "optimiser.decay=0.0: expected above 0, at most 1"),
         ({"decay": 2.0}, "optimiser.decay=2.0"),
-        ({"beta1": 1.0}, "optimiser.beta1=1.0: expected 0 or more and below 1"),
+        ({"beta1": 1.0}, "optimiser.beta1=1.0: expected from 0 to below 1"),
         ({"beta2": -0.1}, "optimiser.beta2=-0.1"),
     ],
 )

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from realsr.core.ranges import Range
 from realsr.data.cache import DecodedImages, Images
 from realsr.errors import UserError
 
@@ -17,7 +19,7 @@ from realsr.errors import UserError
 class LookConfig:
     """What is put on LR images after the pool's noise: JPEG of a quality drawn from a range."""
 
-    jpeg_quality: list[int] | None = None
+    jpeg_quality: list[Annotated[int, Range(1, 100)]] | None = None
 
 
 class Look:

@@ -1,10 +1,11 @@
 """How the kernels of a folder are estimated, whatever the method."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from realsr.core.ranges import Range, check_ranges
 from realsr.degradation.combination import combine
 from realsr.degradation.health import HealthGates
 from realsr.degradation.kernelgan import KernelGANConfig
@@ -25,9 +26,9 @@ class KernelsConfig(KernelGANConfig):
 
     method: str = "kernelgan"
     spectral: SpectralConfig = field(default_factory=SpectralConfig)
-    batch: int | None = None
+    batch: Annotated[int, Range(1)] | None = None
     device: str = "auto"
-    seeds: int = 1
+    seeds: Annotated[int, Range(1)] = 1
     combine: str = "mean"
     gates: HealthGates | None = field(default_factory=HealthGates)
 
@@ -43,8 +44,5 @@ def check_config(config: KernelsConfig) -> None:
     """Raise UserError for numbers that mean nothing and for an unknown method or way to combine."""
     if config.method not in ("kernelgan", "spectral"):
         raise UserError(f"kernels.method={config.method}: expected kernelgan or spectral")
-    for name in ("iterations", "seeds", "batch"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise UserError(f"kernels.{name}={value}: expected 1 or more")
+    check_ranges(config, "kernels")
     combine([np.eye(3)], config.combine)

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import numpy as np
 from scipy import ndimage
 
+from realsr.core.ranges import Range
 from realsr.degradation.kernels import Kernel, aligned_centre, filter_small, moments
 
 
@@ -44,20 +46,20 @@ class KernelHealth:
 class HealthGates:
     """Between which limits a kernel is taken to be sound; None: no limit. See docs/kernels.md for the evidence."""
 
-    min_sum: float | None = 0.1
-    max_sum: float | None = 1.5
-    max_negative: float | None = 0.2
-    max_centre_offset: float | None = 1.0
-    max_border: float | None = 0.1
-    min_spread_short: float | None = 0.3
-    max_spread_long: float | None = 3.3
-    min_entropy: float | None = 1.5
-    max_entropy: float | None = 7.0
-    min_bicubic: float | None = 1e-5
-    min_discriminator: float | None = 0.103
-    min_agreement: float | None = 24.0
-    max_residual: float | None = 0.5
-    min_signal: float | None = 0.25
+    min_sum: Annotated[float, Range(0)] | None = 0.1
+    max_sum: Annotated[float, Range(0)] | None = 1.5
+    max_negative: Annotated[float, Range(0)] | None = 0.2
+    max_centre_offset: Annotated[float, Range(0)] | None = 1.0
+    max_border: Annotated[float, Range(0)] | None = 0.1
+    min_spread_short: Annotated[float, Range(0)] | None = 0.3
+    max_spread_long: Annotated[float, Range(0)] | None = 3.3
+    min_entropy: Annotated[float, Range(0)] | None = 1.5
+    max_entropy: Annotated[float, Range(0)] | None = 7.0
+    min_bicubic: Annotated[float, Range(0)] | None = 1e-5
+    min_discriminator: Annotated[float, Range(0)] | None = 0.103
+    min_agreement: Annotated[float, Range()] | None = 24.0
+    max_residual: Annotated[float, Range(0)] | None = 0.5
+    min_signal: Annotated[float, Range(0)] | None = 0.25
 
 
 def measure_health(

@@ -12,11 +12,13 @@ the same. B photos are B independent problems of one shape: every tensor here ha
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from realsr.core.ranges import Range
 from realsr.degradation.crops import CropSource, draw_crops, interest_map
 from realsr.degradation.cuda_graph import capture
 from realsr.degradation.kernel_loss import DECAY_INTERVAL, KernelLoss
@@ -40,9 +42,9 @@ LAST = 100  # iterations over which the final losses are averaged
 class KernelGANConfig:
     """How kernels are estimated; the defaults are the paper's."""
 
-    iterations: int = 3000
-    learning_rate: float = 2e-4
-    frame: int = 0  # pixels left out at the border; 10 for photos that were degraded by a program
+    iterations: Annotated[int, Range(1)] = 3000
+    learning_rate: Annotated[float, Range(above=0)] = 2e-4
+    frame: Annotated[int, Range(0)] = 0  # pixels left out at the border; 10 for photos that were degraded by a program
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from realsr.core.files import write_bytes
+from realsr.core.ranges import check_ranges
 from realsr.degradation.photos import damage_facts, list_photos
 from realsr.degradation.tiles import (
     CONSTANT,
@@ -75,7 +76,7 @@ def collect_noise(
     Raises UserError at the end if a photo cannot be read or is too small (all others are done then), or if no tile of
     any photo is below the thresholds.
     """
-    config.check()
+    check_ranges(config, "noise")
     photos = list_photos(source, "source", pool)
     refuse_foreign(pool, STAGE, "noise/**/*.png")
     inputs = name_inputs("source", list(photos.values()))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from realsr.core.ranges import check_ranges
 from realsr.degradation.photos import list_photos
 from realsr.degradation.tiles import (
     CONSTANT,
@@ -114,7 +115,7 @@ def survey_noise(
     source: Path | None, pool: Path, config: NoiseConfig, workers: int | None = None, damaged: str = "refuse"
 ) -> Survey:
     """Measure all tiles of a folder of source photos. Raises UserError where no photo can be measured."""
-    config.check()
+    check_ranges(config, "noise")
     photos = list_photos(source, "source", pool)
     measure = partial(_measure_photo, config=config, damaged=damaged)
     results = map_items(measure, photos.values(), count_workers(len(photos), workers))

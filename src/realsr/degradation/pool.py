@@ -4,8 +4,10 @@ import logging
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from realsr.core.listing import list_files
+from realsr.core.ranges import Range, check_ranges
 from realsr.errors import UserError
 
 logger = logging.getLogger("realsr")
@@ -30,22 +32,22 @@ class PoolConfig:
     kernel_set: str = "bicubic"
     noise: bool = True
 
-    count: int = 1000  # kernels drawn
+    count: Annotated[int, Range(1)] = 1000  # kernels drawn
     isotropic: bool = False
-    eigenvalues: list[float] = field(default_factory=lambda: [0.6, 5.0])  # of the x2 covariance, pixels squared
-    multiplicative_noise: float = 0.25
+    # Of the x2 covariance, in pixels squared.
+    eigenvalues: list[Annotated[float, Range(above=0)]] = field(default_factory=lambda: [0.6, 5.0])
+    multiplicative_noise: Annotated[float, Range(0, below=1)] = 0.25
 
     folder: Path | None = None
     key: str | None = None  # the variable to read; None for all that hold kernels
     align: bool = True
 
     def __post_init__(self) -> None:
-        low, high = self.eigenvalues if len(self.eigenvalues) == 2 else (0, 0)
+        check_ranges(self, "pool")
+        low, high = self.eigenvalues if len(self.eigenvalues) == 2 else (1, 0)
         rules = [
             ("kernels", self.kernels in KERNELS, f"one of {', '.join(KERNELS)}"),
-            ("count", self.count >= 1, "1 or more"),
-            ("eigenvalues", 0 < low <= high, "[lowest,highest] above 0, in pixels squared"),
-            ("multiplicative_noise", 0 <= self.multiplicative_noise < 1, "0 or more and below 1"),
+            ("eigenvalues", low <= high, "[lowest,highest] above 0, in pixels squared"),
             ("folder", self.kernels != "mat" or self.folder is not None, "a folder of .mat files: say pool.folder=DIR"),
         ]
         for key, holds, expected in rules:

@@ -11,10 +11,12 @@ with KernelGAN is recorded in experiments/kernel_recovery.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from scipy import fft, ndimage, optimize
 
+from realsr.core.ranges import Range
 from realsr.degradation.gaussian import gaussian_kernel
 from realsr.degradation.kernels import Kernel, aligned_centre
 
@@ -34,11 +36,11 @@ class SpectralConfig:
     exponent_weight, width_weight, noise_weight: how firmly these hold; the last that of the noise level measured.
     """
 
-    exponent: float = 2.7
-    exponent_weight: float = 16.0
-    width: float = 1.5
-    width_weight: float = 3.0
-    noise_weight: float = 1.0
+    exponent: Annotated[float, Range(above=0)] = 2.7
+    exponent_weight: Annotated[float, Range(above=0)] = 16.0
+    width: Annotated[float, Range(above=0)] = 1.5
+    width_weight: Annotated[float, Range(above=0)] = 3.0
+    noise_weight: Annotated[float, Range(above=0)] = 1.0
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from realsr.core.ranges import Range, check_ranges
 from realsr.degradation.kernels import load_kernel
 from realsr.degradation.photos import damage_facts, list_photos
 from realsr.degradation.pool import list_kernels
@@ -41,7 +42,7 @@ class PairsConfig:
     """
 
     hr: list[str] = field(default_factory=lambda: ["source"])
-    clean_up: int = 2
+    clean_up: Annotated[int, Range(1)] = 2
     rebuild: str | None = None
 
 
@@ -185,8 +186,7 @@ def _describe(kernels: list[Path], pool: Path) -> str:
 def _check(config: PairsConfig) -> None:
     if not config.hr or not set(config.hr) <= {"source", "target"}:
         raise UserError(f"pairs.hr={config.hr}: expected [source], [target] or [source,target]")
-    if config.clean_up < 1:
-        raise UserError(f"pairs.clean_up={config.clean_up}: expected 1 (as it is) or more")
+    check_ranges(config, "pairs")
 
 
 def _gather(source: Path | None, target: Path | None, output: Path, config: PairsConfig) -> dict[str, tuple[str, Path]]:

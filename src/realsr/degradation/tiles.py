@@ -3,11 +3,12 @@
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Annotated
 
 import cv2
 import numpy as np
 
-from realsr.errors import UserError
+from realsr.core.ranges import Range
 
 TILES = np.dtype([("top", np.int64), ("left", np.int64), ("variance", np.float64), ("mean", np.float64)])
 CONSTANT = 0.05  # variance; the rounding of a smooth gradient to 8 bit alone has 1/12
@@ -20,24 +21,16 @@ _GRID = 12
 class NoiseConfig:
     """Which tiles are noise patches. Variance and mean are those of the gray tile, in 8-bit units."""
 
-    size: int = 256
-    stride: int = 256
-    max_variance: float = 20.0
-    min_mean: float = 0.0
+    size: Annotated[int, Range(8)] = 256
+    stride: Annotated[int, Range(1)] = 256
+    max_variance: Annotated[float, Range(above=0)] = 20.0
+    min_mean: Annotated[float, Range(0, below=255)] = 0.0
     released_rule: bool = False  # the published code's: forgets the last exact tile of a row and column, drops nothing
-    max_clipped: float = 0.01  # part of a tile's pixels with a channel at 0 or 255
-    max_structure: float = 0.1  # see measure_structure
+    max_clipped: Annotated[float, Range(0, 1)] = 0.01  # part of a tile's pixels with a channel at 0 or 255
+    max_structure: Annotated[float, Range(0)] = 0.1  # see measure_structure
     drop_structured: bool = False
     auto: bool = False  # choose the thresholds by a survey, max_variance and min_mean or above
-    wanted: int = 200  # patches that the chosen thresholds should yield
-
-    def check(self) -> None:
-        """Raise UserError for tiles that cannot be cut."""
-        if self.size < 8 or self.stride < 1:
-            raise UserError(
-                f"noise.size={self.size} noise.stride={self.stride}: expected tiles of at least 8 pixels and a stride "
-                "of at least 1"
-            )
+    wanted: Annotated[int, Range(1)] = 200  # patches that the chosen thresholds should yield
 
 
 def measure_tiles(image_uint8: np.ndarray, config: NoiseConfig) -> np.ndarray:

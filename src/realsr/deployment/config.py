@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from realsr.core.ranges import Range, check_ranges
 from realsr.errors import UserError
 
 DEFAULT_FORMATS = ("onnx_fp32", "onnx_fp16", "onnx_int8")
@@ -23,7 +25,7 @@ class Int8Config:
 
     photos: Path | None = None
     methods: list[str] = field(default_factory=lambda: ["entropy"])
-    crop: int = 96
+    crop: Annotated[int, Range(16)] = 96
     keep: list[str] | None = None
     sensitivity: bool = False
 
@@ -34,5 +36,4 @@ def check_formats(formats: list[str], int8: Int8Config) -> None:
         unknown = [name for name in given if name not in known]
         if unknown or not given or len(set(given)) < len(given):
             raise UserError(f"{key}=[{','.join(given)}]: expected one or more of {', '.join(known)}, each once")
-    if int8.crop < 16:
-        raise UserError(f"int8.crop={int8.crop}: expected 16 or more LR pixels")
+    check_ranges(int8, "int8")

@@ -1,8 +1,9 @@
 """Protocols: named ways of preparing and comparing images, so that numbers from elsewhere can be compared with."""
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
+from realsr.core.ranges import Range, check_ranges
 from realsr.errors import UserError
 
 LR = {"bicubic": "by MATLAB's bicubic from HR, in 8 bit", "area": "the original resized by INTER_AREA, in 8 bit"}
@@ -22,27 +23,25 @@ class Protocol:
     """
 
     name: str = "unnamed"
-    crop: int | None = None
+    crop: Annotated[int, Range(0)] | None = None
     metrics: list[str] = field(default_factory=list)
-    hr_side: int | None = None
+    hr_side: Annotated[int, Range(1)] | None = None
     lr: str = "bicubic"
     note: str = ""
 
 
 def resolve(protocol: Protocol, scale: int) -> Protocol:
     """Return the protocol with its crop as a number. Raises UserError for values that cannot be used."""
+    check_ranges(protocol, "protocol")
     if not protocol.metrics:
         raise UserError("protocol.metrics=[]: name at least one metric, e.g. protocol.metrics=[psnr,ssim]")
     if len(set(protocol.metrics)) < len(protocol.metrics):
         raise UserError(f"protocol.metrics=[{','.join(protocol.metrics)}]: a metric is named twice")
     if protocol.lr not in LR:
         raise UserError(f"protocol.lr={protocol.lr}: expected one of {', '.join(LR)}")
-    if protocol.hr_side is not None and (protocol.hr_side < scale or protocol.hr_side % scale):
+    if protocol.hr_side is not None and (protocol.hr_side % scale):
         raise UserError(f"protocol.hr_side={protocol.hr_side}: expected a multiple of scale={scale}")
-    crop = scale if protocol.crop is None else protocol.crop
-    if crop < 0:
-        raise UserError(f"protocol.crop={crop}: expected 0 or more, or null for the scale")
-    return replace(protocol, crop=crop)
+    return replace(protocol, crop=scale if protocol.crop is None else protocol.crop)
 
 
 def list_changes(protocol: Protocol, named: Protocol) -> list[str]:

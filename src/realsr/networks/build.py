@@ -1,10 +1,11 @@
 """From a configuration to a network. To add one to the package: a file beside this one, and a line here."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from torch import nn
 
+from realsr.core.ranges import Range
 from realsr.networks.own import build_own
 from realsr.networks.patchgan import PatchGAN
 from realsr.networks.rrdb import RRDB
@@ -16,9 +17,9 @@ class GeneratorConfig:
     """The generator: `rrdb` and its size, or `module.Class` of the user's own and its arguments."""
 
     name: str = "rrdb"
-    features: int = 64
-    blocks: int = 23
-    growth: int = 32
+    features: Annotated[int, Range(1)] = 64
+    blocks: Annotated[int, Range(1)] = 23
+    growth: Annotated[int, Range(1)] = 32
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
@@ -27,8 +28,8 @@ class DiscriminatorConfig:
     """The discriminator: `patch` or `vgg128`, and its size (`layers` is the patch discriminator's), or one's own."""
 
     name: str = "patch"
-    features: int = 64
-    layers: int = 3
+    features: Annotated[int, Range(1)] = 64
+    layers: Annotated[int, Range(0)] = 3
     arguments: dict[str, Any] = field(default_factory=dict)
 
 

@@ -1,16 +1,12 @@
 """Settings that cannot be trained with, found before hours of work rather than after."""
 
+from realsr.core.ranges import check_ranges
 from realsr.errors import UserError
 from realsr.training.config import TrainerConfig, TrainingConfig
 from realsr.training.network_checks import check_networks
 from realsr.training.precision import PRECISIONS
 from realsr.training.schedule import check_optimiser
 from realsr.training.selection import LOWER_IS_BETTER
-
-# Numbers of TrainerConfig -> the lowest that makes sense.
-LOWEST = {"max_steps": 1, "batch": 1, "crop": 1, "workers": 0, "data_timeout": 1, "accumulate": 1, "max_skipped": 0,
-          "log_every": 1, "validate_every": 1, "checkpoint_every": 1, "keep_checkpoints": 1, "validation_crop": 1,
-          "validation_images": 0}  # fmt: skip
 
 
 def check_settings(config: TrainingConfig, processes: int = 1) -> None:
@@ -37,14 +33,10 @@ def check_settings(config: TrainingConfig, processes: int = 1) -> None:
 
 def check_trainer(trainer: TrainerConfig, processes: int) -> None:
     """Raise UserError for the trainer's settings out of range, and a batch that cannot be shared out."""
-    for name, lowest in LOWEST.items():
-        if (value := getattr(trainer, name)) < lowest:
-            raise UserError(f"trainer.{name}={value}: expected {lowest} or more")
+    check_ranges(trainer, "trainer")
     for name, choices in (("precision", PRECISIONS), ("best_by", tuple(LOWER_IS_BETTER))):
         if (choice := getattr(trainer, name)) not in choices:
             raise UserError(f"trainer.{name}={choice}: expected one of {', '.join(choices)}")
-    if trainer.ema is not None and not 0 <= trainer.ema < 1:
-        raise UserError(f"trainer.ema={trainer.ema}: expected a decay from 0 to below 1, or null for no averaging")
     if trainer.batch % (processes * trainer.accumulate):
         among = f"{processes} processes in " if processes > 1 else ""
         raise UserError(

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from realsr.core.ranges import Range
 from realsr.networks import DiscriminatorConfig, GeneratorConfig
 from realsr.training.losses import LossConfig
 
@@ -15,40 +17,40 @@ class OptimiserConfig:
     steps, again and again. The fields of the other schedule are not used. Milestones and period are in steps.
     """
 
-    learning_rate: float = 1e-4
-    beta1: float = 0.9
-    beta2: float = 0.999
+    learning_rate: Annotated[float, Range(0)] = 1e-4
+    beta1: Annotated[float, Range(0, below=1)] = 0.9
+    beta2: Annotated[float, Range(0, below=1)] = 0.999
     schedule: str = "step"
-    milestones: list[int] = field(default_factory=lambda: [5000, 10000, 20000, 30000])
-    decay: float = 0.5
-    period: int = 250000
-    final: float = 1e-7
+    milestones: list[Annotated[int, Range(1)]] = field(default_factory=lambda: [5000, 10000, 20000, 30000])
+    decay: Annotated[float, Range(above=0, maximum=1)] = 0.5
+    period: Annotated[int, Range(1)] = 250000
+    final: Annotated[float, Range(0)] = 1e-7
 
 
 @dataclass
 class TrainerConfig:
     """Length, batches, arithmetic and rhythm of a training. Intervals are in steps, sides in HR pixels."""
 
-    max_steps: int = 60000
-    batch: int = 16
-    crop: int = 128
-    ema: float | None = 0.999
-    workers: int = 4
-    data_timeout: float = 55.0
+    max_steps: Annotated[int, Range(1)] = 60000
+    batch: Annotated[int, Range(1)] = 16
+    crop: Annotated[int, Range(1)] = 128
+    ema: Annotated[float, Range(0, below=1)] | None = 0.999
+    workers: Annotated[int, Range(0)] = 4
+    data_timeout: Annotated[float, Range(1)] = 55.0
     cache: bool = True
     device: str = "auto"
     precision: str = "auto"
     compile: bool | None = None
-    accumulate: int = 1
+    accumulate: Annotated[int, Range(1)] = 1
     checkpoint_activations: bool = False
     profile: bool = False
-    max_skipped: int = 10
-    log_every: int = 100
-    validate_every: int = 5000
-    checkpoint_every: int = 1000
-    keep_checkpoints: int = 2
-    validation_crop: int = 512
-    validation_images: int = 16
+    max_skipped: Annotated[int, Range(0)] = 10
+    log_every: Annotated[int, Range(1)] = 100
+    validate_every: Annotated[int, Range(1)] = 5000
+    checkpoint_every: Annotated[int, Range(1)] = 1000
+    keep_checkpoints: Annotated[int, Range(1)] = 2
+    validation_crop: Annotated[int, Range(1)] = 512
+    validation_images: Annotated[int, Range(0)] = 16
     best_by: str = "psnr"
     lpips_weights: Path | None = None
     allow_changes: bool = False

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from realsr.core.ranges import Range
 from realsr.networks import VGGFeatures
 from realsr.training.processes import global_mean
 
@@ -15,7 +17,7 @@ from realsr.training.processes import global_mean
 class PerceptualConfig:
     """Weight of the perceptual loss, and a file of VGG19 weights (None: torchvision's download)."""
 
-    weight: float = 1.0
+    weight: Annotated[float, Range(0)] = 1.0
     weights: Path | None = None
 
 
@@ -23,9 +25,9 @@ class PerceptualConfig:
 class LossConfig:
     """Weights of the generator's loss: pixel L1 + perceptual + gan. 0 leaves a term out."""
 
-    pixel: float = 0.01
+    pixel: Annotated[float, Range(0)] = 0.01
     perceptual: PerceptualConfig = field(default_factory=PerceptualConfig)
-    gan: float = 0.005
+    gan: Annotated[float, Range(0)] = 0.005
 
 
 def pixel_loss(sr: Tensor, hr: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 
+from realsr.core.ranges import check_ranges
 from realsr.errors import UserError
 from realsr.training.config import OptimiserConfig
 
@@ -33,17 +34,12 @@ def ema_decay(steps_done: int, highest: float) -> float:
 
 def check_optimiser(config: OptimiserConfig) -> None:
     """Raise UserError for values that are no optimiser or no schedule."""
+    check_ranges(config, "optimiser")
     milestones = config.milestones
     ascending = all(a < b for a, b in zip([0, *milestones], milestones, strict=False))
     rules = [
-        ("learning_rate", 0 <= config.learning_rate < math.inf, "0 or more"),
-        ("beta1", 0 <= config.beta1 < 1, "0 or more and below 1"),
-        ("beta2", 0 <= config.beta2 < 1, "0 or more and below 1"),
         ("schedule", config.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
         ("milestones", ascending, "steps above 0 in ascending order, e.g. [5000,10000]"),
-        ("decay", 0 < config.decay <= 1, "above 0, at most 1"),
-        ("period", config.period >= 1, "1 step or more"),
-        ("final", config.final >= 0, "0 or more"),
         ("final", config.schedule != "cosine" or config.final <= config.learning_rate, "at most the learning_rate"),
     ]
     for key, holds, expected in rules:

@@ -1,0 +1,69 @@
+"""Ranges of numbers: stated in a schema by `Annotated[int, Range(1)]`, checked before any work."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from math import isfinite
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from realsr.errors import UserError
+
+
+@dataclass(frozen=True)
+class Range:
+    """Finite numbers from `minimum` to `maximum`, or `above` and `below` numbers that do not belong to it."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def __contains__(self, value: float) -> bool:
+        return (
+            isfinite(value)
+            and (self.minimum is None or value >= self.minimum)
+            and (self.maximum is None or value <= self.maximum)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        if self.minimum is not None and self.maximum is None and self.below is None:
+            return f"{self.minimum} or more"
+        words = {"from": self.minimum, "above": self.above, "to": self.maximum, "below": self.below}
+        text = " ".join(f"{word} {end}" for word, end in words.items() if end is not None)
+        return text.replace(" below", " to below") if self.above is None else text.replace(" to", ", at most")
+
+
+def check_ranges(config: Any, prefix: str = "") -> None:
+    """Raise UserError for the first number of a dataclass, and of those inside, that is out of its range.
+
+    prefix: the key of the dataclass, for the message.
+    """
+    key = f"{prefix}." if prefix else ""
+    hints = get_type_hints(type(config), include_extras=True)
+    for name in (field.name for field in fields(config)):
+        value, ranges = getattr(config, name), list(_find_ranges(hints[name]))
+        if is_dataclass(value):
+            check_ranges(value, f"{key}{name}")
+        elif isinstance(value, dict):
+            for item, content in value.items():
+                if is_dataclass(content):
+                    check_ranges(content, f"{key}{name}.{item}")
+        for number in value if isinstance(value, list) else [value]:
+            for limits in ranges:
+                if number is not None and number not in limits:
+                    text = f"[{','.join(map(str, value))}]" if isinstance(value, list) else value
+                    raise UserError(f"{key}{name}={text}: expected {_describe(limits, hints[name], number)}")
+
+
+def _find_ranges(hint: Any) -> Iterator[Range]:
+    if get_origin(hint) is Annotated:
+        yield from (item for item in hint.__metadata__ if isinstance(item, Range))
+    else:
+        for argument in get_args(hint):
+            yield from _find_ranges(argument)
+
+
+def _describe(limits: Range, hint: Any, number: float) -> str:
+    words = str(limits) if isfinite(number) else f"a finite number {limits}".strip()
+    return f"{words}, or null" if type(None) in get_args(hint) else words
