@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from realsr.command_line import expand_home, quote_arguments
-from realsr.config import Config, EvaluateConfig, UpscaleConfig, run_command
+from realsr.command_line import quote_arguments
+from realsr.config import Config, UpscaleConfig, run_command
 from realsr.errors import UserError
 
 Compose = Callable[..., Any]
@@ -157,7 +157,7 @@ def test_home_is_meant_by_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     home = tmp_path / "home"
     assert (config.work_dir, config.pool_dir, config.data.source) == (home / "o", home / "o" / "pool", home)
     assert (config.init, config.data.target) == (f"{home}/g.pth", Path("x~/~"))
-    assert expand_home(EvaluateConfig(weights=["~/a", "b~"])).weights == [f"{home}/a", "b~"]
+    assert compose("evaluate", "weights=[~/a,b~]").weights == [f"{home}/a", "b~"]
 
 
 def test_the_config_of_a_run_can_be_used_again(compose: Compose, tmp_path: Path) -> None:
@@ -187,3 +187,22 @@ def test_ctrl_c_while_a_command_imports_ends_it_in_silence(tmp_path: Path) -> No
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (-signal.SIGINT, "")
+
+
+def test_names_beyond_ascii_in_a_locale_without_them(tmp_path: Path) -> None:
+    (tmp_path / "写é").mkdir()
+    (tmp_path / "my" / "track").mkdir(parents=True)
+    (tmp_path / "my" / "track" / "x.yaml").write_text(
+        "# @package _global_\ntrack: x\ndata: {source: 写é}\n", encoding="utf-8"
+    )
+    source = str(Path(__file__).parents[1] / "src")
+    environment = {**os.environ, "PYTHONPATH": source, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    script = "from realsr.config import *; run_command(lambda config: print(config.data.source.is_dir()))"
+    for arguments in (["data.source=写é", "+track=dped"], ["--config-dir", "my", "+track=x"]):
+        command = [sys.executable, "-c", script, *arguments]
+        ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert ended.stdout == "True\n", ended.stderr
+    ended = subprocess.run(
+        [sys.executable, "-c", script, "--help"], env=environment, cwd=tmp_path, capture_output=True, timeout=60
+    )
+    assert b"key=value \\u2026" in ended.stdout

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import UnionType
@@ -15,6 +15,7 @@ import yaml  # type: ignore[import-untyped]
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig
 
 from realsr.errors import UserError
 
@@ -193,21 +194,18 @@ def sweep_into_temporary(arguments: Sequence[str]) -> Iterator[list[str]]:
         yield [f"hydra.sweep.dir={folder}", *arguments]
 
 
-def expand_home(config: Any) -> Any:
-    """Replace, in place, a `~` at the beginning of every text and path of a dataclass by the home folder; return it.
+def localize_paths(config: DictConfig | ListConfig) -> None:
+    """Spell every text and path of a config, whose references are resolved, as this machine spells paths.
 
-    A shell does that only for some spellings of `key=~/folder`, and YAML never.
+    A `~` at the beginning becomes the home folder: a shell does that only for some spellings of `key=~/folder`, and
+    YAML never. Where Python takes file names for another encoding than UTF-8 (an 8-bit locale), text becomes the name
+    whose bytes are its UTF-8.
     """
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if is_dataclass(value):
-            expand_home(value)
+    keys = range(len(config)) if isinstance(config, ListConfig) else list(config)
+    for key in keys:
+        value = config[key]
+        if isinstance(value, (DictConfig, ListConfig)):
+            localize_paths(value)
         elif isinstance(value, (str, Path)):
-            setattr(config, field.name, _expand(value))
-        elif isinstance(value, list):
-            value[:] = [_expand(item) if isinstance(item, (str, Path)) else item for item in value]
-    return config
-
-
-def _expand(value: str | Path) -> str | Path:
-    return type(value)(os.path.expanduser(value))  # noqa: PTH111, which raises for a name that is no user's
+            name = os.fsdecode(str(value).encode("utf-8", "surrogateescape"))
+            config[key] = os.path.expanduser(name)  # noqa: PTH111, which raises for a name that is no user's

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path, PurePath
 from typing import Annotated, Any, TypeVar, cast
 
@@ -23,7 +24,7 @@ from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from realsr.command_line import expand_home, quote_arguments, read_paths_as_text, sweep_into_temporary
+from realsr.command_line import localize_paths, quote_arguments, read_paths_as_text, sweep_into_temporary
 from realsr.config_messages import CONFIG_ERRORS, explain
 from realsr.core.ranges import Range, check_ranges
 from realsr.data.look import LookConfig
@@ -315,7 +316,9 @@ def to_dataclass(config: DictConfig, schema: type) -> Any:
         if missing := sorted(OmegaConf.missing_keys(config)):
             raise UserError(f"{' and '.join(missing)} must be given: set {missing[0]}=…")
         merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.to_container(config))
-        dataclass = expand_home(OmegaConf.to_object(merged))
+        OmegaConf.resolve(merged)
+        localize_paths(merged)
+        dataclass = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise UserError(explain(error, schema)) from error
     check_ranges(dataclass)
@@ -334,6 +337,8 @@ def _leave_job(message: str) -> None:
 
 
 def _set_up_logging() -> None:
+    if isinstance(sys.stdout, TextIOWrapper):  # whose encoding may lack what a help text or a name of a photo holds
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 
 

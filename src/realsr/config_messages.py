@@ -83,7 +83,7 @@ def _explain_interpolation(error: OmegaConfBaseException, types: dict[str, Any],
         return f"{start}: the environment variable {variable[1]} is not set: set it, or write the value itself"
     if isinstance(error, InterpolationKeyError):
         name = re.findall(r"'(.*?)'", message)[0]
-        return f"{start}: there is no key {name}.{_near(name, list(types))}"
+        return f"{start}: there is no key {name}.{_near(name, list(types))} --cfg job shows all."
     if isinstance(error, UnsupportedInterpolationType):
         return f"{start}: there is no resolver {message.rpartition(' ')[2]}: expected ${{key}} or ${{oc.env:VARIABLE}}"
     if "Recursive" in message:
