@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from realsr.command_line import localize_paths, quote_arguments, read_paths_as_text, sweep_into_temporary
 from realsr.config_messages import CONFIG_ERRORS, explain
-from realsr.core.ranges import Range, check_ranges
+from realsr.core.ranges import Choice, Range, check_ranges
 from realsr.data.look import LookConfig
 from realsr.degradation.estimation_config import KernelsConfig
 from realsr.degradation.pool import PoolConfig
@@ -38,6 +38,7 @@ from realsr.evaluation.protocol import Protocol
 from realsr.evaluation.weight_files import MetricFiles
 from realsr.imaging import ImageError
 from realsr.inference.plan import OVERLAP
+from realsr.inference.precision import PRECISIONS
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, WeightsError
 from realsr.options import choices, conf_dir
 from realsr.training.config import OptimiserConfig, TrainerConfig
@@ -67,10 +68,7 @@ class DataConfig:
     expected: dict[str, ExpectedFolder] = field(default_factory=dict)
 
 
-def check_damaged(value: str) -> None:
-    """Raise UserError for a value of the key `damaged` that is not known."""
-    if value not in ("refuse", "accept"):
-        raise UserError(f"damaged={value}: expected refuse, or accept to use what can be decoded of damaged photos")
+Damaged = Annotated[str, Choice("refuse", "accept")]  # accept: what can be decoded of damaged photos is used
 
 
 @dataclass
@@ -92,7 +90,7 @@ class Config:
     cache_dir: Path = MISSING
     run: Path = MISSING
     init: str | None = None
-    damaged: str = "refuse"
+    damaged: Damaged = "refuse"
     data: DataConfig = field(default_factory=DataConfig)
     kernels: KernelsConfig = field(default_factory=KernelsConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
@@ -107,7 +105,6 @@ class Config:
 
     def __post_init__(self) -> None:
         """Raise UserError where photos would be mixed with what is made of them, or for what a stage cannot do."""
-        check_damaged(self.damaged)
         self._check_scale()
         names = ("work_dir", "pool_dir", "noise_pool_dir", "pairs_dir", "run")
         written = {name: Path(getattr(self, name)).resolve() for name in names}
@@ -153,15 +150,11 @@ class EvaluateConfig:
     save_images: bool = False
     figures: list[str] = field(default_factory=list)
     device: str = "auto"
-    precision: str = "fp32"
+    precision: Annotated[str, Choice(*PRECISIONS)] = "fp32"
     tile: Annotated[int, Range(1)] | None = None
     own_code: bool = False
     overwrite: bool = False
-    damaged: str = "refuse"
-
-    def __post_init__(self) -> None:
-        """Raise UserError for an unknown value."""
-        check_damaged(self.damaged)
+    damaged: Damaged = "refuse"
 
 
 @dataclass
@@ -174,18 +167,14 @@ class UpscaleConfig:
     scale: Annotated[int, Range(1, 64)] | None = None
     format: str | None = None
     overwrite: bool = False
-    precision: str = "auto"
+    precision: Annotated[str, Choice(*PRECISIONS)] = "auto"
     ensemble: bool = False
     consistency: bool = False
     tile: Annotated[int, Range(1)] | None = None
     overlap: Annotated[int, Range(0)] = OVERLAP
     device: str = "auto"
     own_code: bool = False
-    damaged: str = "refuse"
-
-    def __post_init__(self) -> None:
-        """Raise UserError for an unknown value."""
-        check_damaged(self.damaged)
+    damaged: Damaged = "refuse"
 
 
 @dataclass
@@ -206,11 +195,7 @@ class ExportConfig:
     data: ExportData = field(default_factory=ExportData)
     own_code: bool = False
     overwrite: bool = False
-    damaged: str = "refuse"
-
-    def __post_init__(self) -> None:
-        """Raise UserError for an unknown value."""
-        check_damaged(self.damaged)
+    damaged: Damaged = "refuse"
 
 
 @dataclass

@@ -15,6 +15,7 @@ from realsr.core.files import looks_lost
 from realsr.data.look import Look
 from realsr.data.pairs import Pair, hold_out, list_pairs
 from realsr.data.validation import ValidationImage, load_validation, load_validation_folder
+from realsr.degradation.photos import list_photos
 from realsr.degradation.pool import list_noise
 from realsr.devices import choose_device
 from realsr.errors import UserError
@@ -114,12 +115,15 @@ def refuse_single_stages(config: Config) -> None:
 
 def prepare_data(config: Config) -> None:
     """Run the stages before the training that the config needs and that were not made elsewhere."""
+    foreign_pairs = is_foreign(config.pairs_dir, "pairs", "HR/*")
     # First what takes seconds and may fail: kernels can take hours.
+    for role in [] if foreign_pairs else config.pairs.hr:
+        list_photos(getattr(config.data, role), role, config.pairs_dir)
     if config.pool.noise:
         _run_stage("noise", "noise/**/*.png", config)
     if not (config.run / "generator.safetensors").exists():
         GeneratorLoss(config.loss)  # says so if VGG19's weights are missing
-    if is_foreign(config.pairs_dir, "pairs", "HR/*"):
+    if foreign_pairs:
         logger.info("%s: pairs made elsewhere, used as they are", config.pairs_dir)
     else:
         if config.pool.kernels != "bicubic":

@@ -41,6 +41,28 @@ def test_no_source_given(command: Command) -> None:
     assert "say data.source=FOLDER" in ended.said
 
 
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("scale=3", "scale=3: expected 2 or 4"),
+        ("look.jpeg_quality=[95,30]", "look.jpeg_quality=[95, 30]: expected [lowest,highest]"),
+        ("trainer.best_by=fid", "trainer.best_by=fid: expected one of psnr, ssim, lpips"),
+        ("kernels.method=guess", "kernels.method=guess: expected one of kernelgan, spectral"),
+        ("pairs.hr=[source,target]", "data.target is not given"),
+        ("pairs.clean_up=0", "pairs.clean_up=0: expected 1 or more"),
+        ("trainer.crop=30", "trainer.crop=30: expected a multiple of scale=4"),
+    ],
+)
+def test_what_a_later_stage_cannot_do_is_refused_by_the_first(
+    argument: str, message: str, command: Command, source: Path, tmp_path: Path
+) -> None:
+    arguments = [value for value in TINY if value.partition("=")[0] != argument.partition("=")[0]]
+    ended = command("train", "+track=dped", "data.source=photos", "work_dir=out", *arguments, argument)
+    assert ended.code == 1
+    assert message in ended.said
+    assert not files(tmp_path / "out")
+
+
 @pytest.mark.parametrize("name", ["estimate_kernels", "collect_noise", "make_pairs"])
 def test_a_truncated_file_among_good_ones(name: str, command: Command, source: Path, tmp_path: Path) -> None:
     bad = source / "b.png"

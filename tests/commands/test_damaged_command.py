@@ -43,7 +43,7 @@ def test_a_command_refuses_a_damaged_photo_or_accepts_it(
     assert accepted.said.count(PHOTO) == 1
     unknown = command(name, *arguments, "damaged=yes")
     assert unknown.code == 1
-    assert "damaged=yes: expected refuse, or accept" in unknown.said
+    assert "damaged=yes: expected one of refuse, accept" in unknown.said
     assert PHOTO not in unknown.said, "before any work"
     if name == "upscale":
         assert read_uint8(Path("out/b.jpg")).shape == (128, 160, 3)
@@ -52,4 +52,4 @@ def test_a_command_refuses_a_damaged_photo_or_accepts_it(
 def test_export_has_the_key(command: Command) -> None:
     ended = command("export", "weights=df2k", "output=a.pth", "damaged=no")
     assert ended.code == 1
-    assert "damaged=no: expected refuse" in ended.said
+    assert "damaged=no: expected one of refuse" in ended.said

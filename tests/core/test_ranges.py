@@ -6,7 +6,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import pytest
 
 from realsr.config import SCHEMAS
-from realsr.core.ranges import Range, check_ranges
+from realsr.core.ranges import Choice, Range, check_ranges
 from realsr.errors import UserError
 
 
@@ -22,6 +22,8 @@ class Outer:
     rate: Annotated[float, Range(above=0)] = 0.1
     decay: Annotated[float, Range(above=0, maximum=1)] = 1.0
     limit: Annotated[float, Range()] = 0.0
+    method: Annotated[str, Choice("mean", "medoid")] = "mean"
+    roles: list[Annotated[str, Choice("source", "target")]] = field(default_factory=list)
     ends: list[Annotated[int, Range(1, 100)]] = field(default_factory=list)
     inner: Inner = field(default_factory=Inner)
     parts: dict[str, Inner] = field(default_factory=dict)
@@ -35,6 +37,8 @@ class Outer:
         ({"rate": 0.0}, "outer.rate=0.0: expected above 0"),
         ({"rate": nan}, "outer.rate=nan: expected a finite number above 0"),
         ({"decay": 0.0}, "outer.decay=0.0: expected above 0, at most 1"),
+        ({"method": "mode"}, "outer.method=mode: expected one of mean, medoid"),
+        ({"roles": ["target", "hr"]}, "outer.roles=[target,hr]: expected one of source, target"),
         ({"limit": inf}, "outer.limit=inf: expected a finite number"),
         ({"ends": [1, 101]}, "outer.ends=[1,101]: expected from 1 to 100"),
         ({"inner": Inner(1.0)}, "outer.inner.part=1.0: expected from 0 to below 1"),

@@ -144,16 +144,16 @@ def test_a_name_in_both_source_and_target(make_photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("values", "message"),
     [
-        (PairsConfig(hr=["sauce"]), r"pairs\.hr=\['sauce'\]: expected"),
-        (PairsConfig(hr=[]), r"pairs\.hr="),
-        (PairsConfig(clean_up=0), r"pairs\.clean_up=0: expected 1"),
+        ({"hr": ["sauce"]}, r"pairs\.hr=\[sauce\]: expected one of source, target"),
+        ({"hr": []}, r"pairs\.hr="),
+        ({"clean_up": 0}, r"pairs\.clean_up=0: expected 1"),
     ],
 )
-def test_values_that_mean_nothing_are_quoted(tmp_path, config, told):
-    with pytest.raises(UserError, match=told):
-        make_pairs(tmp_path, None, tmp_path, tmp_path / "pairs", config, 4)
+def test_values_that_mean_nothing_are_quoted(tmp_path, values, message):
+    with pytest.raises(UserError, match=message):
+        make_pairs(tmp_path, None, tmp_path, tmp_path / "pairs", PairsConfig(**values), 4)
 
 
 def test_kernels_that_are_missing_name_the_command(make_photos, tmp_path):

@@ -1,4 +1,4 @@
-"""Ranges of numbers: stated in a schema by `Annotated[int, Range(1)]`, checked before any work."""
+"""Ranges of numbers and choices of words: stated in a schema by `Annotated[int, Range(1)]`, checked before any work."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
@@ -34,8 +34,21 @@ class Range:
         return text.replace(" below", " to below") if self.above is None else text.replace(" to", ", at most")
 
 
+class Choice:
+    """The words that a key may be."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def __contains__(self, word: str) -> bool:
+        return word in self.words
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.words)}"
+
+
 def check_ranges(config: Any, prefix: str = "") -> None:
-    """Raise UserError for the first number of a dataclass, and of those inside, that is out of its range.
+    """Raise UserError for the first value of a dataclass, and of those inside, that is out of its range or choice.
 
     prefix: the key of the dataclass, for the message.
     """
@@ -46,24 +59,25 @@ def check_ranges(config: Any, prefix: str = "") -> None:
         if is_dataclass(value):
             check_ranges(value, f"{key}{name}")
         elif isinstance(value, dict):
-            for item, content in value.items():
+            for inside, content in value.items():
                 if is_dataclass(content):
-                    check_ranges(content, f"{key}{name}.{item}")
-        for number in value if isinstance(value, list) else [value]:
+                    check_ranges(content, f"{key}{name}.{inside}")
+        for item in value if isinstance(value, list) else [value]:
             for limits in ranges:
-                if number is not None and number not in limits:
+                if item is not None and item not in limits:
                     text = f"[{','.join(map(str, value))}]" if isinstance(value, list) else value
-                    raise UserError(f"{key}{name}={text}: expected {_describe(limits, hints[name], number)}")
+                    raise UserError(f"{key}{name}={text}: expected {_describe(limits, hints[name], item)}")
 
 
-def _find_ranges(hint: Any) -> Iterator[Range]:
+def _find_ranges(hint: Any) -> Iterator[Range | Choice]:
     if get_origin(hint) is Annotated:
-        yield from (item for item in hint.__metadata__ if isinstance(item, Range))
+        yield from (item for item in hint.__metadata__ if isinstance(item, (Range, Choice)))
     else:
         for argument in get_args(hint):
             yield from _find_ranges(argument)
 
 
-def _describe(limits: Range, hint: Any, number: float) -> str:
-    words = str(limits) if isfinite(number) else f"a finite number {limits}".strip()
+def _describe(limits: Range | Choice, hint: Any, value: float | str) -> str:
+    finite = isinstance(value, str) or isfinite(value)
+    words = str(limits) if finite else f"a finite number {limits}".strip()
     return f"{words}, or null" if type(None) in get_args(hint) else words

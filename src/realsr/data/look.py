@@ -21,6 +21,16 @@ class LookConfig:
 
     jpeg_quality: list[Annotated[int, Range(1, 100)]] | None = None
 
+    def __post_init__(self) -> None:
+        """Raise UserError for what is no range of qualities."""
+        check_quality(self.jpeg_quality)
+
+
+def check_quality(jpeg_quality: Sequence[int] | None) -> None:
+    """Raise UserError unless this is None, or the lowest and the highest quality."""
+    if jpeg_quality is not None and (len(jpeg_quality) != 2 or not 1 <= jpeg_quality[0] <= jpeg_quality[1] <= 100):
+        raise UserError(f"look.jpeg_quality={list(jpeg_quality)}: expected [lowest,highest] between 1 and 100")
+
 
 class Look:
     """Puts the camera's look on LR images.
@@ -31,8 +41,7 @@ class Look:
     """
 
     def __init__(self, noise: Sequence[Path] | Images = (), jpeg_quality: Sequence[int] | None = None):
-        if jpeg_quality is not None and (len(jpeg_quality) != 2 or not 1 <= jpeg_quality[0] <= jpeg_quality[1] <= 100):
-            raise UserError(f"look.jpeg_quality={list(jpeg_quality)}: expected [lowest,highest] between 1 and 100")
+        check_quality(jpeg_quality)
         self.patches: Images = DecodedImages(noise) if isinstance(noise, Sequence) else noise
         self.jpeg_quality = jpeg_quality
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from realsr.core.ranges import check_ranges
 from realsr.degradation.combination import Outcome
-from realsr.degradation.estimation_config import KernelsConfig, check_config
+from realsr.degradation.estimation_config import KernelsConfig
 from realsr.degradation.estimators import estimate_by_kernelgan, estimate_by_spectrum
 from realsr.degradation.health import HealthGates, KernelHealth, check_health
 from realsr.degradation.kernels import load_kernel, save_kernel
@@ -50,7 +51,7 @@ def estimate_kernels(
 
     damaged: `accept` uses what can be decoded of damaged photos, and tells it in the log and in the manifest.
     """
-    check_config(config)
+    check_ranges(config, "kernels")
     device = choose_device(config.device, "kernels.device", index=shard.index if shard else 0)
     photos = list_photos(source, "source", pool)
     refuse_foreign(pool, STAGE, "kernels/**/*.mat")

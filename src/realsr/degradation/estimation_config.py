@@ -3,14 +3,10 @@
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
-import numpy as np
-
-from realsr.core.ranges import Range, check_ranges
-from realsr.degradation.combination import combine
+from realsr.core.ranges import Choice, Range
 from realsr.degradation.health import HealthGates
 from realsr.degradation.kernelgan import KernelGANConfig
 from realsr.degradation.spectral import SpectralConfig
-from realsr.errors import UserError
 
 
 @dataclass
@@ -24,12 +20,12 @@ class KernelsConfig(KernelGANConfig):
     gates: which kernels are kept apart as unsound; None: no gate at all.
     """
 
-    method: str = "kernelgan"
+    method: Annotated[str, Choice("kernelgan", "spectral")] = "kernelgan"
     spectral: SpectralConfig = field(default_factory=SpectralConfig)
     batch: Annotated[int, Range(1)] | None = None
     device: str = "auto"
     seeds: Annotated[int, Range(1)] = 1
-    combine: str = "mean"
+    combine: Annotated[str, Choice("medoid", "mean")] = "mean"
     gates: HealthGates | None = field(default_factory=HealthGates)
 
     def facts(self) -> dict[str, Any]:
@@ -38,11 +34,3 @@ class KernelsConfig(KernelGANConfig):
             return {"method": self.method, "frame": self.frame, **asdict(self.spectral)}
         dropped = {"batch", "device", "gates", "spectral"} | ({"combine"} if self.seeds == 1 else set())
         return {key: value for key, value in asdict(self).items() if key not in dropped}
-
-
-def check_config(config: KernelsConfig) -> None:
-    """Raise UserError for numbers that mean nothing and for an unknown method or way to combine."""
-    if config.method not in ("kernelgan", "spectral"):
-        raise UserError(f"kernels.method={config.method}: expected kernelgan or spectral")
-    check_ranges(config, "kernels")
-    combine([np.eye(3)], config.combine)

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 from realsr.core.listing import list_files
-from realsr.core.ranges import Range, check_ranges
+from realsr.core.ranges import Choice, Range, check_ranges
 from realsr.errors import UserError
 
 logger = logging.getLogger("realsr")
-
-KERNELS = ("estimated", "bicubic", "gaussian", "mat")
 
 
 @dataclass
@@ -28,7 +26,7 @@ class PoolConfig:
     """
 
     name: str = "noise_only"
-    kernels: str = "bicubic"
+    kernels: Annotated[str, Choice("estimated", "bicubic", "gaussian", "mat")] = "bicubic"
     kernel_set: str = "bicubic"
     noise: bool = True
 
@@ -46,7 +44,6 @@ class PoolConfig:
         check_ranges(self, "pool")
         low, high = self.eigenvalues if len(self.eigenvalues) == 2 else (1, 0)
         rules = [
-            ("kernels", self.kernels in KERNELS, f"one of {', '.join(KERNELS)}"),
             ("eigenvalues", low <= high, "[lowest,highest] above 0, in pixels squared"),
             ("folder", self.kernels != "mat" or self.folder is not None, "a folder of .mat files: say pool.folder=DIR"),
         ]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from realsr.core.ranges import Range, check_ranges
+from realsr.core.ranges import Choice, Range, check_ranges
 from realsr.degradation.kernels import load_kernel
 from realsr.degradation.photos import damage_facts, list_photos
 from realsr.degradation.pool import list_kernels
@@ -41,9 +41,14 @@ class PairsConfig:
     rebuild: name of the one pair to make again from the manifest (see `rebuild_pair`); null makes all.
     """
 
-    hr: list[str] = field(default_factory=lambda: ["source"])
+    hr: list[Annotated[str, Choice("source", "target")]] = field(default_factory=lambda: ["source"])
     clean_up: Annotated[int, Range(1)] = 2
     rebuild: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UserError where there is nothing to make HR of."""
+        if not self.hr:
+            raise UserError("pairs.hr=[]: expected [source], [target] or [source,target]")
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def make_pairs(
     workers: processes, None for one a core; the pairs do not depend on it.
     damaged: `accept` uses what can be decoded of damaged photos, and tells it in the log and in the manifest.
     """
-    _check(config)
+    check_ranges(config, "pairs")
     photos = _gather(source, target, output, config)
     kernels = list_kernels(pool, scale) if pool else []
     folder = (pool or Path()) / "kernels"
@@ -181,12 +186,6 @@ def _describe(kernels: list[Path], pool: Path) -> str:
     """Tell one list of kernels from another: which of them a name draws depends on all of them."""
     names = "\n".join(str(path.relative_to(pool)) for path in kernels)
     return f"{len(kernels)} files, {hashlib.sha256(names.encode()).hexdigest()[:8]}"
-
-
-def _check(config: PairsConfig) -> None:
-    if not config.hr or not set(config.hr) <= {"source", "target"}:
-        raise UserError(f"pairs.hr={config.hr}: expected [source], [target] or [source,target]")
-    check_ranges(config, "pairs")
 
 
 def _gather(source: Path | None, target: Path | None, output: Path, config: PairsConfig) -> dict[str, tuple[str, Path]]:

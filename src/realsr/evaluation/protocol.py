@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
-from realsr.core.ranges import Range, check_ranges
+from realsr.core.ranges import Choice, Range, check_ranges
 from realsr.errors import UserError
 
 LR = {"bicubic": "by MATLAB's bicubic from HR, in 8 bit", "area": "the original resized by INTER_AREA, in 8 bit"}
@@ -26,7 +26,7 @@ class Protocol:
     crop: Annotated[int, Range(0)] | None = None
     metrics: list[str] = field(default_factory=list)
     hr_side: Annotated[int, Range(1)] | None = None
-    lr: str = "bicubic"
+    lr: Annotated[str, Choice(*LR)] = "bicubic"
     note: str = ""
 
 
@@ -37,8 +37,6 @@ def resolve(protocol: Protocol, scale: int) -> Protocol:
         raise UserError("protocol.metrics=[]: name at least one metric, e.g. protocol.metrics=[psnr,ssim]")
     if len(set(protocol.metrics)) < len(protocol.metrics):
         raise UserError(f"protocol.metrics=[{','.join(protocol.metrics)}]: a metric is named twice")
-    if protocol.lr not in LR:
-        raise UserError(f"protocol.lr={protocol.lr}: expected one of {', '.join(LR)}")
     if protocol.hr_side is not None and (protocol.hr_side % scale):
         raise UserError(f"protocol.hr_side={protocol.hr_side}: expected a multiple of scale={scale}")
     return replace(protocol, crop=scale if protocol.crop is None else protocol.crop)

@@ -4,9 +4,7 @@ from realsr.core.ranges import check_ranges
 from realsr.errors import UserError
 from realsr.training.config import TrainerConfig, TrainingConfig
 from realsr.training.network_checks import check_networks
-from realsr.training.precision import PRECISIONS
 from realsr.training.schedule import check_optimiser
-from realsr.training.selection import LOWER_IS_BETTER
 
 
 def check_settings(config: TrainingConfig, processes: int = 1) -> None:
@@ -34,9 +32,6 @@ def check_settings(config: TrainingConfig, processes: int = 1) -> None:
 def check_trainer(trainer: TrainerConfig, processes: int) -> None:
     """Raise UserError for the trainer's settings out of range, and a batch that cannot be shared out."""
     check_ranges(trainer, "trainer")
-    for name, choices in (("precision", PRECISIONS), ("best_by", tuple(LOWER_IS_BETTER))):
-        if (choice := getattr(trainer, name)) not in choices:
-            raise UserError(f"trainer.{name}={choice}: expected one of {', '.join(choices)}")
     if trainer.batch % (processes * trainer.accumulate):
         among = f"{processes} processes in " if processes > 1 else ""
         raise UserError(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from realsr.core.ranges import Range
+from realsr.core.ranges import Choice, Range
 from realsr.networks import DiscriminatorConfig, GeneratorConfig
 from realsr.training.losses import LossConfig
 
@@ -20,7 +20,7 @@ class OptimiserConfig:
     learning_rate: Annotated[float, Range(0)] = 1e-4
     beta1: Annotated[float, Range(0, below=1)] = 0.9
     beta2: Annotated[float, Range(0, below=1)] = 0.999
-    schedule: str = "step"
+    schedule: Annotated[str, Choice("step", "cosine")] = "step"
     milestones: list[Annotated[int, Range(1)]] = field(default_factory=lambda: [5000, 10000, 20000, 30000])
     decay: Annotated[float, Range(above=0, maximum=1)] = 0.5
     period: Annotated[int, Range(1)] = 250000
@@ -39,7 +39,7 @@ class TrainerConfig:
     data_timeout: Annotated[float, Range(1)] = 55.0
     cache: bool = True
     device: str = "auto"
-    precision: str = "auto"
+    precision: Annotated[str, Choice("auto", "bf16", "fp16", "tf32", "fp32")] = "auto"
     compile: bool | None = None
     accumulate: Annotated[int, Range(1)] = 1
     checkpoint_activations: bool = False
@@ -51,7 +51,7 @@ class TrainerConfig:
     keep_checkpoints: Annotated[int, Range(1)] = 2
     validation_crop: Annotated[int, Range(1)] = 512
     validation_images: Annotated[int, Range(0)] = 16
-    best_by: str = "psnr"
+    best_by: Annotated[str, Choice("psnr", "ssim", "lpips")] = "psnr"
     lpips_weights: Path | None = None
     allow_changes: bool = False
 

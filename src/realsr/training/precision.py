@@ -7,8 +7,6 @@ import torch
 
 from realsr.errors import UserError
 
-PRECISIONS = ("auto", "bf16", "fp16", "tf32", "fp32")
-
 
 @dataclass(frozen=True)
 class Precision:

@@ -6,8 +6,6 @@ from realsr.core.ranges import check_ranges
 from realsr.errors import UserError
 from realsr.training.config import OptimiserConfig
 
-SCHEDULES = ("step", "cosine")
-
 
 def learning_rate(steps_done: int, config: OptimiserConfig) -> float:
     """Return the learning rate of the step that follows `steps_done` (0 for the first).
@@ -38,7 +36,6 @@ def check_optimiser(config: OptimiserConfig) -> None:
     milestones = config.milestones
     ascending = all(a < b for a, b in zip([0, *milestones], milestones, strict=False))
     rules = [
-        ("schedule", config.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
         ("milestones", ascending, "steps above 0 in ascending order, e.g. [5000,10000]"),
         ("final", config.schedule != "cosine" or config.final <= config.learning_rate, "at most the learning_rate"),
     ]
