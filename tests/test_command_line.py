@@ -59,6 +59,8 @@ def test_quotes_belong_to_the_name_only_of_a_file(compose: Compose, tmp_path: Pa
 def test_a_list_of_one_needs_no_brackets_and_a_folder_may_have_them(compose: Compose, tmp_path: Path) -> None:
     assert compose("evaluate", "weights=df2k").weights == ["df2k"]
     assert compose("evaluate", "weights=[]").weights == []
+    many = [f"run_{index}/best.safetensors" for index in range(200)]
+    assert compose("evaluate", f"weights=[{','.join(many)}]").weights == many
     (tmp_path / "[a,b]").mkdir()
     assert compose("evaluate", "weights=[a,b]").weights == ["[a,b]"]
 

@@ -75,7 +75,7 @@ def quote_arguments(arguments: Sequence[str], schema: type, photos: str | None =
 
 def _is_path(argument: str, types: dict[str, Any]) -> bool:
     key, equals, _ = argument.partition("=")
-    return not equals or (key.lstrip("+~") not in types and Path(argument).exists())
+    return not equals or (key.lstrip("+~") not in types and _exists(argument))
 
 
 def _quote_override(argument: str, types: dict[str, Any], multirun: bool) -> str:
@@ -85,7 +85,7 @@ def _quote_override(argument: str, types: dict[str, Any], multirun: bool) -> str
     key, value = match.groups()
     kind = types.get(key.lstrip("+"))
     override = _parse(argument)
-    sweep = override is not None and override.is_sweep_override() and not Path(value).exists()
+    sweep = override is not None and override.is_sweep_override() and not _exists(value)
     if value == "null" or (multirun and sweep):
         return argument
     if kind in (list[str], list[Path]):
@@ -98,7 +98,7 @@ def _quote_override(argument: str, types: dict[str, Any], multirun: bool) -> str
 
 def _split(value: str) -> list[str]:
     """Return the elements of a list as typed; a value without brackets is one, as is a file of that name."""
-    if not (value.startswith("[") and value.endswith("]")) or Path(value).exists():
+    if not (value.startswith("[") and value.endswith("]")) or _exists(value):
         return [value]
     inner = value[1:-1]
     elements, position = [], 0
@@ -113,7 +113,7 @@ def _split(value: str) -> list[str]:
 def _quote_text(value: str) -> str:
     """Return a text so that Hydra reads that text."""
     override = _parse(f"key={value}")
-    if override is not None and not override.is_sweep_override() and not Path(value).exists():
+    if override is not None and not override.is_sweep_override() and not _exists(value):
         if isinstance(override._value, QuotedString):
             return value
         if isinstance(override.value(), str) and override.value() == value and "\\" not in value:
@@ -124,6 +124,10 @@ def _quote_text(value: str) -> str:
 def _quote(value: str) -> str:
     escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + ("\\'" if end[2] else ""), value)
     return f"'{escaped}'"
+
+
+def _exists(name: str) -> bool:
+    return os.path.exists(name)  # noqa: PTH110, which raises for what is too long for a name
 
 
 def _parse(argument: str) -> Override | None:
