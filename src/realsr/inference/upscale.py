@@ -5,7 +5,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from realsr.errors import UserError
-from realsr.imaging import ImageError, check_format, count_pixels, open_photo_writer, read_photo
+from realsr.imaging import (
+    ImageError,
+    check_format,
+    count_pixels,
+    fill_transparent,
+    holds_alpha,
+    is_opaque,
+    open_photo_writer,
+    read_photo,
+)
 from realsr.inference.model import SRModel
 from realsr.inference.photos import Enlargement
 from realsr.inference.plan import Tiles
@@ -64,18 +73,26 @@ def upscale_photo(
 ) -> None:
     """Enlarge one photo: bits, gray, alpha, colour profile and EXIF are kept, orientation is applied.
 
+    Colours under transparent pixels are replaced by `fill_transparent`. Alpha that is opaque everywhere is left out
+    where the result's format has none.
+
     `advance` is called with LR pixels as they are done. damaged: see `read_photo`. Raises ImageError where the photo
     cannot be read or the result's format cannot hold it, the latter before any work; UserError where memory does not
     suffice, and as `model.run`.
     """
     read = read_photo(photo, damaged)
-    height, width, channels = read.samples.shape
-    layout = (model.scale * height, model.scale * width, channels, 8 * read.samples.itemsize)
+    samples = read.samples
+    if samples.shape[2] in (2, 4) and not holds_alpha(result.suffix) and is_opaque(samples):
+        samples = samples[..., :-1]
+    height, width, channels = samples.shape
+    layout = (model.scale * height, model.scale * width, channels, 8 * samples.itemsize)
     try:
         check_format(result.suffix, *layout)
     except ImageError as error:
         raise ImageError(f"{photo}, enlarged: {error} Name output so, or say format=png for a folder.") from error
+    if channels in (2, 4):
+        fill_transparent(samples)
     result.parent.mkdir(parents=True, exist_ok=True)
     with open_photo_writer(result, *layout, read.metadata) as writer:
-        for band in upscale_bands(model, read.samples, tiles_for(width), advance):
+        for band in upscale_bands(model, samples, tiles_for(width), advance):
             writer.write(band)
