@@ -149,8 +149,8 @@ class EvaluateConfig:
 class UpscaleConfig:
     """Which photos to enlarge, with what, and where to write them."""
 
-    input: Path = MISSING
-    output: Path = MISSING
+    input: list[Path] = MISSING
+    output: str = MISSING
     weights: str = "df2k"
     scale: int | None = None
     format: str | None = None
