@@ -97,7 +97,7 @@ def test_a_photo_that_is_named_twice_is_enlarged_once(folder: Path) -> None:
 
 def test_several_sources_that_do_not_go_together(folder: Path) -> None:
     write_images("more/a.jpg")
-    with pytest.raises(UserError, match="photos/a.jpg and more/a.jpg would both become new/a.jpg"):
+    with pytest.raises(UserError, match=r"photos/a\.jpg and more/a\.jpg would both become new/a\.jpg"):
         plan_enlargements([folder, Path("more")], "new")
     with pytest.raises(UserError, match="several photos are given, so that output must be a folder"):
         plan_enlargements([folder / "a.jpg", Path("more/a.jpg")], "big.png")

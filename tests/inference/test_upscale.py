@@ -141,7 +141,7 @@ def test_only_a_full_disk_stops_the_others(code: int, tmp_path: Path, caplog: py
     plan = [Enlargement(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "abc"]
     write_images(*(str(one.photo) for one in plan))
     full = code in (errno.ENOSPC, errno.EDQUOT)
-    error = pytest.raises(OSError, match="says no: .*a.png") if full else pytest.raises(UserError, match="3 of 3")
+    error = pytest.raises(OSError, match=r"says no: .*a\.png") if full else pytest.raises(UserError, match="3 of 3")
     with full_disk(code), error:
         upscale_photos(plan, BICUBIC, tiles_for)
     told = [record.message for record in caplog.records if record.levelname == "ERROR"]

@@ -92,11 +92,11 @@ def check_folder_place(key: str, folder: Path) -> None:
     key: the key of the configuration that gives the folder.
     """
     for place in (folder, *folder.parents):
-        if os.path.isdir(place):
+        if place.is_dir():
             return
         if os.path.lexists(place):
             subject = f"{key}={folder}" if place == folder else f"{key}={folder}: {place}"
-            kind = "a file" if os.path.exists(place) else "a link without a target"
+            kind = "a file" if place.exists() else "a link without a target"
             raise UserError(
                 f"{subject} is {kind}, but a folder is expected: set another {key}, or move what is in the way"
             )

@@ -10,10 +10,16 @@ _FORMAT = {
     ".png": "PNG",
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".jif": "JPEG",
+    ".jps": "JPEG",  # two pictures side by side
+    ".mpo": "JPEG",  # several pictures, of which the first is read and written
     ".tif": "TIFF",
     ".tiff": "TIFF",
     ".webp": "WEBP",
     ".bmp": "BMP",
+    ".dib": "BMP",
 }
 IMAGE_SUFFIXES = frozenset(_FORMAT)
 

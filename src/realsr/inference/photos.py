@@ -34,7 +34,7 @@ def plan_enlargements(sources: Sequence[Path], output: str | Path, kind: str | N
             that of another result, and where a file has the place of the output's folder.
         ImageError: where a source is missing or has no photo.
     """
-    sources = list({os.path.abspath(source): source for source in sources}.values())
+    sources = list({_absolute(source): source for source in sources}.values())
     if not sources:
         raise UserError("input=[]: no photo is given: name photos or folders of photos")
     suffix = None if kind is None else _known_suffix(f".{kind.removeprefix('.')}", f"format={kind}")
@@ -68,10 +68,14 @@ def _gather(sources: Sequence[Path], output: Path) -> dict[Path, Path]:
                 "their places; choose a folder beside it"
             )
         for photo in find_images(source):
-            if (path := os.path.abspath(photo)) not in seen:
+            if (path := _absolute(photo)) not in seen:
                 seen.add(path)
                 photos[photo] = photo.relative_to(source) if source.is_dir() else Path(photo.name)
     return photos
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 (links are not followed: they are photos with names of their own)
 
 
 def _single_result(photo: Path, output: Path, is_folder: bool, suffix: str | None) -> Path:

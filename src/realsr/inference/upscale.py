@@ -30,8 +30,8 @@ def upscale_photos(
 ) -> None:
     """Enlarge photos, cut into tiles as `choose_tiles` says; those that cannot be are named, and the others are done.
 
-    damaged: see `read_photo`. Raises UserError at the end if there were any that cannot be enlarged, and OSError at once
-    where the disk is full.
+    damaged: see `read_photo`. Raises UserError at the end if there were any that cannot be enlarged, and OSError at
+    once where the disk is full.
     """
     sizes = {one.photo: count_pixels(one.photo) for one in plan}
     failed, done, total = list[Path](), 0, max(1, sum(sizes.values()))
