@@ -86,6 +86,12 @@ def test_a_raw_file_is_not_read_as_the_preview_in_it(tmp_path: Path) -> None:
         find_images(tmp_path / "photo.NEF")
 
 
+def test_a_format_that_is_known_by_its_suffix_alone(tmp_path: Path) -> None:
+    (tmp_path / "photo.tga").write_bytes(encode("TGA"))
+    with pytest.raises(ImageError, match=r"photo\.tga is of the format TGA, which is not read"):
+        read_uint8(tmp_path / "photo.tga")
+
+
 def test_a_suffix_is_read_or_not() -> None:
     assert not IMAGE_SUFFIXES.intersection(UNREAD_SUFFIXES)
 

@@ -1,9 +1,11 @@
 """Image formats that are not read: how they are known by name and by content, and what to do about them."""
 
+from pathlib import PurePath
+
 RAW = "camera raw"
 _SUFFIXES = {
-    RAW: ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl "
-    ".sr2 .srf .srw .x3f",
+    RAW: ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 "
+    ".rwl .sr2 .srf .srw .x3f",
     "AVIF": ".avif .avifs",
     "DDS": ".dds",
     "DICOM": ".dcm",
@@ -60,16 +62,16 @@ _BRANDS = {
     b"avif": "AVIF",
     b"avis": "AVIF",
     b"crx ": RAW,
-    **dict.fromkeys((b"heic", b"heix", b"hevc", b"mif1"), "HEIC"),
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"mif1"), "HEIC"),  # mif1: of AVIF too, beside its own
 }
 
 
 def explain_unread(name: str, data: bytes, formats: tuple[str, ...]) -> str:
     """Return the message for a file that no decoder knows.
 
-    name: what the message calls the file; data: its contents; formats: those that are read.
+    name: what the message calls the file, its path; data: its contents; formats: those that are read.
     """
-    if (kind := _identify(data)) is not None:
+    if (kind := _identify(data) or UNREAD_SUFFIXES.get(PurePath(name).suffix.lower())) is not None:
         return describe_unread(name, kind)
     return (
         f"{name} is not an image that can be read: expected {', '.join(formats)}. "
