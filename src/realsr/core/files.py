@@ -86,15 +86,13 @@ def check_name(name: str) -> None:
         )
 
 
-def check_folder_place(key: str, folder: Path) -> None:
+def check_folder_place(key: str, folder: Path, parts: Iterable[str] = ("",)) -> None:
     """Raise UserError where a folder cannot be made since a file has its name, or that of a folder above it.
 
-    key: the key of the configuration that gives the folder.
+    key: the key of the configuration that gives the folder; parts: subfolders of it that are to be made.
     """
-    for place in (folder, *folder.parents):
-        if place.is_dir():
-            return
-        if os.path.lexists(place):
+    for place in (path for part in parts for path in (folder / part, *(folder / part).parents)):
+        if os.path.lexists(place) and not place.is_dir():
             subject = f"{key}={folder}" if place == folder else f"{key}={folder}: {place}"
             kind = "a file" if place.exists() else "a link without a target"
             raise UserError(
