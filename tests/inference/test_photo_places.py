@@ -47,7 +47,12 @@ def test_folders_are_repeated(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "output", "kind", "said"),
     [
-        ("photos/a.jpg", "big.gif", None, "output=big.gif: \\.gif is no known image format.*end the name with a slash"),
+        (
+            "photos/a.jpg",
+            "big.gif",
+            None,
+            "\\.gif is no known image format.*for a folder, end the name with a slash",
+        ),
         ("photos/a.jpg", "big.png", "jpg", "say two formats"),
         ("photos/a.jpg", "new", "heic", "format=heic: \\.heic is no known image format"),
         ("photos/a.jpg", "photos/a.jpg", None, "take the place of a photo"),

@@ -81,7 +81,7 @@ def _absolute(path: Path) -> str:
 def _single_result(photo: Path, output: Path, is_folder: bool, suffix: str | None) -> Path:
     if is_folder or not output.suffix:
         return _in_folder(output / photo.name, suffix)
-    own = _known_suffix(output.suffix, f"output={output}", "; of a folder, end the name with a slash")
+    own = _known_suffix(output.suffix, f"output={output}", "; for a folder, end the name with a slash")
     if suffix is not None and suffix != own:
         raise UserError(f"output={output} and format={suffix[1:]} say two formats: leave one out")
     return output
