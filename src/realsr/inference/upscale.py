@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from realsr.core.files import check_name, is_disk_full
 from realsr.errors import UserError
 from realsr.imaging import (
@@ -99,6 +101,7 @@ def upscale_photo(
         raise ImageError(f"{photo}, enlarged: {error} Name output so, or say format=png for a folder.") from error
     _make_place(photo, result)
     if channels in (2, 4):
+        samples = np.require(samples, requirements="W")
         fill_transparent(samples)
     with open_photo_writer(result, *layout, read.metadata) as writer:
         for band in upscale_bands(model, samples, tiles_for(width), advance):
