@@ -46,17 +46,19 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=6000)
     parser.add_argument("--height", type=int, default=4000)
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     results: dict[str, Any] = {}
-    for weights in asked.weights:
+    for weights in arguments.weights:
         model = load_model(weights, torch.device("cpu"), "fp32", scale=4)
         for soft in (False, True):
             for name, colour in COLOURS.items():
-                results[f"{weights}, {'soft' if soft else 'hard'} {name}"] = measure(model, colour, soft, asked.side)
-    results |= measure_filling(asked.height, asked.width)
-    white = [results[f"{weights}, hard white"] for weights in asked.weights]
+                results[f"{weights}, {'soft' if soft else 'hard'} {name}"] = measure(
+                    model, colour, soft, arguments.side
+                )
+    results |= measure_filling(arguments.height, arguments.width)
+    white = [results[f"{weights}, hard white"] for weights in arguments.weights]
     results["ratio"] = round(max(row["filled"] / row["plain"] for row in white), 3)
-    report(results, asked.json)
+    report(results, arguments.json)
 
 
 def measure(model: SRModel, colour: tuple[int, ...], soft: bool, side: int) -> dict[str, float]:

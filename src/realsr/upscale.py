@@ -37,7 +37,7 @@ def refine(model: SRModel, with_ensemble: bool, with_consistency: bool) -> SRMod
 
 
 def _leave_results(plan: list[Enlargement]) -> list[Enlargement]:
-    there = [one.result for one in plan if _is_there(one.result)]
+    there = [one.result for one in plan if _is_whole(one.result)]
     if there:
         logger.info(
             "%d of %d results are there already and stay as they are, such as %s: overwrite=true makes them anew",
@@ -48,7 +48,7 @@ def _leave_results(plan: list[Enlargement]) -> list[Enlargement]:
     return [one for one in plan if one.result not in there]
 
 
-def _is_there(result: Path) -> bool:
+def _is_whole(result: Path) -> bool:
     """Tell whether a result is there, and whole as far as that is seen; where it cannot have a place, it is not."""
     try:
         return result.is_file() and not looks_lost(result, with_end=False)

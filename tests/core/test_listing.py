@@ -52,11 +52,11 @@ def test_images_of_formats_that_are_not_read_have_a_line_of_their_own(
         (folder / name).touch()
     list_files(folder, {".png"}, unread={".heic", ".gif", ".avif"})
     list_files(folder, {".png"}, recursive=True, unread={".heic", ".gif", ".avif"})
-    told = [(record.levelname, record.message) for record in caplog.records]
+    lines = [(record.levelname, record.message) for record in caplog.records]
     unread = "images of formats that are not read"
-    assert told[0] == ("WARNING", f"{folder}: 2 {unread} (c.heic, g.GIF): convert them to PNG or TIFF")
-    assert "1 other file (notes.txt)" in told[1][1]
-    assert told[2] == ("WARNING", f"{folder}: 3 {unread} (c.heic, g.GIF, sub/h.avif): convert them to PNG or TIFF")
+    assert lines[0] == ("WARNING", f"{folder}: 2 {unread} (c.heic, g.GIF): convert them to PNG or TIFF")
+    assert "1 other file (notes.txt)" in lines[1][1]
+    assert lines[2] == ("WARNING", f"{folder}: 3 {unread} (c.heic, g.GIF, sub/h.avif): convert them to PNG or TIFF")
     list_files(folder / "sub", {".png"}, unread={".avif"})
-    one = f"{folder / 'sub'}: 1 image of a format that is not read (h.avif): convert it to PNG or TIFF"
-    assert caplog.messages[4] == one
+    single = f"{folder / 'sub'}: 1 image of a format that is not read (h.avif): convert it to PNG or TIFF"
+    assert caplog.messages[4] == single

@@ -43,9 +43,9 @@ def test_visible_pixels_stay_and_the_fill_lies_between_their_colours() -> None:
     visible = before[..., 3] > 0
     np.testing.assert_array_equal(samples[visible], before[visible])
     for channel in range(3):
-        seen = before[visible][:, channel]
-        assert seen.min() <= samples[..., channel].min()
-        assert samples[..., channel].max() <= seen.max()
+        colours = before[visible][:, channel]
+        assert colours.min() <= samples[..., channel].min()
+        assert samples[..., channel].max() <= colours.max()
 
 
 def test_the_fill_is_near_the_nearest_visible_colour() -> None:

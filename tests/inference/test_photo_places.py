@@ -75,8 +75,8 @@ def test_bad_places(folder: Path, source: str, output: str, kind: str | None, sa
 @pytest.mark.parametrize("source", ["a.jpg", "2024"])
 def test_a_slash_makes_a_folder_of_any_name(folder: Path, source: str) -> None:
     for output in ("results.v2/", "results.png/"):
-        found = [one.result.parts[0] for one in plan_enlargements([folder / source], output)]
-        assert set(found) == {output[:-1]}
+        folders = [one.result.parts[0] for one in plan_enlargements([folder / source], output)]
+        assert set(folders) == {output[:-1]}
 
 
 def test_several_sources(folder: Path) -> None:

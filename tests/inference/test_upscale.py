@@ -144,9 +144,9 @@ def test_only_a_full_disk_stops_the_others(code: int, tmp_path: Path, caplog: py
     error = pytest.raises(OSError, match=r"says no: .*a\.png") if full else pytest.raises(UserError, match="3 of 3")
     with full_disk(code), error:
         upscale_photos(plan, BICUBIC, tiles_for)
-    told = [record.message for record in caplog.records if record.levelname == "ERROR"]
-    assert len(told) == (0 if full else 3)
-    assert all("cannot be written: the disk says no" in line for line in told)
+    lines = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert len(lines) == (0 if full else 3)
+    assert all("cannot be written: the disk says no" in line for line in lines)
 
 
 def test_progress_ends_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

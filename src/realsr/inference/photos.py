@@ -60,7 +60,7 @@ def plan_enlargements(sources: Sequence[Path], output: str | Path, kind: str | N
 def _gather(sources: Sequence[Path], output: Path) -> dict[Path, Path]:
     """Return each photo, and its place in the results' folder."""
     photos = dict[Path, Path]()
-    seen = set[str]()
+    paths = set[str]()
     for source in sources:
         if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
             raise UserError(
@@ -68,8 +68,8 @@ def _gather(sources: Sequence[Path], output: Path) -> dict[Path, Path]:
                 "their places; choose a folder beside it"
             )
         for photo in find_images(source):
-            if (path := _absolute(photo)) not in seen:
-                seen.add(path)
+            if (path := _absolute(photo)) not in paths:
+                paths.add(path)
                 photos[photo] = photo.relative_to(source) if source.is_dir() else Path(photo.name)
     return photos
 
