@@ -7,10 +7,13 @@ import logging
 from pathlib import Path
 
 from realsr.config import Config, run_command
+from realsr.core.files import check_folder_place
 from realsr.degradation.noise import collect_noise
 from realsr.degradation.noise_survey import NothingFlatError, Survey, choose_thresholds, survey_noise
 from realsr.errors import UserError
 from realsr.reporting.noise_survey import describe, write_survey
+
+SURVEY = "noise_survey"
 
 logger = logging.getLogger("realsr")
 
@@ -18,6 +21,8 @@ logger = logging.getLogger("realsr")
 def main(config: Config) -> None:
     """Collect the noise patches that a config asks for, or survey what there is to collect."""
     source, pool, noise = config.data.source, config.noise_pool_dir, config.noise
+    if config.survey or noise.auto:
+        check_folder_place("noise_pool_dir", pool, [SURVEY])
     if config.survey:
         survey = survey_noise(source, pool, noise, config.workers, config.damaged)
         _report(survey, source, pool)
@@ -39,7 +44,7 @@ def main(config: Config) -> None:
 
 def _report(survey: Survey, source: Path | None, pool: Path) -> None:
     assert source is not None  # list_photos has asked for it
-    folder = pool / "noise_survey"
+    folder = pool / SURVEY
     write_survey(folder, source, survey)
     logger.info("%s", describe(survey, folder))
 

@@ -162,7 +162,7 @@ class UpscaleConfig:
     """Which photos to enlarge, with what, and where to write them."""
 
     input: list[Path] = MISSING
-    output: Path = MISSING
+    output: str = MISSING
     weights: str = "df2k"
     scale: Annotated[int, Range(1, 64)] | None = None
     format: str | None = None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from realsr.config import EvaluateConfig, load_protocol, run_command
-from realsr.core.files import looks_lost, write_bytes
+from realsr.core.files import check_folder_place, looks_lost, write_bytes
 from realsr.devices import choose_device
 from realsr.errors import UserError
 from realsr.evaluation.evaluate import Model, evaluate_models, list_failures
@@ -40,6 +40,9 @@ def main(config: EvaluateConfig) -> None:
         raise UserError("weights=[]: name at least one model, e.g. weights=[bicubic,work/dped/runs/default]")
     if config.output is None and (config.figures or config.save_images):
         raise UserError("figures and save_images write files: say output=DIR")
+    if config.output is not None:
+        pictures = ["images"] * config.save_images + ["figures"] * bool(config.figures)
+        check_folder_place("output", config.output, ["", *pictures])
     metrics_file = None if config.output is None else config.output / "metrics.json"
     if metrics_file is not None and metrics_file.exists() and not looks_lost(metrics_file) and not config.overwrite:
         raise UserError(f"{config.output}: has an evaluation already: say overwrite=true, or choose another output")
@@ -75,8 +78,8 @@ def main(config: EvaluateConfig) -> None:
     logger.info("\n%s", format_report(report))
     if config.output is not None:
         write_report(config.output, report)
-        pictures = ", images/" * config.save_images + ", figures/" * bool(figures)
-        logger.info("\nwritten  %s: metrics.json, scores.csv, table.md%s", config.output, pictures)
+        more = ", images/" * config.save_images + ", figures/" * bool(figures)
+        logger.info("\nwritten  %s: metrics.json, scores.csv, table.md%s", config.output, more)
     if results.failed:
         raise UserError(f"{len(results.failed)} could not be done:{list_failures(results.failed)}")
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 
 from realsr.config import ExportConfig, load_protocol, run_command
+from realsr.core.files import check_folder_place
 from realsr.deployment.config import DEFAULT_FORMATS, check_formats
 from realsr.deployment.folder import list_exported
 from realsr.errors import UserError
@@ -26,6 +27,7 @@ LIBRARIES = {  # by extra
 
 def main(config: ExportConfig) -> None:
     """Write the weights to a file, or networks that run by themselves to a folder, with a table of what they lose."""
+    check_folder_place("output", config.output.parent)
     if config.output.suffix in WEIGHTS:
         export_weights(config)
     elif config.output.is_file() or (config.output.suffix and not config.output.is_dir()):

@@ -4,7 +4,7 @@ import json
 import logging
 
 from realsr.config import PoolReportConfig, run_command
-from realsr.core.files import write_bytes
+from realsr.core.files import check_folder_place, write_bytes
 from realsr.degradation.pool_statistics import measure_pool
 from realsr.errors import UserError
 from realsr.reporting.pool import write_pool_picture
@@ -18,6 +18,8 @@ def main(config: PoolReportConfig) -> None:
 
     Raises UserError at the end if files of the pools cannot be read.
     """
+    output = config.output or config.pool_dir
+    check_folder_place("pool_dir" if config.output is None else "output", output)
     pools = [measure_pool(folder) for folder in (config.pool_dir, config.compare) if folder is not None]
     name, facts = "pool", describe_pool(pools[0])
     if len(pools) == 1:
@@ -26,7 +28,6 @@ def main(config: PoolReportConfig) -> None:
         logger.info("\n%s", format_comparison(*pools))
         name = "pool_comparison"
         facts = {"A": facts, "B": describe_pool(pools[1]), "B_minus_A": compare_pools(*pools)}
-    output = config.output or config.pool_dir
     output.mkdir(parents=True, exist_ok=True)
     write_bytes(output / f"{name}.json", json.dumps(facts, indent=1).encode())
     write_pool_picture(output / f"{name}.png", pools)

@@ -11,7 +11,7 @@ import realsr.collect_noise
 import realsr.estimate_kernels
 import realsr.make_pairs
 from realsr.config import Config, load_protocol, run_command, to_yaml
-from realsr.core.files import looks_lost
+from realsr.core.files import check_folder_place, looks_lost
 from realsr.data.look import Look
 from realsr.data.pairs import Pair, hold_out, list_pairs
 from realsr.data.validation import ValidationImage, load_validation, load_validation_folder
@@ -82,6 +82,8 @@ def main(config: Config) -> None:
 
 def prepare(config: Config, training: TrainingConfig, processes: int) -> None:
     """Check what can be checked before any work, then make what the training needs."""
+    for key in ("pool_dir", "noise_pool_dir", "pairs_dir", "run"):
+        check_folder_place(key, getattr(config, key))
     if config.run.is_dir():
         with lock_stage(config.run, STAGE, wait=False):
             pass  # another process that trains this run is named now rather than after the stages

@@ -1,6 +1,8 @@
-"""Enlarges photos: python -m realsr.upscale input=PHOTO output=FILE weights=df2k."""
+"""Enlarges photos: python -m realsr.upscale PHOTO output=FILE weights=df2k."""
 
 import logging
+import os
+from pathlib import Path
 
 from realsr.config import UpscaleConfig, run_command
 from realsr.core.files import looks_lost
@@ -17,7 +19,7 @@ logger = logging.getLogger("realsr")
 
 def main(config: UpscaleConfig) -> None:
     """Enlarge what the config names and is not there yet."""
-    plan = plan_enlargements(config.input[0], config.output, config.format)
+    plan = plan_enlargements(config.input, config.output, config.format)
     if not config.overwrite:
         plan = _leave_results(plan)
     if plan:
@@ -35,7 +37,7 @@ def refine(model: SRModel, with_ensemble: bool, with_consistency: bool) -> SRMod
 
 
 def _leave_results(plan: list[Enlargement]) -> list[Enlargement]:
-    there = [one.result for one in plan if one.result.exists() and not looks_lost(one.result, with_end=False)]
+    there = [one.result for one in plan if _is_whole(one.result)]
     if there:
         logger.info(
             "%d of %d results are there already and stay as they are, such as %s: overwrite=true makes them anew",
@@ -44,6 +46,14 @@ def _leave_results(plan: list[Enlargement]) -> list[Enlargement]:
             there[0],
         )
     return [one for one in plan if one.result not in there]
+
+
+def _is_whole(result: Path) -> bool:
+    """Tell whether a result is there, and whole as far as that is seen; where it cannot have a place, it is not."""
+    try:
+        return result.is_file() and not looks_lost(result, with_end=False)
+    except OSError:
+        return os.access(result, os.F_OK)  # a file that cannot be read
 
 
 if __name__ == "__main__":

@@ -148,18 +148,39 @@ def test_one_name_in_source_and_target(command: Command, source: Path, target: P
 
 
 @pytest.mark.parametrize("name", ["estimate_kernels", "make_pairs", "train"])
-@pytest.mark.parametrize("depth", ["out", "out/pool", "out/pairs"])
+@pytest.mark.parametrize("depth", ["out", "out/pool", "out/pool/kernels", "out/pairs", "out/pairs/LR", "out/runs"])
 def test_a_file_where_a_folder_should_be(name: str, depth: str, command: Command, source: Path, tmp_path: Path) -> None:
-    (tmp_path / depth).parent.mkdir(exist_ok=True)
+    (tmp_path / depth).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / depth).write_text("precious")
     ended = command(name, "+track=df2k", "pairs.hr=[source]", "data.source=photos", "work_dir=out", *TINY)
-    if (name, depth) in (("estimate_kernels", "out/pairs"), ("make_pairs", "out/pool")):
-        assert ended.code == 0, "it has nothing to do there"
+    needed = {"estimate_kernels": "pool", "make_pairs": "pairs"}.get(name)
+    if (needed and depth != "out" and needed not in depth) or (name, depth) == ("train", "out/pool/kernels"):
+        assert ended.code == 0, "it has nothing to do there: df2k shrinks by bicubic"
     else:
         assert ended.code == 1, ended.said
-        assert "a file is in the way" in ended.said
-        assert depth.rpartition("/")[2] in ended.said
+        assert f"{depth} is a file, but a folder is expected: set another" in ended.said
     assert (tmp_path / depth).read_text() == "precious"
+
+
+@pytest.mark.parametrize("output", ["plain", "plain/new"])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("evaluate", ("weights=[bicubic]", "data.hr=photos", "output={}")),
+        ("export", ("weights=nowhere", "output={}/onnx")),
+        ("export", ("weights=nowhere", "output={}/generator.pth")),
+        ("pool", ("pool_dir=photos", "output={}")),
+        ("collect_noise", ("+track=df2k", "data.source=photos", "survey=true", "noise_pool_dir={}", *TINY)),
+    ],
+)
+def test_a_file_where_an_output_should_be(
+    output: str, name: str, arguments: tuple[str, ...], command: Command, source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "plain").write_text("precious")
+    ended = command(name, *(argument.format(output) for argument in arguments))
+    assert ended.code == 1
+    assert "plain is a file, but a folder is expected: set another" in ended.said
+    assert (tmp_path / "plain").read_text() == "precious"
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])

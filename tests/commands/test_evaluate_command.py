@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from PIL import Image
 from skimage import data
 from small_work import Command, write_photos
 
+from full_disk import full_disk
 from official_models import Published
 from realsr.evaluation.metric import ImageMetric
 from realsr.imaging import write_uint8
@@ -54,6 +56,14 @@ def test_models_side_by_side(command: Command, run: Path, hr: Path, tmp_path: Pa
     assert float(rows[0]["psnr"]) == bicubic["images"]["a"]["psnr"]
     assert f"{bicubic['mean']['psnr']:.2f}" in (tmp_path / "new/out/table.md").read_text()
     assert sorted(path.name for path in (tmp_path / "new/out").iterdir()) == ["metrics.json", "scores.csv", "table.md"]
+
+
+def test_a_full_disk_ends_the_evaluation(command: Command, hr: Path) -> None:
+    with full_disk(errno.ENOSPC):
+        ended = command("evaluate", "weights=[bicubic]", "data.hr=hr", "scale=2", "output=out", "save_images=true")
+    assert ended.code == 1
+    assert "the disk says no" in ended.said
+    assert "could be scored" not in ended.said
 
 
 def test_a_changed_protocol_is_told(command: Command, hr: Path, tmp_path: Path) -> None:

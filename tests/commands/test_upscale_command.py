@@ -82,6 +82,25 @@ def test_any_file_name(name: str, command: Command, photos: Path, tmp_path: Path
     assert (tmp_path / "new" / name).exists(), ended.said
 
 
+def test_one_result_without_a_place_and_a_name_that_is_too_long(command: Command, photos: Path, tmp_path: Path) -> None:
+    long = "y" * 251
+    (photos / "b.png").rename(photos / f"{long}.png")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/more").write_text("precious")
+    ended = command("upscale", "input=[photos]", "output=new", "weights=bicubic", "scale=2", "format=webp")
+    assert ended.code == 1
+    assert "more/c.png: the folder of its result, new/more, cannot be made" in ended.said
+    assert f"{long}.png cannot be enlarged into new: the name" in ended.said
+    assert "2 of 3 photos could not be enlarged" in ended.said
+    assert set(files(tmp_path / "new")) == {"more", "a.webp"}
+
+
+def test_several_photos_and_a_folder_with_a_dot(command: Command, photos: Path, tmp_path: Path) -> None:
+    ended = command("upscale", "input=[photos/a.png,photos/more]", "output=new.v2/", "weights=bicubic", "scale=2")
+    assert ended.code == 0, ended.said
+    assert set(files(tmp_path / "new.v2")) == {"a.png", "c.png"}
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 20000)])
 def test_thin_photos(size: tuple[int, int], command: Command, run: Path, tmp_path: Path) -> None:
     write_uint8(tmp_path / "thin.png", np.full((*size, 3), 7, np.uint8))

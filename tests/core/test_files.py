@@ -10,6 +10,8 @@ import pytest
 
 from full_disk import full_disk
 from realsr.core.files import (
+    check_folder_place,
+    check_name,
     inside,
     looks_lost,
     parse_json,
@@ -18,6 +20,7 @@ from realsr.core.files import (
     temporary_path,
     write_bytes,
 )
+from realsr.errors import UserError
 
 
 @pytest.mark.parametrize("name", ["a.png", "x" * 255, "写" * 85])
@@ -115,3 +118,28 @@ def test_names_that_lead_outside(name: object, tmp_path: Path) -> None:
 def test_json_that_is_none_is_a_value_error(text: str | bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_json(text)
+
+
+@pytest.mark.parametrize(("place", "subject"), [("a", "output=a is"), ("a/b/c", "output=a/b/c: a is")])
+def test_a_file_in_the_place_of_a_folder_is_told(
+    place: str, subject: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_folder_place("output", Path(place))
+    Path("a").mkdir()
+    check_folder_place("output", Path(place))
+    Path("a").rmdir()
+    Path("a").symlink_to("nowhere")
+    with pytest.raises(UserError, match=f"^{subject} a link without a target, but a folder is expected"):
+        check_folder_place("output", Path(place))
+    Path("a").unlink()
+    Path("a").touch()
+    with pytest.raises(UserError, match=f"^{subject} a file, but a folder is expected: set another output"):
+        check_folder_place("output", Path(place))
+
+
+@pytest.mark.parametrize(("name", "size"), [("y" * 256, 256), ("写" * 84 + ".png", 256)])
+def test_names_are_as_long_as_file_systems_allow(name: str, size: int) -> None:
+    check_name(name[1:])
+    with pytest.raises(ValueError, match=f"has {size} bytes, and a file name has at most 255"):
+        check_name(name)

@@ -42,3 +42,21 @@ def test_nothing_is_said_of_a_folder_without_a_rest(tmp_path: Path, caplog: pyte
     (tmp_path / "a.mat").touch()
     assert list_files(tmp_path, {".mat"}) == [tmp_path / "a.mat"]
     assert not caplog.messages
+
+
+def test_images_of_formats_that_are_not_read_have_a_line_of_their_own(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for name in ("g.GIF", "sub/h.avif"):
+        (folder / name).touch()
+    list_files(folder, {".png"}, unread={".heic", ".gif", ".avif"})
+    list_files(folder, {".png"}, recursive=True, unread={".heic", ".gif", ".avif"})
+    lines = [(record.levelname, record.message) for record in caplog.records]
+    unread = "images of formats that are not read"
+    assert lines[0] == ("WARNING", f"{folder}: 2 {unread} (c.heic, g.GIF): convert them to PNG or TIFF")
+    assert "1 other file (notes.txt)" in lines[1][1]
+    assert lines[2] == ("WARNING", f"{folder}: 3 {unread} (c.heic, g.GIF, sub/h.avif): convert them to PNG or TIFF")
+    list_files(folder / "sub", {".png"}, unread={".avif"})
+    single = f"{folder / 'sub'}: 1 image of a format that is not read (h.avif): convert it to PNG or TIFF"
+    assert caplog.messages[4] == single

@@ -11,12 +11,16 @@ from realsr.core.files import write_bytes
 from realsr.imaging import (
     IMAGE_SUFFIXES,
     ImageError,
+    Metadata,
+    Photo,
     Picture,
     encode_picture,
+    read_photo,
     read_picture,
     read_uint8,
     to_float,
     to_uint8,
+    write_photo,
     write_picture,
     write_uint8,
 )
@@ -190,3 +194,12 @@ def test_what_is_not_finite_is_not_written(tmp_path, value):
         with pytest.raises(ImageError, match="not finite"):
             write()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("metadata", [Metadata(), Metadata(exif=b"MM\0*\0\0\0\x08\0\0\0\0\0\0")])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+def test_alpha_that_is_opaque_everywhere_is_kept(suffix, metadata, tmp_path):
+    samples = np.random.default_rng(0).integers(0, 256, (9, 12, 4), np.uint8)
+    samples[..., 3] = 255
+    write_photo(tmp_path / f"a{suffix}", Photo(samples, metadata))
+    np.testing.assert_array_equal(read_photo(tmp_path / f"a{suffix}").samples, samples)

@@ -1,3 +1,5 @@
+import errno
+import re
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +8,7 @@ import torch
 from PIL import Image
 from small_images import write_images
 
+from full_disk import full_disk
 from realsr.errors import UserError
 from realsr.imaging import ImageError, Photo, read_photo, resize, write_photo
 from realsr.imaging.photo import Metadata
@@ -32,6 +35,8 @@ def tiles_for(width: int) -> Tiles:
 def test_samples_are_those_of_the_whole_photo(channels: int, kind: str, dtype: type, tmp_path: Path) -> None:
     peak = np.iinfo(dtype).max
     samples = np.random.default_rng(0).integers(0, peak, (31, 50, channels), dtype, endpoint=True)
+    if channels in (2, 4):
+        samples[..., -1] |= peak // 8  # colours that are nearly transparent would be filled
     write_photo(tmp_path / f"a.{kind}", Photo(samples, Metadata()))
     upscale_photo(tmp_path / f"a.{kind}", tmp_path / f"new/b.{kind}", BICUBIC, tiles_for)
     planes = torch.from_numpy(samples.astype(np.float32)).permute(2, 0, 1) / peak
@@ -102,6 +107,46 @@ def test_a_photo_that_the_network_fails_on_is_told_and_the_others_done(
         upscale_photos(plan, SRModel(2, CPU, run), tiles_for)
     assert "a.png: the network fails on this photo (Padding size should be less than the input)" in caplog.text
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["b.png"]
+
+
+def test_a_result_without_a_place_is_told_and_the_others_done(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    long, sound = "y" * 251 + ".png", "写" * 83 + ".png"
+    write_images(*(str(tmp_path / "photos" / name) for name in ("a/1.png", "b.png", "c.png", long, sound)))
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "a").write_text("precious")
+    (new / "b.png").mkdir()
+    plan = [
+        Enlargement(tmp_path / "photos" / name, new / result)
+        for name, result in (
+            ("a/1.png", "a/1.png"),
+            ("b.png", "b.png"),
+            (long, f"{long[:-4]}.webp"),
+            (sound, sound),
+            ("c.png", "c.png"),
+        )
+    ]
+    with pytest.raises(UserError, match="3 of 5 photos could not be enlarged"):
+        upscale_photos(plan, BICUBIC, tiles_for)
+    errors = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert re.search(r"photos/a/1\.png: the folder of its result, .*new/a, cannot be made \(", errors[0])
+    assert re.search(r"photos/b\.png: its result .*new/b\.png is a folder: move it", errors[1])
+    assert re.search(r"y+\.png cannot be enlarged into .*: the name .* has 256 bytes.* at most 255", errors[2])
+    assert (new / "a").read_text() == "precious"
+    assert {path.name for path in new.iterdir() if path.is_file()} == {"a", "c.png", sound}
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES])
+def test_only_a_full_disk_stops_the_others(code: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plan = [Enlargement(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "abc"]
+    write_images(*(str(one.photo) for one in plan))
+    full = code in (errno.ENOSPC, errno.EDQUOT)
+    error = pytest.raises(OSError, match=r"says no: .*a\.png") if full else pytest.raises(UserError, match="3 of 3")
+    with full_disk(code), error:
+        upscale_photos(plan, BICUBIC, tiles_for)
+    lines = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert len(lines) == (0 if full else 3)
+    assert all("cannot be written: the disk says no" in line for line in lines)
 
 
 def test_progress_ends_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

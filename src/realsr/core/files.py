@@ -11,10 +11,12 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 from realsr.core.file_lock import is_locked, open_locked
+from realsr.errors import UserError
 
 _TEMPORARY = ".realsr.tmp"
 _LONGEST_NAME = 255  # bytes; of ext4, APFS, NTFS and most others
 _BLOCK = 512  # bytes, a sector
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EBADF)
 
 
@@ -74,6 +76,33 @@ def temporary_path(path: Path) -> Path:
     if len(os.fsencode(name)) > _LONGEST_NAME:
         name = f".{sha256(os.fsencode(path.name)).hexdigest()[:32]}{_TEMPORARY}"
     return path.with_name(name)
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError for a file name that is longer than file systems allow."""
+    if (size := len(os.fsencode(name))) > _LONGEST_NAME:
+        raise ValueError(
+            f"the name {_shorten(name)} has {size} bytes, and a file name has at most {_LONGEST_NAME}: shorten the name"
+        )
+
+
+def check_folder_place(key: str, folder: Path, parts: Iterable[str] = ("",)) -> None:
+    """Raise UserError where a folder cannot be made since a file has its name, or that of a folder above it.
+
+    key: the key of the configuration that gives the folder; parts: subfolders of it that are to be made.
+    """
+    for place in (path for part in parts for path in (folder / part, *(folder / part).parents)):
+        if os.path.lexists(place) and not place.is_dir():
+            subject = f"{key}={folder}" if place == folder else f"{key}={folder}: {place}"
+            kind = "a file" if place.exists() else "a link without a target"
+            raise UserError(
+                f"{subject} is {kind}, but a folder is expected: set another {key}, or move what is in the way"
+            )
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Tell whether an error says that a disk or a quota has no room left, which holds for all further files, too."""
+    return error.errno in _DISK_FULL
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from realsr.core.files import check_folder_place, check_name
 from realsr.core.ranges import check_ranges
 from realsr.degradation.combination import Outcome
 from realsr.degradation.estimation_config import KernelsConfig
@@ -54,6 +55,7 @@ def estimate_kernels(
     check_ranges(config, "kernels")
     device = choose_device(config.device, "kernels.device", index=shard.index if shard else 0)
     photos = list_photos(source, "source", pool)
+    check_folder_place("pool_dir", pool, (STAGE, REJECTED))
     refuse_foreign(pool, STAGE, "kernels/**/*.mat")
     inputs = name_inputs("source", list(photos.values()))
     with open_stage(
@@ -71,6 +73,12 @@ def estimate_kernels(
         moved = _sort_again(record, config.gates)
         names = list(photos) if shard is None else shard.take(list(photos))
         missing = {name: photos[name] for name in names if not record.is_done(name)}
+        for name, photo in list(missing.items()):
+            try:
+                check_name(_kernel_file(name, 4))
+            except ValueError as error:
+                record.fail(name, f"source/{photo.name}", photo, error)
+                del missing[name]
         _estimate(missing, len(names), config, seed, record, shard, device, workers, damaged)
         whole = shard is None and bool(record.items)
         if whole and (missing or moved or not record.complete or not (pool / SHEET).is_file()):
@@ -119,6 +127,10 @@ def _estimate(
                 record.save()
 
 
+def _kernel_file(name: str, scale: int) -> str:
+    return f"{name}_kernel_x{scale}.mat"
+
+
 def _save(name: str, outcome: Outcome | None, photo: Path, gates: HealthGates | None, record: StageRecord) -> None:
     if outcome is None:
         reason = "no kernel came out: its sum is not a positive number"
@@ -128,8 +140,8 @@ def _save(name: str, outcome: Outcome | None, photo: Path, gates: HealthGates | 
     folder = record.folder / (REJECTED if reasons else STAGE)
     folder.mkdir(exist_ok=True)
     files = {
-        folder / f"{name}_kernel_x2.mat": outcome.kernel,
-        folder / f"{name}_kernel_x4.mat": outcome.kernel_x4,
+        folder / _kernel_file(name, 2): outcome.kernel,
+        folder / _kernel_file(name, 4): outcome.kernel_x4,
     }
     for path, values in files.items():
         save_kernel(path, values, sync=False)

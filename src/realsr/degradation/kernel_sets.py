@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from realsr.core.files import check_folder_place, check_name
 from realsr.core.listing import list_files
 from realsr.degradation.estimation import STAGE
 from realsr.degradation.gaussian import draw_div2krk
@@ -21,6 +22,7 @@ def draw_kernels(pool: Path, config: PoolConfig, seed: int = 0, overwrite: bool 
 
     Kernel n depends on the seed and on n alone; the x4 kernel is the x2 kernel's, whole (11x11 gives 31x31).
     """
+    check_folder_place("pool_dir", pool, [STAGE])
     refuse_foreign(pool, STAGE, "kernels/**/*.mat")
     keys = ("kernels", "count", "isotropic", "eigenvalues", "multiplicative_noise")
     facts = {key: getattr(config, key) for key in keys}
@@ -49,6 +51,7 @@ def import_kernels(pool: Path, config: PoolConfig, scale: int, overwrite: bool =
     no kernels or cannot be read (all others are done then).
     """
     files = _list_files(config.folder, pool, scale)
+    check_folder_place("pool_dir", pool, [STAGE])
     refuse_foreign(pool, STAGE, "kernels/**/*.mat")
     facts = {"kernels": "mat", "key": config.key, "align": config.align, "scale": scale}
     inputs = {f"mat/{name}.mat": path for name, path in files.items()}
@@ -90,7 +93,9 @@ def _import_file(name: str, path: Path, pool: Path, config: PoolConfig, scale: i
         kernels = {f"{name}_{index:03d}_kernel_x{scale}": kernel for index, (_, kernel) in enumerate(_numbered(found))}
         if config.align:
             kernels = {file: normalise(align(kernel, scale)) for file, kernel in kernels.items()}
-    except MatFileError as error:
+        for file in kernels:
+            check_name(_file(pool, file).name)
+    except (MatFileError, ValueError) as error:
         record.fail(name, f"mat/{name}.mat", path, error)
         return
     _save(kernels, pool)

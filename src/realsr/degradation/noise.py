@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from realsr.core.files import write_bytes
+from realsr.core.files import check_folder_place, check_name, write_bytes
 from realsr.core.ranges import check_ranges
 from realsr.degradation.photos import damage_facts, list_photos
 from realsr.degradation.tiles import (
@@ -78,6 +78,7 @@ def collect_noise(
     """
     check_ranges(config, "noise")
     photos = list_photos(source, "source", pool)
+    check_folder_place("noise_pool_dir", pool, [STAGE])
     refuse_foreign(pool, STAGE, "noise/**/*.png")
     inputs = name_inputs("source", list(photos.values()))
     facts = {key: value for key, value in asdict(config).items() if key not in ("auto", "wanted")}
@@ -95,6 +96,8 @@ def collect_noise(
             for name, result in zip(missing, results, strict=True):
                 path = photos[name]
                 progress.advance()
+                if isinstance(result, PhotoNoise):
+                    result = _check_names(name, result)
                 if isinstance(result, Exception):
                     record.fail(name, f"source/{path.name}", path, result)
                     continue
@@ -168,15 +171,28 @@ def _recall(record: StageRecord, missing: set[str]) -> SeenTiles:
     return seen
 
 
+def _patch_file(name: str, index: int) -> str:
+    return f"{name}_{index:03d}.png"
+
+
+def _check_names(name: str, result: PhotoNoise) -> PhotoNoise | ValueError:
+    """Return an error where the photo's patches would have names that are too long."""
+    try:
+        check_name(_patch_file(name, len(result.patches)))
+    except ValueError as error:
+        return error
+    return result
+
+
 def _write(patches: Iterable[Patch], name: str, folder: Path) -> Iterator[Path]:
     folder.mkdir(exist_ok=True)
     index = -1
     for index, patch in enumerate(patches):
-        path = folder / f"{name}_{index:03d}.png"
+        path = folder / _patch_file(name, index)
         write_bytes(path, patch.png, sync=False)
         yield path
     # What a run with other thresholds left that was killed before it could record this photo.
-    while (path := folder / f"{name}_{(index := index + 1):03d}.png").exists():
+    while (path := folder / _patch_file(name, index := index + 1)).exists():
         path.unlink()
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from realsr.core.files import check_folder_place
 from realsr.core.ranges import Choice, Range, check_ranges
 from realsr.degradation.kernels import load_kernel
 from realsr.degradation.photos import damage_facts, list_photos
@@ -113,6 +114,7 @@ def make_pairs(
     inputs = {f"{role}/{path.name}": path for role, path in photos.values()} | {
         f"kernels/{path.relative_to(folder).as_posix()}": path for path in kernels
     }
+    check_folder_place("pairs_dir", output, ("HR", "LR"))
     if is_foreign(output, STAGE, "HR/*"):
         raise UserError(
             f"{output}: holds pairs that were made elsewhere (no manifest); move them away or choose another work_dir"

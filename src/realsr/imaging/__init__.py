@@ -15,11 +15,12 @@ from realsr.imaging.files import (
 )
 from realsr.imaging.filtering import apply_kernel, apply_kernel_uint8
 from realsr.imaging.find import find_images, list_images
-from realsr.imaging.formats import IMAGE_SUFFIXES, check_format
+from realsr.imaging.formats import IMAGE_SUFFIXES, check_format, holds_alpha
 from realsr.imaging.photo import Metadata, Photo
 from realsr.imaging.picture import ImageError, Picture, to_float, to_uint8
 from realsr.imaging.resize import crop_to_multiple, resize
 from realsr.imaging.shrink import shrink_uint8
+from realsr.imaging.transparency import fill_transparent, is_opaque
 from realsr.imaging.writing import PhotoWriter, open_photo_writer
 
 __all__ = [
@@ -36,7 +37,10 @@ __all__ = [
     "crop_to_multiple",
     "encode_picture",
     "encode_uint8",
+    "fill_transparent",
     "find_images",
+    "holds_alpha",
+    "is_opaque",
     "list_images",
     "open_photo_writer",
     "read_photo",

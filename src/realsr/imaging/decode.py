@@ -20,6 +20,7 @@ from realsr.imaging.guards import check_size, no_pixel_limit, quiet_opencv
 from realsr.imaging.jpeg_decoding import decode_jpeg
 from realsr.imaging.photo import Metadata, Photo, find_metadata
 from realsr.imaging.picture import ImageError
+from realsr.imaging.unread import explain_unread
 
 logger = logging.getLogger("realsr")
 
@@ -47,11 +48,7 @@ def decode_photo(data: bytes, name: str, damaged: str = "refuse", with_metadata:
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
-        kinds = ", ".join(_FORMATS)
-        raise ImageError(
-            f"{name} is not an image that can be read: expected {kinds}. "
-            "It may be damaged or of another kind; convert it, copy it again, or remove it."
-        ) from None
+        raise ImageError(explain_unread(name, data, _FORMATS)) from None
     except MemoryError as error:
         raise ImageError(f"{name} needs more memory than there is. Free some, or shrink the image.") from error
     # Damaged files raise whatever their decoder stumbles over: OSError, SyntaxError, zlib.error, ...

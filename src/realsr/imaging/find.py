@@ -5,6 +5,7 @@ from pathlib import Path
 from realsr.core.listing import list_files
 from realsr.imaging.formats import IMAGE_SUFFIXES
 from realsr.imaging.picture import ImageError
+from realsr.imaging.unread import RAW, UNREAD_SUFFIXES, describe_unread
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -26,11 +27,13 @@ def list_images(folder: Path) -> list[Path]:
 def find_images(path: Path) -> list[Path]:
     """Return a file as it is, whatever its suffix; of a folder the images in it and its subfolders, sorted by path.
 
-    Folders are listed as `core.listing.list_files` does. Raises ImageError if the path does not exist, and for a folder
-    that cannot be listed or holds no images.
+    Folders are listed as `core.listing.list_files` does. Raises ImageError if the path does not exist, for a camera's
+    raw file, and for a folder that cannot be listed or holds no images.
     """
     path = Path(path)
     if path.is_file():
+        if UNREAD_SUFFIXES.get(path.suffix.lower()) == RAW:  # most are TIFF files of a small preview
+            raise ImageError(describe_unread(str(path), RAW))
         return [path]
     if not path.exists():
         raise ImageError(f"{path} does not exist. Check the path, or give a file or a folder of images.")
@@ -44,7 +47,7 @@ def find_images(path: Path) -> list[Path]:
 
 def _list(folder: Path, recursive: bool) -> list[Path]:
     try:
-        return list_files(folder, IMAGE_SUFFIXES, recursive)
+        return list_files(folder, IMAGE_SUFFIXES, recursive, UNREAD_SUFFIXES)
     except OSError as error:
         place, reason = error.filename or folder, error.strerror or error
         raise ImageError(f"the folder {place} cannot be listed ({reason}). Check its permissions.") from error
@@ -52,8 +55,10 @@ def _list(folder: Path, recursive: bool) -> list[Path]:
 
 def _explain_none(folder: Path) -> str:
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    others = sum(path.is_file() for path in entries)
+    unread = sum(path.is_file() and path.suffix.lower() in UNREAD_SUFFIXES for path in entries)
+    others = sum(path.is_file() for path in entries) - unread
     content = "it is empty" if not entries else f"{others} other file{'' if others == 1 else 's'}"
+    content += f", {unread} image{'' if unread == 1 else 's'} of formats that are not read" if unread else ""
     message = f"the folder {folder} has no images ({content}); expected {' '.join(sorted(IMAGE_SUFFIXES))}."
     subfolders = [path.name for path in entries if path.is_dir() and any(map(_has_suffix, path.iterdir()))]
     if subfolders:

@@ -10,13 +10,20 @@ _FORMAT = {
     ".png": "PNG",
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".jif": "JPEG",
+    ".jps": "JPEG",  # two pictures side by side
+    ".mpo": "JPEG",  # several pictures, of which the first is read and written
     ".tif": "TIFF",
     ".tiff": "TIFF",
     ".webp": "WEBP",
     ".bmp": "BMP",
+    ".dib": "BMP",
 }
 IMAGE_SUFFIXES = frozenset(_FORMAT)
 
+_WITHOUT_ALPHA = ("JPEG", "BMP")
 # JPEG itself could tell of 65535, but the library that everyone uses refuses more than 65500.
 _LONGEST_SIDE = {"PNG": 2**31 - 1, "JPEG": 65500, "TIFF": 2**32 - 1, "WEBP": 16383, "BMP": 2**31 - 1}
 
@@ -42,6 +49,11 @@ class Layout:
         return self.width * self.channels * self.bits // 8
 
 
+def holds_alpha(suffix: str) -> bool:
+    """Tell whether the format that `suffix` (such as ".png", in any case) stands for has an alpha channel."""
+    return _FORMAT.get(suffix.lower()) not in _WITHOUT_ALPHA
+
+
 def check_format(suffix: str, height: int, width: int, channels: int, bits: int) -> str:
     """Return the name of the format that `suffix` (such as ".png", in any case) stands for, if it can hold the image.
 
@@ -56,7 +68,7 @@ def check_format(suffix: str, height: int, width: int, channels: int, bits: int)
         raise ImageError(f"no image format is known for the suffix {suffix!r}: use one of {known}.")
     if min(height, width) == 0:
         raise ImageError(f"an image of {width}x{height} pixels has nothing to write.")
-    if channels in (2, 4) and kind in ("JPEG", "BMP"):
+    if channels in (2, 4) and kind in _WITHOUT_ALPHA:
         raise ImageError(f"{kind} cannot hold the image's alpha channel: write .png, .tif or .webp.")
     if bits == 16 and kind not in ("PNG", "TIFF"):
         raise ImageError(f"{kind} cannot hold 16 bits per sample: write .png or .tif, or convert to 8 bit.")

@@ -1,5 +1,6 @@
 """Writes WebP, which needs the whole picture at once: about 28 bytes a pixel while it is compressed."""
 
+import io
 from typing import BinaryIO
 
 import numpy as np
@@ -27,4 +28,21 @@ class WebpEncoder:
         """Compress and write the picture."""
         exif, icc = self._metadata.exif or b"", self._metadata.icc or b""
         # Without loss, quality is effort: the default of 80 takes four times as long for files 0 to 3 % smaller.
-        self._image.save(self._file, "WEBP", lossless=True, quality=20, exact=True, exif=exif, icc_profile=icc)
+        memory = io.BytesIO()
+        self._image.save(memory, "WEBP", lossless=True, quality=20, exact=True, exif=exif, icc_profile=icc)
+        if self._image.mode == "RGBA":
+            _mark_alpha(memory.getbuffer())
+        self._file.write(memory.getbuffer())
+
+
+def _mark_alpha(data: memoryview) -> None:
+    """Say in a lossless WebP file's headers that it has alpha, which libwebp does not where all of it is opaque."""
+    start = 12  # RIFF, a size, WEBP; then chunks of a name, a size and contents of even length
+    while True:
+        name, size = bytes(data[start : start + 4]), int.from_bytes(data[start + 4 : start + 8], "little")
+        if name == b"VP8X":
+            data[start + 8] |= 0x10
+        elif name == b"VP8L":  # a signature; 14 bits each of width and height less 1; whether there is alpha
+            data[start + 12] |= 0x10
+            return
+        start += 8 + size + size % 2

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from realsr.core.files import replace_file
+from realsr.core.files import is_disk_full, replace_file
 from realsr.imaging.encode import SampleEncoder
 from realsr.imaging.formats import Layout
 from realsr.imaging.photo import Metadata
@@ -22,7 +22,8 @@ class PhotoWriter:
     def write(self, rows: np.ndarray) -> None:
         """Append (h, W, C) uint8 or uint16 rows of the image, any number of them.
 
-        Raises ImageError where the disk refuses, ValueError for rows of another form or too many.
+        Raises ImageError where the disk refuses, OSError where it is full, ValueError for rows of another form or too
+        many.
         """
         with naming(self._path):
             self._encoder.write(rows)
@@ -42,7 +43,8 @@ def open_photo_writer(
     channels: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA; bits: 8 or 16 per sample.
 
     Raises ImageError, which names the file, for what the format cannot hold (see `check_format`) before the block, and
-    where the disk refuses; ValueError at the end of the block if rows are missing.
+    where the disk refuses; OSError, which names it, where the disk is full; ValueError at the end of the block if rows
+    are missing.
     """
     path = Path(path)
     layout = Layout(height, width, channels, bits)
@@ -58,9 +60,14 @@ def open_photo_writer(
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while writing `path` into an ImageError that names it."""
+    """Turn what goes wrong while writing `path` into an ImageError that names it.
+
+    A full disk stays an OSError, since it concerns all files.
+    """
     try:
         yield
     except (ImageError, OSError) as error:
+        if isinstance(error, OSError) and is_disk_full(error):
+            raise
         told = (error.strerror or str(error)) + ": check the folder" if isinstance(error, OSError) else str(error)
         raise ImageError(f"{path} cannot be written: {told.rstrip('.')}.") from error

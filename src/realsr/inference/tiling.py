@@ -25,8 +25,8 @@ def upscale_bands(
 ) -> Iterator[np.ndarray]:
     """Enlarge a photo and yield the result in bands of its full width, from the top.
 
-    Gray passes as three equal channels, whose mean is taken. Alpha is enlarged apart by `resize`; the colours below
-    it are not multiplied by it.
+    Gray passes as three equal channels, whose mean is taken. Alpha is enlarged apart by `resize`; the colours are
+    not multiplied by it, so that those under transparent pixels should be filled (`imaging.fill_transparent`).
 
     Args:
         model: the network, of scale s.

@@ -4,8 +4,20 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from realsr.core.files import check_name, is_disk_full
 from realsr.errors import UserError
-from realsr.imaging import ImageError, check_format, count_pixels, open_photo_writer, read_photo
+from realsr.imaging import (
+    ImageError,
+    check_format,
+    count_pixels,
+    fill_transparent,
+    holds_alpha,
+    is_opaque,
+    open_photo_writer,
+    read_photo,
+)
 from realsr.inference.model import SRModel
 from realsr.inference.photos import Enlargement
 from realsr.inference.plan import Tiles
@@ -20,7 +32,8 @@ def upscale_photos(
 ) -> None:
     """Enlarge photos, cut into tiles as `choose_tiles` says; those that cannot be are named, and the others are done.
 
-    damaged: see `read_photo`. Raises UserError at the end if there were any that cannot be enlarged.
+    damaged: see `read_photo`. Raises UserError at the end if there were any that cannot be enlarged, and OSError at
+    once where the disk is full.
     """
     sizes = {one.photo: count_pixels(one.photo) for one in plan}
     failed, done, total = list[Path](), 0, max(1, sum(sizes.values()))
@@ -41,6 +54,11 @@ def upscale_photos(
                 logger.error("%s", error)
                 failed.append(one.photo)
             except UserError as error:
+                logger.error("%s: %s", one.photo, error)
+                failed.append(one.photo)
+            except OSError as error:
+                if is_disk_full(error):
+                    raise
                 logger.error("%s: %s", one.photo, error)
                 failed.append(one.photo)
             except RuntimeError as error:  # another author's network may have demands of its own
@@ -64,18 +82,47 @@ def upscale_photo(
 ) -> None:
     """Enlarge one photo: bits, gray, alpha, colour profile and EXIF are kept, orientation is applied.
 
+    Colours under transparent pixels are replaced by `fill_transparent`. Alpha that is opaque everywhere is left out
+    where the result's format has none.
+
     `advance` is called with LR pixels as they are done. damaged: see `read_photo`. Raises ImageError where the photo
-    cannot be read or the result's format cannot hold it, the latter before any work; UserError where memory does not
-    suffice, and as `model.run`.
+    cannot be read, the result's format cannot hold it, or the result has no place, the latter two before any work;
+    OSError where the disk is full; UserError where memory does not suffice, and as `model.run`.
     """
     read = read_photo(photo, damaged)
-    height, width, channels = read.samples.shape
-    layout = (model.scale * height, model.scale * width, channels, 8 * read.samples.itemsize)
+    samples = read.samples
+    if samples.shape[2] in (2, 4) and not holds_alpha(result.suffix) and is_opaque(samples):
+        samples = samples[..., :-1]
+    height, width, channels = samples.shape
+    layout = (model.scale * height, model.scale * width, channels, 8 * samples.itemsize)
     try:
         check_format(result.suffix, *layout)
     except ImageError as error:
         raise ImageError(f"{photo}, enlarged: {error} Name output so, or say format=png for a folder.") from error
-    result.parent.mkdir(parents=True, exist_ok=True)
+    _make_place(photo, result)
+    if channels in (2, 4):
+        samples = np.require(samples, requirements="W")
+        fill_transparent(samples)
     with open_photo_writer(result, *layout, read.metadata) as writer:
-        for band in upscale_bands(model, read.samples, tiles_for(width), advance):
+        for band in upscale_bands(model, samples, tiles_for(width), advance):
             writer.write(band)
+
+
+def _make_place(photo: Path, result: Path) -> None:
+    """Make the folder of a result. Raises ImageError where that, or the result's name, is not possible."""
+    try:
+        check_name(result.name)
+    except ValueError as error:
+        raise ImageError(f"{photo} cannot be enlarged into {result.parent}: {error}.") from error
+    if result.is_dir():
+        raise ImageError(f"{photo}: its result {result} is a folder: move it, or choose another output.")
+    try:
+        result.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        reason = error.strerror or error
+        raise ImageError(
+            f"{photo}: the folder of its result, {result.parent}, cannot be made ({reason}): move what is in the way, "
+            "or choose another output."
+        ) from error

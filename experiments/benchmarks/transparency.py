@@ -1,0 +1,105 @@
+"""Rims of objects in transparent surroundings, with `fill_transparent` and without.
+
+A disc of one colour, whose transparent surroundings are black in the file, is enlarged and laid on a background of its
+colour. `plain` is the largest deviation from the colour, in levels of 8 bit, where a model enlarges the file's samples;
+`filled`, where they are filled before, as `realsr.upscale` does; `opaque`, where it enlarges a photo of that colour
+alone, whose alpha is put on afterwards. Then the seconds and the memory that filling takes for a large photo.
+
+    python experiments/benchmarks/transparency.py [--weights bicubic df2k] [--side 48] [--width W] [--height H]
+        [--json F]
+
+The last line is `filled` by `plain`, of the white disc with hard alpha and the model that is worst, `ratio 0.03`.
+"""
+
+import argparse
+import time
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import report
+
+from realsr.imaging import fill_transparent
+from realsr.inference.model import BICUBIC, SRModel, load_model
+from realsr.inference.plan import Tiles
+from realsr.inference.tiling import upscale_bands
+
+COLOURS = {
+    "white": (255, 255, 255),
+    "black": (0, 0, 0),
+    "gray": (128, 128, 128),
+    "red": (255, 0, 0),
+    "green": (0, 255, 0),
+    "blue": (0, 0, 255),
+    "yellow": (255, 255, 0),
+    "teal": (20, 200, 120),
+}
+
+
+def main() -> None:
+    """Measure, and tell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", nargs="+", default=[BICUBIC, "df2k"])
+    parser.add_argument("--side", type=int, default=48)
+    parser.add_argument("--width", type=int, default=6000)
+    parser.add_argument("--height", type=int, default=4000)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    results: dict[str, Any] = {}
+    for weights in arguments.weights:
+        model = load_model(weights, torch.device("cpu"), "fp32", scale=4)
+        for soft in (False, True):
+            for name, colour in COLOURS.items():
+                results[f"{weights}, {'soft' if soft else 'hard'} {name}"] = measure(
+                    model, colour, soft, arguments.side
+                )
+    results |= measure_filling(arguments.height, arguments.width)
+    white = [results[f"{weights}, hard white"] for weights in arguments.weights]
+    results["ratio"] = round(max(row["filled"] / row["plain"] for row in white), 3)
+    report(results, arguments.json)
+
+
+def measure(model: SRModel, colour: tuple[int, ...], soft: bool, side: int) -> dict[str, float]:
+    """Return the largest deviations of a disc of a colour."""
+    disc = draw_disc(colour, soft, side, side)
+    filled = disc.copy()
+    fill_transparent(filled)
+    opaque = disc.copy()
+    opaque[..., :3] = colour
+    images = {"plain": disc, "filled": filled, "opaque": opaque}
+    return {name: _deviate(model, samples, colour) for name, samples in images.items()}
+
+
+def measure_filling(height: int, width: int) -> dict[str, float]:
+    """Return the time and the memory that filling a large photo takes beside the photo."""
+    photo = draw_disc((200, 100, 50), True, height, width)
+    begin = time.perf_counter()
+    fill_transparent(photo.copy())
+    seconds = time.perf_counter() - begin
+    tracemalloc.start()
+    fill_transparent(photo)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return {"photo_MB": round(photo.nbytes / 2**20), "fill_MB": round(peak / 2**20), "fill_s": round(seconds, 2)}
+
+
+def draw_disc(colour: tuple[int, ...], soft: bool, height: int, width: int) -> np.ndarray:
+    """(height, width, 4) uint8, black where it is transparent."""
+    y, x = np.ogrid[:height, :width]
+    radius, edge = min(height, width) / 3, min(height, width) / 8 if soft else 0.001
+    distance = np.hypot((y - (height - 1) / 2).astype(np.float32), (x - (width - 1) / 2).astype(np.float32))
+    samples = np.zeros((height, width, 4), np.uint8)
+    samples[..., 3] = np.rint(np.clip((radius - distance) / edge, 0, 1) * 255)
+    samples[samples[..., 3] > 0, :3] = colour
+    return samples
+
+
+def _deviate(model: SRModel, samples: np.ndarray, colour: tuple[int, ...]) -> float:
+    result = np.concatenate(list(upscale_bands(model, samples, Tiles(512)))).astype(np.float64)
+    return round(float((np.abs(result[..., :3] - colour) * result[..., 3:] / 255).max()), 1)
+
+
+if __name__ == "__main__":
+    main()
