@@ -3,6 +3,7 @@
 import mmap
 import re
 import shutil
+import warnings
 import zipfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -57,6 +58,8 @@ def read_pickle(path: Path) -> object:
             if path.suffix == ".safetensors":  # by which torch.load takes it for one
                 folder = cleanup.enter_context(TemporaryDirectory(prefix="realsr_", ignore_cleanup_errors=True))
                 path = Path(shutil.copy(path, Path(folder) / "weights.pth"))
+            cleanup.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")  # of newer pickles and older tensors, which are read all the same
             cleanup.enter_context(limited_memory(size))
             # Mapped, a tensor that declares more than its record has cannot read beyond it.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=in_zip)
