@@ -18,7 +18,8 @@ from safetensors.torch import save as save_safetensors
 from scipy.io import savemat
 from torch import nn
 
-from realsr.file_kinds import explain_safetensors, identify_file, list_pickled_names
+from realsr.file_kinds import identify_file, list_pickled_names
+from realsr.tensor_files import TensorFileError, read_tensors
 
 STATE = {"conv.weight": torch.arange(108.0).reshape(4, 3, 3, 3)}
 HTML = "<!DOCTYPE html>\n<html><head><title>DPED.pth</title></head><body>Sign in</body></html>"
@@ -139,13 +140,15 @@ def test_what_holds_no_weights_is_named_with_what_to_do(
 
 def test_a_safetensors_file_that_is_cut_off_tells_how_much_is_there(tmp_path: Path) -> None:
     whole = save_safetensors(STATE)
-    for kept, said in ((40, "inside its header, after 40 bytes"), (-1, f"{len(whole) - 1} of {len(whole)} bytes")):
-        (tmp_path / "x").write_bytes(whole[:kept])
-        assert said in explain_safetensors(tmp_path / "x")
-    (tmp_path / "x").write_bytes(whole[:8] + b"{{" + whole[10:])
-    assert "damaged header" in explain_safetensors(tmp_path / "x")
-    (tmp_path / "x").write_bytes(whole + b"more")
-    assert "do not fit" in explain_safetensors(tmp_path / "x")
+    for content, said in (
+        (whole[:40], "is cut off: it ends inside its header, after 40 bytes"),
+        (whole[:-1], f"is cut off: it has {len(whole) - 1} of {len(whole)} bytes"),
+        (whole[:8] + b"{{" + whole[10:], "has a damaged header"),
+        (whole + b"more", "is damaged: its header and its content do not fit"),
+    ):
+        (tmp_path / "x").write_bytes(content)
+        with pytest.raises(TensorFileError, match=f"^{said}"):
+            read_tensors(tmp_path / "x")
 
 
 class Touch:

@@ -1,7 +1,6 @@
 """What a file is, by its content and not by its name, and what to do where it is not what was expected."""
 
 import io
-import json
 import pickletools
 import re
 import struct
@@ -139,30 +138,6 @@ def list_pickled_names(path: Path) -> list[str] | None:
     return list(names)
 
 
-def explain_safetensors(path: Path) -> str:
-    """Return what is wrong with a safetensors file that its library does not read. Raises OSError."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
-        header = file.read(min(length, LARGEST_HEADER))
-    if len(header) < length:
-        return f"is cut off: it ends inside its header, after {size} bytes. {AGAIN}"
-    try:
-        tensors = [value for name, value in json.loads(header).items() if name != "__metadata__"]
-        end = 8 + length + max((value["data_offsets"][1] for value in tensors), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-        return f"has a damaged header. {AGAIN}"
-    if end > size:
-        return f"is cut off: it has {size} of {end} bytes. {AGAIN}"
-    return f"is damaged: its header and its content do not fit. {AGAIN}"
-
-
-def quote(text: str) -> str:
-    """Return the first line of a text, shortened, in quotation marks."""
-    line = "".join(letter if letter.isprintable() else " " for letter in text.strip().partition("\n")[0]).strip()
-    return f'"{line[:QUOTE]}{"…" if len(line) > QUOTE else ""}"'
-
-
 def _identify_zip(path: Path, size: int) -> FileKind:
     try:
         with zipfile.ZipFile(path) as content:
@@ -237,9 +212,15 @@ def _identify_text(text: str) -> FileKind:
     if begin.startswith("<"):
         if "<net " in text:
             return FileKind("a network of OpenVINO", "Give the weights that it was made of")
-        return FileKind(f"an XML text (it begins {quote(text)})", THE_FILE)
+        return FileKind(f"an XML text (it begins {_quote(text)})", THE_FILE)
     kind = "a JSON text" if begin.startswith(("{", "[")) else "a text"
-    return FileKind(f"{kind} (it begins {quote(text)})", THE_FILE)
+    return FileKind(f"{kind} (it begins {_quote(text)})", THE_FILE)
+
+
+def _quote(text: str) -> str:
+    """Return the first line of a text, shortened, in quotation marks."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text.strip().partition("\n")[0]).strip()
+    return f'"{line[:QUOTE]}{"…" if len(line) > QUOTE else ""}"'
 
 
 def _open_pickles(path: Path) -> io.BytesIO:

@@ -1,8 +1,10 @@
 """Files of tensors that are not trusted: no code in them is run, and what they declare is checked first."""
 
+import json
 import mmap
 import re
 import shutil
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -15,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from realsr.file_kinds import AGAIN, STATE_DICT, explain_safetensors, identify_file, list_pickled_names
+from realsr.file_kinds import AGAIN, LARGEST_HEADER, STATE_DICT, identify_file, list_pickled_names
 from realsr.limits import limited_memory
 
 LONGEST_NAME = 300
@@ -77,7 +79,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     except OSError:
         raise
     except Exception as error:  # safetensors' own, and torch's for sizes that it cannot have
-        raise TensorFileError(explain_safetensors(path)) from error
+        raise TensorFileError(_explain_safetensors(path)) from error
 
 
 def read_safetensors_metadata(path: Path) -> dict[str, str]:
@@ -86,7 +88,7 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as content:
             return content.metadata() or {}
     except (SafetensorError, ValueError, RuntimeError) as error:
-        raise TensorFileError(explain_safetensors(path)) from error
+        raise TensorFileError(_explain_safetensors(path)) from error
 
 
 def check_tensors(state: Mapping[Any, object], size: int) -> dict[str, Tensor]:
@@ -155,6 +157,24 @@ def _check_kind(name: str, value: Tensor) -> Tensor:
     if declared > held:
         raise TensorFileError(f"the tensor {name} declares {declared} bytes and holds {held}: download the file again")
     return value
+
+
+def _explain_safetensors(path: Path) -> str:
+    """Return what is wrong with a safetensors file that its library does not read."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+        header = file.read(min(length, LARGEST_HEADER))
+    if len(header) < length:
+        return f"is cut off: it ends inside its header, after {size} bytes. {AGAIN}"
+    try:
+        tensors = [value for name, value in json.loads(header).items() if name != "__metadata__"]
+        end = 8 + length + max((value["data_offsets"][1] for value in tensors), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        return f"has a damaged header. {AGAIN}"
+    if end > size:
+        return f"is cut off: it has {size} of {end} bytes. {AGAIN}"
+    return f"is damaged: its header and its content do not fit. {AGAIN}"
 
 
 def _explain_pickle(path: Path) -> str:

@@ -78,7 +78,7 @@ def test_without_scikit_image_it_is_named(monkeypatch: pytest.MonkeyPatch) -> No
         load_calibration(None, 96, 4)
 
 
-def middle_grey(spread: float, count: int = 3) -> list[torch.Tensor]:
+def middle_grey(spread: float, count: int = 5) -> list[torch.Tensor]:
     """Photos of levels in a normal distribution around 0.5."""
     rng = np.random.default_rng(0)
     values = (0.5 + rng.normal(0, spread, (count, 1, 3, 40, 40))).clip(0, 1).astype(np.float32)
@@ -99,6 +99,6 @@ def test_few_or_pale_photos_are_warned_of() -> None:
     few, pale = check_calibration(middle_grey(0.07, count=1), "x")
     assert "calibrated on 1 photo only" in few
     assert "of 255 levels" in pale
-    assert len(check_calibration(middle_grey(0.2, count=2), "x")) == 1
-    black_and_white = [torch.zeros(1, 3, 40, 40), torch.ones(1, 3, 40, 40), torch.ones(1, 3, 40, 40)]
+    assert len(check_calibration(middle_grey(0.2, count=4), "x")) == 1
+    black_and_white = [torch.zeros(1, 3, 40, 40)] * 3 + [torch.ones(1, 3, 40, 40)] * 3
     assert check_calibration(black_and_white, "x") == [], "levels of all photos together count"

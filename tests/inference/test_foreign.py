@@ -141,6 +141,14 @@ def averaged(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {"n_averaged": torch.tensor(4)} | {f"module._orig_mod.{name}": value for name, value in state.items()}
 
 
+@pytest.mark.parametrize("extra", ["RRDB_trunk.0.RDB1.conv1x1.weight", "attention.weight"])
+def test_an_rrdb_with_a_layer_that_spandrel_leaves_out_is_refused(extra: str, tmp_path: Path) -> None:
+    pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
+    torch.save(make_rrdb(growth=32).state_dict() | {extra: torch.ones(32, 6, 1, 1)}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=rf"x\.pth: not the RRDB .*not expected: {extra}\).* leaves out some of its"):
+        load_model(tmp_path / "x.pth", CPU)
+
+
 def test_an_esrgan_that_does_not_enlarge_is_told_as_one(tmp_path: Path) -> None:
     pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
     torch.save(esrgan(1), tmp_path / "x.pth")

@@ -24,7 +24,7 @@ CALIBRATED = (
 
 OUTER_LEVELS = (0.01, 0.99)  # quantiles, so that a single bright pixel does not count
 MIN_LEVELS, FEW_LEVELS, USUAL_LEVELS = 64, 128, 220  # of 255; see docs/deployment.md
-MIN_PHOTOS = 3
+MIN_PHOTOS = 5
 
 
 def load_calibration(folder: Path | None, side: int, scale: int, damaged: str = "refuse") -> list[Tensor]:

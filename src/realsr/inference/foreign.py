@@ -14,7 +14,7 @@ from realsr.tensor_files import tell_reason
 from realsr.tensor_kinds import is_counter, strip_prefixes
 from realsr.weights.files import read_state
 from realsr.weights.generators import MAX_SCALE
-from realsr.weights.layouts import describe_other, rrdb_size, select_rrdb, to_rrdb_names
+from realsr.weights.layouts import describe_other, prefixes, rrdb_size, select_rrdb, to_rrdb_names
 
 COUNTERS = "num_batches_tracked"  # those that batch normalisation has
 
@@ -58,6 +58,12 @@ def load_foreign(
             f"{path}: {_difference(state)}. spandrel does not know it either{describe_other(state)}"
         ) from cause
     name = found.architecture.name
+    # Of an RRDB under ESRGAN's later names spandrel leaves out what it does not know, and loads the rest.
+    if prefixes(state) and _count(found.model.state_dict()) < _count(weights):
+        raise UserError(
+            f"{path}: {_difference(state)}. spandrel takes it for {name}, but leaves out some of its tensors, so that "
+            "results would be wrong: give other weights"
+        )
     if not isinstance(found, ImageModelDescriptor) or found.purpose != "SR":
         purpose = getattr(found, "purpose", "something else")
         raise UserError(
@@ -83,6 +89,10 @@ def load_foreign(
 def _keep_infinite(network: object, inputs: object, result: object) -> object:
     """Turn infinity into NaN, which spandrel's clamping to 0..1 does not hide."""
     return torch.where(result.isinf(), torch.nan, result) if isinstance(result, Tensor) else result
+
+
+def _count(state: Mapping[str, Tensor]) -> int:
+    return sum(value.numel() for value in state.values() if not is_counter(value))
 
 
 def _difference(state: Mapping[str, Tensor]) -> str:
