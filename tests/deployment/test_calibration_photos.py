@@ -100,5 +100,7 @@ def test_few_or_pale_photos_are_warned_of() -> None:
     assert "calibrated on 1 photo only" in few
     assert "of 255 levels" in pale
     assert len(check_calibration(middle_grey(0.2, count=4), "x")) == 1
+    grey = [photo[:, :1].expand(-1, 3, -1, -1) for photo in middle_grey(0.2)]
+    assert ["without colour" in warning for warning in check_calibration(grey, "x")] == [True]
     black_and_white = [torch.zeros(1, 3, 40, 40)] * 3 + [torch.ones(1, 3, 40, 40)] * 3
-    assert check_calibration(black_and_white, "x") == [], "levels of all photos together count"
+    assert len(check_calibration(black_and_white, "x")) == 1, "levels of all photos together count"

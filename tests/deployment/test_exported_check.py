@@ -152,7 +152,7 @@ def test_similarity_on_judged_images_is_refused_warned_of_or_usual() -> None:
         for value in (max(least, WARNED), np.inf):
             assert judge_similarity("x.onnx", precision, value) == ""
     warning = judge_similarity("x.onnx", "int8", WARNED - 0.1)
-    assert "29.9 dB; usual are 35 to 38" in warning
+    assert "29.9 dB; usual are 35 to 42" in warning
     assert "int8.photos" in warning
 
 

@@ -36,7 +36,7 @@ def judge_similarity(name: str, precision: str, value: float) -> str:
         )
     if precision != "int8" or value >= WARNED:
         return ""
-    usual = f"usual are 35 to 38, below {WARNED:g} losses can be seen"
+    usual = f"usual are 35 to 42, below {WARNED:g} losses can be seen"
     return f"{name}: its PSNR to float32 is {value:.1f} dB; {usual}{ADVICE}"
 
 

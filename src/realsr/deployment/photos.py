@@ -25,6 +25,7 @@ CALIBRATED = (
 OUTER_LEVELS = (0.01, 0.99)  # quantiles, so that a single bright pixel does not count
 MIN_LEVELS, FEW_LEVELS, USUAL_LEVELS = 64, 128, 220  # of 255; see docs/deployment.md
 MIN_PHOTOS = 5
+MIN_SATURATION = 16  # levels between the channels of a pixel
 
 
 def load_calibration(folder: Path | None, side: int, scale: int, damaged: str = "refuse") -> list[Tensor]:
@@ -65,6 +66,9 @@ def check_calibration(photos: Sequence[Tensor], name: str) -> list[str]:
             f"INT8 is calibrated on photos that cover {levels} of 255 levels (usual: {USUAL_LEVELS}): add dark and "
             "bright ones to int8.photos"
         )
+    saturation = np.concatenate([np.ptp(photo.numpy(), axis=1).ravel() for photo in photos])
+    if 255 * np.quantile(saturation, OUTER_LEVELS[1]) < MIN_SATURATION:
+        warnings.append("INT8 is calibrated on photos without colour: add photos with colours to int8.photos")
     return warnings
 
 
