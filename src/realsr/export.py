@@ -1,6 +1,7 @@
 """Writes a generator for other programs: python -m realsr.export weights=SOURCE output=FOLDER or FILE."""
 
 import logging
+import mimetypes
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -17,6 +18,8 @@ from realsr.weights.sources import find_weights
 
 logger = logging.getLogger("realsr")
 
+NETWORKS = (".onnx", ".xml", ".param", ".bin", ".pt", ".ckpt", ".engine")
+"""Suffixes of files that programs for networks read: a folder is hardly meant by them."""
 PROTOCOLS = ("vacc", "realsr_release")
 LIBRARIES = {  # by extra
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
@@ -27,12 +30,22 @@ LIBRARIES = {  # by extra
 
 def main(config: ExportConfig) -> None:
     """Write the weights to a file, or networks that run by themselves to a folder, with a table of what they lose."""
-    check_folder_place("output", config.output.parent)
-    if config.output.suffix in WEIGHTS:
+    output, suffix = config.output, config.output.suffix.lower()
+    weights_alone = suffix in WEIGHTS and not output.is_dir()
+    check_folder_place("output", output.parent if weights_alone else output)
+    if weights_alone:
         export_weights(config)
-    elif config.output.is_file() or (config.output.suffix and not config.output.is_dir()):
+    elif suffix in NETWORKS and not output.is_dir():
         raise UserError(
-            f"output={config.output}: expected a file whose name ends in {' or '.join(WEIGHTS)}, or a folder for ONNX"
+            f"output={output}: networks are written into a folder, set output={output.with_suffix('')}; weights alone "
+            f"into a file whose name ends in {' or '.join(WEIGHTS)}"
+        )
+    elif (
+        config.formats is None and mimetypes.MimeTypes().guess_type(output.name)[0] is not None and not output.is_dir()
+    ):
+        raise UserError(
+            f"output={output}: expected a file whose name ends in {' or '.join(WEIGHTS)}, or a folder for ONNX; for a "
+            f"folder of this name set formats=[{','.join(DEFAULT_FORMATS)}], too"
         )
     else:
         export_networks(config)
@@ -89,6 +102,8 @@ def export_networks(config: ExportConfig) -> None:
         write_bytes(config.output / "sensitivity.png", draw_sensitivity(deployment.trade))
         written.append("sensitivity.png")
     logger.info("\nwritten  %s: %s", config.output, ", ".join(written))
+    for warning in deployment.warnings:
+        logger.warning("warning: %s", warning)
     if deployment.failed:
         raise UserError(f"{len(deployment.failed)} could not be done, see above")
 

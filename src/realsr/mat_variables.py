@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import io as matlab
 
-from realsr.tensor_files import tell_reason
+from realsr.file_kinds import AGAIN, STATE_DICT, identify_file
 
 LARGEST = 256 * 2**20
 """Bytes that a file, its decompressed content, and the arrays that it declares may have."""
@@ -47,7 +47,12 @@ def read_variables(path: Path) -> dict[str, Any]:
     except (MatFileError, ImportError):
         raise
     except Exception as error:  # scipy and h5py raise many kinds for a broken file
-        raise MatFileError(f"not a readable .mat file ({tell_reason(error)})") from error
+        if isinstance(error, OSError) and error.strerror:  # h5py's own have none
+            raise MatFileError(f"not a readable .mat file ({error.strerror})") from error
+        kind = identify_file(path)
+        name, advice = ("cut off or damaged", AGAIN) if kind.format == "mat" else (kind.name, kind.advice)
+        ending = f". {advice}" if advice not in ("", STATE_DICT) else ""
+        raise MatFileError(f"not a readable .mat file: it is {name}{ending}") from error
     return {name: value for name, value in variables.items() if not name.startswith("__")}
 
 

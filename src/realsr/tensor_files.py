@@ -1,73 +1,94 @@
 """Files of tensors that are not trusted: no code in them is run, and what they declare is checked first."""
 
+import json
 import mmap
-import pickle
 import re
+import shutil
+import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from realsr.file_kinds import AGAIN, LARGEST_HEADER, STATE_DICT, identify_file, list_pickled_names
 from realsr.limits import limited_memory
 
 LONGEST_NAME = 300
 COPIES = 4  # tensors that share memory (tied weights) may together be this many times as large as the file
-REASON = 200  # characters of a library's reason in a message
+REASON = 200  # characters of a reason in a message
+TENSOR_NAMES = re.compile(r"collections\.|torch\.\w+$|torch\.(_utils|_tensor|storage|serialization|nn\.parameter)\.")
+"""What a pickle of tensors and dictionaries refers to."""
 
 
 class TensorFileError(Exception):
     """A file that cannot be read as tensors; the message gives the reason, and the caller names the file."""
 
 
+def read_tensors(path: Path) -> object:
+    """Return what a PyTorch or a safetensors file holds, whatever its name, see `read_pickle` and `read_safetensors`.
+
+    Raises TensorFileError that tells what the file is where it is something else, cannot be read or is damaged.
+    """
+    try:
+        kind = identify_file(path)
+        if kind.format == "safetensors":
+            return read_safetensors(path)
+        if kind.format == "torch":
+            return read_pickle(path)
+    except OSError as error:
+        raise TensorFileError(f"cannot be read ({error.strerror or 'the disk fails'})") from error
+    raise TensorFileError(kind.refuse("a file of weights"))
+
+
 def read_pickle(path: Path) -> object:
     """Return what `torch.save` wrote, on the CPU; its tensors are not checked yet, see `check_tensors`.
 
-    Raises TensorFileError where the file is empty, damaged, holds Python objects, or declares more than it holds.
+    Raises TensorFileError where the file is damaged, holds Python objects, or declares more than it holds.
     """
     size = path.stat().st_size
-    if size == 0:
-        raise TensorFileError("is empty (0 bytes); copy or download it again")
     try:
         in_zip = _check_zip(path, size)
         _refuse_bytearrays(path)
-        with limited_memory(size):
+        with ExitStack() as cleanup:
+            if path.suffix == ".safetensors":  # by which torch.load takes it for one
+                folder = cleanup.enter_context(TemporaryDirectory(prefix="realsr_", ignore_cleanup_errors=True))
+                path = Path(shutil.copy(path, Path(folder) / "weights.pth"))
+            cleanup.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")  # of newer pickles and older tensors, which are read all the same
+            cleanup.enter_context(limited_memory(size))
             # Mapped, a tensor that declares more than its record has cannot read beyond it.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=in_zip)
     except (TensorFileError, OSError):
         raise
-    except pickle.UnpicklingError as error:
-        objects = re.search(r"[Uu]nsupported (?:\w+: )?(?:GLOBAL )?([\w.]+\w)", str(error))
-        what = f"Python objects ({objects[1][:REASON]})" if objects else "something"
-        raise TensorFileError(
-            f"holds {what} beside tensors, or is damaged; reading that could run code, so it is refused. "
-            "Expected a state dict, tensor by name, saved by torch.save"
-        ) from error
     except Exception as error:  # torch raises many kinds for a broken file
-        raise TensorFileError(f"damaged, or no file of weights ({tell_reason(error)})") from error
+        raise TensorFileError(_explain_pickle(path)) from error
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a `.safetensors` by name. Raises TensorFileError where it is damaged."""
+    """Return the tensors of a safetensors file by name. Raises TensorFileError where it is damaged."""
     try:
         with limited_memory(path.stat().st_size), safe_open(path, framework="pt") as content:
             return {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
     except OSError:
         raise
     except Exception as error:  # safetensors' own, and torch's for sizes that it cannot have
-        raise TensorFileError(f"damaged, or no file of weights ({tell_reason(error)})") from error
+        raise TensorFileError(_explain_safetensors(path)) from error
 
 
 def read_safetensors_metadata(path: Path) -> dict[str, str]:
-    """Return what a `.safetensors` tells about itself. Raises TensorFileError where it is damaged."""
+    """Return what a safetensors file tells about itself. Raises TensorFileError where it is damaged."""
     try:
         with safe_open(path, framework="pt") as content:
             return content.metadata() or {}
     except (SafetensorError, ValueError, RuntimeError) as error:
-        raise TensorFileError(f"damaged, or no file of weights ({tell_reason(error)})") from error
+        raise TensorFileError(_explain_safetensors(path)) from error
 
 
 def check_tensors(state: Mapping[Any, object], size: int) -> dict[str, Tensor]:
@@ -109,9 +130,13 @@ def check_finite(state: Mapping[str, Tensor]) -> None:
 
 
 def tell_reason(error: BaseException) -> str:
-    """Return the first line of an error's message, cut to a length that a line holds."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[0] if lines and " " in lines[0] else repr(error)  # a KeyError has its key alone
+    """Return the first line of the message of an error of this package, cut to a length that a line holds.
+
+    Of an error of another library it is what such an error means here: sizes that it cannot have.
+    """
+    if isinstance(error, RuntimeError | OverflowError | MemoryError):
+        return "its sizes are those of no network"
+    reason = (str(error).strip().splitlines() or ["without a reason"])[0]
     reason = "".join(letter if letter.isprintable() else " " for letter in reason)
     return reason if len(reason) <= REASON else f"{reason[:REASON]} …"
 
@@ -134,19 +159,67 @@ def _check_kind(name: str, value: Tensor) -> Tensor:
     return value
 
 
+def _explain_safetensors(path: Path) -> str:
+    """Return what is wrong with a safetensors file that its library does not read."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+        header = file.read(min(length, LARGEST_HEADER))
+    if len(header) < length:
+        return f"is cut off: it ends inside its header, after {size} bytes. {AGAIN}"
+    try:
+        tensors = [value for name, value in json.loads(header).items() if name != "__metadata__"]
+        end = 8 + length + max((value["data_offsets"][1] for value in tensors), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        return f"has a damaged header. {AGAIN}"
+    if end > size:
+        return f"is cut off: it has {size} of {end} bytes. {AGAIN}"
+    return f"is damaged: its header and its content do not fit. {AGAIN}"
+
+
+def _explain_pickle(path: Path) -> str:
+    """Return why PyTorch does not read a file: Python objects in it, or damage."""
+    objects = [name for name in list_pickled_names(path) or [] if not TENSOR_NAMES.match(name)]
+    if not objects:
+        return f"is cut off or damaged: PyTorch cannot read it. {AGAIN}"
+    told = objects[0][:REASON] if objects[0].isprintable() else "a name that is no text"
+    whole = any(name.startswith("torch.nn.modules.") for name in objects)
+    what = f"is a whole network with its code ({told})" if whole else f"holds Python objects beside tensors ({told})"
+    return f"{what}. Reading it could run code, so it is refused. {STATE_DICT}"
+
+
 def _check_zip(path: Path, size: int) -> bool:
-    """Return whether a file is a zip. Raises TensorFileError where its records are compressed, or larger than it."""
+    """Return whether a file is a zip.
+
+    Raises TensorFileError where its records are compressed, larger than it, or some are not what was written.
+    """
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
             return False
         with zipfile.ZipFile(file) as content:
             records = content.infolist()
-    declared = sum(record.file_size for record in records)
-    if declared > size or any(record.compress_type != zipfile.ZIP_STORED for record in records):
+            declared = sum(record.file_size for record in records)
+            if declared > size or any(record.compress_type != zipfile.ZIP_STORED for record in records):
+                raise TensorFileError(
+                    f"its records are compressed or declare more than there is ({declared} bytes, the file has "
+                    f"{size}), which torch.save does not do; save it again"
+                )
+            # torch.save can leave checksums out; then none fits.
+            wrong = [record.filename for record in records if not _is_intact(content, record)]
+    if 0 < len(wrong) < len(records):
         raise TensorFileError(
-            f"its records are compressed or declare more than there is ({declared} bytes, the file has {size}), which "
-            "torch.save does not do; save it again"
+            f"is damaged: {len(wrong)} of its {len(records)} parts do not have the checksum that was stored. {AGAIN}"
         )
+    return True
+
+
+def _is_intact(content: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool:
+    try:
+        with content.open(record) as part:
+            while part.read(2**20):
+                pass
+    except zipfile.BadZipFile:
+        return False
     return True
 
 

@@ -15,7 +15,7 @@ from exported_networks import rrdb
 from realsr.config import run_command
 from realsr.deployment import calibration, deploy
 from realsr.deployment.measure import Cost
-from realsr.imaging import read_uint8
+from realsr.imaging import read_uint8, write_uint8
 from realsr.inference.model import load_model
 from realsr.networks import GeneratorConfig
 from realsr.weights import save_generator
@@ -175,7 +175,11 @@ def test_a_file_is_evaluated_beside_others(folder: Path, command: Command, tmp_p
         (["int8.photos=nowhere"], "nowhere"),
         (["weights=new/onnx_fp32.onnx"], "here give the weights it was made of"),
         (["weights=new"], "has networks of its own; say which: new/onnx_fp16.onnx, new/onnx_fp32.onnx, new/onnx_int8"),
-        (["output=LICENCE"], "LICENCE: expected a file whose name ends in .safetensors or .pth, or a folder"),
+        (["output=LICENCE"], "output=LICENCE is a file, but a folder is expected"),
+        (["output=LICENCE/new"], "output=LICENCE/new: LICENCE is a file, but a folder"),
+        (["output=LICENCE", "formats=[onnx_fp32]"], "output=LICENCE is a file, but a folder is expected"),
+        (["output=new.onnx", "formats=[onnx_fp32]"], "networks are written into a folder, set output=new; weights al"),
+        (["int8.photos=black"], "int8.photos=black: these photos cover 0 of 255 levels, at least 64 are needed"),
         (
             ["int8.keep=[conv_first,conv_9]"],
             "int8.keep: no layer conv_9; the generator's are conv_first, RRDB_trunk.0, trunk_conv, upconv1, HRc",
@@ -186,6 +190,8 @@ def test_what_cannot_be_done_is_told_before_any_work(
     arguments: list[str], said: str, folder: Path, command: Command
 ) -> None:
     (folder / "LICENCE").touch()
+    (folder / "black").mkdir(exist_ok=True)
+    write_uint8(folder / "black/a.png", np.zeros((48, 48, 3), np.uint8))
     before = files(folder)
     output = [] if arguments[0].startswith("output") else ["output=other"]
     given = {entry.partition("=")[0]: entry for entry in ("weights=run", *output, *FOLDERS, *arguments)}
@@ -194,6 +200,25 @@ def test_what_cannot_be_done_is_told_before_any_work(
     assert said in ended.said
     assert files(folder) == before
     assert not (folder / "other").exists()
+
+
+@pytest.mark.parametrize("output", ["model_v1.0", "x.v2/", "DF2K.2026-11"])
+def test_a_folder_may_have_a_point_in_its_name(
+    output: str, folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    reached = list[Path]()
+    monkeypatch.setattr("realsr.export.export_networks", lambda config: reached.append(config.output))
+    ended = command("export", "weights=run", f"output={output}")
+    assert ended.code == 0, ended.said
+    assert reached == [Path(output)]
+
+
+def test_formats_make_any_other_name_a_folder(folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached = list[Path]()
+    monkeypatch.setattr("realsr.export.export_networks", lambda config: reached.append(config.output))
+    assert command("export", "weights=run", "output=photo.png").code == 1
+    assert command("export", "weights=run", "output=photo.png", "formats=[onnx_fp32]").code == 0
+    assert reached == [Path("photo.png")]
 
 
 def test_training_does_not_start_from_an_onnx_file(folder: Path, command: Command) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from realsr.data.photographs import load_photograph
-from realsr.deployment.photos import CALIBRATED, JUDGED, list_shared, load_calibration, load_judged
+from realsr.deployment.photos import CALIBRATED, JUDGED, check_calibration, list_shared, load_calibration, load_judged
 from realsr.errors import UserError
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError, crop_to_multiple, resize, to_float, write_uint8
@@ -76,3 +76,31 @@ def test_without_scikit_image_it_is_named(monkeypatch: pytest.MonkeyPatch) -> No
         UserError, match=r"export without folders of photos needs skimage: pip install 'realsr\[onnx\]'"
     ):
         load_calibration(None, 96, 4)
+
+
+def middle_grey(spread: float, count: int = 5) -> list[torch.Tensor]:
+    """Photos of levels in a normal distribution around 0.5."""
+    rng = np.random.default_rng(0)
+    values = (0.5 + rng.normal(0, spread, (count, 1, 3, 40, 40))).clip(0, 1).astype(np.float32)
+    return list(torch.from_numpy(values))
+
+
+def test_photos_that_carry_nothing_are_refused() -> None:
+    bright = torch.zeros(1, 3, 40, 40)
+    bright[..., 3, 3] = 1
+    for photos in ([torch.zeros(1, 3, 40, 40)] * 9, [torch.ones(1, 3, 40, 40)], [bright], middle_grey(10 / 255)):
+        with pytest.raises(UserError, match=r"^int8\.photos=x: these photos cover \d+ of 255 levels, at least 64"):
+            check_calibration(photos, "int8.photos=x")
+
+
+def test_few_or_pale_photos_are_warned_of() -> None:
+    assert check_calibration(load_calibration(None, 96, 4), "x") == []
+    assert check_calibration(middle_grey(0.2), "x") == []
+    few, pale = check_calibration(middle_grey(0.07, count=1), "x")
+    assert "calibrated on 1 photo only" in few
+    assert "of 255 levels" in pale
+    assert len(check_calibration(middle_grey(0.2, count=4), "x")) == 1
+    grey = [photo[:, :1].expand(-1, 3, -1, -1) for photo in middle_grey(0.2)]
+    assert ["without colour" in warning for warning in check_calibration(grey, "x")] == [True]
+    black_and_white = [torch.zeros(1, 3, 40, 40)] * 3 + [torch.ones(1, 3, 40, 40)] * 3
+    assert len(check_calibration(black_and_white, "x")) == 1, "levels of all photos together count"

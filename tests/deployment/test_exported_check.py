@@ -1,6 +1,7 @@
 """No file is handed out that does not compute what the network does."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from torch import Tensor
 
 from exported_networks import copied, exported_rrdb, rrdb, run_torch
 from realsr.deployment import deploy, make
-from realsr.deployment.check import LEAST, check_result, similarity
+from realsr.deployment.check import LEAST, WARNED, check_result, judge_similarity, similarity
 from realsr.deployment.config import Int8Config, check_formats
+from realsr.deployment.judge import Verdict
 from realsr.deployment.make import Generator
+from realsr.deployment.measure import Cost
 from realsr.errors import UserError
 from realsr.imaging import write_uint8
 
@@ -132,10 +135,58 @@ def test_a_wrong_file_is_not_written(made: object, said: str, tmp_path: Path, mo
         (["onnx_fp32", "onnx_fp32"], Int8Config(), "each once"),
         (["onnx_int8"], Int8Config(methods=[]), r"int8.methods=\[\]: expected one or more of entropy, percentile"),
         (["onnx_int8"], Int8Config(methods=["max"]), r"int8.methods=\[max\]"),
-        (["onnx_int8"], Int8Config(crop=15), "int8.crop=15: expected 16 or more LR pixels"),
+        (["onnx_int8"], Int8Config(crop=15), "int8.crop=15: expected 16 or more"),
     ],
 )
 def test_what_cannot_be_asked_for(formats: list[str], int8: Int8Config, said: str) -> None:
     with pytest.raises(UserError, match=said):
         check_formats(formats, int8)
     check_formats(["onnx_int8"], Int8Config())
+
+
+def test_similarity_on_judged_images_is_refused_warned_of_or_usual() -> None:
+    for precision, (_, least) in LEAST.items():
+        for value in (least - 0.1, np.nan):
+            with pytest.raises(UserError, match=rf"x\.onnx: on the images .* expected {least:g} or more, so it is not"):
+                judge_similarity("x.onnx", precision, value)
+        for value in (max(least, WARNED), np.inf):
+            assert judge_similarity("x.onnx", precision, value) == ""
+    warning = judge_similarity("x.onnx", "int8", WARNED - 0.1)
+    assert "29.9 dB; usual are 35 to 42" in warning
+    assert "int8.photos" in warning
+
+
+@pytest.mark.parametrize(("similarity", "kept"), [(19.0, False), (25.0, True), (36.0, True)])
+def test_a_file_far_from_float32_is_no_success(
+    similarity: float, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(self: make.Maker, name: str) -> Iterator[make.File]:
+        path = self.folder / f"{name}.onnx"
+        onnx.save(exported_rrdb(2), path)
+        yield make.File(path, "int8", "minmax")
+
+    scores = {"x": {"psnr": 20.0, "ssim": 0.5}}
+    verdict = Verdict({"PyTorch": scores, "onnx_int8": scores}, {"onnx_int8": similarity}, [])
+    monkeypatch.setattr(make.Maker, "make", made)
+    monkeypatch.setattr(deploy, "judge", lambda *_: verdict)
+    monkeypatch.setattr(deploy, "measure", lambda *_: Cost(1.0, None))
+    int8 = Int8Config(photos=photos_folder(tmp_path / "photos"))
+    deployment = deploy.deploy(generator(), tmp_path / "out", ["onnx_int8"], int8, {}, "none")
+    assert (tmp_path / "out/onnx_int8.onnx").exists() == kept
+    assert [row.name for row in deployment.rows] == ["PyTorch", *(["onnx_int8"] if kept else [])]
+    assert len(deployment.failed) == (not kept)
+    assert any("PSNR to float32 is 25.0 dB" in warning for warning in deployment.warnings) == (similarity == 25)
+    assert all(f"warning: {warning}" in deployment.format_markdown() for warning in deployment.warnings)
+
+
+def test_nothing_is_made_of_photos_that_carry_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploy, "Maker", None)
+    (tmp_path / "black").mkdir()
+    write_uint8(tmp_path / "black/a.png", np.zeros((24, 24, 3), np.uint8))
+    int8 = Int8Config(photos=tmp_path / "black")
+    for name in ("onnx_int8", "openvino_int8"):
+        with pytest.raises(UserError, match="cover 0 of 255 levels"):
+            deploy.deploy(generator(), tmp_path / "out", ["onnx_fp32", name], int8, {}, "none")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(TypeError):  # Maker: without INT8 these photos are no obstacle
+        deploy.deploy(generator(), tmp_path / "out", ["onnx_fp32"], int8, {}, "none")

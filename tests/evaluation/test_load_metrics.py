@@ -49,7 +49,9 @@ def test_all_that_is_missing_is_told_at_once_and_nothing_is_downloaded(empty_hub
 def test_a_damaged_file_is_told_beside_what_is_missing(empty_hub: Path, cpu: torch.device, tmp_path: Path) -> None:
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"half a file")
-    with pytest.raises(UserError, match=r"(?s)lpips_alex: .*broken\.pth: cannot be read.*\nlpips_squeeze: torchvision"):
+    with pytest.raises(
+        UserError, match=r"(?s)lpips_alex: .*broken\.pth: is a text .*file.*\nlpips_squeeze: torchvision"
+    ):
         load_metrics(["lpips_alex", "lpips_squeeze"], MetricFiles(alexnet=broken), cpu)
 
 

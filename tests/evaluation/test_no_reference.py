@@ -114,13 +114,13 @@ def test_a_flat_image_is_an_error_or_a_number_and_never_nan(
 
 def test_files_of_something_else_are_errors_that_name_them(hub: Path, cpu: torch.device, tmp_path: Path) -> None:
     niqe, nrqm = hub / "pyiqa/niqe_modelparameters.mat", hub / "pyiqa/NRQM_model.mat"
-    with pytest.raises(WeightsError, match=r"NRQM_model\.mat: is not the model of natural images .*mu_prisparam"):
+    with pytest.raises(WeightsError, match=r"NRQM_model\.mat: is not the model of natural images .*it holds \w+"):
         load_niqe(nrqm, cpu)
     with pytest.raises(WeightsError, match=r"niqe_modelparameters\.mat: is not NRQM's regression forests"):
         load_nrqm(niqe, cpu)
     other = tmp_path / "other.mat"
     other.write_bytes(b"half a file")
-    with pytest.raises(WeightsError, match=r"other\.mat: is not the model"):
+    with pytest.raises(WeightsError, match=r"other\.mat: not a readable \.mat file: it is a text .*Expected: the"):
         load_niqe(other, cpu)
     scipy.io.savemat(other, {"mu_prisparam": [[1, 2]], "cov_prisparam": [[1, 2], [3, 4]]})
     with pytest.raises(WeightsError, match=r"are \(2,\) and \(2, 2\); NIQE's have 36 and 36x36"):
@@ -142,7 +142,7 @@ class Code:
 def test_a_pickle_with_code_is_refused_and_not_run(cpu: torch.device, tmp_path: Path) -> None:
     path, target = tmp_path / "svm.pth", tmp_path / "ran"
     torch.save((torch.zeros(5), Code(target)), path)
-    with pytest.raises(WeightsError, match=r"svm\.pth: cannot be read as weights"):
+    with pytest.raises(WeightsError, match=r"svm\.pth: holds Python objects .*refused"):
         load_brisque(path, cpu)
     assert not target.exists()
 

@@ -106,11 +106,13 @@ def test_files_that_are_no_network_are_refused(save: Save, tmp_path: Path) -> No
     }  # fmt: skip
     for name, content in contents.items():
         (tmp_path / f"{name}.onnx").write_bytes(content)
-        with pytest.raises(UserError, match=rf"{name}.onnx: (damaged, or no ONNX file|cannot be used|is empty)"):
+        with pytest.raises(
+            UserError, match=rf"{name}.onnx: (is .*no.* ONNX file|is damaged|holds Python objects|is empty)"
+        ):
             load_model(tmp_path / f"{name}.onnx", CPU)
     assert not (tmp_path / "was_run").exists()
     torch.save({"x": torch.zeros(1)}, tmp_path / "torch.onnx")
-    with pytest.raises(UserError, match=r"torch.onnx: damaged, or no ONNX file"):
+    with pytest.raises(UserError, match=r"torch.onnx: not an RRDB generator"):  # by its content
         load_model(tmp_path / "torch.onnx", CPU)
 
 
@@ -142,9 +144,9 @@ def test_weights_in_other_files_are_not_read(
         elsewhere.external_data.add(key=key, value=value)
     model.graph.initializer.append(elsewhere)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"x.onnx: damaged, or no ONNX file"):
+    with pytest.raises(UserError, match=r"x.onnx: has its weights in other files: save it as one file"):
         load_model(save(model), CPU)
-    with pytest.raises(UserError, match=r"x.onnx: damaged, or no ONNX file"):
+    with pytest.raises(UserError, match=r"x.onnx: has its weights in other files: save it as one file"):
         load_model(save(model, name="models/x.onnx"), CPU)
 
 

@@ -110,10 +110,16 @@ def test_without_a_file_the_weights_are_torchvision_s(
 
 
 @pytest.mark.parametrize(
-    "failure", [URLError("no route"), OSError("disk full"), RuntimeError("invalid hash value"), EOFError()]
+    ("failure", "reason"),
+    [
+        (URLError("no route"), "the download fails"),
+        (OSError("disk full"), "the download fails"),
+        (RuntimeError("invalid hash value"), "the downloaded copy is damaged"),
+        (EOFError(), "the downloaded copy is damaged"),
+    ],
 )
 def test_failed_download_names_three_ways_out(
-    failure: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    failure: Exception, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def fail(*args: object, **options: object) -> None:
         raise failure
@@ -126,7 +132,7 @@ def test_failed_download_names_three_ways_out(
     assert f"put vgg19-dcbb9e9d.pth into {tmp_path / 'hub' / 'checkpoints'}" in message
     assert "loss.perceptual.weights=FILE" in message
     assert "loss.perceptual.weight=0" in message
-    assert f"{type(failure).__name__}: {failure}"[:25] in message
+    assert f"cannot be had ({reason})" in message
 
 
 def test_damaged_cached_download_names_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -176,7 +182,7 @@ def test_truncated_file_is_an_error_that_names_it(
     else:
         save_file(small, path)
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(WeightsError, match=rf"vgg\{suffix}: cannot be read as weights"):
+    with pytest.raises(WeightsError, match=rf"vgg\{suffix}: is (empty|cut off|damaged).* a state dict of VGG19"):
         VGGFeatures(path)
 
 
@@ -226,5 +232,5 @@ def test_wrong_shape_is_refused_with_both_shapes(tmp_path: Path) -> None:
 def test_a_file_without_a_state_dict_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "tensor.pth"
     torch.save(torch.zeros(3), path)
-    with pytest.raises(WeightsError, match=r"tensor\.pth: holds a Tensor; expected a state dict of VGG19"):
+    with pytest.raises(WeightsError, match=r"tensor\.pth: holds no state dict; expected one of VGG19"):
         VGGFeatures(path)

@@ -46,9 +46,9 @@ def test_the_file_tells_what_it_is(saved: tuple[torch.nn.Module, Path]) -> None:
 def test_a_damaged_file_is_named(kept: int, saved: tuple[torch.nn.Module, Path]) -> None:
     path = saved[1]
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(UserError, match=r"generator\.safetensors: damaged, or no file of weights"):
+    with pytest.raises(UserError, match=r"generator\.safetensors: is (empty|damaged|cut off)"):
         load_generator(path)
-    with pytest.raises(UserError, match=r"generator\.safetensors: damaged, or no file of weights"):
+    with pytest.raises(UserError, match=r"generator\.safetensors: is (empty|damaged|cut off)"):
         load_generator_state(build_generator(TINY, 2), path)
 
 
@@ -65,7 +65,7 @@ def test_a_damaged_file_is_named(kept: int, saved: tuple[torch.nn.Module, Path])
         ('{"scale": 3, "generator": {}}', "at scale 3, its tensors"),
         ('{"scale": 2, "generator": {"features": 5, "blocks": 1, "growth": 4}}', "features=5.*its tensors.*features=4"),
         ('{"scale": 2, "generator": {"features": 4, "blocks": 999999999, "growth": 4}}', "blocks=999999999"),
-        ('{"scale": 2, "generator": {"name": "other"}}', r"no generator can be made of it \(generator.name=other"),
+        ('{"scale": 2, "generator": {"name": "other"}}', r"no generator can be made of it: generator.name=other"),
     ],
 )
 def test_a_file_that_tells_of_something_else_is_refused(told: str, said: str, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_basicsr_state_of_a_training_says_where_its_weights_are(tmp_path: Path
 def test_weights_of_another_architecture_name_their_first_keys(network: torch.nn.Module, tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "x.pth")
     first = next(iter(network.state_dict()))
-    with pytest.raises(UserError, match=rf"x\.pth: .*tensors of no known RRDB generator: {first}"):
+    with pytest.raises(UserError, match=rf"x\.pth: .*not an RRDB generator \(its tensors begin with {first}"):
         load_generator(tmp_path / "x.pth")
     with pytest.raises(UserError, match=rf"x\.pth: .*\(missing: conv_first.*not expected: {first}"):
         load_generator_state(build_generator(TINY, 2), tmp_path / "x.pth")
@@ -169,7 +169,7 @@ def test_a_shell_command_in_a_pickle_is_not_run(
     monkeypatch.chdir(tmp_path)
     torch.save(where(Command()), "evil.pth")
     for read in (load_generator, lambda path: convert_weights(path, Path("x.safetensors"))):
-        with pytest.raises(UserError, match=r"evil\.pth: holds Python objects \(posix\.system\).* so it is refused"):
+        with pytest.raises(UserError, match=r"evil\.pth: holds Python objects .* \(posix\.system\).* so it is refused"):
             read("evil.pth")
     assert not Path("ran").exists()
     assert not Path("x.safetensors").exists()
@@ -192,7 +192,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(format: str, tmp_path: Path) 
         torch.save({"conv_first.weight": Malicious(marker)}, path)
     else:
         path.write_bytes(pickle.dumps({"conv_first.weight": Malicious(marker)}, protocol=2))
-    with pytest.raises(UserError, match=r"evil\.pth: holds Python objects \([\w.]+\) beside tensors.* refused"):
+    with pytest.raises(UserError, match=r"evil\.pth: holds Python objects beside tensors \([\w.]+\).* refused"):
         load_generator_state(build_generator(TINY, 2), path)
     with pytest.raises(UserError, match=r"evil\.pth: holds Python objects"):
         load_generator(path)

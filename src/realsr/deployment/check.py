@@ -10,6 +10,7 @@ from torch import nn
 from realsr.deployment.runtimes import Run
 from realsr.errors import UserError
 
+ADVICE = ": try more or other int8.photos, int8.methods=[minmax], or more layers in int8.keep"
 SIZES = ((1, 7), (33, 20))  # of random inputs: none that the graph was made with
 LEAST = {"fp32": (80.0, 80.0), "fp16": (35.0, 45.0), "int8": (0.0, 20.0)}
 """PSNR to the network's own result, in dB, on random inputs and on photos, below which a file is not handed out.
@@ -17,6 +18,26 @@ LEAST = {"fp32": (80.0, 80.0), "fp16": (35.0, 45.0), "int8": (0.0, 20.0)}
 Of noise a generator makes texture that any rounding changes: DF2K in 8 bits is 10 dB from float32 there, and 40 on
 photos. So 8 bits are only asked for finite numbers there.
 """
+
+WARNED = 30.0
+"""PSNR in dB of INT8 to float32 on the images that files are judged by, below which a warning is given."""
+
+
+def judge_similarity(name: str, precision: str, value: float) -> str:
+    """Return a warning about a file's PSNR to float32 on photos that it was not calibrated on; empty where it is usual.
+
+    Raises UserError where it is below `LEAST`.
+    """
+    least = LEAST[precision][1]
+    if not value >= least:  # nan is not, either
+        raise UserError(
+            f"{name}: on the images that files are judged by its PSNR to float32 is {value:.1f} dB; expected {least:g} "
+            f"or more, so it is not written{ADVICE if precision == 'int8' else ''}"
+        )
+    if precision != "int8" or value >= WARNED:
+        return ""
+    usual = f"usual are 35 to 42, below {WARNED:g} losses can be seen"
+    return f"{name}: its PSNR to float32 is {value:.1f} dB; {usual}{ADVICE}"
 
 
 def check_result(name: str, run: Run, network: nn.Module, photos: Sequence[np.ndarray], precision: str) -> float:

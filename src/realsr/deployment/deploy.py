@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from realsr.core.files import write_bytes
-from realsr.deployment.check import check_finite, check_result
+from realsr.deployment.check import check_finite, check_result, judge_similarity
 from realsr.deployment.config import Int8Config
 from realsr.deployment.flops import count_gflop
 from realsr.deployment.folder import list_exported, unfinished
 from realsr.deployment.judge import Judges, Verdict, judge
 from realsr.deployment.make import File, Generator, Maker
 from realsr.deployment.measure import Cost, measure
-from realsr.deployment.photos import load_calibration
+from realsr.deployment.photos import check_calibration, load_calibration
 from realsr.deployment.runtimes import open_file
 from realsr.deployment.sensitivity import Trade
 from realsr.deployment.table import REFERENCE, SIDE, Deployment, Row
@@ -44,7 +44,7 @@ def deploy(
     """Write a generator in each format; return what they cost and lose.
 
     Files appear in the output folder once all are made, in place of an earlier export's; one that does not pass
-    `check_result` is left out, and named.
+    `check_result` or `judge_similarity` is left out, and named.
 
     Args:
         generator: what `load` returned.
@@ -57,9 +57,12 @@ def deploy(
         damaged: see `realsr.imaging.read_picture`.
 
     Raises:
-        UserError: where the network cannot be expressed in ONNX, or no image could be scored.
+        UserError: where the network cannot be expressed in ONNX, photos for INT8 carry nothing (`check_calibration`),
+            or no image could be scored.
     """
     photos = load_calibration(int8.photos, int8.crop, generator.scale, damaged)
+    calibrated = any("int8" in name for name in formats)
+    warnings = check_calibration(photos, f"int8.photos={int8.photos}") if calibrated else []
     with unfinished(output) as folder:
         maker = Maker(generator, folder, int8, photos)
         files, refused = list[File](), list[str]()
@@ -74,13 +77,23 @@ def deploy(
             path.unlink()
         files = [file.move(output) for file in files]  # before what may still go wrong
         verdict = judge(generator, files, judges)
+        for file in list(files):
+            try:
+                similarity = verdict.similarity[file.path.stem]
+                warnings += filter(None, [judge_similarity(file.path.name, file.precision, similarity)])
+            except UserError as error:
+                logger.error("%s", error)
+                refused.append(str(error))
+                files.remove(file)
+                for part in file.parts:
+                    part.unlink()
         with Progress("measured", total=1 + len(files)) as progress:
             rows = [_measure(generator, None, verdict, own_code)]
             progress.advance()
             for file in files:
                 rows.append(_measure(generator, file, verdict, own_code))
                 progress.advance()
-    return _describe(generator, rows, judged, [*refused, *verdict.failed], maker.trade)
+    return _describe(generator, rows, judged, [*refused, *verdict.failed], warnings, maker.trade)
 
 
 def write_tables(folder: Path, deployment: Deployment) -> None:
@@ -120,7 +133,9 @@ def _try(source: str | Path, kind: str) -> Cost:
         return Cost(None, None)
 
 
-def _describe(generator: Generator, rows: list[Row], judged: str, failed: list[str], trade: Trade | None) -> Deployment:
+def _describe(
+    generator: Generator, rows: list[Row], judged: str, failed: list[str], warnings: list[str], trade: Trade | None
+) -> Deployment:
     return Deployment(
         source=generator.source,
         scale=generator.scale,
@@ -128,6 +143,7 @@ def _describe(generator: Generator, rows: list[Row], judged: str, failed: list[s
         parameters=sum(parameter.numel() for parameter in generator.network.parameters()),
         judged=judged,
         failed=failed,
+        warnings=warnings,
         threads=torch.get_num_threads(),
         processor=_processor(),
         versions=package_versions(LIBRARIES),

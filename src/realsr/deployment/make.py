@@ -28,6 +28,8 @@ from realsr.inference.model import SRModel
 from realsr.inference.onnx_files import OnnxFacts
 from realsr.networks import RRDB
 from realsr.weights import load_generator
+from realsr.weights.files import identify_weights
+from realsr.weights.ncnn import find_pair, is_ncnn
 from realsr.weights.sources import find_weights
 
 logger = logging.getLogger("realsr")
@@ -81,8 +83,8 @@ def load(source: str, own_code: bool = False) -> Generator:
     path = find_weights(source)
     network, scale = load_generator(path, own_code)
     network.requires_grad_(False)
-    content = path.with_suffix(".bin") if path.suffix == ".param" else path
-    return Generator(source, network, scale, fingerprint_file(content)["sha256"])
+    numbers = find_pair(path)[1] if is_ncnn(path, identify_weights(path)) else path
+    return Generator(source, network, scale, fingerprint_file(numbers)["sha256"])
 
 
 class Maker:

@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from realsr.deployment.runtimes import Run, load_library, open_file
+from realsr.errors import UserError
 
 ROUNDS = 3
+REFUSED = 3  # the exit code where the file cannot be used, which the last line on stderr explains
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ def measure(source: str | Path, side: int, threads: int, kind: str = "file") -> 
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment)
     if ended.returncode != 0:
-        raise RuntimeError(f"{source} could not be measured: {ended.stderr.strip()[-500:]}")
+        said = ended.stderr.strip().splitlines()[-1:] if ended.returncode == REFUSED else []
+        reason = said[0] if said else f"its process ended with {ended.returncode}, as where memory does not suffice"
+        raise RuntimeError(f"{source} could not be measured: {reason}")
     return Cost(**json.loads(ended.stdout.splitlines()[-1]))
 
 
@@ -81,4 +85,8 @@ def _memory(key: str) -> int | None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))))  # noqa: T201
+    try:
+        print(json.dumps(asdict(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))))  # noqa: T201
+    except UserError as error:
+        print(str(error).replace("\n", " "), file=sys.stderr)  # noqa: T201
+        sys.exit(REFUSED)

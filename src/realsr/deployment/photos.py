@@ -1,6 +1,6 @@
 """The photos that 8-bit ranges are measured on, and those that files are judged by."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from realsr.data.photographs import load_photograph
 from realsr.data.validation import shrink
+from realsr.errors import UserError
 from realsr.evaluation.images import EvaluationImage, ImageReaders, match_images, prepare_pair
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import crop_to_multiple, list_images, read_uint8, to_float
@@ -20,6 +21,11 @@ CALIBRATED = (
     "stereo_motorcycle",
 )  # fmt: skip
 """scikit-image's photographs for either purpose; no photo serves both."""
+
+OUTER_LEVELS = (0.01, 0.99)  # quantiles, so that a single bright pixel does not count
+MIN_LEVELS, FEW_LEVELS, USUAL_LEVELS = 64, 128, 220  # of 255; see docs/deployment.md
+MIN_PHOTOS = 5
+MIN_SATURATION = 16  # levels between the channels of a pixel
 
 
 def load_calibration(folder: Path | None, side: int, scale: int, damaged: str = "refuse") -> list[Tensor]:
@@ -35,6 +41,35 @@ def load_calibration(folder: Path | None, side: int, scale: int, damaged: str = 
     else:
         photos = [shrink(crop_to_multiple(to_float(_load(name)), scale), scale) for name in CALIBRATED]
     return [_middle(photo, side)[None].contiguous() for photo in photos]
+
+
+def check_calibration(photos: Sequence[Tensor], name: str) -> list[str]:
+    """Return warnings about photos of which ranges of INT8 are measured.
+
+    name: what they are, for messages. Raises UserError where they cover so few levels that INT8 would cut off most of
+    other photos.
+    """
+    low, high = np.quantile(np.concatenate([photo.numpy().ravel() for photo in photos]), OUTER_LEVELS)
+    levels = round(255 * float(high - low))
+    if levels < MIN_LEVELS:
+        raise UserError(
+            f"{name}: these photos cover {levels} of 255 levels, at least {MIN_LEVELS} are needed (usual: "
+            f"{USUAL_LEVELS}). INT8 would cut off what other photos have: set int8.photos to photos such as the model "
+            "will upscale, ten or more, dark and bright ones"
+        )
+    warnings = list[str]()
+    if len(photos) < MIN_PHOTOS:
+        count = "1 photo" if len(photos) == 1 else f"{len(photos)} photos"
+        warnings.append(f"INT8 is calibrated on {count} only: set int8.photos to a folder of ten or more")
+    if levels < FEW_LEVELS:
+        warnings.append(
+            f"INT8 is calibrated on photos that cover {levels} of 255 levels (usual: {USUAL_LEVELS}): add dark and "
+            "bright ones to int8.photos"
+        )
+    saturation = np.concatenate([np.ptp(photo.numpy(), axis=1).ravel() for photo in photos])
+    if 255 * np.quantile(saturation, OUTER_LEVELS[1]) < MIN_SATURATION:
+        warnings.append("INT8 is calibrated on photos without colour: add photos with colours to int8.photos")
+    return warnings
 
 
 def load_judged(hr: Path | None, protocol: Protocol, scale: int, damaged: str = "refuse") -> ImageReaders:

@@ -61,8 +61,7 @@ def _open_openvino(path: Path, threads: int) -> Run:
     try:
         model = openvino_core().compile_model(path, "CPU", settings)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"{path}: damaged, no OpenVINO model, or its .bin is not beside it ({reason})") from error
+        raise UserError(f"{path}: damaged, no OpenVINO model, or its .bin is not beside it") from error
     return lambda lr: model({INPUT: lr})[OUTPUT]
 
 

@@ -46,7 +46,8 @@ class Row:
 class Deployment:
     """The table, and what it holds for.
 
-    gflop: 10^9 floating-point operations for SIDE x SIDE LR pixels. trade: what layers cost in 8 bits, if measured.
+    gflop: 10^9 floating-point operations for SIDE x SIDE LR pixels. failed: what was left out, and why. warnings: what
+    to know before a file is used. trade: what layers cost in 8 bits, if measured.
     """
 
     source: str
@@ -59,6 +60,7 @@ class Deployment:
     processor: str
     versions: Mapping[str, str]
     rows: list[Row] = field(default_factory=list)
+    warnings: Sequence[str] = ()
     trade: Trade | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -130,6 +132,7 @@ class Deployment:
                 f"PSNR and SSIM: means over {self.judged} by protocol; in brackets what differs from {REFERENCE}'s "
                 "float32.",
                 *(note for row in self.rows for name, note in FP16_NOTES.items() if row.name == name),
+                *(f"warning: {warning}" for warning in self.warnings),
                 *(f"left out: {reason}" for reason in self.failed),
             )
         )

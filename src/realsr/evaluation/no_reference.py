@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from realsr.evaluation.weight_files import WEIGHT_FILES
-from realsr.mat_variables import read_variables
+from realsr.mat_variables import MatFileError, list_names, read_variables
 from realsr.networks.torchvision_weights import WeightsError, check_content, read_state
 
 Quality = Callable[[Tensor], float]
@@ -57,7 +57,7 @@ def load_brisque(parameters: Path, device: torch.device) -> Quality:
 
     # The library runs what is in the pickle: it gets one that is written here, of tensors alone.
     content = check_content(read_state(parameters, "metric_files.brisque", WEIGHT_FILES["brisque"].content), parameters)
-    shapes = [tuple(t.shape) for t in content] if _are_tensors(content) else type(content).__name__
+    shapes = [tuple(t.shape) for t in content] if _are_tensors(content) else "no tensors in a pair"
     if not (_are_tensors(content) and len(shapes) == 2 and shapes[1][1:] == (36,) and shapes[0][:1] == shapes[1][:1]):
         raise WeightsError(
             f"{parameters}: expected BRISQUE's support vectors, a pair of tensors (N) and (N, 36); found {shapes}"
@@ -114,15 +114,18 @@ def _are_tensors(content: object) -> TypeGuard[Sequence[Tensor]]:
 
 
 def _construct(kind: Callable[..., nn.Module], key: str, path: Path, given: Path | io.BytesIO, **options: str) -> Any:
+    variables = ""
     try:
-        if path.suffix == ".mat":
-            read_variables(path)  # which refuses what declares more than it should
+        if isinstance(given, Path):  # a .mat, which is refused where it declares more than it should
+            variables = f" (it holds {list_names(read_variables(path))})"
         return kind(pretrained_model_path=given, **options)
-    # A .mat of something else, or damaged, fails in nearly any way.
-    except Exception as error:
+    except MatFileError as error:
         raise WeightsError(
-            f"{path}: is not {WEIGHT_FILES[key].content} ({type(error).__name__}: {error}); "
-            f"expected the file from {WEIGHT_FILES[key].url}"
+            f"{path}: {error}. Expected: {WEIGHT_FILES[key].content}, from {WEIGHT_FILES[key].url}"
+        ) from error
+    except Exception as error:  # a .mat of something else fails in nearly any way
+        raise WeightsError(
+            f"{path}: is not {WEIGHT_FILES[key].content}{variables}. Expected: the file from {WEIGHT_FILES[key].url}"
         ) from error
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from realsr.evaluation.metric import SetMetric
+from realsr.evaluation.weight_files import WEIGHT_FILES
 from realsr.networks.torchvision_weights import WeightsError, check_content, read_state
 
 Features = Callable[[Tensor], Tensor]
@@ -37,10 +38,11 @@ def load_inception(weights: Path, device: torch.device) -> Features:
         with torch.random.fork_rng(devices=[]):
             net = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=checked)
     except (RuntimeError, TypeError) as error:  # of load_state_dict: names, shapes, not even a dict
-        reason = " ".join(" ".join(str(error).split())[:200].split(" ")[:-1])
+        names = [str(name)[:60] for name in list(content)[:3]] if isinstance(content, dict) else ["no state dict"]
         raise WeightsError(
-            f"{weights}: these are not the weights of FID's Inception network ({reason} …). torchvision's Inception "
-            "is another one; expected the file that torch-fidelity or pytorch-fid publish"
+            f"{weights}: these are not the weights of FID's Inception network (it holds "
+            f"{', '.join(names) or 'nothing'}). torchvision's Inception is another one. "
+            f"Expected: the file from {WEIGHT_FILES['inception'].url}"
         ) from error
     net.to(device)
 

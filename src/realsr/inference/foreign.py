@@ -10,11 +10,15 @@ from torch import Tensor
 from realsr.errors import UserError
 from realsr.inference.precision import Precision
 from realsr.limits import limited_memory
-from realsr.networks import RRDB
 from realsr.tensor_files import tell_reason
+from realsr.tensor_kinds import is_counter, strip_prefixes
 from realsr.weights.files import read_state
 from realsr.weights.generators import MAX_SCALE
-from realsr.weights.layouts import rrdb_size, to_rrdb_names
+from realsr.weights.layouts import describe_other, prefixes, rrdb_size, select_rrdb, to_rrdb_names
+
+COUNTERS = "num_batches_tracked"  # those that batch normalisation has
+
+PURPOSES = ("SR", "Restoration")  # in spandrel's words; the latter removes noise, blur or JPEG's traces at scale 1
 
 
 def load_foreign(
@@ -27,27 +31,47 @@ def load_foreign(
     made for the half precision, instead of an error.
 
     Raises UserError where spandrel is not installed or does not know the network, and where the network does
-    something else than enlarge RGB.
+    something else than enlarge or restore RGB.
     """
-    state = read_state(path)
+    state = select_rrdb(read_state(path))
     try:
         from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError, canonicalize_state_dict
     except ImportError as error:
         raise UserError(
-            f"{path}: {_difference(state)}; networks of other authors need spandrel: say pip install 'realsr[spandrel]'"
+            f"{path}: {_difference(state)}. Networks of other authors need spandrel: set it up by pip install "
+            f"'realsr[spandrel]'{describe_other(state)}"
         ) from error
-    try:
-        with limited_memory(path.stat().st_size):  # of the sizes that the tensors give the network
-            found = ModelLoader(device="cpu").load_from_state_dict(canonicalize_state_dict(state))
-    except UnsupportedModelError as error:
-        raise UserError(f"{path}: {_difference(state)}; nor does spandrel know the network") from error
-    except Exception as error:  # each architecture has its own ways to fail on tensors that are not its own
+    found, cause = None, None
+    for stripped in strip_prefixes(state):
+        weights = {name: value for name, value in stripped.items() if not is_counter(value) or name.endswith(COUNTERS)}
+        try:
+            with limited_memory(path.stat().st_size):  # of the sizes that the tensors give the network
+                found = ModelLoader(device="cpu").load_from_state_dict(canonicalize_state_dict(weights))
+            break
+        except UnsupportedModelError as error:
+            cause = error
+        except Exception as error:  # each architecture has its own ways to fail on tensors that are not its own
+            raise UserError(
+                f"{path}: {_difference(state)}. spandrel takes it for a network that it knows, but cannot load it: "
+                f"download it again, or give other weights{describe_other(state)}"
+            ) from error
+    if found is None:
         raise UserError(
-            f"{path}: {_difference(state)}; spandrel cannot load it either ({tell_reason(error)})"
-        ) from error
+            f"{path}: {_difference(state)}. spandrel does not know it either{describe_other(state)}"
+        ) from cause
     name = found.architecture.name
-    if not isinstance(found, ImageModelDescriptor) or found.purpose != "SR":
-        raise UserError(f"{path}: a network for {found.purpose} ({name}); expected one for super-resolution (SR)")
+    # Of an RRDB under ESRGAN's later names spandrel leaves out what it does not know, and loads the rest.
+    if prefixes(state) and _count(found.model.state_dict()) < _count(weights):
+        raise UserError(
+            f"{path}: {_difference(state)}. spandrel takes it for {name}, but leaves out some of its tensors, so that "
+            "results would be wrong: give other weights"
+        )
+    if not isinstance(found, ImageModelDescriptor) or found.purpose not in PURPOSES:
+        purpose = getattr(found, "purpose", "something else")
+        raise UserError(
+            f"{path}: a network for {purpose} ({name}, scale {found.scale}); expected one for super-resolution or for "
+            "restoration at scale 1"
+        )
     if (found.input_channels, found.output_channels) != (3, 3):
         raise UserError(
             f"{path}: a network ({name}) of {found.input_channels} channels in and {found.output_channels} out; "
@@ -70,14 +94,14 @@ def _keep_infinite(network: object, inputs: object, result: object) -> object:
     return torch.where(result.isinf(), torch.nan, result) if isinstance(result, Tensor) else result
 
 
+def _count(state: Mapping[str, Tensor]) -> int:
+    return sum(value.numel() for value in state.values() if not is_counter(value))
+
+
 def _difference(state: Mapping[str, Tensor]) -> str:
-    """Where the tensors begin to differ from those of an RRDB."""
-    names = to_rrdb_names(state)
+    """Where the tensors differ from those of an RRDB."""
     try:
-        rrdb_size(names if "RRDB_trunk.0.RDB1.conv1.weight" in names else state)
+        rrdb_size(to_rrdb_names(state))
     except ValueError as error:
-        with torch.device("meta"):
-            expected = RRDB(blocks=1).state_dict()
-        missing = [name for name in expected if name not in names][:3]
-        return f"{error}" + (f" (not there: {', '.join(missing)})" if missing else "")
+        return tell_reason(error)
     return "an RRDB generator"

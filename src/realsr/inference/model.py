@@ -17,7 +17,7 @@ from realsr.inference.onnx_files import load_onnx
 from realsr.inference.precision import HALVES, Precision, choose_precision
 from realsr.networks import RRDB
 from realsr.weights import load_generator
-from realsr.weights.files import read_metadata, read_state
+from realsr.weights.files import identify_weights, read_metadata, read_state
 from realsr.weights.layouts import rrdb_size, to_rrdb_names
 from realsr.weights.sources import find_weights
 
@@ -68,7 +68,8 @@ def load_model(
         factor = float(scale)
         return SRModel(scale, device, lambda x: resize(x, factor=factor))
     path = find_weights(source)
-    if path.suffix == ".onnx":
+    kind = identify_weights(path)
+    if kind.format == "onnx" or (not kind.format and path.suffix.lower() == ".onnx"):
         return _load_onnx(path, device, precision, scale)
     if _is_generator(path):
         generator, found = load_generator(path, own_code)
@@ -130,7 +131,7 @@ def _check_scale(source: str | Path, asked: int | None, found: int) -> None:
 
 
 def _is_generator(path: Path) -> bool:
-    """Whether a file is one of ours or of an RRDB, if a damaged one: then what is wrong is told of that."""
+    """Whether a file is one of ours, or of exactly our RRDB; variants of it are other authors' networks."""
     if "realsr" in read_metadata(path):
         return True
     state = to_rrdb_names(read_state(path))

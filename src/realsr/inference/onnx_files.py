@@ -85,7 +85,7 @@ def load_onnx(path: Path, device: torch.device) -> tuple[Callable[[Tensor], Tens
         y = run_session(session, x.cpu().numpy(), limit)
         expected = (len(x), 3, facts.scale * x.shape[2], facts.scale * x.shape[3])
         if not isinstance(y, np.ndarray) or y.dtype != np.float32 or y.shape != expected:
-            kind = f"{y.shape} of {y.dtype}" if isinstance(y, np.ndarray) else type(y).__name__
+            kind = f"{y.shape} of {y.dtype}" if isinstance(y, np.ndarray) else "no numbers"
             raise ValueError(f"it gives {kind} for {tuple(x.shape)}, expected {expected} of float32")
         return torch.from_numpy(y).to(x.device)
 
@@ -94,8 +94,9 @@ def load_onnx(path: Path, device: torch.device) -> tuple[Callable[[Tensor], Tens
         with limited_memory(path.stat().st_size) if not on_gpu else nullcontext():
             compute(torch.rand(1, 3, PROBE, PROBE, generator=torch.Generator().manual_seed(0)), PROBE_LIMIT)
     except (ValueError, RuntimeError, TimeoutError) as error:
+        reason = "onnxruntime cannot compute it" if isinstance(error, RuntimeError) else tell_reason(error)
         raise UserError(
-            f"{path}: cannot be used as a model: a tile of {PROBE}x{PROBE} pixels fails ({tell_reason(error)}); "
+            f"{path}: cannot be used as a model: a tile of {PROBE}x{PROBE} pixels fails ({reason}); "
             "expected a file of realsr.export"
         ) from error
     per_pixel = (time.monotonic() - start) / PROBE**2

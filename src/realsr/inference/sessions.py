@@ -9,11 +9,27 @@ from typing import Any
 import numpy as np
 
 from realsr.errors import UserError
+from realsr.file_kinds import UNKNOWN, identify_file
 from realsr.limits import limited_memory
 
 INPUT, OUTPUT = "lr", "sr"
 ELSEWHERE = "session.model_external_initializers_file_folder_path"
 """Where onnxruntime looks for other files that a model given as bytes names: the current folder, unless it is told."""
+
+DAMAGED = "is cut off, damaged, or no ONNX file: download or export it again"
+NEWER = "is of a newer ONNX than onnxruntime knows: pip install -U onnxruntime, or export it for an older one"
+LAYERS = "has layers that onnxruntime does not know; expected a file of realsr.export"
+REASONS = {
+    "INVALID_PROTOBUF": DAMAGED,
+    "No graph": DAMAGED,
+    "External data": "has its weights in other files: save it as one file",
+    "Unsupported model IR version": NEWER,
+    "opset": NEWER,
+    "is not a registered function/op": LAYERS,
+    "No Op registered": LAYERS,
+    "NOT_IMPLEMENTED": LAYERS,
+}
+"""What onnxruntime's reasons mean, by what they hold; the first that fits counts."""
 
 
 def open_session(path: Path, threads: int, gpu: int | None = None) -> tuple[Any, bool]:
@@ -42,10 +58,13 @@ def open_session(path: Path, threads: int, gpu: int | None = None) -> tuple[Any,
         with limited_memory(len(content)) if not on_gpu else nullcontext():
             return onnxruntime.InferenceSession(content, options, providers=[provider]), on_gpu
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except Exception as error:  # onnxruntime's own classes, one for each code
-        reason = (str(error) or repr(error)).splitlines()[0]
-        raise UserError(f"{path}: damaged, or no ONNX file ({reason[:300]})") from error
+        kind = identify_file(path)
+        if kind.format != "onnx" and kind != UNKNOWN:
+            raise UserError(f"{path}: {kind.refuse('an ONNX file')}") from error
+        reason = next((reason for sign, reason in REASONS.items() if sign in str(error)), DAMAGED)
+        raise UserError(f"{path}: {reason}") from error
 
 
 def run_session(session: Any, lr: np.ndarray, limit: float) -> Any:

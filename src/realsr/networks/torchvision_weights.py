@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from realsr.tensor_files import TensorFileError, check_tensors, read_pickle, read_safetensors
+from realsr.tensor_files import TensorFileError, check_tensors, read_tensors
+from realsr.tensor_kinds import describe_tensors
 
 
 class WeightsError(Exception):
@@ -15,7 +16,7 @@ class WeightsError(Exception):
 
 
 def read_state(path: Path, option: str, network: str) -> object:
-    """Return the state dict, or the tuple of tensors, of a `.pth` or `.safetensors` file, not checked.
+    """Return the state dict, or the tuple of tensors, of a PyTorch or safetensors file, not checked.
 
     Pickles that hold more than plain tensors are refused.
 
@@ -27,11 +28,9 @@ def read_state(path: Path, option: str, network: str) -> object:
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file ({option})")
     try:
-        return read_safetensors(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
+        return read_tensors(path)
     except TensorFileError as error:
-        raise WeightsError(
-            f"{path}: cannot be read as weights: {error}. Expected: a state dict of {network} as .pth or .safetensors"
-        ) from error
+        raise WeightsError(f"{path}: {error}. Expected: a state dict of {network} as .pth or .safetensors") from error
 
 
 def check_content(content: object, path: Path) -> object:
@@ -67,7 +66,7 @@ def select_features(
         WeightsError: if names or shapes differ, the first of which are told, or values are not finite.
     """
     if not isinstance(state, dict):
-        raise WeightsError(f"{source}: holds a {type(state).__name__}; expected a state dict of {network}")
+        raise WeightsError(f"{source}: holds no state dict; expected one of {network}")
     given = {
         str(key).removeprefix("features."): value
         for key, value in state.items()
@@ -84,9 +83,10 @@ def select_features(
     kinds = {"missing": missing, f"not of {network}": unknown, "of another shape": other}
     differing = [f"{kind}: {', '.join(keys[:3])}" for kind, keys in kinds.items() if keys]
     if differing:
+        looks = describe_tensors(state).partition(". ")[0]
         raise WeightsError(
             f"{source}: these are not the weights of {network}'s feature layers ({'; '.join(differing)}). "
-            f"Expected: a state dict of torchvision's {network.lower()}"
+            f"{looks and f'{looks}. '}Expected: a state dict of torchvision's {network.lower()}"
         )
     try:
         # Of the sizes that the network has, so that there is no need to compare with the file's.

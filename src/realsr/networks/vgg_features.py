@@ -60,10 +60,11 @@ def _torchvision_state() -> object:
     except Exception as error:
         name = weights.url.rsplit("/", 1)[-1]
         folder = Path(torch.hub.get_dir()) / "checkpoints"
-        reason = (str(error).splitlines() or [""])[0]
+        # Without a network urllib raises a kind of OSError.
+        reason = "the download fails" if isinstance(error, OSError) else "the downloaded copy is damaged"
         raise WeightsError(
             f"torchvision's VGG19 weights for the perceptual loss cannot be had "
-            f"({type(error).__name__}: {reason}). Three ways out: "
+            f"({reason}). Three ways out: "
             f"(1) let torchvision find its cached download: put {name} into {folder}, "
             f"fetched on a machine with a network, or delete a damaged copy there; "
             f"(2) loss.perceptual.weights=FILE with VGG19 weights of your own; "

@@ -89,13 +89,14 @@ def find_newest(folder: Path) -> Path | None:
         try:
             torch.load(content, map_location="cpu", weights_only=True)
             return path
-        except Exception as error:  # torch raises many kinds for a broken file, OSError too
+        except Exception:  # torch raises many kinds for a broken file, OSError too
             damaged = path.rename(path.with_suffix(".damaged"))  # or it would be counted among those to keep
             logger.warning(
-                "%s cannot be read (%s), as after a crash while it was written: it is set aside as %s, and the one "
+                "%s cannot be read, as after a crash while it was written: it is set aside as %s, and the one "
                 "before is used",
-                path, type(error).__name__, damaged.name,
-            )  # fmt: skip
+                path,
+                damaged.name,
+            )
     return None
 
 

@@ -33,7 +33,7 @@ def convert_weights(source: str | Path, output: Path, overwrite: bool = False) -
     Raises:
         UserError: as `load_generator`, for another suffix, a file that is there, and an own network to `.pth`.
     """
-    if output.suffix not in FORMATS:
+    if (suffix := output.suffix.lower()) not in FORMATS:
         raise UserError(f"output={output}: expected a file whose name ends in {' or '.join(FORMATS)}")
     if output.exists() and not overwrite:
         raise UserError(f"output={output}: is there already; say overwrite=true to replace it")
@@ -41,7 +41,7 @@ def convert_weights(source: str | Path, output: Path, overwrite: bool = False) -
     facts = read_facts(path)
     if facts is not None and "." in facts[0].name:
         state, (config, scale) = read_state(path), facts
-        if output.suffix == ".pth":
+        if suffix == ".pth":
             raise UserError(
                 f"{path}: is of a network of its own, {config.name}, and a .pth is for RRDB generators alone: give "
                 "output=FILE.safetensors"
@@ -51,7 +51,7 @@ def convert_weights(source: str | Path, output: Path, overwrite: bool = False) -
         state = generator.state_dict()
         config, _ = rrdb_size(state)
     output.parent.mkdir(parents=True, exist_ok=True)
-    if output.suffix == ".pth":
+    if suffix == ".pth":
         _save_first_layout(output, state)
     else:
         save_state(output, state, config, scale, read_notes(path))

@@ -15,8 +15,9 @@ from realsr.core.files import write_bytes
 from realsr.errors import UserError
 from realsr.networks import GeneratorConfig, build_generator
 from realsr.tensor_files import LONGEST_NAME, TensorFileError, check_finite, tell_reason
+from realsr.tensor_kinds import is_counter, strip_prefixes
 from realsr.weights.files import read_metadata, read_state
-from realsr.weights.layouts import rrdb_size, to_rrdb_names
+from realsr.weights.layouts import compare_tensors, describe_other, prefixes, rrdb_size, to_rrdb_names
 from realsr.weights.sources import find_weights
 
 logger = logging.getLogger("realsr")
@@ -72,7 +73,9 @@ def load_generator(source: str | Path, own_code: bool = False) -> tuple[nn.Modul
             )
         generator = build_generator(config, scale)
     except (ValueError, RuntimeError) as error:  # RuntimeError: torch, of sizes that it cannot have
-        raise UserError(f"{path}: no generator can be made of it ({tell_reason(error)})") from error
+        others = "" if facts else ". Networks of other authors run in realsr.upscale and realsr.evaluate alone"
+        reason = f"{tell_reason(error)}{describe_other(state)}{others}"
+        raise UserError(f"{path}: no generator can be made of it: {reason}") from error
     _fill(generator, state, path)
     return generator.eval(), scale
 
@@ -86,7 +89,7 @@ def _make_rrdb(
     # No memory before the tensors are known to fit, and no time for drawing values that are replaced at once.
     with torch.device("meta"):
         generator = build_generator(config, scale)
-    _fill(generator, {name: value.float() for name, value in state.items()}, path, assign=True)
+    _fill(generator, {name: value.float() for name, value in state.items() if not is_counter(value)}, path, assign=True)
     return generator.eval(), scale
 
 
@@ -103,31 +106,29 @@ def load_generator_state(generator: nn.Module, source: str | Path) -> None:
 
 def _fill(generator: nn.Module, state: Mapping[str, Tensor], path: Path, assign: bool = False) -> None:
     expected = generator.state_dict()
-    if expected.keys() != state.keys():
-        state = to_rrdb_names(state)
-    missing = [name for name in expected if name not in state]
-    unknown = [name for name in state if name not in expected]
-    other = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in expected.items()
-        if name in state and state[name].shape != value.shape
-    ]
-    kinds = {"missing": missing, "not expected": unknown, "of another shape": other}
-    if differing := [f"{kind}: {', '.join(names[:3])}" for kind, names in kinds.items() if names]:
-        raise UserError(f"{path}: weights of another generator ({'; '.join(differing)}){_hint(expected, state)}")
-    generator.load_state_dict(state, assign=assign)
+    state = _match_names(expected, state)
+    if difference := compare_tensors(expected, state):
+        raise UserError(f"{path}: weights of another generator ({difference}){_hint(expected, state)}")
+    generator.load_state_dict({name: state[name] for name in expected}, assign=assign)
+
+
+def _match_names(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return a state dict under the names of the network's, where it holds them under a prefix or in another layout."""
+    if not state.keys() >= expected.keys() and prefixes(state):
+        return to_rrdb_names(state)
+    return next((stripped for stripped in strip_prefixes(state) if stripped.keys() >= expected.keys()), state)
 
 
 def _hint(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """What settings the weights would fit, where that can be told."""
+    """What settings the weights would fit, where that can be told, else what they look like."""
     try:
         wanted = _settings(expected)
     except ValueError:
         wanted = {}
     try:
         found = _settings(state)
-    except ValueError as error:
-        return f": {error}" if wanted else ""
+    except ValueError:
+        return describe_other(state)
     if not wanted:
         found = {"generator": "rrdb"} | found
     fitting = " ".join(f"{key}={value}" for key, value in found.items() if wanted.get(key) != value)
@@ -146,8 +147,10 @@ def read_facts(path: Path) -> tuple[GeneratorConfig, int] | None:
     if notes is None:
         return None
     try:
-        config = GeneratorConfig(**notes["generator"])
-        scale = notes["scale"]
+        config, scale = GeneratorConfig(**notes["generator"]), notes["scale"]
+    except (KeyError, TypeError) as error:
+        raise _no_facts(path, "its table has not the keys generator and scale, with the generator's own") from error
+    try:
         sizes = {"features": config.features, "blocks": config.blocks, "growth": config.growth}
         _check_number("scale", scale, MAX_SCALE)
         for key, value in sizes.items():
@@ -156,8 +159,8 @@ def read_facts(path: Path) -> tuple[GeneratorConfig, int] | None:
             raise TypeError("its name is not text, or its arguments are not a table")
         if not config.name.isprintable() or len(config.name) > LONGEST_NAME:
             raise ValueError(f"its name is not plain text of at most {LONGEST_NAME} characters")
-    except (KeyError, TypeError, ValueError) as error:
-        raise _no_facts(path, error) from error
+    except (TypeError, ValueError) as error:
+        raise _no_facts(path, tell_reason(error)) from error
     return config, scale
 
 
@@ -168,19 +171,18 @@ def read_notes(path: Path) -> dict[str, Any] | None:
         return None
     try:
         notes = json.loads(text)
-        if not isinstance(notes, dict):
-            raise TypeError(f"a {type(notes).__name__} instead of a table")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise _no_facts(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise _no_facts(path, "its table is damaged") from error
+    if not isinstance(notes, dict):
+        raise _no_facts(path, "it has no table")
     return notes
 
 
 def _check_number(key: str, value: object, most: int) -> None:
     if type(value) is not int or not 1 <= value <= most:
-        told = value if type(value) in (int, float) else f"a {type(value).__name__}"
+        told = value if type(value) in (int, float) else "no number"
         raise ValueError(f"{key}={told}, expected a whole number in 1..{most}")
 
 
-def _no_facts(path: Path, error: Exception) -> UserError:
-    reason = tell_reason(error)
+def _no_facts(path: Path, reason: str) -> UserError:
     return UserError(f"{path}: does not tell which generator it is of, as files saved here do ({reason})")

@@ -10,9 +10,11 @@ import math
 import re
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
-from realsr.networks import GeneratorConfig
+from realsr.networks import GeneratorConfig, build_generator
+from realsr.tensor_kinds import describe_tensors, is_counter
 
 logger = logging.getLogger("realsr")
 
@@ -25,22 +27,50 @@ BASICSR = {"conv_body": "trunk_conv", "conv_up1": "upconv1", "conv_up2": "upconv
 def to_rrdb_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors under our names; where a layout is not known, under their own.
 
-    Of the state of a whole, as several toolkits save it, it is the generator's part, averaged weights before others:
-    tensors under `module.`, `generator.`, `net_g_ema.` and the like.
+    Of the state of a whole it is the part that `select_rrdb` returns.
     """
-    whole = prefixes(state) or ["module."]  # as DistributedDataParallel saves networks of one's own, too
-    prefix = next((prefix for prefix in whole if "ema" in prefix), whole[0])
-    if len(whole) > 1:
-        logger.info("the weights taken are those under %s (also there: %s)", prefix, ", ".join({*whole} - {prefix}))
-    if any(name.startswith(prefix) for name in state):
-        state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    state = dict(state)
+    state = select_rrdb(state)
     if MARKS[2] in state:
         ends = _first_layout_ends(state)
         return {_from_first_layout(name, ends): value for name, value in state.items()}
     if MARKS[1] in state:
         return {_from_basicsr(name): value for name, value in state.items()}
     return state
+
+
+def select_rrdb(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the RRDB of the state of a whole, as several toolkits save it, averaged weights before others.
+
+    These are the tensors under `module.`, `generator.`, `net_g_ema.` and the like; without an RRDB it is all.
+    """
+    whole = prefixes(state) or [""]
+    prefix = next((prefix for prefix in whole if "ema" in prefix), whole[0])
+    if len(whole) > 1:
+        logger.info("the weights taken are those under %s (also there: %s)", prefix, ", ".join({*whole} - {prefix}))
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def compare_tensors(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Return how tensors differ from those of a network: the first that are missing, not expected, of another shape.
+
+    It is empty where they are the same. Counters that the network has not are no difference.
+    """
+    kinds = {
+        "missing": [name for name in expected if name not in state],
+        "not expected": [name for name, value in state.items() if name not in expected and not is_counter(value)],
+        "of another shape": [
+            f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+            for name, value in expected.items()
+            if name in state and state[name].shape != value.shape
+        ],
+    }
+    return "; ".join(f"{kind}: {', '.join(names[:3])}" for kind, names in kinds.items() if names)
+
+
+def describe_other(state: Mapping[str, Tensor]) -> str:
+    """Return what tensors that are of no RRDB look like, as the next sentence of a message; empty where unknown."""
+    looks = "" if prefixes(state) else describe_tensors(state)
+    return f". {looks}" if looks else ""
 
 
 def prefixes(state: Mapping[str, object]) -> list[str]:
@@ -94,22 +124,27 @@ def _first_layout_ends(state: Mapping[str, Tensor]) -> dict[str, str]:
 def rrdb_size(state: Mapping[str, Tensor]) -> tuple[GeneratorConfig, int]:
     """Return the config and the scale that the tensors of an RRDB, under our names, tell.
 
-    Raises ValueError where they are of something else.
+    Raises ValueError where they are of something else: a network with one layer more, fewer or of another size is none.
     """
+    config, scale = _guess_size(state)
+    try:
+        with torch.device("meta"):
+            expected = build_generator(config, scale).state_dict()
+    except RuntimeError as error:
+        raise ValueError("its sizes are those of no network") from error
+    if difference := compare_tensors(expected, state):
+        raise ValueError(f"not the RRDB generator of this package ({difference})")
+    return config, scale
+
+
+def _guess_size(state: Mapping[str, Tensor]) -> tuple[GeneratorConfig, int]:
     first, dense = state.get("conv_first.weight"), state.get("RRDB_trunk.0.RDB1.conv1.weight")
     if first is None or dense is None or first.ndim != 4 or dense.ndim != 4:
-        raise ValueError(f"tensors of no known RRDB generator: {', '.join(list(state)[:4]) or 'none at all'}, …")
-    if first.shape[1] != 3:
-        raise ValueError(
-            f"its first convolution takes {first.shape[1]} channels instead of 3: BasicSR's RRDB for x2 (12) "
-            "and x1 (48) begins with pixel-unshuffle, which is another network"
-        )
+        raise ValueError(f"not an RRDB generator (its tensors begin with {', '.join(list(state)[:4]) or 'none'})")
     if 0 in first.shape or 0 in dense.shape:
         raise ValueError(f"a convolution without weights: {tuple(first.shape)}, {tuple(dense.shape)}")
     blocks = {name.split(".")[1] for name in state if name.startswith("RRDB_trunk.")}
     if len(blocks) > MAX_BLOCKS:
         raise ValueError(f"{len(blocks)} blocks; an RRDB has 23, and {MAX_BLOCKS} at most are read")
-    if "upconv3.weight" in state:
-        raise ValueError("an RRDB of scale 8; scales 2 and 4 are known")
     scale = 4 if "upconv2.weight" in state else 2
     return GeneratorConfig(features=first.shape[0], blocks=len(blocks), growth=dense.shape[0]), scale

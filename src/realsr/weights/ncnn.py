@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from realsr.errors import UserError
+from realsr.file_kinds import NCNN, UNKNOWN, ZEROS, FileKind, identify_file
 from realsr.networks import GeneratorConfig, build_generator
 from realsr.tensor_files import tell_reason
 from realsr.weights.layouts import MAX_BLOCKS
@@ -40,12 +41,15 @@ def read_ncnn(path: Path) -> dict[str, Tensor]:
 
     Raises UserError where a file is missing, damaged, or of another network.
     """
-    param, binary = path.with_suffix(".param"), path.with_suffix(".bin")
-    for file in (param, binary):
+    param, binary = find_pair(path)
+    for file, other in ((param, binary), (binary, param)):
         if not file.is_file():
             raise UserError(f"{file}: no such file; an ncnn model is a .param and a .bin of one name in one folder")
+        kind = identify_file(file)
+        if kind is not NCNN if file == param else kind.format or not kind.damaged:
+            raise UserError(f"{file}: {kind.refuse(f'the other half of {other.name}')}")
     try:
-        convolutions, enlargements = parse_param(param.read_text(encoding="utf-8"))
+        convolutions, enlargements = parse_param(param.read_bytes().decode("utf-8-sig", "replace"))
         shapes = match_rrdb(convolutions, enlargements)
     except (ValueError, RuntimeError, OverflowError) as error:  # the last two: torch, of sizes that it cannot have
         raise UserError(f"{param}: not an RRDB generator in ncnn's text form ({tell_reason(error)})") from error
@@ -53,6 +57,23 @@ def read_ncnn(path: Path) -> dict[str, Tensor]:
         return read_weights(binary.read_bytes(), shapes)
     except ValueError as error:
         raise UserError(f"{binary}: damaged, or not the weights of {param.name} ({tell_reason(error)})") from error
+
+
+def is_ncnn(path: Path, kind: FileKind) -> bool:
+    """Tell whether a file of a kind is one of ncnn's two: the text, or the numbers, which only `.bin` tells."""
+    return kind is NCNN or (path.suffix.lower() == ".bin" and kind in (UNKNOWN, ZEROS))
+
+
+def find_pair(path: Path) -> tuple[Path, Path]:
+    """Return the `.param` and the `.bin` of an ncnn model by either; the other has its name, there or not."""
+    if path.suffix.lower() == ".bin":
+        return _partner(path, ".param"), path
+    return path, _partner(path, ".bin")
+
+
+def _partner(path: Path, suffix: str) -> Path:
+    upper = path.with_suffix(suffix.upper())
+    return upper if upper.is_file() else path.with_suffix(suffix)
 
 
 def parse_param(text: str) -> tuple[list[Convolution], int]:
@@ -126,7 +147,7 @@ def read_weights(content: bytes, shapes: dict[str, torch.Size]) -> dict[str, Ten
         if name.endswith(".weight"):
             (flag,) = struct.unpack("<I", take(4, name))
             if flag not in (FLOAT32, FLOAT16):
-                raise ValueError(f"{name} is neither float32 nor float16 (flag {flag:#010x})")
+                raise ValueError(f"{name} is neither float32 nor float16: a quantised network, or another file")
             kind = "<f2" if flag == FLOAT16 else kind
         size = count * np.dtype(kind).itemsize
         values = np.frombuffer(take(size + -size % 4, name), dtype=kind, count=count)  # each block fills whole words

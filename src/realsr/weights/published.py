@@ -10,6 +10,7 @@ from pathlib import Path
 
 from realsr.core.files import write_bytes
 from realsr.errors import UserError
+from realsr.file_kinds import identify_file
 
 logger = logging.getLogger("realsr")
 
@@ -82,8 +83,10 @@ def unpack(archive: Path, folder: Path) -> None:
     try:
         with tarfile.open(archive, "r:gz") as content:
             files = {name: _read_member(content, name) for name in MEMBERS}
-    except (OSError, EOFError, KeyError, ValueError, tarfile.TarError, zlib.error) as error:
-        reason = str(error).strip("\"'")
+    except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as error:
+        kind = identify_file(archive).name
+        what = "it is cut off" if kind.startswith("a gzip") else f"it is {kind}"
+        reason = str(error) if isinstance(error, ValueError) else what
         raise UserError(f"{archive}: damaged, or not {ARCHIVE} ({reason}): delete it and fetch it again") from error
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
@@ -93,6 +96,8 @@ def unpack(archive: Path, folder: Path) -> None:
 
 def _read_member(content: tarfile.TarFile, name: str) -> bytes:
     size, sha256 = MEMBERS[name]
+    if f"{IN_ARCHIVE}/{name}" not in content.getnames():
+        raise ValueError(f"{name} is not in it")
     member = content.getmember(f"{IN_ARCHIVE}/{name}")
     file = content.extractfile(member) if member.isfile() and member.size == size else None
     data = file.read() if file is not None else b""
