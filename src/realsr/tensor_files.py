@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from realsr.core.file_names import utf8_path
 from realsr.limits import limited_memory
 
 LONGEST_NAME = 300
@@ -34,9 +35,9 @@ def read_pickle(path: Path) -> object:
     try:
         in_zip = _check_zip(path, size)
         _refuse_bytearrays(path)
-        with limited_memory(size):
+        with limited_memory(size), utf8_path(path) as file:
             # Mapped, a tensor that declares more than its record has cannot read beyond it.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=in_zip)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=in_zip)
     except (TensorFileError, OSError):
         raise
     except pickle.UnpicklingError as error:
@@ -53,7 +54,7 @@ def read_pickle(path: Path) -> object:
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a `.safetensors` by name. Raises TensorFileError where it is damaged."""
     try:
-        with limited_memory(path.stat().st_size), safe_open(path, framework="pt") as content:
+        with limited_memory(path.stat().st_size), utf8_path(path) as file, safe_open(file, framework="pt") as content:
             return {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
     except OSError:
         raise
@@ -64,7 +65,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 def read_safetensors_metadata(path: Path) -> dict[str, str]:
     """Return what a `.safetensors` tells about itself. Raises TensorFileError where it is damaged."""
     try:
-        with safe_open(path, framework="pt") as content:
+        with utf8_path(path) as file, safe_open(file, framework="pt") as content:
             return content.metadata() or {}
     except (SafetensorError, ValueError, RuntimeError) as error:
         raise TensorFileError(f"damaged, or no file of weights ({tell_reason(error)})") from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from realsr.core.file_names import printable
 from realsr.errors import UserError
 from realsr.evaluation.images import EvaluationImage, ImageReaders
 from realsr.evaluation.metric import ImageMetric, Metric, SetMetric
@@ -103,7 +104,7 @@ def prepare(image: Tensor, crop: int) -> Tensor:
 
 def list_failures(failed: Mapping[str, str]) -> str:
     """Return what could not be done, a line for each."""
-    return "".join(f"\n  {name}: {reason}" for name, reason in failed.items())
+    return "".join(f"\n  {printable(f'{name}: {reason}')}" for name, reason in failed.items())
 
 
 def _prepare_sr(sr: Tensor, image: EvaluationImage, crop: int) -> Tensor:
@@ -154,7 +155,10 @@ class _Features:
 
 
 def _reason(error: BaseException, name: str) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].removeprefix(f"{name}: ")
+    told = str(error) or type(error).__name__
+    if not isinstance(error, ImageError | UserError):  # whose one line may name a file with an end of line in its name
+        told = told.splitlines()[0]
+    return told.removeprefix(f"{name}: ")
 
 
 def _size(image: Tensor) -> str:

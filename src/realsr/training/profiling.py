@@ -29,7 +29,7 @@ def profile(folder: Path, device: torch.device, wanted: bool) -> Iterator[Callab
         folder.mkdir(parents=True, exist_ok=True)
         profiler.export_chrome_trace(str(folder / "trace.json"))
         table = profiler.key_averages().table(sort_by=f"self_{device.type}_time_total", row_limit=40)
-        (folder / "operations.txt").write_text(table)
+        (folder / "operations.txt").write_text(table, encoding="utf-8")
         logger.info("profile of %d steps: %s", TRACED, folder / "trace.json")
 
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
