@@ -48,7 +48,8 @@ def main(config: EvaluateConfig) -> None:
         if name != BICUBIC:
             find_weights(name)
     protocol = resolve(config.protocol, config.scale)
-    images = match_images(config.data.hr, config.data.lr, protocol, config.scale, config.damaged)
+    data = config.data
+    images = match_images(data.hr, data.lr, protocol, config.scale, config.damaged, data.lr_name)
     figures = parse_figures(config.figures, images)
     device = choose_device(config.device)
     metrics = load_metrics(protocol.metrics, config.metric_files, device)

@@ -140,7 +140,8 @@ def _run_stage(stage: str, pattern: str, config: Config) -> None:
 def split_pairs(config: Config, noise: list[Path]) -> tuple[list[Pair], ValidationSet]:
     """Return the pairs to train on, and the validation images: `data.validation`, else pairs held out."""
     look = Look(noise, config.look.jpeg_quality)
-    pairs = list_pairs(config.pairs_dir, config.scale)
+    lr_name, elsewhere = config.data.lr_name, is_foreign(config.pairs_dir, "pairs", "HR/*")
+    pairs = list_pairs(config.pairs_dir, config.scale, lr_name if elsewhere else None)
     trainer = config.trainer
     if config.data.validation is not None:
         images = load_validation_folder(
@@ -151,6 +152,7 @@ def split_pairs(config: Config, noise: list[Path]) -> tuple[list[Pair], Validati
             trainer.validation_crop,
             trainer.validation_images,
             config.damaged,
+            lr_name,
         )
         return pairs, ValidationSet(config.data.validation.name, images)
     pairs, held_out = hold_out(pairs, config.data.held_out, config.seed)

@@ -98,6 +98,22 @@ def test_validation_folder_puts_the_look_on_lr_that_it_makes_only(make_pairs: Ma
         load_validation_folder(folder, 2, look, seed=0, largest=16, most=5)
 
 
+def test_validation_images_of_published_names_or_by_a_template(make_pairs: MakePairs, noise: Path) -> None:
+    folder, look = make_pairs({"a": (12, 12)}), Look([noise])
+    plain = load_validation_folder(folder, 2, look, seed=0, largest=16, most=5)
+    (folder / "LR" / "a.png").rename(folder / "LR" / "low_a.png")
+    named = load_validation_folder(folder, 2, look, seed=0, largest=16, most=5, lr_name="low_{}")
+    together = folder.parent / "together"
+    together.mkdir()
+    (folder / "HR" / "a.png").rename(together / "a_HR.png")
+    (folder / "LR" / "low_a.png").rename(together / "a_LR2.png")
+    mixed = load_validation_folder(together, 2, look, seed=0, largest=16, most=5)
+    for images in (named, mixed):
+        assert len(images) == 1
+        assert torch.equal(images[0].lr, plain[0].lr)
+        assert torch.equal(images[0].hr, plain[0].hr)
+
+
 def test_a_damaged_photo_of_the_validation_folder_is_refused_or_accepted(tmp_path, caplog):
     pixels = np.random.default_rng(0).normal(128, 20, (64, 80, 3)).clip(0, 255).astype(np.uint8)
     path = tmp_path / "a.jpg"

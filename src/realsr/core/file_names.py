@@ -30,7 +30,7 @@ def printable(name: str | PurePath) -> str:
 
 @contextmanager
 def utf8_path(path: Path) -> Iterator[Path]:
-    """Give a path by which libraries in C++ and Rust find an existing file: a temporary link where its own is not UTF-8.
+    """Give a path by which libraries in C++ and Rust find a file: a temporary link where need be.
 
     They take a path as UTF-8, which its name or the locale may not be.
     """
