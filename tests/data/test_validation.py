@@ -66,7 +66,7 @@ def test_folders_with_lr_are_taken_as_they_are(make_pairs: MakePairs) -> None:
 
 def test_wrong_names_and_sizes_are_told(make_pairs: MakePairs) -> None:
     folder = make_pairs({"a": (6, 7), "b": (8, 8)})
-    with pytest.raises(UserError, match=r"LR/a\.png: 7x6 pixels, but its HR has 12x12; at scale=4"):
+    with pytest.raises(UserError, match=r"LR/a\.png: 7x6 pixels, but its HR has 14x12, prepared as 12x12; at scale=4"):
         list(read_folders(folder / "HR", folder / "LR", 4))
     (folder / "LR" / "a.png").unlink()
     with pytest.raises(UserError, match=r"do not have the same names: only .*HR has a\."):

@@ -45,12 +45,13 @@ def read_folders(
     Raises UserError where names or sizes of HR and LR do not match, ImageError for what cannot be read.
     """
     for name, (hr_path, lr_path) in match_folders(hr, lr, scale, lr_name).items():
-        image = crop_to_multiple(to_float(read_uint8(hr_path, damaged)), scale)
+        original = read_uint8(hr_path, damaged)
+        image = crop_to_multiple(to_float(original), scale)
         if lr_path is None:
             small = shrink(image, scale)
         else:
             small = to_float(read_uint8(lr_path, damaged))
-            check_sizes(lr_path, small, image, scale)
+            check_sizes(lr_path, small, image, scale, original.shape)
         yield ValidationImage(name, small, image)
 
 
@@ -59,11 +60,15 @@ def shrink(hr: Tensor, scale: int) -> Tensor:
     return to_float(to_uint8(resize(hr, factor=1 / scale)))
 
 
-def check_sizes(path: Path | None, lr: Tensor, hr: Tensor, scale: int) -> None:
-    """Raise UserError, naming LR's file, where HR is not `scale` times as large."""
+def check_sizes(path: Path | None, lr: Tensor, hr: Tensor, scale: int, original: Sequence[int]) -> None:
+    """Raise UserError, naming LR's file, where HR is not `scale` times as large.
+
+    original: height and width of HR's file, before it was cropped or resized.
+    """
     if [side * scale for side in lr.shape[1:]] != list(hr.shape[1:]):
+        changed = f"{original[1]}x{original[0]}, prepared as " if list(original[:2]) != list(hr.shape[1:]) else ""
         raise UserError(
-            f"{path}: {lr.shape[2]}x{lr.shape[1]} pixels, but its HR has {hr.shape[2]}x{hr.shape[1]}; at "
+            f"{path}: {lr.shape[2]}x{lr.shape[1]} pixels, but its HR has {changed}{hr.shape[2]}x{hr.shape[1]}; at "
             f"scale={scale} it must be {scale} times as large"
         )
 

@@ -74,7 +74,10 @@ def evaluate_models(
                 for model, run in models.items():
                     sr = run(image.lr)
                     cropped = _prepare_sr(sr, image, crop)
-                    scores[model], found[model] = _score(cropped, hr, metrics), features.measure(cropped)
+                    try:
+                        scores[model], found[model] = _score(cropped, hr, metrics), features.measure(cropped)
+                    except ValueError as error:  # of a metric, which is not told what was cropped
+                        raise ValueError(f"{error} (of {_size(sr)}, after crop={crop})") from error
                     if seen is not None:
                         seen(image, model, sr, scores[model])
                     progress.advance()

@@ -76,7 +76,7 @@ def read_image(
         logger.warning("%s: %s pixels are enlarged to the protocol's %d a side", hr, size, protocol.hr_side)
     small, image = prepare_pair(original, protocol, scale, small)
     if lr is not None:
-        check_sizes(lr, small, image, scale)
+        check_sizes(lr, small, image, scale, original.shape)
     return EvaluationImage(name, small, image)
 
 
