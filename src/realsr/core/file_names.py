@@ -28,6 +28,11 @@ def printable(name: str | PurePath) -> str:
     return "".join(_escape(letter) if unicodedata.category(letter) in _ESCAPED else letter for letter in text)
 
 
+def named_path(path: Path) -> Path:
+    """Return a path that ends in a name: `.`, `..` and the like resolved, others as they are."""
+    return path if path.name not in ("", "..") else path.resolve()
+
+
 @contextmanager
 def utf8_path(path: Path) -> Iterator[Path]:
     """Give a path by which libraries in C++ and Rust find a file: a temporary link where need be.
