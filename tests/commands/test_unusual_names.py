@@ -72,7 +72,10 @@ def test_pairs_of_any_name_are_trained_on_and_evaluated(command: Command, photos
     ended = command("train", *arguments, "trainer.validate_every=1", "trainer.validation_crop=64")
     assert ended.code == 0, ended.said
     assert {path.name for path in (run / "samples").iterdir()} == set(NAMES)
-    assert command("train", *arguments, "trainer.max_steps=3", "trainer.validation_crop=64").code == 0
+    more = ("trainer.max_steps=16", "trainer.validation_crop=64", "trainer.profile=true")
+    ended = command("train", *arguments, *more)
+    assert ended.code == 0, ended.said
+    assert (run / "profile" / "trace.json").stat().st_size > 0
 
     figures = ("figures=[all]", "save_images=true", f"output='e {FOLDER}'")
     names = f"weights=[bicubic,'o {FOLDER}/runs/default']"

@@ -35,7 +35,7 @@ def named_path(path: Path) -> Path:
 
 @contextmanager
 def utf8_path(path: Path) -> Iterator[Path]:
-    """Give a path by which libraries in C++ and Rust find a file: a temporary link where need be.
+    """Give a path by which libraries in C++ and Rust find a file or folder: a temporary link where need be.
 
     They take a path as UTF-8, which its name or the locale may not be.
     """
