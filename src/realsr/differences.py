@@ -44,12 +44,12 @@ def compare_value(old: Mapping[str, Any], key: str, now: object, files: Mapping[
     A file is compared by its content, whatever its path is. files: see `find_differences`.
     """
     there = old["config"].get(key, "nothing")
-    recorded, content = old.get("files", {}).get(key), files.get(key)
-    if recorded and content and recorded["sha256"] != content["sha256"] and there == now:
+    record, content = old.get("files", {}).get(key), files.get(key)
+    if record and content and record["sha256"] != content["sha256"] and there == now:
         return f"{key}: {now} has another content now"
     if key == "init":  # earlier versions noted that file alone, once the training had begun
-        recorded = recorded or old.get("notes", {}).get("init")
-    same = there == now or (recorded and content and recorded["sha256"] == content["sha256"])
+        record = record or old.get("notes", {}).get("init")
+    same = there == now or (record and content and record["sha256"] == content["sha256"])
     return None if same else f"{key}: {there} there, {now} now"
 
 

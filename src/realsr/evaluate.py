@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from realsr.config import EvaluateConfig, load_protocol, run_command
-from realsr.core.file_names import named_path
+from realsr.core.file_names import resolve_unnamed
 from realsr.core.files import looks_lost, write_bytes
 from realsr.devices import choose_device
 from realsr.errors import UserError
@@ -70,7 +70,7 @@ def main(config: EvaluateConfig) -> None:
         config.scale,
         config.precision + " (ONNX files: their own)" * any(name.endswith(".onnx") for name in config.weights),
         device.type,
-        lr=None if config.data.lr is None else str(named_path(config.data.lr)),
+        lr=None if config.data.lr is None else str(resolve_unnamed(config.data.lr)),
         hr=config.data.hr is not None,
     )
     report = Report(setting, metrics, results, {name: facts for name, (_, facts) in loaded.items()})

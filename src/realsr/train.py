@@ -11,7 +11,7 @@ import realsr.collect_noise
 import realsr.estimate_kernels
 import realsr.make_pairs
 from realsr.config import Config, load_protocol, run_command, to_yaml
-from realsr.core.file_names import named_path, printable
+from realsr.core.file_names import printable, resolve_unnamed
 from realsr.core.files import looks_lost
 from realsr.data.look import Look
 from realsr.data.pairs import Pair, hold_out, list_pairs
@@ -155,7 +155,7 @@ def split_pairs(config: Config, noise: list[Path]) -> tuple[list[Pair], Validati
             config.damaged,
             lr_name,
         )
-        return pairs, ValidationSet(printable(named_path(config.data.validation).name or "/"), images)
+        return pairs, ValidationSet(printable(resolve_unnamed(config.data.validation).name or "/"), images)
     pairs, held_out = hold_out(pairs, config.data.held_out, config.seed)
     if held_out:
         logger.info("held out for validation: %s", ", ".join(pair.name for pair in held_out))

@@ -52,7 +52,7 @@ def map_items(
 
     def submit(count: int) -> None:
         for item in islice(iterator, count):
-            with hidden_main():  # it is here that the pool starts processes
+            with hide_main():  # it is here that the pool starts processes
                 pending.append(pool.submit(function, item))
 
     try:
@@ -71,19 +71,19 @@ def map_items(
 
 
 @contextmanager
-def hidden_main() -> Iterator[None]:
+def hide_main() -> Iterator[None]:
     """Keep processes that are started in the block from running the main script again.
 
     Python would run it in each of them, up to a guard `if __name__ == "__main__":` that a user's script may lack, and
     fail where the script is piped to it. Workers need nothing of it: what they run is of this package.
     """
     main = sys.modules["__main__"].__dict__
-    hidden = {key: main.pop(key) for key in ("__file__", "__spec__") if key in main}
+    attributes = {key: main.pop(key) for key in ("__file__", "__spec__") if key in main}
     main["__spec__"] = None
     try:
         yield
     finally:
-        main.update({"__spec__": None} | hidden)
+        main.update({"__spec__": None} | attributes)
 
 
 def worker_context() -> BaseContext:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save
 
 import realsr
-from realsr.core.file_names import encode_name, named_path, printable, utf8_path
+from realsr.core.file_names import encode_name, printable, resolve_unnamed, utf8_path
 from realsr.seeding import derive_seed
 from realsr.tensor_files import read_pickle, read_safetensors
 
@@ -78,4 +78,4 @@ def test_tensors_are_read_from_files_of_any_name(name: str, tmp_path: Path) -> N
 def test_folders_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "a" / "b")
-    assert [named_path(Path(text)).name for text in (".", "..", "c/..", "x/")] == ["b", "a", "b", "x"]
+    assert [resolve_unnamed(Path(text)).name for text in (".", "..", "c/..", "x/")] == ["b", "a", "b", "x"]

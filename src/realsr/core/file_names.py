@@ -28,7 +28,7 @@ def printable(name: str | PurePath) -> str:
     return "".join(_escape(letter) if unicodedata.category(letter) in _ESCAPED else letter for letter in text)
 
 
-def named_path(path: Path) -> Path:
+def resolve_unnamed(path: Path) -> Path:
     """Return a path that ends in a name: `.`, `..` and the like resolved, others as they are."""
     return path if path.name not in ("", "..") else path.resolve()
 

@@ -61,7 +61,7 @@ def match_folders(
     low, together = list_by_name(lr), hr.resolve() == lr.resolve()
     partners = _find_partners(high, low, rules, together, free=lr_name is not None)
     _refuse_ambiguous(partners, hr, lr)
-    pairs = {name: (partner, rule) for name, found in partners.items() for partner, rule in found.items()}
+    pairs = {name: (partner, rule) for name, matches in partners.items() for partner, rule in matches.items()}
     rest = low.keys() - {partner for partner, _ in pairs.values()}
     unmatched = {hr: high.keys() - pairs.keys(), lr: rest if lr_name is None else set[str]()}
     if together:  # other images may lie there, too
@@ -77,8 +77,8 @@ def match_folders(
 def holds_both(folder: Path, scale: int, lr_name: str | None = None) -> bool:
     """Tell whether HR and LR lie in one folder, by their names. Raises as `match_folders`."""
     images = list_by_name(folder)
-    found = _find_partners(images, images, _choose_rules(scale, lr_name), together=True, free=lr_name is not None)
-    return any(found.values())
+    matches = _find_partners(images, images, _choose_rules(scale, lr_name), together=True, free=lr_name is not None)
+    return any(matches.values())
 
 
 def _find_partners(
@@ -87,13 +87,13 @@ def _find_partners(
     """Return for each HR the LR that may be its own, each with its rule; free: they may have another HR's name."""
     composed = {_compose(name): name for name in low}
     partners = {name: dict[str, str]() for name in high}
-    for name, found in partners.items():
+    for name, matches in partners.items():
         for option, rule in _apply(rules, name):
             partner = option if option in low else composed.get(_compose(option))
-            if partner is None or (together and partner == name) or "{}" in found.values():
+            if partner is None or (together and partner == name) or "{}" in matches.values():
                 continue
             if together or free or rule == "{}" or partner not in high:
-                found.setdefault(partner, rule)
+                matches.setdefault(partner, rule)
     return partners
 
 
@@ -124,13 +124,13 @@ def _compose(name: str) -> str:
 
 
 def _refuse_ambiguous(partners: Mapping[str, Mapping[str, str]], hr: Path, lr: Path) -> None:
-    for name, found in partners.items():
-        if len(found) > 1:
-            choices = " or ".join(_ask(template) for template in found.values())
-            raise UserError(f"{hr}: {name} has several LR in {lr}: {_some(found)}. Choose one by {choices}")
+    for name, matches in partners.items():
+        if len(matches) > 1:
+            choices = " or ".join(_ask(template) for template in matches.values())
+            raise UserError(f"{hr}: {name} has several LR in {lr}: {_some(matches)}. Choose one by {choices}")
     owners: dict[str, str] = {}
-    for name, found in partners.items():
-        for partner in found:
+    for name, matches in partners.items():
+        for partner in matches:
             if partner in owners:
                 raise UserError(f"{lr}: {partner} is the LR of both {owners[partner]} and {name} in {hr}; rename one")
             owners[partner] = name
@@ -151,8 +151,10 @@ def _report(hr: Path, lr: Path, rules: Sequence[str], others: int) -> None:
     counts = Counter(rules)
     if counts.keys() == {"{}"} and not others:
         return
-    told = ", ".join(f"{count} by {rule}" for rule, count in counts.items())
-    logger.info("%s: LR of %s by name: %s%s", lr, hr, told, f"; {others} other images are left out" if others else "")
+    summary = ", ".join(f"{count} by {rule}" for rule, count in counts.items())
+    logger.info(
+        "%s: LR of %s by name: %s%s", lr, hr, summary, f"; {others} other images are left out" if others else ""
+    )
 
 
 def _ask(template: str) -> str:

@@ -66,9 +66,9 @@ def check_sizes(path: Path | None, lr: Tensor, hr: Tensor, scale: int, original:
     original: height and width of HR's file, before it was cropped or resized.
     """
     if [side * scale for side in lr.shape[1:]] != list(hr.shape[1:]):
-        changed = f"{original[1]}x{original[0]}, prepared as " if list(original[:2]) != list(hr.shape[1:]) else ""
+        preparation = f"{original[1]}x{original[0]}, prepared as " if list(original[:2]) != list(hr.shape[1:]) else ""
         raise UserError(
-            f"{path}: {lr.shape[2]}x{lr.shape[1]} pixels, but its HR has {changed}{hr.shape[2]}x{hr.shape[1]}; at "
+            f"{path}: {lr.shape[2]}x{lr.shape[1]} pixels, but its HR has {preparation}{hr.shape[2]}x{hr.shape[1]}; at "
             f"scale={scale} it must be {scale} times as large"
         )
 

@@ -158,10 +158,10 @@ class _Features:
 
 
 def _reason(error: BaseException, name: str) -> str:
-    told = str(error) or type(error).__name__
+    message = str(error) or type(error).__name__
     if not isinstance(error, ImageError | UserError):  # whose one line may name a file with an end of line in its name
-        told = told.splitlines()[0]
-    return told.removeprefix(f"{name}: ")
+        message = message.splitlines()[0]
+    return message.removeprefix(f"{name}: ")
 
 
 def _size(image: Tensor) -> str:
