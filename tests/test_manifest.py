@@ -453,3 +453,27 @@ def test_an_input_that_cannot_be_read_is_left_to_the_stage(folder, inputs, tmp_p
     inputs["source/b"].symlink_to(tmp_path / "nowhere")
     with pytest.raises(UserError, match="source/b: was there, is gone now"):
         run(folder, inputs)
+
+
+def test_a_value_that_names_a_file_is_compared_by_content(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.pth", tmp_path / "second.pth"
+    first.write_bytes(b"weights")
+
+    def make(path: Path) -> None:
+        config, files = {"weights": path}, {"weights": path}
+        with open_stage(tmp_path / "out", "stage", config=config, seed=0, inputs={}, files=files) as record:
+            (tmp_path / "out" / "item").write_bytes(b"x")
+            record.add("item", [tmp_path / "out" / "item"])
+            record.finish()
+
+    make(first)
+    make(first.rename(second))
+    assert read_manifest(tmp_path / "out")["stage"]["config"]["weights"] == str(second)
+    second.write_bytes(b"changed")
+    with pytest.raises(UserError, match=r"weights: .*second\.pth has another content now"):
+        make(second)
+    first.write_bytes(b"others")
+    with pytest.raises(UserError, match=r"weights: .*second\.pth there, .*first\.pth now"):
+        make(first)
+    second.unlink()
+    make(second)

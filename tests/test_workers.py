@@ -2,9 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+import realsr
 from realsr.errors import UserError
 from realsr.workers import FEW, count_workers, map_items
 
@@ -56,6 +60,29 @@ def die_at_three(number: int) -> int:
 def test_a_worker_that_dies_is_an_error_that_says_what_to_set():
     with pytest.raises(UserError, match=r"one of 2 worker processes has died.*set workers=1 "):
         list(map_items(die_at_three, range(6), workers=2))
+
+
+UNGUARDED = """
+from realsr.workers import map_items
+print("begins")
+print(list(map_items(abs, [-1, -2, -3], workers=2)), __file__, __spec__)
+"""
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_script_without_a_guard_can_have_workers(piped: bool, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED, encoding="utf-8")
+    ended = subprocess.run(
+        [sys.executable, "-" if piped else str(script)],
+        input=UNGUARDED if piped else None,
+        env=os.environ | {"PYTHONPATH": str(Path(realsr.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.stdout == f"begins\n[1, 2, 3] {'<stdin>' if piped else script} None\n", ended.stderr
+    assert ended.returncode == 0
 
 
 def test_number_of_workers():

@@ -59,11 +59,15 @@ class ExpectedFolder:
 
 @dataclass
 class DataConfig:
-    """Folders of photos; `held_out` is the part of pairs kept for validation where no folder is given."""
+    """Folders of photos; `lr_name` is a template of LR's names, for pairs and validation images made elsewhere.
+
+    `held_out` is the part of pairs kept for validation where no folder is given.
+    """
 
     source: Path | None = None
     target: Path | None = None
     validation: Path | None = None
+    lr_name: str | None = None
     held_out: Annotated[float, Range(0, below=1)] = 0.1
     expected: dict[str, ExpectedFolder] = field(default_factory=dict)
 
@@ -131,10 +135,14 @@ class Config:
 
 @dataclass
 class EvaluationData:
-    """Folders of HR and LR images of the same names; without `lr` it is made of HR, without `hr` photos are judged."""
+    """Folders of HR and LR images, matched by name or by `lr_name`, a template of LR's names.
+
+    Without `lr` it is made of HR, without `hr` photos are judged.
+    """
 
     hr: Path | None = None
     lr: Path | None = None
+    lr_name: str | None = None
 
 
 @dataclass

@@ -12,10 +12,12 @@ def find_differences(
     inputs: Mapping[str, Any],
     present: Collection[str],
     fixed: bool,
+    files: Mapping[str, Any],
 ) -> list[str]:
     """Tell where the sections of what was made differ from what is asked, each on a line.
 
     inputs: fingerprints of those to be done of the inputs `present`; fixed: whether new ones are a difference.
+    files: fingerprints of the files that values of the config name, by key.
     """
     lines = []
     for old in parts:
@@ -23,9 +25,8 @@ def find_differences(
         keys = old["config"].keys() | config.keys()
         # First what both have: what only one has follows from it, as a method's own settings do from the method.
         for key in sorted(keys, key=lambda key: (key not in old["config"] or key not in config, key)):
-            there, now = old["config"].get(key, "nothing"), config.get(key, "nothing")
-            if there != now:
-                lines.append(f"{key}: {there} there, {now} now")
+            if difference := compare_value(old, key, config.get(key, "nothing"), files):
+                lines.append(difference)
     known = {name: content for old in parts for name, content in old["inputs"].items()}
     for name, content in known.items():
         if name not in present:
@@ -35,6 +36,21 @@ def find_differences(
     if fixed:
         lines += [f"{name}: new" for name in inputs if name not in known]
     return list(dict.fromkeys(lines))
+
+
+def compare_value(old: Mapping[str, Any], key: str, now: object, files: Mapping[str, Any]) -> str | None:
+    """Tell where a value of a section's config differs from what is asked now; None where it does not.
+
+    A file is compared by its content, whatever its path is. files: see `find_differences`.
+    """
+    there = old["config"].get(key, "nothing")
+    record, content = old.get("files", {}).get(key), files.get(key)
+    if record and content and record["sha256"] != content["sha256"] and there == now:
+        return f"{key}: {now} has another content now"
+    if key == "init":  # earlier versions noted that file alone, once the training had begun
+        record = record or old.get("notes", {}).get("init")
+    same = there == now or (record and content and record["sha256"] == content["sha256"])
+    return None if same else f"{key}: {there} there, {now} now"
 
 
 def list_differences(differences: Sequence[str], most: int = 10) -> str:

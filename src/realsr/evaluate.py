@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from realsr.config import EvaluateConfig, load_protocol, run_command
+from realsr.core.file_names import resolve_unnamed
 from realsr.core.files import check_folder_place, looks_lost, write_bytes
 from realsr.devices import choose_device
 from realsr.errors import UserError
@@ -51,7 +52,8 @@ def main(config: EvaluateConfig) -> None:
         if name != BICUBIC:
             find_weights(name)
     protocol = resolve(config.protocol, config.scale)
-    images = match_images(config.data.hr, config.data.lr, protocol, config.scale, config.damaged)
+    data = config.data
+    images = match_images(data.hr, data.lr, protocol, config.scale, config.damaged, data.lr_name)
     figures = parse_figures(config.figures, images)
     device = choose_device(config.device)
     metrics = load_metrics(protocol.metrics, config.metric_files, device)
@@ -71,7 +73,7 @@ def main(config: EvaluateConfig) -> None:
         config.scale,
         config.precision + " (ONNX files: their own)" * any(name.endswith(".onnx") for name in config.weights),
         device.type,
-        lr=None if config.data.lr is None else str(config.data.lr),
+        lr=None if config.data.lr is None else str(resolve_unnamed(config.data.lr)),
         hr=config.data.hr is not None,
     )
     report = Report(setting, metrics, results, {name: facts for name, (_, facts) in loaded.items()})

@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 
 from realsr.config import ExportConfig, load_protocol, run_command
+from realsr.core.file_names import printable
 from realsr.core.files import check_folder_place
 from realsr.deployment.config import DEFAULT_FORMATS, check_formats
 from realsr.deployment.folder import list_exported
@@ -91,7 +92,9 @@ def export_networks(config: ExportConfig) -> None:
         protocol = replace(resolve(load_protocol(name), generator.scale), metrics=list(METRICS))
         images = photos.load_judged(config.data.hr, protocol, generator.scale, config.damaged)
         judges[name] = images, protocol.crop or 0
-    judged = f"the images of {config.data.hr}" if config.data.hr else f"scikit-image's {', '.join(photos.JUDGED)}"
+    judged = (
+        f"the images of {printable(config.data.hr)}" if config.data.hr else f"scikit-image's {', '.join(photos.JUDGED)}"
+    )
     deployment = deploy.deploy(
         generator, config.output, formats, config.int8, judges, judged, config.own_code, config.damaged
     )

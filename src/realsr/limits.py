@@ -38,7 +38,7 @@ def limited_memory(size: int) -> Iterator[None]:
 def _allocated() -> int | None:
     """Return the bytes that RLIMIT_DATA counts now; None where the system does not report them."""
     try:
-        reported = re.search(r"VmData:\s+(\d+) kB", STATUS.read_text())
+        reported = re.search(r"VmData:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"))
     except OSError:
         return None
     return int(reported[1]) * 1024 if reported else None

@@ -158,6 +158,7 @@ def open_stage(
     config: Mapping[str, Any],
     seed: int | None,
     inputs: Mapping[str, Path],
+    files: Mapping[str, Path] | None = None,
     overwrite: bool = False,
     growing: bool = True,
     belongings: Sequence[str] = (),
@@ -173,6 +174,8 @@ def open_stage(
     other inputs and `overwrite` is not given; with it, the files that the section lists are deleted, and
     `belongings` (files and folders in `folder`), and the stage begins anew. An unfinished stage may take more inputs
     if it is `growing`: each of its items stands for itself.
+
+    files: key of `config` -> the file that its value names. Such values are equal where the files' contents are.
 
     shard: do only these of the `inputs`, in a file of the shard's own, so that several may run at a time. Without it
     the parts that shards have left are taken in, and their files removed.
@@ -194,7 +197,7 @@ def open_stage(
         if shard is not None:
             locks.enter_context(lock_stage(folder, shard.manifest(stage), wait))
         record, before = _open_record(
-            folder, stage, config, seed, inputs, overwrite, growing, belongings, shard, changes, check_item
+            folder, stage, config, seed, inputs, files or {}, overwrite, growing, belongings, shard, changes, check_item
         )
         try:
             yield record
@@ -215,6 +218,7 @@ def _open_record(
     config: Mapping[str, Any],
     seed: int | None,
     inputs: Mapping[str, Path],
+    files: Mapping[str, Path],
     overwrite: bool,
     growing: bool,
     belongings: Sequence[str],
@@ -233,7 +237,8 @@ def _open_record(
     fingerprints = fingerprint_inputs(mine, known)
     fixed = MANIFEST in parts and (parts[MANIFEST]["complete"] or not growing)
     readable = inputs.keys() - (mine.keys() - fingerprints.keys())
-    if differences := find_differences(parts.values(), facts, seed, fingerprints, readable, fixed):
+    contents = fingerprint_inputs(files, _merge(parts.values(), "files"))
+    if differences := find_differences(parts.values(), facts, seed, fingerprints, readable, fixed, contents):
         if overwrite and shard is None:
             _delete(folder, parts, belongings)
             parts = {}
@@ -249,6 +254,7 @@ def _open_record(
         "seed": seed,
         "versions": package_versions(),
         "inputs": _merge(old.values(), "inputs") | fingerprints,
+        "files": _merge(old.values(), "files") | contents,
         "items": _merge(old.values(), "items"),
         "notes": _merge(old.values(), "notes"),
         "complete": old.keys() == {file} and old[file]["complete"],
@@ -257,7 +263,7 @@ def _open_record(
     record = StageRecord(folder, stage, section, file, elsewhere, before=was if MANIFEST in parts else None)
     # At once, so that a run killed at any moment leaves no file that no manifest tells of, and that inputs which were
     # only touched are not read a third time.
-    if old.keys() != {file} or section["inputs"] != old[file]["inputs"]:
+    if old.keys() != {file} or any(section[key] != old[file].get(key, {}) for key in ("inputs", "files")):
         record.save()
     if shard is None:
         for path in list_shard_manifests(folder, stage):

@@ -14,14 +14,14 @@ def free_memory(device: torch.device) -> int | None:
     None on systems that do not tell as Linux does.
     """
     try:
-        found = re.search(r"MemAvailable: +(\d+) kB", MEMINFO.read_text())
+        found = re.search(r"MemAvailable: +(\d+) kB", MEMINFO.read_text(encoding="utf-8"))
     except OSError:
         return None
     if not found:
         return None
     free = int(found[1]) * 1024
     try:  # a container's or a cluster job's limit; "max" where there is none
-        limit, used = ((CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        limit, used = ((CGROUP / name).read_text(encoding="utf-8").strip() for name in ("memory.max", "memory.current"))
         free = min(free, max(0, int(limit) - int(used)))
     except (OSError, ValueError):
         pass

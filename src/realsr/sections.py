@@ -38,7 +38,7 @@ def _check_section(stage: str, section: Any) -> None:
             raise TypeError(f"{stage}: {key} is not a {kind.__name__}")
     if not isinstance(section.get("notes", {}), dict) or not isinstance(section["seed"], int | None):
         raise TypeError(f"{stage}: notes or seed are of another type")
-    for name, content in section["inputs"].items():
+    for name, content in [*section["inputs"].items(), *section.get("files", {}).items()]:
         if not isinstance(content["sha256"], str) or not {type(content[key]) for key in ("size", "mtime_ns")} == {int}:
             raise TypeError(f"{stage}: input {name} has no size, time and hash")
     for name, item in section["items"].items():

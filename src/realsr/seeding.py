@@ -8,11 +8,13 @@ import hashlib
 import numpy as np
 import torch
 
+from realsr.core.file_names import encode_name
+
 
 def derive_seed(seed: int, *names: str | int) -> int:
     """Return a 63-bit seed for the use that `names` spells, e.g. `derive_seed(0, "crops", "DJI_0030")`."""
     text = "/".join(str(name) for name in (seed, *names))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    return int.from_bytes(hashlib.sha256(encode_name(text)).digest()[:8], "big") >> 1
 
 
 def numpy_generator(seed: int, *names: str | int) -> np.random.Generator:

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from realsr.core.file_names import utf8_path
 from realsr.file_kinds import AGAIN, LARGEST_HEADER, STATE_DICT, identify_file, list_pickled_names
 from realsr.limits import limited_memory
 
@@ -63,8 +64,9 @@ def read_pickle(path: Path) -> object:
             cleanup.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")  # of newer pickles and older tensors, which are read all the same
             cleanup.enter_context(limited_memory(size))
+            file = cleanup.enter_context(utf8_path(path))
             # Mapped, a tensor that declares more than its record has cannot read beyond it.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=in_zip)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=in_zip)
     except (TensorFileError, OSError):
         raise
     except Exception as error:  # torch raises many kinds for a broken file
@@ -74,7 +76,7 @@ def read_pickle(path: Path) -> object:
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file by name. Raises TensorFileError where it is damaged."""
     try:
-        with limited_memory(path.stat().st_size), safe_open(path, framework="pt") as content:
+        with limited_memory(path.stat().st_size), utf8_path(path) as file, safe_open(file, framework="pt") as content:
             return {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
     except OSError:
         raise
@@ -85,7 +87,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 def read_safetensors_metadata(path: Path) -> dict[str, str]:
     """Return what a safetensors file tells about itself. Raises TensorFileError where it is damaged."""
     try:
-        with safe_open(path, framework="pt") as content:
+        with utf8_path(path) as file, safe_open(file, framework="pt") as content:
             return content.metadata() or {}
     except (SafetensorError, ValueError, RuntimeError) as error:
         raise TensorFileError(_explain_safetensors(path)) from error

@@ -11,6 +11,7 @@ import realsr.collect_noise
 import realsr.estimate_kernels
 import realsr.make_pairs
 from realsr.config import Config, load_protocol, run_command, to_yaml
+from realsr.core.file_names import printable, resolve_unnamed
 from realsr.core.files import check_folder_place, looks_lost
 from realsr.data.look import Look
 from realsr.data.pairs import Pair, hold_out, list_pairs
@@ -146,7 +147,8 @@ def _run_stage(stage: str, pattern: str, config: Config) -> None:
 def split_pairs(config: Config, noise: list[Path]) -> tuple[list[Pair], ValidationSet]:
     """Return the pairs to train on, and the validation images: `data.validation`, else pairs held out."""
     look = Look(noise, config.look.jpeg_quality)
-    pairs = list_pairs(config.pairs_dir, config.scale)
+    lr_name, elsewhere = config.data.lr_name, is_foreign(config.pairs_dir, "pairs", "HR/*")
+    pairs = list_pairs(config.pairs_dir, config.scale, lr_name if elsewhere else None)
     trainer = config.trainer
     if config.data.validation is not None:
         images = load_validation_folder(
@@ -157,8 +159,9 @@ def split_pairs(config: Config, noise: list[Path]) -> tuple[list[Pair], Validati
             trainer.validation_crop,
             trainer.validation_images,
             config.damaged,
+            lr_name,
         )
-        return pairs, ValidationSet(config.data.validation.name, images)
+        return pairs, ValidationSet(printable(resolve_unnamed(config.data.validation).name or "/"), images)
     pairs, held_out = hold_out(pairs, config.data.held_out, config.seed)
     if held_out:
         logger.info("held out for validation: %s", ", ".join(pair.name for pair in held_out))

@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
@@ -37,21 +39,27 @@ def map_items(
 ) -> Iterator[Result]:
     """Yield function(item) of each item in order, computed in `workers` processes, or in this one if that is 0.
 
-    The function and its items must be picklable; at most `ahead` items a worker are under way or waiting to be
-    taken, so that memory stays bounded. An exception of the function is raised here. Nothing outlives the iteration.
+    The function and its items must be picklable, and not of the main script, which the processes do not import. At most
+    `ahead` items a worker are under way or waiting to be taken, so that memory stays bounded. An exception of the
+    function is raised here. Nothing outlives the iteration.
     """
     if workers == 0:
         yield from map(function, items)
         return
     iterator = iter(items)
     pool = ProcessPoolExecutor(workers, worker_context(), initializer=_use_one_thread)
+    pending = deque[Future[Result]]()
+
+    def submit(count: int) -> None:
+        for item in islice(iterator, count):
+            with hide_main():  # it is here that the pool starts processes
+                pending.append(pool.submit(function, item))
+
     try:
-        pending: deque[Future[Result]] = deque(
-            pool.submit(function, item) for item in islice(iterator, workers * ahead)
-        )
+        submit(workers * ahead)
         while pending:
             result = pending.popleft().result()
-            pending.extend(pool.submit(function, item) for item in islice(iterator, 1))
+            submit(1)
             yield result
     except BrokenProcessPool:
         raise UserError(
@@ -60,6 +68,22 @@ def map_items(
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def hide_main() -> Iterator[None]:
+    """Keep processes that are started in the block from running the main script again.
+
+    Python would run it in each of them, up to a guard `if __name__ == "__main__":` that a user's script may lack, and
+    fail where the script is piped to it. Workers need nothing of it: what they run is of this package.
+    """
+    main = sys.modules["__main__"].__dict__
+    attributes = {key: main.pop(key) for key in ("__file__", "__spec__") if key in main}
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.update({"__spec__": None} | attributes)
 
 
 def worker_context() -> BaseContext:

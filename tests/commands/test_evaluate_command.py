@@ -131,7 +131,7 @@ def test_lr_from_a_folder(command: Command, hr: Path, tmp_path: Path) -> None:
     (tmp_path / "lr/bx2.png").rename(tmp_path / "lr/b.png")
     ended = command("evaluate", "data.hr=hr", "data.lr=lr", "scale=4")
     assert ended.code == 1
-    assert "25x24 pixels, but its HR has 48x48; at scale=4" in ended.said
+    assert "25x24 pixels, but its HR has 51x48, prepared as 48x48; at scale=4" in ended.said
 
 
 def test_an_image_that_cannot_be_read_leaves_the_others(command: Command, hr: Path, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_an_image_that_cannot_be_read_leaves_the_others(command: Command, hr: Pa
         ("data.hr=nowhere", "the folder nowhere does not exist"),
         ("data.hr=null", "data.hr must be given"),
         ("device=cuda:99", "device=cuda:99 cannot be used"),
-        ("protocol.crop=22", "a: SSIM needs at least 11x11 pixels"),
+        ("protocol.crop=22", "a: SSIM needs at least 11x11 pixels, got 6x4 (of 50x48, after crop=22)"),
         ("protocol.metrics=[psnrr]", "psnrr"),
         ("protocol.metrics=[]", "name at least one metric"),
         ("figures=[c]", "figures: c: expected NAME or NAME:LEFT:TOP:WIDTH:HEIGHT"),

@@ -1,8 +1,10 @@
+import logging
+import unicodedata
 from pathlib import Path
 
 import pytest
 
-from realsr.data.folders import list_by_name, match_folders
+from realsr.data.folders import holds_both, list_by_name, match_folders
 from realsr.errors import UserError
 
 
@@ -44,3 +46,82 @@ def test_all_names_that_differ_are_listed(tmp_path: Path) -> None:
 def test_two_files_of_one_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.jpg and a\.png would both be called a"):
         list_by_name(fill(tmp_path, "a.png", "a.jpg"))
+
+
+PUBLISHED = [
+    ("img_001_SRF_4_HR", "img_001_SRF_4_LR", "{}_LR"),
+    ("Canon_001_HR", "Canon_001_LR4", "{}_LR4"),
+    ("DSC_1286_x1", "DSC_1286_x4", "{}_x4"),
+    ("0801", "0801x4m", "{}x4m"),
+    ("0801", "0801x4d", "{}x4d"),
+    ("0801", "0801x4w", "{}x4w"),
+]
+
+
+@pytest.mark.parametrize(("high", "low", "rule"), PUBLISHED)
+@pytest.mark.parametrize("together", [False, True])
+def test_names_of_published_sets_match(
+    high: str, low: str, rule: str, together: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hr = fill(tmp_path / "hr", f"{high}.png")
+    lr = fill(hr if together else tmp_path / "lr", f"{low}.png")
+    with caplog.at_level(logging.INFO, "realsr"):
+        assert match_folders(hr, lr, 4) == {high: (hr / f"{high}.png", lr / f"{low}.png")}
+    assert caplog.messages[-1].endswith(f"1 by {rule}")
+    assert holds_both(hr, 4) == together
+
+
+def test_of_one_folder_what_no_rule_names_is_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = fill(tmp_path / "a", "Canon_1_HR.png", "Canon_1_LR4.png", "Canon_1_LR2.png", "Canon_1_LR3.png", "b.png")
+    with caplog.at_level(logging.INFO, "realsr"):
+        ((name, files),) = match_folders(folder, folder, 4).items()
+    assert (name, files) == ("Canon_1_HR", (folder / "Canon_1_HR.png", folder / "Canon_1_LR4.png"))
+    assert "1 by {}_LR4; 3 other images are left out" in caplog.messages[-1]
+    assert match_folders(folder, folder, 2)["Canon_1_HR"][1] == folder / "Canon_1_LR2.png"
+    fill(folder, "Canon_2_HR.png", "Canon_3_LR4.png")
+    with pytest.raises(UserError, match=r"only .* has Canon_2_HR, Canon_3_LR4\."):
+        match_folders(folder, folder, 4)
+
+
+def test_one_folder_without_pairs_is_refused(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "a", "a.png", "b.png")
+    assert not holds_both(folder, 4)
+    with pytest.raises(UserError, match=r"no two belong together.*0801x4\.png"):
+        match_folders(folder, folder, 4)
+
+
+def test_several_lr_of_one_hr_are_refused_with_what_to_set(tmp_path: Path) -> None:
+    hr, lr = fill(tmp_path / "hr", "0801.png"), fill(tmp_path / "lr", "0801x4m.png", "0801x4w.png")
+    with pytest.raises(UserError) as caught:
+        match_folders(hr, lr, 4)
+    assert "0801 has several LR" in str(caught.value)
+    assert "\"data.lr_name='{}x4m'\" or \"data.lr_name='{}x4w'\"" in str(caught.value)
+    assert match_folders(hr, lr, 4, lr_name="{}x4w")["0801"][1] == lr / "0801x4w.png"
+
+
+def test_one_lr_of_several_hr_is_refused(tmp_path: Path) -> None:
+    hr, lr = fill(tmp_path / "hr", "a_x1.png", "a_.png"), fill(tmp_path / "lr", "a_x4.png")
+    with pytest.raises(UserError, match=r"a_x4 is the LR of both a_ and a_x1"):
+        match_folders(hr, lr, 4)
+
+
+def test_a_template_stands_for_the_rules(tmp_path: Path) -> None:
+    hr, lr = fill(tmp_path / "hr", "a.png", "b_HR.png"), fill(tmp_path / "lr", "in-a-4.png", "in-b-4.png", "a.png")
+    matched = match_folders(hr, lr, 4, lr_name="in-{}-4")
+    assert {name: low.name for name, (_, low) in matched.items() if low} == {"a": "in-a-4.png", "b_HR": "in-b-4.png"}
+    with pytest.raises(UserError, match=r"only .*hr has a, b_HR"):
+        match_folders(hr, lr, 4, lr_name="{}x4")
+    with pytest.raises(UserError, match=r"data\.lr_name=x4: expected \{\} once"):
+        match_folders(hr, lr, 4, lr_name="x4")
+
+
+def test_composed_and_decomposed_letters_are_equal(tmp_path: Path) -> None:
+    names = [unicodedata.normalize(form, "caf\u00e9 \u30d1") for form in ("NFC", "NFD")]
+    assert names[0] != names[1]
+    hr, lr = fill(tmp_path / "hr", f"{names[0]}.png"), fill(tmp_path / "lr", f"{names[1]}x4.png")
+    (name, (_, low)), *_ = match_folders(hr, lr, 4).items()
+    assert name in names
+    assert low is not None
+    assert low.exists()

@@ -34,7 +34,7 @@ def test_unequal_names_are_listed(make_pairs: MakePairs) -> None:
     folder = make_pairs(dict.fromkeys("abcdefgh", (8, 8)))
     for name in "bcdefg":
         (folder / "LR" / f"{name}.png").unlink()
-    with pytest.raises(UserError, match=r"only one has b, c, d, e, f and 1 more"):
+    with pytest.raises(UserError, match=r"only .*HR has b, c, d, e, f, g\."):
         list_pairs(folder, 2)
 
 
@@ -86,3 +86,17 @@ def test_keep_large_leaves_out_what_has_no_room(make_pairs: MakePairs, caplog: p
     assert "1 pairs are smaller than a crop of 16 and left out: narrow" in caplog.text
     with pytest.raises(UserError, match=r"no pair's HR is as large as a crop of 48.*smaller trainer\.crop"):
         keep_large(pairs, 48)
+
+
+def test_pairs_made_elsewhere_may_have_the_names_of_published_sets(make_pairs: MakePairs) -> None:
+    folder = make_pairs({"a": (8, 8), "b": (8, 8)})
+    for kind, ending in (("HR", "_HR"), ("LR", "_LR2")):
+        for name in "ab":
+            (folder / kind / f"{name}.png").rename(folder / kind / f"{name}{ending}.png")
+    pairs = list_pairs(folder, 2)
+    assert [(pair.name, pair.hr.name, pair.lr.name) for pair in pairs] == [
+        (f"{name}_HR", f"{name}_HR.png", f"{name}_LR2.png") for name in "ab"
+    ]
+    (folder / "LR" / "a_LR2.png").rename(folder / "LR" / "low_a.png")
+    (folder / "LR" / "b_LR2.png").rename(folder / "LR" / "low_b.png")
+    assert [pair.lr.name for pair in list_pairs(folder, 2, lr_name="low_{}")] == ["low_a.png", "low_b.png"]

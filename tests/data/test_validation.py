@@ -66,7 +66,7 @@ def test_folders_with_lr_are_taken_as_they_are(make_pairs: MakePairs) -> None:
 
 def test_wrong_names_and_sizes_are_told(make_pairs: MakePairs) -> None:
     folder = make_pairs({"a": (6, 7), "b": (8, 8)})
-    with pytest.raises(UserError, match=r"LR/a\.png: 7x6 pixels, but its HR has 12x12; at scale=4"):
+    with pytest.raises(UserError, match=r"LR/a\.png: 7x6 pixels, but its HR has 14x12, prepared as 12x12; at scale=4"):
         list(read_folders(folder / "HR", folder / "LR", 4))
     (folder / "LR" / "a.png").unlink()
     with pytest.raises(UserError, match=r"do not have the same names: only .*HR has a\."):
@@ -96,6 +96,22 @@ def test_validation_folder_puts_the_look_on_lr_that_it_makes_only(make_pairs: Ma
     (folder / "LR").rename(folder / "elsewhere")
     with pytest.raises(ImageError, match="LR does not exist"):
         load_validation_folder(folder, 2, look, seed=0, largest=16, most=5)
+
+
+def test_validation_images_of_published_names_or_by_a_template(make_pairs: MakePairs, noise: Path) -> None:
+    folder, look = make_pairs({"a": (12, 12)}), Look([noise])
+    plain = load_validation_folder(folder, 2, look, seed=0, largest=16, most=5)
+    (folder / "LR" / "a.png").rename(folder / "LR" / "low_a.png")
+    named = load_validation_folder(folder, 2, look, seed=0, largest=16, most=5, lr_name="low_{}")
+    together = folder.parent / "together"
+    together.mkdir()
+    (folder / "HR" / "a.png").rename(together / "a_HR.png")
+    (folder / "LR" / "low_a.png").rename(together / "a_LR2.png")
+    mixed = load_validation_folder(together, 2, look, seed=0, largest=16, most=5)
+    for images in (named, mixed):
+        assert len(images) == 1
+        assert torch.equal(images[0].lr, plain[0].lr)
+        assert torch.equal(images[0].hr, plain[0].hr)
 
 
 def test_a_damaged_photo_of_the_validation_folder_is_refused_or_accepted(tmp_path, caplog):

@@ -1,4 +1,5 @@
 import weakref
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -220,6 +221,32 @@ def test_unsound_kernels_are_kept_apart_and_gates_may_move(make_photos, pool, tr
     estimate_kernels(source, pool, config)
     assert read_manifest(pool)["kernels"]["items"] == items
     assert batches == [4], "nothing is estimated again"
+
+
+def test_a_photo_without_detail_has_no_kernel_and_the_others_have(make_photos, pool, config, caplog):
+    source = make_photos({"a": (70, 80)})
+    shape, rng = (80, 90, 3), np.random.default_rng(0)
+    bad = {
+        "black": np.zeros(shape),
+        "colour": np.ones(shape) * [200, 30, 77],
+        "noise": rng.normal(128, 20, shape),
+        "white": np.full(shape, 255),
+    }
+    for name, pixels in bad.items():
+        write_uint8(source / f"{name}.png", pixels.round().clip(0, 255).astype(np.uint8))
+    gates = HealthGates(**(dict.fromkeys(asdict(HealthGates())) | {"min_signal": 0.02}))
+    for method in ("kernelgan", "spectral"):
+        estimate_kernels(source, pool / method, replace(config, method=method, gates=gates))
+        items = read_manifest(pool / method)["kernels"]["items"]
+        assert not any(items[name]["files"] for name in bad if name != "noise")
+        assert all(items[name]["rejected"] for name in bad)
+        for name in ("black", "colour", "white"):
+            assert f"{name}: the photo is flat" in caplog.text
+        caplog.clear()
+    assert "noise alone" in read_manifest(pool / "kernelgan")["kernels"]["items"]["noise"]["rejected"][0]
+    before = state(pool)
+    estimate_kernels(source, pool / "kernelgan", replace(config, gates=gates))
+    assert state(pool) == before
 
 
 def test_no_sound_kernel_at_all(make_photos, pool, train):

@@ -5,7 +5,7 @@ from skimage import data
 
 from realsr.degradation.gaussian import draw_div2krk, gaussian_kernel
 from realsr.degradation.kernels import kernel_psnr, load_kernel
-from realsr.degradation.spectral import SpectralConfig, estimate_spectral, noise_power, power_spectrum
+from realsr.degradation.spectral import NoDetailError, SpectralConfig, estimate_spectral, noise_power, power_spectrum
 from realsr.imaging import apply_kernel, read_uint8, to_float, to_uint8
 
 
@@ -110,8 +110,11 @@ def test_signal_is_what_is_no_noise():
 def test_photos_without_anything_to_see():
     with pytest.raises(ValueError, match=r"300x83 pixels are too few .* needs 84 on each side"):
         estimate_spectral(np.zeros((83, 300, 3), np.uint8), SpectralConfig(), frame=10)
-    with pytest.raises(ValueError, match="no detail"):
-        estimate_spectral(np.full((100, 100, 3), 7, np.uint8), SpectralConfig())
+    edge = np.zeros((100, 100, 3), np.uint8)
+    edge[:, 50:] = 255
+    for photo in (np.full((100, 100, 3), 7, np.uint8), edge):
+        with pytest.raises(NoDetailError, match="flat, or has no detail in some direction"):
+            estimate_spectral(photo, SpectralConfig())
 
 
 def test_large_photos_are_sampled():

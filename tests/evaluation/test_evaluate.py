@@ -125,7 +125,7 @@ def test_an_image_that_fails_is_left_out_for_all_models_and_named() -> None:
     assert "out of memory" in results.failed["memory"]
     assert "not finite" in results.failed["nan"]
     assert results.failed["size"] == "the result is 26x29, but HR is 26x30"
-    assert "SSIM needs at least 11x11 pixels" in results.failed["tiny"]
+    assert results.failed["tiny"] == "SSIM needs at least 11x11 pixels, got 14x4 (of 18x8, after crop=2)"
     assert list(results.failed) == ["memory", "nan", "size", "tiny", "b"]
     with pytest.raises(UserError, match=r"no image could be scored:\n  b: b.png is damaged"):
         evaluate_models({"bicubic": bicubic_model(2)}, {"b": unreadable}, METRICS, crop=2)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from realsr.errors import UserError
@@ -21,6 +23,13 @@ from realsr.evaluation.names import check_names, shorten_names
 def test_short_names_tell_models_apart(names: list[str], short: list[str]) -> None:
     assert list(shorten_names(names).values()) == short
     assert len(set(short)) == len(short)
+
+
+def test_folders_without_a_name_have_that_of_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work" / "run").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work" / "run")
+    assert shorten_names([".", "..", "bicubic"]) == {".": "run", "..": "work", "bicubic": "bicubic"}
+    assert shorten_names(["x/..", ".."]) == {"x/..": "run", "..": "work"}
 
 
 @pytest.mark.parametrize(

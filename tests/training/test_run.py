@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,41 @@ def test_a_run_that_has_begun_takes_no_other_init(
     assert notes["init"]["size"] == weights.stat().st_size
     weights.unlink()
     assert run(replace(late, trainer=replace(late.trainer, max_steps=4))), "it is read at the beginning only"
+
+
+def test_the_same_init_by_another_path_is_the_same_and_a_changed_one_is_not(
+    run: Callable[..., bool], make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(make_config(max_steps=2))
+    weights = (tmp_path / "run" / "generator.safetensors").rename(tmp_path / "start.safetensors")
+    monkeypatch.chdir(tmp_path)
+    assert run(make_config(max_steps=2, init="start.safetensors"), overwrite=True)
+    (tmp_path / "link").symlink_to(weights)
+    moved = tmp_path / "moved" / "x.safetensors"
+    moved.parent.mkdir()
+    for steps, init in enumerate(("./start.safetensors", str(weights), "link"), start=3):
+        assert run(make_config(max_steps=steps, init=init))
+    assert run(make_config(max_steps=6, init=str(shutil.copy(weights, moved))))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    moved.write_bytes(content)
+    with pytest.raises(UserError, match=r"init: .+x\.safetensors has another content now"):
+        run(make_config(max_steps=7, init=str(moved)))
+    with pytest.raises(UserError, match=r"cannot be changed .*init: .+x\.safetensors there, .+y\.safetensors now"):
+        run(make_config(max_steps=7, init=str(moved.rename(tmp_path / "y.safetensors"))))
+
+
+def test_a_record_of_an_earlier_version_knows_init_by_its_note(
+    run: Callable[..., bool], make_config: MakeConfig, tmp_path: Path
+) -> None:
+    run(make_config(max_steps=2))
+    weights = (tmp_path / "run" / "generator.safetensors").rename(tmp_path / "start.safetensors")
+    assert run(make_config(max_steps=2, init=str(weights)), overwrite=True)
+    manifest = tmp_path / "run" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    del content["training"]["files"]
+    manifest.write_text(json.dumps(content))
+    assert run(make_config(max_steps=3, init=str(weights.rename(tmp_path / "elsewhere.safetensors"))))
 
 
 def test_a_training_that_fails_at_once_leaves_no_config(

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from realsr.data.dataset import Batch, CropDataset
 from realsr.errors import UserError
-from realsr.workers import worker_context
+from realsr.workers import hide_main, worker_context
 
 logger = logging.getLogger("realsr")
 
@@ -60,7 +60,8 @@ def load_batches(
         generator=torch.Generator(),  # its seeds for workers, which use none, would come out of everyone's generator
         prefetch_factor=AHEAD if workers else None,
     )
-    batches = iter(loader)
+    with hide_main():
+        batches = iter(loader)
     children = [child for child in multiprocessing.active_children() if child not in others]
     try:
         while (batch := _take(batches, children, timeout)) is not None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from realsr.data.folders import match_folders
 from realsr.errors import UserError
-from realsr.imaging import list_images
 from realsr.seeding import numpy_generator
 
 logger = logging.getLogger("realsr")
@@ -22,8 +22,8 @@ class Pair:
     lr: Path
 
 
-def list_pairs(folder: Path, scale: int) -> list[Pair]:
-    """Return the pairs of a folder, sorted by name.
+def list_pairs(folder: Path, scale: int, lr_name: str | None = None) -> list[Pair]:
+    """Return the pairs of a folder, sorted by name; names are matched as `match_folders` does.
 
     Raises UserError where a subfolder is missing or the names or sizes of HR and LR do not match; ImageError where
     one has no images. Sizes are read from the files' headers.
@@ -34,10 +34,8 @@ def list_pairs(folder: Path, scale: int) -> list[Pair]:
                 f"{folder / kind}: no such folder; pairs are HR/<name>.png with LR/<name>.png. Make them with: "
                 "python -m realsr.make_pairs +track=<track> data.source=FOLDER work_dir=FOLDER"
             )
-    hr, lr = ({path.stem: path for path in list_images(folder / kind)} for kind in ("HR", "LR"))
-    if unmatched := sorted(hr.keys() ^ lr.keys()):
-        raise UserError(f"{folder}: HR and LR do not have the same names; only one has {_some(unmatched)}")
-    pairs = [Pair(name, hr[name], lr[name]) for name in sorted(hr)]
+    matched = match_folders(folder / "HR", folder / "LR", scale, lr_name)
+    pairs = [Pair(name, hr, lr) for name, (hr, lr) in sorted(matched.items()) if lr is not None]
     wrong = []
     for pair in pairs:
         (width, height), (lr_width, lr_height) = image_size(pair.hr), image_size(pair.lr)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from realsr.data.folders import match_folders
+from realsr.data.folders import holds_both, match_folders
 from realsr.data.look import Look
 from realsr.data.pairs import Pair
 from realsr.errors import UserError
@@ -35,19 +35,23 @@ def load_validation(
     return [_load(pair, scale, look, seed, largest) for pair in pairs[:most]]
 
 
-def read_folders(hr: Path, lr: Path | None, scale: int, damaged: str = "refuse") -> Iterator[ValidationImage]:
+def read_folders(
+    hr: Path, lr: Path | None, scale: int, damaged: str = "refuse", lr_name: str | None = None
+) -> Iterator[ValidationImage]:
     """Read whole images one by one: HR cropped to a multiple of the scale, LR from its folder or by bicubic.
 
-    damaged: see `realsr.imaging.read_picture`. Raises UserError where names (see `match_folders`) or sizes of HR and LR
-    do not match, ImageError for what cannot be read.
+    damaged: see `realsr.imaging.read_picture`; lr_name: see `match_folders`.
+
+    Raises UserError where names or sizes of HR and LR do not match, ImageError for what cannot be read.
     """
-    for name, (hr_path, lr_path) in match_folders(hr, lr, scale).items():
-        image = crop_to_multiple(to_float(read_uint8(hr_path, damaged)), scale)
+    for name, (hr_path, lr_path) in match_folders(hr, lr, scale, lr_name).items():
+        original = read_uint8(hr_path, damaged)
+        image = crop_to_multiple(to_float(original), scale)
         if lr_path is None:
             small = shrink(image, scale)
         else:
             small = to_float(read_uint8(lr_path, damaged))
-            check_sizes(lr_path, small, image, scale)
+            check_sizes(lr_path, small, image, scale, original.shape)
         yield ValidationImage(name, small, image)
 
 
@@ -56,22 +60,38 @@ def shrink(hr: Tensor, scale: int) -> Tensor:
     return to_float(to_uint8(resize(hr, factor=1 / scale)))
 
 
-def check_sizes(path: Path | None, lr: Tensor, hr: Tensor, scale: int) -> None:
-    """Raise UserError, naming LR's file, where HR is not `scale` times as large."""
+def check_sizes(path: Path | None, lr: Tensor, hr: Tensor, scale: int, original: Sequence[int]) -> None:
+    """Raise UserError, naming LR's file, where HR is not `scale` times as large.
+
+    original: height and width of HR's file, before it was cropped or resized.
+    """
     if [side * scale for side in lr.shape[1:]] != list(hr.shape[1:]):
+        preparation = f"{original[1]}x{original[0]}, prepared as " if list(original[:2]) != list(hr.shape[1:]) else ""
         raise UserError(
-            f"{path}: {lr.shape[2]}x{lr.shape[1]} pixels, but its HR has {hr.shape[2]}x{hr.shape[1]}; at "
+            f"{path}: {lr.shape[2]}x{lr.shape[1]} pixels, but its HR has {preparation}{hr.shape[2]}x{hr.shape[1]}; at "
             f"scale={scale} it must be {scale} times as large"
         )
 
 
 def load_validation_folder(
-    folder: Path, scale: int, look: Look, seed: int, largest: int, most: int, damaged: str = "refuse"
+    folder: Path,
+    scale: int,
+    look: Look,
+    seed: int,
+    largest: int,
+    most: int,
+    damaged: str = "refuse",
+    lr_name: str | None = None,
 ) -> list[ValidationImage]:
-    """Read `data.validation`: HR/ and LR/ are taken as they are; of HR images alone, LR is bicubic with the look."""
-    both = (folder / "HR").is_dir()
-    hr, lr = (folder / "HR", folder / "LR") if both else (folder, None)
-    images = read_folders(hr, lr, scale, damaged)
+    """Read `data.validation`: HR and LR are taken as they are; of HR images alone, LR is bicubic with the look.
+
+    folder: with HR/ and LR/, or with both kinds of images, or HR images alone. lr_name: see `match_folders`.
+    """
+    hr, lr = folder, folder
+    if (folder / "HR").is_dir():
+        hr, lr = folder / "HR", folder / "LR"
+    both = hr != lr or holds_both(folder, scale, lr_name)
+    images = read_folders(hr, lr if both else None, scale, damaged, lr_name)
     seen = Look() if both else look
     return [_see(_central(image, scale, largest), seen, seed) for image in islice(images, most)]
 

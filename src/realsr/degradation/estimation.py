@@ -115,7 +115,7 @@ def _estimate(
     title = "kernels" if shard is None else f"kernels of shard {shard.index} of {shard.count}"
     title += "" if spectral else ", iterations"
     with Progress(title, total=total * steps, done=(total - len(missing)) * steps) as progress:
-        batches: Iterable[Mapping[str, Outcome | None]]
+        batches: Iterable[Mapping[str, Outcome | str]]
         if spectral:
             batches = estimate_by_spectrum(missing, config, record, progress, workers, damaged)
         else:
@@ -131,10 +131,9 @@ def _kernel_file(name: str, scale: int) -> str:
     return f"{name}_kernel_x{scale}.mat"
 
 
-def _save(name: str, outcome: Outcome | None, photo: Path, gates: HealthGates | None, record: StageRecord) -> None:
-    if outcome is None:
-        reason = "no kernel came out: its sum is not a positive number"
-        record.add(name, [], source=photo.name, chosen=None, health=None, rejected=[reason])
+def _save(name: str, outcome: Outcome | str, photo: Path, gates: HealthGates | None, record: StageRecord) -> None:
+    if isinstance(outcome, str):
+        record.add(name, [], source=photo.name, chosen=None, health=None, rejected=[outcome])
         return
     reasons = check_health(outcome.health, gates) if gates else []
     folder = record.folder / (REJECTED if reasons else STAGE)

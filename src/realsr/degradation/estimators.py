@@ -11,7 +11,7 @@ from realsr.degradation.combination import Outcome, choose_kernel
 from realsr.degradation.estimation_config import KernelsConfig
 from realsr.degradation.health import measure_health
 from realsr.degradation.kernelgan import Estimates, Photo, prepare_photo, train_kernelgans
-from realsr.degradation.spectral import estimate_spectral
+from realsr.degradation.spectral import NoDetailError, estimate_spectral
 from realsr.imaging import ImageError, read_uint8_and_damage, tell_damage
 from realsr.manifest import StageRecord
 from realsr.memory import free_memory
@@ -21,6 +21,8 @@ from realsr.workers import count_workers, map_items
 
 MAX_BATCH = 32
 BLIND_BATCH = 8  # where the system does not tell its free memory
+NOISE_ALONE = 0.01  # share of signal (`SpectralEstimate`); white noise has 0.006 at most, the noisiest photos 0.02
+NO_KERNEL = "no kernel came out: its sum is not a positive number"
 ENTRY_BYTES = 15 * 2**20  # networks, optimisers and activations of one estimate
 
 
@@ -31,13 +33,15 @@ def estimate_by_spectrum(
     progress: Progress,
     workers: int | None,
     damaged: str,
-) -> Iterator[dict[str, Outcome]]:
-    """Yield each photo's kernel by its power spectrum, computed in worker processes."""
+) -> Iterator[dict[str, Outcome | str]]:
+    """Yield each photo's kernel by its power spectrum, computed in worker processes; else why it has none."""
     count = count_workers(len(photos), workers)
     outcomes = map_items(partial(_by_spectrum, config=config, damaged=damaged), photos.values(), count)
     for (name, path), outcome in zip(photos.items(), outcomes, strict=True):
         progress.advance()
-        if isinstance(outcome, Outcome):
+        if isinstance(outcome, NoDetailError):
+            yield {name: str(outcome)}
+        elif isinstance(outcome, Outcome):
             tell_damage(path, outcome.damage)
             yield {name: outcome}
         else:
@@ -63,21 +67,24 @@ def estimate_by_kernelgan(
     progress: Progress,
     device: torch.device,
     damaged: str,
-) -> Iterator[dict[str, Outcome | None]]:
-    """Yield the kernels of one batch of photos after the other; None for a photo that has got none."""
+) -> Iterator[dict[str, Outcome | str]]:
+    """Yield the kernels of one batch of photos after the other; for a photo that has got none, why."""
     damage: dict[str, str | None] = {}
-    for batch in _prepare_batches(photos, config, seed, record, device, damaged, damage):
+    outcomes: dict[str, Outcome | str] = {}
+    for batch in _prepare_batches(photos, config, seed, record, device, damaged, damage, outcomes):
         seeds = [_photo_seed(seed, name, i) for name in batch for i in range(config.seeds)]
         # Nothing but `batch` may hold the photos: it is emptied before the next ones are read.
         estimates = train_kernelgans(
             [photo for copies in batch.values() for photo in copies], config, seeds, progress.advance, device
         )
-        outcomes: dict[str, Outcome | None] = {}
         for position, name in enumerate(batch):
             own = slice(position * config.seeds, (position + 1) * config.seeds)
             losses = {key: values[own] for key, values in estimates.losses.items()}
             outcome = choose_kernel(Estimates(estimates.kernels[own], losses), config.combine)
-            outcomes[name] = None if outcome is None else replace(outcome, damage=damage[name])
+            outcomes[name] = NO_KERNEL if outcome is None else replace(outcome, damage=damage[name])
+        yield dict(outcomes)
+        outcomes.clear()
+    if outcomes:
         yield outcomes
 
 
@@ -94,10 +101,11 @@ def _prepare_batches(
     device: torch.device,
     damaged: str,
     damage: dict[str, str | None],
+    outcomes: dict[str, Outcome | str],
 ) -> Iterator[dict[str, list[Photo]]]:
     """Yield photos, each prepared once a seed, as many at a time as may be trained side by side.
 
-    What is wrong with a photo's file is put into `damage`.
+    What is wrong with a photo's file is put into `damage`, why a photo without detail has no kernel into `outcomes`.
     """
     batch: dict[str, list[Photo]] = {}
     room: int | None = None
@@ -108,13 +116,14 @@ def _prepare_batches(
             room = None if free is None or config.batch else free // 2
         try:
             seeds = [_photo_seed(seed, name, i) for i in range(config.seeds)]
-            photo, damage[name] = read_uint8_and_damage(path, damaged)
-            batch[name] = prepare_photo(photo, config, seeds)
+            batch[name], damage[name] = _prepare(path, config, seeds, damaged)
+        except NoDetailError as error:
+            outcomes[name] = str(error)
+            continue
         except (ImageError, ValueError) as error:
             record.fail(name, f"source/{path.name}", path, error)
             continue
         tell_damage(path, damage[name])
-        del photo  # only `batch` may hold it
         used += batch[name][0].pixels.nbytes + config.seeds * ENTRY_BYTES
         limit = config.batch or (BLIND_BATCH if room is None else MAX_BATCH)
         if (len(batch) + 1) * config.seeds > limit or (room is not None and used >= room):
@@ -122,3 +131,13 @@ def _prepare_batches(
             batch.clear()
     if batch:
         yield batch
+
+
+def _prepare(path: Path, config: KernelsConfig, seeds: list[int], damaged: str) -> tuple[list[Photo], str | None]:
+    """Return a photo, prepared once a seed, and what is wrong with its file; raises NoDetailError as well."""
+    image, damage = read_uint8_and_damage(path, damaged)
+    photos = prepare_photo(image, config, seeds)
+    # A GAN makes a kernel of anything, a flat photo and noise too.
+    if estimate_spectral(image, config.spectral, config.frame).signal < NOISE_ALONE:
+        raise NoDetailError("the photo shows noise alone: take one with detail in focus")
+    return photos, damage

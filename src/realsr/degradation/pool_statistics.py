@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from realsr.core.file_names import resolve_unnamed
 from realsr.degradation.kernels import Kernel, aligned_centre, moments, normalise, read_kernel
 from realsr.degradation.pool import list_pool_files
 from realsr.errors import UserError
@@ -90,6 +91,7 @@ def measure_pool(folder: Path) -> PoolStatistics:
 
     Raises UserError where it has neither.
     """
+    folder = resolve_unnamed(folder)
     unreadable: list[str] = []
     kernels = {}
     for scale in (2, 4):

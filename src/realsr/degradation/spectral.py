@@ -28,6 +28,10 @@ EVIDENCE = 200.0  # how many independent values the spectrum counts as, against 
 ROBUST = 0.2  # residuals (of log power) above it count less than their square
 
 
+class NoDetailError(ValueError):
+    """A photo that tells nothing of a kernel; the message says why."""
+
+
 @dataclass
 class SpectralConfig:
     """What is assumed of photo and kernel where the spectrum leaves it open.
@@ -60,7 +64,7 @@ class SpectralEstimate:
 def estimate_spectral(image_uint8: np.ndarray, config: SpectralConfig, frame: int = 0) -> SpectralEstimate:
     """Estimate a photo's kernels. image_uint8: (H, W, 3); frame: pixels left out at the border.
 
-    Raises ValueError where the photo is too small or has no detail at all.
+    Raises ValueError where the photo is too small, NoDetailError where it has no detail at all.
     """
     height, width = image_uint8.shape[:2]
     needed = 2 * WINDOW + 2 * frame
@@ -77,7 +81,7 @@ def estimate_spectral(image_uint8: np.ndarray, config: SpectralConfig, frame: in
     band = (radius > BAND[0]) & (radius < BAND[1]) & ((columns > 0) | (rows > 0))
     power = power_spectrum(gray)[band]
     if not power.min() > 1e-6:  # a flat photo leaves what float32 rounds
-        raise ValueError("the photo has no detail to estimate a kernel from: take one with detail in focus")
+        raise NoDetailError("the photo is flat, or has no detail in some direction: take one with detail in focus")
     return _fit(np.log(power), np.stack([rows[band], columns[band]]), noise_power(gray), config)
 
 

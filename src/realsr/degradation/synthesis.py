@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from realsr.core.file_names import encode_name
 from realsr.core.files import check_folder_place
 from realsr.core.ranges import Choice, Range, check_ranges
 from realsr.degradation.kernels import load_kernel
@@ -187,7 +188,7 @@ def _make_pair(task: PairTask) -> tuple[tuple[int, int], str | None] | Exception
 def _describe(kernels: list[Path], pool: Path) -> str:
     """Tell one list of kernels from another: which of them a name draws depends on all of them."""
     names = "\n".join(str(path.relative_to(pool)) for path in kernels)
-    return f"{len(kernels)} files, {hashlib.sha256(names.encode()).hexdigest()[:8]}"
+    return f"{len(kernels)} files, {hashlib.sha256(encode_name(names)).hexdigest()[:8]}"
 
 
 def _gather(source: Path | None, target: Path | None, output: Path, config: PairsConfig) -> dict[str, tuple[str, Path]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from realsr.core.file_names import printable
 from realsr.errors import UserError
 from realsr.evaluation.images import EvaluationImage, ImageReaders
 from realsr.evaluation.metric import ImageMetric, Metric, SetMetric
@@ -73,7 +74,10 @@ def evaluate_models(
                 for model, run in models.items():
                     sr = run(image.lr)
                     cropped = _prepare_sr(sr, image, crop)
-                    scores[model], found[model] = _score(cropped, hr, metrics), features.measure(cropped)
+                    try:
+                        scores[model], found[model] = _score(cropped, hr, metrics), features.measure(cropped)
+                    except ValueError as error:  # of a metric, which is not told what was cropped
+                        raise ValueError(f"{error} (of {_size(sr)}, after crop={crop})") from error
                     if seen is not None:
                         seen(image, model, sr, scores[model])
                     progress.advance()
@@ -103,7 +107,7 @@ def prepare(image: Tensor, crop: int) -> Tensor:
 
 def list_failures(failed: Mapping[str, str]) -> str:
     """Return what could not be done, a line for each."""
-    return "".join(f"\n  {name}: {reason}" for name, reason in failed.items())
+    return "".join(f"\n  {printable(f'{name}: {reason}')}" for name, reason in failed.items())
 
 
 def _prepare_sr(sr: Tensor, image: EvaluationImage, crop: int) -> Tensor:
@@ -154,7 +158,10 @@ class _Features:
 
 
 def _reason(error: BaseException, name: str) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].removeprefix(f"{name}: ")
+    message = str(error) or type(error).__name__
+    if not isinstance(error, ImageError | UserError):  # whose one line may name a file with an end of line in its name
+        message = message.splitlines()[0]
+    return message.removeprefix(f"{name}: ")
 
 
 def _size(image: Tensor) -> str:

@@ -32,19 +32,24 @@ ImageReaders = Mapping[str, Callable[[], EvaluationImage]]
 
 
 def match_images(
-    hr: Path | None, lr: Path | None, protocol: Protocol, scale: int, damaged: str = "refuse"
+    hr: Path | None,
+    lr: Path | None,
+    protocol: Protocol,
+    scale: int,
+    damaged: str = "refuse",
+    lr_name: str | None = None,
 ) -> ImageReaders:
     """Return a function for each name, sorted, that reads the image and prepares it.
 
     hr, lr: folders; one of them may be None. Of HR alone, LR is made as the protocol says.
-    damaged: see `read_picture`.
+    damaged: see `read_picture`. lr_name: see `match_folders`.
 
     Raises UserError where both are None or names do not match, ImageError for a folder without images. The functions
     raise ImageError for a file that cannot be read, UserError for LR whose size is not HR's / scale, ValueError for HR
     smaller than the scale.
     """
     if hr is not None:
-        files: Mapping[str, tuple[Path | None, Path | None]] = match_folders(hr, lr, scale)
+        files: Mapping[str, tuple[Path | None, Path | None]] = match_folders(hr, lr, scale, lr_name)
     elif lr is not None:
         files = {name: (None, path) for name, path in list_by_name(lr).items()}
     else:
@@ -71,7 +76,7 @@ def read_image(
         logger.warning("%s: %s pixels are enlarged to the protocol's %d a side", hr, size, protocol.hr_side)
     small, image = prepare_pair(original, protocol, scale, small)
     if lr is not None:
-        check_sizes(lr, small, image, scale)
+        check_sizes(lr, small, image, scale, original.shape)
     return EvaluationImage(name, small, image)
 
 

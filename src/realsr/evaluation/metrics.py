@@ -118,9 +118,8 @@ def _halve(plane: Tensor) -> Tensor:
 def _check_size(image: Tensor, window: int, crop: int, name: str = "SSIM") -> None:
     height, width = image.shape[-2:]
     if min(height, width) < window:
-        raise ValueError(
-            f"{name} needs at least {window}x{window} pixels, but {width}x{height} are left after crop={crop}"
-        )
+        rest = f"but {width}x{height} are left after crop={crop}" if crop else f"got {width}x{height}"
+        raise ValueError(f"{name} needs at least {window}x{window} pixels, {rest}")
 
 
 def _ssim_plane(a: Tensor, b: Tensor, blur: Callable[[Tensor], Tensor], sample: float = 1) -> tuple[float, float]:

@@ -31,7 +31,8 @@ def shorten_names(names: Sequence[str]) -> dict[str, str]:
 
 def _parts(name: str) -> list[str]:
     suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
-    parts = [part for part in Path(name.removesuffix(suffix)).parts if part not in ("/", ".", "..")]
+    path = Path(name.removesuffix(suffix))
+    parts = [part for part in (path.resolve() if ".." in path.parts or not path.name else path).parts if part != "/"]
     return parts[:-1] if suffix and parts[-1:] == ["generator"] and len(parts) > 1 else parts
 
 

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
+from realsr.core.file_names import printable
 from realsr.core.ranges import Choice, Range, check_ranges
 from realsr.errors import UserError
 
@@ -54,7 +55,7 @@ def describe(protocol: Protocol, changes: list[str], scale: int, lr: str | None 
     made_hr = f"HR cropped to a multiple of {scale}" if hr else "no HR"
     if hr and protocol.hr_side is not None:
         made_hr = f"HR the original resized to {protocol.hr_side}x{protocol.hr_side} by INTER_AREA"
-    made_lr = LR[protocol.lr] if lr is None else f"from {lr}"
+    made_lr = LR[protocol.lr] if lr is None else f"from {printable(lr)}"
     return f"protocol {name}: x{scale}, 8 bit, {protocol.crop} border pixels left out; {made_hr}; LR {made_lr}"
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
 from realsr.evaluation.evaluate import Results
 from realsr.evaluation.metric import ImageMetric, Metric
@@ -136,7 +137,7 @@ def write_json(path: Path, report: Report) -> None:
     """Write metrics.json, strictly JSON, atomically; its folder is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report_content(report), indent=1, allow_nan=False, ensure_ascii=False)
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # a lone surrogate of a name becomes JSON's \udce9
 
 
 def write_csv(path: Path, report: Report) -> None:
@@ -147,7 +148,7 @@ def write_csv(path: Path, report: Report) -> None:
     for image in report.images:
         for model in report.models:
             row = report.results.scores[model][image]
-            writer.writerow([image, model, *(repr(row[name]) for name in report.image_metrics)])
+            writer.writerow([printable(image), printable(model), *(repr(row[name]) for name in report.image_metrics)])
     write_bytes(path, text.getvalue().encode())
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from realsr.core.file_names import printable
 from realsr.evaluation.evaluate import list_failures
 from realsr.evaluation.metric import Metric, SetMetric
 from realsr.evaluation.names import shorten_names
@@ -21,16 +22,16 @@ class Table:
 
     def as_text(self) -> str:
         """Return it with aligned columns."""
-        lines = [self.head, *self.rows]
+        lines = [[printable(cell) for cell in line] for line in (self.head, *self.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.head))]
         text = ["  ".join([f"{line[0]:{widths[0]}}", *map(str.ljust, line[1:], widths[1:])]).rstrip() for line in lines]
-        return "\n".join([self.title, *text])
+        return "\n".join([printable(self.title), *text])
 
     def as_markdown(self) -> str:
         """Return it as a table of Markdown."""
         lines = [self.head, ["---"] * len(self.head), *self.rows]
-        cells = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-        return "\n".join([self.title, "", *cells])
+        cells = ["| " + " | ".join(printable(cell).replace("|", "\\|") for cell in line) + " |" for line in lines]
+        return "\n".join([printable(self.title), "", *cells])
 
 
 def make_tables(report: Report) -> list[Table]:
@@ -96,7 +97,7 @@ def format_markdown(report: Report) -> str:
 def _remarks(report: Report) -> list[str]:
     names = shorten_names(report.models)
     equal = [
-        f"{image} ({names[model]})"
+        printable(f"{image} ({names[model]})")
         for model in report.models
         for image, row in report.results.scores[model].items()
         if any(math.isinf(value) for value in row.values())

@@ -95,7 +95,7 @@ def _overflows_in_8_bits(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     False where the system does not tell.
     """
     try:
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")]
+        lines = [line for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith("flags")]
     except OSError:
         return False
     flags = set(lines[0].split()) if lines else set()

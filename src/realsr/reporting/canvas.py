@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from realsr.core.file_names import printable
+
 Block = np.ndarray
 Colour = tuple[int, int, int]
 INK: Colour = (34, 34, 34)
@@ -47,7 +49,8 @@ def write_text(
 
 
 def label(text: str, width: int, size: int = 13, colour: Colour = INK) -> Block:
-    """Return a line of text as a block; what does not fit is cut in the middle."""
+    """Return a line of text, such as the name of a file, as a block; what does not fit is cut in the middle."""
+    text = printable(text)
     font = ImageFont.load_default(size)
     keep = len(text)
     short = text

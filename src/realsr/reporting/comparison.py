@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
 
 
@@ -33,12 +34,12 @@ def write_comparison(path: Path, rows: Sequence[ComparisonRow], kernels: Mapping
     for row, line in zip(rows, axes, strict=False):
         for (title, image), axis in zip(row.images.items(), line, strict=False):
             axis.imshow(image.permute(1, 2, 0).numpy(), vmin=0, vmax=1, interpolation="nearest")
-            axis.set_title(f"{title}\n{row.notes.get(title, row.name)}", fontsize=10)
+            axis.set_title(f"{title}\n{row.notes.get(title, printable(row.name))}", fontsize=10, parse_math=False)
     brightest = max(kernel.max() for kernel in kernels.values())
     side = max(max(kernel.shape) for kernel in kernels.values())
     for (title, kernel), axis in zip(kernels.items(), axes[-1], strict=False):
         axis.imshow(_pad(kernel, side), vmin=0, vmax=brightest, cmap="magma", interpolation="nearest")
-        axis.set_title(title, fontsize=10)
+        axis.set_title(printable(title), fontsize=10, parse_math=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_bytes(path, buffer.getvalue())

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from realsr.core.file_names import printable
 from realsr.imaging import write_uint8
 
 MOST = 400  # kernels on one sheet
@@ -79,7 +80,7 @@ def paint_kernel(kernel: np.ndarray | None) -> np.ndarray:
 
 
 def _texts(tile: KernelTile) -> list[tuple[str, tuple[int, int, int]]]:
-    lines = [(tile.name, INK), *((line, FAINT) for line in tile.lines)]
+    lines = [(printable(tile.name), INK), *((line, FAINT) for line in tile.lines)]
     for reason in tile.rejected[:1]:
         lines += [(line, RED) for line in textwrap.wrap(reason, CHARACTERS)[:2]]
     if len(tile.rejected) > 1:

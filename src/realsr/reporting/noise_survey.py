@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
 from realsr.degradation.noise_survey import SURVEYED, WANTED, Survey, pick_tiles, read_tiles
 from realsr.imaging import write_uint8
@@ -29,7 +30,7 @@ def write_survey(folder: Path, source: Path, survey: Survey) -> None:
     for tile, reason, kept in zip(survey.tiles, survey.judge(), survey.kept(), strict=True):
         facts = (f"{value:.6g}" for value in tile.tolist()[1:])
         writer.writerow(
-            [survey.photos[tile["photo"]], *("" if fact == "nan" else fact for fact in facts), reason, kept]
+            [printable(survey.photos[tile["photo"]]), *("" if fact == "nan" else fact for fact in facts), reason, kept]
         )
     write_bytes(folder / "tiles.csv", table.getvalue().encode())
     write_bytes(folder / "summary.json", json.dumps(summarise(survey), indent=1).encode())
@@ -48,7 +49,7 @@ def _draw(survey: Survey, source: Path) -> np.ndarray:
         for index in indices:
             tile = survey.tiles[index]
             name = Path(survey.photos[tile["photo"]]).stem
-            label = f"{name[-10:]}  v{tile['variance']:.1f} m{tile['mean']:.0f} s{tile['structure']:.2f}"
+            label = f"{printable(name)[-10:]}  v{tile['variance']:.1f} m{tile['mean']:.0f} s{tile['structure']:.2f}"
             thumbnails.append(Thumbnail(pixels[int(index)], label, str(reasons[index])))
         sections[f"{title}: {among.sum()} tiles, {len(thumbnails)} of them from low variance to high"] = thumbnails
     return draw_survey(survey, sections)

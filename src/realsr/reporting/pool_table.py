@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from realsr.core.file_names import printable
 from realsr.degradation.pool_statistics import (
     FREQUENCIES,
     KernelStatistics,
@@ -17,7 +18,7 @@ SHOWN_KERNELS = 20
 
 def format_pool(pool: PoolStatistics) -> str:
     """Return the table of what a pool holds."""
-    lines = [f"pool {pool.folder}"]
+    lines = [f"pool {printable(pool.folder)}"]
     for scale, statistics in pool.kernels.items():
         lines += ["", f"kernels for scale {scale}: {len(statistics.moments)}"]
         lines += _kernel_lines(statistics)
@@ -31,6 +32,7 @@ def _kernel_lines(statistics: KernelStatistics) -> list[str]:
     lines = [f"  {'':28} {'sum':>8} {'off centre':>14} {'std, long':>10} {'short':>6} {'angle':>6}"]
     for name, moments in list(statistics.moments.items())[:SHOWN_KERNELS]:
         row, column = moments.offset
+        name = printable(name)
         short = name if len(name) <= 28 else f"…{name[-27:]}"
         lines.append(
             f"  {short:28} {moments.sum:8.4f} {row:+7.2f}{column:+7.2f} {moments.spread[0]:10.2f} "
@@ -86,7 +88,7 @@ def compare_pools(first: PoolStatistics, second: PoolStatistics) -> dict[str, An
 
 def format_comparison(first: PoolStatistics, second: PoolStatistics) -> str:
     """Return the table of two pools, A and B, and of how B differs from A."""
-    lines = [f"A  {first.folder}", f"B  {second.folder}"]
+    lines = [f"A  {printable(first.folder)}", f"B  {printable(second.folder)}"]
     for scale in sorted(first.kernels.keys() | second.kernels.keys()):
         pair = first.kernels.get(scale), second.kernels.get(scale)
         if pair[0] is None or pair[1] is None:

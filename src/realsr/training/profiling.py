@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity
 
+from realsr.core.file_names import utf8_path
+
 logger = logging.getLogger("realsr")
 
 SKIPPED, WARM_UP, TRACED = 5, 2, 5
@@ -27,9 +29,10 @@ def profile(folder: Path, device: torch.device, wanted: bool) -> Iterator[Callab
 
     def write(profiler: torch.profiler.profile) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        profiler.export_chrome_trace(str(folder / "trace.json"))
+        with utf8_path(folder) as place:
+            profiler.export_chrome_trace(str(place / "trace.json"))
         table = profiler.key_averages().table(sort_by=f"self_{device.type}_time_total", row_limit=40)
-        (folder / "operations.txt").write_text(table)
+        (folder / "operations.txt").write_text(table, encoding="utf-8")
         logger.info("profile of %d steps: %s", TRACED, folder / "trace.json")
 
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]

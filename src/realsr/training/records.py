@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from realsr.core.file_names import printable
 from realsr.core.files import parse_json, write_bytes
 from realsr.imaging import to_uint8, write_uint8
 from realsr.training.event_file import EventFile
@@ -39,8 +40,8 @@ class Records:
 
     def scores(self, step: int, validation: str, scores: Mapping[str, float]) -> None:
         """Write the scores on a validation set, for TensorBoard and metrics.jsonl."""
-        self.values(step, {f"validation {validation}/{name}": value for name, value in scores.items()})
-        with (self._run / "metrics.jsonl").open("a") as file:
+        self.values(step, {f"validation {printable(validation)}/{name}": value for name, value in scores.items()})
+        with (self._run / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "validation": validation, **scores}) + "\n")
             file.flush()
             os.fsync(file.fileno())  # before a checkpoint says that this step was scored
@@ -48,7 +49,7 @@ class Records:
     def strips(self, step: int, names: Sequence[str], strips: Sequence[Tensor]) -> None:
         """Write pictures (3, h, w), for TensorBoard and as samples/<name>/step_<step>.png."""
         for name, strip in zip(names, strips, strict=True):
-            self._events.add_image(f"LR, bicubic, SR, HR/{name}", strip, step)
+            self._events.add_image(f"LR, bicubic, SR, HR/{printable(name)}", strip, step)
             folder = self._run / "samples" / name
             folder.mkdir(parents=True, exist_ok=True)
             write_uint8(folder / f"step_{step:08d}.png", to_uint8(strip))
@@ -123,7 +124,7 @@ def used_memory(device: torch.device) -> dict[str, float]:
 def _remove_later(metrics: Path, start: int) -> None:
     """Remove the lines after the checkpoint, which will be written again, and those that a crash has torn."""
     if metrics.is_file():
-        lines = metrics.read_text(errors="replace").splitlines(keepends=True)
+        lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
         write_bytes(metrics, "".join(line for line in lines if _step_of(line) <= start).encode())
 
 

@@ -1,5 +1,7 @@
 """The stage that trains: one run, in its own folder."""
 
+import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -12,8 +14,9 @@ from realsr.core.files import write_bytes
 from realsr.data.cache import cache_images
 from realsr.data.look import Look, LookConfig
 from realsr.data.pairs import Pair
+from realsr.differences import compare_value
 from realsr.errors import UserError
-from realsr.fingerprints import fingerprint_file
+from realsr.fingerprints import fingerprint_file, fingerprint_inputs
 from realsr.manifest import StageRecord, open_stage, read_manifest
 from realsr.training.checkpoints import checkpoint_step, list_checkpoints
 from realsr.training.config import TrainingConfig
@@ -89,16 +92,19 @@ def _open(
     config: TrainingConfig,
     overwrite: bool,
 ) -> Iterator[StageRecord]:
+    facts = _facts(config, look, bool(noise))
+    files = _list_files(facts)
     if not overwrite:
-        _check_init(run, config.init)
+        _check_init(run, config.init, files)
     inputs = {f"{kind}/{file.name}": file for pair in pairs for kind, file in (("HR", pair.hr), ("LR", pair.lr))}
     inputs |= {f"noise/{path.name}": path for path in noise}
     with open_stage(
         run,
         STAGE,
-        config=_facts(config, look, bool(noise)),
+        config=facts,
         seed=config.seed,
         inputs=inputs,
+        files=files,
         overwrite=overwrite,
         growing=False,
         belongings=BELONGINGS,
@@ -127,12 +133,29 @@ def _taken_back_if_lost(record: StageRecord, config_yaml: str) -> Iterator[Stage
         raise
 
 
-def _check_init(run: Path, init: str | None) -> None:
-    known = read_manifest(run).get(STAGE, {}).get("config", {})
-    if list_checkpoints(run / "checkpoints") and known and known.get("init") != init:
+def _list_files(facts: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the files that values of a training's config name, by key, of arguments too."""
+    files = {}
+    for key, value in facts.items():
+        if key == "init" and value is not None:
+            with contextlib.suppress(UserError):  # what has begun goes on without that file
+                path = find_weights(value)
+                files[key] = path.with_suffix(".bin") if path.suffix == ".param" else path
+        elif isinstance(value, str | Path) and len(Path(value).suffix) > 1 and os.path.isfile(value):  # noqa: PTH113 (False for any text)
+            files[key] = Path(value)
+    return files
+
+
+def _check_init(run: Path, init: str | None, files: Mapping[str, Path]) -> None:
+    known = read_manifest(run).get(STAGE)
+    if known is None or not list_checkpoints(run / "checkpoints"):
+        return
+    contents = fingerprint_inputs({key: files[key] for key in files if key == "init"}, known.get("files", {}))
+    if difference := compare_value(known, "init", init, contents):
         raise UserError(
-            f"{run}: has begun with init={known.get('init') or 'null'}, and a beginning cannot be changed to init="
-            f"{init or 'null'}: go on with the same, choose another run=FOLDER, or begin anew with overwrite=true"
+            f"{run}: has begun with init={known['config'].get('init') or 'null'}, and a beginning cannot be changed to "
+            f"init={init or 'null'} ({difference}): go on with the same, choose another run=FOLDER, or begin anew with "
+            "overwrite=true"
         )
 
 

@@ -1,0 +1,81 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save
+
+import realsr
+from realsr.core.file_names import encode_name, printable, resolve_unnamed, utf8_path
+from realsr.seeding import derive_seed
+from realsr.tensor_files import read_pickle, read_safetensors
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("写真 é😀.png", "写真 é😀.png"),
+        ("👨\u200d👩", "👨\u200d👩"),
+        ("latin\udce9", "latin\\xe9"),
+        ("a\nb\x1b[31m\u2028", "a\\nb\\x1b[31m\\u2028"),
+        (Path("a/b\t"), "a/b\\t"),
+    ],
+)
+def test_names_as_text_on_one_line(name: str | Path, shown: str) -> None:
+    assert printable(name) == shown
+    assert len(printable(name).splitlines()) == 1
+    printable(name).encode()
+
+
+def test_names_that_are_not_utf8_have_seeds_of_their_own_and_others_keep_theirs() -> None:
+    assert encode_name("latin\udce9") == b"latin\xe9"
+    assert derive_seed(0, "latin\udce9") != derive_seed(0, "latiné")
+    assert derive_seed(0, "写真") == 6497864735672188923
+
+
+LOCALES = {
+    "C": {"LC_ALL": "C"},
+    "POSIX": {"LC_ALL": "POSIX"},
+    "ASCII": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+}
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_seeds_and_text_of_a_name_are_those_of_any_locale(locale: str, tmp_path: Path) -> None:
+    (tmp_path / "写真 é.png").touch()
+    code = (
+        "import sys; from pathlib import Path; from realsr.seeding import derive_seed; "
+        "from realsr.core.file_names import printable; (path,) = Path(sys.argv[1]).iterdir(); "
+        "print(derive_seed(0, path.stem), printable(path.name).encode())"
+    )
+    environment = {**os.environ, **LOCALES[locale], "PYTHONPATH": str(Path(realsr.__file__).parents[1])}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.stdout == f"{derive_seed(0, '写真 é')} {'写真 é.png'.encode()!r}\n", ended.stderr
+
+
+@pytest.mark.parametrize("name", ["plain", "latin\udce9", "写真"])
+def test_tensors_are_read_from_files_of_any_name(name: str, tmp_path: Path) -> None:
+    folder, state = tmp_path / name, {"weight": torch.arange(6.0)}
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"this file system does not hold such names ({error})")
+    (folder / f"{name}.safetensors").write_bytes(save(state))
+    torch.save(state, (folder / f"{name}.pth").open("wb"))
+    assert torch.equal(read_safetensors(folder / f"{name}.safetensors")["weight"], state["weight"])
+    content = read_pickle(folder / f"{name}.pth")
+    assert isinstance(content, dict)
+    assert torch.equal(content["weight"], state["weight"])
+    with utf8_path(folder / f"{name}.pth") as path:
+        str(path).encode()
+        assert path.suffix == ".pth"
+        assert path.samefile(folder / f"{name}.pth")
+
+
+def test_folders_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    assert [resolve_unnamed(Path(text)).name for text in (".", "..", "c/..", "x/")] == ["b", "a", "b", "x"]
