@@ -49,6 +49,17 @@ def test_an_element_of_a_list_is_the_text_that_is_typed(name: str, compose: Comp
         assert compose("evaluate", f"weights=[bicubic,{name}, df2k ]").weights == ["bicubic", name, "df2k"]
 
 
+def test_a_name_on_the_terminal_is_on_one_line(tmp_path: Path) -> None:
+    script = (
+        "from realsr.config import *\n"
+        "run_command(lambda config: logger.info('%s\\n%s', config.data.hr, 'end'), 'evaluate')"
+    )
+    command = [sys.executable, "-c", script, "data.hr=a\x1b[2Jc\udce9"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, timeout=60)
+    assert ended.stderr == b"a\\x1b[2Jc\\xe9\nend\n"
+
+
 def test_quotes_belong_to_the_name_only_of_a_file(compose: Compose, tmp_path: Path) -> None:
     assert compose("evaluate", "data.hr='a b'").data.hr == Path("a b")
     assert compose("evaluate", 'weights=["a,b",c]').weights == ["a,b", "c"]

@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from realsr.command_line import localize_paths, quote_arguments, read_paths_as_text, sweep_into_temporary
 from realsr.config_messages import CONFIG_ERRORS, explain
+from realsr.core.file_names import printable
 from realsr.core.ranges import Choice, Range, check_ranges
 from realsr.data.look import LookConfig
 from realsr.degradation.estimation_config import KernelsConfig
@@ -329,10 +330,19 @@ def _leave_job(message: str) -> None:
     _leave(message)
 
 
+class _LineFormatter(logging.Formatter):
+    """The message alone, in which control characters of file names are escaped: a terminal would obey them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
+
+
 def _set_up_logging() -> None:
     if isinstance(sys.stdout, TextIOWrapper):  # whose encoding may lack what a help text or a name of a photo holds
         sys.stdout.reconfigure(errors="backslashreplace")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LineFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def _leave(message: str, code: int = 1) -> None:

@@ -97,7 +97,7 @@ def test_several_lr_of_one_hr_are_refused_with_what_to_set(tmp_path: Path) -> No
     with pytest.raises(UserError) as caught:
         match_folders(hr, lr, 4)
     assert "0801 has several LR" in str(caught.value)
-    assert "\"data.lr_name='{}x4m'\" or \"data.lr_name='{}x4w'\"" in str(caught.value)
+    assert "data.lr_name='{}x4m' or data.lr_name='{}x4w'" in str(caught.value)
     assert match_folders(hr, lr, 4, lr_name="{}x4w")["0801"][1] == lr / "0801x4w.png"
 
 

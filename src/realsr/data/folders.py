@@ -158,7 +158,7 @@ def _report(hr: Path, lr: Path, rules: Sequence[str], others: int) -> None:
 
 
 def _ask(template: str) -> str:
-    return f"\"data.lr_name='{template}'\""  # quoted for the shell and for Hydra
+    return f"data.lr_name='{template}'"
 
 
 def _some(names: Iterable[str]) -> str:

@@ -99,8 +99,8 @@ def deploy(
 def write_tables(folder: Path, deployment: Deployment) -> None:
     """Write table.json and table.md."""
     text = json.dumps(deployment.as_json(), indent=1, allow_nan=False, ensure_ascii=False)
-    write_bytes(folder / "table.json", text.encode())
-    write_bytes(folder / "table.md", deployment.format_markdown().encode())
+    write_bytes(folder / "table.json", text.encode("utf-8", "backslashreplace"))
+    write_bytes(folder / "table.md", deployment.format_markdown().encode("utf-8", "backslashreplace"))
 
 
 def _check(file: File, generator: Generator, photos: Sequence[Tensor]) -> None:
@@ -155,6 +155,6 @@ def _describe(
 def _processor() -> str:
     """The processor's name where the system tells it."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from realsr.core.file_lock import hold_lock
+from realsr.core.file_names import utf8_path
 from realsr.deployment.config import FORMATS, METHODS
 
 UNFINISHED = ".unfinished"  # one name, so that what a killed export leaves is found by the next
@@ -35,7 +36,8 @@ def unfinished(output: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             try:
-                yield folder
+                with utf8_path(folder) as path:
+                    yield path
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
     except BaseException:

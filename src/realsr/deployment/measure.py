@@ -78,9 +78,10 @@ def _open_weights(source: str, threads: int, own_code: bool) -> Run:
 def _memory(key: str) -> int | None:
     """Return this process's memory now (VmRSS) or at most (VmHWM) in bytes; None where the system does not tell."""
     try:
-        found = re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
+    found = re.search(rf"{key}:\s+(\d+) kB", status)
     return int(found[1]) * 1024 if found else None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from realsr.core.file_names import utf8_path
 from realsr.errors import UserError
 from realsr.inference.sessions import INPUT, OUTPUT, open_session
 
@@ -69,8 +70,10 @@ def _open_ncnn(path: Path, threads: int) -> Run:
     ncnn = load_library(path)
     net = ncnn.Net()
     net.opt.num_threads = threads
-    if net.load_param(str(path)) != 0 or net.load_model(str(path.with_suffix(".bin"))) != 0:
-        raise UserError(f"{path}: damaged, has layers that ncnn does not know, or its .bin is not beside it")
+    with utf8_path(path.parent) as folder:
+        network = folder / path.name
+        if net.load_param(str(network)) != 0 or net.load_model(str(network.with_suffix(".bin"))) != 0:
+            raise UserError(f"{path}: damaged, has layers that ncnn does not know, or its .bin is not beside it")
 
     def run(lr: np.ndarray) -> np.ndarray:
         extractor = net.create_extractor()

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from realsr.core.file_names import printable
 from realsr.deployment.measure import Cost
 from realsr.deployment.sensitivity import Trade
 from realsr.evaluation.tables import Table
@@ -122,7 +123,7 @@ class Deployment:
         return f"{value:.{digits}f} ({value - self.rows[0].scores[protocol][metric]:+.{digits}f})"
 
     def _title(self) -> str:
-        return f"{self.source}, 3x{SIDE}x{SIDE} -> 3x{self.scale * SIDE}x{self.scale * SIDE}"
+        return f"{printable(self.source)}, 3x{SIDE}x{SIDE} -> 3x{self.scale * SIDE}x{self.scale * SIDE}"
 
     def _notes(self) -> str:
         return "\n".join(
