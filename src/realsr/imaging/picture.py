@@ -11,6 +11,15 @@ class ImageError(Exception):
     """An image file that cannot be read or written: which file, what was wrong, what to do."""
 
 
+class DamageError(ValueError):
+    """Damaged contents of an image file: what is wrong, in words that follow the file's name."""
+
+
+def unsupported(name: str, content: str) -> ImageError:
+    """Return the error for a sound file that holds `content`, which is not read."""
+    return ImageError(f"{name} holds {content}, which is not read. Save it as 8-bit or 16-bit gray or RGB.")
+
+
 @dataclass(frozen=True)
 class Picture:
     """An image with what its file needs to be written back as it was.

@@ -25,6 +25,7 @@ class WebpEncoder:
 
     def finish(self) -> None:
         """Compress and write the picture."""
-        exif, icc = self._metadata.exif or b"", self._metadata.icc or b""
+        about = {"icc_profile": self._metadata.icc, "exif": self._metadata.exif, "xmp": self._metadata.xmp}
+        about = {name: value for name, value in about.items() if value is not None}
         # Without loss, quality is effort: the default of 80 takes four times as long for files 0 to 3 % smaller.
-        self._image.save(self._file, "WEBP", lossless=True, quality=20, exact=True, exif=exif, icc_profile=icc)
+        self._image.save(self._file, "WEBP", lossless=True, quality=20, exact=True, **about)
