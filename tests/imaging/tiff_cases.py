@@ -53,6 +53,10 @@ def _rare_storage() -> Iterator[Case]:
             yield Case(
                 "TIFF bits in reverse order (FillOrder 2)", about, ".tif", tiff(page, order=order), stored, stored
             )
+        for codec in (w.NONE, w.PACKBITS):
+            page = tiff_page(stored, bits, photometric, compression=codec, extra=extra, t317=(w.SHORT, [2]))
+            about = f"{name}, {bits} bits, codec {codec}"  # tifffile would add the samples up
+            yield Case("TIFF predictor that does not count", about, ".tif", tiff(page), stored)
         page = tiff_page(stored[:7], bits, photometric, extra=extra, t278=(w.LONG, None))
         about = f"{name}, {bits} bits, one strip without RowsPerStrip"
         yield Case("TIFF BigTIFF", about, ".tif", tiff(page, big=True), stored[:7], stored[:7])

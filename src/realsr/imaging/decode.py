@@ -18,7 +18,7 @@ from PIL import Image
 from realsr.imaging.bmp_header import read_bmp_header
 from realsr.imaging.guards import check_size, no_pixel_limit, quiet_opencv
 from realsr.imaging.jpeg_decoding import decode_jpeg
-from realsr.imaging.jpeg_segments import jpeg_bits, read_jpeg_metadata
+from realsr.imaging.jpeg_segments import jpeg_bits, list_further_pictures, read_jpeg_metadata
 from realsr.imaging.photo import Metadata, Photo, find_orientation, upright_metadata
 from realsr.imaging.picture import DamageError, ImageError, unsupported
 from realsr.imaging.png_chunks import PNG_SIGNATURE, PngChunks, read_chunks
@@ -65,7 +65,7 @@ def decode_photo(data: bytes, name: str, damaged: str = "refuse", with_metadata:
         )
     try:
         with no_pixel_limit():
-            content = read(data, name, damaged)
+            content = read(data, name, damaged, with_metadata)
     except ImageError:
         raise
     except MemoryError as error:
@@ -103,7 +103,7 @@ def count_pixels(file: Path) -> int:
         return 0
 
 
-def _read_png(data: bytes, name: str, damaged: str) -> _Content:
+def _read_png(data: bytes, name: str, damaged: str, with_metadata: bool) -> _Content:
     chunks = read_chunks(data)
     if chunks.height * (chunks.width * chunks.bits // 8) > _DEFLATE_RATIO * len(data):
         raise ImageError(
@@ -122,7 +122,7 @@ def _read_png(data: bytes, name: str, damaged: str) -> _Content:
     return _Content(samples, chunks.metadata, chunks.left_out, find_orientation(chunks.metadata))
 
 
-def _read_jpeg(data: bytes, name: str, damaged: str) -> _Content:
+def _read_jpeg(data: bytes, name: str, damaged: str, with_metadata: bool) -> _Content:
     bits = jpeg_bits(data)
     if bits not in (0, 8):
         raise unsupported(name, f"JPEG samples of {bits} bits")
@@ -131,6 +131,8 @@ def _read_jpeg(data: bytes, name: str, damaged: str) -> _Content:
         if image.mode == "CMYK" and "adobe" not in image.info:
             raise unsupported(name, "CMYK colour that may be inverted or not (it lacks the marker of Adobe)")
         metadata, left_out = read_jpeg_metadata(image, data)
+        if with_metadata:  # to look for the end takes some milliseconds
+            left_out += list_further_pictures(image, data)
         samples, damage = decode_jpeg(data, _JPEG_COLOURS.get(image.mode, "RGB"), damaged)
         if damage is not None and damaged != "accept":
             raise _refuse_damage(name, damage)
@@ -140,7 +142,7 @@ def _read_jpeg(data: bytes, name: str, damaged: str) -> _Content:
     return _Content(samples, metadata, left_out, find_orientation(metadata), damage)
 
 
-def _read_tiff(data: bytes, name: str, damaged: str) -> _Content:
+def _read_tiff(data: bytes, name: str, damaged: str, with_metadata: bool) -> _Content:
     samples, layout, damage = read_tiff(data, name, damaged)
     if damage is not None and damaged != "accept":
         raise _refuse_damage(name, damage)
@@ -148,7 +150,7 @@ def _read_tiff(data: bytes, name: str, damaged: str) -> _Content:
     return _Content(samples, metadata, left_out, layout.orientation, damage)
 
 
-def _read_webp(data: bytes, name: str, damaged: str) -> _Content:
+def _read_webp(data: bytes, name: str, damaged: str, with_metadata: bool) -> _Content:
     with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
         check_size(image.width, image.height, name)
         image.load()
@@ -156,7 +158,7 @@ def _read_webp(data: bytes, name: str, damaged: str) -> _Content:
         return _Content(_copy_out(image), metadata, left_out, find_orientation(metadata))
 
 
-def _read_bmp(data: bytes, name: str, damaged: str) -> _Content:
+def _read_bmp(data: bytes, name: str, damaged: str, with_metadata: bool) -> _Content:
     problem, left_out = read_bmp_header(data)
     if problem is not None:
         raise unsupported(name, problem)
@@ -166,7 +168,7 @@ def _read_bmp(data: bytes, name: str, damaged: str) -> _Content:
         return _Content(_copy_out(image), Metadata(), left_out, 1)
 
 
-_READERS: list[tuple[Callable[[bytes], bool], Callable[[bytes, str, str], _Content]]] = [
+_READERS: list[tuple[Callable[[bytes], bool], Callable[[bytes, str, str, bool], _Content]]] = [
     (lambda data: data.startswith(PNG_SIGNATURE), _read_png),
     (lambda data: data.startswith(b"\xff\xd8\xff"), _read_jpeg),
     (lambda data: data.startswith(TIFF_HEADERS), _read_tiff),

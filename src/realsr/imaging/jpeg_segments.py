@@ -43,13 +43,11 @@ def jpeg_bits(data: bytes) -> int:
 
 
 def read_jpeg_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, list[str]]:
-    """Return the metadata of a JPEG that Pillow has opened, and what else it holds, in words."""
-    left_out, resolution, scan = list[str](), None, len(data)
+    """Return the metadata of a JPEG that Pillow has opened, and what else its segments hold, in words."""
+    left_out, resolution = list[str](), None
     for kind, start, end in segments(data):
         body = data[start:end]
-        if kind == START_OF_SCAN:
-            scan = start
-        elif kind == COMMENT:
+        if kind == COMMENT:
             left_out.append("comment")
         elif body.startswith(b"http://ns.adobe.com/xmp/extension/\0"):
             left_out.append("further parts of XMP")
@@ -61,14 +59,18 @@ def read_jpeg_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, list[
     resources = image.info.get("photoshop", {})
     if resources.keys() - {_IPTC, _IPTC_DIGEST}:
         left_out.append("image resources of Photoshop")
-    pictures = getattr(image, "n_frames", 1) - 1
-    end = data.find(_END, scan)
-    if pictures:
-        left_out.append(count_words(pictures, "further picture"))
-    elif end >= 0 and (after := len(data[end + 2 :].strip(b"\0\xff"))):
-        left_out.append(f"{count_words(after, 'byte')} after its end (of a film or a further picture)")
     info = image.info
     metadata = Metadata(
         info.get("icc_profile"), info.get("exif") or resolution, info.get("xmp"), resources.get(_IPTC) or None
     )
     return metadata, list(dict.fromkeys(left_out))
+
+
+def list_further_pictures(image: Image.Image, data: bytes) -> list[str]:
+    """Say in words what comes after the first picture of a JPEG that Pillow has opened."""
+    if pictures := getattr(image, "n_frames", 1) - 1:
+        return [count_words(pictures, "further picture")]
+    scan = next((start for kind, start, _ in segments(data) if kind == START_OF_SCAN), len(data))
+    end = data.find(_END, scan)
+    after = len(data[end + 2 :].strip(b"\0\xff")) if end >= 0 else 0
+    return [f"{count_words(after, 'byte')} after its end (of a film or a further picture)"] if after else []

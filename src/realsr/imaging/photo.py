@@ -17,7 +17,7 @@ _XMP_SIZES = {
     "height": re.compile(rb"""((?:tiff:ImageLength|exif:PixelYDimension)(?:=["']|>))\d+"""),
 }
 # A preview, and the name of further parts, which are not kept.
-_XMP_PREVIEW = re.compile(rb"""<xmp:Thumbnails>.*?</xmp:Thumbnails>|\s+xmpNote:HasExtendedXMP=["']\w*["']""", re.DOTALL)
+_XMP_PREVIEW = re.compile(rb"""<xmp:Thumbnails>.*?</xmp:Thumbnails>|\sxmpNote:HasExtendedXMP=["']\w*["']""", re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,8 @@ def read_chunks(data: bytes) -> PngChunks:
     metadata, more = _read_metadata(others)
     left_out += [count_words(frames, "further frame")] * (frames > 0) + more
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
-    return PngChunks(b"".join(pixels), width, height, bits, colour, metadata, left_out)
+    needed = b"".join(pixels) if sum(map(len, pixels)) < position else data
+    return PngChunks(needed, width, height, bits, colour, metadata, left_out)
 
 
 def _read_metadata(chunks: list[tuple[bytes, bytes]]) -> tuple[Metadata, list[str]]:

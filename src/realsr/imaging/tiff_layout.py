@@ -14,6 +14,7 @@ TIFF_HEADERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 GRAY_WHITE_IS_ZERO, GRAY, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
 NONE, FAX, LZW, JPEG, DEFLATE, WEBP = 1, (2, 3, 4), 5, 7, (8, 32946), 50001
 _CODECS = (NONE, *FAX, LZW, JPEG, *DEFLATE, WEBP, 32773, 34925, 50000)  # the last: PackBits, LZMA, Zstandard
+_PREDICTED = (LZW, *DEFLATE, 34925, 50000)  # only these may store differences to the left
 _COLOURS = {GRAY_WHITE_IS_ZERO: 1, GRAY: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, LAB: 3}
 _BITS = {PALETTE: (1, 2, 4, 8), CMYK: (8,), YCBCR: (8,), LAB: (8,)}
 _NAMES = {PALETTE: "palette", CMYK: "CMYK", YCBCR: "YCbCr", LAB: "Lab"}
@@ -36,10 +37,13 @@ _ASSOCIATED, _ALPHA = 1, 2
 class TiffLayout:
     """The layout of one picture.
 
-    shape: rows, columns, samples of a pixel; bits: of each sample. segment: rows and columns of a strip or tile.
-    starts, lengths: bytes of the strips or tiles, plane after plane if `planar`. alpha: the index of its sample, or
-    None; associated: the colours are multiplied by it. palette: (n, 3) uint8. tags: entries of the directory, which is
-    at `position`. left_out: what the file holds besides, in words.
+    shape: rows, columns, samples of a pixel; bits: of each sample.
+    segment: rows and columns of a strip or tile; starts, lengths: their bytes, plane after plane if `planar`.
+    differences: samples are stored less those to the left.
+    alpha: the index of its sample, or None; associated: the colours are multiplied by it.
+    palette: (n, 3) uint8.
+    tags: the entries of the directory, which is at `position`.
+    left_out: what the file holds besides, in words.
     """
 
     shape: tuple[int, int, int]
@@ -51,7 +55,7 @@ class TiffLayout:
     segment: tuple[int, int]
     starts: list[int]
     lengths: list[int]
-    predictor: int
+    differences: bool
     bits_reversed: bool
     big_endian: bool
     alpha: int | None
@@ -124,7 +128,7 @@ def read_layout(data: bytes | mmap.mmap, name: str) -> TiffLayout:
         segment=segment,
         starts=starts,
         lengths=lengths,
-        predictor=number(317, 1),
+        differences=compression in _PREDICTED and number(317, 1) == 2,
         bits_reversed=number(266, 1) == 2,
         big_endian=reader.order == ">",
         alpha=None if alpha is None else colours + alpha,
@@ -199,6 +203,6 @@ def _find_problem(
         return "YCbCr colour of reduced resolution without JPEG compression"
     if (compression in (JPEG, WEBP) and bits != 8) or (compression in FAX and (bits, channels) != (1, 1)):
         return f"samples of {bits} bits in a compression that is for others"
-    if predictor != 1 and (predictor != 2 or bits < 8):
+    if compression in _PREDICTED and predictor != 1 and (predictor != 2 or bits < 8):
         return "a rare form of compression (differences between samples)"
     return None

@@ -33,6 +33,7 @@ _ADOBE = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0"  # a segment of JPEG, before its l
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _PILLOW_MODES = {CMYK: "CMYK", YCBCR: "YCbCr", LAB: "LAB"}
 _PIECE = 2**16
+_GROUP = 2**24  # bytes of strips or tiles that libtiff decompresses at once
 _BAND = 2**20  # pixels whose colour is converted at once
 
 
@@ -75,15 +76,20 @@ def _read_segments(data: bytes, layout: TiffLayout, name: str, damaged: str) -> 
     rows = [count for count in rows for _ in range(-(-width // wide))]
     for plane in range(channels if layout.planar else 1):
         here = slice(plane * len(rows), (plane + 1) * len(rows))
-        parts = [memoryview(data)[s : s + n] for s, n in zip(layout.starts[here], layout.lengths[here], strict=True)]
+        sizes = [_segment_size(layout, count) for count in rows]
+        lengths = sizes if layout.compression == NONE else layout.lengths[here]  # which some programs leave out
+        parts = [memoryview(data)[s : s + n] for s, n in zip(layout.starts[here], lengths, strict=True)]
         if layout.bits_reversed and layout.compression not in (JPEG, WEBP):
             parts = [memoryview(bytes(part).translate(_REVERSED)) for part in parts]
-        sizes = [_segment_size(layout, count) for count in rows]
         if layout.compression in (NONE, *DEFLATE, JPEG, WEBP):
             for part, size in zip(parts, sizes, strict=True):
                 yield _decode_segment(part, size, layout, data, name, damaged)
-        else:
-            yield from ((segment, None) for segment in _decode_by_libtiff(parts, rows, sizes, layout, data))
+            continue
+        step = max(1, _GROUP // sizes[0])
+        for first in range(0, len(parts), step):
+            group = slice(first, first + step)
+            for segment in _decode_by_libtiff(parts[group], rows[group], sizes[0] // rows[0], layout, data):
+                yield segment, None
 
 
 def _decode_segment(
@@ -130,6 +136,8 @@ def _decode_jpeg_segment(
     colour = {1: "GRAY", 3: "RGB", 4: "CMYK"}.get(channels)
     samples, reason = decode_jpeg(whole, colour, damaged) if colour else (None, None)
     if reason is not None and samples is None:
+        if damaged == "accept":
+            raise DamageError(reason)
         return np.zeros(_segment_size(layout, layout.segment[0]), np.uint8), reason
     if samples is None:
         raise unsupported(name, "a rare form of JPEG compression")
@@ -143,11 +151,11 @@ def _check_width(samples: np.ndarray, layout: TiffLayout) -> np.ndarray:
 
 
 def _decode_by_libtiff(
-    parts: list[memoryview], rows: list[int], sizes: list[int], layout: TiffLayout, data: bytes
+    parts: list[memoryview], rows: list[int], row_bytes: int, layout: TiffLayout, data: bytes
 ) -> Iterator[np.ndarray]:
     """Decompress strips by Pillow's libtiff, as those of one gray picture as wide as a strip has bytes."""
     fax = layout.compression in FAX
-    width = layout.segment[1] if fax else sizes[0] // rows[0]
+    width = layout.segment[1] if fax else row_bytes
     tags: Directory = {
         256: integers(LONG, width),
         257: integers(LONG, sum(rows)),
@@ -161,9 +169,9 @@ def _decode_by_libtiff(
     }
     if fax:
         tags |= TagReader(data).read(layout.position, _FAX_OPTIONS)
-    body = b"".join(parts)
-    position = 8 + len(body) + len(body) % 2
-    file = header(position) + body + b"\0" * (len(body) % 2) + write_directory(tags, position)
+    length = sum(map(len, parts))
+    position = 8 + length + length % 2
+    file = b"".join([header(position), *parts, bytes(length % 2), write_directory(tags, position)])
     with Image.open(io.BytesIO(file), formats=["TIFF"]) as image:
         lines = np.asarray(image)
     lines = np.packbits(lines, axis=1) if fax else lines
@@ -185,7 +193,7 @@ def _unpack(segment: np.ndarray, layout: TiffLayout, rows: int) -> np.ndarray:
         shifts = np.arange(each, dtype=np.uint8)[::-1] * layout.bits
         numbers = (segment[:, None] >> shifts) & (2**layout.bits - 1)
         samples = numbers.reshape(rows, -1)[:, : wide * channels].reshape(rows, wide, channels)
-    return np.cumsum(samples, axis=1, dtype=samples.dtype) if layout.predictor == 2 else samples
+    return np.cumsum(samples, axis=1, dtype=samples.dtype) if layout.differences else samples
 
 
 def _interpret(stored: np.ndarray, layout: TiffLayout) -> np.ndarray:
