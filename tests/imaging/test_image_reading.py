@@ -171,7 +171,7 @@ def test_premultiplied_white_is_zero_and_refused_16_bit_tiffs(tmp_path):
         (np.zeros((6, 9), np.float32), "minisblack", "floating-point samples"),
     ]:
         tifffile.imwrite(path, samples, photometric=photometric)
-        with pytest.raises(ImageError, match=rf"a\.tif holds {content}, which is not read\. Save it"):
+        with pytest.raises(ImageError, match=rf"a\.tif holds {content}, which realsr does not read\. Save it"):
             read_picture(path)
 
 

@@ -134,5 +134,5 @@ def test_the_size_of_a_tiff_is_told_whatever_its_layout(tmp_path):
     assert count_pixels(path) == 600
     tifffile.imwrite(path, np.zeros((30, 20), np.float32))
     assert count_pixels(path) == 0  # it is refused when it is read
-    with pytest.raises(ImageError, match=r"holds floating-point samples, which is not read\. Save it as"):
+    with pytest.raises(ImageError, match=r"holds floating-point samples, which realsr does not read\. Save it as"):
         read_photo(path)

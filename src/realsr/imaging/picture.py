@@ -17,7 +17,9 @@ class DamageError(ValueError):
 
 def unsupported(name: str, content: str) -> ImageError:
     """Return the error for a sound file that holds `content`, which is not read."""
-    return ImageError(f"{name} holds {content}, which is not read. Save it as 8-bit or 16-bit gray or RGB.")
+    return ImageError(
+        f"{name} holds {content}, which realsr does not read. Save it as PNG or TIFF of 8-bit or 16-bit gray or RGB."
+    )
 
 
 @dataclass(frozen=True)

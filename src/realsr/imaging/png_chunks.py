@@ -26,6 +26,11 @@ _NAMES = {
     b"pHYs": "shape of its pixels",
     b"iCCP": "colour profile",
     b"eXIf": "EXIF",
+    b"IHDR": "header",
+    b"PLTE": "palette",
+    b"tRNS": "transparency",
+    b"IDAT": "pixels",
+    b"IEND": "end",
 }
 
 
@@ -58,8 +63,8 @@ def read_chunks(data: bytes) -> PngChunks:
         matters = not kind[0] & 0x20 or kind == b"tRNS"  # the others are ancillary by their names
         if view[end - 4 : end] != struct.pack(">I", zlib.crc32(view[position + 4 : end - 4])):
             if matters:
-                raise DamageError(f"wrong checksum of {kind.decode('latin-1')}")
-            left_out.append(f"damaged {kind.decode('latin-1')}")
+                raise DamageError(f"wrong checksum of its {_name(kind)}")
+            left_out.append(f"damaged {_name(kind)}")
         elif matters:
             pixels.append(view[position:end])
         elif kind == b"fcTL":
@@ -81,7 +86,6 @@ def _read_metadata(chunks: list[tuple[bytes, bytes]]) -> tuple[Metadata, list[st
     left_out, resolution, is_srgb = list[str](), None, False
     for kind, body in chunks:
         text = body.partition(b"\0")[0]
-        name = _NAMES.get(kind, f"chunk {kind.decode('latin-1')}")
         try:
             if kind == b"iCCP":
                 values["icc"] = _inflate(body[len(text) + 2 :])
@@ -96,15 +100,19 @@ def _read_metadata(chunks: list[tuple[bytes, bytes]]) -> tuple[Metadata, list[st
             elif kind == b"pHYs" and body[8] == 1:  # pixels in a metre
                 resolution = resolution_exif(struct.unpack_from(">II", body), 100, CENTIMETRE)
             elif kind not in _SILENT or _SILENT[kind] not in (None, body):
-                left_out.append(name)
+                left_out.append(_name(kind))
             is_srgb |= kind == b"sRGB"
         except (ValueError, IndexError, struct.error, zlib.error):
-            left_out.append(f"unreadable {name}")
+            left_out.append(f"unreadable {_name(kind)}")
     if resolution is not None:
         values.setdefault("exif", resolution)
     if is_srgb or "icc" in values:  # which hold instead of these
         left_out = [name for name in left_out if name not in (_NAMES[b"gAMA"], _NAMES[b"cHRM"])]
     return Metadata(**values), list(dict.fromkeys(left_out))
+
+
+def _name(kind: bytes) -> str:
+    return _NAMES.get(kind, f"chunk {kind.decode('latin-1')}")
 
 
 def _inflate(data: bytes) -> bytes:

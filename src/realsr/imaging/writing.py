@@ -62,5 +62,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except (ImageError, OSError) as error:
-        told = (error.strerror or str(error)) + ": check the folder" if isinstance(error, OSError) else str(error)
+        told = str(error)
+        if isinstance(error, OSError):  # without the system's reason it comes from an encoder
+            told = f"{error.strerror}: check the folder" if error.strerror else "the image cannot be encoded"
         raise ImageError(f"{path} cannot be written: {told.rstrip('.')}.") from error
