@@ -31,8 +31,8 @@ def read_bmp_header(data: bytes) -> tuple[str | None, list[str]]:
         raise DamageError("it ends early")
     width, height, _, bits, compression = struct.unpack_from("<iiHHI", header, 4)
     if bits not in _COMPRESSIONS.get(compression, ()):
-        known = {4: "JPEG compression", 5: "PNG compression"}
-        return known.get(compression, "a rare form of compression or of bits"), []
+        known = {4: "JPEG compressed data", 5: "PNG compressed data"}
+        return known.get(compression, "data in a rare form of compression or with a rare number of bits"), []
     left_out = []
     masks = struct.unpack_from("<4I", header.ljust(56, b"\0"), 40)
     if compression in _MASKS:

@@ -31,6 +31,7 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 _JPEG_COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}  # by Pillow's modes
 _GRAY, _GRAY_ALPHA = 0, 4  # colour types of PNG
 _DEFLATE_RATIO = 1032  # deflate makes no more bytes than this of one
+_MOST_16 = 2**30  # pixels that OpenCV decodes
 _BAND = 2**20  # pixels that are copied out of Pillow's memory or swapped at once
 
 
@@ -111,6 +112,8 @@ def _read_png(data: bytes, name: str, damaged: str, with_metadata: bool) -> _Con
             "It is damaged: copy it again, or remove it."
         )
     check_size(chunks.width, chunks.height, name)
+    if chunks.bits == 16 and chunks.width * chunks.height > _MOST_16:
+        raise unsupported(name, f"a 16-bit PNG of more than {_MOST_16} pixels")
     with Image.open(io.BytesIO(chunks.pixels), formats=["PNG"]) as image:
         image.load()  # which OpenCV's own decoding does not replace: it takes much damage for sound
         transparent = image.info.get("transparency")

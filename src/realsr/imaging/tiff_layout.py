@@ -24,9 +24,9 @@ _OTHER_COLOURS = {
     **dict.fromkeys((32844, 32845), "logarithmic colour"),
 }
 _OTHER_CODECS = {
-    **dict.fromkeys((33003, 33004, 33005, 34712), "JPEG 2000 compression"),
-    **dict.fromkeys((50002, 52546), "JPEG XL compression"),
-    6: "an obsolete form of JPEG compression",
+    **dict.fromkeys((33003, 33004, 33005, 34712), "JPEG 2000 compressed data"),
+    **dict.fromkeys((50002, 52546), "JPEG XL compressed data"),
+    6: "data compressed by an obsolete form of JPEG",
 }
 _REDUCED, _MASK = 1, 4  # bits of the tag NewSubfileType
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _SUBDIRECTORIES, _EXTRA_SAMPLES, _PALETTE = 254, 255, 330, 338, 320
@@ -86,7 +86,7 @@ def read_layout(data: bytes | mmap.mmap, name: str) -> TiffLayout:
     def number(tag: int, default: int) -> int:
         return next(iter(numbers(tag, default)), default)
 
-    height, width, channels = number(257, 0), number(256, 0), number(277, 1)
+    height, width, channels = number(257, 0), number(256, 0), number(277, len(numbers(258, 1)))
     bits, kinds, extra = numbers(258, 1), numbers(339, 1), numbers(_EXTRA_SAMPLES)
     photometric, compression = number(262, -1), number(259, NONE)
     if min(height, width, channels) < 1:
@@ -159,7 +159,7 @@ def _find_picture(reader: TagReader, name: str) -> tuple[int, dict[int, Entry], 
     kinds = {place: _page_kind(reader, tags) for place, tags in pages.items()}
     chosen = next((place for place, kind in kinds.items() if kind == "further page"), None)
     if chosen is None:
-        raise unsupported(name, "a preview or a mask and not the photo itself, or holds that in another form")
+        raise unsupported(name, "only a preview or a mask, or the photo in another form such as raw data")
     others = Counter(kind for place, kind in kinds.items() if place != chosen)
     if _SUBDIRECTORIES in pages[chosen]:
         for place in reader.integers(pages[chosen][_SUBDIRECTORIES]):
@@ -192,7 +192,7 @@ def _find_problem(
 ) -> str | None:
     """Say in words why a picture of unsigned samples is not read; None if it is."""
     if compression not in _CODECS:
-        return _OTHER_CODECS.get(compression, "a rare form of compression")
+        return _OTHER_CODECS.get(compression, "data in a rare form of compression")
     if photometric not in _COLOURS:
         return _OTHER_COLOURS.get(photometric, "pixels of no known colour space")
     if channels < _COLOURS[photometric]:
@@ -204,5 +204,5 @@ def _find_problem(
     if (compression in (JPEG, WEBP) and bits != 8) or (compression in FAX and (bits, channels) != (1, 1)):
         return f"samples of {bits} bits in a compression that is for others"
     if compression in _PREDICTED and predictor != 1 and (predictor != 2 or bits < 8):
-        return "a rare form of compression (differences between samples)"
+        return "data in a rare form of compression (differences between samples)"
     return None

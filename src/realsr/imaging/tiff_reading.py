@@ -140,7 +140,7 @@ def _decode_jpeg_segment(
             raise DamageError(reason)
         return np.zeros(_segment_size(layout, layout.segment[0]), np.uint8), reason
     if samples is None:
-        raise unsupported(name, "a rare form of JPEG compression")
+        raise unsupported(name, "data in a rare form of JPEG compression")
     return _check_width(samples, layout), reason
 
 
