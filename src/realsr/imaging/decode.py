@@ -20,7 +20,7 @@ from realsr.imaging.guards import check_size, no_pixel_limit, quiet_opencv
 from realsr.imaging.jpeg_decoding import decode_jpeg
 from realsr.imaging.jpeg_segments import jpeg_bits, list_further_pictures, read_jpeg_metadata
 from realsr.imaging.photo import Metadata, Photo, find_orientation, upright_metadata
-from realsr.imaging.picture import DamageError, ImageError, unsupported
+from realsr.imaging.picture import DamageError, ImageError, damaged_but_readable, unsupported
 from realsr.imaging.png_chunks import PNG_SIGNATURE, PngChunks, read_chunks
 from realsr.imaging.tiff_layout import TIFF_HEADERS, read_layout
 from realsr.imaging.tiff_metadata import read_tiff_metadata
@@ -84,12 +84,6 @@ def decode_photo(data: bytes, name: str, damaged: str = "refuse", with_metadata:
     return Photo(samples, metadata, content.damage, (*content.left_out, *unreadable))
 
 
-def _refuse_damage(name: str, damage: str) -> ImageError:
-    return ImageError(
-        f"{name}: damaged ({damage}). Copy it again, remove it, or set damaged=accept to use what can be decoded."
-    )
-
-
 def count_pixels(file: Path) -> int:
     """Return how many pixels an image file says that it has, without decoding it; 0 where it does not tell."""
     try:
@@ -138,7 +132,7 @@ def _read_jpeg(data: bytes, name: str, damaged: str, with_metadata: bool) -> _Co
             left_out += list_further_pictures(image, data)
         samples, damage = decode_jpeg(data, _JPEG_COLOURS.get(image.mode, "RGB"), damaged)
         if damage is not None and damaged != "accept":
-            raise _refuse_damage(name, damage)
+            raise damaged_but_readable(name, damage)
         if samples is None or image.mode == "CMYK":  # which Pillow converts to RGB
             image.load()
             samples = _copy_out(image)
@@ -147,8 +141,6 @@ def _read_jpeg(data: bytes, name: str, damaged: str, with_metadata: bool) -> _Co
 
 def _read_tiff(data: bytes, name: str, damaged: str, with_metadata: bool) -> _Content:
     samples, layout, damage = read_tiff(data, name, damaged)
-    if damage is not None and damaged != "accept":
-        raise _refuse_damage(name, damage)
     metadata, left_out = read_tiff_metadata(data, layout)
     return _Content(samples, metadata, left_out, layout.orientation, damage)
 

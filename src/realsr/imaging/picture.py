@@ -15,6 +15,13 @@ class DamageError(ValueError):
     """Damaged contents of an image file: what is wrong, in words that follow the file's name."""
 
 
+def damaged_but_readable(name: str, damage: str) -> ImageError:
+    """Return the error for a file that can be decoded in part with damaged=accept."""
+    return ImageError(
+        f"{name}: damaged ({damage}). Copy it again, remove it, or set damaged=accept to use what can be decoded."
+    )
+
+
 def unsupported(name: str, content: str) -> ImageError:
     """Return the error for a sound file that holds `content`, which is not read."""
     return ImageError(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from realsr.imaging.guards import check_size
 from realsr.imaging.jpeg_decoding import decode_jpeg
-from realsr.imaging.picture import DamageError, unsupported
+from realsr.imaging.picture import DamageError, damaged_but_readable, unsupported
 from realsr.imaging.tags import LONG, SHORT, Directory, TagReader, header, integers, write_directory
 from realsr.imaging.tiff_layout import (
     CMYK,
@@ -55,12 +55,16 @@ def read_tiff(data: bytes, name: str, damaged: str) -> tuple[np.ndarray, TiffLay
     for number, (part, reason) in enumerate(_read_segments(data, layout, name, damaged)):
         damage = damage or (reason and f"{'tile' if layout.tiled else 'strip'} {number}: {reason}")
         if damage and damaged != "accept":
-            break
+            raise damaged_but_readable(name, damage)
         plane, place = divmod(number, -(-height // high) * across)
         top, left = place // across * high, place % across * wide
         samples = _unpack(part, layout, high if layout.tiled else min(high, height - top))
         target = stored[top : top + high, left : left + wide, slice(plane, plane + 1) if layout.planar else slice(None)]
-        target[...] = samples[: target.shape[0], : target.shape[1]]
+        samples = samples[: target.shape[0], : target.shape[1]]
+        if layout.differences:
+            np.cumsum(samples, axis=1, dtype=samples.dtype, out=target)
+        else:
+            target[...] = samples
     return _interpret(stored, layout), layout, damage
 
 
@@ -181,7 +185,7 @@ def _decode_by_libtiff(
 
 
 def _unpack(segment: np.ndarray, layout: TiffLayout, rows: int) -> np.ndarray:
-    """Bytes -> (rows, columns of a segment, samples) uint8 or uint16, predictor undone."""
+    """Bytes -> (rows, columns of a segment, samples) uint8 or uint16."""
     wide, channels = layout.segment[1], 1 if layout.planar else layout.shape[2]
     if layout.bits == 16:
         swapped = segment.view(">u2" if layout.big_endian else "<u2")
@@ -193,7 +197,7 @@ def _unpack(segment: np.ndarray, layout: TiffLayout, rows: int) -> np.ndarray:
         shifts = np.arange(each, dtype=np.uint8)[::-1] * layout.bits
         numbers = (segment[:, None] >> shifts) & (2**layout.bits - 1)
         samples = numbers.reshape(rows, -1)[:, : wide * channels].reshape(rows, wide, channels)
-    return np.cumsum(samples, axis=1, dtype=samples.dtype) if layout.differences else samples
+    return samples
 
 
 def _interpret(stored: np.ndarray, layout: TiffLayout) -> np.ndarray:
