@@ -47,7 +47,7 @@ def pack(rows: np.ndarray, bits: Sequence[int] | int, order: str = ">") -> np.nd
 
 
 def tiff_page(
-    stored: np.ndarray,
+    raw: np.ndarray,
     bits: Sequence[int] | int,
     photometric: int,
     order: str = "<",
@@ -65,8 +65,8 @@ def tiff_page(
     compress: makes a segment of (h, w, C) numbers, where the compression is not one of bytes. more: t330=(type, values)
     adds or replaces a tag, with the values None removes it.
     """
-    height, width, channels = stored.shape
-    planes = [stored] if planar == 1 else [stored[..., c : c + 1] for c in range(channels)]
+    height, width, channels = raw.shape
+    planes = [raw] if planar == 1 else [raw[..., c : c + 1] for c in range(channels)]
     high, wide = (tile, tile) if tile else (7, width)
     segments = []
     for plane in planes:
@@ -93,7 +93,7 @@ def tiff_page(
     tags |= {266: (SHORT, [2])} if fill == 2 else {}
     tags |= {317: (SHORT, [predictor])} if predictor != 1 else {}
     tags |= {338: (SHORT, extra)} if extra else {}
-    tags |= {339: (SHORT, [{"i": 2, "f": 3}[stored.dtype.kind]] * channels)} if stored.dtype.kind in "if" else {}
+    tags |= {339: (SHORT, [{"i": 2, "f": 3}[raw.dtype.kind]] * channels)} if raw.dtype.kind in "if" else {}
     tags |= {int(name[1:]): tag for name, tag in more.items()}
     return Page({tag: value for tag, value in tags.items() if value[1] is not None}, segments)
 
@@ -156,17 +156,15 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def png(
-    stored: np.ndarray, bits: int, colour: int, *extra: bytes, interlaced: bool = False, after: bytes = b""
-) -> bytes:
+def png(raw: np.ndarray, bits: int, colour: int, *extra: bytes, interlaced: bool = False, after: bytes = b"") -> bytes:
     """Return a PNG of (H, W, C) numbers; colour: the type in IHDR; extra: whole chunks before the pixels."""
-    height, width, _ = stored.shape
+    height, width, _ = raw.shape
     passes = [(0, 0, 1, 1)]
     if interlaced:
         passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
     data = b""
     for top, left, down, right in passes:
-        part = stored[top::down, left::right]
+        part = raw[top::down, left::right]
         if part.size:
             data += b"".join(b"\0" + row.tobytes() for row in pack(part.reshape(len(part), -1), bits))
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlaced)

@@ -14,7 +14,7 @@ class Case:
 
     kind, about: its row in the table, and what is special within it. suffix, data: the file.
     expected: (H, W, C) samples that must be read; None for a file that must be refused.
-    stored: (H, W, C) numbers that another reader finds, where there is another.
+    raw: (H, W, C) numbers that another reader finds, where there is another.
     tolerance: the largest difference of a sample, for compression with loss and for conversions of colour.
     says: what the error must say, or the log line of a file that is read; empty if there must be no line.
     keeps: bytes that parts of the photo's metadata must hold, by the part's name.
@@ -25,7 +25,7 @@ class Case:
     suffix: str
     data: bytes
     expected: np.ndarray | None
-    stored: np.ndarray | None = None
+    raw: np.ndarray | None = None
     tolerance: int = 0
     says: str = ""
     keeps: Mapping[str, bytes] = field(default_factory=dict)

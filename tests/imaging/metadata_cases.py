@@ -100,13 +100,13 @@ def _orientations() -> Iterator[Case]:
 
 def _xmp_orientations() -> Iterator[Case]:
     for orientation, form in product(range(1, 9), ('tiff:Orientation="%d"', "<tiff:Orientation>%d</tiff:Orientation>")):
-        told = packet(10, (form % orientation).encode())
-        data = png(RGB, 8, 2, chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + told))
+        text = packet(10, (form % orientation).encode())
+        data = png(RGB, 8, 2, chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + text))
         upright = {"xmp": (form % 1).encode()}
         yield Case(
             "orientation in XMP", f"PNG {orientation}", ".png", data, turned(RGB, orientation), RGB, keeps=upright
         )
-        data = saved(as_image(RGB), "WEBP", xmp=told, lossless=True)
+        data = saved(as_image(RGB), "WEBP", xmp=text, lossless=True)
         yield Case(
             "orientation in XMP", f"WebP {orientation}", ".webp", data, turned(RGB, orientation), RGB, keeps=upright
         )

@@ -39,40 +39,40 @@ def _png() -> Iterator[Case]:
     for (name, (colour, channels, depths)), interlaced in product(COLOURS.items(), (False, True)):
         for bits in depths:
             about = f"{bits} bits, interlaced {interlaced}"
-            stored = random_samples(channels, bits)
-            whole = grow(stored, bits) if bits < 8 else stored
-            other = whole if bits >= 8 else stored
-            yield Case(f"PNG {name}", about, ".png", png(stored, bits, colour, interlaced=interlaced), whole, whole)
+            raw = random_samples(channels, bits)
+            whole = grow(raw, bits) if bits < 8 else raw
+            other = whole if bits >= 8 else raw
+            yield Case(f"PNG {name}", about, ".png", png(raw, bits, colour, interlaced=interlaced), whole, whole)
             if colour in (0, 2):
-                key = chunk(b"tRNS", struct.pack(f">{channels}H", *stored[3, 4].tolist()))
-                there = (stored != stored[3, 4]).any(2, keepdims=True) * np.iinfo(other.dtype).max
+                key = chunk(b"tRNS", struct.pack(f">{channels}H", *raw[3, 4].tolist()))
+                there = (raw != raw[3, 4]).any(2, keepdims=True) * np.iinfo(other.dtype).max
                 expected = np.concatenate([whole, there.astype(other.dtype)], 2)
-                data = png(stored, bits, colour, key, interlaced=interlaced)
+                data = png(raw, bits, colour, key, interlaced=interlaced)
                 yield Case("PNG colour key (tRNS)", f"{name}, {about}", ".png", data, expected, expected)
     for bits, interlaced, entries in product((1, 2, 4, 8), (False, True), (0, 1, 3)):
-        stored, palette = random_samples(1, bits), np.random.default_rng(bits).integers(0, 256, (2**bits, 3), np.uint8)
+        raw, palette = random_samples(1, bits), np.random.default_rng(bits).integers(0, 256, (2**bits, 3), np.uint8)
         alpha = np.full(2**bits, 255, np.uint8)
         alpha[: min(entries, 2**bits)] = np.array([7, 200, 90], np.uint8)[: min(entries, 2**bits)]
         extra = [chunk(b"PLTE", palette.tobytes())]
         extra += [chunk(b"tRNS", alpha[:entries].tobytes())] if entries else []
-        expected = palette[stored[..., 0]]
-        expected = np.concatenate([expected, alpha[stored]], 2) if entries else expected
-        data = png(stored, bits, 3, *extra, interlaced=interlaced)
+        expected = palette[raw[..., 0]]
+        expected = np.concatenate([expected, alpha[raw]], 2) if entries else expected
+        data = png(raw, bits, 3, *extra, interlaced=interlaced)
         kind = "PNG palette" + (" + transparency" if entries else "")
         yield Case(kind, f"{bits} bits, interlaced {interlaced}", ".png", data, expected, expected)
 
 
 def _png_animations() -> Iterator[Case]:
     for bits, hidden, frames in product((8, 16), (False, True), (2, 4)):
-        stored = random_samples(3, bits)
+        raw = random_samples(3, bits)
         size = struct.pack(">II", FEW[1], FEW[0])
         control = [chunk(b"acTL", struct.pack(">II", frames, 0))]
         frame = [size + struct.pack(">IIHHBB", 0, 0, 1, 10, 0, 0)] * frames
-        body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pack(stored.reshape(len(stored), -1), bits)))
+        body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pack(raw.reshape(len(raw), -1), bits)))
         control += [] if hidden else [chunk(b"fcTL", struct.pack(">I", 0) + frame.pop())]
         after, number = b"", 0 if hidden else 1
-        for one in frame:
-            after += chunk(b"fcTL", struct.pack(">I", number) + one) + chunk(
+        for fields in frame:
+            after += chunk(b"fcTL", struct.pack(">I", number) + fields) + chunk(
                 b"fdAT", struct.pack(">I", number + 1) + body
             )
             number += 2
@@ -81,9 +81,9 @@ def _png_animations() -> Iterator[Case]:
             "PNG animated",
             f"{bits} bits, {frames} frames, still picture {hidden}",
             ".png",
-            png(stored, bits, 2, *control, after=after),
-            stored,
-            stored,
+            png(raw, bits, 2, *control, after=after),
+            raw,
+            raw,
             says=says,
         )
 
@@ -150,8 +150,8 @@ def _jpeg_others() -> Iterator[Case]:
         data = imagecodecs.jpeg8_encode(samples.squeeze(), lossless=True)
         yield Case("JPEG 12 bits, lossless", f"lossless, {channels} channels", ".jpg", data, samples, samples)
     for count in (1, 3):
-        others = [as_image(255 - rgb)] * count
-        data = saved(as_image(rgb), "MPO", save_all=True, append_images=others, quality=97, subsampling=0)
+        more = [as_image(255 - rgb)] * count
+        data = saved(as_image(rgb), "MPO", save_all=True, append_images=more, quality=97, subsampling=0)
         says = f"{count} further picture"
         yield Case("JPEG with further pictures (MPO)", f"{count} more", ".jpg", data, rgb, rgb, tolerance=8, says=says)
     base = saved(as_image(rgb), "JPEG", quality=97, subsampling=0)

@@ -60,25 +60,25 @@ def judge(case: Case, folder: Path) -> tuple[str, str]:
     try:
         photo = read_photo(path)
     except ImageError as error:
-        known = "not an image that can be read" not in str(error)  # each of the files is one
-        clear = is_clear(error, path) and known and re.search(case.says, str(error))
+        is_image = "not an image that can be read" not in str(error)  # each of the files is one
+        clear = is_clear(error, path) and is_image and re.search(case.says, str(error))
         return ("refused" if clear else "unclear"), str(error)
     except Exception as error:
         return "unclear", repr(error)
     finally:
         logger.removeHandler(handler)
-    samples, said, right = photo.samples, lines.getvalue(), case.expected
+    samples, log, right = photo.samples, lines.getvalue(), case.expected
     if right is None or samples.shape != right.shape or samples.dtype != right.dtype:
-        return "wrong samples", f"{samples.shape} {samples.dtype} {said}"
+        return "wrong samples", f"{samples.shape} {samples.dtype} {log}"
     difference = int(np.abs(samples.astype(int) - right).max())
     if difference > case.tolerance:
-        return "wrong samples", f"difference {difference} {said}"
-    if said.count("\n") > 1 or bool(said) != bool(case.says) or not re.search(case.says, said):
-        return "unsaid", f"log: {said!r}"
+        return "wrong samples", f"difference {difference} {log}"
+    if log.count("\n") > 1 or bool(log) != bool(case.says) or not re.search(case.says, log):
+        return "unsaid", f"log: {log!r}"
     lost = [name for name, value in case.keeps.items() if value not in (getattr(photo.metadata, name, None) or b"")]
     if lost:
         return "unsaid", f"lost: {lost}"
-    return "right", said
+    return "right", log
 
 
 def read_elsewhere(case: Case) -> np.ndarray | None:
@@ -87,10 +87,10 @@ def read_elsewhere(case: Case) -> np.ndarray | None:
         if case.suffix == ".tif":
             with tifffile.TiffFile(io.BytesIO(case.data)) as file:
                 page = next(p for p in file.pages if not p.is_reduced) if len(file.pages) > 1 else file.pages[0]
-                found, planar = page.asarray(), page.planarconfig == 2 and page.samplesperpixel > 1
+                numbers, planar = page.asarray(), page.planarconfig == 2 and page.samplesperpixel > 1
         else:
             planar = False
-            found = {
+            numbers = {
                 ".png": imagecodecs.png_decode,
                 ".webp": imagecodecs.webp_decode,
                 ".jpg": imagecodecs.jpeg_decode,
@@ -98,18 +98,18 @@ def read_elsewhere(case: Case) -> np.ndarray | None:
             }[case.suffix](case.data)
     except (ValueError, RuntimeError, NotImplementedError, KeyError):
         return None
-    found = found.astype(np.uint8) if found.dtype == bool else found
-    return np.moveaxis(found, 0, -1) if planar else found.reshape(*found.shape[:2], -1)
+    numbers = numbers.astype(np.uint8) if numbers.dtype == bool else numbers
+    return np.moveaxis(numbers, 0, -1) if planar else numbers.reshape(*numbers.shape[:2], -1)
 
 
 @pytest.mark.slow
 def test_all_files_are_read_right_or_refused_in_words(tmp_path):
     every = list(cases())
     assert len(every) >= 300
-    judged = [(case, *judge(case, tmp_path)) for case in every]
+    results = [(case, *judge(case, tmp_path)) for case in every]
     bad = [
-        f"{case.kind}: {case.about}: {outcome}, {told}"
-        for case, outcome, told in judged
+        f"{case.kind}: {case.about}: {outcome}, {text}"
+        for case, outcome, text in results
         if outcome != ("refused" if case.expected is None else "right")
     ]
     assert bad == []
@@ -119,10 +119,8 @@ def test_all_files_are_read_right_or_refused_in_words(tmp_path):
 def test_another_reader_finds_what_the_files_were_made_of():
     agree = Counter()
     for case in cases():
-        if case.stored is not None and (found := read_elsewhere(case)) is not None:
-            same = (
-                found.shape == case.stored.shape and np.abs(found.astype(float) - case.stored).max() <= case.tolerance
-            )
+        if case.raw is not None and (numbers := read_elsewhere(case)) is not None:
+            same = numbers.shape == case.raw.shape and np.abs(numbers.astype(float) - case.raw).max() <= case.tolerance
             assert same, f"{case.kind}: {case.about}"
             agree[case.kind] += 1
     assert agree.total() >= 300
@@ -177,12 +175,12 @@ def main() -> None:
     logging.getLogger("realsr").propagate = False
     with tempfile.TemporaryDirectory() as folder:
         for case in cases():
-            outcome, told = judge(case, Path(folder))
+            outcome, text = judge(case, Path(folder))
             row = rows.setdefault(case.kind, Counter())
             row.update(["files", outcome])
-            row["read elsewhere"] += case.stored is not None and read_elsewhere(case) is not None
+            row["read elsewhere"] += case.raw is not None and read_elsewhere(case) is not None
             if verbose and outcome != ("refused" if case.expected is None else "right"):
-                sys.stderr.write(f"{case.kind}: {case.about}: {outcome}: {told.strip()}\n")
+                sys.stderr.write(f"{case.kind}: {case.about}: {outcome}: {text.strip()}\n")
     sys.stdout.write(format_table(rows) + "\n")
 
 

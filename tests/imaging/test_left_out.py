@@ -32,11 +32,11 @@ def lines(caplog) -> list[str]:
 def test_xmp_goes_everywhere_upright_and_with_the_new_sizes(tmp_path, caplog, source, target):
     exif = Image.Exif()
     exif[274] = 6
-    told = xmp(6, 9, 6, PREVIEW)
-    options = {"tiffinfo": {700: told, 274: 6}} if source == ".tif" else {"xmp": told}
+    packet = xmp(6, 9, 6, PREVIEW)
+    options = {"tiffinfo": {700: packet, 274: 6}} if source == ".tif" else {"xmp": packet}
     if source == ".png":
         info = PngInfo()
-        info.add_itxt("XML:com.adobe.xmp", told.decode())
+        info.add_itxt("XML:com.adobe.xmp", packet.decode())
         options = {"pnginfo": info}
     Image.new("RGB", (9, 6)).save(tmp_path / f"a{source}", exif=exif, **options)
     photo = read_photo(tmp_path / f"a{source}")
@@ -46,8 +46,8 @@ def test_xmp_goes_everywhere_upright_and_with_the_new_sizes(tmp_path, caplog, so
     write_photo(tmp_path / f"b{target}", Photo(large, photo.metadata))
     with Image.open(tmp_path / f"b{target}") as image:
         image.load()
-        stored = image.tag_v2[700] if target == ".tif" else image.info["xmp"]
-    assert stored == xmp(1, 24, 36)
+        content = image.tag_v2[700] if target == ".tif" else image.info["xmp"]
+    assert content == xmp(1, 24, 36)
     again = read_photo(tmp_path / f"b{target}")
     assert again.samples.shape == large.shape
     assert again.metadata.xmp == xmp(1, 24, 36)
@@ -59,8 +59,8 @@ def test_iptc_goes_between_jpeg_and_tiff(tmp_path, caplog, source, target):
     samples = np.zeros((6, 9, 3), np.uint8)
     write_photo(tmp_path / f"a{source}", Photo(samples, Metadata(iptc=IPTC)))
     with Image.open(tmp_path / f"a{source}") as image:
-        stored = image.tag_v2[33723] if source == ".tif" else image.info["photoshop"][0x404]
-    assert stored == IPTC
+        content = image.tag_v2[33723] if source == ".tif" else image.info["photoshop"][0x404]
+    assert content == IPTC
     photo = read_photo(tmp_path / f"a{source}")
     assert photo.metadata.iptc == IPTC
     assert lines(caplog) == []
@@ -83,7 +83,7 @@ def test_one_line_names_all_that_is_left_out(tmp_path, caplog):
     (line,) = lines(caplog)
     assert line.startswith(f"{path}: left out: 2 further frames, ")
     assert line.endswith("texts, CMYK colour profile, which does not fit RGB")
-    assert photo.left_out[0] == "2 further frames"
+    assert photo.omissions[0] == "2 further frames"
 
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".bmp"])
@@ -93,14 +93,14 @@ def test_one_line_names_all_that_a_format_cannot_hold(tmp_path, caplog, suffix):
     path = tmp_path / f"a{suffix}"
     write_photo(path, Photo(np.zeros((6, 9, 3), np.uint8), metadata))
     sizes = [f"{name}, whose {size} bytes do not fit a JPEG" for name, size in (("EXIF", 70026), ("XMP", 70252))]
-    left_out = {
+    omissions = {
         ".bmp": "colour profile, EXIF, XMP, IPTC",
         ".jpg": ", ".join([*sizes, "IPTC, whose 81000 bytes do not fit a JPEG"]),
         ".png": "IPTC",
         ".webp": "IPTC",
         ".tif": None,
     }[suffix]
-    assert lines(caplog) == ([f"{path}: left out: {left_out}"] if left_out else [])
+    assert lines(caplog) == ([f"{path}: left out: {omissions}"] if omissions else [])
     again = read_photo(path).metadata
     assert again.icc == (None if suffix == ".bmp" else metadata.icc)
     assert (again.xmp is None) == (suffix in (".jpg", ".bmp"))

@@ -24,11 +24,9 @@ def _colour_spaces() -> Iterator[Case]:
     for order, codec, tile, planar in product("<>", (w.NONE, w.LZW, w.DEFLATE), (None, 16), (1, 2)):
         about = f"{order}, codec {codec}, tile {tile}, planar {planar}"
         options = {"order": order, "compression": codec, "tile": tile, "planar": planar}
-        stored = random_samples(4, 8)
-        page = tiff_page(stored, 8, CMYK, **options)
-        yield Case(
-            "TIFF CMYK, 8 bits", about, ".tif", tiff(page, order=order), rgb_from_cmyk(stored), stored, tolerance=1
-        )
+        raw = random_samples(4, 8)
+        page = tiff_page(raw, 8, CMYK, **options)
+        yield Case("TIFF CMYK, 8 bits", about, ".tif", tiff(page, order=order), rgb_from_cmyk(raw), raw, tolerance=1)
         wide = random_samples(4, 16)
         page = tiff_page(wide, 16, CMYK, **options)
         yield Case("TIFF CMYK, 16 bits", about, ".tif", tiff(page, order=order), None, wide, says="CMYK")
@@ -90,36 +88,32 @@ def _codecs() -> Iterator[Case]:
             "YCbCr 4:2:0": {"outcolorspace": "YCBCR", "subsampling": "420"},
         }.items(),
     ):
-        stored = smooth[..., :1] if name == "gray" else smooth
+        raw = smooth[..., :1] if name == "gray" else smooth
         photometric = {"RGB": RGB, "gray": GRAY}.get(name, YCBCR)
         more = {"t530": (w.SHORT, [2, 2] if "4:2:0" in name else [1, 1])} if photometric == YCBCR else {}
 
         def jpeg(part, options=options, gray=name == "gray"):
             return imagecodecs.jpeg8_encode(np.ascontiguousarray(part[..., 0] if gray else part), level=98, **options)
 
-        page = tiff_page(
-            stored, 8, photometric, tile=tile, compression=w.JPEG, compress=jpeg, t278=(w.LONG, [48]), **more
-        )
+        page = tiff_page(raw, 8, photometric, tile=tile, compression=w.JPEG, compress=jpeg, t278=(w.LONG, [48]), **more)
         if not tile:
-            page.segments = [jpeg(stored)]
+            page.segments = [jpeg(raw)]
         else:
             del page.tags[278]
-        yield Case("TIFF JPEG in TIFF", f"{name}, tile {tile}", ".tif", tiff(page), stored, stored, tolerance=12)
-    for name, photometric, planar, stored in (
+        yield Case("TIFF JPEG in TIFF", f"{name}, tile {tile}", ".tif", tiff(page), raw, raw, tolerance=12)
+    for name, photometric, planar, raw in (
         ("CMYK", CMYK, 1, smooth_samples(4, (48, 48))),
         ("RGB", RGB, 2, smooth),
         ("RGBA", RGB, 2, smooth_samples(4, (48, 48))),
     ):
-        data = (
-            imagecodecs.jpeg8_encode(stored, level=98, colorspace="CMYK", outcolorspace="CMYK") if planar == 1 else b""
-        )
+        data = imagecodecs.jpeg8_encode(raw, level=98, colorspace="CMYK", outcolorspace="CMYK") if planar == 1 else b""
         parts = (
             [data]
             if planar == 1
-            else [imagecodecs.jpeg8_encode(np.ascontiguousarray(p), level=98) for p in np.moveaxis(stored, 2, 0)]
+            else [imagecodecs.jpeg8_encode(np.ascontiguousarray(p), level=98) for p in np.moveaxis(raw, 2, 0)]
         )
         page = tiff_page(
-            stored,
+            raw,
             8,
             photometric,
             planar=planar,
@@ -128,8 +122,8 @@ def _codecs() -> Iterator[Case]:
             t278=(w.LONG, [48]),
         )
         page.segments = parts
-        expected = rgb_from_cmyk(stored) if name == "CMYK" else stored
-        yield Case("TIFF JPEG in TIFF", f"{name}, planar {planar}", ".tif", tiff(page), expected, stored, tolerance=12)
+        expected = rgb_from_cmyk(raw) if name == "CMYK" else raw
+        yield Case("TIFF JPEG in TIFF", f"{name}, planar {planar}", ".tif", tiff(page), expected, raw, tolerance=12)
     for codec, options in (("group3", {}), ("group3", {292: 1}), ("group4", {}), ("tiff_ccitt", {})):
         bits = random_samples(1, 1)[..., 0]
         with io.BytesIO() as file:
@@ -137,7 +131,7 @@ def _codecs() -> Iterator[Case]:
             data = file.getvalue()
         yield Case("TIFF fax compression", f"{codec} {options}", ".tif", data, bits[..., None] * 255)
     for channels in (3, 4):
-        stored = random_samples(channels, 8, (48, 48))
+        raw = random_samples(channels, 8, (48, 48))
         for tile in (None, 16):
 
             def webp(part):
@@ -145,8 +139,8 @@ def _codecs() -> Iterator[Case]:
                     Image.fromarray(part).save(file, "WEBP", lossless=True, exact=True)
                     return file.getvalue()
 
-            page = tiff_page(stored, 8, RGB, tile=tile, compression=w.WEBP, compress=webp, extra=(2,) * (channels == 4))
-            yield Case("TIFF WebP in TIFF", f"{channels} channels, tile {tile}", ".tif", tiff(page), stored, stored)
+            page = tiff_page(raw, 8, RGB, tile=tile, compression=w.WEBP, compress=webp, extra=(2,) * (channels == 4))
+            yield Case("TIFF WebP in TIFF", f"{channels} channels, tile {tile}", ".tif", tiff(page), raw, raw)
     for codec, says in ((6, "compress"), (34712, "compress"), (34676, "compress"), (50002, "compress"), (7, "")):
         bits, channels = (12, 1) if codec == 7 else (8, 3)
         page = tiff_page(
@@ -161,7 +155,7 @@ def _codecs() -> Iterator[Case]:
 
 def _pages() -> Iterator[Case]:
     for bits, codec in product((8, 16), (w.NONE, w.DEFLATE, w.LZW)):
-        first, second, *others = (
+        first, second, *more = (
             tiff_page(random_samples(3, bits, seed=level), bits, RGB, compression=codec) for level in range(4)
         )
         samples, about = random_samples(3, bits, seed=0), f"{bits} bits, codec {codec}"
@@ -172,7 +166,7 @@ def _pages() -> Iterator[Case]:
             "TIFF further pages",
             f"four, {about}",
             ".tif",
-            tiff(first, second, *others),
+            tiff(first, second, *more),
             samples,
             samples,
             says="3 further pages",

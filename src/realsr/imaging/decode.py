@@ -20,7 +20,7 @@ from realsr.imaging.guards import check_size, no_pixel_limit, quiet_opencv
 from realsr.imaging.jpeg_decoding import decode_jpeg
 from realsr.imaging.jpeg_segments import jpeg_bits, list_further_pictures, read_jpeg_metadata
 from realsr.imaging.photo import Metadata, Photo, find_orientation, upright_metadata
-from realsr.imaging.picture import DamageError, ImageError, damaged_but_readable, unsupported
+from realsr.imaging.picture import DamageError, ImageError, content_error, damage_error
 from realsr.imaging.png_chunks import PNG_SIGNATURE, PngChunks, read_chunks
 from realsr.imaging.tiff_layout import TIFF_HEADERS, read_layout
 from realsr.imaging.tiff_metadata import read_tiff_metadata
@@ -41,7 +41,7 @@ class _Content:
 
     samples: np.ndarray
     metadata: Metadata
-    left_out: list[str]
+    omissions: list[str]
     orientation: int
     damage: str | None = None
 
@@ -81,7 +81,7 @@ def decode_photo(data: bytes, name: str, damaged: str = "refuse", with_metadata:
     if not with_metadata:
         return Photo(samples, Metadata(), content.damage)
     metadata, unreadable = upright_metadata(content.metadata)
-    return Photo(samples, metadata, content.damage, (*content.left_out, *unreadable))
+    return Photo(samples, metadata, content.damage, (*content.omissions, *unreadable))
 
 
 def count_pixels(file: Path) -> int:
@@ -107,7 +107,7 @@ def _read_png(data: bytes, name: str, damaged: str, with_metadata: bool) -> _Con
         )
     check_size(chunks.width, chunks.height, name)
     if chunks.bits == 16 and chunks.width * chunks.height > _MOST_16:
-        raise unsupported(name, f"a 16-bit PNG of more than {_MOST_16} pixels")
+        raise content_error(name, f"a 16-bit PNG of more than {_MOST_16} pixels")
     with Image.open(io.BytesIO(chunks.pixels), formats=["PNG"]) as image:
         image.load()  # which OpenCV's own decoding does not replace: it takes much damage for sound
         transparent = image.info.get("transparency")
@@ -116,51 +116,51 @@ def _read_png(data: bytes, name: str, damaged: str, with_metadata: bool) -> _Con
         samples = _copy_out(image) if chunks.bits < 16 else None
     if samples is None:  # Pillow's picture is closed: its memory is free for OpenCV's
         samples = _samples_16(chunks, transparent)
-    return _Content(samples, chunks.metadata, chunks.left_out, find_orientation(chunks.metadata))
+    return _Content(samples, chunks.metadata, chunks.omissions, find_orientation(chunks.metadata))
 
 
 def _read_jpeg(data: bytes, name: str, damaged: str, with_metadata: bool) -> _Content:
     bits = jpeg_bits(data)
     if bits not in (0, 8):
-        raise unsupported(name, f"JPEG samples of {bits} bits")
+        raise content_error(name, f"JPEG samples of {bits} bits")
     with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
         check_size(image.width, image.height, name)
         if image.mode == "CMYK" and "adobe" not in image.info:
-            raise unsupported(name, "CMYK colour that may be inverted or not (it lacks the marker of Adobe)")
-        metadata, left_out = read_jpeg_metadata(image, data)
+            raise content_error(name, "CMYK colour that may be inverted or not (it lacks the marker of Adobe)")
+        metadata, omissions = read_jpeg_metadata(image, data)
         if with_metadata:  # to look for the end takes some milliseconds
-            left_out += list_further_pictures(image, data)
+            omissions += list_further_pictures(image, data)
         samples, damage = decode_jpeg(data, _JPEG_COLOURS.get(image.mode, "RGB"), damaged)
         if damage is not None and damaged != "accept":
-            raise damaged_but_readable(name, damage)
+            raise damage_error(name, damage)
         if samples is None or image.mode == "CMYK":  # which Pillow converts to RGB
             image.load()
             samples = _copy_out(image)
-    return _Content(samples, metadata, left_out, find_orientation(metadata), damage)
+    return _Content(samples, metadata, omissions, find_orientation(metadata), damage)
 
 
 def _read_tiff(data: bytes, name: str, damaged: str, with_metadata: bool) -> _Content:
     samples, layout, damage = read_tiff(data, name, damaged)
-    metadata, left_out = read_tiff_metadata(data, layout)
-    return _Content(samples, metadata, left_out, layout.orientation, damage)
+    metadata, omissions = read_tiff_metadata(data, layout)
+    return _Content(samples, metadata, omissions, layout.orientation, damage)
 
 
 def _read_webp(data: bytes, name: str, damaged: str, with_metadata: bool) -> _Content:
     with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
         check_size(image.width, image.height, name)
         image.load()
-        metadata, left_out = read_webp_metadata(image, data)
-        return _Content(_copy_out(image), metadata, left_out, find_orientation(metadata))
+        metadata, omissions = read_webp_metadata(image, data)
+        return _Content(_copy_out(image), metadata, omissions, find_orientation(metadata))
 
 
 def _read_bmp(data: bytes, name: str, damaged: str, with_metadata: bool) -> _Content:
-    problem, left_out = read_bmp_header(data)
+    problem, omissions = read_bmp_header(data)
     if problem is not None:
-        raise unsupported(name, problem)
+        raise content_error(name, problem)
     with Image.open(io.BytesIO(data), formats=["BMP"]) as image:
         check_size(image.width, image.height, name)
         image.load()
-        return _Content(_copy_out(image), Metadata(), left_out, 1)
+        return _Content(_copy_out(image), Metadata(), omissions, 1)
 
 
 _READERS: list[tuple[Callable[[bytes], bool], Callable[[bytes, str, str, bool], _Content]]] = [

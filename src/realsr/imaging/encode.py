@@ -50,9 +50,9 @@ class SampleEncoder:
         self._as_colour = layout.channels <= 2 and kind == "WEBP"
         channels = layout.channels + 2 if self._as_colour else layout.channels
         file_layout = Layout(layout.height, layout.width, channels, layout.bits)
-        metadata, left_out = fit_metadata(metadata, layout.height, layout.width, channels, kind)
-        if left_out:
-            logger.warning("%s: left out: %s", name, ", ".join(left_out))
+        metadata, omissions = fit_metadata(metadata, layout.height, layout.width, channels, kind)
+        if omissions:
+            logger.warning("%s: left out: %s", name, ", ".join(omissions))
         self._encoder = _ENCODERS[kind](file, file_layout, metadata)
         self._waiting = np.empty((min(self._encoder.rows, layout.height), *self._row_shape), self._dtype)
 

@@ -67,9 +67,9 @@ def read_photo(path: Path, damaged: str = "refuse") -> Photo:
     photo = _read(path, damaged, with_metadata=True)
     height, width, channels = photo.samples.shape
     metadata, misfits = fit_metadata(photo.metadata, height, width, channels)
-    if left_out := (*photo.left_out, *misfits):
-        logger.warning("%s: left out: %s", path, ", ".join(left_out))
-    return replace(photo, metadata=metadata, left_out=left_out)
+    if omissions := (*photo.omissions, *misfits):
+        logger.warning("%s: left out: %s", path, ", ".join(omissions))
+    return replace(photo, metadata=metadata, omissions=omissions)
 
 
 def _read(path: Path, damaged: str, with_metadata: bool) -> Photo:

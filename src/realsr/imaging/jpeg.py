@@ -50,15 +50,15 @@ class JpegEncoder:
 
 def _segments(metadata: Metadata) -> bytes:
     """EXIF, XMP and IPTC, each in a segment of its own."""
-    found = b""
+    data = b""
     if metadata.exif:
-        found += _segment(_APP1, b"Exif\0\0" + metadata.exif)
+        data += _segment(_APP1, b"Exif\0\0" + metadata.exif)
     if metadata.xmp:
-        found += _segment(_APP1, b"http://ns.adobe.com/xap/1.0/\0" + metadata.xmp)
+        data += _segment(_APP1, b"http://ns.adobe.com/xap/1.0/\0" + metadata.xmp)
     if metadata.iptc:  # a resource of Photoshop: its number, an empty name, its length, filled up to an even one
         resource = struct.pack(">HHI", 0x0404, 0, len(metadata.iptc)) + metadata.iptc
-        found += _segment(_APP13, b"Photoshop 3.0\x008BIM" + resource + bytes(len(resource) % 2))
-    return found
+        data += _segment(_APP13, b"Photoshop 3.0\x008BIM" + resource + bytes(len(resource) % 2))
+    return data
 
 
 def _segment(marker: int, body: bytes) -> bytes:

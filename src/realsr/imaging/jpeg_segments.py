@@ -14,7 +14,7 @@ _START, _END = 0xD8, b"\xff\xd9"
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the markers of a start of frame
 _MARKER = re.compile(rb"\xff+([\x01-\xfe])")
 _IPTC, _IPTC_DIGEST = 0x0404, 0x0425  # Photoshop's numbers
-_KNOWN = {  # what comes into the metadata, or is counted as pictures
+_PREFIXES = {  # what comes into the metadata, or is counted as pictures
     0xE0: (b"JFIF\0", b"JFXX\0"),
     0xE1: (b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"),
     0xE2: (b"ICC_PROFILE\0", b"MPF\0"),
@@ -44,26 +44,26 @@ def jpeg_bits(data: bytes) -> int:
 
 def read_jpeg_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, list[str]]:
     """Return the metadata of a JPEG that Pillow has opened, and what else its segments hold, in words."""
-    left_out, resolution = list[str](), None
+    omissions, resolution = list[str](), None
     for kind, start, end in segments(data):
         body = data[start:end]
         if kind == COMMENT:
-            left_out.append("comment")
+            omissions.append("comment")
         elif body.startswith(b"http://ns.adobe.com/xmp/extension/\0"):
-            left_out.append("further parts of XMP")
+            omissions.append("further parts of XMP")
         elif body.startswith(b"JFIF\0") and body[7:8] in (b"\1", b"\2"):
             sides = struct.unpack_from(">HH", body.ljust(12, b"\0"), 8)
             resolution = resolution_exif(sides, 1, INCH if body[7] == 1 else CENTIMETRE)
-        elif APPLICATION <= kind < APPLICATION + 16 and not body.startswith(_KNOWN.get(kind, ())):
-            left_out.append(f"data of other programs (APP{kind - APPLICATION})")
+        elif APPLICATION <= kind < APPLICATION + 16 and not body.startswith(_PREFIXES.get(kind, ())):
+            omissions.append(f"data of other programs (APP{kind - APPLICATION})")
     resources = image.info.get("photoshop", {})
     if resources.keys() - {_IPTC, _IPTC_DIGEST}:
-        left_out.append("image resources of Photoshop")
+        omissions.append("image resources of Photoshop")
     info = image.info
     metadata = Metadata(
         info.get("icc_profile"), info.get("exif") or resolution, info.get("xmp"), resources.get(_IPTC) or None
     )
-    return metadata, list(dict.fromkeys(left_out))
+    return metadata, list(dict.fromkeys(omissions))
 
 
 def list_further_pictures(image: Image.Image, data: bytes) -> list[str]:

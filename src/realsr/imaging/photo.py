@@ -8,7 +8,7 @@ import numpy as np
 from realsr.imaging.exif import exif_orientation, sized_exif, upright_exif
 
 _NAMES = {"icc": "colour profile", "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC"}
-_HELD = {"PNG": ("icc", "exif", "xmp"), "WEBP": ("icc", "exif", "xmp"), "BMP": ()}  # the others hold all
+_PARTS = {"PNG": ("icc", "exif", "xmp"), "WEBP": ("icc", "exif", "xmp"), "BMP": ()}  # of metadata; the others hold all
 _SEGMENT = 65533  # bytes of a segment of JPEG; a profile may have 255
 _LONGEST_IN_JPEG = {"icc": 255 * (_SEGMENT - 14), "exif": _SEGMENT - 6, "xmp": _SEGMENT - 29, "iptc": _SEGMENT - 28}
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:=["']|>))([1-8])""")
@@ -42,13 +42,13 @@ class Photo:
 
     samples: (H, W, C) uint8 or uint16, C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA.
     damage: what is wrong with the file, of which this is what could be decoded; None for a sound file.
-    left_out: what else the file holds, in words, if metadata were asked for.
+    omissions: what else the file holds, in words, if metadata were asked for.
     """
 
     samples: np.ndarray
     metadata: Metadata
     damage: str | None = None
-    left_out: tuple[str, ...] = ()
+    omissions: tuple[str, ...] = ()
 
 
 def count_words(count: int, noun: str) -> str:
@@ -66,16 +66,16 @@ def find_orientation(metadata: Metadata) -> int:
 
 def upright_metadata(metadata: Metadata) -> tuple[Metadata, list[str]]:
     """Return a file's metadata for samples that have been turned, and what cannot be read of them, in words."""
-    exif, xmp, left_out = metadata.exif, metadata.xmp, list[str]()
+    exif, xmp, omissions = metadata.exif, metadata.xmp, list[str]()
     if exif:
         try:
             exif = upright_exif(exif)
             sized_exif(exif, 1, 1)  # fails now rather than when the photo is written
         except ValueError:
-            exif, left_out = None, ["EXIF that cannot be read"]
+            exif, omissions = None, ["EXIF that cannot be read"]
     if xmp:
         xmp = _XMP_PREVIEW.sub(b"", _XMP_ORIENTATION.sub(rb"\g<1>1", xmp))
-    return replace(metadata, icc=metadata.icc or None, exif=exif or None, xmp=xmp or None), left_out
+    return replace(metadata, icc=metadata.icc or None, exif=exif or None, xmp=xmp or None), omissions
 
 
 def fit_metadata(
@@ -86,19 +86,19 @@ def fit_metadata(
     kind: the format of the file that is to hold them. A colour profile of another colour space is left out, and what a
     format cannot hold.
     """
-    left_out, fit = list[str](), metadata
+    omissions, fit = list[str](), metadata
     wanted = b"GRAY" if channels <= 2 else b"RGB "
     for part, name in _NAMES.items():
         value = getattr(metadata, part)
         if value is None:
             continue
-        if part not in _HELD.get(kind or "", _NAMES):
-            left_out.append(name)
+        if part not in _PARTS.get(kind or "", _NAMES):
+            omissions.append(name)
         elif kind == "JPEG" and len(value) > _LONGEST_IN_JPEG[part]:
-            left_out.append(f"{name}, whose {len(value)} bytes do not fit a JPEG")
+            omissions.append(f"{name}, whose {len(value)} bytes do not fit a JPEG")
         elif part == "icc" and value[16:20] != wanted:  # the colour space in its header, ICC.1 section 7.2
             space = value[16:20].decode("latin-1").strip() or "unknown"
-            left_out.append(f"{space} colour profile, which does not fit {wanted.decode().strip()}")
+            omissions.append(f"{space} colour profile, which does not fit {wanted.decode().strip()}")
         elif part == "exif":
             fit = replace(fit, exif=sized_exif(value, height, width))
             continue
@@ -111,4 +111,4 @@ def fit_metadata(
         else:
             continue
         fit = replace(fit, **{part: None})
-    return fit, left_out
+    return fit, omissions

@@ -39,7 +39,7 @@ class PngChunks:
     """The contents of a PNG file.
 
     pixels: the file without the chunks that do not matter to pixels. bits, colour: bit depth and colour type.
-    left_out: what is not in the metadata, in words.
+    omissions: what is not in the metadata, in words.
     """
 
     pixels: bytes
@@ -48,42 +48,42 @@ class PngChunks:
     bits: int
     colour: int
     metadata: Metadata
-    left_out: list[str]
+    omissions: list[str]
 
 
 def read_chunks(data: bytes) -> PngChunks:
     """Take a PNG file apart. Raises DamageError for damage to what matters to pixels."""
     view, position, kind = memoryview(data), len(PNG_SIGNATURE), b""
-    pixels, others, left_out, frames = [view[:position]], list[tuple[bytes, bytes]](), list[str](), 0
+    pixels, ancillary, omissions, frames = [view[:position]], list[tuple[bytes, bytes]](), list[str](), 0
     while kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", data, position) if position + 12 <= len(data) else (len(data), b"")
         end = position + 12 + length
         if end > len(data):
             raise DamageError("it ends before its end chunk")
-        matters = not kind[0] & 0x20 or kind == b"tRNS"  # the others are ancillary by their names
+        essential = not kind[0] & 0x20 or kind == b"tRNS"  # a small first letter says that a chunk is ancillary
         if view[end - 4 : end] != struct.pack(">I", zlib.crc32(view[position + 4 : end - 4])):
-            if matters:
+            if essential:
                 raise DamageError(f"wrong checksum of its {_name(kind)}")
-            left_out.append(f"damaged {_name(kind)}")
-        elif matters:
+            omissions.append(f"damaged {_name(kind)}")
+        elif essential:
             pixels.append(view[position:end])
         elif kind == b"fcTL":
             frames += any(part[4:8] == b"IDAT" for part in pixels)  # one before it is that of the still picture
         else:
-            others.append((kind, bytes(view[position + 8 : end - 4])))
+            ancillary.append((kind, bytes(view[position + 8 : end - 4])))
         position = end
     if bytes(view[12:16]) != b"IHDR":
         raise DamageError("its header is missing")
-    metadata, more = _read_metadata(others)
-    left_out += [count_words(frames, "further frame")] * (frames > 0) + more
+    metadata, more = _read_metadata(ancillary)
+    omissions += [count_words(frames, "further frame")] * (frames > 0) + more
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
-    needed = b"".join(pixels) if sum(map(len, pixels)) < position else data
-    return PngChunks(needed, width, height, bits, colour, metadata, left_out)
+    contents = b"".join(pixels) if sum(map(len, pixels)) < position else data
+    return PngChunks(contents, width, height, bits, colour, metadata, omissions)
 
 
 def _read_metadata(chunks: list[tuple[bytes, bytes]]) -> tuple[Metadata, list[str]]:
     values = dict[str, bytes]()
-    left_out, resolution, is_srgb = list[str](), None, False
+    omissions, resolution, is_srgb = list[str](), None, False
     for kind, body in chunks:
         text = body.partition(b"\0")[0]
         try:
@@ -100,15 +100,15 @@ def _read_metadata(chunks: list[tuple[bytes, bytes]]) -> tuple[Metadata, list[st
             elif kind == b"pHYs" and body[8] == 1:  # pixels in a metre
                 resolution = resolution_exif(struct.unpack_from(">II", body), 100, CENTIMETRE)
             elif kind not in _SILENT or _SILENT[kind] not in (None, body):
-                left_out.append(_name(kind))
+                omissions.append(_name(kind))
             is_srgb |= kind == b"sRGB"
         except (ValueError, IndexError, struct.error, zlib.error):
-            left_out.append(f"unreadable {_name(kind)}")
+            omissions.append(f"unreadable {_name(kind)}")
     if resolution is not None:
         values.setdefault("exif", resolution)
     if is_srgb or "icc" in values:  # which hold instead of these
-        left_out = [name for name in left_out if name not in (_NAMES[b"gAMA"], _NAMES[b"cHRM"])]
-    return Metadata(**values), list(dict.fromkeys(left_out))
+        omissions = [name for name in omissions if name not in (_NAMES[b"gAMA"], _NAMES[b"cHRM"])]
+    return Metadata(**values), list(dict.fromkeys(omissions))
 
 
 def _name(kind: bytes) -> str:

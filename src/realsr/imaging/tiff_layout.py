@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from realsr.imaging.photo import count_words
-from realsr.imaging.picture import DamageError, unsupported
+from realsr.imaging.picture import DamageError, content_error
 from realsr.imaging.tags import Entry, TagReader
 
 TIFF_HEADERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -43,7 +43,7 @@ class TiffLayout:
     alpha: the index of its sample, or None; associated: the colours are multiplied by it.
     palette: (n, 3) uint8.
     tags: the entries of the directory, which is at `position`.
-    left_out: what the file holds besides, in words.
+    omissions: what the file holds besides, in words.
     """
 
     shape: tuple[int, int, int]
@@ -64,7 +64,7 @@ class TiffLayout:
     orientation: int
     position: int
     tags: dict[int, Entry]
-    left_out: list[str] = field(default_factory=list)
+    omissions: list[str] = field(default_factory=list)
 
     @property
     def colours(self) -> int:
@@ -78,7 +78,7 @@ def read_layout(data: bytes | mmap.mmap, name: str) -> TiffLayout:
     Raises ImageError, which calls the file `name`, for what is not read; DamageError, ValueError for damaged contents.
     """
     reader = TagReader(data)
-    position, tags, left_out = _find_picture(reader, name)
+    position, tags, omissions = _find_picture(reader, name)
 
     def numbers(tag: int, *default: int) -> tuple[int, ...]:
         return reader.integers(tags[tag]) if tag in tags else default
@@ -94,14 +94,14 @@ def read_layout(data: bytes | mmap.mmap, name: str) -> TiffLayout:
     _check_samples(name, kinds, bits[:channels])
     problem = _find_problem(photometric, compression, bits[0], channels, numbers(530, 2, 2), number(317, 1))
     if problem is not None:
-        raise unsupported(name, problem)
+        raise content_error(name, problem)
     colours = _COLOURS[photometric]
     extra = extra[: channels - colours] or (_ALPHA,) * (channels == colours + 1)  # some writers leave the tag out
     alpha = next((i for i, kind in enumerate(extra) if kind in (_ASSOCIATED, _ALPHA)), None)
     if alpha is not None and (photometric in (CMYK, YCBCR, LAB) or (photometric == PALETTE and extra[alpha] != _ALPHA)):
-        raise unsupported(name, f"{_NAMES[photometric]} colour with alpha")
+        raise content_error(name, f"{_NAMES[photometric]} colour with alpha")
     if more := channels - colours - (alpha is not None):
-        left_out.append(count_words(more, "extra channel"))
+        omissions.append(count_words(more, "extra channel"))
 
     tiled = 322 in tags or 324 in tags
     segment = (number(323, 0), number(322, 0)) if tiled else (min(number(278, height), height), width)
@@ -111,7 +111,7 @@ def read_layout(data: bytes | mmap.mmap, name: str) -> TiffLayout:
     if min(segment) < 1 or len(starts) < (channels if planar else 1) * _count_segments(height, width, segment):
         raise DamageError("some of its strips or tiles are missing")
     if tiled and segment[1] * (1 if planar else channels) * bits[0] % 8:
-        raise unsupported(name, "tiles that do not begin at whole bytes")
+        raise content_error(name, "tiles that do not begin at whole bytes")
     palette = None
     if photometric == PALETTE:
         levels = np.array(numbers(_PALETTE), np.uint16)
@@ -137,7 +137,7 @@ def read_layout(data: bytes | mmap.mmap, name: str) -> TiffLayout:
         orientation=number(274, 1),
         position=position,
         tags=tags,
-        left_out=left_out,
+        omissions=omissions,
     )
 
 
@@ -146,7 +146,7 @@ def _count_segments(height: int, width: int, segment: tuple[int, int]) -> int:
 
 
 def _find_picture(reader: TagReader, name: str) -> tuple[int, dict[int, Entry], list[str]]:
-    """Return the first directory of a picture, and in words what the others hold."""
+    """Return the first directory of a picture, and in words what the rest hold."""
     pages, position = dict[int, dict[int, Entry]](), reader.first
     while position and position not in pages:
         try:
@@ -157,14 +157,14 @@ def _find_picture(reader: TagReader, name: str) -> tuple[int, dict[int, Entry], 
             break  # some programs write a wrong position after the last page
         position = reader.position(next_at)
     kinds = {place: _page_kind(reader, tags) for place, tags in pages.items()}
-    chosen = next((place for place, kind in kinds.items() if kind == "further page"), None)
-    if chosen is None:
-        raise unsupported(name, "only a preview or a mask, or the photo in another form such as raw data")
-    others = Counter(kind for place, kind in kinds.items() if place != chosen)
-    if _SUBDIRECTORIES in pages[chosen]:
-        for place in reader.integers(pages[chosen][_SUBDIRECTORIES]):
-            others[_page_kind(reader, reader.entries(place)[0])] += 1
-    return chosen, pages[chosen], [count_words(number, kind) for kind, number in others.items()]
+    picture = next((place for place, kind in kinds.items() if kind == "further page"), None)
+    if picture is None:
+        raise content_error(name, "only a preview or a mask, or the photo in another form such as raw data")
+    rest = Counter(kind for place, kind in kinds.items() if place != picture)
+    if _SUBDIRECTORIES in pages[picture]:
+        for place in reader.integers(pages[picture][_SUBDIRECTORIES]):
+            rest[_page_kind(reader, reader.entries(place)[0])] += 1
+    return picture, pages[picture], [count_words(number, kind) for kind, number in rest.items()]
 
 
 def _page_kind(reader: TagReader, tags: dict[int, Entry]) -> str:
@@ -176,15 +176,15 @@ def _page_kind(reader: TagReader, tags: dict[int, Entry]) -> str:
 
 def _check_samples(name: str, kinds: tuple[int, ...], bits: tuple[int, ...]) -> None:
     if 2 in kinds:
-        raise unsupported(name, "signed samples")
+        raise content_error(name, "signed samples")
     if 3 in kinds:
-        raise unsupported(name, "floating-point samples")
+        raise content_error(name, "floating-point samples")
     if any(kind not in (1, 4) for kind in kinds):
-        raise unsupported(name, "samples that are no plain numbers")
+        raise content_error(name, "samples that are no plain numbers")
     if len(set(bits)) > 1:
-        raise unsupported(name, f"samples whose bits differ ({', '.join(map(str, bits))})")
+        raise content_error(name, f"samples whose bits differ ({', '.join(map(str, bits))})")
     if bits[0] not in (1, 2, 4, 8, 16):
-        raise unsupported(name, f"samples of {bits[0]} bits")
+        raise content_error(name, f"samples of {bits[0]} bits")
 
 
 def _find_problem(
@@ -202,7 +202,7 @@ def _find_problem(
     if photometric == YCBCR and compression not in (JPEG, WEBP) and subsampling != (1, 1):
         return "YCbCr colour of reduced resolution without JPEG compression"
     if (compression in (JPEG, WEBP) and bits != 8) or (compression in FAX and (bits, channels) != (1, 1)):
-        return f"samples of {bits} bits in a compression that is for others"
+        return f"samples of {bits} bits in a compression that is for rest"
     if compression in _PREDICTED and predictor != 1 and (predictor != 2 or bits < 8):
         return "data in a rare form of compression (differences between samples)"
     return None

@@ -25,13 +25,13 @@ def read_tiff_metadata(data: bytes, layout: TiffLayout) -> tuple[Metadata, list[
         entry = layout.tags.get(tag)
         return bytes(data[entry.start : entry.start + entry.length]) if entry else None
 
-    left_out, exif = list(layout.left_out), None
+    omissions, exif = list(layout.omissions), None
     try:
         exif = exif_from_tiff(data, layout.position)
     except ValueError:
-        left_out.append("EXIF that cannot be read")
-    others = layout.tags.keys() - _LAYOUT - DESCRIPTIVE - {ICC, XMP, IPTC}
-    left_out += [name for tag, name in _NAMES.items() if tag in others]
-    if unnamed := sorted(others - _NAMES.keys()):
-        left_out.append(f"tag{'' if len(unnamed) == 1 else 's'} {', '.join(map(str, unnamed))}")
-    return Metadata(value(ICC), exif, value(XMP), value(IPTC)), left_out
+        omissions.append("EXIF that cannot be read")
+    rest = layout.tags.keys() - _LAYOUT - DESCRIPTIVE - {ICC, XMP, IPTC}
+    omissions += [name for tag, name in _NAMES.items() if tag in rest]
+    if numbers := sorted(rest - _NAMES.keys()):
+        omissions.append(f"tag{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers))}")
+    return Metadata(value(ICC), exif, value(XMP), value(IPTC)), omissions

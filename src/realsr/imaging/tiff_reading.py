@@ -12,7 +12,7 @@ from PIL import Image
 
 from realsr.imaging.guards import check_size
 from realsr.imaging.jpeg_decoding import decode_jpeg
-from realsr.imaging.picture import DamageError, damaged_but_readable, unsupported
+from realsr.imaging.picture import DamageError, content_error, damage_error
 from realsr.imaging.tags import LONG, SHORT, Directory, TagReader, header, integers, write_directory
 from realsr.imaging.tiff_layout import (
     CMYK,
@@ -48,24 +48,24 @@ def read_tiff(data: bytes, name: str, damaged: str) -> tuple[np.ndarray, TiffLay
     layout = read_layout(data, name)
     height, width, _ = layout.shape
     check_size(width, height, name)
-    stored = np.empty(layout.shape, np.uint16 if layout.bits == 16 else np.uint8)
+    raw = np.empty(layout.shape, np.uint16 if layout.bits == 16 else np.uint8)
     damage = None
     high, wide = layout.segment
     across = -(-width // wide)
     for number, (part, reason) in enumerate(_read_segments(data, layout, name, damaged)):
         damage = damage or (reason and f"{'tile' if layout.tiled else 'strip'} {number}: {reason}")
         if damage and damaged != "accept":
-            raise damaged_but_readable(name, damage)
+            raise damage_error(name, damage)
         plane, place = divmod(number, -(-height // high) * across)
         top, left = place // across * high, place % across * wide
         samples = _unpack(part, layout, high if layout.tiled else min(high, height - top))
-        target = stored[top : top + high, left : left + wide, slice(plane, plane + 1) if layout.planar else slice(None)]
+        target = raw[top : top + high, left : left + wide, slice(plane, plane + 1) if layout.planar else slice(None)]
         samples = samples[: target.shape[0], : target.shape[1]]
         if layout.differences:
             np.cumsum(samples, axis=1, dtype=samples.dtype, out=target)
         else:
             target[...] = samples
-    return _interpret(stored, layout), layout, damage
+    return _interpret(raw, layout), layout, damage
 
 
 def _segment_size(layout: TiffLayout, rows: int) -> int:
@@ -124,8 +124,8 @@ def _inflate(part: memoryview, size: int) -> tuple[np.ndarray, str | None]:
         more = decompressor.decompress(decompressor.unconsumed_tail, _PIECE)
         checksum, rest = zlib.adler32(more, checksum), -1 if more else rest
     end = decompressor.unused_data[:4]
-    wrong = decompressor.eof and len(end) == 4 and int.from_bytes(end, "big") != checksum
-    return np.frombuffer(segment, np.uint8), "wrong checksum" if wrong else None
+    mismatch = decompressor.eof and len(end) == 4 and int.from_bytes(end, "big") != checksum
+    return np.frombuffer(segment, np.uint8), "wrong checksum" if mismatch else None
 
 
 def _decode_jpeg_segment(
@@ -136,15 +136,15 @@ def _decode_jpeg_segment(
     if _JPEG_TABLES in layout.tags:
         entry = layout.tags[_JPEG_TABLES]
         tables = bytes(data[entry.start : entry.start + entry.length])
-    whole = b"\xff\xd8" + _ADOBE + bytes([layout.photometric == YCBCR]) + tables[2:-2] + part[2:]
+    jpeg = b"\xff\xd8" + _ADOBE + bytes([layout.photometric == YCBCR]) + tables[2:-2] + part[2:]
     colour = {1: "GRAY", 3: "RGB", 4: "CMYK"}.get(channels)
-    samples, reason = decode_jpeg(whole, colour, damaged) if colour else (None, None)
+    samples, reason = decode_jpeg(jpeg, colour, damaged) if colour else (None, None)
     if reason is not None and samples is None:
         if damaged == "accept":
             raise DamageError(reason)
         return np.zeros(_segment_size(layout, layout.segment[0]), np.uint8), reason
     if samples is None:
-        raise unsupported(name, "data in a rare form of JPEG compression")
+        raise content_error(name, "data in a rare form of JPEG compression")
     return _check_width(samples, layout), reason
 
 
@@ -200,17 +200,17 @@ def _unpack(segment: np.ndarray, layout: TiffLayout, rows: int) -> np.ndarray:
     return samples
 
 
-def _interpret(stored: np.ndarray, layout: TiffLayout) -> np.ndarray:
+def _interpret(raw: np.ndarray, layout: TiffLayout) -> np.ndarray:
     """Stored samples -> gray or RGB, of the full range, with straight alpha."""
     if layout.palette is not None:
-        alpha = stored[..., layout.alpha : layout.alpha + 1] if layout.alpha is not None else stored[..., :0]
-        return np.concatenate([layout.palette[stored[..., 0]], alpha], 2)
+        alpha = raw[..., layout.alpha : layout.alpha + 1] if layout.alpha is not None else raw[..., :0]
+        return np.concatenate([layout.palette[raw[..., 0]], alpha], 2)
     if layout.bits < 8:
-        stored *= 255 // (2**layout.bits - 1)
+        raw *= 255 // (2**layout.bits - 1)
     if (layout.photometric in _PILLOW_MODES and layout.compression not in (JPEG, WEBP)) or layout.photometric == CMYK:
-        return _convert(stored[..., : layout.colours], _PILLOW_MODES[layout.photometric])
+        return _convert(raw[..., : layout.colours], _PILLOW_MODES[layout.photometric])
     wanted = [*range(layout.colours)] + ([] if layout.alpha is None else [layout.alpha])
-    samples = stored if len(wanted) == stored.shape[2] else stored[..., wanted]
+    samples = raw if len(wanted) == raw.shape[2] else raw[..., wanted]
     if layout.associated:
         _divide_by_alpha(samples)
     if layout.photometric == GRAY_WHITE_IS_ZERO:
@@ -218,12 +218,12 @@ def _interpret(stored: np.ndarray, layout: TiffLayout) -> np.ndarray:
     return samples
 
 
-def _convert(stored: np.ndarray, mode: str) -> np.ndarray:
+def _convert(raw: np.ndarray, mode: str) -> np.ndarray:
     """(H, W, C) uint8 of one of Pillow's modes -> (H, W, 3) RGB, without profiles."""
-    samples = np.empty((*stored.shape[:2], 3), np.uint8)
-    step = max(1, _BAND // stored.shape[1])
-    for top in range(0, len(stored), step):
-        band = stored[top : top + step]
+    samples = np.empty((*raw.shape[:2], 3), np.uint8)
+    step = max(1, _BAND // raw.shape[1])
+    for top in range(0, len(raw), step):
+        band = raw[top : top + step]
         samples[top : top + step] = Image.frombytes(mode, band.shape[1::-1], band.tobytes()).convert("RGB")
     return samples
 

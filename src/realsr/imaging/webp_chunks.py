@@ -6,18 +6,18 @@ from PIL import Image
 
 from realsr.imaging.photo import Metadata, count_words
 
-_KNOWN = frozenset([b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"ANIM", b"ANMF"])
+_CHUNKS = frozenset([b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"ANIM", b"ANMF"])
 
 
 def read_webp_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, list[str]]:
     """Return the metadata of a WebP file that Pillow has opened, and what else it holds, in words."""
-    left_out, position = list[str](), 12
+    omissions, position = list[str](), 12
     if frames := getattr(image, "n_frames", 1) - 1:
-        left_out.append(count_words(frames, "further frame"))
+        omissions.append(count_words(frames, "further frame"))
     while position + 8 <= len(data):
         kind, length = struct.unpack_from("<4sI", data, position)
-        if kind not in _KNOWN:
-            left_out.append(f"chunk {kind.decode('latin-1').strip()}")
+        if kind not in _CHUNKS:
+            omissions.append(f"chunk {kind.decode('latin-1').strip()}")
         position += 8 + length + length % 2
     info = image.info
-    return Metadata(info.get("icc_profile"), info.get("exif"), info.get("xmp")), list(dict.fromkeys(left_out))
+    return Metadata(info.get("icc_profile"), info.get("exif"), info.get("xmp")), list(dict.fromkeys(omissions))
