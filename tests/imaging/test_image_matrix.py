@@ -24,6 +24,7 @@ tifffile = pytest.importorskip("tifffile")
 from bmp_cases import bmp_cases  # noqa: E402
 from image_case import Case  # noqa: E402
 from metadata_cases import metadata_cases  # noqa: E402
+from omission_cases import omission_cases  # noqa: E402
 from other_cases import other_cases  # noqa: E402
 from tiff_cases import tiff_cases  # noqa: E402
 
@@ -43,6 +44,7 @@ def cases() -> Iterator[Case]:
     yield from other_cases()
     yield from bmp_cases()
     yield from metadata_cases()
+    yield from omission_cases()
 
 
 def is_clear(error: object, path: Path) -> bool:

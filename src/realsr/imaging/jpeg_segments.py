@@ -44,19 +44,21 @@ def jpeg_bits(data: bytes) -> int:
 
 def read_jpeg_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, list[str]]:
     """Return the metadata of a JPEG that Pillow has opened, and what else its segments hold, in words."""
-    omissions, resolution = list[str](), None
+    omissions, resolution, photoshop = list[str](), None, b""
     for kind, start, end in segments(data):
         body = data[start:end]
         if kind == COMMENT:
             omissions.append("comment")
         elif body.startswith(b"http://ns.adobe.com/xmp/extension/\0"):
             omissions.append("further parts of XMP")
+        elif kind == 0xED and body.startswith(_PREFIXES[kind]):
+            photoshop += body.removeprefix(_PREFIXES[kind][0])
         elif body.startswith(b"JFIF\0") and body[7:8] in (b"\1", b"\2"):
             sides = struct.unpack_from(">HH", body.ljust(12, b"\0"), 8)
             resolution = resolution_exif(sides, 1, INCH if body[7] == 1 else CENTIMETRE)
         elif APPLICATION <= kind < APPLICATION + 16 and not body.startswith(_PREFIXES.get(kind, ())):
             omissions.append(f"data of other programs (APP{kind - APPLICATION})")
-    resources = image.info.get("photoshop", {})
+    resources = _read_resources(photoshop)
     if resources.keys() - {_IPTC, _IPTC_DIGEST}:
         omissions.append("image resources of Photoshop")
     info = image.info
@@ -64,6 +66,18 @@ def read_jpeg_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, list[
         info.get("icc_profile"), info.get("exif") or resolution, info.get("xmp"), resources.get(_IPTC) or None
     )
     return metadata, list(dict.fromkeys(omissions))
+
+
+def _read_resources(data: bytes) -> dict[int, bytes]:
+    """Take Photoshop's image resources apart, which may go on over several segments: their bytes by number."""
+    resources, position = dict[int, bytes](), 0
+    while data[position : position + 4] == b"8BIM" and position + 12 <= len(data):
+        number, name = struct.unpack_from(">HB", data, position + 4)
+        start = position + 6 + (name + 2) // 2 * 2 + 4  # a name with its length has an even number of bytes
+        size = int.from_bytes(data[start - 4 : start], "big")
+        resources[number] = data[start : start + size]
+        position = start + size + size % 2
+    return resources
 
 
 def list_further_pictures(image: Image.Image, data: bytes) -> list[str]:

@@ -1,5 +1,6 @@
 """Which picture of a TIFF file is read, where its samples are, and what they mean (TIFF 6.0; BigTIFF)."""
 
+import contextlib
 import mmap
 from collections import Counter
 from dataclasses import dataclass, field
@@ -163,12 +164,13 @@ def _find_picture(reader: TagReader, name: str) -> tuple[int, dict[int, Entry], 
     rest = Counter(kind for place, kind in kinds.items() if place != picture)
     if _SUBDIRECTORIES in pages[picture]:
         for place in reader.integers(pages[picture][_SUBDIRECTORIES]):
-            rest[_page_kind(reader, reader.entries(place)[0])] += 1
+            with contextlib.suppress(ValueError):  # some programs copy positions without the pages
+                rest[_page_kind(reader, reader.entries(place)[0])] += 1
     return picture, pages[picture], [count_words(number, kind) for kind, number in rest.items()]
 
 
 def _page_kind(reader: TagReader, tags: dict[int, Entry]) -> str:
-    bits = reader.integers(tags[_SUBFILE_TYPE])[0] if _SUBFILE_TYPE in tags else 0
+    bits = reader.integer(tags[_SUBFILE_TYPE]) if _SUBFILE_TYPE in tags else 0
     if _OLD_SUBFILE_TYPE in tags and reader.integers(tags[_OLD_SUBFILE_TYPE]) == (2,):
         bits |= _REDUCED
     return "preview" if bits & _REDUCED else "mask" if bits & _MASK else "further page"
