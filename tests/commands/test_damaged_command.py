@@ -7,7 +7,7 @@ from small_work import Command
 
 from realsr.imaging import read_uint8
 
-PHOTO = "damaged (Corrupt JPEG data"
+PHOTO = "damaged (its compressed data are corrupt"
 
 
 @pytest.fixture

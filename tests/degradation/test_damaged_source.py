@@ -56,17 +56,17 @@ def lines(caplog: pytest.LogCaptureFixture, path: Path) -> list[str]:
 def test_a_stage_refuses_or_accepts_and_tells_it_once(source, tmp_path, caplog, capfd, stage, workers):
     run = partial(STAGES[stage], source, tmp_path / "out", workers=workers)
     section = stage.partition(" ")[0]
-    with pytest.raises(UserError, match=r"1 of 3 (.|\n)*b\.jpg: damaged \(Corrupt JPEG data"):
+    with pytest.raises(UserError, match=r"1 of 3 (.|\n)*b\.jpg: damaged \(its compressed data are corrupt"):
         run()
     assert sorted(read_manifest(tmp_path / "out")[section]["items"]) == ["a", "c"]
     caplog.clear()
     run(damaged="accept")  # nothing else is made again: the key is no part of the record
     (line,) = lines(caplog, source / "b.jpg")
-    assert "damaged (Corrupt JPEG data" in line
+    assert "damaged (its compressed data are corrupt" in line
     assert "damaged (" not in capfd.readouterr().err, "a worker has told it too"
     items = read_manifest(tmp_path / "out")[section]["items"]
     told = {name: item.get("damaged") for name, item in items.items()}
-    assert told["b"].startswith("Corrupt JPEG data")
+    assert told["b"].startswith("its compressed data are corrupt")
     assert (told["a"], told["c"]) == (None, None)
 
 

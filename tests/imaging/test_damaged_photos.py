@@ -77,7 +77,7 @@ def test_a_sound_jpeg_has_pillow_s_samples(tmp_path, name, caplog):
 def test_a_damaged_jpeg_is_refused_or_accepted_with_a_line(tmp_path, name, caplog):
     path = tmp_path / "a.jpg"
     path.write_bytes(damage_middle(JPEGS[name]))
-    with pytest.raises(ImageError, match=r"a\.jpg: damaged \(Corrupt JPEG data: .*damaged=accept"):
+    with pytest.raises(ImageError, match=r"a\.jpg: damaged \(its compressed data are corrupt\).*damaged=accept"):
         read_uint8(path)
     assert not caplog.records
     whole, part = pillow_samples(JPEGS[name]), read_photo(path, "accept")
@@ -93,14 +93,14 @@ def test_a_damaged_jpeg_is_refused_or_accepted_with_a_line(tmp_path, name, caplo
 def test_what_a_jpeg_that_ends_early_has_is_accepted(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(BASE[: len(BASE) // 2])
-    with pytest.raises(ImageError, match="Premature end of JPEG file"):
+    with pytest.raises(ImageError, match=r"damaged \(it ends early\)"):
         read_uint8(path)
     np.testing.assert_array_equal(read_uint8(path, "accept")[:48], pillow_samples(BASE)[:48])
 
 
 def test_other_bytes_than_zeros_before_the_end_are_no_padding(tmp_path):
     (tmp_path / "a.jpg").write_bytes(BASE[:-2] + bytes(200) + b"abc" + END)
-    with pytest.raises(ImageError, match="extraneous bytes before marker 0xd9"):
+    with pytest.raises(ImageError, match="its compressed data are corrupt"):
         read_uint8(tmp_path / "a.jpg")
 
 
@@ -117,7 +117,7 @@ def test_the_checksums_of_deflate_in_tiff_are_looked_at(tmp_path, bits):
     for old, new in ((start, len(data)), (size, len(longer))):
         struct.pack_into("<I", data, data.index(struct.pack("<I", old)), new)
     path.write_bytes(data + longer)
-    with pytest.raises(ImageError, match=r"a\.tif: damaged \(strip 1: .*incorrect data check"):
+    with pytest.raises(ImageError, match=r"a\.tif: damaged \(strip 1: wrong checksum"):
         read_uint8(path)
     np.testing.assert_array_equal(read_photo(path, "accept").samples, samples)
 
@@ -127,7 +127,7 @@ def test_jpeg_in_tiff_is_judged_too(tmp_path):
     path.write_bytes(saved("TIFF", compression="jpeg", quality=90))
     assert read_uint8(path).shape == (150, 201, 3)
     path.write_bytes(damage_middle(path.read_bytes()))
-    with pytest.raises(ImageError, match=r"a\.tif: damaged \(strip \d: Corrupt JPEG data"):
+    with pytest.raises(ImageError, match=r"a\.tif: damaged \(strip \d: its compressed data are corrupt"):
         read_uint8(path)
     assert read_uint8(path, "accept").shape == (150, 201, 3)
 
@@ -144,11 +144,11 @@ def test_a_png_s_checksums_matter_where_pixels_depend_on_them(tmp_path, caplog):
     path.write_bytes(spoil_checksum(whole, b"iCCP"))
     photo = read_photo(path)
     assert photo.metadata.icc is None
-    assert "iCCP" in caplog.text
+    assert f"{path}: left out: damaged colour profile" in caplog.text
     np.testing.assert_array_equal(photo.samples, np.asarray(Image.open(io.BytesIO(whole)).convert("RGBA")))
-    for kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT"):
+    for kind, what in ((b"IHDR", "header"), (b"PLTE", "palette"), (b"tRNS", "transparency"), (b"IDAT", "pixels")):
         path.write_bytes(spoil_checksum(whole, kind))
-        with pytest.raises(ImageError, match=f"wrong checksum of {kind.decode()}"):
+        with pytest.raises(ImageError, match=rf"a\.png is damaged or incomplete: wrong checksum of its {what}\. Copy"):
             read_photo(path, "accept")
     path.write_bytes(whole[:-12])
     with pytest.raises(ImageError, match=r"a\.png.*ends before its end"):

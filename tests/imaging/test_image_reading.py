@@ -165,14 +165,13 @@ def test_premultiplied_white_is_zero_and_refused_16_bit_tiffs(tmp_path):
     tifffile.imwrite(path, GRAY_16, photometric="miniswhite")
     np.testing.assert_array_equal(levels(read_picture(path).rgb[0], 16), 65535 - GRAY_16.astype(int))
 
-    for samples, options in [
-        (rgba, {"photometric": "separated"}),
-        (GRAY_16.view(np.int16), {"photometric": "minisblack"}),
-        (np.zeros((3, 6, 9), np.uint16), {"photometric": "rgb", "planarconfig": "separate"}),
-        (np.zeros((6, 9), np.float32), {"photometric": "minisblack"}),
+    for samples, photometric, content in [
+        (rgba, "separated", "16-bit CMYK colour"),
+        (GRAY_16.view(np.int16), "minisblack", "signed samples"),
+        (np.zeros((6, 9), np.float32), "minisblack", "floating-point samples"),
     ]:
-        tifffile.imwrite(path, samples, **options)
-        with pytest.raises(ImageError, match=r"a\.tif"):
+        tifffile.imwrite(path, samples, photometric=photometric)
+        with pytest.raises(ImageError, match=rf"a\.tif holds {content}, which realsr does not read\. Save it"):
             read_picture(path)
 
 

@@ -51,7 +51,7 @@ def test_bands_of_any_height_give_the_file_of_the_whole(tmp_path, suffix, channe
     assert write(tmp_path / f"a{suffix}", samples, 1, 3, 60, 0, 70) == whole
     assert write(tmp_path / f"a{suffix}", samples[::-1][::-1], *[1] * 202) == whole
     again = read_photo(tmp_path / f"a{suffix}").samples
-    if suffix == ".webp" or (suffix, channels, bits) == (".tif", 2, 16):
+    if suffix == ".webp":
         samples = samples[..., {1: [0, 0, 0], 2: [0, 0, 0, 1]}.get(channels, range(channels))]
     if suffix == ".jpg":
         assert np.abs(again.astype(int) - samples).mean() < 4
@@ -90,15 +90,14 @@ def test_the_widest_jpeg_has_restart_markers_that_fit(tmp_path):
 def test_other_readers_see_the_same(tmp_path, suffix, channels, bits):
     samples = smooth(70, 31, channels, bits)
     data = write(tmp_path / f"a{suffix}", samples)
-    with Image.open(io.BytesIO(data)) as image:
-        if bits == 8:
-            np.testing.assert_array_equal(np.asarray(image).reshape(samples.shape), samples)
-        else:
+    if (suffix, channels, bits) != (".tif", 2, 16):  # which Pillow does not read
+        with Image.open(io.BytesIO(data)) as image:
             image.load()
+            assert bits == 16 or np.array_equal(np.asarray(image).reshape(samples.shape), samples)
     if channels != 2 and (suffix, channels, bits) != (".tif", 4, 8):  # OpenCV has no gray + alpha, and multiplies by it
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED).reshape(samples.shape)
         np.testing.assert_array_equal(decoded[..., {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]], samples)
-    if suffix == ".tif" and channels in (1, 3, 4):
+    if suffix == ".tif":
         tifffile = pytest.importorskip("tifffile", reason="comes with scikit-image")
         np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif").reshape(samples.shape), samples)
 
@@ -109,10 +108,7 @@ def test_a_tiff_that_could_pass_4_gib_is_a_bigtiff(tmp_path, monkeypatch, channe
     samples = smooth(130, 31, channels, bits)
     data = write(tmp_path / "a.tif", samples, 50)
     assert data[:4] == b"II+\0"
-    channels = 4 if (channels, bits) == (2, 16) else channels
-    again = read_photo(tmp_path / "a.tif").samples
-    np.testing.assert_array_equal(again[..., [0, -1]], samples[..., [0, -1]])
-    assert again.shape[2] == channels
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.tif").samples, samples)
     if channels != 2:
         assert cv2.imread(tmp_path / "a.tif", cv2.IMREAD_UNCHANGED).dtype == samples.dtype
 

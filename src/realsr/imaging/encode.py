@@ -1,6 +1,7 @@
 """Samples -> an image file, row by row, in the format that a file name's suffix asks for."""
 
 import io
+import logging
 from collections.abc import Callable
 from typing import BinaryIO, Protocol
 
@@ -13,6 +14,8 @@ from realsr.imaging.photo import Metadata, fit_metadata
 from realsr.imaging.png import PngEncoder
 from realsr.imaging.tiff import TiffEncoder
 from realsr.imaging.webp import WebpEncoder
+
+logger = logging.getLogger("realsr")
 
 
 class _Encoder(Protocol):
@@ -37,18 +40,19 @@ _ENCODERS: dict[str, Callable[[BinaryIO, Layout, Metadata], _Encoder]] = {
 class SampleEncoder:
     """Writes an image into an empty file that is open for writing, from bands of any height.
 
-    layout: the form of the samples. WebP (all) and TIFF (16-bit gray + alpha) have no such gray and get RGB channels of
-    equal value. name: what log lines call the file. Raises ImageError as `check_format` does.
+    layout: the form of the samples. WebP has no gray and gets RGB channels of equal value. name: what log lines call
+    the file. Raises ImageError as `check_format` does.
     """
 
     def __init__(self, file: BinaryIO, suffix: str, layout: Layout, metadata: Metadata, name: str):
         kind = check_format(suffix, layout.height, layout.width, layout.channels, layout.bits)
         self._layout, self._written, self._filled = layout, 0, 0
-        gray_alpha_16 = kind == "TIFF" and layout.bits == 16 and layout.channels == 2
-        self._as_colour = layout.channels <= 2 and (kind == "WEBP" or gray_alpha_16)
+        self._as_colour = layout.channels <= 2 and kind == "WEBP"
         channels = layout.channels + 2 if self._as_colour else layout.channels
         file_layout = Layout(layout.height, layout.width, channels, layout.bits)
-        metadata = fit_metadata(metadata, layout.height, layout.width, channels, name)
+        metadata, omissions = fit_metadata(metadata, layout.height, layout.width, channels, kind)
+        if omissions:
+            logger.warning("%s: left out: %s", name, ", ".join(omissions))
         self._encoder = _ENCODERS[kind](file, file_layout, metadata)
         self._waiting = np.empty((min(self._encoder.rows, layout.height), *self._row_shape), self._dtype)
 

@@ -11,20 +11,25 @@ from realsr.imaging.tags import (
     GPS,
     INTEROPERABILITY,
     LONG,
+    RATIONAL,
     SHORT,
     Directory,
     Entry,
     TagReader,
+    Value,
     header,
+    integers,
     write_directory,
 )
 
 _ORIENTATION, _THUMBNAIL_START, _THUMBNAIL_LENGTH = 274, 513, 514
 _WIDTHS = {None: 256, EXIF: 40962, INTEROPERABILITY: 4097}  # by directory; the height's tag is one more
+_RESOLUTIONS, _RESOLUTION_UNIT = (282, 283), 296
+INCH, CENTIMETRE = 2, 3
 _PREFIX = b"Exif\0\0"
 
 # The tags of a TIFF's first directory that tell about the photo, not about how the file is laid out.
-_DESCRIPTIVE = frozenset(
+DESCRIPTIVE = frozenset(
     [269, 270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432, EXIF, GPS]  # from DocumentName to Copyright
     + [18246, 18249, *range(40091, 40096)]  # rating; title, comment, author, keywords, subject
 )
@@ -89,13 +94,30 @@ def _set(block: bytearray, reader: TagReader, entry: Entry, kind: int, number: i
         struct.pack_into(form, block, entry.start - 6, kind, 1, number)
 
 
-def exif_from_tiff(data: bytes) -> bytes | None:
-    """Return what a TIFF file's tags tell about the photo as an EXIF block; None if that is nothing.
+def resolution_exif(sides: tuple[int, ...], divisor: int, unit: int) -> bytes:
+    """Return an EXIF block that tells sides / divisor pixels, across and down, in a unit, INCH or CENTIMETRE."""
+    directory: Directory = {_RESOLUTION_UNIT: integers(SHORT, unit)}
+    for tag, side in zip(_RESOLUTIONS, sides, strict=True):
+        directory[tag] = Value(RATIONAL, struct.pack("<II", side, divisor))
+    begin = header(8)
+    return begin + write_directory(directory, len(begin))
+
+
+def exif_orientation(block: bytes) -> int | None:
+    """Return the orientation that an EXIF block tells, None if it cannot be read."""
+    try:
+        reader = TagReader(block.removeprefix(_PREFIX))
+        return reader.integer(reader.entries(reader.first)[0][_ORIENTATION])
+    except (KeyError, ValueError):
+        return None
+
+
+def exif_from_tiff(data: bytes, position: int) -> bytes | None:
+    """Return what the directory at `position` of a TIFF file tells about the photo as an EXIF block, None for nothing.
 
     Raises ValueError for tags that cannot be read.
     """
-    reader = TagReader(data)
-    directory = reader.read(reader.first, _DESCRIPTIVE)
+    directory = TagReader(data).read(position, DESCRIPTIVE)
     if not directory:
         return None
     begin = header(8)
@@ -105,4 +127,4 @@ def exif_from_tiff(data: bytes) -> bytes | None:
 def tiff_tags(block: bytes) -> Directory:
     """Return an EXIF block's tags that a TIFF file may have among its own."""
     reader = TagReader(block)
-    return reader.read(reader.first, _DESCRIPTIVE)
+    return reader.read(reader.first, DESCRIPTIVE)

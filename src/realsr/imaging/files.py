@@ -56,16 +56,20 @@ def tell_damage(path: Path, damage: str | None) -> None:
 
 
 def read_photo(path: Path, damaged: str = "refuse") -> Photo:
-    """Read an image file as `read_picture` does, but its samples as they are, with colour profile and EXIF.
+    """Read an image file as `read_picture` does, but its samples as they are, with colour profile, EXIF, XMP and IPTC.
 
-    The orientation is applied, and the EXIF says so; a thumbnail in it is left out. A profile that does not fit the
-    samples (of a CMYK photo, which is read as RGB) is left out too, and a log line tells it. BMP holds neither.
+    The orientation is applied, and the metadata say so; previews in them are left out. One log line names all else
+    that the file holds and that is left out: further pages and frames, texts, a profile that does not fit the samples
+    (of a CMYK photo, which is read as RGB).
 
     damaged, and what it raises: see `read_picture`.
     """
     photo = _read(path, damaged, with_metadata=True)
     height, width, channels = photo.samples.shape
-    return replace(photo, metadata=fit_metadata(photo.metadata, height, width, channels, str(path)))
+    metadata, misfits = fit_metadata(photo.metadata, height, width, channels)
+    if omissions := (*photo.omissions, *misfits):
+        logger.warning("%s: left out: %s", path, ", ".join(omissions))
+    return replace(photo, metadata=metadata, omissions=omissions)
 
 
 def _read(path: Path, damaged: str, with_metadata: bool) -> Photo:

@@ -10,22 +10,15 @@ from PIL import Image
 
 from realsr.imaging.picture import ImageError
 
-_DEFLATE_RATIO = 1032  # deflate makes no more bytes than this of one
 
-
-def check_size(image: Image.Image, data: bytes, name: str) -> None:
-    """Refuse what a header claims but the file cannot hold, or the machine; nothing has been allocated yet."""
-    claim = f"{name} claims {image.width}x{image.height} pixels"
-    # 24: the bit depth in IHDR, which always comes first
-    if image.format == "PNG" and image.height * (image.width * data[24] // 8) > _DEFLATE_RATIO * len(data):
-        raise ImageError(
-            f"{claim}, more than its {len(data)} bytes can hold. It is damaged: copy it again, or remove it."
-        )
-    needed, there = 4 * image.width * image.height, _machine_memory()
+def check_size(width: int, height: int, name: str) -> None:
+    """Refuse what a header claims but the machine cannot hold; nothing has been allocated yet."""
+    needed, there = 4 * width * height, _machine_memory()
     if there is not None and needed > there:
         raise ImageError(
-            f"{claim}: {needed / 2**30:.0f} GiB, but the machine has {there / 2**30:.0f} GiB of memory. "
-            "Cut it into parts, or shrink it, with a program for images of this size."
+            f"{name} claims {width}x{height} pixels: {needed / 2**30:.0f} GiB, but the machine has "
+            f"{there / 2**30:.0f} GiB of memory. Cut it into parts, or shrink it, with a program for images of this "
+            "size."
         )
 
 

@@ -5,7 +5,6 @@ the memory of a strip: Pillow would hold 4 bytes of each pixel, and libjpeg's ow
 """
 
 import io
-import logging
 import struct
 from typing import BinaryIO
 
@@ -15,12 +14,9 @@ from PIL import Image
 from realsr.imaging.formats import Layout
 from realsr.imaging.photo import Metadata
 
-logger = logging.getLogger("realsr")
-
 _ROWS, _BLOCK = 32, 8
 _START_OF_FRAME, _RESTART_INTERVAL, _RESTART, _START_OF_SCAN = 0xFFC0, 0xFFDD, 0xFFD0, 0xFFDA
-_PREFIX = b"Exif\0\0"
-_LONGEST_EXIF = 65535 - 2 - len(_PREFIX)  # of a segment with its length
+_APP1, _APP13 = 0xFFE1, 0xFFED
 
 
 class JpegEncoder:
@@ -31,20 +27,13 @@ class JpegEncoder:
     def __init__(self, file: BinaryIO, layout: Layout, metadata: Metadata):
         self._file, self._layout, self._metadata = file, layout, metadata
         self._strips = 0
-        if metadata.exif is not None and len(metadata.exif) > _LONGEST_EXIF:
-            logger.warning(
-                "%s bytes of EXIF do not fit a JPEG (at most %s): left out", len(metadata.exif), _LONGEST_EXIF
-            )
-            self._metadata = Metadata(metadata.icc)
 
     def write(self, samples: np.ndarray) -> None:
         """Append one strip of (h, W, C) uint8 samples: `rows` of them, fewer only at the end."""
-        exif, icc = (self._metadata.exif, self._metadata.icc) if self._strips == 0 else (None, None)
+        icc, segments = (self._metadata.icc, _segments(self._metadata)) if self._strips == 0 else (None, b"")
         with io.BytesIO() as strip:
             image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else np.ascontiguousarray(samples))
-            image.save(
-                strip, "JPEG", quality=95, subsampling="4:4:4", exif=_PREFIX + exif if exif else b"", icc_profile=icc
-            )
+            image.save(strip, "JPEG", quality=95, subsampling="4:4:4", extra=segments, icc_profile=icc)
             data = strip.getvalue()
         head, scan = _split(data, self._layout)
         if self._strips == 0:
@@ -57,6 +46,23 @@ class JpegEncoder:
     def finish(self) -> None:
         """Write what comes after the last row."""
         self._file.write(b"\xff\xd9")
+
+
+def _segments(metadata: Metadata) -> bytes:
+    """EXIF, XMP and IPTC, each in a segment of its own."""
+    data = b""
+    if metadata.exif:
+        data += _segment(_APP1, b"Exif\0\0" + metadata.exif)
+    if metadata.xmp:
+        data += _segment(_APP1, b"http://ns.adobe.com/xap/1.0/\0" + metadata.xmp)
+    if metadata.iptc:  # a resource of Photoshop: its number, an empty name, its length, filled up to an even one
+        resource = struct.pack(">HHI", 0x0404, 0, len(metadata.iptc)) + metadata.iptc
+        data += _segment(_APP13, b"Photoshop 3.0\x008BIM" + resource + bytes(len(resource) % 2))
+    return data
+
+
+def _segment(marker: int, body: bytes) -> bytes:
+    return struct.pack(">HH", marker, len(body) + 2) + body
 
 
 def _split(data: bytes, layout: Layout) -> tuple[bytes, memoryview]:

@@ -6,15 +6,15 @@ JFIF, a broken colour profile, zeros before the end marker. A photo that has the
 
 import contextlib
 import re
-import struct
 
 import numpy as np
 import simplejpeg
 
+from realsr.imaging.jpeg_segments import ADOBE, APPLICATION, COMMENT, START_OF_SCAN, segments
+
 _DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG file", "Inconsistent progression")  # of libjpeg's jerror.h
-_MARKER = re.compile(rb"\xff+([\x01-\xfe])")
 _EXTRA = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
-_START, _END, _SCAN, _JFIF, _ADOBE, _COMMENT = 0xD8, 0xD9, 0xDA, 0xE0, 0xEE, 0xFE
+_END = b"\xff\xd9"
 
 
 def decode_jpeg(data: bytes, colour: str, damaged: str) -> tuple[np.ndarray | None, str | None]:
@@ -41,23 +41,20 @@ def decode_jpeg(data: bytes, colour: str, damaged: str) -> tuple[np.ndarray | No
     if sound or damaged == "accept":
         with contextlib.suppress(ValueError):
             samples = simplejpeg.decode_jpeg(data, colour, strict=False)
-    return samples, None if sound else reason
+    early = reason.startswith("Premature")
+    return samples, None if sound else "it ends early" if early else "its compressed data are corrupt"
 
 
 def _keep_pixels(data: bytes) -> tuple[bytes, int]:
     """Return a JPEG without what does not matter to its pixels, and where its first scan begins."""
-    kept, position = bytearray(b"\xff\xd8"), 0
-    while marker := _MARKER.search(data, position):
-        kind, position = marker[1][0], marker.end()
-        if kind == _SCAN:
-            return bytes(kept) + data[marker.start() :], len(kept)
-        if kind == _START or position + 2 > len(data):
-            continue
-        segment = bytearray(data[position : position + struct.unpack_from(">H", data, position)[0]])
-        position += len(segment)
+    kept = bytearray(b"\xff\xd8")
+    for kind, start, end in segments(data):
+        if kind == START_OF_SCAN:
+            return bytes(kept) + data[start - 2 :], len(kept)
+        segment = bytearray(data[start - 2 : end])
         if segment[2:7] == b"JFIF\0" and len(segment) > 7:
             segment[7] = 1  # the revision: the others are read as this one is
-        if kind in (_JFIF, _ADOBE) or not (_JFIF <= kind < _JFIF + 16 or kind == _COMMENT):
+        if kind in (APPLICATION, ADOBE) or not (APPLICATION <= kind < APPLICATION + 16 or kind == COMMENT):
             kept += bytes([0xFF, kind]) + segment
     return data, 0
 
@@ -65,5 +62,5 @@ def _keep_pixels(data: bytes) -> tuple[bytes, int]:
 def _is_padding(data: bytes, scan: int, reason: str) -> bool:
     """Whether all that is wrong are zeros between the last pixel, which has been decoded, and the end marker."""
     extra = _EXTRA.fullmatch(reason)
-    end = data.find(bytes([0xFF, _END]), scan)
+    end = data.find(_END, scan)
     return extra is not None and end >= 0 and not any(data[end - int(extra[1]) : end])

@@ -1,14 +1,23 @@
 """A photo as its file holds it: samples, colour profile, and what the camera and its owner tell about it."""
 
-import logging
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image
 
-from realsr.imaging.exif import exif_from_tiff, sized_exif, upright_exif
+from realsr.imaging.exif import exif_orientation, sized_exif, upright_exif
 
-logger = logging.getLogger("realsr")
+_NAMES = {"icc": "colour profile", "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC"}
+_PARTS = {"PNG": ("icc", "exif", "xmp"), "WEBP": ("icc", "exif", "xmp"), "BMP": ()}  # of metadata; the others hold all
+_SEGMENT = 65533  # bytes of a segment of JPEG; a profile may have 255
+_LONGEST_IN_JPEG = {"icc": 255 * (_SEGMENT - 14), "exif": _SEGMENT - 6, "xmp": _SEGMENT - 29, "iptc": _SEGMENT - 28}
+_XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:=["']|>))([1-8])""")
+_XMP_SIZES = {
+    "width": re.compile(rb"""((?:tiff:ImageWidth|exif:PixelXDimension)(?:=["']|>))\d+"""),
+    "height": re.compile(rb"""((?:tiff:ImageLength|exif:PixelYDimension)(?:=["']|>))\d+"""),
+}
+# A preview, and the name of further parts, which are not kept.
+_XMP_PREVIEW = re.compile(rb"""<xmp:Thumbnails>.*?</xmp:Thumbnails>|\sxmpNote:HasExtendedXMP=["']\w*["']""", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -17,10 +26,14 @@ class Metadata:
 
     icc: the ICC colour profile.
     exif: the EXIF block, which begins as a TIFF file does (without the prefix "Exif"), for upright samples.
+    xmp: the XMP packet, for upright samples.
+    iptc: the IPTC records.
     """
 
     icc: bytes | None = None
     exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -29,45 +42,73 @@ class Photo:
 
     samples: (H, W, C) uint8 or uint16, C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA.
     damage: what is wrong with the file, of which this is what could be decoded; None for a sound file.
+    omissions: what else the file holds, in words, if metadata were asked for.
     """
 
     samples: np.ndarray
     metadata: Metadata
     damage: str | None = None
+    omissions: tuple[str, ...] = ()
 
 
-def find_metadata(image: Image.Image, data: bytes, name: str) -> Metadata:
-    """Return the metadata of a file that Pillow has loaded; `data` is its contents.
+def count_words(count: int, noun: str) -> str:
+    """Return such as "1 page", "2 pages"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
-    EXIF that cannot be read is left out, and a log line tells it.
-    """
-    exif = None
-    try:
-        if image.format == "TIFF":
-            exif = exif_from_tiff(data)
-        elif block := image.info.get("exif") or _imagemagick_exif(image):
-            exif = upright_exif(block)
+
+def find_orientation(metadata: Metadata) -> int:
+    """Return the orientation that a file's metadata tell, 1..8 as the tag in EXIF; 1 if they do not tell any."""
+    orientation = exif_orientation(metadata.exif) if metadata.exif else None
+    if orientation is None and metadata.xmp and (match := _XMP_ORIENTATION.search(metadata.xmp)):
+        orientation = int(match[2])
+    return orientation if orientation is not None and 1 <= orientation <= 8 else 1
+
+
+def upright_metadata(metadata: Metadata) -> tuple[Metadata, list[str]]:
+    """Return a file's metadata for samples that have been turned, and what cannot be read of them, in words."""
+    exif, xmp, omissions = metadata.exif, metadata.xmp, list[str]()
+    if exif:
+        try:
+            exif = upright_exif(exif)
             sized_exif(exif, 1, 1)  # fails now rather than when the photo is written
-    except ValueError as error:
-        logger.warning("%s: its EXIF cannot be read (%s) and is left out", name, error)
-    return Metadata(image.info.get("icc_profile") or None, exif)
+        except ValueError:
+            exif, omissions = None, ["EXIF that cannot be read"]
+    if xmp:
+        xmp = _XMP_PREVIEW.sub(b"", _XMP_ORIENTATION.sub(rb"\g<1>1", xmp))
+    return replace(metadata, icc=metadata.icc or None, exif=exif or None, xmp=xmp or None), omissions
 
 
-def _imagemagick_exif(image: Image.Image) -> bytes | None:
-    """EXIF as PNG files held it before there was a chunk for it: a length, then hexadecimal digits."""
-    text = image.info.get("Raw profile type exif")
-    return bytes.fromhex("".join(text.split()[2:])) if isinstance(text, str) else None
+def fit_metadata(
+    metadata: Metadata, height: int, width: int, channels: int, kind: str | None = None
+) -> tuple[Metadata, list[str]]:
+    """Return the metadata for samples of this size and number of channels, and what is left out, in words.
 
-
-def fit_metadata(metadata: Metadata, height: int, width: int, channels: int, name: str) -> Metadata:
-    """Return the metadata as they are to be written with samples of this size and number of channels.
-
-    A colour profile of another colour space is left out, and a log line tells it.
+    kind: the format of the file that is to hold them. A colour profile of another colour space is left out, and what a
+    format cannot hold.
     """
-    icc, exif = metadata.icc, metadata.exif
+    omissions, fit = list[str](), metadata
     wanted = b"GRAY" if channels <= 2 else b"RGB "
-    if icc is not None and icc[16:20] != wanted:  # the colour space in a profile's header, ICC.1 section 7.2
-        found = icc[16:20].decode("latin-1").strip() or "unknown"
-        logger.warning("%s: a %s colour profile does not fit %s and is left out", name, found, wanted.decode().strip())
-        icc = None
-    return Metadata(icc, sized_exif(exif, height, width) if exif else None)
+    for part, name in _NAMES.items():
+        value = getattr(metadata, part)
+        if value is None:
+            continue
+        if part not in _PARTS.get(kind or "", _NAMES):
+            omissions.append(name)
+        elif kind == "JPEG" and len(value) > _LONGEST_IN_JPEG[part]:
+            omissions.append(f"{name}, whose {len(value)} bytes do not fit a JPEG")
+        elif part == "icc" and value[16:20] != wanted:  # the colour space in its header, ICC.1 section 7.2
+            space = value[16:20].decode("latin-1").strip() or "unknown"
+            omissions.append(f"{space} colour profile, which does not fit {wanted.decode().strip()}")
+        elif part == "exif":
+            fit = replace(fit, exif=sized_exif(value, height, width))
+            continue
+        elif part == "xmp":
+            sides = {"width": width, "height": height}
+            for side, pattern in _XMP_SIZES.items():
+                value = pattern.sub(rb"\g<1>%d" % sides[side], value)
+            fit = replace(fit, xmp=value)
+            continue
+        else:
+            continue
+        fit = replace(fit, **{part: None})
+    return fit, omissions

@@ -47,6 +47,8 @@ class PngEncoder:
             self._chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))
         if metadata.exif is not None:
             self._chunk(b"eXIf", metadata.exif)
+        if metadata.xmp is not None:
+            self._chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + metadata.xmp)
         self._rows_left = layout.height
 
     def write(self, samples: np.ndarray) -> None:

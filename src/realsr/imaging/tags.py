@@ -4,6 +4,7 @@ TIFF 6.0, section 2; BigTIFF; Exif 2.32, section 4.6. Pillow's own form of them 
 """
 
 import contextlib
+import mmap
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-SHORT, LONG, UNDEFINED, LONG8 = 3, 4, 7, 16  # the types of values that are written here
+BYTE, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 1, 3, 4, 5, 7, 16  # the types of values that are written here
 _RATIONALS = (5, 10)  # types of values that are made of two numbers
 _NUMBERS = {1: (1, 2, 6, 7), 2: (3, 8), 4: (4, 5, 9, 10, 11, 13), 8: (12, 16, 17, 18)}  # types by the bytes of a number
 _SIZES = {kind: size * (2 if kind in _RATIONALS else 1) for size, kinds in _NUMBERS.items() for kind in kinds}
+
+_FORMS = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}  # of whole numbers without a sign, for `struct`
 
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965  # tags whose value is the position of a directory
 _SUBDIRECTORIES = (EXIF, GPS, INTEROPERABILITY)
@@ -47,13 +50,13 @@ class TagReader:
     begin otherwise, and where a directory lies outside them.
     """
 
-    def __init__(self, data: bytes | bytearray):
+    def __init__(self, data: bytes | bytearray | mmap.mmap):
         orders = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
         begin = bytes(data[:4])
         if begin not in orders:
             raise ValueError("no TIFF header")
         self.data, self.order, self.big = data, orders[begin], b"+" in begin
-        self.first = self._number("Q", 8) if self.big else self._number("I", 4)
+        self.first = self.position(8 if self.big else 4)
 
     def entries(self, position: int) -> tuple[dict[int, Entry], int]:
         """Return a directory's entries by tag, and where the position of the next directory is told."""
@@ -72,8 +75,22 @@ class TagReader:
         return found, at + count * step
 
     def integer(self, entry: Entry) -> int:
-        """Return an entry's first value, which must be a whole number."""
-        return self._number({1: "B", 3: "H", 8: "Q"}.get(_SIZES[entry.kind], "I"), entry.start)
+        """Return an entry's first value. Raises ValueError if that is no whole number."""
+        values = self.integers(entry)
+        if not values:
+            raise ValueError("a tag has no value")
+        return values[0]
+
+    def integers(self, entry: Entry) -> tuple[int, ...]:
+        """Return an entry's values. Raises ValueError for others than whole numbers without a sign."""
+        form = _FORMS.get(entry.kind)
+        if form is None:
+            raise ValueError("a tag's value is no whole number")
+        return struct.unpack_from(f"{self.order}{entry.length // _SIZES[entry.kind]}{form}", self.data, entry.start)
+
+    def position(self, at: int) -> int:
+        """Return the position, such as of a directory, that is told at `at`."""
+        return self._number("Q" if self.big else "I", at)
 
     def read(self, position: int, wanted: Collection[int] | None = None, depth: int = 0) -> Directory:
         """Return a directory with the directories in it; wanted: only these tags of the outer one.

@@ -1,5 +1,6 @@
 """Writes TIFF by rows, 8 and 16 bit (TIFF 6.0; BigTIFF where the file could pass 4 GiB)."""
 
+from dataclasses import fields
 from typing import BinaryIO
 
 import numpy as np
@@ -8,11 +9,11 @@ from realsr.imaging.exif import tiff_tags
 from realsr.imaging.formats import Layout
 from realsr.imaging.photo import Metadata
 from realsr.imaging.png import fast_deflate
-from realsr.imaging.tags import LONG, LONG8, SHORT, UNDEFINED, Directory, Value, header, integers, write_directory
+from realsr.imaging.tags import BYTE, LONG, LONG8, SHORT, UNDEFINED, Directory, Value, header, integers, write_directory
+from realsr.imaging.tiff_metadata import ICC, IPTC, XMP
 
 _ROWS = 64  # readers limit the size of a strip
 _LIMIT = 2**32
-_ICC = 34675
 
 
 class TiffEncoder:
@@ -24,7 +25,7 @@ class TiffEncoder:
     rows = _ROWS
 
     def __init__(self, file: BinaryIO, layout: Layout, metadata: Metadata):
-        self._file, self._layout, self._icc = file, layout, metadata.icc
+        self._file, self._layout, self._metadata = file, layout, metadata
         self._about = tiff_tags(metadata.exif) if metadata.exif else {}
         self._big = _could_pass_the_limit(layout, metadata)
         self._starts: list[int] = []
@@ -51,7 +52,7 @@ class TiffEncoder:
         self._file.write(header(position, self._big))
 
     def _structure(self) -> Directory:
-        channels, long = self._layout.channels, LONG8 if self._big else LONG
+        channels, long, about = self._layout.channels, LONG8 if self._big else LONG, self._metadata
         numbers = {
             256: (LONG, [self._layout.width]),
             257: (LONG, [self._layout.height]),
@@ -68,12 +69,15 @@ class TiffEncoder:
         if channels in (2, 4):
             numbers[338] = (SHORT, [2])  # the extra sample is alpha, not premultiplied
         tags: Directory = {tag: integers(kind, *values) for tag, (kind, values) in numbers.items()}
-        if self._icc is not None:
-            tags[_ICC] = Value(UNDEFINED, self._icc)
+        for tag, kind, value in ((ICC, UNDEFINED, about.icc), (XMP, BYTE, about.xmp), (IPTC, UNDEFINED, about.iptc)):
+            if value is not None:
+                tags[tag] = Value(kind, value)
         return tags
 
 
 def _could_pass_the_limit(layout: Layout, metadata: Metadata) -> bool:
     samples = layout.row_bytes * layout.height
-    tags = len(metadata.icc or b"") + len(metadata.exif or b"") + 16 * layout.height
-    return samples + samples // 100 + tags + 2**20 >= _LIMIT  # deflate may add a little to what it cannot compress
+    about = sum(len(getattr(metadata, part.name) or b"") for part in fields(metadata))
+    return (
+        samples + samples // 100 + about + 16 * layout.height + 2**20 >= _LIMIT
+    )  # deflate may add a little to what it cannot compress

@@ -37,8 +37,8 @@ def open_photo_writer(
 
     At the end of the block the file is complete and takes its name; an error or an interruption in the block leaves
     nothing behind and an older file untouched. The format follows the suffix: JPEG has quality 95 and full-resolution
-    colour (4:4:4), all others are lossless. Sizes that the EXIF tells are set to this one. Gray becomes RGB in WebP,
-    and 16-bit gray + alpha in TIFF.
+    colour (4:4:4), all others are lossless. Sizes that EXIF and XMP tell are set to this one. Gray becomes RGB in
+    WebP. One log line names all metadata that the format cannot hold.
 
     channels: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA; bits: 8 or 16 per sample.
 
@@ -69,5 +69,7 @@ def naming(path: Path) -> Iterator[None]:
     except (ImageError, OSError) as error:
         if isinstance(error, OSError) and is_disk_full(error):
             raise
-        told = (error.strerror or str(error)) + ": check the folder" if isinstance(error, OSError) else str(error)
+        told = str(error)
+        if isinstance(error, OSError):  # without the system's reason it comes from an encoder
+            told = f"{error.strerror}: check the folder" if error.strerror else "the image cannot be encoded"
         raise ImageError(f"{path} cannot be written: {told.rstrip('.')}.") from error
