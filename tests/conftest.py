@@ -1,7 +1,7 @@
 """Imported before any test: realsr sets how OpenMP waits, which must precede torch."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,14 @@ from realsr.config import SCHEMAS, Config, to_dataclass
 from realsr.errors import UserError
 from realsr.options import conf_dir
 from realsr.weights.sources import find_weights
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape in captured text the bytes of file names that are not UTF-8, which pytest-xdist cannot send."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture
