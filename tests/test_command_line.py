@@ -69,6 +69,7 @@ def test_quotes_belong_to_the_name_only_of_a_file(compose: Compose, tmp_path: Pa
 
 def test_a_list_of_one_needs_no_brackets_and_a_folder_may_have_them(compose: Compose, tmp_path: Path) -> None:
     assert compose("evaluate", "weights=df2k").weights == ["df2k"]
+    assert compose("evaluate", "weights=bicubic,df2k").weights == ["bicubic", "df2k"]
     assert compose("evaluate", "weights=[]").weights == []
     many = [f"run_{index}/best.safetensors" for index in range(200)]
     assert compose("evaluate", f"weights=[{','.join(many)}]").weights == many
@@ -102,11 +103,38 @@ def test_arguments_without_a_key_are_photos(compose: Compose, tmp_path: Path) ->
     assert [str(path) for path in config.input] == ["[1] x.jpg", "a=1.jpg", "2024"]
     with pytest.raises(UserError, match="photos are named both with input= and without"):
         quote_arguments(["a.jpg", "input=b.jpg"], UpscaleConfig, "input")
-    assert quote_arguments(["--config-dir", "my", "a.jpg"], UpscaleConfig, "input") == [
-        "input=[a.jpg]",
-        "--config-dir",
-        "my",
-    ]
+    arguments = quote_arguments(["--config-dir", "my", "a.jpg"], UpscaleConfig, "input")
+    assert arguments == ["input=[a.jpg]", "--config-dir=my"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("weights=1.jpg", "weights=1.jpg: is a file, and sets the key weights: type ./weights=1.jpg for the file"),
+        ("-a.jpg", "-a.jpg: begins as a flag does: type ./-a.jpg for the file"),
+        ("--output=x.png", "--output=x.png: there is no such flag: set output=x.png"),
+        ("--overwrite", "--overwrite: there is no such flag: set overwrite=…"),
+        ("-o", "-o: there is no such flag: expected key=value"),
+        ("=", "=: expected key=value, without blanks around ="),
+        ("output=", "output=: has no value (an unset variable?): set output=…, or output=. for the current folder"),
+    ],
+)
+def test_what_is_neither_photo_nor_key_is_said_so(
+    argument: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("weights=1.jpg", "-a.jpg"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError) as error:
+        quote_arguments(["b.jpg", argument], UpscaleConfig, "input")
+    assert message in str(error.value)
+
+
+def test_a_photo_may_be_called_as_a_reference_is(compose: Compose, tmp_path: Path) -> None:
+    names = ["${a}.jpg", "\\${b}.jpg", "$c.jpg", "~d.jpg"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert [path.name for path in compose("upscale", *names, "output=out").input] == names
 
 
 def test_a_misspelt_key_is_no_photo(compose: Compose, caplog: pytest.LogCaptureFixture) -> None:
@@ -179,7 +207,7 @@ def test_the_config_of_a_run_can_be_used_again(compose: Compose, tmp_path: Path)
     first = compose("config", "+track=dped", "work_dir=2020_11", "seed=3")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text(to_yaml(first))
-    again = compose("config", "--config-path", str(tmp_path / "run"), "--config-name", "config", "seed=4")
+    again = compose("config", "--config-path", "run", "--config-name", "config", "seed=4")
     assert isinstance(again, Config)
     assert (again.work_dir, again.seed, again.pool) == (Path("2020_11"), 4, first.pool)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
@@ -219,3 +247,26 @@ def test_names_beyond_ascii_in_a_locale_without_them(tmp_path: Path) -> None:
         [sys.executable, "-c", script, "--help"], env=environment, cwd=tmp_path, capture_output=True, timeout=60
     )
     assert b"key=value \\u2026" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("track: x\n", "track/x.yaml: write `# @package _global_` into its first line"),
+        ("# @package _global_\nscale: 2\n", "track/x.yaml: sets no track: write `track: x` into it"),
+    ],
+)
+def test_a_track_that_is_not_whole_is_named(
+    content: str, message: str, compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "my" / "track").mkdir(parents=True)
+    (tmp_path / "my" / "track" / "x.yaml").write_text(content)
+    with pytest.raises(SystemExit):
+        compose("config", "--config-dir", "my", "+track=x")
+    assert message in caplog.text
+
+
+def test_a_folder_of_a_config_that_is_not_there_is_named(compose: Compose, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        compose("config", "--config-path", "nowhere", "--config-name", "config")
+    assert "--config-path nowhere: there is no such folder: name the folder of a run" in caplog.text

@@ -15,12 +15,13 @@ import yaml  # type: ignore[import-untyped]
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig
 
 from realsr.errors import UserError
 
 _WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd",
                "--experimental-rerun", "--info", "-i")  # fmt: skip
+_WITHOUT_VALUE = ("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m",
+                  "--shell-completion", "-sc")  # fmt: skip
 _OF_OTHER_CONFIG = ("--config-path", "-cp", "--config-name", "-cn")
 # What conf/hydra_quiet.yaml sets, for a config that does not name it, such as that of a run.
 _QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null", "hydra.run.dir=.")
@@ -53,11 +54,12 @@ def quote_arguments(arguments: Sequence[str], schema: type, photos: str | None =
     overrides: list[str] = []
     flags: list[str] = []
     plain: list[str] = []
-    takes_value = False
     for argument in arguments:
-        if argument.startswith("-") or (takes_value and "=" not in argument):
-            takes_value = argument in _WITH_VALUE
-            flags.append(argument)
+        last = flags[-1] if flags else ""
+        if argument.startswith("-"):
+            flags.append(_check_flag(argument, types))
+        elif last in _WITH_VALUE and "=" not in argument:
+            flags.append(f"{flags.pop()}={argument}")
         elif photos is not None and _is_path(argument, types):
             plain.append(argument)
         else:
@@ -65,22 +67,52 @@ def quote_arguments(arguments: Sequence[str], schema: type, photos: str | None =
     if plain and any(re.match(rf"\+*{photos}=", override) for override in overrides):
         raise UserError(f"{plain[0]}: photos are named both with {photos}= and without: choose one way for all of them")
     if plain:
-        # The shell has replaced a `~` that stands for the home folder.
-        paths = [str(Path(path).absolute()) if path.startswith("~") else path for path in plain]
-        overrides.insert(0, f"{photos}=[{','.join(map(_quote_text, paths))}]")
+        overrides.insert(0, f"{photos}=[{','.join(map(_quote_photo, plain))}]")
     if any(flag.startswith(_OF_OTHER_CONFIG) for flag in flags):
         overrides[:0] = _QUIET
-    return [*overrides, *flags]  # argparse takes all overrides in one place
+    return [*overrides, *map(_complete_path, flags)]  # argparse takes all overrides in one place
+
+
+def _check_flag(flag: str, types: dict[str, Any]) -> str:
+    """Return a flag that Hydra knows. Raises UserError for others, which are keys or files in the form of one."""
+    name, _, value = flag.partition("=")
+    if name in (*_WITH_VALUE, *_WITHOUT_VALUE):
+        return flag
+    if _exists(flag):
+        raise UserError(f"{flag}: begins as a flag does: type ./{flag} for the file")
+    key = name.lstrip("-")
+    advice = f"set {key}={value or '…'}" if key in types else "expected key=value; --help shows the keys"
+    raise UserError(f"{flag}: there is no such flag: {advice}")
+
+
+def _complete_path(flag: str) -> str:
+    """Return a flag whose folder of configs is told from the root: Hydra would look for it in this package."""
+    name, equals, value = flag.partition("=")
+    if name not in ("--config-path", "-cp") or not equals:
+        return flag
+    if not Path(value).is_dir():
+        raise UserError(f"{name} {value}: there is no such folder: name the folder of a run")
+    return f"{name}={Path(value).absolute()}"
+
+
+def _quote_photo(path: str) -> str:
+    """Return a path that a shell has given, which is nothing but a path."""
+    path = str(Path(path).absolute()) if path.startswith("~") and _exists(path) else path
+    return _quote(_escape_references(path)) if "${" in path else _quote_text(path)
 
 
 def _is_path(argument: str, types: dict[str, Any]) -> bool:
     key, equals, _ = argument.partition("=")
+    if equals and key in types and _exists(argument):
+        raise UserError(f"{argument}: is a file, and sets the key {key}: type ./{argument} for the file")
     return not equals or (key.lstrip("+~") not in types and _exists(argument))
 
 
 def _quote_override(argument: str, types: dict[str, Any], multirun: bool) -> str:
     match = re.fullmatch(r"([+~]{0,2}[\w.@/]+)=(.*)", argument, re.DOTALL)
     if not match:
+        if argument.startswith("="):
+            raise UserError(f"{argument}: expected key=value, without blanks around =")
         return argument
     key, value = match.groups()
     kind = types.get(key.lstrip("+"))
@@ -88,6 +120,8 @@ def _quote_override(argument: str, types: dict[str, Any], multirun: bool) -> str
     sweep = override is not None and override.is_sweep_override() and not _exists(value)
     if value == "null" or (multirun and sweep):
         return argument
+    if kind in (list[str], list[Path], str, Path) and not value:
+        raise UserError(f"{key}=: has no value (an unset variable?): set {key}=…, or {key}=. for the current folder")
     if kind in (list[str], list[Path]):
         return f"{key}=[{','.join(map(_quote_text, _split(value)))}]"
     if kind in (str, Path):
@@ -97,10 +131,10 @@ def _quote_override(argument: str, types: dict[str, Any], multirun: bool) -> str
 
 
 def _split(value: str) -> list[str]:
-    """Return the elements of a list as typed; a value without brackets is one, as is a file of that name."""
-    if not (value.startswith("[") and value.endswith("]")) or _exists(value):
+    """Return the elements of a list as typed, with brackets or without; a file of that very name is one."""
+    if _exists(value):
         return [value]
-    inner = value[1:-1]
+    inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     elements, position = [], 0
     while position < len(inner):
         match = _ELEMENT.match(inner, position)
@@ -198,18 +232,22 @@ def sweep_into_temporary(arguments: Sequence[str]) -> Iterator[list[str]]:
         yield [f"hydra.sweep.dir={folder}", *arguments]
 
 
-def localize_paths(config: DictConfig | ListConfig) -> None:
-    """Spell every text and path of a config, whose references are resolved, as this machine spells paths.
+def localize_paths(value: Any) -> Any:
+    """Return the values of a config, references resolved, in which every text is spelled as this machine spells paths.
 
     A `~` at the beginning becomes the home folder: a shell does that only for some spellings of `key=~/folder`, and
     YAML never. Where Python takes file names for another encoding than UTF-8 (an 8-bit locale), text becomes the name
-    whose bytes are its UTF-8.
+    whose bytes are its UTF-8. `${` is escaped: what is left of it belongs to a name.
     """
-    keys = range(len(config)) if isinstance(config, ListConfig) else list(config)
-    for key in keys:
-        value = config[key]
-        if isinstance(value, (DictConfig, ListConfig)):
-            localize_paths(value)
-        elif isinstance(value, (str, Path)):
-            name = os.fsdecode(str(value).encode("utf-8", "surrogateescape"))
-            config[key] = os.path.expanduser(name)  # noqa: PTH111, which raises for a name that is no user's
+    if isinstance(value, dict):
+        return {key: localize_paths(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [localize_paths(item) for item in value]
+    if not isinstance(value, (str, Path)):
+        return value
+    name = os.fsdecode(str(value).encode("utf-8", "surrogateescape"))
+    return _escape_references(os.path.expanduser(name))  # noqa: PTH111, which raises for a name that is no user's
+
+
+def _escape_references(text: str) -> str:
+    return re.sub(r"(\\*)\$\{", lambda match: 2 * match[1] + "\\${", text)

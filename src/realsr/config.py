@@ -301,6 +301,9 @@ def _open_schema(schema: type) -> DictConfig:
 
 def to_dataclass(config: DictConfig, schema: type) -> Any:
     """Turn a composed config into its dataclass. Raises UserError that says what is missing or unknown."""
+    chosen = HydraConfig.get().runtime.choices.get("track") if HydraConfig.initialized() else None
+    if OmegaConf.is_missing(config, "track") and chosen is not None:
+        raise UserError(f"track/{chosen}.yaml: sets no track: write `track: {chosen}` into it")
     if OmegaConf.is_missing(config, "track"):
         raise UserError(
             f"no track chosen: add {choices('track')}; or a recipe, which brings its own: "
@@ -308,11 +311,10 @@ def to_dataclass(config: DictConfig, schema: type) -> Any:
         )
     try:  # +key=value gets past Hydra even where the schema has no such key
         if missing := sorted(OmegaConf.missing_keys(config)):
-            raise UserError(f"{' and '.join(missing)} must be given: set {missing[0]}=…")
+            raise UserError(f"{' and '.join(missing)} must be given: set {' '.join(f'{key}=…' for key in missing)}")
         merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.to_container(config))
-        OmegaConf.resolve(merged)
-        localize_paths(merged)
-        dataclass = OmegaConf.to_object(merged)
+        values = localize_paths(OmegaConf.to_container(merged, resolve=True))
+        dataclass = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
     except OmegaConfBaseException as error:
         raise UserError(explain(error, schema)) from error
     check_ranges(dataclass)
@@ -334,7 +336,7 @@ class _LineFormatter(logging.Formatter):
     """The message alone, in which control characters of file names are escaped: a terminal would obey them."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(map(printable, super().format(record).split("\n")))
+        return "\n".join(map(printable, super().format(record).expandtabs().split("\n")))
 
 
 def _set_up_logging() -> None:

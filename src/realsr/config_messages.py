@@ -108,6 +108,8 @@ def _explain_key(error: Exception, cause: BaseException, types: dict[str, Any]) 
     key = str(match[1] or match[2])
     file = re.match(r"In '(.*?)': ", message)
     start = f"{file[1]}.yaml: " if file else ""
+    if key in ("track", "experiment") and file:
+        return f"{file[1]}.yaml: write `# @package _global_` into its first line, since it sets keys of all groups"
     if key in ("track", "experiment"):
         return f"a {'track' if key == 'track' else 'recipe'} is added with a plus: {choices(key)}"
     if key in types:
@@ -115,7 +117,8 @@ def _explain_key(error: Exception, cause: BaseException, types: dict[str, Any]) 
         value = written[1] if written else getattr(cause, "value", None)
         if value is None and (quoted := re.search(r"Value '(.*)' of type|value: (.*)", message)):
             value = quoted[1] or quoted[2]
-        return f"{start}{key}{'' if value is None else f'={value}'}: expected {_describe_type(key, types)}"
+        hint = "; ./null is a file of that name" if value == "null" and types[key] in (str, Path, list[Path]) else ""
+        return f"{start}{key}{'' if value is None else f'={value}'}: expected {_describe_type(key, types)}{hint}"
     return f"{start}there is no key {key}.{_near(key, list(types))}{_siblings(key, list(types))} --cfg job shows all."
 
 

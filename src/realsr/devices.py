@@ -24,8 +24,16 @@ def choose_device(name: str, option: str = "device", index: int = 0) -> torch.de
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{option}={name} cannot be used ({reason}): say auto, cpu or cuda") from error
+        raise UserError(f"{option}={name}: {_explain(name, error)}") from error
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device
+
+
+def _explain(name: str, error: Exception) -> str:
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if name in gpus:
+        return f"cannot be used ({str(error).splitlines()[0]}): set it to another device"
+    if name.startswith("cuda") and not gpus:
+        return "torch finds no GPU: set it to auto or cpu"
+    return f"there is no such device: expected {', '.join(['auto', 'cpu', *gpus])}"

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -209,7 +210,7 @@ def evaluate_run(config: Config, validation: Sequence[ValidationImage], metrics:
         told = [notes.get(key) for key in ("step", "by", "set")]
         logger.info("best: step %s, %s weights, by %s on %s", told[0], kind, *told[1:])
     logger.info("weights: %s\nmetrics: %s", config.run / "generator.safetensors", metrics)
-    logger.info("pictures and curves: tensorboard --logdir %s", config.run / "tensorboard")
+    logger.info("pictures and curves: tensorboard --logdir %s", shlex.quote(str(config.run / "tensorboard")))
     if results.failed:
         raise UserError(f"{metrics}: {len(results.failed)} could not be evaluated:{list_failures(results.failed)}")
 

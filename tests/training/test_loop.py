@@ -316,8 +316,8 @@ def test_missing_vgg_weights_name_three_ways_out(
         ({"best_by": "niqe"}, r"trainer\.best_by=niqe: expected one of psnr, ssim, lpips"),
         ({"ema": 1.0}, r"trainer\.ema=1\.0: expected from 0 to below 1, or null"),
         ({"optimiser": OptimiserConfig(schedule="linear")}, r"optimiser\.schedule=linear: expected one of step, cos"),
-        ({"device": "cuda:99"}, r"device=cuda:99 cannot be used \(.+\): say auto, cpu or cuda"),
-        ({"device": "toaster"}, r"device=toaster cannot be used"),
+        ({"device": "cuda:99"}, r"device=cuda:99: (torch finds no GPU|there is no such device)"),
+        ({"device": "toaster"}, r"device=toaster: there is no such device"),
     ],
 )
 def test_settings_that_cannot_be_trained_with_are_told(

@@ -154,8 +154,8 @@ def _check_init(run: Path, init: str | None, files: Mapping[str, Path]) -> None:
     if difference := compare_value(known, "init", init, contents):
         raise UserError(
             f"{run}: has begun with init={known['config'].get('init') or 'null'}, and a beginning cannot be changed to "
-            f"init={init or 'null'} ({difference}): go on with the same, choose another run=FOLDER, or begin anew with "
-            "overwrite=true"
+            f"init={init or 'null'} ({difference}): set init to the weights that it began with, choose another "
+            "run=FOLDER, or restart with overwrite=true"
         )
 
 
