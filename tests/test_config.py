@@ -307,3 +307,17 @@ def test_the_docs_example_of_a_sweep_over_pools_composes(composed: Callable[...,
     assert pools.startswith("pool=")
     for pool in pools.removeprefix("pool=").split(","):
         assert composed(*fixed, f"pool={pool}").pool.name == pool
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "key"),
+    [
+        ("evaluate", ["data.hr=photos", "output=./photos"], "data.hr"),
+        ("evaluate", ["data.lr=photos", "output=./photos"], "data.lr"),
+        ("export", ["weights=df2k", "int8.photos=photos", "output=./photos"], "int8.photos"),
+    ],
+)
+def test_results_are_kept_apart_from_images(name: str, arguments: list[str], key: str, run: Run) -> None:
+    code, message = run(*arguments, name=name)
+    assert code == 1
+    assert f"output and {key} are the same folder, photos: choose another output" in message

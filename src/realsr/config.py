@@ -134,6 +134,13 @@ class Config:
             )
 
 
+def _keep_apart(output: Path | None, images: dict[str, Path | None]) -> None:
+    """Raise UserError where the output is a folder of images. images: by their keys."""
+    for key, folder in images.items():
+        if output is not None and folder is not None and output.resolve() == folder.resolve():
+            raise UserError(f"output and {key} are the same folder, {output}: choose another output")
+
+
 @dataclass
 class EvaluationData:
     """Folders of HR and LR images, matched by name or by `lr_name`, a template of LR's names.
@@ -164,6 +171,10 @@ class EvaluateConfig:
     own_code: bool = False
     overwrite: bool = False
     damaged: Damaged = "refuse"
+
+    def __post_init__(self) -> None:
+        """Raise UserError where results would be written among the images."""
+        _keep_apart(self.output, {"data.hr": self.data.hr, "data.lr": self.data.lr})
 
 
 @dataclass
@@ -205,6 +216,10 @@ class ExportConfig:
     own_code: bool = False
     overwrite: bool = False
     damaged: Damaged = "refuse"
+
+    def __post_init__(self) -> None:
+        """Raise UserError where networks would be written among photos."""
+        _keep_apart(self.output, {"int8.photos": self.int8.photos, "data.hr": self.data.hr})
 
 
 @dataclass
