@@ -51,7 +51,7 @@ def test_two_files_of_one_name(tmp_path: Path) -> None:
 PUBLISHED = [
     ("img_001_SRF_4_HR", "img_001_SRF_4_LR", "{}_LR"),
     ("Canon_001_HR", "Canon_001_LR4", "{}_LR4"),
-    ("DSC_1286_x1", "DSC_1286_x4", "{}_x4"),
+    ("DSC_1286_x4", "DSC_1286_x1", "{}_x1"),
     ("0801", "0801x4m", "{}x4m"),
     ("0801", "0801x4d", "{}x4d"),
     ("0801", "0801x4w", "{}x4w"),
@@ -102,9 +102,9 @@ def test_several_lr_of_one_hr_are_refused_with_what_to_set(tmp_path: Path) -> No
 
 
 def test_one_lr_of_several_hr_is_refused(tmp_path: Path) -> None:
-    hr, lr = fill(tmp_path / "hr", "a_x1.png", "a_.png"), fill(tmp_path / "lr", "a_x4.png")
-    with pytest.raises(UserError, match=r"a_x4 is the LR of both a_ and a_x1"):
-        match_folders(hr, lr, 4)
+    hr, lr = fill(tmp_path / "hr", "a.png", "a_HR.png"), fill(tmp_path / "lr", "in-a.png")
+    with pytest.raises(UserError, match=r"in-a is the LR of both a and a_HR"):
+        match_folders(hr, lr, 4, lr_name="in-{}")
 
 
 def test_a_template_stands_for_the_rules(tmp_path: Path) -> None:

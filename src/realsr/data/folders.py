@@ -21,7 +21,7 @@ RULES = (
     ("", "{}x{scale}w"),
     ("_HR", "{}_LR"),  # Huang et al. 2015: Set5, Set14, BSD100, Urban100
     ("_HR", "{}_LR{scale}"),  # Cai et al. 2019: RealSR
-    ("_x1", "{}_x{scale}"),  # Wei et al. 2020: DRealSR
+    ("_x{scale}", "{}_x1"),  # Wei et al. 2020: DRealSR; the number is that of the focal length
 )
 
 
@@ -98,11 +98,14 @@ def _find_partners(
 
 
 def _choose_rules(scale: int, lr_name: str | None) -> list[tuple[str, str]]:
+    rules = [
+        (ending.replace("{scale}", str(scale)), template.replace("{scale}", str(scale))) for ending, template in RULES
+    ]
     if lr_name is None:
-        return [(ending, template.replace("{scale}", str(scale))) for ending, template in RULES]
+        return rules
     if lr_name.count("{}") != 1:
         raise UserError(f"data.lr_name={lr_name}: expected {{}} once, in the place of HR's name: {_ask('{}x4')}")
-    return [(ending, lr_name) for ending in dict.fromkeys(ending for ending, _ in RULES)]
+    return [(ending, lr_name) for ending in dict.fromkeys(ending for ending, _ in rules)]
 
 
 def _apply(rules: Sequence[tuple[str, str]], name: str) -> Iterator[tuple[str, str]]:
@@ -137,9 +140,9 @@ def _refuse_ambiguous(partners: Mapping[str, Mapping[str, str]], hr: Path, lr: P
 
 
 def _explain_unmatched(hr: Path, lr: Path, scale: int, lines: Sequence[str]) -> str:
+    rules = _choose_rules(scale, None)
     example = ", ".join(
-        f"0801{ending}.png with {template.format('0801', scale=scale)}.png"
-        for ending, template in (RULES[1], *RULES[5:])
+        f"0801{ending}.png with {template.format('0801')}.png" for ending, template in (rules[1], *rules[5:])
     )
     return (
         f"{hr} and {lr} do not have the same names: {'; '.join(lines) or 'no two belong together'}. Each HR needs an "
