@@ -155,7 +155,7 @@ def test_an_image_that_cannot_be_read_leaves_the_others(command: Command, hr: Pa
         ("weights=[run,./run]", "run and ./run are the same"),
         ("data.hr=nowhere", "the folder nowhere does not exist"),
         ("data.hr=null", "data.hr must be given"),
-        ("device=cuda:99", "device=cuda:99 cannot be used"),
+        ("device=cuda:99", "device=cuda:99: "),
         ("protocol.crop=22", "a: SSIM needs at least 11x11 pixels, got 6x4 (of 50x48, after crop=22)"),
         ("protocol.metrics=[psnrr]", "psnrr"),
         ("protocol.metrics=[]", "name at least one metric"),
