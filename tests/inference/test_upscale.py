@@ -158,6 +158,19 @@ def test_progress_ends_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert "enlarged, percent: 100 of 100" in caplog.text
 
 
+def test_progress_does_not_count_what_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    write_images(str(tmp_path / "a.png"), str(tmp_path / "b.png"))
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-30])
+    plan = [Enlargement(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "ab"]
+    with pytest.raises(UserError):
+        upscale_photos(plan[:1], BICUBIC, tiles_for)
+    assert "100 of 100" not in caplog.text
+    with pytest.raises(UserError):
+        upscale_photos(plan, BICUBIC, tiles_for)
+    assert "100 of 100" in caplog.text
+
+
 def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     def run(x: torch.Tensor) -> torch.Tensor:
         raise KeyboardInterrupt

@@ -36,7 +36,7 @@ def upscale_photos(
     once where the disk is full.
     """
     sizes = {one.photo: count_pixels(one.photo) for one in plan}
-    failed, done, total = list[Path](), 0, max(1, sum(sizes.values()))
+    failed, done = list[Path](), 0
     with Progress("enlarged, percent", total=100) as progress:
         for index, one in enumerate(plan, start=1):
             note = one.photo.name + (f", {index} of {len(plan)}" if len(plan) > 1 else "")
@@ -44,7 +44,8 @@ def upscale_photos(
             def advance(pixels: int, note: str = note) -> None:
                 nonlocal done
                 done += pixels
-                progress.advance(min(100, 100 * done // total) - progress.count, note)
+                percent = 100 * done // max(1, sum(sizes.values()))
+                progress.advance(max(0, min(100, percent) - progress.count), note)
 
             before = done
             try:
@@ -65,8 +66,8 @@ def upscale_photos(
                 reason = (str(error) or repr(error)).splitlines()[0]
                 logger.error("%s: the network fails on this photo (%s)", one.photo, reason)
                 failed.append(one.photo)
-            if left := before + sizes[one.photo] - done:  # of a photo that failed
-                advance(left)
+            if one.photo in failed:
+                done, sizes[one.photo] = before, 0
     if failed:
         names = ", ".join(map(str, failed[:5])) + (", …" if len(failed) > 5 else "")
         raise UserError(f"{len(failed)} of {len(plan)} photos could not be enlarged, see above: {names}")
