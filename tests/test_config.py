@@ -320,4 +320,4 @@ def test_the_docs_example_of_a_sweep_over_pools_composes(composed: Callable[...,
 def test_results_are_kept_apart_from_images(name: str, arguments: list[str], key: str, run: Run) -> None:
     code, message = run(*arguments, name=name)
     assert code == 1
-    assert f"output and {key} are the same folder, photos: choose another output" in message
+    assert f"{key} and output are the same folder, photos: choose another output" in message

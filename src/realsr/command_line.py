@@ -1,4 +1,4 @@
-"""From what a user types, and writes in YAML, to what Hydra's grammar and YAML's take for the same text."""
+"""Command lines and YAML files of users, changed so that Hydra and YAML read paths and texts literally."""
 
 import os
 import re
@@ -45,9 +45,11 @@ def quote_arguments(arguments: Sequence[str], schema: type, photos: str | None =
 
     A value of a key that holds text, a path, or a list of these is that text, whatever it looks like: `input=2024`,
     `input=[Group] Show`, `weights=[run (1)/g.pth]`. Left to Hydra are null, a value in quotes, `${…}`, and with
-    --multirun a list of values; a file of that very name is taken first. A list of one needs no brackets.
+    --multirun several values; a file of exactly that name comes first. A list needs no brackets.
 
-    photos: the key that takes the arguments without `key=`. Raises UserError where both are there.
+    photos: the key that takes the arguments without `key=`.
+
+    Raises UserError for an unknown flag, an empty value, and an argument that can be a file as well as a key or a flag.
     """
     types = key_types(schema)
     multirun = any(argument in ("-m", "--multirun") or argument.startswith("hydra.mode=") for argument in arguments)
@@ -86,7 +88,7 @@ def _check_flag(flag: str, types: dict[str, Any]) -> str:
 
 
 def _complete_path(flag: str) -> str:
-    """Return a flag whose folder of configs is told from the root: Hydra would look for it in this package."""
+    """Return a flag with an absolute folder of configs: Hydra takes a relative one for a folder of this package."""
     name, equals, value = flag.partition("=")
     if name not in ("--config-path", "-cp") or not equals:
         return flag
@@ -102,6 +104,7 @@ def _quote_photo(path: str) -> str:
 
 
 def _is_path(argument: str, types: dict[str, Any]) -> bool:
+    """Whether an argument is the path of a photo. Raises UserError where it can be a key as well."""
     key, equals, _ = argument.partition("=")
     if equals and key in types and _exists(argument):
         raise UserError(f"{argument}: is a file, and sets the key {key}: type ./{argument} for the file")
@@ -109,6 +112,7 @@ def _is_path(argument: str, types: dict[str, Any]) -> bool:
 
 
 def _quote_override(argument: str, types: dict[str, Any], multirun: bool) -> str:
+    """Return `key=value` in Hydra's grammar. Raises UserError where the value of a path or a text is empty."""
     match = re.fullmatch(r"([+~]{0,2}[\w.@/]+)=(.*)", argument, re.DOTALL)
     if not match:
         if argument.startswith("="):
@@ -173,10 +177,10 @@ def _parse(argument: str) -> Override | None:
 
 @contextmanager
 def read_paths_as_text(schema: type) -> Iterator[None]:
-    """Let YAML files be read so that a value of a key that holds text or a path is that text: `source: 2020_11`.
+    """Make YAML files keep the value of a key that holds text or a path as it is written: `source: 2020_11`.
 
-    YAML would make a number of it (202011), or true of `on`. null stays null. Keys are told by their last name; what
-    belongs to a network of the user's own (`arguments`) is left as it is.
+    YAML would read a number (202011), or true for `on`. null stays null. Keys are recognised by their last name. What
+    belongs to a custom network (`arguments`) is read as YAML.
     """
     texts = {
         key.rpartition(".")[2] for key, kind in key_types(schema).items() if kind in (str, Path, list[str], list[Path])
@@ -185,7 +189,7 @@ def read_paths_as_text(schema: type) -> Iterator[None]:
 
     def make_text_loader() -> Any:
         class TextLoader(make_loader()):  # type: ignore[misc]
-            def get_single_node(self) -> Any:
+            def get_single_node(self) -> Any:  # PyYAML's name for the content of a file before types are chosen
                 node = super().get_single_node()
                 _keep_text(node, texts)
                 return node

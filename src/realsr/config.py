@@ -76,6 +76,13 @@ class DataConfig:
 Damaged = Annotated[str, Choice("refuse", "accept")]  # accept: what can be decoded of damaged photos is used
 
 
+def _keep_apart(key: str, output: Path | None, photos: dict[str, Path | None], choose: str) -> None:
+    """Raise UserError where an output, the value of `key`, is one of the folders of photos, each by its key."""
+    for role, folder in photos.items():
+        if output is not None and folder is not None and output.resolve() == folder.resolve():
+            raise UserError(f"{role} and {key} are the same folder, {folder}: choose another {choose}")
+
+
 @dataclass
 class Config:
     """All stages from photos to an evaluated model. `pool_dir`, `noise_pool_dir`, `pairs_dir` and `run` are folders."""
@@ -111,13 +118,9 @@ class Config:
     def __post_init__(self) -> None:
         """Raise UserError where photos would be mixed with what is made of them, or for what a stage cannot do."""
         self._check_scale()
-        names = ("work_dir", "pool_dir", "noise_pool_dir", "pairs_dir", "run")
-        written = {name: Path(getattr(self, name)).resolve() for name in names}
-        for role in ("source", "target"):
-            folder: Path | None = getattr(self.data, role)
-            for name, path in written.items():
-                if folder is not None and folder.resolve() == path:
-                    raise UserError(f"data.{role} and {name} are the same folder, {folder}: choose another work_dir")
+        photos = {"data.source": self.data.source, "data.target": self.data.target}
+        for name in ("work_dir", "pool_dir", "noise_pool_dir", "pairs_dir", "run"):
+            _keep_apart(name, getattr(self, name), photos, choose="work_dir")
 
     def _check_scale(self) -> None:
         if self.scale in KERNEL_SCALES:
@@ -132,13 +135,6 @@ class Config:
                 f"scale={self.scale}: pool.kernels={self.pool.kernels} are for scale 2 and 4: set scale=2, scale=4, "
                 "pool=bicubic or pool=from_mat"
             )
-
-
-def _keep_apart(output: Path | None, images: dict[str, Path | None]) -> None:
-    """Raise UserError where the output is a folder of images. images: by their keys."""
-    for key, folder in images.items():
-        if output is not None and folder is not None and output.resolve() == folder.resolve():
-            raise UserError(f"output and {key} are the same folder, {output}: choose another output")
 
 
 @dataclass
@@ -174,7 +170,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         """Raise UserError where results would be written among the images."""
-        _keep_apart(self.output, {"data.hr": self.data.hr, "data.lr": self.data.lr})
+        _keep_apart("output", self.output, {"data.hr": self.data.hr, "data.lr": self.data.lr}, choose="output")
 
 
 @dataclass
@@ -219,7 +215,8 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         """Raise UserError where networks would be written among photos."""
-        _keep_apart(self.output, {"int8.photos": self.int8.photos, "data.hr": self.data.hr})
+        photos = {"int8.photos": self.int8.photos, "data.hr": self.data.hr}
+        _keep_apart("output", self.output, photos, choose="output")
 
 
 @dataclass

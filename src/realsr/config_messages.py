@@ -1,4 +1,4 @@
-"""What Hydra, OmegaConf and YAML say of a mistake in a configuration, in one line that says what to do."""
+"""Errors of Hydra, OmegaConf and YAML as one line that states the mistake and what to do."""
 
 import difflib
 import re
@@ -67,9 +67,9 @@ def _explain_missing(error: MissingConfigException) -> str:
     if not match:
         return message.partition("Config search path")[0].strip()
     where, (group, _, option) = match[1], match[2].rpartition("/")
-    offered = re.findall(r"^\t([^=\s]+)$", message, re.MULTILINE)
-    expected = f"expected one of {', '.join(offered)}" if offered else f"there is no {match[2]}.yaml"
-    origin = "" if where in ("config", "evaluate", "upscale", "export", "demo", "pool_report") else f"{where}.yaml: "
+    options = re.findall(r"^\t([^=\s]+)$", message, re.MULTILINE)
+    expected = f"expected one of {', '.join(options)}" if options else f"there is no {match[2]}.yaml"
+    origin = "" if "/" not in where else f"{where}.yaml: "
     return f"{origin}{group}={option}: {expected}" if group else f"{origin}{option}: {expected}"
 
 
@@ -113,10 +113,10 @@ def _explain_key(error: Exception, cause: BaseException, types: dict[str, Any]) 
     if key in ("track", "experiment"):
         return f"a {'track' if key == 'track' else 'recipe'} is added with a plus: {choices(key)}"
     if key in types:
-        written = re.search(rf"override \+*{re.escape(key)}=(.*)", message)
-        value = written[1] if written else getattr(cause, "value", None)
-        if value is None and (quoted := re.search(r"Value '(.*)' of type|value: (.*)", message)):
-            value = quoted[1] or quoted[2]
+        override = re.search(rf"override \+*{re.escape(key)}=(.*)", message)
+        value = override[1] if override else getattr(cause, "value", None)
+        if value is None and (match := re.search(r"Value '(.*)' of type|value: (.*)", message)):
+            value = match[1] or match[2]
         hint = "; ./null is a file of that name" if value == "null" and types[key] in (str, Path, list[Path]) else ""
         return f"{start}{key}{'' if value is None else f'={value}'}: expected {_describe_type(key, types)}{hint}"
     return f"{start}there is no key {key}.{_near(key, list(types))}{_siblings(key, list(types))} --cfg job shows all."

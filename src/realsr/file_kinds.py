@@ -174,8 +174,8 @@ def _identify_tar(path: Path) -> FileKind:
 
 def _list_members(names: list[str]) -> str:
     files = [name.rpartition("/")[2] for name in names if not name.endswith("/")]
-    told = ", ".join(name[:QUOTE] if name.isprintable() else "?" for name in files[:3])
-    return f"of {told}{', …' if files[3:] else ''}" if files else "without files"
+    listing = ", ".join(name[:QUOTE] if name.isprintable() else "?" for name in files[:3])
+    return f"of {listing}{', …' if files[3:] else ''}" if files else "without files"
 
 
 def _is_safetensors(head: bytes) -> bool:

@@ -184,9 +184,9 @@ def _explain_pickle(path: Path) -> str:
     objects = [name for name in list_pickled_names(path) or [] if not TENSOR_NAMES.match(name)]
     if not objects:
         return f"is cut off or damaged: PyTorch cannot read it. {AGAIN}"
-    told = objects[0][:REASON] if objects[0].isprintable() else "a name that is no text"
+    code = objects[0][:REASON] if objects[0].isprintable() else "a name that is no text"
     whole = any(name.startswith("torch.nn.modules.") for name in objects)
-    what = f"is a whole network with its code ({told})" if whole else f"holds Python objects beside tensors ({told})"
+    what = f"is a whole network with its code ({code})" if whole else f"holds Python objects beside tensors ({code})"
     return f"{what}. Reading it could run code, so it is refused. {STATE_DICT}"
 
 

@@ -59,12 +59,12 @@ def decode_photo(data: bytes, name: str, damaged: str = "refuse", with_metadata:
     """
     if not data:
         raise ImageError(f"{name} is empty (0 bytes). Copy or download it again, or remove it.")
-    read = next((reader for begins, reader in _READERS if begins(data)), None)
-    if read is None:
+    reader = next((reader for begins, reader in _READERS if begins(data)), None)
+    if reader is None:
         raise ImageError(explain_unread(name, data, _FORMATS))
     try:
         with no_pixel_limit():
-            content = read(data, name, damaged, with_metadata)
+            content = reader(data, name, damaged, with_metadata)
     except ImageError:
         raise
     except MemoryError as error:
@@ -85,7 +85,7 @@ def decode_photo(data: bytes, name: str, damaged: str = "refuse", with_metadata:
 def count_pixels(file: Path) -> int:
     """Return how many pixels an image file says that it has, without decoding it; 0 where it does not tell."""
     try:
-        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data[:4] in TIFF_HEADERS:
                 height, width, _ = read_layout(data, str(file)).shape
                 return height * width

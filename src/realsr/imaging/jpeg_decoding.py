@@ -47,15 +47,15 @@ def decode_jpeg(data: bytes, colour: str, damaged: str) -> tuple[np.ndarray | No
 
 def _keep_pixels(data: bytes) -> tuple[bytes, int]:
     """Return a JPEG without what does not matter to its pixels, and where its first scan begins."""
-    kept = bytearray(b"\xff\xd8")
+    payload = bytearray(b"\xff\xd8")
     for kind, start, end in segments(data):
         if kind == START_OF_SCAN:
-            return bytes(kept) + data[start - 2 :], len(kept)
+            return bytes(payload) + data[start - 2 :], len(payload)
         segment = bytearray(data[start - 2 : end])
         if segment[2:7] == b"JFIF\0" and len(segment) > 7:
             segment[7] = 1  # the revision: the others are read as this one is
         if kind in (APPLICATION, ADOBE) or not (APPLICATION <= kind < APPLICATION + 16 or kind == COMMENT):
-            kept += bytes([0xFF, kind]) + segment
+            payload += bytes([0xFF, kind]) + segment
     return data, 0
 
 

@@ -209,8 +209,8 @@ def _interpret(raw: np.ndarray, layout: TiffLayout) -> np.ndarray:
         raw *= 255 // (2**layout.bits - 1)
     if (layout.photometric in _PILLOW_MODES and layout.compression not in (JPEG, WEBP)) or layout.photometric == CMYK:
         return _convert(raw[..., : layout.colours], _PILLOW_MODES[layout.photometric])
-    wanted = [*range(layout.colours)] + ([] if layout.alpha is None else [layout.alpha])
-    samples = raw if len(wanted) == raw.shape[2] else raw[..., wanted]
+    channels = [*range(layout.colours)] + ([] if layout.alpha is None else [layout.alpha])
+    samples = raw if len(channels) == raw.shape[2] else raw[..., channels]
     if layout.associated:
         _divide_by_alpha(samples)
     if layout.photometric == GRAY_WHITE_IS_ZERO:

@@ -69,7 +69,7 @@ def naming(path: Path) -> Iterator[None]:
     except (ImageError, OSError) as error:
         if isinstance(error, OSError) and is_disk_full(error):
             raise
-        told = str(error)
+        reason = str(error)
         if isinstance(error, OSError):  # without the system's reason it comes from an encoder
-            told = f"{error.strerror}: check the folder" if error.strerror else "the image cannot be encoded"
-        raise ImageError(f"{path} cannot be written: {told.rstrip('.')}.") from error
+            reason = f"{error.strerror}: check the folder" if error.strerror else "the image cannot be encoded"
+        raise ImageError(f"{path} cannot be written: {reason.rstrip('.')}.") from error

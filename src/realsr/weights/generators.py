@@ -180,8 +180,8 @@ def read_notes(path: Path) -> dict[str, Any] | None:
 
 def _check_number(key: str, value: object, most: int) -> None:
     if type(value) is not int or not 1 <= value <= most:
-        told = value if type(value) in (int, float) else "no number"
-        raise ValueError(f"{key}={told}, expected a whole number in 1..{most}")
+        number = value if type(value) in (int, float) else "no number"
+        raise ValueError(f"{key}={number}, expected a whole number in 1..{most}")
 
 
 def _no_facts(path: Path, reason: str) -> UserError:
