@@ -1,9 +1,14 @@
-"""What the head of a file in conf/ says: prerequisites, and a command that can be run."""
+"""What files in conf/ say: prerequisites and a command at the head, values below."""
 
 import importlib
 import itertools
 import shlex
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+from realsr.config.options import conf_dir
 
 
 def head(path: Path) -> str:
@@ -18,3 +23,11 @@ def head_command(path: Path) -> tuple[str, list[str]]:
     assert (python, dash) == ("python", "-m")
     assert hasattr(importlib.import_module(module), "main")
     return module.removeprefix("realsr."), overrides
+
+
+def yaml_values(option: str, **changes: Any) -> dict[str, Any]:
+    """Return the values of a file of conf/ (`generator/rrdb`), those it is based on included, with changes."""
+    values = yaml.safe_load((conf_dir() / f"{option}.yaml").read_text(encoding="utf-8"))
+    group = option.rpartition("/")[0]
+    bases = [base for base in values.pop("defaults", []) if base != "_self_"]
+    return {key: value for base in bases for key, value in yaml_values(f"{group}/{base}").items()} | values | changes

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from config_files import head, head_command
-from realsr.config import Config, run_command
-from realsr.options import conf_dir, list_options
+from realsr.config.composition import Config, run_command
+from realsr.config.options import conf_dir, list_options
 from realsr.training.schedule import check_optimiser, learning_rate
 
 Compose = Callable[..., Config]

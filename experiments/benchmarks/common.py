@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from realsr.manifest import package_versions
+from realsr.provenance.manifest import package_versions
 
 
 def machine() -> dict[str, Any]:

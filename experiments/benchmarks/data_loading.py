@@ -31,7 +31,7 @@ from common import report
 from realsr.data.cache import PairImages, cache_images, cache_pairs, decode_pairs
 from realsr.data.dataset import CropDataset
 from realsr.data.loading import load_batches
-from realsr.data.look import Look, unpack
+from realsr.data.online_degradation import Look, unpack
 from realsr.data.pairs import list_pairs
 from realsr.imaging import write_uint8
 

@@ -26,13 +26,13 @@ from unittest import mock
 import torch
 from common import report
 
-from realsr.degradation.synthesis import PairsConfig, make_pairs
 from realsr.imaging import list_images
 from realsr.networks import DiscriminatorConfig, GeneratorConfig
+from realsr.pairs.synthesis import PairsConfig, make_pairs
 from realsr.training.checkpoints import CheckpointWriter
-from realsr.training.config import OptimiserConfig, TrainerConfig, TrainingConfig
 from realsr.training.losses import LossConfig
-from realsr.training.parts import Parts, make_parts
+from realsr.training.settings import OptimiserConfig, TrainerConfig, TrainingConfig
+from realsr.training.state import Parts, make_parts
 
 
 def main() -> None:

@@ -27,8 +27,8 @@ LIMIT = 4096  # MB
 STAGE = """
 import sys
 from pathlib import Path
-from realsr.degradation.estimation import estimate_kernels
-from realsr.degradation.estimation_config import KernelsConfig
+from realsr.kernels.estimation import estimate_kernels
+from realsr.kernels.estimation_config import KernelsConfig
 
 source, pool, batch, iterations = sys.argv[1:]
 config = KernelsConfig(iterations=int(iterations), batch=int(batch), gates=None, device="cpu")

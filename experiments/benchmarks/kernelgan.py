@@ -1,7 +1,7 @@
 """KernelGAN composed and batched against its plain form: seconds a photo, and how good the kernels are.
 
 The plain form (`plain_kernelgan.py`) trains one photo at a time with PyTorch's modules, autograd and optimisers, and
-runs G's six layers on every crop; ours (`realsr.degradation.kernelgan`) trains a batch of photos side by side. Both
+runs G's six layers on every crop; ours (`realsr.kernels.kernelgan`) trains a batch of photos side by side. Both
 have the same photos, crops, schedule and threads, and noise of the same distribution. They take turns, so that what
 else the machine does falls on both, and of the rounds' times the median counts. A first round warms both up and does
 not count.
@@ -30,12 +30,12 @@ import torch
 from common import report
 from plain_kernelgan import PlainKernelGAN
 
-from realsr.degradation.cuda_graph import capture
-from realsr.degradation.gaussian import draw_div2krk
-from realsr.degradation.kernelgan import KernelGANConfig, _GANs, prepare_photo, train_kernelgans
-from realsr.degradation.kernels import kernel_psnr, postprocess
+from realsr.core.threads import split_work
 from realsr.imaging import apply_kernel, read_uint8, to_float, to_uint8, write_uint8
-from realsr.threads import split_work
+from realsr.imaging.kernel_shapes import kernel_psnr, postprocess
+from realsr.kernels.cuda_graph import capture
+from realsr.kernels.gaussian import draw_div2krk
+from realsr.kernels.kernelgan import KernelGANConfig, _GANs, prepare_photo, train_kernelgans
 
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket")
 ALL = 3000  # iterations of a photo

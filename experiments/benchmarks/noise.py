@@ -25,10 +25,10 @@ from unittest import mock
 
 from common import report
 
-from realsr.degradation.noise import collect_noise, examine_photo
-from realsr.degradation.tiles import NoiseConfig
+from realsr.core.workers import _use_one_thread
 from realsr.imaging import list_images, read_uint8
-from realsr.workers import _use_one_thread
+from realsr.noise.collection import collect_noise, examine_photo
+from realsr.noise.tiles import NoiseConfig
 
 
 def main() -> None:
@@ -80,7 +80,7 @@ def compare(folder: Path, config: NoiseConfig, workers: int, copies: int, rounds
 
 
 class start_workers:
-    """Workers as `realsr.workers` starts them, but before the clock runs; gives a function like `map_items`."""
+    """Workers as `realsr.core.workers` starts them, but before the clock runs; gives a function like `map_items`."""
 
     def __init__(self, workers: int):
         self._workers = workers
@@ -109,8 +109,8 @@ def _decode(path: Path) -> tuple[int, ...]:
 
 def _collect(photos: Path, pool: Path, config: NoiseConfig, mapped: Callable[..., Iterable[Any]]) -> None:
     with (
-        mock.patch("realsr.degradation.noise.map_items", mapped),
-        mock.patch("realsr.degradation.noise.SeenTiles.add", return_value=True),
+        mock.patch("realsr.noise.collection.map_items", mapped),
+        mock.patch("realsr.noise.collection.SeenTiles.add", return_value=True),
     ):
         collect_noise(photos, pool, config)
 

@@ -29,10 +29,10 @@ import numpy as np
 import torch
 from common import report
 
-from realsr.degradation.camera import anisotropic_kernel
-from realsr.degradation.kernels import save_kernel
-from realsr.degradation.synthesis import PairsConfig, make_pairs, pair_files
 from realsr.imaging import encode_uint8, list_images, read_uint8
+from realsr.imaging.kernel_shapes import save_kernel
+from realsr.pairs.synthesis import PairsConfig, make_pairs, pair_files
+from realsr.simulation.camera import anisotropic_kernel
 
 Map = Callable[..., Iterator[Any]]
 
@@ -67,7 +67,7 @@ def compare(folder: Path, kernel: str, scale: int, workers: int, copies: int, ro
             save_kernel(work / f"pool/kernels/{number}_kernel_x{scale}.mat", made)
 
         def stage(number: int | str) -> None:
-            with mock.patch("realsr.degradation.synthesis.map_items", mapped):
+            with mock.patch("realsr.pairs.synthesis.map_items", mapped):
                 make_pairs(work / "photos", None, pool, work / f"pairs{number}", config, scale)
 
         stage("")
@@ -99,7 +99,7 @@ def compare(folder: Path, kernel: str, scale: int, workers: int, copies: int, ro
 
 @contextmanager
 def start_workers(workers: int) -> Iterator[Map]:
-    """Start workers as `realsr.workers` does, but before the clock runs; gives a function like `map_items`."""
+    """Start workers as `realsr.core.workers` does, but before the clock runs; gives a function like `map_items`."""
     if workers == 0:
         yield lambda function, items, *_: map(function, items)
         return

@@ -35,11 +35,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from realsr.devices import choose_device
+from realsr.core.devices import choose_device
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, PatchGAN
-from realsr.training.config import OptimiserConfig, TrainerConfig, TrainingConfig
 from realsr.training.losses import GeneratorLoss, LossConfig, PerceptualConfig
-from realsr.training.parts import make_parts
+from realsr.training.settings import OptimiserConfig, TrainerConfig, TrainingConfig
+from realsr.training.state import make_parts
 from realsr.training.step import Outcome, Step
 
 # Part of the GPU's name -> operations a second: bf16 with float32 sums, without sparsity; float32 without TF32.

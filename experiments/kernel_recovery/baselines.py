@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from scipy import optimize
 
-from realsr.degradation.gaussian import gaussian_kernel
-from realsr.degradation.kernels import Kernel, kernel_psnr, normalise
 from realsr.imaging import resize
+from realsr.imaging.kernel_shapes import Kernel, kernel_psnr, normalise
+from realsr.kernels.gaussian import gaussian_kernel
 
 SIZE = 31
 

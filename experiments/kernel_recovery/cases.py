@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from skimage import data
 
-from realsr.degradation.gaussian import draw_div2krk
-from realsr.degradation.kernels import Kernel, compose_x4
+from realsr.core.seeding import numpy_generator
 from realsr.imaging import apply_kernel, crop_to_multiple, to_float, to_uint8
-from realsr.seeding import numpy_generator
+from realsr.imaging.kernel_shapes import Kernel, compose_x4
+from realsr.kernels.gaussian import draw_div2krk
 
 # Nothing is chosen by looking at `report`. skimage's `cat` is its `chelsea` and must not stand there.
 SETS = {

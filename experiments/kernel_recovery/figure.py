@@ -13,8 +13,8 @@ from cases import Case, at_scale, true_root
 from study import read_records
 from table import root_mean
 
-from realsr.degradation.kernels import Kernel, kernel_psnr
 from realsr.imaging import write_uint8
+from realsr.imaging.kernel_shapes import Kernel, kernel_psnr
 from realsr.reporting.canvas import Block, below, beside, framed, label
 
 WIDTH = 168

@@ -21,11 +21,11 @@ from cases import FRAME, SCALES, SETS, Case, degraded, list_cases
 from table import summarise, write_table
 
 from realsr.core.files import write_bytes
-from realsr.degradation.kernelgan import KernelGANConfig, prepare_photo, train_kernelgans
-from realsr.degradation.kernels import Kernel, postprocess
-from realsr.degradation.spectral import SpectralConfig, estimate_spectral
-from realsr.progress import Progress
-from realsr.seeding import derive_seed
+from realsr.core.progress import Progress
+from realsr.core.seeding import derive_seed
+from realsr.imaging.kernel_shapes import Kernel, postprocess
+from realsr.kernels.kernelgan import KernelGANConfig, prepare_photo, train_kernelgans
+from realsr.kernels.spectral import SpectralConfig, estimate_spectral
 
 ESTIMATORS = ("spectral", "kernelgan")
 Task = tuple[Case, str, int]

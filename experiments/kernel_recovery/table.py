@@ -17,8 +17,8 @@ import numpy as np
 from baselines import best_gaussian, best_isotropic, bicubic, covariance
 from cases import Case, at_scale, true_root
 
-from realsr.degradation.gaussian import gaussian_kernel
-from realsr.degradation.kernels import Kernel, aligned_centre, kernel_psnr, normalise
+from realsr.imaging.kernel_shapes import Kernel, aligned_centre, kernel_psnr, normalise
+from realsr.kernels.gaussian import gaussian_kernel
 
 NAMES = {
     "bicubic": "bicubic",

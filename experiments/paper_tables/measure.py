@@ -9,7 +9,7 @@ from pathlib import Path
 
 from published import DataSet, Row
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.imaging import list_images
 from realsr.weights.sources import find_weights
 

@@ -19,8 +19,8 @@ from measure import Folders, Measured, measure, missing_data, missing_weights
 from published import Table, read_table, table_names
 from report import format_table
 
+from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
-from realsr.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

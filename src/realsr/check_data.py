@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from realsr.config import Config, ExpectedFolder, run_command
-from realsr.errors import UserError
+from realsr.config.composition import Config, ExpectedFolder, run_command
+from realsr.core.errors import UserError
+from realsr.core.progress import Progress
 from realsr.imaging import ImageError, list_images, read_uint8
-from realsr.progress import Progress
 from realsr.weights.sources import find_weights
 
 logger = logging.getLogger("realsr")

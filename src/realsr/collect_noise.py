@@ -6,11 +6,11 @@ With survey=true it collects nothing, and tells and draws what noise there is to
 import logging
 from pathlib import Path
 
-from realsr.config import Config, run_command
+from realsr.config.composition import Config, run_command
+from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place
-from realsr.degradation.noise import collect_noise
-from realsr.degradation.noise_survey import NothingFlatError, Survey, choose_thresholds, survey_noise
-from realsr.errors import UserError
+from realsr.noise.collection import collect_noise
+from realsr.noise.survey import NothingFlatError, Survey, choose_thresholds, survey_noise
 from realsr.reporting.noise_survey import describe, write_survey
 
 SURVEY = "noise_survey"

@@ -16,25 +16,25 @@ import numpy as np
 import torch
 
 import realsr.train
-from realsr.config import Config, run_command
+from realsr.config.composition import Config, run_command
+from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
-from realsr.data import photographs
-from realsr.data.validation import ValidationImage, read_folders
-from realsr.degradation.camera import Camera, anisotropic_kernel
-from realsr.degradation.kernels import kernel_psnr, load_kernel
-from realsr.degradation.pool import PoolConfig, list_kernels, list_noise
-from realsr.errors import UserError
-from realsr.evaluation.evaluate import Model, bicubic_model, evaluate_models
+from realsr.core.seeding import numpy_generator
+from realsr.data.validation_images import ValidationImage, read_folders
 from realsr.evaluation.images import as_readers
 from realsr.evaluation.load_metrics import load_metrics
+from realsr.evaluation.metric_files import MetricFiles
+from realsr.evaluation.scoring import Model, bicubic_model, evaluate_models
 from realsr.evaluation.statistics import Scores, mean_scores
-from realsr.evaluation.weight_files import MetricFiles
 from realsr.imaging import crop_to_multiple, to_float, to_uint8, write_uint8
+from realsr.imaging.kernel_shapes import kernel_psnr, load_kernel
 from realsr.inference.model import load_model
 from realsr.inference.tiling import as_function
-from realsr.manifest import open_stage
+from realsr.pools.contents import PoolConfig, list_kernels, list_noise
+from realsr.provenance.manifest import open_stage
 from realsr.reporting.comparison import ComparisonRow, write_comparison
-from realsr.seeding import numpy_generator
+from realsr.simulation import photographs
+from realsr.simulation.camera import Camera, anisotropic_kernel
 
 logger = logging.getLogger("realsr")
 

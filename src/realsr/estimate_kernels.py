@@ -1,9 +1,9 @@
 """Estimates source photos' kernels, or makes the pool's others: python -m realsr.estimate_kernels +track=dped …."""
 
-from realsr.config import Config, run_command
-from realsr.degradation.estimation import estimate_kernels
-from realsr.degradation.kernel_sets import draw_kernels, import_kernels
-from realsr.shards import choose_shard
+from realsr.config.composition import Config, run_command
+from realsr.kernels.estimation import estimate_kernels
+from realsr.kernels.kernel_sets import draw_kernels, import_kernels
+from realsr.provenance.shards import choose_shard
 
 
 def main(config: Config) -> None:

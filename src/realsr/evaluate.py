@@ -8,23 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realsr.config import EvaluateConfig, load_protocol, run_command
+from realsr.config.composition import EvaluateConfig, load_protocol, run_command
+from realsr.config.options import list_options
+from realsr.core.devices import choose_device
+from realsr.core.errors import UserError
 from realsr.core.file_names import resolve_unnamed
 from realsr.core.files import check_folder_place, looks_lost, write_bytes
-from realsr.devices import choose_device
-from realsr.errors import UserError
-from realsr.evaluation.evaluate import Model, evaluate_models, list_failures
 from realsr.evaluation.images import EvaluationImage, match_images
 from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.metric import ImageMetric, Metric
 from realsr.evaluation.names import check_names, shorten_names
 from realsr.evaluation.protocol import list_changes, resolve
 from realsr.evaluation.report import Report, Setting, describe_weights, write_csv, write_json
+from realsr.evaluation.scoring import Model, evaluate_models, list_failures
 from realsr.evaluation.tables import format_markdown, format_report
 from realsr.imaging import to_uint8, write_uint8
 from realsr.inference.model import BICUBIC, load_model
 from realsr.inference.tiling import as_function
-from realsr.options import list_options
 from realsr.reporting.crops import Window
 from realsr.reporting.figures import Figures, parse_figures
 from realsr.weights.sources import PUBLISHED, find_weights
@@ -91,7 +91,7 @@ def make_model(name: str, config: EvaluateConfig, device: torch.device) -> tuple
 
     Raises UserError where its scale is another, or it cannot be loaded.
     """
-    model = load_model(name, device, config.precision, config.own_code, config.scale)
+    model = load_model(name, device, config.precision, config.allow_custom_code, config.scale)
     facts = {"source": name} if name == BICUBIC else {"source": name} | describe_weights(find_weights(name))
     return as_function(model, config.tile), facts
 

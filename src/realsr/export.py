@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 
-from realsr.config import ExportConfig, load_protocol, run_command
+from realsr.config.composition import ExportConfig, load_protocol, run_command
+from realsr.core.errors import UserError
 from realsr.core.file_names import printable
 from realsr.core.files import check_folder_place
-from realsr.deployment.config import DEFAULT_FORMATS, check_formats
 from realsr.deployment.folder import list_exported
-from realsr.errors import UserError
+from realsr.deployment.formats import DEFAULT_FORMATS, check_formats
 from realsr.evaluation.protocol import resolve
 from realsr.weights import convert_weights
 from realsr.weights.conversion import FORMATS as WEIGHTS
@@ -74,15 +74,16 @@ def export_networks(config: ExportConfig) -> None:
         raise UserError(f"weights={config.weights} is what output={config.output} replaces: choose another output")
     _check_libraries(formats)
     from realsr.core.files import write_bytes
-    from realsr.deployment import deploy, photos
+    from realsr.deployment import deploy
     from realsr.deployment.make import load
+    from realsr.deployment.photo_sets import JUDGED, list_shared, load_judged
     from realsr.deployment.table import METRICS
-    from realsr.reporting.sensitivity import check_drawing, draw_sensitivity
+    from realsr.reporting.sensitivity_figure import check_drawing, draw_sensitivity
 
     if config.int8.sensitivity:
         check_drawing()
-    generator = load(config.weights, config.own_code)
-    if shared := photos.list_shared(config.int8.photos, config.data.hr):
+    generator = load(config.weights, config.allow_custom_code)
+    if shared := list_shared(config.int8.photos, config.data.hr):
         raise UserError(
             f"{', '.join(shared[:3])} are in int8.photos and in data.hr: files would be judged by photos that they "
             "were calibrated on; take other photos for one of them"
@@ -90,13 +91,11 @@ def export_networks(config: ExportConfig) -> None:
     judges = {}
     for name in PROTOCOLS:
         protocol = replace(resolve(load_protocol(name), generator.scale), metrics=list(METRICS))
-        images = photos.load_judged(config.data.hr, protocol, generator.scale, config.damaged)
+        images = load_judged(config.data.hr, protocol, generator.scale, config.damaged)
         judges[name] = images, protocol.crop or 0
-    judged = (
-        f"the images of {printable(config.data.hr)}" if config.data.hr else f"scikit-image's {', '.join(photos.JUDGED)}"
-    )
+    judged = f"the images of {printable(config.data.hr)}" if config.data.hr else f"scikit-image's {', '.join(JUDGED)}"
     deployment = deploy.deploy(
-        generator, config.output, formats, config.int8, judges, judged, config.own_code, config.damaged
+        generator, config.output, formats, config.int8, judges, judged, config.allow_custom_code, config.damaged
     )
     deploy.write_tables(config.output, deployment)
     logger.info("\n%s", deployment.format_text())

@@ -1,8 +1,8 @@
 """Makes pairs of HR and LR images: python -m realsr.make_pairs +track=dped data.source=PHOTOS."""
 
-from realsr.config import Config, run_command
-from realsr.degradation.rebuild import rebuild_pair
-from realsr.degradation.synthesis import make_pairs
+from realsr.config.composition import Config, run_command
+from realsr.pairs.rebuild import rebuild_pair
+from realsr.pairs.synthesis import make_pairs
 
 
 def main(config: Config) -> None:

@@ -3,11 +3,11 @@
 import json
 import logging
 
-from realsr.config import PoolReportConfig, run_command
+from realsr.config.composition import PoolReportConfig, run_command
+from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place, write_bytes
-from realsr.degradation.pool_statistics import measure_pool
-from realsr.errors import UserError
-from realsr.reporting.pool import write_pool_picture
+from realsr.pools.pool_statistics import measure_pool
+from realsr.reporting.pool_picture import write_pool_picture
 from realsr.reporting.pool_table import compare_pools, describe_pool, format_comparison, format_pool
 
 logger = logging.getLogger("realsr")

@@ -11,34 +11,34 @@ from typing import Any
 import realsr.collect_noise
 import realsr.estimate_kernels
 import realsr.make_pairs
-from realsr.config import Config, load_protocol, run_command, to_yaml
+from realsr.config.composition import Config, load_protocol, run_command, to_yaml
+from realsr.core.devices import choose_device
+from realsr.core.errors import UserError
 from realsr.core.file_names import printable, resolve_unnamed
 from realsr.core.files import check_folder_place, looks_lost
-from realsr.data.look import Look
+from realsr.data.online_degradation import Look
 from realsr.data.pairs import Pair, hold_out, list_pairs
-from realsr.data.validation import ValidationImage, load_validation, load_validation_folder
-from realsr.degradation.photos import list_photos
-from realsr.degradation.pool import list_noise
-from realsr.devices import choose_device
-from realsr.errors import UserError
-from realsr.evaluation.evaluate import bicubic_model, evaluate_models, list_failures
+from realsr.data.source_photos import list_photos
+from realsr.data.validation_images import ValidationImage, load_validation, load_validation_folder
 from realsr.evaluation.images import as_readers
 from realsr.evaluation.load_metrics import load_metrics
+from realsr.evaluation.metric_files import MetricFiles
 from realsr.evaluation.protocol import resolve
 from realsr.evaluation.report import Report, Setting, describe_weights, write_json
+from realsr.evaluation.scoring import bicubic_model, evaluate_models, list_failures
 from realsr.evaluation.tables import format_report
-from realsr.evaluation.weight_files import MetricFiles
 from realsr.inference.model import load_model
 from realsr.inference.tiling import as_function
-from realsr.manifest import is_foreign, lock_stage
 from realsr.networks import GeneratorConfig, build_generator
+from realsr.pools.contents import list_noise
+from realsr.provenance.manifest import is_foreign, lock_stage
 from realsr.training.checkpoints import list_checkpoints
 from realsr.training.checks import check_settings
-from realsr.training.config import TrainingConfig
+from realsr.training.distributed import local_rank, start_processes
 from realsr.training.losses import GeneratorLoss
-from realsr.training.processes import local_rank, start_processes
 from realsr.training.run import STAGE, train_run
 from realsr.training.selection import ValidationSet, check_lpips
+from realsr.training.settings import TrainingConfig
 from realsr.weights import load_generator_state
 from realsr.weights.generators import read_facts, read_notes
 
@@ -195,8 +195,8 @@ def evaluate_run(config: Config, validation: Sequence[ValidationImage], metrics:
     models, weights = {"bicubic": bicubic_model(scale)}, dict[str, dict[str, Any]]()
     for name in ("generator", "generator_ema", "best"):
         if (file := config.run / f"{name}.safetensors").exists():
-            own_code = read_facts(file) == _as_saved(config)  # then its code is what this command names
-            models[name] = as_function(load_model(file, device, "fp32", own_code))
+            allow_custom_code = read_facts(file) == _as_saved(config)  # then its code is what this command names
+            models[name] = as_function(load_model(file, device, "fp32", allow_custom_code))
             weights[name] = describe_weights(file)
     scored = load_metrics(protocol.metrics, MetricFiles(), device)
     results = evaluate_models(models, as_readers(validation), scored, scale)

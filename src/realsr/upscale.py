@@ -4,15 +4,15 @@ import logging
 import os
 from pathlib import Path
 
-from realsr.config import UpscaleConfig, run_command
+from realsr.config.composition import UpscaleConfig, run_command
+from realsr.core.devices import choose_device
 from realsr.core.files import looks_lost
-from realsr.devices import choose_device
 from realsr.inference.consistency import consistent
 from realsr.inference.ensemble import ensemble
 from realsr.inference.memory import choose_tiles
 from realsr.inference.model import SRModel, load_model
 from realsr.inference.photos import Enlargement, plan_enlargements
-from realsr.inference.upscale import upscale_photos
+from realsr.inference.upscaling import upscale_photos
 
 logger = logging.getLogger("realsr")
 
@@ -24,7 +24,7 @@ def main(config: UpscaleConfig) -> None:
         plan = _leave_results(plan)
     if plan:
         device = choose_device(config.device)
-        model = load_model(config.weights, device, config.precision, config.own_code, config.scale)
+        model = load_model(config.weights, device, config.precision, config.allow_custom_code, config.scale)
         tiles_for = choose_tiles(model, config.tile, config.overlap)
         upscale_photos(plan, refine(model, config.ensemble, config.consistency), tiles_for, config.damaged)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from small_work import Command, Ended, write_photos
 
-from realsr.config import run_command
+from realsr.config.composition import run_command
 
 
 @pytest.fixture(autouse=True)

@@ -70,10 +70,10 @@ def test_thresholds_are_kept_over_an_interruption(command: Command, source: Path
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("realsr.degradation.noise.examine_photo", interrupt)
+        patch.setattr("realsr.noise.collection.examine_photo", interrupt)
         assert command("collect_noise", *arguments).code == 130
     with monkeypatch.context() as patch:
-        patch.setattr("realsr.degradation.noise_survey.survey_noise", interrupt)
+        patch.setattr("realsr.noise.survey.survey_noise", interrupt)
         assert command("collect_noise", *arguments).code == 0
     assert noise_of(tmp_path / "out/pool")["complete"]
 

@@ -11,11 +11,11 @@ from PIL import Image
 from small_work import Command, files
 
 from realsr import demo
-from realsr.config import Config, run_command
-from realsr.data.validation import ValidationImage
+from realsr.config.composition import Config, run_command
+from realsr.core.errors import UserError
+from realsr.data.validation_images import ValidationImage
 from realsr.demo import CAMERA, SOURCE, TARGET, TEST, bicubic_arm, describe, draw, photograph, summarise
-from realsr.errors import UserError
-from realsr.evaluation.evaluate import bicubic_model
+from realsr.evaluation.scoring import bicubic_model
 from realsr.imaging import apply_kernel, read_uint8, to_float
 
 

@@ -1,4 +1,4 @@
-"""Files from elsewhere run nothing without own_code=true, whatever network they name."""
+"""Files from elsewhere run nothing without allow_custom_code=true, whatever network they name."""
 
 import json
 import os

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from small_work import TINY, Command, files, write_photos
 
-from realsr.degradation.gaussian import draw_div2krk
-from realsr.degradation.kernels import save_kernel
-from realsr.seeding import numpy_generator
+from realsr.core.seeding import numpy_generator
+from realsr.imaging.kernel_shapes import save_kernel
+from realsr.kernels.gaussian import draw_div2krk
 
 LONG, WIDE = "y" * 251, "写" * 83
 

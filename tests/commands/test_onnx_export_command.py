@@ -12,7 +12,7 @@ import torch
 from small_work import Command, Ended, files, write_photos
 
 from exported_networks import rrdb
-from realsr.config import run_command
+from realsr.config.composition import run_command
 from realsr.deployment import calibration, deploy
 from realsr.deployment.measure import Cost
 from realsr.imaging import read_uint8, write_uint8
@@ -241,8 +241,8 @@ def test_a_network_of_ones_own_becomes_a_file(
     call = ("export", "weights=x.safetensors", "output=new", "formats=[onnx_fp32,onnx_fp16]", *FOLDERS)
     refused = command(*call)
     assert refused.code == 1
-    assert "say own_code=true" in refused.said
-    ended = command(*call, "own_code=true")
+    assert "say allow_custom_code=true" in refused.said
+    ended = command(*call, "allow_custom_code=true")
     assert ended.code == 0, ended.said
     assert files(Path("new")).keys() == {"onnx_fp32.onnx", "onnx_fp16.onnx", "table.json", "table.md"}
     model = load_model(Path("new/onnx_fp16.onnx"), torch.device("cpu"))
@@ -250,6 +250,6 @@ def test_a_network_of_ones_own_becomes_a_file(
     wanted = 0.7 * torch.nn.functional.interpolate(x, scale_factor=2)
     assert (model.run(x) - wanted).abs().max() < 1e-3
     (Path("new") / "mine.onnx").touch()
-    again = command(*call, "own_code=true", "overwrite=true", "formats=[onnx_fp16]")
+    again = command(*call, "allow_custom_code=true", "overwrite=true", "formats=[onnx_fp16]")
     assert again.code == 0, again.said
     assert files(Path("new")).keys() == {"onnx_fp16.onnx", "table.json", "table.md", "mine.onnx"}

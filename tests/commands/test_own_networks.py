@@ -42,9 +42,9 @@ def test_the_documented_networks_train_and_are_evaluated(
     evaluate = ("weights=[bicubic,out/runs/default]", "data.hr=photos", "device=cpu")
     refused = command("evaluate", *evaluate)
     assert refused.code == 1
-    assert "own, my_networks.TinyNet, which loading would run: say own_code=true if you trust" in refused.said
+    assert "own, my_networks.TinyNet, which loading would run: say allow_custom_code=true if you trust" in refused.said
     assert "my_networks" not in sys.modules
-    ended = command("evaluate", *evaluate, "own_code=true", "output=scores")
+    ended = command("evaluate", *evaluate, "allow_custom_code=true", "output=scores")
     assert ended.code == 0, ended.said
     assert "out/runs/default" in json.loads((tmp_path / "scores/metrics.json").read_text())["models"]
 

@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from small_work import MODELS, TINY, Command, files, python_environment, write_photos
 
-from realsr.degradation.camera import anisotropic_kernel
-from realsr.degradation.kernels import save_kernel
+from realsr.imaging.kernel_shapes import save_kernel
+from realsr.simulation.camera import anisotropic_kernel
 
 
 @pytest.mark.parametrize("track", ["dped", "df2k", "df2k_jpeg"])

@@ -5,7 +5,7 @@ from PIL import Image
 from scipy import io as matlab
 from small_work import MODELS, TINY, Command, files
 
-from realsr.degradation.camera import anisotropic_kernel
+from realsr.simulation.camera import anisotropic_kernel
 
 
 def test_a_sweep_over_pools_makes_everything_once(command: Command, source: Path, tmp_path: Path) -> None:

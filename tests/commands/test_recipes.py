@@ -7,8 +7,8 @@ from small_work import Command, write_photos
 from torchvision.models.vgg import cfgs, make_layers
 
 from config_files import head_command
+from realsr.config.options import conf_dir, list_options
 from realsr.networks import GeneratorConfig, build_generator
-from realsr.options import conf_dir, list_options
 from realsr.weights import load_generator, save_generator
 
 # What makes a recipe's work small, and leaves its networks, losses and pairs what they are.

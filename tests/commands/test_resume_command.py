@@ -14,7 +14,7 @@ from small_work import TINY, Command, python_environment, write_photos
 KILLED = """
 import os, signal
 import realsr.train
-from realsr.config import run_command
+from realsr.config.composition import run_command
 from realsr.training.checkpoints import CheckpointWriter
 
 save = CheckpointWriter.save

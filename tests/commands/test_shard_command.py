@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from small_work import TINY, Command, files, python_environment
 
-from realsr.manifest import read_manifest
+from realsr.provenance.manifest import read_manifest
 
 ARGUMENTS = ("+track=dped", "data.source=photos", *TINY, "kernels.batch=1")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from small_work import TINY, Command, files
 
-from realsr.manifest import lock_stage
+from realsr.provenance.manifest import lock_stage
 
 
 def test_a_run_is_trained_by_one_process(command: Command, source: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from small_work import TINY, Command, write_photos
 
 from realsr.core.file_names import printable
-from realsr.manifest import read_manifest
+from realsr.provenance.manifest import read_manifest
 
 NAMES = ["latin\udce9", "写真 é😀", "a\nb\x1b[31m", "100% {x} $y 'q' \"d\" b\\s|t"]
 FOLDER = "ph\udce9 写真"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from realsr.core.errors import UserError
 from realsr.core.file_lock import describe_holder, hold_lock, is_locked
-from realsr.errors import UserError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="locks are those of POSIX")
 

@@ -9,8 +9,8 @@ from safetensors.torch import save
 
 import realsr
 from realsr.core.file_names import encode_name, printable, resolve_unnamed, utf8_path
-from realsr.seeding import derive_seed
-from realsr.tensor_files import read_pickle, read_safetensors
+from realsr.core.seeding import derive_seed
+from realsr.core.tensor_files import read_pickle, read_safetensors
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ LOCALES = {
 def test_seeds_and_text_of_a_name_are_those_of_any_locale(locale: str, tmp_path: Path) -> None:
     (tmp_path / "写真 é.png").touch()
     code = (
-        "import sys; from pathlib import Path; from realsr.seeding import derive_seed; "
+        "import sys; from pathlib import Path; from realsr.core.seeding import derive_seed; "
         "from realsr.core.file_names import printable; (path,) = Path(sys.argv[1]).iterdir(); "
         "print(derive_seed(0, path.stem), printable(path.name).encode())"
     )

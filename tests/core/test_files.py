@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from full_disk import full_disk
+from realsr.core.errors import UserError
 from realsr.core.files import (
     check_folder_place,
     check_name,
@@ -20,7 +21,6 @@ from realsr.core.files import (
     temporary_path,
     write_bytes,
 )
-from realsr.errors import UserError
 
 
 @pytest.mark.parametrize("name", ["a.png", "x" * 255, "写" * 85])

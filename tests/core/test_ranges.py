@@ -5,9 +5,9 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
-from realsr.config import SCHEMAS
+from realsr.config.composition import SCHEMAS
+from realsr.core.errors import UserError
 from realsr.core.ranges import Choice, Range, check_ranges
-from realsr.errors import UserError
 
 
 @dataclass

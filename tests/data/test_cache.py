@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from realsr.core.errors import UserError
 from realsr.data.cache import DecodedImages, cache_images, cache_pairs, decode_pairs, open_cache
 from realsr.data.pairs import Pair, list_pairs
-from realsr.errors import UserError
 from realsr.imaging import ImageError, list_images, read_uint8, write_uint8
 
 MakePairs = Callable[..., Path]

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from realsr.core.seeding import numpy_generator
 from realsr.data.cache import cache_images, cache_pairs, decode_pairs
 from realsr.data.dataset import CropDataset
-from realsr.data.look import Look, centre, compress
+from realsr.data.online_degradation import Look, centre, compress
 from realsr.data.pairs import Pair, list_pairs
 from realsr.imaging import read_uint8, write_uint8
-from realsr.seeding import numpy_generator
+
+COMPRESS = "realsr.data.online_degradation.compress"
 
 MakePairs = Callable[..., Path]
 SIZES = {"a": (12, 17), "b": (9, 8), "c": (8, 8)}
@@ -132,7 +134,7 @@ def test_jpeg_is_that_of_a_region_at_a_place_of_the_grid(
     folder = make_pairs({"a": (26, 30), "b": (24, 24)})
     pairs, patches = list_pairs(folder, 2), [folder / "LR" / "b.png"]
     seen = []
-    monkeypatch.setattr("realsr.data.look.compress", lambda image, q: seen.append((image, q)) or compress(image, q))
+    monkeypatch.setattr(COMPRESS, lambda image, q: seen.append((image, q)) or compress(image, q))
     samples = samples_of(CropDataset(decode_pairs(pairs), 1, 2 * size, 2, Look(patches, [40, 60]), seed=2), 30)
     for number, sample in enumerate(samples):
         lr = read_uint8(pairs[numpy_generator(2, "epoch", number // 2).permutation(2)[number % 2]].lr)

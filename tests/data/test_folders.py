@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from realsr.core.errors import UserError
 from realsr.data.folders import holds_both, list_by_name, match_folders
-from realsr.errors import UserError
 
 
 def fill(folder: Path, *names: str) -> Path:

@@ -17,7 +17,7 @@ from realsr.data import loading
 from realsr.data.cache import PairImages, cache_images, cache_pairs, decode_pairs
 from realsr.data.dataset import Batch, CropDataset
 from realsr.data.loading import LoadingError, load_batches
-from realsr.data.look import Look
+from realsr.data.online_degradation import Look
 from realsr.data.pairs import list_pairs
 from realsr.imaging import ImageError
 
@@ -113,7 +113,7 @@ from pathlib import Path
 from realsr.data.cache import decode_pairs
 from realsr.data.dataset import CropDataset
 from realsr.data.loading import LoadingError, load_batches
-from realsr.data.look import Look
+from realsr.data.online_degradation import Look
 from realsr.data.pairs import list_pairs
 
 def main():

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from realsr.core.errors import UserError
 from realsr.data.pairs import Pair, hold_out, keep_large, list_pairs
-from realsr.errors import UserError
 from realsr.imaging import ImageError
 
 MakePairs = Callable[..., Path]

@@ -4,11 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from realsr.data.photographs import load_photograph
-from realsr.deployment.photos import CALIBRATED, JUDGED, check_calibration, list_shared, load_calibration, load_judged
-from realsr.errors import UserError
+from realsr.core.errors import UserError
+from realsr.deployment.photo_sets import (
+    CALIBRATED,
+    JUDGED,
+    check_calibration,
+    list_shared,
+    load_calibration,
+    load_judged,
+)
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError, crop_to_multiple, resize, to_float, write_uint8
+from realsr.simulation.photographs import load_photograph
 
 PROTOCOL = Protocol("x", 0, ["psnr"])
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from realsr.core.errors import UserError
 from realsr.deployment.folder import list_exported, unfinished
-from realsr.errors import UserError
 
 
 def names(folder: Path) -> list[str]:

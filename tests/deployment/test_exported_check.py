@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from exported_networks import copied, exported_rrdb, rrdb, run_torch
+from realsr.core.errors import UserError
 from realsr.deployment import deploy, make
 from realsr.deployment.check import LEAST, WARNED, check_result, judge_similarity, similarity
-from realsr.deployment.config import Int8Config, check_formats
+from realsr.deployment.formats import Int8Config, check_formats
 from realsr.deployment.judge import Verdict
 from realsr.deployment.make import Generator
 from realsr.deployment.measure import Cost
-from realsr.errors import UserError
 from realsr.imaging import write_uint8
 
 

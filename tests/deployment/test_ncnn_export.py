@@ -7,10 +7,10 @@ import torch
 from tiny_generator import UNSEEN, enlarge, random_lr, tiny_generator
 from torch import Tensor, nn
 
+from realsr.core.errors import UserError
 from realsr.deployment import measure
 from realsr.deployment.ncnn_files import write_ncnn
 from realsr.deployment.runtimes import open_file
-from realsr.errors import UserError
 from realsr.weights import load_generator
 
 pytest.importorskip("ncnn", reason="ncnn is not installed (extra ncnn)")
@@ -112,6 +112,6 @@ def test_a_param_is_measured_as_what_it_is_called(
     opened = []
     for name in ("open_file", "_open_weights"):
         monkeypatch.setattr(measure, name, lambda *_, name=name: opened.append(name) or (lambda lr: lr))
-    for kind in ("file", "weights", "own_code"):
+    for kind in ("file", "weights", "custom"):
         assert measure.main(str(made[0]), 16, 1, kind).seconds >= 0
     assert opened == ["open_file", "_open_weights", "_open_weights"]

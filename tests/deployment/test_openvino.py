@@ -7,13 +7,13 @@ import pytest
 from onnx import TensorProto, helper
 from tiny_generator import UNSEEN, enlarge, random_lr, random_photos, tiny_generator
 
+from realsr.core.errors import UserError
 from realsr.deployment import make
 from realsr.deployment.check import similarity
-from realsr.deployment.config import Int8Config
+from realsr.deployment.formats import Int8Config
 from realsr.deployment.make import File, Maker
 from realsr.deployment.openvino_files import read_metadata, write_openvino
 from realsr.deployment.runtimes import open_file, openvino_core
-from realsr.errors import UserError
 from realsr.inference.onnx_files import OnnxFacts, read_facts
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed (extra openvino)")

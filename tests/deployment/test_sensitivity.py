@@ -11,7 +11,7 @@ from realsr.deployment.calibration import choose_ranges, collect_histograms
 from realsr.deployment.graph import layers, to_onnx
 from realsr.deployment.int8 import prepared
 from realsr.deployment.sensitivity import KEPT, Choice, Trade, measure_sensitivity
-from realsr.reporting.sensitivity import draw_sensitivity
+from realsr.reporting.sensitivity_figure import draw_sensitivity
 
 
 def make_network() -> nn.Module:

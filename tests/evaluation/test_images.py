@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.evaluation.images import match_images
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError, resize, to_float, to_uint8, write_uint8

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.evaluation.load_metrics import METRICS, load_metrics
 from realsr.evaluation.metric import ImageMetric, SetMetric
+from realsr.evaluation.metric_files import WEIGHT_FILES, MetricFiles, locate
 from realsr.evaluation.metrics import psnr, ssim
-from realsr.evaluation.weight_files import WEIGHT_FILES, MetricFiles, locate
 
 pytestmark = pytest.mark.usefixtures("no_network", "no_initialisation", "one_thread")
 

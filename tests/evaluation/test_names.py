@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.evaluation.names import check_names, shorten_names
 
 

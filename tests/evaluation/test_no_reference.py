@@ -11,8 +11,8 @@ from torch import Tensor
 from realsr.evaluation import no_reference
 from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.metric import ImageMetric
+from realsr.evaluation.metric_files import WEIGHT_FILES, MetricFiles
 from realsr.evaluation.no_reference import Quality, load_brisque, load_niqe, load_nrqm, load_piqe
-from realsr.evaluation.weight_files import WEIGHT_FILES, MetricFiles
 from realsr.networks import WeightsError
 
 pyiqa = pytest.importorskip("pyiqa", reason="pyiqa is not installed")

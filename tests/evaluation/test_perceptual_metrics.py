@@ -11,7 +11,7 @@ from realsr.evaluation.dists import load_dists
 from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.lpips_distance import BACKBONES
 from realsr.evaluation.metric import ImageMetric
-from realsr.evaluation.weight_files import WEIGHT_FILES, MetricFiles
+from realsr.evaluation.metric_files import WEIGHT_FILES, MetricFiles
 from realsr.networks import WeightsError
 
 pytestmark = pytest.mark.usefixtures("no_network", "no_initialisation", "one_thread")

@@ -6,10 +6,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 
 from config_files import head
-from realsr.config import SCHEMAS, EvaluateConfig, load_protocol, to_dataclass
-from realsr.errors import UserError
+from realsr.config.composition import SCHEMAS, EvaluateConfig, load_protocol, to_dataclass
+from realsr.config.options import conf_dir, list_options
+from realsr.core.errors import UserError
 from realsr.evaluation.protocol import Protocol, describe, list_changes, resolve
-from realsr.options import conf_dir, list_options
 
 NAMES = ["basicsr", "ntire2020", "ntire2020_track2", "realsr_release", "vacc"]
 

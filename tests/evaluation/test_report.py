@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from realsr.evaluation.evaluate import Results
 from realsr.evaluation.metric import ImageMetric, SetMetric
 from realsr.evaluation.protocol import Protocol
 from realsr.evaluation.report import Report, Setting, describe_weights, write_csv, write_json
+from realsr.evaluation.scoring import Results
 from realsr.evaluation.statistics import estimate_mean
 from realsr.evaluation.tables import format_markdown, format_report
 

@@ -10,10 +10,10 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
+from realsr.evaluation.fid_kid import fid, kid, load_inception
 from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.metric import SetMetric
-from realsr.evaluation.sets import fid, kid, load_inception
-from realsr.evaluation.weight_files import MetricFiles
+from realsr.evaluation.metric_files import MetricFiles
 from realsr.imaging import write_uint8
 from realsr.networks import WeightsError
 

@@ -10,8 +10,8 @@ import torch
 from skimage import data
 from torch import Tensor
 
-from realsr.degradation.kernelgan import KernelGANConfig, _GANs, prepare_photo
 from realsr.imaging import write_uint8
+from realsr.kernels.kernelgan import KernelGANConfig, _GANs, prepare_photo
 
 FOLDER = Path(__file__).parents[2] / "experiments/benchmarks"
 PHOTOS = [data.astronaut()[:200, :220].copy(), data.coffee()[:180, 100:300].copy()]

@@ -122,8 +122,8 @@ def test_kernelgan_rows_carry_their_mean_kernel(tmp_path, capsys):
 def test_the_best_gaussian_finds_a_gaussian():
     from baselines import best_gaussian
 
-    from realsr.degradation.gaussian import gaussian_kernel
-    from realsr.degradation.kernels import kernel_psnr
+    from realsr.imaging.kernel_shapes import kernel_psnr
+    from realsr.kernels.gaussian import gaussian_kernel
 
     true = gaussian_kernel(np.array([[3.0, 1.0], [1.0, 2.0]]), 31, 15)
     assert kernel_psnr(true, best_gaussian(true)) > 60

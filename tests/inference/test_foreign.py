@@ -7,7 +7,7 @@ import torch
 from small_rrdb import make_rrdb
 from torch import nn
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.inference.model import load_model
 from realsr.networks import DiscriminatorConfig, build_discriminator
 from realsr.weights import load_generator, load_generator_state

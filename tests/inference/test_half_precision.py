@@ -3,7 +3,7 @@ import logging
 import pytest
 import torch
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.inference import precision
 from realsr.inference.precision import choose_precision
 

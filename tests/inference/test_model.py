@@ -7,7 +7,7 @@ from small_rrdb import make_rrdb
 from torch import nn
 
 from official_models import Published
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.imaging import resize
 from realsr.inference.model import load_model
 from realsr.networks import GeneratorConfig
@@ -53,10 +53,10 @@ def test_a_network_of_ones_own_runs(own_modules: Path) -> None:
     network = nn.Conv2d(3, 3, 1)
     save_generator(Path("x.safetensors"), network, GeneratorConfig(name="my_network.make"), 1)
     x = torch.rand(1, 3, 4, 4)
-    with pytest.raises(UserError, match="say own_code=true"):
+    with pytest.raises(UserError, match="say allow_custom_code=true"):
         load_model("x.safetensors", CPU)
-    assert torch.equal(load_model("x.safetensors", CPU, "fp32", own_code=True).run(x), network(x))
-    half = load_model("x.safetensors", CPU, "bf16", own_code=True).run(x)
+    assert torch.equal(load_model("x.safetensors", CPU, "fp32", allow_custom_code=True).run(x), network(x))
+    half = load_model("x.safetensors", CPU, "bf16", allow_custom_code=True).run(x)
     assert half.dtype == torch.float32
     assert 0 < (half - network(x)).abs().max() < 0.02
 

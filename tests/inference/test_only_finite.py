@@ -9,17 +9,17 @@ import torch
 from small_rrdb import make_rrdb
 from torch import Tensor
 
-from realsr.errors import UserError
-from realsr.evaluation.evaluate import evaluate_models
+from realsr.core.errors import UserError
 from realsr.evaluation.images import EvaluationImage
 from realsr.evaluation.load_metrics import load_metrics
-from realsr.evaluation.weight_files import MetricFiles
+from realsr.evaluation.metric_files import MetricFiles
+from realsr.evaluation.scoring import evaluate_models
 from realsr.imaging import write_uint8
 from realsr.inference.model import load_model, only_finite
 from realsr.inference.photos import Enlargement
 from realsr.inference.plan import Tiles
 from realsr.inference.tiling import as_function
-from realsr.inference.upscale import upscale_photos
+from realsr.inference.upscaling import upscale_photos
 
 CPU = torch.device("cpu")
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from small_images import write_images
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.imaging import ImageError
 from realsr.inference.photos import plan_enlargements
 

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.inference.plan import Tiles, count_tiles, place_tiles, smallest_size
 
 SIDES = [1, 3, 63, 64, 65, 97, 128, 200, 257, 1000, 20000]

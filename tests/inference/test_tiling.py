@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.imaging import resize
 from realsr.inference.model import SRModel
 from realsr.inference.plan import Tiles

@@ -13,7 +13,7 @@ from realsr.inference.consistency import consistent
 from realsr.inference.ensemble import ensemble
 from realsr.inference.model import SRModel
 from realsr.inference.plan import Tiles
-from realsr.inference.upscale import upscale_photo
+from realsr.inference.upscaling import upscale_photo
 
 Bicubic = Callable[[int], SRModel]
 

@@ -5,10 +5,10 @@ import torch
 from PIL import Image
 
 import realsr.reporting.figures as figures_module
-from realsr.errors import UserError
-from realsr.evaluation.evaluate import bicubic_model
+from realsr.core.errors import UserError
 from realsr.evaluation.images import EvaluationImage
 from realsr.evaluation.metric import ImageMetric
+from realsr.evaluation.scoring import bicubic_model
 from realsr.reporting.crops import Window
 from realsr.reporting.figures import Figures, parse_figures
 

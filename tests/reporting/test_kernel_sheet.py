@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from realsr.imaging import read_uint8
-from realsr.reporting.kernels import ENLARGED, PICTURE, RED, KernelTile, choose_evenly, paint_kernel, write_kernel_sheet
+from realsr.reporting.kernel_sheet import (
+    ENLARGED,
+    PICTURE,
+    RED,
+    KernelTile,
+    choose_evenly,
+    paint_kernel,
+    write_kernel_sheet,
+)
 
 
 def tiles(count: int, rejected: tuple[int, ...] = ()) -> list[KernelTile]:

@@ -4,15 +4,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from realsr.data.look import Look
+from realsr.data.online_degradation import Look
 from realsr.data.pairs import Pair, list_pairs
-from realsr.data.validation import ValidationImage
+from realsr.data.validation_images import ValidationImage
 from realsr.imaging import write_uint8
 from realsr.networks import DiscriminatorConfig, GeneratorConfig
-from realsr.training.config import OptimiserConfig, TrainerConfig, TrainingConfig
 from realsr.training.loop import train
 from realsr.training.losses import LossConfig, PerceptualConfig
 from realsr.training.selection import ValidationSet
+from realsr.training.settings import OptimiserConfig, TrainerConfig, TrainingConfig
 
 MakeConfig = Callable[..., TrainingConfig]
 Train = Callable[..., Path]

@@ -14,16 +14,16 @@ from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torchvision.models import vgg19
 
+from realsr.core.errors import Interrupted, UserError
 from realsr.data.loading import LoadingError
-from realsr.data.look import Look
+from realsr.data.online_degradation import Look
 from realsr.data.pairs import Pair
-from realsr.data.validation import ValidationImage, load_validation
-from realsr.errors import Interrupted, UserError
+from realsr.data.validation_images import ValidationImage, load_validation
 from realsr.networks import RRDB, DiscriminatorConfig, GeneratorConfig, WeightsError, build_generator
 from realsr.training import loop, signals
 from realsr.training.checkpoints import CheckpointWriter, list_checkpoints
-from realsr.training.config import OptimiserConfig, TrainingConfig
 from realsr.training.losses import LossConfig, PerceptualConfig
+from realsr.training.settings import OptimiserConfig, TrainingConfig
 
 MakeConfig = Callable[..., TrainingConfig]
 Train = Callable[..., Path]

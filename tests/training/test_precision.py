@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.training.precision import allow_tf32, choose_precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

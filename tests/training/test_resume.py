@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from realsr.data.look import Look
+from realsr.core.errors import Interrupted, UserError
+from realsr.data.online_degradation import Look
 from realsr.data.pairs import Pair
-from realsr.data.validation import load_validation
-from realsr.errors import Interrupted, UserError
+from realsr.data.validation_images import load_validation
 from realsr.networks import GeneratorConfig
 from realsr.training.checkpoints import list_checkpoints
-from realsr.training.config import OptimiserConfig, TrainingConfig
-from realsr.training.watch import Watch
+from realsr.training.monitor import Watch
+from realsr.training.settings import OptimiserConfig, TrainingConfig
 
 Train = Callable[..., Path]
 MakeConfig = Callable[..., TrainingConfig]

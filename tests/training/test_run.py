@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from realsr.data.look import LookConfig
+from realsr.core.errors import UserError
+from realsr.data.online_degradation import LookConfig
 from realsr.data.pairs import Pair
-from realsr.errors import UserError
 from realsr.networks import GeneratorConfig
-from realsr.training.config import OptimiserConfig, TrainingConfig
 from realsr.training.run import train_run
 from realsr.training.selection import ValidationSet
+from realsr.training.settings import OptimiserConfig, TrainingConfig
 
 MakeConfig = Callable[..., TrainingConfig]
 

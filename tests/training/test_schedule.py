@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from realsr.errors import UserError
-from realsr.training.config import OptimiserConfig
+from realsr.core.errors import UserError
 from realsr.training.schedule import check_optimiser, ema_decay, learning_rate
+from realsr.training.settings import OptimiserConfig
 
 STEPS = 4000
 

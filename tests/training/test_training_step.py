@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from realsr.networks import DiscriminatorConfig, GeneratorConfig
-from realsr.training.config import OptimiserConfig, TrainerConfig, TrainingConfig
 from realsr.training.losses import GeneratorLoss, LossConfig, PerceptualConfig
-from realsr.training.parts import Parts, make_parts
+from realsr.training.settings import OptimiserConfig, TrainerConfig, TrainingConfig
+from realsr.training.state import Parts, make_parts
 from realsr.training.step import Outcome, Step, frozen
 
 NO_VGG = PerceptualConfig(weight=0.0)

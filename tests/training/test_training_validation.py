@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from realsr.data.validation import ValidationImage
+from realsr.data.validation_images import ValidationImage
 from realsr.evaluation.metrics import psnr, ssim
 from realsr.imaging import resize
 from realsr.training.validation import make_strip, validate

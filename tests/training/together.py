@@ -1,4 +1,4 @@
-"""What test_processes.py runs by torchrun, all tasks in a row: python together.py FOLDER."""
+"""What test_distributed.py runs by torchrun, all tasks in a row: python together.py FOLDER."""
 
 import json
 import signal
@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from realsr.data.look import Look
+from realsr.core.errors import Interrupted
+from realsr.data.online_degradation import Look
 from realsr.data.pairs import list_pairs
-from realsr.errors import Interrupted
 from realsr.imaging import write_uint8
 from realsr.networks import DiscriminatorConfig, GeneratorConfig
 from realsr.training import loop, losses
-from realsr.training.config import OptimiserConfig, TrainerConfig, TrainingConfig
+from realsr.training.distributed import Processes, average, start_processes
 from realsr.training.losses import LossConfig, PerceptualConfig
-from realsr.training.processes import Processes, average, start_processes
+from realsr.training.monitor import Watch
 from realsr.training.selection import ValidationSet
+from realsr.training.settings import OptimiserConfig, TrainerConfig, TrainingConfig
 from realsr.training.step import Outcome
-from realsr.training.watch import Watch
 
 CPU = torch.device("cpu")
 
@@ -37,7 +37,7 @@ class Critic(nn.Sequential):
 
 
 def ragan(processes: Processes, folder: Path) -> list[float]:
-    from test_processes import ragan_gradients
+    from test_distributed import ragan_gradients
 
     logits = torch.load(folder.parent / "logits.pt")
     mine = {name: values.chunk(processes.count)[processes.rank] for name, values in logits.items()}

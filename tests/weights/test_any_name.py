@@ -10,9 +10,9 @@ from test_layouts import basicsr, first_layout
 from test_ncnn import write_ncnn
 from torch import Tensor, nn
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.weights import convert_weights, load_generator, load_generator_state
-from realsr.weights.files import read_state
+from realsr.weights.state_files import read_state
 
 MakeNetwork = Callable[..., nn.Module]
 State = dict[str, Tensor]

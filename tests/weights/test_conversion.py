@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.networks import GeneratorConfig
 from realsr.weights import convert_weights, load_generator, save_generator
 from realsr.weights.layouts import to_first_layout, to_rrdb_names

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator
 from realsr.weights import convert_weights, load_generator, load_generator_state, save_generator
 
@@ -89,10 +89,10 @@ def test_a_network_of_ones_own_is_loaded_only_when_asked(own_modules: Path, monk
     config = GeneratorConfig(name="own_network.make", arguments={"width": 2})
     network = torch.nn.ConvTranspose2d(3, 3, 2, 2)
     save_generator(tmp_path / "x.safetensors", network, config, 2)
-    with pytest.raises(UserError, match=r"x\.safetensors: .*own_network\.make.*say own_code=true if you trust"):
+    with pytest.raises(UserError, match=r"x\.safetensors: .*own_network\.make.*say allow_custom_code=true if you"):
         load_generator("x.safetensors")
     assert not Path("imported").exists()
-    back, scale = load_generator("x.safetensors", own_code=True)
+    back, scale = load_generator("x.safetensors", allow_custom_code=True)
     assert Path("imported").exists()
     assert scale == 2
     assert torch.equal(back(torch.ones(1, 3, 4, 4)), network(torch.ones(1, 3, 4, 4)))
@@ -104,7 +104,7 @@ def test_a_network_of_ones_own_is_loaded_only_when_asked(own_modules: Path, monk
     Path("own_network.py").unlink()
     monkeypatch.delitem(sys.modules, "own_network")
     with pytest.raises(UserError, match=r"x\.safetensors: .*there is no module own_network"):
-        load_generator("x.safetensors", own_code=True)
+        load_generator("x.safetensors", allow_custom_code=True)
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(1)], {"epoch": 3, "optimizers": []}, {}, {"params": {}}, "text"])

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.weights import load_generator, load_generator_state
 
 MakeNetwork = Callable[..., nn.Module]

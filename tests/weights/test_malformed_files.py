@@ -8,14 +8,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
+from realsr.core.memory import limited_memory
 from realsr.inference import onnx_files
-from realsr.limits import limited_memory
 from realsr.networks import GeneratorConfig, build_generator
 from realsr.networks.torchvision_weights import WeightsError, check_content, select_features
 from realsr.networks.torchvision_weights import read_state as read_metric_weights
 from realsr.weights import load_generator, load_generator_state, save_generator
-from realsr.weights.files import read_state
+from realsr.weights.state_files import read_state
 
 FAULTS = Path(__file__).parents[2] / "experiments/faults"
 TINY = GeneratorConfig(features=6, blocks=1, growth=4)

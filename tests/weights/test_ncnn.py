@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from official_models import Published
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.networks import build_generator
 from realsr.networks.build import GeneratorConfig
 from realsr.weights import load_generator, load_generator_state

@@ -8,7 +8,7 @@ import pytest
 from test_ncnn import write_ncnn
 from torch import nn
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.weights import load_generator, published
 from realsr.weights.sources import find_weights
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.networks import GeneratorConfig
 from realsr.weights import load_generator, load_generator_state, save_generator
 from realsr.weights.published import DF2K_FILE

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 
 logger = logging.getLogger("realsr")
 

@@ -10,8 +10,8 @@ from hashlib import sha256
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
+from realsr.core.errors import UserError
 from realsr.core.file_lock import is_locked, open_locked
-from realsr.errors import UserError
 
 _TEMPORARY = ".realsr.tmp"
 _LONGEST_NAME = 255  # bytes; of ext4, APFS, NTFS and most others

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from math import isfinite
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,23 @@ def check_ranges(config: Any, prefix: str = "") -> None:
     key = f"{prefix}." if prefix else ""
     hints = get_type_hints(type(config), include_extras=True)
     for name in (field.name for field in fields(config)):
-        value, ranges = getattr(config, name), list(_find_ranges(hints[name]))
+        value = getattr(config, name)
         if is_dataclass(value):
             check_ranges(value, f"{key}{name}")
         elif isinstance(value, dict):
             for inside, content in value.items():
                 if is_dataclass(content):
                     check_ranges(content, f"{key}{name}.{inside}")
-        for item in value if isinstance(value, list) else [value]:
-            for limits in ranges:
-                if item is not None and item not in limits:
-                    text = f"[{','.join(map(str, value))}]" if isinstance(value, list) else value
-                    raise UserError(f"{key}{name}={text}: expected {_describe(limits, hints[name], item)}")
+        check_value(f"{key}{name}", value, hints[name])
+
+
+def check_value(key: str, value: Any, hint: Any) -> None:
+    """Raise UserError for a value, or one of a list's, that is out of a type hint's range or choice."""
+    for item in value if isinstance(value, list | tuple) else [value]:
+        for limits in _find_ranges(hint):
+            if item is not None and item not in limits:
+                text = f"[{','.join(map(str, value))}]" if isinstance(value, list | tuple) else value
+                raise UserError(f"{key}={text}: expected {_describe(limits, hint, item)}")
 
 
 def _find_ranges(hint: Any) -> Iterator[Range | Choice]:

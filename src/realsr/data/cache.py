@@ -20,13 +20,13 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
+from realsr.core.errors import UserError
 from realsr.core.file_lock import open_locked
 from realsr.core.files import parse_json, sync_files, temporary_path
+from realsr.core.progress import Progress
+from realsr.core.workers import count_workers, map_items
 from realsr.data.pairs import Pair, image_size
-from realsr.errors import UserError
 from realsr.imaging import ImageError, read_uint8
-from realsr.progress import Progress
-from realsr.workers import count_workers, map_items
 
 logger = logging.getLogger("realsr")
 FORMAT = b"realsr02"

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from realsr.core.seeding import numpy_generator
 from realsr.data.cache import PairImages
-from realsr.data.look import Look
-from realsr.seeding import numpy_generator
+from realsr.data.online_degradation import Look
 
 MCU = 16  # JPEG's blocks with 4:2:0 colour: 16 x 16 pixels
 
@@ -81,7 +81,7 @@ class CropDataset(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         """Return uint8 `lr` (n, h, h, 3) and `hr` (n, s h, s h, 3), and without JPEG `noise` (n, h, h, 3), if any.
 
-        `realsr.data.look.unpack` makes of it what the networks take. With JPEG, noise and JPEG are in `lr` already.
+        `unpack` makes of it what the networks take. With JPEG, noise and JPEG are in `lr` already.
         """
         memory = torch.empty(self.batch_bytes, dtype=torch.uint8)
         if get_worker_info() is not None:

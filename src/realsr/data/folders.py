@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.imaging import list_images
 
 logger = logging.getLogger("realsr")

@@ -15,9 +15,9 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from realsr.core.errors import UserError
+from realsr.core.workers import hide_main, worker_context
 from realsr.data.dataset import Batch, CropDataset
-from realsr.errors import UserError
-from realsr.workers import hide_main, worker_context
 
 logger = logging.getLogger("realsr")
 

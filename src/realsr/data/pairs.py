@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from realsr.core.errors import UserError
+from realsr.core.seeding import numpy_generator
 from realsr.data.folders import match_folders
-from realsr.errors import UserError
-from realsr.seeding import numpy_generator
 
 logger = logging.getLogger("realsr")
 

@@ -16,9 +16,9 @@ from onnxruntime.quantization.calibrate import (
     save_tensors_data,
 )
 
+from realsr.core.progress import Progress
+from realsr.core.workers import count_workers, map_items
 from realsr.inference.sessions import INPUT
-from realsr.progress import Progress
-from realsr.workers import count_workers, map_items
 
 METHODS = ("entropy", "percentile", "minmax")
 QUANTISED = ("Conv", "LeakyRelu", "Concat")  # residual sums stay float32: they are few, and all later layers read them

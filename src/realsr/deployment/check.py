@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from realsr.core.errors import UserError
 from realsr.deployment.runtimes import Run
-from realsr.errors import UserError
 
 ADVICE = ": try more or other int8.photos, int8.methods=[minmax], or more layers in int8.keep"
 SIZES = ((1, 7), (33, 20))  # of random inputs: none that the graph was made with

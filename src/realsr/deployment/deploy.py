@@ -9,21 +9,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
+from realsr.core.progress import Progress
 from realsr.deployment.check import check_finite, check_result, judge_similarity
-from realsr.deployment.config import Int8Config
 from realsr.deployment.flops import count_gflop
 from realsr.deployment.folder import list_exported, unfinished
+from realsr.deployment.formats import Int8Config
 from realsr.deployment.judge import Judges, Verdict, judge
 from realsr.deployment.make import File, Generator, Maker
 from realsr.deployment.measure import Cost, measure
-from realsr.deployment.photos import check_calibration, load_calibration
+from realsr.deployment.photo_sets import check_calibration, load_calibration
 from realsr.deployment.runtimes import open_file
 from realsr.deployment.sensitivity import Trade
 from realsr.deployment.table import REFERENCE, SIDE, Deployment, Row
-from realsr.errors import UserError
-from realsr.fingerprints import package_versions
-from realsr.progress import Progress
+from realsr.provenance.fingerprints import package_versions
 
 logger = logging.getLogger("realsr")
 
@@ -38,7 +38,7 @@ def deploy(
     int8: Int8Config,
     judges: Judges,
     judged: str,
-    own_code: bool = False,
+    allow_custom_code: bool = False,
     damaged: str = "refuse",
 ) -> Deployment:
     """Write a generator in each format; return what they cost and lose.
@@ -53,7 +53,7 @@ def deploy(
         int8: how those of 8 bits are made.
         judges: by protocol, the images that files are judged by, and how many border pixels it leaves out.
         judged: what these images are, for the table.
-        own_code: whether the source names a network of the user's own, for the process that measures it.
+        allow_custom_code: whether the source names a network of the user's own, for the process that measures it.
         damaged: see `realsr.imaging.read_picture`.
 
     Raises:
@@ -88,10 +88,10 @@ def deploy(
                 for part in file.parts:
                     part.unlink()
         with Progress("measured", total=1 + len(files)) as progress:
-            rows = [_measure(generator, None, verdict, own_code)]
+            rows = [_measure(generator, None, verdict, allow_custom_code)]
             progress.advance()
             for file in files:
-                rows.append(_measure(generator, file, verdict, own_code))
+                rows.append(_measure(generator, file, verdict, allow_custom_code))
                 progress.advance()
     return _describe(generator, rows, judged, [*refused, *verdict.failed], warnings, maker.trade)
 
@@ -114,10 +114,10 @@ def _check(file: File, generator: Generator, photos: Sequence[Tensor]) -> None:
     logger.info("%s: made and checked, PSNR to the generator on photos %.1f dB or more", file.path.name, least)
 
 
-def _measure(generator: Generator, file: File | None, verdict: Verdict, own_code: bool) -> Row:
+def _measure(generator: Generator, file: File | None, verdict: Verdict, allow_custom_code: bool) -> Row:
     if file is None:
         size = sum(4 * parameter.numel() for parameter in generator.network.parameters())
-        cost = _try(generator.source, "own_code" if own_code else "weights")
+        cost = _try(generator.source, "custom" if allow_custom_code else "weights")
         return Row(REFERENCE, "fp32", size, verdict.scores[REFERENCE], cost)
     name, size = file.path.stem, sum(part.stat().st_size for part in file.parts)
     cost, names = _try(file.path, "file"), [part.name for part in file.parts]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from realsr.core.file_lock import hold_lock
 from realsr.core.file_names import utf8_path
-from realsr.deployment.config import FORMATS, METHODS
+from realsr.deployment.formats import FORMATS, METHODS
 
 UNFINISHED = ".unfinished"  # one name, so that what a killed export leaves is found by the next
 TABLES = ("table.json", "table.md", "sensitivity.png")

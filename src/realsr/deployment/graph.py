@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.inference.sessions import INPUT, OUTPUT
 
 EXAMPLE = (1, 3, 24, 40)

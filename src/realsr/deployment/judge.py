@@ -13,10 +13,10 @@ from realsr.deployment.check import similarity
 from realsr.deployment.make import File, Generator
 from realsr.deployment.runtimes import Run, open_file
 from realsr.deployment.table import METRICS, REFERENCE, Scores
-from realsr.evaluation.evaluate import Model, evaluate_models
 from realsr.evaluation.images import EvaluationImage, ImageReaders
 from realsr.evaluation.load_metrics import load_metrics
-from realsr.evaluation.weight_files import MetricFiles
+from realsr.evaluation.metric_files import MetricFiles
+from realsr.evaluation.scoring import Model, evaluate_models
 from realsr.inference.model import SRModel, only_finite
 from realsr.inference.tiling import as_function
 

@@ -11,26 +11,26 @@ import torch
 from torch import Tensor, nn
 
 import realsr
+from realsr.core.errors import UserError
 from realsr.core.files import sync_files
 from realsr.deployment.calibration import choose_ranges, collect_histograms
-from realsr.deployment.config import Int8Config
 from realsr.deployment.equalise import equalise
+from realsr.deployment.formats import Int8Config
 from realsr.deployment.graph import add_metadata, layer_of, layers, to_onnx
 from realsr.deployment.half import to_half, with_rounding
 from realsr.deployment.int8 import prepared, to_int8
 from realsr.deployment.ncnn_files import write_ncnn
 from realsr.deployment.openvino_files import write_openvino
 from realsr.deployment.sensitivity import Trade, measure_sensitivity
-from realsr.errors import UserError
-from realsr.fingerprints import fingerprint_file
 from realsr.inference.memory import measure_bytes
 from realsr.inference.model import SRModel
 from realsr.inference.onnx_files import OnnxFacts
 from realsr.networks import RRDB
+from realsr.provenance.fingerprints import fingerprint_file
 from realsr.weights import load_generator
-from realsr.weights.files import identify_weights
 from realsr.weights.ncnn import find_pair, is_ncnn
 from realsr.weights.sources import find_weights
+from realsr.weights.state_files import identify_weights
 
 logger = logging.getLogger("realsr")
 
@@ -78,10 +78,10 @@ class File:
         return file
 
 
-def load(source: str, own_code: bool = False) -> Generator:
+def load(source: str, allow_custom_code: bool = False) -> Generator:
     """Return the generator of a source. Raises UserError as `load_generator`."""
     path = find_weights(source)
-    network, scale = load_generator(path, own_code)
+    network, scale = load_generator(path, allow_custom_code)
     network.requires_grad_(False)
     numbers = find_pair(path)[1] if is_ncnn(path, identify_weights(path)) else path
     return Generator(source, network, scale, fingerprint_file(numbers)["sha256"])

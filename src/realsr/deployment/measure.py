@@ -1,7 +1,7 @@
 """Seconds and memory of one network, alone in a process: python -m realsr.deployment.measure FILE SIDE THREADS KIND.
 
 KIND is `file` for an exported one; `weights` for a source of weights, which PyTorch then runs in float32, and
-`own_code` for one that may name a network of the user's own. (The name does not tell: a `.param` can be either.)
+`custom` for one that may name a network of the user's own. (The name does not tell: a `.param` can be either.)
 Prints JSON.
 """
 
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from realsr.core.errors import UserError
 from realsr.deployment.runtimes import Run, load_library, open_file
-from realsr.errors import UserError
 
 ROUNDS = 3
 REFUSED = 3  # the exit code where the file cannot be used, which the last line on stderr explains
@@ -53,7 +53,7 @@ def main(source: str, side: int, threads: int, kind: str) -> Cost:
     else:
         import torch  # noqa: F401
     before = _memory("VmRSS")
-    run = open_file(Path(source), threads) if kind == "file" else _open_weights(source, threads, kind == "own_code")
+    run = open_file(Path(source), threads) if kind == "file" else _open_weights(source, threads, kind == "custom")
     run(np.zeros((1, 3, 16, 16), np.float32))  # what is set up once does not count
     lr = np.random.default_rng(0).random((1, 3, side, side), np.float32)
     seconds = []
@@ -65,13 +65,13 @@ def main(source: str, side: int, threads: int, kind: str) -> Cost:
     return Cost(round(min(seconds), 4), None if before is None or peak is None else peak - before)
 
 
-def _open_weights(source: str, threads: int, own_code: bool) -> Run:
+def _open_weights(source: str, threads: int, allow_custom_code: bool) -> Run:
     import torch
 
     from realsr.inference.model import load_model
 
     torch.set_num_threads(threads)
-    model = load_model(source, torch.device("cpu"), "fp32", own_code)
+    model = load_model(source, torch.device("cpu"), "fp32", allow_custom_code)
     return lambda lr: model.run(torch.from_numpy(lr)).numpy()
 
 

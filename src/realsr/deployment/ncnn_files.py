@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 
 SHAPES = ((1, 3, 24, 40), (1, 3, 32, 28))  # what differs between them pnnx leaves open
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import onnx
 
+from realsr.core.errors import UserError
 from realsr.deployment.runtimes import openvino_core
-from realsr.errors import UserError
 
 SECTION = "realsr"  # of a model's rt_info, where `OnnxFacts.as_metadata` is put
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from realsr.core.errors import UserError
 from realsr.core.file_names import utf8_path
-from realsr.errors import UserError
 from realsr.inference.sessions import INPUT, OUTPUT, open_session
 
 Run = Callable[[np.ndarray], np.ndarray]

@@ -10,11 +10,11 @@ import onnx
 import torch
 from torch import Tensor
 
+from realsr.core.progress import Progress
 from realsr.deployment.calibration import Range
 from realsr.deployment.check import similarity
 from realsr.deployment.int8 import to_int8
 from realsr.deployment.runtimes import Run, open_file
-from realsr.progress import Progress
 
 PHOTOS, SIDE = 3, 64  # of the calibration's: enough to rank layers by
 ROUNDS = 6  # of timing: the least counts

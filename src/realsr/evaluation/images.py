@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from realsr.core.errors import UserError
 from realsr.data.folders import list_by_name, match_folders
-from realsr.data.validation import ValidationImage, check_sizes, shrink
-from realsr.errors import UserError
+from realsr.data.validation_images import ValidationImage, check_sizes, shrink
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import crop_to_multiple, read_uint8, to_float
 

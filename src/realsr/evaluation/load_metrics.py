@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from realsr.errors import UserError
-from realsr.evaluation import no_reference, sets
+from realsr.core.errors import UserError
+from realsr.evaluation import fid_kid, no_reference
 from realsr.evaluation.dists import load_dists
 from realsr.evaluation.lpips_distance import BACKBONES, Distance, load_lpips
 from realsr.evaluation.metric import ImageMetric, Metric
+from realsr.evaluation.metric_files import MetricFiles, explain_missing, locate
 from realsr.evaluation.metrics import ms_ssim, psnr, ssim, ssim_uniform
-from realsr.evaluation.weight_files import MetricFiles, explain_missing, locate
 from realsr.networks.torchvision_weights import WeightsError
 
 _PYIQA = (
@@ -38,9 +38,9 @@ class _Given:
     device: torch.device
 
     @cached_property
-    def inception(self) -> sets.Features:
+    def inception(self) -> fid_kid.Features:
         """One network for FID and KID."""
-        return sets.load_inception(self.paths["inception"], self.device)
+        return fid_kid.load_inception(self.paths["inception"], self.device)
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,8 @@ METRICS: dict[str, _Recipe] = {
         ("vgg16",),
         ("torchmetrics",),
     ),
-    "fid": _Recipe(lambda given: sets.fid(given.inception), ("inception",), ("torch_fidelity",)),
-    "kid": _Recipe(lambda given: sets.kid(given.inception), ("inception",), ("torch_fidelity",)),
+    "fid": _Recipe(lambda given: fid_kid.fid(given.inception), ("inception",), ("torch_fidelity",)),
+    "kid": _Recipe(lambda given: fid_kid.kid(given.inception), ("inception",), ("torch_fidelity",)),
     "niqe": _quality("niqe", lambda g: no_reference.load_niqe(g.paths["niqe"], g.device), "niqe"),
     "brisque": _quality(
         "brisque", lambda g: no_reference.load_brisque(g.paths["brisque"], g.device), "brisque", digits=1

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realsr.evaluation.weight_files import WEIGHT_FILES, locate
+from realsr.evaluation.metric_files import WEIGHT_FILES, locate
 from realsr.networks.torchvision_weights import read_state, select_features
 
 logger = logging.getLogger("realsr")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".param", ".bin", ".onnx")
 # Names of files and folders that many runs have: what is above them tells more.

@@ -12,8 +12,8 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from realsr.evaluation.weight_files import WEIGHT_FILES
-from realsr.mat_variables import MatFileError, list_names, read_variables
+from realsr.core.mat_variables import MatFileError, list_names, read_variables
+from realsr.evaluation.metric_files import WEIGHT_FILES
 from realsr.networks.torchvision_weights import WeightsError, check_content, read_state
 
 Quality = Callable[[Tensor], float]

@@ -3,9 +3,9 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
+from realsr.core.errors import UserError
 from realsr.core.file_names import printable
 from realsr.core.ranges import Choice, Range, check_ranges
-from realsr.errors import UserError
 
 LR = {"bicubic": "by MATLAB's bicubic from HR, in 8 bit", "area": "the original resized by INTER_AREA, in 8 bit"}
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
-from realsr.evaluation.evaluate import Results
 from realsr.evaluation.metric import ImageMetric, Metric
 from realsr.evaluation.protocol import Protocol, describe
+from realsr.evaluation.scoring import Results
 from realsr.evaluation.statistics import Difference, Estimate, compare, estimate_mean
-from realsr.fingerprints import fingerprint_file, package_versions
+from realsr.provenance.fingerprints import fingerprint_file, package_versions
 
 LIBRARIES = ("lpips", "pytorch-msssim", "torch-fidelity", "torchmetrics", "spandrel")
 

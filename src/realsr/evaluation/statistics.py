@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from realsr.seeding import numpy_generator
+from realsr.core.seeding import numpy_generator
 
 RESAMPLES = 9999
 Interval = tuple[float, float]

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from realsr.core.file_names import printable
-from realsr.evaluation.evaluate import list_failures
 from realsr.evaluation.metric import Metric, SetMetric
 from realsr.evaluation.names import shorten_names
 from realsr.evaluation.report import Report
+from realsr.evaluation.scoring import list_failures
 from realsr.evaluation.statistics import Interval
 
 

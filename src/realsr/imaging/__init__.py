@@ -1,7 +1,10 @@
 """Images: reading and writing files, resizing, applying kernels. Pure; knows nothing of learning."""
 
 from realsr.imaging.decode import count_pixels
-from realsr.imaging.files import (
+from realsr.imaging.filtering import apply_kernel, apply_kernel_uint8
+from realsr.imaging.find import find_images, list_images
+from realsr.imaging.formats import IMAGE_SUFFIXES, check_format, holds_alpha
+from realsr.imaging.image_files import (
     encode_picture,
     encode_uint8,
     read_photo,
@@ -13,9 +16,6 @@ from realsr.imaging.files import (
     write_picture,
     write_uint8,
 )
-from realsr.imaging.filtering import apply_kernel, apply_kernel_uint8
-from realsr.imaging.find import find_images, list_images
-from realsr.imaging.formats import IMAGE_SUFFIXES, check_format, holds_alpha
 from realsr.imaging.photo import Metadata, Photo
 from realsr.imaging.picture import ImageError, Picture, to_float, to_uint8
 from realsr.imaging.resize import crop_to_multiple, resize

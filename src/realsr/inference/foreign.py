@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
+from realsr.core.memory import limited_memory
+from realsr.core.tensor_files import tell_reason
+from realsr.core.tensor_kinds import is_counter, strip_prefixes
 from realsr.inference.precision import Precision
-from realsr.limits import limited_memory
-from realsr.tensor_files import tell_reason
-from realsr.tensor_kinds import is_counter, strip_prefixes
-from realsr.weights.files import read_state
 from realsr.weights.generators import MAX_SCALE
 from realsr.weights.layouts import describe_other, prefixes, rrdb_size, select_rrdb, to_rrdb_names
+from realsr.weights.state_files import read_state
 
 COUNTERS = "num_batches_tracked"  # those that batch normalisation has
 

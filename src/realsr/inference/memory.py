@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
+from realsr.core.memory import free_memory
 from realsr.inference.model import SRModel
 from realsr.inference.plan import OVERLAP, Tiles, smallest_size
-from realsr.memory import free_memory
 
 PROBE = 64
 SHARE = 0.6  # of the free memory; the rest is for the photo, its file, and other programs

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.imaging import resize
 from realsr.inference.fast_rrdb import FastRRDB
 from realsr.inference.foreign import load_foreign
@@ -17,9 +17,9 @@ from realsr.inference.onnx_files import load_onnx
 from realsr.inference.precision import HALVES, Precision, choose_precision
 from realsr.networks import RRDB
 from realsr.weights import load_generator
-from realsr.weights.files import identify_weights, read_metadata, read_state
 from realsr.weights.layouts import rrdb_size, to_rrdb_names
 from realsr.weights.sources import find_weights
+from realsr.weights.state_files import identify_weights, read_metadata, read_state
 
 logger = logging.getLogger("realsr")
 
@@ -45,7 +45,7 @@ def load_model(
     source: str | Path,
     device: torch.device,
     precision: str = "auto",
-    own_code: bool = False,
+    allow_custom_code: bool = False,
     scale: int | None = None,
 ) -> SRModel:
     """Return a model, ready to run on a device.
@@ -55,7 +55,7 @@ def load_model(
             an `.onnx` that `realsr.export` has written.
         device: where it runs; an `.onnx` runs on a GPU only where onnxruntime has a build for it.
         precision: auto, bf16, fp16 or fp32, see `choose_precision`. Bicubic is always float32, an `.onnx` what it is.
-        own_code: whether a file may name a network of the user's own, whose code is then imported.
+        allow_custom_code: whether a file may name a network of the user's own, whose code is then imported.
         scale: bicubic's; of another model what it must have, None for any.
 
     Raises:
@@ -72,7 +72,7 @@ def load_model(
     if kind.format == "onnx" or (not kind.format and path.suffix.lower() == ".onnx"):
         return _load_onnx(path, device, precision, scale)
     if _is_generator(path):
-        generator, found = load_generator(path, own_code)
+        generator, found = load_generator(path, allow_custom_code)
         network: Run = generator.to(device)
     else:
         network, found, numbers = load_foreign(path, numbers, automatic=precision == "auto")

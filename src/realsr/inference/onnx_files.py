@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
+from realsr.core.memory import limited_memory
+from realsr.core.tensor_files import tell_reason
 from realsr.inference.sessions import INPUT, OUTPUT, open_session, run_session
-from realsr.limits import limited_memory
-from realsr.tensor_files import tell_reason
 from realsr.weights.generators import MAX_SCALE
 
 CONVENTION = {"range": "0..1", "colours": "RGB", "layout": "NCHW", "output": "clamp to 0..1, times 255, round"}

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place
-from realsr.errors import UserError
 from realsr.imaging import IMAGE_SUFFIXES, find_images
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 
 OVERLAP = 96
 """LR pixels that neighbouring tiles share unless told otherwise: experiments/tile_overlap says why."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 
 logger = logging.getLogger("realsr")
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from realsr.errors import UserError
-from realsr.file_kinds import UNKNOWN, identify_file
-from realsr.limits import limited_memory
+from realsr.core.errors import UserError
+from realsr.core.file_kinds import UNKNOWN, identify_file
+from realsr.core.memory import limited_memory
 
 INPUT, OUTPUT = "lr", "sr"
 ELSEWHERE = "session.model_external_initializers_file_folder_path"

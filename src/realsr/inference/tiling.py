@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.imaging import resize
 from realsr.inference.blending import blend_weights
 from realsr.inference.memory import choose_tiles, is_out_of_memory

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from torch import nn
 
 from realsr.core.ranges import Range
-from realsr.networks.own import build_own
+from realsr.networks.custom_networks import build_own
 from realsr.networks.patchgan import PatchGAN
 from realsr.networks.rrdb import RRDB
 from realsr.networks.vgg128 import VGG128

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from realsr.tensor_files import TensorFileError, check_tensors, read_tensors
-from realsr.tensor_kinds import describe_tensors
+from realsr.core.tensor_files import TensorFileError, check_tensors, read_tensors
+from realsr.core.tensor_kinds import describe_tensors
 
 
 class WeightsError(Exception):

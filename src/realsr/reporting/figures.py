@@ -6,10 +6,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from realsr.errors import UserError
-from realsr.evaluation.evaluate import bicubic_model
+from realsr.core.errors import UserError
 from realsr.evaluation.images import EvaluationImage
 from realsr.evaluation.metric import ImageMetric
+from realsr.evaluation.scoring import bicubic_model
 from realsr.imaging import write_uint8
 from realsr.reporting.crops import Window, choose_window, draw_crops
 

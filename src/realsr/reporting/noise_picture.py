@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from realsr.degradation.noise_survey import Survey
+from realsr.noise.survey import Survey
 
 WIDTH, MARGIN = 1660, 30
 PANEL = (500, 250)  # of a plot, without its labels

@@ -11,8 +11,8 @@ import numpy as np
 
 from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
-from realsr.degradation.noise_survey import SURVEYED, WANTED, Survey, pick_tiles, read_tiles
 from realsr.imaging import write_uint8
+from realsr.noise.survey import SURVEYED, WANTED, Survey, pick_tiles, read_tiles
 from realsr.reporting.noise_picture import Thumbnail, draw_survey
 
 SHOWN = 24  # tiles of a section

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from realsr.core.file_names import printable
-from realsr.degradation.pool_statistics import (
+from realsr.pools.pool_statistics import (
     FREQUENCIES,
     KernelStatistics,
     NoiseStatistics,

@@ -1,10 +1,10 @@
 """Settings that cannot be trained with, found before hours of work rather than after."""
 
+from realsr.core.errors import UserError
 from realsr.core.ranges import check_ranges
-from realsr.errors import UserError
-from realsr.training.config import TrainerConfig, TrainingConfig
 from realsr.training.network_checks import check_networks
 from realsr.training.schedule import check_optimiser
+from realsr.training.settings import TrainerConfig, TrainingConfig
 
 
 def check_settings(config: TrainingConfig, processes: int = 1) -> None:

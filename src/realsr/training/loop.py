@@ -7,28 +7,28 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from realsr.core.devices import choose_device
+from realsr.core.errors import Interrupted
+from realsr.core.progress import Progress
 from realsr.data.cache import cache_pairs, decode_pairs
 from realsr.data.dataset import CropDataset
 from realsr.data.loading import LoadingError, load_batches
-from realsr.data.look import Look, unpack
+from realsr.data.online_degradation import Look, unpack
 from realsr.data.pairs import Pair, keep_large
-from realsr.devices import choose_device
-from realsr.errors import Interrupted
-from realsr.progress import Progress
 from realsr.training.checkpoints import CheckpointWriter
 from realsr.training.checks import check_settings
-from realsr.training.config import TrainingConfig
+from realsr.training.distributed import ALONE, Processes, local_rank
 from realsr.training.losses import GeneratorLoss
-from realsr.training.parts import Parts, make_parts
-from realsr.training.processes import ALONE, Processes, local_rank
+from realsr.training.monitor import Watch
 from realsr.training.profiling import profile
 from realsr.training.records import Stopwatch, open_records, used_memory
 from realsr.training.resume import begin, gather_state
 from realsr.training.schedule import ema_decay, learning_rate
 from realsr.training.selection import Selection, ValidationSet
+from realsr.training.settings import TrainingConfig
 from realsr.training.signals import StopRequest, WaitInterrupted, catch_stop_signals
+from realsr.training.state import Parts, make_parts
 from realsr.training.step import Step
-from realsr.training.watch import Watch
 from realsr.weights import save_generator
 
 logger = logging.getLogger("realsr")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from realsr.core.ranges import Range
 from realsr.networks import VGGFeatures
-from realsr.training.processes import global_mean
+from realsr.training.distributed import global_mean
 
 
 @dataclass

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator
-from realsr.networks.own import tell_error
+from realsr.networks.custom_networks import tell_error
 
 
 def check_networks(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 
 
 @dataclass(frozen=True)

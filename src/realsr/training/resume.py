@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-from realsr.errors import UserError
-from realsr.seeding import derive_seed
-from realsr.tensor_files import TensorFileError, check_finite
+from realsr.core.errors import UserError
+from realsr.core.seeding import derive_seed
+from realsr.core.tensor_files import TensorFileError, check_finite
 from realsr.training.checkpoints import find_newest, load_checkpoint, remove_old
-from realsr.training.config import TrainingConfig
-from realsr.training.parts import Parts
-from realsr.training.processes import Processes
+from realsr.training.distributed import Processes
+from realsr.training.monitor import Watch
 from realsr.training.randomness import random_state, restore_random_state
 from realsr.training.selection import Selection
-from realsr.training.watch import Watch
+from realsr.training.settings import TrainingConfig
+from realsr.training.state import Parts
 from realsr.weights import load_generator_state
 
 logger = logging.getLogger("realsr")

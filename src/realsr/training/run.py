@@ -10,19 +10,19 @@ from typing import Any
 
 import torch
 
+from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
 from realsr.data.cache import cache_images
-from realsr.data.look import Look, LookConfig
+from realsr.data.online_degradation import Look, LookConfig
 from realsr.data.pairs import Pair
-from realsr.differences import compare_value
-from realsr.errors import UserError
-from realsr.fingerprints import fingerprint_file, fingerprint_inputs
-from realsr.manifest import StageRecord, open_stage, read_manifest
+from realsr.provenance.differences import compare_value
+from realsr.provenance.fingerprints import fingerprint_file, fingerprint_inputs
+from realsr.provenance.manifest import StageRecord, open_stage, read_manifest
 from realsr.training.checkpoints import checkpoint_step, list_checkpoints
-from realsr.training.config import TrainingConfig
+from realsr.training.distributed import ALONE, Processes
 from realsr.training.loop import train
-from realsr.training.processes import ALONE, Processes
 from realsr.training.selection import ValidationSet
+from realsr.training.settings import TrainingConfig
 from realsr.weights.sources import find_weights
 
 STAGE = "training"

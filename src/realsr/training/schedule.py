@@ -2,9 +2,9 @@
 
 import math
 
+from realsr.core.errors import UserError
 from realsr.core.ranges import check_ranges
-from realsr.errors import UserError
-from realsr.training.config import OptimiserConfig
+from realsr.training.settings import OptimiserConfig
 
 
 def learning_rate(steps_done: int, config: OptimiserConfig) -> float:

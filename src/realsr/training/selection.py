@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from realsr.data.validation import ValidationImage
-from realsr.errors import UserError
+from realsr.core.errors import UserError
+from realsr.data.validation_images import ValidationImage
 from realsr.evaluation.lpips_distance import SMALLEST, Distance, load_lpips
-from realsr.training.config import TrainerConfig, TrainingConfig
-from realsr.training.parts import Parts
 from realsr.training.records import Records
+from realsr.training.settings import TrainerConfig, TrainingConfig
+from realsr.training.state import Parts
 from realsr.training.validation import Validation, validate
 from realsr.weights import save_generator
 

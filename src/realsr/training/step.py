@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from realsr.training.compiling import compile_network
-from realsr.training.config import TrainerConfig
+from realsr.training.distributed import average, global_mean
 from realsr.training.losses import GeneratorLoss, discriminator_ragan_loss
-from realsr.training.parts import Parts
-from realsr.training.processes import average, global_mean
+from realsr.training.settings import TrainerConfig
+from realsr.training.state import Parts
 
 
 @dataclass(frozen=True)

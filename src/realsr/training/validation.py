@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from realsr.data.validation import ValidationImage
-from realsr.errors import UserError
+from realsr.core.errors import UserError
+from realsr.data.validation_images import ValidationImage
 from realsr.evaluation.metrics import psnr, ssim
 from realsr.imaging import resize
 

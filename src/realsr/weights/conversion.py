@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
-from realsr.errors import UserError
 from realsr.networks import GeneratorConfig
-from realsr.weights.files import read_state
 from realsr.weights.generators import load_generator, read_facts, read_notes, save_state
 from realsr.weights.layouts import rrdb_size, to_first_layout
 from realsr.weights.sources import find_weights
+from realsr.weights.state_files import read_state
 
 FORMATS = (".safetensors", ".pth")
 

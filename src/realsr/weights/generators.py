@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
-from realsr.errors import UserError
+from realsr.core.tensor_files import LONGEST_NAME, TensorFileError, check_finite, tell_reason
+from realsr.core.tensor_kinds import is_counter, strip_prefixes
 from realsr.networks import GeneratorConfig, build_generator
-from realsr.tensor_files import LONGEST_NAME, TensorFileError, check_finite, tell_reason
-from realsr.tensor_kinds import is_counter, strip_prefixes
-from realsr.weights.files import read_metadata, read_state
 from realsr.weights.layouts import compare_tensors, describe_other, prefixes, rrdb_size, to_rrdb_names
 from realsr.weights.sources import find_weights
+from realsr.weights.state_files import read_metadata, read_state
 
 logger = logging.getLogger("realsr")
 
@@ -49,13 +49,14 @@ def save_state(
     write_bytes(path, save(state, {"realsr": json.dumps(metadata)}))
 
 
-def load_generator(source: str | Path, own_code: bool = False) -> tuple[nn.Module, int]:
+def load_generator(source: str | Path, allow_custom_code: bool = False) -> tuple[nn.Module, int]:
     """Return a generator, in eval mode and float32, and its scale.
 
     Args:
         source: what `find_weights` takes: a run's folder, a file, or (as a str) a published model's name. Of an
             RRDB's file the tensors tell the size; a file saved here tells its config.
-        own_code: whether a file may name a network of the user's own (`module.Class`), whose code is then imported.
+        allow_custom_code: whether a file may name a network of the user's own (`module.Class`),
+            whose code is then imported.
 
     Raises:
         UserError: where there is no such file, or it is damaged, of no known network, or names code.
@@ -66,10 +67,10 @@ def load_generator(source: str | Path, own_code: bool = False) -> tuple[nn.Modul
         if facts is None or facts[0].name == "rrdb":
             return _make_rrdb(path, to_rrdb_names(state), facts)
         config, scale = facts
-        if "." in config.name and not own_code:
+        if "." in config.name and not allow_custom_code:
             raise UserError(
                 f"{path}: is of a network with code of its own, {config.name}, which loading would run: say "
-                "own_code=true if you trust the file and that code"
+                "allow_custom_code=true if you trust the file and that code"
             )
         generator = build_generator(config, scale)
     except (ValueError, RuntimeError) as error:  # RuntimeError: torch, of sizes that it cannot have

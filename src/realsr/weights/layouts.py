@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from realsr.core.tensor_kinds import describe_tensors, is_counter
 from realsr.networks import GeneratorConfig, build_generator
-from realsr.tensor_kinds import describe_tensors, is_counter
 
 logger = logging.getLogger("realsr")
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realsr.errors import UserError
-from realsr.file_kinds import NCNN, UNKNOWN, ZEROS, FileKind, identify_file
+from realsr.core.errors import UserError
+from realsr.core.file_kinds import NCNN, UNKNOWN, ZEROS, FileKind, identify_file
+from realsr.core.tensor_files import tell_reason
 from realsr.networks import GeneratorConfig, build_generator
-from realsr.tensor_files import tell_reason
 from realsr.weights.layouts import MAX_BLOCKS
 
 MAGIC = "7767517"

@@ -8,9 +8,9 @@ import tarfile
 import zlib
 from pathlib import Path
 
+from realsr.core.errors import UserError
+from realsr.core.file_kinds import identify_file
 from realsr.core.files import write_bytes
-from realsr.errors import UserError
-from realsr.file_kinds import identify_file
 
 logger = logging.getLogger("realsr")
 

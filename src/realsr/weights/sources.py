@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from realsr.errors import UserError
+from realsr.core.errors import UserError
 from realsr.weights.published import PUBLISHED, find_published
 
 EXPECTED = (

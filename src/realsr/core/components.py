@@ -1,0 +1,224 @@
+"""Components: classes that a config group chooses by name, and the one function that makes them from YAML values.
+
+A short name is a file of the role's room, which defines a class of that name (`rrdb.py`: `RRDB`, `noise_jpeg.py`:
+`NoiseJPEG`; case and underscores aside). A name with a dot, `module.Class`, is the user's own code. The constructor's
+signature gives names and types of the values; YAML gives the values.
+"""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from realsr.core.errors import UserError
+from realsr.core.ranges import check_value
+
+Values = Mapping[str, Any]
+"""What YAML says of a component: its `name`, and its constructor's arguments."""
+
+
+def build_component(room: str, key: str, values: Values, **supplied: Any) -> Any:
+    """Return the component that values describe.
+
+    Args:
+        room: the package whose files are the short names, e.g. `realsr.networks`.
+        key: the config group, for messages: `generator`, `loss.pixel`.
+        values: `name`, and the constructor's arguments by their names.
+        supplied: arguments that the program gives to a constructor that has them, e.g. `scale`.
+
+    Raises:
+        UserError: for an unknown name, for unknown, missing or ill-typed values, and where the user's code fails.
+    """
+    factory = find_component(room, key, values)
+    arguments = bind(factory, key, values, supplied)
+    try:
+        return factory(**arguments)
+    except UserError:
+        raise
+    except Exception as error:
+        if "." not in values["name"] and not isinstance(error, ValueError):
+            raise
+        text = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        raise UserError(
+            f"{key}.name={values['name']}: calling it with ({text}) failed: {locate_error(error)}"
+        ) from error
+
+
+def find_component(room: str, key: str, values: Values) -> Callable[..., Any]:
+    """Return the class that `values["name"]` names, or the user's function. Raises UserError where there is none.
+
+    The user's module is searched in the current folder and among what is installed, and its code is run: never take
+    such a name from a file that is not trusted.
+    """
+    name = values.get("name")
+    if not isinstance(name, str) or not name:
+        raise UserError(f"{key}.name={name}: expected one of {', '.join(list_components(room))}, or module.Class")
+    if "." in name:
+        return _import_own(f"{key}.name={name}", name)
+    if name not in list_components(room):
+        raise UserError(
+            f"{key}.name={name}: expected one of {', '.join(list_components(room))}, or module.Class of your own"
+        )
+    return _class_of(importlib.import_module(f"{room}.{name}"), name)
+
+
+def list_components(room: str) -> list[str]:
+    """Return the short names of a room: its files that define a class of their name."""
+    package = importlib.import_module(room)
+    return [
+        module.name
+        for module in pkgutil.iter_modules(package.__path__)
+        if _defines(Path(package.__path__[0], f"{module.name}.py"))
+    ]
+
+
+def bind(factory: Callable[..., Any], key: str, values: Values, supplied: Values) -> dict[str, Any]:
+    """Return a constructor's arguments from YAML values and from what the program supplies.
+
+    Text becomes a Path and a whole number a float where the signature says so. Raises UserError as `build_component`.
+    """
+    parameters = inspect.signature(factory).parameters
+    hints = _hints(factory)
+    is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    arguments = {name: value for name, value in supplied.items() if name in parameters}
+    names = [
+        n for n, p in parameters.items() if n not in arguments and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    for name, value in values.items():
+        if name == "name":
+            continue
+        if name in names:
+            arguments[name] = convert(f"{key}.{name}", value, hints.get(name, Any))
+        elif is_open:
+            arguments[name] = value
+        else:
+            near = difflib.get_close_matches(name, names, n=1)
+            advice = f" Did you mean {key}.{near[0]}?" if near else ""
+            raise UserError(
+                f"there is no key {key}.{name}.{advice} {values['name']} has: {', '.join(names) or 'none'}."
+            )
+    missing = [name for name in names if name not in arguments and parameters[name].default is inspect.Parameter.empty]
+    if missing:
+        text = " ".join(f"{key}.{name}=…" for name in missing)
+        raise UserError(f"{key}: {values['name']} needs {', '.join(missing)}: set {text}")
+    return arguments
+
+
+def convert(key: str, value: Any, hint: Any) -> Any:
+    """Return a YAML value as the type of a hint, with its ranges checked. Raises UserError where it is another."""
+    converted = _convert(key, value, hint)
+    check_value(key, converted, hint)
+    return converted
+
+
+def _convert(key: str, value: Any, hint: Any) -> Any:
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _convert(key, value, inside[0])
+    if hint is Any or hint is inspect.Parameter.empty:
+        return value
+    if origin in (Union, UnionType):
+        if value is None and type(None) in inside:
+            return None
+        kinds = [kind for kind in inside if kind is not type(None)]
+        for kind in kinds[:-1]:
+            try:
+                return _convert(key, value, kind)
+            except UserError:
+                continue
+        return _convert(key, value, kinds[-1])
+    if origin is Literal and value in inside:
+        return value
+    if origin in (list, tuple) and isinstance(value, list | tuple):
+        kinds = [inside[0]] * len(value) if origin is list or inside[-1] is ... else list(inside)
+        if len(kinds) == len(value):
+            return origin(_convert(key, item, kind) for item, kind in zip(value, kinds, strict=True))
+    if origin is dict and isinstance(value, Mapping):
+        return {name: _convert(f"{key}.{name}", item, inside[1]) for name, item in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if inspect.isclass(hint) and isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):
+        return value
+    raise UserError(f"{key}={value}: expected {_describe(hint)}")
+
+
+def _describe(hint: Any) -> str:
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+    origin, inside = get_origin(hint), get_args(hint)
+    if hint in words:
+        return words[hint]
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inside))}"
+    if origin is Annotated:
+        return _describe(inside[0])
+    if origin is list:
+        return f"a list in brackets, each {_describe(inside[0])}"
+    if origin is tuple:
+        return f"a list in brackets of {len(inside)}: {', '.join(map(_describe, inside))}"
+    return "keys and values in braces" if origin is dict else str(hint)
+
+
+def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
+    target = factory.__init__ if inspect.isclass(factory) else factory
+    try:
+        return get_type_hints(target, include_extras=True)
+    except (NameError, TypeError):  # of the user's code, whose hints need not be importable
+        return {}
+
+
+def _class_of(module: Any, name: str) -> Callable[..., Any]:
+    plain = name.replace("_", "")
+    return next(value for key, value in vars(module).items() if key.lower() == plain and inspect.isclass(value))
+
+
+def _defines(path: Path) -> bool:
+    """Whether a file defines a class of its own name, without importing it."""
+    plain = path.stem.replace("_", "")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    names = [line[6:].partition("(")[0].partition(":")[0] for line in lines if line.startswith("class ")]
+    return any(name.lower() == plain for name in names)
+
+
+def _import_own(text: str, name: str) -> Callable[..., Any]:
+    module_name, _, attribute = name.rpartition(".")
+    here = str(Path.cwd())
+    # `python -m` puts it there; a notebook or a launcher's process may not.
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    importlib.invalidate_caches()  # in a notebook the file may have been written a moment ago
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise UserError(f"{text}: importing {module_name} failed: {locate_error(error)}") from error
+        raise UserError(
+            f"{text}: there is no module {error.name}; searched: the current folder {here} and what is installed"
+        ) from error
+    except Exception as error:
+        raise UserError(f"{text}: importing {module_name} failed: {locate_error(error)}") from error
+    component = getattr(module, attribute, None)
+    if not callable(component):
+        own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        what = f"has no {attribute}" if component is None else f"has {attribute}, which is a {type(component).__name__}"
+        raise UserError(f"{text}: {module.__file__} {what}; it defines {', '.join(own) or 'no class'}")
+    return component
+
+
+def locate_error(error: Exception) -> str:
+    """Return an error in words, with the last line of the user's code on its way."""
+    ours = (str(Path(__file__).parents[1]), importlib.__file__, "<frozen", inspect.__file__)
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(ours) and "/torch/" not in frame.filename.replace("\\", "/")
+    ]
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"

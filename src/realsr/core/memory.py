@@ -1,0 +1,73 @@
+"""How much memory is free, as far as the system reports it, and a bound on what reading a file may take."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # an exported file is measured without it
+    import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+ROOM, TIMES = 2**30, 8
+"""A file may take this many bytes, and this many times its own size, while it is read."""
+STATUS = Path("/proc/self/status")
+
+
+def free_memory(device: "torch.device") -> int | None:
+    """Return the bytes that work on a device can use: of the machine, of the job, or of the GPU, whichever is least.
+
+    None on systems that do not tell as Linux does.
+    """
+    try:
+        found = re.search(r"MemAvailable: +(\d+) kB", MEMINFO.read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    if not found:
+        return None
+    free = int(found[1]) * 1024
+    try:  # a container's or a cluster job's limit; "max" where there is none
+        limit, used = ((CGROUP / name).read_text(encoding="utf-8").strip() for name in ("memory.max", "memory.current"))
+        free = min(free, max(0, int(limit) - int(used)))
+    except (OSError, ValueError):
+        pass
+    if device.type != "cuda":
+        return free
+    import torch
+
+    return min(free, torch.cuda.mem_get_info(device)[0])
+
+
+@contextmanager
+def limited_memory(size: int) -> Iterator[None]:
+    """Let this process allocate at most 1 GB and eight times `size` bytes (a file's) more inside the block.
+
+    Beyond, allocations fail by MemoryError, or by the RuntimeError of a library, instead of the system ending the
+    process. It holds for all threads of the process, and only on Linux; elsewhere it does nothing.
+    """
+    taken = _allocated()
+    if resource is None or taken is None:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [value for value in (soft, hard, taken + ROOM + TIMES * size) if value != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _allocated() -> int | None:
+    """Return the bytes that RLIMIT_DATA counts now; None where the system does not report them."""
+    try:
+        reported = re.search(r"VmData:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    return int(reported[1]) * 1024 if reported else None

@@ -1,0 +1,39 @@
+"""What an export can be told."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from realsr.core.errors import UserError
+from realsr.core.ranges import Range, check_ranges
+
+DEFAULT_FORMATS = ("onnx_fp32", "onnx_fp16", "onnx_int8")
+FORMATS = (*DEFAULT_FORMATS, "openvino", "openvino_int8", "ncnn")
+METHODS = ("entropy", "percentile", "minmax")
+
+
+@dataclass
+class Int8Config:
+    """How 8-bit files are made.
+
+    photos: a folder of what the model will enlarge, on which ranges are measured; None: scikit-image's photographs.
+    methods: how ranges are chosen, a file for each: entropy (Kullback-Leibler divergence), percentile, minmax.
+    crop: LR pixels a side that are taken of each photo, from its middle.
+    keep: layers that stay in float32; None: the first.
+    sensitivity: whether to measure what each layer costs, and what keeping the most costly ones gains.
+    """
+
+    photos: Path | None = None
+    methods: list[str] = field(default_factory=lambda: ["entropy"])
+    crop: Annotated[int, Range(16)] = 96
+    keep: list[str] | None = None
+    sensitivity: bool = False
+
+
+def check_formats(formats: list[str], int8: Int8Config) -> None:
+    """Raise UserError for names that are not known, or given twice."""
+    for key, given, known in (("formats", formats, FORMATS), ("int8.methods", int8.methods, METHODS)):
+        unknown = [name for name in given if name not in known]
+        if unknown or not given or len(set(given)) < len(given):
+            raise UserError(f"{key}=[{','.join(given)}]: expected one or more of {', '.join(known)}, each once")
+    check_ranges(int8, "int8")

@@ -1,0 +1,152 @@
+"""A photo's kernel from its power spectrum: seconds become milliseconds, and there is no chance in it.
+
+Sharp photographs have a power spectrum that falls as a power of the frequency (Field 1987; Torralba and Oliva 2003).
+A camera of scale 2 multiplies it by the kernel's, folds the upper half of the band back, and adds noise:
+
+    P(f) = c * sum over a of |h|^-b * |K(h)|^2 + n,   h = (f + a) / 2,   |K(h)|^2 = exp(-4 pi^2 h' S h)
+
+With a Gaussian kernel of covariance S this has six unknowns, which are fitted to the logarithm of the spectrum. What
+the fit assumes of kernel and photo is weak evidence: it gives way where the spectrum says otherwise. How it compares
+with KernelGAN is recorded in experiments/kernel_recovery.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from scipy import fft, ndimage, optimize
+
+from realsr.core.ranges import Range
+from realsr.imaging.kernel_shapes import Kernel, aligned_centre
+from realsr.kernels.gaussian import gaussian_kernel
+
+SIZE, SIZE_X4 = 17, 33
+WINDOW = 32
+MAX_WINDOWS = 20_000
+BAND = (0.06, 0.45)  # cycles a pixel: below it windows leak, above it folding and noise prevail
+EVIDENCE = 200.0  # how many independent values the spectrum counts as, against what is assumed
+ROBUST = 0.2  # residuals (of log power) above it count less than their square
+
+
+class NoDetailError(ValueError):
+    """A photo that tells nothing of a kernel; the message says why."""
+
+
+@dataclass
+class SpectralConfig:
+    """What is assumed of photo and kernel where the spectrum leaves it open.
+
+    exponent: b, how steeply a sharp photo's power falls; width: the kernel's standard deviation in pixels.
+    exponent_weight, width_weight, noise_weight: how firmly these hold; the last that of the noise level measured.
+    """
+
+    exponent: Annotated[float, Range(above=0)] = 2.7
+    exponent_weight: Annotated[float, Range(above=0)] = 16.0
+    width: Annotated[float, Range(above=0)] = 1.5
+    width_weight: Annotated[float, Range(above=0)] = 3.0
+    noise_weight: Annotated[float, Range(above=0)] = 1.0
+
+
+@dataclass(frozen=True)
+class SpectralEstimate:
+    """Kernels (17, 17) for scale 2 and (33, 33) for scale 4, aligned, of sum 1; and how well the fit holds.
+
+    kernel_x4: the same blur seen from a photo that is sharp at four times the size.
+    residual: weighted median of |log P - log model|. signal: share of the band's power that is no noise, 0..1.
+    """
+
+    kernel: Kernel
+    kernel_x4: Kernel
+    residual: float
+    signal: float
+
+
+def estimate_spectral(image_uint8: np.ndarray, config: SpectralConfig, frame: int = 0) -> SpectralEstimate:
+    """Estimate a photo's kernels. image_uint8: (H, W, 3); frame: pixels left out at the border.
+
+    Raises ValueError where the photo is too small, NoDetailError where it has no detail at all.
+    """
+    height, width = image_uint8.shape[:2]
+    needed = 2 * WINDOW + 2 * frame
+    if min(height, width) < needed:
+        raise ValueError(
+            f"{width}x{height} pixels are too few for kernel estimation, which needs {needed} on each side: "
+            "take a larger photo"
+        )
+    inner = image_uint8[frame : height - frame, frame : width - frame]
+    gray = inner @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    frequencies = np.fft.fftfreq(WINDOW)
+    rows, columns = np.meshgrid(frequencies, frequencies[: WINDOW // 2 + 1], indexing="ij")
+    radius = np.hypot(rows, columns)
+    band = (radius > BAND[0]) & (radius < BAND[1]) & ((columns > 0) | (rows > 0))
+    power = power_spectrum(gray)[band]
+    if not power.min() > 1e-6:  # a flat photo leaves what float32 rounds
+        raise NoDetailError("the photo is flat, or has no detail in some direction: take one with detail in focus")
+    return _fit(np.log(power), np.stack([rows[band], columns[band]]), noise_power(gray), config)
+
+
+def power_spectrum(gray: np.ndarray) -> np.ndarray:
+    """Return the mean power (32, 17) of windows of an image (H, W), in its units squared (Welch 1967, Hann window)."""
+    profile = np.hanning(WINDOW + 2)[1:-1]
+    taper = np.outer(profile, profile).astype(np.float32)
+    taper /= np.sqrt((taper**2).sum())
+    step = WINDOW // 4
+    while (gray.shape[0] // step) * (gray.shape[1] // step) > MAX_WINDOWS:
+        step += 1
+    windows = np.lib.stride_tricks.sliding_window_view(gray, (WINDOW, WINDOW))[::step, ::step]
+    total = np.zeros((WINDOW, WINDOW // 2 + 1))
+    for row in windows:
+        means = (row * taper).sum((1, 2), keepdims=True) / taper.sum()
+        spectra = fft.rfft2((row - means) * taper)
+        total += (spectra.real**2 + spectra.imag**2).sum(0, dtype=np.float64)
+    return total / (windows.shape[0] * windows.shape[1])
+
+
+def noise_power(gray: np.ndarray) -> float:
+    """Return the variance (0.01 or more) of the white noise of an image (H, W), from its flattest places."""
+    mixed = gray[:-1, :-1] - gray[1:, :-1] - gray[:-1, 1:] + gray[1:, 1:]
+    local = ndimage.uniform_filter(mixed**2, 15)[8:-8, 8:-8] / 4
+    return max(float(np.quantile(local, 0.02)), 0.01)
+
+
+def _fit(log_power: np.ndarray, frequencies: np.ndarray, noise: float, config: SpectralConfig) -> SpectralEstimate:
+    shifts = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij")).reshape(2, 9, 1)
+    h = (frequencies[:, None] + shifts) / 2  # (2, 9, N)
+    seen = (np.abs(h) <= 0.5).all(0)
+    log_radius = np.log(np.maximum(np.hypot(*h), 0.02))
+    weights = np.hypot(*frequencies) ** -0.5
+    weights *= np.sqrt(EVIDENCE / (weights**2).sum())
+
+    def signal(x: np.ndarray) -> np.ndarray:
+        (a, b), (_, d) = _covariance(x)
+        form = a * h[0] ** 2 + 2 * b * h[0] * h[1] + d * h[1] ** 2
+        parts = np.exp(x[3] - (config.exponent + x[5]) * log_radius - 4 * np.pi**2 * form)
+        return (parts * seen).sum(0)
+
+    def floor(x: np.ndarray) -> float:
+        return noise * np.exp(x[4])
+
+    def residuals(x: np.ndarray) -> np.ndarray:
+        width = 2 * np.log(config.width)
+        assumed = config.width_weight * np.array([x[0] - width, x[2] - width, np.sqrt(2) * x[1]])
+        firmly = [config.noise_weight * x[4], config.exponent_weight * x[5]]
+        return np.concatenate([(log_power - np.log(signal(x) + floor(x))) * weights, assumed, firmly])
+
+    start = np.array([2 * np.log(config.width), 0, 2 * np.log(config.width), 0, 0, 0])
+    start[3] = np.median(log_power - np.log(signal(start)))
+    x = optimize.least_squares(residuals, start, loss="soft_l1", f_scale=ROBUST).x
+    share = float(np.mean(signal(x) / (signal(x) + floor(x))))
+    misfit = np.abs(log_power - np.log(signal(x) + floor(x)))
+    covariance = _covariance(x)
+    return SpectralEstimate(
+        kernel=gaussian_kernel(covariance, SIZE, aligned_centre(SIZE, scale=2)),
+        kernel_x4=gaussian_kernel(4 * covariance, SIZE_X4, aligned_centre(SIZE_X4, scale=4)),
+        residual=float(np.median(misfit)),
+        signal=share,
+    )
+
+
+def _covariance(x: np.ndarray) -> np.ndarray:
+    """Return the covariance (2, 2) whose matrix logarithm has the entries x[0], x[1], x[1], x[2]."""
+    values, vectors = np.linalg.eigh(np.array([[x[0], x[1]], [x[1], x[2]]]))
+    return (vectors * np.exp(np.clip(values, -3, 3))) @ vectors.T

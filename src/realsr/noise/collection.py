@@ -1,0 +1,259 @@
+"""The stage that collects noise patches: flat tiles of source photos, where all that varies is noise."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from realsr.core.errors import UserError
+from realsr.core.files import check_folder_place, check_name, write_bytes
+from realsr.core.progress import Progress
+from realsr.core.ranges import check_ranges
+from realsr.core.workers import count_workers, map_items
+from realsr.data.source_photos import damage_facts, list_photos
+from realsr.imaging import ImageError, read_uint8, read_uint8_and_damage, tell_damage
+from realsr.imaging.png import encode_png
+from realsr.noise.tiles import (
+    CONSTANT,
+    NoiseConfig,
+    SeenTiles,
+    cut,
+    make_signature,
+    measure_clipped,
+    measure_structure,
+    measure_tiles,
+    remove_shading,
+    select_tiles,
+)
+from realsr.provenance.manifest import StageRecord, name_inputs, open_stage, refuse_foreign
+
+STAGE = "noise"
+
+logger = logging.getLogger("realsr")
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A noise patch of a photo: its tile's facts for the manifest, its place, its signature, its file's contents."""
+
+    facts: dict[str, Any]
+    place: tuple[int, int]
+    signature: np.ndarray
+    png: bytes
+
+
+@dataclass(frozen=True)
+class PhotoNoise:
+    """What was found in a photo: its patches, how many tiles below the thresholds were dropped why, all its tiles.
+
+    damage: what is wrong with its file, None for nothing.
+    """
+
+    patches: list[Patch]
+    dropped: dict[str, int]
+    tiles: np.ndarray
+    damage: str | None = None
+
+
+def collect_noise(
+    source: Path | None,
+    pool: Path,
+    config: NoiseConfig,
+    overwrite: bool = False,
+    workers: int | None = None,
+    damaged: str = "refuse",
+) -> None:
+    """Write the noise patches of a folder of source photos to `pool/noise/<photo>_000.png` and on.
+
+    Photos that are done already are left as they are. workers: see `realsr.core.workers`; they change no result.
+    damaged: `accept` uses what can be decoded of damaged photos, and tells it in the log and in the manifest.
+
+    Raises UserError at the end if a photo cannot be read or is too small (all others are done then), or if no tile of
+    any photo is below the thresholds.
+    """
+    check_ranges(config, "noise")
+    photos = list_photos(source, "source", pool)
+    check_folder_place("noise_pool_dir", pool, [STAGE])
+    refuse_foreign(pool, STAGE, "noise/**/*.png")
+    inputs = name_inputs("source", list(photos.values()))
+    facts = {key: value for key, value in asdict(config).items() if key not in ("auto", "wanted")}
+    measured: list[np.ndarray] = []
+    with open_stage(
+        pool, STAGE, config=facts, seed=None, inputs=inputs, overwrite=overwrite, check_item=_check_item
+    ) as record:
+        # As long as nothing was found all tiles are measured again, so that the message can tell of them all.
+        found = any(item["files"] for item in record.items.values())
+        missing = [name for name in photos if not (found and record.is_done(name))]
+        seen = _recall(record, set(missing)) if missing else SeenTiles()
+        examine = partial(examine_photo, config=config, damaged=damaged)
+        results = map_items(examine, (photos[name] for name in missing), count_workers(len(missing), workers))
+        with Progress(STAGE, total=len(photos), done=len(photos) - len(missing)) as progress:
+            for name, result in zip(missing, results, strict=True):
+                path = photos[name]
+                progress.advance()
+                if isinstance(result, PhotoNoise):
+                    result = _check_names(name, result)
+                if isinstance(result, Exception):
+                    record.fail(name, f"source/{path.name}", path, result)
+                    continue
+                tell_damage(path, result.damage)
+                patches = [p for p in result.patches if config.released_rule or seen.add(p.place, p.signature)]
+                dropped = result.dropped | {"duplicate": len(result.patches) - len(patches)}
+                files = list(_write(patches, name, pool / "noise"))
+                facts = {"tiles": [p.facts for p in patches], "dropped": dropped} | damage_facts(result.damage)
+                record.add(name, files, source=path.name, **facts)
+                found = found or bool(files)
+                measured = [] if found else [*measured, result.tiles]
+        if record.items and not any(item["files"] for item in record.items.values()):
+            drops = _count_drops(record)
+            record.forget()
+            raise UserError(_nothing_found(np.concatenate(measured), drops, config) + record.list_failures())
+        _summarise(record, len(photos))
+        record.finish()
+
+
+def examine_photo(
+    path: Path, config: NoiseConfig, encode: bool = True, damaged: str = "refuse"
+) -> PhotoNoise | ImageError | ValueError:
+    """Find the noise patches of one photo; return the error of a photo that cannot be read or is too small."""
+    try:
+        image, damage = read_uint8_and_damage(path, damaged)
+        tiles = measure_tiles(image, config)
+    except (ImageError, ValueError) as error:
+        return error
+    patches, dropped = [], dict.fromkeys(("constant", "clipped", "structured"), 0)
+    for tile in select_tiles(tiles, config):
+        pixels = cut(image, tile, config.size)
+        residual = remove_shading(pixels)
+        clipped, structure = measure_clipped(pixels), measure_structure(residual)
+        structured = structure > config.max_structure
+        if reason := None if config.released_rule else _why_dropped(tile, clipped, structured, config):
+            dropped[reason] += 1
+            continue
+        facts = {name: tile[name].item() for name in tiles.dtype.names or ()}
+        facts |= {"clipped": clipped, "structure": round(structure, 4), "flag": "structured" if structured else ""}
+        png = encode_png(pixels, compression=1) if encode else b""
+        patches.append(Patch(facts, (facts["top"], facts["left"]), make_signature(residual), png))
+    return PhotoNoise(patches, dropped, tiles, damage)
+
+
+def _why_dropped(tile: np.void, clipped: float, structured: bool, config: NoiseConfig) -> str | None:
+    if tile["variance"] < CONSTANT:
+        return "constant"
+    if clipped > config.max_clipped:
+        return "clipped"
+    return "structured" if structured and config.drop_structured else None
+
+
+def _check_item(item: dict[str, Any]) -> None:
+    """Raise KeyError, TypeError or ValueError where a recorded item lacks what `collect_noise` records."""
+    if len(item["tiles"]) != len(item["files"]) or not all(type(count) is int for count in item["dropped"].values()):
+        raise ValueError("its tiles do not fit its files")
+    if not all(
+        type(tile["top"]) is type(tile["left"]) is int and isinstance(tile["flag"], str) for tile in item["tiles"]
+    ):
+        raise TypeError("a tile has no place")
+
+
+def _recall(record: StageRecord, missing: set[str]) -> SeenTiles:
+    """Remember the patches of an interrupted run, read from their files."""
+    seen = SeenTiles()
+    for name, item in record.items.items():
+        if name not in missing:
+            for relative, tile in zip(item["files"], item["tiles"], strict=True):
+                patch = read_uint8(record.path(relative))
+                seen.add((tile["top"], tile["left"]), make_signature(remove_shading(patch)))
+    return seen
+
+
+def _patch_file(name: str, index: int) -> str:
+    return f"{name}_{index:03d}.png"
+
+
+def _check_names(name: str, result: PhotoNoise) -> PhotoNoise | ValueError:
+    """Return an error where the photo's patches would have names that are too long."""
+    try:
+        check_name(_patch_file(name, len(result.patches)))
+    except ValueError as error:
+        return error
+    return result
+
+
+def _write(patches: Iterable[Patch], name: str, folder: Path) -> Iterator[Path]:
+    folder.mkdir(exist_ok=True)
+    index = -1
+    for index, patch in enumerate(patches):
+        path = folder / _patch_file(name, index)
+        write_bytes(path, patch.png, sync=False)
+        yield path
+    # What a run with other thresholds left that was killed before it could record this photo.
+    while (path := folder / _patch_file(name, index := index + 1)).exists():
+        path.unlink()
+
+
+def _count_drops(record: StageRecord) -> Counter[str]:
+    drops: Counter[str] = Counter()
+    for item in record.items.values():
+        drops.update(item["dropped"])
+    return +drops
+
+
+def _summarise(record: StageRecord, photos: int) -> None:
+    tiles = [item["tiles"] for item in record.items.values()]
+    count = sum(map(len, tiles))
+    drops = ", ".join(f"{number} {reason}" for reason, number in _count_drops(record).items())
+    logger.info(
+        "noise: %d patches from %d of %d photos in %s%s",
+        count,
+        sum(map(bool, tiles)),
+        photos,
+        record.folder / "noise",
+        f"; dropped: {drops}" if drops else "",
+    )
+    structured = sum(tile["flag"] == "structured" for some in tiles for tile in some)
+    if structured:
+        logger.warning(
+            "noise: %d of %d patches look structured (the manifest flags them). realsr.collect_noise survey=true draws "
+            "them; %s",
+            structured,
+            count,
+            "noise.drop_structured=true overwrite=true leaves them out"
+            if structured < count
+            else "smaller tiles (noise.size, noise.stride) or photos with something flat find others",
+        )
+
+
+def _nothing_found(tiles: np.ndarray, drops: Counter[str], config: NoiseConfig, wanted: int = 100) -> str:
+    given = f"noise: none of {len(tiles)} tiles of {config.size}x{config.size} has a variance below "
+    given += f"noise.max_variance={config.max_variance:g} and a mean above noise.min_mean={config.min_mean:g}"
+    if drops:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in drops.items())
+        given += f" and is kept (dropped: {reasons}"
+        given += "; noise.drop_structured=false keeps these)" if drops["structured"] else ")"
+    given += ".\n"
+    bright = tiles[(tiles["mean"] > config.min_mean) & (tiles["variance"] >= CONSTANT)]
+    if not len(bright):
+        brightest = max(tiles["mean"], default=0)
+        return given + f"No tile is bright enough: the brightest has a mean of {brightest:.1f}. Lower noise.min_mean."
+    variances = np.sort(bright["variance"])
+    percentiles = np.percentile(variances, [0, 1, 5, 25, 50])
+    names = ("lowest", "1 %", "5 %", "25 %", "median")
+    listing = ", ".join(f"{name} {value:.1f}" for name, value in zip(names, percentiles, strict=True))
+    # The threshold is exclusive, so it lies just above the variance of the last tile wanted.
+    dropped = sum(drops.values())
+    threshold = np.ceil(variances[min(wanted + dropped, len(variances)) - 1] * 10 + 1) / 10
+    enough = int((variances < threshold).sum()) - dropped
+    promise = (
+        f"let in {enough} more, less those that look structured" if drops["structured"] else f"yield {enough} patches"
+    )
+    return (
+        given + f"Variances of the {len(variances)} tiles that are bright enough: {listing}.\n"
+        f"noise.max_variance={threshold:.1f} would {promise}; look at them, since a threshold far above "
+        "20 lets in content: survey=true draws them. Smaller tiles (noise.size, noise.stride) or other photos find "
+        "more that is flat; noise=auto chooses thresholds."
+    )

@@ -1,0 +1,203 @@
+"""The stage that makes pairs: clean HR, and LR that is HR degraded as the camera would."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+
+from realsr.core.errors import UserError
+from realsr.core.file_names import encode_name
+from realsr.core.files import check_folder_place
+from realsr.core.progress import Progress
+from realsr.core.ranges import Choice, Range, check_ranges
+from realsr.core.seeding import numpy_generator
+from realsr.core.workers import count_workers, map_items
+from realsr.data.source_photos import damage_facts, list_photos
+from realsr.imaging import (
+    ImageError,
+    apply_kernel_uint8,
+    read_uint8_and_damage,
+    shrink_uint8,
+    tell_damage,
+    write_uint8,
+)
+from realsr.imaging.kernel_shapes import load_kernel
+from realsr.pools.contents import list_kernels
+from realsr.provenance.manifest import is_foreign, open_stage
+
+STAGE = "pairs"
+
+logger = logging.getLogger("realsr")
+
+
+@dataclass
+class PairsConfig:
+    """How pairs are made.
+
+    hr: where HR comes from: `source` (cleaned up by shrinking), `target` (as it is), or both.
+    clean_up: by what whole number a source photo is shrunk to become clean.
+    rebuild: name of the one pair to make again from the manifest (see `rebuild_pair`); null makes all.
+    """
+
+    hr: list[Annotated[str, Choice("source", "target")]] = field(default_factory=lambda: ["source"])
+    clean_up: Annotated[int, Range(1)] = 2
+    rebuild: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UserError where there is nothing to make HR of."""
+        if not self.hr:
+            raise UserError("pairs.hr=[]: expected [source], [target] or [source,target]")
+
+
+@dataclass(frozen=True)
+class PairTask:
+    """One pair to make: all that a worker needs. `kernel` is None for bicubic; damaged: see `read_picture`."""
+
+    name: str
+    photo: Path
+    clean_up: int
+    kernel: Path | None
+    scale: int
+    output: Path
+    damaged: str
+
+
+def clean_up(photo_uint8: np.ndarray, factor: int, scale: int) -> np.ndarray:
+    """Make a photo (H, W, 3) clean, both 8 bit: bicubic by 1/factor, cropped to a multiple of the scale.
+
+    Raises ValueError where nothing would be left.
+    """
+    clean = shrink_uint8(photo_uint8, factor)
+    height, width = clean.shape[:2]
+    if min(height, width) < scale:
+        raise ValueError(f"cannot crop {width}x{height} pixels to a multiple of {scale}")
+    return clean[: height - height % scale, : width - width % scale]
+
+
+def degrade(hr_uint8: np.ndarray, scale: int, kernel: np.ndarray | None) -> np.ndarray:
+    """Degrade HR (s*h, s*w, 3) to LR (h, w, 3), both 8 bit: through a kernel of that scale, or bicubic where None.
+
+    The same bytes on any number of threads and any machine, at scales 2 and 4.
+    """
+    return shrink_uint8(hr_uint8, scale) if kernel is None else apply_kernel_uint8(hr_uint8, kernel, scale)
+
+
+def make_pairs(
+    source: Path | None,
+    target: Path | None,
+    pool: Path | None,
+    output: Path,
+    config: PairsConfig,
+    scale: int,
+    seed: int = 0,
+    overwrite: bool = False,
+    workers: int | None = None,
+    damaged: str = "refuse",
+) -> None:
+    """Write `output/HR/<name>.png` and `output/LR/<name>.png` for each photo that `config.hr` takes in.
+
+    LR is HR through a kernel that is drawn per image from the pool's of the scale, or bicubic where `pool` is None.
+    Pairs that are done already are left as they are. Raises UserError if a name is in both source and target, if
+    the kernels are missing, and at the end if a photo cannot be read (all others are done then).
+
+    workers: processes, None for one a core; the pairs do not depend on it.
+    damaged: `accept` uses what can be decoded of damaged photos, and tells it in the log and in the manifest.
+    """
+    check_ranges(config, "pairs")
+    photos = _gather(source, target, output, config)
+    kernels = list_kernels(pool, scale) if pool else []
+    folder = (pool or Path()) / "kernels"
+    factors = {"source": config.clean_up, "target": 1}
+    inputs = {f"{role}/{path.name}": path for role, path in photos.values()} | {
+        f"kernels/{path.relative_to(folder).as_posix()}": path for path in kernels
+    }
+    check_folder_place("pairs_dir", output, ("HR", "LR"))
+    if is_foreign(output, STAGE, "HR/*"):
+        raise UserError(
+            f"{output}: holds pairs that were made elsewhere (no manifest); move them away or choose another work_dir"
+        )
+    facts = asdict(config) | {"kernel": "pool" if pool else "bicubic", "scale": scale}
+    facts["kernels"] = _describe(kernels, folder.parent)
+    del facts["rebuild"]
+    with open_stage(
+        output, STAGE, config=facts, seed=seed, inputs=inputs, overwrite=overwrite, check_item=check_item
+    ) as record:
+        missing = {name: photo for name, photo in photos.items() if not record.is_done(name)}
+        tasks = [
+            PairTask(name, path, factors[role], _draw_kernel(kernels, seed, name), scale, output, damaged)
+            for name, (role, path) in missing.items()
+        ]
+        results = map_items(_make_pair, tasks, count_workers(len(tasks), workers))
+        with Progress(STAGE, total=len(photos), done=len(photos) - len(tasks)) as progress:
+            for task, result in zip(tasks, results, strict=True):
+                progress.advance()
+                photo = f"{photos[task.name][0]}/{task.photo.name}"
+                if isinstance(result, Exception):
+                    record.fail(task.name, photo, task.photo, result)
+                    continue
+                size, damage = result
+                tell_damage(task.photo, damage)
+                record.add(
+                    task.name,
+                    pair_files(output, task.name),
+                    photo=photo,
+                    clean_up=task.clean_up,
+                    crop=list(size),
+                    kernel=task.kernel.relative_to(folder).as_posix() if task.kernel else "bicubic",
+                    **damage_facts(damage),
+                )
+        logger.info("pairs: %d in %s and %s", len(record.items), output / "HR", output / "LR")
+        record.finish()
+
+
+def check_item(item: Mapping[str, Any]) -> None:
+    """Raise KeyError or TypeError where a recorded pair lacks what `make_pairs` records."""
+    if not isinstance(item["photo"], str) or not isinstance(item["kernel"], str) or type(item["clean_up"]) is not int:
+        raise TypeError("photo, kernel or clean_up are of another type")
+
+
+def pair_files(output: Path, name: str) -> list[Path]:
+    """Return where a pair's HR and LR are."""
+    return [output / kind / f"{name}.png" for kind in ("HR", "LR")]
+
+
+def _draw_kernel(kernels: list[Path], seed: int, name: str) -> Path | None:
+    """Draw the kernel of a name, whatever other names there are."""
+    return kernels[numpy_generator(seed, STAGE, name).integers(len(kernels))] if kernels else None
+
+
+def _make_pair(task: PairTask) -> tuple[tuple[int, int], str | None] | Exception:
+    """Write a pair; return HR's height and width and the photo's damage, or why the photo cannot be used."""
+    try:
+        photo, damage = read_uint8_and_damage(task.photo, task.damaged)
+        hr = clean_up(photo, task.clean_up, task.scale)
+    except (ImageError, ValueError) as error:
+        return error
+    # LR is made of the 8-bit HR that is on disk, so that the file alone is enough to make it again.
+    lr = degrade(hr, task.scale, load_kernel(task.kernel) if task.kernel else None)
+    for file, image in zip(pair_files(task.output, task.name), (hr, lr), strict=True):
+        file.parent.mkdir(exist_ok=True)
+        write_uint8(file, image, sync=False)
+    return (hr.shape[0], hr.shape[1]), damage
+
+
+def _describe(kernels: list[Path], pool: Path) -> str:
+    """Tell one list of kernels from another: which of them a name draws depends on all of them."""
+    names = "\n".join(str(path.relative_to(pool)) for path in kernels)
+    return f"{len(kernels)} files, {hashlib.sha256(encode_name(names)).hexdigest()[:8]}"
+
+
+def _gather(source: Path | None, target: Path | None, output: Path, config: PairsConfig) -> dict[str, tuple[str, Path]]:
+    photos: dict[str, tuple[str, Path]] = {}
+    for role, folder in (("source", source), ("target", target)):
+        if role not in config.hr:
+            continue
+        for name, path in list_photos(folder, role, output).items():
+            if name in photos:
+                raise UserError(f"{name} is in both data.source and data.target: rename {path} or {photos[name][1]}")
+            photos[name] = (role, path)
+    return photos

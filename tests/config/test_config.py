@@ -1,0 +1,323 @@
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import realsr.config.options
+from config_files import head, head_command
+from realsr.config.composition import Config, run_command, to_dataclass, to_yaml
+from realsr.config.options import conf_dir, list_options
+from realsr.core.errors import UserError
+
+TRACKS = ("demo", "df2k", "df2k_jpeg", "dped", "psnr")
+ADDED = ("track", "experiment", "layout")  # with a plus
+OTHERS = ("protocol",)  # of realsr.evaluate
+GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir() and path.name not in (*ADDED, *OTHERS))
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    reached = []
+
+    def call(*arguments: str, name: str = "config", want: bool = False) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["realsr.train", *arguments])
+        caplog.clear()
+        reached.clear()
+        code = 0
+        try:
+            run_command(reached.append, name)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        assert bool(reached) == want
+        assert not list(tmp_path.iterdir()), "Hydra leaves no litter"
+        written = capsys.readouterr()
+        return code, "\n".join(record.getMessage() for record in caplog.records) + written.out + written.err
+
+    return call
+
+
+def test_there_are_these_tracks() -> None:
+    assert tuple(list_options("track")) == TRACKS
+
+
+@pytest.mark.parametrize("track", TRACKS)
+def test_each_track_begins_with_prerequisites_and_a_command_that_composes(
+    track: str, composed: Callable[..., Config]
+) -> None:
+    path = conf_dir() / "track" / f"{track}.yaml"
+    assert "# Prerequisites" in head(path)
+    _, overrides = head_command(path)
+    config = composed(*(overrides or [f"+track={track}"]))
+    assert config.track == track
+    if track != "demo":
+        assert re.search(r"\d+ (PNG|images)", head(path)), "how much there is to have"
+        assert f"+track={track}" in overrides
+        assert all(getattr(config.data, role) is not None for role in config.pairs.hr)
+        assert config.work_dir == Path(f"work/{track}")
+
+
+def test_tracks_are_the_recipes_of_the_paper(composed: Callable[..., Config]) -> None:
+    df2k, jpeg, dped = (composed(f"+track={track}") for track in ("df2k", "df2k_jpeg", "dped"))
+    assert (df2k.pool.kernels, df2k.pairs.hr, df2k.look.jpeg_quality) == ("bicubic", ["source", "target"], None)
+    assert (jpeg.pool.kernels, jpeg.pairs.hr, jpeg.look.jpeg_quality) == ("bicubic", ["source", "target"], [30, 95])
+    assert (dped.pool.kernels, dped.pairs.hr, dped.look.jpeg_quality) == ("estimated", ["source"], None)
+    assert (df2k.noise.max_variance, df2k.noise.min_mean, dped.noise.min_mean) == (20, 0, 50)
+    for config in (df2k, jpeg, dped):
+        assert config.pool.noise
+        assert config.scale == 4
+        assert (config.loss.pixel, config.loss.perceptual.weight, config.loss.gan) == (0.01, 1.0, 0.005)
+        assert (config.trainer.max_steps, config.trainer.batch, config.trainer.crop) == (60000, 16, 128)
+        assert (config.optimiser.learning_rate, config.optimiser.milestones) == (1e-4, [5000, 10000, 20000, 30000])
+        assert (config.generator.features, config.generator.blocks, config.generator.growth) == (64, 23, 32)
+        assert (config.kernels.iterations, config.kernels.learning_rate) == (3000, 2e-4)
+        assert {role: e.photos for role, e in config.data.expected.items()}["source"] in (2650, 5614)
+
+
+@pytest.mark.parametrize("track", TRACKS)
+def test_every_option_of_every_group_composes_under_every_track(track: str, composed: Callable[..., Config]) -> None:
+    assert GROUPS == ["discriminator", "generator", "kernels", "loss", "noise", "optimiser", "pairs", "pool", "trainer"]
+    options = {group: list_options(group) for group in GROUPS}
+    for index in range(max(map(len, options.values()))):  # a compose takes 0.2 s, so one of each group at once
+        chosen = {group: names[index % len(names)] for group, names in options.items()}
+        config = composed(f"+track={track}", "pool.folder=mats", *(f"{group}={name}" for group, name in chosen.items()))
+        assert config.pool.name == chosen["pool"], "the command line is stronger than the track"
+
+
+def test_folders_follow_the_work_dir_and_each_can_be_given(composed: Callable[..., Config]) -> None:
+    config = composed("+track=dped", "work_dir=out")
+    assert (config.pool_dir, config.pairs_dir, config.run) == (
+        Path("out/pool"),
+        Path("out/pairs"),
+        Path("out/runs/default"),
+    )
+    assert composed("+track=dped", "work_dir=out", "pool_dir=other").pool_dir == Path("other")
+
+
+LAID = {
+    "bicubic": ("bicubic", False),
+    "noise_only": ("bicubic", True),
+    "kernels_only": ("estimated", False),
+    "kernels_and_noise": ("estimated", True),
+    "gaussian": ("gaussian", True),
+    "gaussian_isotropic": ("gaussian_isotropic", True),
+    "from_mat": ("mat", True),
+}
+
+
+def test_by_pool_shares_what_is_alike_and_keeps_apart_what_differs(composed: Callable[..., Config]) -> None:
+    assert sorted(LAID) == list_options("pool")
+    runs = set()
+    for pool, (kernels, noise) in LAID.items():
+        folder = ["pool.folder=mats"] if pool == "from_mat" else []
+        config = composed("+track=dped", "work_dir=out", "+layout=by_pool", f"pool={pool}", *folder)
+        assert config.pool_dir == Path("out/pools") / kernels
+        assert config.pairs_dir == Path("out/pairs") / kernels
+        assert config.noise_pool_dir == Path("out/pools/estimated")
+        assert config.pool.noise == noise
+        runs.add(config.run)
+    assert len(runs) == len(LAID)
+
+
+def test_the_yaml_of_a_config_makes_the_same_config(composed: Callable[..., Config]) -> None:
+    from omegaconf import OmegaConf
+
+    config = composed("+track=df2k_jpeg", "data.source=photos")
+    assert to_dataclass(OmegaConf.create(to_yaml(config)), Config) == config
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
+@pytest.mark.parametrize("folder", ["work_dir", "pool_dir", "pairs_dir", "run"])
+def test_photos_are_kept_apart_from_what_is_written(role: str, folder: str, composed: Callable[..., Config]) -> None:
+    with pytest.raises(UserError, match=f"data.{role} and {folder} are the same folder"):
+        composed("+track=dped", f"data.{role}=photos", f"{folder}=./x/../photos")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], ["no track chosen: add +track=<track>, one of demo, df2k, df2k_jpeg, dped"]),
+        ([], ["or a recipe, which brings its own: +experiment=<recipe>, one of realsr_df2k, realsr_df2k_jpeg,"]),
+        (["+experiment=nothing"], ["experiment=nothing: expected one of ", "realsr_dped", "rrdb_psnr"]),
+        (["experiment=rrdb_psnr"], ["a recipe is added with a plus: +experiment=<recipe>, one of realsr_df2k, "]),
+        (["+track=dped", "+experiment=realsr_dped"], ["two tracks are chosen: a recipe", "so drop +track=…"]),
+        (["+experiment=realsr_dped", "+track=df2k"], ["two tracks are chosen: a recipe", "so drop +track=…"]),
+        (["track=dped"], ["a track is added with a plus: +track=<track>, one of demo, df2k, df2k_jpeg, dped"]),
+        (["+track=dpde"], ["dpde", "df2k_jpeg", "dped"]),
+        (["+track=dped", "generator=rrbd"], ["generator=rrbd: expected one of rrdb, rrdb_small"]),
+        (["+track=dped", "trainer.max_step=3"], ["there is no key trainer.max_step. Did you mean trainer.max_steps"]),
+        (["+track=dped", "generater.blocks=3"], ["Did you mean generator.blocks?"]),
+        (["+track=dped", "max_steps=3"], ["Did you mean trainer.max_steps"]),
+        (["+track=dped", "qqq=3"], ["there is no key qqq. There is: track, scale, seed"]),
+        (["+track=dped", "+data.sorce=x"], ["no key data.sorce. Did you mean data.source?", "target, validation"]),
+        (["+track=dped", "+new=1"], ["no key new"]),
+        (["+track=dped", "seed=abc"], ["seed=abc: expected a whole number"]),
+        (["+track=dped", "pool.noise=3.5"], ["3.5", "pool.noise"]),
+        (["+track=dped", "pool=from_mat"], ["pool.folder=None: expected a folder of .mat files: say pool.folder=DIR"]),
+        (["+track=dped", "pool.kernels=motion"], ["pool.kernels=motion: expected one of estimated, bicubic, gaussian"]),
+        (["+track=dped", "pool=gaussian", "pool.eigenvalues=[5]"], ["pool.eigenvalues=[5.0]: expected [lowest"]),
+        (["+track=dped", "pool=gaussian", "pool.count=0"], ["pool.count=0: expected 1 or more"]),
+        (["+track=dped", "pairs=[a"], ["pairs=[a: cannot be read as key=value"]),
+        (["+track=dped", "trainer.batch=null"], ["trainer.batch=null: expected a whole number"]),
+        (["+track=dped", "trainer.cache=maybe"], ["trainer.cache=maybe: expected true or false"]),
+        (["+track=dped", "optimiser.milestones=3"], ["optimiser.milestones=3: expected a list in brackets"]),
+        (["+track=dped", "data=3"], ["data=3: expected keys inside: data.source=…"]),
+        (["+track=dped", "PHOTO.jpg"], ["PHOTO.jpg: expected key=value"]),
+        (["+track=dped", "data.source=${oc.env:UNSET_X}/a"], ["UNSET_X}/a: the environment variable UNSET_X is not"]),
+        (["+track=dped", "work_dir=o_${pol_dir}"], ["work_dir=o_${pol_dir}: there is no key pol_dir. Did you mean p"]),
+        (["+track=dped", "work_dir=${nope:1}"], ["work_dir=${nope:1}: there is no resolver nope"]),
+        (["+track=dped", "work_dir=${work_dir}"], ["work_dir=${work_dir}: refers to itself"]),
+        (["+track=dped", "work_dir=${a"], ["work_dir='${a': ${ begins a reference that cannot be read"]),
+        (["+track=dped", "hydra.job.chdir=true"], ["hydra.job.chdir=true: paths begin in the folder of the command"]),
+        (["+track=dped", "--config-dir=nowhere"], ["--config-dir", "not found"]),
+        (["+track=dped", "--config-name=nobody"], ["--config-name nobody: there is no nobody.yaml"]),
+        (["+track=dped", "scale=3"], ["scale=3: expected 2 or 4; only a generator of your own"]),
+        (["+track=dped", "scale=3", "generator.name=my.Net"], ["scale=3: pool.kernels=estimated are for"]),
+        (["+track=dped", "scale=100000"], ["scale=100000: expected 2 or 4"]),
+        (["+track=dped", "trainer.ema=nan"], ["trainer.ema=nan: expected a finite number from 0 to below 1"]),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_end_in_a_message(arguments: list[str], said: list[str], run: Run) -> None:
+    code, message = run(*arguments)
+    assert code == 1
+    assert "error: " in message
+    assert "Traceback" not in message
+    for part in said:
+        assert part in message
+
+
+def test_cfg_job_shows_the_composed_config(run: Run) -> None:
+    code, text = run("+track=dped", "work_dir=OUT", "--cfg", "job", "--resolve")
+    assert code == 0
+    assert "pool_dir: OUT/pool" in text
+    assert "kernels: estimated" in text
+
+
+def test_help_lists_commands_and_groups(run: Run) -> None:
+    code, text = run("--help")
+    assert code == 0
+    words = ("check_data", "estimate_kernels", "make_pairs", "+track=<track>", "rrdb_small", "--config-dir")
+    for word in (*words, "+experiment=<recipe>", "realsr_df2k_paper"):
+        assert word in text
+    text = run("--help", name="evaluate")[1]
+    assert "hr: null" in text
+    assert "protocol: basicsr, ntire2020, ntire2020_track2, realsr_release, vacc" in text
+
+
+def test_good_arguments_reach_the_function_and_errors_can_follow_each_other(run: Run) -> None:
+    for _ in range(2):
+        assert run("+track=dped", want=True)[0] == 0
+        assert run("+track=nope")[0] == 1
+
+
+def test_evaluate_says_what_it_needs(run: Run) -> None:
+    code, message = run("protocol.crops=1", name="evaluate")
+    assert code == 1
+    assert "Did you mean protocol.crop" in message
+    code, message = run("protocol=nobody", name="evaluate")
+    assert code == 1
+    assert "realsr_release" in message
+
+
+def test_config_dir_adds_an_option_of_one_s_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    own = tmp_path_factory.mktemp("own")
+    (own / "generator").mkdir()
+    (own / "generator" / "mine.yaml").write_text("name: rrdb\nfeatures: 24\nblocks: 5\ngrowth: 12\n")
+    (own / "track").mkdir()
+    (own / "track" / "phone.yaml").write_text("# @package _global_\ntrack: phone\nscale: 2\n")
+    found: list[Config] = []
+    monkeypatch.setattr(sys, "argv", ["x", "--config-dir", str(own), "+track=phone", "generator=mine"])
+    run_command(found.append)
+    assert (found[0].track, found[0].scale, found[0].generator.features) == ("phone", 2, 24)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (UserError("so"), 1, "error: so"),
+        (OSError(28, "full", "x"), 1, "full"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_errors_of_the_user_s_end_in_a_message_and_a_code(
+    raised: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(config: Config) -> None:
+        raise raised
+
+    monkeypatch.setattr(sys, "argv", ["x", "+track=dped"])
+    with pytest.raises(SystemExit) as end:
+        run_command(fail)
+    assert end.value.code == code
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("config_name", "arguments", "said"),
+    [
+        ("config", ["+track=dped"], "interrupted; what is done is kept, and the same command goes on from there"),
+        ("upscale", ["input=x", "output=y"], "interrupted; what is done is kept, and"),
+        ("export", ["weights=x", "output=y"], "interrupted; the same command begins anew"),
+    ],
+)
+def test_ctrl_c_tells_how_it_goes_on(
+    config_name: str, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupt(config: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["x", *arguments])
+    with pytest.raises(SystemExit):
+        run_command(interrupt, config_name)
+    assert said in caplog.text
+
+
+def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["x", "+track=dped"])
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda config: 1 / 0)  # type: ignore[arg-type, return-value]
+
+
+def test_conf_is_found_in_a_package_and_in_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    package = tmp_path / "src" / "realsr"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(realsr.config.options, "__file__", str(package / "config" / "options.py"))
+    assert conf_dir() == tmp_path / "conf"
+    (package / "conf").mkdir()
+    assert conf_dir() == package / "conf"
+
+
+def test_the_docs_example_of_a_sweep_over_pools_composes(composed: Callable[..., Config]) -> None:
+    text = (conf_dir().parent / "docs" / "configuration.md").read_text().replace("\\\n", " ")
+    line = next(line for line in text.splitlines() if "+layout=by_pool data.source" in line)
+    *fixed, pools = shlex.split(line)[4:]
+    assert pools.startswith("pool=")
+    for pool in pools.removeprefix("pool=").split(","):
+        assert composed(*fixed, f"pool={pool}").pool.name == pool
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "key"),
+    [
+        ("evaluate", ["data.hr=photos", "output=./photos"], "data.hr"),
+        ("evaluate", ["data.lr=photos", "output=./photos"], "data.lr"),
+        ("export", ["weights=df2k", "int8.photos=photos", "output=./photos"], "int8.photos"),
+    ],
+)
+def test_results_are_kept_apart_from_images(name: str, arguments: list[str], key: str, run: Run) -> None:
+    code, message = run(*arguments, name=name)
+    assert code == 1
+    assert f"{key} and output are the same folder, photos: choose another output" in message

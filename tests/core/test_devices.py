@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from realsr.core.devices import choose_device
+from realsr.core.errors import UserError
+
+
+def test_auto_is_a_device_that_is_there() -> None:
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+def test_a_gpu_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = list[torch.device]()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch, "empty", lambda *size, device: None)
+    for index in (0, 1, 2):
+        choose_device("auto", index=index)
+    choose_device("cuda:1", index=0)
+    assert chosen == [torch.device("cuda", index) for index in (0, 1, 0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "message"),
+    [
+        ("cuda:99", 0, "cuda:99: torch finds no GPU: set it to auto or cpu"),
+        ("cuda:99", 2, "cuda:99: there is no such device: expected auto, cpu, cuda:0, cuda:1"),
+        ("cuda:1", 2, "cuda:1: cannot be used (out of memory): set it to another device"),
+        ("toaster", 0, "toaster: there is no such device: expected auto, cpu"),
+    ],
+)
+def test_a_device_that_is_not_there(name: str, gpus: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*size: int, device: torch.device) -> None:
+        raise RuntimeError("out of memory\nand more")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch, "empty", fail)
+    with pytest.raises(UserError) as error:
+        choose_device(name, "kernels.device")
+    assert str(error.value) == f"kernels.device={message}"

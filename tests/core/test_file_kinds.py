@@ -1,0 +1,174 @@
+"""What a file is, is told by its content."""
+
+import gzip
+import io
+import pickle
+import re
+import tarfile
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save as save_safetensors
+from scipy.io import savemat
+from torch import nn
+
+from realsr.core.file_kinds import identify_file, list_pickled_names
+from realsr.core.tensor_files import TensorFileError, read_tensors
+
+STATE = {"conv.weight": torch.arange(108.0).reshape(4, 3, 3, 3)}
+HTML = "<!DOCTYPE html>\n<html><head><title>DPED.pth</title></head><body>Sign in</body></html>"
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 66929876\n"
+
+
+def pickled(content: object, **options: bool) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file, **options)
+    return file.getvalue()
+
+
+def picture(kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(file, kind)
+    return file.getvalue()
+
+
+def zipped(**files: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as content:
+        for name, data in files.items():
+            content.writestr(name, data)
+    return file.getvalue()
+
+
+def tarred(*names: str) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as content:
+        for name in names:
+            content.addfile(tarfile.TarInfo(name))
+    return file.getvalue()
+
+
+def numpy_array() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    return file.getvalue()
+
+
+def matlab() -> bytes:
+    file = io.BytesIO()
+    savemat(file, {"Kernel": np.ones((5, 5))})
+    return file.getvalue()
+
+
+def script() -> bytes:
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch prefers newer forms
+        torch.jit.save(torch.jit.trace(nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 4, 4)), file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: pickled(STATE), "torch"),
+        (lambda: pickled(STATE, _use_new_zipfile_serialization=False), "torch"),
+        (lambda: pickle.dumps({"a": 1}, protocol=4), "torch"),
+        (lambda: save_safetensors(STATE), "safetensors"),
+        (lambda: b"7767517\n2 2\nInput in0 0 1 in0\n", "ncnn"),
+        (lambda: b"\xef\xbb\xbf7767517\r\n2 2\r\n", "ncnn"),
+        (matlab, "mat"),
+        (lambda: b"\x08\x08\x12\x07pytorch:\x10", "onnx"),
+    ],
+)
+def test_formats_are_told_without_a_suffix(make: Callable[[], bytes], expected: str, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(make())
+    assert identify_file(tmp_path / "x").format == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "advice"),
+    [
+        (lambda: HTML, "a web page", "/resolve/ on Hugging Face"),
+        (lambda: f"\ufeff\n<!-- saved -->\n{HTML.upper()}", "a web page", "raw"),
+        (lambda: HTML.encode("utf-16"), "a web page", "download"),
+        (lambda: POINTER, "a Git LFS pointer for 66.9 MB", "git lfs pull"),
+        (lambda: POINTER.replace("\n", "\r\n"), "a Git LFS pointer for 66.9 MB", "git lfs pull"),
+        (lambda: '{"error":"Repository not found"}', 'a JSON text .*"{"error":"Repository not found"}"', "download"),
+        (lambda: '<?xml version="1.0"?><Error/>', "an XML text", "download"),
+        (lambda: '<?xml version="1.0"?>\n<net name="a" version="11">', "a network of OpenVINO", "weights"),
+        (lambda: "Invalid username or password.\n", 'a text .*"Invalid username or password."', "download"),
+        (lambda: "café ".encode("latin-1") * 9, "a text", "download"),
+        (lambda: b"", "empty", "again"),
+        (lambda: bytes(9000), "damaged: it begins with zeros", "again"),
+        (lambda: np.random.default_rng(0).bytes(9000), "damaged, or of an unknown kind", "again"),
+        (lambda: zipped(**{"a/DPED.pth": b"x", "README": b"x"}), r"a zip archive \(of DPED.pth, README\)", "Unpack"),
+        (lambda: tarred("DPED.pth"), r"a tar archive \(of DPED.pth\)", "Unpack"),
+        (lambda: gzip.compress(b"x"), "a gzip archive", "Unpack"),
+        (lambda: b"7z\xbc\xaf\x27\x1c\0\4", "a 7z archive", "Unpack"),
+        (lambda: tarred("sys_info", "pickle", "storages", "tensors"), "a file of PyTorch before 0.2", "save it again"),
+        (script, "a TorchScript program", "state_dict"),
+        (lambda: zipped(**{"x/archive_format": b"pt2"}), "a program of torch.export", "state_dict"),
+        (lambda: zipped(**{"a.npy": b"x"}), "a file of NumPy arrays", ""),
+        (lambda: pickled(STATE)[:-1000], "cut off or damaged", "again"),
+        (numpy_array, "a NumPy array", ""),
+        (lambda: picture("PNG"), "an image", ""),
+        (lambda: picture("JPEG"), "an image", ""),
+        (lambda: picture("WEBP"), "an image", ""),
+        (lambda: picture("BMP"), "an image", ""),
+        (lambda: b"\0\5\x16\7\0\2\0\0Mac OS X", "a note that macOS adds", "without ._"),
+        (lambda: b"\xdd\x85\x76\0\1\2", "ncnn's .param in binary form", "text form"),
+    ],
+)
+def test_what_holds_no_weights_is_named_with_what_to_do(
+    make: Callable[[], bytes | str], name: str, advice: str, tmp_path: Path
+) -> None:
+    content = make()
+    (tmp_path / "x.pth").write_bytes(content.encode() if isinstance(content, str) else content)
+    kind = identify_file(tmp_path / "x.pth")
+    assert kind.format == ""
+    assert re.match(name, kind.name)
+    assert advice in kind.advice
+    assert "weights_only" not in kind.refuse("a file of weights")
+
+
+def test_a_safetensors_file_that_is_cut_off_tells_how_much_is_there(tmp_path: Path) -> None:
+    whole = save_safetensors(STATE)
+    for content, said in (
+        (whole[:40], "is cut off: it ends inside its header, after 40 bytes"),
+        (whole[:-1], f"is cut off: it has {len(whole) - 1} of {len(whole)} bytes"),
+        (whole[:8] + b"{{" + whole[10:], "has a damaged header"),
+        (whole + b"more", "is damaged: its header and its content do not fit"),
+    ):
+        (tmp_path / "x").write_bytes(content)
+        with pytest.raises(TensorFileError, match=f"^{said}"):
+            read_tensors(tmp_path / "x")
+
+
+class Touch:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self._path,)
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_names_in_a_pickle_are_listed_and_nothing_is_run(new: bool, tmp_path: Path) -> None:
+    path, target = tmp_path / "x.pth", tmp_path / "ran"
+    path.write_bytes(pickled({"a": Touch(target), **STATE}, _use_new_zipfile_serialization=new))
+    names = list_pickled_names(path)
+    assert names is not None
+    assert "torch._utils._rebuild_tensor_v2" in names
+    assert any(name.startswith("pathlib.") for name in names)
+    assert not target.exists()
+    path.write_bytes(pickle.dumps({"a": Touch(target)}, protocol=4))
+    assert any(name.startswith("pathlib") for name in list_pickled_names(path) or [])
+    path.write_bytes(b"\x80\x02broken")
+    assert list_pickled_names(path) is None

@@ -1,0 +1,169 @@
+import math
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch import Tensor
+
+from realsr.core.errors import UserError
+from realsr.evaluation.images import EvaluationImage, ImageReaders, match_images
+from realsr.evaluation.load_metrics import MetricFiles, load_metrics
+from realsr.evaluation.metric import ImageMetric, SetMetric
+from realsr.evaluation.protocol import Protocol
+from realsr.evaluation.scoring import Model, bicubic_model, evaluate_models
+from realsr.imaging import ImageError, resize, write_uint8
+
+METRICS = load_metrics(["psnr", "ssim", "psnr_y", "ssim_y"], MetricFiles(), torch.device("cpu"))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> ImageReaders:
+    for index in range(2):
+        rng = np.random.default_rng(index)
+        image = np.kron(rng.integers(0, 256, (6, 7, 3)), np.ones((6, 6, 1))) + rng.normal(0, 5, (36, 42, 3))
+        write_uint8(tmp_path / f"i{index}.png", image.clip(0, 255).astype(np.uint8))
+    return match_images(tmp_path, None, Protocol(), 2)
+
+
+def random_image(name: str, lr: tuple[int, int] = (12, 14), scale: int = 2, hr: bool = True) -> EvaluationImage:
+    generator = torch.Generator().manual_seed(len(name))
+    high = torch.rand(3, lr[0] * scale, lr[1] * scale, generator=generator) if hr else None
+    return EvaluationImage(name, torch.rand(3, *lr, generator=generator), high)
+
+
+def readers(*images: EvaluationImage) -> ImageReaders:
+    def give(image: EvaluationImage) -> EvaluationImage:
+        return image
+
+    return {image.name: partial(give, image) for image in images}
+
+
+def mean_metric(name: str = "mean", needs_hr: bool = True) -> ImageMetric:
+    def compute(sr: Tensor, hr: Tensor | None) -> float:
+        assert (hr is not None) == needs_hr
+        return float(sr.mean())
+
+    return ImageMetric(name, higher_is_better=False, needs_hr=needs_hr, digits=3, compute=compute)
+
+
+def test_bicubic_s_numbers_are_scikit_image_s(images: ImageReaders) -> None:
+    scores = evaluate_models({"bicubic": bicubic_model(2)}, images, METRICS, crop=3).scores["bicubic"]
+    for image in (read() for read in images.values()):
+        assert image.hr is not None
+        sr, hr = (
+            (x.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()[3:-3, 3:-3]
+            for x in (resize(image.lr, factor=2.0), image.hr)
+        )
+        luma = [x.astype(np.float64) @ np.array([65.481, 128.553, 24.966]) / 255 + 16 for x in (sr, hr)]
+        found = scores[image.name]
+        assert found["psnr"] == pytest.approx(peak_signal_noise_ratio(hr, sr, data_range=255), abs=1e-6)
+        assert found["psnr_y"] == pytest.approx(peak_signal_noise_ratio(luma[1], luma[0], data_range=255), abs=1e-6)
+        options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+        options["win_size"] = 11
+        # full: scikit-image's own mean is over another crop than the windows that lie inside
+        _, full = structural_similarity(hr.astype(float), sr.astype(float), channel_axis=2, full=True, **options)
+        assert found["ssim"] == pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-6)
+        _, full = structural_similarity(luma[1], luma[0], full=True, **options)
+        assert found["ssim_y"] == pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-6)
+
+
+def test_all_models_see_all_images_once(images: ImageReaders) -> None:
+    seen = []
+    models: dict[str, Model] = {
+        "bicubic": bicubic_model(2),
+        "black": lambda lr: torch.zeros(3, 2 * lr.shape[1], 2 * lr.shape[2]),
+    }
+    results = evaluate_models(
+        models, images, METRICS, 0, lambda image, model, sr, scores: seen.append((image.name, model, scores["psnr"]))
+    )
+    assert [row[:2] for row in seen] == [("i0", "bicubic"), ("i0", "black"), ("i1", "bicubic"), ("i1", "black")]
+    assert seen[1][2] == results.scores["black"]["i0"]["psnr"]
+    assert results.scores["bicubic"]["i0"]["psnr"] > results.scores["black"]["i0"]["psnr"]
+    assert not results.failed
+
+
+def test_metrics_get_what_a_file_would_hold_cropped() -> None:
+    image = random_image("a")
+    given = []
+
+    def compute(sr: Tensor, hr: Tensor | None) -> float:
+        given.append((sr, hr))
+        return 0.0
+
+    sr = 1.4 * torch.rand(3, 24, 28) - 0.2
+    metric = ImageMetric("m", True, True, 2, compute)
+    results = evaluate_models({"m": lambda lr: sr}, readers(image), {"m": metric}, crop=3)
+    assert results.scores == {"m": {"a": {"m": 0.0}}}
+    assert image.hr is not None
+    for found, whole in zip(given[0], (sr, image.hr), strict=True):
+        expected = (whole[:, 3:-3, 3:-3].clamp(0, 1) * 255).round() / 255
+        assert torch.equal(found, expected)
+
+
+def test_an_image_that_fails_is_left_out_for_all_models_and_named() -> None:
+    def unreadable() -> EvaluationImage:
+        raise ImageError("b.png is damaged")
+
+    def second(lr: Tensor) -> Tensor:
+        if lr.shape[1] == 13:
+            raise torch.OutOfMemoryError("out of memory")
+        sr = bicubic_model(2)(lr)
+        return sr * math.nan if lr.shape[1] == 14 else sr[:, 1:] if lr.shape[1] == 15 else sr
+
+    images = readers(
+        random_image("a"), random_image("memory", (13, 13)), random_image("nan", (14, 13)),
+        random_image("size", (15, 13)), random_image("tiny", (4, 9)),
+    )  # fmt: skip
+    results = evaluate_models(
+        {"bicubic": bicubic_model(2), "second": second}, {**images, "b": unreadable}, METRICS, crop=2
+    )
+    assert {model: list(rows) for model, rows in results.scores.items()} == {"bicubic": ["a"], "second": ["a"]}
+    assert results.failed["b"] == "b.png is damaged"
+    assert "out of memory" in results.failed["memory"]
+    assert "not finite" in results.failed["nan"]
+    assert results.failed["size"] == "the result is 26x29, but HR is 26x30"
+    assert results.failed["tiny"] == "SSIM needs at least 11x11 pixels, got 14x4 (of 18x8, after crop=2)"
+    assert list(results.failed) == ["memory", "nan", "size", "tiny", "b"]
+    with pytest.raises(UserError, match=r"no image could be scored:\n  b: b.png is damaged"):
+        evaluate_models({"bicubic": bicubic_model(2)}, {"b": unreadable}, METRICS, crop=2)
+    with pytest.raises(UserError, match="crop=20 leaves nothing of 28x24 pixels"):
+        evaluate_models({"bicubic": bicubic_model(2)}, readers(random_image("a")), METRICS, crop=20)
+
+
+def test_photos_without_hr() -> None:
+    metrics = {"mean": mean_metric(needs_hr=False)}
+    image = random_image("photo", hr=False)
+    results = evaluate_models({"bicubic": bicubic_model(2)}, readers(image), metrics, crop=0)
+    assert results.scores["bicubic"]["photo"]["mean"] == pytest.approx(float(image.lr.mean()), abs=0.02)
+
+
+def test_sets_are_compared_once_by_the_features_of_what_was_scored() -> None:
+    """The distance of mean colours; an image that fails with one model is in no set."""
+
+    def features(image: Tensor) -> Tensor:
+        return image.mean(dim=(1, 2))[None]
+
+    def distance(sr: Tensor, hr: Tensor) -> float:
+        if len(sr) < 2:
+            raise ValueError("two images are needed")
+        assert sr.shape == hr.shape == (2, 3)
+        return float((sr.mean(dim=0) - hr.mean(dim=0)).norm())
+
+    metrics = {"mean": mean_metric(), "set": SetMetric("set", 3, features, distance)}
+    images = [random_image("a"), random_image("bb"), random_image("fails", (13, 13))]
+    models: dict[str, Model] = {
+        "half": lambda lr: torch.full((3, 24, 28), 0.5),
+        "black": lambda lr: torch.zeros(3, 24, 28),
+    }
+    results = evaluate_models(models, readers(*images), metrics, crop=0)
+    hr = torch.stack([image.hr.mean(dim=(1, 2)) for image in images[:2] if image.hr is not None]).mean(dim=0)
+    assert results.sets["black"]["set"] == pytest.approx(float(hr.norm()), abs=1e-3)
+    assert results.sets["half"]["set"] == pytest.approx(float((hr - 128 / 255).norm()), abs=1e-3)
+    assert list(results.failed) == ["fails"]
+    results = evaluate_models(models, readers(images[0]), metrics, crop=0)
+    assert results.sets == {}
+    assert results.failed == {"set": "two images are needed"}
+    assert results.scores["black"]["a"] == {"mean": 0.0}

@@ -1,0 +1,101 @@
+import math
+from dataclasses import asdict, fields
+
+import numpy as np
+import pytest
+
+from realsr.imaging.kernel_shapes import postprocess
+from realsr.kernels.health import HealthGates, KernelHealth, check_health, entropy, measure_health, spreads
+from realsr.simulation.camera import anisotropic_kernel
+
+LOSSES = {"generator": 0.8, "discriminator": 0.2, "bicubic": 0.01}
+
+
+def measure(raw: np.ndarray) -> KernelHealth:
+    return measure_health(raw, postprocess(raw), LOSSES)
+
+
+def square(size: int) -> np.ndarray:
+    """A flat square of a size around the aligned centre, of sum 1."""
+    raw = np.zeros((13, 13))
+    raw[7 - size // 2 : 7 + size // 2, 7 - size // 2 : 7 + size // 2] = 1 / size**2
+    return raw
+
+
+@pytest.mark.parametrize("angle", [0, 35, 90, 150])
+def test_spreads_are_those_of_the_gaussian_at_any_angle(angle):
+    long, short = spreads(anisotropic_kernel(31, (2.5, 1.3), angle, scale=2))
+    assert long == pytest.approx(2.5, abs=0.01)
+    assert short == pytest.approx(1.3, abs=0.01)
+
+
+def test_entropy_of_known_kernels():
+    assert entropy(np.pad([[1.0]], 6)) == 0
+    assert entropy(np.full((13, 13), 3.0)) == pytest.approx(math.log2(169))
+    assert entropy(square(4)) == pytest.approx(4)
+
+
+def test_numbers_of_the_raw_kernel():
+    raw = 0.5 * square(8)
+    raw[0, :5] = -0.02
+    health = measure(raw)
+    assert health.sum == pytest.approx(0.4)
+    assert health.negative == pytest.approx(0.1 / 0.6)
+    assert health.border == pytest.approx(0, abs=1e-9), "small values are noise"
+    assert health.centre_offset == pytest.approx(0, abs=1e-9)
+    assert (health.generator, health.discriminator, health.bicubic) == tuple(LOSSES.values())
+    assert measure(np.roll(square(4), (-1, 2), (0, 1))).centre_offset == pytest.approx(5**0.5)
+    assert measure(np.roll(square(4), 4, 0)).border == pytest.approx(1 / 4)
+
+
+def gaussian(sigma: float, **changes) -> np.ndarray:
+    return anisotropic_kernel(13, (sigma, changes.pop("short", sigma)), 30, scale=2) * changes.pop("total", 1)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [gaussian(0.7), gaussian(1.5), gaussian(2.5), gaussian(2.5, short=0.7), gaussian(1.5, total=0.36), square(2)],
+)
+def test_sound_kernels_pass(raw):
+    assert check_health(measure(raw), HealthGates()) == []
+
+
+@pytest.mark.parametrize(
+    ("raw", "gates"),
+    [
+        (gaussian(1.5, total=0.004), {"min_sum"}),
+        (gaussian(1.5, total=2), {"max_sum"}),
+        (np.roll(gaussian(1), 2, 0), {"max_centre_offset"}),
+        (np.ones((13, 13)) / 169 + np.pad([[0.001]], 6), {"max_border", "max_entropy", "max_spread_long"}),
+        (gaussian(1.5) - 0.3 * np.roll(gaussian(1), 4, 1), {"max_negative"}),
+    ],
+)
+def test_broken_kernels_fail_the_gate_that_is_meant_for_them(raw, gates):
+    reasons = check_health(measure(raw), HealthGates())
+    assert {reason.split()[-2] for reason in reasons} >= gates
+    assert check_health(measure(raw), HealthGates(**{gate.name: None for gate in fields(HealthGates)})) == []
+
+
+def test_golden_raw_kernel_is_sound(golden):
+    arrays = golden("kernel_postprocess.npz")
+    health = measure_health(arrays["raw_x2"], arrays["final_x2"], LOSSES)
+    assert check_health(health, HealthGates()) == []
+
+
+def test_each_gate_is_a_limit_of_one_number():
+    health = measure(gaussian(1.5))
+    for gate in fields(HealthGates):
+        side, name = gate.name.split("_", 1)
+        value = {**asdict(health), "agreement": 30.0, "residual": 0.1, "signal": 0.9}[name]
+        off = {other.name: None for other in fields(HealthGates)}
+        for limit, passes in ((value, True), (value + 1e-6, side == "max"), (value - 1e-6, side == "min")):
+            numbers = KernelHealth(**{**asdict(health), name: value})
+            reasons = check_health(numbers, HealthGates(**{**off, gate.name: limit}))
+            assert (reasons == []) == passes, gate.name
+        assert check_health(KernelHealth(**{**asdict(health), name: math.nan}), HealthGates(**{**off, gate.name: 1.0}))
+
+
+def test_one_seed_cannot_disagree():
+    health = measure(gaussian(1.5))
+    assert health.agreement is None
+    assert check_health(health, HealthGates(min_agreement=1e9)) == []

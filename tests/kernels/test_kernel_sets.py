@@ -1,0 +1,198 @@
+import sys
+
+import numpy as np
+import pytest
+from scipy import io as matlab
+from scipy import ndimage
+
+from realsr.core.errors import UserError
+from realsr.imaging.kernel_shapes import compose_x4, load_kernel, save_kernel
+from realsr.kernels.kernel_sets import draw_kernels, import_kernels
+from realsr.kernels.mat_files import MatFileError, read_mat_kernels
+from realsr.pools.contents import PoolConfig, list_kernels
+from realsr.provenance.manifest import read_manifest
+from realsr.simulation.camera import anisotropic_kernel
+
+
+def gaussian(**settings):
+    return PoolConfig(**{"kernels": "gaussian", "count": 6, **settings})
+
+
+def names(pool):
+    return sorted(path.name for path in (pool / "kernels").iterdir())
+
+
+def times(pool):
+    return {path.name: path.stat().st_mtime_ns for path in (pool / "kernels").iterdir()}
+
+
+def test_drawn_kernels_are_there_for_both_scales_each_by_its_number(tmp_path):
+    draw_kernels(tmp_path / "few", gaussian(), seed=1)
+    draw_kernels(tmp_path / "more", gaussian(count=9), seed=1)
+    draw_kernels(tmp_path / "other", gaussian(), seed=2)
+    assert names(tmp_path / "few") == [f"gaussian_{n:04d}_kernel_x{s}.mat" for n in range(6) for s in (2, 4)]
+    for name in names(tmp_path / "few"):
+        few, more, other = ((tmp_path / pool / "kernels" / name).read_bytes() for pool in ("few", "more", "other"))
+        assert few == more
+        assert few != other
+    for x2, x4 in zip(*(list_kernels(tmp_path / "few", scale) for scale in (2, 4)), strict=True):
+        assert load_kernel(x2).shape == (11, 11)
+        assert ndimage.center_of_mass(load_kernel(x4)) == pytest.approx([16.5, 16.5])
+        np.testing.assert_allclose(load_kernel(x4), compose_x4(load_kernel(x2), crop=False), atol=1e-15)
+
+
+def test_drawing_goes_on_does_nothing_twice_and_tells_what_differs(tmp_path):
+    draw_kernels(tmp_path, gaussian())
+    before = times(tmp_path)
+    (tmp_path / "kernels/gaussian_0003_kernel_x4.mat").unlink()
+    draw_kernels(tmp_path, gaussian())
+    after = times(tmp_path)
+    assert {name for name in before if before[name] != after[name]} == {
+        f"gaussian_0003_kernel_x{s}.mat" for s in (2, 4)
+    }
+    with pytest.raises(UserError, match="isotropic: False there, True now"):
+        draw_kernels(tmp_path, gaussian(isotropic=True))
+    draw_kernels(tmp_path, gaussian(isotropic=True, count=2), overwrite=True)
+    assert len(names(tmp_path)) == 4
+    section = read_manifest(tmp_path)["kernels"]
+    assert section["config"]["multiplicative_noise"] == 0.25
+    assert section["complete"]
+
+
+@pytest.fixture
+def kernels():
+    return [anisotropic_kernel(size, (1 + size / 10, 1.2), 20 * size, 2) for size in (9, 11, 13)]
+
+
+@pytest.fixture
+def mats(tmp_path, kernels):
+    folder = tmp_path / "mats"
+    (folder / "deep").mkdir(parents=True)
+    cells = np.empty((1, 3), dtype=object)
+    cells[0] = [kernel * 3 for kernel in kernels]
+    matlab.savemat(folder / "cells.mat", {"kernels": cells, "note": "text", "count": 3.0, "row": np.ones((1, 4))})
+    matlab.savemat(folder / "stack.mat", {"k": np.stack([kernels[0], kernels[0].T], axis=2)})
+    matlab.savemat(folder / "two.mat", {"a": kernels[1].astype(np.float32), "b": np.stack([kernels[2]] * 4)})
+    save_kernel(folder / "deep/photo_kernel_x2.mat", kernels[1])
+    save_kernel(folder / "deep/photo_kernel_x4.mat", compose_x4(kernels[1]))
+    return folder
+
+
+def mat(folder, **settings):
+    return PoolConfig(kernels="mat", folder=folder, **settings)
+
+
+def test_every_kernel_of_every_file_is_taken_over_normalised(tmp_path, mats, kernels):
+    pool = tmp_path / "pool"
+    import_kernels(pool, mat(mats, align=False), scale=2)
+    expected = {
+        **{f"cells_{i:03d}": kernel for i, kernel in enumerate(kernels)},
+        "stack_000": kernels[0],
+        "stack_001": kernels[0].T,
+        "two_000": kernels[1],
+        **{f"two_{i:03d}": kernels[2] for i in range(1, 5)},
+        "deep_photo_000": kernels[1],
+    }
+    assert names(pool) == sorted(f"{name}_kernel_x2.mat" for name in expected)
+    for name, kernel in expected.items():
+        found = load_kernel(pool / "kernels" / f"{name}_kernel_x2.mat")
+        np.testing.assert_allclose(found, kernel / kernel.sum(), atol=1e-7)
+    items = read_manifest(pool)["kernels"]["items"]
+    assert items["two"]["source"] == "two.mat"
+    assert items["two"]["kernels"] == ["a[0]", "b[0]", "b[1]", "b[2]", "b[3]"]
+    assert set(read_manifest(pool)["kernels"]["inputs"]) == {
+        f"mat/{n}.mat" for n in ("cells", "stack", "two", "deep_photo")
+    }
+    before = times(pool)
+    import_kernels(pool, mat(mats, align=False), scale=2)
+    assert times(pool) == before
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_kernels_are_moved_to_where_the_scale_has_them(tmp_path, mats, scale):
+    import_kernels(tmp_path / "pool", mat(mats), scale)
+    for path in list_kernels(tmp_path / "pool", scale):
+        kernel = load_kernel(path)
+        centre = [side // 2 + (scale - 1) / 2 for side in kernel.shape]
+        assert ndimage.center_of_mass(kernel) == pytest.approx(centre, abs=0.05)
+        assert kernel.sum() == pytest.approx(1)
+
+
+def test_one_variable_can_be_named(tmp_path, mats, kernels):
+    assert list(read_mat_kernels(mats / "two.mat", "a")) == ["a"]
+    with pytest.raises(MatFileError, match=r"no variable c in it, it holds a, b: name another by pool\.key"):
+        read_mat_kernels(mats / "two.mat", "c")
+
+
+def test_bad_files_are_named_and_the_others_done(tmp_path, mats):
+    (mats / "torn.mat").write_bytes((mats / "two.mat").read_bytes()[:200])
+    matlab.savemat(mats / "text.mat", {"title": "no kernel", "n": 5})
+    matlab.savemat(mats / "zero.mat", {"k": np.zeros((5, 5))})
+    with pytest.raises(UserError, match="kernels: 3 of 7 could not be done") as caught:
+        import_kernels(tmp_path / "pool", mat(mats), scale=2)
+    for said in ("torn.mat: not a readable", "text.mat: no kernel in it, it holds title, n", "zero.mat: variable k: a"):
+        assert said in str(caught.value)
+    assert len(names(tmp_path / "pool")) == 11
+    for name in ("torn", "text", "zero"):
+        (mats / f"{name}.mat").unlink()
+    import_kernels(tmp_path / "pool", mat(mats), scale=2)
+    assert read_manifest(tmp_path / "pool")["kernels"]["complete"]
+
+
+def test_folders_that_cannot_be_taken_from(tmp_path, mats):
+    for folder, scale, said in (
+        (tmp_path / "nowhere", 2, "no such folder"),
+        (tmp_path, 2, "written below it"),
+        (mats / "deep", 3, r"no \.mat files for scale 3 \(2 whose name ends in another\)"),
+    ):
+        with pytest.raises(UserError, match=said):
+            import_kernels(tmp_path / "pool", mat(folder), scale)
+    save_kernel(mats / "deep_photo.mat", np.ones((5, 5)))
+    with pytest.raises(UserError, match="would both be called deep_photo"):
+        import_kernels(tmp_path / "pool", mat(mats), 2)
+
+
+def test_matlab_7_3_holds_the_same_the_other_way_round(tmp_path, kernels):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "new.mat"
+    rng = np.random.default_rng(0)
+    stack = rng.random((5, 5, 3))
+    with h5py.File(path, "w", userblock_size=512) as file:
+        cells = file.create_dataset("cells", (2, 1), dtype=h5py.ref_dtype)
+        cells.attrs["MATLAB_class"] = np.bytes_("cell")
+        for index, kernel in enumerate(kernels[:2]):  # MATLAB's columns are HDF5's rows
+            node = file.create_dataset(f"#refs#/{index}", data=kernel.T)
+            node.attrs["MATLAB_class"] = np.bytes_("double")
+            cells[index, 0] = node.ref
+        file.create_dataset("stack", data=stack.T).attrs["MATLAB_class"] = np.bytes_("double")
+        file.create_dataset("text", data=np.ones((4, 4), np.uint16)).attrs["MATLAB_class"] = np.bytes_("char")
+        file.create_group("settings").attrs["MATLAB_class"] = np.bytes_("struct")
+    header = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"
+    with path.open("r+b") as raw:
+        raw.write(header)
+    found = read_mat_kernels(path)
+    assert list(found) == ["cells", "stack"]
+    for kernel, there in zip(kernels[:2], found["cells"], strict=True):
+        np.testing.assert_allclose(there, kernel)
+    for index, there in enumerate(found["stack"]):
+        np.testing.assert_allclose(there, stack[..., index] / stack[..., index].sum())
+
+
+def test_without_h5py_the_extra_is_named(tmp_path, monkeypatch):
+    (tmp_path / "new.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(900))
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(MatFileError, match=r"needs h5py: pip install 'realsr\[mat73\]'"):
+        read_mat_kernels(tmp_path / "new.mat")
+    monkeypatch.undo()
+    pytest.importorskip("h5py")
+    with pytest.raises(MatFileError, match="not a readable"):
+        read_mat_kernels(tmp_path / "new.mat")
+
+
+def test_published_kernels(shared):
+    pytest.importorskip("h5py")
+    counts = {"kernels_12": 12, "Levin09": 8, "kernels_bicubicx234": 3}
+    for name, count in counts.items():
+        (kernels,) = read_mat_kernels(shared(f"data/kernels/{name}.mat")).values()
+        assert len(kernels) == count
+        assert all(kernel.sum() == pytest.approx(1) and kernel.shape[0] == kernel.shape[1] for kernel in kernels)

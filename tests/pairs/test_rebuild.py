@@ -1,0 +1,119 @@
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from realsr.core.errors import UserError
+from realsr.imaging import read_uint8, write_uint8
+from realsr.imaging.kernel_shapes import save_kernel
+from realsr.pairs.rebuild import rebuild_pair
+from realsr.pairs.synthesis import PairsConfig, make_pairs
+from realsr.simulation.camera import anisotropic_kernel
+
+
+@pytest.fixture(params=["pool", "bicubic"])
+def work(make_photos, tmp_path, request):
+    """Pairs of three photos; what they were made from is beside them."""
+    for name in "abc":
+        path = tmp_path / "pool" / "kernels" / "sub" / f"{name}_kernel_x4.mat"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_kernel(path, anisotropic_kernel(13, (2.0, 1.0 + ord(name) / 100), 30, 4))
+    source = make_photos({"0801": (90, 131), "p1": (66, 80), "p2": (64, 64)})
+    pool = tmp_path / "pool" if request.param == "pool" else None
+    make_pairs(source, None, pool, tmp_path / "pairs", PairsConfig(), 4, seed=3)
+    return tmp_path
+
+
+def rebuild(work, name="0801", source="source"):
+    rebuild_pair(name, work / source if source else None, None, work / "pool", work / "pairs")
+
+
+def contents(work):
+    return {path: path.read_bytes() for path in (work / "pairs").rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("lost", [("LR",), ("HR",), ("HR", "LR")])
+@pytest.mark.parametrize("how", ["missing", "altered"])
+def test_what_is_lost_comes_back_byte_for_byte(work, lost, how):
+    before = contents(work)
+    for kind in lost:
+        path = work / "pairs" / kind / "0801.png"
+        path.unlink() if how == "missing" else write_uint8(path, read_uint8(path) ^ 1)
+    rebuild(work)
+    assert contents(work) == before
+
+
+def test_the_hr_on_disk_is_enough(work):
+    before = contents(work)
+    (work / "pairs/LR/0801.png").unlink()
+    rebuild(work, source=None)
+    assert contents(work) == before
+    (work / "pairs/HR/0801.png").unlink()
+    with pytest.raises(UserError, match=r"data\.source is not given.*0801\.png"):
+        rebuild(work, source=None)
+
+
+def test_what_is_there_is_left_alone_and_said(work, caplog):
+    times = {path: path.stat().st_mtime_ns for path in contents(work)}
+    with caplog.at_level(logging.INFO, "realsr"):
+        rebuild(work)
+    assert {path: path.stat().st_mtime_ns for path in contents(work)} == times
+    manifest = json.loads((work / "pairs/manifest.json").read_text())["pairs"]["items"]["0801"]["files"]
+    assert f"unchanged: sha256 {manifest['LR/0801.png']['sha256']}" in caplog.text
+
+
+def test_an_unknown_name_is_told_with_near_ones(work):
+    with pytest.raises(UserError, match=r"pairs\.rebuild=0802: not among the 3 pairs of .*did you mean 0801\?"):
+        rebuild(work, "0802")
+
+
+def test_other_inputs_than_those_recorded_are_refused(work):
+    (work / "pairs/HR/0801.png").unlink()
+    photo = work / "source/0801.png"
+    write_uint8(photo, read_uint8(photo) ^ 1)
+    before = contents(work)
+    with pytest.raises(UserError, match=r"0801\.png: has sha256 .* source/0801\.png of sha256"):
+        rebuild(work)
+    photo.unlink()
+    with pytest.raises(UserError, match=r"0801\.png: there is no such file"):
+        rebuild(work)
+    assert contents(work) == before
+
+
+@pytest.mark.parametrize("work", ["pool"], indirect=True)
+def test_another_kernel_than_the_recorded_is_refused(work):
+    section = json.loads((work / "pairs/manifest.json").read_text())["pairs"]
+    kernel = work / "pool/kernels" / section["items"]["0801"]["kernel"]
+    save_kernel(kernel, np.ones((3, 3)))
+    with pytest.raises(UserError, match=r"_kernel_x4\.mat: has sha256 .* kernels/sub/._kernel_x4\.mat of sha256"):
+        rebuild(work)
+
+
+def test_a_result_unlike_the_record_is_not_written_and_versions_are_told(work):
+    path = work / "pairs/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["pairs"]["items"]["0801"]["files"]["LR/0801.png"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    before = contents(work)
+    with pytest.raises(UserError, match=r"LR/0801\.png: cannot be made as it was.*this program itself has changed"):
+        rebuild(work)
+    manifest["pairs"]["versions"]["pillow"] = "1.0"
+    path.write_text(json.dumps(manifest))
+    before[path] = path.read_bytes()
+    with pytest.raises(UserError, match=r"LR/0801\.png: cannot(.|\n)*pillow: 1\.0 then, \d+\.\d+\S* now$"):
+        rebuild(work)
+    assert contents(work) == before
+
+
+def test_rebuilding_is_no_other_configuration(work):
+    before = contents(work)
+    kernel = json.loads((work / "pairs/manifest.json").read_text())["pairs"]["config"]["kernel"]
+    pool = work / "pool" if kernel == "pool" else None
+    make_pairs(work / "source", None, pool, work / "pairs", PairsConfig(rebuild="p1"), 4, seed=3)
+    assert contents(work) == before
+
+
+def test_without_a_manifest_the_command_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"tells of no pairs.*python -m realsr\.make_pairs"):
+        rebuild_pair("a", None, None, tmp_path, tmp_path)

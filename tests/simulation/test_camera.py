@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from realsr.simulation.camera import Camera, anisotropic_kernel
+
+DELTA = np.pad([[1.0]], 2)
+
+
+def test_noise_at_mid_gray_is_between_the_levels():
+    camera = Camera(DELTA, scale=2, noise_levels=(2.0, 3.5))
+    scene = torch.full((3, 256, 256), 0.5)
+    levels = []
+    for seed in range(40):
+        noise = camera(scene, np.random.default_rng(seed)) - 0.5
+        assert abs(noise.mean()) < 5 * 3.5 / 255 / noise.numel() ** 0.5
+        levels.append(float(noise.std()) * 255)
+    assert min(levels) > 2 * 0.98
+    assert max(levels) < 3.5 * 1.02
+    assert min(levels) < 2.2  # drawn per photo, from the whole range
+    assert max(levels) > 3.3
+
+
+@pytest.mark.parametrize("signal", [0.25, 0.5, 0.75])
+def test_noise_variance_is_linear_in_the_signal(signal):
+    camera = Camera(DELTA, scale=1, noise_levels=(3.0, 3.0))
+    photo = camera(torch.full((3, 200, 200), signal), np.random.default_rng(0)).double()
+    assert float(photo.std() * 255) == pytest.approx(3 * np.sqrt(0.25 + 1.5 * signal), rel=0.02)
+    neighbours = np.corrcoef(photo[:, :, 1:].flatten(), photo[:, :, :-1].flatten())[0, 1]
+    channels = np.corrcoef(photo.flatten(1).numpy())[np.triu_indices(3, 1)]
+    assert max(abs(neighbours), *np.abs(channels)) < 0.03
+
+
+def test_without_noise_it_is_blur_and_every_second_pixel():
+    kernel = anisotropic_kernel(11, (2.0, 1.0), 30, scale=2)
+    scene = torch.from_numpy(np.random.default_rng(0).random((3, 40, 36)))
+    photo = Camera(kernel, 2, (0, 0))(scene, np.random.default_rng(0))
+    expected = np.stack([ndimage.correlate(channel, kernel, mode="reflect") for channel in scene.numpy()])[:, ::2, ::2]
+    np.testing.assert_allclose(photo.numpy(), expected, atol=1e-12)
+
+
+def test_a_photo_stays_in_range_and_depends_on_the_generator_alone():
+    scene = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)).round()  # black and white
+    camera = Camera(DELTA, 2, (20, 20))
+    photos = [camera(scene, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    assert photos[0].shape == (3, 32, 32)
+    assert photos[0].min() == 0
+    assert photos[0].max() == 1
+    assert torch.equal(photos[0], photos[1])
+    assert not torch.equal(photos[0], photos[2])
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+@pytest.mark.parametrize(("sigmas", "angle"), [((2.0, 1.0), 30), ((1.5, 1.5), 0), ((1.0, 2.5), 110)])
+def test_kernels_have_the_moments_asked_for(sigmas, angle, scale):
+    kernel = anisotropic_kernel(41, sigmas, angle, scale)
+    assert kernel.shape == (41, 41)
+    assert kernel.sum() == pytest.approx(1, abs=1e-14)
+    centre = ndimage.center_of_mass(kernel)
+    np.testing.assert_allclose(centre, 20 + (scale - 1) / 2, atol=1e-6)
+    y, x = np.mgrid[:41, :41] - centre[0]
+    covariance = [[(kernel * a * b).sum() for b in (x, y)] for a in (x, y)]
+    turn = np.radians(angle)
+    along, across = np.array([np.cos(turn), np.sin(turn)]), np.array([-np.sin(turn), np.cos(turn)])
+    expected = sigmas[0] ** 2 * np.outer(along, along) + sigmas[1] ** 2 * np.outer(across, across)
+    np.testing.assert_allclose(covariance, expected, rtol=1e-5, atol=1e-5)
