@@ -3,12 +3,18 @@
 import importlib
 import itertools
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+import realsr.api
+from realsr.config.command import run_command
+from realsr.config.composition import refuse_other_keys
 from realsr.config.options import conf_dir
+from realsr.core.errors import UserError
 
 
 def head(path: Path) -> str:
@@ -21,7 +27,7 @@ def head_command(path: Path) -> tuple[str, list[str]]:
     text = head(path).partition("# Command\n")[2].replace("\\\n#", "").lstrip("# ")
     python, dash, module, *overrides = shlex.split(text.splitlines()[0])
     assert (python, dash) == ("python", "-m")
-    assert hasattr(importlib.import_module(module), "main")
+    assert importlib.import_module(module).run_command
     return module.removeprefix("realsr."), overrides
 
 
@@ -31,3 +37,19 @@ def yaml_values(option: str, **changes: Any) -> dict[str, Any]:
     group = option.rpartition("/")[0]
     bases = [base for base in values.pop("defaults", []) if base != "_self_"]
     return {key: value for base in bases for key, value in yaml_values(f"{group}/{base}").items()} | values | changes
+
+
+def run_stub(command: str, function: Callable[[Any], object]) -> None:
+    """Run a command as its main does, with a function in place of `realsr.api`'s."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(vars(realsr.api), command, function)
+        run_command(command)
+
+
+def takes(command: str, argument: str) -> bool:
+    """Whether an argument is no key of other commands alone."""
+    try:
+        refuse_other_keys(command, [argument])
+    except UserError:
+        return False
+    return True

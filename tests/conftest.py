@@ -6,13 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 
 from official_models import Published
-from realsr.config.composition import SCHEMAS, Config, to_dataclass
-from realsr.config.options import conf_dir
+from realsr.config.composition import load_config
+from realsr.config.schema import TrainConfig
 from realsr.core.errors import UserError
 from realsr.imaging import write_uint8
 from realsr.weights.sources import find_weights
@@ -29,14 +26,9 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 @pytest.fixture
-def composed() -> Iterator[Callable[..., Config]]:
-    """Composes the overrides of a command line as the commands do."""
-    store = ConfigStore.instance()
-    for name, schema in SCHEMAS.items():
-        store.store(name=f"{name}_schema", node=schema)
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        yield lambda *overrides: to_dataclass(compose("config", list(overrides)), Config)
-    GlobalHydra.instance().clear()
+def composed() -> Callable[..., TrainConfig]:
+    """Composes the overrides of a training's command line as the command does."""
+    return lambda *overrides: load_config("train", overrides)
 
 
 @pytest.fixture

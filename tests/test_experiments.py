@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from config_files import head, head_command
-from realsr.config.composition import Config, run_command
+from config_files import head, head_command, run_stub
 from realsr.config.options import conf_dir, list_options
+from realsr.config.schema import TrainConfig
 from realsr.training.schedule import check_optimiser, learning_rate
 
-Compose = Callable[..., Config]
+Compose = Callable[..., TrainConfig]
 LENGTH = ["trainer.max_steps=60000", "trainer.batch=16", "trainer.crop=128"]
 PAPER = ["generator=rrdb", "loss=realsr", "optimiser=adam", *LENGTH]
 RECIPES = {
@@ -122,9 +122,9 @@ def test_the_docs_own_recipe_is_taken_from_a_folder(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     (own / "experiment").mkdir(parents=True)
     (own / "experiment" / "phone.yaml").write_text(block)
-    found: list[Config] = []
+    found: list[TrainConfig] = []
     monkeypatch.setattr(sys, "argv", ["realsr.train", *arguments])
-    run_command(found.append)
+    run_stub("train", found.append)
     config = found[0]
     assert (config.track, config.scale, config.run) == ("dped", 2, Path("work/phone/runs/phone"))
     assert (config.kernels.method, config.noise.auto, config.trainer.max_steps) == ("spectral", True, 20000)

@@ -28,7 +28,8 @@ from common import report
 
 from realsr.imaging import list_images
 from realsr.networks import DiscriminatorConfig, GeneratorConfig
-from realsr.pairs.synthesis import PairsConfig, make_pairs
+from realsr.pairs.pairs_config import PairsConfig
+from realsr.pairs.synthesis import make_pairs
 from realsr.training.checkpoints import CheckpointWriter
 from realsr.training.losses import LossConfig
 from realsr.training.settings import OptimiserConfig, TrainerConfig, TrainingConfig

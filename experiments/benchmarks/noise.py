@@ -28,7 +28,7 @@ from common import report
 from realsr.core.workers import _use_one_thread
 from realsr.imaging import list_images, read_uint8
 from realsr.noise.collection import collect_noise, examine_photo
-from realsr.noise.tiles import NoiseConfig
+from realsr.noise.noise_config import NoiseConfig
 
 
 def main() -> None:

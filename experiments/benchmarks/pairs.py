@@ -31,7 +31,8 @@ from common import report
 
 from realsr.imaging import encode_uint8, list_images, read_uint8
 from realsr.imaging.kernel_shapes import save_kernel
-from realsr.pairs.synthesis import PairsConfig, make_pairs, pair_files
+from realsr.pairs.pairs_config import PairsConfig
+from realsr.pairs.synthesis import make_pairs, pair_files
 from realsr.simulation.camera import anisotropic_kernel
 
 Map = Callable[..., Iterator[Any]]

@@ -36,12 +36,11 @@ from crafted_files import KINDS, NOTES, onnx_files, pickled, state, write
 from crafted_mat import Files, hdf5_files, mat_bytes
 from safetensors.torch import save as save_safetensors
 
-from realsr.core.errors import UserError
+from realsr.core.errors import UserError, WeightsError
 from realsr.imaging.kernel_shapes import read_kernel
 from realsr.inference.memory import choose_tiles
 from realsr.inference.model import load_model
 from realsr.kernels.mat_files import MatFileError, read_mat_kernels
-from realsr.networks.torchvision_weights import WeightsError
 from realsr.networks.vgg_features import VGGFeatures
 
 OUTCOMES = ("refused", "loaded", "unclear", "traceback", "killed")

@@ -1,31 +1,9 @@
-"""Estimates source photos' kernels, or makes the pool's others: python -m realsr.estimate_kernels +track=dped …."""
+"""Estimates the blur kernels of source photos, or makes the pool's others: source photos -> <work_dir>/pool/kernels.
 
-from realsr.config.composition import Config, run_command
-from realsr.kernels.estimation import estimate_kernels
-from realsr.kernels.kernel_sets import draw_kernels, import_kernels
-from realsr.provenance.shards import choose_shard
+Usage: python -m realsr.estimate_kernels +track=dped data.source=PHOTOS
+"""
 
-
-def main(config: Config) -> None:
-    """Make the kernels that a config's pool asks for, or estimate one shard of them."""
-    shard = choose_shard(config.shard, config.shards)
-    match config.pool.kernels:
-        case "gaussian":
-            draw_kernels(config.pool_dir, config.pool, config.seed, config.overwrite)
-        case "mat":
-            import_kernels(config.pool_dir, config.pool, config.scale, config.overwrite)
-        case _:  # of a pool that shrinks by bicubic, too: the command is asked for by name
-            estimate_kernels(
-                config.data.source,
-                config.pool_dir,
-                config.kernels,
-                config.seed,
-                config.overwrite,
-                shard,
-                config.workers,
-                config.damaged,
-            )
-
+from realsr.config.command import run_command
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command("estimate_kernels")

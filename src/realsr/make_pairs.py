@@ -1,35 +1,9 @@
-"""Makes pairs of HR and LR images: python -m realsr.make_pairs +track=dped data.source=PHOTOS."""
+"""Makes pairs of HR and LR images: photos and pool -> <work_dir>/pairs.
 
-from realsr.config.composition import Config, run_command
-from realsr.pairs.rebuild import rebuild_pair
-from realsr.pairs.synthesis import make_pairs
+Usage: python -m realsr.make_pairs +track=dped data.source=PHOTOS
+"""
 
-
-def main(config: Config) -> None:
-    """Make the pairs that a config asks for, or the one of `pairs.rebuild` again."""
-    if config.pairs.rebuild is not None:
-        rebuild_pair(
-            config.pairs.rebuild,
-            config.data.source,
-            config.data.target,
-            config.pool_dir,
-            config.pairs_dir,
-            config.damaged,
-        )
-        return
-    make_pairs(
-        config.data.source,
-        config.data.target,
-        None if config.pool.kernels == "bicubic" else config.pool_dir,
-        config.pairs_dir,
-        config.pairs,
-        config.scale,
-        config.seed,
-        config.overwrite,
-        config.workers,
-        config.damaged,
-    )
-
+from realsr.config.command import run_command
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command("make_pairs")

@@ -1,4 +1,3 @@
-import importlib
 import logging
 import sys
 from pathlib import Path
@@ -6,7 +5,8 @@ from pathlib import Path
 import pytest
 from small_work import Command, Ended, write_photos
 
-from realsr.config.composition import run_command
+from config_files import takes
+from realsr.config.command import run_command
 
 
 @pytest.fixture(autouse=True)
@@ -27,19 +27,13 @@ def command(
     caplog.set_level(logging.INFO)
 
     def run(name: str, *arguments: str) -> Ended:
-        module = importlib.import_module(f"realsr.{name}")
-        monkeypatch.setattr(sys, "argv", [f"realsr.{name}", *arguments])
+        # Tests share settings among commands, which refuse those of others.
+        own = [argument for argument in arguments if takes(name, argument)]
+        monkeypatch.setattr(sys, "argv", [f"realsr.{name}", *own])
         caplog.clear()
         code = 0
         try:
-            configs = {
-                "demo": "demo",
-                "evaluate": "evaluate",
-                "export": "export",
-                "pool": "pool_report",
-                "upscale": "upscale",
-            }
-            run_command(module.main, configs.get(name, "config"))
+            run_command(name)
         except SystemExit as end:
             code = int(end.code or 0)
         written = capsys.readouterr()

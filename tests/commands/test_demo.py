@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 from small_work import Command, files
 
+from config_files import run_stub
 from realsr import demo
-from realsr.config.composition import Config, run_command
+from realsr.api.demo_study import CAMERA, SOURCE, TARGET, TEST, bicubic_arm, describe, draw, photograph, summarise
+from realsr.config.schema import TrainConfig
 from realsr.core.errors import UserError
 from realsr.data.validation_images import ValidationImage
-from realsr.demo import CAMERA, SOURCE, TARGET, TEST, bicubic_arm, describe, draw, photograph, summarise
 from realsr.evaluation.scoring import bicubic_model
 from realsr.imaging import apply_kernel, read_uint8, to_float
 
@@ -69,9 +70,9 @@ def test_photograph_writes_what_each_may_see(small_photographs: Callable[[str], 
 
 
 def test_the_bicubic_arm_differs_in_its_pairs_and_its_look_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[Config] = []
+    found: list[TrainConfig] = []
     monkeypatch.setattr(sys, "argv", ["x", "work_dir=D"])
-    run_command(found.append, "demo")
+    run_stub("demo", found.append)
     (pool,) = found
     bicubic = bicubic_arm(pool)
     assert (pool.pool.kernels, pool.pool.noise) == ("estimated", True)

@@ -180,7 +180,7 @@ def test_metrics_that_need_hr_are_named(command: Command, hr: Path) -> None:
 
 def test_photos_without_hr(command: Command, hr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     brightness = ImageMetric("brightness", True, needs_hr=False, digits=2, compute=lambda sr, hr: float(sr.mean()))
-    monkeypatch.setattr("realsr.evaluate.load_metrics", lambda names, *_: dict.fromkeys(names, brightness))
+    monkeypatch.setattr("realsr.api.model_evaluation.load_metrics", lambda names, *_: dict.fromkeys(names, brightness))
     arguments = ("data.lr=hr", "scale=2", "protocol=ntire2020_track2", "protocol.metrics=[brightness]")
     ended = command("evaluate", *arguments, "output=out", "figures=[a]")
     assert ended.code == 0, ended.said

@@ -62,7 +62,9 @@ def test_a_run_that_is_trained_evaluates_no_other_network_than_its_config_s(
     notes = {"generator": {"name": "hubconf.run", "arguments": {}}, "scale": 4}
     save_file({"weight": torch.zeros(1)}, tmp_path / "out/run/generator_ema.safetensors", {"realsr": json.dumps(notes)})
     (tmp_path / "hubconf.py").write_text(HUB)
-    monkeypatch.setattr("realsr.train.train_run", lambda *arguments: True)  # as if the record were of these files
+    monkeypatch.setattr(
+        "realsr.api.training_run.train_run", lambda *arguments: True
+    )  # as if the record were of these files
     ended = command(*train)
     assert ended.code == 1
     assert "generator_ema.safetensors: is of a network with code of its own, hubconf.run" in ended.said

@@ -1,6 +1,5 @@
 """One export of a tiny run, and all that is done with its files."""
 
-import importlib
 import json
 import logging
 import sys
@@ -12,7 +11,7 @@ import torch
 from small_work import Command, Ended, files, write_photos
 
 from exported_networks import rrdb
-from realsr.config.composition import run_command
+from realsr.config.command import run_command
 from realsr.deployment import calibration, deploy
 from realsr.deployment.measure import Cost
 from realsr.imaging import read_uint8, write_uint8
@@ -59,7 +58,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
         root.setLevel(logging.INFO)
         torch.set_num_threads(1)
         try:
-            run_command(importlib.import_module("realsr.export").main, "export")
+            run_command("export")
         except SystemExit as end:
             code = int(end.code or 0)
         finally:
@@ -207,7 +206,7 @@ def test_a_folder_may_have_a_point_in_its_name(
     output: str, folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     reached = list[Path]()
-    monkeypatch.setattr("realsr.export.export_networks", lambda config: reached.append(config.output))
+    monkeypatch.setattr("realsr.api.generator_export.export_networks", lambda config: reached.append(config.output))
     ended = command("export", "weights=run", f"output={output}")
     assert ended.code == 0, ended.said
     assert reached == [Path(output)]
@@ -215,7 +214,7 @@ def test_a_folder_may_have_a_point_in_its_name(
 
 def test_formats_make_any_other_name_a_folder(folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     reached = list[Path]()
-    monkeypatch.setattr("realsr.export.export_networks", lambda config: reached.append(config.output))
+    monkeypatch.setattr("realsr.api.generator_export.export_networks", lambda config: reached.append(config.output))
     assert command("export", "weights=run", "output=photo.png").code == 1
     assert command("export", "weights=run", "output=photo.png", "formats=[onnx_fp32]").code == 0
     assert reached == [Path("photo.png")]

@@ -13,8 +13,7 @@ from small_work import TINY, Command, python_environment, write_photos
 # python -m realsr.train that is killed, as by a power cut, once the checkpoint of step 10 is written.
 KILLED = """
 import os, signal
-import realsr.train
-from realsr.config.composition import run_command
+from realsr.config.command import run_command
 from realsr.training.checkpoints import CheckpointWriter
 
 save = CheckpointWriter.save
@@ -26,7 +25,7 @@ def save_and_die(writer, state, *rest):
 CheckpointWriter.save = save_and_die
 
 if __name__ == "__main__":
-    run_command(realsr.train.main)
+    run_command("train")
 """
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from config_files import run_stub
 from realsr.config.command_line import quote_arguments
-from realsr.config.composition import Config, UpscaleConfig, run_command
+from realsr.config.schema import TrainConfig, UpscaleConfig
 from realsr.core.errors import UserError
 
 Compose = Callable[..., Any]
@@ -30,7 +31,7 @@ def compose(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Compose:
     def call(name: str, *arguments: str) -> Any:
         monkeypatch.setattr(sys, "argv", ["realsr", *arguments])
         reached: list[Any] = []
-        run_command(reached.append, name)
+        run_stub({"config": "train"}.get(name, name), reached.append)
         return reached[0] if len(reached) == 1 else reached
 
     return call
@@ -51,8 +52,9 @@ def test_an_element_of_a_list_is_the_text_that_is_typed(name: str, compose: Comp
 
 def test_a_name_on_the_terminal_is_on_one_line(tmp_path: Path) -> None:
     script = (
-        "from realsr.config.composition import *\n"
-        "run_command(lambda config: logger.info('%s\\n%s', config.data.hr, 'end'), 'evaluate')"
+        "import realsr.api; from realsr.config.command import *\n"
+        "realsr.api.evaluate = lambda config: logger.info('%s\\n%s', config.data.hr, 'end')\n"
+        "run_command('evaluate')"
     )
     command = [sys.executable, "-c", script, "data.hr=a\x1b[2Jc\udce9"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
@@ -208,7 +210,7 @@ def test_the_config_of_a_run_can_be_used_again(compose: Compose, tmp_path: Path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text(to_yaml(first))
     again = compose("config", "--config-path", "run", "--config-name", "config", "seed=4")
-    assert isinstance(again, Config)
+    assert isinstance(again, TrainConfig)
     assert (again.work_dir, again.seed, again.pool) == (Path("2020_11"), 4, first.pool)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
@@ -238,7 +240,10 @@ def test_names_beyond_ascii_in_a_locale_without_them(tmp_path: Path) -> None:
     )
     source = str(Path(__file__).parents[2] / "src")
     environment = {**os.environ, "PYTHONPATH": source, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    script = "from realsr.config.composition import *; run_command(lambda config: print(config.data.source.is_dir()))"
+    script = (
+        "import realsr.api; from realsr.config.command import *\n"
+        "realsr.api.train = lambda config: print(config.data.source.is_dir())\nrun_command('train')"
+    )
     for arguments in (["data.source=写é", "+track=dped"], ["--config-dir", "my", "+track=x"]):
         command = [sys.executable, "-c", script, *arguments]
         ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)

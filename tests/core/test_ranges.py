@@ -5,7 +5,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
-from realsr.config.composition import SCHEMAS
+from realsr.config.schema import COMMANDS
 from realsr.core.errors import UserError
 from realsr.core.ranges import Choice, Range, check_ranges
 
@@ -76,6 +76,6 @@ def _parts(hint: Any) -> list[Any]:
     return [hint]
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_number_of_every_schema_has_a_range(name: str) -> None:
-    assert _numbers_without_range(SCHEMAS[name]) == []
+    assert _numbers_without_range(COMMANDS[name].whole) == []

@@ -1,31 +1,17 @@
-from collections.abc import Iterator
-
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 
 from config_files import head
-from realsr.config.composition import SCHEMAS, EvaluateConfig, load_protocol, to_dataclass
+from realsr.config.composition import load_config, load_protocol
 from realsr.config.options import conf_dir, list_options
+from realsr.config.schema import EvaluateConfig
 from realsr.core.errors import UserError
 from realsr.evaluation.protocol import Protocol, describe, list_changes, resolve
 
 NAMES = ["basicsr", "ntire2020", "ntire2020_track2", "realsr_release", "vacc"]
 
 
-@pytest.fixture
-def _hydra() -> Iterator[None]:
-    store = ConfigStore.instance()
-    for name, schema in SCHEMAS.items():
-        store.store(name=f"{name}_schema", node=schema)
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        yield
-    GlobalHydra.instance().clear()
-
-
 def composed(*overrides: str) -> EvaluateConfig:
-    return to_dataclass(compose("evaluate", list(overrides)), EvaluateConfig)
+    return load_config("evaluate", overrides)
 
 
 def test_the_named_protocols() -> None:
@@ -51,7 +37,6 @@ def test_each_file_says_what_it_is(name: str) -> None:
         assert f"\n# {word}" in text
 
 
-@pytest.mark.usefixtures("_hydra")
 def test_a_protocol_is_chosen_and_changed_on_the_command_line() -> None:
     assert composed("data.hr=x").protocol == load_protocol("realsr_release")
     for name in NAMES:

@@ -12,10 +12,11 @@ from realsr.core.errors import UserError
 from realsr.kernels.estimation import estimate_kernels
 from realsr.kernels.estimation_config import KernelsConfig
 from realsr.noise.collection import collect_noise
+from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.survey import choose_thresholds, read_tiles, survey_noise
-from realsr.noise.tiles import NoiseConfig
+from realsr.pairs.pairs_config import PairsConfig
 from realsr.pairs.rebuild import rebuild_pair
-from realsr.pairs.synthesis import PairsConfig, make_pairs
+from realsr.pairs.synthesis import make_pairs
 from realsr.provenance.manifest import read_manifest
 
 NOISE = NoiseConfig(size=32, stride=32, max_variance=400)

@@ -9,7 +9,8 @@ from PIL import Image
 from realsr.core.errors import UserError
 from realsr.imaging import read_uint8, write_uint8
 from realsr.noise.collection import collect_noise
-from realsr.noise.tiles import NoiseConfig, measure_tiles
+from realsr.noise.noise_config import NoiseConfig
+from realsr.noise.tiles import measure_tiles
 from realsr.provenance.manifest import read_manifest
 
 SMALL = {"size": 32, "stride": 32}

@@ -7,8 +7,9 @@ import pytest
 from realsr.core.errors import UserError
 from realsr.imaging import write_uint8
 from realsr.noise.collection import collect_noise
+from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.survey import SURVEYED, Survey, choose_thresholds, pick_tiles, read_tiles, survey_noise
-from realsr.noise.tiles import NoiseConfig, measure_tiles
+from realsr.noise.tiles import measure_tiles
 from realsr.provenance.manifest import read_manifest
 
 SIZE = 32

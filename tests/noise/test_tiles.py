@@ -7,10 +7,10 @@ import pytest
 from realsr.core.errors import UserError
 from realsr.core.ranges import check_ranges
 from realsr.imaging import read_uint8
+from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.tiles import (
     SAME,
     TILES,
-    NoiseConfig,
     SeenTiles,
     make_signature,
     measure_clipped,

@@ -7,8 +7,9 @@ import pytest
 from realsr.core.errors import UserError
 from realsr.imaging import read_uint8, write_uint8
 from realsr.imaging.kernel_shapes import save_kernel
+from realsr.pairs.pairs_config import PairsConfig
 from realsr.pairs.rebuild import rebuild_pair
-from realsr.pairs.synthesis import PairsConfig, make_pairs
+from realsr.pairs.synthesis import make_pairs
 from realsr.simulation.camera import anisotropic_kernel
 
 

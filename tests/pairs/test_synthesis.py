@@ -6,7 +6,8 @@ from scipy import ndimage
 from realsr.core.errors import UserError
 from realsr.imaging import read_uint8, resize, shrink_uint8
 from realsr.imaging.kernel_shapes import load_kernel, save_kernel
-from realsr.pairs.synthesis import PairsConfig, clean_up, degrade, make_pairs
+from realsr.pairs.pairs_config import PairsConfig
+from realsr.pairs.synthesis import clean_up, degrade, make_pairs
 from realsr.provenance.manifest import read_manifest
 from realsr.simulation.camera import anisotropic_kernel
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from realsr.imaging import read_uint8, write_uint8
+from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.survey import SURVEYED, Survey, survey_noise
-from realsr.noise.tiles import NoiseConfig
 from realsr.reporting.noise_picture import COLOURS, Thumbnail, draw_survey
 from realsr.reporting.noise_survey import describe, summarise, write_survey
 

@@ -21,11 +21,10 @@ from PIL import Image
 from safetensors.torch import save as save_safetensors
 from torch import nn
 
-from realsr.core.errors import UserError
+from realsr.core.errors import UserError, WeightsError
 from realsr.imaging.kernel_shapes import read_kernel
 from realsr.inference.model import load_model
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator
-from realsr.networks.torchvision_weights import WeightsError
 from realsr.networks.vgg_features import VGGFeatures
 from realsr.weights import load_generator, load_generator_state
 

@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake a user can mend."""
+"""The errors that stand for what a user can mend; commands print them in one line."""
 
 
 class UserError(Exception):
@@ -6,6 +6,14 @@ class UserError(Exception):
 
     The commands print the message without a traceback and exit with code 1.
     """
+
+
+class ImageError(Exception):
+    """An image file that cannot be read or written: which file, what was wrong, what to do."""
+
+
+class WeightsError(Exception):
+    """Weights of a network trained elsewhere are missing, damaged or of another one; the message says what to do."""
 
 
 class Interrupted(Exception):

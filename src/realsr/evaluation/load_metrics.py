@@ -9,14 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from realsr.core.errors import UserError
+from realsr.core.errors import UserError, WeightsError
 from realsr.evaluation import fid_kid, no_reference
 from realsr.evaluation.dists import load_dists
 from realsr.evaluation.lpips_distance import BACKBONES, Distance, load_lpips
 from realsr.evaluation.metric import ImageMetric, Metric
 from realsr.evaluation.metric_files import MetricFiles, explain_missing, locate
 from realsr.evaluation.metrics import ms_ssim, psnr, ssim, ssim_uniform
-from realsr.networks.torchvision_weights import WeightsError
 
 _PYIQA = (
     "pip install 'realsr[iqa]' && pip install --no-deps pyiqa==0.1.16 "

@@ -6,8 +6,6 @@ Nothing is ever downloaded: the libraries that would do so get a file of the use
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 
 @dataclass
 class MetricFiles:
@@ -93,4 +91,6 @@ def explain_missing(key: str, given: Path | None) -> str:
 
 
 def _cached_paths(key: str) -> list[Path]:
+    import torch  # here, since the schema of the keys above is read before torch is loaded
+
     return [Path(torch.hub.get_dir()) / name for name in WEIGHT_FILES[key].cached]

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from realsr.core.errors import ImageError
 from realsr.core.listing import list_files
 from realsr.imaging.formats import IMAGE_SUFFIXES
-from realsr.imaging.picture import ImageError
 from realsr.imaging.unread import RAW, UNREAD_SUFFIXES, describe_unread
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from realsr.imaging.picture import ImageError
+from realsr.core.errors import ImageError
 
 _FORMAT = {
     ".png": "PNG",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import cv2
 from PIL import Image
 
-from realsr.imaging.picture import ImageError
+from realsr.core.errors import ImageError
 
 
 def check_size(width: int, height: int, name: str) -> None:

@@ -6,9 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
-class ImageError(Exception):
-    """An image file that cannot be read or written: which file, what was wrong, what to do."""
+from realsr.core.errors import ImageError
 
 
 class DamageError(ValueError):

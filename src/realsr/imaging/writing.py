@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from realsr.core.errors import ImageError
 from realsr.core.files import is_disk_full, replace_file
 from realsr.imaging.encode import SampleEncoder
 from realsr.imaging.formats import Layout
 from realsr.imaging.photo import Metadata
-from realsr.imaging.picture import ImageError
 
 
 class PhotoWriter:

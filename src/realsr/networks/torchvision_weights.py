@@ -7,12 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from realsr.core.errors import WeightsError
 from realsr.core.tensor_files import TensorFileError, check_tensors, read_tensors
 from realsr.core.tensor_kinds import describe_tensors
-
-
-class WeightsError(Exception):
-    """Weights of a network trained elsewhere are missing, damaged or of another one; the message says what to do."""
 
 
 def read_state(path: Path, option: str, network: str) -> object:

@@ -18,9 +18,9 @@ from realsr.core.workers import count_workers, map_items
 from realsr.data.source_photos import damage_facts, list_photos
 from realsr.imaging import ImageError, read_uint8, read_uint8_and_damage, tell_damage
 from realsr.imaging.png import encode_png
+from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.tiles import (
     CONSTANT,
-    NoiseConfig,
     SeenTiles,
     cut,
     make_signature,

@@ -15,16 +15,8 @@ from realsr.core.ranges import check_ranges
 from realsr.core.workers import count_workers, map_items
 from realsr.data.source_photos import list_photos
 from realsr.imaging import ImageError, read_uint8_and_damage, tell_damage
-from realsr.noise.tiles import (
-    CONSTANT,
-    TILES,
-    NoiseConfig,
-    cut,
-    measure_clipped,
-    measure_structure,
-    measure_tiles,
-    remove_shading,
-)
+from realsr.noise.noise_config import NoiseConfig
+from realsr.noise.tiles import CONSTANT, TILES, cut, measure_clipped, measure_structure, measure_tiles, remove_shading
 from realsr.provenance.manifest import name_inputs, open_stage, refuse_foreign
 
 STAGE = "noise_survey"

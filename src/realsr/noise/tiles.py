@@ -1,36 +1,18 @@
 """Tiles of a photo: what is measured of them, and which hold noise and nothing else."""
 
 import math
-from dataclasses import dataclass
 from functools import cache
-from typing import Annotated
 
 import cv2
 import numpy as np
 
-from realsr.core.ranges import Range
+from realsr.noise.noise_config import NoiseConfig
 
 TILES = np.dtype([("top", np.int64), ("left", np.int64), ("variance", np.float64), ("mean", np.float64)])
 CONSTANT = 0.05  # variance; the rounding of a smooth gradient to 8 bit alone has 1/12
 SAME = 0.8  # correlation of signatures; other frames of one scene reach 0.6, one frame saved again as JPEG 85 has 0.9
 _DISTANCES = (8, 16)  # pixels: beyond what demosaicing, sharpening, denoising and JPEG's blocks correlate
 _GRID = 12
-
-
-@dataclass
-class NoiseConfig:
-    """Which tiles are noise patches. Variance and mean are those of the gray tile, in 8-bit units."""
-
-    size: Annotated[int, Range(8)] = 256
-    stride: Annotated[int, Range(1)] = 256
-    max_variance: Annotated[float, Range(above=0)] = 20.0
-    min_mean: Annotated[float, Range(0, below=255)] = 0.0
-    released_rule: bool = False  # the published code's: forgets the last exact tile of a row and column, drops nothing
-    max_clipped: Annotated[float, Range(0, 1)] = 0.01  # part of a tile's pixels with a channel at 0 or 255
-    max_structure: Annotated[float, Range(0)] = 0.1  # see measure_structure
-    drop_structured: bool = False
-    auto: bool = False  # choose the thresholds by a survey, max_variance and min_mean or above
-    wanted: Annotated[int, Range(1)] = 200  # patches that the chosen thresholds should yield
 
 
 def measure_tiles(image_uint8: np.ndarray, config: NoiseConfig) -> np.ndarray:

@@ -22,11 +22,11 @@ logger = logging.getLogger("realsr")
 
 def rebuild_pair(
     name: str, source: Path | None, target: Path | None, pool: Path, output: Path, damaged: str = "refuse"
-) -> None:
+) -> Path:
     """Make the LR of one pair again, as `output`'s manifest says it was made, whatever the config says now.
 
     It is made from the HR on disk, or from the photo where that HR is missing or altered; then HR is made again too.
-    What is missing or altered is written.
+    What is missing or altered is written. Returns the file of LR.
 
     source, target: the folders of photos; pool: the folder with `kernels/`. Each is read only if it is needed.
     damaged: `accept` where the pair was made of a damaged photo; the manifest's item tells it.
@@ -43,7 +43,7 @@ def rebuild_pair(
     if name not in section["items"]:
         near = difflib.get_close_matches(name, section["items"], cutoff=0.5)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UserError(f"pairs.rebuild={name}: not among the {len(section['items'])} pairs of {output}{hint}")
+        raise UserError(f"pair={name}: not among the {len(section['items'])} pairs of {output}{hint}")
     item = section["items"][name]
     try:
         check_item(item)
@@ -73,6 +73,7 @@ def rebuild_pair(
             logger.info(
                 "%s: made again and written, byte for byte that of the manifest: sha256 %s", file, recorded[file]
             )
+    return lr_file
 
 
 def _find_photo(photo: str, folders: Mapping[str, Path | None]) -> Path:

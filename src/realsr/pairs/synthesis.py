@@ -3,9 +3,9 @@
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from realsr.core.errors import UserError
 from realsr.core.file_names import encode_name
 from realsr.core.files import check_folder_place
 from realsr.core.progress import Progress
-from realsr.core.ranges import Choice, Range, check_ranges
+from realsr.core.ranges import check_ranges
 from realsr.core.seeding import numpy_generator
 from realsr.core.workers import count_workers, map_items
 from realsr.data.source_photos import damage_facts, list_photos
@@ -26,31 +26,13 @@ from realsr.imaging import (
     write_uint8,
 )
 from realsr.imaging.kernel_shapes import load_kernel
+from realsr.pairs.pairs_config import PairsConfig
 from realsr.pools.contents import list_kernels
 from realsr.provenance.manifest import is_foreign, open_stage
 
 STAGE = "pairs"
 
 logger = logging.getLogger("realsr")
-
-
-@dataclass
-class PairsConfig:
-    """How pairs are made.
-
-    hr: where HR comes from: `source` (cleaned up by shrinking), `target` (as it is), or both.
-    clean_up: by what whole number a source photo is shrunk to become clean.
-    rebuild: name of the one pair to make again from the manifest (see `rebuild_pair`); null makes all.
-    """
-
-    hr: list[Annotated[str, Choice("source", "target")]] = field(default_factory=lambda: ["source"])
-    clean_up: Annotated[int, Range(1)] = 2
-    rebuild: str | None = None
-
-    def __post_init__(self) -> None:
-        """Raise UserError where there is nothing to make HR of."""
-        if not self.hr:
-            raise UserError("pairs.hr=[]: expected [source], [target] or [source,target]")
 
 
 @dataclass(frozen=True)
@@ -122,7 +104,6 @@ def make_pairs(
         )
     facts = asdict(config) | {"kernel": "pool" if pool else "bicubic", "scale": scale}
     facts["kernels"] = _describe(kernels, folder.parent)
-    del facts["rebuild"]
     with open_stage(
         output, STAGE, config=facts, seed=seed, inputs=inputs, overwrite=overwrite, check_item=check_item
     ) as record:

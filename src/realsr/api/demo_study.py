@@ -1,0 +1,168 @@
+"""A whole study on bundled photographs.
+
+A simulated camera photographs clean photos. From its photos alone the stages learn its kernel and noise. Two small
+generators are trained for the same number of steps, one on bicubic pairs, one on the estimated pool, and both are
+compared with bicubic interpolation on other photos of that camera.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from realsr.api.arguments import takes_keys
+from realsr.api.training_run import train
+from realsr.config.schema import TrainConfig
+from realsr.core.errors import UserError
+from realsr.core.files import write_bytes
+from realsr.core.seeding import numpy_generator
+from realsr.data.validation_images import ValidationImage, read_folders
+from realsr.evaluation.images import as_readers
+from realsr.evaluation.load_metrics import load_metrics
+from realsr.evaluation.metric_files import MetricFiles
+from realsr.evaluation.scoring import Model, bicubic_model, evaluate_models
+from realsr.evaluation.statistics import Scores, mean_scores
+from realsr.imaging import crop_to_multiple, to_float, to_uint8, write_uint8
+from realsr.imaging.kernel_shapes import kernel_psnr, load_kernel
+from realsr.inference.model import load_model
+from realsr.inference.tiling import as_function
+from realsr.pools.contents import PoolConfig, list_kernels, list_noise
+from realsr.provenance.manifest import open_stage
+from realsr.reporting.comparison import ComparisonRow, write_comparison
+from realsr.simulation import photographs
+from realsr.simulation.camera import Camera, anisotropic_kernel
+
+logger = logging.getLogger("realsr")
+
+# Fixed before any training: the hidden truth, and which photographs are for what.
+SIGMAS, ANGLE = (2.0, 1.2), 35
+CAMERA = Camera(kernel=anisotropic_kernel(13, SIGMAS, ANGLE, scale=2), scale=2, noise_levels=(2.0, 3.5))
+SOURCE = ("camera", "coins", "grass", "gravel", "rocket")
+# Colour photos only: a small network shown gray ones learns to forget colour.
+TARGET = ("astronaut", "hubble_deep_field", "immunohistochemistry", "retina", "stereo_motorcycle")
+TEST = ("chelsea", "coffee")
+ZOOM = {"chelsea": (60, 110), "coffee": (110, 180)}  # top left corners of what the picture shows
+ZOOM_SIDE = 128
+
+
+@takes_keys("demo")
+def demo(config: TrainConfig) -> dict[str, object]:
+    """Run the study, write metrics.json and comparison.png into the work folder, and return the metrics."""
+    folder = config.work_dir
+    photograph(folder / "data", config.seed)
+    arms = {"bicubic": bicubic_arm(config), "pool": replace(config, run=folder / "pool")}
+    for name, arm in arms.items():
+        logger.info("\nArm %s", name)
+        train(arm)
+
+    logger.info("\nEvaluation on photos of the camera that no stage has seen: %s", ", ".join(TEST))
+    cpu = torch.device("cpu")
+    models: dict[str, Model] = {"bicubic_interpolation": bicubic_model(config.scale)}
+    for name, arm in arms.items():
+        models[f"trained_on_{name}"] = as_function(load_model(arm.run, cpu, "fp32"))
+    images = list(read_folders(folder / "data/test/HR", folder / "data/test/LR", config.scale))
+    psnr_and_ssim = load_metrics(["psnr", "ssim"], MetricFiles(), cpu)
+    scores = evaluate_models(models, as_readers(images), psnr_and_ssim, crop=config.scale).scores
+    kernels = {path.stem.split("_kernel")[0]: load_kernel(path) for path in list_kernels(config.pool_dir, config.scale)}
+    metrics = summarise(scores, kernels, noise_patches=len(list_noise(config.noise_pool_dir)))
+    write_bytes(folder / "metrics.json", json.dumps(metrics, indent=1).encode())
+    draw(folder / "comparison.png", images, models, scores, kernels)
+    logger.info("%s", describe(metrics, folder))
+    return metrics
+
+
+def photograph(folder: Path, seed: int) -> None:
+    """Write what the study starts from: the camera's photos, clean photos, and test photos with their HR."""
+    recipe = {"sigmas": SIGMAS, "angle": ANGLE, "noise_levels": CAMERA.noise_levels}
+    recipe |= {"source": SOURCE, "target": TARGET, "test": TEST}
+    with open_stage(folder, "photographs", config=recipe, seed=seed, inputs={}) as record:
+        for name in (name for name in (*SOURCE, *TARGET, *TEST) if not record.is_done(name)):
+            scene = crop_to_multiple(to_float(load_photograph(name)), CAMERA.scale)
+            files = {}
+            if name not in TARGET:
+                photo = CAMERA(scene, numpy_generator(seed, "camera", name))
+                files[folder / ("source" if name in SOURCE else "test/LR") / f"{name}.png"] = photo
+            if name not in SOURCE:
+                files[folder / ("target" if name in TARGET else "test/HR") / f"{name}.png"] = scene
+            for path, image in files.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_uint8(path, to_uint8(image), sync=False)
+            record.add(name, files)
+        record.finish()
+
+
+def load_photograph(name: str) -> np.ndarray:
+    """Return one of scikit-image's photographs, (H, W, 3) uint8. Raises UserError where the extra is not installed."""
+    try:
+        import matplotlib  # noqa: F401 (asked for now rather than after minutes of work)
+    except ImportError as error:
+        raise UserError("the demo needs matplotlib: pip install 'realsr[demo]'") from error
+    return photographs.load_photograph(name, "the demo", "demo")
+
+
+def bicubic_arm(config: TrainConfig) -> TrainConfig:
+    """Return the config of the arm that knows nothing of the camera: bicubic pairs, no noise."""
+    return replace(
+        config,
+        pool=PoolConfig(name="bicubic", kernels="bicubic", kernel_set="bicubic", noise=False),
+        pairs_dir=config.work_dir / "stages/pairs_bicubic",
+        cache_dir=config.work_dir / "stages/pairs_bicubic/cache",
+        run=config.work_dir / "bicubic",
+    )
+
+
+def summarise(
+    scores: Mapping[str, Mapping[str, Scores]], kernels: Mapping[str, np.ndarray], noise_patches: int
+) -> dict[str, object]:
+    """Return the content of metrics.json; kernel_psnr is the mean over source photos, in dB."""
+    means = {name: mean_scores(by_image) for name, by_image in scores.items()}
+    psnrs = [kernel_psnr(CAMERA.kernel, kernel) for kernel in kernels.values()]
+    return {
+        **{name: {"psnr": mean["psnr"], "ssim": mean["ssim"]} for name, mean in means.items()},
+        "kernel_psnr": float(np.mean(psnrs)),
+        "noise_patches": noise_patches,
+    }
+
+
+def draw(
+    path: Path,
+    images: Sequence[ValidationImage],
+    models: Mapping[str, Model],
+    scores: Mapping[str, Mapping[str, Scores]],
+    kernels: Mapping[str, np.ndarray],
+) -> None:
+    """Draw a detail of each test photo as LR, by each model, and as HR, with the kernels below."""
+    rows = []
+    for image in images:
+        top, left = ZOOM[image.name]
+        nearest = image.lr.repeat_interleave(CAMERA.scale, dim=1).repeat_interleave(CAMERA.scale, dim=2)
+        shown = {"LR": nearest} | {name.replace("_", " "): model(image.lr) for name, model in models.items()}
+        shown["HR"] = image.hr
+        crops = {name: x[:, top : top + ZOOM_SIDE, left : left + ZOOM_SIDE] for name, x in shown.items()}
+        notes = {name.replace("_", " "): f"{by_image[image.name]['psnr']:.2f} dB" for name, by_image in scores.items()}
+        rows.append(ComparisonRow(image.name, crops, notes))
+    titled = {"true kernel": CAMERA.kernel}
+    for name, kernel in kernels.items():
+        titled[f"estimated from {name}\n{kernel_psnr(CAMERA.kernel, kernel):.1f} dB"] = kernel
+    write_comparison(path, rows, titled)
+
+
+def describe(metrics: Mapping[str, Any], folder: Path) -> str:
+    """Return the table that the demo ends with, and where to look."""
+    lines = [f"\n{'':22} PSNR dB    SSIM"]
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            lines.append(f"{name:22} {value['psnr']:7.2f}  {value['ssim']:.4f}")
+    lines += [
+        f"kernels: {metrics['kernel_psnr']:.1f} dB to the hidden one; noise patches: {metrics['noise_patches']}",
+        f"picture   {folder / 'comparison.png'}",
+        f"metrics   {folder / 'metrics.json'}",
+        f"kernels   {folder / 'stages/pool/kernels'}",
+        f"curves    tensorboard --logdir {folder}",
+    ]
+    return "\n".join(lines)

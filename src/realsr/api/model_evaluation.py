@@ -1,0 +1,137 @@
+"""Models compared on a folder of images, by a named protocol."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from realsr.api.arguments import takes_keys
+from realsr.config.composition import load_protocol
+from realsr.config.options import list_options
+from realsr.config.schema import EvaluateConfig
+from realsr.core.devices import choose_device
+from realsr.core.errors import UserError
+from realsr.core.file_names import resolve_unnamed
+from realsr.core.files import check_folder_place, looks_lost, write_bytes
+from realsr.evaluation.images import EvaluationImage, match_images
+from realsr.evaluation.load_metrics import load_metrics
+from realsr.evaluation.metric import ImageMetric, Metric
+from realsr.evaluation.names import check_names, shorten_names
+from realsr.evaluation.protocol import list_changes, resolve
+from realsr.evaluation.report import Report, Setting, describe_weights, write_csv, write_json
+from realsr.evaluation.scoring import Model, evaluate_models, list_failures
+from realsr.evaluation.tables import format_markdown, format_report
+from realsr.imaging import to_uint8, write_uint8
+from realsr.inference.model import BICUBIC, load_model
+from realsr.inference.tiling import as_function
+from realsr.reporting.crops import Window
+from realsr.reporting.figures import Figures, parse_figures
+from realsr.weights.sources import PUBLISHED, find_weights
+
+logger = logging.getLogger("realsr")
+
+
+@takes_keys("evaluate")
+def evaluate(config: EvaluateConfig) -> Report:
+    """Evaluate models; log the tables, write all of it if output is set, and return it.
+
+    Raises UserError before any work for what cannot be evaluated, and at the end if some images could not be.
+    """
+    if not config.weights:
+        raise UserError("weights=[]: name at least one model, e.g. weights=[bicubic,work/dped/runs/default]")
+    if config.output is None and (config.figures or config.save_images):
+        raise UserError("figures and save_images write files: say output=DIR")
+    if config.output is not None:
+        pictures = ["images"] * config.save_images + ["figures"] * bool(config.figures)
+        check_folder_place("output", config.output, ["", *pictures])
+    metrics_file = None if config.output is None else config.output / "metrics.json"
+    if metrics_file is not None and metrics_file.exists() and not looks_lost(metrics_file) and not config.overwrite:
+        raise UserError(f"{config.output}: has an evaluation already: say overwrite=true, or choose another output")
+    check_names(config.weights, [*PUBLISHED, BICUBIC])
+    for name in config.weights:
+        if name != BICUBIC:
+            find_weights(name)
+    protocol = resolve(config.protocol, config.scale)
+    data = config.data
+    images = match_images(data.hr, data.lr, protocol, config.scale, config.damaged, data.lr_name)
+    figures = parse_figures(config.figures, images)
+    device = choose_device(config.device)
+    metrics = load_metrics(protocol.metrics, config.metric_files, device)
+    if config.data.hr is None and (needing := list_needing_hr(metrics)):
+        raise UserError(f"data.hr must be given, since {', '.join(needing)} need HR: say data.hr=DIR")
+    loaded = {name: make_model(name, config, device) for name in config.weights}
+
+    names = shorten_names(config.weights)
+    writer = Writer(config, figures, names, metrics)
+    models = {name: model for name, (model, _) in loaded.items()}
+    results = evaluate_models(models, images, metrics, protocol.crop or 0, writer.add)
+    results.failed |= writer.figures.failed
+    named = load_protocol(protocol.name) if protocol.name in list_options("protocol") else protocol
+    setting = Setting(
+        protocol,
+        list_changes(protocol, resolve(named, config.scale)),
+        config.scale,
+        config.precision + " (ONNX files: their own)" * any(name.endswith(".onnx") for name in config.weights),
+        device.type,
+        lr=None if config.data.lr is None else str(resolve_unnamed(config.data.lr)),
+        hr=config.data.hr is not None,
+    )
+    report = Report(setting, metrics, results, {name: facts for name, (_, facts) in loaded.items()})
+    logger.info("\n%s", format_report(report))
+    if config.output is not None:
+        write_report(config.output, report)
+        more = ", images/" * config.save_images + ", figures/" * bool(figures)
+        logger.info("\nwritten  %s: metrics.json, scores.csv, table.md%s", config.output, more)
+    if results.failed:
+        raise UserError(f"{len(results.failed)} could not be done:{list_failures(results.failed)}")
+    return report
+
+
+def make_model(name: str, config: EvaluateConfig, device: torch.device) -> tuple[Model, dict[str, Any]]:
+    """Return a model of any source that `load_model` takes, and where it is from.
+
+    Raises UserError where its scale is another, or it cannot be loaded.
+    """
+    model = load_model(name, device, config.precision, config.allow_custom_code, config.scale)
+    facts = {"source": name} if name == BICUBIC else {"source": name} | describe_weights(find_weights(name))
+    return as_function(model, config.tile), facts
+
+
+def list_needing_hr(metrics: Mapping[str, Metric]) -> list[str]:
+    """Return the names of the metrics that compare with HR."""
+    return [name for name, metric in metrics.items() if not isinstance(metric, ImageMetric) or metric.needs_hr]
+
+
+def write_report(folder: Path, report: Report) -> None:
+    """Write metrics.json, scores.csv and table.md, each atomically."""
+    write_json(folder / "metrics.json", report)
+    write_csv(folder / "scores.csv", report)
+    write_bytes(folder / "table.md", format_markdown(report).encode())
+
+
+class Writer:
+    """Writes the pictures that were asked for, as results come."""
+
+    def __init__(
+        self,
+        config: EvaluateConfig,
+        figures: Mapping[str, Window | None],
+        names: Mapping[str, str],
+        metrics: Mapping[str, Metric],
+    ) -> None:
+        output = config.output or Path()
+        scored = {name: metric for name, metric in metrics.items() if isinstance(metric, ImageMetric)}
+        self.figures = Figures(output / "figures", figures, names, scored, config.scale)
+        self._images = output / "images" if config.save_images else None
+        self._folders = {model: name.replace("/", "_") for model, name in names.items()}
+
+    def add(self, image: EvaluationImage, model: str, sr: Tensor, scores: Mapping[str, float]) -> None:
+        """Take a result in."""
+        if self._images is not None:
+            folder = self._images / self._folders[model]
+            folder.mkdir(parents=True, exist_ok=True)
+            write_uint8(folder / f"{image.name}.png", to_uint8(sr))
+        self.figures.add(image, model, sr, scores)

@@ -1,0 +1,129 @@
+"""Photos and arrays upscaled by a model."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from realsr.config.composition import load_config
+from realsr.config.schema import UpscaleConfig
+from realsr.core.devices import choose_device
+from realsr.core.errors import UserError
+from realsr.core.files import looks_lost
+from realsr.imaging import to_float, to_uint8
+from realsr.inference import model as models
+from realsr.inference.consistency import consistent
+from realsr.inference.ensemble import ensemble
+from realsr.inference.memory import choose_tiles
+from realsr.inference.model import SRModel
+from realsr.inference.photos import Enlargement, plan_enlargements
+from realsr.inference.tiling import as_function
+from realsr.inference.upscaling import upscale_photos
+
+logger = logging.getLogger("realsr")
+
+
+def load_model(
+    weights: str | Path = "df2k",
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    scale: int | None = None,
+    allow_custom_code: bool = False,
+) -> SRModel:
+    """Return a model by a published name, a run's folder or a file of weights, ready for `upscale`.
+
+    The arguments are the keys of `realsr.upscale`. Raises UserError where it cannot be loaded.
+    """
+    return models.load_model(weights, choose_device(device), precision, allow_custom_code, scale)
+
+
+def upscale(
+    photos: UpscaleConfig | np.ndarray | str | Path | Sequence[str | Path],
+    weights: str | Path | SRModel = "df2k",
+    output: str | Path | None = None,
+    **keys: Any,
+) -> Any:
+    """Upscale an array or photos.
+
+    Args:
+        photos: an array (H, W, 3), float32 in 0..1 or uint8; or paths of photos and folders; or a loaded configuration.
+        weights: as `load_model` takes them, or what it returned; a loaded model is for arrays alone.
+        output: for photos: a file, or a folder where there are several.
+        keys: other keys of `realsr.upscale`, e.g. `ensemble=True`, `tile=256`.
+
+    Returns:
+        Of an array, the result (sH, sW, 3) in the same type; of photos, the paths of the results.
+
+    Raises:
+        UserError, ImageError: for what cannot be read, loaded or written.
+    """
+    if isinstance(photos, UpscaleConfig):
+        return _upscale_files(photos)
+    if isinstance(photos, np.ndarray):
+        return _upscale_array(photos, weights, output, keys)
+    if isinstance(weights, SRModel) or output is None:
+        raise UserError("upscale: photos need weights by name or path, and output=FILE or output=FOLDER")
+    inputs = [photos] if isinstance(photos, str | Path) else list(photos)
+    return _upscale_files(load_config("upscale", input=inputs, weights=weights, output=output, **keys))
+
+
+def _upscale_array(
+    image: np.ndarray, weights: str | Path | SRModel, output: object, keys: dict[str, Any]
+) -> np.ndarray:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.float32):
+        raise UserError(
+            f"upscale: an array of shape {image.shape} and type {image.dtype}: expected (H, W, 3), uint8 or float32"
+        )
+    if output is not None:
+        raise UserError("upscale: an array's result is returned: write it with write_image instead of output")
+    ensembled, consistency, tile = (keys.pop(key, None) for key in ("ensemble", "consistency", "tile"))
+    model = weights if isinstance(weights, SRModel) else load_model(weights, **keys)
+    x = to_float(image) if image.dtype == np.uint8 else torch.from_numpy(image).permute(2, 0, 1)
+    sr = as_function(refine(model, bool(ensembled), bool(consistency)), tile)(x)
+    return to_uint8(sr) if image.dtype == np.uint8 else sr.clamp(0, 1).permute(1, 2, 0).numpy()
+
+
+def _upscale_files(config: UpscaleConfig) -> list[Path]:
+    """Upscale what the configuration names and is not there yet; return all results."""
+    plan = plan_enlargements(config.input, config.output, config.format)
+    results = [enlargement.result for enlargement in plan]
+    if not config.overwrite:
+        plan = _leave_results(plan)
+    if plan:
+        device = choose_device(config.device)
+        model = models.load_model(config.weights, device, config.precision, config.allow_custom_code, config.scale)
+        tiles_for = choose_tiles(model, config.tile, config.overlap)
+        upscale_photos(plan, refine(model, config.ensemble, config.consistency), tiles_for, config.damaged)
+    return results
+
+
+def refine(model: SRModel, with_ensemble: bool, with_consistency: bool) -> SRModel:
+    """Put around a model what was asked for; its need of memory stays about the same."""
+    if with_ensemble:
+        model = ensemble(model)
+    return consistent(model) if with_consistency else model
+
+
+def _leave_results(plan: list[Enlargement]) -> list[Enlargement]:
+    there = [one.result for one in plan if _is_whole(one.result)]
+    if there:
+        logger.info(
+            "%d of %d results are there already and stay as they are, such as %s: overwrite=true makes them anew",
+            len(there),
+            len(plan),
+            there[0],
+        )
+    return [one for one in plan if one.result not in there]
+
+
+def _is_whole(result: Path) -> bool:
+    """Tell whether a result is there, and whole as far as that is seen; where it cannot have a place, it is not."""
+    try:
+        return result.is_file() and not looks_lost(result, with_end=False)
+    except OSError:
+        return os.access(result, os.F_OK)  # a file that cannot be read

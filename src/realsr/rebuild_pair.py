@@ -1,0 +1,9 @@
+"""Makes the LR image of one pair again from the manifest of the pairs, byte for byte.
+
+Usage: python -m realsr.rebuild_pair +track=dped pair=NAME data.source=PHOTOS
+"""
+
+from realsr.config.command import run_command
+
+if __name__ == "__main__":
+    run_command("rebuild_pair")

@@ -1,0 +1,43 @@
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from realsr.config.composition import load_config
+from realsr.config.schema import CollectNoiseConfig
+from realsr.core.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("command", "override", "users"),
+    [
+        ("estimate_kernels", "trainer.batch=4", "of realsr.train"),
+        ("collect_noise", "loss=pixel", "of realsr.check_data, realsr.train"),
+        ("collect_noise", "data.target=x", "of realsr.check_data, realsr.make_pairs"),
+        ("train", "shards=4", "of realsr.estimate_kernels"),
+        ("make_pairs", "pair=a", "of realsr.rebuild_pair"),
+    ],
+)
+def test_a_key_of_another_command_is_refused(command: str, override: str, users: str) -> None:
+    with pytest.raises(UserError, match=rf"is no key of realsr.{command}, but {users}.*: leave it out"):
+        load_config(command, ["+track=dped", override])
+
+
+def test_a_command_takes_its_part_of_what_a_track_says() -> None:
+    config = load_config("collect_noise", track="dped", data={"source": "a,b [1]"}, noise={"size": 64})
+    assert type(config) is CollectNoiseConfig
+    assert (config.data.source, config.noise.size, config.noise.min_mean) == (Path("a,b [1]"), 64, 50)
+    assert [field.name for field in fields(config.data)] == ["source"]
+
+
+def test_python_values_are_the_command_line_s() -> None:
+    values = load_config("upscale", input=["a b.png", Path("c.png")], output=Path("o"), tile=None, ensemble=True)
+    line = load_config("upscale", ["input=[a b.png,c.png]", "output=o", "tile=null", "ensemble=true"])
+    assert values == line
+    with pytest.raises(UserError, match="there is no command trian: expected one of check_data"):
+        load_config("trian")
+
+
+def test_a_name_of_a_recipe_that_is_missing_is_asked_for() -> None:
+    with pytest.raises(UserError, match=r"pair must be given: set pair=…"):
+        load_config("rebuild_pair", track="dped")
