@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from realsr.imaging import crop_to_multiple, resize
-from realsr.imaging.border import symmetric_index
+from realsr.imaging.resize import symmetric_index
 
 
 def test_matches_golden(golden):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, features
 
 from realsr.imaging import IMAGE_SUFFIXES, ImageError, find_images, list_images, read_uint8, write_uint8
-from realsr.imaging.unread import UNREAD_SUFFIXES
+from realsr.imaging.formats import UNREAD_SUFFIXES
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
 

@@ -1,7 +1,4 @@
-"""TIFF -> samples: libraries take each strip or tile out of its compression, the rest is done here.
-
-Pillow reads few of the layouts of TIFF, and takes some for others without an error; OpenCV has no gray + alpha.
-"""
+"""The strips and tiles of a TIFF file: libraries take each out of its compression, the rest is done here."""
 
 import io
 import zlib
@@ -10,70 +7,19 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from realsr.imaging.guards import check_size
-from realsr.imaging.jpeg_decoding import decode_jpeg
-from realsr.imaging.picture import DamageError, content_error, damage_error
+from realsr.imaging.decoding import DamageError, content_error
+from realsr.imaging.jpeg import decode_jpeg_samples
 from realsr.imaging.tags import LONG, SHORT, Directory, TagReader, header, integers, write_directory
-from realsr.imaging.tiff_layout import (
-    CMYK,
-    DEFLATE,
-    FAX,
-    GRAY_WHITE_IS_ZERO,
-    JPEG,
-    LAB,
-    NONE,
-    WEBP,
-    YCBCR,
-    TiffLayout,
-    read_layout,
-)
+from realsr.imaging.tiff_layout import DEFLATE, FAX, JPEG, NONE, WEBP, YCBCR, TiffLayout
 
 _JPEG_TABLES, _FAX_OPTIONS = 347, (292, 293)
 _ADOBE = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0"  # a segment of JPEG, before its last byte: 0 as stored, 1 YCbCr
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-_PILLOW_MODES = {CMYK: "CMYK", YCBCR: "YCbCr", LAB: "LAB"}
 _PIECE = 2**16
 _GROUP = 2**24  # bytes of strips or tiles that libtiff decompresses at once
-_BAND = 2**20  # pixels whose colour is converted at once
 
 
-def read_tiff(data: bytes, name: str, damaged: str) -> tuple[np.ndarray, TiffLayout, str | None]:
-    """Decode a TIFF file's first picture that is no preview.
-
-    Returns (H, W, C) uint8 or uint16 as stored, before the orientation, C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA; its
-    layout; and what is wrong with a file that is read in spite of it (damaged: `accept`).
-
-    Raises ImageError for what is not read, DamageError and others for damaged contents.
-    """
-    layout = read_layout(data, name)
-    height, width, _ = layout.shape
-    check_size(width, height, name)
-    raw = np.empty(layout.shape, np.uint16 if layout.bits == 16 else np.uint8)
-    damage = None
-    high, wide = layout.segment
-    across = -(-width // wide)
-    for number, (part, reason) in enumerate(_read_segments(data, layout, name, damaged)):
-        damage = damage or (reason and f"{'tile' if layout.tiled else 'strip'} {number}: {reason}")
-        if damage and damaged != "accept":
-            raise damage_error(name, damage)
-        plane, place = divmod(number, -(-height // high) * across)
-        top, left = place // across * high, place % across * wide
-        samples = _unpack(part, layout, high if layout.tiled else min(high, height - top))
-        target = raw[top : top + high, left : left + wide, slice(plane, plane + 1) if layout.planar else slice(None)]
-        samples = samples[: target.shape[0], : target.shape[1]]
-        if layout.differences:
-            np.cumsum(samples, axis=1, dtype=samples.dtype, out=target)
-        else:
-            target[...] = samples
-    return _interpret(raw, layout), layout, damage
-
-
-def _segment_size(layout: TiffLayout, rows: int) -> int:
-    channels = 1 if layout.planar else layout.shape[2]
-    return rows * -(-layout.segment[1] * channels * layout.bits // 8)
-
-
-def _read_segments(data: bytes, layout: TiffLayout, name: str, damaged: str) -> Iterator[tuple[np.ndarray, str | None]]:
+def read_segments(data: bytes, layout: TiffLayout, name: str, damaged: str) -> Iterator[tuple[np.ndarray, str | None]]:
     """Yield the bytes of all strips or tiles as uint8, each with what is wrong with it."""
     (height, width, channels), (high, wide) = layout.shape, layout.segment
     rows = [high if layout.tiled else min(high, height - top) for top in range(0, height, high)]
@@ -94,6 +40,11 @@ def _read_segments(data: bytes, layout: TiffLayout, name: str, damaged: str) -> 
             group = slice(first, first + step)
             for segment in _decode_by_libtiff(parts[group], rows[group], sizes[0] // rows[0], layout, data):
                 yield segment, None
+
+
+def _segment_size(layout: TiffLayout, rows: int) -> int:
+    channels = 1 if layout.planar else layout.shape[2]
+    return rows * -(-layout.segment[1] * channels * layout.bits // 8)
 
 
 def _decode_segment(
@@ -138,7 +89,7 @@ def _decode_jpeg_segment(
         tables = bytes(data[entry.start : entry.start + entry.length])
     jpeg = b"\xff\xd8" + _ADOBE + bytes([layout.photometric == YCBCR]) + tables[2:-2] + part[2:]
     colour = {1: "GRAY", 3: "RGB", 4: "CMYK"}.get(channels)
-    samples, reason = decode_jpeg(jpeg, colour, damaged) if colour else (None, None)
+    samples, reason = decode_jpeg_samples(jpeg, colour, damaged) if colour else (None, None)
     if reason is not None and samples is None:
         if damaged == "accept":
             raise DamageError(reason)
@@ -184,7 +135,7 @@ def _decode_by_libtiff(
         yield lines[top : top + count].reshape(-1)
 
 
-def _unpack(segment: np.ndarray, layout: TiffLayout, rows: int) -> np.ndarray:
+def unpack_samples(segment: np.ndarray, layout: TiffLayout, rows: int) -> np.ndarray:
     """Bytes -> (rows, columns of a segment, samples) uint8 or uint16."""
     wide, channels = layout.segment[1], 1 if layout.planar else layout.shape[2]
     if layout.bits == 16:
@@ -198,39 +149,3 @@ def _unpack(segment: np.ndarray, layout: TiffLayout, rows: int) -> np.ndarray:
         numbers = (segment[:, None] >> shifts) & (2**layout.bits - 1)
         samples = numbers.reshape(rows, -1)[:, : wide * channels].reshape(rows, wide, channels)
     return samples
-
-
-def _interpret(raw: np.ndarray, layout: TiffLayout) -> np.ndarray:
-    """Stored samples -> gray or RGB, of the full range, with straight alpha."""
-    if layout.palette is not None:
-        alpha = raw[..., layout.alpha : layout.alpha + 1] if layout.alpha is not None else raw[..., :0]
-        return np.concatenate([layout.palette[raw[..., 0]], alpha], 2)
-    if layout.bits < 8:
-        raw *= 255 // (2**layout.bits - 1)
-    if (layout.photometric in _PILLOW_MODES and layout.compression not in (JPEG, WEBP)) or layout.photometric == CMYK:
-        return _convert(raw[..., : layout.colours], _PILLOW_MODES[layout.photometric])
-    channels = [*range(layout.colours)] + ([] if layout.alpha is None else [layout.alpha])
-    samples = raw if len(channels) == raw.shape[2] else raw[..., channels]
-    if layout.associated:
-        _divide_by_alpha(samples)
-    if layout.photometric == GRAY_WHITE_IS_ZERO:
-        np.invert(samples[..., 0], out=samples[..., 0])
-    return samples
-
-
-def _convert(raw: np.ndarray, mode: str) -> np.ndarray:
-    """(H, W, C) uint8 of one of Pillow's modes -> (H, W, 3) RGB, without profiles."""
-    samples = np.empty((*raw.shape[:2], 3), np.uint8)
-    step = max(1, _BAND // raw.shape[1])
-    for top in range(0, len(raw), step):
-        band = raw[top : top + step]
-        samples[top : top + step] = Image.frombytes(mode, band.shape[1::-1], band.tobytes()).convert("RGB")
-    return samples
-
-
-def _divide_by_alpha(samples: np.ndarray) -> None:
-    top = np.iinfo(samples.dtype).max
-    step = max(1, _BAND // samples.shape[1])
-    for band in np.split(samples, range(step, len(samples), step)):
-        colour = band[..., :-1].astype(np.float64) * top / np.maximum(band[..., -1:], 1)
-        band[..., :-1] = np.rint(colour.clip(0, top))
