@@ -3,8 +3,9 @@
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -25,6 +26,10 @@ class FileContent:
     omissions: list[str]
     orientation: int
     damage: str | None = None
+
+
+Decoder: TypeAlias = Callable[[bytes, str, str, bool], FileContent]
+"""decode(data, name, damaged, with_metadata), one for each format; see `image_files.decode_photo`."""
 
 
 class DamageError(ValueError):

@@ -7,7 +7,6 @@ each format. At most about three times the samples are held at once.
 
 import logging
 import mmap
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from PIL import Image
 
 from realsr.core.files import write_bytes
 from realsr.imaging.bmp import decode_bmp
-from realsr.imaging.decoding import DamageError, FileContent, no_pixel_limit
+from realsr.imaging.decoding import DamageError, Decoder, no_pixel_limit
 from realsr.imaging.formats import READ_FORMATS, explain_unread, identify_format
 from realsr.imaging.jpeg import decode_jpeg
 from realsr.imaging.photo import Metadata, Photo, fit_metadata, upright_metadata
@@ -35,7 +34,7 @@ from realsr.imaging.writing import encode_samples, naming, open_photo_writer
 
 logger = logging.getLogger("realsr")
 
-_DECODERS: dict[str | None, Callable[[bytes, str, str, bool], FileContent]] = {
+_DECODERS: dict[str | None, Decoder] = {
     "PNG": decode_png,
     "JPEG": decode_jpeg,
     "TIFF": decode_tiff,

@@ -47,7 +47,7 @@ _ROWS, _BLOCK = 32, 8
 def decode_jpeg(data: bytes, name: str, damaged: str, with_metadata: bool) -> FileContent:
     """Decode a JPEG file's contents (see `image_files.decode_photo`)."""
     frames = (data[start] for kind, start, _ in _segments(data) if kind in _FRAMES and start < len(data))
-    bits = next(frames, 0)  # 0 where they are not told
+    bits = next(frames, 0)  # 0 where no frame begins
     if bits not in (0, 8):
         raise content_error(name, f"JPEG samples of {bits} bits")
     with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:

@@ -125,8 +125,8 @@ class TiffEncoder:
 
     def __init__(self, file: BinaryIO, layout: Layout, metadata: Metadata):
         self._file, self._layout, self._metadata = file, layout, metadata
-        self._about = tiff_tags(metadata.exif) if metadata.exif else {}
-        self._big = _could_pass_the_limit(layout, metadata)
+        self._photo_tags = tiff_tags(metadata.exif) if metadata.exif else {}
+        self._big = _needs_bigtiff(layout, metadata)
         self._starts: list[int] = []
         self._sizes: list[int] = []
         file.write(header(0, self._big))
@@ -146,12 +146,12 @@ class TiffEncoder:
         end = self._file.tell()
         position = end + end % 2
         self._file.write(b"\0" * (end % 2))
-        self._file.write(write_directory(self._about | self._structure(), position, self._big))
+        self._file.write(write_directory(self._photo_tags | self._structure(), position, self._big))
         self._file.seek(0)
         self._file.write(header(position, self._big))
 
     def _structure(self) -> Directory:
-        channels, long, about = self._layout.channels, LONG8 if self._big else LONG, self._metadata
+        channels, long = self._layout.channels, LONG8 if self._big else LONG
         numbers = {
             256: (LONG, [self._layout.width]),
             257: (LONG, [self._layout.height]),
@@ -168,14 +168,16 @@ class TiffEncoder:
         if channels in (2, 4):
             numbers[338] = (SHORT, [2])  # the extra sample is alpha, not premultiplied
         tags: Directory = {tag: integers(kind, *values) for tag, (kind, values) in numbers.items()}
-        for tag, kind, value in ((_ICC, UNDEFINED, about.icc), (_XMP, BYTE, about.xmp), (_IPTC, UNDEFINED, about.iptc)):
+        metadata = self._metadata
+        values = ((_ICC, UNDEFINED, metadata.icc), (_XMP, BYTE, metadata.xmp), (_IPTC, UNDEFINED, metadata.iptc))
+        for tag, kind, value in values:
             if value is not None:
                 tags[tag] = Value(kind, value)
         return tags
 
 
-def _could_pass_the_limit(layout: Layout, metadata: Metadata) -> bool:
+def _needs_bigtiff(layout: Layout, metadata: Metadata) -> bool:
     samples = layout.row_bytes * layout.height
-    about = sum(len(getattr(metadata, part.name) or b"") for part in fields(metadata))
+    metadata_bytes = sum(len(getattr(metadata, part.name) or b"") for part in fields(metadata))
     # Deflate may add a little to what it cannot compress.
-    return samples + samples // 100 + about + 16 * layout.height + 2**20 >= _LIMIT
+    return samples + samples // 100 + metadata_bytes + 16 * layout.height + 2**20 >= _LIMIT

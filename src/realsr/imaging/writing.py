@@ -58,7 +58,7 @@ class SampleEncoder:
         if omissions:
             logger.warning("%s: left out: %s", name, ", ".join(omissions))
         self._encoder = _ENCODERS[kind](file, file_layout, metadata)
-        self._waiting = np.empty((min(self._encoder.rows, layout.height), *self._row_shape), self._dtype)
+        self._buffer = np.empty((min(self._encoder.rows, layout.height), *self._row_shape), self._dtype)
 
     @property
     def _row_shape(self) -> tuple[int, int]:
@@ -78,14 +78,14 @@ class SampleEncoder:
             raise ValueError(f"{self._written + len(rows)} rows for an image of {self._layout.height}")
         self._written += len(rows)
         while len(rows):
-            part = rows[: len(self._waiting) - self._filled]
+            part = rows[: len(self._buffer) - self._filled]
             rows = rows[len(part) :]
-            if len(part) == len(self._waiting):
+            if len(part) == len(self._buffer):
                 self._encode(part)
                 continue
-            self._waiting[self._filled : self._filled + len(part)] = part
+            self._buffer[self._filled : self._filled + len(part)] = part
             self._filled += len(part)
-            if self._filled == len(self._waiting):
+            if self._filled == len(self._buffer):
                 self._flush()
 
     def finish(self) -> None:
@@ -97,7 +97,7 @@ class SampleEncoder:
         self._encoder.finish()
 
     def _flush(self) -> None:
-        self._encode(self._waiting[: self._filled])
+        self._encode(self._buffer[: self._filled])
         self._filled = 0
 
     def _encode(self, rows: np.ndarray) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, features
 
 from realsr.imaging import IMAGE_SUFFIXES, ImageError, find_images, list_images, read_uint8, write_uint8
-from realsr.imaging.formats import UNREAD_SUFFIXES
+from realsr.imaging.formats import IMAGE_SIGNATURES, READ_FORMATS, UNREAD_SUFFIXES
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
 
@@ -94,6 +94,10 @@ def test_a_format_that_is_known_by_its_suffix_alone(tmp_path: Path) -> None:
 
 def test_a_suffix_is_read_or_not() -> None:
     assert not IMAGE_SUFFIXES.intersection(UNREAD_SUFFIXES)
+
+
+def test_each_signature_is_of_a_format_that_has_suffixes() -> None:
+    assert {kind for _, _, kind in IMAGE_SIGNATURES} <= {*READ_FORMATS, *UNREAD_SUFFIXES.values()}
 
 
 @pytest.mark.parametrize("suffix", [".jpe", ".jfif", ".jif", ".jps", ".mpo", ".JPEG", ".dib", ".tiff"])
