@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from realsr.imaging import ImageError, decode, guards, read_photo, write_photo
+from realsr.imaging import ImageError, decoding, read_photo, write_photo
 from realsr.imaging.photo import Metadata, Photo
 
 SIDE = 100_000
@@ -64,7 +64,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_size_that_is_only_claimed_takes_no_memory(tmp_path, name, monkeypatch):
-    monkeypatch.setattr(guards, "_machine_memory", lambda: 8 * 2**30)
+    monkeypatch.setattr(decoding, "_machine_memory", lambda: 8 * 2**30)
     (tmp_path / name).write_bytes(BOMBS[name])
     tracemalloc.start()
     with pytest.raises(ImageError, match=name):
@@ -76,18 +76,18 @@ def test_a_size_that_is_only_claimed_takes_no_memory(tmp_path, name, monkeypatch
 
 def test_an_image_larger_than_the_memory_is_refused(tmp_path, monkeypatch):
     Image.new("RGB", (300, 200)).save(tmp_path / "a.bmp")
-    monkeypatch.setattr(guards, "_machine_memory", lambda: 4 * 300 * 200)
+    monkeypatch.setattr(decoding, "_machine_memory", lambda: 4 * 300 * 200)
     assert read_photo(tmp_path / "a.bmp").samples.shape == (200, 300, 3)
-    monkeypatch.setattr(guards, "_machine_memory", lambda: 4 * 300 * 200 - 1)
+    monkeypatch.setattr(decoding, "_machine_memory", lambda: 4 * 300 * 200 - 1)
     with pytest.raises(ImageError, match=r"a\.bmp claims 300x200 pixels.*memory"):
         read_photo(tmp_path / "a.bmp")
 
 
 def test_a_16_bit_png_that_is_too_large_is_refused(tmp_path, monkeypatch):
     write_photo(tmp_path / "a.png", Photo(np.zeros((20, 30, 1), np.uint16), Metadata()))
-    monkeypatch.setattr(decode, "_MOST_16", 600)
+    monkeypatch.setattr("realsr.imaging.png._MOST_16", 600)
     assert read_photo(tmp_path / "a.png").samples.shape == (20, 30, 1)
-    monkeypatch.setattr(decode, "_MOST_16", 599)
+    monkeypatch.setattr("realsr.imaging.png._MOST_16", 599)
     with pytest.raises(ImageError, match=r"a\.png holds a 16-bit PNG of more than 599 pixels.*Save it as"):
         read_photo(tmp_path / "a.png")
 

@@ -28,7 +28,7 @@ from omission_cases import omission_cases  # noqa: E402
 from other_cases import other_cases  # noqa: E402
 from tiff_cases import tiff_cases  # noqa: E402
 
-from realsr.imaging import ImageError, guards, read_photo  # noqa: E402
+from realsr.imaging import ImageError, decoding, read_photo  # noqa: E402
 
 OUTCOMES = ("right", "refused", "wrong samples", "unsaid", "unclear")
 # What a photographer does not know: names of libraries and types, numbers of errors, Python's own words.
@@ -142,7 +142,7 @@ def damage(data: bytes) -> Iterator[bytes]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_damaged_files_are_refused_in_words(tmp_path, monkeypatch):
-    monkeypatch.setattr(guards, "_machine_memory", lambda: 2**26)  # sizes that are only claimed take time
+    monkeypatch.setattr(decoding, "_machine_memory", lambda: 2**26)  # sizes that are only claimed take time
     first = {case.kind: case for case in cases()}
     messages = set()
     for case in first.values():

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from realsr.imaging import ImageError, check_format, open_photo_writer, read_photo, tiff
-from realsr.imaging.encode import encode_samples
 from realsr.imaging.picture import picture_from_samples, samples_from_picture
+from realsr.imaging.writing import encode_samples
 
 HOLDS = {  # (channels, bits) of each format
     ".png": [*product([1, 2, 3, 4], [8, 16])],

@@ -11,6 +11,7 @@ import pytest
 from full_disk import full_disk
 from realsr.core.errors import UserError
 from realsr.provenance.manifest import (
+    StageRules,
     is_foreign,
     name_inputs,
     open_stage,
@@ -183,12 +184,12 @@ def test_a_touched_input_is_no_difference(folder, inputs):
     assert known["mtime_ns"] == inputs["source/a"].stat().st_mtime_ns  # and is not read a third time
 
 
-def test_an_unfinished_stage_takes_more_inputs_if_it_is_growing(folder, inputs):
+def test_an_unfinished_stage_takes_more_inputs_that_stand_for_themselves(folder, inputs):
     first = {name: inputs[name] for name in ("source/a", "source/b")}
     with pytest.raises(KeyboardInterrupt):
         run(folder, first, stop_after=1)
     with pytest.raises(UserError, match="source/c: new"):
-        run(folder, inputs, growing=False)
+        run(folder, inputs, rules=StageRules(allow_new_inputs=False))
     with pytest.raises(UserError, match="source/a: was there"):
         run(folder, {"source/c": inputs["source/c"]})
     assert run(folder, inputs) == ["source/b", "source/c"]
@@ -200,12 +201,12 @@ def test_a_stage_that_made_nothing_differs_from_nothing(folder, inputs):
     assert len(run(folder, inputs, config={"size": 9}, seed=9)) == 3
 
 
-def test_forget(folder, inputs):
+def test_reset(folder, inputs):
     with open_stage(folder, "copies", config={}, seed=0, inputs=inputs) as record:
         (folder / "a.copy").write_text("a")
         record.add("source/a", [folder / "a.copy"])
         record.save()
-        record.forget()
+        record.reset()
     assert read_manifest(folder)["copies"]["items"] == {}
     assert len(run(folder, inputs, config={"size": 9})) == 3
 
@@ -243,7 +244,7 @@ def test_overwrite_removes_what_belongs_to_the_stage(folder, inputs):
     (folder / "logs" / "1.txt").write_text("x")
     (folder / "best").write_text("x")
     (folder / "mine").write_text("x")
-    run(folder, inputs, seed=1, overwrite=True, belongings=["logs", "best", "never there"])
+    run(folder, inputs, seed=1, overwrite=True, rules=StageRules(owned_paths=["logs", "best", "never there"]))
     assert sorted(path.name for path in folder.iterdir()) == sorted(["a.copy", "b.copy", "c.copy", "mine", MANIFEST])
 
 
@@ -414,7 +415,7 @@ def test_a_second_process_is_refused_or_waits(folder, inputs, caplog):
     with ThreadPoolExecutor() as threads:
         with open_stage(folder, "copies", config={"size": 3}, seed=0, inputs=inputs):
             with pytest.raises(UserError, match=rf"in use by process {os.getpid()} on .* since \d{{4}}-"):
-                run(folder, inputs, wait=False)
+                run(folder, inputs, rules=StageRules(wait=False))
             other = threads.submit(run, folder, inputs)
             while "waiting for process" not in caplog.text:
                 time.sleep(0.01)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from realsr.core.errors import UserError
+from realsr.core.errors import UserError, WeightsError
 from realsr.core.memory import limited_memory
 from realsr.inference import onnx_files
 from realsr.networks import GeneratorConfig, build_generator
-from realsr.networks.torchvision_weights import WeightsError, check_content, select_features
+from realsr.networks.torchvision_weights import check_content, select_features
 from realsr.networks.torchvision_weights import read_state as read_metric_weights
 from realsr.weights import load_generator, load_generator_state, save_generator
 from realsr.weights.state_files import read_state

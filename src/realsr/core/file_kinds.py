@@ -57,17 +57,40 @@ EMPTY = FileKind("empty (0 bytes)", AGAIN, damaged=True)
 ZEROS = FileKind("damaged: it begins with zeros, as after a broken download or a crash", AGAIN, damaged=True)
 UNKNOWN = FileKind("damaged, or of an unknown kind", f"{AGAIN}, or give another file", damaged=True)
 
+RAW = "camera raw"
+IMAGE_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (  # where it stands, the bytes, and the image format
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (0, b"\xff\xd8\xff", "JPEG"),
+    *((0, header, "TIFF") for header in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    (8, b"WEBP", "WEBP"),
+    (0, b"BM", "BMP"),
+    *((0, raw, RAW) for raw in (b"FUJIFILMCCD-RAW", b"FOVb", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"\0MRM")),
+    (0, b"II\x1a\0\0\0HEAPCCDR", RAW),
+    (0, b"DDS ", "DDS"),
+    (0, b"SIMPLE  =", "FITS"),
+    (0, b"GIF8", "GIF"),
+    (0, b"gimp xcf", "GIMP"),
+    (0, b"\0\0\x01\0", "icon"),
+    (0, b"icns", "icon"),
+    (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"II\xbc\x01", "JPEG XR"),
+    *((0, netpbm, "Netpbm") for netpbm in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"P7", b"PF", b"Pf")),
+    (0, b"\x76\x2f\x31\x01", "OpenEXR"),
+    (0, b"%PDF", "PDF"),
+    (0, b"8BPS", "Photoshop"),
+    (0, b"%!PS", "PostScript"),
+    (0, b"\xc5\xd0\xd3\xc6", "PostScript"),
+    (0, b"qoif", "QOI"),
+    (0, b"#?RADIANCE", "Radiance HDR"),
+)
 IMAGE = FileKind("an image")
 PROGRAM = FileKind("a program")
 MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"\x93NUMPY", FileKind("a NumPy array")),
     (0, b"\x89HDF\r\n\x1a\n", FileKind("an HDF5 file (as Keras writes)")),
-    (0, b"\x89PNG", IMAGE),
-    (0, b"\xff\xd8\xff", IMAGE),
-    (0, b"GIF8", IMAGE),
-    (0, b"II*\0", IMAGE),
-    (0, b"MM\0*", IMAGE),
-    (8, b"WEBP", IMAGE),
     (4, b"ftyp", FileKind("a video or an image")),
     (0, b"%PDF-", FileKind("a PDF document", THE_FILE)),
     (0, b"7z\xbc\xaf\x27\x1c", FileKind("a 7z archive", UNPACK)),
@@ -114,6 +137,9 @@ def identify_file(path: Path) -> FileKind:
         return ZEROS
     if _is_safetensors(head):
         return SAFETENSORS
+    # Two bytes may be the begin of a text.
+    if any(len(magic) > 2 and head.startswith(magic, place) for place, magic, _ in IMAGE_SIGNATURES):
+        return IMAGE
     if (text := _decode(head)) is not None:
         return _identify_text(text)
     return ONNX if ONNX_BEGIN.match(head) else UNKNOWN

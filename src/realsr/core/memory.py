@@ -26,12 +26,12 @@ def free_memory(device: "torch.device") -> int | None:
     None on systems that do not tell as Linux does.
     """
     try:
-        found = re.search(r"MemAvailable: +(\d+) kB", MEMINFO.read_text(encoding="utf-8"))
+        available = re.search(r"MemAvailable: +(\d+) kB", MEMINFO.read_text(encoding="utf-8"))
     except OSError:
         return None
-    if not found:
+    if not available:
         return None
-    free = int(found[1]) * 1024
+    free = int(available[1]) * 1024
     try:  # a container's or a cluster job's limit; "max" where there is none
         limit, used = ((CGROUP / name).read_text(encoding="utf-8").strip() for name in ("memory.max", "memory.current"))
         free = min(free, max(0, int(limit) - int(used)))

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from realsr.core.errors import WeightsError
 from realsr.evaluation.metric import SetMetric
 from realsr.evaluation.metric_files import WEIGHT_FILES
-from realsr.networks.torchvision_weights import WeightsError, check_content, read_state
+from realsr.networks.torchvision_weights import check_content, read_state
 
 Features = Callable[[Tensor], Tensor]
 

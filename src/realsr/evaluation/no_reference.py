@@ -12,9 +12,10 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from realsr.core.errors import WeightsError
 from realsr.core.mat_variables import MatFileError, list_names, read_variables
 from realsr.evaluation.metric_files import WEIGHT_FILES
-from realsr.networks.torchvision_weights import WeightsError, check_content, read_state
+from realsr.networks.torchvision_weights import check_content, read_state
 
 Quality = Callable[[Tensor], float]
 

@@ -1,10 +1,11 @@
 """Images: reading and writing files, resizing, applying kernels. Pure; knows nothing of learning."""
 
-from realsr.imaging.decode import count_pixels
+from realsr.core.errors import ImageError
 from realsr.imaging.filtering import apply_kernel, apply_kernel_uint8
 from realsr.imaging.find import find_images, list_images
 from realsr.imaging.formats import IMAGE_SUFFIXES, check_format, holds_alpha
 from realsr.imaging.image_files import (
+    count_pixels,
     encode_picture,
     encode_uint8,
     read_photo,
@@ -17,9 +18,8 @@ from realsr.imaging.image_files import (
     write_uint8,
 )
 from realsr.imaging.photo import Metadata, Photo
-from realsr.imaging.picture import ImageError, Picture, to_float, to_uint8
-from realsr.imaging.resize import crop_to_multiple, resize
-from realsr.imaging.shrink import shrink_uint8
+from realsr.imaging.picture import Picture, to_float, to_uint8
+from realsr.imaging.resize import crop_to_multiple, resize, shrink_uint8
 from realsr.imaging.transparency import fill_transparent, is_opaque
 from realsr.imaging.writing import PhotoWriter, open_photo_writer
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from realsr.imaging.border import symmetric_index
+from realsr.imaging.resize import symmetric_index
 
 _ROWS = 4  # output rows computed by one product of matrices
 _WEIGHT_STEP = 2.0**-43

@@ -1,11 +1,10 @@
-"""Which images there are."""
+"""The images of a folder."""
 
 from pathlib import Path
 
 from realsr.core.errors import ImageError
 from realsr.core.listing import list_files
-from realsr.imaging.formats import IMAGE_SUFFIXES
-from realsr.imaging.unread import RAW, UNREAD_SUFFIXES, describe_unread
+from realsr.imaging.formats import IMAGE_SUFFIXES, RAW, UNREAD_SUFFIXES, describe_unread
 
 
 def list_images(folder: Path) -> list[Path]:

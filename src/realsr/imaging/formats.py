@@ -1,10 +1,12 @@
-"""The image formats: their suffixes, and what each can hold."""
+"""The image formats: their names, suffixes and signatures, what each can hold, and what to do about those not read."""
 
 from dataclasses import dataclass
+from pathlib import PurePath
 
 import numpy as np
 
 from realsr.core.errors import ImageError
+from realsr.core.file_kinds import IMAGE_SIGNATURES, RAW
 
 _FORMAT = {
     ".png": "PNG",
@@ -22,6 +24,39 @@ _FORMAT = {
     ".dib": "BMP",
 }
 IMAGE_SUFFIXES = frozenset(_FORMAT)
+READ_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
+_UNREAD = {
+    RAW: ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 "
+    ".rwl .sr2 .srf .srw .x3f",
+    "AVIF": ".avif .avifs",
+    "DDS": ".dds",
+    "DICOM": ".dcm",
+    "FITS": ".fit .fits",
+    "GIF": ".gif",
+    "GIMP": ".xcf",
+    "HEIC": ".heic .heif .hif",
+    "icon": ".ico .icns",
+    "JPEG 2000": ".j2c .j2k .jp2 .jpc .jpf .jpx",
+    "JPEG XL": ".jxl",
+    "JPEG XR": ".jxr .wdp",
+    "Netpbm": ".pam .pbm .pfm .pgm .pnm .ppm",
+    "OpenEXR": ".exr",
+    "PCX": ".pcx",
+    "PDF": ".pdf",
+    "Photoshop": ".psb .psd",
+    "PostScript": ".ai .eps",
+    "QOI": ".qoi",
+    "Radiance HDR": ".hdr",
+    "SVG": ".svg .svgz",
+    "TGA": ".tga",
+}
+UNREAD_SUFFIXES = {suffix: name for name, suffixes in _UNREAD.items() for suffix in suffixes.split()}
+_BRANDS = {  # of ISO base media files
+    b"avif": "AVIF",
+    b"avis": "AVIF",
+    b"crx ": RAW,
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"mif1"), "HEIC"),  # mif1: of AVIF too, beside its own
+}
 
 _WITHOUT_ALPHA = ("JPEG", "BMP")
 # JPEG itself could tell of 65535, but the library that everyone uses refuses more than 65500.
@@ -90,3 +125,32 @@ def bmp_row(layout: Layout) -> int:
 def bmp_size(layout: Layout) -> int:
     """Return the size of a BMP file in bytes: headers, 256 gray levels for one channel, rows."""
     return 54 + (1024 if layout.channels == 1 else 0) + bmp_row(layout) * layout.height
+
+
+def identify_format(data: bytes) -> str | None:
+    """Return the name of the image format that a file's first bytes are of, None if they are of no known one."""
+    if data[4:8] == b"ftyp":  # ISO base media: its brand, a version, compatible brands
+        size = int.from_bytes(data[:4], "big")
+        brands = [data[8:12], *(data[at : at + 4] for at in range(16, min(size, 128), 4))]
+        return next((kind for brand, kind in _BRANDS.items() if brand in brands), None)
+    if b"<svg" in data[:1024]:
+        return "SVG"
+    return next((kind for place, magic, kind in IMAGE_SIGNATURES if data.startswith(magic, place)), None)
+
+
+def explain_unread(name: str, kind: str | None) -> str:
+    """Return the message for a file that no decoder knows.
+
+    name: what the message calls the file, its path; kind: its format by its content.
+    """
+    if (kind := kind or UNREAD_SUFFIXES.get(PurePath(name).suffix.lower())) is not None:
+        return describe_unread(name, kind)
+    return (
+        f"{name} is not an image that can be read: expected {', '.join(READ_FORMATS)}. "
+        "It may be damaged or of another kind; convert it, copy it again, or remove it."
+    )
+
+
+def describe_unread(name: str, kind: str) -> str:
+    """Return the message for a file of a format that is not read."""
+    return f"{name} is of the format {kind}, which is not read. Convert it to PNG or TIFF."

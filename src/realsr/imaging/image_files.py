@@ -1,15 +1,24 @@
-"""Images on disk: reading and writing them. Every failure is an ImageError naming the file."""
+"""Images on disk: reading and writing them. Every failure is an ImageError naming the file.
+
+libjpeg-turbo decodes gray and RGB JPEG, the modules `tiff*` TIFF, OpenCV 16-bit PNG, which Pillow cannot hold, and
+Pillow all else. What the libraries do not tell about damage, and about what they leave out, is found by the modules of
+each format. At most about three times the samples are held at once.
+"""
 
 import logging
+import mmap
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from realsr.core.files import write_bytes
-from realsr.imaging.decode import decode_photo
-from realsr.imaging.encode import encode_samples
-from realsr.imaging.photo import Metadata, Photo, fit_metadata
+from realsr.imaging.bmp import decode_bmp
+from realsr.imaging.decoding import DamageError, Decoder, no_pixel_limit
+from realsr.imaging.formats import READ_FORMATS, explain_unread, identify_format
+from realsr.imaging.jpeg import decode_jpeg
+from realsr.imaging.photo import Metadata, Photo, fit_metadata, upright_metadata
 from realsr.imaging.picture import (
     ImageError,
     Picture,
@@ -17,9 +26,21 @@ from realsr.imaging.picture import (
     rgb_uint8_from_samples,
     samples_from_picture,
 )
-from realsr.imaging.writing import naming, open_photo_writer
+from realsr.imaging.png import decode_png
+from realsr.imaging.tiff import decode_tiff
+from realsr.imaging.tiff_layout import read_layout
+from realsr.imaging.webp import decode_webp
+from realsr.imaging.writing import encode_samples, naming, open_photo_writer
 
 logger = logging.getLogger("realsr")
+
+_DECODERS: dict[str | None, Decoder] = {
+    "PNG": decode_png,
+    "JPEG": decode_jpeg,
+    "TIFF": decode_tiff,
+    "WEBP": decode_webp,
+    "BMP": decode_bmp,
+}
 
 
 def read_picture(path: Path, damaged: str = "refuse") -> Picture:
@@ -72,23 +93,18 @@ def read_photo(path: Path, damaged: str = "refuse") -> Photo:
     return replace(photo, metadata=metadata, omissions=omissions)
 
 
-def _read(path: Path, damaged: str, with_metadata: bool) -> Photo:
-    photo = decode_photo(_read_bytes(path), str(path), damaged, with_metadata)
-    tell_damage(path, photo.damage)
-    return photo
-
-
-def _read_bytes(path: Path) -> bytes:
+def count_pixels(path: Path) -> int:
+    """Return how many pixels an image file says that it has, without decoding it; 0 where it does not tell."""
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        if Path(path).is_symlink() and not Path(path).exists():
-            raise ImageError(
-                f"{path} is a link to {Path(path).readlink()}, which is missing. Mend or remove it."
-            ) from error
-        raise ImageError(
-            f"{path} cannot be read ({error.strerror or error}). Check the path and its permissions."
-        ) from error
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if identify_format(data[:12]) == "TIFF":
+                height, width, _ = read_layout(data, str(path)).shape
+                return height * width
+        with no_pixel_limit(), Image.open(path, formats=READ_FORMATS) as image:
+            return image.width * image.height
+    # As in decoding; what is wrong is told when the image is read.
+    except Exception:
+        return 0
 
 
 def encode_picture(picture: Picture, suffix: str) -> bytes:
@@ -130,3 +146,68 @@ def write_uint8(path: Path, image_hwc_rgb_uint8: np.ndarray, sync: bool = True) 
     """
     with naming(path):
         write_bytes(path, encode_uint8(image_hwc_rgb_uint8, Path(path).suffix), sync)
+
+
+def _read(path: Path, damaged: str, with_metadata: bool) -> Photo:
+    photo = decode_photo(_read_bytes(path), str(path), damaged, with_metadata)
+    tell_damage(path, photo.damage)
+    return photo
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        if Path(path).is_symlink() and not Path(path).exists():
+            raise ImageError(
+                f"{path} is a link to {Path(path).readlink()}, which is missing. Mend or remove it."
+            ) from error
+        raise ImageError(
+            f"{path} cannot be read ({error.strerror or error}). Check the path and its permissions."
+        ) from error
+
+
+def decode_photo(data: bytes, name: str, damaged: str = "refuse", with_metadata: bool = True) -> Photo:
+    """Decode an image file's contents, EXIF orientation applied.
+
+    data: the contents of a PNG, JPEG, TIFF, WebP or BMP file.
+    name: what messages call the file.
+    damaged: `accept` takes what can be decoded of damaged contents, and the photo's `damage` tells the reason.
+
+    Of an animation or a file of several pages, the first image that is no preview. Raises ImageError for anything
+    damaged, truncated, of another kind, or too large for the machine's memory.
+    """
+    if not data:
+        raise ImageError(f"{name} is empty (0 bytes). Copy or download it again, or remove it.")
+    kind = identify_format(data)
+    if kind not in _DECODERS:
+        raise ImageError(explain_unread(name, kind))
+    try:
+        with no_pixel_limit():
+            content = _DECODERS[kind](data, name, damaged, with_metadata)
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ImageError(f"{name} needs more memory than there is. Free some, or shrink the image.") from error
+    # Damaged files raise whatever their decoder stumbles over: OSError, SyntaxError, zlib.error, ...
+    except Exception as error:
+        reason = str(error) if isinstance(error, DamageError) else "its data cannot be decoded"
+        raise ImageError(
+            f"{name} is damaged or incomplete: {reason}. Copy or download it again, or remove it."
+        ) from error
+    samples = np.ascontiguousarray(_orient(content.samples, content.orientation))
+    if not with_metadata:
+        return Photo(samples, Metadata(), content.damage)
+    metadata, unreadable = upright_metadata(content.metadata)
+    return Photo(samples, metadata, content.damage, (*content.omissions, *unreadable))
+
+
+def _orient(samples: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo the camera's turn (TIFF 6.0, tag 274): (H, W, C) -> (H, W, C) or (W, H, C)."""
+    if orientation in (5, 6, 7, 8):
+        samples = samples.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        samples = samples[::-1]
+    if orientation in (2, 3, 6, 7):
+        samples = samples[:, ::-1]
+    return samples

@@ -9,24 +9,6 @@ from torch import Tensor
 from realsr.core.errors import ImageError
 
 
-class DamageError(ValueError):
-    """Damaged contents of an image file: what is wrong, in words that follow the file's name."""
-
-
-def damage_error(name: str, damage: str) -> ImageError:
-    """Return the error for a file that can be decoded in part with damaged=accept."""
-    return ImageError(
-        f"{name}: damaged ({damage}). Copy it again, remove it, or set damaged=accept to use what can be decoded."
-    )
-
-
-def content_error(name: str, content: str) -> ImageError:
-    """Return the error for a sound file that holds `content`, which is not read."""
-    return ImageError(
-        f"{name} holds {content}, which realsr does not read. Save it as PNG or TIFF of 8-bit or 16-bit gray or RGB."
-    )
-
-
 @dataclass(frozen=True)
 class Picture:
     """An image with what its file needs to be written back as it was.

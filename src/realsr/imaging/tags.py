@@ -64,15 +64,15 @@ class TagReader:
         at, step, room = (position + 8, 20, 8) if self.big else (position + 2, 12, 4)
         if at + count * step + room > len(self.data):
             raise ValueError("a directory of tags is cut short")
-        found: dict[int, Entry] = {}
+        entries_by_tag: dict[int, Entry] = {}
         for entry in range(at, at + count * step, step):
             tag, kind = self._number("H", entry), self._number("H", entry + 2)
             values = entry + step - room
             length = _SIZES.get(kind, 0) * self._number("Q" if self.big else "I", entry + 4)
             start = values if length <= room else self._number("Q" if self.big else "I", values)
             if kind in _SIZES and start + length <= len(self.data):
-                found.setdefault(tag, Entry(kind, start, length))
-        return found, at + count * step
+                entries_by_tag.setdefault(tag, Entry(kind, start, length))
+        return entries_by_tag, at + count * step
 
     def integer(self, entry: Entry) -> int:
         """Return an entry's first value. Raises ValueError if that is no whole number."""

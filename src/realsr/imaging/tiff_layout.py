@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from realsr.imaging.decoding import DamageError, content_error
 from realsr.imaging.photo import count_words
-from realsr.imaging.picture import DamageError, content_error
 from realsr.imaging.tags import Entry, TagReader
 
-TIFF_HEADERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 GRAY_WHITE_IS_ZERO, GRAY, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
 NONE, FAX, LZW, JPEG, DEFLATE, WEBP = 1, (2, 3, 4), 5, 7, (8, 32946), 50001
 _CODECS = (NONE, *FAX, LZW, JPEG, *DEFLATE, WEBP, 32773, 34925, 50000)  # the last: PackBits, LZMA, Zstandard

@@ -19,7 +19,7 @@ from realsr.kernels.combination import Outcome
 from realsr.kernels.estimation_config import KernelsConfig
 from realsr.kernels.estimators import estimate_by_kernelgan, estimate_by_spectrum
 from realsr.kernels.health import HealthGates, KernelHealth, check_health
-from realsr.provenance.manifest import StageRecord, name_inputs, open_stage, refuse_foreign
+from realsr.provenance.manifest import StageRecord, StageRules, name_inputs, open_stage, refuse_foreign
 from realsr.provenance.shards import Shard
 from realsr.reporting.kernel_sheet import KernelTile, choose_evenly, write_kernel_sheet
 
@@ -65,7 +65,7 @@ def estimate_kernels(
         seed=seed,
         inputs=inputs,
         overwrite=overwrite,
-        belongings=[SHEET],
+        rules=StageRules(owned_paths=[SHEET]),
         shard=shard,
         check_item=_check_item,
     ) as record:

@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from realsr.networks.torchvision_weights import WeightsError, read_state, select_features
+from realsr.core.errors import WeightsError
+from realsr.networks.torchvision_weights import read_state, select_features
 
 LAYERS = 35  # up to and with conv5_4, whose index is 34, before its ReLU
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -111,7 +111,7 @@ def collect_noise(
                 measured = [] if found else [*measured, result.tiles]
         if record.items and not any(item["files"] for item in record.items.values()):
             drops = _count_drops(record)
-            record.forget()
+            record.reset()
             raise UserError(_nothing_found(np.concatenate(measured), drops, config) + record.list_failures())
         _summarise(record, len(photos))
         record.finish()

@@ -6,26 +6,22 @@ from typing import Any
 
 
 def find_differences(
-    parts: Collection[Mapping[str, Any]],
-    config: dict[str, Any],
-    seed: int | None,
-    inputs: Mapping[str, Any],
-    present: Collection[str],
-    fixed: bool,
-    files: Mapping[str, Any],
+    parts: Collection[Mapping[str, Any]], request: Mapping[str, Any], present: Collection[str], fixed: bool
 ) -> list[str]:
     """Tell where the sections of what was made differ from what is asked, each on a line.
 
-    inputs: fingerprints of those to be done of the inputs `present`; fixed: whether new ones are a difference.
-    files: fingerprints of the files that values of the config name, by key.
+    request: the config, seed, inputs and files that are asked for: of `inputs` the fingerprints of those to be done
+    of the inputs `present`, of `files` those of the files that values of the config name, by key.
+    fixed: whether new inputs are a difference.
     """
+    config, seed, inputs = request["config"], request["seed"], request["inputs"]
     lines = []
     for old in parts:
         lines += [] if old["seed"] == seed else [f"seed: {old['seed']} there, {seed} now"]
         keys = old["config"].keys() | config.keys()
         # First what both have: what only one has follows from it, as a method's own settings do from the method.
         for key in sorted(keys, key=lambda key: (key not in old["config"] or key not in config, key)):
-            if difference := compare_value(old, key, config.get(key, "nothing"), files):
+            if difference := compare_value(old, key, config.get(key, "nothing"), request["files"]):
                 lines.append(difference)
     known = {name: content for old in parts for name, content in old["inputs"].items()}
     for name, content in known.items():
@@ -41,7 +37,8 @@ def find_differences(
 def compare_value(old: Mapping[str, Any], key: str, now: object, files: Mapping[str, Any]) -> str | None:
     """Tell where a value of a section's config differs from what is asked now; None where it does not.
 
-    A file is compared by its content, whatever its path is. files: see `find_differences`.
+    A file is compared by its content, whatever its path is. files: fingerprints
+    of the files that values of the config name now, by key.
     """
     there = old["config"].get(key, "nothing")
     record, content = old.get("files", {}).get(key), files.get(key)

@@ -9,145 +9,41 @@ among shards, each shard keeps its part of the section in a file of its own; a c
 import json
 import logging
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from realsr.core.errors import UserError
 from realsr.core.file_lock import hold_lock
-from realsr.core.files import inside, looks_lost, remove_leftovers, replace_file, sync_files
+from realsr.core.files import inside, remove_leftovers
 from realsr.provenance.differences import explain_differences, find_differences, list_differences
-from realsr.provenance.fingerprints import fingerprint_file, fingerprint_inputs, package_versions
+from realsr.provenance.fingerprints import fingerprint_inputs, package_versions
 from realsr.provenance.sections import MANIFEST, is_lost, read_parts, read_sections
 from realsr.provenance.shards import Shard, list_shard_manifests
+from realsr.provenance.stage_record import StageRecord
 
 logger = logging.getLogger("realsr")
-SAVE_INTERVAL = 1.0  # seconds; what a killed run did since the last save is done again
-SMALL = 2**16  # bytes; a file up to this size is compared by its hash each time
 
 
-class StageRecord:
-    """One stage's section of a manifest. Get one from `open_stage`.
+@dataclass(frozen=True)
+class StageRules:
+    """What holds for a stage, whatever it is asked to make.
 
-    Attributes:
-        items: per item, its `files` (relative path -> size and sha256) and what the stage tells about it.
-        notes: what the stage tells about all of them; a change of it is no difference.
-        complete: whether the stage has been finished.
-        section: all that the manifest holds of the stage.
+    allow_new_inputs: an unfinished stage may take more inputs, since each of its items stands for itself.
+    owned_paths: files and folders in the stage's folder that are deleted with its items where it begins anew.
+    changes_key, allow_changes: for a stage that can go on with what it made under another config or from other inputs:
+        the key that allows it, and whether it is allowed. Differences are shown then, and the record is of what is
+        asked now.
+    wait: where another process is at work on the stage, wait for it (shards work side by side), or raise UserError.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        stage: str,
-        section: dict[str, Any],
-        file: str,
-        elsewhere: Mapping[str, dict[str, Any]],
-        before: str | None = None,
-    ):
-        self._before = before
-        self.folder, self.stage, self.section, self._file = folder, stage, section, file
-        self.items: dict[str, dict[str, Any]] = section["items"]
-        self.notes: dict[str, Any] = section["notes"]
-        self._elsewhere = elsewhere  # items that other shards or an earlier call have made
-        self._failures: dict[str, str] = {}
-        self._unsynced: list[Path] = []
-        self._saved = 0.0
-
-    @property
-    def complete(self) -> bool:
-        """Whether the stage was finished, without failures."""
-        return self.section["complete"]
-
-    def is_done(self, name: str) -> bool:
-        """Tell whether the item is recorded and its files are as they were written.
-
-        They are compared by size; the small ones, and those that `looks_lost` doubts, by SHA-256 as well.
-        """
-        item = self.items.get(name) or self._elsewhere.get(name)
-        return item is not None and all(
-            _is_whole(self.path(relative), content) for relative, content in item["files"].items()
-        )
-
-    def path(self, relative: str) -> Path:
-        """Return where a file of an item is. Raises UserError where that is outside of the folder."""
-        try:
-            return inside(self.folder, relative)
-        except ValueError as error:
-            raise UserError(f"{self.folder / self._file}: {error}; remove the link, or set another folder") from error
-
-    def add(self, name: str, files: Iterable[Path], **facts: Any) -> None:
-        """Record an item whose files have been written, and what is worth recording about it.
-
-        The files may be written without `sync`: they are synced before the manifest names them.
-        """
-        contents = {_relative(path, self.folder): fingerprint_file(path) for path in files}
-        self._unsynced += map(self.path, contents)
-        self.items[name] = {"files": contents, **facts}
-        if time.monotonic() - self._saved > SAVE_INTERVAL:
-            self.save()
-
-    def move(self, name: str, subfolder: str) -> None:
-        """Move the files of an item to a sub-folder of the stage's folder."""
-        (self.folder / subfolder).mkdir(exist_ok=True)
-        contents = {}
-        for relative, content in self.items[name]["files"].items():
-            old = self.path(relative)
-            new = self.path(f"{subfolder}/{old.name}")
-            old.replace(new)
-            contents[_relative(new, self.folder)] = content
-            self._unsynced.append(new)
-        self.items[name]["files"] = contents
-
-    def fail(self, name: str, source: str, path: Path, error: Exception) -> None:
-        """Note that an item cannot be made from the file of the input named `source`; the others still are."""
-        self._failures[name] = str(error) if path.name in str(error) else f"{path}: {error}"
-        self.section["inputs"].pop(source, None)
-
-    def forget(self) -> None:
-        """Take the whole section back, so that the next run begins anew."""
-        self._unsynced.clear()
-        self.items.clear()
-        self.section["inputs"].clear()
-
-    def take_back(self) -> None:
-        """Make the section what it was before it was opened; forget it where it is new."""
-        if self._before is None:
-            self.forget()
-        else:
-            self._unsynced.clear()
-            self.section.update(json.loads(self._before))
-            self.items, self.notes = self.section["items"], self.section["notes"]
-
-    def list_failures(self) -> str:
-        """Return why items failed, each on a line of its own; empty where none did."""
-        return "".join(f"\n  {reason}" for reason in self._failures.values())
-
-    def finish(self) -> None:
-        """Mark the stage as complete, or raise UserError with the list of what failed."""
-        if self._failures:
-            raise UserError(
-                f"{self.stage}: {len(self._failures)} of {len(self._failures) + len(self.items)} could not be done:"
-                f"{self.list_failures()}\nThe others are done and kept. Mend or remove these files, then repeat the "
-                "command."
-            )
-        self.section["complete"] = True
-
-    def save(self) -> None:
-        """Write the section into the folder's manifest, or the shard's part of it into its own, atomically.
-
-        A stage that saves its own section of the same manifest at the same time waits.
-        """
-        sync_files(self._unsynced)
-        self._unsynced.clear()
-        path = self.folder / self._file
-        with replace_file(path) as file:
-            manifest = read_sections(path)
-            manifest[self.stage] = self.section
-            file.write(json.dumps(manifest, indent=1).encode())
-        self._saved = time.monotonic()
+    allow_new_inputs: bool = True
+    owned_paths: Sequence[str] = ()
+    changes_key: str | None = None
+    allow_changes: bool = False
+    wait: bool = True
 
 
 @contextmanager
@@ -160,49 +56,54 @@ def open_stage(
     inputs: Mapping[str, Path],
     files: Mapping[str, Path] | None = None,
     overwrite: bool = False,
-    growing: bool = True,
-    belongings: Sequence[str] = (),
     shard: Shard | None = None,
-    changes: tuple[str, bool] | None = None,
     check_item: Callable[[dict[str, Any]], object] = lambda item: None,
-    wait: bool = True,
+    rules: StageRules = StageRules(),
 ) -> Iterator[StageRecord]:
     """Open the record of a stage that writes into `folder`, and save it whatever happens inside the `with`.
 
     seed: None where the stage leaves nothing to chance. inputs: name -> file, e.g. "source/0001.png"; files of a
     known size and time are not read again. Raises UserError if the stage was run here with another config, seed or
-    other inputs and `overwrite` is not given; with it, the files that the section lists are deleted, and
-    `belongings` (files and folders in `folder`), and the stage begins anew. An unfinished stage may take more inputs
-    if it is `growing`: each of its items stands for itself.
+    other inputs and `overwrite` is not given; with it, the files that the section lists are deleted, and the stage
+    begins anew.
 
     files: key of `config` -> the file that its value names. Such values are equal where the files' contents are.
 
     shard: do only these of the `inputs`, in a file of the shard's own, so that several may run at a time. Without it
     the parts that shards have left are taken in, and their files removed.
 
-    changes: for a stage that can go on with what it made under another config or from other inputs: the key that
-    allows it, and whether it is allowed. Differences are shown then, and the record is of what is asked now.
-
     check_item: raises KeyError, TypeError or ValueError for a recorded item that lacks what the stage recorded.
-
-    wait: where another process is at work on the stage, wait for it (shards work side by side). If False, raise
-    UserError.
 
     A manifest is not trusted: UserError names one whose content is of another form, or whose files lie outside of
     `folder`, before anything is deleted.
     """
     _make_folder(folder)
+    file = MANIFEST if shard is None else shard.manifest(stage)
     with ExitStack() as locks:
-        locks.enter_context(lock_stage(folder, stage, wait, shared=shard is not None))
+        locks.enter_context(lock_stage(folder, stage, rules.wait, shared=shard is not None))
         if shard is not None:
-            locks.enter_context(lock_stage(folder, shard.manifest(stage), wait))
-        record, before = _open_record(
-            folder, stage, config, seed, inputs, files or {}, overwrite, growing, belongings, shard, changes, check_item
-        )
+            locks.enter_context(lock_stage(folder, file, rules.wait))
+        parts = read_parts(folder, stage, check_item)
+        remove_leftovers(folder)
+        own_inputs = inputs if shard is None else {name: inputs[name] for name in shard.take(list(inputs))}
+        request = {
+            "config": json.loads(json.dumps(dict(config), default=str)),
+            "seed": seed,
+            "versions": package_versions(),
+            "inputs": fingerprint_inputs(own_inputs, _merge(parts.values(), "inputs")),
+            "files": fingerprint_inputs(files or {}, _merge(parts.values(), "files")),
+        }
+        readable = inputs.keys() - (own_inputs.keys() - request["inputs"].keys())
+        fixed = MANIFEST in parts and (parts[MANIFEST]["complete"] or not rules.allow_new_inputs)
+        before = json.dumps(parts.get(MANIFEST))
+        if differences := find_differences(parts.values(), request, readable, fixed):
+            parts = _resolve(folder, stage, parts, differences, overwrite, shard is not None, rules)
+        record = _open_record(folder, stage, file, request, parts, before if MANIFEST in parts else None)
+        opened = json.dumps(record.section)
         try:
             yield record
         finally:
-            if json.dumps(record.section) != before:
+            if json.dumps(record.section) != opened:
                 record.save()
 
 
@@ -212,63 +113,47 @@ def lock_stage(folder: Path, stage: str, wait: bool, shared: bool = False) -> Ab
     return hold_lock(folder / f".{stage}.lock", f"{folder}: {stage}", wait, shared, advice)
 
 
+def _resolve(
+    folder: Path,
+    stage: str,
+    parts: dict[str, dict[str, Any]],
+    differences: list[str],
+    overwrite: bool,
+    sharded: bool,
+    rules: StageRules,
+) -> dict[str, dict[str, Any]]:
+    """Return the sections to go on from where those that are there differ from what is asked; or raise UserError."""
+    if overwrite and not sharded:
+        _delete(folder, parts, rules.owned_paths)
+        return {}
+    if not rules.allow_changes:
+        raise UserError(explain_differences(folder, stage, differences, sharded, rules.changes_key))
+    logger.warning("%s: %s goes on with changes:\n%s", folder, stage, list_differences(differences))
+    return {name: _changed(part, differences) for name, part in parts.items()}
+
+
 def _open_record(
     folder: Path,
     stage: str,
-    config: Mapping[str, Any],
-    seed: int | None,
-    inputs: Mapping[str, Path],
-    files: Mapping[str, Path],
-    overwrite: bool,
-    growing: bool,
-    belongings: Sequence[str],
-    shard: Shard | None,
-    changes: tuple[str, bool] | None,
-    check_item: Callable[[dict[str, Any]], object],
-) -> tuple[StageRecord, str]:
-    """Open the record as `open_stage` says; return it, and its section as JSON."""
-    parts = read_parts(folder, stage, check_item)
-    remove_leftovers(folder)
-    was = json.dumps(parts.get(MANIFEST))
-    facts: dict[str, Any] = json.loads(json.dumps(dict(config), default=str))
-    file = MANIFEST if shard is None else shard.manifest(stage)
-    known = _merge(parts.values(), "inputs")
-    mine = dict(inputs) if shard is None else {name: inputs[name] for name in shard.take(list(inputs))}
-    fingerprints = fingerprint_inputs(mine, known)
-    fixed = MANIFEST in parts and (parts[MANIFEST]["complete"] or not growing)
-    readable = inputs.keys() - (mine.keys() - fingerprints.keys())
-    contents = fingerprint_inputs(files, _merge(parts.values(), "files"))
-    if differences := find_differences(parts.values(), facts, seed, fingerprints, readable, fixed, contents):
-        if overwrite and shard is None:
-            _delete(folder, parts, belongings)
-            parts = {}
-        elif changes is not None and changes[1]:
-            logger.warning("%s: %s goes on with changes:\n%s", folder, stage, list_differences(differences))
-            parts = {name: _changed(part, differences) for name, part in parts.items()}
-        else:
-            key = None if changes is None else changes[0]
-            raise UserError(explain_differences(folder, stage, differences, sharded=shard is not None, changes=key))
-    old = parts if shard is None else {name: part for name, part in parts.items() if name == file}
-    section = {
-        "config": facts,
-        "seed": seed,
-        "versions": package_versions(),
-        "inputs": _merge(old.values(), "inputs") | fingerprints,
-        "files": _merge(old.values(), "files") | contents,
-        "items": _merge(old.values(), "items"),
-        "notes": _merge(old.values(), "notes"),
-        "complete": old.keys() == {file} and old[file]["complete"],
-    }
-    elsewhere = _merge((part for name, part in parts.items() if name not in old), "items")
-    record = StageRecord(folder, stage, section, file, elsewhere, before=was if MANIFEST in parts else None)
+    file: str,
+    request: dict[str, Any],
+    parts: dict[str, dict[str, Any]],
+    before: str | None,
+) -> StageRecord:
+    """Return the record of what is asked, with what there is of it; file: the manifest that it is saved in."""
+    own = parts if file == MANIFEST else {name: part for name, part in parts.items() if name == file}
+    merged = {key: _merge(own.values(), key) | request.get(key, {}) for key in ("inputs", "files", "items", "notes")}
+    section = request | merged | {"complete": own.keys() == {file} and own[file]["complete"]}
+    other_items = _merge((part for name, part in parts.items() if name not in own), "items")
+    record = StageRecord(folder, stage, section, file, other_items, before)
     # At once, so that a run killed at any moment leaves no file that no manifest tells of, and that inputs which were
     # only touched are not read a third time.
-    if old.keys() != {file} or any(section[key] != old[file].get(key, {}) for key in ("inputs", "files")):
+    if own.keys() != {file} or any(section[key] != own[file].get(key, {}) for key in ("inputs", "files")):
         record.save()
-    if shard is None:
+    if file == MANIFEST:
         for path in list_shard_manifests(folder, stage):
             path.unlink()
-    return record, json.dumps(section)
+    return record
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -277,14 +162,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises UserError where the file is not a manifest.
     """
     return read_sections(folder / MANIFEST)
-
-
-def _is_whole(path: Path, content: Mapping[str, Any]) -> bool:
-    """Tell whether a file is the recorded one, as far as that is known without reading large files whole."""
-    if not path.is_file() or path.stat().st_size != content["size"]:
-        return False
-    doubt = content["size"] <= SMALL or looks_lost(path)
-    return not doubt or fingerprint_file(path)["sha256"] == content["sha256"]
 
 
 def _merge(sections: Iterable[dict[str, Any]], key: str) -> dict[str, Any]:
@@ -317,12 +194,15 @@ def name_inputs(kind: str, paths: Sequence[Path]) -> dict[str, Path]:
     return {f"{kind}/{path.name}": path for path in paths}
 
 
-def _delete(folder: Path, parts: Mapping[str, dict[str, Any]], belongings: Sequence[str]) -> None:
+def _delete(folder: Path, parts: Mapping[str, dict[str, Any]], owned_paths: Sequence[str]) -> None:
     for part in parts.values():
         for relative in (relative for item in part["items"].values() for relative in item["files"]):
             inside(folder, relative).unlink(missing_ok=True)
-    for name in belongings:
-        _remove(folder / name)
+    for path in (folder / name for name in owned_paths):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _changed(part: dict[str, Any], differences: list[str]) -> dict[str, Any]:
@@ -336,14 +216,3 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"{folder}: a file is in the way; choose another work_dir or move that file") from error
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()

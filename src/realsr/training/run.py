@@ -17,7 +17,7 @@ from realsr.data.online_degradation import Look, LookConfig
 from realsr.data.pairs import Pair
 from realsr.provenance.differences import compare_value
 from realsr.provenance.fingerprints import fingerprint_file, fingerprint_inputs
-from realsr.provenance.manifest import StageRecord, open_stage, read_manifest
+from realsr.provenance.manifest import StageRecord, StageRules, open_stage, read_manifest
 from realsr.training.checkpoints import checkpoint_step, list_checkpoints
 from realsr.training.distributed import ALONE, Processes
 from realsr.training.loop import train
@@ -30,7 +30,15 @@ STAGE = "training"
 FREE = ("max_steps", "workers", "data_timeout", "cache", "device", "checkpoint_activations", "profile", "max_skipped",
         "log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "validation_crop", "validation_images",
         "best_by", "lpips_weights", "allow_changes")  # fmt: skip
-BELONGINGS = ("checkpoints", "tensorboard", "samples", "profile", "metrics.jsonl", "metrics.json", "best.safetensors")
+RUN_ARTIFACTS = (
+    "checkpoints",
+    "tensorboard",
+    "samples",
+    "profile",
+    "metrics.jsonl",
+    "metrics.json",
+    "best.safetensors",
+)
 
 
 def train_run(
@@ -106,10 +114,13 @@ def _open(
         inputs=inputs,
         files=files,
         overwrite=overwrite,
-        growing=False,
-        belongings=BELONGINGS,
-        changes=("trainer.allow_changes", config.trainer.allow_changes),
-        wait=False,
+        rules=StageRules(
+            allow_new_inputs=False,
+            owned_paths=RUN_ARTIFACTS,
+            changes_key="trainer.allow_changes",
+            allow_changes=config.trainer.allow_changes,
+            wait=False,
+        ),
     ) as record:
         yield record
 
@@ -125,7 +136,7 @@ def _taken_back_if_lost(record: StageRecord, config_yaml: str) -> Iterator[Stage
         yield record
     except BaseException:
         if list_checkpoints(checkpoints) == saved:  # the next may have another config
-            record.take_back()
+            record.rollback()
             if before is None:
                 file.unlink()
             else:

@@ -1,0 +1,149 @@
+"""One stage's section of a manifest while the stage is at work: what is done, what failed, and how it is saved."""
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from realsr.core.errors import UserError
+from realsr.core.files import inside, looks_lost, replace_file, sync_files
+from realsr.provenance.fingerprints import fingerprint_file
+from realsr.provenance.sections import read_sections
+
+SAVE_INTERVAL = 1.0  # seconds; what a killed run did since the last save is done again
+SMALL = 2**16  # bytes; a file up to this size is compared by its hash each time
+
+
+class StageRecord:
+    """One stage's section of a manifest. Get one from `manifest.open_stage`.
+
+    Attributes:
+        items: per item, its `files` (relative path -> size and sha256) and what the stage tells about it.
+        notes: what the stage tells about all of them; a change of it is no difference.
+        complete: whether the stage has been finished.
+        section: all that the manifest holds of the stage.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        stage: str,
+        section: dict[str, Any],
+        file: str,
+        other_items: Mapping[str, dict[str, Any]],
+        before: str | None,
+    ):
+        self.folder, self.stage, self.section, self._file = folder, stage, section, file
+        self.items: dict[str, dict[str, Any]] = section["items"]
+        self.notes: dict[str, Any] = section["notes"]
+        self._other_items = other_items  # made by other shards or an earlier call
+        self._before = before  # the section as it was, in JSON; None for a new one
+        self._failures: dict[str, str] = {}
+        self._unsynced: list[Path] = []
+        self._saved = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether the stage was finished, without failures."""
+        return self.section["complete"]
+
+    def is_done(self, name: str) -> bool:
+        """Tell whether the item is recorded and its files are as they were written.
+
+        They are compared by size; the small ones, and those that `looks_lost` doubts, by SHA-256 as well.
+        """
+        item = self.items.get(name) or self._other_items.get(name)
+        return item is not None and all(
+            _is_whole(self.path(relative), content) for relative, content in item["files"].items()
+        )
+
+    def path(self, relative: str) -> Path:
+        """Return where a file of an item is. Raises UserError where that is outside of the folder."""
+        try:
+            return inside(self.folder, relative)
+        except ValueError as error:
+            raise UserError(f"{self.folder / self._file}: {error}; remove the link, or set another folder") from error
+
+    def add(self, name: str, files: Iterable[Path], **facts: Any) -> None:
+        """Record an item whose files have been written, and what is worth recording about it.
+
+        The files may be written without `sync`: they are synced before the manifest names them.
+        """
+        contents = {_relative(path, self.folder): fingerprint_file(path) for path in files}
+        self._unsynced += map(self.path, contents)
+        self.items[name] = {"files": contents, **facts}
+        if time.monotonic() - self._saved > SAVE_INTERVAL:
+            self.save()
+
+    def move(self, name: str, subfolder: str) -> None:
+        """Move the files of an item to a sub-folder of the stage's folder."""
+        (self.folder / subfolder).mkdir(exist_ok=True)
+        contents = {}
+        for relative, content in self.items[name]["files"].items():
+            old = self.path(relative)
+            new = self.path(f"{subfolder}/{old.name}")
+            old.replace(new)
+            contents[_relative(new, self.folder)] = content
+            self._unsynced.append(new)
+        self.items[name]["files"] = contents
+
+    def fail(self, name: str, source: str, path: Path, error: Exception) -> None:
+        """Note that an item cannot be made from the file of the input named `source`; the others still are."""
+        self._failures[name] = str(error) if path.name in str(error) else f"{path}: {error}"
+        self.section["inputs"].pop(source, None)
+
+    def reset(self) -> None:
+        """Empty the section, so that the next run begins anew."""
+        self._unsynced.clear()
+        self.items.clear()
+        self.section["inputs"].clear()
+
+    def rollback(self) -> None:
+        """Make the section what it was before it was opened; empty it where it is new."""
+        if self._before is None:
+            self.reset()
+        else:
+            self._unsynced.clear()
+            self.section.update(json.loads(self._before))
+            self.items, self.notes = self.section["items"], self.section["notes"]
+
+    def list_failures(self) -> str:
+        """Return why items failed, each on a line of its own; empty where none did."""
+        return "".join(f"\n  {reason}" for reason in self._failures.values())
+
+    def finish(self) -> None:
+        """Mark the stage as complete, or raise UserError with the list of what failed."""
+        if self._failures:
+            raise UserError(
+                f"{self.stage}: {len(self._failures)} of {len(self._failures) + len(self.items)} could not be done:"
+                f"{self.list_failures()}\nThe others are done and kept. Mend or remove these files, then repeat the "
+                "command."
+            )
+        self.section["complete"] = True
+
+    def save(self) -> None:
+        """Write the section into the folder's manifest, or the shard's part of it into its own, atomically.
+
+        A stage that saves its own section of the same manifest at the same time waits.
+        """
+        sync_files(self._unsynced)
+        self._unsynced.clear()
+        path = self.folder / self._file
+        with replace_file(path) as file:
+            manifest = read_sections(path)
+            manifest[self.stage] = self.section
+            file.write(json.dumps(manifest, indent=1).encode())
+        self._saved = time.monotonic()
+
+
+def _is_whole(path: Path, content: Mapping[str, Any]) -> bool:
+    """Tell whether a file is the recorded one, as far as that is known without reading large files whole."""
+    if not path.is_file() or path.stat().st_size != content["size"]:
+        return False
+    doubt = content["size"] <= SMALL or looks_lost(path)
+    return not doubt or fingerprint_file(path)["sha256"] == content["sha256"]
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
