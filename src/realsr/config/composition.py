@@ -31,7 +31,7 @@ from realsr.core.errors import Interrupted, UserError
 from realsr.core.file_names import printable
 from realsr.core.ranges import Choice, Range, check_ranges
 from realsr.data.online_degradation import LookConfig
-from realsr.deployment.formats import Int8Config
+from realsr.deployment.export_options import Int8Config
 from realsr.evaluation.metric_files import MetricFiles
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError
