@@ -17,10 +17,9 @@ from realsr.deployment.export_options import FORMATS, METHODS
 from realsr.inference.memory import measure_bytes
 from realsr.inference.model import SRModel
 from realsr.provenance.fingerprints import fingerprint_file
-from realsr.weights import load_generator
-from realsr.weights.ncnn import find_pair, is_ncnn
+from realsr.weights.generators import make_generator
 from realsr.weights.sources import find_weights
-from realsr.weights.state_files import identify_weights
+from realsr.weights.state_files import read_weights
 
 UNFINISHED = ".unfinished"  # one name, so that what a killed export leaves is found by the next
 TABLES = ("table.json", "table.md", "sensitivity.png")
@@ -71,11 +70,10 @@ class File:
 
 def load(source: str, allow_custom_code: bool = False) -> Generator:
     """Return the generator of a source. Raises UserError as `load_generator`."""
-    path = find_weights(source)
-    network, scale = load_generator(path, allow_custom_code)
+    file = read_weights(find_weights(source))
+    network, scale = make_generator(file, allow_custom_code)
     network.requires_grad_(False)
-    numbers = find_pair(path)[1] if is_ncnn(path, identify_weights(path)) else path
-    return Generator(source, network, scale, fingerprint_file(numbers)["sha256"])
+    return Generator(source, network, scale, fingerprint_file(file.values)["sha256"])
 
 
 def list_exported(folder: Path) -> list[Path]:
