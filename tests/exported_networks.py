@@ -8,7 +8,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from realsr.deployment.graph import to_onnx
+from realsr.deployment.onnx_graph import to_onnx
 from realsr.inference.sessions import INPUT
 from realsr.networks import RRDB
 

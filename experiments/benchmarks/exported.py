@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from common import report
 
-from realsr.deployment.runtimes import Run, open_file
+from realsr.deployment.measure import Run, open_file
 from realsr.inference.model import load_model
 
 CPU = torch.device("cpu")

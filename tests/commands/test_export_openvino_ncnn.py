@@ -6,7 +6,7 @@ import torch
 from small_work import Command, write_photos
 
 from realsr import export
-from realsr.deployment.formats import DEFAULT_FORMATS
+from realsr.deployment.export_options import DEFAULT_FORMATS
 from realsr.networks import GeneratorConfig, build_generator
 from realsr.weights import save_generator
 

@@ -12,7 +12,7 @@ from small_work import Command, Ended, files, write_photos
 
 from exported_networks import rrdb
 from realsr.config.command import run_command
-from realsr.deployment import calibration, deploy
+from realsr.deployment import deploy, quantise
 from realsr.deployment.measure import Cost
 from realsr.imaging import read_uint8, write_uint8
 from realsr.inference.model import load_model
@@ -50,7 +50,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(calibration, "BINS", 192)  # quicker, and not as good
+        patch.setattr(quantise, "BINS", 192)  # quicker, and not as good
         patch.setattr(sys, "argv", ["realsr.export", "weights=run", "output=new", "int8.sensitivity=true", *FOLDERS])
         root = logging.getLogger()
         level, threads, code = root.level, torch.get_num_threads(), 0
@@ -108,10 +108,10 @@ def test_the_table_tells_each_file(exported: tuple[Path, Ended], folder: Path) -
 
 
 def test_sensitivity_names_each_layer(folder: Path) -> None:
-    told = json.loads((folder / "new/table.json").read_text())["trade"]
+    told = json.loads((folder / "new/table.json").read_text())["sensitivity"]
     assert list(told["alone"]) == ["conv_first", "RRDB_trunk.0", "trunk_conv", "upconv1", "HRconv", "conv_last"]
     assert told["method"] == "entropy"
-    assert "| conv_first" in (folder / "new/table.md").read_text().partition("kept in float32, of 8 bits by entropy")[2]
+    assert "| conv_first" in (folder / "new/table.md").read_text().partition("kept in float32, of INT8 by entropy")[2]
 
 
 def test_an_export_is_not_replaced_unasked(folder: Path, command: Command) -> None:
@@ -206,7 +206,7 @@ def test_a_folder_may_have_a_point_in_its_name(
     output: str, folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     reached = list[Path]()
-    monkeypatch.setattr("realsr.api.generator_export.export_networks", lambda config: reached.append(config.output))
+    monkeypatch.setattr("realsr.api.generator_export.export_formats", lambda config: reached.append(config.output))
     ended = command("export", "weights=run", f"output={output}")
     assert ended.code == 0, ended.said
     assert reached == [Path(output)]
@@ -214,7 +214,7 @@ def test_a_folder_may_have_a_point_in_its_name(
 
 def test_formats_make_any_other_name_a_folder(folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     reached = list[Path]()
-    monkeypatch.setattr("realsr.api.generator_export.export_networks", lambda config: reached.append(config.output))
+    monkeypatch.setattr("realsr.api.generator_export.export_formats", lambda config: reached.append(config.output))
     assert command("export", "weights=run", "output=photo.png").code == 1
     assert command("export", "weights=run", "output=photo.png", "formats=[onnx_fp32]").code == 0
     assert reached == [Path("photo.png")]

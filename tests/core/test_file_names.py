@@ -65,7 +65,7 @@ def test_tensors_are_read_from_files_of_any_name(name: str, tmp_path: Path) -> N
         pytest.skip(f"this file system does not hold such names ({error})")
     (folder / f"{name}.safetensors").write_bytes(save(state))
     torch.save(state, (folder / f"{name}.pth").open("wb"))
-    assert torch.equal(read_safetensors(folder / f"{name}.safetensors")["weight"], state["weight"])
+    assert torch.equal(read_safetensors(folder / f"{name}.safetensors").content["weight"], state["weight"])
     content = read_pickle(folder / f"{name}.pth")
     assert isinstance(content, dict)
     assert torch.equal(content["weight"], state["weight"])

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from exported_networks import exported_rrdb, photo_part, psnr, rrdb, run_model, run_torch
-from realsr.deployment import calibration
-from realsr.deployment.calibration import Histogram, Range, choose_ranges, collect_histograms
-from realsr.deployment.graph import layers
-from realsr.deployment.int8 import prepared, to_int8
+from realsr.deployment import quantise
+from realsr.deployment.onnx_graph import layers
+from realsr.deployment.quantise import Histogram, Range, choose_ranges, collect_histograms, prepared, to_int8
 
 Histograms = dict[str, Histogram]
 
@@ -106,7 +105,7 @@ def test_one_photo_after_another_is_as_good_as_all_at_once(
 def test_ranges_do_not_depend_on_the_number_of_workers(histograms: Histograms, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for workers in (0, 2):
-        monkeypatch.setattr(calibration, "count_workers", lambda items, asked, workers=workers: workers)
+        monkeypatch.setattr(quantise, "count_workers", lambda items, asked, workers=workers: workers)
         found.append(choose_ranges(dict(list(histograms.items())[:3]), "entropy"))
     assert found[0] == found[1]
     assert list(found[0]) == list(histograms)[:3]

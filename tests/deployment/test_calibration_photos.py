@@ -7,11 +7,11 @@ import torch
 from realsr.core.errors import UserError
 from realsr.deployment.photo_sets import (
     CALIBRATED,
-    JUDGED,
+    EVALUATED,
     check_calibration,
     list_shared,
     load_calibration,
-    load_judged,
+    load_evaluation_images,
 )
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError, crop_to_multiple, resize, to_float, write_uint8
@@ -28,8 +28,8 @@ def write_noise(path: Path, height: int, width: int, seed: int = 0) -> np.ndarra
 
 
 def test_no_photo_serves_both_purposes() -> None:
-    assert len({*CALIBRATED, *JUDGED}) == len(CALIBRATED) + len(JUDGED)
-    contents = [load_photograph(name, "x", "onnx").tobytes() for name in (*CALIBRATED, *JUDGED)]
+    assert len({*CALIBRATED, *EVALUATED}) == len(CALIBRATED) + len(EVALUATED)
+    contents = [load_photograph(name, "x", "onnx").tobytes() for name in (*CALIBRATED, *EVALUATED)]
     assert len(set(contents)) == len(contents)
 
 
@@ -67,11 +67,11 @@ def test_photos_in_both_folders_are_found_by_what_they_show(tmp_path: Path) -> N
 
 def test_files_are_judged_by_a_folder_or_by_four_photos(tmp_path: Path) -> None:
     image = write_noise(tmp_path / "hr/a.png", 13, 18)
-    (read,) = load_judged(tmp_path / "hr", PROTOCOL, 4).values()
+    (read,) = load_evaluation_images(tmp_path / "hr", PROTOCOL, 4).values()
     assert torch.equal(read().hr, to_float(image[:12, :16]))
     assert read().lr.shape == (3, 3, 4)
-    found = load_judged(None, PROTOCOL, 2)
-    assert tuple(found) == JUDGED
+    found = load_evaluation_images(None, PROTOCOL, 2)
+    assert tuple(found) == EVALUATED
     image = found["chelsea"]()
     assert image.hr.shape == (3, 300, 450)
     assert image.lr.shape == (3, 150, 225)

@@ -6,8 +6,7 @@ import pytest
 
 from realsr.deployment.deploy import write_tables
 from realsr.deployment.measure import Cost
-from realsr.deployment.sensitivity import Choice, Trade
-from realsr.deployment.table import Deployment, Row
+from realsr.deployment.table import Deployment, KeptLayers, Row, SensitivityReport
 
 
 def scores(psnr: float, ssim: float) -> dict[str, dict[str, float]]:
@@ -59,17 +58,19 @@ def test_numbers_become_cells(deployment: Deployment) -> None:
     assert found["onnx_fp32"]["memory MB"] == "—"
 
 
-def test_the_trade_of_layers_is_a_table_of_its_own(deployment: Deployment) -> None:
+def test_the_sensitivity_of_layers_is_a_table_of_its_own(deployment: Deployment) -> None:
     assert "kept in float32, of" not in deployment.format_markdown()
-    choices = [Choice([], 31.2, 0.40), Choice(["conv_first", "conv_last"], math.inf, 0.456)]
-    told = replace(deployment, trade=Trade("minmax", {"conv_first": 31.5, "conv_last": 33.0}, choices))
-    assert told.format_text().partition("kept in float32, of 8 bits by minmax\n")[2].splitlines()[:3] == [
+    choices = [KeptLayers([], 31.2, 0.40), KeptLayers(["conv_first", "conv_last"], math.inf, 0.456)]
+    told = replace(
+        deployment, sensitivity=SensitivityReport("minmax", {"conv_first": 31.5, "conv_last": 33.0}, choices)
+    )
+    assert told.format_text().partition("kept in float32, of INT8 by minmax\n")[2].splitlines()[:3] == [
         "float32 layers         PSNR to float32, dB  time to float32's",
         "none                   31.20                0.40",
         "conv_first, conv_last  equal                0.46",
     ]
     assert "| conv_first, conv_last | equal | 0.46 |" in told.format_markdown()
-    assert told.as_json()["trade"]["choices"][1]["similarity"] is None
+    assert told.as_json()["sensitivity"]["choices"][1]["similarity"] is None
 
 
 def test_what_is_not_finite_is_null_in_strict_json(deployment: Deployment, tmp_path: object) -> None:

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from exported_networks import exported_rrdb, photo_part, psnr, rrdb, run_model, run_torch
-from realsr.deployment.calibration import choose_ranges, collect_histograms
 from realsr.deployment.equalise import EqualisedRRDB, equalise
-from realsr.deployment.graph import layers, to_onnx
-from realsr.deployment.int8 import prepared, to_int8
+from realsr.deployment.onnx_graph import layers, to_onnx
+from realsr.deployment.quantise import choose_ranges, collect_histograms, prepared, to_int8
 from realsr.networks import RRDB
 
 DENSE = ("RDB1", "RDB2", "RDB3")
@@ -65,8 +64,7 @@ def shares(network: nn.Module, photos: list[Tensor]) -> dict[str, Tensor]:
 
 
 def names_of_convolutions(network: nn.Module) -> list[str]:
-    """In order; `trunk_conv.conv`, whose factors need a module around it, counts as trunk_conv."""
-    return [name.removesuffix(".conv") for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
+    return [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -99,7 +97,7 @@ def test_narrow_channels_are_not_widened_without_end(lrs: list[Tensor]) -> None:
     equal = equalise(network, lrs)
     assert all(bool(value.isfinite().all()) for value in equal.state_dict().values())
     assert np.abs(run_torch(equal, lrs[0]) - run_torch(network, lrs[0])).max() < 1e-5
-    widened = equal.RRDB_trunk[0]["RDB1"].conv3.bias[0] / dense.conv3.bias[0]
+    widened = equal.RRDB_trunk[0].RDB1.conv3.bias[0] / dense.conv3.bias[0]
     assert float(widened) == pytest.approx(64)
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from realsr.core.errors import UserError
-from realsr.deployment.folder import list_exported, unfinished
+from realsr.deployment.export_files import list_exported, unfinished
 
 
 def names(folder: Path) -> list[str]:

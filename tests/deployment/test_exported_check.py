@@ -12,11 +12,10 @@ from torch import Tensor
 
 from exported_networks import copied, exported_rrdb, rrdb, run_torch
 from realsr.core.errors import UserError
-from realsr.deployment import deploy, make
-from realsr.deployment.check import LEAST, WARNED, check_result, judge_similarity, similarity
-from realsr.deployment.formats import Int8Config, check_formats
-from realsr.deployment.judge import Verdict
-from realsr.deployment.make import Generator
+from realsr.deployment import deploy, network_files
+from realsr.deployment.check import MIN_PSNR, WARNED, Scores, check_result, check_similarity, similarity
+from realsr.deployment.export_files import File, Generator
+from realsr.deployment.export_options import Int8Config, check_formats
 from realsr.deployment.measure import Cost
 from realsr.imaging import write_uint8
 
@@ -34,13 +33,13 @@ def test_the_worst_psnr_is_returned(lrs: list[Tensor]) -> None:
     assert given == pytest.approx(85, abs=0.7)  # where values are beyond 0..1, clamping takes some away
 
 
-@pytest.mark.parametrize("precision", LEAST)
+@pytest.mark.parametrize("precision", MIN_PSNR)
 @pytest.mark.parametrize("what", ["random inputs", "photos"])
 def test_each_precision_has_its_least(precision: str, what: str, lrs: list[Tensor]) -> None:
-    enough = LEAST[precision][what == "photos"]
+    enough = MIN_PSNR[precision][what == "photos"]
     photos = [lr.numpy() for lr in lrs]
     if enough == 0:
-        return  # 8 bits are free on random inputs, as long as the values are finite
+        return  # INT8 is free on random inputs, as long as the values are finite
 
     def off(decibel: float) -> float:
         def run(lr: np.ndarray) -> np.ndarray:
@@ -111,7 +110,7 @@ def not_a_number(model: onnx.ModelProto) -> onnx.ModelProto:
     ],
 )
 def test_a_wrong_file_is_not_written(made: object, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(make, "to_onnx", lambda network: copied(made()))
+    monkeypatch.setattr(network_files, "to_onnx", lambda network: copied(made()))
     int8 = Int8Config(photos=photos_folder(tmp_path / "photos"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "onnx_fp32.onnx").write_text("an earlier export's")
@@ -145,13 +144,13 @@ def test_what_cannot_be_asked_for(formats: list[str], int8: Int8Config, said: st
 
 
 def test_similarity_on_judged_images_is_refused_warned_of_or_usual() -> None:
-    for precision, (_, least) in LEAST.items():
+    for precision, (_, least) in MIN_PSNR.items():
         for value in (least - 0.1, np.nan):
             with pytest.raises(UserError, match=rf"x\.onnx: on the images .* expected {least:g} or more, so it is not"):
-                judge_similarity("x.onnx", precision, value)
+                check_similarity("x.onnx", precision, value)
         for value in (max(least, WARNED), np.inf):
-            assert judge_similarity("x.onnx", precision, value) == ""
-    warning = judge_similarity("x.onnx", "int8", WARNED - 0.1)
+            assert check_similarity("x.onnx", precision, value) == ""
+    warning = check_similarity("x.onnx", "int8", WARNED - 0.1)
     assert "29.9 dB; usual are 35 to 42" in warning
     assert "int8.photos" in warning
 
@@ -160,15 +159,15 @@ def test_similarity_on_judged_images_is_refused_warned_of_or_usual() -> None:
 def test_a_file_far_from_float32_is_no_success(
     similarity: float, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def made(self: make.Maker, name: str) -> Iterator[make.File]:
+    def made(self: network_files.Maker, name: str) -> Iterator[File]:
         path = self.folder / f"{name}.onnx"
         onnx.save(exported_rrdb(2), path)
-        yield make.File(path, "int8", "minmax")
+        yield File(path, "int8", "minmax")
 
     scores = {"x": {"psnr": 20.0, "ssim": 0.5}}
-    verdict = Verdict({"PyTorch": scores, "onnx_int8": scores}, {"onnx_int8": similarity}, [])
-    monkeypatch.setattr(make.Maker, "make", made)
-    monkeypatch.setattr(deploy, "judge", lambda *_: verdict)
+    found = Scores({"PyTorch": scores, "onnx_int8": scores}, {"onnx_int8": similarity}, [])
+    monkeypatch.setattr(network_files.Maker, "make", made)
+    monkeypatch.setattr(deploy, "score_files", lambda *_: found)
     monkeypatch.setattr(deploy, "measure", lambda *_: Cost(1.0, None))
     int8 = Int8Config(photos=photos_folder(tmp_path / "photos"))
     deployment = deploy.deploy(generator(), tmp_path / "out", ["onnx_int8"], int8, {}, "none")
@@ -180,7 +179,7 @@ def test_a_file_far_from_float32_is_no_success(
 
 
 def test_nothing_is_made_of_photos_that_carry_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deploy, "Maker", None)
+    monkeypatch.setattr(network_files, "Maker", None)
     (tmp_path / "black").mkdir()
     write_uint8(tmp_path / "black/a.png", np.zeros((24, 24, 3), np.uint8))
     int8 = Int8Config(photos=tmp_path / "black")

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from realsr.deployment.flops import count_gflop
+from realsr.deployment.measure import count_gflop
 from realsr.networks import RRDB
 
 

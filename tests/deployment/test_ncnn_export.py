@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from realsr.core.errors import UserError
 from realsr.deployment import measure
-from realsr.deployment.ncnn_files import write_ncnn
-from realsr.deployment.runtimes import open_file
+from realsr.deployment.measure import open_file
+from realsr.deployment.network_files import write_ncnn
 from realsr.weights import load_generator
 
 pytest.importorskip("ncnn", reason="ncnn is not installed (extra ncnn)")

@@ -8,12 +8,12 @@ from onnx import TensorProto, helper
 from tiny_generator import UNSEEN, enlarge, random_lr, random_photos, tiny_generator
 
 from realsr.core.errors import UserError
-from realsr.deployment import make
+from realsr.deployment import network_files
 from realsr.deployment.check import similarity
-from realsr.deployment.formats import Int8Config
-from realsr.deployment.make import File, Maker
-from realsr.deployment.openvino_files import read_metadata, write_openvino
-from realsr.deployment.runtimes import open_file, openvino_core
+from realsr.deployment.export_files import File
+from realsr.deployment.export_options import Int8Config
+from realsr.deployment.measure import open_file, openvino_core
+from realsr.deployment.network_files import RT_INFO, Maker, write_openvino
 from realsr.inference.onnx_files import OnnxFacts, read_facts
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed (extra openvino)")
@@ -26,7 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, File]:
     int8 = Int8Config(methods=["minmax", "percentile"])
     maker = Maker(tiny_generator(), tmp_path_factory.mktemp("made"), int8, random_photos())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(make, "collect_histograms", count := _Counted(make.collect_histograms))
+        patch.setattr(network_files, "collect_histograms", count := _Counted(network_files.collect_histograms))
         files = [file for name in ("onnx_int8", "openvino", "openvino_int8") for file in maker.make(name)]
     assert count.calls == 1
     return {file.path.stem: file for file in files}
@@ -59,7 +59,7 @@ def test_8_bits_are_those_of_the_onnx_file(made: dict[str, File]) -> None:
 SIGNALLED = """
 import signal, sys
 from pathlib import Path
-from realsr.deployment.runtimes import open_file, openvino_core
+from realsr.deployment.measure import open_file, openvino_core
 signal.signal(signal.SIGUSR1, lambda *_: print("heard"))
 opened = [open_file(Path(name), 1) for name in sys.argv[1:]]
 while opened:
@@ -85,7 +85,7 @@ def test_two_parts_whose_weights_are_whole(made: dict[str, File]) -> None:
 
 @pytest.mark.parametrize(("name", "precision"), [("openvino", "fp32"), ("openvino_int8", "int8 (minmax)")])
 def test_facts_are_read_back(name: str, precision: str, made: dict[str, File]) -> None:
-    facts = read_facts(read_metadata(made[name].path))
+    facts = read_facts(dict(openvino_core().read_model(made[name].path).get_rt_info([RT_INFO]).value))
     wanted = OnnxFacts(4, precision, tiny_generator().bytes_per_pixel, "5" * 64, facts.made_by)
     assert facts == wanted
     assert facts.made_by.startswith("realsr ")

@@ -7,15 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from realsr.deployment.calibration import choose_ranges, collect_histograms
-from realsr.deployment.graph import layers, to_onnx
-from realsr.deployment.int8 import prepared
-from realsr.deployment.sensitivity import KEPT, Choice, Trade, measure_sensitivity
+from realsr.deployment.onnx_graph import layers, to_onnx
+from realsr.deployment.quantise import KEPT, choose_ranges, collect_histograms, measure_sensitivity, prepared
+from realsr.deployment.table import KeptLayers, SensitivityReport
 from realsr.reporting.sensitivity_figure import draw_sensitivity
 
 
 def make_network() -> nn.Module:
-    """Five convolutions; the third's weights for a channel that is always 0 are huge and take all of its 8 bits."""
+    """Five convolutions; the third's weights for a channel that is always 0 are huge and take all of INT8's range."""
     torch.manual_seed(2)
     widths = (3, 8, 8, 8, 8, 3)
     convs = [nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in pairwise(widths)]
@@ -29,7 +28,7 @@ def make_network() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def trade(lrs: list[Tensor], tmp_path_factory: pytest.TempPathFactory) -> Trade:
+def report(lrs: list[Tensor], tmp_path_factory: pytest.TempPathFactory) -> SensitivityReport:
     model = to_onnx(make_network())
     with prepared(model) as path:
         scratch = tmp_path_factory.mktemp("scratch")
@@ -37,26 +36,26 @@ def trade(lrs: list[Tensor], tmp_path_factory: pytest.TempPathFactory) -> Trade:
         return measure_sensitivity(path, layers(model), ranges, "minmax", lrs)
 
 
-def test_a_layer_that_is_hard_to_quantise_is_the_most_costly(trade: Trade) -> None:
-    assert list(trade.alone) == ["0", "2", "4", "6", "8"]
-    ranked = sorted(trade.alone, key=trade.alone.__getitem__)
+def test_a_layer_that_is_hard_to_quantise_is_the_most_costly(report: SensitivityReport) -> None:
+    assert list(report.alone) == ["0", "2", "4", "6", "8"]
+    ranked = sorted(report.alone, key=report.alone.__getitem__)
     assert ranked[0] == "4"
-    assert trade.alone["4"] < trade.alone[ranked[1]] - 5
-    assert all(20 < value < 90 for name, value in trade.alone.items() if name != "4")
+    assert report.alone["4"] < report.alone[ranked[1]] - 5
+    assert all(20 < value < 90 for name, value in report.alone.items() if name != "4")
 
 
-def test_keeping_it_gains_the_most(trade: Trade) -> None:
-    ranked = sorted(trade.alone, key=trade.alone.__getitem__)
-    assert [choice.kept for choice in trade.choices] == [ranked[:count] for count in KEPT if count < 5]
-    found = [choice.similarity for choice in trade.choices]
+def test_keeping_it_gains_the_most(report: SensitivityReport) -> None:
+    ranked = sorted(report.alone, key=report.alone.__getitem__)
+    assert [choice.kept for choice in report.choices] == [ranked[:count] for count in KEPT if count < 5]
+    found = [choice.similarity for choice in report.choices]
     assert found[1] > found[0] + 3
     assert found == sorted(found)
-    assert all(choice.time > 0 for choice in trade.choices)
-    assert trade.method == "minmax"
+    assert all(choice.time > 0 for choice in report.choices)
+    assert report.method == "minmax"
 
 
-def test_the_picture_shows_each_layer(trade: Trade) -> None:
-    content = draw_sensitivity(trade)
+def test_the_picture_shows_each_layer(report: SensitivityReport) -> None:
+    content = draw_sensitivity(report)
     assert content.startswith(b"\x89PNG")
     picture = matplotlib.image.imread(io.BytesIO(content))
     assert picture.std() > 0.05
@@ -68,5 +67,5 @@ def test_the_picture_shows_each_layer(trade: Trade) -> None:
 @pytest.mark.parametrize("layers", [1, 40])
 def test_pictures_of_few_and_many_layers(layers: int) -> None:
     alone = {f"layer.{index}": 30.0 + index for index in range(layers)}
-    trade = Trade("entropy", alone, [Choice([], 30.0, 0.5)])
-    assert draw_sensitivity(trade).startswith(b"\x89PNG")
+    report = SensitivityReport("entropy", alone, [KeptLayers([], 30.0, 0.5)])
+    assert draw_sensitivity(report).startswith(b"\x89PNG")

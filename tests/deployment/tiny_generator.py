@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realsr.deployment.make import Generator
+from realsr.deployment.export_files import Generator
 from realsr.networks import RRDB
 
 UNSEEN = ((1, 1), (3, 50), (33, 20))  # sizes of pictures that no export is made with

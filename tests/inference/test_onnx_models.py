@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exported_networks import exported_rrdb, photo_part, rrdb, run_torch
 from realsr.core.errors import UserError
-from realsr.deployment.graph import add_metadata
+from realsr.deployment.onnx_graph import add_metadata
 from realsr.inference import sessions
 from realsr.inference.memory import is_out_of_memory, measure_bytes
 from realsr.inference.model import load_model

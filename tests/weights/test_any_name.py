@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from realsr.core.errors import UserError
 from realsr.weights import convert_weights, load_generator, load_generator_state
-from realsr.weights.state_files import read_state
+from realsr.weights.state_files import read_weights
 
 MakeNetwork = Callable[..., nn.Module]
 State = dict[str, Tensor]
@@ -125,9 +125,9 @@ def test_of_several_networks_without_a_known_key_none_is_guessed(tmp_path: Path)
     one, other = nn.Conv2d(3, 4, 3).state_dict(), nn.Conv2d(3, 5, 3).state_dict()
     torch.save({"first": one, "second": other}, tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"x\.pth: no network's weights in it \(found keys first, second\)"):
-        read_state(tmp_path / "x.pth")
+        read_weights(tmp_path / "x.pth")
     torch.save({"first": one, "epoch": 3}, tmp_path / "x.pth")
-    assert torch.equal(read_state(tmp_path / "x.pth")["weight"], one["weight"])
+    assert torch.equal(read_weights(tmp_path / "x.pth").state["weight"], one["weight"])
 
 
 def test_a_sector_that_is_lost_is_noticed_by_the_checksum(make_network: MakeNetwork, tmp_path: Path) -> None:

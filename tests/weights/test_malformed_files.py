@@ -15,7 +15,7 @@ from realsr.networks import GeneratorConfig, build_generator
 from realsr.networks.torchvision_weights import check_content, select_features
 from realsr.networks.torchvision_weights import read_state as read_metric_weights
 from realsr.weights import load_generator, load_generator_state, save_generator
-from realsr.weights.state_files import read_state
+from realsr.weights.state_files import read_weights
 
 FAULTS = Path(__file__).parents[2] / "experiments/faults"
 TINY = GeneratorConfig(features=6, blocks=1, growth=4)
@@ -107,7 +107,7 @@ def test_what_a_pickle_attaches_to_a_tensor_is_left_behind(tmp_path: Path) -> No
     state["conv_first.bias"] = torch.nn.Parameter(state["conv_first.bias"].clone())
     state["conv_first.bias"].clone = 3
     torch.save(state, tmp_path / "x.pth")
-    assert all(type(value) is torch.Tensor for value in read_state(tmp_path / "x.pth").values())
+    assert all(type(value) is torch.Tensor for value in read_weights(tmp_path / "x.pth").state.values())
 
 
 def test_the_limit_of_memory_holds_inside_the_block_alone() -> None:

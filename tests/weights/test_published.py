@@ -9,7 +9,7 @@ from test_ncnn import write_ncnn
 from torch import nn
 
 from realsr.core.errors import UserError
-from realsr.weights import load_generator, published
+from realsr.weights import load_generator, sources
 from realsr.weights.sources import find_weights
 
 MakeNetwork = Callable[..., nn.Module]
@@ -19,9 +19,9 @@ MakeNetwork = Callable[..., nn.Module]
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder; the archive's package is not installed."""
     monkeypatch.setenv("REALSR_CACHE", str(tmp_path / "cache"))
-    installed = published._installed
+    installed = sources._installed
     monkeypatch.setattr(
-        published, "_installed", lambda name, file: None if name == published.JPEG_PACKAGE else installed(name, file)
+        sources, "_installed", lambda name, file: None if name == sources.JPEG_PACKAGE else installed(name, file)
     )
     return tmp_path / "cache"
 
@@ -32,17 +32,17 @@ def archive(cache: Path, tmp_path: Path, make_network: MakeNetwork, monkeypatch:
     source = tmp_path / "source"
     source.mkdir()
     write_ncnn(source, make_network().state_dict(), half=True)
-    files = {name: (source / name).read_bytes() for name in published.MEMBERS}
+    files = {name: (source / name).read_bytes() for name in sources.MEMBERS}
     told = {name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
-    monkeypatch.setattr(published, "MEMBERS", told)
-    return pack(cache / published.ARCHIVE, files)
+    monkeypatch.setattr(sources, "MEMBERS", told)
+    return pack(cache / sources.ARCHIVE, files)
 
 
 def pack(path: Path, files: dict[str, bytes]) -> Path:
     path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, "w:gz") as content:
         for name, data in {"../../outside": b"x", "setup.py": b"raise SystemExit", **files}.items():
-            member = tarfile.TarInfo(f"{published.IN_ARCHIVE}/{name}")
+            member = tarfile.TarInfo(f"{sources.IN_ARCHIVE}/{name}")
             member.size = len(data)
             content.addfile(member, io.BytesIO(data))
     return path
@@ -74,7 +74,7 @@ def test_half_an_archive_is_told(kept: int, archive: Path) -> None:
 def test_an_archive_of_other_files_is_told(
     change: Callable[[bytes], bytes] | None, name: str, archive: Path, tmp_path: Path
 ) -> None:
-    files = {file: (tmp_path / "source" / file).read_bytes() for file in published.MEMBERS}
+    files = {file: (tmp_path / "source" / file).read_bytes() for file in sources.MEMBERS}
     files = {**files, name: change(files[name])} if change else {f: data for f, data in files.items() if f != name}
     pack(archive, files)
     with pytest.raises(UserError, match=rf"damaged, or not .*{name}"):
@@ -89,17 +89,17 @@ def test_without_the_archive_the_command_names_the_folder_that_is_looked_in(
         find_weights("df2k_jpeg")
     monkeypatch.delenv("REALSR_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert published.cache_folder() == Path("/somewhere/realsr")
+    assert sources.cache_folder() == Path("/somewhere/realsr")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert published.cache_folder() == Path.home() / ".cache" / "realsr"
+    assert sources.cache_folder() == Path.home() / ".cache" / "realsr"
 
 
 def test_an_installed_package_goes_before_the_cache(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(published, "_installed", lambda package, file: tmp_path / "installed" / file)
+    monkeypatch.setattr(sources, "_installed", lambda package, file: tmp_path / "installed" / file)
     assert find_weights("df2k_jpeg").is_relative_to(archive.parent), "an installation without models"
-    file = tmp_path / "installed" / published.JPEG_FILE
+    file = tmp_path / "installed" / sources.JPEG_FILE
     file.parent.mkdir(parents=True)
     file.touch()
     assert find_weights("df2k_jpeg") == file

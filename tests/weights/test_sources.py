@@ -9,8 +9,7 @@ from torch import nn
 from realsr.core.errors import UserError
 from realsr.networks import GeneratorConfig
 from realsr.weights import load_generator, load_generator_state, save_generator
-from realsr.weights.published import DF2K_FILE
-from realsr.weights.sources import find_weights
+from realsr.weights.sources import DF2K_FILE, find_weights
 
 MakeNetwork = Callable[..., nn.Module]
 SIZE = GeneratorConfig(features=6, blocks=2, growth=4)

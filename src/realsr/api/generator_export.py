@@ -2,34 +2,22 @@
 
 import logging
 import mimetypes
-from collections.abc import Sequence
-from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 from realsr.api.arguments import takes_keys
 from realsr.config.composition import load_protocol
 from realsr.config.schema import ExportConfig
 from realsr.core.errors import UserError
-from realsr.core.file_names import printable
-from realsr.core.files import check_folder_place
-from realsr.deployment.folder import list_exported
-from realsr.deployment.formats import DEFAULT_FORMATS, check_formats
-from realsr.evaluation.protocol import resolve
+from realsr.core.files import check_folder_place, write_bytes
+from realsr.deployment.export_options import DEFAULT_FORMATS
 from realsr.weights import convert_weights
 from realsr.weights.conversion import FORMATS as WEIGHTS
-from realsr.weights.sources import find_weights
 
 logger = logging.getLogger("realsr")
 
 NETWORKS = (".onnx", ".xml", ".param", ".bin", ".pt", ".ckpt", ".engine")
 """Suffixes of files that programs for networks read: a folder is hardly meant by them."""
 PROTOCOLS = ("vacc", "realsr_release")
-LIBRARIES = {  # by extra
-    "onnx": ("onnx", "onnxruntime", "onnxscript"),
-    "openvino": ("openvino",),
-    "ncnn": ("ncnn", "pnnx"),
-}
 
 
 @takes_keys("export")
@@ -53,7 +41,7 @@ def export(config: ExportConfig) -> Path:
             f"folder of this name set formats=[{','.join(DEFAULT_FORMATS)}], too"
         )
     else:
-        export_networks(config)
+        export_formats(config)
     return output
 
 
@@ -66,59 +54,31 @@ def export_weights(config: ExportConfig) -> None:
     logger.info("%s: the generator of %s (%s%s, scale %d)", config.output, config.weights, generator.name, size, scale)
 
 
-def export_networks(config: ExportConfig) -> None:
+def export_formats(config: ExportConfig) -> None:
     """Write the formats that a config names, the tables, and the picture of layers if that was asked for."""
-    formats = list(DEFAULT_FORMATS) if config.formats is None else config.formats
-    check_formats(formats, config.int8)
-    if (there := list_exported(config.output)) and not config.overwrite:
-        raise UserError(
-            f"{config.output}: has an export already ({', '.join(path.name for path in there)}): say overwrite=true, "
-            "which replaces all of it, or choose another output"
-        )
-    if find_weights(config.weights).resolve() in [path.resolve() for path in there]:
-        raise UserError(f"weights={config.weights} is what output={config.output} replaces: choose another output")
-    _check_libraries(formats)
-    from realsr.core.files import write_bytes
-    from realsr.deployment import deploy
-    from realsr.deployment.make import load
-    from realsr.deployment.photo_sets import JUDGED, list_shared, load_judged
-    from realsr.deployment.table import METRICS
+    from realsr.deployment.deploy import export_networks
     from realsr.reporting.sensitivity_figure import check_drawing, draw_sensitivity
 
     if config.int8.sensitivity:
         check_drawing()
-    generator = load(config.weights, config.allow_custom_code)
-    if shared := list_shared(config.int8.photos, config.data.hr):
-        raise UserError(
-            f"{', '.join(shared[:3])} are in int8.photos and in data.hr: files would be judged by photos that they "
-            "were calibrated on; take other photos for one of them"
-        )
-    judges = {}
-    for name in PROTOCOLS:
-        protocol = replace(resolve(load_protocol(name), generator.scale), metrics=list(METRICS))
-        images = load_judged(config.data.hr, protocol, generator.scale, config.damaged)
-        judges[name] = images, protocol.crop or 0
-    judged = f"the images of {printable(config.data.hr)}" if config.data.hr else f"scikit-image's {', '.join(JUDGED)}"
-    deployment = deploy.deploy(
-        generator, config.output, formats, config.int8, judges, judged, config.allow_custom_code, config.damaged
+    deployment = export_networks(
+        config.weights,
+        config.output,
+        {name: load_protocol(name) for name in PROTOCOLS},
+        config.int8,
+        config.formats,
+        config.data.hr,
+        config.allow_custom_code,
+        config.overwrite,
+        config.damaged,
     )
-    deploy.write_tables(config.output, deployment)
     logger.info("\n%s", deployment.format_text())
     written = [name for row in deployment.rows for name in row.files] + ["table.json", "table.md"]
-    if deployment.trade is not None:
-        write_bytes(config.output / "sensitivity.png", draw_sensitivity(deployment.trade))
+    if deployment.sensitivity is not None:
+        write_bytes(config.output / "sensitivity.png", draw_sensitivity(deployment.sensitivity))
         written.append("sensitivity.png")
     logger.info("\nwritten  %s: %s", config.output, ", ".join(written))
     for warning in deployment.warnings:
         logger.warning("warning: %s", warning)
     if deployment.failed:
         raise UserError(f"{len(deployment.failed)} could not be done, see above")
-
-
-def _check_libraries(formats: Sequence[str]) -> None:
-    """Raise UserError where a library is not installed; all formats begin with ONNX's graph, or its names of layers."""
-    extras = ["onnx"] + [extra for extra in ("openvino", "ncnn") if any(name.startswith(extra) for name in formats)]
-    if missing := [name for extra in extras for name in LIBRARIES[extra] if find_spec(name) is None]:
-        raise UserError(
-            f"formats=[{','.join(formats)}] need {', '.join(missing)}: pip install 'realsr[{','.join(extras)}]'"
-        )

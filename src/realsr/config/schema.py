@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from realsr.core.errors import UserError
 from realsr.core.ranges import Choice, Range
 from realsr.data.online_degradation import LookConfig
-from realsr.deployment.formats import Int8Config
+from realsr.deployment.export_options import Int8Config
 from realsr.evaluation.metric_files import MetricFiles
 from realsr.evaluation.protocol import Protocol
 from realsr.kernels.estimation_config import KernelsConfig

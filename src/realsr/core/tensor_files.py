@@ -9,6 +9,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,7 +33,15 @@ class TensorFileError(Exception):
     """A file that cannot be read as tensors; the message gives the reason, and the caller names the file."""
 
 
-def read_tensors(path: Path) -> object:
+@dataclass(frozen=True)
+class TensorFile:
+    """What a file of tensors holds; of safetensors, `metadata` is what it tells about itself."""
+
+    content: object
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def read_tensors(path: Path) -> TensorFile:
     """Return what a PyTorch or a safetensors file holds, whatever its name, see `read_pickle` and `read_safetensors`.
 
     Raises TensorFileError that tells what the file is where it is something else, cannot be read or is damaged.
@@ -42,7 +51,7 @@ def read_tensors(path: Path) -> object:
         if kind.format == "safetensors":
             return read_safetensors(path)
         if kind.format == "torch":
-            return read_pickle(path)
+            return TensorFile(read_pickle(path))
     except OSError as error:
         raise TensorFileError(f"cannot be read ({error.strerror or 'the disk fails'})") from error
     raise TensorFileError(kind.refuse("a file of weights"))
@@ -73,11 +82,12 @@ def read_pickle(path: Path) -> object:
         raise TensorFileError(_explain_pickle(path)) from error
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file by name. Raises TensorFileError where it is damaged."""
+def read_safetensors(path: Path) -> TensorFile:
+    """Return the tensors of a safetensors file by name, and its metadata. Raises TensorFileError where damaged."""
     try:
         with limited_memory(path.stat().st_size), utf8_path(path) as file, safe_open(file, framework="pt") as content:
-            return {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
+            return TensorFile(tensors, content.metadata() or {})
     except OSError:
         raise
     except Exception as error:  # safetensors' own, and torch's for sizes that it cannot have

@@ -1,34 +1,64 @@
-"""Whether an exported file computes what the network does, before it is called done."""
+"""Whether an exported file computes what the network does, and how good its results are beside those of float32."""
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import fmean
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from realsr.core.errors import UserError
-from realsr.deployment.runtimes import Run
+from realsr.deployment.export_files import File, Generator
+from realsr.deployment.measure import Run, open_file
+from realsr.deployment.table import METRICS, REFERENCE, MeanScores
+from realsr.evaluation.images import EvaluationImage, ImageReaders
+from realsr.evaluation.load_metrics import load_metrics
+from realsr.evaluation.metric_files import MetricFiles
+from realsr.evaluation.scoring import Model, evaluate_models
+from realsr.inference.model import SRModel, only_finite
+from realsr.inference.tiling import as_function
+
+logger = logging.getLogger("realsr")
 
 ADVICE = ": try more or other int8.photos, int8.methods=[minmax], or more layers in int8.keep"
 SIZES = ((1, 7), (33, 20))  # of random inputs: none that the graph was made with
-LEAST = {"fp32": (80.0, 80.0), "fp16": (35.0, 45.0), "int8": (0.0, 20.0)}
+MIN_PSNR = {"fp32": (80.0, 80.0), "fp16": (35.0, 45.0), "int8": (0.0, 20.0)}
 """PSNR to the network's own result, in dB, on random inputs and on photos, below which a file is not handed out.
 
-Of noise a generator makes texture that any rounding changes: DF2K in 8 bits is 10 dB from float32 there, and 40 on
-photos. So 8 bits are only asked for finite numbers there.
+Of noise a generator makes texture that any rounding changes: DF2K in INT8 is 10 dB from float32 there, and 40 on
+photos. So INT8 is only asked for finite numbers there.
 """
 
 WARNED = 30.0
 """PSNR in dB of INT8 to float32 on the images that files are judged by, below which a warning is given."""
 
+EvaluationSets = Mapping[str, tuple[ImageReaders, int]]
+"""By protocol, the images that files are judged by, and how many border pixels it leaves out."""
 
-def judge_similarity(name: str, precision: str, value: float) -> str:
+
+@dataclass(frozen=True)
+class Scores:
+    """How good results are.
+
+    means: of float32 and each file, by protocol and metric. similarity: each file's mean PSNR in dB to float32 on the
+    first protocol's images. failed: images that could not be scored, and why.
+    """
+
+    means: Mapping[str, MeanScores]
+    similarity: Mapping[str, float]
+    failed: list[str]
+
+
+def check_similarity(name: str, precision: str, value: float) -> str:
     """Return a warning about a file's PSNR to float32 on photos that it was not calibrated on; empty where it is usual.
 
-    Raises UserError where it is below `LEAST`.
+    Raises UserError where it is below `MIN_PSNR`.
     """
-    least = LEAST[precision][1]
+    least = MIN_PSNR[precision][1]
     if not value >= least:  # nan is not, either
         raise UserError(
             f"{name}: on the images that files are judged by its PSNR to float32 is {value:.1f} dB; expected {least:g} "
@@ -43,29 +73,18 @@ def judge_similarity(name: str, precision: str, value: float) -> str:
 def check_result(name: str, run: Run, network: nn.Module, photos: Sequence[np.ndarray], precision: str) -> float:
     """Return the least PSNR of a file's results to those of the network on photos (1, 3, h, w).
 
-    Raises UserError where they differ by more than `LEAST` allows, on these or on random inputs, in size, or are not
+    Raises UserError where they differ by more than `MIN_PSNR` allows, on these or on random inputs, in size, or are not
     finite.
     """
     random = [np.random.default_rng(seed).random((1, 3, *size), np.float32) for seed, size in enumerate(SIZES)]
     found = [[_compare(name, run, network, lr) for lr in inputs] for inputs in (random, photos)]
-    for values, least, what in zip(found, LEAST[precision], ("random inputs", "photos"), strict=True):
+    for values, least, what in zip(found, MIN_PSNR[precision], ("random inputs", "photos"), strict=True):
         if not all(value >= least for value in values):  # nan is not, either
             raise UserError(
                 f"{name}: its results are not the generator's (PSNR to them on {what} {min(values):.1f} dB; expected "
                 f"{least:g} or more), so it is not written"
             )
     return min(found[1])
-
-
-def _compare(name: str, run: Run, network: nn.Module, lr: np.ndarray) -> float:
-    with torch.no_grad():
-        wanted = network(torch.from_numpy(lr)).numpy()
-    given = run(lr)
-    if given.shape != wanted.shape:
-        raise UserError(f"{name}: gives {given.shape} for {lr.shape}, but the generator {wanted.shape}")
-    check_finite(name, wanted, "the generator's results")
-    check_finite(name, given)
-    return similarity(given, wanted)
 
 
 def check_finite(name: str, result: np.ndarray, what: str = "its results") -> None:
@@ -81,3 +100,52 @@ def similarity(given: np.ndarray, wanted: np.ndarray) -> float:
     difference = np.clip(given, 0, 1).astype(np.float64) - np.clip(wanted, 0, 1)
     error = float(np.square(difference).mean())
     return -10 * math.log10(error) if error > 0 else math.inf
+
+
+def score_files(generator: Generator, files: Sequence[File], sets: EvaluationSets) -> Scores:
+    """Score float32 and each file by each protocol. Raises UserError if no image could be scored."""
+    models = {REFERENCE: _as_model(generator, torch.no_grad()(generator.network), generator.source)}
+    for file in files:
+        run = open_file(file.scored or file.path, torch.get_num_threads())
+        models[file.path.stem] = _as_model(generator, partial(_on_tensor, run), file.path.name)
+    metrics = load_metrics(list(METRICS), MetricFiles(), torch.device("cpu"))
+    means: dict[str, dict[str, Mapping[str, float]]] = {name: {} for name in models}
+    similarities: dict[str, list[float]] = {file.path.stem: [] for file in files}
+    failed = dict[str, str]()
+    exact = Tensor()
+
+    def compare(image: EvaluationImage, model: str, sr: Tensor, _: object) -> None:
+        nonlocal exact
+        if model == REFERENCE:  # the first of each image
+            exact = sr
+        else:
+            similarities[model].append(similarity(sr.numpy(), exact.numpy()))
+
+    for protocol, (images, crop) in sets.items():
+        logger.info("judged by %s", protocol)
+        results = evaluate_models(models, images, metrics, crop, compare if protocol == next(iter(sets)) else None)
+        failed |= results.failed
+        for model, rows in results.scores.items():
+            means[model][protocol] = {name: fmean(row[name] for row in rows.values()) for name in METRICS}
+    reasons = [f"{name}: {reason}" for name, reason in failed.items()]
+    return Scores(means, {name: fmean(values) for name, values in similarities.items()}, reasons)
+
+
+def _compare(name: str, run: Run, network: nn.Module, lr: np.ndarray) -> float:
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(lr)).numpy()
+    given = run(lr)
+    if given.shape != wanted.shape:
+        raise UserError(f"{name}: gives {given.shape} for {lr.shape}, but the generator {wanted.shape}")
+    check_finite(name, wanted, "the generator's results")
+    check_finite(name, given)
+    return similarity(given, wanted)
+
+
+def _on_tensor(run: Run, lr: Tensor) -> Tensor:
+    return torch.from_numpy(run(lr.numpy()))
+
+
+def _as_model(generator: Generator, run: Callable[[Tensor], Tensor], name: str) -> Model:
+    """A function of one image, in tiles where memory asks for them."""
+    return as_function(SRModel(generator.scale, torch.device("cpu"), only_finite(run, name), generator.bytes_per_pixel))

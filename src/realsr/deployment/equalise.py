@@ -7,16 +7,14 @@ Weight Equalization and Bias Correction, ICCV 2019, section 4.1), here by the ac
 (Xiao et al., ICML 2023). Only where a residual sum is read or added to, a multiplication by channel remains.
 """
 
-import copy
 from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from realsr.networks import RRDB
-from realsr.networks.rrdb import RESIDUAL_SCALE, SLOPE, DenseBlock
+from realsr.networks.rrdb import RESIDUAL_SCALE, DenseBlock, dense_layers
 
 NARROWEST = 2**-6  # of the whole range: narrower channels are not widened to all of it
 
@@ -48,7 +46,7 @@ def equalise(network: RRDB, photos: Sequence[Tensor]) -> "EqualisedRRDB":
     return equal
 
 
-class EqualisedRRDB(nn.Module):
+class EqualisedRRDB(RRDB):
     """An RRDB with a factor for each channel where residual sums are read and added to; at first they change nothing.
 
     Convolutions have the names that they have in the RRDB.
@@ -59,44 +57,34 @@ class EqualisedRRDB(nn.Module):
     before_tail: Tensor
 
     def __init__(self, network: RRDB) -> None:
-        super().__init__()
-        network = copy.deepcopy(network).eval()
-        features = network.conv_first.out_channels
-        self.conv_first = network.conv_first
-        self.RRDB_trunk = nn.ModuleList(
-            nn.ModuleDict({f"RDB{i}": _Dense(getattr(block, f"RDB{i}")) for i in (1, 2, 3)})
-            for block in network.RRDB_trunk
-        )
-        self.trunk_conv = network.trunk_conv
+        dense = next(module for module in network.modules() if isinstance(module, DenseBlock))
+        features, growth = dense.conv1.in_channels, dense.conv1.out_channels
+        with torch.device("meta"):
+            super().__init__(network.scale, features, len(network.RRDB_trunk), growth)
+        self.load_state_dict({name: value.clone() for name, value in network.state_dict().items()}, assign=True)
+        for block in self.RRDB_trunk:
+            for name in ("RDB1", "RDB2", "RDB3"):
+                setattr(block, name, EqualisedDense(getattr(block, name)))
         for name in ("before", "after", "before_tail"):
             self.register_buffer(name, torch.ones(1, features, 1, 1))
-        self.upconv1, self.upconv2 = network.upconv1, network.upconv2 if network.scale == 4 else None
-        self.HRconv, self.conv_last = network.HRconv, network.conv_last
+        self.eval().requires_grad_(False)
 
-    def dense_blocks(self) -> list["_Dense"]:
+    def dense_blocks(self) -> list["EqualisedDense"]:
         """Return the dense blocks in order."""
-        return [module for module in self.RRDB_trunk.modules() if isinstance(module, _Dense)]
+        return [module for module in self.RRDB_trunk.modules() if isinstance(module, EqualisedDense)]
 
     def tail(self) -> list[nn.Conv2d]:
         """Return the convolutions after the last residual sum, in order."""
-        return [conv for conv in (self.upconv1, self.upconv2, self.HRconv, self.conv_last) if conv is not None]
+        return [self.upconv1, *([self.upconv2] if self.scale == 4 else []), self.HRconv, self.conv_last]
 
     def forward(self, x: Tensor) -> Tensor:
         """(N,3,h,w) -> (N,3,h*scale,w*scale)."""
-        first = y = self.conv_first(x)
-        for block in self.RRDB_trunk:
-            z = y
-            for dense in block.children():
-                z = dense(z)
-            y = y + RESIDUAL_SCALE * z
-        y = (first + self.trunk_conv(y * self.before) * self.after) * self.before_tail
-        *enlargements, high, last = self.tail()
-        for conv in enlargements:
-            y = F.leaky_relu(conv(F.interpolate(y, scale_factor=2.0, mode="nearest")), SLOPE)
-        return last(F.leaky_relu(high(y), SLOPE))
+        first = self.conv_first(x)
+        trunk = self.trunk_conv(self.run_trunk(first) * self.before) * self.after
+        return self.enlarge((first + trunk) * self.before_tail)
 
 
-class _Dense(nn.Module):
+class EqualisedDense(nn.Module):
     """A dense block: x + after * conv_5([before * x, x_1, ..., x_4])."""
 
     before: Tensor
@@ -104,21 +92,20 @@ class _Dense(nn.Module):
 
     def __init__(self, dense: DenseBlock) -> None:
         super().__init__()
-        self.conv1, self.conv2, self.conv3 = dense.conv1, dense.conv2, dense.conv3
-        self.conv4, self.conv5 = dense.conv4, dense.conv5
+        for name, conv in dense.named_children():
+            self.add_module(name, conv)
         features = dense.conv1.in_channels
         self.register_buffer("before", torch.ones(1, features, 1, 1))
         self.register_buffer("after", torch.full((1, features, 1, 1), RESIDUAL_SCALE))
 
     def convs(self) -> list[nn.Conv2d]:
-        return [self.conv1, self.conv2, self.conv3, self.conv4, self.conv5]
+        """Return the five convolutions in order."""
+        return [conv for conv in self.children() if isinstance(conv, nn.Conv2d)]
 
     def forward(self, x: Tensor) -> Tensor:
-        *hidden, last = self.convs()
-        seen = x * self.before
-        for conv in hidden:
-            seen = torch.cat((seen, F.leaky_relu(conv(seen), SLOPE)), 1)
-        return x + last(seen) * self.after
+        """(N,features,H,W) -> the same shape."""
+        y, _ = dense_layers(x * self.before, self.convs())
+        return x + y * self.after
 
 
 _Ranges = dict[nn.Module, tuple[Tensor, Tensor]]  # a convolution's input or output: least and greatest by channel
@@ -153,7 +140,7 @@ def _widen(ranges: tuple[Tensor, Tensor]) -> Tensor:
     return 1 / shares.clamp_min(NARROWEST)
 
 
-def _set_factors(branch: EqualisedRRDB | _Dense, before: Tensor, after: Tensor) -> None:
+def _set_factors(branch: EqualisedRRDB | EqualisedDense, before: Tensor, after: Tensor) -> None:
     branch.before.mul_(before[None, :, None, None])
     branch.after.div_(after[None, :, None, None])
 

@@ -1,26 +1,43 @@
-"""Seconds and memory of one network, alone in a process: python -m realsr.deployment.measure FILE SIDE THREADS KIND.
+"""What a network costs: exported files run by the library they are made for, their seconds, memory and operations.
+
+Seconds and memory are of one network alone in a process: python -m realsr.deployment.measure FILE SIDE THREADS KIND.
 
 KIND is `file` for an exported one; `weights` for a source of weights, which PyTorch then runs in float32, and
 `custom` for one that may name a network of the user's own. (The name does not tell: a `.param` can be either.)
-Prints JSON.
+Prints JSON. Without torch at first, whose memory is not that of an exported file.
 """
 
+import copy
+import importlib
 import json
 import os
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from realsr.core.errors import UserError
-from realsr.deployment.runtimes import Run, load_library, open_file
+from realsr.core.file_names import utf8_path
+from realsr.inference.sessions import INPUT, OUTPUT, open_session
+
+if TYPE_CHECKING:
+    from torch import nn
 
 ROUNDS = 3
 REFUSED = 3  # the exit code where the file cannot be used, which the last line on stderr explains
+
+Run = Callable[[np.ndarray], np.ndarray]
+"""(1, 3, h, w) float32 in 0..1 -> (1, 3, s*h, s*w) float32, not clamped."""
+
+RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino", ".param": "ncnn"}
+NCNN_INPUT, NCNN_OUTPUT = "in0", "out0"  # as pnnx names them
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,54 @@ def measure(source: str | Path, side: int, threads: int, kind: str = "file") -> 
     return Cost(**json.loads(ended.stdout.splitlines()[-1]))
 
 
+def open_file(path: Path, threads: int) -> Run:
+    """Return an exported file as a function on the CPU. Raises UserError where it cannot be loaded."""
+    if path.suffix not in RUNTIMES:
+        raise UserError(f"{path}: expected a file whose name ends in {', '.join(RUNTIMES)}")
+    return {".onnx": _open_onnx, ".xml": _open_openvino, ".param": _open_ncnn}[path.suffix](path, threads)
+
+
+def load_library(path: Path) -> Any:
+    """Import what runs a file, and all that it loads later of itself. Raises UserError where it is not installed."""
+    name = RUNTIMES[path.suffix]
+    try:
+        library = importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"{path}: running it needs {name}: say pip install {name}") from error
+    if name == "openvino":
+        openvino_core().get_property("CPU", "FULL_DEVICE_NAME")  # the part for the CPU is loaded when first asked for
+    return library
+
+
+@cache
+def openvino_core() -> Any:
+    """Return the only `openvino.Core` of this process.
+
+    Each Core that uses the CPU gives the thread a stack for signals and takes it back with its last model. With two,
+    the one that ends last can leave a stack that is freed, and the next signal (a Ctrl-C) ends the process.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
+def count_gflop(network: "nn.Module", side: int) -> float:
+    """Return 10^9 floating-point operations for a picture of side x side LR pixels, by torch's own counter.
+
+    It counts two for each weight that meets a pixel, and neither biases nor activations.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        try:
+            copy.deepcopy(network).to("meta")(torch.empty(1, 3, side, side, device="meta"))
+        except (NotImplementedError, RuntimeError):  # a network that looks at values has to compute them
+            counter.flop_counts.clear()
+            network(torch.zeros(1, 3, side, side))
+    return counter.get_total_flops() / 1e9
+
+
 def main(source: str, side: int, threads: int, kind: str) -> Cost:
     """Measure in this process."""
     if kind == "file":
@@ -63,6 +128,43 @@ def main(source: str, side: int, threads: int, kind: str) -> Cost:
         seconds.append(time.perf_counter() - start)
     peak = _memory("VmHWM")
     return Cost(round(min(seconds), 4), None if before is None or peak is None else peak - before)
+
+
+def _open_onnx(path: Path, threads: int) -> Run:
+    session, _ = open_session(path, threads)
+    return lambda lr: session.run([OUTPUT], {INPUT: lr})[0]
+
+
+def _open_openvino(path: Path, threads: int) -> Run:
+    load_library(path)
+    # Without the hint OpenVINO computes in bf16 where the processor can.
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    try:
+        model = openvino_core().compile_model(path, "CPU", settings)
+    except RuntimeError as error:
+        raise UserError(f"{path}: damaged, no OpenVINO model, or its .bin is not beside it") from error
+    return lambda lr: model({INPUT: lr})[OUTPUT]
+
+
+def _open_ncnn(path: Path, threads: int) -> Run:
+    ncnn = load_library(path)
+    net = ncnn.Net()
+    net.opt.num_threads = threads
+    with utf8_path(path.parent) as folder:
+        network = folder / path.name
+        if net.load_param(str(network)) != 0 or net.load_model(str(network.with_suffix(".bin"))) != 0:
+            raise UserError(f"{path}: damaged, has layers that ncnn does not know, or its .bin is not beside it")
+
+    def run(lr: np.ndarray) -> np.ndarray:
+        extractor = net.create_extractor()
+        given = np.ascontiguousarray(lr[0])  # kept by this name: ncnn's Mat does not own it
+        extractor.input(NCNN_INPUT, ncnn.Mat(given))
+        failed, sr = extractor.extract(NCNN_OUTPUT)
+        if failed:
+            raise RuntimeError(f"{path}: ncnn ended with {failed}")
+        return np.array(sr)[None]
+
+    return run
 
 
 def _open_weights(source: str, threads: int, allow_custom_code: bool) -> Run:

@@ -1,4 +1,4 @@
-"""The photos that 8-bit ranges are measured on, and those that files are judged by."""
+"""The photos that ranges of INT8 are measured on, and those that files are scored on."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,7 +15,7 @@ from realsr.evaluation.protocol import Protocol
 from realsr.imaging import crop_to_multiple, list_images, read_uint8, to_float
 from realsr.simulation.photographs import load_photograph
 
-JUDGED = ("astronaut", "chelsea", "coffee", "rocket")
+EVALUATED = ("astronaut", "chelsea", "coffee", "rocket")
 CALIBRATED = (
     "brick", "camera", "coins", "grass", "gravel", "hubble_deep_field", "immunohistochemistry", "retina",
     "stereo_motorcycle",
@@ -72,18 +72,18 @@ def check_calibration(photos: Sequence[Tensor], name: str) -> list[str]:
     return warnings
 
 
-def load_judged(hr: Path | None, protocol: Protocol, scale: int, damaged: str = "refuse") -> ImageReaders:
+def load_evaluation_images(hr: Path | None, protocol: Protocol, scale: int, damaged: str = "refuse") -> ImageReaders:
     """Return a folder's images as `match_images` does; without one, scikit-image's four."""
     if hr is not None:
         return match_images(hr, None, protocol, scale, damaged)
-    return {name: partial(_prepare, name, protocol, scale) for name in JUDGED}
+    return {name: partial(_prepare, name, protocol, scale) for name in EVALUATED}
 
 
-def list_shared(calibrated: Path | None, judged: Path | None) -> list[str]:
+def list_shared(calibrated: Path | None, evaluated: Path | None) -> list[str]:
     """Return the photos of one folder that are in the other, too, by their content."""
-    if calibrated is None or judged is None:
+    if calibrated is None or evaluated is None:
         return []
-    contents: Mapping[bytes, Path] = {path.read_bytes(): path for path in list_images(judged)}
+    contents: Mapping[bytes, Path] = {path.read_bytes(): path for path in list_images(evaluated)}
     return [path.name for path in list_images(calibrated) if path.read_bytes() in contents]
 
 

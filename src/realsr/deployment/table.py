@@ -7,7 +7,6 @@ from typing import Any
 
 from realsr.core.file_names import printable
 from realsr.deployment.measure import Cost
-from realsr.deployment.sensitivity import Trade
 from realsr.evaluation.tables import Table
 
 SIDE = 128  # LR pixels of the picture that work, seconds and memory are told for
@@ -19,8 +18,29 @@ FP16_NOTES = {
     "ncnn": "ncnn's file holds weights in fp16; its scores are those of what ncnn computes with them on this CPU.",
 }
 
-Scores = Mapping[str, Mapping[str, float]]
+MeanScores = Mapping[str, Mapping[str, float]]
 """By protocol and metric, means over images."""
+
+
+@dataclass(frozen=True)
+class KeptLayers:
+    """The most costly layers kept in float32: PSNR in dB to float32 throughout, and its time as a share of that's."""
+
+    kept: list[str]
+    similarity: float
+    time: float
+
+
+@dataclass(frozen=True)
+class SensitivityReport:
+    """alone: by layer, PSNR in dB to float32 where this one alone is in INT8; the lower, the more it costs.
+
+    method: how ranges were chosen. choices: what keeping the most costly layers in float32 gains and takes.
+    """
+
+    method: str
+    alone: dict[str, float]
+    choices: list[KeptLayers]
 
 
 @dataclass(frozen=True)
@@ -35,7 +55,7 @@ class Row:
     name: str
     precision: str
     bytes: int
-    scores: Scores
+    scores: MeanScores
     cost: Cost
     similarity: float | None = None
     calibration: str = ""
@@ -48,7 +68,7 @@ class Deployment:
     """The table, and what it holds for.
 
     gflop: 10^9 floating-point operations for SIDE x SIDE LR pixels. failed: what was left out, and why. warnings: what
-    to know before a file is used. trade: what layers cost in 8 bits, if measured.
+    to know before a file is used. sensitivity: what layers cost in INT8, if measured.
     """
 
     source: str
@@ -62,7 +82,7 @@ class Deployment:
     versions: Mapping[str, str]
     rows: list[Row] = field(default_factory=list)
     warnings: Sequence[str] = ()
-    trade: Trade | None = None
+    sensitivity: SensitivityReport | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return what table.json holds; numbers that are not finite (PSNR of equal pictures) are None."""
@@ -71,13 +91,17 @@ class Deployment:
     def format_text(self) -> str:
         """Return what is printed: narrow tables."""
         costs, scores = self._costs(), self._scores()
-        tables = [Table(self._title(), costs[0], costs[1:]), Table("how good", scores[0], scores[1:]), *self._trade()]
+        tables = [
+            Table(self._title(), costs[0], costs[1:]),
+            Table("how good", scores[0], scores[1:]),
+            *self._sensitivity_tables(),
+        ]
         return "\n\n".join([*(table.as_text() for table in tables), self._notes()])
 
     def format_markdown(self) -> str:
-        """Return what table.md holds: one table, and the trade's."""
+        """Return what table.md holds: one table, and the sensitivity's."""
         head, *rows = [[*cost, *score[1:]] for cost, score in zip(self._costs(), self._scores(), strict=True)]
-        tables = [Table(self._title(), head, rows), *self._trade()]
+        tables = [Table(self._title(), head, rows), *self._sensitivity_tables()]
         return "\n\n".join([*(table.as_markdown() for table in tables), f"{self._notes()}\n"])
 
     def _costs(self) -> list[list[str]]:
@@ -104,15 +128,15 @@ class Deployment:
             [row.name, *(self._score(row, *cell) for cell in cells), _decibels(row.similarity)] for row in self.rows
         ]
 
-    def _trade(self) -> list[Table]:
+    def _sensitivity_tables(self) -> list[Table]:
         """What keeping the most costly layers gains and takes; none where it was not measured."""
-        if self.trade is None:
+        if self.sensitivity is None:
             return []
         rows = [
             [", ".join(choice.kept) or "none", _decibels(choice.similarity), f"{choice.time:.2f}"]
-            for choice in self.trade.choices
+            for choice in self.sensitivity.choices
         ]
-        title = f"the most costly layers kept in float32, of 8 bits by {self.trade.method}"
+        title = f"the most costly layers kept in float32, of INT8 by {self.sensitivity.method}"
         return [Table(title, ["float32 layers", "PSNR to float32, dB", "time to float32's"], rows)]
 
     def _score(self, row: Row, protocol: str, metric: str) -> str:

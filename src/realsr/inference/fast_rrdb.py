@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from realsr.networks import RRDB
-from realsr.networks.rrdb import RESIDUAL_SCALE, lrelu
+from realsr.networks.rrdb import RESIDUAL_SCALE, dense_layers, lrelu
 
 HALO = 2  # pixels on each side that those of a cell, once enlarged, depend on: at scale 2 and at scale 4
 CELL_CPU, CELL_CUDA = 64, 512  # LR pixels a side: what fits the cache; what keeps a GPU busy
@@ -93,7 +93,8 @@ class FastRRDB:
         for block in self.blocks:
             inner = x
             for dense in block:
-                inner = _add_dense(inner, dense)
+                y, _ = dense_layers(inner.to(dense[0].weight.dtype), dense)
+                inner = torch.add(inner, y, alpha=RESIDUAL_SCALE)
             x = torch.add(x, inner, alpha=RESIDUAL_SCALE)
         return x
 
@@ -120,14 +121,6 @@ def _cells(length: int, size: int, scale: int) -> list[tuple[slice, slice, slice
         kept = slice(scale * (start - first), scale * (stop - first))
         cells.append((slice(first, last), kept, slice(scale * start, scale * stop)))
     return cells
-
-
-def _add_dense(x: Tensor, layers: list[Convolution]) -> Tensor:
-    *hidden, last = layers
-    seen = x.to(last.weight.dtype)
-    for layer in hidden:
-        seen = torch.cat((seen, lrelu(layer(seen))), 1)
-    return torch.add(x, last(seen), alpha=RESIDUAL_SCALE)
 
 
 def _convolution(conv: nn.Module, dtype: torch.dtype) -> Convolution:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from realsr.core.tensor_kinds import is_counter, strip_prefixes
 from realsr.inference.precision import Precision
 from realsr.weights.generators import MAX_SCALE
 from realsr.weights.layouts import describe_other, prefixes, rrdb_size, select_rrdb, to_rrdb_names
-from realsr.weights.state_files import read_state
+from realsr.weights.state_files import WeightsFile
 
 COUNTERS = "num_batches_tracked"  # those that batch normalisation has
 
@@ -22,18 +21,18 @@ PURPOSES = ("SR", "Restoration")  # in spandrel's words; the latter removes nois
 
 
 def load_foreign(
-    path: Path, precision: Precision, automatic: bool
+    file: WeightsFile, precision: Precision, automatic: bool
 ) -> tuple[Callable[[Tensor], Tensor], int, Precision]:
     """Return a file's network as a function, (N,3,h,w) -> (N,3,s*h,s*w) in 0..1, its scale s, and its precision.
 
-    The tensors are read by `read_state`, which runs no code in the file. spandrel's call meets the network's demands
+    `read_weights` has run no code in the file, and spandrel runs none. Its call meets the network's demands
     on the size (by padding) and clamps; what is not finite becomes NaN. automatic: float32 where the network is not
     made for the half precision, instead of an error.
 
     Raises UserError where spandrel is not installed or does not know the network, and where the network does
     something else than enlarge or restore RGB.
     """
-    state = select_rrdb(read_state(path))
+    path, state = file.path, select_rrdb(file.state)
     try:
         from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError, canonicalize_state_dict
     except ImportError as error:

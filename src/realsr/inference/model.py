@@ -16,10 +16,9 @@ from realsr.inference.foreign import load_foreign
 from realsr.inference.onnx_files import load_onnx
 from realsr.inference.precision import HALVES, Precision, choose_precision
 from realsr.networks import RRDB
-from realsr.weights import load_generator
-from realsr.weights.layouts import rrdb_size, to_rrdb_names
+from realsr.weights.generators import is_generator, make_generator
 from realsr.weights.sources import find_weights
-from realsr.weights.state_files import identify_weights, read_metadata, read_state
+from realsr.weights.state_files import identify_weights, read_weights
 
 logger = logging.getLogger("realsr")
 
@@ -71,11 +70,12 @@ def load_model(
     kind = identify_weights(path)
     if kind.format == "onnx" or (not kind.format and path.suffix.lower() == ".onnx"):
         return _load_onnx(path, device, precision, scale)
-    if _is_generator(path):
-        generator, found = load_generator(path, allow_custom_code)
+    file = read_weights(path)
+    if is_generator(file):
+        generator, found = make_generator(file, allow_custom_code)
         network: Run = generator.to(device)
     else:
-        network, found, numbers = load_foreign(path, numbers, automatic=precision == "auto")
+        network, found, numbers = load_foreign(file, numbers, automatic=precision == "auto")
     _check_scale(source, scale, found)
     half = "float32" if numbers.half is None else str(numbers.half).removeprefix("torch.")
     logger.info("%s: scale %d, on %s in %s", source, found, device, half)
@@ -128,18 +128,6 @@ def _load_onnx(path: Path, device: torch.device, precision: str, scale: int | No
 def _check_scale(source: str | Path, asked: int | None, found: int) -> None:
     if asked not in (None, found):
         raise UserError(f"{source}: trained for scale {found}, but scale={asked} was asked for")
-
-
-def _is_generator(path: Path) -> bool:
-    """Whether a file is one of ours, or of exactly our RRDB; variants of it are other authors' networks."""
-    if "realsr" in read_metadata(path):
-        return True
-    state = to_rrdb_names(read_state(path))
-    try:
-        rrdb_size(state)
-    except ValueError:
-        return False
-    return True
 
 
 def _prepare(network: Run, precision: Precision) -> Run:

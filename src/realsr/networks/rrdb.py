@@ -1,5 +1,7 @@
 """The generator: a residual-in-residual dense network (ESRGAN, Wang et al., ECCVW 2018, section 3.1)."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,13 +59,19 @@ class DenseBlock(nn.Module):
         return _ThriftyDense.apply(x, *parameters) if self.training else _dense(x, *parameters)[0]
 
 
+def dense_layers(x: Tensor, convs: Sequence[Callable[[Tensor], Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return conv_5([x, x_1, ..., x_4]) and [x, x_1, ..., x_4], given the five convolutions: for every form of RRDB."""
+    *hidden, last = convs
+    for conv in hidden:
+        x = torch.cat((x, lrelu(conv(x))), 1)
+    return last(x), x
+
+
 def _dense(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
     """The block's equation, given five weights and five biases: y and [x, x_1, ..., x_4]."""
-    *hidden, last = zip(parameters[:5], parameters[5:], strict=True)
-    seen = x
-    for weight, bias in hidden:
-        seen = torch.cat((seen, lrelu(F.conv2d(seen, weight, bias, padding=1))), 1)
-    return torch.add(x, F.conv2d(seen, *last, padding=1), alpha=RESIDUAL_SCALE), seen
+    pairs = zip(parameters[:5], parameters[5:], strict=True)
+    y, seen = dense_layers(x, [partial(F.conv2d, weight=weight, bias=bias, padding=1) for weight, bias in pairs])
+    return torch.add(x, y, alpha=RESIDUAL_SCALE), seen
 
 
 class _ThriftyDense(torch.autograd.Function):
@@ -153,13 +161,17 @@ class RRDB(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images (N,3,h,w), 0..1 -> (N,3,h*scale,w*scale), about 0..1 but not clamped."""
         first = self.conv_first(x)
-        y = first + self.trunk_conv(self._trunk(first))
+        return self.enlarge(first + self.trunk_conv(self.run_trunk(first)))
+
+    def enlarge(self, y: Tensor) -> Tensor:
+        """What follows the last residual sum: (N,features,h,w) -> (N,3,h*scale,w*scale)."""
         y = lrelu(self.upconv1(F.interpolate(y, scale_factor=2.0, mode="nearest")))
         if self.scale == 4:
             y = lrelu(self.upconv2(F.interpolate(y, scale_factor=2.0, mode="nearest")))
         return self.conv_last(lrelu(self.HRconv(y)))
 
-    def _trunk(self, x: Tensor) -> Tensor:
+    def run_trunk(self, x: Tensor) -> Tensor:
+        """The residual-in-residual blocks: (N,features,h,w) -> the same shape."""
         if not (self.checkpoint_activations and self.training and torch.is_grad_enabled()):
             return self.RRDB_trunk(x)
         for block in self.RRDB_trunk:

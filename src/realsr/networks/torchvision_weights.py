@@ -25,7 +25,7 @@ def read_state(path: Path, option: str, network: str) -> object:
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file ({option})")
     try:
-        return read_tensors(path)
+        return read_tensors(path).content
     except TensorFileError as error:
         raise WeightsError(f"{path}: {error}. Expected: a state dict of {network} as .pth or .safetensors") from error
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
 from realsr.networks import GeneratorConfig
-from realsr.weights.generators import load_generator, read_facts, read_notes, save_state
+from realsr.weights.generators import make_generator, read_facts, read_notes, save_state
 from realsr.weights.layouts import rrdb_size, to_first_layout
 from realsr.weights.sources import find_weights
-from realsr.weights.state_files import read_state
+from realsr.weights.state_files import read_weights
 
 FORMATS = (".safetensors", ".pth")
 
@@ -37,24 +37,24 @@ def convert_weights(source: str | Path, output: Path, overwrite: bool = False) -
         raise UserError(f"output={output}: expected a file whose name ends in {' or '.join(FORMATS)}")
     if output.exists() and not overwrite:
         raise UserError(f"output={output}: is there already; say overwrite=true to replace it")
-    path = find_weights(source)
-    facts = read_facts(path)
+    file = read_weights(find_weights(source))
+    facts = read_facts(file.path, file.metadata)
     if facts is not None and "." in facts[0].name:
-        state, (config, scale) = read_state(path), facts
+        state, (config, scale) = file.state, facts
         if suffix == ".pth":
             raise UserError(
-                f"{path}: is of a network of its own, {config.name}, and a .pth is for RRDB generators alone: give "
-                "output=FILE.safetensors"
+                f"{file.path}: is of a network of its own, {config.name}, and a .pth is for RRDB generators alone: "
+                "give output=FILE.safetensors"
             )
     else:
-        generator, scale = load_generator(path)
+        generator, scale = make_generator(file)
         state = generator.state_dict()
         config, _ = rrdb_size(state)
     output.parent.mkdir(parents=True, exist_ok=True)
     if suffix == ".pth":
         _save_first_layout(output, state)
     else:
-        save_state(output, state, config, scale, read_notes(path))
+        save_state(output, state, config, scale, read_notes(file.path, file.metadata))
     return config, scale
 
 

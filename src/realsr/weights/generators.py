@@ -18,10 +18,11 @@ from realsr.core.tensor_kinds import is_counter, strip_prefixes
 from realsr.networks import GeneratorConfig, build_generator
 from realsr.weights.layouts import compare_tensors, describe_other, prefixes, rrdb_size, to_rrdb_names
 from realsr.weights.sources import find_weights
-from realsr.weights.state_files import read_metadata, read_state
+from realsr.weights.state_files import WeightsFile, read_metadata, read_weights
 
 logger = logging.getLogger("realsr")
 
+NOTES = "realsr"  # the key of a safetensors file's metadata under which a file saved here tells of its weights
 MAX_SCALE, MAX_SIZE = 64, 10**6  # beyond which a file's scale, or its number of features or blocks, is no network's
 
 
@@ -46,7 +47,7 @@ def save_state(
         raise UserError(f"{path} is not written: {error}") from error
     # One key: safetensors writes several in any order, and equal weights shall be equal files.
     metadata = {"generator": asdict(config), "scale": scale, **(facts or {})}
-    write_bytes(path, save(state, {"realsr": json.dumps(metadata)}))
+    write_bytes(path, save(state, {NOTES: json.dumps(metadata)}))
 
 
 def load_generator(source: str | Path, allow_custom_code: bool = False) -> tuple[nn.Module, int]:
@@ -61,8 +62,12 @@ def load_generator(source: str | Path, allow_custom_code: bool = False) -> tuple
     Raises:
         UserError: where there is no such file, or it is damaged, of no known network, or names code.
     """
-    path = find_weights(source)
-    state, facts = read_state(path), read_facts(path)
+    return make_generator(read_weights(find_weights(source)), allow_custom_code)
+
+
+def make_generator(file: WeightsFile, allow_custom_code: bool = False) -> tuple[nn.Module, int]:
+    """Return the generator of a file that has been read, as `load_generator` does."""
+    path, state, facts = file.path, file.state, read_facts(file.path, file.metadata)
     try:
         if facts is None or facts[0].name == "rrdb":
             return _make_rrdb(path, to_rrdb_names(state), facts)
@@ -101,7 +106,7 @@ def load_generator_state(generator: nn.Module, source: str | Path) -> None:
     tensors that differ and, of an RRDB's file, the settings that it would fit.
     """
     path = find_weights(source)
-    _fill(generator, read_state(path), path)
+    _fill(generator, read_weights(path).state, path)
     logger.info("weights to start from: %s", path)
 
 
@@ -142,9 +147,23 @@ def _settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return {f"generator.{key}": value for key, value in sizes.items()} | {"scale": scale}
 
 
-def read_facts(path: Path) -> tuple[GeneratorConfig, int] | None:
-    """Return the config and scale that a file saved here tells; None for a file from elsewhere. Raises UserError."""
-    notes = read_notes(path)
+def is_generator(file: WeightsFile) -> bool:
+    """Tell whether a file is one saved here, or of exactly our RRDB; variants of it are other authors' networks."""
+    if NOTES in file.metadata:
+        return True
+    try:
+        rrdb_size(to_rrdb_names(file.state))
+    except ValueError:
+        return False
+    return True
+
+
+def read_facts(path: Path, metadata: Mapping[str, str] | None = None) -> tuple[GeneratorConfig, int] | None:
+    """Return the config and scale that a file saved here tells; None for a file from elsewhere. Raises UserError.
+
+    metadata: the file's, where it has been read already.
+    """
+    notes = read_notes(path, metadata)
     if notes is None:
         return None
     try:
@@ -165,9 +184,9 @@ def read_facts(path: Path) -> tuple[GeneratorConfig, int] | None:
     return config, scale
 
 
-def read_notes(path: Path) -> dict[str, Any] | None:
-    """Return all that a file saved here tells about its weights; None for a file from elsewhere. Raises UserError."""
-    text = read_metadata(path).get("realsr")
+def read_notes(path: Path, metadata: Mapping[str, str] | None = None) -> dict[str, Any] | None:
+    """Return all that a file saved here tells about its weights, as `read_facts`; None for a file from elsewhere."""
+    text = (read_metadata(path) if metadata is None else metadata).get(NOTES)
     if text is None:
         return None
     try:

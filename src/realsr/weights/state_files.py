@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -17,7 +18,7 @@ from realsr.core.tensor_files import (
 )
 from realsr.core.tensor_kinds import GENERATOR
 from realsr.weights.layouts import prefixes
-from realsr.weights.ncnn import is_ncnn, read_ncnn
+from realsr.weights.ncnn import find_pair, is_ncnn, read_ncnn
 
 logger = logging.getLogger("realsr")
 
@@ -30,10 +31,22 @@ CONTAINERS = (
 DEPTH = 5  # dictionaries inside each other around a state dict
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a PyTorch, safetensors or ncnn file by name, all of them finite.
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights, read.
 
-    The content tells which it is, not the name.
+    path: the file. values: the file with the numbers, another one (.bin) of ncnn's two. state: tensors by name, all
+    finite. metadata: what a safetensors file tells about itself; empty for other files.
+    """
+
+    path: Path
+    values: Path
+    state: dict[str, Tensor]
+    metadata: dict[str, str]
+
+
+def read_weights(path: Path) -> WeightsFile:
+    """Return what a PyTorch, safetensors or ncnn file holds. The content tells which it is, not the name.
 
     Raises UserError where the file is damaged, of another kind, holds more than tensors (which is refused), no
     network, or values that are not finite.
@@ -45,15 +58,19 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if is_ncnn(path, kind):
             state = read_ncnn(path)
             check_finite(state)
-            return state
-        content = read_tensors(path)
-        return check_tensors(_find_state(content, path), path.stat().st_size)
+            return WeightsFile(path, find_pair(path)[1], state, {})
+        file = read_tensors(path)
+        state = check_tensors(_find_state(file.content, path), path.stat().st_size)
+        return WeightsFile(path, path, state, file.metadata)
     except TensorFileError as error:
         raise UserError(f"{path}: {error}") from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return what a safetensors file tells about itself; of another file, nothing. Raises UserError as `read_state`."""
+    """Return what a safetensors file tells about itself, without its tensors; of another file, nothing.
+
+    Raises UserError as `read_weights`.
+    """
     if identify_weights(path).format != "safetensors":
         return {}
     try:

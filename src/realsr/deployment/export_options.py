@@ -1,6 +1,8 @@
-"""What an export can be told."""
+"""The formats and settings of an export. Without torch, so that a configuration is read quickly."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +12,16 @@ from realsr.core.ranges import Range, check_ranges
 DEFAULT_FORMATS = ("onnx_fp32", "onnx_fp16", "onnx_int8")
 FORMATS = (*DEFAULT_FORMATS, "openvino", "openvino_int8", "ncnn")
 METHODS = ("entropy", "percentile", "minmax")
+LIBRARIES = {  # by extra
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "openvino": ("openvino",),
+    "ncnn": ("ncnn", "pnnx"),
+}
 
 
 @dataclass
 class Int8Config:
-    """How 8-bit files are made.
+    """How INT8 files are made.
 
     photos: a folder of what the model will enlarge, on which ranges are measured; None: scikit-image's photographs.
     methods: how ranges are chosen, a file for each: entropy (Kullback-Leibler divergence), percentile, minmax.
@@ -30,10 +37,19 @@ class Int8Config:
     sensitivity: bool = False
 
 
-def check_formats(formats: list[str], int8: Int8Config) -> None:
+def check_formats(formats: Sequence[str], int8: Int8Config) -> None:
     """Raise UserError for names that are not known, or given twice."""
     for key, given, known in (("formats", formats, FORMATS), ("int8.methods", int8.methods, METHODS)):
         unknown = [name for name in given if name not in known]
         if unknown or not given or len(set(given)) < len(given):
             raise UserError(f"{key}=[{','.join(given)}]: expected one or more of {', '.join(known)}, each once")
     check_ranges(int8, "int8")
+
+
+def check_libraries(formats: Sequence[str]) -> None:
+    """Raise UserError where a library is not installed; all formats begin with ONNX's graph, or its names of layers."""
+    extras = ["onnx"] + [extra for extra in ("openvino", "ncnn") if any(name.startswith(extra) for name in formats)]
+    if missing := [name for extra in extras for name in LIBRARIES[extra] if find_spec(name) is None]:
+        raise UserError(
+            f"formats=[{','.join(formats)}] need {', '.join(missing)}: pip install 'realsr[{','.join(extras)}]'"
+        )

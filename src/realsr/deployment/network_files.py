@@ -1,9 +1,10 @@
-"""The files of a generator, one format after another."""
+"""The files of a generator, one format after another: ONNX, OpenVINO's and ncnn's."""
 
 import logging
+import subprocess
+import tempfile
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 import onnx
@@ -12,87 +13,28 @@ from torch import Tensor, nn
 
 import realsr
 from realsr.core.errors import UserError
-from realsr.core.files import sync_files
-from realsr.deployment.calibration import choose_ranges, collect_histograms
 from realsr.deployment.equalise import equalise
-from realsr.deployment.formats import Int8Config
-from realsr.deployment.graph import add_metadata, layer_of, layers, to_onnx
-from realsr.deployment.half import to_half, with_rounding
-from realsr.deployment.int8 import prepared, to_int8
-from realsr.deployment.ncnn_files import write_ncnn
-from realsr.deployment.openvino_files import write_openvino
-from realsr.deployment.sensitivity import Trade, measure_sensitivity
-from realsr.inference.memory import measure_bytes
-from realsr.inference.model import SRModel
+from realsr.deployment.export_files import File, Generator
+from realsr.deployment.export_options import Int8Config
+from realsr.deployment.measure import openvino_core
+from realsr.deployment.onnx_graph import add_metadata, layer_of, layers, to_half, to_onnx, with_rounding
+from realsr.deployment.quantise import choose_ranges, collect_histograms, measure_sensitivity, prepared, to_int8
+from realsr.deployment.table import SensitivityReport
 from realsr.inference.onnx_files import OnnxFacts
 from realsr.networks import RRDB
-from realsr.provenance.fingerprints import fingerprint_file
-from realsr.weights import load_generator
-from realsr.weights.ncnn import find_pair, is_ncnn
-from realsr.weights.sources import find_weights
-from realsr.weights.state_files import identify_weights
 
 logger = logging.getLogger("realsr")
 
-
-@dataclass(frozen=True)
-class Generator:
-    """What is exported: a network in float32 on the CPU, its scale, and the SHA-256 of its file of weights."""
-
-    source: str
-    network: nn.Module
-    scale: int
-    sha256: str
-
-    @cached_property
-    def bytes_per_pixel(self) -> float:
-        """As `OnnxFacts` has it."""
-        return measure_bytes(SRModel(self.scale, torch.device("cpu"), self.network))
-
-
-@dataclass(frozen=True)
-class File:
-    """An exported file; of two parts, the one that names the layers: the weights lie beside it as `.bin`.
-
-    kept: the layers in float32. scored: what it is judged by, if a CPU computes it otherwise.
-    """
-
-    path: Path
-    precision: str
-    calibration: str = ""
-    kept: Sequence[str] = ()
-    scored: Path | None = field(default=None, kw_only=True)
-
-    @property
-    def parts(self) -> list[Path]:
-        """All files that it consists of."""
-        return [self.path] if self.path.suffix == ".onnx" else [self.path, self.path.with_suffix(".bin")]
-
-    def move(self, folder: Path) -> "File":
-        """Move it to a folder of the same disk, where it lasts through a power cut; return it as it is there."""
-        sync_files(self.parts)
-        for part in self.parts:
-            part.replace(folder / part.name)
-        file = replace(self, path=folder / self.path.name)
-        sync_files(file.parts)
-        return file
-
-
-def load(source: str, allow_custom_code: bool = False) -> Generator:
-    """Return the generator of a source. Raises UserError as `load_generator`."""
-    path = find_weights(source)
-    network, scale = load_generator(path, allow_custom_code)
-    network.requires_grad_(False)
-    numbers = find_pair(path)[1] if is_ncnn(path, identify_weights(path)) else path
-    return Generator(source, network, scale, fingerprint_file(numbers)["sha256"])
+RT_INFO = "realsr"  # the section of an OpenVINO model's rt_info where `OnnxFacts.as_metadata` is put
+NCNN_SHAPES = ((1, 3, 24, 40), (1, 3, 32, 28))  # what differs between them pnnx leaves open
 
 
 class Maker:
-    """Makes files in a folder. `trade` is what layers cost in 8 bits, once it has been measured."""
+    """Makes files in a folder. `sensitivity` is what layers cost in INT8, once it has been measured."""
 
     def __init__(self, generator: Generator, folder: Path, int8: Int8Config, photos: Sequence[Tensor]) -> None:
         self.generator, self.folder, self.int8, self.photos = generator, folder, int8, photos
-        self.trade: Trade | None = None
+        self.sensitivity: SensitivityReport | None = None
         # Of their names alone, before the minutes that follow.
         weights = [name for name, weight in generator.network.named_parameters() if weight.ndim == 4]
         _check_layers(int8.keep or [], dict.fromkeys(map(layer_of, weights)))
@@ -139,8 +81,8 @@ class Maker:
                 model = to_int8(path, ranges, [node for name in kept for node in nodes[name]])
                 written = self._write(f"onnx_int8_{method}", model, f"int8 ({method})")
                 yield File(written, "int8", method, kept)
-                if self.int8.sensitivity and self.trade is None:
-                    self.trade = measure_sensitivity(path, nodes, ranges, method, self.photos)
+                if self.int8.sensitivity and self.sensitivity is None:
+                    self.sensitivity = measure_sensitivity(path, nodes, ranges, method, self.photos)
 
     def _make_openvino(self) -> Iterator[File]:
         path = self.folder / "openvino.xml"
@@ -179,6 +121,65 @@ class Maker:
         return path
 
 
+def write_openvino(model: onnx.ModelProto, metadata: dict[str, str], path: Path) -> None:
+    """Write `path` (.xml) and its .bin, with weights as they are in the ONNX model.
+
+    OpenVINO's own reader of ONNX is used, and not its `convert_model`, which reports its use over the network.
+
+    Raises UserError where OpenVINO does not take the model.
+    """
+    import openvino
+
+    try:
+        converted = openvino_core().read_model(model.SerializeToString())
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(f"OpenVINO cannot express the generator ({reason}): leave its formats out") from error
+    for key, value in metadata.items():
+        converted.set_rt_info(value, [RT_INFO, key])
+    openvino.save_model(converted, path, compress_to_fp16=False)
+
+
+def write_ncnn(network: nn.Module, path: Path) -> None:
+    """Write `path` (.param) and its .bin; their input and output are called in0 and out0.
+
+    Weights that fp16 holds as subnormal numbers, those below 2^-14, become 0: so pnnx rounds.
+
+    The program itself is run, and not `pnnx.export`, which executes code that it generates, does not tell of failure,
+    and leaves eight files beside the two.
+
+    Raises UserError where torch cannot trace the network, or pnnx cannot express it.
+    """
+    from pnnx import EXEC_PATH
+
+    with tempfile.TemporaryDirectory(prefix="realsr_") as folder:
+        _trace(network, Path(folder) / "network.pt")
+        shapes = ["[{},{},{},{}]f32".format(*shape) for shape in NCNN_SHAPES]
+        command = [EXEC_PATH, "network.pt", f"inputshape={shapes[0]}", f"inputshape2={shapes[1]}", "fp16=1"]
+        try:
+            ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
+        except OSError as error:
+            raise UserError(f"pnnx cannot be run ({error}): leave the format ncnn out") from error
+        parts = [(Path(folder) / f"network.ncnn{suffix}", path.with_suffix(suffix)) for suffix in (".param", ".bin")]
+        if ended.returncode != 0 or not all(made.is_file() for made, _ in parts):
+            last = (ended.stderr.strip() or ended.stdout.strip() or "nothing said").splitlines()[-1]
+            raise UserError(
+                f"pnnx cannot express the generator (ended with {ended.returncode}: {last}): leave the format ncnn out"
+            )
+        for made, wanted in parts:
+            wanted.write_bytes(made.read_bytes())
+
+
 def _check_layers(asked: Sequence[str], known: Collection[str]) -> None:
     if unknown := [name for name in asked if name not in known]:
         raise UserError(f"int8.keep: no layer {', '.join(unknown)}; the generator's are {', '.join(known)}")
+
+
+def _trace(network: nn.Module, path: Path) -> None:
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # torch prefers its own new formats, which pnnx does not read
+            torch.jit.trace(network.eval(), torch.zeros(NCNN_SHAPES[0]), check_trace=False).save(str(path))
+    except Exception as error:  # whatever the network's own code raises, too
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise UserError(f"torch cannot trace the generator for pnnx ({reason}): leave the format ncnn out") from error
