@@ -16,7 +16,8 @@ from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
 from realsr.core.file_names import printable, resolve_unnamed
 from realsr.core.files import check_folder_place, looks_lost
-from realsr.data.online_degradation import Look
+from realsr.data.cache import DecodedImages
+from realsr.data.degradations.degradation import build_degradation, try_degradation
 from realsr.data.pairs import Pair, hold_out, list_pairs
 from realsr.data.source_photos import list_photos
 from realsr.data.validation_images import ValidationImage, load_validation, load_validation_folder
@@ -70,7 +71,7 @@ def main(config: Config) -> None:
             config.run,
             pairs,
             noise,
-            config.look,
+            config.online_degradation,
             validation,
             training,
             to_yaml(config),
@@ -91,6 +92,8 @@ def prepare(config: Config, training: TrainingConfig, processes: int) -> None:
             pass  # another process that trains this run is named now rather than after the stages
     check_settings(training, processes)
     check_lpips(config.trainer)
+    without_noise = build_degradation(config.online_degradation, config.scale, DecodedImages([]))
+    try_degradation(without_noise, config.trainer.crop, config.scale)
     if config.init is not None and not list_checkpoints(config.run / "checkpoints"):
         load_generator_state(build_generator(config.generator, config.scale), config.init)
     prepare_data(config)
@@ -147,7 +150,7 @@ def _run_stage(stage: str, pattern: str, config: Config) -> None:
 
 def split_pairs(config: Config, noise: list[Path]) -> tuple[list[Pair], ValidationSet]:
     """Return the pairs to train on, and the validation images: `data.validation`, else pairs held out."""
-    look = Look(noise, config.look.jpeg_quality)
+    degradation = build_degradation(config.online_degradation, config.scale, DecodedImages(noise))
     lr_name, elsewhere = config.data.lr_name, is_foreign(config.pairs_dir, "pairs", "HR/*")
     pairs = list_pairs(config.pairs_dir, config.scale, lr_name if elsewhere else None)
     trainer = config.trainer
@@ -155,7 +158,7 @@ def split_pairs(config: Config, noise: list[Path]) -> tuple[list[Pair], Validati
         images = load_validation_folder(
             config.data.validation,
             config.scale,
-            look,
+            degradation,
             config.seed,
             trainer.validation_crop,
             trainer.validation_images,
@@ -167,7 +170,7 @@ def split_pairs(config: Config, noise: list[Path]) -> tuple[list[Pair], Validati
     if held_out:
         logger.info("held out for validation: %s", ", ".join(pair.name for pair in held_out))
     images = load_validation(
-        held_out, config.scale, look, config.seed, trainer.validation_crop, trainer.validation_images
+        held_out, config.scale, degradation, config.seed, trainer.validation_crop, trainer.validation_images
     )
     return pairs, ValidationSet("held_out", images)
 

@@ -30,7 +30,6 @@ from realsr.config.options import choices, conf_dir
 from realsr.core.errors import Interrupted, UserError
 from realsr.core.file_names import printable
 from realsr.core.ranges import Choice, Range, check_ranges
-from realsr.data.online_degradation import LookConfig
 from realsr.deployment.formats import Int8Config
 from realsr.evaluation.metric_files import MetricFiles
 from realsr.evaluation.protocol import Protocol
@@ -108,7 +107,7 @@ class Config:
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
-    look: LookConfig = field(default_factory=LookConfig)
+    online_degradation: dict[str, Any] = field(default_factory=dict)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     loss: LossConfig = field(default_factory=LossConfig)
