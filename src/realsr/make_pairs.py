@@ -1,22 +1,11 @@
 """Makes pairs of HR and LR images: python -m realsr.make_pairs +track=dped data.source=PHOTOS."""
 
 from realsr.config.composition import Config, run_command
-from realsr.pairs.rebuild import rebuild_pair
 from realsr.pairs.synthesis import make_pairs
 
 
 def main(config: Config) -> None:
-    """Make the pairs that a config asks for, or the one of `pairs.rebuild` again."""
-    if config.pairs.rebuild is not None:
-        rebuild_pair(
-            config.pairs.rebuild,
-            config.data.source,
-            config.data.target,
-            config.pool_dir,
-            config.pairs_dir,
-            config.damaged,
-        )
-        return
+    """Make the pairs that a config asks for."""
     make_pairs(
         config.data.source,
         config.data.target,

@@ -116,8 +116,8 @@ def refuse_single_stages(config: Config) -> None:
         raise UserError("shard and shards are for realsr.estimate_kernels; train takes in what shards have made")
     if config.survey:
         raise UserError("survey=true is for realsr.collect_noise: it collects nothing to train with")
-    if config.pairs.rebuild is not None:
-        raise UserError("pairs.rebuild is for realsr.make_pairs: it makes one pair again, and no other")
+    if config.name is not None:
+        raise UserError("name is for realsr.rebuild_pair: it makes one pair again")
 
 
 def prepare_data(config: Config) -> None:

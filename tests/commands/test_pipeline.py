@@ -87,13 +87,17 @@ def test_a_lost_lr_is_rebuilt_whatever_the_command_line_says(command: Command, s
     lost = tmp_path / "out/pairs/LR/b.png"
     content = lost.read_bytes()
     lost.unlink()
-    ended = command(*made, "scale=2", "pairs.clean_up=1", "seed=5", "pairs.rebuild=b")
+    again = ("rebuild_pair", *made[1:])
+    ended = command(*again, "scale=2", "pairs.clean_up=1", "seed=5", "name=b")
     assert ended.code == 0, ended.said
     assert "LR/b.png: made again and written, byte for byte that of the manifest: sha256" in ended.said
     assert lost.read_bytes() == content
-    ended = command(*made, "pairs.rebuild=0801")  # stays a name
+    ended = command(*again)
     assert ended.code == 1
-    assert "pairs.rebuild=0801: not among the 3 pairs" in ended.said
+    assert "name must be given: set name=NAME" in ended.said
+    ended = command(*again, "name=0801")  # stays a name
+    assert ended.code == 1
+    assert "name=0801: not among the 3 pairs" in ended.said
 
 
 def test_a_stage_without_its_input_names_the_command_that_makes_it(command: Command, source: Path) -> None:

@@ -97,6 +97,7 @@ class Config:
     survey: bool = False
     shard: Annotated[int, Range(0)] | None = None
     shards: Annotated[int, Range(1)] | None = None
+    name: str | None = None
     pairs_dir: Path = MISSING
     cache_dir: Path = MISSING
     run: Path = MISSING

@@ -40,17 +40,25 @@ class PairsConfig:
 
     hr: where HR comes from: `source` (cleaned up by shrinking), `target` (as it is), or both.
     clean_up: by what whole number a source photo is shrunk to become clean.
-    rebuild: name of the one pair to make again from the manifest (see `rebuild_pair`); null makes all.
     """
 
     hr: list[Annotated[str, Choice("source", "target")]] = field(default_factory=lambda: ["source"])
     clean_up: Annotated[int, Range(1)] = 2
-    rebuild: str | None = None
 
     def __post_init__(self) -> None:
         """Raise UserError where there is nothing to make HR of."""
         if not self.hr:
             raise UserError("pairs.hr=[]: expected [source], [target] or [source,target]")
+
+
+@dataclass(frozen=True)
+class PairsResult:
+    """Where pairs are, how many there are now, and how many of them this call has made."""
+
+    hr: Path
+    lr: Path
+    count: int
+    made: int
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ def make_pairs(
     overwrite: bool = False,
     workers: int | None = None,
     damaged: str = "refuse",
-) -> None:
+) -> PairsResult:
     """Write `output/HR/<name>.png` and `output/LR/<name>.png` for each photo that `config.hr` takes in.
 
     LR is HR through a kernel that is drawn per image from the pool's of the scale, or bicubic where `pool` is None.
@@ -122,7 +130,6 @@ def make_pairs(
         )
     facts = asdict(config) | {"kernel": "pool" if pool else "bicubic", "scale": scale}
     facts["kernels"] = _describe(kernels, folder.parent)
-    del facts["rebuild"]
     with open_stage(
         output, STAGE, config=facts, seed=seed, inputs=inputs, overwrite=overwrite, check_item=check_item
     ) as record:
@@ -131,15 +138,15 @@ def make_pairs(
             PairTask(name, path, factors[role], _draw_kernel(kernels, seed, name), scale, output, damaged)
             for name, (role, path) in missing.items()
         ]
-        results = map_items(_make_pair, tasks, count_workers(len(tasks), workers))
+        outcomes = map_items(_make_pair, tasks, count_workers(len(tasks), workers))
         with Progress(STAGE, total=len(photos), done=len(photos) - len(tasks)) as progress:
-            for task, result in zip(tasks, results, strict=True):
+            for task, outcome in zip(tasks, outcomes, strict=True):
                 progress.advance()
                 photo = f"{photos[task.name][0]}/{task.photo.name}"
-                if isinstance(result, Exception):
-                    record.fail(task.name, photo, task.photo, result)
+                if isinstance(outcome, Exception):
+                    record.fail(task.name, photo, task.photo, outcome)
                     continue
-                size, damage = result
+                size, damage = outcome
                 tell_damage(task.photo, damage)
                 record.add(
                     task.name,
@@ -150,8 +157,10 @@ def make_pairs(
                     kernel=task.kernel.relative_to(folder).as_posix() if task.kernel else "bicubic",
                     **damage_facts(damage),
                 )
-        logger.info("pairs: %d in %s and %s", len(record.items), output / "HR", output / "LR")
+        result = PairsResult(output / "HR", output / "LR", len(record.items), len(tasks))
+        logger.info("pairs: %d in %s and %s", result.count, result.hr, result.lr)
         record.finish()
+    return result
 
 
 def check_item(item: Mapping[str, Any]) -> None:
