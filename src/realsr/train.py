@@ -18,8 +18,8 @@ from realsr.core.file_names import printable, resolve_unnamed
 from realsr.core.files import check_folder_place, looks_lost
 from realsr.data.cache import DecodedImages
 from realsr.data.degradations.degradation import build_degradation, try_degradation
+from realsr.data.folders import list_photos
 from realsr.data.pairs import Pair, hold_out, list_pairs
-from realsr.data.source_photos import list_photos
 from realsr.data.validation_images import ValidationImage, load_validation, load_validation_folder
 from realsr.evaluation.images import as_readers
 from realsr.evaluation.load_metrics import load_metrics

@@ -149,6 +149,8 @@ class Wrong:
             return {"x": crop[0, 0, 7]}
         if self._mistake == "type":
             return {"x": crop.astype(np.float64)}
+        if self._mistake == "missing" and self._calls == 3:
+            return {}
         return {"x": crop[self._calls :] if self._mistake == "unequal" else crop}
 
     def apply(self, batch):
@@ -163,7 +165,8 @@ class Wrong:
         ("code", r"Wrong fails on a crop of 32x32: IndexError.*test_degradation_contract\.py, line \d+"),
         ("type", r"Wrong\.prepare gives x of float64: expected uint8 or float32"),
         ("shape", r"Wrong\.apply gives \(1, 3, 9, 9\) torch\.float32: expected \(1, 3, 16, 16\)"),
-        ("unequal", r"Wrong\.prepare gives x of \(33, 36, 3\) uint8, unlike before"),
+        ("missing", r"Wrong\.prepare gives no x, unlike before"),
+        ("unequal", r"Wrong\.prepare gives \(33, 36, 3\) uint8 for x, unlike before"),
     ],
 )
 def test_the_user_s_mistakes_are_told(
@@ -177,7 +180,7 @@ def test_the_user_s_mistakes_are_told(
         try_degradation(degradation, 32, 2)
         return degradation
 
-    if mistake != "unequal":
+    if mistake not in ("unequal", "missing"):
         with pytest.raises(UserError, match=message):
             build()
         return

@@ -109,19 +109,23 @@ class CropDataset(Dataset[Batch]):
         margin, scale = self._degradation.margin, self._scale
         of_hr = self._degradation.reads == "hr"
         room = -(-margin // scale) if of_hr else 0
-        top, left = (self._draw_place(side, room, rng) for side in lr.shape[:2])
+        top, left = self._draw_place(lr.shape[0], room, rng), self._draw_place(lr.shape[1], room, rng)
         turn = int(rng.integers(8))
         _turn(hr[top * scale : top * scale + self._crop, left * scale : left * scale + self._crop], turn, out["hr"])
         image, step, side = (hr, scale, self._crop) if of_hr else (lr, 1, self._size)
         around = cut_mirrored(image, top * step - margin, left * step - margin, side + 2 * margin, side + 2 * margin)
         arrays = self._degradation.prepare(_turn(around, turn), margin, scale, rng)
-        for key, array in arrays.items():
-            if key not in out or (array.shape, array.dtype) != (out[key].shape, out[key].dtype):
+        for key, place in out.items():
+            if key == "hr":
+                continue
+            array = arrays.get(key)
+            if array is None or array.shape != place.shape or array.dtype != place.dtype:
+                what = "no" if array is None else f"{array.shape} {array.dtype} for"
                 raise UserError(
-                    f"{type(self._degradation).__name__}.prepare gives {key} of {array.shape} {array.dtype}, unlike "
-                    "before: expected the same names, shapes and types for all crops"
+                    f"{type(self._degradation).__name__}.prepare gives {what} {key}, unlike before: expected the same "
+                    "names, shapes and types for all crops"
                 )
-            out[key][:] = array
+            place[:] = array
 
     def _draw_place(self, side: int, room: int, rng: np.random.Generator) -> int:
         """Draw where a crop begins in an LR image, with `room` pixels around it where the image is large enough."""

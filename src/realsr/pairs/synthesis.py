@@ -16,7 +16,7 @@ from realsr.core.progress import Progress
 from realsr.core.ranges import Choice, Range, check_ranges
 from realsr.core.seeding import numpy_generator
 from realsr.core.workers import count_workers, map_items
-from realsr.data.source_photos import damage_facts, list_photos
+from realsr.data.folders import damage_facts, list_photos
 from realsr.imaging import (
     ImageError,
     apply_kernel_uint8,
