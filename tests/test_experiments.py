@@ -72,7 +72,7 @@ def test_the_pretraining_is_l1_alone_on_clean_photos(composed: Compose) -> None:
     config = composed("+experiment=rrdb_psnr")
     assert (config.loss.pixel, config.loss.perceptual.weight, config.loss.gan) == (1.0, 0.0, 0.0)
     assert (config.pairs.hr, config.pool.kernels, config.pool.noise) == (["target"], "bicubic", False)
-    assert (config.look.jpeg_quality, config.generator.blocks) == (None, 23)
+    assert (config.online_degradation, config.generator.blocks) == ({"name": "noise"}, 23)
 
 
 def test_the_pretraining_s_two_schedules(composed: Compose) -> None:

@@ -2,11 +2,11 @@
 
 Compared are two sources of the same batches: `cache_pairs`, which has decoded all pairs once, and `decode_pairs` with
 no memory to keep any, which is how `trainer.cache=false` reads when there is more data than memory. It is fair because
-all else is the same code: dataset, look, workers, the way to this process, which takes the batches and does nothing
-with them. The two take turns, so that what else the machine does falls on both, and every rate is of batches after the
-first ones, when workers have started and files are in the system's memory. Pairs are made of scikit-image's photos, HR
-1024x768 and LR a quarter of it; crops are HR 128 and LR 32, batch 16. From the cache three looks: none; noise (as
-dped: patches travel with the crops); noise and JPEG (as df2k_jpeg: done by the workers). From PNG only noise, since
+all else is the same code: dataset, degradation, workers, the way to this process, which takes the batches and does
+nothing with them. The two take turns, so that what else the machine does falls on both, and every rate is of batches
+after the first ones, when workers have started and files are in the system's memory. Pairs are made of scikit-image's
+photos, HR 1024x768 and LR a quarter of it; crops are HR 128 and LR 32, batch 16. From the cache: nothing; noise
+(as dped: patches travel with the crops); noise and JPEG (as df2k_jpeg: done by the workers). From PNG only noise, since
 decoding takes the time.
 
     python experiments/benchmarks/data_loading.py [--pairs N] [--workers N] [--steps N] [--rounds N] [--json FILE]
@@ -30,8 +30,11 @@ from common import report
 
 from realsr.data.cache import PairImages, cache_images, cache_pairs, decode_pairs
 from realsr.data.dataset import CropDataset
+from realsr.data.degradations.degradation import OnlineDegradation, to_images
+from realsr.data.degradations.identity import Identity
+from realsr.data.degradations.noise import Noise
+from realsr.data.degradations.noise_jpeg import NoiseJPEG
 from realsr.data.loading import load_batches
-from realsr.data.online_degradation import Look, unpack
 from realsr.data.pairs import list_pairs
 from realsr.imaging import write_uint8
 
@@ -52,7 +55,7 @@ def main() -> None:
 
 
 def compare(pairs: int, workers: int, steps: int, rounds: int) -> dict[str, Any]:
-    """Return crops a second of both sources with each look, and how many times the one is the other."""
+    """Return crops a second of both sources with each degradation, and how many times the one is the other."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         patches = write_data(folder, pairs)
@@ -62,16 +65,21 @@ def compare(pairs: int, workers: int, steps: int, rounds: int) -> dict[str, Any]
         seconds = time.perf_counter() - start
         noise = cache_images(folder / "cache/noise.u8", patches, workers)
         decoded = decode_pairs(listed, memory=0)
-        looks = {"plain": Look(), "noise": Look(noise), "jpeg": Look(noise, [30, 95])}
+        degradations: dict[str, OnlineDegradation] = {
+            "plain": Identity(),
+            "noise": Noise(noise),
+            "jpeg": NoiseJPEG((30, 95), noise),
+        }
         rates: dict[str, list[float]] = {kind: [] for kind in ("cache_plain", "cache_noise", "png_noise", "cache_jpeg")}
         for _ in range(rounds):
             for kind, values in rates.items():
-                source, _, look = kind.partition("_")
+                source, _, name = kind.partition("_")
+                degradation = degradations[name]
                 if source == "cache":
-                    values.append(measure(cached, looks[look], workers, first=steps // 10, steps=steps))
+                    values.append(measure(cached, degradation, workers, first=steps // 10, steps=steps))
                 else:
-                    values.append(measure(decoded, looks[look], workers, first=workers, steps=max(1, steps // 100)))
-        unpacking = measure_unpack(cached, looks["noise"])
+                    values.append(measure(decoded, degradation, workers, first=workers, steps=max(1, steps // 100)))
+        unpacking = measure_unpack(cached, degradations["noise"])
     median = {kind: statistics.median(values) for kind, values in rates.items()}
     results: dict[str, Any] = {"pairs": pairs, "workers": workers, "make_cache_seconds": round(seconds, 2)}
     for kind, values in rates.items():
@@ -82,9 +90,9 @@ def compare(pairs: int, workers: int, steps: int, rounds: int) -> dict[str, Any]
     return results
 
 
-def measure(images: PairImages, look: Look, workers: int, first: int, steps: int) -> float:
+def measure(images: PairImages, degradation: OnlineDegradation, workers: int, first: int, steps: int) -> float:
     """Return crops a second over a number of steps, after the first ones."""
-    dataset = CropDataset(images, BATCH, CROP, SCALE, look, seed=0)
+    dataset = CropDataset(images, BATCH, CROP, SCALE, degradation, seed=0)
     batches = iter(load_batches(dataset, 0, first + steps, workers))
     for _ in range(first):
         next(batches)
@@ -93,15 +101,15 @@ def measure(images: PairImages, look: Look, workers: int, first: int, steps: int
     return crops / (time.perf_counter() - start)
 
 
-def measure_unpack(images: PairImages, look: Look) -> float:
+def measure_unpack(images: PairImages, degradation: OnlineDegradation) -> float:
     """Return the seconds of a crop's way to floats, on one core."""
-    batch = CropDataset(images, BATCH, CROP, SCALE, look, seed=0)[0]
+    batch = CropDataset(images, BATCH, CROP, SCALE, degradation, seed=0)[0]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     times = []
     for _ in range(100):
         start = time.perf_counter()
-        unpack(batch)
+        degradation.apply(batch), to_images(batch["hr"])
         times.append(time.perf_counter() - start)
     torch.set_num_threads(threads)
     return min(times) / BATCH

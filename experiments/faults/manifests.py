@@ -46,7 +46,7 @@ STAGES = (
           "work/gaussian", "kernels", "seed=1", prepare=True),
     Stage("noise", "noise", "collect_noise", STAGE, "work/pool", "noise", "noise.max_variance=26"),
     Stage("pairs", "pairs", "make_pairs", STAGE, "work/pairs", "pairs", "seed=1"),
-    Stage("rebuild", "pairs", "make_pairs", (*STAGE, "pairs.rebuild=a"), "work/pairs", "pairs", "seed=1"),
+    Stage("rebuild", "pairs", "rebuild_pair", (*STAGE, "name=a"), "work/pairs", "pairs", "seed=1"),
     Stage("train", "train", "train", STAGE, RUN, "training", "seed=1"),
 )  # fmt: skip
 
@@ -74,7 +74,7 @@ HOSTILE = (
 )  # fmt: skip
 PLACES = ("items", "inputs", "shard")
 LISTING = ("item", "file", "size", "nested", "section")  # the broken ones that matter for what is deleted
-READ = ("kernel", "photo")  # what pairs.rebuild reads by the name that an item gives
+READ = ("kernel", "photo")  # what rebuild_pair reads by the name that an item gives
 
 
 def broken_manifests() -> dict[str, Callable[[dict[str, Any], str], bytes]]:

@@ -45,7 +45,10 @@ def test_no_source_given(command: Command) -> None:
     ("argument", "message"),
     [
         ("scale=3", "scale=3: expected 2 or 4"),
-        ("look.jpeg_quality=[95,30]", "look.jpeg_quality=[95, 30]: expected [lowest,highest]"),
+        (
+            "online_degradation=noise_jpeg online_degradation.quality=[95,30]",
+            "online_degradation.quality=[95, 30]: expected [lowest,highest]",
+        ),
         ("trainer.best_by=fid", "trainer.best_by=fid: expected one of psnr, ssim, lpips"),
         ("kernels.method=guess", "kernels.method=guess: expected one of kernelgan, spectral"),
         ("pairs.hr=[source,target]", "data.target is not given"),
@@ -57,7 +60,7 @@ def test_what_a_later_stage_cannot_do_is_refused_by_the_first(
     argument: str, message: str, command: Command, source: Path, tmp_path: Path
 ) -> None:
     arguments = [value for value in TINY if value.partition("=")[0] != argument.partition("=")[0]]
-    ended = command("train", "+track=dped", "data.source=photos", "work_dir=out", *arguments, argument)
+    ended = command("train", "+track=dped", "data.source=photos", "work_dir=out", *arguments, *argument.split())
     assert ended.code == 1
     assert message in ended.said
     assert not files(tmp_path / "out")

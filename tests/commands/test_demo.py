@@ -80,7 +80,17 @@ def test_the_bicubic_arm_differs_in_its_pairs_and_its_look_only(monkeypatch: pyt
     assert (bicubic.run, pool.run) == (Path("D/bicubic"), Path("D/pool"))
     assert bicubic.pairs_dir != pool.pairs_dir
     assert bicubic.pairs.hr == pool.pairs.hr == ["target"]
-    for name in ("scale", "seed", "data", "look", "generator", "discriminator", "loss", "optimiser", "trainer"):
+    for name in (
+        "scale",
+        "seed",
+        "data",
+        "online_degradation",
+        "generator",
+        "discriminator",
+        "loss",
+        "optimiser",
+        "trainer",
+    ):
         assert getattr(bicubic, name) == getattr(pool, name)
     assert pool.loss.perceptual.weight == 0
     assert pool.loss.gan > 0

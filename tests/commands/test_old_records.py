@@ -29,7 +29,7 @@ TINY = (
     "trainer.keep_checkpoints=1 trainer.workers=0 trainer.device=cpu trainer.precision=fp32 trainer.max_steps=4"
 )
 GAN = f"{POOL} pairs_dir=pairs {TINY} loss=pixel_gan discriminator.features=2 discriminator.layers=1 cache_dir=cache"
-JPEG = f"{POOL} pairs_dir=pairs {TINY} loss=pixel trainer.ema=null look.jpeg_quality=[30,95] cache_dir=cache"
+JPEG = f"{POOL} pairs_dir=pairs {TINY} loss=pixel trainer.ema=null online_degradation=noise_jpeg cache_dir=cache"
 PIXEL = f"{BICUBIC_PAIRS} {TINY} trainer.ema=null init=run_finished/generator.safetensors cache_dir=cache_bicubic"
 
 

@@ -87,11 +87,15 @@ def test_a_lost_lr_is_rebuilt(command: Command, source: Path, tmp_path: Path) ->
     lost = tmp_path / "out/pairs/LR/b.png"
     content = lost.read_bytes()
     lost.unlink()
-    ended = command("rebuild_pair", *made[1:], "pair=b")
+    again = ("rebuild_pair", *made[1:])
+    ended = command(*again, "pair=b")
     assert ended.code == 0, ended.said
     assert "LR/b.png: made again and written, byte for byte that of the manifest: sha256" in ended.said
     assert lost.read_bytes() == content
-    ended = command("rebuild_pair", *made[1:], "pair=0801")  # stays a name
+    ended = command(*again)
+    assert ended.code == 1
+    assert "pair must be given: set pair=…" in ended.said
+    ended = command(*again, "pair=0801")  # stays a name
     assert ended.code == 1
     assert "pair=0801: not among the 3 pairs" in ended.said
 

@@ -70,9 +70,10 @@ def test_each_track_begins_with_prerequisites_and_a_command_that_composes(
 
 def test_tracks_are_the_recipes_of_the_paper(composed: Callable[..., TrainConfig]) -> None:
     df2k, jpeg, dped = (composed(f"+track={track}") for track in ("df2k", "df2k_jpeg", "dped"))
-    assert (df2k.pool.kernels, df2k.pairs.hr, df2k.look.jpeg_quality) == ("bicubic", ["source", "target"], None)
-    assert (jpeg.pool.kernels, jpeg.pairs.hr, jpeg.look.jpeg_quality) == ("bicubic", ["source", "target"], [30, 95])
-    assert (dped.pool.kernels, dped.pairs.hr, dped.look.jpeg_quality) == ("estimated", ["source"], None)
+    assert (df2k.pool.kernels, df2k.pairs.hr) == (jpeg.pool.kernels, jpeg.pairs.hr) == ("bicubic", ["source", "target"])
+    assert (dped.pool.kernels, dped.pairs.hr) == ("estimated", ["source"])
+    assert df2k.online_degradation == dped.online_degradation == {"name": "noise"}
+    assert jpeg.online_degradation == {"name": "noise_jpeg", "quality": [30, 95]}
     assert (df2k.noise.max_variance, df2k.noise.min_mean, dped.noise.min_mean) == (20, 0, 50)
     for config in (df2k, jpeg, dped):
         assert config.pool.noise
@@ -89,7 +90,18 @@ def test_tracks_are_the_recipes_of_the_paper(composed: Callable[..., TrainConfig
 def test_every_option_of_every_group_composes_under_every_track(
     track: str, composed: Callable[..., TrainConfig]
 ) -> None:
-    assert GROUPS == ["discriminator", "generator", "kernels", "loss", "noise", "optimiser", "pairs", "pool", "trainer"]
+    assert GROUPS == [
+        "discriminator",
+        "generator",
+        "kernels",
+        "loss",
+        "noise",
+        "online_degradation",
+        "optimiser",
+        "pairs",
+        "pool",
+        "trainer",
+    ]
     options = {group: list_options(group) for group in GROUPS}
     for index in range(max(map(len, options.values()))):  # a compose takes 0.2 s, so one of each group at once
         chosen = {group: names[index % len(names)] for group, names in options.items()}

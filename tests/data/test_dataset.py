@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from config_files import yaml_values
 from realsr.core.seeding import numpy_generator
-from realsr.data.cache import cache_images, cache_pairs, decode_pairs
+from realsr.data.cache import DecodedImages, cache_images, cache_pairs, decode_pairs
 from realsr.data.dataset import CropDataset
-from realsr.data.online_degradation import Look, centre, compress
+from realsr.data.degradations.degradation import build_degradation
+from realsr.data.degradations.identity import Identity
+from realsr.data.degradations.noise import Noise
+from realsr.data.degradations.noise_jpeg import NoiseJPEG, centre, compress
 from realsr.data.pairs import Pair, list_pairs
 from realsr.imaging import read_uint8, write_uint8
 
-COMPRESS = "realsr.data.online_degradation.compress"
+COMPRESS = "realsr.data.degradations.noise_jpeg.compress"
 
 MakePairs = Callable[..., Path]
 SIZES = {"a": (12, 17), "b": (9, 8), "c": (8, 8)}
@@ -65,8 +69,8 @@ def test_batches_are_those_of_a_plain_form(
     pairs = list_pairs(folder, scale)
     patches = [folder / "LR" / "a.png", folder / "LR" / "c.png"] if noise else []
     images = cache_pairs(tmp_path, pairs, 0) if cached else decode_pairs(pairs)
-    look = Look(cache_images(tmp_path / "noise.u8", patches, 0) if cached else patches)
-    samples = samples_of(CropDataset(images, 5, 8 * scale, scale, look, seed=3), steps=12)
+    injection = Noise(cache_images(tmp_path / "noise.u8", patches, 0) if cached else DecodedImages(patches))
+    samples = samples_of(CropDataset(images, 5, 8 * scale, scale, injection, seed=3), steps=12)
     assert len(samples) == 60
     for number, sample in enumerate(samples):
         expected = plain_sample(pairs, number, 8, scale, patches, seed=3)
@@ -76,18 +80,19 @@ def test_batches_are_those_of_a_plain_form(
             assert np.array_equal(sample[key], value), (number, key)
 
 
-@pytest.mark.parametrize("quality", [None, [30, 95]])
-def test_parts_are_the_whole_and_the_batch_changes_no_sample(quality: list[int] | None, make_pairs: MakePairs) -> None:
+@pytest.mark.parametrize("name", ["noise", "noise_jpeg"])
+def test_parts_are_the_whole_and_the_batch_changes_no_sample(name: str, make_pairs: MakePairs) -> None:
     folder = make_pairs(SIZES)
-    images, look = decode_pairs(list_pairs(folder, 2)), Look([folder / "LR" / "a.png"], quality)
-    whole = CropDataset(images, 6, 16, 2, look, seed=1)
-    parts = [CropDataset(images, 6, 16, 2, look, seed=1, part=part, parts=3) for part in range(3)]
+    images, patches = decode_pairs(list_pairs(folder, 2)), DecodedImages([folder / "LR" / "a.png"])
+    degradation = build_degradation(yaml_values(f"online_degradation/{name}"), 2, patches)
+    whole = CropDataset(images, 6, 16, 2, degradation, seed=1)
+    parts = [CropDataset(images, 6, 16, 2, degradation, seed=1, part=part, parts=3) for part in range(3)]
     for step in (4, 0, 1):
         batches = [part[step] for part in parts]
         assert whole[step].keys() == batches[0].keys()
         for key, value in whole[step].items():
             assert torch.equal(value, torch.cat([batch[key] for batch in batches]))
-    other = samples_of(CropDataset(images, 4, 16, 2, look, seed=1), 3)
+    other = samples_of(CropDataset(images, 4, 16, 2, degradation, seed=1), 3)
     for sample, again in zip(samples_of(whole, 2), other, strict=True):
         assert all(np.array_equal(sample[key], again[key]) for key in sample)
 
@@ -102,7 +107,7 @@ def test_positions_and_turns_are_drawn_evenly(make_pairs: MakePairs) -> None:
         for turn, picture in enumerate(turned(image[top : top + 8, left : left + 8]))
     }
     assert len(names) == 48
-    samples = samples_of(CropDataset(decode_pairs(pairs), 100, 16, 2, Look(), seed=0), 48)
+    samples = samples_of(CropDataset(decode_pairs(pairs), 100, 16, 2, Identity(), seed=0), 48)
     counts = Counter(names[sample["lr"].tobytes()] for sample in samples)
     assert len(counts) == 48
     # chi square of 4800 samples in 48 equal classes: mean 47, its 0.999 quantile about 83
@@ -113,7 +118,7 @@ def test_positions_and_turns_are_drawn_evenly(make_pairs: MakePairs) -> None:
 def test_each_epoch_shows_every_pair_once_in_another_order(make_pairs: MakePairs) -> None:
     pairs = list_pairs(make_pairs({f"p{i}": (8, 8) for i in range(7)}), 2)
     means = {read_uint8(pair.lr).sum(): pair.name for pair in pairs}
-    samples = samples_of(CropDataset(decode_pairs(pairs), 3, 16, 2, Look(), seed=0), 7)
+    samples = samples_of(CropDataset(decode_pairs(pairs), 3, 16, 2, Identity(), seed=0), 7)
     names = [means[sample["lr"].sum()] for sample in samples]
     orders = [names[:7], names[7:14], names[14:]]
     assert all(sorted(order) == [pair.name for pair in pairs] for order in orders)
@@ -122,7 +127,7 @@ def test_each_epoch_shows_every_pair_once_in_another_order(make_pairs: MakePairs
 
 def test_the_seed_and_the_number_change_the_sample(make_pairs: MakePairs) -> None:
     images = decode_pairs(list_pairs(make_pairs({"a": (30, 30)}), 2))
-    first, other = (samples_of(CropDataset(images, 2, 16, 2, Look(), seed=seed), 1) for seed in (0, 1))
+    first, other = (samples_of(CropDataset(images, 2, 16, 2, Identity(), seed=seed), 1) for seed in (0, 1))
     assert not np.array_equal(first[0]["hr"], other[0]["hr"])
     assert not np.array_equal(first[0]["hr"], first[1]["hr"])
 
@@ -133,9 +138,11 @@ def test_jpeg_is_that_of_a_region_at_a_place_of_the_grid(
 ) -> None:
     folder = make_pairs({"a": (26, 30), "b": (24, 24)})
     pairs, patches = list_pairs(folder, 2), [folder / "LR" / "b.png"]
+    degradation = NoiseJPEG((40, 60), DecodedImages(patches))
     seen = []
+    dataset = CropDataset(decode_pairs(pairs), 1, 2 * size, 2, degradation, seed=2)
     monkeypatch.setattr(COMPRESS, lambda image, q: seen.append((image, q)) or compress(image, q))
-    samples = samples_of(CropDataset(decode_pairs(pairs), 1, 2 * size, 2, Look(patches, [40, 60]), seed=2), 30)
+    samples = samples_of(dataset, 30)
     for number, sample in enumerate(samples):
         lr = read_uint8(pairs[numpy_generator(2, "epoch", number // 2).permutation(2)[number % 2]].lr)
         rng = numpy_generator(2, "sample", number)
@@ -165,7 +172,7 @@ def test_jpeg_blocks_lie_at_all_places_of_the_crop(tmp_path: Path) -> None:
         write_uint8(tmp_path / kind / "slope.png", np.ascontiguousarray(image))
     images = decode_pairs(list_pairs(tmp_path, 2))
     phases = Counter()
-    for sample in samples_of(CropDataset(images, 20, 64, 2, Look(jpeg_quality=[2, 2]), seed=0), 20):
+    for sample in samples_of(CropDataset(images, 20, 64, 2, NoiseJPEG((2, 2), DecodedImages([])), seed=0), 20):
         gray = sample["lr"].astype(int).sum(axis=2)
         for axis in (0, 1):
             edges = np.abs(np.diff(gray, axis=axis)).sum(axis=1 - axis)
@@ -178,7 +185,7 @@ def test_jpeg_blocks_lie_at_all_places_of_the_crop(tmp_path: Path) -> None:
 def test_what_cannot_be_cut_or_shared_out_is_refused(make_pairs: MakePairs) -> None:
     images = decode_pairs(list_pairs(make_pairs(SIZES), 2))
     with pytest.raises(ValueError, match="crop 30 is not a multiple of the scale 4"):
-        CropDataset(images, 4, 30, 4, Look(), seed=0)
+        CropDataset(images, 4, 30, 4, Identity(), seed=0)
     for part, parts in ((0, 3), (2, 2), (-1, 2)):
         with pytest.raises(ValueError, match=f"part {part} of {parts}: expected equal parts of the batch of 4"):
-            CropDataset(images, 4, 16, 2, Look(), seed=0, part=part, parts=parts)
+            CropDataset(images, 4, 16, 2, Identity(), seed=0, part=part, parts=parts)

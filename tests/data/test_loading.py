@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from config_files import yaml_values
 from realsr.data import loading
-from realsr.data.cache import PairImages, cache_images, cache_pairs, decode_pairs
+from realsr.data.cache import DecodedImages, Images, PairImages, cache_images, cache_pairs, decode_pairs
 from realsr.data.dataset import Batch, CropDataset
+from realsr.data.degradations.degradation import build_degradation
+from realsr.data.degradations.identity import Identity
 from realsr.data.loading import LoadingError, load_batches
-from realsr.data.online_degradation import Look
 from realsr.data.pairs import list_pairs
 from realsr.imaging import ImageError
 
@@ -25,24 +27,26 @@ MakePairs = Callable[..., Path]
 SIZES = {"a": (12, 17), "b": (9, 8), "c": (8, 8)}
 
 
-@pytest.mark.parametrize("quality", [None, [30, 95]])
+@pytest.mark.parametrize("name", ["noise", "noise_jpeg"])
 def test_batches_depend_neither_on_workers_nor_cache_nor_the_start(
-    quality: list[int] | None, make_pairs: MakePairs, tmp_path: Path
+    name: str, make_pairs: MakePairs, tmp_path: Path
 ) -> None:
     folder = make_pairs(SIZES)
     pairs, patches = list_pairs(folder, 2), [folder / "LR" / "a.png"]
-    cached = Look(cache_images(tmp_path / "noise.u8", patches, 0), quality)
+    values = yaml_values(f"online_degradation/{name}")
+    cached = cache_images(tmp_path / "noise.u8", patches, 0)
 
-    def read(images: PairImages, look: Look, start: int, workers: int) -> list[Batch]:
-        return list(load_batches(CropDataset(images, 3, 16, 2, look, seed=1), start, 7, workers))
+    def read(images: PairImages, noise: Images, start: int, workers: int) -> list[Batch]:
+        dataset = CropDataset(images, 3, 16, 2, build_degradation(values, 2, noise), seed=1)
+        return list(load_batches(dataset, start, 7, workers))
 
-    whole = read(decode_pairs(pairs), Look(patches, quality), 0, 0)
+    whole = read(decode_pairs(pairs), DecodedImages(patches), 0, 0)
     assert len(whole) == 7
     for workers in (0, 2):
         resumed = read(cache_pairs(tmp_path, pairs, 0), cached, 3, workers)
         assert len(resumed) == 4
         for batch, again in zip(whole[3:], resumed, strict=True):
-            assert batch.keys() == again.keys() == {"lr", "hr"} | ({"noise"} if quality is None else set())
+            assert batch.keys() == again.keys() == {"lr", "hr"} | ({"noise"} if name == "noise" else set())
             assert all(torch.equal(batch[key], again[key]) for key in batch)
     assert not torch.equal(whole[3]["hr"], whole[4]["hr"])
 
@@ -51,14 +55,14 @@ def test_an_image_that_a_worker_cannot_read_is_named(make_pairs: MakePairs) -> N
     pairs = list_pairs(make_pairs(SIZES), 2)
     pairs[1].hr.write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"HR/b\.png is not an image") as caught:
-        list(load_batches(CropDataset(decode_pairs(pairs), 3, 16, 2, Look(), seed=0), 0, 4, 1))
+        list(load_batches(CropDataset(decode_pairs(pairs), 3, 16, 2, Identity(), seed=0), 0, 4, 1))
     assert "Traceback" not in str(caught.value)
 
 
 def test_shared_memory_that_is_too_small_is_said_before_the_first_batch(
     make_pairs: MakePairs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dataset = CropDataset(decode_pairs(list_pairs(make_pairs(SIZES), 2)), 3, 16, 2, Look(), 0)
+    dataset = CropDataset(decode_pairs(list_pairs(make_pairs(SIZES), 2)), 3, 16, 2, Identity(), 0)
     assert dataset.batch_bytes == 3 * 3 * (8 * 8 + 16 * 16) == len(dataset[0].memory)
     needed = loading.AHEAD * dataset.batch_bytes / loading.SHARE
 
@@ -98,7 +102,7 @@ class _Broken(CropDataset):
      ("shared memory", r"cannot hand over its batch.*No space left.*--shm-size")],
 )  # fmt: skip
 def test_a_batch_that_does_not_come_is_an_error_with_its_reason(how: str, reason: str, make_pairs: MakePairs) -> None:
-    dataset = CropDataset(decode_pairs(list_pairs(make_pairs(SIZES), 2)), 3, 16, 2, Look(), 0)
+    dataset = CropDataset(decode_pairs(list_pairs(make_pairs(SIZES), 2)), 3, 16, 2, Identity(), 0)
     batches = load_batches(_Broken(dataset, how), 0, 9, 1, timeout=6)
     assert len(next(batches)) == 2
     workers = [process.pid for process in multiprocessing.active_children() if process.pid]
@@ -113,14 +117,15 @@ from pathlib import Path
 from realsr.data.cache import decode_pairs
 from realsr.data.dataset import CropDataset
 from realsr.data.loading import LoadingError, load_batches
-from realsr.data.online_degradation import Look
+from realsr.data.degradations.degradation import build_degradation
+from realsr.data.degradations.identity import Identity
 from realsr.data.pairs import list_pairs
 
 def main():
     signal.signal(signal.SIGTERM, lambda *_: print("told", flush=True))
     signal.signal(signal.SIGINT, lambda *_: print("told", flush=True))
     global batches  # still open when the interpreter ends
-    dataset = CropDataset(decode_pairs(list_pairs(Path(sys.argv[1]), 2)), 4, 16, 2, Look(), 0)
+    dataset = CropDataset(decode_pairs(list_pairs(Path(sys.argv[1]), 2)), 4, 16, 2, Identity(), 0)
     batches = load_batches(dataset, 0, 10**6, 2)
     next(batches)
     print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)

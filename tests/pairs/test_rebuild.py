@@ -27,7 +27,7 @@ def work(make_photos, tmp_path, request):
 
 
 def rebuild(work, name="0801", source="source"):
-    rebuild_pair(name, work / source if source else None, None, work / "pool", work / "pairs")
+    return rebuild_pair(name, work / source if source else None, None, work / "pool", work / "pairs")
 
 
 def contents(work):
@@ -41,7 +41,7 @@ def test_what_is_lost_comes_back_byte_for_byte(work, lost, how):
     for kind in lost:
         path = work / "pairs" / kind / "0801.png"
         path.unlink() if how == "missing" else write_uint8(path, read_uint8(path) ^ 1)
-    rebuild(work)
+    assert set(rebuild(work)) == {work / "pairs" / kind / "0801.png" for kind in lost}
     assert contents(work) == before
 
 
@@ -58,14 +58,14 @@ def test_the_hr_on_disk_is_enough(work):
 def test_what_is_there_is_left_alone_and_said(work, caplog):
     times = {path: path.stat().st_mtime_ns for path in contents(work)}
     with caplog.at_level(logging.INFO, "realsr"):
-        rebuild(work)
+        assert rebuild(work) == []
     assert {path: path.stat().st_mtime_ns for path in contents(work)} == times
     manifest = json.loads((work / "pairs/manifest.json").read_text())["pairs"]["items"]["0801"]["files"]
     assert f"unchanged: sha256 {manifest['LR/0801.png']['sha256']}" in caplog.text
 
 
 def test_an_unknown_name_is_told_with_near_ones(work):
-    with pytest.raises(UserError, match=r"pairs\.rebuild=0802: not among the 3 pairs of .*did you mean 0801\?"):
+    with pytest.raises(UserError, match=r"name=0802: not among the 3 pairs of .*did you mean 0801\?"):
         rebuild(work, "0802")
 
 
@@ -107,11 +107,14 @@ def test_a_result_unlike_the_record_is_not_written_and_versions_are_told(work):
     assert contents(work) == before
 
 
-def test_rebuilding_is_no_other_configuration(work):
+def test_after_a_pair_is_made_again_the_stage_has_nothing_to_do(work):
     before = contents(work)
+    (work / "pairs/LR/p1.png").unlink()
+    rebuild(work, "p1")
     kernel = json.loads((work / "pairs/manifest.json").read_text())["pairs"]["config"]["kernel"]
     pool = work / "pool" if kernel == "pool" else None
-    make_pairs(work / "source", None, pool, work / "pairs", PairsConfig(rebuild="p1"), 4, seed=3)
+    result = make_pairs(work / "source", None, pool, work / "pairs", PairsConfig(), 4, seed=3)
+    assert (result.count, result.made) == (3, 0)
     assert contents(work) == before
 
 

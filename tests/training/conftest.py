@@ -4,7 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from realsr.data.online_degradation import Look
+from realsr.data.cache import DecodedImages
+from realsr.data.degradations.degradation import OnlineDegradation
+from realsr.data.degradations.noise_jpeg import NoiseJPEG
 from realsr.data.pairs import Pair, list_pairs
 from realsr.data.validation_images import ValidationImage
 from realsr.imaging import write_uint8
@@ -68,12 +70,13 @@ def trained(pairs: list[Pair], make_config: MakeConfig, tmp_path: Path) -> Train
     def call(
         run: str = "run",
         images: Sequence[ValidationImage] = (),
-        look: Look | None = None,
+        degradation: OnlineDegradation | None = None,
         config: TrainingConfig | None = None,
         **trainer: object,
     ) -> Path:
-        look = look or Look([pairs[0].lr], [30, 95])
+        degradation = degradation or NoiseJPEG((30, 95), DecodedImages([pairs[0].lr]))
         config = config or make_config(**trainer)
-        return train(pairs, look, ValidationSet("held_out", images), tmp_path / run, config, tmp_path / "cache")[0]
+        validation = ValidationSet("held_out", images)
+        return train(pairs, degradation, validation, tmp_path / run, config, tmp_path / "cache")[0]
 
     return call

@@ -15,8 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torchvision.models import vgg19
 
 from realsr.core.errors import Interrupted, UserError
+from realsr.data.degradations.identity import Identity
 from realsr.data.loading import LoadingError
-from realsr.data.online_degradation import Look
 from realsr.data.pairs import Pair
 from realsr.data.validation_images import ValidationImage, load_validation
 from realsr.networks import RRDB, DiscriminatorConfig, GeneratorConfig, WeightsError, build_generator
@@ -36,7 +36,7 @@ def same(a: Weights, b: Weights) -> bool:
 
 @pytest.fixture
 def images(pairs: list[Pair]) -> list[ValidationImage]:
-    return load_validation(pairs, 2, Look(), seed=0, largest=32, most=2)
+    return load_validation(pairs, 2, Identity(), seed=0, largest=32, most=2)
 
 
 def events(run: Path) -> EventAccumulator:

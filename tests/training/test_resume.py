@@ -13,7 +13,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from realsr.core.errors import Interrupted, UserError
-from realsr.data.online_degradation import Look
+from realsr.data.cache import DecodedImages
+from realsr.data.degradations.degradation import build_degradation
+from realsr.data.degradations.identity import Identity
 from realsr.data.pairs import Pair
 from realsr.data.validation_images import load_validation
 from realsr.networks import GeneratorConfig
@@ -50,12 +52,24 @@ def all_weights(run: Path) -> Weights:
 
 @pytest.mark.parametrize("stopped_after", [1, 3, 4])
 def test_resuming_gives_the_training_in_one_go(stopped_after: int, trained: Train, pairs: list[Pair]) -> None:
-    images = load_validation(pairs, 2, Look(), seed=0, largest=32, most=2)
+    images = load_validation(pairs, 2, Identity(), seed=0, largest=32, most=2)
     whole = trained("whole", images).parent
     trained("parts", images, max_steps=stopped_after)
     assert different(all_weights(whole), all_weights(whole.with_name("parts")))
     parts = trained("parts", images).parent
     assert not different(all_weights(whole), all_weights(parts))
+
+
+def test_a_degradation_of_hr_by_a_dotted_name_is_trained_with_and_resumed(trained: Train, pairs: list[Pair]) -> None:
+    values = {"name": "toy_degradation.Drift", "margin": 3, "gain": 0.1}
+    degradation = build_degradation(values, 2, DecodedImages([]))
+    images = load_validation(pairs, 2, degradation, seed=0, largest=32, most=2)
+    whole = trained("whole", images, degradation, max_steps=2, workers=1).parent
+    trained("parts", images, degradation, max_steps=1)
+    parts = trained("parts", images, degradation, max_steps=2).parent
+    assert not different(all_weights(whole), all_weights(parts))
+    other = trained("other", images, Identity(), max_steps=2).parent
+    assert different(all_weights(whole), all_weights(other))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from config_files import yaml_values
 from realsr.core.errors import UserError
-from realsr.data.online_degradation import LookConfig
 from realsr.data.pairs import Pair
 from realsr.networks import GeneratorConfig
 from realsr.training.run import train_run
@@ -24,9 +24,10 @@ MakeConfig = Callable[..., TrainingConfig]
 def run(pairs: list[Pair], tmp_path: Path) -> Callable[..., bool]:
     def call(config: TrainingConfig, noise: bool = True, overwrite: bool = False, pairs: list[Pair] = pairs) -> bool:
         patches = [pairs[0].lr] if noise else []
+        values = yaml_values("online_degradation/noise")
         validation = ValidationSet("held_out", [])
         cache = tmp_path / "cache"
-        return train_run(tmp_path / "run", pairs, patches, LookConfig(), validation, config, "yaml", cache, overwrite)
+        return train_run(tmp_path / "run", pairs, patches, values, validation, config, "yaml", cache, overwrite)
 
     return call
 

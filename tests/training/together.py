@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from realsr.core.errors import Interrupted
-from realsr.data.online_degradation import Look
+from realsr.data.cache import DecodedImages
+from realsr.data.degradations.noise import Noise
 from realsr.data.pairs import list_pairs
 from realsr.imaging import write_uint8
 from realsr.networks import DiscriminatorConfig, GeneratorConfig
@@ -98,8 +99,8 @@ def train_small(
             each(step)
 
     loop.Watch = Noting  # type: ignore[misc]
-    look = Look([pairs[0].lr])
-    loop.train(pairs, look, ValidationSet("held_out", []), folder / "run", config, folder / "cache", processes)
+    noise = Noise(DecodedImages([pairs[0].lr]))
+    loop.train(pairs, noise, ValidationSet("held_out", []), folder / "run", config, folder / "cache", processes)
     return seen
 
 

@@ -17,6 +17,7 @@ from realsr.kernels import estimation, kernel_sets
 from realsr.noise import collection, survey
 from realsr.noise.survey import NothingFlatError, Survey, choose_thresholds
 from realsr.pairs import rebuild, synthesis
+from realsr.pairs.synthesis import PairsResult
 from realsr.provenance.shards import choose_shard
 from realsr.reporting.noise_survey import describe, write_survey
 
@@ -87,9 +88,9 @@ def _report(result: Survey, source: Path | None, pool: Path) -> None:
 
 
 @takes_keys("make_pairs")
-def make_pairs(config: MakePairsConfig) -> Path:
-    """Make pairs of HR and LR images; return their folder."""
-    synthesis.make_pairs(
+def make_pairs(config: MakePairsConfig) -> PairsResult:
+    """Make pairs of HR and LR images; return where they are, and how many."""
+    return synthesis.make_pairs(
         config.data.source,
         config.data.target,
         None if config.pool.kernels == "bicubic" else config.pool_dir,
@@ -101,12 +102,11 @@ def make_pairs(config: MakePairsConfig) -> Path:
         config.workers,
         config.damaged,
     )
-    return config.pairs_dir
 
 
 @takes_keys("rebuild_pair")
-def rebuild_pair(config: RebuildPairConfig) -> Path:
-    """Make the LR image of one pair again from the manifest, byte for byte; return its file."""
+def rebuild_pair(config: RebuildPairConfig) -> list[Path]:
+    """Make the LR image of one pair again from the manifest, byte for byte; return the files written."""
     return rebuild.rebuild_pair(
         config.pair, config.data.source, config.data.target, config.pool_dir, config.pairs_dir, config.damaged
     )

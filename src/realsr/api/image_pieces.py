@@ -6,8 +6,9 @@ import numpy as np
 
 from realsr.core.errors import UserError
 from realsr.core.seeding import numpy_generator
-from realsr.data.online_degradation import centre, cut_patch
-from realsr.imaging import read_uint8, write_uint8
+from realsr.data.degradations.degradation import to_batch
+from realsr.data.degradations.noise import Noise
+from realsr.imaging import read_uint8, to_uint8, write_uint8
 from realsr.pairs import synthesis
 
 
@@ -39,5 +40,6 @@ def degrade(
     lr = synthesis.degrade(hr, scale, kernel)
     if noise is None:
         return lr
-    crop = cut_patch(noise, (lr.shape[0], lr.shape[1]), numpy_generator(seed, "degrade"))
-    return np.rint((lr / np.float32(255) + centre(crop)).clip(0, 1) * 255).astype(np.uint8)
+    injection = Noise([noise])
+    arrays = injection.prepare(lr, 0, scale, numpy_generator(seed, "degrade"))
+    return to_uint8(injection.apply(to_batch(arrays, hr))[0])

@@ -16,9 +16,10 @@ from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
 from realsr.core.file_names import printable, resolve_unnamed
 from realsr.core.files import check_folder_place, looks_lost
-from realsr.data.online_degradation import Look
+from realsr.data.cache import DecodedImages
+from realsr.data.degradations.degradation import build_degradation, try_degradation
+from realsr.data.folders import list_photos
 from realsr.data.pairs import Pair, hold_out, list_pairs
-from realsr.data.source_photos import list_photos
 from realsr.data.validation_images import ValidationImage, load_validation, load_validation_folder
 from realsr.evaluation.images import as_readers
 from realsr.evaluation.load_metrics import load_metrics
@@ -90,7 +91,7 @@ def train(config: TrainConfig) -> TrainResult:
             config.run,
             pairs,
             noise,
-            config.look,
+            config.online_degradation,
             validation,
             training,
             to_yaml(config),
@@ -112,6 +113,8 @@ def prepare(config: TrainConfig, training: TrainingConfig, processes: int) -> No
             pass  # another process that trains this run is named now rather than after the stages
     check_settings(training, processes)
     check_lpips(config.trainer)
+    without_noise = build_degradation(config.online_degradation, config.scale, DecodedImages([]))
+    try_degradation(without_noise, config.trainer.crop, config.scale)
     if config.init is not None and not list_checkpoints(config.run / "checkpoints"):
         load_generator_state(build_generator(config.generator, config.scale), config.init)
     prepare_data(config)
@@ -158,7 +161,7 @@ def _run_stage(stage: str, pattern: str, config: TrainConfig) -> None:
 
 def split_pairs(config: TrainConfig, noise: list[Path]) -> tuple[list[Pair], ValidationSet]:
     """Return the pairs to train on, and the validation images: `data.validation`, else pairs held out."""
-    look = Look(noise, config.look.jpeg_quality)
+    degradation = build_degradation(config.online_degradation, config.scale, DecodedImages(noise))
     lr_name, elsewhere = config.data.lr_name, is_foreign(config.pairs_dir, "pairs", "HR/*")
     pairs = list_pairs(config.pairs_dir, config.scale, lr_name if elsewhere else None)
     trainer = config.trainer
@@ -166,7 +169,7 @@ def split_pairs(config: TrainConfig, noise: list[Path]) -> tuple[list[Pair], Val
         images = load_validation_folder(
             config.data.validation,
             config.scale,
-            look,
+            degradation,
             config.seed,
             trainer.validation_crop,
             trainer.validation_images,
@@ -178,7 +181,7 @@ def split_pairs(config: TrainConfig, noise: list[Path]) -> tuple[list[Pair], Val
     if held_out:
         logger.info("held out for validation: %s", ", ".join(pair.name for pair in held_out))
     images = load_validation(
-        held_out, config.scale, look, config.seed, trainer.validation_crop, trainer.validation_images
+        held_out, config.scale, degradation, config.seed, trainer.validation_crop, trainer.validation_images
     )
     return pairs, ValidationSet("held_out", images)
 

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 from realsr.core.errors import UserError
 from realsr.core.ranges import Choice, Range
-from realsr.data.online_degradation import LookConfig
 from realsr.deployment.export_options import Int8Config
 from realsr.evaluation.metric_files import MetricFiles
 from realsr.evaluation.protocol import Protocol
@@ -179,7 +178,7 @@ class TrainConfig(_Stage):
     noise: NoiseConfig
     pool: PoolConfig
     pairs: PairsConfig
-    look: LookConfig
+    online_degradation: dict[str, Any]
     generator: GeneratorConfig
     discriminator: DiscriminatorConfig
     loss: LossConfig

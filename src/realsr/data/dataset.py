@@ -9,40 +9,51 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from realsr.core.errors import UserError
 from realsr.core.seeding import numpy_generator
 from realsr.data.cache import PairImages
-from realsr.data.online_degradation import Look
+from realsr.data.degradations.degradation import OnlineDegradation, try_degradation
 
-MCU = 16  # JPEG's blocks with 4:2:0 colour: 16 x 16 pixels
+Layout = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+"""Shape and type of each tensor of a batch by its name, floats first, so that they begin at a multiple of 4 bytes."""
 
 
 class Batch(dict[str, Tensor]):
     """Tensors by name that lie in one piece of memory, so that they travel between processes as one.
 
-    Handing over a piece of memory takes longer than filling it. The shapes tell how `memory`, bytes, is divided.
+    Handing over a piece of memory takes longer than filling it. The layout tells how `memory`, bytes, is divided.
     """
 
-    def __init__(self, memory: Tensor, shapes: Mapping[str, tuple[int, ...]]):
-        parts = memory.split([prod(shape) for shape in shapes.values()])
-        super().__init__({key: part.view(shape) for (key, shape), part in zip(shapes.items(), parts, strict=True)})
-        self.memory, self.shapes = memory, shapes
+    def __init__(self, memory: Tensor, layout: Layout):
+        parts = memory.split(_count_bytes(layout))
+        super().__init__(
+            {
+                key: part.view(dtype).view(shape)
+                for (key, (shape, dtype)), part in zip(layout.items(), parts, strict=True)
+            }
+        )
+        self.memory, self.layout = memory, layout
 
     def __reduce__(self) -> tuple[Callable[..., "Batch"], tuple[object, ...]]:
-        return Batch, (self.memory, self.shapes)
+        return Batch, (self.memory, self.layout)
 
 
 class CropDataset(Dataset[Batch]):
-    """Item k is the batch of step k + 1: crops of pairs, flipped and rotated, 8 bits a channel.
+    """Item k is the batch of step k + 1: crops of pairs, flipped and rotated, then prepared by an online degradation.
 
     Sample n is of step n // batch. Pairs are shown in one permutation an epoch; all chance of sample n comes from
-    (seed, n).
+    (seed, n), in this order: the crop's place, the turn, then what the degradation draws. What lies around a crop is
+    turned with it; a degradation of HR has real pixels there wherever the image has room for them, else mirrored ones.
 
     Args:
         images: the decoded pairs to train on, each with room for a crop.
         batch: how many samples a step has.
         crop: side of the HR crop, a multiple of scale.
-        look: what is put on the LR crop after flips and rotations.
+        degradation: what makes LR, of a crop of LR or of HR.
         part, parts: this is share `part` of `parts` equal shares of each batch, for training in several processes.
+
+    Raises:
+        UserError, ImageError: as `try_degradation`.
     """
 
     def __init__(
@@ -51,7 +62,7 @@ class CropDataset(Dataset[Batch]):
         batch: int,
         crop: int,
         scale: int,
-        look: Look,
+        degradation: OnlineDegradation,
         seed: int,
         part: int = 0,
         parts: int = 1,
@@ -60,34 +71,32 @@ class CropDataset(Dataset[Batch]):
             raise ValueError(f"crop {crop} is not a multiple of the scale {scale}")
         if batch % parts or not 0 <= part < parts:
             raise ValueError(f"part {part} of {parts}: expected equal parts of the batch of {batch}")
-        self._images, self._batch, self._look, self._seed = images, batch, look, seed
+        self._images, self._batch, self._degradation, self._seed = images, batch, degradation, seed
         self._crop, self._size, self._scale = crop, crop // scale, scale
         self._share = batch // parts
         self._first = part * self._share
         self._epoch, self._order = -1, np.arange(0)
+        arrays = {"hr": np.empty((crop, crop, 3), np.uint8)} | try_degradation(degradation, crop, scale)
+        self._layout = {
+            key: ((self._share, *array.shape), torch.float32 if array.dtype == np.float32 else torch.uint8)
+            for key, array in sorted(arrays.items(), key=lambda item: item[1].dtype != np.float32)
+        }
 
     @property
     def batch_bytes(self) -> int:
         """The memory of one item."""
-        return sum(map(prod, self._shapes.values()))
-
-    @property
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        sides = {"lr": self._size, "hr": self._crop}
-        if len(self._look.patches) and self._look.jpeg_quality is None:
-            sides["noise"] = self._size
-        return {key: (self._share, side, side, 3) for key, side in sides.items()}
+        return sum(_count_bytes(self._layout))
 
     def __getitem__(self, step: int) -> Batch:
-        """Return uint8 `lr` (n, h, h, 3) and `hr` (n, s h, s h, 3), and without JPEG `noise` (n, h, h, 3), if any.
+        """Return `hr` (n, s h, s h, 3) uint8, and of what the degradation has prepared, n of each.
 
-        `unpack` makes of it what the networks take. With JPEG, noise and JPEG are in `lr` already.
+        Its `apply` makes LR of them.
         """
         memory = torch.empty(self.batch_bytes, dtype=torch.uint8)
         if get_worker_info() is not None:
             # Here, since a failure while the batch is sent would be lost, and the batch with it.
             memory.share_memory_()
-        batch = Batch(memory, self._shapes)
+        batch = Batch(memory, self._layout)
         arrays = {key: tensor.numpy() for key, tensor in batch.items()}
         first = step * self._batch + self._first
         for index in range(self._share):
@@ -97,32 +106,31 @@ class CropDataset(Dataset[Batch]):
     def _fill(self, number: int, out: Mapping[str, np.ndarray]) -> None:
         rng = numpy_generator(self._seed, "sample", number)
         lr, hr = self._images[self._pair_of(number)]
-        size, scale = self._size, self._scale
-        top, left = int(rng.integers(lr.shape[0] - size + 1)), int(rng.integers(lr.shape[1] - size + 1))
+        margin, scale = self._degradation.margin, self._scale
+        of_hr = self._degradation.reads == "hr"
+        room = -(-margin // scale) if of_hr else 0
+        top, left = self._draw_place(lr.shape[0], room, rng), self._draw_place(lr.shape[1], room, rng)
         turn = int(rng.integers(8))
-        _turn(_cut(hr, top * scale, left * scale, self._crop), turn, out["hr"])
-        if self._look.jpeg_quality is not None:
-            out["lr"][:] = self._compressed(lr, top, left, turn, rng)
-            return
-        _turn(_cut(lr, top, left, size), turn, out["lr"])
-        if "noise" in out:
-            out["noise"][:] = self._look.draw_patch((size, size), rng)
+        _turn(hr[top * scale : top * scale + self._crop, left * scale : left * scale + self._crop], turn, out["hr"])
+        image, step, side = (hr, scale, self._crop) if of_hr else (lr, 1, self._size)
+        around = cut_mirrored(image, top * step - margin, left * step - margin, side + 2 * margin, side + 2 * margin)
+        arrays = self._degradation.prepare(_turn(around, turn), margin, scale, rng)
+        for key, place in out.items():
+            if key == "hr":
+                continue
+            array = arrays.get(key)
+            if array is None or array.shape != place.shape or array.dtype != place.dtype:
+                what = "no" if array is None else f"{array.shape} {array.dtype} for"
+                raise UserError(
+                    f"{type(self._degradation).__name__}.prepare gives {what} {key}, unlike before: expected the same "
+                    "names, shapes and types for all crops"
+                )
+            place[:] = array
 
-    def _compressed(self, lr: np.ndarray, top: int, left: int, turn: int, rng: np.random.Generator) -> np.ndarray:
-        """Cut the LR crop out of a region that has been turned and sent through noise and JPEG.
-
-        A camera's JPEG lies on a grid that knows nothing of the crop. So the region, of whole blocks of the grid,
-        begins 0 to 15 rows above the crop and 0 to 15 columns left of it.
-        """
-        size = self._size
-        side = -(-size // MCU) * MCU + MCU
-        margin = side - size
-        # Turned with a margin on all sides, of which the region takes its part.
-        wide = _turn(_cut_mirrored(lr, top - margin, left - margin, size + 2 * margin), turn)
-        above, before = int(rng.integers(MCU)), int(rng.integers(MCU))
-        region = _cut(wide, margin - above, margin - before, side)
-        region = self._look.compressed(region.astype(np.float32) / 255, rng)
-        return _cut(region, above, before, size)
+    def _draw_place(self, side: int, room: int, rng: np.random.Generator) -> int:
+        """Draw where a crop begins in an LR image, with `room` pixels around it where the image is large enough."""
+        room = room if side >= self._size + 2 * room else 0
+        return room + int(rng.integers(side - self._size - 2 * room + 1))
 
     def _pair_of(self, number: int) -> int:
         epoch, position = divmod(number, len(self._images))
@@ -132,15 +140,11 @@ class CropDataset(Dataset[Batch]):
         return int(self._order[position])
 
 
-def _cut(image: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
-    return image[top : top + side, left : left + side]
-
-
-def _cut_mirrored(image: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
-    """Cut a square that may reach over the image's ends, where it is continued by mirroring, edge pixels repeated."""
-    height, width = image.shape[:2]
-    inside = image[max(top, 0) : top + side, max(left, 0) : left + side]
-    missing = max(-top, 0), max(top + side - height, 0), max(-left, 0), max(left + side - width, 0)
+def cut_mirrored(image: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
+    """Cut a rectangle that may reach over an image's ends, where it is continued by mirroring, edge pixels repeated."""
+    inside = image[max(top, 0) : top + height, max(left, 0) : left + width]
+    below, after = top + height - image.shape[0], left + width - image.shape[1]
+    missing = max(-top, 0), max(below, 0), max(-left, 0), max(after, 0)
     return cv2.copyMakeBorder(inside, *missing, cv2.BORDER_REFLECT) if any(missing) else inside
 
 
@@ -158,3 +162,7 @@ def _turn(image: np.ndarray, turn: int, out: np.ndarray | None = None) -> np.nda
         return image
     out[:] = image
     return out
+
+
+def _count_bytes(layout: Layout) -> list[int]:
+    return [prod(shape) * dtype.itemsize for shape, dtype in layout.values()]

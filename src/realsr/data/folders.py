@@ -1,4 +1,4 @@
-"""Images of two folders, put together by name."""
+"""Images of folders by name: photos a stage takes in, HR and LR put together."""
 
 import logging
 import unicodedata
@@ -12,6 +12,10 @@ from realsr.imaging import list_images
 logger = logging.getLogger("realsr")
 
 SHOWN = 20  # names in a message
+ROLES = {
+    "source": "real photos whose look is to be learnt",
+    "target": "clean high-resolution photos",
+}
 # How published sets name HR and LR: the ending of HR's name, and LR's name of what is before that ending and the scale.
 RULES = (
     ("", "{}"),
@@ -34,10 +38,35 @@ def list_by_name(folder: Path) -> dict[str, Path]:
     for path in list_images(folder):
         if path.stem in images:
             raise UserError(
-                f"{folder}: {images[path.stem].name} and {path.name} would both be called {path.stem}; remove one"
+                f"{folder}: {images[path.stem].name} and {path.name} would both be called {path.stem}; rename one"
             )
         images[path.stem] = path
     return images
+
+
+def join_names(names: Iterable[str], most: int = SHOWN) -> str:
+    """Return names for a message, sorted, and how many more there are than `most`."""
+    listed = sorted(names)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
+def list_photos(folder: Path | None, role: str, output: Path) -> dict[str, Path]:
+    """Return the photos of `data.<role>` as `list_by_name` does.
+
+    role: `source` or `target`; output: the folder that the stage writes into.
+
+    Raises UserError where no folder is given or where it is the output folder; else as `list_by_name` does.
+    """
+    if folder is None:
+        raise UserError(f"data.{role} is not given; it is the folder of {ROLES[role]}: say data.{role}=FOLDER")
+    if folder.resolve() == output.resolve():
+        raise UserError(f"data.{role} and the output folder are the same, {folder}: choose another work_dir")
+    return list_by_name(folder)
+
+
+def damage_facts(damage: str | None) -> dict[str, str]:
+    """Return what a manifest's item tells about its photo's damage: nothing for a sound photo."""
+    return {} if damage is None else {"damaged": damage}
 
 
 def match_folders(
@@ -67,7 +96,7 @@ def match_folders(
     if together:  # other images may lie there, too
         rest -= pairs.keys()
         unmatched = {hr: {name for name in rest if lr_name is None and _is_named(name, rules)}}
-    lines = [f"only {folder} has {_some(names)}" for folder, names in unmatched.items() if names]
+    lines = [f"only {folder} has {join_names(names)}" for folder, names in unmatched.items() if names]
     if lines or not pairs:
         raise UserError(_explain_unmatched(hr, lr, scale, lines))
     _report(hr, lr, [rule for _, rule in pairs.values()], len(rest))
@@ -130,7 +159,7 @@ def _refuse_ambiguous(partners: Mapping[str, Mapping[str, str]], hr: Path, lr: P
     for name, matches in partners.items():
         if len(matches) > 1:
             choices = " or ".join(_ask(template) for template in matches.values())
-            raise UserError(f"{hr}: {name} has several LR in {lr}: {_some(matches)}. Choose one by {choices}")
+            raise UserError(f"{hr}: {name} has several LR in {lr}: {join_names(matches)}. Choose one by {choices}")
     owners: dict[str, str] = {}
     for name, matches in partners.items():
         for partner in matches:
@@ -162,9 +191,3 @@ def _report(hr: Path, lr: Path, rules: Sequence[str], others: int) -> None:
 
 def _ask(template: str) -> str:
     return f"data.lr_name='{template}'"
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = sorted(names)
-    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-    return ", ".join(listed[:SHOWN]) + more

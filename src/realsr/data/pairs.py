@@ -8,7 +8,7 @@ from PIL import Image
 
 from realsr.core.errors import UserError
 from realsr.core.seeding import numpy_generator
-from realsr.data.folders import match_folders
+from realsr.data.folders import join_names, match_folders
 
 logger = logging.getLogger("realsr")
 
@@ -42,7 +42,9 @@ def list_pairs(folder: Path, scale: int, lr_name: str | None = None) -> list[Pai
         if (width, height) != (lr_width * scale, lr_height * scale):
             wrong.append(f"{pair.name} (HR {width}x{height}, LR {lr_width}x{lr_height})")
     if wrong:
-        raise UserError(f"{folder}: at scale={scale}, HR must be {scale} times as wide and high as LR: {_some(wrong)}")
+        raise UserError(
+            f"{folder}: at scale={scale}, HR must be {scale} times as wide and high as LR: {join_names(wrong, 5)}"
+        )
     return pairs
 
 
@@ -80,10 +82,6 @@ def keep_large(pairs: list[Pair], crop: int) -> list[Pair]:
     if small:
         logger.warning(
             "%d pairs are smaller than a crop of %d and left out: %s",
-            len(small), crop, _some([pair.name for pair in small]),
+            len(small), crop, join_names([pair.name for pair in small], 5),
         )  # fmt: skip
     return [pair for pair in pairs if pair not in small]
-
-
-def _some(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

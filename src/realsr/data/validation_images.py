@@ -1,17 +1,17 @@
-"""Images to validate on: fixed crops with a fixed look."""
+"""Images to validate on: fixed crops, degraded once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from realsr.core.errors import UserError
 from realsr.core.seeding import numpy_generator
+from realsr.data.dataset import cut_mirrored
+from realsr.data.degradations.degradation import OnlineDegradation, to_batch
 from realsr.data.folders import holds_both, match_folders
-from realsr.data.online_degradation import Look
 from realsr.data.pairs import Pair
 from realsr.imaging import crop_to_multiple, read_uint8, resize, to_float, to_uint8
 
@@ -26,13 +26,17 @@ class ValidationImage:
 
 
 def load_validation(
-    pairs: Sequence[Pair], scale: int, look: Look, seed: int, largest: int, most: int
+    pairs: Sequence[Pair], scale: int, degradation: OnlineDegradation, seed: int, largest: int, most: int
 ) -> list[ValidationImage]:
     """Read up to `most` pairs, each cut to its central `largest` x `largest` HR pixels.
 
-    The look is put on once, by a generator of the pair's name, so that all validations see the same.
+    They are degraded once, by a generator of the pair's name, so that all validations see the same.
     """
-    return [_load(pair, scale, look, seed, largest) for pair in pairs[:most]]
+    images = (
+        ValidationImage(pair.name, to_float(read_uint8(pair.lr)), to_float(read_uint8(pair.hr)))
+        for pair in pairs[:most]
+    )
+    return [_prepare(image, scale, degradation, seed, largest) for image in images]
 
 
 def read_folders(
@@ -76,14 +80,14 @@ def check_sizes(path: Path | None, lr: Tensor, hr: Tensor, scale: int, original:
 def load_validation_folder(
     folder: Path,
     scale: int,
-    look: Look,
+    degradation: OnlineDegradation,
     seed: int,
     largest: int,
     most: int,
     damaged: str = "refuse",
     lr_name: str | None = None,
 ) -> list[ValidationImage]:
-    """Read `data.validation`: HR and LR are taken as they are; of HR images alone, LR is bicubic with the look.
+    """Read `data.validation`: HR and LR are taken as they are; of HR images alone, LR is degraded bicubic.
 
     folder: with HR/ and LR/, or with both kinds of images, or HR images alone. lr_name: see `match_folders`.
     """
@@ -92,23 +96,28 @@ def load_validation_folder(
         hr, lr = folder / "HR", folder / "LR"
     both = hr != lr or holds_both(folder, scale, lr_name)
     images = read_folders(hr, lr if both else None, scale, damaged, lr_name)
-    seen = Look() if both else look
-    return [_see(_central(image, scale, largest), seen, seed) for image in islice(images, most)]
+    seen = None if both else degradation
+    return [_prepare(image, scale, seen, seed, largest) for image in islice(images, most)]
 
 
-def _load(pair: Pair, scale: int, look: Look, seed: int, largest: int) -> ValidationImage:
-    image = ValidationImage(pair.name, to_float(read_uint8(pair.lr)), to_float(read_uint8(pair.hr)))
-    return _see(_central(image, scale, largest), look, seed)
+def _prepare(
+    image: ValidationImage, scale: int, degradation: OnlineDegradation | None, seed: int, largest: int
+) -> ValidationImage:
+    """Cut an image to its centre, and degrade that.
 
-
-def _central(image: ValidationImage, scale: int, largest: int) -> ValidationImage:
-    size = [min(side, max(1, largest // scale)) for side in image.lr.shape[1:]]
-    top, left = ((side - kept) // 2 for side, kept in zip(image.lr.shape[1:], size, strict=True))
-    lr = image.lr[:, top : top + size[0], left : left + size[1]]
-    top, left, height, width = (scale * value for value in (top, left, *size))
-    return ValidationImage(image.name, lr, image.hr[:, top : top + height, left : left + width])
-
-
-def _see(image: ValidationImage, look: Look, seed: int) -> ValidationImage:
-    lr = look(image.lr.permute(1, 2, 0).numpy(), numpy_generator(seed, "validation", image.name))
-    return ValidationImage(image.name, torch.from_numpy(lr).permute(2, 0, 1).contiguous(), image.hr)
+    LR that is degraded is taken for a whole image; around the centre of HR lies what is there.
+    """
+    height, width = (min(side, max(1, largest // scale)) for side in image.lr.shape[1:])
+    top, left = (image.lr.shape[1] - height) // 2, (image.lr.shape[2] - width) // 2
+    lr = image.lr[:, top : top + height, left : left + width]
+    top, left, height, width = (scale * value for value in (top, left, height, width))
+    hr = image.hr[:, top : top + height, left : left + width]
+    if degradation is None:
+        return ValidationImage(image.name, lr.contiguous(), hr)
+    crop, margin = to_uint8(lr), 0
+    if degradation.reads == "hr":
+        margin = degradation.margin
+        around = top - margin, left - margin, height + 2 * margin, width + 2 * margin
+        crop = cut_mirrored(to_uint8(image.hr), *around)
+    arrays = degradation.prepare(crop, margin, scale, numpy_generator(seed, "validation", image.name))
+    return ValidationImage(image.name, degradation.apply(to_batch(arrays, to_uint8(hr)))[0].contiguous(), hr)

@@ -13,7 +13,7 @@ from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place, check_name
 from realsr.core.progress import Progress
 from realsr.core.ranges import check_ranges
-from realsr.data.source_photos import damage_facts, list_photos
+from realsr.data.folders import damage_facts, list_photos
 from realsr.imaging.kernel_shapes import load_kernel, save_kernel
 from realsr.kernels.combination import Outcome
 from realsr.kernels.estimation_config import KernelsConfig

@@ -15,7 +15,7 @@ from realsr.core.files import check_folder_place, check_name, write_bytes
 from realsr.core.progress import Progress
 from realsr.core.ranges import check_ranges
 from realsr.core.workers import count_workers, map_items
-from realsr.data.source_photos import damage_facts, list_photos
+from realsr.data.folders import damage_facts, list_photos
 from realsr.imaging import ImageError, read_uint8, read_uint8_and_damage, tell_damage
 from realsr.imaging.png import encode_png
 from realsr.noise.noise_config import NoiseConfig

@@ -13,7 +13,7 @@ from realsr.core.errors import UserError
 from realsr.core.progress import Progress
 from realsr.core.ranges import check_ranges
 from realsr.core.workers import count_workers, map_items
-from realsr.data.source_photos import list_photos
+from realsr.data.folders import list_photos
 from realsr.imaging import ImageError, read_uint8_and_damage, tell_damage
 from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.tiles import CONSTANT, TILES, cut, measure_clipped, measure_structure, measure_tiles, remove_shading

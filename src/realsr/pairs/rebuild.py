@@ -14,7 +14,8 @@ from realsr.core.files import inside, write_bytes
 from realsr.imaging import encode_uint8, read_uint8
 from realsr.imaging.kernel_shapes import load_kernel
 from realsr.pairs.synthesis import STAGE, check_item, clean_up, degrade, pair_files
-from realsr.provenance.manifest import package_versions, read_manifest
+from realsr.provenance.fingerprints import fingerprint_file, package_versions
+from realsr.provenance.manifest import read_manifest
 from realsr.provenance.sections import MANIFEST
 
 logger = logging.getLogger("realsr")
@@ -22,11 +23,11 @@ logger = logging.getLogger("realsr")
 
 def rebuild_pair(
     name: str, source: Path | None, target: Path | None, pool: Path, output: Path, damaged: str = "refuse"
-) -> Path:
+) -> list[Path]:
     """Make the LR of one pair again, as `output`'s manifest says it was made, whatever the config says now.
 
     It is made from the HR on disk, or from the photo where that HR is missing or altered; then HR is made again too.
-    What is missing or altered is written. Returns the file of LR.
+    What is missing or altered is written; the files written are returned.
 
     source, target: the folders of photos; pool: the folder with `kernels/`. Each is read only if it is needed.
     damaged: `accept` where the pair was made of a damaged photo; the manifest's item tells it.
@@ -64,16 +65,18 @@ def rebuild_pair(
     for file, content in contents.items():
         if hashlib.sha256(content).hexdigest() != recorded[file]:
             raise UserError(_unlike(file, section["versions"]))
+    written = []
     for file, content in contents.items():
         if _hash_file(file) == recorded[file]:
             logger.info("%s: made again, unchanged: sha256 %s", file, recorded[file])
         else:
             file.parent.mkdir(exist_ok=True)
             write_bytes(file, content)
+            written.append(file)
             logger.info(
                 "%s: made again and written, byte for byte that of the manifest: sha256 %s", file, recorded[file]
             )
-    return lr_file
+    return written
 
 
 def _find_photo(photo: str, folders: Mapping[str, Path | None]) -> Path:
@@ -111,10 +114,7 @@ def _expect(path: Path, name: str, section: Mapping[str, Any]) -> Path:
 
 def _hash_file(path: Path) -> str | None:
     """Return the SHA-256 of a file, None where there is none."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return str(fingerprint_file(path)["sha256"]) if path.is_file() else None
 
 
 def _unlike(file: Path, recorded: Mapping[str, str]) -> str:

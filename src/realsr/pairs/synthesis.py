@@ -16,7 +16,7 @@ from realsr.core.progress import Progress
 from realsr.core.ranges import check_ranges
 from realsr.core.seeding import numpy_generator
 from realsr.core.workers import count_workers, map_items
-from realsr.data.source_photos import damage_facts, list_photos
+from realsr.data.folders import damage_facts, list_photos
 from realsr.imaging import (
     ImageError,
     apply_kernel_uint8,
@@ -33,6 +33,16 @@ from realsr.provenance.manifest import is_foreign, open_stage
 STAGE = "pairs"
 
 logger = logging.getLogger("realsr")
+
+
+@dataclass(frozen=True)
+class PairsResult:
+    """Where pairs are, how many there are now, and how many of them this call has made."""
+
+    hr: Path
+    lr: Path
+    count: int
+    made: int
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ def make_pairs(
     overwrite: bool = False,
     workers: int | None = None,
     damaged: str = "refuse",
-) -> None:
+) -> PairsResult:
     """Write `output/HR/<name>.png` and `output/LR/<name>.png` for each photo that `config.hr` takes in.
 
     LR is HR through a kernel that is drawn per image from the pool's of the scale, or bicubic where `pool` is None.
@@ -112,15 +122,15 @@ def make_pairs(
             PairTask(name, path, factors[role], _draw_kernel(kernels, seed, name), scale, output, damaged)
             for name, (role, path) in missing.items()
         ]
-        results = map_items(_make_pair, tasks, count_workers(len(tasks), workers))
+        outcomes = map_items(_make_pair, tasks, count_workers(len(tasks), workers))
         with Progress(STAGE, total=len(photos), done=len(photos) - len(tasks)) as progress:
-            for task, result in zip(tasks, results, strict=True):
+            for task, outcome in zip(tasks, outcomes, strict=True):
                 progress.advance()
                 photo = f"{photos[task.name][0]}/{task.photo.name}"
-                if isinstance(result, Exception):
-                    record.fail(task.name, photo, task.photo, result)
+                if isinstance(outcome, Exception):
+                    record.fail(task.name, photo, task.photo, outcome)
                     continue
-                size, damage = result
+                size, damage = outcome
                 tell_damage(task.photo, damage)
                 record.add(
                     task.name,
@@ -131,8 +141,10 @@ def make_pairs(
                     kernel=task.kernel.relative_to(folder).as_posix() if task.kernel else "bicubic",
                     **damage_facts(damage),
                 )
-        logger.info("pairs: %d in %s and %s", len(record.items), output / "HR", output / "LR")
+        result = PairsResult(output / "HR", output / "LR", len(record.items), len(tasks))
+        logger.info("pairs: %d in %s and %s", result.count, result.hr, result.lr)
         record.finish()
+    return result
 
 
 def check_item(item: Mapping[str, Any]) -> None:

@@ -12,8 +12,8 @@ from realsr.core.errors import Interrupted
 from realsr.core.progress import Progress
 from realsr.data.cache import cache_pairs, decode_pairs
 from realsr.data.dataset import CropDataset
+from realsr.data.degradations.degradation import OnlineDegradation, to_images
 from realsr.data.loading import LoadingError, load_batches
-from realsr.data.online_degradation import Look, unpack
 from realsr.data.pairs import Pair, keep_large
 from realsr.training.checkpoints import CheckpointWriter
 from realsr.training.checks import check_settings
@@ -36,7 +36,7 @@ logger = logging.getLogger("realsr")
 
 def train(
     pairs: Sequence[Pair],
-    look: Look,
+    degradation: OnlineDegradation,
     validation: ValidationSet,
     run: Path,
     config: TrainingConfig,
@@ -66,7 +66,7 @@ def train(
     pairs = keep_large(list(pairs), trainer.crop)
     images = cache_pairs(cache, pairs, None) if trainer.cache else decode_pairs(pairs)
     dataset = CropDataset(
-        images, trainer.batch, trainer.crop, scale, look, config.seed, part=processes.rank, parts=processes.count
+        images, trainer.batch, trainer.crop, scale, degradation, config.seed, processes.rank, processes.count
     )
     workers = min(trainer.workers, os.cpu_count() or 1)
     batches = load_batches(
@@ -100,7 +100,8 @@ def train(
                 if isinstance(error, WaitInterrupted):
                     raise _interrupted(request, step - 1, processes, saved) from None
                 raise
-            lr, hr = unpack({key: value.to(device, non_blocking=True) for key, value in batch.items()})
+            tensors = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+            lr, hr = degradation.apply(tensors), to_images(tensors["hr"])
             rate, decay = learning_rate(step - 1, config.optimiser), ema_decay(step - 1, trainer.ema or 0)
             watch.follow(step, step_on(lr, hr, rate, decay, stop=request.signal is not None))
             stopwatch.trained(trainer.batch)

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from realsr.core.components import Values
 from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
-from realsr.data.cache import cache_images
-from realsr.data.online_degradation import Look, LookConfig
+from realsr.data.cache import DecodedImages, cache_images
+from realsr.data.degradations.degradation import build_degradation
 from realsr.data.pairs import Pair
 from realsr.provenance.differences import compare_value
 from realsr.provenance.fingerprints import fingerprint_file, fingerprint_inputs
@@ -45,7 +46,7 @@ def train_run(
     run: Path,
     pairs: Sequence[Pair],
     noise: Sequence[Path],
-    look: LookConfig,
+    degradation: Values,
     validation: ValidationSet,
     config: TrainingConfig,
     config_yaml: str,
@@ -64,7 +65,7 @@ def train_run(
         records: list[StageRecord] = []
 
         def begin() -> bool:
-            record = stack.enter_context(_open(run, pairs, noise, look, config, overwrite))
+            record = stack.enter_context(_open(run, pairs, noise, degradation, config, overwrite))
             if record.items.get("generator", {}).get("steps", 0) == steps and record.is_done("generator"):
                 return False
             _check_steps(run, steps)
@@ -76,9 +77,12 @@ def train_run(
 
         if not processes.lead(begin):
             return False
-        patches = cache_images(cache / "noise.u8", noise, None) if noise and config.trainer.cache else noise
+        patches = (
+            cache_images(cache / "noise.u8", noise, None) if noise and config.trainer.cache else DecodedImages(noise)
+        )
+        online = build_degradation(degradation, config.scale, patches)
         try:
-            weights = train(pairs, Look(patches, look.jpeg_quality), validation, run, config, cache, processes)
+            weights = train(pairs, online, validation, run, config, cache, processes)
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"the GPU's memory is too small ({str(error).splitlines()[0]}). trainer.checkpoint_activations=true "
@@ -96,11 +100,11 @@ def _open(
     run: Path,
     pairs: Sequence[Pair],
     noise: Sequence[Path],
-    look: LookConfig,
+    degradation: Values,
     config: TrainingConfig,
     overwrite: bool,
 ) -> Iterator[StageRecord]:
-    facts = _facts(config, look, bool(noise))
+    facts = _facts(config, degradation, bool(noise))
     files = _list_files(facts)
     if not overwrite:
         _check_init(run, config.init, files)
@@ -179,8 +183,8 @@ def _check_steps(run: Path, steps: int) -> None:
         )
 
 
-def _facts(config: TrainingConfig, look: LookConfig, noise: bool) -> Mapping[str, Any]:
-    facts = asdict(config) | {"look": {"noise": noise, **asdict(look)}}
+def _facts(config: TrainingConfig, degradation: Values, noise: bool) -> Mapping[str, Any]:
+    facts = asdict(config) | {"online_degradation": degradation, "pool": {"noise": noise}}
     del facts["seed"]
     facts["trainer"] = {key: value for key, value in facts["trainer"].items() if key not in FREE}
     return dict(_flatten(facts))

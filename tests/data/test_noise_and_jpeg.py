@@ -7,10 +7,20 @@ import torch
 from PIL import Image
 
 from realsr.core.errors import UserError
-from realsr.data.online_degradation import Look, centre, compress, cut_patch, unpack
+from realsr.data.cache import DecodedImages
+from realsr.data.degradations.degradation import OnlineDegradation, build_degradation, to_batch, to_images
+from realsr.data.degradations.noise import Noise, draw_patch
+from realsr.data.degradations.noise_jpeg import NoiseJPEG, centre, compress
 from realsr.imaging import write_uint8
 
-COMPRESS = "realsr.data.online_degradation.compress"
+COMPRESS = "realsr.data.degradations.noise_jpeg.compress"
+NO_PATCHES = DecodedImages([])
+
+
+def degrade(degradation: OnlineDegradation, lr_uint8: np.ndarray, seed: int) -> np.ndarray:
+    """A whole LR image (h, w, 3) as float, degraded."""
+    arrays = degradation.prepare(lr_uint8, 0, 2, np.random.default_rng(seed))
+    return degradation.apply(to_batch(arrays, np.zeros((2, 2, 3), np.uint8)))[0].permute(1, 2, 0).numpy()
 
 
 def patch_of(seed: int, height: int, width: int) -> np.ndarray:
@@ -21,7 +31,7 @@ def test_noise_is_a_crop_of_the_patch_less_its_mean_per_channel() -> None:
     patch = patch_of(0, 20, 24)
     seen = set()
     for seed in range(100):
-        noise = centre(cut_patch(patch, (18, 23), np.random.default_rng(seed)))
+        noise = centre(draw_patch([patch], (18, 23), np.random.default_rng(seed)))
         assert np.abs(noise.mean(axis=(0, 1), dtype=np.float64)).max() < 1e-5
         matches = []
         for top in range(3):
@@ -36,7 +46,7 @@ def test_noise_is_a_crop_of_the_patch_less_its_mean_per_channel() -> None:
 
 def test_a_small_patch_is_mirrored() -> None:
     patch = patch_of(1, 5, 6)
-    noise = centre(cut_patch(patch, (8, 12), np.random.default_rng(0)))
+    noise = centre(draw_patch([patch], (8, 12), np.random.default_rng(0)))
     rows, columns = [0, 1, 2, 3, 4, 4, 3, 2], [0, 1, 2, 3, 4, 5, 5, 4, 3, 2, 1, 0]
     expected = patch[rows][:, columns].astype(np.float64) / 255
     np.testing.assert_allclose(noise, expected - expected.mean(axis=(0, 1)), atol=1e-5)
@@ -49,22 +59,23 @@ def test_noise_is_added_from_all_patches_of_the_pool_and_clamped(tmp_path: Path)
         patch[::2] += 10 * (index + 1)
         write_uint8(tmp_path / f"{index}.png", patch)
         paths.append(tmp_path / f"{index}.png")
-    look = Look(paths)
-    lr = np.full((8, 8, 3), 0.5, np.float32)
+    noise, lr = Noise(DecodedImages(paths)), np.full((8, 8, 3), 128, np.uint8)
     seen = set()
     for seed in range(20):
-        seen.add(round(float(np.ptp(look(lr, np.random.default_rng(seed)))) * 255))
+        seen.add(round(float(np.ptp(degrade(noise, lr, seed))) * 255))
     assert seen == {10, 20}
-    assert (lr == 0.5).all(), "the image given is left as it is"
-    white = look(np.ones((8, 8, 3), np.float32), np.random.default_rng(0))
+    assert (lr == 128).all(), "the image given is left as it is"
+    white = degrade(noise, np.full((8, 8, 3), 255, np.uint8), seed=0)
     assert white.max() == 1
     assert white.min() < 1
     assert white.dtype == np.float32
 
 
 def test_nothing_asked_for_is_nothing_done() -> None:
-    lr = np.random.default_rng(0).random((8, 9, 3), dtype=np.float32)
-    assert np.array_equal(Look()(lr, np.random.default_rng(0)), lr)
+    lr = patch_of(0, 8, 9)
+    for name in ("noise", "identity"):
+        degradation = build_degradation({"name": name}, 2, NO_PATCHES)
+        assert np.array_equal(degrade(degradation, lr, seed=0), lr.astype(np.float32) / 255)
 
 
 @pytest.mark.parametrize("quality", [30, 75, 95])
@@ -81,17 +92,17 @@ def test_jpeg_is_pillow_s_round_trip(quality: int) -> None:
 def test_qualities_are_drawn_from_the_whole_range(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
     monkeypatch.setattr(COMPRESS, lambda image, quality: drawn.append(quality) or image)
-    look = Look(jpeg_quality=[93, 95])
+    jpeg = NoiseJPEG((93, 95), NO_PATCHES)
     for seed in range(40):
-        look(np.zeros((8, 8, 3), np.float32), np.random.default_rng(seed))
+        degrade(jpeg, np.zeros((8, 8, 3), np.uint8), seed)
     assert set(drawn) == {93, 94, 95}
 
 
 def test_jpeg_comes_after_the_noise(tmp_path: Path) -> None:
     write_uint8(tmp_path / "n.png", patch_of(2, 16, 16))
-    lr = np.full((16, 16, 3), 0.5, np.float32)
-    both = Look([tmp_path / "n.png"], [20, 20])(lr, np.random.default_rng(5))
-    noisy = Look([tmp_path / "n.png"])(lr, np.random.default_rng(5))
+    lr, patches = np.full((16, 16, 3), 128, np.uint8), DecodedImages([tmp_path / "n.png"])
+    both = degrade(NoiseJPEG((20, 20), patches), lr, seed=5)
+    noisy = degrade(Noise(patches), lr, seed=5)
     assert not np.allclose(both, noisy)
     np.testing.assert_array_equal(both, compress(np.rint(noisy * 255).astype(np.uint8), 20).astype(np.float32) / 255)
 
@@ -102,7 +113,8 @@ def test_noise_on_the_device_is_equation_5_in_float(side: int) -> None:
     lr, noise = (rng.integers(0, 256, (3, side, side, 3), dtype=np.uint8) for _ in range(2))
     hr = rng.integers(0, 256, (3, 2 * side, 2 * side, 3), dtype=np.uint8)
     batch = {"lr": torch.from_numpy(lr), "hr": torch.from_numpy(hr), "noise": torch.from_numpy(noise)}
-    seen, clean = unpack(batch)
+    noise_on = Noise(NO_PATCHES)
+    seen, clean = noise_on.apply(batch), to_images(batch["hr"])
     expected = []
     for image, patch in zip(lr / 255, noise / 255, strict=True):
         expected.append((image + patch - patch.mean(axis=(0, 1))).clip(0, 1).transpose(2, 0, 1))
@@ -114,20 +126,26 @@ def test_noise_on_the_device_is_equation_5_in_float(side: int) -> None:
         assert images.dtype == torch.float32
         assert images.is_contiguous(memory_format=torch.channels_last)
     assert np.array_equal(batch["lr"].numpy(), lr), "the batch given is left as it is"
-    plain, _ = unpack({"lr": batch["lr"], "hr": batch["hr"]})
+    plain = noise_on.apply({"lr": batch["lr"], "hr": batch["hr"]})
     assert torch.equal(plain, torch.from_numpy(lr).permute(0, 3, 1, 2) / 255)
 
 
-def test_noise_is_the_same_on_the_device_as_on_whole_images() -> None:
-    patch = patch_of(3, 24, 24)
-    lr = patch_of(4, 24, 24)
-    batch = {"lr": torch.from_numpy(lr)[None], "hr": torch.zeros(1, 48, 48, 3, dtype=torch.uint8)}
-    batch["noise"] = torch.from_numpy(patch)[None]
-    on_device = unpack(batch)[0][0].permute(1, 2, 0).numpy()
+def test_noise_is_the_same_on_the_device_as_before_jpeg() -> None:
+    lr, patch = patch_of(4, 24, 24), patch_of(3, 24, 24)
+    on_device = degrade(Noise([patch]), lr, seed=0)
     np.testing.assert_allclose(on_device, (lr.astype(np.float32) / 255 + centre(patch)).clip(0, 1), atol=1e-6)
 
 
-@pytest.mark.parametrize("quality", [[95, 30], [0, 50], [50, 101], [50], [1, 2, 3]])
-def test_a_bad_range_of_qualities_is_refused(quality: list[int]) -> None:
-    with pytest.raises(UserError, match=r"look\.jpeg_quality=.*expected \[lowest,highest\] between 1 and 100"):
-        Look(jpeg_quality=quality)
+@pytest.mark.parametrize(
+    ("quality", "expected"),
+    [
+        ([95, 30], r"expected \[lowest,highest\] between 1 and 100"),
+        ([0, 50], "expected from 1 to 100"),
+        ([50, 101], "expected from 1 to 100"),
+        ([50], "expected a list in brackets of 2"),
+        ([1, 2, 3], "expected a list in brackets of 2"),
+    ],
+)
+def test_a_bad_range_of_qualities_is_refused(quality: list[int], expected: str) -> None:
+    with pytest.raises(UserError, match=rf"online_degradation\.quality=.*{expected}"):
+        build_degradation({"name": "noise_jpeg", "quality": quality}, 2, NO_PATCHES)

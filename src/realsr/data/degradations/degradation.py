@@ -1,0 +1,97 @@
+"""What an online degradation is: it makes the LR of a crop anew each time that training shows the crop."""
+
+from collections.abc import Mapping
+from typing import Literal, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from realsr.core.components import Values, build_component, locate_error
+from realsr.core.errors import UserError
+from realsr.data.cache import Images
+from realsr.imaging import ImageError
+
+ROOM = "realsr.data.degradations"
+KEY = "online_degradation"
+
+
+class OnlineDegradation(Protocol):
+    """Makes LR of the crops of the pairs' LR, or of their HR; a component of the group `online_degradation`.
+
+    reads: `lr`: LR is a crop of the pair's LR with something put on; `hr`: LR is made of the crop of HR alone.
+    margin: pixels around the crop, of the image that it reads, which `prepare` gets while training.
+    """
+
+    reads: Literal["lr", "hr"]
+    margin: int
+
+    def prepare(self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Do all that is random, in a worker process.
+
+        Args:
+            crop: (h + 2 margin, w + 2 margin, 3) uint8, flipped and rotated already; not to be written to.
+            margin: the component's own; 0 where LR of a validation image is degraded whole, by `reads = "lr"`.
+            rng: the only source of chance.
+
+        Returns:
+            Arrays by name, uint8 or float32, of the same names, types and shapes for all crops of one size; not `hr`.
+        """
+        ...
+
+    def apply(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return LR (N, 3, h, w) float32 in 0..1, on the batch's device; nothing is random.
+
+        batch: what `prepare` has returned, N of each in a tensor, and `hr`, the HR crops (N, s h, s w, 3) uint8; not to
+            be written to.
+        """
+        ...
+
+
+def build_degradation(values: Values, scale: int, patches: Images) -> OnlineDegradation:
+    """Return the online degradation that values describe; its constructor may take the scale and the noise patches."""
+    degradation = build_component(ROOM, KEY, values, scale=scale, patches=patches)
+    reads, margin = getattr(degradation, "reads", None), getattr(degradation, "margin", None)
+    if reads not in ("lr", "hr") or type(margin) is not int or margin < 0:
+        raise UserError(
+            f"{KEY}.name={values['name']}: has reads={reads!r} and margin={margin!r}: expected the attributes reads, "
+            "'lr' or 'hr', and margin, 0 or more pixels around the crop"
+        )
+    return cast(OnlineDegradation, degradation)
+
+
+def try_degradation(degradation: OnlineDegradation, crop: int, scale: int) -> dict[str, np.ndarray]:
+    """Degrade a black HR crop of a side, and return what `prepare` returns of it.
+
+    Raises UserError where the user's code fails or returns something else than `OnlineDegradation` says, ImageError
+    for a noise patch that cannot be read.
+    """
+    name = type(degradation).__name__
+    side = (crop if degradation.reads == "hr" else crop // scale) + 2 * degradation.margin
+    black = np.zeros((side, side, 3), np.uint8)
+    try:
+        arrays = degradation.prepare(black, degradation.margin, scale, np.random.default_rng(0))
+        for key, array in arrays.items():
+            if key == "hr" or array.dtype not in (np.uint8, np.float32):
+                raise UserError(f"{KEY}: {name}.prepare gives {key} of {array.dtype}: expected uint8 or float32, no hr")
+        lr = degradation.apply(to_batch(arrays, np.zeros((crop, crop, 3), np.uint8)))
+    except (UserError, ImageError):
+        raise
+    except Exception as error:
+        if type(degradation).__module__.startswith(ROOM):
+            raise
+        raise UserError(f"{KEY}: {name} fails on a crop of {crop}x{crop}: {locate_error(error)}") from error
+    expected = (1, 3, crop // scale, crop // scale)
+    if tuple(lr.shape) != expected or lr.dtype != torch.float32:
+        raise UserError(f"{KEY}: {name}.apply gives {tuple(lr.shape)} {lr.dtype}: expected {expected} torch.float32")
+    return arrays
+
+
+def to_batch(arrays: Mapping[str, np.ndarray], hr_uint8: np.ndarray) -> dict[str, Tensor]:
+    """Return what `prepare` has made of one crop, and the HR crop (s h, s w, 3), as a batch of one."""
+    return {key: torch.from_numpy(array.copy())[None] for key, array in {**arrays, "hr": hr_uint8}.items()}
+
+
+def to_images(images_uint8: Tensor) -> Tensor:
+    """(N, h, w, 3) uint8 -> (N, 3, h, w) float32, 0..1, channels last as they lie in memory."""
+    return images_uint8.permute(0, 3, 1, 2).to(torch.float32).div_(255)

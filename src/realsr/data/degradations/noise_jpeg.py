@@ -1,0 +1,71 @@
+"""Noise injection, then JPEG, whose blocks lie anywhere about the crop."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from realsr.core.errors import UserError
+from realsr.core.ranges import Range
+from realsr.data.cache import Images
+from realsr.data.degradations.degradation import KEY, to_images
+from realsr.data.degradations.noise import draw_patch
+
+MCU = 16  # JPEG's blocks with 4:2:0 colour: 16 x 16 pixels
+Quality = Annotated[int, Range(1, 100)]
+
+
+class NoiseJPEG:
+    """Adds noise as `Noise` does, rounds to 8 bits, and sends the result through JPEG.
+
+    A camera's JPEG lies on a grid that knows nothing of the crop. So what is compressed is a region of whole blocks
+    that begins 0 to 15 rows above the crop and 0 to 15 columns left of it.
+
+    quality: lowest and highest, between which it is drawn; patches: the noise patches of the pool, none for JPEG alone.
+    """
+
+    reads: Literal["lr", "hr"] = "lr"
+    margin = 2 * MCU - 1  # room for the region, wherever it begins and whatever the crop's side
+
+    def __init__(self, quality: tuple[Quality, Quality], patches: Images):
+        if quality[0] > quality[1]:
+            raise UserError(f"{KEY}.quality={list(quality)}: expected [lowest,highest] between 1 and 100")
+        self._quality, self._patches = quality, patches
+
+    def prepare(self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return `lr`, the crop after noise and JPEG; without margin it is compressed whole, the grid at its corner."""
+        if margin == 0:
+            return {"lr": self._compress(crop, rng)}
+        size = crop.shape[0] - 2 * margin, crop.shape[1] - 2 * margin
+        above, before = int(rng.integers(MCU)), int(rng.integers(MCU))
+        top, left = margin - above, margin - before
+        height, width = (-(-side // MCU) * MCU + MCU for side in size)
+        region = self._compress(crop[top : top + height, left : left + width], rng)
+        return {"lr": region[above : above + size[0], before : before + size[1]]}
+
+    def apply(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the crops as float."""
+        return to_images(batch["lr"])
+
+    def _compress(self, image_uint8: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        image = image_uint8.astype(np.float32) / 255
+        if len(self._patches):
+            image += centre(draw_patch(self._patches, (image.shape[0], image.shape[1]), rng))
+        levels = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+        return compress(levels, int(rng.integers(self._quality[0], self._quality[1] + 1)))
+
+
+def centre(patch_uint8: np.ndarray) -> np.ndarray:
+    """Return noise (h, w, 3) float32: a patch's crop minus its per-channel mean (Ji et al. 2020, eq. 5)."""
+    return (patch_uint8 - np.array(cv2.mean(patch_uint8)[:3], np.float32)) / np.float32(255)
+
+
+def compress(image_uint8: np.ndarray, quality: int) -> np.ndarray:
+    """Send an image (h, w, 3) uint8 through JPEG of a quality (4:2:0, as cameras and the web do)."""
+    image_bgr = cv2.cvtColor(image_uint8, cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(".jpg", image_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
