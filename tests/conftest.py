@@ -9,9 +9,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
 
 from official_models import Published
-from realsr.config.composition import SCHEMAS, Config, to_dataclass
+from realsr.config.composition import SCHEMAS, Config, _open_schema, to_dataclass
 from realsr.config.options import conf_dir
 from realsr.core.errors import UserError
 from realsr.imaging import write_uint8
@@ -33,10 +35,20 @@ def composed() -> Iterator[Callable[..., Config]]:
     """Composes the overrides of a command line as the commands do."""
     store = ConfigStore.instance()
     for name, schema in SCHEMAS.items():
-        store.store(name=f"{name}_schema", node=schema)
+        store.store(name=f"{name}_schema", node=_open_schema(schema))
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        yield lambda *overrides: to_dataclass(compose("config", list(overrides)), Config)
+        yield _compose
+    HydraConfig.instance().cfg = None
     GlobalHydra.instance().clear()
+
+
+def _compose(*overrides: str) -> Config:
+    config = compose("config", list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(config)  # a layout asks for the options that are chosen
+    with open_dict(config):
+        del config.hydra
+    composed: Config = to_dataclass(config, Config)
+    return composed
 
 
 @pytest.fixture

@@ -37,7 +37,6 @@ from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError
 from realsr.inference.plan import OVERLAP
 from realsr.inference.precision import PRECISIONS
-from realsr.kernels.estimation_config import KernelsConfig
 from realsr.networks import DiscriminatorConfig, GeneratorConfig, WeightsError
 from realsr.noise.tiles import NoiseConfig
 from realsr.pairs.synthesis import PairsConfig
@@ -104,9 +103,9 @@ class Config:
     init: str | None = None
     damaged: Damaged = "refuse"
     data: DataConfig = field(default_factory=DataConfig)
-    kernels: KernelsConfig = field(default_factory=KernelsConfig)
+    kernels: dict[str, Any] = field(default_factory=dict)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
-    pool: PoolConfig = field(default_factory=PoolConfig)
+    pool: PoolConfig = MISSING
     pairs: PairsConfig = field(default_factory=PairsConfig)
     look: LookConfig = field(default_factory=LookConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -130,7 +129,7 @@ class Config:
                 f"scale={self.scale}: expected 2 or 4; only a generator of your own (generator.name=module.Class) has "
                 "other scales"
             )
-        if self.pool.kernels in ("estimated", "gaussian"):
+        if self.pool.kernels == "estimated":
             raise UserError(
                 f"scale={self.scale}: pool.kernels={self.pool.kernels} are for scale 2 and 4: set scale=2, scale=4, "
                 "pool=bicubic or pool=from_mat"
