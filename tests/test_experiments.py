@@ -57,14 +57,14 @@ def test_the_command_line_is_stronger_than_a_recipe(recipe: str, composed: Compo
         "optimiser=adam_step", "trainer.max_steps=5", "noise.min_mean=7",
     )  # fmt: skip
     assert config.run == Path("OUT/runs") / recipe
-    assert (config.pool.name, config.generator.blocks, config.loss.gan) == ("gaussian", 2, 0.005)
+    assert (config.pool.kernels, config.generator.blocks, config.loss.gan) == ("gaussian", 2, 0.005)
     assert (config.optimiser.milestones[0], config.trainer.max_steps, config.noise.min_mean) == (200000, 5, 7)
     assert composed(f"+experiment={recipe}", "run=mine").run == Path("mine")
 
 
 def test_a_recipe_goes_onto_another_track(composed: Compose) -> None:
     config = composed("+experiment=realsr_df2k", "track=dped")
-    assert (config.track, config.pool.name, config.noise.min_mean) == ("dped", "kernels_and_noise", 50)
+    assert (config.track, config.pool.kernels, config.noise.min_mean) == ("dped", "estimated", 50)
     assert (config.discriminator.name, config.run) == ("vgg128", Path("work/dped/runs/realsr_df2k"))
 
 
@@ -127,5 +127,5 @@ def test_the_docs_own_recipe_is_taken_from_a_folder(tmp_path: Path, monkeypatch:
     run_stub("train", found.append)
     config = found[0]
     assert (config.track, config.scale, config.run) == ("dped", 2, Path("work/phone/runs/phone"))
-    assert (config.kernels.method, config.noise.auto, config.trainer.max_steps) == ("spectral", True, 20000)
+    assert (config.kernels["name"], config.noise.auto, config.trainer.max_steps) == ("spectral", True, 20000)
     assert list(tmp_path.iterdir()) == [own.resolve()]

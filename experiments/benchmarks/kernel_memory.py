@@ -28,11 +28,11 @@ STAGE = """
 import sys
 from pathlib import Path
 from realsr.kernels.estimation import estimate_kernels
-from realsr.kernels.estimation_config import KernelsConfig
 
 source, pool, batch, iterations = sys.argv[1:]
-config = KernelsConfig(iterations=int(iterations), batch=int(batch), gates=None, device="cpu")
-estimate_kernels(Path(source), Path(pool), config)
+values = {"name": "kernelgan", "iterations": int(iterations), "batch": int(batch), "gates": None, "device": "cpu"}
+values |= {"learning_rate": 2e-4, "frame": 0, "seeds": 1, "combine": "mean"}
+estimate_kernels(Path(source), Path(pool), values).check()
 """
 
 

@@ -1,10 +1,10 @@
 """KernelGAN composed and batched against its plain form: seconds a photo, and how good the kernels are.
 
 The plain form (`plain_kernelgan.py`) trains one photo at a time with PyTorch's modules, autograd and optimisers, and
-runs G's six layers on every crop; ours (`realsr.kernels.kernelgan`) trains a batch of photos side by side. Both
-have the same photos, crops, schedule and threads, and noise of the same distribution. They take turns, so that what
-else the machine does falls on both, and of the rounds' times the median counts. A first round warms both up and does
-not count.
+runs G's six layers on every crop; ours (`realsr.kernels.kernelgan_training`) trains a batch of photos side by side.
+Both have the same photos, crops, schedule and threads, and noise of the same distribution. They take turns, so that
+what else the machine does falls on both, and of the rounds' times the median counts. A first round warms both up
+and does not count.
 
     python experiments/benchmarks/kernelgan.py [PHOTO ...] [--batch 32] [--iterations 30] [--rounds 5] [--threads N]
         [--device cpu|cuda] [--full] [--json FILE]
@@ -35,10 +35,11 @@ from realsr.imaging import apply_kernel, read_uint8, to_float, to_uint8, write_u
 from realsr.imaging.kernel_shapes import kernel_psnr, postprocess
 from realsr.kernels.cuda_graph import capture
 from realsr.kernels.gaussian import draw_div2krk
-from realsr.kernels.kernelgan import KernelGANConfig, _GANs, prepare_photo, train_kernelgans
+from realsr.kernels.kernelgan_training import KernelGANConfig, _GANs, prepare_photo, train_kernelgans
 
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket")
 ALL = 3000  # iterations of a photo
+RATE = 2e-4
 
 
 def main() -> None:
@@ -63,10 +64,10 @@ def compare_speed(photos: list[Path], batch: int, iterations: int, rounds: int, 
     with tempfile.TemporaryDirectory() as folder:
         paths = photos or write_samples(Path(folder))
         start = time.perf_counter()
-        prepared = [prepare_photo(read_uint8(path), KernelGANConfig(), [0])[0] for path in paths]
+        prepared = [prepare_photo(read_uint8(path), KernelGANConfig(ALL, RATE, frame=0), [0])[0] for path in paths]
         preparing = (time.perf_counter() - start) / len(paths)
 
-    config = KernelGANConfig(iterations=iterations * (rounds + 1))
+    config = KernelGANConfig(iterations * (rounds + 1), RATE, frame=0)
     PlainKernelGAN(prepared[0], config, seed=0, device=device)  # PyTorch imports more when its first optimiser is made
     start = time.perf_counter()
     plain = PlainKernelGAN(prepared[0], config, seed=0, device=device)
@@ -131,7 +132,7 @@ def compare_kernels(device: str, iterations: int = ALL) -> dict[str, float]:
 
     true = draw_div2krk(np.random.default_rng(0))
     photo_uint8 = to_uint8(apply_kernel(to_float(data.astronaut()), true, scale=2))
-    config = KernelGANConfig(iterations=iterations, frame=10)
+    config = KernelGANConfig(iterations, RATE, frame=10)
     (photo,) = prepare_photo(photo_uint8, config, [0])
     kernels = {}
 

@@ -1,7 +1,7 @@
 """KernelGAN as its paper describes it, one photo at a time: modules, autograd and optimisers of PyTorch.
 
-What `realsr.kernels.kernelgan` is measured against and checked with. Nothing in it is slow on purpose: the fake
-crop is made once an iteration, the kernel is composed as cheaply as it can be, and no number is read back from the
+What `realsr.kernels.kernelgan_training` is measured against and checked with. Nothing in it is slow on purpose: the
+fake crop is made once an iteration, the kernel is composed as cheaply as it can be, and no number is read back from the
 device before the end.
 """
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from realsr.kernels.kernelgan import KernelGANConfig, Photo
+from realsr.kernels.kernelgan_training import KernelGANConfig, Photo
 
 GENERATOR_SIZES = (7, 5, 3, 1, 1, 1)
 CHANNELS = 64

@@ -42,11 +42,12 @@ class Stage:
 
 STAGES = (
     Stage("kernels", "kernels", "estimate_kernels", STAGE, "work/pool", "kernels", "seed=1"),
-    Stage("gaussian", "pairs", "estimate_kernels", (*STAGE, "pool=gaussian", "pool.count=3", "pool_dir=work/gaussian"),
+    Stage("gaussian", "pairs", "estimate_kernels",
+          (*STAGE, "pool=gaussian", "pool.estimator.count=3", "pool_dir=work/gaussian"),
           "work/gaussian", "kernels", "seed=1", prepare=True),
     Stage("noise", "noise", "collect_noise", STAGE, "work/pool", "noise", "noise.max_variance=26"),
     Stage("pairs", "pairs", "make_pairs", STAGE, "work/pairs", "pairs", "seed=1"),
-    Stage("rebuild", "pairs", "rebuild_pair", (*STAGE, "name=a"), "work/pairs", "pairs", "seed=1"),
+    Stage("rebuild", "pairs", "rebuild_pair", (*STAGE, "pair=a"), "work/pairs", "pairs", "seed=1"),
     Stage("train", "train", "train", STAGE, RUN, "training", "seed=1"),
 )  # fmt: skip
 

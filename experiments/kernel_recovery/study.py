@@ -24,10 +24,11 @@ from realsr.core.files import write_bytes
 from realsr.core.progress import Progress
 from realsr.core.seeding import derive_seed
 from realsr.imaging.kernel_shapes import Kernel, postprocess
-from realsr.kernels.kernelgan import KernelGANConfig, prepare_photo, train_kernelgans
-from realsr.kernels.spectral import SpectralConfig, estimate_spectral
+from realsr.kernels.kernelgan_training import KernelGANConfig, prepare_photo, train_kernelgans
+from realsr.kernels.spectral import SpectralPrior, estimate_spectral
 
 ESTIMATORS = ("spectral", "kernelgan")
+PRIOR = SpectralPrior(exponent=2.7, exponent_weight=16.0, width=1.5, width_weight=3.0, noise_weight=1.0)
 Task = tuple[Case, str, int]
 
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     photos = options.photos.split(",") if options.photos else SETS[options.set]
     scales = [int(scale) for scale in options.scales.split(",")]
     tasks = list(list_tasks(photos, estimators, options.kernels, options.gan_kernels, options.seeds, scales))
-    run(tasks, options.records, KernelGANConfig(iterations=options.iterations, frame=FRAME), options.batch)
+    run(tasks, options.records, KernelGANConfig(options.iterations, 2e-4, FRAME), options.batch)
     if options.json:
         wanted = {_key(task) for task in tasks}
         records = [record for record in read_records(options.records) if _key(_task(record)) in wanted]
@@ -104,7 +105,7 @@ def _kernelgan(tasks: Sequence[Task], config: KernelGANConfig) -> list[Kernel]:
 
 
 def _spectral(case: Case) -> Kernel:
-    return estimate_spectral(degraded(case), SpectralConfig(), frame=FRAME).kernel
+    return estimate_spectral(degraded(case), PRIOR, frame=FRAME).kernel
 
 
 def _key(task: Task) -> tuple:

@@ -50,7 +50,10 @@ def test_no_source_given(command: Command) -> None:
             "online_degradation.quality=[95, 30]: expected [lowest,highest]",
         ),
         ("trainer.best_by=fid", "trainer.best_by=fid: expected one of psnr, ssim, lpips"),
-        ("kernels.method=guess", "kernels.method=guess: expected one of kernelgan, spectral"),
+        ("kernels.name=guess", "kernels.name=guess: expected one of from_mat, gaussian, kernelgan, spectral"),
+        ("kernels.seeds=0", "kernels.seeds=0: expected 1 or more"),
+        ("kernels.gates.max_x=9", "kernels.gates.max_x: expected min_ or max_ of a number that is reported: sum"),
+        ("pool=from_mat", "folder=None: no such folder; it is to hold .mat files with kernels"),
         ("pairs.hr=[source,target]", "data.target is not given"),
         ("pairs.clean_up=0", "pairs.clean_up=0: expected 1 or more"),
         ("trainer.crop=30", "trainer.crop=30: expected a multiple of scale=4"),
@@ -155,7 +158,8 @@ def test_one_name_in_source_and_target(command: Command, source: Path, target: P
 def test_a_file_where_a_folder_should_be(name: str, depth: str, command: Command, source: Path, tmp_path: Path) -> None:
     (tmp_path / depth).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / depth).write_text("precious")
-    ended = command(name, "+track=df2k", "pairs.hr=[source]", "data.source=photos", "work_dir=out", *TINY)
+    arguments = ("pairs.hr=[source]", "kernels=kernelgan", "data.source=photos", "work_dir=out", *TINY)
+    ended = command(name, "+track=df2k", *arguments)
     needed = {"estimate_kernels": "pool", "make_pairs": "pairs"}.get(name)
     if (needed and depth != "out" and needed not in depth) or (name, depth) == ("train", "out/pool/kernels"):
         assert ended.code == 0, "it has nothing to do there: df2k shrinks by bicubic"

@@ -56,7 +56,7 @@ def test_kernels_whose_folders_make_a_long_name(command: Command, tmp_path: Path
     kernel = draw_div2krk(numpy_generator(0, "kernel"), True, eigenvalues=(0.6, 5.0), noise=0.0)
     save_kernel(folder / "k.mat", kernel)
     save_kernel(tmp_path / "mats" / "k.mat", kernel)
-    ended = command("estimate_kernels", "+track=dped", "pool.kernels=mat", "pool.folder=mats", "work_dir=out")
+    ended = command("estimate_kernels", "+track=dped", "pool=from_mat", "pool.estimator.folder=mats", "work_dir=out")
     assert ended.code == 1
     assert "1 of 2 could not be done" in ended.said
     assert "a file name has at most 255: shorten the name" in ended.said

@@ -12,7 +12,7 @@ def test_a_sweep_over_pools_makes_everything_once(command: Command, source: Path
     # The example of docs/configuration.md, made small.
     arguments = ("+track=dped", f"data.source={source}", "work_dir=OUT", "+layout=by_pool", *TINY)
     pools = "noise_only,kernels_only,kernels_and_noise,gaussian"
-    ended = command("train", "-m", *arguments, f"pool={pools}", "pool.count=3", "trainer.max_steps=1")
+    ended = command("train", "-m", *arguments, f"pool={pools}", "pool.estimator.count=3", "trainer.max_steps=1")
     assert ended.code == 0, ended.said
     out = tmp_path / "OUT"
     assert {path.name for path in (out / "runs").iterdir()} == set(pools.split(","))
@@ -31,11 +31,11 @@ def test_a_sweep_over_pools_makes_everything_once(command: Command, source: Path
     }
     assert {name for name, kinds in inputs.items() if "noise" in kinds} == set(pools.split(",")) - {"kernels_only"}
     made = files(out)
-    ended = command("train", "-m", *arguments, f"pool={pools}", "pool.count=3", "trainer.max_steps=1")
+    ended = command("train", "-m", *arguments, f"pool={pools}", "pool.estimator.count=3", "trainer.max_steps=1")
     assert ended.code == 0, ended.said
     assert files(out) == made
 
-    ended = command("train", *arguments, "pool=gaussian", "pool.isotropic=true", "pool.count=3")
+    ended = command("train", *arguments, "pool=gaussian", "pool.estimator.isotropic=true", "pool.estimator.count=3")
     assert ended.code == 1
     assert "isotropic: False there, True now" in ended.said
 
@@ -44,7 +44,7 @@ def test_kernels_of_a_mat_folder_make_pairs(command: Command, source: Path, tmp_
     (tmp_path / "mats").mkdir()
     matlab.savemat(tmp_path / "mats/mine.mat", {"k": anisotropic_kernel(15, (2, 1), 40, 4)})
     arguments = ("+track=df2k", "pairs.hr=[source]", f"data.source={source}", "work_dir=OUT", *TINY)
-    ended = command("train", *arguments, "pool=from_mat", "pool.folder=mats", "pool.noise=false")
+    ended = command("train", *arguments, "pool=from_mat", "pool.estimator.folder=mats", "pool.noise=false")
     assert ended.code == 0, ended.said
     pairs = json.loads((tmp_path / "OUT/pairs/manifest.json").read_text())["pairs"]["items"]
     assert {item["kernel"] for item in pairs.values()} == {"mine_000_kernel_x4.mat"}
@@ -52,7 +52,7 @@ def test_kernels_of_a_mat_folder_make_pairs(command: Command, source: Path, tmp_
 
 
 def test_the_report_says_and_draws_what_pools_hold(command: Command, source: Path, tmp_path: Path) -> None:
-    arguments = ("+track=dped", f"data.source={source}", *TINY, "pool.count=4")
+    arguments = ("+track=dped", f"data.source={source}", *TINY, "pool.estimator.count=4")
     assert command("estimate_kernels", *arguments, "pool=gaussian", "pool_dir=A").code == 0
     assert command("collect_noise", *arguments, "pool_dir=A").code == 0
     assert command("estimate_kernels", *arguments, "pool=gaussian_isotropic", "pool_dir=B").code == 0

@@ -3,7 +3,7 @@ import pytest
 
 from realsr.imaging.kernel_shapes import kernel_psnr, postprocess
 from realsr.kernels.combination import agreement, average, choose_kernel, find_medoid
-from realsr.kernels.kernelgan import Estimates
+from realsr.kernels.estimator import KernelEstimate, NoKernelError
 from realsr.simulation.camera import anisotropic_kernel
 
 
@@ -11,9 +11,9 @@ def gaussian(sigma: float, size: int = 13, angle: float = 0) -> np.ndarray:
     return anisotropic_kernel(size, (sigma, sigma / 2), angle, scale=2)
 
 
-def estimates(*raws: np.ndarray) -> Estimates:
+def choose(*raws: np.ndarray, how: str) -> KernelEstimate:
     losses = {name: np.arange(float(len(raws))) for name in ("generator", "discriminator", "bicubic")}
-    return Estimates(np.stack(raws), losses)
+    return choose_kernel(np.stack(raws), losses, how)
 
 
 def test_the_medoid_is_the_one_amid_the_others():
@@ -37,7 +37,6 @@ def test_the_mean_stays_aligned_whatever_the_sizes():
 
 def test_agreement_is_what_pairs_have():
     a, b, c = gaussian(1.5), gaussian(1.6), gaussian(2)
-    assert agreement([a]) is None
     assert agreement([a, a]) == 100
     both = [kernel_psnr(x, y) for x, y in ((a, b), (b, a), (a, c), (c, a), (b, c), (c, b))]
     assert agreement([a, b, c]) == pytest.approx(np.mean(both))
@@ -46,29 +45,30 @@ def test_agreement_is_what_pairs_have():
 
 def test_seeds_that_ran_away_are_left_out():
     good, broken = gaussian(1.5), np.full((13, 13), np.nan)
-    assert choose_kernel(estimates(broken, np.zeros((13, 13))), "medoid") is None
+    with pytest.raises(NoKernelError, match="its sum is not a positive number"):
+        choose(broken, np.zeros((13, 13)), how="medoid")
     for how, seed in (("medoid", 1), ("mean", None)):
-        outcome = choose_kernel(estimates(broken, good), how)
-        assert outcome.chosen == seed
-        np.testing.assert_allclose(outcome.kernel, postprocess(good), atol=1e-12)
-        assert outcome.health.generator == 1
-        assert outcome.health.agreement is None
+        estimate = choose(broken, good, how=how)
+        assert estimate.facts["chosen"] == seed
+        np.testing.assert_allclose(estimate.kernels[2], [postprocess(good)], atol=1e-12)
+        assert estimate.numbers["generator"] == 1
+        assert "agreement" not in estimate.numbers, "a single seed cannot disagree"
 
 
 def test_health_is_that_of_the_seed_that_is_taken():
     raws = [gaussian(1.2), 0.9 * gaussian(1.6), gaussian(2.4)]
-    medoid, mean = (choose_kernel(estimates(*raws), how) for how in ("medoid", "mean"))
-    assert medoid.chosen == 1
-    assert medoid.health.sum == pytest.approx(0.9)
-    assert mean.health.sum == pytest.approx(2.9 / 3)
-    assert medoid.health.agreement == mean.health.agreement
+    medoid, mean = (choose(*raws, how=how) for how in ("medoid", "mean"))
+    assert medoid.facts["chosen"] == 1
+    assert medoid.numbers["sum"] == pytest.approx(0.9)
+    assert mean.numbers["sum"] == pytest.approx(2.9 / 3)
+    assert medoid.numbers["agreement"] == mean.numbers["agreement"]
 
 
 def test_estimates_that_ran_away_are_left_out_of_the_mean():
     sound, runaway = gaussian(1.4), gaussian(2.4, angle=90) * 0.003
-    together = choose_kernel(estimates(sound, runaway), "mean")
-    np.testing.assert_array_equal(together.kernel, choose_kernel(estimates(sound), "mean").kernel)
-    assert together.health.sum == pytest.approx(1)
-    assert together.health.agreement is None
-    alone = choose_kernel(estimates(runaway), "mean")
-    assert alone.health.sum == pytest.approx(0.003)
+    together = choose(sound, runaway, how="mean")
+    np.testing.assert_array_equal(together.kernels[2], choose(sound, how="mean").kernels[2])
+    assert together.numbers["sum"] == pytest.approx(1)
+    assert "agreement" not in together.numbers
+    alone = choose(runaway, how="mean")
+    assert alone.numbers["sum"] == pytest.approx(0.003)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from config_files import yaml_values
 from realsr.core.errors import UserError
 from realsr.kernels.estimation import estimate_kernels
-from realsr.kernels.estimation_config import KernelsConfig
 from realsr.noise.collection import collect_noise
 from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.survey import choose_thresholds, read_tiles, survey_noise
@@ -40,11 +40,11 @@ STAGES = {
     "pairs": lambda source, out, **rest: make_pairs(source, None, None, out, PairsConfig(), 2, **rest),
     "noise": lambda source, out, **rest: collect_noise(source, out, NOISE, **rest),
     "kernels": lambda source, out, **rest: estimate_kernels(
-        source, out, KernelsConfig(method="spectral", gates=None), **rest
-    ),
+        source, out, yaml_values("kernels/spectral", gates=None), **rest
+    ).check(),
     "kernels by training": lambda source, out, workers, **rest: estimate_kernels(
-        source, out, KernelsConfig(iterations=2, gates=None), **rest
-    ),
+        source, out, yaml_values("kernels/kernelgan", iterations=2, gates=None), **rest
+    ).check(),
 }
 
 

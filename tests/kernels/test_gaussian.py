@@ -1,9 +1,17 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from realsr.imaging.kernel_shapes import compose_x4
+from config_files import yaml_values
+from realsr.core.errors import UserError
+from realsr.imaging.kernel_shapes import compose_x4, load_kernel
+from realsr.kernels.estimation import estimate_kernels
 from realsr.kernels.gaussian import draw_div2krk, gaussian_kernel
+from realsr.pools.contents import list_kernels
+from realsr.provenance.manifest import read_manifest
 
 
 def moments(kernel):
@@ -82,3 +90,59 @@ def test_the_uncropped_x4_kernel_is_the_two_steps_of_x2_in_one():
     whole = compose_x4(wide, crop=False)
     np.testing.assert_allclose(compose_x4(wide), whole[5:-5, 5:-5] / whole[5:-5, 5:-5].sum(), atol=1e-12)
     assert whole[5:-5, 5:-5].sum() < 0.95
+
+
+def draw(pool: Path, changes: dict[str, Any], **rest: Any) -> None:
+    estimate_kernels(None, pool, yaml_values("kernels/gaussian", count=6) | changes, **rest).check()
+
+
+def names(pool: Path) -> list[str]:
+    return sorted(path.name for path in (pool / "kernels").iterdir())
+
+
+def times(pool: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (pool / "kernels").iterdir()}
+
+
+def test_drawn_kernels_are_there_for_both_scales_each_by_its_number(tmp_path):
+    draw(tmp_path / "few", {}, seed=1)
+    draw(tmp_path / "more", {"count": 9}, seed=1)
+    draw(tmp_path / "other", {}, seed=2)
+    assert names(tmp_path / "few") == [f"gaussian_{n:04d}_kernel_x{s}.mat" for n in range(6) for s in (2, 4)]
+    for name in names(tmp_path / "few"):
+        few, more, other = ((tmp_path / pool / "kernels" / name).read_bytes() for pool in ("few", "more", "other"))
+        assert few == more
+        assert few != other
+    for x2, x4 in zip(*(list_kernels(tmp_path / "few", scale) for scale in (2, 4)), strict=True):
+        assert load_kernel(x2).shape == (11, 11)
+        assert ndimage.center_of_mass(load_kernel(x4)) == pytest.approx([16.5, 16.5])
+        np.testing.assert_allclose(load_kernel(x4), compose_x4(load_kernel(x2), crop=False), atol=1e-15)
+
+
+def test_drawing_goes_on_does_nothing_twice_and_tells_what_differs(tmp_path):
+    draw(tmp_path, {})
+    before = times(tmp_path)
+    (tmp_path / "kernels/gaussian_0003_kernel_x4.mat").unlink()
+    draw(tmp_path, {})
+    after = times(tmp_path)
+    assert {name for name in before if before[name] != after[name]} == {
+        f"gaussian_0003_kernel_x{s}.mat" for s in (2, 4)
+    }
+    with pytest.raises(UserError, match="isotropic: False there, True now"):
+        draw(tmp_path, {"isotropic": True})
+    draw(tmp_path, {"isotropic": True, "count": 2}, overwrite=True)
+    assert len(names(tmp_path)) == 4
+    section = read_manifest(tmp_path)["kernels"]
+    assert section["config"]["multiplicative_noise"] == 0.25
+    assert section["complete"]
+
+
+def test_settings_that_mean_nothing(tmp_path):
+    with pytest.raises(UserError, match=r"kernels.eigenvalues=\[5\]: expected a list in brackets of 2"):
+        draw(tmp_path, {"eigenvalues": [5]})
+    with pytest.raises(UserError, match=r"kernels.count=0: expected 1 or more"):
+        draw(tmp_path, {"count": 0})
+    with pytest.raises(UserError, match=r"eigenvalues=\[5.0,2.0\]: expected \[lowest,highest\]"):
+        draw(tmp_path, {"eigenvalues": [5, 2]})
+    with pytest.raises(UserError, match=r"scale=3: kernels.name=gaussian makes kernels for scale 2 and 4"):
+        draw(tmp_path, {}, scale=3)

@@ -6,7 +6,7 @@ from skimage import data
 
 from realsr.imaging import read_uint8, to_float, to_uint8
 from realsr.imaging.kernel_shapes import kernel_psnr, load_kernel, postprocess
-from realsr.kernels.kernelgan import KernelGANConfig, bicubic_rows, prepare_photo, train_kernelgans
+from realsr.kernels.kernelgan_training import KernelGANConfig, bicubic_rows, prepare_photo, train_kernelgans
 from realsr.simulation.camera import Camera, anisotropic_kernel
 
 pytestmark = pytest.mark.slow
@@ -16,7 +16,7 @@ def test_finds_the_kernel_of_a_blurred_photo():
     true = anisotropic_kernel(11, (2.0, 1.0), 30, scale=2)
     camera = Camera(true, scale=2, noise_levels=(0, 0))
     photo = to_uint8(camera(to_float(data.astronaut()), np.random.default_rng(0)))
-    config = KernelGANConfig(iterations=1500, frame=10)
+    config = KernelGANConfig(1500, 2e-4, frame=10)
     (raw,) = train_kernelgans(prepare_photo(photo, config, [0]), config, [0]).kernels
     taps = bicubic_rows()[10].numpy()[20:36]
     assert kernel_psnr(true, np.outer(taps, taps)) < 24
@@ -25,7 +25,7 @@ def test_finds_the_kernel_of_a_blurred_photo():
 
 def test_finds_the_golden_kernels(shared):
     folder = shared("golden/known_kernels")
-    config = KernelGANConfig(frame=10)
+    config = KernelGANConfig(3000, 2e-4, frame=10)
     photos = [prepare_photo(read_uint8(folder / f"im{i}.png"), config, [i])[0] for i in range(3)]
     raw = train_kernelgans(photos, config, seeds=[0, 1, 2]).kernels
     scores = [kernel_psnr(load_kernel(folder / f"im{i}_true_x2.mat"), postprocess(raw[i])) for i in range(3)]

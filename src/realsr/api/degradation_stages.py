@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from realsr.api.arguments import takes_keys
 from realsr.config.schema import (
@@ -10,15 +11,18 @@ from realsr.config.schema import (
     MakePairsConfig,
     RebuildPairConfig,
     SurveyNoiseConfig,
+    TrainConfig,
 )
 from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place
-from realsr.kernels import estimation, kernel_sets
+from realsr.kernels import estimation
+from realsr.kernels.estimation import KernelPool
 from realsr.noise import collection, survey
 from realsr.noise.survey import NothingFlatError, Survey, choose_thresholds
 from realsr.pairs import rebuild, synthesis
 from realsr.pairs.synthesis import PairsResult
 from realsr.provenance.shards import choose_shard
+from realsr.reporting.kernel_sheet import draw_sheet
 from realsr.reporting.noise_survey import describe, write_survey
 
 SURVEY = "noise_survey"
@@ -27,26 +31,37 @@ logger = logging.getLogger("realsr")
 
 
 @takes_keys("estimate_kernels")
-def estimate_kernels(config: EstimateKernelsConfig) -> Path:
-    """Make the kernels that a pool asks for, or estimate one shard of them; return their folder."""
+def estimate_kernels(config: EstimateKernelsConfig) -> KernelPool:
+    """Make the kernels that a pool asks for, or estimate one shard of them, and draw them; return what was made.
+
+    Raises UserError at the end if a photo cannot be read, or no kernel is sound.
+    """
     shard = choose_shard(config.shard, config.shards)
-    match config.pool.kernels:
-        case "gaussian":
-            kernel_sets.draw_kernels(config.pool_dir, config.pool, config.seed, config.overwrite)
-        case "mat":
-            kernel_sets.import_kernels(config.pool_dir, config.pool, config.scale, config.overwrite)
-        case _:  # of a pool that shrinks by bicubic, too: the command is asked for by name
-            estimation.estimate_kernels(
-                config.data.source,
-                config.pool_dir,
-                config.kernels,
-                config.seed,
-                config.overwrite,
-                shard,
-                config.workers,
-                config.damaged,
-            )
-    return config.pool_dir / "kernels"
+    made = estimation.estimate_kernels(
+        config.data.source,
+        config.pool_dir,
+        choose_estimator(config),
+        config.scale,
+        config.seed,
+        config.overwrite,
+        shard,
+        config.workers,
+        config.damaged,
+        config.pool.estimator_key,
+    )
+    if shard is None and any("health" in item for item in made.items.values()):
+        sheet = config.pool_dir / estimation.SHEET
+        if made.changed or not sheet.is_file():
+            draw_sheet(sheet, config.pool_dir, made.items)
+        sound = len(made.items) - len(made.rejected)
+        logger.info("kernels: %d in %s, all drawn in %s", sound, config.pool_dir / "kernels", sheet)
+    made.check()
+    return made
+
+
+def choose_estimator(config: EstimateKernelsConfig | TrainConfig) -> dict[str, Any]:
+    """Return the values of the pool's estimator; for a pool that shrinks by bicubic those of the group `kernels`."""
+    return config.kernels if config.pool.estimator_key == "kernels" else config.pool.estimator or {}
 
 
 @takes_keys("survey_noise")

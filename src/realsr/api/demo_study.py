@@ -109,7 +109,7 @@ def bicubic_arm(config: TrainConfig) -> TrainConfig:
     """Return the config of the arm that knows nothing of the camera: bicubic pairs, no noise."""
     return replace(
         config,
-        pool=PoolConfig(name="bicubic", kernels="bicubic", kernel_set="bicubic", noise=False),
+        pool=PoolConfig(kernels="bicubic", noise=False, estimator=None),
         pairs_dir=config.work_dir / "stages/pairs_bicubic",
         cache_dir=config.work_dir / "stages/pairs_bicubic/cache",
         run=config.work_dir / "bicubic",

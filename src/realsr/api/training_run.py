@@ -30,6 +30,7 @@ from realsr.evaluation.scoring import bicubic_model, evaluate_models, list_failu
 from realsr.evaluation.tables import format_report
 from realsr.inference.model import load_model
 from realsr.inference.tiling import as_function
+from realsr.kernels.estimation import make_estimator
 from realsr.networks import GeneratorConfig, build_generator
 from realsr.pools.contents import list_noise
 from realsr.provenance.manifest import is_foreign, lock_stage
@@ -137,6 +138,9 @@ def prepare_data(config: TrainConfig) -> None:
     # First what takes seconds and may fail: kernels can take hours.
     for role in [] if foreign_pairs else config.pairs.hr:
         list_photos(getattr(config.data, role), role, config.pairs_dir)
+    kernels_needed = config.pool.kernels != "bicubic" and not foreign_pairs
+    if kernels_needed and not is_foreign(config.pool_dir, "kernels", "kernels/**/*.mat"):
+        make_estimator(stages.choose_estimator(config), config.pool.estimator_key, config.scale)
     if config.pool.noise:
         _run_stage("noise", "noise/**/*.png", config)
     if not (config.run / "generator.safetensors").exists():
@@ -144,7 +148,7 @@ def prepare_data(config: TrainConfig) -> None:
     if foreign_pairs:
         logger.info("%s: pairs made elsewhere, used as they are", config.pairs_dir)
     else:
-        if config.pool.kernels != "bicubic":
+        if kernels_needed:
             _run_stage("kernels", "kernels/**/*.mat", config)
         stages.make_pairs(_part(config, MakePairsConfig))
 

@@ -13,7 +13,6 @@ from realsr.core.ranges import Choice, Range
 from realsr.deployment.export_options import Int8Config
 from realsr.evaluation.metric_files import MetricFiles
 from realsr.evaluation.protocol import Protocol
-from realsr.kernels.estimation_config import KernelsConfig
 from realsr.networks import DiscriminatorConfig, GeneratorConfig
 from realsr.noise.noise_config import NoiseConfig
 from realsr.pairs.pairs_config import PairsConfig
@@ -113,7 +112,7 @@ class EstimateKernelsConfig(_Stage):
     pool_dir: Path
     shard: Annotated[int, Range(0)] | None
     shards: Annotated[int, Range(1)] | None
-    kernels: KernelsConfig
+    kernels: dict[str, Any]
     pool: PoolConfig
 
 
@@ -174,7 +173,7 @@ class TrainConfig(_Stage):
     cache_dir: Path
     run: Path
     init: str | None
-    kernels: KernelsConfig
+    kernels: dict[str, Any]
     noise: NoiseConfig
     pool: PoolConfig
     pairs: PairsConfig
@@ -195,7 +194,7 @@ class TrainConfig(_Stage):
                 f"scale={self.scale}: expected 2 or 4; only a generator of your own (generator.name=module.Class) has "
                 "other scales"
             )
-        if self.pool.kernels in ("estimated", "gaussian"):
+        if self.pool.kernels == "estimated":
             raise UserError(
                 f"scale={self.scale}: pool.kernels={self.pool.kernels} are for scale 2 and 4: set scale=2, scale=4, "
                 "pool=bicubic or pool=from_mat"

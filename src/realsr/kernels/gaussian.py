@@ -1,8 +1,63 @@
-"""Gaussian kernels, and those drawn as DIV2KRK's were (Bell-Kligler et al., NeurIPS 2019, section 5)."""
+"""Gaussian kernels, and the estimator that draws them as DIV2KRK's were (Bell-Kligler et al., NeurIPS 2019)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar
 
 import numpy as np
 
-from realsr.imaging.kernel_shapes import Kernel, aligned_centre, normalise
+from realsr.core.errors import UserError
+from realsr.core.ranges import Range
+from realsr.core.seeding import numpy_generator
+from realsr.imaging.kernel_shapes import Kernel, aligned_centre, compose_x4, normalise
+from realsr.kernels.estimator import Advance, Batch, KernelEstimate, Observation, SourcePhoto
+
+
+class Gaussian:
+    """Draws kernels; no photo is looked at. Kernel n depends on the seed and on n alone.
+
+    count: how many. The others see `draw_div2krk`; multiplicative_noise is its `noise`. The x4 kernel is the x2
+    kernel's, whole (11x11 gives 31x31).
+    """
+
+    inputs: ClassVar = "none"
+    joint: ClassVar = False
+    numbers: ClassVar = ()
+    runtime_only: ClassVar = frozenset[str]()
+    scales: ClassVar = (2, 4)
+    steps: ClassVar = 1
+    unit: ClassVar = "drawn"
+
+    def __init__(
+        self,
+        count: Annotated[int, Range(1)],
+        isotropic: bool,
+        eigenvalues: tuple[Annotated[float, Range(above=0)], Annotated[float, Range(above=0)]],
+        multiplicative_noise: Annotated[float, Range(0, below=1)],
+    ) -> None:
+        if eigenvalues[0] > eigenvalues[1]:
+            raise UserError(f"eigenvalues=[{eigenvalues[0]},{eigenvalues[1]}]: expected [lowest,highest]")
+        self._count, self._isotropic = count, isotropic
+        self._eigenvalues, self._noise = eigenvalues, multiplicative_noise
+
+    def list_items(self, pool: Path) -> dict[str, Path | None]:
+        """Return the kernels' names, for which no file is read."""
+        return {f"gaussian_{index:04d}": None for index in range(self._count)}
+
+    def observe(self, photos: Sequence[SourcePhoto], seed: int, advance: Advance) -> Iterator[Batch]:
+        """Yield nothing but the names: there is nothing to look at."""
+        for photo in photos:
+            advance(1)
+            yield {photo.name: Observation({})}
+
+    def estimate(self, observations: Mapping[str, Observation], seed: int) -> Mapping[str, KernelEstimate]:
+        """Draw a kernel for each name."""
+        estimates = {}
+        for name in observations:
+            rng = numpy_generator(seed, "kernels", name)
+            kernel = draw_div2krk(rng, self._isotropic, eigenvalues=self._eigenvalues, noise=self._noise)
+            estimates[name] = KernelEstimate({2: [kernel], 4: [compose_x4(kernel, crop=False)]})
+        return estimates
 
 
 def gaussian_kernel(covariance: np.ndarray, size: int, centre: tuple[float, float] | float) -> Kernel:

@@ -1,20 +1,20 @@
 """Whether an estimated kernel looks sound: numbers about it, and gates for them. The truth is never asked for."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Annotated
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from realsr.core.ranges import Range
+from realsr.core.errors import UserError
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre, filter_small, moments
 
+NUMBERS = ("sum", "negative", "centre_offset", "border", "spread_long", "spread_short", "entropy")
 
-@dataclass(frozen=True)
-class KernelHealth:
-    """Numbers about one kernel, `raw` as the training leaves it (13, 13) and `final` as it is saved.
+
+def measure_health(raw: Kernel, final: Kernel) -> dict[str, float]:
+    """Measure a kernel, `raw` as the estimator leaves it, `final` as it is saved. ValueError: raw has no positive sum.
 
     sum: of raw, which is not normalised; near 1, and near 0 where training found nothing.
     negative: share of |raw| that is negative, 0..1.
@@ -22,65 +22,20 @@ class KernelHealth:
     border: share of raw (small values removed) in its outermost ring, 0..1: much where 13x13 is too small for it.
     spread_long, spread_short: standard deviations of final along its axes, in pixels.
     entropy: of final, in bits; 0 for a single pixel, 7.4 for a flat 13x13.
-    generator, discriminator, bicubic: the final losses, see `kernelgan.Estimates`; None by another method.
-    residual, signal: see `spectral.SpectralEstimate`; None by another method.
-    agreement: mean kernel PSNR between the kernels of several seeds, in dB; None for one seed.
     """
-
-    sum: float
-    negative: float
-    centre_offset: float
-    border: float
-    spread_long: float
-    spread_short: float
-    entropy: float
-    generator: float | None = None
-    discriminator: float | None = None
-    bicubic: float | None = None
-    residual: float | None = None
-    signal: float | None = None
-    agreement: float | None = None
-
-
-@dataclass
-class HealthGates:
-    """Between which limits a kernel is taken to be sound; None: no limit. See docs/kernels.md for the evidence."""
-
-    min_sum: Annotated[float, Range(0)] | None = 0.1
-    max_sum: Annotated[float, Range(0)] | None = 1.5
-    max_negative: Annotated[float, Range(0)] | None = 0.2
-    max_centre_offset: Annotated[float, Range(0)] | None = 1.0
-    max_border: Annotated[float, Range(0)] | None = 0.1
-    min_spread_short: Annotated[float, Range(0)] | None = 0.3
-    max_spread_long: Annotated[float, Range(0)] | None = 3.3
-    min_entropy: Annotated[float, Range(0)] | None = 1.5
-    max_entropy: Annotated[float, Range(0)] | None = 7.0
-    min_bicubic: Annotated[float, Range(0)] | None = 1e-5
-    min_discriminator: Annotated[float, Range(0)] | None = 0.103
-    min_agreement: Annotated[float, Range()] | None = 24.0
-    max_residual: Annotated[float, Range(0)] | None = 0.5
-    min_signal: Annotated[float, Range(0)] | None = 0.25
-
-
-def measure_health(
-    raw: Kernel, final: Kernel, losses: Mapping[str, float], agreement: float | None = None
-) -> KernelHealth:
-    """Measure a raw kernel, the processed one and the losses. Raises ValueError where raw has no positive sum."""
     magnitude = np.abs(raw)
     kept = filter_small(raw)
     offset = np.array(ndimage.center_of_mass(kept)) - [aligned_centre(size, scale=2) for size in raw.shape]
     long, short = spreads(final)
-    return KernelHealth(
-        sum=float(raw.sum()),
-        negative=float(magnitude[raw < 0].sum() / magnitude.sum()),
-        centre_offset=float(np.hypot(*offset)),
-        border=float(1 - kept[1:-1, 1:-1].sum()),
-        spread_long=long,
-        spread_short=short,
-        entropy=entropy(final),
-        **{name: float(value) for name, value in losses.items()},
-        agreement=agreement,
-    )
+    return {
+        "sum": float(raw.sum()),
+        "negative": float(magnitude[raw < 0].sum() / magnitude.sum()),
+        "centre_offset": float(np.hypot(*offset)),
+        "border": float(1 - kept[1:-1, 1:-1].sum()),
+        "spread_long": long,
+        "spread_short": short,
+        "entropy": entropy(final),
+    }
 
 
 def spreads(kernel: Kernel) -> tuple[float, float]:
@@ -95,13 +50,38 @@ def entropy(kernel: Kernel) -> float:
     return float(-(mass * np.log2(mass)).sum())
 
 
-def check_health(health: KernelHealth, gates: HealthGates) -> list[str]:
-    """Return why a kernel fails its gates, one reason a gate; empty for a sound kernel."""
+Gates = Mapping[str, float | None]
+"""Limits by `min_<number>` and `max_<number>`, for any number that an estimator reports; None: no limit."""
+
+
+def read_gates(values: Any, key: str, numbers: Collection[str]) -> dict[str, float | None]:
+    """Return gates from YAML values, None for none at all. Raises UserError for what limits no reported number."""
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise UserError(f"{key}={values}: expected limits in braces, e.g. {key}.min_sum=0.1, or null for none")
+    for gate, limit in values.items():
+        side, _, name = str(gate).partition("_")
+        if side not in ("min", "max") or name not in numbers:
+            raise UserError(
+                f"{key}.{gate}: expected min_ or max_ of a number that is reported: {', '.join(numbers) or 'none'}"
+            )
+        if limit is not None and (
+            isinstance(limit, bool) or not isinstance(limit, int | float) or not math.isfinite(limit)
+        ):
+            raise UserError(f"{key}.{gate}={limit}: expected a finite number, or null for no limit")
+    return dict(values)
+
+
+def check_health(numbers: Mapping[str, float | None], gates: Gates) -> list[str]:
+    """Return why a kernel's numbers fail the gates, one reason a gate; empty for a sound kernel.
+
+    A number that was not reported, such as the agreement of a single seed, passes.
+    """
     reasons = []
-    numbers = asdict(health)
-    for gate, limit in asdict(gates).items():
+    for gate, limit in gates.items():
         side, _, name = gate.partition("_")
-        value = numbers[name]
+        value = numbers.get(name)
         if limit is None or value is None:
             continue
         if not (value >= limit if side == "min" else value <= limit):  # so that nan fails

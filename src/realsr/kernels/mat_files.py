@@ -22,14 +22,14 @@ def read_mat_kernels(path: Path, key: str | None = None) -> dict[str, list[Kerne
     variables = read_variables(path)
     listing = list_names(variables)
     if key is not None and key not in variables:
-        raise MatFileError(f"no variable {key} in it, it holds {listing}: name another by pool.key")
+        raise MatFileError(f"no variable {key} in it, it holds {listing}: name another by pool.estimator.key")
     found: dict[str, list[Kernel]] = {}
     for name, value in variables.items():
         if key in (None, name) and (arrays := list(_kernels(value))):
             try:
                 found[name] = [normalise(array) for array in arrays]
             except ValueError as error:
-                raise MatFileError(f"variable {name}: {error}; leave it out by naming another with pool.key") from error
+                raise MatFileError(f"variable {name}: {error}; name another by pool.estimator.key") from error
     if not found:
         raise MatFileError(f"no kernel in it, it holds {listing}: a kernel is a numeric array of two sides or more")
     return found

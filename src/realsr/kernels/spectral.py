@@ -10,15 +10,21 @@ the fit assumes of kernel and photo is weak evidence: it gives way where the spe
 with KernelGAN is recorded in experiments/kernel_recovery.
 """
 
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated, ClassVar
 
 import numpy as np
 from scipy import fft, ndimage, optimize
 
 from realsr.core.ranges import Range
+from realsr.core.workers import count_workers, map_items
+from realsr.imaging import ImageError
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre
+from realsr.kernels.estimator import Advance, Batch, KernelEstimate, NoKernelError, Observation, SourcePhoto
 from realsr.kernels.gaussian import gaussian_kernel
+from realsr.kernels.health import NUMBERS, measure_health
 
 SIZE, SIZE_X4 = 17, 33
 WINDOW = 32
@@ -28,23 +34,19 @@ EVIDENCE = 200.0  # how many independent values the spectrum counts as, against 
 ROBUST = 0.2  # residuals (of log power) above it count less than their square
 
 
-class NoDetailError(ValueError):
-    """A photo that tells nothing of a kernel; the message says why."""
-
-
-@dataclass
-class SpectralConfig:
+@dataclass(frozen=True)
+class SpectralPrior:
     """What is assumed of photo and kernel where the spectrum leaves it open.
 
     exponent: b, how steeply a sharp photo's power falls; width: the kernel's standard deviation in pixels.
     exponent_weight, width_weight, noise_weight: how firmly these hold; the last that of the noise level measured.
     """
 
-    exponent: Annotated[float, Range(above=0)] = 2.7
-    exponent_weight: Annotated[float, Range(above=0)] = 16.0
-    width: Annotated[float, Range(above=0)] = 1.5
-    width_weight: Annotated[float, Range(above=0)] = 3.0
-    noise_weight: Annotated[float, Range(above=0)] = 1.0
+    exponent: float
+    exponent_weight: float
+    width: float
+    width_weight: float
+    noise_weight: float
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,60 @@ class SpectralEstimate:
     signal: float
 
 
-def estimate_spectral(image_uint8: np.ndarray, config: SpectralConfig, frame: int = 0) -> SpectralEstimate:
+class Spectral:
+    """The estimator by the power spectrum; frame: pixels left out at the border, the rest see `SpectralPrior`."""
+
+    inputs: ClassVar = "source"
+    joint: ClassVar = False
+    numbers: ClassVar = (*NUMBERS, "residual", "signal")
+    runtime_only: ClassVar = frozenset[str]()
+    scales: ClassVar = (2, 4)
+    steps: ClassVar = 1
+    unit: ClassVar = ""
+
+    def __init__(
+        self,
+        frame: Annotated[int, Range(0)],
+        exponent: Annotated[float, Range(above=0)],
+        exponent_weight: Annotated[float, Range(above=0)],
+        width: Annotated[float, Range(above=0)],
+        width_weight: Annotated[float, Range(above=0)],
+        noise_weight: Annotated[float, Range(above=0)],
+        workers: int | None,
+    ) -> None:
+        self._prior = SpectralPrior(exponent, exponent_weight, width, width_weight, noise_weight)
+        self._frame, self._workers = frame, workers
+
+    def observe(self, photos: Sequence[SourcePhoto], seed: int, advance: Advance) -> Iterator[Batch]:
+        """Yield each photo's kernels, computed in worker processes."""
+        count = count_workers(len(photos), self._workers)
+        outcomes = map_items(partial(_observe, prior=self._prior, frame=self._frame), photos, count)
+        for photo, outcome in zip(photos, outcomes, strict=True):
+            advance(1)
+            yield {photo.name: outcome}
+
+    def estimate(self, observations: Mapping[str, Observation], seed: int) -> Mapping[str, KernelEstimate]:
+        """Return the kernels with their numbers."""
+        estimates = {}
+        for name, values in ((name, observation.values) for name, observation in observations.items()):
+            numbers = measure_health(values["kernel"], values["kernel"])
+            numbers |= {"residual": float(values["residual"]), "signal": float(values["signal"])}
+            estimates[name] = KernelEstimate({2: [values["kernel"]], 4: [values["kernel_x4"]]}, numbers)
+        return estimates
+
+
+def _observe(photo: SourcePhoto, prior: SpectralPrior, frame: int) -> Observation | Exception:
+    try:
+        image, damage = photo.read()
+        return Observation(asdict(estimate_spectral(image, prior, frame)), damage)
+    except (ImageError, ValueError) as error:
+        return error
+
+
+def estimate_spectral(image_uint8: np.ndarray, prior: SpectralPrior, frame: int) -> SpectralEstimate:
     """Estimate a photo's kernels. image_uint8: (H, W, 3); frame: pixels left out at the border.
 
-    Raises ValueError where the photo is too small, NoDetailError where it has no detail at all.
+    Raises ValueError where the photo is too small, NoKernelError where it has no detail at all.
     """
     height, width = image_uint8.shape[:2]
     needed = 2 * WINDOW + 2 * frame
@@ -81,8 +133,8 @@ def estimate_spectral(image_uint8: np.ndarray, config: SpectralConfig, frame: in
     band = (radius > BAND[0]) & (radius < BAND[1]) & ((columns > 0) | (rows > 0))
     power = power_spectrum(gray)[band]
     if not power.min() > 1e-6:  # a flat photo leaves what float32 rounds
-        raise NoDetailError("the photo is flat, or has no detail in some direction: take one with detail in focus")
-    return _fit(np.log(power), np.stack([rows[band], columns[band]]), noise_power(gray), config)
+        raise NoKernelError("the photo is flat, or has no detail in some direction: take one with detail in focus")
+    return _fit(np.log(power), np.stack([rows[band], columns[band]]), noise_power(gray), prior)
 
 
 def power_spectrum(gray: np.ndarray) -> np.ndarray:
@@ -109,7 +161,7 @@ def noise_power(gray: np.ndarray) -> float:
     return max(float(np.quantile(local, 0.02)), 0.01)
 
 
-def _fit(log_power: np.ndarray, frequencies: np.ndarray, noise: float, config: SpectralConfig) -> SpectralEstimate:
+def _fit(log_power: np.ndarray, frequencies: np.ndarray, noise: float, prior: SpectralPrior) -> SpectralEstimate:
     shifts = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij")).reshape(2, 9, 1)
     h = (frequencies[:, None] + shifts) / 2  # (2, 9, N)
     seen = (np.abs(h) <= 0.5).all(0)
@@ -120,19 +172,19 @@ def _fit(log_power: np.ndarray, frequencies: np.ndarray, noise: float, config: S
     def signal(x: np.ndarray) -> np.ndarray:
         (a, b), (_, d) = _covariance(x)
         form = a * h[0] ** 2 + 2 * b * h[0] * h[1] + d * h[1] ** 2
-        parts = np.exp(x[3] - (config.exponent + x[5]) * log_radius - 4 * np.pi**2 * form)
+        parts = np.exp(x[3] - (prior.exponent + x[5]) * log_radius - 4 * np.pi**2 * form)
         return (parts * seen).sum(0)
 
     def floor(x: np.ndarray) -> float:
         return noise * np.exp(x[4])
 
     def residuals(x: np.ndarray) -> np.ndarray:
-        width = 2 * np.log(config.width)
-        assumed = config.width_weight * np.array([x[0] - width, x[2] - width, np.sqrt(2) * x[1]])
-        firmly = [config.noise_weight * x[4], config.exponent_weight * x[5]]
+        width = 2 * np.log(prior.width)
+        assumed = prior.width_weight * np.array([x[0] - width, x[2] - width, np.sqrt(2) * x[1]])
+        firmly = [prior.noise_weight * x[4], prior.exponent_weight * x[5]]
         return np.concatenate([(log_power - np.log(signal(x) + floor(x))) * weights, assumed, firmly])
 
-    start = np.array([2 * np.log(config.width), 0, 2 * np.log(config.width), 0, 0, 0])
+    start = np.array([2 * np.log(prior.width), 0, 2 * np.log(prior.width), 0, 0, 0])
     start[3] = np.median(log_power - np.log(signal(start)))
     x = optimize.least_squares(residuals, start, loss="soft_l1", f_scale=ROBUST).x
     share = float(np.mean(signal(x) / (signal(x) + floor(x))))

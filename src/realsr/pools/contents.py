@@ -2,54 +2,41 @@
 
 import logging
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 from realsr.core.errors import UserError
 from realsr.core.listing import list_files
-from realsr.core.ranges import Choice, Range, check_ranges
 
 logger = logging.getLogger("realsr")
 
 
 @dataclass
 class PoolConfig:
-    """What LR is made with: which kernels, and whether noise is put on.
+    """What LR is made with: which kernels, and whether noise patches of the source photos are put on while training.
 
-    name: what to call the whole, kernel_set: what to call its kernels; by these `layout=by_pool` names folders.
-    kernels: `estimated` (KernelGAN, from the source photos), `bicubic` (none), `gaussian` (drawn, see
-    `degradation.gaussian`) or `mat` (a folder of .mat files). noise: whether noise patches of the source photos are
-    put on LR while training. The other fields belong to `gaussian` and `mat`.
+    kernels: `bicubic` for none, `estimated` for those of the group `kernels`, or a name for what `estimator` makes; by
+    it `layout=by_pool` names folders. estimator: values of an option of the group `kernels`, else not used.
 
-    Raises UserError where a value means nothing.
+    Raises UserError where nothing makes the kernels.
     """
 
-    name: str = "noise_only"
-    kernels: Annotated[str, Choice("estimated", "bicubic", "gaussian", "mat")] = "bicubic"
-    kernel_set: str = "bicubic"
-    noise: bool = True
-
-    count: Annotated[int, Range(1)] = 1000  # kernels drawn
-    isotropic: bool = False
-    # Of the x2 covariance, in pixels squared.
-    eigenvalues: list[Annotated[float, Range(above=0)]] = field(default_factory=lambda: [0.6, 5.0])
-    multiplicative_noise: Annotated[float, Range(0, below=1)] = 0.25
-
-    folder: Path | None = None
-    key: str | None = None  # the variable to read; None for all that hold kernels
-    align: bool = True
+    kernels: str
+    noise: bool
+    estimator: dict[str, Any] | None
 
     def __post_init__(self) -> None:
-        check_ranges(self, "pool")
-        low, high = self.eigenvalues if len(self.eigenvalues) == 2 else (1, 0)
-        rules = [
-            ("eigenvalues", low <= high, "[lowest,highest] above 0, in pixels squared"),
-            ("folder", self.kernels != "mat" or self.folder is not None, "a folder of .mat files: say pool.folder=DIR"),
-        ]
-        for key, holds, expected in rules:
-            if not holds:
-                raise UserError(f"pool.{key}={getattr(self, key)}: expected {expected}")
+        if self.estimator_key != "kernels" and not self.estimator:
+            raise UserError(
+                f"pool.kernels={self.kernels}: expected bicubic or estimated; other kernels come with a pool of their "
+                "own: pool=gaussian, pool=from_mat"
+            )
+
+    @property
+    def estimator_key(self) -> str:
+        """The config key of the values of the estimator that makes the kernels."""
+        return "kernels" if self.kernels in ("bicubic", "estimated") else "pool.estimator"
 
     @property
     def learns_from_source(self) -> bool:

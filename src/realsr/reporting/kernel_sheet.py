@@ -2,10 +2,11 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from realsr.core.file_names import printable
 from realsr.imaging import write_uint8
+from realsr.imaging.kernel_shapes import load_kernel
 
 MOST = 400  # kernels on one sheet
 WINDOW = 17  # pixels of a kernel that are shown, around its middle
@@ -39,6 +41,28 @@ def choose_evenly(names: Sequence[str], most: int = MOST) -> list[str]:
     if len(names) <= most:
         return list(names)
     return [names[round(i * (len(names) - 1) / (most - 1))] for i in range(most)]
+
+
+def draw_sheet(path: Path, pool: Path, items: Mapping[str, Mapping[str, Any]]) -> None:
+    """Draw the x2 kernels of the items of a pool's manifest, the first of each item's draws."""
+    rejected = sum(bool(item["rejected"]) for item in items.values())
+    shown = choose_evenly(sorted(items))
+    title = f"{len(items) - rejected} kernels for scale 2" + (f", and {rejected} rejected (red)" if rejected else "")
+    if len(shown) < len(items):
+        title += f"; {len(shown)} of them, evenly chosen by name"
+    write_kernel_sheet(path, [_tile(name, items[name], pool) for name in shown], title)
+
+
+def _tile(name: str, item: Mapping[str, Any], pool: Path) -> KernelTile:
+    paths = sorted(pool / relative for relative in item["files"] if relative.endswith("_x2.mat"))
+    health, lines = item["health"] or {}, []
+    if "spread_long" in health:
+        lines.append(f"spread {health['spread_long']:.2f} x {health['spread_short']:.2f} px")
+    if "sum" in health:
+        seeds = "" if health.get("agreement") is None else f"  seeds {health['agreement']:.0f} dB"
+        lines.append(f"sum {health['sum']:.2f}{seeds}")
+    kernel = load_kernel(paths[0]) if paths else None
+    return KernelTile(name, kernel, lines, item["rejected"])
 
 
 def write_kernel_sheet(path: Path, tiles: Sequence[KernelTile], title: str) -> None:

@@ -1,21 +1,24 @@
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import io as matlab
 from scipy import ndimage
 
+from config_files import yaml_values
 from realsr.core.errors import UserError
 from realsr.imaging.kernel_shapes import compose_x4, load_kernel, save_kernel
-from realsr.kernels.kernel_sets import draw_kernels, import_kernels
+from realsr.kernels.estimation import estimate_kernels
 from realsr.kernels.mat_files import MatFileError, read_mat_kernels
-from realsr.pools.contents import PoolConfig, list_kernels
+from realsr.pools.contents import list_kernels
 from realsr.provenance.manifest import read_manifest
 from realsr.simulation.camera import anisotropic_kernel
 
 
-def gaussian(**settings):
-    return PoolConfig(**{"kernels": "gaussian", "count": 6, **settings})
+def import_kernels(pool: Path, folder: Path, scale: int, align: bool = True) -> None:
+    values = yaml_values("kernels/from_mat", folder=str(folder), align=align)
+    estimate_kernels(None, pool, values, scale, key="pool.estimator").check()
 
 
 def names(pool):
@@ -24,39 +27,6 @@ def names(pool):
 
 def times(pool):
     return {path.name: path.stat().st_mtime_ns for path in (pool / "kernels").iterdir()}
-
-
-def test_drawn_kernels_are_there_for_both_scales_each_by_its_number(tmp_path):
-    draw_kernels(tmp_path / "few", gaussian(), seed=1)
-    draw_kernels(tmp_path / "more", gaussian(count=9), seed=1)
-    draw_kernels(tmp_path / "other", gaussian(), seed=2)
-    assert names(tmp_path / "few") == [f"gaussian_{n:04d}_kernel_x{s}.mat" for n in range(6) for s in (2, 4)]
-    for name in names(tmp_path / "few"):
-        few, more, other = ((tmp_path / pool / "kernels" / name).read_bytes() for pool in ("few", "more", "other"))
-        assert few == more
-        assert few != other
-    for x2, x4 in zip(*(list_kernels(tmp_path / "few", scale) for scale in (2, 4)), strict=True):
-        assert load_kernel(x2).shape == (11, 11)
-        assert ndimage.center_of_mass(load_kernel(x4)) == pytest.approx([16.5, 16.5])
-        np.testing.assert_allclose(load_kernel(x4), compose_x4(load_kernel(x2), crop=False), atol=1e-15)
-
-
-def test_drawing_goes_on_does_nothing_twice_and_tells_what_differs(tmp_path):
-    draw_kernels(tmp_path, gaussian())
-    before = times(tmp_path)
-    (tmp_path / "kernels/gaussian_0003_kernel_x4.mat").unlink()
-    draw_kernels(tmp_path, gaussian())
-    after = times(tmp_path)
-    assert {name for name in before if before[name] != after[name]} == {
-        f"gaussian_0003_kernel_x{s}.mat" for s in (2, 4)
-    }
-    with pytest.raises(UserError, match="isotropic: False there, True now"):
-        draw_kernels(tmp_path, gaussian(isotropic=True))
-    draw_kernels(tmp_path, gaussian(isotropic=True, count=2), overwrite=True)
-    assert len(names(tmp_path)) == 4
-    section = read_manifest(tmp_path)["kernels"]
-    assert section["config"]["multiplicative_noise"] == 0.25
-    assert section["complete"]
 
 
 @pytest.fixture
@@ -78,13 +48,9 @@ def mats(tmp_path, kernels):
     return folder
 
 
-def mat(folder, **settings):
-    return PoolConfig(kernels="mat", folder=folder, **settings)
-
-
 def test_every_kernel_of_every_file_is_taken_over_normalised(tmp_path, mats, kernels):
     pool = tmp_path / "pool"
-    import_kernels(pool, mat(mats, align=False), scale=2)
+    import_kernels(pool, mats, 2, align=False)
     expected = {
         **{f"cells_{i:03d}": kernel for i, kernel in enumerate(kernels)},
         "stack_000": kernels[0],
@@ -104,13 +70,13 @@ def test_every_kernel_of_every_file_is_taken_over_normalised(tmp_path, mats, ker
         f"mat/{n}.mat" for n in ("cells", "stack", "two", "deep_photo")
     }
     before = times(pool)
-    import_kernels(pool, mat(mats, align=False), scale=2)
+    import_kernels(pool, mats, 2, align=False)
     assert times(pool) == before
 
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_kernels_are_moved_to_where_the_scale_has_them(tmp_path, mats, scale):
-    import_kernels(tmp_path / "pool", mat(mats), scale)
+    import_kernels(tmp_path / "pool", mats, scale)
     for path in list_kernels(tmp_path / "pool", scale):
         kernel = load_kernel(path)
         centre = [side // 2 + (scale - 1) / 2 for side in kernel.shape]
@@ -120,7 +86,7 @@ def test_kernels_are_moved_to_where_the_scale_has_them(tmp_path, mats, scale):
 
 def test_one_variable_can_be_named(tmp_path, mats, kernels):
     assert list(read_mat_kernels(mats / "two.mat", "a")) == ["a"]
-    with pytest.raises(MatFileError, match=r"no variable c in it, it holds a, b: name another by pool\.key"):
+    with pytest.raises(MatFileError, match=r"no variable c in it, it holds a, b: name another by pool\.estimator\.key"):
         read_mat_kernels(mats / "two.mat", "c")
 
 
@@ -129,13 +95,13 @@ def test_bad_files_are_named_and_the_others_done(tmp_path, mats):
     matlab.savemat(mats / "text.mat", {"title": "no kernel", "n": 5})
     matlab.savemat(mats / "zero.mat", {"k": np.zeros((5, 5))})
     with pytest.raises(UserError, match="kernels: 3 of 7 could not be done") as caught:
-        import_kernels(tmp_path / "pool", mat(mats), scale=2)
+        import_kernels(tmp_path / "pool", mats, 2)
     for said in ("torn.mat: not a readable", "text.mat: no kernel in it, it holds title, n", "zero.mat: variable k: a"):
         assert said in str(caught.value)
     assert len(names(tmp_path / "pool")) == 11
     for name in ("torn", "text", "zero"):
         (mats / f"{name}.mat").unlink()
-    import_kernels(tmp_path / "pool", mat(mats), scale=2)
+    import_kernels(tmp_path / "pool", mats, 2)
     assert read_manifest(tmp_path / "pool")["kernels"]["complete"]
 
 
@@ -146,10 +112,10 @@ def test_folders_that_cannot_be_taken_from(tmp_path, mats):
         (mats / "deep", 3, r"no \.mat files for scale 3 \(2 whose name ends in another\)"),
     ):
         with pytest.raises(UserError, match=said):
-            import_kernels(tmp_path / "pool", mat(folder), scale)
+            import_kernels(tmp_path / "pool", folder, scale)
     save_kernel(mats / "deep_photo.mat", np.ones((5, 5)))
     with pytest.raises(UserError, match="would both be called deep_photo"):
-        import_kernels(tmp_path / "pool", mat(mats), 2)
+        import_kernels(tmp_path / "pool", mats, 2)
 
 
 def test_matlab_7_3_holds_the_same_the_other_way_round(tmp_path, kernels):
