@@ -12,10 +12,8 @@ _PARTS = {"PNG": ("icc", "exif", "xmp"), "WEBP": ("icc", "exif", "xmp"), "BMP": 
 _SEGMENT = 65533  # bytes of a segment of JPEG; a profile may have 255
 _LONGEST_IN_JPEG = {"icc": 255 * (_SEGMENT - 14), "exif": _SEGMENT - 6, "xmp": _SEGMENT - 29, "iptc": _SEGMENT - 28}
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:=["']|>))([1-8])""")
-_XMP_SIZES = {
-    "width": re.compile(rb"""((?:tiff:ImageWidth|exif:PixelXDimension)(?:=["']|>))\d+"""),
-    "height": re.compile(rb"""((?:tiff:ImageLength|exif:PixelYDimension)(?:=["']|>))\d+"""),
-}
+_XMP_WIDTH = re.compile(rb"""((?:tiff:ImageWidth|exif:PixelXDimension)(?:=["']|>))\d+""")
+_XMP_HEIGHT = re.compile(rb"""((?:tiff:ImageLength|exif:PixelYDimension)(?:=["']|>))\d+""")
 # A preview, and the name of further parts, which are not kept.
 _XMP_PREVIEW = re.compile(rb"""<xmp:Thumbnails>.*?</xmp:Thumbnails>|\sxmpNote:HasExtendedXMP=["']\w*["']""", re.DOTALL)
 
@@ -86,29 +84,37 @@ def fit_metadata(
     kind: the format of the file that is to hold them. A colour profile of another colour space is left out, and what a
     format cannot hold.
     """
-    omissions, fit = list[str](), metadata
-    wanted = b"GRAY" if channels <= 2 else b"RGB "
-    for part, name in _NAMES.items():
+    omissions, kept = list[str](), dict[str, bytes]()
+    for part in _NAMES:
         value = getattr(metadata, part)
         if value is None:
             continue
-        if part not in _PARTS.get(kind or "", _NAMES):
-            omissions.append(name)
-        elif kind == "JPEG" and len(value) > _LONGEST_IN_JPEG[part]:
-            omissions.append(f"{name}, whose {len(value)} bytes do not fit a JPEG")
-        elif part == "icc" and value[16:20] != wanted:  # the colour space in its header, ICC.1 section 7.2
-            space = value[16:20].decode("latin-1").strip() or "unknown"
-            omissions.append(f"{space} colour profile, which does not fit {wanted.decode().strip()}")
-        elif part == "exif":
-            fit = replace(fit, exif=sized_exif(value, height, width))
-            continue
-        elif part == "xmp":
-            sides = {"width": width, "height": height}
-            for side, pattern in _XMP_SIZES.items():
-                value = pattern.sub(rb"\g<1>%d" % sides[side], value)
-            fit = replace(fit, xmp=value)
-            continue
+        misfit = _describe_misfit(part, value, channels, kind)
+        if misfit is None:
+            kept[part] = _set_size(part, value, height, width)
         else:
-            continue
-        fit = replace(fit, **{part: None})
-    return fit, omissions
+            omissions.append(misfit)
+    return Metadata(**kept), omissions
+
+
+def _describe_misfit(part: str, value: bytes, channels: int, kind: str | None) -> str | None:
+    """Say in words which part of the metadata is left out, and why; None if it fits. See `fit_metadata`."""
+    name = _NAMES[part]
+    if part not in _PARTS.get(kind or "", _NAMES):
+        return name
+    if kind == "JPEG" and len(value) > _LONGEST_IN_JPEG[part]:
+        return f"{name}, whose {len(value)} bytes do not fit a JPEG"
+    expected = b"GRAY" if channels <= 2 else b"RGB "
+    if part == "icc" and value[16:20] != expected:  # the colour space in its header, ICC.1 section 7.2
+        space = value[16:20].decode("latin-1").strip() or "unknown"
+        return f"{space} colour profile, which does not fit {expected.decode().strip()}"
+    return None
+
+
+def _set_size(part: str, value: bytes, height: int, width: int) -> bytes:
+    if part == "exif":
+        return sized_exif(value, height, width)
+    if part == "xmp":
+        for pattern, side in ((_XMP_WIDTH, width), (_XMP_HEIGHT, height)):
+            value = pattern.sub(rb"\g<1>%d" % side, value)
+    return value

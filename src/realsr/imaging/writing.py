@@ -106,7 +106,7 @@ class SampleEncoder:
         self._encoder.write(rows)
 
 
-def encode_samples(samples: np.ndarray, suffix: str, metadata: Metadata | None = None) -> bytes:
+def encode_samples(samples: np.ndarray, suffix: str) -> bytes:
     """Encode an image in the format that `suffix` (such as ".png", in any case) names.
 
     samples: (H, W, C) uint8 or uint16, C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA. What becomes of gray is told by
@@ -114,9 +114,8 @@ def encode_samples(samples: np.ndarray, suffix: str, metadata: Metadata | None =
 
     Raises ImageError for what the format cannot hold, as `check_format` does.
     """
-    layout = Layout.of(samples)
     with io.BytesIO() as file:
-        encoder = SampleEncoder(file, suffix, layout, metadata or Metadata(), suffix)
+        encoder = SampleEncoder(file, suffix, Layout.of(samples), Metadata(), suffix)
         encoder.write(samples)
         encoder.finish()
         return file.getvalue()
