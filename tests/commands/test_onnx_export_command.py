@@ -207,7 +207,7 @@ def test_a_folder_may_have_a_point_in_its_name(
     output: str, folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     reached = list[Path]()
-    monkeypatch.setattr("realsr.export.export_networks", lambda config: reached.append(config.output))
+    monkeypatch.setattr("realsr.export.export_formats", lambda config: reached.append(config.output))
     ended = command("export", "weights=run", f"output={output}")
     assert ended.code == 0, ended.said
     assert reached == [Path(output)]
@@ -215,7 +215,7 @@ def test_a_folder_may_have_a_point_in_its_name(
 
 def test_formats_make_any_other_name_a_folder(folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     reached = list[Path]()
-    monkeypatch.setattr("realsr.export.export_networks", lambda config: reached.append(config.output))
+    monkeypatch.setattr("realsr.export.export_formats", lambda config: reached.append(config.output))
     assert command("export", "weights=run", "output=photo.png").code == 1
     assert command("export", "weights=run", "output=photo.png", "formats=[onnx_fp32]").code == 0
     assert reached == [Path("photo.png")]
