@@ -5,7 +5,7 @@ import pytest
 import torch
 from small_work import Command, write_photos
 
-from realsr import export
+from realsr.deployment import export_options
 from realsr.deployment.export_options import DEFAULT_FORMATS
 from realsr.networks import GeneratorConfig, build_generator
 from realsr.weights import save_generator
@@ -56,8 +56,8 @@ def test_openvino_and_ncnn_through_to_the_table(folders: list[str], command: Com
 def test_a_library_is_asked_for_before_any_work(
     folders: list[str], command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    there = export.find_spec
-    monkeypatch.setattr(export, "find_spec", lambda name: None if name in ("openvino", "pnnx") else there(name))
+    there = export_options.find_spec
+    monkeypatch.setattr(export_options, "find_spec", lambda name: None if name in ("openvino", "pnnx") else there(name))
     for formats, missing, extras in (
         ("openvino_int8", "openvino", "onnx,openvino"),
         ("ncnn,openvino", "openvino, pnnx", "onnx,openvino,ncnn"),

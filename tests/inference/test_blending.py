@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from realsr.inference.blending import blend_weights
 from realsr.inference.plan import Tiles, place_tiles
+from realsr.inference.tiling import blend_weights
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])

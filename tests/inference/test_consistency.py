@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from realsr.imaging import resize
-from realsr.inference.consistency import consistent
 from realsr.inference.model import SRModel
 from realsr.inference.plan import Tiles
+from realsr.inference.refinement import consistent
 from realsr.inference.tiling import upscale_bands, upscale_image
 
 Bicubic = Callable[[int], SRModel]

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from realsr.inference import memory
-from realsr.inference.memory import fit_tiles, is_out_of_memory, measure_bytes
+from realsr.inference import tile_memory
 from realsr.inference.model import SRModel
+from realsr.inference.tile_memory import fit_tiles, is_out_of_memory, measure_bytes
 from realsr.networks.rrdb import RRDB
 
 CPU = torch.device("cpu")
@@ -35,11 +35,11 @@ def test_tiles_grow_with_free_memory_up_to_what_pays(monkeypatch: pytest.MonkeyP
     model = SRModel(4, CPU, nn.Identity())
 
     def size(free: int | None, bytes_per_pixel: float = 9472, width: int = 8000) -> int:
-        monkeypatch.setattr(memory, "free_memory", lambda device: free)
+        monkeypatch.setattr(tile_memory, "free_memory", lambda device: free)
         tiles = fit_tiles(model, bytes_per_pixel, width, overlap=32)
         if free is not None and tiles.size > 72:
-            needed = tiles.size**2 * bytes_per_pixel * memory.SCRATCH + tiles.size * width * 20 * 16
-            assert needed <= memory.SHARE * free
+            needed = tiles.size**2 * bytes_per_pixel * tile_memory.SCRATCH + tiles.size * width * 20 * 16
+            assert needed <= tile_memory.SHARE * free
         return tiles.size
 
     sizes = [size(free << 20) for free in (0, 500, 1000, 2000, 4000, 8000, 200_000)]

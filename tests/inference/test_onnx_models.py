@@ -14,10 +14,10 @@ from exported_networks import exported_rrdb, photo_part, rrdb, run_torch
 from realsr.core.errors import UserError
 from realsr.deployment.onnx_graph import add_metadata
 from realsr.inference import sessions
-from realsr.inference.memory import is_out_of_memory, measure_bytes
 from realsr.inference.model import load_model
 from realsr.inference.onnx_files import CONVENTION, OnnxFacts, read_facts
 from realsr.inference.plan import Tiles
+from realsr.inference.tile_memory import is_out_of_memory, measure_bytes
 from realsr.inference.tiling import upscale_image
 
 CPU = torch.device("cpu")

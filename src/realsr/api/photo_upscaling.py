@@ -1,7 +1,5 @@
 """Photos and arrays upscaled by a model."""
 
-import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,18 +11,14 @@ from realsr.config.composition import load_config
 from realsr.config.schema import UpscaleConfig
 from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
-from realsr.core.files import looks_lost
 from realsr.imaging import to_float, to_uint8
 from realsr.inference import model as models
-from realsr.inference.consistency import consistent
-from realsr.inference.ensemble import ensemble
-from realsr.inference.memory import choose_tiles
 from realsr.inference.model import SRModel
-from realsr.inference.photos import Enlargement, plan_enlargements
+from realsr.inference.photos import leave_results, plan_enlargements
+from realsr.inference.refinement import refine
+from realsr.inference.tile_memory import choose_tiles
 from realsr.inference.tiling import as_function
 from realsr.inference.upscaling import upscale_photos
-
-logger = logging.getLogger("realsr")
 
 
 def load_model(
@@ -93,37 +87,10 @@ def _upscale_files(config: UpscaleConfig) -> list[Path]:
     plan = plan_enlargements(config.input, config.output, config.format)
     results = [enlargement.result for enlargement in plan]
     if not config.overwrite:
-        plan = _leave_results(plan)
+        plan = leave_results(plan)
     if plan:
         device = choose_device(config.device)
         model = models.load_model(config.weights, device, config.precision, config.allow_custom_code, config.scale)
         tiles_for = choose_tiles(model, config.tile, config.overlap)
         upscale_photos(plan, refine(model, config.ensemble, config.consistency), tiles_for, config.damaged)
     return results
-
-
-def refine(model: SRModel, with_ensemble: bool, with_consistency: bool) -> SRModel:
-    """Put around a model what was asked for; its need of memory stays about the same."""
-    if with_ensemble:
-        model = ensemble(model)
-    return consistent(model) if with_consistency else model
-
-
-def _leave_results(plan: list[Enlargement]) -> list[Enlargement]:
-    there = [one.result for one in plan if _is_whole(one.result)]
-    if there:
-        logger.info(
-            "%d of %d results are there already and stay as they are, such as %s: overwrite=true makes them anew",
-            len(there),
-            len(plan),
-            there[0],
-        )
-    return [one for one in plan if one.result not in there]
-
-
-def _is_whole(result: Path) -> bool:
-    """Tell whether a result is there, and whole as far as that is seen; where it cannot have a place, it is not."""
-    try:
-        return result.is_file() and not looks_lost(result, with_end=False)
-    except OSError:
-        return os.access(result, os.F_OK)  # a file that cannot be read

@@ -77,14 +77,14 @@ def check_result(name: str, run: Run, network: nn.Module, photos: Sequence[np.nd
     finite.
     """
     random = [np.random.default_rng(seed).random((1, 3, *size), np.float32) for seed, size in enumerate(SIZES)]
-    found = [[_compare(name, run, network, lr) for lr in inputs] for inputs in (random, photos)]
-    for values, least, what in zip(found, MIN_PSNR[precision], ("random inputs", "photos"), strict=True):
+    psnrs = [[_compare(name, run, network, lr) for lr in inputs] for inputs in (random, photos)]
+    for values, least, what in zip(psnrs, MIN_PSNR[precision], ("random inputs", "photos"), strict=True):
         if not all(value >= least for value in values):  # nan is not, either
             raise UserError(
                 f"{name}: its results are not the generator's (PSNR to them on {what} {min(values):.1f} dB; expected "
                 f"{least:g} or more), so it is not written"
             )
-    return min(found[1])
+    return min(psnrs[1])
 
 
 def check_finite(name: str, result: np.ndarray, what: str = "its results") -> None:
@@ -93,11 +93,11 @@ def check_finite(name: str, result: np.ndarray, what: str = "its results") -> No
         raise UserError(f"{name}: {what} are not finite (NaN or infinity), so it is not written")
 
 
-def similarity(given: np.ndarray, wanted: np.ndarray) -> float:
-    """Return the PSNR in dB of a picture to another, 0..1, clamped and not rounded; nan where one is not finite."""
-    if not (np.isfinite(given).all() and np.isfinite(wanted).all()):
+def similarity(image: np.ndarray, reference: np.ndarray) -> float:
+    """Return the PSNR in dB of an image to another, 0..1, clamped and not rounded; nan where one is not finite."""
+    if not (np.isfinite(image).all() and np.isfinite(reference).all()):
         return math.nan
-    difference = np.clip(given, 0, 1).astype(np.float64) - np.clip(wanted, 0, 1)
+    difference = np.clip(image, 0, 1).astype(np.float64) - np.clip(reference, 0, 1)
     error = float(np.square(difference).mean())
     return -10 * math.log10(error) if error > 0 else math.inf
 
@@ -133,13 +133,13 @@ def score_files(generator: Generator, files: Sequence[File], sets: EvaluationSet
 
 def _compare(name: str, run: Run, network: nn.Module, lr: np.ndarray) -> float:
     with torch.no_grad():
-        wanted = network(torch.from_numpy(lr)).numpy()
-    given = run(lr)
-    if given.shape != wanted.shape:
-        raise UserError(f"{name}: gives {given.shape} for {lr.shape}, but the generator {wanted.shape}")
-    check_finite(name, wanted, "the generator's results")
-    check_finite(name, given)
-    return similarity(given, wanted)
+        reference = network(torch.from_numpy(lr)).numpy()
+    sr = run(lr)
+    if sr.shape != reference.shape:
+        raise UserError(f"{name}: gives {sr.shape} for {lr.shape}, but the generator {reference.shape}")
+    check_finite(name, reference, "the generator's results")
+    check_finite(name, sr)
+    return similarity(sr, reference)
 
 
 def _on_tensor(run: Run, lr: Tensor) -> Tensor:

@@ -65,12 +65,12 @@ def export_networks(
     """
     formats = list(DEFAULT_FORMATS) if formats is None else formats
     check_formats(formats, int8)
-    if (there := list_exported(output)) and not overwrite:
+    if (earlier := list_exported(output)) and not overwrite:
         raise UserError(
-            f"{output}: has an export already ({', '.join(path.name for path in there)}): say overwrite=true, "
+            f"{output}: has an export already ({', '.join(path.name for path in earlier)}): say overwrite=true, "
             "which replaces all of it, or choose another output"
         )
-    if find_weights(source).resolve() in [path.resolve() for path in there]:
+    if find_weights(source).resolve() in [path.resolve() for path in earlier]:
         raise UserError(f"weights={source} is what output={output} replaces: choose another output")
     check_libraries(formats)
     generator = load(source, allow_custom_code)

@@ -81,7 +81,7 @@ class EqualisedRRDB(RRDB):
         """(N,3,h,w) -> (N,3,h*scale,w*scale)."""
         first = self.conv_first(x)
         trunk = self.trunk_conv(self.run_trunk(first) * self.before) * self.after
-        return self.enlarge((first + trunk) * self.before_tail)
+        return self.upsample((first + trunk) * self.before_tail)
 
 
 class EqualisedDense(nn.Module):

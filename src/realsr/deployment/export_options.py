@@ -39,10 +39,10 @@ class Int8Config:
 
 def check_formats(formats: Sequence[str], int8: Int8Config) -> None:
     """Raise UserError for names that are not known, or given twice."""
-    for key, given, known in (("formats", formats, FORMATS), ("int8.methods", int8.methods, METHODS)):
-        unknown = [name for name in given if name not in known]
-        if unknown or not given or len(set(given)) < len(given):
-            raise UserError(f"{key}=[{','.join(given)}]: expected one or more of {', '.join(known)}, each once")
+    for key, names, known in (("formats", formats, FORMATS), ("int8.methods", int8.methods, METHODS)):
+        unknown = [name for name in names if name not in known]
+        if unknown or not names or len(set(names)) < len(names):
+            raise UserError(f"{key}=[{','.join(names)}]: expected one or more of {', '.join(known)}, each once")
     check_ranges(int8, "int8")
 
 

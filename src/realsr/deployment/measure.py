@@ -57,8 +57,8 @@ def measure(source: str | Path, side: int, threads: int, kind: str = "file") -> 
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment)
     if ended.returncode != 0:
-        said = ended.stderr.strip().splitlines()[-1:] if ended.returncode == REFUSED else []
-        reason = said[0] if said else f"its process ended with {ended.returncode}, as where memory does not suffice"
+        lines = ended.stderr.strip().splitlines()[-1:] if ended.returncode == REFUSED else []
+        reason = lines[0] if lines else f"its process ended with {ended.returncode}, as where memory does not suffice"
         raise RuntimeError(f"{source} could not be measured: {reason}")
     return Cost(**json.loads(ended.stdout.splitlines()[-1]))
 
@@ -157,8 +157,8 @@ def _open_ncnn(path: Path, threads: int) -> Run:
 
     def run(lr: np.ndarray) -> np.ndarray:
         extractor = net.create_extractor()
-        given = np.ascontiguousarray(lr[0])  # kept by this name: ncnn's Mat does not own it
-        extractor.input(NCNN_INPUT, ncnn.Mat(given))
+        samples = np.ascontiguousarray(lr[0])  # kept by this name: ncnn's Mat does not own it
+        extractor.input(NCNN_INPUT, ncnn.Mat(samples))
         failed, sr = extractor.extract(NCNN_OUTPUT)
         if failed:
             raise RuntimeError(f"{path}: ncnn ended with {failed}")
@@ -183,8 +183,8 @@ def _memory(key: str) -> int | None:
         status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    found = re.search(rf"{key}:\s+(\d+) kB", status)
-    return int(found[1]) * 1024 if found else None
+    line = re.search(rf"{key}:\s+(\d+) kB", status)
+    return int(line[1]) * 1024 if line else None
 
 
 if __name__ == "__main__":

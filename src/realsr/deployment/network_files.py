@@ -92,11 +92,11 @@ class Maker:
     def _make_openvino_int8(self) -> Iterator[File]:
         """The first of `onnx_int8`, which is made for it where it is not there."""
         method = self.int8.methods[0]
-        made = self.folder / f"onnx_int8_{method}.onnx"
-        if not made.is_file():
+        source = self.folder / f"onnx_int8_{method}.onnx"
+        if not source.is_file():
             next(self._make_int8())  # and no further
         path = self.folder / "openvino_int8.xml"
-        write_openvino(onnx.load(made), self._facts(f"int8 ({method})"), path)
+        write_openvino(onnx.load(source), self._facts(f"int8 ({method})"), path)
         yield File(path, "int8", method, self._kept())
 
     def _make_ncnn(self) -> Iterator[File]:
@@ -109,8 +109,9 @@ class Maker:
         return list(self.layers)[:1] if self.int8.keep is None else self.int8.keep
 
     def _facts(self, precision: str) -> dict[str, str]:
-        made, made_by = self.generator, f"realsr {realsr.__version__}"
-        return OnnxFacts(made.scale, precision, made.bytes_per_pixel, made.sha256, made_by).as_metadata()
+        generator, made_by = self.generator, f"realsr {realsr.__version__}"
+        facts = OnnxFacts(generator.scale, precision, generator.bytes_per_pixel, generator.sha256, made_by)
+        return facts.as_metadata()
 
     def _write(self, name: str, model: onnx.ModelProto, precision: str) -> Path:
         """Write a model with its metadata, once onnx's checker has passed it."""
@@ -161,17 +162,17 @@ def write_ncnn(network: nn.Module, path: Path) -> None:
         except OSError as error:
             raise UserError(f"pnnx cannot be run ({error}): leave the format ncnn out") from error
         parts = [(Path(folder) / f"network.ncnn{suffix}", path.with_suffix(suffix)) for suffix in (".param", ".bin")]
-        if ended.returncode != 0 or not all(made.is_file() for made, _ in parts):
+        if ended.returncode != 0 or not all(part.is_file() for part, _ in parts):
             last = (ended.stderr.strip() or ended.stdout.strip() or "nothing said").splitlines()[-1]
             raise UserError(
                 f"pnnx cannot express the generator (ended with {ended.returncode}: {last}): leave the format ncnn out"
             )
-        for made, wanted in parts:
-            wanted.write_bytes(made.read_bytes())
+        for part, target in parts:
+            target.write_bytes(part.read_bytes())
 
 
-def _check_layers(asked: Sequence[str], known: Collection[str]) -> None:
-    if unknown := [name for name in asked if name not in known]:
+def _check_layers(names: Sequence[str], known: Collection[str]) -> None:
+    if unknown := [name for name in names if name not in known]:
         raise UserError(f"int8.keep: no layer {', '.join(unknown)}; the generator's are {', '.join(known)}")
 
 

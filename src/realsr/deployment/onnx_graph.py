@@ -60,15 +60,15 @@ def layers(model: onnx.ModelProto) -> dict[str, list[str]]:
     A layer is a convolution with what follows it until the next; those of one block, such as `RRDB_trunk.7`, are one:
     see `layer_of`.
     """
-    found: dict[str, list[str]] = {}
+    nodes: dict[str, list[str]] = {}
     weights = {value.name for value in model.graph.initializer}
     layer = ""
     for node in model.graph.node:
         if node.op_type == "Conv" and len(node.input) > 1 and node.input[1] in weights:
             layer = layer_of(node.input[1]) or node.name
         if layer:
-            found.setdefault(layer, []).append(node.name)
-    return found
+            nodes.setdefault(layer, []).append(node.name)
+    return nodes
 
 
 def layer_of(weight: str) -> str:

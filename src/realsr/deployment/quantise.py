@@ -65,7 +65,7 @@ def collect_histograms(model: Path, photos: Sequence[np.ndarray], scratch: Path)
         extra_options={"symmetric": False, "num_bins": BINS, "percentile": PERCENTILE},
     )
     with Progress("ranges, photos", total=len(photos)) as progress:
-        for photo in photos:  # each by itself, since all outputs of what is given at once are kept
+        for photo in photos:  # each by itself, since all outputs of one call are kept
             with contextlib.redirect_stdout(io.StringIO()):
                 calibrator.collect_data(_Photos([photo]))
             progress.advance()
@@ -154,7 +154,7 @@ def measure_sensitivity(
     lrs = [photo[:, :, :SIDE, :SIDE].contiguous().numpy() for photo in photos[:PHOTOS]]
     threads = torch.get_num_threads()
     exact = open_file(model, threads)
-    wanted = [exact(lr) for lr in lrs]
+    references = [exact(lr) for lr in lrs]
     counts = [count for count in KEPT if count < len(nodes)]
 
     def quantised(kept: Sequence[str]) -> Run:
@@ -164,7 +164,7 @@ def measure_sensitivity(
         return open_file(path, threads)
 
     def compare(run: Run) -> float:
-        return float(np.mean([similarity(run(lr), result) for lr, result in zip(lrs, wanted, strict=True)]))
+        return float(np.mean([similarity(run(lr), reference) for lr, reference in zip(lrs, references, strict=True)]))
 
     alone, choices = dict[str, float](), list[KeptLayers]()
     with Progress("layers in INT8", total=len(nodes) + len(counts)) as progress:

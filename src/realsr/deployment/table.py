@@ -9,7 +9,7 @@ from realsr.core.file_names import printable
 from realsr.deployment.measure import Cost
 from realsr.evaluation.tables import Table
 
-SIDE = 128  # LR pixels of the picture that work, seconds and memory are told for
+SIDE = 128  # LR pixels of the picture that work, seconds and memory are measured for
 METRICS = {"psnr": ("PSNR", 3), "ssim": ("SSIM", 4)}
 REFERENCE = "PyTorch"
 FP16_NOTES = {

@@ -1,13 +1,16 @@
 """Which photos are enlarged, and where each result goes."""
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from realsr.core.errors import UserError
-from realsr.core.files import check_folder_place
+from realsr.core.files import check_folder_place, looks_lost
 from realsr.imaging import IMAGE_SUFFIXES, find_images
+
+logger = logging.getLogger("realsr")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,19 @@ def plan_enlargements(sources: Sequence[Path], output: str | Path, kind: str | N
         check_folder_place("output", plan[0].result.parent)
     _check_places(plan)
     return plan
+
+
+def leave_results(plan: list[Enlargement]) -> list[Enlargement]:
+    """Return the enlargements whose result is not there yet, or not whole, and say how many are."""
+    there = [one.result for one in plan if _is_whole(one.result)]
+    if there:
+        logger.info(
+            "%d of %d results are there already and stay as they are, such as %s: overwrite=true makes them anew",
+            len(there),
+            len(plan),
+            there[0],
+        )
+    return [one for one in plan if one.result not in there]
 
 
 def _gather(sources: Sequence[Path], output: Path) -> dict[Path, Path]:
@@ -111,3 +127,11 @@ def _check_places(plan: list[Enlargement]) -> None:
                 "enlarge them into two folders"
             )
         taken[place] = one.photo
+
+
+def _is_whole(result: Path) -> bool:
+    """Tell whether a result is there, and whole as far as that is seen; where it cannot have a place, it is not."""
+    try:
+        return result.is_file() and not looks_lost(result, with_end=False)
+    except OSError:
+        return os.access(result, os.F_OK)  # a file that cannot be read

@@ -1,6 +1,7 @@
 """Photos of any size through a network, tile by tile, in the memory of one row of tiles."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -9,10 +10,9 @@ from torch import Tensor
 
 from realsr.core.errors import UserError
 from realsr.imaging import resize
-from realsr.inference.blending import blend_weights
-from realsr.inference.memory import choose_tiles, is_out_of_memory
 from realsr.inference.model import SRModel
 from realsr.inference.plan import Tiles, place_tiles, smallest_size
+from realsr.inference.tile_memory import choose_tiles, is_out_of_memory
 
 logger = logging.getLogger("realsr")
 
@@ -82,6 +82,21 @@ def as_function(model: SRModel, tile: int | None = None) -> Callable[[Tensor], T
     """Return a model as a function (3, h, w) -> (3, s * h, s * w), clamped, on the CPU; `tile` as in `choose_tiles`."""
     tiles_for = choose_tiles(model, tile)
     return lambda lr: upscale_image(model, lr, tiles_for(lr.shape[2])).clamp_(0, 1).cpu()
+
+
+def blend_weights(size: int, before: int, after: int, scale: int) -> Tensor:
+    """Return the weights of a tile's scale * size result pixels along one side, in float32.
+
+    before, after: LR pixels shared with the neighbour on that side; 0 at the photo's border, where the weight is 1.
+    The weights of neighbours add up to 1. On either side three eighths of the shared pixels are cut off, since there
+    the network saw too little of its surroundings; in the quarter between them the weight rises smoothly.
+    """
+    weights = torch.ones(scale * size)
+    if before:
+        weights[: scale * before] = _rise(before, scale)
+    if after:
+        weights[scale * (size - after) :] *= 1 - _rise(after, scale)
+    return weights
 
 
 def _enlarge(model: SRModel, read: _Read, height: int, width: int, tiles: Tiles, advance: Advance) -> Iterator[Tensor]:
@@ -177,3 +192,11 @@ def _resize_rows(plane: np.ndarray, top: int, bottom: int, scale: int, peak: flo
     first, last = max(0, top - 4), min(len(plane), bottom + 4)  # the cubic reaches two pixels
     part = torch.from_numpy(plane[first:last].astype(np.float32)) / peak
     return resize(part, factor=float(scale))[scale * (top - first) : scale * (bottom - first)]
+
+
+def _rise(overlap: int, scale: int) -> Tensor:
+    """From 0 to 1 over an overlap: half a period of a cosine in its middle quarter."""
+    cut = 3 * overlap // 8
+    inner = scale * (overlap - 2 * cut)
+    place = (torch.arange(scale * overlap) + 0.5 - scale * cut) / inner
+    return 0.5 - 0.5 * torch.cos(math.pi * place.clamp(0, 1))

@@ -161,9 +161,9 @@ class RRDB(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images (N,3,h,w), 0..1 -> (N,3,h*scale,w*scale), about 0..1 but not clamped."""
         first = self.conv_first(x)
-        return self.enlarge(first + self.trunk_conv(self.run_trunk(first)))
+        return self.upsample(first + self.trunk_conv(self.run_trunk(first)))
 
-    def enlarge(self, y: Tensor) -> Tensor:
+    def upsample(self, y: Tensor) -> Tensor:
         """What follows the last residual sum: (N,features,h,w) -> (N,3,h*scale,w*scale)."""
         y = lrelu(self.upconv1(F.interpolate(y, scale_factor=2.0, mode="nearest")))
         if self.scale == 4:

@@ -1,0 +1,35 @@
+"""Weights are large: whatever is made of a file, its tensors are read once."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from realsr.deployment.export_files import load
+from realsr.inference.model import load_model
+from realsr.networks import GeneratorConfig, build_generator
+from realsr.weights import convert_weights, generators, load_generator, save_generator, state_files
+
+SIZE = GeneratorConfig(features=4, blocks=1, growth=2)
+USES: dict[str, Callable[[Path], object]] = {
+    "load": load_generator,
+    "upscale": lambda path: load_model(path, torch.device("cpu"), "fp32"),
+    "export": lambda path: load(str(path)),
+    "convert": lambda path: convert_weights(path, path.with_name("converted.safetensors")),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_tensors_are_read_once(suffix: str, use: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, network = tmp_path / f"x{suffix}", build_generator(SIZE, 2)
+    if suffix == ".pth":
+        torch.save(network.state_dict(), path)
+    else:
+        save_generator(path, network, SIZE, 2)
+    read, calls = state_files.read_tensors, list[Path]()
+    monkeypatch.setattr(state_files, "read_tensors", lambda path: calls.append(path) or read(path))
+    monkeypatch.setattr(generators, "read_metadata", None)  # which reads a header by itself
+    USES[use](path)
+    assert calls == [path]
