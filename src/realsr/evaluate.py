@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realsr.config.composition import EvaluateConfig, load_protocol, run_command
+from realsr.config.composition import EvaluateConfig, load_metric_values, load_protocol, run_command
 from realsr.config.options import list_options
 from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
@@ -56,7 +56,7 @@ def main(config: EvaluateConfig) -> None:
     images = match_images(data.hr, data.lr, protocol, config.scale, config.damaged, data.lr_name)
     figures = parse_figures(config.figures, images)
     device = choose_device(config.device)
-    metrics = load_metrics(protocol.metrics, config.metric_files, device)
+    metrics = load_metrics(protocol.metrics, load_metric_values(), config.metric_files, device)
     if config.data.hr is None and (needing := list_needing_hr(metrics)):
         raise UserError(f"data.hr must be given, since {', '.join(needing)} need HR: say data.hr=DIR")
     loaded = {name: make_model(name, config, device) for name in config.weights}

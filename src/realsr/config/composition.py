@@ -32,7 +32,6 @@ from realsr.core.file_names import printable
 from realsr.core.ranges import Choice, Range, check_ranges
 from realsr.data.online_degradation import LookConfig
 from realsr.deployment.formats import Int8Config
-from realsr.evaluation.metric_files import MetricFiles
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError
 from realsr.inference.plan import OVERLAP
@@ -156,7 +155,7 @@ class EvaluateConfig:
     weights: list[str] = MISSING
     data: EvaluationData = field(default_factory=EvaluationData)
     protocol: Protocol = field(default_factory=Protocol)
-    metric_files: MetricFiles = field(default_factory=MetricFiles)
+    metric_files: dict[str, Path | None] = field(default_factory=dict)
     scale: Annotated[int, Range(1, 64)] = 4
     output: Path | None = None
     save_images: bool = False
@@ -372,6 +371,16 @@ def load_protocol(name: str) -> Protocol:
     """Return a protocol of conf/protocol by its name."""
     values = OmegaConf.load(conf_dir() / "protocol" / f"{name}.yaml")
     return cast(Protocol, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Protocol), values)))
+
+
+def load_metric_values() -> dict[str, dict[str, Any]]:
+    """Return what the files of conf/metric say, and those of the same group in --config-dir, by their names."""
+    folders = [conf_dir()]
+    if HydraConfig.initialized():
+        sources = HydraConfig.get().runtime.config_sources
+        folders += [Path(source.path) for source in sources if source.provider == "command-line"]
+    files = {path.stem: path for folder in folders for path in sorted((folder / "metric").glob("*.yaml"))}
+    return {name: cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path))) for name, path in files.items()}
 
 
 def to_yaml(config: Any) -> str:

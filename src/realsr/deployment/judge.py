@@ -14,8 +14,7 @@ from realsr.deployment.make import File, Generator
 from realsr.deployment.runtimes import Run, open_file
 from realsr.deployment.table import METRICS, REFERENCE, Scores
 from realsr.evaluation.images import EvaluationImage, ImageReaders
-from realsr.evaluation.load_metrics import load_metrics
-from realsr.evaluation.metric_files import MetricFiles
+from realsr.evaluation.load_metrics import psnr_and_ssim
 from realsr.evaluation.scoring import Model, evaluate_models
 from realsr.inference.model import SRModel, only_finite
 from realsr.inference.tiling import as_function
@@ -41,7 +40,6 @@ def judge(generator: Generator, files: Sequence[File], judges: Judges) -> Verdic
     for file in files:
         run = open_file(file.scored or file.path, torch.get_num_threads())
         models[file.path.stem] = _as_model(generator, partial(_on_tensor, run), file.path.name)
-    metrics = load_metrics(list(METRICS), MetricFiles(), torch.device("cpu"))
     scores: dict[str, dict[str, Mapping[str, float]]] = {name: {} for name in models}
     similarities: dict[str, list[float]] = {file.path.stem: [] for file in files}
     failed = dict[str, str]()
@@ -56,7 +54,9 @@ def judge(generator: Generator, files: Sequence[File], judges: Judges) -> Verdic
 
     for protocol, (images, crop) in judges.items():
         logger.info("judged by %s", protocol)
-        results = evaluate_models(models, images, metrics, crop, see if protocol == next(iter(judges)) else None)
+        results = evaluate_models(
+            models, images, psnr_and_ssim(), crop, see if protocol == next(iter(judges)) else None
+        )
         failed |= results.failed
         for model, rows in results.scores.items():
             scores[model][protocol] = {name: fmean(row[name] for row in rows.values()) for name in METRICS}

@@ -122,7 +122,9 @@ def _score(sr: Tensor, hr: Tensor | None, metrics: Mapping[str, Metric]) -> dict
     scores = {}
     for name, metric in metrics.items():
         if isinstance(metric, ImageMetric):
-            scores[name] = float(metric.compute(sr, hr if metric.needs_hr else None))
+            if metric.needs_hr and hr is None:
+                raise ValueError(f"{name} needs HR")
+            scores[name] = float(metric.compute(sr, hr) if metric.needs_hr else metric.compute(sr))
             if math.isnan(scores[name]):
                 raise ValueError(f"{name} is not a number")
     return scores
