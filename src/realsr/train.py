@@ -110,8 +110,6 @@ def refuse_single_stages(config: Config) -> None:
     """Raise UserError for keys that ask one stage for something else than its part in a training."""
     if config.shard is not None or config.shards is not None:
         raise UserError("shard and shards are for realsr.estimate_kernels; train takes in what shards have made")
-    if config.survey:
-        raise UserError("survey=true is for realsr.collect_noise: it collects nothing to train with")
     if config.pairs.rebuild is not None:
         raise UserError("pairs.rebuild is for realsr.make_pairs: it makes one pair again, and no other")
 

@@ -94,7 +94,6 @@ class Config:
     pool_dir: Path = MISSING
     noise_pool_dir: Path = MISSING
     workers: Annotated[int, Range(0)] | None = None
-    survey: bool = False
     shard: Annotated[int, Range(0)] | None = None
     shards: Annotated[int, Range(1)] | None = None
     pairs_dir: Path = MISSING

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,18 @@ from realsr.imaging import write_uint8
 from realsr.noise.survey import SURVEYED, WANTED, Survey, pick_tiles, read_tiles
 from realsr.reporting.noise_picture import Thumbnail, draw_survey
 
+logger = logging.getLogger("realsr")
 SHOWN = 24  # tiles of a section
 
 
-def write_survey(folder: Path, source: Path, survey: Survey) -> None:
-    """Write `tiles.csv` (all tiles), `summary.json` (percentiles, yields, suggestions) and `survey.png` to a folder.
+def report_survey(survey: Survey, folder: Path) -> None:
+    """Write a survey's files and print its table."""
+    write_survey(folder, survey)
+    logger.info("%s", describe(survey, folder))
 
-    source: where the photos are, of which the picture shows tiles.
-    """
+
+def write_survey(folder: Path, survey: Survey) -> None:
+    """Write `tiles.csv` (all tiles), `summary.json` (percentiles, yields, suggestions) and `survey.png` to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
     writer = csv.writer(table)
@@ -34,17 +39,17 @@ def write_survey(folder: Path, source: Path, survey: Survey) -> None:
         )
     write_bytes(folder / "tiles.csv", table.getvalue().encode())
     write_bytes(folder / "summary.json", json.dumps(summarise(survey), indent=1).encode())
-    write_uint8(folder / "survey.png", _draw(survey, source))
+    write_uint8(folder / "survey.png", _draw(survey))
 
 
-def _draw(survey: Survey, source: Path) -> np.ndarray:
+def _draw(survey: Survey) -> np.ndarray:
     kept = survey.kept()
     nearly = ~kept & (survey.tiles["variance"] < 2 * survey.config.max_variance)
     reasons = survey.judge()
     sections = {}
     for title, among in (("kept", kept), ("nearly kept", nearly)):
         indices = pick_tiles(survey, among, SHOWN)
-        pixels = read_tiles(survey, source, indices)
+        pixels = read_tiles(survey, indices)
         thumbnails = []
         for index in indices:
             tile = survey.tiles[index]
