@@ -17,16 +17,14 @@ from realsr.core.files import check_folder_place, looks_lost, write_bytes
 from realsr.evaluation.images import EvaluationImage, match_images
 from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.metric import ImageMetric, Metric
-from realsr.evaluation.names import check_names, shorten_names
 from realsr.evaluation.protocol import list_changes, resolve
 from realsr.evaluation.report import Report, Setting, describe_weights, write_csv, write_json
 from realsr.evaluation.scoring import Model, evaluate_models, list_failures
-from realsr.evaluation.tables import format_markdown, format_report
+from realsr.evaluation.tables import check_names, format_markdown, format_report, shorten_names
 from realsr.imaging import to_uint8, write_uint8
 from realsr.inference.model import BICUBIC, load_model
 from realsr.inference.tiling import as_function
-from realsr.reporting.crops import Window
-from realsr.reporting.figures import Figures, parse_figures
+from realsr.reporting.figures import Figures, Window, parse_figures
 from realsr.weights.sources import PUBLISHED, find_weights
 
 logger = logging.getLogger("realsr")

@@ -8,8 +8,7 @@ import realsr.reporting.figures as figures_module
 from realsr.core.errors import UserError
 from realsr.evaluation.images import EvaluationImage
 from realsr.evaluation.scoring import bicubic_model
-from realsr.reporting.crops import Window
-from realsr.reporting.figures import Figures, parse_figures
+from realsr.reporting.figures import Figures, Window, parse_figures
 from toy_metrics import ToyMetric
 
 METRICS = {

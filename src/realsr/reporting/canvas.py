@@ -1,7 +1,9 @@
 """What pictures for a report are put together of: blocks of (h, w, 3) uint8 RGB on white, side by side and below."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +17,13 @@ INK: Colour = (34, 34, 34)
 FAINT: Colour = (125, 125, 125)
 GRID: Colour = (228, 228, 228)
 PAIR: tuple[Colour, Colour] = ((31, 110, 180), (226, 116, 24))
+
+
+def encode_figure(figure: Any) -> bytes:
+    """Return a figure of matplotlib as PNG."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()
 
 
 def blank(height: int, width: int) -> Block:

@@ -1,6 +1,5 @@
 """A figure that sets models side by side on crops of photos, with the kernels true and estimated."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
+from realsr.reporting.canvas import encode_figure
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,7 @@ def write_comparison(path: Path, rows: Sequence[ComparisonRow], kernels: Mapping
     for (title, kernel), axis in zip(kernels.items(), axes[-1], strict=False):
         axis.imshow(_pad(kernel, side), vmin=0, vmax=brightest, cmap="magma", interpolation="nearest")
         axis.set_title(printable(title), fontsize=10, parse_math=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, encode_figure(figure))
 
 
 def _pad(kernel: np.ndarray, side: int) -> np.ndarray:

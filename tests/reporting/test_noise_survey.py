@@ -9,8 +9,7 @@ import pytest
 from realsr.imaging import read_uint8, write_uint8
 from realsr.noise.survey import SURVEYED, Survey, survey_noise
 from realsr.noise.tiles import NoiseConfig
-from realsr.reporting.noise_picture import COLOURS, Thumbnail, draw_survey
-from realsr.reporting.noise_survey import describe, summarise, write_survey
+from realsr.reporting.noise_survey import COLOURS, Thumbnail, describe, draw_survey, summarise, write_survey
 
 CONFIG = NoiseConfig(size=32, stride=32, min_mean=50)
 
