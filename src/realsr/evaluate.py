@@ -14,7 +14,8 @@ from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
 from realsr.core.file_names import resolve_unnamed
 from realsr.core.files import check_folder_place, looks_lost, write_bytes
-from realsr.evaluation.images import EvaluationImage, match_images
+from realsr.data.validation_images import EvaluationImage
+from realsr.evaluation.images import match_images
 from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.metric import ImageMetric, Metric
 from realsr.evaluation.protocol import list_changes, resolve

@@ -10,7 +10,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from realsr.core.errors import UserError
-from realsr.evaluation.images import EvaluationImage, ImageReaders, match_images
+from realsr.data.validation_images import EvaluationImage
+from realsr.evaluation.images import ImageReaders, match_images
 from realsr.evaluation.protocol import Protocol
 from realsr.evaluation.scoring import Model, bicubic_model, evaluate_models
 from realsr.imaging import ImageError, resize, write_uint8

@@ -10,7 +10,7 @@ from small_rrdb import make_rrdb
 from torch import Tensor
 
 from realsr.core.errors import UserError
-from realsr.evaluation.images import EvaluationImage
+from realsr.data.validation_images import EvaluationImage
 from realsr.evaluation.load_metrics import psnr_and_ssim
 from realsr.evaluation.scoring import evaluate_models
 from realsr.imaging import write_uint8

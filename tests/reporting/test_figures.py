@@ -6,7 +6,7 @@ from PIL import Image
 
 import realsr.reporting.figures as figures_module
 from realsr.core.errors import UserError
-from realsr.evaluation.images import EvaluationImage
+from realsr.data.validation_images import EvaluationImage
 from realsr.evaluation.scoring import bicubic_model
 from realsr.reporting.figures import Figures, Window, parse_figures
 from toy_metrics import ToyMetric

@@ -9,11 +9,12 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
+from realsr.data.validation_images import EvaluationImage
 from realsr.deployment.check import similarity
 from realsr.deployment.make import File, Generator
 from realsr.deployment.runtimes import Run, open_file
 from realsr.deployment.table import METRICS, REFERENCE, Scores
-from realsr.evaluation.images import EvaluationImage, ImageReaders
+from realsr.evaluation.images import ImageReaders
 from realsr.evaluation.load_metrics import psnr_and_ssim
 from realsr.evaluation.scoring import Model, evaluate_models
 from realsr.inference.model import SRModel, only_finite

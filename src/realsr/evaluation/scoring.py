@@ -10,7 +10,8 @@ from torch import Tensor
 from realsr.core.errors import UserError
 from realsr.core.file_names import printable
 from realsr.core.progress import Progress
-from realsr.evaluation.images import EvaluationImage, ImageReaders
+from realsr.data.validation_images import EvaluationImage
+from realsr.evaluation.images import ImageReaders
 from realsr.evaluation.metric import ImageMetric, Metric, SetMetric
 from realsr.imaging import ImageError, resize
 

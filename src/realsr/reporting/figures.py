@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from realsr.core.errors import UserError
-from realsr.evaluation.images import EvaluationImage
+from realsr.data.validation_images import EvaluationImage
 from realsr.evaluation.metric import ImageMetric
 from realsr.evaluation.scoring import bicubic_model
 from realsr.imaging import to_uint8, write_uint8
