@@ -33,7 +33,7 @@ import torch
 from common import report
 from upscale_forms import CPU, FORMS, SCALE
 
-from realsr.evaluation.metrics import psnr
+from realsr.evaluation.metrics.psnr import psnr
 from realsr.imaging import resize
 from realsr.inference.precision import choose_precision
 

@@ -20,7 +20,7 @@ COMMANDS = {
     "check_data": (None, "photos", STAGE),
     "estimate_kernels": (None, "photos", STAGE),
     "collect_noise": (None, "photos", STAGE),
-    "collect_noise survey": (None, "photos", (*STAGE, "survey=true")),
+    "survey_noise": (None, "photos", STAGE),
     "make_pairs": ("noise", "photos", STAGE),
     "train": (None, "photos", STAGE),
     "train validation": ("pairs", "clean", (*STAGE, "data.validation=clean")),

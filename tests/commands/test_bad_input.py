@@ -177,7 +177,7 @@ def test_a_file_where_a_folder_should_be(name: str, depth: str, command: Command
         ("export", ("weights=nowhere", "output={}/onnx")),
         ("export", ("weights=nowhere", "output={}/generator.pth")),
         ("pool", ("pool_dir=photos", "output={}")),
-        ("collect_noise", ("+track=df2k", "data.source=photos", "survey=true", "noise_pool_dir={}", *TINY)),
+        ("survey_noise", ("+track=df2k", "data.source=photos", "noise_pool_dir={}", *TINY)),
     ],
 )
 def test_a_file_where_an_output_should_be(

@@ -1,4 +1,4 @@
-"""What `realsr.collect_noise` does beyond collecting: survey=true and noise=auto."""
+"""`realsr.survey_noise`, and what `realsr.collect_noise` does beyond collecting: noise=auto."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ def noise_of(pool: Path) -> dict:
 
 def test_a_survey_collects_nothing_and_minds_no_pool(command: Command, source: Path, tmp_path: Path) -> None:
     pool = tmp_path / "out/pool"
-    ended = command("collect_noise", *ARGUMENTS, "survey=true")
+    ended = command("survey_noise", *ARGUMENTS)
     assert ended.code == 0, ended.said
     assert "3 photos, 108 tiles of 16x16" in ended.said
     assert "next: " in ended.said
@@ -26,7 +26,7 @@ def test_a_survey_collects_nothing_and_minds_no_pool(command: Command, source: P
     kept = json.loads((pool / "noise_survey/summary.json").read_text())["kept"]
     assert patches == kept > 10
 
-    ended = command("collect_noise", *ARGUMENTS, "survey=true", "noise.max_variance=3")
+    ended = command("survey_noise", *ARGUMENTS, "noise.max_variance=3")
     assert ended.code == 0, "other thresholds are only looked at"
     after = files(pool)
     assert {name: time for name, time in after.items() if name not in survey} == {
@@ -34,7 +34,7 @@ def test_a_survey_collects_nothing_and_minds_no_pool(command: Command, source: P
     }
 
     (source / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    ended = command("collect_noise", *ARGUMENTS, "survey=true")
+    ended = command("survey_noise", *ARGUMENTS)
     assert ended.code == 1
     assert "1 of 3 could not be done" in ended.said
     assert "b.png" in ended.said

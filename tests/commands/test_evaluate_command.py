@@ -10,7 +10,6 @@ from small_work import Command, write_photos
 
 from full_disk import full_disk
 from official_models import Published
-from realsr.evaluation.metric import ImageMetric
 from realsr.imaging import write_uint8
 from realsr.networks import GeneratorConfig, build_generator
 from realsr.weights import save_generator
@@ -178,10 +177,22 @@ def test_metrics_that_need_hr_are_named(command: Command, hr: Path) -> None:
     assert "data.hr must be given, since psnr, ssim, psnr_y, ssim_y need HR" in ended.said
 
 
-def test_photos_without_hr(command: Command, hr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    brightness = ImageMetric("brightness", True, needs_hr=False, digits=2, compute=lambda sr, hr: float(sr.mean()))
-    monkeypatch.setattr("realsr.api.model_evaluation.load_metrics", lambda names, *_: dict.fromkeys(names, brightness))
-    arguments = ("data.lr=hr", "scale=2", "protocol=ntire2020_track2", "protocol.metrics=[brightness]")
+def test_photos_without_hr_by_a_metric_of_one_s_own(command: Command, hr: Path, tmp_path: Path) -> None:
+    (tmp_path / "brightness_of.py").write_text(
+        "class Brightness:\n"
+        "    higher_is_better, needs_hr, digits = True, False, 2\n\n"
+        "    def compute(self, sr):\n"
+        "        return float(sr.mean())\n"
+    )
+    (tmp_path / "own/metric").mkdir(parents=True)
+    (tmp_path / "own/metric/brightness.yaml").write_text("name: brightness_of.Brightness\n")
+    arguments = (
+        "data.lr=hr",
+        "scale=2",
+        "protocol=ntire2020_track2",
+        "protocol.metrics=[brightness]",
+        "--config-dir=own",
+    )
     ended = command("evaluate", *arguments, "output=out", "figures=[a]")
     assert ended.code == 0, ended.said
     assert "changed: metrics=[brightness]: x2, 8 bit, 0 border pixels left out; no HR; LR from hr" in ended.said

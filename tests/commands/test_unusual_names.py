@@ -38,7 +38,7 @@ def test_photos_of_any_name_go_from_photos_to_pairs(command: Command, photos: Pa
     out = tmp_path / f"o {FOLDER}"
     for stage in (
         ("check_data",),
-        ("collect_noise", "survey=true", *POOL),
+        ("survey_noise", *POOL),
         ("collect_noise", *POOL),
         ("estimate_kernels", "kernels.iterations=2", "kernels.gates=null"),
         ("make_pairs",),

@@ -15,7 +15,7 @@ from realsr.core.errors import UserError
 
 TRACKS = ("demo", "df2k", "df2k_jpeg", "dped", "psnr")
 ADDED = ("track", "experiment", "layout")  # with a plus
-OTHERS = ("protocol",)  # of realsr.evaluate
+OTHERS = ("protocol", "metric")  # of realsr.evaluate
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir() and path.name not in (*ADDED, *OTHERS))
 Run = Callable[..., tuple[int, str]]
 

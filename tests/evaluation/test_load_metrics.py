@@ -4,55 +4,56 @@ from pathlib import Path
 
 import pytest
 import torch
+from metric_components import NAMES, VALUES, load
 
 from realsr.core.errors import UserError
-from realsr.evaluation.load_metrics import METRICS, load_metrics
-from realsr.evaluation.metric import ImageMetric, SetMetric
-from realsr.evaluation.metric_files import WEIGHT_FILES, MetricFiles, locate
-from realsr.evaluation.metrics import psnr, ssim
+from realsr.evaluation.load_metrics import load_metrics
+from realsr.evaluation.metric import ImageMetric, SetMetric, WeightFile
+from realsr.evaluation.metrics.fid import INCEPTION
+from realsr.evaluation.metrics.lpips import ALEXNET, SQUEEZENET, VGG16
+from realsr.evaluation.metrics.no_reference import BRISQUE_FILE, NIQE_FILE, NRQM_FILE
+from realsr.evaluation.metrics.psnr import psnr
+from realsr.evaluation.metrics.ssim import ssim
 
 pytestmark = pytest.mark.usefixtures("no_network", "no_initialisation", "one_thread")
 
 
-def test_what_needs_no_file_is_what_it_was(empty_hub: Path, cpu: torch.device) -> None:
+def test_what_needs_no_file_is_what_it_was(empty_hub: Path) -> None:
     names = ["ssim_y", "psnr", "ssim", "psnr_y"]
-    metrics = load_metrics([*names, "psnr"], MetricFiles(), cpu)
+    metrics = load([*names, "psnr"])
     assert list(metrics) == names
     a, b = (torch.randint(0, 256, (3, 16, 18), generator=torch.Generator().manual_seed(i)) / 255 for i in (0, 1))
     expected = [ssim(a, b, luma=True), psnr(a, b), ssim(a, b), psnr(a, b, luma=True)]
     assert [metric.compute(a, b) for metric in metrics.values() if isinstance(metric, ImageMetric)] == expected
     assert all(metric.higher_is_better for metric in metrics.values() if isinstance(metric, ImageMetric))
-    with pytest.raises(ValueError, match="psnr needs HR"):
-        metrics["psnr"].compute(a, None)
 
 
-def test_all_that_is_missing_is_told_at_once_and_nothing_is_downloaded(empty_hub: Path, cpu: torch.device) -> None:
+def test_all_that_is_missing_is_told_at_once_and_nothing_is_downloaded(empty_hub: Path) -> None:
     for library in ("torchmetrics", "torch_fidelity", "pyiqa"):
         pytest.importorskip(library, reason=f"{library} is not installed")
     with pytest.raises(UserError) as caught:
-        load_metrics([*METRICS, "psnrr"], MetricFiles(brisque=Path("nowhere.pth")), cpu)
-    lines = str(caught.value).splitlines()
+        load([*NAMES, "psnrr"], brisque=Path("nowhere.pth"))
+    lines = {line.partition(":")[0]: line.partition(": ")[2] for line in str(caught.value).splitlines()}
     assert len(lines) == 8
     checkpoints = empty_hub / "checkpoints"
-    assert lines[0].startswith(
-        f"lpips_alex: torchvision's AlexNet weights are not here: put alexnet-owt-7be5be79.pth into {checkpoints}, "
+    assert lines["lpips_alex"].startswith(
+        f"torchvision's AlexNet weights are not here: put alexnet-owt-7be5be79.pth into {checkpoints}, "
         "or say metric_files.alexnet=FILE. It is at https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
     )
-    assert lines[1].startswith("lpips_vgg, dists: torchvision's VGG16 weights are not here: put vgg16-397923af.pth")
-    assert lines[3].startswith("fid, kid: the Inception weights of FID are not here: put weights-inception-2015")
-    assert lines[4].startswith("niqe, pi: ")
-    assert f"put niqe_modelparameters.mat into {empty_hub / 'pyiqa'}" in lines[4]
-    assert lines[5].startswith("brisque: metric_files.brisque=nowhere.pth: there is no such file; expected BRISQUE's")
-    assert lines[7].startswith("psnrr: there is no such metric; there are psnr, psnr_y, ssim")
+    assert lines["dists, lpips_vgg"].startswith("torchvision's VGG16 weights are not here: put vgg16-397923af.pth")
+    assert lines["fid, kid"].startswith("the Inception weights of FID are not here: put weights-inception-2015")
+    assert f"put niqe_modelparameters.mat into {empty_hub / 'pyiqa'}" in lines["niqe, pi"]
+    assert lines["brisque"].startswith("metric_files.brisque=nowhere.pth: there is no such file; expected BRISQUE's")
+    assert lines["psnrr"].startswith("there is no such metric; there are brisque, dists, fid")
 
 
-def test_a_damaged_file_is_told_beside_what_is_missing(empty_hub: Path, cpu: torch.device, tmp_path: Path) -> None:
+def test_a_damaged_file_is_told_beside_what_is_missing(empty_hub: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"half a file")
     with pytest.raises(
         UserError, match=r"(?s)lpips_alex: .*broken\.pth: is a text .*file.*\nlpips_squeeze: torchvision"
     ):
-        load_metrics(["lpips_alex", "lpips_squeeze"], MetricFiles(alexnet=broken), cpu)
+        load(["lpips_alex", "lpips_squeeze"], alexnet=broken)
 
 
 @pytest.mark.parametrize(
@@ -64,44 +65,63 @@ def test_a_damaged_file_is_told_beside_what_is_missing(empty_hub: Path, cpu: tor
     ],
 )
 def test_a_missing_library_is_told_with_what_installs_it(
-    library: str, metric: str, said: str, empty_hub: Path, cpu: torch.device, monkeypatch: pytest.MonkeyPatch
+    library: str, metric: str, said: str, empty_hub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     monkeypatch.setitem(sys.modules, "huggingface_hub", type(sys)("huggingface_hub"))
     sys.modules["huggingface_hub"].__spec__ = object()  # as if it were there
     with pytest.raises(UserError, match=said):
-        load_metrics([metric], MetricFiles(), cpu)
+        load([metric])
 
 
-def test_fid_and_kid_share_one_network(inception: Path, empty_hub: Path, cpu: torch.device) -> None:
+def test_fid_and_kid_share_one_network(inception: Path, empty_hub: Path) -> None:
     """Found under the name that pytorch-fid gives to the file, too."""
     cached = empty_hub / "checkpoints/pt_inception-2015-12-05-6726825d.pth"
     cached.parent.mkdir(parents=True)
     shutil.copy(inception, cached)
-    metrics = load_metrics(["fid", "kid"], MetricFiles(), cpu)
-    fid, kid = metrics.values()
+    fid, kid = load(["fid", "kid"]).values()
     assert isinstance(fid, SetMetric)
     assert isinstance(kid, SetMetric)
     assert fid.features is kid.features
 
 
-def test_a_given_file_is_taken_before_the_cached_one(full_hub: Path, tmp_path: Path) -> None:
-    for key in vars(MetricFiles()):
-        assert WEIGHT_FILES[key].url.startswith("https://")
-        if key != "inception":
-            assert locate(key, None) == full_hub / WEIGHT_FILES[key].cached[0]
-        assert locate(key, tmp_path / "nowhere") is None
-        (tmp_path / key).touch()
-        assert locate(key, tmp_path / key) == tmp_path / key
+@pytest.mark.parametrize("file", [ALEXNET, VGG16, SQUEEZENET, NIQE_FILE, BRISQUE_FILE, NRQM_FILE, INCEPTION])
+def test_a_given_file_is_taken_before_the_cached_one(file: WeightFile, full_hub: Path, tmp_path: Path) -> None:
+    assert file.url.startswith("https://")
+    if file is not INCEPTION:
+        assert file.locate() == full_hub / file.cached[0]
+    assert file.locate(tmp_path / "nowhere") is None
+    (tmp_path / file.key).touch()
+    assert file.locate(tmp_path / file.key) == tmp_path / file.key
 
 
-def test_the_same_image_is_the_best_for_every_comparison(full_hub: Path, cpu: torch.device) -> None:
-    # VGG16 has its turn beside the libraries' own calls, on smaller images.
-    names = [name for name, recipe in METRICS.items() if not recipe.libraries and "vgg16" not in recipe.files]
-    generator = torch.Generator().manual_seed(0)
-    hr = torch.randint(0, 256, (3, 176, 176), generator=generator) / 255
-    sr = (hr + 0.1 * torch.randn(hr.shape, generator=generator)).clamp(0, 1).mul(255).round() / 255
-    for metric in load_metrics(names, MetricFiles(), cpu).values():
-        assert isinstance(metric, ImageMetric)
-        best, worse = metric.compute(hr, hr), metric.compute(sr, hr)
-        assert best > worse if metric.higher_is_better else best < worse
+def test_values_of_another_kind_and_classes_that_are_no_metric_are_told(cpu: torch.device) -> None:
+    values = VALUES | {
+        "lpips": {"name": "lpips", "net": "resnet"},
+        "bare": {"name": "ssim", "window": "gaussian"},
+        "path": {"name": "pathlib.Path"},
+    }
+    with pytest.raises(UserError) as caught:
+        load_metrics(["lpips", "bare", "path"], values, {}, cpu)
+    lpips, bare, path = str(caught.value).splitlines()
+    assert lpips == "lpips: metric.lpips.net=resnet: expected one of alex, vgg, squeeze"
+    assert bare == "bare: metric.bare: ssim needs luma: set metric.bare.luma=…"
+    assert path.startswith("path: metric.path.name=pathlib.Path: is no metric: expected digits, higher_is_better")
+
+
+def test_a_metric_of_one_s_own_is_a_class_and_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu: torch.device
+) -> None:
+    (tmp_path / "brightness_metric.py").write_text(
+        "class Brightness:\n"
+        "    higher_is_better, needs_hr, digits = True, False, 2\n\n"
+        "    def __init__(self, gain: float) -> None:\n"
+        "        self.gain = gain\n\n"
+        "    def compute(self, sr):\n"
+        "        return self.gain * float(sr.mean())\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    values = {"brightness": {"name": "brightness_metric.Brightness", "gain": 2}}
+    metric = load_metrics(["brightness"], values, {}, cpu)["brightness"]
+    assert isinstance(metric, ImageMetric)
+    assert metric.compute(torch.full((3, 4, 4), 0.25)) == 0.5

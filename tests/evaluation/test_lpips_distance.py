@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from realsr.evaluation.lpips_distance import load_lpips
+from realsr.evaluation.metrics.lpips import load_lpips
 from realsr.networks import WeightsError
 
 CPU = torch.device("cpu")

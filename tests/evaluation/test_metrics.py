@@ -5,7 +5,9 @@ import pytest
 import torch
 from scipy.signal import convolve2d
 
-from realsr.evaluation.metrics import ms_ssim, psnr, rgb_to_y, ssim, ssim_uniform
+from realsr.evaluation.metrics.ms_ssim import ms_ssim
+from realsr.evaluation.metrics.psnr import psnr, rgb_to_y
+from realsr.evaluation.metrics.ssim import ssim, ssim_uniform
 from realsr.imaging import crop_to_multiple, resize, to_float
 
 

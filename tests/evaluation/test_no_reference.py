@@ -6,13 +6,21 @@ from pathlib import Path
 import pytest
 import scipy.io
 import torch
+from metric_components import load
 from torch import Tensor
 
-from realsr.evaluation import no_reference
-from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.metric import ImageMetric
-from realsr.evaluation.metric_files import WEIGHT_FILES, MetricFiles
-from realsr.evaluation.no_reference import Quality, load_brisque, load_niqe, load_nrqm, load_piqe
+from realsr.evaluation.metrics import no_reference
+from realsr.evaluation.metrics.no_reference import (
+    BRISQUE_FILE,
+    NIQE_FILE,
+    NRQM_FILE,
+    Quality,
+    load_brisque,
+    load_niqe,
+    load_nrqm,
+    load_piqe,
+)
 from realsr.networks import WeightsError
 
 pyiqa = pytest.importorskip("pyiqa", reason="pyiqa is not installed")
@@ -34,20 +42,18 @@ def gray_photo(height: int, width: int) -> Tensor:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_is_the_library_s_number(
-    name: str, full_hub: Path, cpu: torch.device, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_is_the_library_s_number(name: str, full_hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Where it looks before it downloads; it takes that from torch hub once, when it is imported.
     monkeypatch.setattr("pyiqa.utils.download_util.DEFAULT_CACHE_DIR", str(full_hub / "pyiqa"))
     options = {"crop_border": 0} if name == "pi" else {}  # what protocols leave out is left out before
-    library = pyiqa.create_metric(name, device=cpu, **options)
+    library = pyiqa.create_metric(name, device=torch.device("cpu"), **options)
     # PIQE's own call is MATLAB's for whole blocks of gray only, see below.
     image = gray_photo(112, 208) if name == "piqe" else photo(100, 192)
-    metric = load_metrics([name], MetricFiles(), cpu)[name]
+    metric = load([name])[name]
     assert isinstance(metric, ImageMetric)
     assert not metric.needs_hr
     assert metric.higher_is_better != library.lower_better
-    assert metric.compute(image, None) == pytest.approx(float(library(image[None])), rel=1e-4)
+    assert metric.compute(image) == pytest.approx(float(library(image[None])), rel=1e-4)
 
 
 def test_pi_is_that_of_the_challenge_and_of_y(cpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,13 +91,13 @@ def test_piqe_of_any_size_is_that_of_a_port_of_matlab_s(height: int, width: int,
     ],
 )
 def test_each_tells_its_smallest_image_and_can_do_it(
-    name: str, smallest: tuple[int, int], below: tuple[int, int], said: str, full_hub: Path, cpu: torch.device
+    name: str, smallest: tuple[int, int], below: tuple[int, int], said: str, full_hub: Path
 ) -> None:
-    metric = load_metrics([name], MetricFiles(), cpu)[name]
+    metric = load([name])[name]
     assert isinstance(metric, ImageMetric)
-    assert abs(metric.compute(photo(*smallest, 100, 200), None)) < 1e6
+    assert abs(metric.compute(photo(*smallest, 100, 200))) < 1e6
     with pytest.raises(ValueError, match=said):
-        metric.compute(photo(*below, 100, 200), None)
+        metric.compute(photo(*below, 100, 200))
 
 
 @pytest.mark.parametrize(
@@ -100,16 +106,16 @@ def test_each_tells_its_smallest_image_and_can_do_it(
 )
 @pytest.mark.filterwarnings("ignore:cov")
 def test_a_flat_image_is_an_error_or_a_number_and_never_nan(
-    name: str, level: float, expected: float | None, full_hub: Path, cpu: torch.device
+    name: str, level: float, expected: float | None, full_hub: Path
 ) -> None:
-    metric = load_metrics([name], MetricFiles(), cpu)[name]
+    metric = load([name])[name]
     assert isinstance(metric, ImageMetric)
     image = torch.full((3, 100, 192), level)
     if expected is None:
         with pytest.raises(ValueError, match=r"is the image flat\?"):
-            metric.compute(image, None)
+            metric.compute(image)
     else:
-        assert metric.compute(image, None) == expected
+        assert metric.compute(image) == expected
 
 
 def test_files_of_something_else_are_errors_that_name_them(hub: Path, cpu: torch.device, tmp_path: Path) -> None:
@@ -150,5 +156,5 @@ def test_a_pickle_with_code_is_refused_and_not_run(cpu: torch.device, tmp_path: 
 def test_the_files_are_those_that_the_library_would_download() -> None:
     from pyiqa.archs import brisque_arch, niqe_arch, nrqm_arch
 
-    for key, library in (("niqe", niqe_arch), ("brisque", brisque_arch), ("nrqm", nrqm_arch)):
-        assert WEIGHT_FILES[key].url == library.default_model_urls["url"]
+    for file, library in ((NIQE_FILE, niqe_arch), (BRISQUE_FILE, brisque_arch), (NRQM_FILE, nrqm_arch)):
+        assert file.url == library.default_model_urls["url"]

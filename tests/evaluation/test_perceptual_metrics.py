@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from metric_components import load
 from torch import Tensor
 
-from realsr.evaluation.dists import load_dists
-from realsr.evaluation.load_metrics import load_metrics
-from realsr.evaluation.lpips_distance import BACKBONES
 from realsr.evaluation.metric import ImageMetric
-from realsr.evaluation.metric_files import WEIGHT_FILES, MetricFiles
+from realsr.evaluation.metrics.dists import DISTS
+from realsr.evaluation.metrics.lpips import ALEXNET, BACKBONES, SQUEEZENET, VGG16
 from realsr.networks import WeightsError
 
 pytestmark = pytest.mark.usefixtures("no_network", "no_initialisation", "one_thread")
@@ -26,7 +25,7 @@ def images(height: int = 48, width: int = 56) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("net", ["alex", "vgg", "squeeze"])
-def test_lpips_is_the_library_s_number(net: str, full_hub: Path, cpu: torch.device) -> None:
+def test_lpips_is_the_library_s_number(net: str, full_hub: Path) -> None:
     import lpips
 
     with warnings.catch_warnings():
@@ -35,7 +34,7 @@ def test_lpips_is_the_library_s_number(net: str, full_hub: Path, cpu: torch.devi
     sr, hr = images()
     with torch.no_grad():
         expected = float(library(sr[None] * 2 - 1, hr[None] * 2 - 1))
-    metric = load_metrics([f"lpips_{net}"], MetricFiles(), cpu)[f"lpips_{net}"]
+    metric = load([f"lpips_{net}"])[f"lpips_{net}"]
     assert isinstance(metric, ImageMetric)
     assert metric.needs_hr
     assert not metric.higher_is_better
@@ -45,21 +44,21 @@ def test_lpips_is_the_library_s_number(net: str, full_hub: Path, cpu: torch.devi
 
 
 @pytest.mark.parametrize("net", ["vgg", "squeeze"])
-def test_lpips_tells_its_smallest_image_and_can_do_it(net: str, full_hub: Path, cpu: torch.device) -> None:
-    metric = load_metrics([f"lpips_{net}"], MetricFiles(), cpu)[f"lpips_{net}"]
+def test_lpips_tells_its_smallest_image_and_can_do_it(net: str, full_hub: Path) -> None:
+    metric = load([f"lpips_{net}"])[f"lpips_{net}"]
     assert isinstance(metric, ImageMetric)
-    smallest = BACKBONES[net].smallest
+    smallest = BACKBONES[net][2]
     assert metric.compute(*images(smallest, smallest)) > 0
     with pytest.raises(ValueError, match=f"at least {smallest}x{smallest} pixels"):
         metric.compute(*images(smallest - 1, smallest))
 
 
-def test_dists_is_the_library_s_number(full_hub: Path, cpu: torch.device) -> None:
+def test_dists_is_the_library_s_number(full_hub: Path) -> None:
     library = pytest.importorskip("torchmetrics.functional.image.dists", reason="torchmetrics is not installed")
     sr, hr = images()
     with torch.no_grad():
         expected = float(library.deep_image_structure_and_texture_similarity(sr[None], hr[None]))
-    metric = load_metrics(["dists"], MetricFiles(vgg16=full_hub / "checkpoints/vgg16-397923af.pth"), cpu)["dists"]
+    metric = load(["dists"], vgg16=full_hub / "checkpoints/vgg16-397923af.pth")["dists"]
     assert isinstance(metric, ImageMetric)
     assert metric.compute(sr, hr) == pytest.approx(expected, rel=1e-4)
     assert 1e-3 < expected < 1
@@ -69,7 +68,7 @@ def test_dists_is_the_library_s_number(full_hub: Path, cpu: torch.device) -> Non
 def test_dists_leaves_the_library_and_chance_as_they_were(hub: Path, cpu: torch.device) -> None:
     library = pytest.importorskip("torchmetrics.functional.image.dists", reason="torchmetrics is not installed")
     builder, before = library.vgg16, torch.random.get_rng_state()
-    load_dists(hub / "checkpoints/vgg16-397923af.pth", cpu)
+    DISTS(cpu, {"vgg16": hub / "checkpoints/vgg16-397923af.pth"})
     assert library.vgg16 is builder
     assert torch.equal(torch.random.get_rng_state(), before)
 
@@ -77,20 +76,20 @@ def test_dists_leaves_the_library_and_chance_as_they_were(hub: Path, cpu: torch.
 def test_dists_refuses_other_weights_and_unequal_images(hub: Path, cpu: torch.device) -> None:
     pytest.importorskip("torchmetrics", reason="torchmetrics is not installed")
     with pytest.raises(WeightsError, match=r"alexnet.*not the weights of VGG16's feature layers"):
-        load_dists(hub / "checkpoints/alexnet-owt-7be5be79.pth", cpu)
-    distance = load_dists(hub / "checkpoints/vgg16-397923af.pth", cpu)
+        DISTS(cpu, {"vgg16": hub / "checkpoints/alexnet-owt-7be5be79.pth"})
+    distance = DISTS(cpu, {"vgg16": hub / "checkpoints/vgg16-397923af.pth"})
     with pytest.raises(ValueError, match=r"of one shape, got \(3, 8, 8\) and \(3, 8, 9\)"):
-        distance(torch.zeros(3, 8, 8), torch.zeros(3, 8, 9))
+        distance.compute(torch.zeros(3, 8, 8), torch.zeros(3, 8, 9))
 
 
 def test_the_files_are_those_that_torchvision_would_download() -> None:
     from torchvision import models
 
-    for key, weights in (
-        ("alexnet", models.AlexNet_Weights),
-        ("vgg16", models.VGG16_Weights),
-        ("squeezenet", models.SqueezeNet1_1_Weights),
+    for file, weights in (
+        (ALEXNET, models.AlexNet_Weights),
+        (VGG16, models.VGG16_Weights),
+        (SQUEEZENET, models.SqueezeNet1_1_Weights),
     ):
         url = weights.IMAGENET1K_V1.url
-        assert WEIGHT_FILES[key].url == url
-        assert WEIGHT_FILES[key].cached == (f"checkpoints/{url.rsplit('/', 1)[-1]}",)
+        assert file.url == url
+        assert file.cached == (f"checkpoints/{url.rsplit('/', 1)[-1]}",)

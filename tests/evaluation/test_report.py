@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from realsr.evaluation.metric import ImageMetric, SetMetric
 from realsr.evaluation.protocol import Protocol
 from realsr.evaluation.report import Report, Setting, describe_weights, write_csv, write_json
 from realsr.evaluation.scoring import Results
 from realsr.evaluation.statistics import estimate_mean
 from realsr.evaluation.tables import format_markdown, format_report
+from toy_metrics import ToyMetric, ToySetMetric
 
 SETTING = Setting(Protocol("mine", 3, ["psnr", "lpips", "fid"], note="by us"), ["crop=3"], 4, "fp32", "cpu")
 METRICS = {
-    "psnr": ImageMetric("psnr", True, True, 2, lambda sr, hr: 0.0),
-    "lpips": ImageMetric("lpips", False, True, 4, lambda sr, hr: 0.0),
-    "fid": SetMetric("fid", 1, lambda image: image, lambda sr, hr: 0.0),
+    "psnr": ToyMetric(higher_is_better=True, digits=2),
+    "lpips": ToyMetric(higher_is_better=False, digits=4),
+    "fid": ToySetMetric(digits=1),
 }
 BICUBIC = {"a": {"psnr": 20.0, "lpips": 0.5}, "b": {"psnr": 30.0, "lpips": 0.7}, "c": {"psnr": 25.0, "lpips": 0.9}}
 OURS = {"a": {"psnr": 21.0, "lpips": 0.4}, "b": {"psnr": 30.5, "lpips": 0.6}, "c": {"psnr": 24.0, "lpips": 0.2}}

@@ -5,18 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from metric_components import load
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from realsr.core.errors import UserError
-from realsr.evaluation.images import EvaluationImage, ImageReaders, match_images
-from realsr.evaluation.load_metrics import MetricFiles, load_metrics
-from realsr.evaluation.metric import ImageMetric, SetMetric
+from realsr.data.validation_images import EvaluationImage
+from realsr.evaluation.images import ImageReaders, match_images
 from realsr.evaluation.protocol import Protocol
 from realsr.evaluation.scoring import Model, bicubic_model, evaluate_models
 from realsr.imaging import ImageError, resize, write_uint8
+from toy_metrics import ToyMetric, ToySetMetric
 
-METRICS = load_metrics(["psnr", "ssim", "psnr_y", "ssim_y"], MetricFiles(), torch.device("cpu"))
+METRICS = load(["psnr", "ssim", "psnr_y", "ssim_y"])
 
 
 @pytest.fixture
@@ -41,12 +42,12 @@ def readers(*images: EvaluationImage) -> ImageReaders:
     return {image.name: partial(give, image) for image in images}
 
 
-def mean_metric(name: str = "mean", needs_hr: bool = True) -> ImageMetric:
-    def compute(sr: Tensor, hr: Tensor | None) -> float:
+def mean_metric(needs_hr: bool = True) -> ToyMetric:
+    def compute(sr: Tensor, hr: Tensor | None = None) -> float:
         assert (hr is not None) == needs_hr
         return float(sr.mean())
 
-    return ImageMetric(name, higher_is_better=False, needs_hr=needs_hr, digits=3, compute=compute)
+    return ToyMetric(higher_is_better=False, digits=3, compute=compute, needs_hr=needs_hr)
 
 
 def test_bicubic_s_numbers_are_scikit_image_s(images: ImageReaders) -> None:
@@ -94,7 +95,7 @@ def test_metrics_get_what_a_file_would_hold_cropped() -> None:
         return 0.0
 
     sr = 1.4 * torch.rand(3, 24, 28) - 0.2
-    metric = ImageMetric("m", True, True, 2, compute)
+    metric = ToyMetric(True, 2, compute)
     results = evaluate_models({"m": lambda lr: sr}, readers(image), {"m": metric}, crop=3)
     assert results.scores == {"m": {"a": {"m": 0.0}}}
     assert image.hr is not None
@@ -152,7 +153,7 @@ def test_sets_are_compared_once_by_the_features_of_what_was_scored() -> None:
         assert sr.shape == hr.shape == (2, 3)
         return float((sr.mean(dim=0) - hr.mean(dim=0)).norm())
 
-    metrics = {"mean": mean_metric(), "set": SetMetric("set", 3, features, distance)}
+    metrics = {"mean": mean_metric(), "set": ToySetMetric(3, features, distance)}
     images = [random_image("a"), random_image("bb"), random_image("fails", (13, 13))]
     models: dict[str, Model] = {
         "half": lambda lr: torch.full((3, 24, 28), 0.5),

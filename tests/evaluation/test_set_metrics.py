@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from metric_components import VALUES, load
 from torch import Tensor
 
-from realsr.evaluation.fid_kid import fid, kid, load_inception
-from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.metric import SetMetric
-from realsr.evaluation.metric_files import MetricFiles
+from realsr.evaluation.metrics import kid as kid_module
+from realsr.evaluation.metrics.fid import fid, load_inception
 from realsr.imaging import write_uint8
 from realsr.networks import WeightsError
 
@@ -51,9 +51,9 @@ def library_s_numbers(sr: list[Tensor], hr: list[Tensor], inception: Path, folde
     )
 
 
-def test_kid_is_the_library_s_number(inception: Path, cpu: torch.device, tmp_path: Path) -> None:
+def test_kid_is_the_library_s_number(inception: Path, tmp_path: Path) -> None:
     sr, hr = photos(0.1, 4), photos(0, 5)
-    metric = load_metrics(["kid"], MetricFiles(inception=inception), cpu)["kid"]
+    metric = load(["kid"], inception=inception)["kid"]
     assert isinstance(metric, SetMetric)
     features = [torch.cat([metric.features(image) for image in images]) for images in (sr, hr)]
     assert features[0].shape == (4, 2048)
@@ -64,9 +64,9 @@ def test_kid_is_the_library_s_number(inception: Path, cpu: torch.device, tmp_pat
 
 
 @pytest.mark.slow  # the eigenvalues of 2048x2048, twice
-def test_fid_is_the_library_s_number(inception: Path, cpu: torch.device, tmp_path: Path) -> None:
+def test_fid_is_the_library_s_number(inception: Path, tmp_path: Path) -> None:
     sr, hr = photos(0.1, 3), photos(0, 3)
-    metrics = load_metrics(["fid", "kid"], MetricFiles(inception=inception), cpu)
+    metrics = load(["fid", "kid"], inception=inception)
     metric = metrics["fid"]
     assert isinstance(metric, SetMetric)
     assert metric.features is metrics["kid"].features  # a network of its own for each would be a waste
@@ -81,23 +81,24 @@ def features_of(mean: float, count: int) -> Tensor:
     return mean + torch.randn(count, 6, generator=torch.Generator().manual_seed(count))
 
 
-def unused(image: Tensor) -> Tensor:
-    raise AssertionError
+def kid(a: Tensor, b: Tensor) -> float:
+    values = {key: value for key, value in VALUES["kid"].items() if key != "name"}
+    return kid_module.kid(a, b, **values)
 
 
 def test_known_distances() -> None:
     """Sets that differ by a shift alone: FID is its squared length. Others: Heusel's formula."""
     a = features_of(0, 40)
     shift = torch.tensor([1.0, 0, 2, 0, 0, 0])
-    assert fid(unused).distance(a, a) == pytest.approx(0, abs=1e-6)
-    assert fid(unused).distance(a, a + shift) == pytest.approx(5, rel=1e-5)
+    assert fid(a, a) == pytest.approx(0, abs=1e-6)
+    assert fid(a, a + shift) == pytest.approx(5, rel=1e-5)
     b = features_of(1, 30).double() @ torch.randn(6, 6, generator=torch.Generator().manual_seed(0)).double()
     covariances = [np.cov(x.numpy(), rowvar=False) for x in (a, b)]
     expected = (a.mean(0) - b.mean(0)).square().sum() + sum(np.trace(c) for c in covariances)
     expected -= 2 * np.trace(scipy.linalg.sqrtm(covariances[0] @ covariances[1])).real
-    assert fid(unused).distance(a.double(), b) == pytest.approx(float(expected), rel=1e-6)
-    assert abs(kid(unused).distance(a[:20], a[20:])) < 0.5 < kid(unused).distance(a, a + 2 * shift)
-    assert kid(unused).distance(a, features_of(1, 30)) == kid(unused).distance(a, features_of(1, 30))
+    assert fid(a.double(), b) == pytest.approx(float(expected), rel=1e-6)
+    assert abs(kid(a[:20], a[20:])) < 0.5 < kid(a, a + 2 * shift)
+    assert kid(a, features_of(1, 30)) == kid(a, features_of(1, 30))
 
 
 def test_kid_of_few_images_takes_them_all_and_is_the_unbiased_estimate() -> None:
@@ -107,13 +108,13 @@ def test_kid_of_few_images_takes_them_all_and_is_the_unbiased_estimate() -> None
         return (x @ y.T / x.shape[1] + 1) ** 3
 
     own = sum((kernel(x, x).sum() - kernel(x, x).trace()) / (7 * 6) for x in (a, b))
-    assert kid(unused).distance(a, b) == pytest.approx(float(own - 2 * kernel(a, b).mean()), rel=1e-9)
+    assert kid(a, b) == pytest.approx(float(own - 2 * kernel(a, b).mean()), rel=1e-9)
 
 
 @pytest.mark.parametrize("metric", [fid, kid])
 def test_one_image_is_no_set(metric) -> None:
     with pytest.raises(ValueError, match=r"(FID|KID) compares sets of at least 2 images, got 1 and 5"):
-        metric(unused).distance(torch.zeros(1, 6), torch.zeros(5, 6))
+        metric(torch.zeros(1, 6), torch.zeros(5, 6))
 
 
 def test_wrong_files_are_errors_that_name_them(cpu: torch.device, tmp_path: Path) -> None:

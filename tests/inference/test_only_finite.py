@@ -10,9 +10,8 @@ from small_rrdb import make_rrdb
 from torch import Tensor
 
 from realsr.core.errors import UserError
-from realsr.evaluation.images import EvaluationImage
-from realsr.evaluation.load_metrics import load_metrics
-from realsr.evaluation.metric_files import MetricFiles
+from realsr.data.validation_images import EvaluationImage
+from realsr.evaluation.load_metrics import psnr_and_ssim
 from realsr.evaluation.scoring import evaluate_models
 from realsr.imaging import write_uint8
 from realsr.inference.model import load_model, only_finite
@@ -94,9 +93,7 @@ def test_nothing_is_written_of_a_photo_whose_result_is_not_finite(
     assert not list((tmp_path / "out").iterdir())
     image = EvaluationImage("a", torch.rand(3, 20, 20), torch.rand(3, 80, 80))
     with pytest.raises(UserError, match=r"a: .*x\.pth: the network gives values that are not finite"):
-        evaluate_models(
-            {"x": as_function(model, 400)}, {"a": lambda: image}, load_metrics(["psnr"], MetricFiles(), CPU), 0
-        )
+        evaluate_models({"x": as_function(model, 400)}, {"a": lambda: image}, psnr_and_ssim(), 0)
 
 
 def test_infinity_that_spandrel_would_clamp_to_white_is_an_error(tmp_path: Path, one_thread: None) -> None:

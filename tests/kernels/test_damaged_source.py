@@ -78,7 +78,7 @@ def test_the_survey_tells_it_once(source, tmp_path, caplog, workers):
     survey = survey_noise(source, tmp_path / "pool", NOISE, workers, damaged="accept")
     assert not survey.failures
     (index,) = np.flatnonzero(survey.tiles["photo"] == 1)[:1]
-    assert read_tiles(survey, source, [index])[index].shape == (32, 32, 3)
+    assert read_tiles(survey, [index])[index].shape == (32, 32, 3)
     assert len(lines(caplog, source / "b.jpg")) == 1
     with pytest.raises(UserError, match="no thresholds suit"):
         choose_thresholds(

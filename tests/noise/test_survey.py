@@ -79,7 +79,7 @@ def make_survey(variances: list[float], structured: list[bool] | None = None, me
     tiles = np.zeros(len(variances), SURVEYED)
     tiles["variance"], tiles["mean"] = variances, mean
     tiles["structure"] = np.array(structured if structured is not None else False) * 0.5
-    return Survey(["a"], tiles, config(**changes), 200.0, {})
+    return Survey(Path(), ["a"], tiles, config(**changes), 200.0, {})
 
 
 def test_suggested_thresholds_are_the_lowest_that_yield_enough():
@@ -167,7 +167,7 @@ def test_tiles_are_picked_evenly_and_are_the_photos_pixels(source, tmp_path):
     assert pick_tiles(survey, everything, 9).tolist() == [1, 3, 2, 0, 4]
     assert pick_tiles(survey, everything, 3).tolist() == [1, 2, 4]
     assert pick_tiles(survey, ~everything, 3).tolist() == []
-    pixels = read_tiles(survey, folder, [4, 1])
+    pixels = read_tiles(survey, [4, 1])
     np.testing.assert_array_equal(pixels[1], tile(1, seed=1))
     np.testing.assert_array_equal(pixels[4], tile(25, seed=25))
     variance = measure_tiles(pixels[4], config())["variance"].item()

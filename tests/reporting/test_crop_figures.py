@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from realsr.reporting.canvas import Block
-from realsr.reporting.crops import BOX, Window, choose_window, draw_crops
+from realsr.reporting.figures import BOX, Window, choose_window, draw_crops
 
 
 def test_the_window_is_where_images_differ_most() -> None:

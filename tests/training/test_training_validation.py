@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from realsr.data.validation_images import ValidationImage
-from realsr.evaluation.metrics import psnr, ssim
+from realsr.evaluation.metrics.psnr import psnr
+from realsr.evaluation.metrics.ssim import ssim
 from realsr.imaging import resize
 from realsr.training.validation import make_strip, validate
 

@@ -23,9 +23,7 @@ from realsr.pairs import rebuild, synthesis
 from realsr.pairs.synthesis import PairsResult
 from realsr.provenance.shards import choose_shard
 from realsr.reporting.kernel_sheet import draw_sheet
-from realsr.reporting.noise_survey import describe, write_survey
-
-SURVEY = "noise_survey"
+from realsr.reporting.noise_survey import report_survey
 
 logger = logging.getLogger("realsr")
 
@@ -66,11 +64,14 @@ def choose_estimator(config: EstimateKernelsConfig | TrainConfig) -> dict[str, A
 
 @takes_keys("survey_noise")
 def survey_noise(config: SurveyNoiseConfig) -> Survey:
-    """Report and draw what noise there is to collect; return it. Raises UserError at the end for unreadable photos."""
-    source, folder = config.data.source, config.noise_pool_dir
-    check_folder_place("noise_pool_dir", folder, [SURVEY])
-    result = survey.survey_noise(source, folder, config.noise, config.workers, config.damaged)
-    _report(result, source, folder)
+    """Measure all tiles of the source photos, report and draw what they are like, and return it; collect none.
+
+    Raises UserError at the end if some photos could not be measured.
+    """
+    pool = config.noise_pool_dir
+    check_folder_place("noise_pool_dir", pool, [survey.STAGE])
+    result = survey.survey_noise(config.data.source, pool, config.noise, config.workers, config.damaged)
+    report_survey(result, pool / survey.STAGE)
     if result.failures:
         listing = "".join(f"\n  {failure}" for failure in result.failures.values())
         raise UserError(f"noise survey: {len(result.failures)} of {len(result.photos)} could not be done:{listing}")
@@ -82,24 +83,17 @@ def collect_noise(config: CollectNoiseConfig) -> Path:
     """Collect noise patches, by thresholds that a survey chooses where noise.auto is set; return their folder."""
     source, pool, noise = config.data.source, config.noise_pool_dir, config.noise
     if noise.auto:
-        check_folder_place("noise_pool_dir", pool, [SURVEY])
+        check_folder_place("noise_pool_dir", pool, [survey.STAGE])
         try:
             noise, result = choose_thresholds(source, pool, noise, config.overwrite, config.workers, config.damaged)
         except NothingFlatError as error:
-            _report(error.survey, source, pool)
+            report_survey(error.survey, pool / survey.STAGE)
             raise
         logger.info("noise: chosen noise.max_variance=%g noise.min_mean=%g", noise.max_variance, noise.min_mean)
-        if result:
-            _report(result, source, pool)
+        if result is not None:
+            report_survey(result, pool / survey.STAGE)
     collection.collect_noise(source, pool, noise, config.overwrite, config.workers, config.damaged)
     return pool / "noise"
-
-
-def _report(result: Survey, source: Path | None, pool: Path) -> None:
-    assert source is not None  # list_photos has asked for it
-    folder = pool / SURVEY
-    write_survey(folder, source, result)
-    logger.info("%s", describe(result, folder))
 
 
 @takes_keys("make_pairs")

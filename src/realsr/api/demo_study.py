@@ -23,8 +23,7 @@ from realsr.core.files import write_bytes
 from realsr.core.seeding import numpy_generator
 from realsr.data.validation_images import ValidationImage, read_folders
 from realsr.evaluation.images import as_readers
-from realsr.evaluation.load_metrics import load_metrics
-from realsr.evaluation.metric_files import MetricFiles
+from realsr.evaluation.load_metrics import psnr_and_ssim
 from realsr.evaluation.scoring import Model, bicubic_model, evaluate_models
 from realsr.evaluation.statistics import Scores, mean_scores
 from realsr.imaging import crop_to_multiple, to_float, to_uint8, write_uint8
@@ -66,8 +65,7 @@ def demo(config: TrainConfig) -> dict[str, object]:
     for name, arm in arms.items():
         models[f"trained_on_{name}"] = as_function(load_model(arm.run, cpu, "fp32"))
     images = list(read_folders(folder / "data/test/HR", folder / "data/test/LR", config.scale))
-    psnr_and_ssim = load_metrics(["psnr", "ssim"], MetricFiles(), cpu)
-    scores = evaluate_models(models, as_readers(images), psnr_and_ssim, crop=config.scale).scores
+    scores = evaluate_models(models, as_readers(images), psnr_and_ssim(), crop=config.scale).scores
     kernels = {path.stem.split("_kernel")[0]: load_kernel(path) for path in list_kernels(config.pool_dir, config.scale)}
     metrics = summarise(scores, kernels, noise_patches=len(list_noise(config.noise_pool_dir)))
     write_bytes(folder / "metrics.json", json.dumps(metrics, indent=1).encode())

@@ -9,26 +9,25 @@ import torch
 from torch import Tensor
 
 from realsr.api.arguments import takes_keys
-from realsr.config.composition import load_protocol
+from realsr.config.composition import load_metric_values, load_protocol
 from realsr.config.options import list_options
 from realsr.config.schema import EvaluateConfig
 from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
 from realsr.core.file_names import resolve_unnamed
 from realsr.core.files import check_folder_place, looks_lost, write_bytes
-from realsr.evaluation.images import EvaluationImage, match_images
+from realsr.data.validation_images import EvaluationImage
+from realsr.evaluation.images import match_images
 from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.metric import ImageMetric, Metric
-from realsr.evaluation.names import check_names, shorten_names
 from realsr.evaluation.protocol import list_changes, resolve
 from realsr.evaluation.report import Report, Setting, describe_weights, write_csv, write_json
 from realsr.evaluation.scoring import Model, evaluate_models, list_failures
-from realsr.evaluation.tables import format_markdown, format_report
+from realsr.evaluation.tables import check_names, format_markdown, format_report, shorten_names
 from realsr.imaging import to_uint8, write_uint8
 from realsr.inference.model import BICUBIC, load_model
 from realsr.inference.tiling import as_function
-from realsr.reporting.crops import Window
-from realsr.reporting.figures import Figures, parse_figures
+from realsr.reporting.figures import Figures, Window, parse_figures
 from realsr.weights.sources import PUBLISHED, find_weights
 
 logger = logging.getLogger("realsr")
@@ -59,7 +58,7 @@ def evaluate(config: EvaluateConfig) -> Report:
     images = match_images(data.hr, data.lr, protocol, config.scale, config.damaged, data.lr_name)
     figures = parse_figures(config.figures, images)
     device = choose_device(config.device)
-    metrics = load_metrics(protocol.metrics, config.metric_files, device)
+    metrics = load_metrics(protocol.metrics, load_metric_values(), config.metric_files, device)
     if config.data.hr is None and (needing := list_needing_hr(metrics)):
         raise UserError(f"data.hr must be given, since {', '.join(needing)} need HR: say data.hr=DIR")
     loaded = {name: make_model(name, config, device) for name in config.weights}

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from realsr.api import degradation_stages as stages
 from realsr.api.arguments import takes_keys
-from realsr.config.composition import load_protocol, to_yaml
+from realsr.config.composition import load_metric_values, load_protocol, to_yaml
 from realsr.config.schema import CollectNoiseConfig, EstimateKernelsConfig, MakePairsConfig, TrainConfig
 from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
@@ -23,7 +23,6 @@ from realsr.data.pairs import Pair, hold_out, list_pairs
 from realsr.data.validation_images import ValidationImage, load_validation, load_validation_folder
 from realsr.evaluation.images import as_readers
 from realsr.evaluation.load_metrics import load_metrics
-from realsr.evaluation.metric_files import MetricFiles
 from realsr.evaluation.protocol import resolve
 from realsr.evaluation.report import Report, Setting, describe_weights, write_json
 from realsr.evaluation.scoring import bicubic_model, evaluate_models, list_failures
@@ -216,7 +215,7 @@ def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], met
             allow_custom_code = read_facts(file) == _as_saved(config)  # then its code is what this command names
             models[name] = as_function(load_model(file, device, "fp32", allow_custom_code))
             weights[name] = describe_weights(file)
-    scored = load_metrics(protocol.metrics, MetricFiles(), device)
+    scored = load_metrics(protocol.metrics, load_metric_values(), {}, device)
     results = evaluate_models(models, as_readers(validation), scored, scale)
     setting = Setting(protocol, [], scale, "fp32", device.type, lr="the validation images, cut to their centres")
     report = Report(setting, scored, results, weights)

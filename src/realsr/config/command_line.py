@@ -119,7 +119,9 @@ def _quote_override(argument: str, types: dict[str, Any], multirun: bool) -> str
             raise UserError(f"{argument}: expected key=value, without blanks around =")
         return argument
     key, value = match.groups()
-    kind = types.get(key.lstrip("+"))
+    group, _, _ = key.lstrip("+").rpartition(".")
+    # The keys of such a group are not in the schema: evaluate.yaml names them.
+    kind = Path if types.get(group) == dict[str, Path | None] else types.get(key.lstrip("+"))
     override = _parse(argument)
     sweep = override is not None and override.is_sweep_override() and not _exists(value)
     if value == "null" or (multirun and sweep):

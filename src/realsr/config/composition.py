@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, cast, get_type_hints
 
 import yaml  # type: ignore[import-untyped]
@@ -208,6 +208,16 @@ def load_protocol(name: str) -> Protocol:
     """Return a protocol of conf/protocol by its name."""
     values = OmegaConf.load(conf_dir() / "protocol" / f"{name}.yaml")
     return cast(Protocol, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Protocol), values)))
+
+
+def load_metric_values() -> dict[str, dict[str, Any]]:
+    """Return what the files of conf/metric say, and those of the same group in --config-dir, by their names."""
+    folders = [conf_dir()]
+    if HydraConfig.initialized():
+        sources = HydraConfig.get().runtime.config_sources
+        folders += [Path(source.path) for source in sources if source.provider == "command-line"]
+    files = {path.stem: path for folder in folders for path in sorted((folder / "metric").glob("*.yaml"))}
+    return {name: cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path))) for name, path in files.items()}
 
 
 def to_yaml(config: Any) -> str:

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 from realsr.core.errors import UserError
 from realsr.core.ranges import Choice, Range
 from realsr.deployment.export_options import Int8Config
-from realsr.evaluation.metric_files import MetricFiles
 from realsr.evaluation.protocol import Protocol
 from realsr.networks import DiscriminatorConfig, GeneratorConfig
 from realsr.noise.noise_config import NoiseConfig
@@ -229,7 +228,7 @@ class EvaluateConfig:
     weights: list[str]
     data: EvaluationData
     protocol: Protocol
-    metric_files: MetricFiles
+    metric_files: dict[str, Path | None]
     scale: Scale
     output: Path | None
     save_images: bool

@@ -17,11 +17,18 @@ from realsr.imaging import crop_to_multiple, read_uint8, resize, to_float, to_ui
 
 
 @dataclass(frozen=True)
-class ValidationImage:
-    """lr (3, h, w) and hr (3, s*h, s*w), float32 in 0..1."""
+class EvaluationImage:
+    """lr (3, h, w) and hr (3, s*h, s*w), float32 in 0..1; hr is None for a photo that is judged without."""
 
     name: str
     lr: Tensor
+    hr: Tensor | None
+
+
+@dataclass(frozen=True)
+class ValidationImage(EvaluationImage):
+    """An image that has HR."""
+
     hr: Tensor
 
 

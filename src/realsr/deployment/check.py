@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from realsr.core.errors import UserError
+from realsr.data.validation_images import EvaluationImage
 from realsr.deployment.export_files import File, Generator
 from realsr.deployment.measure import Run, open_file
 from realsr.deployment.table import METRICS, REFERENCE, MeanScores
-from realsr.evaluation.images import EvaluationImage, ImageReaders
-from realsr.evaluation.load_metrics import load_metrics
-from realsr.evaluation.metric_files import MetricFiles
+from realsr.evaluation.images import ImageReaders
+from realsr.evaluation.load_metrics import psnr_and_ssim
 from realsr.evaluation.scoring import Model, evaluate_models
 from realsr.inference.model import SRModel, only_finite
 from realsr.inference.tiling import as_function
@@ -108,7 +108,7 @@ def score_files(generator: Generator, files: Sequence[File], sets: EvaluationSet
     for file in files:
         run = open_file(file.scored or file.path, torch.get_num_threads())
         models[file.path.stem] = _as_model(generator, partial(_on_tensor, run), file.path.name)
-    metrics = load_metrics(list(METRICS), MetricFiles(), torch.device("cpu"))
+    metrics = psnr_and_ssim()
     means: dict[str, dict[str, Mapping[str, float]]] = {name: {} for name in models}
     similarities: dict[str, list[float]] = {file.path.stem: [] for file in files}
     failed = dict[str, str]()

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from realsr.core.errors import UserError
-from realsr.data.validation_images import shrink
-from realsr.evaluation.images import EvaluationImage, ImageReaders, match_images, prepare_pair
+from realsr.data.validation_images import EvaluationImage, shrink
+from realsr.evaluation.images import ImageReaders, match_images, prepare_pair
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import crop_to_multiple, list_images, read_uint8, to_float
 from realsr.simulation.photographs import load_photograph

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,20 +11,11 @@ from torch import Tensor
 
 from realsr.core.errors import UserError
 from realsr.data.folders import list_by_name, match_folders
-from realsr.data.validation_images import ValidationImage, check_sizes, shrink
+from realsr.data.validation_images import EvaluationImage, ValidationImage, check_sizes, shrink
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import crop_to_multiple, read_uint8, to_float
 
 logger = logging.getLogger("realsr")
-
-
-@dataclass(frozen=True)
-class EvaluationImage:
-    """lr (3, h, w) and hr (3, s*h, s*w), float32 in 0..1; hr is None where there is none."""
-
-    name: str
-    lr: Tensor
-    hr: Tensor | None
 
 
 ImageReaders = Mapping[str, Callable[[], EvaluationImage]]
@@ -59,7 +49,11 @@ def match_images(
 
 def as_readers(images: Iterable[ValidationImage]) -> ImageReaders:
     """Return images that are in memory already as `match_images` would."""
-    return {image.name: partial(EvaluationImage, image.name, image.lr, image.hr) for image in images}
+    return {image.name: partial(_read_from_memory, image) for image in images}
+
+
+def _read_from_memory(image: ValidationImage) -> EvaluationImage:
+    return image
 
 
 def read_image(

@@ -10,7 +10,8 @@ from torch import Tensor
 from realsr.core.errors import UserError
 from realsr.core.file_names import printable
 from realsr.core.progress import Progress
-from realsr.evaluation.images import EvaluationImage, ImageReaders
+from realsr.data.validation_images import EvaluationImage
+from realsr.evaluation.images import ImageReaders
 from realsr.evaluation.metric import ImageMetric, Metric, SetMetric
 from realsr.imaging import ImageError, resize
 
@@ -122,7 +123,9 @@ def _score(sr: Tensor, hr: Tensor | None, metrics: Mapping[str, Metric]) -> dict
     scores = {}
     for name, metric in metrics.items():
         if isinstance(metric, ImageMetric):
-            scores[name] = float(metric.compute(sr, hr if metric.needs_hr else None))
+            if metric.needs_hr and hr is None:
+                raise ValueError(f"{name} needs HR")
+            scores[name] = float(metric.compute(sr, hr) if metric.needs_hr else metric.compute(sr))
             if math.isnan(scores[name]):
                 raise ValueError(f"{name} is not a number")
     return scores

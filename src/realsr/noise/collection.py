@@ -67,8 +67,8 @@ def collect_noise(
     overwrite: bool = False,
     workers: int | None = None,
     damaged: str = "refuse",
-) -> None:
-    """Write the noise patches of a folder of source photos to `pool/noise/<photo>_000.png` and on.
+) -> list[Path]:
+    """Write the noise patches of a folder of source photos to `pool/noise/<photo>_000.png` and on, and return them.
 
     Photos that are done already are left as they are. workers: see `realsr.core.workers`; they change no result.
     damaged: `accept` uses what can be decoded of damaged photos, and tells it in the log and in the manifest.
@@ -115,6 +115,7 @@ def collect_noise(
             raise UserError(_nothing_found(np.concatenate(measured), drops, config) + record.list_failures())
         _summarise(record, len(photos))
         record.finish()
+        return [record.path(file) for item in record.items.values() for file in item["files"]]
 
 
 def examine_photo(
@@ -218,8 +219,7 @@ def _summarise(record: StageRecord, photos: int) -> None:
     structured = sum(tile["flag"] == "structured" for some in tiles for tile in some)
     if structured:
         logger.warning(
-            "noise: %d of %d patches look structured (the manifest flags them). realsr.collect_noise survey=true draws "
-            "them; %s",
+            "noise: %d of %d patches look structured (the manifest flags them). realsr.survey_noise draws them; %s",
             structured,
             count,
             "noise.drop_structured=true overwrite=true leaves them out"
@@ -254,6 +254,6 @@ def _nothing_found(tiles: np.ndarray, drops: Counter[str], config: NoiseConfig, 
     return (
         given + f"Variances of the {len(variances)} tiles that are bright enough: {listing}.\n"
         f"noise.max_variance={threshold:.1f} would {promise}; look at them, since a threshold far above "
-        "20 lets in content: survey=true draws them. Smaller tiles (noise.size, noise.stride) or other photos find "
-        "more that is flat; noise=auto chooses thresholds."
+        "20 lets in content: realsr.survey_noise draws them. Smaller tiles (noise.size, noise.stride) or other photos "
+        "find more that is flat; noise=auto chooses thresholds."
     )

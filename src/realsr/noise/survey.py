@@ -39,11 +39,12 @@ class Thresholds:
 class Survey:
     """All tiles of a folder's photos.
 
-    photos: names of files. tiles: (n,) of SURVEYED; `photo` is an index, `clipped` and `structure` are nan for tiles
-    of a variance not below `limit`, the highest threshold that is looked at. failures: file name -> why the photo could
-    not be measured. damaged: whether damaged photos were taken (`read_picture`).
+    source: the folder. photos: names of its files. tiles: (n,) of SURVEYED; `photo` is an index, `clipped` and
+    `structure` are nan for tiles of a variance not below `limit`, the highest threshold that is looked at. failures:
+    file name -> why the photo could not be measured. damaged: whether damaged photos were taken (`read_picture`).
     """
 
+    source: Path
     photos: list[str]
     tiles: np.ndarray
     config: NoiseConfig
@@ -126,9 +127,9 @@ def survey_noise(
         raise UserError(
             "noise survey: no photo can be measured:" + "".join(f"\n  {line}" for line in failures.values())
         )
-    return Survey(
-        [path.name for path in photos.values()], np.concatenate(tables), config, _limit(config), failures, damaged
-    )
+    names = [path.name for path in photos.values()]
+    folder = next(iter(photos.values())).parent
+    return Survey(folder, names, np.concatenate(tables), config, _limit(config), failures, damaged)
 
 
 def _limit(config: NoiseConfig) -> float:
@@ -226,11 +227,11 @@ def pick_tiles(survey: Survey, among: np.ndarray, count: int) -> np.ndarray:
     return indices[np.unique(np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(int))]
 
 
-def read_tiles(survey: Survey, source: Path, indices: Sequence[int] | np.ndarray) -> dict[int, np.ndarray]:
+def read_tiles(survey: Survey, indices: Sequence[int] | np.ndarray) -> dict[int, np.ndarray]:
     """Read the pixels (size, size, 3) of tiles by their index; each photo is decoded once."""
     pixels: dict[int, np.ndarray] = {}
     for photo in np.unique(survey.tiles["photo"][indices]):
-        image, _ = read_uint8_and_damage(source / survey.photos[photo], survey.damaged)  # told by the survey
+        image, _ = read_uint8_and_damage(survey.source / survey.photos[photo], survey.damaged)  # told by the survey
         for index in indices:
             if survey.tiles["photo"][index] == photo:
                 pixels[int(index)] = cut(image, survey.tiles[index], survey.config.size).copy()

@@ -1,7 +1,9 @@
 """What pictures for a report are put together of: blocks of (h, w, 3) uint8 RGB on white, side by side and below."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +17,13 @@ INK: Colour = (34, 34, 34)
 FAINT: Colour = (125, 125, 125)
 GRID: Colour = (228, 228, 228)
 PAIR: tuple[Colour, Colour] = ((31, 110, 180), (226, 116, 24))
+
+
+def encode_figure(figure: Any) -> bytes:
+    """Return a figure of matplotlib as PNG."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()
 
 
 def blank(height: int, width: int) -> Block:
@@ -154,3 +163,15 @@ def heat_matrix(values: np.ndarray, names: Sequence[str], colour: Colour, cell: 
         ink = (255, 255, 255) if strength > 0.5 else INK
         write_text(block, (left + cell / 2, top + cell / 2), f"{value:.2f}", 12, ink, "mm")
     return block
+
+
+def window_kernel(kernel: np.ndarray, side: int) -> np.ndarray:
+    """Return the (side, side) values of a kernel around its index k//2, which comes to side//2; 0 beyond the kernel."""
+    top, left = (side + length // 2 - side // 2 for length in kernel.shape)
+    return np.pad(kernel, side)[top : top + side, left : left + side]
+
+
+def colour_values(values: np.ndarray) -> Block:
+    """Return values (h, w) of 0..1 as colours from black to bright; below and above are clipped."""
+    levels = np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    return cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]

@@ -1,6 +1,5 @@
 """A figure that sets models side by side on crops of photos, with the kernels true and estimated."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
+from realsr.reporting.canvas import encode_figure, window_kernel
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,6 @@ def write_comparison(path: Path, rows: Sequence[ComparisonRow], kernels: Mapping
     brightest = max(kernel.max() for kernel in kernels.values())
     side = max(max(kernel.shape) for kernel in kernels.values())
     for (title, kernel), axis in zip(kernels.items(), axes[-1], strict=False):
-        axis.imshow(_pad(kernel, side), vmin=0, vmax=brightest, cmap="magma", interpolation="nearest")
+        axis.imshow(window_kernel(kernel, side), vmin=0, vmax=brightest, cmap="magma", interpolation="nearest")
         axis.set_title(printable(title), fontsize=10, parse_math=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_bytes(path, buffer.getvalue())
-
-
-def _pad(kernel: np.ndarray, side: int) -> np.ndarray:
-    """Put a kernel on a canvas (side, side) with its index k//2 in the middle, so that all have one size of pixel."""
-    before = [side // 2 - size // 2 for size in kernel.shape]
-    after = [side - size - start for size, start in zip(kernel.shape, before, strict=True)]
-    return np.pad(kernel, list(zip(before, after, strict=True)))
+    write_bytes(path, encode_figure(figure))

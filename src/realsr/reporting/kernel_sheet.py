@@ -8,13 +8,13 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from realsr.core.file_names import printable
 from realsr.imaging import write_uint8
 from realsr.imaging.kernel_shapes import load_kernel
+from realsr.reporting.canvas import colour_values, window_kernel
 
 MOST = 400  # kernels on one sheet
 WINDOW = 17  # pixels of a kernel that are shown, around its middle
@@ -94,12 +94,7 @@ def paint_kernel(kernel: np.ndarray | None) -> np.ndarray:
     """Paint a kernel's middle, enlarged by nearest neighbour, its maximum brightest: (136, 136, 3) uint8 RGB."""
     if kernel is None:
         return np.full((PICTURE, PICTURE, 3), 220, np.uint8)
-    half = WINDOW // 2
-    padded = np.pad(kernel, half)
-    top, left = (size // 2 for size in kernel.shape)
-    window = padded[top : top + WINDOW, left : left + WINDOW]
-    levels = np.round(np.clip(window / kernel.max(), 0, 1) * 255).astype(np.uint8)
-    painted = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
+    painted = colour_values(window_kernel(kernel, WINDOW) / kernel.max())
     return np.ascontiguousarray(painted.repeat(ENLARGED, 0).repeat(ENLARGED, 1))
 
 

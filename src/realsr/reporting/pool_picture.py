@@ -25,10 +25,12 @@ from realsr.reporting.canvas import (
     below,
     beside,
     blank,
+    colour_values,
     framed,
     heat_matrix,
     label,
     plot,
+    window_kernel,
 )
 
 WIDTH = 1150
@@ -143,13 +145,8 @@ def _common_side(kernels: Sequence[Kernel]) -> int:
 
 def _kernel_tile(name: str, kernel: Kernel, side: int) -> Block:
     """Draw a kernel, black to bright up to its own maximum, with its index k//2 in the middle, and its name."""
-    canvas = np.zeros((side, side))
-    padded = np.pad(kernel, side)
-    middle = [side + length // 2 for length in kernel.shape]
-    canvas = padded[tuple(slice(m - side // 2, m + side // 2 + 1) for m in middle)]
-    levels = (canvas.clip(min=0) / canvas.max() * 255).round().astype(np.uint8)
-    colours = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
-    tile = cv2.resize(colours, (TILE, TILE), interpolation=cv2.INTER_NEAREST_EXACT)
+    window = window_kernel(kernel, side)
+    tile = cv2.resize(colour_values(window / window.max()), (TILE, TILE), interpolation=cv2.INTER_NEAREST_EXACT)
     return below([tile, label(name, TILE, 10, FAINT)], 2)
 
 

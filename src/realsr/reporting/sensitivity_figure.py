@@ -1,9 +1,8 @@
 """What layers cost in INT8, as a picture."""
 
-import io
-
 from realsr.core.errors import UserError
 from realsr.deployment.table import SensitivityReport
+from realsr.reporting.canvas import encode_figure
 
 
 def check_drawing() -> None:
@@ -38,6 +37,4 @@ def draw_sensitivity(report: SensitivityReport) -> bytes:
     curve.set_xlabel("time, as a share of float32's")
     curve.set_ylabel("PSNR to float32, dB")
     curve.grid(alpha=0.3)
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    return content.getvalue()
+    return encode_figure(figure)

@@ -11,7 +11,7 @@ from torch import nn
 
 from realsr.core.errors import UserError
 from realsr.data.validation_images import ValidationImage
-from realsr.evaluation.lpips_distance import SMALLEST, Distance, load_lpips
+from realsr.evaluation.metrics.lpips import SMALLEST, Distance, load_lpips
 from realsr.training.records import Records
 from realsr.training.settings import TrainerConfig, TrainingConfig
 from realsr.training.state import Parts

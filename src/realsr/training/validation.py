@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from realsr.core.errors import UserError
 from realsr.data.validation_images import ValidationImage
-from realsr.evaluation.metrics import psnr, ssim
+from realsr.evaluation.metrics.psnr import psnr
+from realsr.evaluation.metrics.ssim import ssim
 from realsr.imaging import resize
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from realsr.core.errors import UserError
-from realsr.evaluation.names import check_names, shorten_names
+from realsr.evaluation.tables import check_names, shorten_names
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +9,7 @@ import pytest
 from realsr.imaging import read_uint8, write_uint8
 from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.survey import SURVEYED, Survey, survey_noise
-from realsr.reporting.noise_picture import COLOURS, Thumbnail, draw_survey
-from realsr.reporting.noise_survey import describe, summarise, write_survey
+from realsr.reporting.noise_survey import COLOURS, Thumbnail, describe, draw_survey, summarise, write_survey
 
 CONFIG = NoiseConfig(size=32, stride=32, min_mean=50)
 
@@ -32,7 +32,7 @@ def count_pixels(picture: np.ndarray, reason: str) -> int:
 
 def test_files_of_a_survey(source, tmp_path):
     survey = survey_noise(source, tmp_path, CONFIG)
-    write_survey(tmp_path / "pool/noise_survey", source, survey)
+    write_survey(tmp_path / "pool/noise_survey", survey)
     folder = tmp_path / "pool/noise_survey"
     assert sorted(path.name for path in folder.iterdir()) == ["summary.json", "survey.png", "tiles.csv"]
     with (folder / "tiles.csv").open(newline="") as file:
@@ -73,7 +73,7 @@ def test_the_text_says_what_to_do(source, tmp_path):
     assert "next:" not in describe(raised, tmp_path)
     nothing = np.zeros(3, SURVEYED)
     nothing["variance"], nothing["mean"], nothing["structure"] = 9, 120, 0.5
-    text = describe(Survey(["a.png"], nothing, CONFIG, 200.0, {}), tmp_path)
+    text = describe(Survey(Path(), ["a.png"], nothing, CONFIG, 200.0, {}), tmp_path)
     assert "no tile below 200 is free of structure. Try noise.size=16" in text
 
 
@@ -82,7 +82,7 @@ def test_the_picture_grows_with_its_sections(tiles):
     measured = np.zeros(1, SURVEYED)
     measured["structure"] = np.nan
     measured["variance"] = 1e9  # beyond the axis
-    survey = Survey(["a.png"], measured, CONFIG, 200.0, {})
+    survey = Survey(Path(), ["a.png"], measured, CONFIG, 200.0, {})
     for size in (8, 32, 512):
         noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
         flat = np.full((size, size, 3), 255, np.uint8)

@@ -7,14 +7,14 @@ pyiqa is under the PolyForm Noncommercial licence: it is asked for here and neve
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from realsr.core.errors import WeightsError
 from realsr.core.mat_variables import MatFileError, list_names, read_variables
-from realsr.evaluation.metric_files import WEIGHT_FILES
+from realsr.evaluation.metric import MetricFiles, WeightFile, require
 from realsr.networks.torchvision_weights import check_content, read_state
 
 Quality = Callable[[Tensor], float]
@@ -24,6 +24,49 @@ PIQE_BLOCK = 16
 BRISQUE_SMALLEST = 16
 NRQM_SMALLEST = 100  # a quarter of it has the 5x5 blocks of 5x5 pixels that 25 singular values need
 
+_INSTALL = (
+    "pip install 'realsr[iqa]' && pip install --no-deps pyiqa==0.1.16 "
+    "(PolyForm Noncommercial licence; docs/metrics.md says why without its dependencies)"
+)
+
+
+def _pyiqa_file(key: str, content: str, name: str) -> WeightFile:
+    url = f"https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main/{name}"
+    return WeightFile(key, content, url, (f"pyiqa/{name}",))
+
+
+NIQE_FILE = _pyiqa_file("niqe", "the model of natural images that NIQE compares with", "niqe_modelparameters.mat")
+BRISQUE_FILE = _pyiqa_file("brisque", "BRISQUE's support vectors", "brisque_svm_weights.pth")
+NRQM_FILE = _pyiqa_file("nrqm", "NRQM's regression forests", "NRQM_model.mat")
+
+
+class NoReference:
+    """What an image alone says of its quality, by one of five measures; each is described at its `load_` function.
+
+    Raises WeightsError if a file is damaged or of another measure.
+    """
+
+    needs_hr = False
+
+    def __init__(
+        self, measure: Literal["niqe", "brisque", "piqe", "nrqm", "pi"], device: torch.device, files: MetricFiles
+    ) -> None:
+        measures: dict[str, tuple[Callable[..., Quality], tuple[WeightFile, ...], int]] = {
+            "niqe": (load_niqe, (NIQE_FILE,), 2),
+            "brisque": (load_brisque, (BRISQUE_FILE,), 1),
+            "piqe": (load_piqe, (), 1),
+            "nrqm": (load_nrqm, (NRQM_FILE,), 2),
+            "pi": (load_pi, (NIQE_FILE, NRQM_FILE), 2),
+        }
+        load, weights, self.digits = measures[measure]
+        self.higher_is_better = measure == "nrqm"
+        paths = require(files, *weights, libraries=("pyiqa", "huggingface_hub"), install=_INSTALL)
+        self._quality = load(*paths, device)
+
+    def compute(self, sr: Tensor) -> float:
+        """Return the quality of an image (3, H, W). Raises ValueError for one that is too small or flat."""
+        return self._quality(sr)
+
 
 def load_niqe(parameters: Path, device: torch.device, color: str = "yiq") -> Quality:
     """Return NIQE (Mittal et al. 2013) of gray (`color="yiq"`, as MATLAB's) or of Y of YCbCr (`"ycbcr"`); 0 is best.
@@ -32,7 +75,7 @@ def load_niqe(parameters: Path, device: torch.device, color: str = "yiq") -> Qua
     """
     from pyiqa.archs.niqe_arch import NIQE
 
-    net = _construct(NIQE, "niqe", parameters, parameters, color_space=color)
+    net = _construct(NIQE, NIQE_FILE, parameters, parameters, color_space=color)
     if net.mu_pris_param.shape != (36,) or net.cov_pris_param.shape != (36, 36):
         shapes = f"{tuple(net.mu_pris_param.shape)} and {tuple(net.cov_pris_param.shape)}"
         raise WeightsError(
@@ -57,7 +100,7 @@ def load_brisque(parameters: Path, device: torch.device) -> Quality:
     from pyiqa.archs.brisque_arch import BRISQUE
 
     # The library runs what is in the pickle: it gets one that is written here, of tensors alone.
-    content = check_content(read_state(parameters, "metric_files.brisque", WEIGHT_FILES["brisque"].content), parameters)
+    content = check_content(read_state(parameters, "metric_files.brisque", BRISQUE_FILE.content), parameters)
     shapes = [tuple(t.shape) for t in content] if _are_tensors(content) else "no tensors in a pair"
     if not (_are_tensors(content) and len(shapes) == 2 and shapes[1][1:] == (36,) and shapes[0][:1] == shapes[1][:1]):
         raise WeightsError(
@@ -66,7 +109,7 @@ def load_brisque(parameters: Path, device: torch.device) -> Quality:
     checked = io.BytesIO()
     torch.save(content, checked)
     checked.seek(0)
-    return _at_least(BRISQUE_SMALLEST, "BRISQUE", _run(_construct(BRISQUE, "brisque", parameters, checked), device))
+    return _at_least(BRISQUE_SMALLEST, "BRISQUE", _run(_construct(BRISQUE, BRISQUE_FILE, parameters, checked), device))
 
 
 def load_piqe(device: torch.device) -> Quality:
@@ -96,7 +139,7 @@ def load_nrqm(parameters: Path, device: torch.device, color: str = "yiq") -> Qua
     """
     from pyiqa.archs.nrqm_arch import NRQM
 
-    net = _construct(NRQM, "nrqm", parameters, parameters, color_space=color)
+    net = _construct(NRQM, NRQM_FILE, parameters, parameters, color_space=color)
     return _at_least(NRQM_SMALLEST, "NRQM", _run(net, device))
 
 
@@ -114,20 +157,18 @@ def _are_tensors(content: object) -> TypeGuard[Sequence[Tensor]]:
     return isinstance(content, (tuple, list)) and all(isinstance(part, Tensor) for part in content)
 
 
-def _construct(kind: Callable[..., nn.Module], key: str, path: Path, given: Path | io.BytesIO, **options: str) -> Any:
+def _construct(
+    kind: Callable[..., nn.Module], file: WeightFile, path: Path, given: Path | io.BytesIO, **options: str
+) -> Any:
     variables = ""
     try:
         if isinstance(given, Path):  # a .mat, which is refused where it declares more than it should
             variables = f" (it holds {list_names(read_variables(path))})"
         return kind(pretrained_model_path=given, **options)
     except MatFileError as error:
-        raise WeightsError(
-            f"{path}: {error}. Expected: {WEIGHT_FILES[key].content}, from {WEIGHT_FILES[key].url}"
-        ) from error
+        raise WeightsError(f"{path}: {error}. Expected: {file.content}, from {file.url}") from error
     except Exception as error:  # a .mat of something else fails in nearly any way
-        raise WeightsError(
-            f"{path}: is not {WEIGHT_FILES[key].content}{variables}. Expected: the file from {WEIGHT_FILES[key].url}"
-        ) from error
+        raise WeightsError(f"{path}: is not {file.content}{variables}. Expected: the file from {file.url}") from error
 
 
 def _run(net: nn.Module, device: torch.device) -> Quality:

@@ -7,35 +7,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from realsr.evaluation.lpips_distance import Distance
+from realsr.evaluation.metric import MetricFiles, require
+from realsr.evaluation.metrics.lpips import VGG16
 from realsr.networks.torchvision_weights import read_state, select_features
 
 
-def load_dists(weights: Path, device: torch.device) -> Distance:
-    """Return DISTS on a device, as a function of two images (3, H, W) of one size, 0..1: 0 for equal ones.
+class DISTS:
+    """DISTS of images at their own size.
 
-    The images are compared at their own size (the authors' demo first shrinks them to 256 pixels on the short side;
-    papers on super-resolution do not).
+    (The authors' demo first shrinks them to 256 pixels on the short side; papers on super-resolution do not.)
+    files: VGG16's state dict of torchvision's (`.pth`, or `.safetensors`), the classifier not needed. The weights of
+    DISTS itself are in the library.
 
-    Args:
-        weights: VGG16's state dict of torchvision's (`.pth`, or `.safetensors`), the classifier not needed. The
-            weights of DISTS itself are in the library.
-        device: where it is computed.
-
-    Raises:
-        WeightsError: if the file is damaged or of another network.
+    Raises WeightsError if the file is damaged or of another network.
     """
-    net = _make_net(_read_vgg16(weights)).to(device)
 
-    def distance(result: Tensor, reference: Tensor) -> float:
-        if result.shape != reference.shape or result.ndim != 3 or result.shape[0] != 3:
+    higher_is_better, needs_hr, digits = False, True, 4
+
+    def __init__(self, device: torch.device, files: MetricFiles) -> None:
+        (path,) = require(files, VGG16, libraries=("torchmetrics",), install="pip install 'realsr[metrics]'")
+        self._device, self._net = device, _make_net(_read_vgg16(path)).to(device)
+
+    def compute(self, sr: Tensor, hr: Tensor) -> float:
+        """Return the distance of two images (3, H, W) of one size, 0..1: 0 for equal ones."""
+        if sr.shape != hr.shape or sr.ndim != 3 or sr.shape[0] != 3:
             raise ValueError(
-                f"DISTS compares two images (3, H, W) of one shape, "
-                f"got {tuple(result.shape)} and {tuple(reference.shape)}"
+                f"DISTS compares two images (3, H, W) of one shape, got {tuple(sr.shape)} and {tuple(hr.shape)}"
             )
-        return float(net(result[None].to(device), reference[None].to(device)))
-
-    return distance
+        return float(self._net(sr[None].to(self._device), hr[None].to(self._device)))
 
 
 def _read_vgg16(path: Path) -> nn.Module:

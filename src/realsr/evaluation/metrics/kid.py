@@ -1,0 +1,51 @@
+"""KID: how far two sets of images are apart, in features of FID's Inception network, by torch-fidelity."""
+
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from realsr.core.ranges import Range
+from realsr.evaluation.metric import MetricFiles
+from realsr.evaluation.metrics.fid import check_sets, require_inception
+
+
+class KID:
+    """Kernel Inception Distance (Bińkowski et al., ICLR 2018): about 0 for equal sets, may be below.
+
+    The mean over so many subsets of `subset_size` images each, drawn from a fixed seed; of fewer images all are in each
+    subset, up to as many as the smaller of the two sets has.
+    """
+
+    digits = 5
+
+    def __init__(
+        self,
+        subsets: Annotated[int, Range(1)],
+        subset_size: Annotated[int, Range(2)],
+        seed: Annotated[int, Range(0)],
+        device: torch.device,
+        files: MetricFiles,
+    ) -> None:
+        self._options = {"subsets": subsets, "subset_size": subset_size, "seed": seed}
+        self.features = require_inception(files, device)
+
+    def distance(self, sr: Tensor, hr: Tensor) -> float:
+        """Return the distance of features (N, F) and (M, F)."""
+        return kid(sr, hr, **self._options)
+
+
+def kid(result: Tensor, reference: Tensor, subsets: int, subset_size: int, seed: int) -> float:
+    """Return the mean over subsets of the squared maximum mean discrepancy of features (N, F) and (M, F)."""
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+
+    check_sets("KID", result, reference)
+    measured = kid_features_to_metric(
+        result,
+        reference,
+        kid_subsets=subsets,
+        kid_subset_size=min(subset_size, len(result), len(reference)),
+        rng_seed=seed,
+        verbose=False,
+    )
+    return measured[KEY_METRIC_KID_MEAN]

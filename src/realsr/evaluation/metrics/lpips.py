@@ -1,0 +1,109 @@
+"""LPIPS: how different two images look (Zhang et al., CVPR 2018), by the authors' library."""
+
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from realsr.core.errors import WeightsError
+from realsr.evaluation.metric import MetricFiles, WeightFile, require
+from realsr.networks.torchvision_weights import read_state, select_features
+
+logger = logging.getLogger("realsr")
+
+
+def _torchvision_file(key: str, network: str, name: str) -> WeightFile:
+    url = f"https://download.pytorch.org/models/{name}"
+    return WeightFile(key, f"torchvision's {network} weights", url, (f"checkpoints/{name}",))
+
+
+ALEXNET = _torchvision_file("alexnet", "AlexNet", "alexnet-owt-7be5be79.pth")
+VGG16 = _torchvision_file("vgg16", "VGG16", "vgg16-397923af.pth")
+SQUEEZENET = _torchvision_file("squeezenet", "SqueezeNet 1.1", "squeezenet1_1-b8a52dc0.pth")
+Distance = Callable[[Tensor, Tensor], float]
+# Name, weights, and the smallest side of an image in pixels; AlexNet's second pooling needs three outputs of the first.
+BACKBONES = {
+    "alex": ("AlexNet", ALEXNET, 31),
+    "vgg": ("VGG16", VGG16, 16),
+    "squeeze": ("SqueezeNet 1.1", SQUEEZENET, 17),
+}
+SMALLEST = BACKBONES["alex"][2]
+
+
+class LPIPS:
+    """LPIPS v0.1. net: the classifier whose features are compared.
+
+    files: the classifier's state dict of torchvision's (`.pth`, or `.safetensors`), its last layers not needed. The
+    weights of LPIPS itself are in the library.
+
+    Raises WeightsError if the file is damaged or of another network.
+    """
+
+    higher_is_better, needs_hr, digits = False, True, 4
+
+    def __init__(self, net: Literal["alex", "vgg", "squeeze"], device: torch.device, files: MetricFiles) -> None:
+        name, weights, self._smallest = BACKBONES[net]
+        (path,) = require(files, weights)
+        state = read_state(path, f"metric_files.{weights.key}", name)
+        self._device, self._net = device, _make_net(net)
+        # The library has the layers in slices: features.3.weight is slice2.3.weight.
+        slices = self._net.net.state_dict()
+        names = {key.partition(".")[2]: key for key in slices}
+        expected = {layer: slices[key].shape for layer, key in names.items()}
+        features = select_features(state, expected, str(path), name)
+        self._net.net.load_state_dict({names[layer]: value for layer, value in features.items()})
+        self._net.to(device)
+
+    @torch.no_grad()
+    def compute(self, sr: Tensor, hr: Tensor) -> float:
+        """Return the distance of two images (3, H, W), float in 0..1, on any device; 0 for equal ones.
+
+        Both are rounded to 8 bit, as in saved files, and then scaled to -1..1. Raises ValueError for images of other
+        or unequal shapes, or below the classifier's smallest.
+        """
+        _check(sr, hr, self._smallest)
+        images = [image.to(self._device).clamp(0, 1).mul(255).round().div(127.5).sub(1) for image in (sr, hr)]
+        return float(self._net(images[0][None], images[1][None]))
+
+
+def load_lpips(weights: Path | None, device: torch.device) -> Distance | None:
+    """Return LPIPS by AlexNet for training, or None, and say what to do, where AlexNet's weights are missing.
+
+    weights: `trainer.lpips_weights`; None: torchvision's cached copy, if it is there. Raises WeightsError if the file
+    is missing, damaged or of another network.
+    """
+    if weights is not None and not weights.is_file():
+        raise WeightsError(f"{weights}: there is no such file (trainer.lpips_weights)")
+    if ALEXNET.locate(weights) is None:
+        place = ALEXNET.cached_paths()[0]
+        logger.info(
+            "LPIPS is left out: it needs torchvision's AlexNet weights. Put %s into %s, or give them by "
+            "trainer.lpips_weights=FILE",
+            place.name,
+            place.parent,
+        )
+        return None
+    return LPIPS("alex", device, {ALEXNET.key: weights}).compute
+
+
+def _make_net(net: str) -> Any:
+    """The library's network with its own weights on top of a random backbone; without its words and its chance."""
+    import lpips
+
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        # It calls torchvision in a way that is no longer wished.
+        warnings.filterwarnings("ignore", "The parameter 'pretrained'|Arguments other than a weight enum", UserWarning)
+        return lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False).requires_grad_(False).eval()
+
+
+def _check(result: Tensor, reference: Tensor, smallest: int) -> None:
+    shapes = [tuple(image.shape) for image in (result, reference)]
+    if shapes[0] != shapes[1] or len(shapes[0]) != 3 or shapes[0][0] != 3 or min(shapes[0][1:]) < smallest:
+        raise ValueError(
+            f"LPIPS compares two images (3, H, W) of one shape and at least {smallest}x{smallest} pixels, "
+            f"got {shapes[0]} and {shapes[1]}"
+        )
