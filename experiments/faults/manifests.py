@@ -43,7 +43,8 @@ class Stage:
 STAGES = (
     Stage("kernels", "kernels", "estimate_kernels", STAGE, "work/pool", "kernels", "seed=1"),
     Stage("gaussian", "pairs", "estimate_kernels",
-          (*STAGE, "pool=gaussian", "pool.estimator.count=3", "pool_dir=work/gaussian"), "work/gaussian", "kernels", "seed=1", prepare=True),
+          (*STAGE, "pool=gaussian", "pool.estimator.count=3", "pool_dir=work/gaussian"),
+          "work/gaussian", "kernels", "seed=1", prepare=True),
     Stage("noise", "noise", "collect_noise", STAGE, "work/pool", "noise", "noise.max_variance=26"),
     Stage("pairs", "pairs", "make_pairs", STAGE, "work/pairs", "pairs", "seed=1"),
     Stage("rebuild", "pairs", "make_pairs", (*STAGE, "pairs.rebuild=a"), "work/pairs", "pairs", "seed=1"),

@@ -37,7 +37,7 @@ def main(config: Config) -> None:
 
 def choose_values(config: Config) -> dict[str, Any]:
     """Return the values of the pool's estimator; for a pool that shrinks by bicubic those of the group `kernels`."""
-    return config.kernels if config.pool.estimator_key == "kernels" else config.pool.estimator or {}
+    return config.kernels if config.pool.estimator_key == "kernels" else config.pool.estimator
 
 
 if __name__ == "__main__":

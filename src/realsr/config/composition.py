@@ -105,7 +105,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     kernels: dict[str, Any] = field(default_factory=dict)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
-    pool: PoolConfig = MISSING
+    pool: PoolConfig = field(default_factory=lambda: PoolConfig("bicubic", noise=False, estimator={}))
     pairs: PairsConfig = field(default_factory=PairsConfig)
     look: LookConfig = field(default_factory=LookConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -310,6 +310,8 @@ def _open_schema(schema: type) -> DictConfig:
     for role in ("generator", "discriminator", "loss", "kernels", "online_degradation"):
         if get_type_hints(schema).get(role) == dict[str, Any]:
             OmegaConf.set_struct(node[role], False)
+    if "pool" in node:
+        OmegaConf.set_struct(node.pool.estimator, False)
     return node
 
 
