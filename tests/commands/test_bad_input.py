@@ -193,7 +193,7 @@ def test_a_file_where_an_output_should_be(
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 @pytest.mark.parametrize("name", ["estimate_kernels", "collect_noise", "make_pairs", "train"])
 def test_a_full_disk_or_a_read_only_place(name: str, code: int, command: Command, source: Path, tmp_path: Path) -> None:
-    arguments = ("+track=df2k", "pairs.hr=[source]", "data.source=photos", "work_dir=out", *TINY)
+    arguments = ("+track=df2k", "kernels=kernelgan", "pairs.hr=[source]", "data.source=photos", "work_dir=out", *TINY)
     with full_disk(code, writes=2):
         ended = command(name, *arguments)
     assert ended.code == 1, ended.said

@@ -59,7 +59,7 @@ def estimate_kernels(config: EstimateKernelsConfig) -> KernelPool:
 
 def choose_estimator(config: EstimateKernelsConfig | TrainConfig) -> dict[str, Any]:
     """Return the values of the pool's estimator; for a pool that shrinks by bicubic those of the group `kernels`."""
-    return config.kernels if config.pool.estimator_key == "kernels" else config.pool.estimator or {}
+    return config.kernels if config.pool.estimator_key == "kernels" else config.pool.estimator
 
 
 @takes_keys("survey_noise")

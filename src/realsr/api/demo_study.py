@@ -107,7 +107,7 @@ def bicubic_arm(config: TrainConfig) -> TrainConfig:
     """Return the config of the arm that knows nothing of the camera: bicubic pairs, no noise."""
     return replace(
         config,
-        pool=PoolConfig(kernels="bicubic", noise=False, estimator=None),
+        pool=PoolConfig(kernels="bicubic", noise=False, estimator={}),
         pairs_dir=config.work_dir / "stages/pairs_bicubic",
         cache_dir=config.work_dir / "stages/pairs_bicubic/cache",
         run=config.work_dir / "bicubic",

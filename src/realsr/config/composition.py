@@ -107,6 +107,10 @@ def _open_schema(schema: type) -> DictConfig:
         elif role in hints and "arguments" in get_type_hints(hints[role]):
             node[role] = OmegaConf.structured(hints[role])
             OmegaConf.set_struct(node[role].arguments, False)
+    if "pool" in hints:
+        node.pool = OmegaConf.structured(hints["pool"])
+        node.pool.estimator = {}
+        OmegaConf.set_struct(node.pool.estimator, False)
     return node
 
 

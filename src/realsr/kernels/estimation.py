@@ -236,7 +236,7 @@ class _Stage:
             for name, kernel in zip(names, kernels, strict=True):
                 files.append(folder / name)
                 save_kernel(files[-1], kernel, sync=False)
-        if self.estimator.inputs == "source":
+        if self.estimator.inputs == "source" or estimate.numbers:
             facts |= {"health": dict(estimate.numbers), "rejected": reasons}
         record.add(photo.name, files, **facts, **estimate.facts, **damage)
 

@@ -24,7 +24,7 @@ class PoolConfig:
 
     kernels: str
     noise: bool
-    estimator: dict[str, Any] | None
+    estimator: dict[str, Any]
 
     def __post_init__(self) -> None:
         if self.estimator_key != "kernels" and not self.estimator:
