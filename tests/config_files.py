@@ -31,3 +31,9 @@ def yaml_values(option: str, **changes: Any) -> dict[str, Any]:
     group = option.rpartition("/")[0]
     bases = [base for base in values.pop("defaults", []) if base != "_self_"]
     return {key: value for base in bases for key, value in yaml_values(f"{group}/{base}").items()} | values | changes
+
+
+def loss_values(**weights: float) -> dict[str, dict[str, Any]]:
+    """Return the paper's loss with these terms alone, by these weights."""
+    terms = yaml_values("loss/realsr")
+    return {key: terms[key] | {"weight": weight} for key, weight in weights.items()}

@@ -13,7 +13,7 @@ from realsr.deployment.calibration import choose_ranges, collect_histograms
 from realsr.deployment.equalise import EqualisedRRDB, equalise
 from realsr.deployment.graph import layers, to_onnx
 from realsr.deployment.int8 import prepared, to_int8
-from realsr.networks import RRDB
+from realsr.networks.rrdb import RRDB
 
 DENSE = ("RDB1", "RDB2", "RDB3")
 

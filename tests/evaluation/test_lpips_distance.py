@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from realsr.evaluation.lpips_distance import load_lpips
-from realsr.networks import WeightsError
+from realsr.networks.torchvision_weights import WeightsError
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,7 @@ from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.metric import ImageMetric
 from realsr.evaluation.metric_files import WEIGHT_FILES, MetricFiles
 from realsr.evaluation.no_reference import Quality, load_brisque, load_niqe, load_nrqm, load_piqe
-from realsr.networks import WeightsError
+from realsr.networks.torchvision_weights import WeightsError
 
 pyiqa = pytest.importorskip("pyiqa", reason="pyiqa is not installed")
 pytestmark = pytest.mark.usefixtures("no_network", "one_thread")

@@ -12,7 +12,7 @@ from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.lpips_distance import BACKBONES
 from realsr.evaluation.metric import ImageMetric
 from realsr.evaluation.metric_files import WEIGHT_FILES, MetricFiles
-from realsr.networks import WeightsError
+from realsr.networks.torchvision_weights import WeightsError
 
 pytestmark = pytest.mark.usefixtures("no_network", "no_initialisation", "one_thread")
 

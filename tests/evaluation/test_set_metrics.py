@@ -15,7 +15,7 @@ from realsr.evaluation.load_metrics import load_metrics
 from realsr.evaluation.metric import SetMetric
 from realsr.evaluation.metric_files import MetricFiles
 from realsr.imaging import write_uint8
-from realsr.networks import WeightsError
+from realsr.networks.torchvision_weights import WeightsError
 
 torch_fidelity = pytest.importorskip("torch_fidelity", reason="torch-fidelity is not installed")
 pytestmark = pytest.mark.usefixtures("no_network", "no_initialisation", "one_thread")

@@ -29,6 +29,7 @@ from realsr.config.messages import CONFIG_ERRORS, explain
 from realsr.config.options import choices, conf_dir
 from realsr.core.errors import Interrupted, UserError
 from realsr.core.file_names import printable
+from realsr.core.precision import PRECISIONS
 from realsr.core.ranges import Choice, Range, check_ranges
 from realsr.data.online_degradation import LookConfig
 from realsr.deployment.formats import Int8Config
@@ -36,13 +37,11 @@ from realsr.evaluation.metric_files import MetricFiles
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError
 from realsr.inference.plan import OVERLAP
-from realsr.inference.precision import PRECISIONS
 from realsr.kernels.estimation_config import KernelsConfig
-from realsr.networks import DiscriminatorConfig, GeneratorConfig, WeightsError
+from realsr.networks.torchvision_weights import WeightsError
 from realsr.noise.tiles import NoiseConfig
 from realsr.pairs.synthesis import PairsConfig
 from realsr.pools.contents import PoolConfig
-from realsr.training.losses import LossConfig
 from realsr.training.settings import OptimiserConfig, TrainerConfig
 
 logger = logging.getLogger("realsr")
@@ -109,9 +108,9 @@ class Config:
     pool: PoolConfig = field(default_factory=PoolConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
     look: LookConfig = field(default_factory=LookConfig)
-    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
+    generator: dict[str, Any] = field(default_factory=dict)
+    discriminator: dict[str, Any] = field(default_factory=dict)
+    loss: dict[str, Any] = field(default_factory=dict)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
@@ -125,7 +124,7 @@ class Config:
     def _check_scale(self) -> None:
         if self.scale in KERNEL_SCALES:
             return
-        if "." not in self.generator.name:
+        if "." not in str(self.generator.get("name")):
             raise UserError(
                 f"scale={self.scale}: expected 2 or 4; only a generator of your own (generator.name=module.Class) has "
                 "other scales"
@@ -305,9 +304,6 @@ def run_command(function: Callable[[C], None], config_name: str = "config") -> N
 def _open_schema(schema: type) -> DictConfig:
     """The schema, in which a component's values are open for any key, since its constructor names them."""
     node: DictConfig = OmegaConf.structured(schema)
-    for role in ("generator", "discriminator"):
-        if role in node:
-            OmegaConf.set_struct(node[role].arguments, False)
     for role in ("generator", "discriminator", "loss", "kernels", "online_degradation"):
         if get_type_hints(schema).get(role) == dict[str, Any]:
             OmegaConf.set_struct(node[role], False)

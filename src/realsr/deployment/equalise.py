@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from realsr.networks import RRDB
-from realsr.networks.rrdb import RESIDUAL_SCALE, SLOPE, DenseBlock
+from realsr.networks.rrdb import RESIDUAL_SCALE, RRDB, SLOPE, DenseBlock
 
 NARROWEST = 2**-6  # of the whole range: narrower channels are not widened to all of it
 

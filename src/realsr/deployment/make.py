@@ -25,7 +25,7 @@ from realsr.deployment.sensitivity import Trade, measure_sensitivity
 from realsr.inference.memory import measure_bytes
 from realsr.inference.model import SRModel
 from realsr.inference.onnx_files import OnnxFacts
-from realsr.networks import RRDB
+from realsr.networks.rrdb import RRDB
 from realsr.provenance.fingerprints import fingerprint_file
 from realsr.weights import load_generator
 from realsr.weights.ncnn import find_pair, is_ncnn

@@ -20,6 +20,7 @@ from realsr.core.file_lock import hold_lock
 from realsr.core.files import inside, looks_lost, remove_leftovers, replace_file, sync_files
 from realsr.provenance.differences import explain_differences, find_differences, list_differences
 from realsr.provenance.fingerprints import fingerprint_file, fingerprint_inputs, package_versions
+from realsr.provenance.migrations import FORMAT, migrate
 from realsr.provenance.sections import MANIFEST, is_lost, read_parts, read_sections
 from realsr.provenance.shards import Shard, list_shard_manifests
 
@@ -250,6 +251,7 @@ def _open_record(
             raise UserError(explain_differences(folder, stage, differences, sharded=shard is not None, changes=key))
     old = parts if shard is None else {name: part for name, part in parts.items() if name == file}
     section = {
+        "format": FORMAT,
         "config": facts,
         "seed": seed,
         "versions": package_versions(),
@@ -276,7 +278,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises UserError where the file is not a manifest.
     """
-    return read_sections(folder / MANIFEST)
+    return {stage: migrate(stage, section) for stage, section in read_sections(folder / MANIFEST).items()}
 
 
 def _is_whole(path: Path, content: Mapping[str, Any]) -> bool:
