@@ -53,3 +53,9 @@ def takes(command: str, argument: str) -> bool:
     except UserError:
         return False
     return True
+
+
+def loss_values(**weights: float) -> dict[str, dict[str, Any]]:
+    """Return the paper's loss with these terms alone, by these weights."""
+    terms = yaml_values("loss/realsr")
+    return {key: terms[key] | {"weight": weight} for key, weight in weights.items()}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from realsr.deployment.onnx_graph import to_onnx
 from realsr.inference.sessions import INPUT
-from realsr.networks import RRDB
+from realsr.networks.rrdb import RRDB
 
 
 @cache

@@ -57,7 +57,7 @@ def test_the_command_line_is_stronger_than_a_recipe(recipe: str, composed: Compo
         "optimiser=adam_step", "trainer.max_steps=5", "noise.min_mean=7",
     )  # fmt: skip
     assert config.run == Path("OUT/runs") / recipe
-    assert (config.pool.kernels, config.generator.blocks, config.loss.gan) == ("gaussian", 2, 0.005)
+    assert (config.pool.kernels, config.generator["blocks"], config.loss["gan"]["weight"]) == ("gaussian", 2, 0.005)
     assert (config.optimiser.milestones[0], config.trainer.max_steps, config.noise.min_mean) == (200000, 5, 7)
     assert composed(f"+experiment={recipe}", "run=mine").run == Path("mine")
 
@@ -65,14 +65,14 @@ def test_the_command_line_is_stronger_than_a_recipe(recipe: str, composed: Compo
 def test_a_recipe_goes_onto_another_track(composed: Compose) -> None:
     config = composed("+experiment=realsr_df2k", "track=dped")
     assert (config.track, config.pool.kernels, config.noise.min_mean) == ("dped", "estimated", 50)
-    assert (config.discriminator.name, config.run) == ("vgg128", Path("work/dped/runs/realsr_df2k"))
+    assert (config.discriminator["name"], config.run) == ("vgg128", Path("work/dped/runs/realsr_df2k"))
 
 
 def test_the_pretraining_is_l1_alone_on_clean_photos(composed: Compose) -> None:
     config = composed("+experiment=rrdb_psnr")
-    assert (config.loss.pixel, config.loss.perceptual.weight, config.loss.gan) == (1.0, 0.0, 0.0)
+    assert config.loss == {"pixel": {"name": "l1", "weight": 1.0}}
     assert (config.pairs.hr, config.pool.kernels, config.pool.noise) == (["target"], "bicubic", False)
-    assert (config.online_degradation, config.generator.blocks) == ({"name": "noise"}, 23)
+    assert (config.online_degradation, config.generator["blocks"]) == ({"name": "noise"}, 23)
 
 
 def test_the_pretraining_s_two_schedules(composed: Compose) -> None:

@@ -27,13 +27,11 @@ import torch
 from common import report
 
 from realsr.imaging import list_images
-from realsr.networks import DiscriminatorConfig, GeneratorConfig
 from realsr.pairs.pairs_config import PairsConfig
 from realsr.pairs.synthesis import make_pairs
 from realsr.training.checkpoints import CheckpointWriter
-from realsr.training.losses import LossConfig
 from realsr.training.settings import OptimiserConfig, TrainerConfig, TrainingConfig
-from realsr.training.state import Parts, make_parts
+from realsr.training.state import TrainState, make_state
 
 
 def main() -> None:
@@ -112,12 +110,16 @@ def compare(work: Callable[[int], None], rounds: int) -> tuple[float, float]:
     return statistics.median(times[True]), statistics.median(times[False])
 
 
-def make_trained_parts(blocks: int) -> Parts:
+def make_trained_parts(blocks: int) -> TrainState:
     """Return the parts of a training whose optimisers have moments for all parameters."""
     config = TrainingConfig(
-        GeneratorConfig(blocks=blocks), DiscriminatorConfig(), LossConfig(), OptimiserConfig(), TrainerConfig()
+        {"name": "rrdb", "features": 64, "blocks": blocks, "growth": 32},
+        {"name": "patchgan", "features": 64, "layers": 3},
+        {"pixel": {"name": "l1", "weight": 0.01}, "gan": {"name": "ragan", "weight": 0.005}},
+        OptimiserConfig(),
+        TrainerConfig(),
     )
-    parts = make_parts(config, torch.device("cpu"))
+    parts = make_state(config, torch.device("cpu"))
     for optimiser in parts.optimisers:
         for parameter in optimiser.param_groups[0]["params"]:
             parameter.grad = torch.zeros_like(parameter)

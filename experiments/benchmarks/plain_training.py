@@ -9,14 +9,17 @@ PyTorch's layers in a row (VGG19, the patch discriminator) and the losses are ou
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from realsr.networks import GeneratorConfig, PatchGAN, VGGFeatures
-from realsr.training.losses import LossConfig, discriminator_ragan_loss, generator_ragan_loss
-from realsr.training.precision import allow_tf32
+from realsr.core.precision import allow_tf32
+from realsr.networks.patchgan import PatchGAN
+from realsr.networks.vgg_features import VGGFeatures
+from realsr.training.generator_loss import LossValues
+from realsr.training.loss_terms.ragan import discriminator_ragan_loss, generator_ragan_loss
 
 
 class PlainDense(nn.Module):
@@ -50,11 +53,11 @@ class PlainBlock(nn.Module):
 class PlainRRDB(nn.Module):
     """Scale 4; parameters have our names."""
 
-    def __init__(self, config: GeneratorConfig) -> None:
+    def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
-        features = config.features
+        features = config["features"]
         self.conv_first = nn.Conv2d(3, features, 3, padding=1)
-        self.RRDB_trunk = nn.Sequential(*(PlainBlock(features, config.growth) for _ in range(config.blocks)))
+        self.RRDB_trunk = nn.Sequential(*(PlainBlock(features, config["growth"]) for _ in range(config["blocks"])))
         self.trunk_conv = nn.Conv2d(features, features, 3, padding=1)
         self.upconv1 = nn.Conv2d(features, features, 3, padding=1)
         self.upconv2 = nn.Conv2d(features, features, 3, padding=1)
@@ -74,7 +77,7 @@ class PlainTraining:
     """Networks, optimisers, and the step. `vgg`: file of VGG19 weights, None: no perceptual loss."""
 
     def __init__(
-        self, generator: GeneratorConfig, discriminator: PatchGAN, loss: LossConfig, vgg: Path | None, device: str
+        self, generator: dict[str, Any], discriminator: PatchGAN, loss: LossValues, vgg: Path | None, device: str
     ) -> None:
         self.loss = loss
         self.generator = PlainRRDB(generator).to(device)
@@ -89,12 +92,12 @@ class PlainTraining:
             self.optimisers[0].zero_grad()
             sr = self.generator(lr)
             terms = {"pixel": F.l1_loss(sr, hr)}
-            total = self.loss.pixel * terms["pixel"]
+            total = self.loss["pixel"]["weight"] * terms["pixel"]
             if self.vgg is not None:
                 terms["perceptual"] = F.l1_loss(self.vgg(sr), self.vgg(hr).detach())
-                total = total + self.loss.perceptual.weight * terms["perceptual"]
+                total = total + self.loss["perceptual"]["weight"] * terms["perceptual"]
             terms["gan"] = generator_ragan_loss(self.discriminator(hr).detach(), self.discriminator(sr))
-            total = terms["generator"] = total + self.loss.gan * terms["gan"]
+            total = terms["generator"] = total + self.loss["gan"]["weight"] * terms["gan"]
             total.backward()
             self.optimisers[0].step()
 

@@ -36,11 +36,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from realsr.core.devices import choose_device
-from realsr.networks import DiscriminatorConfig, GeneratorConfig, PatchGAN
-from realsr.training.losses import GeneratorLoss, LossConfig, PerceptualConfig
+from realsr.networks.patchgan import PatchGAN
+from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.settings import OptimiserConfig, TrainerConfig, TrainingConfig
-from realsr.training.state import make_parts
-from realsr.training.step import Outcome, Step
+from realsr.training.state import make_state
+from realsr.training.step import Outcome, TrainStep
 
 # Part of the GPU's name -> operations a second: bf16 with float32 sums, without sparsity; float32 without TF32.
 PEAKS = {
@@ -94,9 +94,17 @@ def main() -> None:
 def make_config(small: bool, vgg: Path | None, precision: str, compiling: bool | None) -> TrainingConfig:
     """Return a training's config, full size or that of the demo."""
     return TrainingConfig(
-        generator=GeneratorConfig(features=32, blocks=2, growth=16) if small else GeneratorConfig(),
-        discriminator=DiscriminatorConfig(features=16, layers=2) if small else DiscriminatorConfig(),
-        loss=LossConfig(perceptual=PerceptualConfig(weight=0.0 if vgg is None else 1.0, weights=vgg)),
+        generator={"name": "rrdb", "features": 32, "blocks": 2, "growth": 16}
+        if small
+        else {"name": "rrdb", "features": 64, "blocks": 23, "growth": 32},
+        discriminator={"name": "patchgan", "features": 16, "layers": 2}
+        if small
+        else {"name": "patchgan", "features": 64, "layers": 3},
+        loss={
+            "pixel": {"name": "l1", "weight": 0.01},
+            "perceptual": {"name": "perceptual", "weight": 0.0 if vgg is None else 1.0, "weights": vgg},
+            "gan": {"name": "ragan", "weight": 0.005},
+        },
         optimiser=OptimiserConfig(),
         trainer=TrainerConfig(
             batch=4 if small else 16, crop=64 if small else 128, precision=precision, compile=compiling
@@ -109,7 +117,7 @@ def compare(config: TrainingConfig, device: torch.device, steps: int, rounds: in
     batches = make_batches(config.trainer.batch, config.trainer.crop, device)
     forms: dict[str, Form] = {}
 
-    parts = make_parts(config, device)
+    parts = make_state(config, device)
     plain_start = copy.deepcopy((parts.generator.state_dict(), parts.discriminator.state_dict()))  # type: ignore[union-attr]
     # Each form is warmed up before the other is made, so that its peak memory is its own.
     forms["ours"] = warm_up(lambda: make_ours(config, parts, device), batches, device)
@@ -172,7 +180,7 @@ def make_ours(config: TrainingConfig, parts: Any, device: torch.device) -> Calla
     """Return the step as the training loop makes and takes it."""
     criterion = GeneratorLoss(config.loss).to(device)
     trainer, side = config.trainer, config.trainer.crop // config.scale
-    step = Step(parts, criterion, trainer, shape=(trainer.batch, 3, side, side))
+    step = TrainStep(parts, criterion, trainer, shape=(trainer.batch, 3, side, side))
 
     return lambda lr, hr: step(lr, hr, rate=config.optimiser.learning_rate)
 
@@ -189,8 +197,8 @@ def make_plain(
     config: TrainingConfig, start: tuple[dict[str, Tensor], dict[str, Tensor]], device: torch.device
 ) -> Callable[..., dict[str, Tensor]]:
     """Return the plain step, with the given weights of generator and discriminator."""
-    discriminator = PatchGAN(config.discriminator.features, config.discriminator.layers)
-    plain = PlainTraining(config.generator, discriminator, config.loss, config.loss.perceptual.weights, device)
+    discriminator = PatchGAN(config.discriminator["features"], config.discriminator["layers"])
+    plain = PlainTraining(config.generator, discriminator, config.loss, config.loss["perceptual"]["weights"], device)
     for net, state in zip((plain.generator, plain.discriminator), start, strict=True):
         net.load_state_dict(state)
         net.to(memory_format=torch.contiguous_format)
@@ -220,8 +228,8 @@ def count_operations(config: TrainingConfig) -> float:
     shape = (config.trainer.batch, 3, config.trainer.crop, config.trainer.crop)
     hr = torch.empty(shape, device="meta")
     lr = torch.empty(*shape[:2], *(side // config.scale for side in shape[2:]), device="meta")
-    discriminator = PatchGAN(config.discriminator.features, config.discriminator.layers)
-    plain = PlainTraining(config.generator, discriminator, config.loss, config.loss.perceptual.weights, "meta")
+    discriminator = PatchGAN(config.discriminator["features"], config.discriminator["layers"])
+    plain = PlainTraining(config.generator, discriminator, config.loss, config.loss["perceptual"]["weights"], "meta")
     with FlopCounterMode(display=False) as counter:
         plain.step(lr, hr)
     return counter.get_total_flops()

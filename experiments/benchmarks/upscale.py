@@ -33,9 +33,9 @@ import torch
 from common import report
 from upscale_forms import CPU, FORMS, SCALE
 
-from realsr.evaluation.metrics.psnr import psnr
+from realsr.core.precision import choose_precision
+from realsr.evaluation.metrics import psnr
 from realsr.imaging import resize
-from realsr.inference.precision import choose_precision
 
 TILE = 200
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")

@@ -16,7 +16,7 @@ import torch
 from crafted_mat import Files, mat_files
 from safetensors.torch import save as save_safetensors
 
-from realsr.networks import GeneratorConfig, build_generator
+from realsr.networks.build import build_generator
 
 SIZE = {"features": 6, "blocks": 1, "growth": 4}
 NOTES = {"generator": {"name": "rrdb", **SIZE}, "scale": 2}
@@ -34,7 +34,7 @@ class Call:
 
 def state() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    return dict(build_generator(GeneratorConfig(**SIZE), 2).state_dict())
+    return dict(build_generator({"name": "rrdb", **SIZE}, 2).state_dict())
 
 
 def pickled(content: object, legacy: bool = False) -> bytes:

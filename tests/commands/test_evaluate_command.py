@@ -11,13 +11,13 @@ from small_work import Command, write_photos
 from full_disk import full_disk
 from official_models import Published
 from realsr.imaging import write_uint8
-from realsr.networks import GeneratorConfig, build_generator
+from realsr.networks.build import build_generator
 from realsr.weights import save_generator
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    config = GeneratorConfig(features=4, blocks=1, growth=4)
+    config = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}
     folder = tmp_path / "run"
     folder.mkdir()
     save_generator(folder / "generator.safetensors", build_generator(config, 2), config, 2)

@@ -4,10 +4,10 @@ import pytest
 import torch
 from small_work import Command
 
-from realsr.networks import GeneratorConfig, build_generator
+from realsr.networks.build import build_generator
 from realsr.weights import load_generator, save_generator
 
-SIZE = GeneratorConfig(features=4, blocks=1, growth=4)
+SIZE = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from realsr.deployment import deploy, quantise
 from realsr.deployment.measure import Cost
 from realsr.imaging import read_uint8, write_uint8
 from realsr.inference.model import load_model
-from realsr.networks import GeneratorConfig
 from realsr.weights import save_generator
 
 FILES = {"onnx_fp32.onnx", "onnx_fp16.onnx", "onnx_int8_entropy.onnx", "table.json", "table.md", "sensitivity.png"}
@@ -35,7 +34,9 @@ class Enlarge(torch.nn.Module):
 
 def write_run(folder: Path) -> None:
     folder.mkdir()
-    save_generator(folder / "generator.safetensors", rrdb(2), GeneratorConfig(features=8, blocks=1, growth=4), 2)
+    save_generator(
+        folder / "generator.safetensors", rrdb(2), {"name": "rrdb", "features": 8, "blocks": 1, "growth": 4}, 2
+    )
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +234,7 @@ def test_a_network_of_ones_own_becomes_a_file(
     (own_modules / "my_networks.py").write_text(OWN)
     network = torch.nn.Module()
     network.gain = torch.nn.Parameter(torch.full((1, 3, 1, 1), 0.7))
-    save_generator(Path("x.safetensors"), network, GeneratorConfig(name="my_networks.Enlarge"), 2)
+    save_generator(Path("x.safetensors"), network, {"name": "my_networks.Enlarge"}, 2)
     write_photos(Path("seen"), "a", (40, 48))
     write_photos(Path("clean"), "x", (50, 66))
     monkeypatch.setattr(deploy, "measure", lambda source, *_: Cost(1.0, None))

@@ -10,6 +10,7 @@ from small_work import MODELS, TINY, Command, python_environment
 
 DOCS = Path(__file__).parents[2] / "docs" / "extending.md"
 # Without what chooses and sizes the package's networks.
+OWN = ["generator=custom"]
 SMALL = [setting for setting in TINY if not re.match(r"generator|discriminator", setting)]
 
 
@@ -37,7 +38,7 @@ def test_the_documented_networks_train_and_are_evaluated(
     with safe_open(run / "generator.safetensors", framework="pt") as content:
         told = json.loads(content.metadata()["realsr"])["generator"]
         assert content.get_tensor("body.0.weight").shape == (32, 3, 3, 3)
-    assert (told["name"], told["arguments"]) == ("my_networks.TinyNet", {"width": 32})
+    assert told == {"name": "my_networks.TinyNet", "width": 32}
 
     evaluate = ("weights=[bicubic,out/runs/default]", "data.hr=photos", "device=cpu")
     refused = command("evaluate", *evaluate)
@@ -52,16 +53,19 @@ def test_the_documented_networks_train_and_are_evaluated(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
+        ([*OWN, "generator.name=my_networks.TinyNet", "generator.width=16", "generator.depth=2"], "generator.depth"),
         (
-            ["generator.name=my_networks.TinyNet", "generator.arguments={width: 16, depth: 2}"],
-            "(scale=4, width=16, depth=2)",
+            [*OWN, "generator.name=my_networks.TinyNet", "generator.width=-1"],
+            "calling it with (scale=4, width=-1) failed",
         ),
-        (["generator.name=my_networks.TinyNet", "generator.arguments.depth=2"], "(scale=4, depth=2) failed: TypeError"),
-        (["generator.name=my_networks.Tiny"], "my_networks.py has no Tiny; it defines TinyNet, Critic"),
-        (["generator.name=your_networks.Tiny"], "there is no module your_networks; searched: the current folder"),
-        (["generator.name=my_networks.Critic"], "Critic: calling it with (scale=4) failed"),
-        (["discriminator.name=torch.nn.Flatten", "discriminator.arguments={start_dim: 0}"], "given 2 images, it gave"),
-        (["generator.arguments={width: 16}"], "these are for a network of your own"),
+        ([*OWN, "generator.name=my_networks.Tiny"], "my_networks.py has no Tiny; it defines TinyNet, Critic"),
+        ([*OWN, "generator.name=your_networks.Tiny"], "there is no module your_networks; searched: the current folder"),
+        ([*OWN, "generator.name=my_networks.Critic"], "Critic: given images of "),
+        (OWN, "generator.name must be given"),
+        (
+            ["discriminator=custom", "discriminator.name=torch.nn.Flatten", "discriminator.start_dim=0"],
+            "given 2 images, it gave",
+        ),
         (["generator.width=16"], "there is no key generator.width"),
     ],
 )

@@ -185,7 +185,7 @@ def test_a_single_photo_is_trained_on_and_not_evaluated(command: Command, tmp_pa
         ("discriminator=vgg128", "discriminator.features=2", "trainer.crop=128"),
         ("discriminator=patch", "discriminator.features=4", "trainer.crop=32"),
         ("loss=realsr", "loss.perceptual.weight=0"),
-        ("loss=pixel_gan", "loss.gan=0"),
+        ("loss=pixel_gan", "loss.gan.weight=0"),
         ("scale=2", "generator=rrdb_small", "trainer.crop=32", "trainer.workers=1"),
     ],
 )

@@ -8,7 +8,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from config_files import head_command
 from realsr.config.options import conf_dir, list_options
-from realsr.networks import GeneratorConfig, build_generator
+from realsr.networks.build import build_generator
 from realsr.weights import load_generator, save_generator
 
 # What makes a recipe's work small, and leaves its networks, losses and pairs what they are.
@@ -61,7 +61,7 @@ def run_recipe(recipe: str, command: Command, vgg19: Path, scale: int = 4) -> No
 
 def pretend_pretraining(scale: int = 4) -> None:
     torch.manual_seed(1)
-    sizes = GeneratorConfig(features=4, blocks=1, growth=4)
+    sizes = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}
     file = Path("work/psnr/runs/rrdb_psnr/generator.safetensors")
     file.parent.mkdir(parents=True)
     save_generator(file, build_generator(sizes, scale), sizes, scale)

@@ -59,7 +59,9 @@ def test_a_launcher_of_jobs_asks_for_a_folder_of_its_files(command: Command, sou
 
 
 def test_losses_share_pool_and_pairs(command: Command, source: Path, tmp_path: Path) -> None:
-    ended = command("train", "-m", *SMALL, "work_dir=OUT", "loss.gan=0.01,0.02", "run=OUT/runs/gan_${loss.gan}")
+    ended = command(
+        "train", "-m", *SMALL, "work_dir=OUT", "loss.gan.weight=0.01,0.02", "run=OUT/runs/gan_${loss.gan.weight}"
+    )
     assert ended.code == 0, ended.said
     assert {path.name for path in (tmp_path / "OUT/runs").iterdir()} == {"gan_0.01", "gan_0.02"}
     assert {path.name for path in (tmp_path / "OUT").iterdir()} == {"pool", "pairs", "runs"}

@@ -6,14 +6,14 @@ import torch
 from small_work import Command, files, write_photos
 
 from realsr.imaging import read_uint8, resize, to_float, to_uint8, write_uint8
-from realsr.networks import GeneratorConfig, build_generator
+from realsr.networks.build import build_generator
 from realsr.weights import save_generator
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run whose generator changes colours."""
-    config = GeneratorConfig(features=4, blocks=1, growth=4)
+    config = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}
     folder = tmp_path / "run"
     folder.mkdir()
     torch.manual_seed(0)

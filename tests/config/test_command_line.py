@@ -85,8 +85,8 @@ def test_null_references_and_missing_values_stay_what_they_are(compose: Compose)
 
 
 def test_numbers_stay_numbers(compose: Compose) -> None:
-    config = compose("config", "+track=dped", "seed=7", "optimiser.milestones=[1,2]", "generator.arguments={a:1}")
-    assert (config.seed, config.optimiser.milestones, config.generator.arguments) == (7, [1, 2], {"a": 1})
+    config = compose("config", "+track=dped", "seed=7", "optimiser.milestones=[1,2]", "generator.sizes={a:1}")
+    assert (config.seed, config.optimiser.milestones, config.generator["sizes"]) == (7, [1, 2], {"a": 1})
 
 
 def test_a_sweep_is_one_only_with_multirun(compose: Compose, tmp_path: Path) -> None:
@@ -151,11 +151,11 @@ def test_yaml_gives_a_path_as_it_is_written(text: str, compose: Compose, tmp_pat
     group.mkdir(parents=True)
     (group / "x.yaml").write_text(
         f"# @package _global_\ninit: {text}\ndata: {{source: {text}, target: null}}\nseed: 7\n"
-        "generator: {name: my.Net, arguments: {run: 3}}\n"
+        "generator: {name: my.Net, sizes: {run: 3}}\n"
     )
     config = compose("config", "--config-dir", "my", "+track=dped", "+experiment=x")
     assert (config.init, config.data.source, config.data.target) == (text, Path(text), None)
-    assert (config.seed, config.generator.arguments) == (7, {"run": 3})
+    assert (config.seed, config.generator["sizes"]) == (7, {"run": 3})
 
 
 def test_a_list_of_paths_in_yaml_is_text(compose: Compose, tmp_path: Path) -> None:

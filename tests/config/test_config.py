@@ -79,10 +79,11 @@ def test_tracks_are_the_recipes_of_the_paper(composed: Callable[..., TrainConfig
     for config in (df2k, jpeg, dped):
         assert config.pool.noise
         assert config.scale == 4
-        assert (config.loss.pixel, config.loss.perceptual.weight, config.loss.gan) == (0.01, 1.0, 0.005)
+        weights = {key: term["weight"] for key, term in config.loss.items()}
+        assert weights == {"pixel": 0.01, "perceptual": 1.0, "gan": 0.005}
         assert (config.trainer.max_steps, config.trainer.batch, config.trainer.crop) == (60000, 16, 128)
         assert (config.optimiser.learning_rate, config.optimiser.milestones) == (1e-4, [5000, 10000, 20000, 30000])
-        assert (config.generator.features, config.generator.blocks, config.generator.growth) == (64, 23, 32)
+        assert config.generator == {"name": "rrdb", "features": 64, "blocks": 23, "growth": 32}
         assert config.kernels["name"] == ("kernelgan" if config is dped else "spectral")
         assert {role: e.photos for role, e in config.data.expected.items()}["source"] in (2650, 5614)
 
@@ -106,7 +107,9 @@ def test_every_option_of_every_group_composes_under_every_track(
     options = {group: list_options(group) for group in GROUPS}
     for index in range(max(map(len, options.values()))):  # a compose takes 0.2 s, so one of each group at once
         chosen = {group: names[index % len(names)] for group, names in options.items()}
-        config = composed(f"+track={track}", *(f"{group}={name}" for group, name in chosen.items()))
+        own = [f"{group}.name=my.Net" for group, name in chosen.items() if name == "custom"]
+        chosen_options = [f"{group}={name}" for group, name in chosen.items()]
+        config = composed(f"+track={track}", *chosen_options, *own)
         assert config.pool.kernels == LAID[chosen["pool"]][0], "the command line is stronger than the track"
 
 
@@ -171,9 +174,9 @@ def test_photos_are_kept_apart_from_what_is_written(
         (["+experiment=realsr_dped", "+track=df2k"], ["two tracks are chosen: a recipe", "so drop +track=…"]),
         (["track=dped"], ["a track is added with a plus: +track=<track>, one of demo, df2k, df2k_jpeg, dped"]),
         (["+track=dpde"], ["dpde", "df2k_jpeg", "dped"]),
-        (["+track=dped", "generator=rrbd"], ["generator=rrbd: expected one of rrdb, rrdb_small"]),
+        (["+track=dped", "generator=rrbd"], ["generator=rrbd: expected one of custom, rrdb, rrdb_small"]),
         (["+track=dped", "trainer.max_step=3"], ["there is no key trainer.max_step. Did you mean trainer.max_steps"]),
-        (["+track=dped", "generater.blocks=3"], ["Did you mean generator.blocks?"]),
+        (["+track=dped", "trainr.max_steps=3"], ["Did you mean trainer.max_steps?"]),
         (["+track=dped", "max_steps=3"], ["Did you mean trainer.max_steps"]),
         (["+track=dped", "qqq=3"], ["there is no key qqq. There is: track, work_dir"]),
         (["+track=dped", "+data.sorce=x"], ["no key data.sorce. Did you mean data.source?", "target, validation"]),
@@ -254,7 +257,7 @@ def test_config_dir_adds_an_option_of_one_s_own(
     found: list[TrainConfig] = []
     monkeypatch.setattr(sys, "argv", ["x", "--config-dir", str(own), "+track=phone", "generator=mine"])
     run_stub("train", found.append)
-    assert (found[0].track, found[0].scale, found[0].generator.features) == ("phone", 2, 24)
+    assert (found[0].track, found[0].scale, found[0].generator["features"]) == ("phone", 2, 24)
 
 
 @pytest.mark.parametrize(

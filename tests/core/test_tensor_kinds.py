@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from realsr.core.tensor_kinds import describe_tensors, is_counter, strip_prefixes
-from realsr.networks import DiscriminatorConfig, build_discriminator
+from realsr.networks.build import build_discriminator
 
 NETWORK = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
 
@@ -34,8 +34,8 @@ def matrix(*shape: int) -> Tensor:
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
-        (build_discriminator(DiscriminatorConfig(features=4)).state_dict(), "a discriminator"),
-        (build_discriminator(DiscriminatorConfig(name="vgg128", features=4)).state_dict(), "a discriminator"),
+        (build_discriminator({"name": "patchgan", "features": 4, "layers": 3}).state_dict(), "a discriminator"),
+        (build_discriminator({"name": "vgg128", "features": 4}).state_dict(), "a discriminator"),
         ({"conv0.weight": matrix(8, 3, 3, 3), "conv9.weight": matrix(1, 8, 3, 3)}, "a discriminator"),
         ({"features.0.weight": matrix(8, 3, 3, 3), "classifier.0.weight": matrix(10, 8)}, "a classifier of 10 classes"),
         ({"down.lora_A.weight": matrix(4, 8), "down.lora_B.weight": matrix(8, 4)}, "a LoRA"),

@@ -12,7 +12,7 @@ from exported_networks import exported_rrdb, photo_part, psnr, rrdb, run_model, 
 from realsr.deployment.equalise import EqualisedRRDB, equalise
 from realsr.deployment.onnx_graph import layers, to_onnx
 from realsr.deployment.quantise import choose_ranges, collect_histograms, prepared, to_int8
-from realsr.networks import RRDB
+from realsr.networks.rrdb import RRDB
 
 DENSE = ("RDB1", "RDB2", "RDB3")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from realsr.networks import RRDB
+from realsr.networks.rrdb import RRDB
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from realsr.deployment.export_files import Generator
-from realsr.networks import RRDB
+from realsr.networks.rrdb import RRDB
 
 UNSEEN = ((1, 1), (3, 50), (33, 20))  # sizes of pictures that no export is made with
 

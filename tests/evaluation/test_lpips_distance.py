@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from realsr.core.errors import WeightsError
 from realsr.evaluation.metrics.lpips import load_lpips
-from realsr.networks import WeightsError
 
 CPU = torch.device("cpu")
 

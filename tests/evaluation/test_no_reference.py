@@ -9,6 +9,7 @@ import torch
 from metric_components import load
 from torch import Tensor
 
+from realsr.core.errors import WeightsError
 from realsr.evaluation.metric import ImageMetric
 from realsr.evaluation.metrics import no_reference
 from realsr.evaluation.metrics.no_reference import (
@@ -21,7 +22,6 @@ from realsr.evaluation.metrics.no_reference import (
     load_nrqm,
     load_piqe,
 )
-from realsr.networks import WeightsError
 
 pyiqa = pytest.importorskip("pyiqa", reason="pyiqa is not installed")
 pytestmark = pytest.mark.usefixtures("no_network", "one_thread")

@@ -8,10 +8,10 @@ import torch
 from metric_components import load
 from torch import Tensor
 
+from realsr.core.errors import WeightsError
 from realsr.evaluation.metric import ImageMetric
 from realsr.evaluation.metrics.dists import DISTS
 from realsr.evaluation.metrics.lpips import ALEXNET, BACKBONES, SQUEEZENET, VGG16
-from realsr.networks import WeightsError
 
 pytestmark = pytest.mark.usefixtures("no_network", "no_initialisation", "one_thread")
 

@@ -11,11 +11,11 @@ import torch
 from metric_components import VALUES, load
 from torch import Tensor
 
+from realsr.core.errors import WeightsError
 from realsr.evaluation.metric import SetMetric
 from realsr.evaluation.metrics import kid as kid_module
 from realsr.evaluation.metrics.fid import fid, load_inception
 from realsr.imaging import write_uint8
-from realsr.networks import WeightsError
 
 torch_fidelity = pytest.importorskip("torch_fidelity", reason="torch-fidelity is not installed")
 pytestmark = pytest.mark.usefixtures("no_network", "no_initialisation", "one_thread")

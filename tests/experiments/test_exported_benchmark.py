@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from realsr.networks import GeneratorConfig, build_generator
+from realsr.networks.build import build_generator
 from realsr.weights import save_generator
 
 for module in ("onnx", "onnxruntime", "onnxscript"):
@@ -26,7 +26,7 @@ def test_the_benchmark_of_exported_files_ends_with_its_ratio(
 
     monkeypatch.syspath_prepend(SCRIPTS)
     monkeypatch.delitem(sys.modules, "common", raising=False)
-    size = GeneratorConfig(features=4, blocks=1, growth=4)
+    size = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}
     generator = build_generator(size, 2)
     save_generator(tmp_path / "g.safetensors", generator, size, 2)
     for name in ("onnx_fp32", "onnx_int8_entropy"):

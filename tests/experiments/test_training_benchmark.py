@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from realsr.networks import DiscriminatorConfig, GeneratorConfig
-
 FOLDER = Path(__file__).parents[2] / "experiments/benchmarks"
 
 
@@ -24,8 +22,8 @@ def benchmark(monkeypatch):
 
     def make_config(*arguments):
         config = full(*arguments)
-        config.generator = GeneratorConfig(features=4, blocks=1, growth=4)
-        config.discriminator = DiscriminatorConfig(features=4, layers=1)
+        config.generator = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}
+        config.discriminator = {"name": "patchgan", "features": 4, "layers": 1}
         config.trainer.batch, config.trainer.crop = 2, 32
         return config
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from realsr.networks import RRDB
+from realsr.networks.rrdb import RRDB
 
 
 def make_rrdb(scale: int = 4, features: int = 6, blocks: int = 2, growth: int = 4) -> RRDB:

@@ -9,7 +9,7 @@ from torch import nn
 
 from realsr.core.errors import UserError
 from realsr.inference.model import load_model
-from realsr.networks import DiscriminatorConfig, build_discriminator
+from realsr.networks.build import build_discriminator
 from realsr.weights import load_generator, load_generator_state
 from realsr.weights.layouts import to_first_layout
 
@@ -178,7 +178,7 @@ def test_prefixes_and_counters_of_any_network_are_left_out(wrap, tmp_path: Path)
 
 def test_a_discriminator_is_told_as_one(tmp_path: Path) -> None:
     pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
-    network = build_discriminator(DiscriminatorConfig(features=4))
+    network = build_discriminator({"name": "patchgan", "features": 4, "layers": 3})
     torch.save(network.state_dict(), tmp_path / "netD.pth")
     for load in (lambda path: load_model(path, CPU), lambda path: load_generator_state(make_rrdb(), path)):
         with pytest.raises(UserError, match=r"netD\.pth: .* It looks like a discriminator.*netG, not netD"):

@@ -3,9 +3,9 @@ import logging
 import pytest
 import torch
 
+from realsr.core import precision
 from realsr.core.errors import UserError
-from realsr.inference import precision
-from realsr.inference.precision import choose_precision
+from realsr.core.precision import choose_precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -40,7 +40,7 @@ def test_a_gpu_computes_in_what_its_matrix_units_have(
     assert choose_precision("auto", GPU).half == half
     assert choose_precision("fp16", GPU).half == torch.float16
     if not bf16:
-        with pytest.raises(UserError, match=r"precision=bf16: this GPU does not compute in it; say .*fp16.* or auto"):
+        with pytest.raises(UserError, match=r"precision=bf16: this GPU does not compute in bf16; say .*fp16.* or auto"):
             choose_precision("bf16", GPU)
 
 

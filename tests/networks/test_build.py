@@ -5,15 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from realsr.networks import (
-    RRDB,
-    VGG128,
-    DiscriminatorConfig,
-    GeneratorConfig,
-    PatchGAN,
-    build_discriminator,
-    build_generator,
-)
+from realsr.core.errors import UserError
+from realsr.networks.build import build_discriminator, build_generator
+from realsr.networks.patchgan import PatchGAN
+from realsr.networks.rrdb import RRDB
+from realsr.networks.vgg128 import VGG128
 
 CODE = """
 from torch import nn
@@ -51,25 +47,25 @@ def folder(own_modules: Path) -> Path:
 
 
 def test_names_of_the_package() -> None:
-    assert isinstance(build_generator(GeneratorConfig(features=4, blocks=1, growth=4), 2), RRDB)
-    assert isinstance(build_discriminator(DiscriminatorConfig(features=4)), PatchGAN)
-    assert isinstance(build_discriminator(DiscriminatorConfig(name="vgg128", features=4)), VGG128)
+    assert isinstance(build_generator({"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}, 2), RRDB)
+    assert isinstance(build_discriminator({"name": "patchgan", "features": 4, "layers": 3}), PatchGAN)
+    assert isinstance(build_discriminator({"name": "vgg128", "features": 4}), VGG128)
 
 
 def test_a_dotted_name_is_called_with_its_arguments() -> None:
-    net = build_generator(GeneratorConfig(name="own.nets.Net", arguments={"width": 7}), 2)
+    net = build_generator({"name": "own.nets.Net", "width": 7}, 2)
     assert (net.scale, net.width) == (2, 7)
-    assert build_generator(GeneratorConfig(name="own.nets.Net"), 4).width == 3
-    critic = build_discriminator(DiscriminatorConfig(name="own.nets.Critic", arguments={"width": 5, "slope": 0.1}))
+    assert build_generator({"name": "own.nets.Net"}, 4).width == 3
+    critic = build_discriminator({"name": "own.nets.Critic", "width": 5, "slope": 0.1})
     assert (critic.width, critic.slope) == (5, 0.1)
-    assert isinstance(build_generator(GeneratorConfig(name="own.nets.make"), 4), nn.Conv2d)
+    assert isinstance(build_generator({"name": "own.nets.make"}, 4), nn.Conv2d)
 
 
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
-        ("other", {}, "expected rrdb, or module.Class of your own"),
-        ("rrdb", {"width": 3}, "generator.arguments={'width': 3}: these are for a network of your own"),
+        ("other", {}, "expected one of patchgan, rrdb, vgg128, vgg_features, or module.Class of your own"),
+        ("rrdb", {"width": 3}, "there is no key generator.width. rrdb has: features, blocks, growth."),
         ("nowhere.Net", {}, "there is no module nowhere; searched: the current folder {folder} and what is installed"),
         ("own.nowhere.Net", {}, "there is no module own.nowhere; searched"),
         ("own.nets.Net.Inner", {}, "there is no module own.nets.Net"),
@@ -82,35 +78,37 @@ def test_a_dotted_name_is_called_with_its_arguments() -> None:
         ("own.nets.net", {}, "own/nets.py has no net; it defines Net, Critic, make, give_text"),
         ("own.nets.NUMBER", {}, "has NUMBER, which is a int"),
         ("own.nets.give_text", {}, "calling it gave a str; expected a torch.nn.Module"),
-        ("own.nets.Net", {"depth": 1}, "calling it with (scale=2, depth=1) failed: TypeError: "),
-        ("own.nets.Net", {"scale": 1}, "failed: TypeError: "),
+        ("own.nets.Net", {"abc": 1}, "there is no key generator.abc. own.nets.Net has: width."),
+        ("own.nets.Net", {"scale": 1}, "there is no key generator.scale. own.nets.Net has: width."),
         ("own.nets.Net", {"width": -1}, "failed: ValueError: the width is negative ({folder}/own/nets.py, line 9)"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_built_is_told(name: str, arguments: dict[str, object], said: str, folder: Path) -> None:
-    with pytest.raises(ValueError, match=rf"^generator\.(name={re.escape(name)}|arguments).*") as caught:
-        build_generator(GeneratorConfig(name=name, arguments=arguments), 2)
+    with pytest.raises(
+        UserError, match=rf"^generator\.name={re.escape(name)}: |^there is no key generator\."
+    ) as caught:
+        build_generator({"name": name, **arguments}, 2)
     assert said.replace("{folder}", str(folder)) in str(caught.value)
 
 
 def test_discriminators_are_told_by_their_role() -> None:
-    with pytest.raises(ValueError, match=r"discriminator\.name=a\.B: there is no module a"):
-        build_discriminator(DiscriminatorConfig(name="a.B"))
-    with pytest.raises(ValueError, match=r"discriminator\.name=other: expected patch or vgg128, or module\.Class"):
-        build_discriminator(DiscriminatorConfig(name="other"))
-    with pytest.raises(ValueError, match=r"discriminator\.arguments=.*patch has keys of its own"):
-        build_discriminator(DiscriminatorConfig(arguments={"k": 1}))
+    with pytest.raises(UserError, match=r"discriminator\.name=a\.B: there is no module a"):
+        build_discriminator({"name": "a.B"})
+    with pytest.raises(UserError, match=r"discriminator\.name=other: expected one of patchgan, .*or module\.Class"):
+        build_discriminator({"name": "other", "features": 64, "layers": 3})
+    with pytest.raises(UserError, match=r"there is no key discriminator\.k\. patchgan has: features, layers\."):
+        build_discriminator({"name": "patchgan", "features": 64, "layers": 3, "k": 1})
 
 
 def test_a_failure_within_torch_is_told_with_the_users_line(folder: Path) -> None:
     (folder / "within.py").write_text(
         "from torch import nn\n\ndef make(scale):\n    return nn.Conv2d(3, 5, 3, groups=2)\n"
     )
-    with pytest.raises(ValueError, match=r"in_channels must be divisible by groups \(\S+/within\.py, line 4\)$"):
-        build_generator(GeneratorConfig(name="within.make"), 2)
+    with pytest.raises(UserError, match=r"in_channels must be divisible by groups \(\S+/within\.py, line 4\)$"):
+        build_generator({"name": "within.make"}, 2)
 
 
 def test_the_networks_of_the_package_are_found_by_their_paths() -> None:
     name, arguments = "realsr.networks.rrdb.RRDB", {"features": 4, "blocks": 1, "growth": 2}
     with torch.device("meta"):
-        assert isinstance(build_generator(GeneratorConfig(name=name, arguments=arguments), 2), RRDB)
+        assert isinstance(build_generator({"name": name, **arguments}, 2), RRDB)

@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from realsr.networks import DiscriminatorConfig, PatchGAN, build_discriminator
+from realsr.networks.build import build_discriminator
+from realsr.networks.patchgan import PatchGAN
 
 
 @pytest.mark.parametrize(("layers", "field"), [(1, 16), (2, 34), (3, 70), (4, 142)])
@@ -20,7 +21,7 @@ def test_receptive_field(layers: int, field: int) -> None:
 
 
 def test_default_is_pix2pix() -> None:
-    net = build_discriminator(DiscriminatorConfig())
+    net = build_discriminator({"name": "patchgan", "features": 64, "layers": 3})
     convs = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
     assert [c.out_channels for c in convs] == [64, 128, 256, 512, 1]
     assert [c.stride[0] for c in convs] == [2, 2, 2, 1, 1]
@@ -30,11 +31,11 @@ def test_default_is_pix2pix() -> None:
 
 @pytest.mark.parametrize(("size", "map_size"), [((128, 128), (14, 14)), ((96, 131), (10, 14)), ((24, 25), (1, 1))])
 def test_one_logit_for_each_patch(size: tuple[int, int], map_size: tuple[int, int]) -> None:
-    assert PatchGAN(features=4)(torch.rand(2, 3, *size)).shape == (2, 1, *map_size)
+    assert PatchGAN(features=4, layers=3)(torch.rand(2, 3, *size)).shape == (2, 1, *map_size)
 
 
 def test_forward_is_the_written_out_chain() -> None:
-    net = PatchGAN(features=4)
+    net = PatchGAN(features=4, layers=3)
     convs = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
     x = y = torch.rand(2, 3, 48, 40)
     for k, conv in enumerate(convs):
@@ -51,16 +52,16 @@ def test_forward_is_the_written_out_chain() -> None:
 
 def test_output_is_logits_of_either_sign() -> None:
     torch.manual_seed(0)
-    logits = PatchGAN(features=8)(torch.rand(4, 3, 64, 64))
+    logits = PatchGAN(features=8, layers=3)(torch.rand(4, 3, 64, 64))
     assert logits.min() < 0 < logits.max()
 
 
 def test_too_small_images_are_refused_with_the_size() -> None:
     with pytest.raises(ValueError, match="given 23x40 images and needs at least 24x24"):
-        PatchGAN(features=4)(torch.rand(1, 3, 23, 40))
+        PatchGAN(features=4, layers=3)(torch.rand(1, 3, 23, 40))
 
 
-@pytest.mark.parametrize("sizes", [{"layers": 0}, {"features": 0}])
+@pytest.mark.parametrize("sizes", [{"features": 4, "layers": 0}, {"features": 0, "layers": 3}])
 def test_sizes_below_one_are_refused(sizes: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         PatchGAN(**sizes)
@@ -68,7 +69,7 @@ def test_sizes_below_one_are_refused(sizes: dict[str, int]) -> None:
 
 def test_start_values() -> None:
     torch.manual_seed(0)
-    net = PatchGAN()
+    net = PatchGAN(64, 3)
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             assert module.weight.std().item() == pytest.approx(0.02, rel=0.1)

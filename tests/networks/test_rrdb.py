@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from realsr.networks import RRDB, GeneratorConfig, build_generator
-from realsr.networks.rrdb import DenseBlock, ResidualDenseBlocks
+from realsr.networks.build import build_generator
+from realsr.networks.rrdb import RRDB, DenseBlock, ResidualDenseBlocks
 
 
 def published_shapes(scale: int) -> dict[str, tuple[int, ...]]:
@@ -30,14 +30,14 @@ def published_shapes(scale: int) -> dict[str, tuple[int, ...]]:
 
 def test_parameter_count_of_the_default() -> None:
     with torch.device("meta"):
-        net = build_generator(GeneratorConfig(), scale=4)
+        net = build_generator({"name": "rrdb", "features": 64, "blocks": 23, "growth": 32}, scale=4)
     assert sum(p.numel() for p in net.parameters()) == 16_697_987
 
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_names_and_shapes_are_those_of_published_checkpoints(scale: int) -> None:
     with torch.device("meta"):
-        state = RRDB(scale).state_dict()
+        state = RRDB(scale, 64, 23, 32).state_dict()
     assert [(k, tuple(v.shape)) for k, v in state.items()] == list(published_shapes(scale).items())
 
 
@@ -50,12 +50,12 @@ def test_output_is_scale_times_larger(scale: int) -> None:
 @pytest.mark.parametrize("scale", [-2, 0, 1, 3, 8])
 def test_other_scales_are_refused_by_name(scale: int) -> None:
     with pytest.raises(ValueError, match=rf"scale is {scale}; .* 2 or 4"):
-        RRDB(scale)
+        RRDB(scale, 64, 23, 32)
 
 
 def test_sizes_below_one_are_refused() -> None:
     with pytest.raises(ValueError, match="64, 0 and 32"):
-        RRDB(blocks=0)
+        RRDB(4, 64, blocks=0, growth=32)
 
 
 def dense_by_hand(state: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:

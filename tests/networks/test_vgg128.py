@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from realsr.networks import VGG128, DiscriminatorConfig, build_discriminator
+from realsr.networks.build import build_discriminator
+from realsr.networks.vgg128 import VGG128
 
 
 def test_one_logit_for_each_image() -> None:
@@ -11,7 +12,7 @@ def test_one_logit_for_each_image() -> None:
 
 def test_default_is_esrgan_s() -> None:
     with torch.device("meta"):
-        net = build_discriminator(DiscriminatorConfig(name="vgg128"))
+        net = build_discriminator({"name": "vgg128", "features": 64})
     convs = {name: m for name, m in net.named_modules() if isinstance(m, nn.Conv2d)}
     widths = [64, 64, 128, 128, 256, 256, 512, 512, 512, 512]
     assert [c.out_channels for c in convs.values()] == widths

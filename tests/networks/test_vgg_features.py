@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import VGG19_Weights, vgg16, vgg19, vgg19_bn
 
-from realsr.networks import VGGFeatures, WeightsError
+from realsr.core.errors import WeightsError
+from realsr.networks.vgg_features import VGGFeatures
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,20 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torchvision.models import vgg19
 
+from config_files import loss_values
 from realsr.data.cache import DecodedImages
 from realsr.data.degradations.degradation import OnlineDegradation
 from realsr.data.degradations.noise_jpeg import NoiseJPEG
 from realsr.data.pairs import Pair, list_pairs
 from realsr.data.validation_images import ValidationImage
 from realsr.imaging import write_uint8
-from realsr.networks import DiscriminatorConfig, GeneratorConfig
 from realsr.training.loop import train
-from realsr.training.losses import LossConfig, PerceptualConfig
 from realsr.training.selection import ValidationSet
 from realsr.training.settings import OptimiserConfig, TrainerConfig, TrainingConfig
 
@@ -41,19 +43,19 @@ def make_config() -> MakeConfig:
     """A training of tiny networks at scale 2; keywords are the trainer's, but for the groups."""
 
     def make(
-        loss: LossConfig | None = None,
+        loss: dict[str, Any] | None = None,
         optimiser: OptimiserConfig | None = None,
-        generator: GeneratorConfig | None = None,
-        discriminator: DiscriminatorConfig | None = None,
+        generator: dict[str, Any] | None = None,
+        discriminator: dict[str, Any] | None = None,
         init: str | None = None,
         **trainer: object,
     ) -> TrainingConfig:
         settings = {"max_steps": 6, "batch": 2, "crop": 16, "workers": 0, "device": "cpu", "log_every": 1}
         settings |= {"ema": 0.9, "checkpoint_every": 2, "validate_every": 3, "keep_checkpoints": 2}
         return TrainingConfig(
-            generator=generator or GeneratorConfig(features=4, blocks=1, growth=4),
-            discriminator=discriminator or DiscriminatorConfig(features=4, layers=1),
-            loss=loss or LossConfig(pixel=1.0, perceptual=PerceptualConfig(weight=0.0), gan=0.1),
+            generator=generator or {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4},
+            discriminator=discriminator or {"name": "patchgan", "features": 4, "layers": 1},
+            loss=loss or loss_values(pixel=1.0, gan=0.1),
             optimiser=optimiser or OptimiserConfig(learning_rate=1e-3, milestones=[2, 5]),
             trainer=TrainerConfig(**{**settings, **trainer}),  # type: ignore[arg-type]
             scale=2,
@@ -80,3 +82,17 @@ def trained(pairs: list[Pair], make_config: MakeConfig, tmp_path: Path) -> Train
         return train(pairs, degradation, validation, tmp_path / run, config, tmp_path / "cache")[0]
 
     return call
+
+
+@pytest.fixture(scope="module")
+def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """VGG19 feature weights, seeded and random."""
+    with torch.device("meta"):
+        features = vgg19(weights=None, init_weights=False).features
+    chance = torch.Generator().manual_seed(0)
+    state = {
+        f"features.{key}": torch.randn(value.shape, generator=chance) * (2 / max(1, value[0].numel())) ** 0.5
+        for key, value in features.state_dict().items()
+    }
+    torch.save(state, path := tmp_path_factory.mktemp("vgg") / "vgg19.pth")
+    return path

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from realsr.networks import RRDB
+from realsr.networks.rrdb import RRDB
 from realsr.training.compiling import compile_network
 
 

@@ -1,4 +1,4 @@
-"""Processes that train together, over gloo on the CPU."""
+"""DistributedContext that train together, over gloo on the CPU."""
 
 import json
 import os
@@ -12,8 +12,8 @@ import torch
 from together import train_small
 from torch import Tensor
 
-from realsr.training.distributed import ALONE, global_mean
-from realsr.training.losses import discriminator_ragan_loss, generator_ragan_loss
+from realsr.training.distributed import SINGLE_PROCESS, global_mean
+from realsr.training.loss_terms.ragan import discriminator_ragan_loss, generator_ragan_loss
 
 TOGETHER = Path(__file__).with_name("together.py")
 Results = list[dict[str, Any]]
@@ -40,10 +40,10 @@ def together(logits: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory
 
 
 def test_alone_everything_is_as_it_is() -> None:
-    assert ALONE.first
-    assert ALONE.share({"a": 1}) == {"a": 1}
-    assert ALONE.gather(3) == [3]
-    assert ALONE.lead(lambda: 5) == 5
+    assert SINGLE_PROCESS.is_main
+    assert SINGLE_PROCESS.broadcast({"a": 1}) == {"a": 1}
+    assert SINGLE_PROCESS.gather(3) == [3]
+    assert SINGLE_PROCESS.run_on_main(lambda: 5) == 5
     x = torch.rand(4, requires_grad=True)
     assert global_mean(x) == x.mean()
 
@@ -77,7 +77,7 @@ def test_what_is_shared_gathered_and_led(together: Results) -> None:
 
 
 def test_two_processes_follow_one_with_the_whole_batch(together: Results, tmp_path: Path) -> None:
-    alone = train_small(ALONE, tmp_path)
+    alone = train_small(SINGLE_PROCESS, tmp_path)
     assert together[0]["train_small"] == together[1]["train_small"], "all processes see the same values"
     assert len(alone) == 20
     for one, two in zip(alone, together[0]["train_small"], strict=True):

@@ -12,17 +12,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torchvision.models import vgg19
 
-from realsr.core.errors import Interrupted, UserError
+from config_files import loss_values, yaml_values
+from realsr.core.errors import Interrupted, UserError, WeightsError
 from realsr.data.degradations.identity import Identity
 from realsr.data.loading import LoadingError
 from realsr.data.pairs import Pair
 from realsr.data.validation_images import ValidationImage, load_validation
-from realsr.networks import RRDB, DiscriminatorConfig, GeneratorConfig, WeightsError, build_generator
+from realsr.networks.build import build_generator
+from realsr.networks.rrdb import RRDB
 from realsr.training import loop, signals
 from realsr.training.checkpoints import CheckpointWriter, list_checkpoints
-from realsr.training.losses import LossConfig, PerceptualConfig
 from realsr.training.settings import OptimiserConfig, TrainingConfig
 
 MakeConfig = Callable[..., TrainingConfig]
@@ -233,7 +233,7 @@ def test_a_profile_is_a_trace_of_steps(trained: Train, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_init_is_where_training_starts(suffix: str, trained: Train, make_config: MakeConfig, tmp_path: Path) -> None:
-    start = build_generator(GeneratorConfig(features=4, blocks=1, growth=4), 2).state_dict()
+    start = build_generator({"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}, 2).state_dict()
     path = tmp_path / f"psnr{suffix}"
     torch.save(start, path) if suffix == ".pth" else save_file(start, path)
     still = make_config(optimiser=OptimiserConfig(learning_rate=0.0), max_steps=1, init=str(path))
@@ -241,7 +241,7 @@ def test_init_is_where_training_starts(suffix: str, trained: Train, make_config:
     assert same(load_file(weights), start)
     averaged = load_file(weights.with_name("generator_ema.safetensors"))
     assert all(torch.allclose(averaged[name], start[name]) for name in start)
-    other = make_config(generator=GeneratorConfig(features=6, blocks=1, growth=4), init=str(path))
+    other = make_config(generator={"name": "rrdb", "features": 6, "blocks": 1, "growth": 4}, init=str(path))
     with pytest.raises(UserError, match=r"conv_first\.weight"):
         trained("other", config=other)
 
@@ -258,30 +258,17 @@ def test_without_init_it_says_that_it_starts_from_scratch(trained: Train, caplog
 def test_a_training_by_pixels_alone_starts_from_scratch_as_it_should(
     trained: Train, make_config: MakeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pixels = LossConfig(pixel=1.0, perceptual=PerceptualConfig(weight=0.0), gan=0.0)
+    pixels = loss_values(pixel=1.0)
     with caplog.at_level(logging.INFO):
         trained(config=make_config(pixels, max_steps=1))
     assert "scratch" not in caplog.text
 
 
-@pytest.fixture(scope="module")
-def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """VGG19 feature weights, seeded and random."""
-    with torch.device("meta"):
-        features = vgg19(weights=None, init_weights=False).features
-    chance = torch.Generator().manual_seed(0)
-    state = {
-        f"features.{key}": torch.randn(value.shape, generator=chance) * (2 / max(1, value[0].numel())) ** 0.5
-        for key, value in features.state_dict().items()
-    }
-    torch.save(state, path := tmp_path_factory.mktemp("vgg") / "vgg19.pth")
-    return path
-
-
 def test_the_perceptual_loss_trains_with_a_file_of_weights(
     trained: Train, make_config: MakeConfig, vgg_file: Path
 ) -> None:
-    losses = LossConfig(perceptual=PerceptualConfig(weight=1.0, weights=vgg_file))
+    losses = yaml_values("loss/realsr")
+    losses["perceptual"]["weights"] = str(vgg_file)
     run = trained(config=make_config(losses, max_steps=2)).parent
     assert events(run).Scalars("loss/perceptual")[-1].value > 0
 
@@ -296,7 +283,7 @@ def test_missing_vgg_weights_name_three_ways_out(
     with pytest.raises(
         WeightsError, match=r"(?s)\(1\).*\(2\) loss\.perceptual\.weights=.*\(3\) loss\.perceptual\.weight=0"
     ):
-        trained(config=make_config(LossConfig()))
+        trained(config=make_config(yaml_values("loss/realsr")))
 
 
 @pytest.mark.parametrize(
@@ -304,9 +291,18 @@ def test_missing_vgg_weights_name_three_ways_out(
     [
         ({"crop": 15}, r"trainer\.crop=15: expected a multiple of scale=2"),
         ({"crop": 4}, r"the patch discriminator was given 4x4.*at least 6x6"),
-        ({"discriminator": DiscriminatorConfig("vgg128", 2)}, r"given 16x16 images and takes 128x128 only"),
-        ({"discriminator": DiscriminatorConfig("other")}, r"discriminator\.name=other: expected patch or vgg128"),
-        ({"generator": GeneratorConfig("other")}, r"generator\.name=other: expected rrdb"),
+        (
+            {"discriminator": {"name": "vgg128", "features": 64}},
+            r"given 16x16 images and takes 128x128 only",
+        ),
+        (
+            {"discriminator": {"name": "other"}},
+            r"discriminator\.name=other: expected one of patchgan, .*vgg128",
+        ),
+        (
+            {"generator": {"name": "other"}},
+            r"generator\.name=other: expected one of .*rrdb",
+        ),
         ({"batch": 0}, r"trainer\.batch=0: expected 1 or more"),
         ({"log_every": 0}, r"trainer\.log_every=0: expected 1 or more"),
         ({"keep_checkpoints": 0}, r"trainer\.keep_checkpoints=0: expected 1 or more"),

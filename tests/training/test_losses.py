@@ -4,17 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from realsr.training import losses
-from realsr.training.losses import (
-    LossConfig,
-    PerceptualLoss,
-    discriminator_ragan_loss,
-    generator_ragan_loss,
-    pixel_loss,
-)
+from realsr.training.loss_terms import perceptual as perceptual_file
+from realsr.training.loss_terms.l1 import L1
+from realsr.training.loss_terms.perceptual import Perceptual
+from realsr.training.loss_terms.ragan import discriminator_ragan_loss, generator_ragan_loss
+from realsr.training.loss_terms.term import LossTerm, StepTensors
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "ragan.npz"
 
@@ -44,9 +40,9 @@ def test_ragan_is_the_written_out_formula() -> None:
     assert discriminator_ragan_loss(*logits).item() == pytest.approx(discriminator / 2, abs=1e-6)
 
 
-@pytest.mark.parametrize("value", [-3.0, 0.0, 40.0])
-def test_a_discriminator_that_knows_nothing_gives_log_2(value: float) -> None:
-    logits = torch.full((2, 1, 3, 3), value)
+@pytest.mark.parametrize("logit", [-3.0, 0.0, 40.0])
+def test_a_discriminator_that_knows_nothing_gives_log_2(logit: float) -> None:
+    logits = torch.full((2, 1, 3, 3), logit)
     assert generator_ragan_loss(logits, logits).item() == pytest.approx(math.log(2), abs=1e-6)
     assert discriminator_ragan_loss(logits, logits).item() == pytest.approx(math.log(2), abs=1e-6)
 
@@ -77,9 +73,13 @@ def test_gradients_push_the_logits_apart_or_together() -> None:
     assert (fake.grad > 0).all()
 
 
+def value(term: LossTerm, sr: Tensor, hr: Tensor) -> Tensor:
+    return term(StepTensors(sr, hr, sr))
+
+
 def test_pixel_loss_is_the_mean_absolute_difference() -> None:
     sr, hr = torch.tensor([0.0, 1.0, 0.5, 0.25]), torch.tensor([0.5, 0.0, 0.5, 0.75])
-    assert pixel_loss(sr.view(1, 1, 2, 2), hr.view(1, 1, 2, 2)).item() == pytest.approx(0.5)
+    assert value(L1(), sr.view(1, 1, 2, 2), hr.view(1, 1, 2, 2)).item() == pytest.approx(0.5)
 
 
 class Doubling(nn.Module):
@@ -94,37 +94,27 @@ class Doubling(nn.Module):
 
 
 @pytest.fixture
-def perceptual(monkeypatch: pytest.MonkeyPatch) -> PerceptualLoss:
-    monkeypatch.setattr(losses, "VGGFeatures", Doubling)
-    return PerceptualLoss(Path("vgg.pth"))
+def perceptual(monkeypatch: pytest.MonkeyPatch) -> Perceptual:
+    monkeypatch.setattr(perceptual_file, "VGGFeatures", Doubling)
+    return Perceptual(Path("vgg.pth"))
 
 
-def test_perceptual_loss_is_the_mean_absolute_difference_of_features(perceptual: PerceptualLoss) -> None:
+def test_perceptual_loss_is_the_mean_absolute_difference_of_features(perceptual: Perceptual) -> None:
     sr, hr = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.25)
-    assert perceptual(sr, hr).item() == pytest.approx(0.5)
+    assert value(perceptual, sr, hr).item() == pytest.approx(0.5)
     assert perceptual.features.weights == Path("vgg.pth")
 
 
-def test_perceptual_gradient_reaches_sr_only(perceptual: PerceptualLoss) -> None:
+def test_perceptual_gradient_reaches_sr_only(perceptual: Perceptual) -> None:
     sr, hr = (torch.rand(1, 3, 4, 4, requires_grad=True) for _ in range(2))
-    perceptual(sr, hr).backward()
+    value(perceptual, sr, hr).backward()
     assert sr.grad is not None
     assert sr.grad.any()
     assert hr.grad is None
 
 
-def test_different_shapes_are_refused_not_broadcast(perceptual: PerceptualLoss) -> None:
+def test_different_shapes_are_refused_not_broadcast(perceptual: Perceptual) -> None:
     sr, hr = torch.rand(2, 3, 4, 4), torch.rand(1, 3, 4, 4)
-    for loss in (pixel_loss, perceptual):
+    for loss in (L1(), perceptual):
         with pytest.raises(ValueError, match=r"sr is \(2, 3, 4, 4\) and hr \(1, 3, 4, 4\)"):
-            loss(sr, hr)
-
-
-def test_config_is_a_schema_for_omegaconf() -> None:
-    schema = OmegaConf.structured(LossConfig)
-    merged = OmegaConf.merge(schema, {"gan": 0, "perceptual": {"weights": "vgg.pth"}})
-    config = OmegaConf.to_object(merged)
-    assert isinstance(config, LossConfig)
-    assert (config.pixel, config.gan, config.perceptual.weight) == (0.01, 0.0, 1.0)
-    assert config.perceptual.weights == Path("vgg.pth")
-    assert LossConfig().perceptual.weights is None
+            value(loss, sr, hr)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from realsr.core.errors import UserError
-from realsr.training.monitor import FALLEN, PINNED_AFTER, Watch
+from realsr.training.monitor import FALLEN, SATURATED_STEPS, TrainingMonitor
 from realsr.training.step import Outcome
 
 GOOD = {
@@ -23,8 +23,8 @@ def outcome(**changed: float) -> Outcome:
     return Outcome(list(values), torch.tensor(list(values.values())))
 
 
-def watch(max_skipped: int = 2) -> Watch:
-    return Watch(max_skipped, torch.amp.GradScaler("cpu", enabled=False))
+def watch(max_skipped: int = 2) -> TrainingMonitor:
+    return TrainingMonitor(max_skipped, torch.amp.GradScaler("cpu", enabled=False))
 
 
 def test_a_summary_has_one_gradient_norm_a_network() -> None:
@@ -58,7 +58,7 @@ def test_too_many_skipped_in_a_row_stop_and_a_good_one_between_does_not() -> Non
 
 def test_overflowing_gradients_of_fp16_are_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
-    seen = Watch(0, scaler)
+    seen = TrainingMonitor(0, scaler)
     seen.follow(1, outcome(gradient__generator__a_dot_weight=math.inf))
     assert not caplog.text
     with pytest.raises(UserError, match="loss term"):
@@ -70,13 +70,13 @@ def test_a_discriminator_pinned_to_an_end_is_told_once(
     accuracy: float, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen = watch()
-    for step in range(1, 2 * PINNED_AFTER):
+    for step in range(1, 2 * SATURATED_STEPS):
         seen.follow(step, outcome(discriminator__accuracy=accuracy))
     assert caplog.text.count(said) == 1
-    assert f"step {PINNED_AFTER}:" in caplog.text
+    assert f"step {SATURATED_STEPS}:" in caplog.text
     caplog.clear()
     seen.follow(3000, outcome())
-    for step in range(3001, 3000 + PINNED_AFTER):
+    for step in range(3001, 3000 + SATURATED_STEPS):
         seen.follow(step, outcome(discriminator__accuracy=accuracy))
     assert not caplog.text, "one step in doubt begins the count anew"
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from realsr.networks import DiscriminatorConfig, GeneratorConfig
-from realsr.training.network_checks import check_networks
+from realsr.core.errors import UserError
+from realsr.training.checks import check_networks
 
 CODE = """
 import torch
@@ -44,8 +44,8 @@ def own_nets(own_modules: Path) -> None:
 def check(
     generator: str = "Up", critic: str | None = None, batch: int = 2, crop: int = 16, **arguments: object
 ) -> None:
-    discriminator = critic and DiscriminatorConfig(name="checked_nets.Critic", arguments={"kind": critic})
-    config = GeneratorConfig(name=f"checked_nets.{generator}", arguments=arguments)
+    discriminator = critic and {"name": "checked_nets.Critic", "kind": critic}
+    config = {"name": f"checked_nets.{generator}", **arguments}
     check_networks(config, discriminator or None, 2, crop, batch)
 
 
@@ -70,7 +70,7 @@ def test_networks_that_fit_pass_and_use_up_no_chance(critic: str | None) -> None
     ],
 )
 def test_a_generator_that_does_not_fit_is_told(generator: str, arguments: dict[str, object], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(UserError, match=said):
         check(generator, **arguments)
 
 
@@ -85,13 +85,19 @@ def test_a_generator_that_does_not_fit_is_told(generator: str, arguments: dict[s
     ],
 )
 def test_a_discriminator_that_gives_no_logits_is_told(kind: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(UserError, match=said):
         check(critic=kind)
 
 
 def test_a_generator_without_parameters_and_crops_that_do_not_fit_are_told() -> None:
-    identity = GeneratorConfig(name="torch.nn.Identity")
-    with pytest.raises(ValueError, match=r"torch\.nn\.Identity: has no parameters to train"):
+    identity = {"name": "torch.nn.Identity"}
+    with pytest.raises(UserError, match=r"torch\.nn\.Identity: has no parameters to train"):
         check_networks(identity, None, 2, 16, 2)
-    with pytest.raises(ValueError, match="needs at least 24x24"):
-        check_networks(GeneratorConfig(features=4, blocks=1, growth=4), DiscriminatorConfig(), 2, 16, 2)
+    with pytest.raises(UserError, match="needs at least 24x24"):
+        check_networks(
+            {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4},
+            {"name": "patchgan", "features": 64, "layers": 3},
+            2,
+            16,
+            2,
+        )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from realsr.core.errors import UserError
-from realsr.training.precision import allow_tf32, choose_precision
+from realsr.core.precision import allow_tf32, choose_precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -33,7 +33,7 @@ def test_what_a_name_means(
     name: str, device: torch.device, bf16: bool, half: torch.dtype | None, tf32: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: bf16)
-    precision = choose_precision(name, device)
+    precision = choose_precision(name, device, training=True)
     assert (precision.half, precision.tf32) == (half, tf32)
     if device == GPU:
         assert torch.backends.cudnn.allow_tf32 is tf32
@@ -42,8 +42,8 @@ def test_what_a_name_means(
 
 def test_bf16_on_a_gpu_without_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: False)
-    with pytest.raises(UserError, match="does not compute in bf16; say fp16, tf32 or auto"):
-        choose_precision("bf16", GPU)
+    with pytest.raises(UserError, match="does not compute in bf16; say fp16, tf32, fp32 or auto"):
+        choose_precision("bf16", GPU, training=True)
 
 
 def test_what_torch_compile_reads_stays_readable() -> None:

@@ -18,9 +18,8 @@ from realsr.data.degradations.degradation import build_degradation
 from realsr.data.degradations.identity import Identity
 from realsr.data.pairs import Pair
 from realsr.data.validation_images import load_validation
-from realsr.networks import GeneratorConfig
 from realsr.training.checkpoints import list_checkpoints
-from realsr.training.monitor import Watch
+from realsr.training.monitor import TrainingMonitor
 from realsr.training.settings import OptimiserConfig, TrainingConfig
 
 Train = Callable[..., Path]
@@ -101,7 +100,7 @@ def test_networks_that_draw_lots_draw_the_same_after_resuming(
     trained: Train, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    config = make_config(generator=GeneratorConfig(name="test_resume.Lottery"))
+    config = make_config(generator={"name": "test_resume.Lottery"})
     torch.manual_seed(5)
     np.random.seed(5)  # noqa: NPY002
     import random
@@ -144,16 +143,16 @@ def test_a_signal_saves_and_leaves(
     number: signal.Signals, code: int, trained: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = trained("whole").parent
-    follow = Watch.follow
+    follow = TrainingMonitor.follow
 
-    def asked(self: Watch, step: int, *rest: object) -> None:
+    def asked(self: TrainingMonitor, step: int, *rest: object) -> None:
         follow(self, step, *rest)  # type: ignore[arg-type]
         if step == 2:
             signal.raise_signal(number)
 
     before = signal.getsignal(number)
     with monkeypatch.context() as patched:
-        patched.setattr(Watch, "follow", asked)
+        patched.setattr(TrainingMonitor, "follow", asked)
         with pytest.raises(Interrupted, match=rf"stopped after step 3 by {number.name}; it is saved") as stopped:
             trained("parts", checkpoint_every=100)
     assert stopped.value.code == code
@@ -165,11 +164,11 @@ def test_a_signal_saves_and_leaves(
 
 
 def test_a_second_ctrl_c_does_not_wait(trained: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    def impatient(self: Watch, step: int, *rest: object) -> None:
+    def impatient(self: TrainingMonitor, step: int, *rest: object) -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Watch, "follow", impatient)
+    monkeypatch.setattr(TrainingMonitor, "follow", impatient)
     with pytest.raises(KeyboardInterrupt):
         trained()
 
@@ -187,4 +186,4 @@ def test_what_the_config_says_of_the_optimiser_stands_after_resuming(trained: Tr
 def test_a_checkpoint_of_other_networks_is_refused(trained: Train, make_config: MakeConfig) -> None:
     trained(max_steps=2)
     with pytest.raises(UserError, match=r"is of another training \(.+init=RUN"):
-        trained(config=make_config(generator=GeneratorConfig(features=6, blocks=1, growth=4)))
+        trained(config=make_config(generator={"name": "rrdb", "features": 6, "blocks": 1, "growth": 4}))

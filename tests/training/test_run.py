@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from config_files import yaml_values
 from realsr.core.errors import UserError
 from realsr.data.pairs import Pair
-from realsr.networks import GeneratorConfig
 from realsr.training.run import train_run
 from realsr.training.selection import ValidationSet
 from realsr.training.settings import OptimiserConfig, TrainingConfig
@@ -62,7 +61,7 @@ def test_another_config_is_shown_and_refused_unless_it_may_overwrite(
     run(make_config(max_steps=2))
     weights = tmp_path / "run" / "generator.safetensors"
     before = load_file(weights)
-    wider = make_config(max_steps=2, generator=GeneratorConfig(features=6, blocks=1, growth=4))
+    wider = make_config(max_steps=2, generator={"name": "rrdb", "features": 6, "blocks": 1, "growth": 4})
     with pytest.raises(
         UserError, match=r"(?s)generator\.features: 4 there, 6 now.*overwrite=true.*trainer\.allow_changes=true"
     ):
@@ -105,7 +104,9 @@ def test_changes_that_are_allowed_are_shown_kept_in_the_manifest_and_trained_wit
 
 def test_a_change_that_cannot_be_gone_on_with_says_so(run: Callable[..., bool], make_config: MakeConfig) -> None:
     run(make_config(max_steps=2))
-    wider = make_config(max_steps=3, generator=GeneratorConfig(features=6, blocks=1, growth=4), allow_changes=True)
+    wider = make_config(
+        max_steps=3, generator={"name": "rrdb", "features": 6, "blocks": 1, "growth": 4}, allow_changes=True
+    )
     with pytest.raises(UserError, match=r"is of another training \(.+overwrite=true"):
         run(wider)
     assert run(make_config(max_steps=3)), "and is not taken for what the run is"
@@ -175,6 +176,6 @@ def test_too_little_memory_is_told_with_what_helps(
     def full(*args: object, **options: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB\nmore")
 
-    monkeypatch.setattr("realsr.training.step.Step.__call__", full)
+    monkeypatch.setattr("realsr.training.step.TrainStep.__call__", full)
     with pytest.raises(UserError, match=r"Tried to allocate 20 GiB\).*checkpoint_activations=true.*accumulate=2"):
         run(make_config())

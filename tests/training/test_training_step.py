@@ -8,31 +8,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from realsr.networks import DiscriminatorConfig, GeneratorConfig
-from realsr.training.losses import GeneratorLoss, LossConfig, PerceptualConfig
+from config_files import loss_values
+from realsr.training.generator_loss import GeneratorLoss
+from realsr.training.loss_terms.l1 import L1
+from realsr.training.loss_terms.term import StepTensors
 from realsr.training.settings import OptimiserConfig, TrainerConfig, TrainingConfig
-from realsr.training.state import Parts, make_parts
-from realsr.training.step import Outcome, Step, frozen
+from realsr.training.state import TrainState, make_state
+from realsr.training.step import Outcome, TrainStep, frozen
 
-NO_VGG = PerceptualConfig(weight=0.0)
 RATE = 0.1
-MakeStep = Callable[..., tuple[Parts, Step]]
+MakeStep = Callable[..., tuple[TrainState, TrainStep]]
 
 
 def make_step(
     pixel: float = 0.5, gan: float = 0.25, features: int = 4, batch: int = 4, **trainer: object
-) -> tuple[Parts, Step]:
-    loss = LossConfig(pixel=pixel, perceptual=NO_VGG, gan=gan)
+) -> tuple[TrainState, TrainStep]:
+    loss = loss_values(pixel=pixel, gan=gan)
     config = TrainingConfig(
-        generator=GeneratorConfig(features=features, blocks=1, growth=4),
-        discriminator=DiscriminatorConfig(features=4, layers=1),
+        generator={"name": "rrdb", "features": features, "blocks": 1, "growth": 4},
+        discriminator={"name": "patchgan", "features": 4, "layers": 1},
         loss=loss,
         optimiser=OptimiserConfig(learning_rate=RATE),
         trainer=TrainerConfig(batch=batch, **trainer),  # type: ignore[arg-type]
         scale=2,
     )
-    parts = make_parts(config, torch.device("cpu"))
-    return parts, Step(parts, GeneratorLoss(loss), config.trainer, (batch, 3, 8, 8))
+    parts = make_state(config, torch.device("cpu"))
+    return parts, TrainStep(parts, GeneratorLoss(loss), config.trainer, (batch, 3, 8, 8))
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def named(outcome: Outcome) -> dict[str, float]:
     return dict(zip(outcome.names, outcome.values.tolist(), strict=True))
 
 
-def weights(parts: Parts) -> dict[str, Tensor]:
+def weights(parts: TrainState) -> dict[str, Tensor]:
     nets = {"g": parts.generator, "d": parts.discriminator, "e": parts.ema}
     return {
         f"{name}.{key}": value.clone()
@@ -55,7 +56,7 @@ def weights(parts: Parts) -> dict[str, Tensor]:
     }
 
 
-def use_sgd(parts: Parts) -> None:
+def use_sgd(parts: TrainState) -> None:
     """Not Adam: the relativistic loss leaves a bias of D without a gradient, and Adam makes steps of the rounding."""
     for role in ("generator", "discriminator"):
         sgd = torch.optim.SGD(getattr(parts, role).parameters(), lr=RATE, fused=True)
@@ -169,7 +170,7 @@ def test_a_step_with_a_value_that_is_not_finite_changes_nothing(
     before = weights(parts)
     moments = copy.deepcopy(parts.generator_optimiser.state_dict()["state"])
     if where == "loss":  # the gradients stay finite: only the term tells
-        monkeypatch.setattr("realsr.training.losses.pixel_loss", lambda sr, hr: (sr - hr).abs().mean() + torch.inf)
+        monkeypatch.setattr(L1, "forward", lambda self, x: (x.sr - x.hr).abs().mean() + torch.inf)
     else:
         (lr if where == "LR" else hr)[0, 0, 0, 0] = torch.nan
     values = named(step(lr, hr, RATE))
@@ -241,18 +242,18 @@ def test_weight_0_leaves_a_term_out_of_the_sum(monkeypatch: pytest.MonkeyPatch) 
         def __init__(self, weights: object) -> None:
             super().__init__()
 
-        def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        def forward(self, x: StepTensors) -> Tensor:
             return torch.tensor(10.0)
 
-    monkeypatch.setattr("realsr.training.losses.PerceptualLoss", Fixed)
+    monkeypatch.setattr("realsr.training.loss_terms.perceptual.Perceptual", Fixed)
     sr, hr, logits = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5), torch.zeros(1, 1)
-    loss = GeneratorLoss(LossConfig(pixel=2.0, perceptual=PerceptualConfig(weight=3.0), gan=0.5))
-    terms = loss(sr, hr, logits, logits)
+    x = StepTensors(sr, hr, sr, None, logits, logits)
+    terms = GeneratorLoss(loss_values(pixel=2.0, perceptual=3.0, gan=0.5))(x)
     assert {name: round(float(value), 4) for name, value in terms.items()} == {
         "pixel": 0.5, "perceptual": 10.0, "gan": 0.6931, "generator": 31.3466,
     }  # fmt: skip
-    without = GeneratorLoss(LossConfig(pixel=0.0, perceptual=NO_VGG, gan=0.5))(sr, hr, logits, logits)
-    assert "perceptual" not in without
+    without = GeneratorLoss(loss_values(pixel=0.0, perceptual=0.0, gan=0.5))(x)
+    assert without.keys() == {"gan", "generator"}
     assert float(without["generator"]) == pytest.approx(0.5 * 0.693147)
 
 

@@ -10,16 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from config_files import loss_values
 from realsr.core.errors import Interrupted
 from realsr.data.cache import DecodedImages
 from realsr.data.degradations.noise import Noise
 from realsr.data.pairs import list_pairs
 from realsr.imaging import write_uint8
-from realsr.networks import DiscriminatorConfig, GeneratorConfig
-from realsr.training import loop, losses
-from realsr.training.distributed import Processes, average, start_processes
-from realsr.training.losses import LossConfig, PerceptualConfig
-from realsr.training.monitor import Watch
+from realsr.training import loop
+from realsr.training.distributed import DistributedContext, average, start_processes
+from realsr.training.loss_terms.l1 import L1
+from realsr.training.loss_terms.term import StepTensors
+from realsr.training.monitor import TrainingMonitor
 from realsr.training.selection import ValidationSet
 from realsr.training.settings import OptimiserConfig, TrainerConfig, TrainingConfig
 from realsr.training.step import Outcome
@@ -37,15 +38,15 @@ class Critic(nn.Sequential):
         )  # fmt: skip
 
 
-def ragan(processes: Processes, folder: Path) -> list[float]:
+def ragan(processes: DistributedContext, folder: Path) -> list[float]:
     from test_distributed import ragan_gradients
 
     logits = torch.load(folder.parent / "logits.pt")
-    mine = {name: values.chunk(processes.count)[processes.rank] for name, values in logits.items()}
+    mine = {name: values.chunk(processes.world_size)[processes.rank] for name, values in logits.items()}
     return ragan_gradients(mine["real"], mine["fake"])
 
 
-def talk(processes: Processes, folder: Path) -> dict[str, object]:
+def talk(processes: DistributedContext, folder: Path) -> dict[str, object]:
     rank = processes.rank
     tensors = [torch.tensor([1.0, 2.0]) + rank, torch.full((1, 1), 10.0 + 10 * rank)]
     average(tensors)
@@ -54,14 +55,14 @@ def talk(processes: Processes, folder: Path) -> dict[str, object]:
         raise ValueError("no")
 
     try:
-        processes.lead(fail)
+        processes.run_on_main(fail)
         failed = "nothing"
     except (ValueError, Interrupted) as error:
         failed = type(error).__name__
     return {
-        "shared": processes.share(f"of {rank}"),
+        "shared": processes.broadcast(f"of {rank}"),
         "gathered": processes.gather(10 * rank),
-        "led": processes.lead(lambda: f"done by {rank}"),
+        "led": processes.run_on_main(lambda: f"done by {rank}"),
         "average": [tensor.flatten().tolist() for tensor in tensors],
         "failed": failed,
     }
@@ -77,34 +78,34 @@ def write_pairs(folder: Path) -> None:
 
 
 def train_small(
-    processes: Processes, folder: Path, steps: int = 20, each: Callable[[int], None] = lambda step: None
+    processes: DistributedContext, folder: Path, steps: int = 20, each: Callable[[int], None] = lambda step: None
 ) -> list[dict[str, float]]:
     """Train small networks on a batch of 16, call `each` after each step, and return what was seen of each."""
-    processes.lead(lambda: write_pairs(folder / "pairs"))
+    processes.run_on_main(lambda: write_pairs(folder / "pairs"))
     pairs = list_pairs(folder / "pairs", 2)
     config = TrainingConfig(
-        generator=GeneratorConfig(features=8, blocks=1, growth=4),
-        discriminator=DiscriminatorConfig(name="together.Critic"),
-        loss=LossConfig(pixel=0.1, perceptual=PerceptualConfig(weight=0.0), gan=0.5),
+        generator={"name": "rrdb", "features": 8, "blocks": 1, "growth": 4},
+        discriminator={"name": "together.Critic"},
+        loss=loss_values(pixel=0.1, gan=0.5),
         optimiser=OptimiserConfig(learning_rate=1e-3),
         trainer=TrainerConfig(max_steps=steps, batch=16, crop=16, workers=0, device="cpu", checkpoint_every=100),
         scale=2,
     )
     seen = list[dict[str, float]]()
 
-    class Noting(Watch):
+    class Noting(TrainingMonitor):
         def follow(self, step: int, outcome: Outcome) -> None:
             super().follow(step, outcome)
             seen.append(self.latest)
             each(step)
 
-    loop.Watch = Noting  # type: ignore[misc]
+    loop.TrainingMonitor = Noting  # type: ignore[misc]
     noise = Noise(DecodedImages([pairs[0].lr]))
     loop.train(pairs, noise, ValidationSet("held_out", []), folder / "run", config, folder / "cache", processes)
     return seen
 
 
-def stop(processes: Processes, folder: Path) -> str:
+def stop(processes: DistributedContext, folder: Path) -> str:
     """The second process alone is asked to stop."""
 
     def ask(step: int) -> None:
@@ -118,18 +119,18 @@ def stop(processes: Processes, folder: Path) -> str:
     return "went on"
 
 
-def skip(processes: Processes, folder: Path) -> list[float]:
+def skip(processes: DistributedContext, folder: Path) -> list[float]:
     """The second process alone meets a loss that is not finite, in the second step; whether each step is skipped."""
     calls = []
-    plain = losses.pixel_loss
+    plain = L1.forward
 
-    def loss(sr: Tensor, hr: Tensor) -> Tensor:
+    def loss(self: L1, x: StepTensors) -> Tensor:
         calls.append(0)
-        return plain(sr, hr) + (torch.nan if len(calls) == 2 and processes.rank == 1 else 0)
+        return plain(self, x) + (torch.nan if len(calls) == 2 and processes.rank == 1 else 0)
 
-    losses.pixel_loss = loss
+    L1.forward = loss  # type: ignore[method-assign]
     values = train_small(processes, folder, steps=3)
-    losses.pixel_loss = plain
+    L1.forward = plain  # type: ignore[method-assign]
     return [value["skipped"] for value in values]
 
 

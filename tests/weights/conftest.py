@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from realsr.networks import GeneratorConfig, build_generator
+from realsr.networks.build import build_generator
 
 MakeNetwork = Callable[..., nn.Module]
 
@@ -20,7 +20,16 @@ def make_network() -> MakeNetwork:
 
     def make(scale: int = 4, **size: int) -> nn.Module:
         torch.manual_seed(0)
-        network = build_generator(GeneratorConfig(**{"features": 6, "blocks": 2, "growth": 4, **size}), scale)
+        network = build_generator(
+            {
+                "name": "rrdb",
+                "features": 6,
+                "blocks": 2,
+                "growth": 4,
+                **size,
+            },
+            scale,
+        )
         for parameter in network.parameters():
             parameter.data = 0.2 * torch.randn(parameter.shape)
         return network.eval()

@@ -8,7 +8,6 @@ from safetensors import safe_open
 from torch import nn
 
 from realsr.core.errors import UserError
-from realsr.networks import GeneratorConfig
 from realsr.weights import convert_weights, load_generator, save_generator
 from realsr.weights.layouts import to_first_layout, to_rrdb_names
 from realsr.weights.sources import find_weights
@@ -39,7 +38,7 @@ def test_what_is_written_loads_as_the_same(name: str, scale: int, make_network: 
     network = make_network(scale, blocks=3)
     torch.save({"params_ema": network.state_dict()}, tmp_path / "source.pth")
     config, found = convert_weights(tmp_path / "source.pth", tmp_path / name)
-    assert (config, found) == (GeneratorConfig(features=6, blocks=3, growth=4), scale)
+    assert (config, found) == ({"name": "rrdb", "features": 6, "blocks": 3, "growth": 4}, scale)
     back, found = load_generator(tmp_path / name)
     assert found == scale
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in back.state_dict().items())
@@ -51,7 +50,7 @@ def test_what_is_written_loads_as_the_same(name: str, scale: int, make_network: 
 
 
 def test_what_a_run_told_is_kept(make_network: MakeNetwork, tmp_path: Path) -> None:
-    size = GeneratorConfig(features=6, blocks=2, growth=4)
+    size = {"name": "rrdb", "features": 6, "blocks": 2, "growth": 4}
     save_generator(tmp_path / "best.safetensors", make_network(), size, 4, {"step": 7})
     convert_weights(tmp_path / "best.safetensors", tmp_path / "x.safetensors")
     with safe_open(tmp_path / "x.safetensors", framework="pt") as content:
@@ -60,7 +59,7 @@ def test_what_a_run_told_is_kept(make_network: MakeNetwork, tmp_path: Path) -> N
 
 
 def test_a_network_of_ones_own_goes_to_safetensors_alone_and_its_code_is_not_run(tmp_path: Path) -> None:
-    network, config = nn.Conv2d(3, 3, 1), GeneratorConfig(name="no_such_module.make", arguments={"width": 2})
+    network, config = nn.Conv2d(3, 3, 1), {"name": "no_such_module.make", "width": 2}
     save_generator(tmp_path / "own.safetensors", network, config, 2)
     assert convert_weights(tmp_path / "own.safetensors", tmp_path / "x.safetensors") == (config, 2)
     assert (tmp_path / "x.safetensors").read_bytes() == (tmp_path / "own.safetensors").read_bytes()

@@ -11,10 +11,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from realsr.core.errors import UserError
-from realsr.networks import DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator
+from realsr.networks.build import build_discriminator, build_generator
 from realsr.weights import convert_weights, load_generator, load_generator_state, save_generator
+from realsr.weights.generators import read_facts
 
-TINY = GeneratorConfig(features=4, blocks=1, growth=4)
+TINY = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_a_saved_generator_comes_back_the_same(by: str, saved: tuple[torch.nn.Mo
 def test_the_file_tells_what_it_is(saved: tuple[torch.nn.Module, Path]) -> None:
     with safe_open(saved[1], framework="pt") as content:
         metadata = content.metadata()
-    generator = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4, "arguments": {}}
+    generator = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}
     assert json.loads(metadata["realsr"]) == {"generator": generator, "scale": 2}
     assert [path.name for path in saved[1].parent.iterdir()] == ["generator.safetensors"], "nothing temporary is left"
 
@@ -62,9 +63,18 @@ def test_a_damaged_file_is_named(kept: int, saved: tuple[torch.nn.Module, Path])
         ('{"scale": 2, "generator": {"name": "a.B", "arguments": 3}}', "does not tell which generator"),
         ("no json", "does not tell which generator"),
         ("[]", "does not tell which generator"),
-        ('{"scale": 3, "generator": {}}', "at scale 3, its tensors"),
-        ('{"scale": 2, "generator": {"features": 5, "blocks": 1, "growth": 4}}', "features=5.*its tensors.*features=4"),
-        ('{"scale": 2, "generator": {"features": 4, "blocks": 999999999, "growth": 4}}', "blocks=999999999"),
+        (
+            '{"scale": 3, "generator": {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}}',
+            "at scale 3, its tensors",
+        ),
+        (
+            '{"scale": 2, "generator": {"name": "rrdb", "features": 5, "blocks": 1, "growth": 4}}',
+            "'features': 5.*its tensors.*'features': 4",
+        ),
+        (
+            '{"scale": 2, "generator": {"name": "rrdb", "features": 4, "blocks": 999999999, "growth": 4}}',
+            "blocks=999999999",
+        ),
         ('{"scale": 2, "generator": {"name": "other"}}', r"no generator can be made of it: generator.name=other"),
     ],
 )
@@ -74,10 +84,14 @@ def test_a_file_that_tells_of_something_else_is_refused(told: str, said: str, tm
         load_generator(tmp_path / "x.safetensors")
 
 
-def test_files_saved_before_there_were_arguments_are_read(tmp_path: Path) -> None:
-    told = '{"scale": 2, "generator": {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}}'
+def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    told = '{"scale": 2, "generator": {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4, "arguments": {}}}'
     save_file(build_generator(TINY, 2).state_dict(), tmp_path / "x.safetensors", {"realsr": told})
     assert load_generator(tmp_path / "x.safetensors")[1] == 2
+    own = {"name": "my.Net", "features": 64, "blocks": 23, "growth": 32, "arguments": {"width": 8}}
+    told = json.dumps({"scale": 2, "generator": own})
+    save_file({"x": torch.zeros(1)}, tmp_path / "own.safetensors", {"realsr": told})
+    assert read_facts(tmp_path / "own.safetensors") == ({"name": "my.Net", "width": 8}, 2)
 
 
 def test_a_network_of_ones_own_is_loaded_only_when_asked(own_modules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +100,7 @@ def test_a_network_of_ones_own_is_loaded_only_when_asked(own_modules: Path, monk
         "import pathlib, torch\npathlib.Path('imported').touch()\n"
         "def make(scale, width): return torch.nn.ConvTranspose2d(3, 3, width, scale)\n"
     )
-    config = GeneratorConfig(name="own_network.make", arguments={"width": 2})
+    config = {"name": "own_network.make", "width": 2}
     network = torch.nn.ConvTranspose2d(3, 3, 2, 2)
     save_generator(tmp_path / "x.safetensors", network, config, 2)
     with pytest.raises(UserError, match=r"x\.safetensors: .*own_network\.make.*say allow_custom_code=true if you"):
@@ -137,7 +151,11 @@ def test_a_basicsr_state_of_a_training_says_where_its_weights_are(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "network", [torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3)), build_discriminator(DiscriminatorConfig(features=4))]
+    "network",
+    [
+        torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3)),
+        build_discriminator({"name": "patchgan", "features": 4, "layers": 3}),
+    ],
 )
 def test_weights_of_another_architecture_name_their_first_keys(network: torch.nn.Module, tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "x.pth")

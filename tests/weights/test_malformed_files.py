@@ -11,14 +11,14 @@ from safetensors.torch import save_file
 from realsr.core.errors import UserError, WeightsError
 from realsr.core.memory import limited_memory
 from realsr.inference import onnx_files
-from realsr.networks import GeneratorConfig, build_generator
+from realsr.networks.build import build_generator
 from realsr.networks.torchvision_weights import check_content, select_features
 from realsr.networks.torchvision_weights import read_state as read_metric_weights
 from realsr.weights import load_generator, load_generator_state, save_generator
 from realsr.weights.state_files import read_weights
 
 FAULTS = Path(__file__).parents[2] / "experiments/faults"
-TINY = GeneratorConfig(features=6, blocks=1, growth=4)
+TINY = {"name": "rrdb", "features": 6, "blocks": 1, "growth": 4}
 SOUND = {  # the crafted files that hold what can be used
     "mat": {"cells.mat", "numbers.mat", "h5_cell_numbers.mat", "h5_class_array.mat", "h5_class_number.mat",
             "h5_class_empty.mat", "h5_class_text.mat", "number.mat"},

@@ -24,11 +24,11 @@ from torch import nn
 from realsr.core.errors import UserError, WeightsError
 from realsr.imaging.kernel_shapes import read_kernel
 from realsr.inference.model import load_model
-from realsr.networks import DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator
+from realsr.networks.build import build_discriminator, build_generator
 from realsr.networks.vgg_features import VGGFeatures
 from realsr.weights import load_generator, load_generator_state
 
-SIZE = GeneratorConfig(features=4, blocks=1, growth=4)
+SIZE = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}
 # Names and texts of Python, PyTorch, safetensors and onnxruntime, which tell a user nothing; and bad advice.
 FOREIGN = re.compile(
     r"weights_only|Error\b|Exception|Errno|Traceback|codec|unpickl|Pytorch[A-Z]|central directory|load key|EOF|0x|"
@@ -114,7 +114,7 @@ def pickles() -> dict[str, bytes]:
         "settings": {"state": argparse.Namespace(a=1), **state},
         "numpy": {"weight": np.ones((3, 3))}, "linear": nn.Linear(3, 3).state_dict(),
         "lora": {"a.lora_A.weight": torch.zeros(4, 4), "a.lora_B.weight": torch.zeros(4, 4)},
-        "discriminator": build_discriminator(DiscriminatorConfig(features=4)).state_dict(),
+        "discriminator": build_discriminator({"name": "patchgan", "features": 4, "layers": 3}).state_dict(),
         "lost": {name: value for name, value in state.items() if name != "conv_last.bias"},
         "other_shape": state | {"HRconv.weight": torch.zeros(3, 3, 4, 4)},
         "sparse": {"a": torch.zeros(3, 3).to_sparse()}, "nan": state | {"HRconv.bias": torch.full((4,), torch.nan)},

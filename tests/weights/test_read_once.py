@@ -8,10 +8,10 @@ import torch
 
 from realsr.deployment.export_files import load
 from realsr.inference.model import load_model
-from realsr.networks import GeneratorConfig, build_generator
+from realsr.networks.build import build_generator
 from realsr.weights import convert_weights, generators, load_generator, save_generator, state_files
 
-SIZE = GeneratorConfig(features=4, blocks=1, growth=2)
+SIZE = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 2}
 USES: dict[str, Callable[[Path], object]] = {
     "load": load_generator,
     "upscale": lambda path: load_model(path, torch.device("cpu"), "fp32"),

@@ -10,6 +10,7 @@ from realsr.config.schema import CheckDataConfig, ExpectedFolder
 from realsr.core.errors import UserError
 from realsr.core.progress import Progress
 from realsr.imaging import ImageError, list_images, read_uint8
+from realsr.training.generator_loss import active_terms
 from realsr.weights.sources import find_weights
 
 logger = logging.getLogger("realsr")
@@ -55,12 +56,12 @@ def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
             logger.info("init: %s", find_weights(config.init))
         except UserError as error:
             wrong.append(f"init: {error}")
-    vgg = config.loss.perceptual
-    if vgg.weight > 0:
-        if vgg.weights is None:
+    for key, term in active_terms(config.loss).items():
+        weights = term.get("weights")
+        if weights is not None and not Path(weights).is_file():
+            wrong.append(f"loss.{key}.weights={weights}: no such file")
+        elif term["name"] == "perceptual" and weights is None:
             logger.info("VGG19's weights: torchvision's copy, which it downloads where it is not there yet")
-        elif not vgg.weights.is_file():
-            wrong.append(f"loss.perceptual.weights={vgg.weights}: no such file")
     if wrong:
         raise UserError("the data are not complete:\n" + "\n".join(f"  {line}" for line in wrong))
     logger.info("all photos that track %s needs are there and can be read", config.track)

@@ -50,8 +50,9 @@ def export_weights(config: ExportConfig) -> None:
     if config.formats is not None:
         raise UserError(f"output={config.output} is a file of weights: formats={config.formats} need output=FOLDER")
     generator, scale = convert_weights(config.weights, config.output, config.overwrite)
-    size = "" if "." in generator.name else f", {generator.blocks} blocks, {generator.features} features"
-    logger.info("%s: the generator of %s (%s%s, scale %d)", config.output, config.weights, generator.name, size, scale)
+    name = generator["name"]
+    size = "" if "." in name else f", {generator['blocks']} blocks, {generator['features']} features"
+    logger.info("%s: the generator of %s (%s%s, scale %d)", config.output, config.weights, name, size, scale)
 
 
 def export_formats(config: ExportConfig) -> None:

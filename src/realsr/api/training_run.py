@@ -4,7 +4,7 @@ import json
 import logging
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,13 +30,13 @@ from realsr.evaluation.tables import format_report
 from realsr.inference.model import load_model
 from realsr.inference.tiling import as_function
 from realsr.kernels.estimation import make_estimator
-from realsr.networks import GeneratorConfig, build_generator
+from realsr.networks.build import build_generator
 from realsr.pools.contents import list_noise
 from realsr.provenance.manifest import is_foreign, lock_stage
 from realsr.training.checkpoints import list_checkpoints
 from realsr.training.checks import check_settings
 from realsr.training.distributed import local_rank, start_processes
-from realsr.training.losses import GeneratorLoss
+from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.run import STAGE, train_run
 from realsr.training.selection import ValidationSet, check_lpips
 from realsr.training.settings import TrainingConfig
@@ -81,9 +81,9 @@ def train(config: TrainConfig) -> TrainResult:
     )
     device = choose_device(config.trainer.device, "trainer.device", local_rank())
     with start_processes(device) as processes:
-        if not processes.first:
+        if not processes.is_main:
             logger.setLevel(logging.ERROR)  # what the first one tells holds for all
-        processes.lead(lambda: prepare(config, training, processes.count))
+        processes.run_on_main(lambda: prepare(config, training, processes.world_size))
         noise = list_noise(config.noise_pool_dir) if config.pool.noise else []
         pairs, validation = split_pairs(config, noise)
         check_validation(validation.images, config.scale)
@@ -99,7 +99,7 @@ def train(config: TrainConfig) -> TrainResult:
             config.overwrite,
             processes,
         )
-    if processes.first:
+    if processes.is_main:
         conclude(config, validation.images, trained)
     return TrainResult(config.run)
 
@@ -232,9 +232,9 @@ def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], met
         raise UserError(f"{metrics}: {len(results.failed)} could not be evaluated:{list_failures(results.failed)}")
 
 
-def _as_saved(config: TrainConfig) -> tuple[GeneratorConfig, int]:
+def _as_saved(config: TrainConfig) -> tuple[dict[str, Any], int]:
     """The config's generator and scale as a file of weights tells them, whose JSON has no tuples or keys but text."""
-    return GeneratorConfig(**json.loads(json.dumps(asdict(config.generator)))), config.scale
+    return json.loads(json.dumps(config.generator)), config.scale
 
 
 def _part(config: TrainConfig, kind: type[P], **values: Any) -> P:

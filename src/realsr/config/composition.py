@@ -104,9 +104,6 @@ def _open_schema(schema: type) -> DictConfig:
         if hints.get(role) == dict[str, Any]:
             node[role] = {}
             OmegaConf.set_struct(node[role], False)
-        elif role in hints and "arguments" in get_type_hints(hints[role]):
-            node[role] = OmegaConf.structured(hints[role])
-            OmegaConf.set_struct(node[role].arguments, False)
     if "pool" in hints:
         node.pool = OmegaConf.structured(hints["pool"])
         node.pool.estimator = {}

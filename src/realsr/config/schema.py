@@ -12,11 +12,9 @@ from realsr.core.errors import UserError
 from realsr.core.ranges import Choice, Range
 from realsr.deployment.export_options import Int8Config
 from realsr.evaluation.protocol import Protocol
-from realsr.networks import DiscriminatorConfig, GeneratorConfig
 from realsr.noise.noise_config import NoiseConfig
 from realsr.pairs.pairs_config import PairsConfig
 from realsr.pools.contents import PoolConfig
-from realsr.training.losses import LossConfig
 from realsr.training.settings import OptimiserConfig, TrainerConfig
 
 KERNEL_SCALES = (2, 4)
@@ -96,7 +94,7 @@ class CheckDataConfig(_Stage):
     init: str | None
     pool: PoolConfig
     pairs: PairsConfig
-    loss: LossConfig
+    loss: dict[str, Any]
 
 
 @dataclass
@@ -177,9 +175,9 @@ class TrainConfig(_Stage):
     pool: PoolConfig
     pairs: PairsConfig
     online_degradation: dict[str, Any]
-    generator: GeneratorConfig
-    discriminator: DiscriminatorConfig
-    loss: LossConfig
+    generator: dict[str, Any]
+    discriminator: dict[str, Any]
+    loss: dict[str, Any]
     optimiser: OptimiserConfig
     trainer: TrainerConfig
 
@@ -188,7 +186,7 @@ class TrainConfig(_Stage):
         super().__post_init__()
         if self.scale in KERNEL_SCALES:
             return
-        if "." not in self.generator.name:
+        if "." not in str(self.generator.get("name")):
             raise UserError(
                 f"scale={self.scale}: expected 2 or 4; only a generator of your own (generator.name=module.Class) has "
                 "other scales"

@@ -13,8 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from realsr.networks import RRDB
-from realsr.networks.rrdb import RESIDUAL_SCALE, DenseBlock, dense_layers
+from realsr.networks.rrdb import RESIDUAL_SCALE, RRDB, DenseBlock, dense_layers
 
 NARROWEST = 2**-6  # of the whole range: narrower channels are not widened to all of it
 

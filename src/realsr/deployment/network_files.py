@@ -21,7 +21,7 @@ from realsr.deployment.onnx_graph import add_metadata, layer_of, layers, to_half
 from realsr.deployment.quantise import choose_ranges, collect_histograms, measure_sensitivity, prepared, to_int8
 from realsr.deployment.table import SensitivityReport
 from realsr.inference.onnx_files import OnnxFacts
-from realsr.networks import RRDB
+from realsr.networks.rrdb import RRDB
 
 logger = logging.getLogger("realsr")
 

@@ -21,8 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from realsr.networks import RRDB
-from realsr.networks.rrdb import RESIDUAL_SCALE, dense_layers, lrelu
+from realsr.networks.rrdb import RESIDUAL_SCALE, RRDB, dense_layers, lrelu
 
 HALO = 2  # pixels on each side that those of a cell, once upsampled, depend on: at scale 2 and at scale 4
 CELL_CPU, CELL_CUDA = 64, 512  # LR pixels a side: what fits the cache; what keeps a GPU busy

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from realsr.core.errors import UserError
+from realsr.core.precision import HALVES, Precision, choose_precision
 from realsr.imaging import resize
 from realsr.inference.fast_rrdb import FastRRDB
 from realsr.inference.foreign import load_foreign
 from realsr.inference.onnx_files import load_onnx
-from realsr.inference.precision import HALVES, Precision, choose_precision
-from realsr.networks import RRDB
+from realsr.networks.rrdb import RRDB
 from realsr.weights.generators import is_generator, make_generator
 from realsr.weights.sources import find_weights
 from realsr.weights.state_files import identify_weights, read_weights

@@ -1,6 +1,10 @@
 """The patch discriminator (pix2pix, Isola et al., CVPR 2017, section 3.2.2 and appendix 6.1.2)."""
 
+from typing import Annotated
+
 from torch import Tensor, nn
+
+from realsr.core.ranges import Range
 
 
 class PatchGAN(nn.Module):
@@ -19,7 +23,7 @@ class PatchGAN(nn.Module):
         ValueError: if features or layers is below 1.
     """
 
-    def __init__(self, features: int = 64, layers: int = 3) -> None:
+    def __init__(self, features: Annotated[int, Range(1)], layers: Annotated[int, Range(1)]) -> None:
         super().__init__()
         if min(features, layers) < 1:
             raise ValueError(f"features and layers are {features} and {layers}; each must be at least 1")

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from realsr.core.ranges import Range
+
 RESIDUAL_SCALE = 0.2
 SLOPE = 0.2
+Size = Annotated[int, Range(1)]
 
 
 def lrelu(x: Tensor) -> Tensor:
@@ -139,7 +142,7 @@ class RRDB(nn.Module):
         ValueError: for another scale, or a size below 1.
     """
 
-    def __init__(self, scale: int = 4, features: int = 64, blocks: int = 23, growth: int = 32) -> None:
+    def __init__(self, scale: int, features: Size, blocks: Size, growth: Size) -> None:
         super().__init__()
         if scale not in (2, 4):
             raise ValueError(f"scale is {scale}; the RRDB generator is made for scale 2 or 4")

@@ -1,7 +1,11 @@
 """The VGG-style discriminator for 128x128 images (ESRGAN, Wang et al., ECCVW 2018; SRGAN, figure 4)."""
 
+from typing import Annotated
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from realsr.core.ranges import Range
 
 SIZE = 128
 
@@ -29,7 +33,7 @@ class VGG128(nn.Module):
         ValueError: if features is below 1.
     """
 
-    def __init__(self, features: int = 64) -> None:
+    def __init__(self, features: Annotated[int, Range(1)]) -> None:
         super().__init__()
         if features < 1:
             raise ValueError(f"features is {features}; it must be at least 1")

@@ -20,6 +20,7 @@ from realsr.core.file_lock import hold_lock
 from realsr.core.files import inside, remove_leftovers
 from realsr.provenance.differences import explain_differences, find_differences, list_differences
 from realsr.provenance.fingerprints import fingerprint_inputs, package_versions
+from realsr.provenance.migrations import migrate
 from realsr.provenance.sections import MANIFEST, is_lost, read_parts, read_sections
 from realsr.provenance.shards import Shard, list_shard_manifests
 from realsr.provenance.stage_record import StageRecord
@@ -161,7 +162,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises UserError where the file is not a manifest.
     """
-    return read_sections(folder / MANIFEST)
+    return {stage: migrate(stage, section) for stage, section in read_sections(folder / MANIFEST).items()}
 
 
 def _merge(sections: Iterable[dict[str, Any]], key: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from realsr.core.errors import UserError
 from realsr.core.files import inside, parse_json
+from realsr.provenance.migrations import migrate
 from realsr.provenance.shards import list_shard_manifests
 
 logger = logging.getLogger("realsr")
@@ -36,6 +37,8 @@ def _check_section(stage: str, section: Any) -> None:
     for key, kind in (("config", dict), ("versions", dict), ("inputs", dict), ("items", dict), ("complete", bool)):
         if not isinstance(section[key], kind):
             raise TypeError(f"{stage}: {key} is not a {kind.__name__}")
+    if type(number := section.get("format", 1)) is not int or number < 1:
+        raise TypeError(f"{stage}: format is not a number from 1")
     if not isinstance(section.get("notes", {}), dict) or not isinstance(section["seed"], int | None):
         raise TypeError(f"{stage}: notes or seed are of another type")
     for name, content in [*section["inputs"].items(), *section.get("files", {}).items()]:
@@ -75,4 +78,4 @@ def read_parts(folder: Path, stage: str, check_item: Callable[[dict[str, Any]], 
                     f"{path}: its item {name} cannot be used ({reason}). Nothing was changed. Do not "
                     "use a folder from elsewhere whose manifest names such files; set another work_dir"
                 ) from error
-    return {path.name: section for path, section in sections.items() if section and section["items"]}
+    return {path.name: migrate(stage, section) for path, section in sections.items() if section and section["items"]}

@@ -23,21 +23,21 @@ PATIENCE = timedelta(days=7)  # while the first process prepares the data
 
 
 @dataclass(frozen=True)
-class Processes:
-    """Which process this is: `rank` of `count`; `patient` is a group that waits for days."""
+class DistributedContext:
+    """Which process this is: `rank` of `world_size`; `patient` is a group that waits for days."""
 
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
     patient: dist.ProcessGroup | None = None
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes files and tells of the training."""
         return self.rank == 0
 
-    def share(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Return the first process's value in all of them."""
-        if self.count == 1:
+        if self.world_size == 1:
             return value
         values = [value]
         dist.broadcast_object_list(values)
@@ -45,49 +45,49 @@ class Processes:
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all processes, in order."""
-        values = [value] * self.count
-        if self.count > 1:
+        values = [value] * self.world_size
+        if self.world_size > 1:
             dist.all_gather_object(values, value)
         return values
 
-    def lead(self, work: Callable[[], T]) -> T:
+    def run_on_main(self, work: Callable[[], T]) -> T:
         """Do work in the first process alone, however long it takes, and return its result in all.
 
         Where it fails there, the others raise Interrupted.
         """
         result, failed = None, False
         try:
-            result = work() if self.first else None
+            result = work() if self.is_main else None
         except BaseException:
             failed = True
             raise
         finally:
             self.wait()
-            result, failed = self.share((result, failed))
+            result, failed = self.broadcast((result, failed))
         if failed:
             raise Interrupted("", code=1)  # the first one says why
         return cast(T, result)
 
     def wait(self) -> None:
         """Wait until all processes are here, for days if need be."""
-        if self.count > 1:
+        if self.world_size > 1:
             dist.barrier(group=self.patient)
 
 
-ALONE = Processes()
+SINGLE_PROCESS = DistributedContext()
 
 
 @contextmanager
-def start_processes(device: torch.device) -> Iterator[Processes]:
+def start_processes(device: torch.device) -> Iterator[DistributedContext]:
     """Join the processes that torchrun has started, if it has, by NCCL on GPUs and gloo on CPUs."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     patient = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=PATIENCE))
     try:
-        yield Processes(dist.get_rank(), count, patient)
+        yield DistributedContext(dist.get_rank(), count, patient)
     finally:
         dist.destroy_process_group()
 
@@ -133,8 +133,8 @@ def average(tensors: Iterable[Tensor]) -> None:
         tensor.copy_(mean.view(tensor.shape))
 
 
-def synchronise_batch_norm(net: nn.Module, processes: Processes, device: torch.device) -> nn.Module:
+def synchronise_batch_norm(net: nn.Module, processes: DistributedContext, device: torch.device) -> nn.Module:
     """Return the network with batch norm over the batches of all processes, which needs GPUs."""
-    if processes.count > 1 and device.type == "cuda":
+    if processes.world_size > 1 and device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(net)
     return net

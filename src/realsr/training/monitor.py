@@ -14,15 +14,15 @@ from realsr.training.step import Outcome
 
 logger = logging.getLogger("realsr")
 
-PINNED_AFTER = 500  # steps in a row with the discriminator's accuracy at an end
-PINNED_WITHIN = 0.005  # of 0 or 1
+SATURATED_STEPS = 500  # steps in a row with the discriminator's accuracy at an end
+SATURATED_WITHIN = 0.005  # of 0 or 1
 MEMORY = 100  # steps that the variance is averaged over
 FALLEN = 0.5  # of the variance ratio that SR had
 
 
 @dataclass
 class Memory:
-    """What the watch remembers of the steps before; part of a checkpoint."""
+    """What the monitor remembers of the steps before; part of a checkpoint."""
 
     skipped: int = 0  # steps in a row
     pinned: int = 0  # steps in a row with the accuracy at an end
@@ -31,7 +31,7 @@ class Memory:
     fallen: bool = False  # which has been told
 
 
-class Watch:
+class TrainingMonitor:
     """Follows the steps of a training, one step behind on a GPU, so that it never has to wait.
 
     Attributes:
@@ -68,10 +68,10 @@ class Watch:
             event.synchronize()
         self.latest = dict(zip(names, values.tolist(), strict=True))
         self.stop = self.latest["stop"] > 0
-        self._see_skipped(step)
+        self._check_skipped(step)
         if not self.latest["skipped"]:
-            self._see_accuracy(step)
-            self._see_variance(step)
+            self._check_accuracy(step)
+            self._check_variance(step)
 
     def summary(self) -> dict[str, float]:
         """Return the latest values but for single parameters: of these, a norm for each network."""
@@ -89,10 +89,10 @@ class Watch:
         return asdict(self._memory)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Remember what was remembered. Raises TypeError where it is of another watch."""
+        """Remember what was remembered. Raises TypeError where it is of another monitor."""
         self._memory = Memory(**state)
 
-    def _see_skipped(self, step: int) -> None:
+    def _check_skipped(self, step: int) -> None:
         memory = self._memory
         if not self.latest["skipped"]:
             memory.skipped = 0
@@ -110,21 +110,21 @@ class Watch:
             )
         logger.warning("%s; no weight was changed", said)
 
-    def _see_accuracy(self, step: int) -> None:
+    def _check_accuracy(self, step: int) -> None:
         accuracy = self.latest.get("discriminator/accuracy")
         if accuracy is None:
             return
-        at_end = min(accuracy, 1 - accuracy) <= PINNED_WITHIN
+        at_end = min(accuracy, 1 - accuracy) <= SATURATED_WITHIN
         self._memory.pinned = self._memory.pinned + 1 if at_end else 0
-        if self._memory.pinned == PINNED_AFTER:
+        if self._memory.pinned == SATURATED_STEPS:
             what = "is never in doubt" if accuracy > 0.5 else "is always deceived"
             logger.warning(
                 "step %d: for %d steps the discriminator %s (accuracy %.3f): the GAN term teaches little now. Look at "
-                "the samples; another loss.gan or optimiser.learning_rate may help",
-                step, PINNED_AFTER, what, accuracy,
+                "the samples; another loss.gan.weight or optimiser.learning_rate may help",
+                step, SATURATED_STEPS, what, accuracy,
             )  # fmt: skip
 
-    def _see_variance(self, step: int) -> None:
+    def _check_variance(self, step: int) -> None:
         memory = self._memory
         ratio = self.latest["variance/SR"] / max(self.latest["variance/HR"], 1e-12)
         memory.ratio = ratio if memory.ratio is None else memory.ratio + (ratio - memory.ratio) / MEMORY

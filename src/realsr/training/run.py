@@ -20,7 +20,8 @@ from realsr.provenance.differences import compare_value
 from realsr.provenance.fingerprints import fingerprint_file, fingerprint_inputs
 from realsr.provenance.manifest import StageRecord, StageRules, open_stage, read_manifest
 from realsr.training.checkpoints import checkpoint_step, list_checkpoints
-from realsr.training.distributed import ALONE, Processes
+from realsr.training.distributed import SINGLE_PROCESS, DistributedContext
+from realsr.training.generator_loss import active_terms, needs_discriminator
 from realsr.training.loop import train
 from realsr.training.selection import ValidationSet
 from realsr.training.settings import TrainingConfig
@@ -28,9 +29,11 @@ from realsr.weights.sources import find_weights
 
 STAGE = "training"
 # What may change between two calls of one training: how it is watched, where it runs, how long it goes on.
-FREE = ("max_steps", "workers", "data_timeout", "cache", "device", "checkpoint_activations", "profile", "max_skipped",
-        "log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "validation_crop", "validation_images",
-        "best_by", "lpips_weights", "allow_changes")  # fmt: skip
+RUNTIME_ONLY_KEYS = (
+    "max_steps", "workers", "data_timeout", "cache", "device", "checkpoint_activations", "profile", "max_skipped",
+    "log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "validation_crop", "validation_images",
+    "best_by", "lpips_weights", "allow_changes",
+)  # fmt: skip
 RUN_ARTIFACTS = (
     "checkpoints",
     "tensorboard",
@@ -52,7 +55,7 @@ def train_run(
     config_yaml: str,
     cache: Path,
     overwrite: bool = False,
-    processes: Processes = ALONE,
+    processes: DistributedContext = SINGLE_PROCESS,
 ) -> bool:
     """Train a run in its folder, or go on with it, and return whether anything was left to do.
 
@@ -64,7 +67,7 @@ def train_run(
     with ExitStack() as stack:
         records: list[StageRecord] = []
 
-        def begin() -> bool:
+        def open_record() -> bool:
             record = stack.enter_context(_open(run, pairs, noise, degradation, config, overwrite))
             if record.items.get("generator", {}).get("steps", 0) == steps and record.is_done("generator"):
                 return False
@@ -73,10 +76,13 @@ def train_run(
             records.append(stack.enter_context(_taken_back_if_lost(record, config_yaml)))
             if config.init is not None and not list_checkpoints(run / "checkpoints"):
                 record.notes["init"] = fingerprint_file(find_weights(config.init))
+            if not list_checkpoints(run / "checkpoints"):
+                record.notes["threads"] = torch.get_num_threads()
             return True
 
-        if not processes.lead(begin):
+        if not processes.run_on_main(open_record):
             return False
+        stack.callback(torch.set_num_threads, torch.get_num_threads())  # which a run that goes on may change
         patches = (
             cache_images(cache / "noise.u8", noise, None) if noise and config.trainer.cache else DecodedImages(noise)
         )
@@ -90,6 +96,7 @@ def train_run(
                 "another way, see docs/training.md. The checkpoints are kept"
             ) from error
         for record in records:  # the first process has one
+            record.notes["threads"] = torch.get_num_threads()
             record.add("generator", weights, steps=steps)
             record.finish()
     return True
@@ -136,6 +143,7 @@ def _taken_back_if_lost(record: StageRecord, config_yaml: str) -> Iterator[Stage
     saved, before = list_checkpoints(checkpoints), file.read_bytes() if file.exists() else None
     write_bytes(file, config_yaml.encode())
     record.add("config", [file])
+    record.save()  # at once: a section without items is none, and what it records would not be compared
     try:
         yield record
     except BaseException:
@@ -185,8 +193,11 @@ def _check_steps(run: Path, steps: int) -> None:
 
 def _facts(config: TrainingConfig, degradation: Values, noise: bool) -> Mapping[str, Any]:
     facts = asdict(config) | {"online_degradation": degradation, "pool": {"noise": noise}}
+    facts |= {"loss": active_terms(config.loss)}
     del facts["seed"]
-    facts["trainer"] = {key: value for key, value in facts["trainer"].items() if key not in FREE}
+    if not needs_discriminator(config.loss):
+        del facts["discriminator"]
+    facts["trainer"] = {key: value for key, value in facts["trainer"].items() if key not in RUNTIME_ONLY_KEYS}
     return dict(_flatten(facts))
 
 

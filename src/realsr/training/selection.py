@@ -14,7 +14,7 @@ from realsr.data.validation_images import ValidationImage
 from realsr.evaluation.metrics.lpips import SMALLEST, Distance, load_lpips
 from realsr.training.records import Records
 from realsr.training.settings import TrainerConfig, TrainingConfig
-from realsr.training.state import Parts
+from realsr.training.state import TrainState
 from realsr.training.validation import Validation, validate
 from realsr.weights import save_generator
 
@@ -41,9 +41,9 @@ class Selection:
         if validation.images and self._lpips is None and config.trainer.best_by == "lpips":
             _refuse_lpips()
 
-    def __call__(self, step: int, parts: Parts, records: Records) -> bool:
+    def __call__(self, step: int, state: TrainState, records: Records) -> bool:
         """Score raw and averaged weights, record it, and return whether one of them is the best so far."""
-        candidates = {"": parts.generator} | ({} if parts.ema is None else {"ema_": parts.ema})
+        candidates = {"": state.generator} | ({} if state.ema is None else {"ema_": state.ema})
         results = {prefix: self._score(net) for prefix, net in candidates.items()}
         scores = {f"{prefix}{name}": value for prefix, r in results.items() for name, value in r.scores().items()}
         records.scores(step, self._set.name, scores)

@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from realsr.core.ranges import Choice, Range
-from realsr.networks import DiscriminatorConfig, GeneratorConfig
-from realsr.training.losses import LossConfig
 
 
 @dataclass
@@ -58,11 +56,11 @@ class TrainerConfig:
 
 @dataclass
 class TrainingConfig:
-    """All that a training is made of, beside its data."""
+    """All that a training is made of, beside its data; networks and loss are components' values."""
 
-    generator: GeneratorConfig
-    discriminator: DiscriminatorConfig
-    loss: LossConfig
+    generator: dict[str, Any]
+    discriminator: dict[str, Any]
+    loss: dict[str, Any]
     optimiser: OptimiserConfig
     trainer: TrainerConfig
     scale: int = 4

@@ -8,16 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from realsr.core.precision import Precision, choose_precision
 from realsr.core.seeding import derive_seed
-from realsr.networks import build_discriminator, build_generator
-from realsr.training.distributed import ALONE, Processes, synchronise_batch_norm
-from realsr.training.precision import Precision, choose_precision
+from realsr.networks.build import build_discriminator, build_generator
+from realsr.training.distributed import SINGLE_PROCESS, DistributedContext, synchronise_batch_norm
+from realsr.training.generator_loss import needs_discriminator
 from realsr.training.settings import OptimiserConfig, TrainingConfig
 
 
 @dataclass
-class Parts:
-    """The parts of a training. Without a GAN term there is no discriminator; `ema` is the averaged generator."""
+class TrainState:
+    """What is trained. Without a term that reads logits there is no discriminator; `ema` is the averaged generator."""
 
     generator: nn.Module
     discriminator: nn.Module | None
@@ -94,9 +95,11 @@ class Parts:
         return {name: part for name in names if (part := getattr(self, name)) is not None}
 
 
-def make_parts(config: TrainingConfig, device: torch.device, processes: Processes = ALONE) -> Parts:
+def make_state(
+    config: TrainingConfig, device: torch.device, processes: DistributedContext = SINGLE_PROCESS
+) -> TrainState:
     """Make networks and optimisers, the same in all processes. Raises UserError for a precision that is not there."""
-    precision = choose_precision(config.trainer.precision, device)
+    precision = choose_precision(config.trainer.precision, device, training=True)
     torch.manual_seed(derive_seed(config.seed, "networks"))
     # Channels last is the layout that convolutions are fastest in, on GPUs and on CPUs.
     layout = torch.channels_last
@@ -104,14 +107,14 @@ def make_parts(config: TrainingConfig, device: torch.device, processes: Processe
     if config.trainer.checkpoint_activations:
         generator.checkpoint_activations = True  # type: ignore[assignment]
     discriminator = None
-    if config.loss.gan > 0:
+    if needs_discriminator(config.loss):
         discriminator = build_discriminator(config.discriminator).to(device).to(memory_format=layout)
         discriminator = synchronise_batch_norm(discriminator, processes, device)
     torch.manual_seed(derive_seed(config.seed, "training", processes.rank))  # for networks that draw lots
-    return Parts(
+    return TrainState(
         generator=generator,
         discriminator=discriminator,
-        ema=None if config.trainer.ema is None else copy.deepcopy(generator).requires_grad_(False),
+        ema=None if config.trainer.ema is None else copy.deepcopy(generator).requires_grad_(False).eval(),
         generator_optimiser=make_adam(generator, config.optimiser),
         discriminator_optimiser=None if discriminator is None else make_adam(discriminator, config.optimiser),
         scaler=precision.scaler(),

@@ -9,9 +9,12 @@ from torch import Tensor, nn
 
 from realsr.training.compiling import compile_network
 from realsr.training.distributed import average, global_mean
-from realsr.training.losses import GeneratorLoss, discriminator_ragan_loss
+from realsr.training.generator_loss import GeneratorLoss
+from realsr.training.loss_terms.perceptual import Perceptual
+from realsr.training.loss_terms.ragan import discriminator_ragan_loss
+from realsr.training.loss_terms.term import StepTensors
 from realsr.training.settings import TrainerConfig
-from realsr.training.state import Parts
+from realsr.training.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -27,21 +30,21 @@ class Outcome:
     values: Tensor
 
 
-class Step:
+class TrainStep:
     """Steps a generator and its discriminator, and tells what there is to watch.
 
     Args:
-        parts: what is trained, in place.
+        state: what is trained, in place.
         criterion: the generator's loss.
         trainer: how a step is computed.
         shape: (N, 3, h, w) of the LR batches of this process, for which the networks are compiled.
     """
 
-    def __init__(self, parts: Parts, criterion: GeneratorLoss, trainer: TrainerConfig, shape: Sequence[int]):
-        self._parts, self._criterion, self._trainer = parts, criterion, trainer
-        self._generator: nn.Module = parts.generator
+    def __init__(self, state: TrainState, criterion: GeneratorLoss, trainer: TrainerConfig, shape: Sequence[int]):
+        self._state, self._criterion, self._trainer = state, criterion, trainer
+        self._generator: nn.Module = state.generator
         compiling = trainer.compile
-        if parts.device.type == "cuda" if compiling is None else compiling:
+        if state.device.type == "cuda" if compiling is None else compiling:
             self._compile([shape[0] // trainer.accumulate, *shape[1:]])
 
     def __call__(self, lr: Tensor, hr: Tensor, rate: float, decay: float = 0.999, stop: bool = False) -> Outcome:
@@ -50,82 +53,90 @@ class Step:
         `decay` is that of the averaged weights, if there are any. Where a value to be watched is not finite, nothing
         is changed but these. Nothing here waits for the device.
         """
-        parts = self._parts
-        for optimiser in parts.optimisers:
+        state = self._state
+        for optimiser in state.optimisers:
             optimiser.zero_grad(set_to_none=True)
-        before = [buffer.clone() for buffer in parts.buffers]
+        before = [buffer.clone() for buffer in state.buffers]
 
         count = self._trainer.accumulate
-        each = [self._go_back(*part) for part in zip(lr.chunk(count), hr.chunk(count), strict=True)]
+        each = [self._accumulate_gradients(*part) for part in zip(lr.chunk(count), hr.chunk(count), strict=True)]
         values = {name: torch.stack([part[name] for part in each]).mean() for name in each[0]}
         values["stop"] = torch.full_like(values["loss/generator"], float(stop))
-        gradients = parts.gradients()
+        gradients = state.gradients()
         average([*gradients.values(), *values.values()])
-        for optimiser in parts.optimisers:
-            parts.scaler.unscale_(optimiser)
+        for optimiser in state.optimisers:
+            state.scaler.unscale_(optimiser)
         values |= zip(gradients, torch._foreach_norm(list(gradients.values())), strict=True)
 
         # Decided on the device, so that nobody waits for it.
         outcome = torch.stack(list(values.values()))
         skipped = outcome.isfinite().logical_not().any().float()
-        for optimiser in parts.optimisers:
+        for optimiser in state.optimisers:
             optimiser.param_groups[0]["lr"] = rate
             optimiser.found_inf = skipped  # type: ignore[attr-defined]  # as GradScaler tells fused optimisers
             optimiser.step()
-        for buffer, old in zip(parts.buffers, before, strict=True):
+        for buffer, old in zip(state.buffers, before, strict=True):
             buffer.copy_(torch.where(skipped > 0, old, buffer))  # batch norm has seen what was not finite
-        parts.scaler.update()
-        parts.update_ema(decay)
+        state.scaler.update()
+        state.update_ema(decay)
         return Outcome([*values, "skipped"], torch.cat([outcome, skipped[None]]))
 
-    def _go_back(self, lr: Tensor, hr: Tensor) -> dict[str, Tensor]:
+    def _accumulate_gradients(self, lr: Tensor, hr: Tensor) -> dict[str, Tensor]:
         """Add one part's gradients to those that are there, and return what there is to watch of it."""
-        parts, discriminator = self._parts, self._parts.discriminator
+        state, discriminator = self._state, self._state.discriminator
         share = 1 / self._trainer.accumulate
         # D is the same in both steps, so its verdict on HR is computed once and used in both.
-        real_logits = None if discriminator is None else self._judge(discriminator, hr)
+        real_logits = None if discriminator is None else self._discriminate(discriminator, hr)
 
-        with parts.precision.autocast(), frozen(discriminator):
+        with state.precision.autocast(), frozen(discriminator):
             sr = self._generator(lr).float()
             fake_logits = None if discriminator is None else discriminator(sr).float()
-            terms = self._criterion(sr, hr, real_logits, fake_logits)
-        parts.scaler.scale(terms["generator"] * share).backward()
+            real = None if real_logits is None else real_logits.detach()
+            terms = self._criterion(StepTensors(lr, hr, sr, self._upscale_by_ema(lr), real, fake_logits))
+        state.scaler.scale(terms["generator"] * share).backward()
         values = {f"loss/{name}": term.detach() for name, term in terms.items()}
         values |= {f"variance/{name}": x.detach().var(dim=(2, 3)).mean() for name, x in (("SR", sr), ("HR", hr))}
 
         if discriminator is not None and real_logits is not None:
-            fake_logits = self._judge(discriminator, sr.detach())
+            fake_logits = self._discriminate(discriminator, sr.detach())
             loss = discriminator_ragan_loss(real_logits, fake_logits)
-            parts.scaler.scale(loss * share).backward()
+            state.scaler.scale(loss * share).backward()
             values["loss/discriminator"] = loss.detach()
             values |= describe_logits(real_logits.detach(), fake_logits.detach())
         return values
 
-    def _judge(self, discriminator: nn.Module, images: Tensor) -> Tensor:
-        with self._parts.precision.autocast():
+    def _discriminate(self, discriminator: nn.Module, images: Tensor) -> Tensor:
+        with self._state.precision.autocast():
             return discriminator(images).float()
+
+    @torch.no_grad()
+    def _upscale_by_ema(self, lr: Tensor) -> Tensor | None:
+        ema = self._state.ema
+        return ema(lr).float() if ema is not None and "sr_ema" in self._criterion.needs else None
 
     def _compile(self, shape: Sequence[int]) -> None:
         # Not the discriminator: it is a twentieth of the work, and batch norm over processes breaks its graph.
-        parts, perceptual = self._parts, self._criterion.perceptual
-        lr = torch.zeros(*shape, device=parts.device).to(memory_format=torch.channels_last)
+        state = self._state
+        lr = torch.zeros(*shape, device=state.device).to(memory_format=torch.channels_last)
 
         def trial(net: nn.Module) -> Tensor:
-            with parts.precision.autocast():
+            with state.precision.autocast():
                 return net(lr).float().mean()
 
-        self._generator = compile_network(parts.generator, trial)
-        if perceptual is not None:
-            with torch.no_grad(), parts.precision.autocast():
-                hr = parts.generator(lr).float()
+        self._generator = compile_network(state.generator, trial)
+        for term in self._criterion.terms.values():
+            if not isinstance(term, Perceptual):
+                continue
+            with torch.no_grad(), state.precision.autocast():
+                hr = state.generator(lr).float()
 
-            def trial_of_features(net: nn.Module) -> Tensor:
-                with parts.precision.autocast():
+            def trial_of_features(net: nn.Module, hr: Tensor = hr) -> Tensor:
+                with state.precision.autocast():
                     with torch.no_grad():
                         net(hr)
                     return net(hr.requires_grad_()).float().mean()
 
-            perceptual.features = compile_network(perceptual.features, trial_of_features)
+            term.features = compile_network(term.features, trial_of_features)
 
 
 @contextmanager

@@ -3,13 +3,13 @@
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
-from realsr.networks import GeneratorConfig
 from realsr.weights.generators import make_generator, read_facts, read_notes, save_state
 from realsr.weights.layouts import rrdb_size, to_first_layout
 from realsr.weights.sources import find_weights
@@ -18,7 +18,7 @@ from realsr.weights.state_files import read_weights
 FORMATS = (".safetensors", ".pth")
 
 
-def convert_weights(source: str | Path, output: Path, overwrite: bool = False) -> tuple[GeneratorConfig, int]:
+def convert_weights(source: str | Path, output: Path, overwrite: bool = False) -> tuple[dict[str, Any], int]:
     """Write the generator of a source, as `load_generator` takes it, to a file; return its config and scale.
 
     No code of a network of the user's own is needed or run. Values are float32 and stay the same bit for bit.
@@ -39,11 +39,11 @@ def convert_weights(source: str | Path, output: Path, overwrite: bool = False) -
         raise UserError(f"output={output}: is there already; say overwrite=true to replace it")
     file = read_weights(find_weights(source))
     facts = read_facts(file.path, file.metadata)
-    if facts is not None and "." in facts[0].name:
+    if facts is not None and "." in facts[0]["name"]:
         state, (config, scale) = file.state, facts
         if suffix == ".pth":
             raise UserError(
-                f"{file.path}: is of a network of its own, {config.name}, and a .pth is for RRDB generators alone: "
+                f"{file.path}: is of a network of its own, {config['name']}, and a .pth is for RRDB generators alone: "
                 "give output=FILE.safetensors"
             )
     else:

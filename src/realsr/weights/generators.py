@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
 from realsr.core.tensor_files import LONGEST_NAME, TensorFileError, check_finite, tell_reason
 from realsr.core.tensor_kinds import is_counter, strip_prefixes
-from realsr.networks import GeneratorConfig, build_generator
+from realsr.networks.build import build_generator
 from realsr.weights.layouts import compare_tensors, describe_other, prefixes, rrdb_size, to_rrdb_names
 from realsr.weights.sources import find_weights
 from realsr.weights.state_files import WeightsFile, read_metadata, read_weights
@@ -23,11 +22,12 @@ from realsr.weights.state_files import WeightsFile, read_metadata, read_weights
 logger = logging.getLogger("realsr")
 
 NOTES = "realsr"  # the key of a safetensors file's metadata under which a file saved here tells of its weights
+SIZES = ("features", "blocks", "growth")
 MAX_SCALE, MAX_SIZE = 64, 10**6  # beyond which a file's scale, or its number of features or blocks, is no network's
 
 
 def save_generator(
-    path: Path, generator: nn.Module, config: GeneratorConfig, scale: int, facts: Mapping[str, Any] | None = None
+    path: Path, generator: nn.Module, config: Mapping[str, Any], scale: int, facts: Mapping[str, Any] | None = None
 ) -> None:
     """Write a generator's weights as safetensors, with its config, scale and further facts as metadata, atomically.
 
@@ -37,7 +37,11 @@ def save_generator(
 
 
 def save_state(
-    path: Path, state: Mapping[str, Tensor], config: GeneratorConfig, scale: int, facts: Mapping[str, Any] | None = None
+    path: Path,
+    state: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    scale: int,
+    facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a state dict as `save_generator` does."""
     state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
@@ -46,7 +50,7 @@ def save_state(
     except TensorFileError as error:
         raise UserError(f"{path} is not written: {error}") from error
     # One key: safetensors writes several in any order, and equal weights shall be equal files.
-    metadata = {"generator": asdict(config), "scale": scale, **(facts or {})}
+    metadata = {"generator": dict(config), "scale": scale, **(facts or {})}
     write_bytes(path, save(state, {NOTES: json.dumps(metadata)}))
 
 
@@ -68,26 +72,29 @@ def load_generator(source: str | Path, allow_custom_code: bool = False) -> tuple
 def make_generator(file: WeightsFile, allow_custom_code: bool = False) -> tuple[nn.Module, int]:
     """Return the generator of a file that has been read, as `load_generator` does."""
     path, state, facts = file.path, file.state, read_facts(file.path, file.metadata)
-    try:
-        if facts is None or facts[0].name == "rrdb":
+    if facts is None or facts[0]["name"] == "rrdb":
+        try:
             return _make_rrdb(path, to_rrdb_names(state), facts)
-        config, scale = facts
-        if "." in config.name and not allow_custom_code:
-            raise UserError(
-                f"{path}: is of a network with code of its own, {config.name}, which loading would run: say "
-                "allow_custom_code=true if you trust the file and that code"
-            )
+        except (ValueError, RuntimeError) as error:  # RuntimeError: torch, of sizes that it cannot have
+            others = "" if facts else ". Networks of other authors run in realsr.upscale and realsr.evaluate alone"
+            reason = f"{tell_reason(error)}{describe_other(state)}{others}"
+            raise UserError(f"{path}: no generator can be made of it: {reason}") from error
+    config, scale = facts
+    if "." in config["name"] and not allow_custom_code:
+        raise UserError(
+            f"{path}: is of a network with code of its own, {config['name']}, which loading would run: say "
+            "allow_custom_code=true if you trust the file and that code"
+        )
+    try:
         generator = build_generator(config, scale)
-    except (ValueError, RuntimeError) as error:  # RuntimeError: torch, of sizes that it cannot have
-        others = "" if facts else ". Networks of other authors run in realsr.upscale and realsr.evaluate alone"
-        reason = f"{tell_reason(error)}{describe_other(state)}{others}"
-        raise UserError(f"{path}: no generator can be made of it: {reason}") from error
+    except UserError as error:
+        raise UserError(f"{path}: no generator can be made of it: {error}{describe_other(state)}") from error
     _fill(generator, state, path)
     return generator.eval(), scale
 
 
 def _make_rrdb(
-    path: Path, state: Mapping[str, Tensor], facts: tuple[GeneratorConfig, int] | None
+    path: Path, state: Mapping[str, Tensor], facts: tuple[dict[str, Any], int] | None
 ) -> tuple[nn.Module, int]:
     config, scale = rrdb_size(state)
     if facts is not None and facts != (config, scale):
@@ -143,8 +150,7 @@ def _hint(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
 
 def _settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
     config, scale = rrdb_size(state)
-    sizes = {"features": config.features, "blocks": config.blocks, "growth": config.growth}
-    return {f"generator.{key}": value for key, value in sizes.items()} | {"scale": scale}
+    return {f"generator.{key}": config[key] for key in SIZES} | {"scale": scale}
 
 
 def is_generator(file: WeightsFile) -> bool:
@@ -158,7 +164,7 @@ def is_generator(file: WeightsFile) -> bool:
     return True
 
 
-def read_facts(path: Path, metadata: Mapping[str, str] | None = None) -> tuple[GeneratorConfig, int] | None:
+def read_facts(path: Path, metadata: Mapping[str, str] | None = None) -> tuple[dict[str, Any], int] | None:
     """Return the config and scale that a file saved here tells; None for a file from elsewhere. Raises UserError.
 
     metadata: the file's, where it has been read already.
@@ -167,21 +173,38 @@ def read_facts(path: Path, metadata: Mapping[str, str] | None = None) -> tuple[G
     if notes is None:
         return None
     try:
-        config, scale = GeneratorConfig(**notes["generator"]), notes["scale"]
+        config, scale = notes["generator"], notes["scale"]
+        name = config["name"]
     except (KeyError, TypeError) as error:
         raise _no_facts(path, "its table has not the keys generator and scale, with the generator's own") from error
     try:
-        sizes = {"features": config.features, "blocks": config.blocks, "growth": config.growth}
         _check_number("scale", scale, MAX_SCALE)
-        for key, value in sizes.items():
-            _check_number(key, value, MAX_SIZE)
-        if not isinstance(config.name, str) or not isinstance(config.arguments, dict):
-            raise TypeError("its name is not text, or its arguments are not a table")
-        if not config.name.isprintable() or len(config.name) > LONGEST_NAME:
+        if not isinstance(config, dict) or not isinstance(name, str):
+            raise TypeError("its generator is not a table, or the name in it not text")
+        if not name.isprintable() or len(name) > LONGEST_NAME:
             raise ValueError(f"its name is not plain text of at most {LONGEST_NAME} characters")
+        config = _flatten_arguments(config)
+        if name == "rrdb":
+            for key in SIZES:
+                _check_number(key, config.get(key), MAX_SIZE)
+            if unknown := config.keys() - {"name", *SIZES}:
+                raise ValueError(f"an RRDB has no {', '.join(sorted(unknown))}")
     except (TypeError, ValueError) as error:
         raise _no_facts(path, tell_reason(error)) from error
     return config, scale
+
+
+def _flatten_arguments(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a generator's values from the form of earlier versions: an RRDB's sizes beside a network's own arguments.
+
+    Raises TypeError where the arguments are not a table.
+    """
+    if "arguments" not in config or not {"name", "arguments", *SIZES} >= config.keys():
+        return config
+    if not isinstance(config["arguments"], dict):
+        raise TypeError("its arguments are not a table")
+    sizes = {} if "." in config["name"] else {key: config[key] for key in SIZES if key in config}
+    return config["arguments"] | sizes | {"name": config["name"]}
 
 
 def read_notes(path: Path, metadata: Mapping[str, str] | None = None) -> dict[str, Any] | None:

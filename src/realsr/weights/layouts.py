@@ -9,12 +9,13 @@ import logging
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from realsr.core.tensor_kinds import describe_tensors, is_counter
-from realsr.networks import GeneratorConfig, build_generator
+from realsr.networks.build import build_generator
 
 logger = logging.getLogger("realsr")
 
@@ -86,7 +87,7 @@ def to_first_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     config, scale = rrdb_size(state)
     stages = round(math.log2(scale))
     # The layers are numbered with those that have no tensors: each enlargement takes three numbers, HRconv two.
-    ends = {"conv_first": "model.0", "trunk_conv": f"model.1.sub.{config.blocks}"}
+    ends = {"conv_first": "model.0", "trunk_conv": f"model.1.sub.{config['blocks']}"}
     ends |= {f"upconv{k}": f"model.{3 * k}" for k in range(1, stages + 1)}
     ends |= {"HRconv": f"model.{3 * stages + 2}", "conv_last": f"model.{3 * stages + 4}"}
 
@@ -121,7 +122,12 @@ def _first_layout_ends(state: Mapping[str, Tensor]) -> dict[str, str]:
     return {f"model.{number}": name for number, name in zip(numbers, names, strict=False)}
 
 
-def rrdb_size(state: Mapping[str, Tensor]) -> tuple[GeneratorConfig, int]:
+def rrdb_values(features: int, blocks: int, growth: int) -> dict[str, Any]:
+    """Return an RRDB's values as `build_generator` takes them."""
+    return {"name": "rrdb", "features": features, "blocks": blocks, "growth": growth}
+
+
+def rrdb_size(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], int]:
     """Return the config and the scale that the tensors of an RRDB, under our names, tell.
 
     Raises ValueError where they are of something else: a network with one layer more, fewer or of another size is none.
@@ -137,7 +143,7 @@ def rrdb_size(state: Mapping[str, Tensor]) -> tuple[GeneratorConfig, int]:
     return config, scale
 
 
-def _guess_size(state: Mapping[str, Tensor]) -> tuple[GeneratorConfig, int]:
+def _guess_size(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], int]:
     first, dense = state.get("conv_first.weight"), state.get("RRDB_trunk.0.RDB1.conv1.weight")
     if first is None or dense is None or first.ndim != 4 or dense.ndim != 4:
         raise ValueError(f"not an RRDB generator (its tensors begin with {', '.join(list(state)[:4]) or 'none'})")
@@ -147,4 +153,4 @@ def _guess_size(state: Mapping[str, Tensor]) -> tuple[GeneratorConfig, int]:
     if len(blocks) > MAX_BLOCKS:
         raise ValueError(f"{len(blocks)} blocks; an RRDB has 23, and {MAX_BLOCKS} at most are read")
     scale = 4 if "upconv2.weight" in state else 2
-    return GeneratorConfig(features=first.shape[0], blocks=len(blocks), growth=dense.shape[0]), scale
+    return rrdb_values(first.shape[0], len(blocks), dense.shape[0]), scale

@@ -15,8 +15,8 @@ from torch import Tensor
 from realsr.core.errors import UserError
 from realsr.core.file_kinds import NCNN, UNKNOWN, ZEROS, FileKind, identify_file
 from realsr.core.tensor_files import tell_reason
-from realsr.networks import GeneratorConfig, build_generator
-from realsr.weights.layouts import MAX_BLOCKS
+from realsr.networks.build import build_generator
+from realsr.weights.layouts import MAX_BLOCKS, rrdb_values
 
 MAGIC = "7767517"
 FLOAT32, FLOAT16 = 0, 0x01306B47
@@ -114,7 +114,7 @@ def match_rrdb(convolutions: list[Convolution], enlargements: int) -> dict[str, 
         raise ValueError(f"{len(convolutions)} convolutions and {enlargements} enlargements, which no RRDB has")
     if blocks > MAX_BLOCKS:
         raise ValueError(f"{blocks} blocks; an RRDB has 23, and {MAX_BLOCKS} at most are read")
-    size = GeneratorConfig(features=convolutions[0].outputs, blocks=blocks, growth=convolutions[1].outputs)
+    size = rrdb_values(convolutions[0].outputs, blocks, convolutions[1].outputs)
     with torch.device("meta"):
         network = build_generator(size, scale=2**enlargements)
     shapes = {name: value.shape for name, value in network.state_dict().items()}
@@ -123,7 +123,7 @@ def match_rrdb(convolutions: list[Convolution], enlargements: int) -> dict[str, 
         if (convolution.outputs, convolution.size) != (shape[0], shape.numel()):
             raise ValueError(
                 f"{convolution.name} has {convolution.outputs} outputs and {convolution.size} weights where an RRDB "
-                f"of {size.features} features and growth {size.growth} has {shape[0]} and {shape.numel()}"
+                f"of {size['features']} features and growth {size['growth']} has {shape[0]} and {shape.numel()}"
             )
     return shapes
 

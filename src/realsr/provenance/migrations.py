@@ -1,0 +1,54 @@
+"""Records of earlier versions in the form of now, so that what they tell of can be gone on with.
+
+A section of a manifest has a format number; one without has format 1. `MIGRATIONS` holds, by stage and format, the
+function that gives a section the form of the next format.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+FORMAT = 2
+Section = dict[str, Any]
+
+
+def migrate(stage: str, section: Section) -> Section:
+    """Return a stage's section in the form of `FORMAT`; one of a later format as it is."""
+    number = section.get("format", 1)
+    if number >= FORMAT:
+        return section
+    for step in range(number, FORMAT):
+        if change := MIGRATIONS.get((stage, step)):
+            section = change(section)
+    return section | {"format": FORMAT}
+
+
+def _name_training_components(section: Section) -> Section:
+    """Networks and loss terms became components: a term has a name and a weight, arguments stand beside the name."""
+    config, files = dict(section["config"]), dict(section.get("files", {}))
+    for role, sizes in (("generator", ("features", "blocks", "growth")), ("discriminator", ("features", "layers"))):
+        prefix = f"{role}.arguments."
+        own = "." in str(config.get(f"{role}.name"))
+        for size in sizes if own else ():
+            config.pop(f"{role}.{size}", None)
+        for record in (config, files):
+            for key in [key for key in record if key.startswith(prefix)]:
+                record[f"{role}.{key.removeprefix(prefix)}"] = record.pop(key)
+    if config.get("discriminator.name") == "patch":
+        config["discriminator.name"] = "patchgan"
+    if config.get("discriminator.name") == "vgg128":
+        config.pop("discriminator.layers", None)
+
+    # Without a GAN term there was no discriminator; a term of weight 0 is not part of a record.
+    if not config.get("loss.gan"):
+        config = {key: value for key, value in config.items() if not key.startswith("discriminator.")}
+    for key, name in (("pixel", "l1"), ("gan", "ragan")):
+        if weight := config.pop(f"loss.{key}", None):
+            config |= {f"loss.{key}.name": name, f"loss.{key}.weight": weight}
+    if config.get("loss.perceptual.weight"):
+        config["loss.perceptual.name"] = "perceptual"
+    else:
+        config = {key: value for key, value in config.items() if not key.startswith("loss.perceptual.")}
+    return section | {"config": config, "files": files}
+
+
+MIGRATIONS: Mapping[tuple[str, int], Callable[[Section], Section]] = {("training", 1): _name_training_components}

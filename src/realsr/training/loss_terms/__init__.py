@@ -1,0 +1,1 @@
+"""The terms of the generator's loss: one file each."""

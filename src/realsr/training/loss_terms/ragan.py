@@ -1,0 +1,55 @@
+"""The relativistic average GAN: the generator's term and the discriminator's loss."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from realsr.training.distributed import global_mean
+from realsr.training.loss_terms.term import LossTerm, StepTensors
+
+
+class RaGAN(LossTerm):
+    """`generator_ragan_loss` of a step."""
+
+    needs = frozenset({"real_logits", "fake_logits"})
+
+    def forward(self, x: StepTensors) -> Tensor:
+        """Return the loss; the logits are those of the frozen discriminator."""
+        assert x.real_logits is not None
+        assert x.fake_logits is not None
+        return generator_ragan_loss(x.real_logits, x.fake_logits)
+
+
+def generator_ragan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """The generator's relativistic average GAN loss, a scalar.
+
+    (Jolicoeur-Martineau 2018; ESRGAN, equation 2), C being the discriminator's logits:
+        L_G = ( -E_real[log(1 - D(real, fake))] - E_fake[log D(fake, real)] ) / 2
+        D(a, b) = sigmoid(C(a) - E[C(b)])
+    E[C] is one mean over all logits (images and positions) of the batch, those of the other processes that train
+    included. The outer expectations are over the logits given: what processes compute is to be averaged. The half
+    makes it the mean of the two terms: log 2 where the discriminator knows nothing.
+
+    Args:
+        real_logits: C(real), any shape, detached by the caller: the generator has no part in it, and a
+            gradient through it would only burden the frozen discriminator.
+        fake_logits: C(G(lr)), any shape, with its gradient.
+    """
+    return (_bce(real_logits - global_mean(fake_logits), 0.0) + _bce(fake_logits - global_mean(real_logits), 1.0)) / 2
+
+
+def discriminator_ragan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """The discriminator's relativistic average GAN loss, a scalar.
+
+    (Jolicoeur-Martineau 2018; ESRGAN, equation 1), in the notation of `generator_ragan_loss`:
+        L_D = ( -E_real[log D(real, fake)] - E_fake[log(1 - D(fake, real))] ) / 2
+
+    Args:
+        real_logits: C(real), any shape.
+        fake_logits: C(G(lr)), any shape, of an image that the caller has detached from the generator.
+    """
+    return (_bce(real_logits - global_mean(fake_logits), 1.0) + _bce(fake_logits - global_mean(real_logits), 0.0)) / 2
+
+
+def _bce(logits: Tensor, label: float) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))

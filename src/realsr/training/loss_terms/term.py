@@ -1,0 +1,44 @@
+"""What a loss term sees of a step, and what it promises."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class StepTensors:
+    """A step's images, (N,3,h,w), 0..1, float32, and the discriminator's logits; only `sr` and `fake_logits` have a
+    gradient.
+
+    sr_ema: the averaged generator's SR; logits: one or more for each image. None where no term needs them.
+    """
+
+    lr: Tensor
+    hr: Tensor
+    sr: Tensor
+    sr_ema: Tensor | None = None
+    real_logits: Tensor | None = None
+    fake_logits: Tensor | None = None
+
+
+class LossTerm(nn.Module):
+    """A term of the generator's loss: StepTensors -> a scalar, not weighted, whose gradient reaches SR.
+
+    needs: which of `sr_ema`, `real_logits` and `fake_logits` it reads: a discriminator is trained where a term needs
+    logits. min_crop: side of the smallest HR crop that it can be computed on. Both are of the class, since they are
+    read before any work.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    min_crop: ClassVar[int] = 1
+
+    def forward(self, x: StepTensors) -> Tensor:
+        """Return the term."""
+        raise NotImplementedError
+
+
+def check_same_shape(sr: Tensor, hr: Tensor) -> None:
+    """Raise ValueError for images of two shapes, which torch would broadcast with no more than a warning."""
+    if sr.shape != hr.shape:
+        raise ValueError(f"sr is {tuple(sr.shape)} and hr {tuple(hr.shape)}: the shapes must be the same")

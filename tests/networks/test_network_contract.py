@@ -1,0 +1,28 @@
+"""What every network of conf/generator and conf/discriminator promises."""
+
+import pytest
+import torch
+
+from config_files import yaml_values
+from realsr.config.options import conf_dir
+from realsr.networks.build import build_discriminator, build_generator
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if path.stem != "custom")
+
+
+@pytest.mark.parametrize("option", options("generator"))
+@pytest.mark.parametrize("scale", [2, 4])
+def test_a_generator_enlarges_by_the_scale(option: str, scale: int) -> None:
+    with torch.device("meta"):
+        sr = build_generator(yaml_values(f"generator/{option}"), scale)(torch.zeros(2, 3, 8, 12))
+    assert sr.shape == (2, 3, 8 * scale, 12 * scale)
+
+
+@pytest.mark.parametrize("option", options("discriminator"))
+def test_a_discriminator_gives_logits_for_each_image(option: str) -> None:
+    with torch.device("meta"):
+        logits = build_discriminator(yaml_values(f"discriminator/{option}"))(torch.zeros(2, 3, 128, 128))
+    assert logits.shape[0] == 2
+    assert logits.is_floating_point()

@@ -1,0 +1,78 @@
+"""What every loss term of conf/loss/term promises, and a term of one's own that reads the averaged generator."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from config_files import loss_values, yaml_values
+from realsr.config.options import conf_dir
+from realsr.core.errors import UserError
+from realsr.training.checkpoints import list_checkpoints, load_checkpoint
+from realsr.training.generator_loss import GeneratorLoss, active_terms, check_loss, needs_discriminator
+from realsr.training.loss_terms.term import StepTensors
+from realsr.training.settings import TrainingConfig
+
+TERMS = sorted(path.stem for path in (conf_dir() / "loss" / "term").glob("*.yaml"))
+OWN = """
+from realsr.training.loss_terms.term import LossTerm
+
+class NearAverage(LossTerm):
+    needs = frozenset({"sr_ema"})
+    min_crop = 8
+
+    def __init__(self, power: float):
+        super().__init__()
+        self.power = power
+
+    def forward(self, x):
+        assert not x.sr_ema.requires_grad
+        return (x.sr - x.sr_ema).abs().pow(self.power).mean()
+"""
+
+
+@pytest.mark.parametrize("option", TERMS)
+def test_a_term_is_a_finite_scalar_whose_gradient_reaches_sr_alone(option: str, vgg_file: Path) -> None:
+    values = yaml_values(f"loss/term/{option}")
+    if "weights" in values:
+        values["weights"] = str(vgg_file)
+    loss = GeneratorLoss({"x": values})
+    chance = torch.Generator().manual_seed(0)
+    lr, hr, sr, real = (torch.rand(2, 3, size, size, generator=chance, requires_grad=True) for size in (8, 16, 16, 4))
+    terms = loss(StepTensors(lr, hr, sr, sr.detach(), real.detach(), sr.mean((1, 2, 3))))
+    assert terms["x"].shape == ()
+    assert terms["generator"].isfinite()
+    terms["generator"].backward()
+    assert sr.grad is not None
+    assert sr.grad.any()
+    assert lr.grad is None
+    assert hr.grad is None
+    assert all(parameter.grad is None for parameter in loss.parameters())
+
+
+@pytest.mark.parametrize("option", TERMS)
+def test_a_term_of_weight_0_is_not_there(option: str) -> None:
+    loss = loss_values(pixel=1.0) | {"x": yaml_values(f"loss/term/{option}", weight=0)}
+    assert active_terms(loss) == active_terms(loss_values(pixel=1.0))
+    assert not needs_discriminator(loss)
+    with pytest.raises(UserError, match="no term has a weight above 0"):
+        active_terms({"x": loss["x"]})
+
+
+def test_a_term_of_ones_own_reads_the_averaged_generator_and_goes_on(
+    own_modules: Path, trained: Callable[..., Path], make_config: Callable[..., TrainingConfig]
+) -> None:
+    (own_modules / "near_average.py").write_text(OWN)
+    term = {"name": "near_average.NearAverage", "weight": 0.1, "power": 2.0}
+    loss = loss_values(pixel=1.0) | {"near": term}
+    whole = trained("whole", config=make_config(loss, max_steps=4))
+    trained("parts", config=make_config(loss, max_steps=2))
+    parts = trained("parts", config=make_config(loss, max_steps=4))
+    assert whole.read_bytes() == parts.read_bytes()
+    newest = load_checkpoint(list_checkpoints(parts.parent / "checkpoints")[-1])
+    assert newest["threads"] == torch.get_num_threads()
+    with pytest.raises(UserError, match=r"trainer\.crop=4: loss\.near needs 8 or more"):
+        check_loss(loss, 4, 0.9)
+    with pytest.raises(UserError, match=r"trainer\.ema=null: loss\.near needs the averaged generator"):
+        check_loss(loss, 16, None)
