@@ -187,3 +187,15 @@ def test_a_checkpoint_of_other_networks_is_refused(trained: Train, make_config: 
     trained(max_steps=2)
     with pytest.raises(UserError, match=r"is of another training \(.+init=RUN"):
         trained(config=make_config(generator={"name": "rrdb", "features": 6, "blocks": 1, "growth": 4}))
+
+
+def test_the_threads_of_a_checkpoint_are_used_again(trained: Train, caplog: pytest.LogCaptureFixture) -> None:
+    trained(max_steps=2)
+    torch.set_num_threads(2)
+    try:
+        with caplog.at_level("INFO"):
+            trained(max_steps=4)
+        assert "was computed with 1 threads, and the training goes on with them; 2 are set now" in caplog.text
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(1)

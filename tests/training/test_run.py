@@ -179,3 +179,19 @@ def test_too_little_memory_is_told_with_what_helps(
     monkeypatch.setattr("realsr.training.step.TrainStep.__call__", full)
     with pytest.raises(UserError, match=r"Tried to allocate 20 GiB\).*checkpoint_activations=true.*accumulate=2"):
         run(make_config())
+
+
+def test_the_config_is_recorded_before_the_first_step(
+    run: Callable[..., bool], make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def look_at_manifest(*arguments: object) -> list[Path]:
+        seen.append(json.loads((tmp_path / "run" / "manifest.json").read_text())["training"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("realsr.training.run.train", look_at_manifest)
+    with pytest.raises(KeyboardInterrupt):
+        run(make_config(max_steps=2))
+    assert (seen[0]["items"].keys(), seen[0]["format"]) == ({"config"}, 2)
+    assert seen[0]["notes"]["threads"] == 1

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from config_files import loss_values
 from realsr.core.errors import Interrupted
 from realsr.data.cache import DecodedImages
 from realsr.data.degradations.noise import Noise
@@ -86,7 +85,7 @@ def train_small(
     config = TrainingConfig(
         generator={"name": "rrdb", "features": 8, "blocks": 1, "growth": 4},
         discriminator={"name": "together.Critic"},
-        loss=loss_values(pixel=0.1, gan=0.5),
+        loss={"pixel": {"name": "l1", "weight": 0.1}, "gan": {"name": "ragan", "weight": 0.5}},
         optimiser=OptimiserConfig(learning_rate=1e-3),
         trainer=TrainerConfig(max_steps=steps, batch=16, crop=16, workers=0, device="cpu", checkpoint_every=100),
         scale=2,

@@ -73,11 +73,11 @@ def train_run(
                 return False
             _check_steps(run, steps)
             (run / "metrics.json").unlink(missing_ok=True)  # of a training that was shorter
+            if not list_checkpoints(run / "checkpoints"):
+                record.notes["threads"] = torch.get_num_threads()
             records.append(stack.enter_context(_taken_back_if_lost(record, config_yaml)))
             if config.init is not None and not list_checkpoints(run / "checkpoints"):
                 record.notes["init"] = fingerprint_file(find_weights(config.init))
-            if not list_checkpoints(run / "checkpoints"):
-                record.notes["threads"] = torch.get_num_threads()
             return True
 
         if not processes.run_on_main(open_record):

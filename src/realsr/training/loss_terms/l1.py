@@ -10,6 +10,6 @@ class L1(LossTerm):
     """Mean |sr - hr|."""
 
     def forward(self, x: StepTensors) -> Tensor:
-        """Return the mean. Raises ValueError if the shapes differ."""
+        """Return the mean; the gradient reaches sr only. Raises ValueError if the shapes differ."""
         check_same_shape(x.sr, x.hr)
-        return F.l1_loss(x.sr, x.hr)
+        return F.l1_loss(x.sr, x.hr.detach())
