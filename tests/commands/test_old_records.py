@@ -20,8 +20,8 @@ GAN_POOL = (
     "+track=dped kernels=kernelgan kernels.iterations=8 kernels.gates=null kernels.device=cpu data.source=target "
     f"pool_dir=pool_kernelgan {COMMON}"
 )
-GAUSSIAN = f"+track=dped pool=gaussian pool.count=2 data.source=source pool_dir=pool_gaussian {COMMON}"
-MAT = f"+track=dped pool=from_mat pool.folder=mats data.source=source pool_dir=pool_mat {COMMON}"
+GAUSSIAN = f"+track=dped pool=gaussian pool.estimator.count=2 data.source=source pool_dir=pool_gaussian {COMMON}"
+MAT = f"+track=dped pool=from_mat pool.estimator.folder=mats data.source=source pool_dir=pool_mat {COMMON}"
 BICUBIC_PAIRS = f"+track=psnr data.target=target pairs_dir=pairs_bicubic {COMMON}"
 TINY = (
     "generator=rrdb_small generator.features=2 generator.blocks=1 generator.growth=1 optimiser.learning_rate=0.01 "

@@ -20,7 +20,7 @@ from realsr.core.file_lock import hold_lock
 from realsr.core.files import inside, remove_leftovers
 from realsr.provenance.differences import explain_differences, find_differences, list_differences
 from realsr.provenance.fingerprints import fingerprint_inputs, package_versions
-from realsr.provenance.migrations import migrate
+from realsr.provenance.migrations import FORMAT, migrate
 from realsr.provenance.sections import MANIFEST, is_lost, read_parts, read_sections
 from realsr.provenance.shards import Shard, list_shard_manifests
 from realsr.provenance.stage_record import StageRecord
@@ -88,6 +88,7 @@ def open_stage(
         remove_leftovers(folder)
         own_inputs = inputs if shard is None else {name: inputs[name] for name in shard.take(list(inputs))}
         request = {
+            "format": FORMAT,
             "config": json.loads(json.dumps(dict(config), default=str)),
             "seed": seed,
             "versions": package_versions(),

@@ -48,7 +48,25 @@ def _name_training_components(section: Section) -> Section:
         config["loss.perceptual.name"] = "perceptual"
     else:
         config = {key: value for key, value in config.items() if not key.startswith("loss.perceptual.")}
+
+    # What was put on LR was one class with noise and JPEG.
+    if "look.noise" in config:
+        config["pool.noise"] = config.pop("look.noise")
+    if "look.jpeg_quality" in config:
+        quality = config.pop("look.jpeg_quality")
+        config["online_degradation.name"] = "noise" if quality is None else "noise_jpeg"
+        config |= {} if quality is None else {"online_degradation.quality": quality}
     return section | {"config": config, "files": files}
 
 
-MIGRATIONS: Mapping[tuple[str, int], Callable[[Section], Section]] = {("training", 1): _name_training_components}
+def _name_estimator(section: Section) -> Section:
+    """Kernel estimators became components: their method, or the pool's kind of kernels, is their name."""
+    config = dict(section["config"])
+    name = config.pop("method", None) or config.pop("kernels", None)
+    return section | {"config": config | {"name": "from_mat" if name == "mat" else name}}
+
+
+MIGRATIONS: Mapping[tuple[str, int], Callable[[Section], Section]] = {
+    ("kernels", 1): _name_estimator,
+    ("training", 1): _name_training_components,
+}
