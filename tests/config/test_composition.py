@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -41,3 +43,11 @@ def test_python_values_are_the_command_line_s() -> None:
 def test_a_name_of_a_recipe_that_is_missing_is_asked_for() -> None:
     with pytest.raises(UserError, match=r"pair must be given: set pair=…"):
         load_config("rebuild_pair", track="dped")
+
+
+def test_help_and_import_load_no_torch() -> None:
+    code = (
+        "import sys, realsr.api; from realsr.config.help import write_help; write_help('train', [])\n"
+        "assert not {'torch', 'cv2', 'hydra'} & set(sys.modules), sys.modules.keys() & {'torch', 'cv2', 'hydra'}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)

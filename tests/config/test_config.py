@@ -177,6 +177,7 @@ def test_photos_are_kept_apart_from_what_is_written(
         (["+track=dped", "generator=rrbd"], ["generator=rrbd: expected one of custom, rrdb, rrdb_small"]),
         (["+track=dped", "trainer.max_step=3"], ["there is no key trainer.max_step. Did you mean trainer.max_steps"]),
         (["+track=dped", "trainr.max_steps=3"], ["Did you mean trainer.max_steps?"]),
+        (["+track=dped", "generater.blocks=3"], ["Did you mean generator.blocks?"]),
         (["+track=dped", "max_steps=3"], ["Did you mean trainer.max_steps"]),
         (["+track=dped", "qqq=3"], ["there is no key qqq. There is: track, work_dir"]),
         (["+track=dped", "+data.sorce=x"], ["no key data.sorce. Did you mean data.source?", "target, validation"]),

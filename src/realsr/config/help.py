@@ -53,7 +53,7 @@ def write_help(command: str, arguments: Sequence[str]) -> None:
 
 
 def _config_dirs(arguments: Sequence[str]) -> Iterator[Path]:
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         flag, equals, value = argument.partition("=")
         if flag in ("--config-dir", "-cd"):
             yield Path(value if equals else following)

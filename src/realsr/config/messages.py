@@ -133,6 +133,10 @@ def _describe_type(key: str, types: dict[str, Any]) -> str:
 
 
 def _near(key: str, keys: list[str]) -> str:
+    root, dot, rest = key.partition(".")
+    roots = difflib.get_close_matches(root, [k for k in keys if "." not in k], n=1, cutoff=0.75)
+    if dot and roots and root not in keys:  # the keys of a component are in no schema
+        return f" Did you mean {roots[0]}.{rest}?"
     last = key.rpartition(".")[2]
     near = difflib.get_close_matches(key, keys, n=3, cutoff=0.75) or [
         k for k in keys if difflib.SequenceMatcher(None, k.rpartition(".")[2], last).ratio() > 0.7
