@@ -11,7 +11,7 @@ from PIL import Image
 from small_work import Command, files
 
 from config_files import run_stub
-from realsr import demo
+from realsr.api import demo_study as demo
 from realsr.api.demo_study import CAMERA, SOURCE, TARGET, TEST, bicubic_arm, describe, draw, photograph, summarise
 from realsr.config.schema import TrainConfig
 from realsr.core.errors import UserError

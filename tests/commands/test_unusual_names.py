@@ -56,7 +56,7 @@ def test_photos_of_any_name_go_from_photos_to_pairs(command: Command, photos: Pa
     lr = out / "pairs" / "LR" / f"{NAMES[0]}.png"
     before = lr.read_bytes()
     lr.unlink()
-    assert command("rebuild_pair", *arguments, f"name='{NAMES[0]}'").code == 0
+    assert command("rebuild_pair", *arguments, f"pair='{NAMES[0]}'").code == 0
     assert lr.read_bytes() == before
 
 

@@ -60,6 +60,6 @@ def test_another_block_has_the_operations_of_its_convolutions(benchmark):
     """2 x outputs x 9 x inputs a pixel, three times: forward, and backward to inputs and weights."""
     config = benchmark.make_config(True, None, "fp32", False)
     one = benchmark.count_operations(config)
-    config.generator.blocks = 2
+    config.generator["blocks"] = 2
     products = 3 * (4 * 4 + 4 * 8 + 4 * 12 + 4 * 16 + 4 * 20)
     assert benchmark.count_operations(config) - one == 3 * 2 * 9 * products * 2 * 8 * 8

@@ -65,7 +65,7 @@ def test_what_is_there_is_left_alone_and_said(work, caplog):
 
 
 def test_an_unknown_name_is_told_with_near_ones(work):
-    with pytest.raises(UserError, match=r"name=0802: not among the 3 pairs of .*did you mean 0801\?"):
+    with pytest.raises(UserError, match=r"pair=0802: not among the 3 pairs of .*did you mean 0801\?"):
         rebuild(work, "0802")
 
 

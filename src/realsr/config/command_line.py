@@ -25,6 +25,9 @@ _WITHOUT_VALUE = ("--help", "-h", "--hydra-help", "--version", "--resolve", "--r
 _OF_OTHER_CONFIG = ("--config-path", "-cp", "--config-name", "-cn")
 # What conf/hydra_quiet.yaml sets, for a config that does not name it, such as that of a run.
 _QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null", "hydra.run.dir=.")
+COMPONENT_TEXTS = {"folder", "key", "weights"}
+"""Keys of components that hold a text or a path."""
+_COMPONENTS = ("generator", "discriminator", "loss", "kernels", "online_degradation", "estimator")
 _ELEMENT = re.compile(r"""\s*((['"])(?:\\.|(?!\2).)*\2(?=\s*(?:,|$))|[^,]*?)\s*(?:,|$)""", re.DOTALL)
 
 
@@ -122,6 +125,8 @@ def _quote_override(argument: str, types: dict[str, Any], multirun: bool) -> str
     group, _, _ = key.lstrip("+").rpartition(".")
     # The keys of such a group are not in the schema: evaluate.yaml names them.
     kind = Path if types.get(group) == dict[str, Path | None] else types.get(key.lstrip("+"))
+    if kind is None and key.rpartition(".")[2] in COMPONENT_TEXTS:
+        kind = str
     override = _parse(argument)
     sweep = override is not None and override.is_sweep_override() and not _exists(value)
     if value == "null" or (multirun and sweep):
@@ -181,8 +186,8 @@ def _parse(argument: str) -> Override | None:
 def read_paths_as_text(schema: type) -> Iterator[None]:
     """Make YAML files keep the value of a key that holds text or a path as it is written: `source: 2020_11`.
 
-    YAML would read a number (202011), or true for `on`. null stays null. Keys are recognised by their last name. What
-    belongs to a custom network (`arguments`) is read as YAML.
+    YAML would read a number (202011), or true for `on`. null stays null. Keys are recognised by their last name. Of a
+    component's keys, whose types no schema has, those of `COMPONENT_TEXTS` are text.
     """
     texts = {
         key.rpartition(".")[2] for key, kind in key_types(schema).items() if kind in (str, Path, list[str], list[Path])
@@ -209,13 +214,12 @@ def _keep_text(node: Any, texts: set[str]) -> None:
     if not isinstance(node, yaml.MappingNode):
         return
     for key, value in node.value:
-        if key.value == "arguments":
-            continue
+        inside = COMPONENT_TEXTS if key.value in _COMPONENTS else texts
         if key.value in texts:
             for scalar in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                 if isinstance(scalar, yaml.ScalarNode) and scalar.tag != "tag:yaml.org,2002:null":
                     scalar.tag = "tag:yaml.org,2002:str"
-        _keep_text(value, texts)
+        _keep_text(value, inside)
 
 
 @contextmanager

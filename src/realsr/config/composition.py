@@ -192,7 +192,8 @@ def to_dataclass(config: DictConfig, schema: type, needed: Mapping[str, Any] | N
         )
     try:  # +key=value gets past Hydra even where the schema has no such key
         absent = OmegaConf.missing_keys(config)
-        if missing := sorted(key for key in absent if needed is None or key in needed):
+        known = key_types(schema)
+        if missing := sorted(key for key in absent if needed is None or _name_key(key, known) in needed):
             raise UserError(f"{' and '.join(missing)} must be given: set {' '.join(f'{key}=…' for key in missing)}")
         merged = OmegaConf.merge(_open_schema(schema), OmegaConf.to_container(config))
         for key in absent:

@@ -37,7 +37,7 @@ def explain(error: Exception, schema: type) -> str:
         return f"--config-dir: {str(error).partition(chr(10))[0]}: name a folder with groups of your own"
     if isinstance(error, MissingConfigException):
         return _explain_missing(error)
-    if merge := re.match(r"In '(.*?)': .*\nMerge error", str(error)):
+    if merge := re.match(r"In '(.*?)': (?:.*\nMerge error|ConfigTypeError raised while composing)", str(error)):
         return f"{merge[1]}.yaml: expected lines of key: value"
     types = key_types(schema)
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error

@@ -119,6 +119,7 @@ class SurveyNoiseConfig(_Stage):
 
     data: SourceData
     workers: Workers
+    pool_dir: Path  # noise_pool_dir is this one where it is not set
     noise_pool_dir: Path
     noise: NoiseConfig
 

@@ -103,7 +103,7 @@ def estimate_kernels(
     if shard is not None:
         return KernelPool(pool, {}, False, None)
     files = {relative: pool / relative for item in observed.values() for relative in item["files"]}
-    with open_kernels(inputs=files, growing=False) as record:
+    with open_kernels(inputs=files, rules=StageRules(allow_new_inputs=False, owned_paths=[SHEET])) as record:
         return stage.make_jointly(record, photos, observed)
 
 

@@ -51,7 +51,12 @@ def read_ncnn(path: Path) -> dict[str, Tensor]:
     try:
         convolutions, enlargements = parse_param(param.read_bytes().decode("utf-8-sig", "replace"))
         shapes = match_rrdb(convolutions, enlargements)
-    except (ValueError, RuntimeError, OverflowError) as error:  # the last two: torch, of sizes that it cannot have
+    except (
+        UserError,
+        ValueError,
+        RuntimeError,
+        OverflowError,
+    ) as error:  # the last two: torch, of sizes that it cannot have
         raise UserError(f"{param}: not an RRDB generator in ncnn's text form ({tell_reason(error)})") from error
     try:
         return read_weights(binary.read_bytes(), shapes)
