@@ -4,8 +4,9 @@ import importlib
 import itertools
 import shlex
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import yaml
@@ -59,3 +60,23 @@ def loss_values(**weights: float) -> dict[str, dict[str, Any]]:
     """Return the paper's loss with these terms alone, by these weights."""
     terms = yaml_values("loss/realsr")
     return {key: terms[key] | {"weight": weight} for key, weight in weights.items()}
+
+
+_FILES = {
+    "NoiseConfig": "noise/flat_tiles",
+    "PairsConfig": "pairs/source",
+    "Protocol": "protocol/realsr_release",
+    "OptimiserConfig": "optimiser/adam",
+    "TrainerConfig": "trainer/realsr",
+}
+C = TypeVar("C")
+
+
+def config_of(kind: type[C], *first: Any, **changes: Any) -> C:
+    """Return a stage's dataclass with the values of conf/, but for the first fields or those that are named."""
+    if kind.__name__ == "Int8Config":
+        values = yaml.safe_load((conf_dir() / "export.yaml").read_text(encoding="utf-8"))["int8"]
+    else:
+        values = yaml_values(_FILES[kind.__name__])
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return kind(**values | dict(zip(names, first, strict=False)) | changes)

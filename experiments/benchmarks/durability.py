@@ -26,11 +26,11 @@ from unittest import mock
 import torch
 from common import report
 
+from realsr.config.composition import load_config
 from realsr.imaging import list_images
-from realsr.pairs.pairs_config import PairsConfig
 from realsr.pairs.synthesis import make_pairs
 from realsr.training.checkpoints import CheckpointWriter
-from realsr.training.settings import OptimiserConfig, TrainerConfig, TrainingConfig
+from realsr.training.settings import TrainingConfig
 from realsr.training.state import TrainState, make_state
 
 
@@ -58,9 +58,10 @@ def measure_pairs(work: Path, folder: Path, workers: int, copies: int, rounds: i
         for copy in range(copies):
             (work / "photos" / f"{copy}_{path.name}").symlink_to(path.resolve())
     count = len(list_images(work / "photos"))
+    config = load_config("make_pairs", track="dped").pairs
 
     def make(number: int) -> None:
-        make_pairs(work / "photos", None, None, work / f"pairs{number}", PairsConfig(), 4, workers=workers)
+        make_pairs(work / "photos", None, None, work / f"pairs{number}", config, 4, workers=workers)
 
     synced, plain = compare(make, rounds)
     return {
@@ -112,12 +113,13 @@ def compare(work: Callable[[int], None], rounds: int) -> tuple[float, float]:
 
 def make_trained_parts(blocks: int) -> TrainState:
     """Return the parts of a training whose optimisers have moments for all parameters."""
+    recipe = load_config("train", track="df2k")
     config = TrainingConfig(
         {"name": "rrdb", "features": 64, "blocks": blocks, "growth": 32},
         {"name": "patchgan", "features": 64, "layers": 3},
         {"pixel": {"name": "l1", "weight": 0.01}, "gan": {"name": "ragan", "weight": 0.005}},
-        OptimiserConfig(),
-        TrainerConfig(),
+        recipe.optimiser,
+        recipe.trainer,
     )
     parts = make_state(config, torch.device("cpu"))
     for optimiser in parts.optimisers:

@@ -25,6 +25,7 @@ from unittest import mock
 
 from common import report
 
+from realsr.config.composition import load_config
 from realsr.core.workers import _use_one_thread
 from realsr.imaging import list_images, read_uint8
 from realsr.noise.collection import collect_noise, examine_photo
@@ -40,7 +41,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=NoiseConfig.size, help="of the tiles, and their stride")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    config = NoiseConfig(size=arguments.size, stride=arguments.size)
+    size = arguments.size
+    config = load_config("collect_noise", track="df2k", noise={"size": size, "stride": size}).noise
     report(compare(arguments.folder, config, arguments.workers, arguments.copies, arguments.rounds), arguments.json)
 
 

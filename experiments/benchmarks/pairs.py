@@ -29,9 +29,9 @@ import numpy as np
 import torch
 from common import report
 
+from realsr.config.composition import load_config
 from realsr.imaging import encode_uint8, list_images, read_uint8
 from realsr.imaging.kernel_shapes import save_kernel
-from realsr.pairs.pairs_config import PairsConfig
 from realsr.pairs.synthesis import make_pairs, pair_files
 from realsr.simulation.camera import anisotropic_kernel
 
@@ -54,7 +54,7 @@ def main() -> None:
 
 def compare(folder: Path, kernel: str, scale: int, workers: int, copies: int, rounds: int) -> dict[str, Any]:
     """Return the seconds of both, and how many times the one takes the other's."""
-    config = PairsConfig()
+    config = load_config("make_pairs", track="dped").pairs
     with tempfile.TemporaryDirectory() as name, start_workers(workers) as mapped:
         work = Path(name)
         pool = work / "pool" if kernel == "pool" else None

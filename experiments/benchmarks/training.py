@@ -24,7 +24,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from realsr.config.composition import load_config
 from realsr.core.devices import choose_device
 from realsr.networks.patchgan import PatchGAN
 from realsr.training.generator_loss import GeneratorLoss
-from realsr.training.settings import OptimiserConfig, TrainerConfig, TrainingConfig
+from realsr.training.settings import TrainingConfig
 from realsr.training.state import make_state
 from realsr.training.step import Outcome, TrainStep
 
@@ -93,6 +94,7 @@ def main() -> None:
 
 def make_config(small: bool, vgg: Path | None, precision: str, compiling: bool | None) -> TrainingConfig:
     """Return a training's config, full size or that of the demo."""
+    recipe = load_config("train", track="df2k")
     return TrainingConfig(
         generator={"name": "rrdb", "features": 32, "blocks": 2, "growth": 16}
         if small
@@ -105,9 +107,13 @@ def make_config(small: bool, vgg: Path | None, precision: str, compiling: bool |
             "perceptual": {"name": "perceptual", "weight": 0.0 if vgg is None else 1.0, "weights": vgg},
             "gan": {"name": "ragan", "weight": 0.005},
         },
-        optimiser=OptimiserConfig(),
-        trainer=TrainerConfig(
-            batch=4 if small else 16, crop=64 if small else 128, precision=precision, compile=compiling
+        optimiser=recipe.optimiser,
+        trainer=replace(
+            recipe.trainer,
+            batch=4 if small else 16,
+            crop=64 if small else 128,
+            precision=precision,
+            compile=compiling,
         ),
     )
 

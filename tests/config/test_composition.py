@@ -1,12 +1,16 @@
+import inspect
 import subprocess
 import sys
-from dataclasses import fields
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 from realsr.config.composition import load_config
-from realsr.config.schema import CollectNoiseConfig
+from realsr.config.schema import COMMANDS, CollectNoiseConfig
+from realsr.core.components import find_component, list_components
 from realsr.core.errors import UserError
 
 
@@ -51,3 +55,28 @@ def test_help_and_import_load_no_torch() -> None:
         "assert not {'torch', 'cv2', 'hydra'} & set(sys.modules), sys.modules.keys() & {'torch', 'cv2', 'hydra'}"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
+def _stages(kind: type) -> Iterator[type]:
+    """A dataclass and those inside it."""
+    yield kind
+    for hint in get_type_hints(kind).values():
+        for part in (hint, *get_args(hint)):
+            if isinstance(part, type) and is_dataclass(part):
+                yield from _stages(part)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_yaml_is_the_one_source_of_values(command: str) -> None:
+    for stage in _stages(COMMANDS[command].whole):
+        second = [field.name for field in fields(stage) if (field.default, field.default_factory) != (MISSING, MISSING)]
+        assert not second, f"{stage.__name__} gives values that conf/ gives: {second}"
+
+
+@pytest.mark.parametrize(
+    "room", ["realsr.networks", "realsr.kernels", "realsr.data.degradations", "realsr.training.loss_terms"]
+)
+def test_components_have_no_values_of_their_own(room: str) -> None:
+    for name in list_components(room):
+        parameters = inspect.signature(find_component(room, "", {"name": name})).parameters.values()
+        assert [parameter.name for parameter in parameters if parameter.default is not parameter.empty] == [], name

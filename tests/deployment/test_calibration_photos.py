@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from config_files import config_of
 from realsr.core.errors import UserError
 from realsr.deployment.photo_sets import (
     CALIBRATED,
@@ -17,7 +18,7 @@ from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError, crop_to_multiple, resize, to_float, write_uint8
 from realsr.simulation.photographs import load_photograph
 
-PROTOCOL = Protocol("x", 0, ["psnr"])
+PROTOCOL = config_of(Protocol, "x", 0, ["psnr"])
 
 
 def write_noise(path: Path, height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from config_files import config_of
 from exported_networks import copied, exported_rrdb, rrdb, run_torch
 from realsr.core.errors import UserError
 from realsr.deployment import deploy, network_files
@@ -111,7 +112,7 @@ def not_a_number(model: onnx.ModelProto) -> onnx.ModelProto:
 )
 def test_a_wrong_file_is_not_written(made: object, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network_files, "to_onnx", lambda network: copied(made()))
-    int8 = Int8Config(photos=photos_folder(tmp_path / "photos"))
+    int8 = config_of(Int8Config, photos=photos_folder(tmp_path / "photos"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "onnx_fp32.onnx").write_text("an earlier export's")
     deployment = deploy.deploy(generator(), tmp_path / "out", ["onnx_fp32"], int8, {}, "none")
@@ -127,20 +128,24 @@ def test_a_wrong_file_is_not_written(made: object, said: str, tmp_path: Path, mo
     [
         (
             [],
-            Int8Config(),
+            config_of(Int8Config),
             r"formats=\[\]: expected one or more of onnx_fp32, onnx_fp16, onnx_int8, openvino",
         ),
-        (["onnx_fp8"], Int8Config(), r"formats=\[onnx_fp8\]"),
-        (["onnx_fp32", "onnx_fp32"], Int8Config(), "each once"),
-        (["onnx_int8"], Int8Config(methods=[]), r"int8.methods=\[\]: expected one or more of entropy, percentile"),
-        (["onnx_int8"], Int8Config(methods=["max"]), r"int8.methods=\[max\]"),
-        (["onnx_int8"], Int8Config(crop=15), "int8.crop=15: expected 16 or more"),
+        (["onnx_fp8"], config_of(Int8Config), r"formats=\[onnx_fp8\]"),
+        (["onnx_fp32", "onnx_fp32"], config_of(Int8Config), "each once"),
+        (
+            ["onnx_int8"],
+            config_of(Int8Config, methods=[]),
+            r"int8.methods=\[\]: expected one or more of entropy, percentile",
+        ),
+        (["onnx_int8"], config_of(Int8Config, methods=["max"]), r"int8.methods=\[max\]"),
+        (["onnx_int8"], config_of(Int8Config, crop=15), "int8.crop=15: expected 16 or more"),
     ],
 )
 def test_what_cannot_be_asked_for(formats: list[str], int8: Int8Config, said: str) -> None:
     with pytest.raises(UserError, match=said):
         check_formats(formats, int8)
-    check_formats(["onnx_int8"], Int8Config())
+    check_formats(["onnx_int8"], config_of(Int8Config))
 
 
 def test_similarity_on_judged_images_is_refused_warned_of_or_usual() -> None:
@@ -169,7 +174,7 @@ def test_a_file_far_from_float32_is_no_success(
     monkeypatch.setattr(network_files.Maker, "make", made)
     monkeypatch.setattr(deploy, "score_files", lambda *_: found)
     monkeypatch.setattr(deploy, "measure", lambda *_: Cost(1.0, None))
-    int8 = Int8Config(photos=photos_folder(tmp_path / "photos"))
+    int8 = config_of(Int8Config, photos=photos_folder(tmp_path / "photos"))
     deployment = deploy.deploy(generator(), tmp_path / "out", ["onnx_int8"], int8, {}, "none")
     assert (tmp_path / "out/onnx_int8.onnx").exists() == kept
     assert [row.name for row in deployment.rows] == ["PyTorch", *(["onnx_int8"] if kept else [])]
@@ -182,7 +187,7 @@ def test_nothing_is_made_of_photos_that_carry_nothing(tmp_path: Path, monkeypatc
     monkeypatch.setattr(network_files, "Maker", None)
     (tmp_path / "black").mkdir()
     write_uint8(tmp_path / "black/a.png", np.zeros((24, 24, 3), np.uint8))
-    int8 = Int8Config(photos=tmp_path / "black")
+    int8 = config_of(Int8Config, photos=tmp_path / "black")
     for name in ("onnx_int8", "openvino_int8"):
         with pytest.raises(UserError, match="cover 0 of 255 levels"):
             deploy.deploy(generator(), tmp_path / "out", ["onnx_fp32", name], int8, {}, "none")

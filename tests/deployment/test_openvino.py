@@ -7,6 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 from tiny_generator import UNSEEN, enlarge, random_lr, random_photos, tiny_generator
 
+from config_files import config_of
 from realsr.core.errors import UserError
 from realsr.deployment import network_files
 from realsr.deployment.check import similarity
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, File]:
     """Both formats, after the 8-bit ONNX file that one of them is made of."""
-    int8 = Int8Config(methods=["minmax", "percentile"])
+    int8 = config_of(Int8Config, methods=["minmax", "percentile"])
     maker = Maker(tiny_generator(), tmp_path_factory.mktemp("made"), int8, random_photos())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network_files, "collect_histograms", count := _Counted(network_files.collect_histograms))

@@ -1,6 +1,6 @@
 import pytest
 
-from config_files import head
+from config_files import config_of, head
 from realsr.config.composition import load_config, load_protocol
 from realsr.config.options import conf_dir, list_options
 from realsr.config.schema import EvaluateConfig
@@ -55,10 +55,12 @@ def test_the_line_tells_how_images_were_made() -> None:
         "protocol vacc: x4, 8 bit, 0 border pixels left out; HR the original resized to 512x512 by INTER_AREA; "
         "LR the original resized by INTER_AREA, in 8 bit"
     )
-    assert describe(Protocol(crop=1), [], 2, "folder", hr=False).endswith(
+    assert describe(config_of(Protocol, crop=1), [], 2, "folder", hr=False).endswith(
         "1 border pixels left out; no HR; LR from folder"
     )
-    assert describe(Protocol(crop=1), [], 2, "folder").endswith("HR cropped to a multiple of 2; LR from folder")
+    assert describe(config_of(Protocol, crop=1), [], 2, "folder").endswith(
+        "HR cropped to a multiple of 2; LR from folder"
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,4 +76,4 @@ def test_the_line_tells_how_images_were_made() -> None:
 )
 def test_values_that_cannot_be_used(values: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said.replace("[", r"\[")):
-        resolve(Protocol(**{"metrics": ["psnr"], **values}), 4)  # type: ignore[arg-type]
+        resolve(config_of(Protocol, **{"metrics": ["psnr"], **values}), 4)  # type: ignore[arg-type]

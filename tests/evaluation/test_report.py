@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from config_files import config_of
 from realsr.evaluation.protocol import Protocol
 from realsr.evaluation.report import Report, Setting, describe_weights, write_csv, write_json
 from realsr.evaluation.scoring import Results
@@ -13,7 +14,7 @@ from realsr.evaluation.statistics import estimate_mean
 from realsr.evaluation.tables import format_markdown, format_report
 from toy_metrics import ToyMetric, ToySetMetric
 
-SETTING = Setting(Protocol("mine", 3, ["psnr", "lpips", "fid"], note="by us"), ["crop=3"], 4, "fp32", "cpu")
+SETTING = Setting(config_of(Protocol, "mine", 3, ["psnr", "lpips", "fid"], note="by us"), ["crop=3"], 4, "fp32", "cpu")
 METRICS = {
     "psnr": ToyMetric(higher_is_better=True, digits=2),
     "lpips": ToyMetric(higher_is_better=False, digits=4),

@@ -9,6 +9,7 @@ from metric_components import load
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
+from config_files import config_of
 from realsr.core.errors import UserError
 from realsr.data.validation_images import EvaluationImage
 from realsr.evaluation.images import ImageReaders, match_images
@@ -26,7 +27,7 @@ def images(tmp_path: Path) -> ImageReaders:
         rng = np.random.default_rng(index)
         image = np.kron(rng.integers(0, 256, (6, 7, 3)), np.ones((6, 6, 1))) + rng.normal(0, 5, (36, 42, 3))
         write_uint8(tmp_path / f"i{index}.png", image.clip(0, 255).astype(np.uint8))
-    return match_images(tmp_path, None, Protocol(), 2)
+    return match_images(tmp_path, None, config_of(Protocol), 2)
 
 
 def random_image(name: str, lr: tuple[int, int] = (12, 14), scale: int = 2, hr: bool = True) -> EvaluationImage:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from config_files import yaml_values
+from config_files import config_of, yaml_values
 from realsr.core.errors import UserError
 from realsr.kernels.estimation import estimate_kernels
 from realsr.noise.collection import collect_noise
@@ -19,7 +19,7 @@ from realsr.pairs.rebuild import rebuild_pair
 from realsr.pairs.synthesis import make_pairs
 from realsr.provenance.manifest import read_manifest
 
-NOISE = NoiseConfig(size=32, stride=32, max_variance=400)
+NOISE = config_of(NoiseConfig, size=32, stride=32, max_variance=400)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def source(tmp_path: Path) -> Path:
 
 
 STAGES = {
-    "pairs": lambda source, out, **rest: make_pairs(source, None, None, out, PairsConfig(), 2, **rest),
+    "pairs": lambda source, out, **rest: make_pairs(source, None, None, out, config_of(PairsConfig), 2, **rest),
     "noise": lambda source, out, **rest: collect_noise(source, out, NOISE, **rest),
     "kernels": lambda source, out, **rest: estimate_kernels(
         source, out, yaml_values("kernels/spectral", gates=None), **rest
@@ -82,12 +82,12 @@ def test_the_survey_tells_it_once(source, tmp_path, caplog, workers):
     assert len(lines(caplog, source / "b.jpg")) == 1
     with pytest.raises(UserError, match="no thresholds suit"):
         choose_thresholds(
-            source, tmp_path / "pool", NoiseConfig(size=32, stride=32, max_variance=1e-4), damaged="accept"
+            source, tmp_path / "pool", config_of(NoiseConfig, size=32, stride=32, max_variance=1e-4), damaged="accept"
         )
 
 
 def test_a_pair_of_a_damaged_photo_is_made_again_where_it_is_accepted(source, tmp_path):
-    make_pairs(source, None, None, tmp_path / "pairs", PairsConfig(), 2, damaged="accept")
+    make_pairs(source, None, None, tmp_path / "pairs", config_of(PairsConfig), 2, damaged="accept")
     hr = tmp_path / "pairs/HR/b.png"
     before = hr.read_bytes()
     hr.unlink()

@@ -103,7 +103,7 @@ def test_without_a_file_the_weights_are_torchvision_s(
         return state
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", load)
-    VGGFeatures()
+    VGGFeatures(None)
     ((url, options),) = asked
     assert url == VGG19_Weights.IMAGENET1K_V1.url
     assert options["weights_only"] is True
@@ -128,7 +128,7 @@ def test_failed_download_names_three_ways_out(
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
     monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path / "hub"))
     with pytest.raises(WeightsError) as error:
-        VGGFeatures()
+        VGGFeatures(None)
     message = str(error.value)
     assert f"put vgg19-dcbb9e9d.pth into {tmp_path / 'hub' / 'checkpoints'}" in message
     assert "loss.perceptual.weights=FILE" in message
@@ -142,7 +142,7 @@ def test_damaged_cached_download_names_the_way_out(monkeypatch: pytest.MonkeyPat
     cached.parent.mkdir()
     cached.write_bytes(b"half a file")
     with pytest.raises(WeightsError, match="delete a damaged copy there"):
-        VGGFeatures()
+        VGGFeatures(None)
 
 
 class Malicious:

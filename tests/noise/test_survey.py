@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from config_files import config_of
 from realsr.core.errors import UserError
 from realsr.imaging import write_uint8
 from realsr.noise.collection import collect_noise
@@ -34,7 +35,9 @@ def source(tmp_path) -> Callable[..., Path]:
 
 
 def config(**changes) -> NoiseConfig:
-    return NoiseConfig(**{"size": SIZE, "stride": SIZE, "auto": True, "drop_structured": True, "wanted": 5} | changes)
+    return config_of(
+        NoiseConfig, **{"size": SIZE, "stride": SIZE, "auto": True, "drop_structured": True, "wanted": 5} | changes
+    )
 
 
 def test_a_survey_tells_of_all_tiles_what_speaks_against_them(source, tmp_path):

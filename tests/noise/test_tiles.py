@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from config_files import config_of
 from realsr.core.errors import UserError
 from realsr.core.ranges import check_ranges
 from realsr.imaging import read_uint8
@@ -20,7 +21,7 @@ from realsr.noise.tiles import (
     select_tiles,
 )
 
-LIMIT = NoiseConfig().max_structure
+LIMIT = config_of(NoiseConfig).max_structure
 
 
 def flat_photo(height: int, width: int, level: float = 2.0, seed: int = 0) -> np.ndarray:
@@ -36,7 +37,7 @@ def as_rows(tiles: np.ndarray) -> np.ndarray:
 def test_synthetic_photo_matches_golden(golden, rule):
     arrays = golden("noise_patches.npz")
     size, variance, mean = arrays["synthetic_512_rule"].tolist()
-    config = NoiseConfig(size, size, variance, mean, released_rule=rule == "released")
+    config = config_of(NoiseConfig, size, size, variance, mean, released_rule=rule == "released")
     tiles = select_tiles(measure_tiles(arrays["synthetic_512"], config), config)
     expected = arrays[f"synthetic_512_{rule}"]
     np.testing.assert_array_equal(as_rows(tiles)[:, :2], expected[:, :2])
@@ -58,7 +59,7 @@ def test_phone_photo_matches_golden(golden, shared, rule):
 def check_photo(golden, shared, photo, rule):
     arrays, name = golden("noise_patches.npz"), Path(photo).name
     size, variance, mean = arrays[f"{name}_rule"].tolist()
-    config = NoiseConfig(size, size, variance, mean, released_rule=rule == "released")
+    config = config_of(NoiseConfig, size, size, variance, mean, released_rule=rule == "released")
     tiles = measure_tiles(read_uint8(shared(f"data/{photo}.JPG")), config)
     measured = as_rows(tiles)
     found = {(top, left) for top, left, *_ in as_rows(select_tiles(tiles, config)).tolist()}
@@ -77,7 +78,7 @@ def check_photo(golden, shared, photo, rule):
 def test_the_last_exact_tile_is_taken_unless_the_released_rule_is_asked_for(size):
     photo = flat_photo(512, 512)
     for released, starts in ((False, range(0, 513 - size, size)), (True, range(0, 512 - size, size))):
-        config = NoiseConfig(size=size, stride=size, released_rule=released)
+        config = config_of(NoiseConfig, size=size, stride=size, released_rule=released)
         places = select_tiles(measure_tiles(photo, config), config)[["top", "left"]].tolist()
         assert places == [(top, left) for top in starts for left in starts]
         assert len(places) == (512 // size - released) ** 2
@@ -98,16 +99,16 @@ def test_tiles_written_as_plain_loops(height, width, size, stride):
             tile = luma[top : top + size, left : left + size]
             mean = sum(tile.ravel()) / size**2
             expected.append([top, left, sum((value - mean) ** 2 for value in tile.ravel()) / size**2, mean])
-    config = NoiseConfig(size=size, stride=stride)
+    config = config_of(NoiseConfig, size=size, stride=stride)
     tiles = measure_tiles(photo, config)
     np.testing.assert_allclose(as_rows(tiles), expected, atol=1e-2, rtol=1e-3)  # luma may round .5 to either side
-    limits = NoiseConfig(size=size, stride=stride, max_variance=20.0, min_mean=119.0)
+    limits = config_of(NoiseConfig, size=size, stride=stride, max_variance=20.0, min_mean=119.0)
     assert select_tiles(tiles, limits).tolist() == [t for t in tiles.tolist() if t[2] < 20 and t[3] > 119]
 
 
 def test_both_thresholds_are_exclusive():
     tiles = np.array([(0, 0, 20.0, 60.0), (0, 1, 19.99, 50.0), (0, 2, 19.99, 50.01)], TILES)
-    assert select_tiles(tiles, NoiseConfig(max_variance=20.0, min_mean=50.0)).tolist() == [tiles[2].item()]
+    assert select_tiles(tiles, config_of(NoiseConfig, max_variance=20.0, min_mean=50.0)).tolist() == [tiles[2].item()]
 
 
 @pytest.mark.parametrize(("size", "stride"), [(256, 256), (64, 48), (32, 16)])
@@ -115,7 +116,7 @@ def test_statistics_are_those_of_numpy_to_the_last_digits(size, stride):
     photo = np.random.default_rng(0).integers(0, 256, (600, 530, 3), dtype=np.uint8)
     photo[:300] = 255 - photo[:300] // 64
     gray = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
-    tiles = measure_tiles(photo, NoiseConfig(size, stride))
+    tiles = measure_tiles(photo, config_of(NoiseConfig, size, stride))
     assert len(tiles) == ((600 - size) // stride + 1) * ((530 - size) // stride + 1)
     for top, left, variance, mean in tiles.tolist():
         tile = gray[top : top + size, left : left + size]
@@ -190,7 +191,9 @@ def test_stones_under_water_are_structure_and_a_chart_is_not(shared):
 
     def structures(photo: str) -> dict[tuple[int, int], float]:
         image = read_uint8(shared(f"data/{photo}.JPG"))
-        tiles = select_tiles(measure_tiles(image, NoiseConfig(min_mean=50)), NoiseConfig(min_mean=50))
+        tiles = select_tiles(
+            measure_tiles(image, config_of(NoiseConfig, min_mean=50)), config_of(NoiseConfig, min_mean=50)
+        )
         cuts = {(t["top"], t["left"]): image[t["top"] : t["top"] + 256, t["left"] : t["left"] + 256] for t in tiles}
         return {place: measure_structure(remove_shading(tile)) for place, tile in cuts.items()}
 
@@ -226,4 +229,4 @@ def test_many_tiles_of_one_place_are_remembered():
 @pytest.mark.parametrize("wrong", [{"size": 4}, {"stride": 0}])
 def test_tiles_that_cannot_be_cut_are_refused(wrong):
     with pytest.raises(UserError, match=r"noise\.(size=4: expected 8|stride=0: expected 1) or more"):
-        check_ranges(NoiseConfig(**wrong), "noise")
+        check_ranges(config_of(NoiseConfig, **wrong), "noise")

@@ -4,6 +4,7 @@ import logging
 import numpy as np
 import pytest
 
+from config_files import config_of
 from realsr.core.errors import UserError
 from realsr.imaging import read_uint8, write_uint8
 from realsr.imaging.kernel_shapes import save_kernel
@@ -22,7 +23,7 @@ def work(make_photos, tmp_path, request):
         save_kernel(path, anisotropic_kernel(13, (2.0, 1.0 + ord(name) / 100), 30, 4))
     source = make_photos({"0801": (90, 131), "p1": (66, 80), "p2": (64, 64)})
     pool = tmp_path / "pool" if request.param == "pool" else None
-    make_pairs(source, None, pool, tmp_path / "pairs", PairsConfig(), 4, seed=3)
+    make_pairs(source, None, pool, tmp_path / "pairs", config_of(PairsConfig), 4, seed=3)
     return tmp_path
 
 
@@ -113,7 +114,7 @@ def test_after_a_pair_is_made_again_the_stage_has_nothing_to_do(work):
     rebuild(work, "p1")
     kernel = json.loads((work / "pairs/manifest.json").read_text())["pairs"]["config"]["kernel"]
     pool = work / "pool" if kernel == "pool" else None
-    result = make_pairs(work / "source", None, pool, work / "pairs", PairsConfig(), 4, seed=3)
+    result = make_pairs(work / "source", None, pool, work / "pairs", config_of(PairsConfig), 4, seed=3)
     assert (result.count, result.made) == (3, 0)
     assert contents(work) == before
 

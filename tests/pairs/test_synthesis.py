@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from config_files import config_of
 from realsr.core.errors import UserError
 from realsr.imaging import read_uint8, resize, shrink_uint8
 from realsr.imaging.kernel_shapes import load_kernel, save_kernel
@@ -68,7 +69,7 @@ def test_the_same_bytes_with_any_number_of_workers_and_threads(make_photos, pool
         try:
             torch.set_num_threads(4)  # in this process: workers have one
             kernels = None if bicubic else pool
-            make_pairs(source, None, kernels, tmp_path / f"{workers}", PairsConfig(), scale, workers=workers)
+            make_pairs(source, None, kernels, tmp_path / f"{workers}", config_of(PairsConfig), scale, workers=workers)
         finally:
             torch.set_num_threads(threads)
     assert len(files(tmp_path / "0")) == 10
@@ -81,7 +82,7 @@ def test_the_same_bytes_with_any_number_of_workers_and_threads(make_photos, pool
 @pytest.mark.parametrize("scale", [2, 4])
 def test_each_lr_can_be_made_again_from_its_hr_and_the_manifest(make_photos, pool, tmp_path, scale):
     source = make_photos({f"p{i:02d}": (70 + i, 101) for i in range(12)})
-    make_pairs(source, None, pool, tmp_path / "pairs", PairsConfig(), scale)
+    make_pairs(source, None, pool, tmp_path / "pairs", config_of(PairsConfig), scale)
     section = read_manifest(tmp_path / "pairs")["pairs"]
     used = set()
     for i in range(12):
@@ -109,20 +110,20 @@ def test_each_lr_can_be_made_again_from_its_hr_and_the_manifest(make_photos, poo
 
 def test_a_photo_more_changes_nothing_for_the_others(make_photos, pool, tmp_path):
     sizes = {f"p{i}": (64, 64) for i in range(6)}
-    make_pairs(make_photos(sizes), None, pool, tmp_path / "one", PairsConfig(), 4, seed=3)
+    make_pairs(make_photos(sizes), None, pool, tmp_path / "one", config_of(PairsConfig), 4, seed=3)
     more = make_photos({"a_first": (64, 64), "p3b": (80, 64), **sizes}, "more")
-    make_pairs(more, None, pool, tmp_path / "two", PairsConfig(), 4, seed=3)
+    make_pairs(more, None, pool, tmp_path / "two", config_of(PairsConfig), 4, seed=3)
     one, two = files(tmp_path / "one"), files(tmp_path / "two")
     assert len(one) == 12
     assert len(two) == 16
     assert one.items() <= two.items()
-    make_pairs(make_photos(sizes), None, pool, tmp_path / "three", PairsConfig(), 4, seed=4)
+    make_pairs(make_photos(sizes), None, pool, tmp_path / "three", config_of(PairsConfig), 4, seed=4)
     assert files(tmp_path / "three") != one  # the seed draws the kernels
 
 
 def test_bicubic_pairs_of_source_and_target(make_photos, tmp_path):
     source, target = make_photos({"s": (130, 99)}), make_photos({"t": (67, 90)}, "target")
-    config = PairsConfig(hr=["source", "target"])
+    config = config_of(PairsConfig, hr=["source", "target"])
     make_pairs(source, target, None, tmp_path / "pairs", config, 4)
     assert read_uint8(tmp_path / "pairs" / "HR" / "s.png").shape == (64, 48, 3)
     hr = read_uint8(tmp_path / "pairs" / "HR" / "t.png")
@@ -138,7 +139,7 @@ def test_bicubic_pairs_of_source_and_target(make_photos, tmp_path):
 
 def test_a_name_in_both_source_and_target(make_photos, tmp_path):
     source, target = make_photos({"a": (64, 64), "b": (64, 64)}), make_photos({"b": (64, 64)}, "target")
-    config = PairsConfig(hr=["source", "target"])
+    config = config_of(PairsConfig, hr=["source", "target"])
     with pytest.raises(UserError, match=r"b is in both data\.source and data\.target: rename"):
         make_pairs(source, target, None, tmp_path / "pairs", config, 4)
     assert not (tmp_path / "pairs").exists()
@@ -154,12 +155,12 @@ def test_a_name_in_both_source_and_target(make_photos, tmp_path):
 )
 def test_values_that_mean_nothing_are_quoted(tmp_path, values, message):
     with pytest.raises(UserError, match=message):
-        make_pairs(tmp_path, None, tmp_path, tmp_path / "pairs", PairsConfig(**values), 4)
+        make_pairs(tmp_path, None, tmp_path, tmp_path / "pairs", config_of(PairsConfig, **values), 4)
 
 
 def test_kernels_that_are_missing_name_the_command(make_photos, tmp_path):
     with pytest.raises(UserError, match=r"realsr\.estimate_kernels"):
-        make_pairs(make_photos({"a": (64, 64)}), None, tmp_path / "pool", tmp_path / "pairs", PairsConfig(), 4)
+        make_pairs(make_photos({"a": (64, 64)}), None, tmp_path / "pool", tmp_path / "pairs", config_of(PairsConfig), 4)
 
 
 def test_a_bad_photo_does_not_stop_the_others_and_is_made_when_mended(make_photos, pool, tmp_path):
@@ -167,17 +168,17 @@ def test_a_bad_photo_does_not_stop_the_others_and_is_made_when_mended(make_photo
     whole = (source / "b.png").read_bytes()
     (source / "b.png").write_bytes(whole[:300])
     with pytest.raises(UserError, match=r"2 of 4(.|\n)*b\.png(.|\n)*tiny\.png: cannot crop 32x3 pixels"):
-        make_pairs(source, None, pool, tmp_path / "pairs", PairsConfig(), 4)
+        make_pairs(source, None, pool, tmp_path / "pairs", config_of(PairsConfig), 4)
     assert files(tmp_path / "pairs").keys() == {"HR/a.png", "LR/a.png", "HR/c.png", "LR/c.png"}
     (source / "b.png").write_bytes(whole)
     (source / "tiny.png").unlink()
-    make_pairs(source, None, pool, tmp_path / "pairs", PairsConfig(), 4)
-    make_pairs(source, None, pool, tmp_path / "fresh", PairsConfig(), 4)
+    make_pairs(source, None, pool, tmp_path / "pairs", config_of(PairsConfig), 4)
+    make_pairs(source, None, pool, tmp_path / "fresh", config_of(PairsConfig), 4)
     assert files(tmp_path / "pairs") == files(tmp_path / "fresh")
 
 
 def test_again_does_nothing_and_other_kernels_are_told(make_photos, pool, tmp_path, monkeypatch):
-    source, config = make_photos({"a": (64, 64)}), PairsConfig()
+    source, config = make_photos({"a": (64, 64)}), config_of(PairsConfig)
     make_pairs(source, None, pool, tmp_path / "pairs", config, 4)
     with monkeypatch.context() as patch:
         patch.setattr("realsr.pairs.synthesis._make_pair", None)
@@ -194,4 +195,4 @@ def test_pairs_made_elsewhere_are_not_mixed_with_ours(make_photos, pool, tmp_pat
     (made / "HR").mkdir()
     (made / "x.png").rename(made / "HR" / "x.png")
     with pytest.raises(UserError, match="made elsewhere"):
-        make_pairs(make_photos({"a": (64, 64)}), None, pool, made, PairsConfig(), 4)
+        make_pairs(make_photos({"a": (64, 64)}), None, pool, made, config_of(PairsConfig), 4)

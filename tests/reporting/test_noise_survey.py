@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from config_files import config_of
 from realsr.imaging import read_uint8, write_uint8
 from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.survey import SURVEYED, Survey, survey_noise
 from realsr.reporting.noise_survey import COLOURS, Thumbnail, describe, draw_survey, summarise, write_survey
 
-CONFIG = NoiseConfig(size=32, stride=32, min_mean=50)
+CONFIG = config_of(NoiseConfig, size=32, stride=32, min_mean=50)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.models import vgg19
 
-from config_files import loss_values
+from config_files import config_of, loss_values
 from realsr.data.cache import DecodedImages
 from realsr.data.degradations.degradation import OnlineDegradation
 from realsr.data.degradations.noise_jpeg import NoiseJPEG
@@ -56,8 +56,8 @@ def make_config() -> MakeConfig:
             generator=generator or {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4},
             discriminator=discriminator or {"name": "patchgan", "features": 4, "layers": 1},
             loss=loss or loss_values(pixel=1.0, gan=0.1),
-            optimiser=optimiser or OptimiserConfig(learning_rate=1e-3, milestones=[2, 5]),
-            trainer=TrainerConfig(**{**settings, **trainer}),  # type: ignore[arg-type]
+            optimiser=optimiser or config_of(OptimiserConfig, learning_rate=1e-3, milestones=[2, 5]),
+            trainer=config_of(TrainerConfig, **{**settings, **trainer}),  # type: ignore[arg-type]
             scale=2,
             init=init,
         )

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from config_files import loss_values, yaml_values
+from config_files import config_of, loss_values, yaml_values
 from realsr.core.errors import Interrupted, UserError, WeightsError
 from realsr.data.degradations.identity import Identity
 from realsr.data.loading import LoadingError
@@ -236,7 +236,7 @@ def test_init_is_where_training_starts(suffix: str, trained: Train, make_config:
     start = build_generator({"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}, 2).state_dict()
     path = tmp_path / f"psnr{suffix}"
     torch.save(start, path) if suffix == ".pth" else save_file(start, path)
-    still = make_config(optimiser=OptimiserConfig(learning_rate=0.0), max_steps=1, init=str(path))
+    still = make_config(optimiser=config_of(OptimiserConfig, learning_rate=0.0), max_steps=1, init=str(path))
     weights = trained(config=still)
     assert same(load_file(weights), start)
     averaged = load_file(weights.with_name("generator_ema.safetensors"))
@@ -311,7 +311,10 @@ def test_missing_vgg_weights_name_three_ways_out(
         ({"precision": "int8"}, r"trainer\.precision=int8: expected one of auto, bf16, fp16, tf32, fp32"),
         ({"best_by": "niqe"}, r"trainer\.best_by=niqe: expected one of psnr, ssim, lpips"),
         ({"ema": 1.0}, r"trainer\.ema=1\.0: expected from 0 to below 1, or null"),
-        ({"optimiser": OptimiserConfig(schedule="linear")}, r"optimiser\.schedule=linear: expected one of step, cos"),
+        (
+            {"optimiser": config_of(OptimiserConfig, schedule="linear")},
+            r"optimiser\.schedule=linear: expected one of step, cos",
+        ),
         ({"device": "cuda:99"}, r"device=cuda:99: (torch finds no GPU|there is no such device)"),
         ({"device": "toaster"}, r"device=toaster: there is no such device"),
     ],

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from config_files import config_of
 from realsr.core.errors import Interrupted, UserError
 from realsr.data.cache import DecodedImages
 from realsr.data.degradations.degradation import build_degradation
@@ -175,7 +176,9 @@ def test_a_second_ctrl_c_does_not_wait(trained: Train, monkeypatch: pytest.Monke
 
 def test_what_the_config_says_of_the_optimiser_stands_after_resuming(trained: Train, make_config: MakeConfig) -> None:
     def config(beta1: float, steps: int) -> TrainingConfig:
-        return make_config(optimiser=OptimiserConfig(learning_rate=1e-3, beta1=beta1, milestones=[]), max_steps=steps)
+        return make_config(
+            optimiser=config_of(OptimiserConfig, learning_rate=1e-3, beta1=beta1, milestones=[]), max_steps=steps
+        )
 
     trained("parts", config=config(0.5, 4))
     run = trained("parts", config=config(0.9, 6)).parent

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from config_files import yaml_values
+from config_files import config_of, yaml_values
 from realsr.core.errors import UserError
 from realsr.data.pairs import Pair
 from realsr.training.run import train_run
@@ -86,7 +86,7 @@ def test_changes_that_are_allowed_are_shown_kept_in_the_manifest_and_trained_wit
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     run(make_config(max_steps=2))
-    still = OptimiserConfig(learning_rate=0.0, milestones=[])
+    still = config_of(OptimiserConfig, learning_rate=0.0, milestones=[])
     before = load_file(tmp_path / "run" / "generator.safetensors")
     with caplog.at_level(logging.INFO):
         assert run(make_config(max_steps=4, optimiser=still, allow_changes=True), pairs=pairs[:3])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
+from config_files import config_of
 from realsr.core.errors import UserError
 from realsr.training.schedule import check_optimiser, ema_decay, learning_rate
 from realsr.training.settings import OptimiserConfig
@@ -30,14 +31,14 @@ def ours(config: OptimiserConfig, steps: int = STEPS) -> list[float]:
 
 @pytest.mark.parametrize("milestones", [[], [1], [5, 6, 700, 3999], [5000]])
 def test_step_is_torch_s_multi_step(milestones: list[int]) -> None:
-    config = OptimiserConfig(learning_rate=3e-4, milestones=milestones, decay=0.4)
+    config = config_of(OptimiserConfig, learning_rate=3e-4, milestones=milestones, decay=0.4)
     expected = rates_of(lambda o: lr_scheduler.MultiStepLR(o, milestones, gamma=0.4), 3e-4)
     assert ours(config) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("final", [0.0, 1e-7])
 def test_a_period_of_cosine_is_torch_s_cosine_annealing(final: float) -> None:
-    config = OptimiserConfig(learning_rate=2e-4, schedule="cosine", period=STEPS, final=final)
+    config = config_of(OptimiserConfig, learning_rate=2e-4, schedule="cosine", period=STEPS, final=final)
     expected = rates_of(lambda o: lr_scheduler.CosineAnnealingLR(o, STEPS, eta_min=final), 2e-4)
     # torch's goes from each rate to the next, which adds up rounding
     assert ours(config) == pytest.approx(expected, rel=1e-6, abs=1e-14)
@@ -45,14 +46,14 @@ def test_a_period_of_cosine_is_torch_s_cosine_annealing(final: float) -> None:
 
 @pytest.mark.parametrize("period", [1, 2, 250, 999])
 def test_cosine_begins_anew_after_each_period_as_torch_s_with_warm_restarts(period: int) -> None:
-    config = OptimiserConfig(learning_rate=2e-4, schedule="cosine", period=period, final=1e-7)
+    config = config_of(OptimiserConfig, learning_rate=2e-4, schedule="cosine", period=period, final=1e-7)
     expected = rates_of(lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, period, eta_min=1e-7), 2e-4)
     assert ours(config) == pytest.approx(expected, rel=1e-9)
 
 
 def test_cosine_is_basicsr_s_but_for_the_one_step_after_each_period() -> None:
     # CosineAnnealingRestartLR, written from its formula: a period's last point belongs to that period.
-    period, config = 100, OptimiserConfig(learning_rate=2e-4, schedule="cosine", period=100, final=1e-7)
+    period, config = 100, config_of(OptimiserConfig, learning_rate=2e-4, schedule="cosine", period=100, final=1e-7)
 
     def basicsr(done: int) -> float:
         restart = max(0, math.ceil(done / period) - 1) * period
@@ -66,13 +67,19 @@ def test_cosine_is_basicsr_s_but_for_the_one_step_after_each_period() -> None:
 
 
 def test_the_paper_s_rates() -> None:
-    rates = {done: learning_rate(done, OptimiserConfig()) for done in (0, 4999, 5000, 9999, 10000, 20000, 30000, 59999)}
+    rates = {
+        done: learning_rate(done, config_of(OptimiserConfig))
+        for done in (0, 4999, 5000, 9999, 10000, 20000, 30000, 59999)
+    }
     assert rates == {0: 1e-4, 4999: 1e-4, 5000: 5e-5, 9999: 5e-5, 10000: 2.5e-5,
                      20000: 1.25e-5, 30000: 6.25e-6, 59999: 6.25e-6}  # fmt: skip
 
 
 def test_a_rate_of_zero_stays_zero() -> None:
-    for config in (OptimiserConfig(learning_rate=0), OptimiserConfig(learning_rate=0, schedule="cosine", final=0)):
+    for config in (
+        config_of(OptimiserConfig, learning_rate=0),
+        config_of(OptimiserConfig, learning_rate=0, schedule="cosine", final=0),
+    ):
         check_optimiser(config)
         assert set(ours(config, 10)) == {0.0}
 
@@ -98,12 +105,12 @@ def test_a_rate_of_zero_stays_zero() -> None:
 )
 def test_what_is_no_schedule_is_an_error(values: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        check_optimiser(OptimiserConfig(**values))  # type: ignore[arg-type]
+        check_optimiser(config_of(OptimiserConfig, **values))  # type: ignore[arg-type]
 
 
 def test_what_can_be_had_passes() -> None:
     for milestones, schedule in itertools.product(([], [1], [1, 2, 9]), ("step", "cosine")):
-        check_optimiser(OptimiserConfig(milestones=milestones, schedule=schedule))
+        check_optimiser(config_of(OptimiserConfig, milestones=milestones, schedule=schedule))
 
 
 def test_averages_are_of_the_last_steps_however_few_there_are() -> None:

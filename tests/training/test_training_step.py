@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config_files import loss_values
+from config_files import config_of, loss_values
 from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.loss_terms.l1 import L1
 from realsr.training.loss_terms.term import StepTensors
@@ -28,8 +28,8 @@ def make_step(
         generator={"name": "rrdb", "features": features, "blocks": 1, "growth": 4},
         discriminator={"name": "patchgan", "features": 4, "layers": 1},
         loss=loss,
-        optimiser=OptimiserConfig(learning_rate=RATE),
-        trainer=TrainerConfig(batch=batch, **trainer),  # type: ignore[arg-type]
+        optimiser=config_of(OptimiserConfig, learning_rate=RATE),
+        trainer=config_of(TrainerConfig, batch=batch, **trainer),  # type: ignore[arg-type]
         scale=2,
     )
     parts = make_state(config, torch.device("cpu"))

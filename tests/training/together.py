@@ -24,6 +24,9 @@ from realsr.training.selection import ValidationSet
 from realsr.training.settings import OptimiserConfig, TrainerConfig, TrainingConfig
 from realsr.training.step import Outcome
 
+sys.path.append(str(Path(__file__).parents[1]))  # torchrun starts this file by itself
+from config_files import config_of
+
 CPU = torch.device("cpu")
 
 
@@ -86,8 +89,10 @@ def train_small(
         generator={"name": "rrdb", "features": 8, "blocks": 1, "growth": 4},
         discriminator={"name": "together.Critic"},
         loss={"pixel": {"name": "l1", "weight": 0.1}, "gan": {"name": "ragan", "weight": 0.5}},
-        optimiser=OptimiserConfig(learning_rate=1e-3),
-        trainer=TrainerConfig(max_steps=steps, batch=16, crop=16, workers=0, device="cpu", checkpoint_every=100),
+        optimiser=config_of(OptimiserConfig, learning_rate=1e-3),
+        trainer=config_of(
+            TrainerConfig, max_steps=steps, batch=16, crop=16, workers=0, device="cpu", checkpoint_every=100
+        ),
         scale=2,
     )
     seen = list[dict[str, float]]()

@@ -1,7 +1,7 @@
 """The formats and settings of an export. Without torch, so that a configuration is read quickly."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -30,11 +30,11 @@ class Int8Config:
     sensitivity: whether to measure what each layer costs, and what keeping the most costly ones gains.
     """
 
-    photos: Path | None = None
-    methods: list[str] = field(default_factory=lambda: ["entropy"])
-    crop: Annotated[int, Range(16)] = 96
-    keep: list[str] | None = None
-    sensitivity: bool = False
+    photos: Path | None
+    methods: list[str]
+    crop: Annotated[int, Range(16)]
+    keep: list[str] | None
+    sensitivity: bool
 
 
 def check_formats(formats: Sequence[str], int8: Int8Config) -> None:

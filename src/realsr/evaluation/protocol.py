@@ -1,6 +1,6 @@
 """Protocols: named ways of preparing and comparing images, so that numbers from elsewhere can be compared with."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 from realsr.core.errors import UserError
@@ -23,12 +23,12 @@ class Protocol:
     note: where it is from, and how sure that is.
     """
 
-    name: str = "unnamed"
-    crop: Annotated[int, Range(0)] | None = None
-    metrics: list[str] = field(default_factory=list)
-    hr_side: Annotated[int, Range(1)] | None = None
-    lr: Annotated[str, Choice(*LR)] = "bicubic"
-    note: str = ""
+    name: str
+    crop: Annotated[int, Range(0)] | None
+    metrics: list[str]
+    hr_side: Annotated[int, Range(1)] | None
+    lr: Annotated[str, Choice(*LR)]
+    note: str
 
 
 def resolve(protocol: Protocol, scale: int) -> Protocol:

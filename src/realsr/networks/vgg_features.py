@@ -29,7 +29,7 @@ class VGGFeatures(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, weights: Path | None = None) -> None:
+    def __init__(self, weights: Path | None) -> None:
         super().__init__()
         # Here and not above: it takes more than a second, and only training needs it.
         from torchvision.models.vgg import cfgs, make_layers

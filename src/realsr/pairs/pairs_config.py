@@ -1,6 +1,6 @@
 """How pairs are made."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 from realsr.core.errors import UserError
@@ -15,8 +15,8 @@ class PairsConfig:
     clean_up: by what whole number a source photo is shrunk to become clean.
     """
 
-    hr: list[Annotated[str, Choice("source", "target")]] = field(default_factory=lambda: ["source"])
-    clean_up: Annotated[int, Range(1)] = 2
+    hr: list[Annotated[str, Choice("source", "target")]]
+    clean_up: Annotated[int, Range(1)]
 
     def __post_init__(self) -> None:
         """Raise UserError where there is nothing to make HR of."""
