@@ -38,11 +38,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--copies", type=int, default=2, help="how often each photo is measured in a round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--size", type=int, default=NoiseConfig.size, help="of the tiles, and their stride")
+    parser.add_argument("--size", type=int, help="of the tiles, and their stride; conf/noise says what is usual")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    size = arguments.size
-    config = load_config("collect_noise", track="df2k", noise={"size": size, "stride": size}).noise
+    tiles = {} if arguments.size is None else {"size": arguments.size, "stride": arguments.size}
+    config = load_config("collect_noise", track="df2k", noise=tiles).noise
     report(compare(arguments.folder, config, arguments.workers, arguments.copies, arguments.rounds), arguments.json)
 
 
