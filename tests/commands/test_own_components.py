@@ -24,30 +24,49 @@ def written(own_modules: Path, tmp_path: Path) -> list[str]:
     return [name for name, _ in blocks]
 
 
-def test_the_documented_networks_train_and_are_evaluated(
+def test_the_documented_components_train_resume_and_are_evaluated(
     written: list[str], command: Command, source: Path, tmp_path: Path
 ) -> None:
-    assert written == ["my_networks.py", "my_options/generator/tiny.yaml", "my_options/discriminator/critic.yaml"]
-    # As a process of its own: only `python -m` says whether the current folder is searched.
-    arguments = ["+track=dped", "data.source=photos", "work_dir=out", "generator=tiny", "discriminator=critic"]
-    train = [sys.executable, "-m", "realsr.train", "--config-dir", "my_options", *arguments, "pool=noise_only", *SMALL]
-    ended = subprocess.run(train, cwd=tmp_path, env=python_environment(), capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
-    run = tmp_path / "out/runs/default"
+    code = ["my_estimators.py", "my_losses.py", "my_degradations.py", "my_metrics.py", "my_networks.py"]
+    assert [name for name in written if name.endswith(".py")] == code
+    arguments = ["+track=dped", "data.source=photos", "kernels=lens_blur", "online_degradation=exposure"]
+    arguments += ["+loss/term@loss.near=near_average", "generator=tiny", "discriminator=critic"]
+    arguments += [setting for setting in SMALL if not setting.startswith("kernels")]
+
+    def train(work_dir: str, steps: int) -> Path:
+        # As a process of its own: only `python -m` says whether the current folder is searched.
+        line = ["--config-dir", "my_options", *arguments, f"work_dir={work_dir}", f"trainer.max_steps={steps}"]
+        ended = subprocess.run(
+            [sys.executable, "-m", "realsr.train", *line],
+            cwd=tmp_path,
+            env=python_environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert ended.returncode == 0, ended.stderr
+        return tmp_path / work_dir / "runs/default"
+
+    train("parts", steps=2)
+    parts, run = train("parts", steps=4), train("out", steps=4)
+    assert (parts / "generator.safetensors").read_bytes() == (run / "generator.safetensors").read_bytes()
+    assert len(list((tmp_path / "out/pool/kernels").glob("*_kernel_x4.mat"))) == 9, "three draws for each photo"
+    assert any(b"loss/near" in file.read_bytes() for file in (run / "tensorboard").iterdir())
     assert set(json.loads((run / "metrics.json").read_text())["models"]) == MODELS
     with safe_open(run / "generator.safetensors", framework="pt") as content:
-        told = json.loads(content.metadata()["realsr"])["generator"]
+        stored = json.loads(content.metadata()["realsr"])["generator"]
         assert content.get_tensor("body.0.weight").shape == (32, 3, 3, 3)
-    assert told == {"name": "my_networks.TinyNet", "width": 32}
+    assert stored == {"name": "my_networks.TinyNet", "width": 32}
 
     evaluate = ("weights=[bicubic,out/runs/default]", "data.hr=photos", "device=cpu")
     refused = command("evaluate", *evaluate)
     assert refused.code == 1
     assert "own, my_networks.TinyNet, which loading would run: say allow_custom_code=true if you trust" in refused.said
     assert "my_networks" not in sys.modules
-    ended = command("evaluate", *evaluate, "allow_custom_code=true", "output=scores")
+    metrics = ("--config-dir", "my_options", "protocol.metrics=[psnr,brightness]")
+    ended = command("evaluate", *metrics, *evaluate, "allow_custom_code=true", "output=scores")
     assert ended.code == 0, ended.said
-    assert "out/runs/default" in json.loads((tmp_path / "scores/metrics.json").read_text())["models"]
+    scores = json.loads((tmp_path / "scores/metrics.json").read_text())["models"]
+    assert 0 < scores["out/runs/default"]["mean"]["brightness"] < 1
 
 
 @pytest.mark.parametrize(
