@@ -24,44 +24,36 @@ if TYPE_CHECKING:
     from realsr.api.degradation_stages import survey_noise as survey_noise
     from realsr.api.demo_study import demo as demo
     from realsr.api.generator_export import export as export
-    from realsr.api.image_pieces import degrade as degrade
-    from realsr.api.image_pieces import read_image as read_image
-    from realsr.api.image_pieces import write_image as write_image
     from realsr.api.model_evaluation import evaluate as evaluate
+    from realsr.api.photo_upscaling import degrade as degrade
     from realsr.api.photo_upscaling import load_model as load_model
+    from realsr.api.photo_upscaling import read_image as read_image
     from realsr.api.photo_upscaling import upscale as upscale
+    from realsr.api.photo_upscaling import write_image as write_image
     from realsr.api.pool_report import Pool as Pool
     from realsr.api.pool_report import pool as pool
     from realsr.api.training_run import train as train
     from realsr.config.composition import load_config as load_config
 
-_PLACES = {
-    "Pool": "api.pool_report",
-    "check_data": "api.data_check",
-    "collect_noise": "api.degradation_stages",
-    "degrade": "api.image_pieces",
-    "demo": "api.demo_study",
-    "estimate_kernels": "api.degradation_stages",
-    "evaluate": "api.model_evaluation",
-    "export": "api.generator_export",
-    "load_config": "config.composition",
-    "load_model": "api.photo_upscaling",
-    "make_pairs": "api.degradation_stages",
-    "pool": "api.pool_report",
-    "read_image": "api.image_pieces",
-    "rebuild_pair": "api.degradation_stages",
-    "survey_noise": "api.degradation_stages",
-    "train": "api.training_run",
-    "upscale": "api.photo_upscaling",
-    "write_image": "api.image_pieces",
+_NAMES = {
+    "api.data_check": ["check_data"],
+    "api.degradation_stages": ["collect_noise", "estimate_kernels", "make_pairs", "rebuild_pair", "survey_noise"],
+    "api.demo_study": ["demo"],
+    "api.generator_export": ["export"],
+    "api.model_evaluation": ["evaluate"],
+    "api.photo_upscaling": ["degrade", "load_model", "read_image", "upscale", "write_image"],
+    "api.pool_report": ["Pool", "pool"],
+    "api.training_run": ["train"],
+    "config.composition": ["load_config"],
 }
-__all__ = sorted(_PLACES)
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
+    if name not in _MODULES:
         raise AttributeError(f"realsr.api has no {name}: expected one of {', '.join(__all__)}")
-    return getattr(import_module(f"realsr.{_PLACES[name]}"), name)
+    return getattr(import_module(f"realsr.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

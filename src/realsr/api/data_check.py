@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from realsr.api.arguments import takes_keys
+from realsr.config.composition import takes_keys
 from realsr.config.schema import CheckDataConfig, ExpectedFolder
 from realsr.core.errors import UserError
 from realsr.core.progress import Progress

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from realsr.api.arguments import takes_keys
+from realsr.config.composition import takes_keys
 from realsr.config.schema import (
     CollectNoiseConfig,
     EstimateKernelsConfig,

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from realsr.api.arguments import takes_keys
 from realsr.api.training_run import train
+from realsr.config.composition import takes_keys
 from realsr.config.schema import TrainConfig
 from realsr.core.errors import UserError
 from realsr.core.files import write_bytes

@@ -4,8 +4,7 @@ import logging
 import mimetypes
 from pathlib import Path
 
-from realsr.api.arguments import takes_keys
-from realsr.config.composition import load_protocol
+from realsr.config.composition import load_protocol, takes_keys
 from realsr.config.schema import ExportConfig
 from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place, write_bytes

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realsr.api.arguments import takes_keys
-from realsr.config.composition import load_metric_values, load_protocol
+from realsr.config.composition import load_metric_values, load_protocol, takes_keys
 from realsr.config.options import list_options
 from realsr.config.schema import EvaluateConfig
 from realsr.core.devices import choose_device

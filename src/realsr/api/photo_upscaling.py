@@ -1,4 +1,4 @@
-"""Photos and arrays upscaled by a model."""
+"""Images as arrays: read, written, degraded, and upscaled by a model; photos upscaled from file to file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,10 @@ from realsr.config.composition import load_config
 from realsr.config.schema import UpscaleConfig
 from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
-from realsr.imaging import to_float, to_uint8
+from realsr.core.seeding import numpy_generator
+from realsr.data.degradations.degradation import to_batch
+from realsr.data.degradations.noise import Noise
+from realsr.imaging import read_uint8, to_float, to_uint8, write_uint8
 from realsr.inference import model as models
 from realsr.inference.model import SRModel
 from realsr.inference.photos import leave_results, plan_enlargements
@@ -19,6 +22,40 @@ from realsr.inference.refinement import refine
 from realsr.inference.tile_memory import choose_tiles
 from realsr.inference.tiling import as_function
 from realsr.inference.upscaling import upscale_photos
+from realsr.pairs import synthesis
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Return an image file as (H, W, 3) uint8 RGB. Raises ImageError where it cannot be read."""
+    return read_uint8(Path(path))
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 RGB, or float32 in 0..1 rounded half to even, in the format of the file's suffix."""
+    levels = image if image.dtype == np.uint8 else np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+    write_uint8(Path(path), levels)
+
+
+def degrade(
+    hr: np.ndarray, scale: int = 4, kernel: np.ndarray | None = None, noise: np.ndarray | None = None, seed: int = 0
+) -> np.ndarray:
+    """Return the LR image (h, w, 3) uint8 of an HR image (s*h, s*w, 3) uint8, as pairs and training make it.
+
+    Args:
+        hr: its sides are multiples of the scale.
+        scale: 2 or 4 for bicubic, any for a kernel.
+        kernel: of that scale, sums to 1; None: bicubic.
+        noise: a noise patch (h', w', 3) uint8, of which a random crop without its mean is added; None: no noise.
+        seed: of the crop of the noise patch.
+    """
+    if any(side % scale for side in hr.shape[:2]):
+        raise UserError(f"degrade: HR of {hr.shape[1]}x{hr.shape[0]}: expected multiples of scale={scale}")
+    lr = synthesis.degrade(hr, scale, kernel)
+    if noise is None:
+        return lr
+    injection = Noise([noise])
+    arrays = injection.prepare(lr, 0, scale, numpy_generator(seed, "degrade"))
+    return to_uint8(injection.apply(to_batch(arrays, hr))[0])
 
 
 def load_model(

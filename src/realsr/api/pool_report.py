@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from realsr.api.arguments import takes_keys
+from realsr.config.composition import takes_keys
 from realsr.config.schema import PoolReportConfig
 from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place, write_bytes

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from realsr.api import degradation_stages as stages
-from realsr.api.arguments import takes_keys
-from realsr.config.composition import load_metric_values, load_protocol, to_yaml
+from realsr.config.composition import load_metric_values, load_protocol, takes_keys, to_yaml
 from realsr.config.schema import CollectNoiseConfig, EstimateKernelsConfig, MakePairsConfig, TrainConfig
 from realsr.core.devices import choose_device
 from realsr.core.errors import UserError

@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
+from realsr.config.schema import COMPONENTS
 from realsr.core.errors import UserError
 
 _WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd",
@@ -27,7 +28,6 @@ _OF_OTHER_CONFIG = ("--config-path", "-cp", "--config-name", "-cn")
 _QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null", "hydra.run.dir=.")
 COMPONENT_TEXTS = {"folder", "key", "weights"}
 """Keys of components that hold a text or a path."""
-_COMPONENTS = ("generator", "discriminator", "loss", "kernels", "online_degradation", "estimator")
 _ELEMENT = re.compile(r"""\s*((['"])(?:\\.|(?!\2).)*\2(?=\s*(?:,|$))|[^,]*?)\s*(?:,|$)""", re.DOTALL)
 
 
@@ -214,7 +214,7 @@ def _keep_text(node: Any, texts: set[str]) -> None:
     if not isinstance(node, yaml.MappingNode):
         return
     for key, value in node.value:
-        inside = COMPONENT_TEXTS if key.value in _COMPONENTS else texts
+        inside = COMPONENT_TEXTS if key.value in (*COMPONENTS, "estimator") else texts
         if key.value in texts:
             for scalar in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                 if isinstance(scalar, yaml.ScalarNode) and scalar.tag != "tag:yaml.org,2002:null":

@@ -1,11 +1,11 @@
 """Composition: from the YAML files of conf/ and what a user sets to the dataclass of one command."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path, PurePath
-from typing import Any, cast, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
@@ -23,6 +23,7 @@ from realsr.core.errors import UserError
 from realsr.core.ranges import check_ranges
 from realsr.evaluation.protocol import Protocol
 
+R = TypeVar("R")
 ADDED_GROUPS = ("track", "experiment", "layout")
 """Groups that are added with a plus, since a config has none of them by itself."""
 
@@ -56,6 +57,24 @@ def load_config(command: str, overrides: Sequence[str] = (), /, **values: Any) -
             return to_part(composed, command, lines)
     except CONFIG_ERRORS as error:
         raise UserError(explain(error, specification.whole)) from error
+
+
+def takes_keys(command: str) -> Callable[[Callable[[Any], R]], Callable[..., R]]:
+    """Let a function of a command's configuration take the command's keys by name instead.
+
+    Keys inside others are mappings: `data={"source": "photos"}`. What is not set has conf/'s value.
+    """
+
+    def decorate(function: Callable[[Any], R]) -> Callable[..., R]:
+        @wraps(function)
+        def call(config: Any = None, /, **values: Any) -> R:
+            if config is not None and values:
+                raise TypeError(f"{command}: expected a configuration or keys, not both: add keys to load_config")
+            return function(load_config(command, **values) if config is None else config)
+
+        return call
+
+    return decorate
 
 
 @contextmanager
