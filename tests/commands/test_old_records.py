@@ -98,8 +98,13 @@ def scores(folder: Path) -> dict[tuple[str, str, str], float]:
     return {(row["model"], row["image"], name): float(row[name]) for row in rows for name in names}
 
 
+@pytest.mark.parametrize("by_its_config", [False, True])
 @pytest.mark.parametrize(("run", "line"), [("run_unfinished", GAN), ("run_jpeg", JPEG), ("run_pixel", PIXEL)])
-def test_a_run_goes_on_as_it_would_have(run: str, line: str, records: Path, command: Command) -> None:
+def test_a_run_goes_on_as_it_would_have(
+    run: str, line: str, by_its_config: bool, records: Path, command: Command
+) -> None:
+    if by_its_config:
+        line = f"--config-path {run} --config-name config trainer.max_steps=4"
     ended = command("train", *shlex.split(line), f"run={run}")
     assert ended.code == 0, ended.said
     assert "training goes on after step 2" in ended.said

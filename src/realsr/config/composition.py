@@ -22,6 +22,7 @@ from realsr.config.schema import COMMANDS, COMPONENTS, Command
 from realsr.core.errors import UserError
 from realsr.core.ranges import check_ranges
 from realsr.evaluation.protocol import Protocol
+from realsr.provenance.migrations import migrate_run_config
 
 R = TypeVar("R")
 ADDED_GROUPS = ("track", "experiment", "layout")
@@ -143,13 +144,29 @@ def to_part(config: DictConfig, command: str, overrides: Sequence[str]) -> Any:
 
 
 def _fill(config: DictConfig, specification: Command) -> DictConfig:
-    """Return a configuration with conf/'s values for the keys that it lacks: that of an earlier version's run does."""
+    """Return a configuration of an earlier version, such as that of a run, with the keys of this one."""
     if all(_has(config, key) for key in key_types(specification.whole)):
         return config
+    options, values = migrate_run_config(cast(dict[str, Any], OmegaConf.to_container(config)))
     with _composing(specification.whole):
-        base = compose(specification.file)
+        base = compose(specification.file, [f"{group}={option}" for group, option in options.items()])
     OmegaConf.set_struct(base, False)
-    return cast(DictConfig, OmegaConf.merge(base, config))
+    if options:
+        values = _drop_unknown(values, base)
+    return cast(DictConfig, OmegaConf.merge(base, values))
+
+
+def _drop_unknown(values: Mapping[str, Any], base: DictConfig) -> dict[str, Any]:
+    """Return the values without keys that a group's option, or the configuration, no longer has."""
+    known = {}
+    for key, value in values.items():
+        node = base._get_node(key) if key in set(base.keys()) else None
+        if isinstance(value, Mapping) and isinstance(node, DictConfig) and set(node.keys()):
+            open_keys = key in ("loss", "expected") or OmegaConf.is_missing(node, "name")
+            known[key] = dict(value) if open_keys else _drop_unknown(value, node)
+        elif node is not None:
+            known[key] = value
+    return known
 
 
 def _has(config: DictConfig, key: str) -> bool:

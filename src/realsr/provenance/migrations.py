@@ -5,6 +5,7 @@ function that gives a section the form of the next format.
 """
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 FORMAT = 2
@@ -70,3 +71,34 @@ MIGRATIONS: Mapping[tuple[str, int], Callable[[Section], Section]] = {
     ("kernels", 1): _name_estimator,
     ("training", 1): _name_training_components,
 }
+
+
+def migrate_run_config(config: Section) -> tuple[dict[str, str], Section]:
+    """Return a run's config.yaml in today's form: options of config groups by group, and values on top of them.
+
+    A configuration of today is returned as it is, without options.
+    """
+    if "look" not in config:
+        return {}, config
+    values = deepcopy(config)
+    quality, kernels, pool = values.pop("look")["jpeg_quality"], values["kernels"], values["pool"]
+    options = {
+        "kernels": kernels["method"],
+        "pool": pool["name"],
+        "online_degradation": "noise" if quality is None else "noise_jpeg",
+    }
+    values["kernels"] = kernels | kernels["spectral"]
+    values["pool"] = {"noise": pool["noise"], "estimator": pool}
+    if quality is not None:
+        values["online_degradation"] = {"quality": quality}
+    names = {"pixel": "l1", "perceptual": "perceptual", "gan": "ragan"}
+    terms = {key: term if isinstance(term, dict) else {"weight": term} for key, term in values["loss"].items()}
+    values["loss"] = {key: {"name": names[key]} | term for key, term in terms.items()}
+    for role in ("generator", "discriminator"):
+        network = values[role]
+        arguments = network.pop("arguments")
+        if "." in network["name"]:
+            options[role], values[role] = "custom", {"name": network["name"]} | arguments
+        else:
+            options[role] = network.pop("name")
+    return options, values
