@@ -1,4 +1,5 @@
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,3 +81,23 @@ def test_components_have_no_values_of_their_own(room: str) -> None:
     for name in list_components(room):
         parameters = inspect.signature(find_component(room, "", {"name": name})).parameters.values()
         assert [parameter.name for parameter in parameters if parameter.default is not parameter.empty] == [], name
+
+
+@pytest.mark.parametrize(
+    ("command", "override", "replacement"),
+    [
+        ("train", "look.jpeg_quality=[30,95]", "online_degradation.quality, with online_degradation=noise_jpeg"),
+        ("train", "look=noise_jpeg", "online_degradation"),
+        ("train", "kernels.method=spectral", "kernels"),
+        ("train", "kernels.spectral.width=2", "kernels.width"),
+        ("train", "pool.count=5", "pool.estimator.count"),
+        ("train", "generator.arguments.width=1", "generator.width"),
+        ("collect_noise", "survey=true", "the command realsr.survey_noise"),
+        ("make_pairs", "pairs.rebuild=a", "the command realsr.rebuild_pair"),
+        ("upscale", "own_code=true", "allow_custom_code"),
+    ],
+)
+def test_an_error_names_what_replaced_a_key(command: str, override: str, replacement: str) -> None:
+    track = [] if command == "upscale" else ["+track=dped"]
+    with pytest.raises(UserError, match=rf"renamed: use {re.escape(replacement)}$"):
+        load_config(command, [*track, override])

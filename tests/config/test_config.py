@@ -319,7 +319,7 @@ def test_conf_is_found_in_a_package_and_in_a_checkout(monkeypatch: pytest.Monkey
 
 
 def test_the_docs_example_of_a_sweep_over_pools_composes(composed: Callable[..., TrainConfig]) -> None:
-    text = (conf_dir().parent / "docs" / "configuration.md").read_text().replace("\\\n", " ")
+    text = (conf_dir().parent / "docs" / "pools.md").read_text().replace("\\\n", " ")
     line = next(line for line in text.splitlines() if "+layout=by_pool data.source" in line)
     *fixed, pools = shlex.split(line)[4:]
     assert pools.startswith("pool=")

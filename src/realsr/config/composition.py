@@ -22,7 +22,7 @@ from realsr.config.schema import COMMANDS, COMPONENTS, Command
 from realsr.core.errors import UserError
 from realsr.core.ranges import check_ranges
 from realsr.evaluation.protocol import Protocol
-from realsr.provenance.migrations import migrate_run_config
+from realsr.provenance.migrations import migrate_run_config, name_replacement
 
 R = TypeVar("R")
 ADDED_GROUPS = ("track", "experiment", "layout")
@@ -182,8 +182,10 @@ def _has(config: DictConfig, key: str) -> bool:
 
 
 def refuse_other_keys(command: str, overrides: Sequence[str]) -> None:
-    """Raise UserError for a key of the configuration that a command does not use."""
+    """Raise UserError for a key that a command does not use, or that was renamed inside a component."""
     for override in overrides:
+        if replacement := name_replacement(override.lstrip("+~").partition("=")[0]):
+            raise UserError(f"{override}: this key was renamed: use {replacement}")
         key = _name_key(override, key_types(COMMANDS[command].whole))
         users = [name for name, other in COMMANDS.items() if key in key_types(other.part)]
         if users and command not in users:

@@ -18,6 +18,7 @@ from omegaconf.errors import (
 
 from realsr.config.command_line import key_types
 from realsr.config.options import choices
+from realsr.provenance.migrations import name_replacement
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
 _TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
@@ -112,6 +113,8 @@ def _explain_key(error: Exception, cause: BaseException, types: dict[str, Any]) 
         return f"{file[1]}.yaml: write `# @package _global_` into its first line, since it sets keys of all groups"
     if key in ("track", "experiment"):
         return f"a {'track' if key == 'track' else 'recipe'} is added with a plus: {choices(key)}"
+    if replacement := name_replacement(key):
+        return f"{start}{key} was renamed: use {replacement}"
     if key in types:
         override = re.search(rf"override \+*{re.escape(key)}=(.*)", message)
         value = override[1] if override else getattr(cause, "value", None)

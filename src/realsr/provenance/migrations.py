@@ -10,6 +10,23 @@ from typing import Any
 
 FORMAT = 2
 Section = dict[str, Any]
+RENAMED_KEYS = {
+    "generator.arguments": "generator",
+    "discriminator.arguments": "discriminator",
+    "kernels.method": "kernels",
+    "kernels.spectral": "kernels",
+    "look.jpeg_quality": "online_degradation.quality, with online_degradation=noise_jpeg",
+    "look": "online_degradation",
+    "own_code": "allow_custom_code",
+    "pairs.rebuild": "the command realsr.rebuild_pair",
+    **{
+        f"pool.{key}": f"pool.estimator.{key}"
+        for key in ("align", "count", "eigenvalues", "folder", "isotropic", "key")
+    },
+    "pool.multiplicative_noise": "pool.estimator.multiplicative_noise",
+    "survey": "the command realsr.survey_noise",
+}
+"""Keys of earlier configurations, and what replaced them."""
 
 
 def migrate(stage: str, section: Section) -> Section:
@@ -21,6 +38,16 @@ def migrate(stage: str, section: Section) -> Section:
         if change := MIGRATIONS.get((stage, step)):
             section = change(section)
     return section | {"format": FORMAT}
+
+
+def name_replacement(key: str) -> str | None:
+    """Return what replaced a key of an earlier configuration, None for any other key."""
+    for old, new in RENAMED_KEYS.items():
+        if key == old:
+            return new
+        if key.startswith(f"{old}."):
+            return new + key.removeprefix(old)
+    return None
 
 
 def _name_training_components(section: Section) -> Section:
