@@ -33,9 +33,9 @@ from plain_kernelgan import PlainKernelGAN
 from realsr.core.threads import split_work
 from realsr.imaging import apply_kernel, read_uint8, to_float, to_uint8, write_uint8
 from realsr.imaging.kernel_shapes import kernel_psnr, postprocess
-from realsr.kernels.cuda_graph import capture
 from realsr.kernels.gaussian import draw_div2krk
-from realsr.kernels.kernelgan_training import KernelGANConfig, _GANs, prepare_photo, train_kernelgans
+from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
+from realsr.kernels.kernelgan_training import _GANs, capture, train_kernelgans
 
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket")
 ALL = 3000  # iterations of a photo

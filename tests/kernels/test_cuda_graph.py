@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from realsr.kernels import kernelgan_training
-from realsr.kernels.cuda_graph import CapturedStep, capture
-from realsr.kernels.kernelgan_training import KernelGANConfig, _GANs, prepare_photo, train_kernelgans
+from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
+from realsr.kernels.kernelgan_training import CapturedStep, _GANs, capture, train_kernelgans
 
 CONFIG = KernelGANConfig(12, 2e-4, frame=0)
 CPU = torch.device("cpu")

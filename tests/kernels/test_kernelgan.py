@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from realsr.imaging import resize
+from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
 from realsr.kernels.kernelgan_networks import CropRows
-from realsr.kernels.kernelgan_training import KernelGANConfig, bicubic_rows, prepare_photo, train_kernelgans
+from realsr.kernels.kernelgan_training import bicubic_rows, train_kernelgans
 
 
 def image(height: int, width: int, seed: int) -> np.ndarray:

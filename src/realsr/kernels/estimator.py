@@ -4,6 +4,7 @@ Its file is `kernels/<name>.py`, its values `conf/kernels/<name>.yaml`. The stag
 resuming, shards, gates and files.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,11 +13,14 @@ from typing import Any, Protocol
 
 import numpy as np
 from PIL import ExifTags, Image
+from scipy import ndimage
 
 from realsr.imaging import read_uint8_and_damage
-from realsr.imaging.kernel_shapes import Kernel
+from realsr.imaging.kernel_shapes import Kernel, aligned_centre, filter_small, moments
 
-Advance = Callable[[int], None]  # is told how many of an estimator's steps have been done since the last call
+HEALTH = ("sum", "negative", "centre_offset", "border", "spread_long", "spread_short", "entropy")
+
+Advance = Callable[[int], None]  # called with the number of steps done since the last call
 
 
 class NoKernelError(ValueError):
@@ -25,10 +29,7 @@ class NoKernelError(ValueError):
 
 @dataclass(frozen=True)
 class PhotoTags:
-    """What a photo's EXIF tells of camera and lens, None where it does not; focal length in mm, size in pixels.
-
-    width, height: of the samples as the file holds them. orientation: 1..8 as the tag in EXIF, 1 where none is told.
-    """
+    """A photo's EXIF tags, None where missing. Focal length in mm; width and height of the samples in the file."""
 
     camera: str | None
     lens: str | None
@@ -40,9 +41,9 @@ class PhotoTags:
 
 @dataclass(frozen=True)
 class SourcePhoto:
-    """An input of an estimator: its name in the pool, and its file.
+    """An input of an estimator: its name in the pool, its file, and what to do if the file is damaged.
 
-    damaged: `refuse`, or `accept` to use what can be decoded of a damaged photo.
+    damaged: `refuse`, or `accept` to use what can be decoded.
     """
 
     name: str
@@ -85,9 +86,9 @@ class Observation:
 
 @dataclass(frozen=True)
 class KernelEstimate:
-    """A photo's kernels by scale, one or several draws (float64, sum 1, aligned), and numbers that tell how sound.
+    """A photo's kernels by scale, one or several draws (float64, sum 1, aligned).
 
-    facts: what else its item in the manifest tells.
+    numbers: how sound they are, for gates. facts: what else is recorded in the manifest.
     """
 
     kernels: Mapping[int, Sequence[Kernel]]
@@ -104,7 +105,7 @@ class KernelEstimator(Protocol):
     The stage supplies `scale`, `workers` and `device_index` to a constructor that has them. Results depend neither on
     the order of the photos nor on how many are observed at a time: chance comes from the seed and a photo's name.
 
-    inputs: what `observe` is given: `source` for the source photos; else the estimator has `list_items`.
+    inputs: `source` if `observe` takes source photos; else the estimator has `list_items`.
     joint: whether `estimate` needs the observations of all photos at once, which are then stored.
     numbers: the names of all numbers that an estimate may report, which gates are for.
     runtime_only: arguments that do not change the result, such as a device; they are not recorded.
@@ -121,10 +122,10 @@ class KernelEstimator(Protocol):
     unit: str
 
     def observe(self, photos: Sequence[SourcePhoto], seed: int, advance: Advance) -> Iterator[Batch]:
-        """Yield what is taken from photos, by name, as many at a time as are to be kept at a time.
+        """Yield observations by the photos' names, as many at a time as are to be saved at a time.
 
-        An exception in an observation's place says why there is none: NoKernelError where the photo shows nothing of
-        a kernel, another one where it cannot be read.
+        In place of an observation: NoKernelError where the photo shows nothing of a kernel, another exception where
+        it cannot be read.
         """
         ...
 
@@ -133,3 +134,38 @@ class KernelEstimator(Protocol):
     ) -> Mapping[str, KernelEstimate | NoKernelError]:
         """Return the kernels by the observations' names: of all photos if the estimator is joint, else of some."""
         ...
+
+
+def check_room(image_uint8: np.ndarray, needed: int) -> None:
+    """Raise ValueError where a photo (H, W, 3) has fewer than `needed` pixels on a side."""
+    height, width = image_uint8.shape[:2]
+    if min(height, width) < needed:
+        raise ValueError(
+            f"{width}x{height} pixels are too few for kernel estimation, which needs {needed} on each side: "
+            "take a larger photo"
+        )
+
+
+def measure_health(raw: Kernel, final: Kernel) -> dict[str, float]:
+    """Measure a kernel, `raw` as estimated, `final` as saved. Raises ValueError where raw has no positive sum.
+
+    sum: of raw, which is not normalised; near 1, and near 0 where training found nothing.
+    negative: share of |raw| that is negative, 0..1.
+    centre_offset: pixels from raw's centre of mass (small values removed) to where an aligned kernel has it.
+    border: share of raw (small values removed) in its outermost ring, 0..1; large where 13x13 is too small for it.
+    spread_long, spread_short: standard deviations of final along its axes, in pixels.
+    entropy: of final, in bits; 0 for a single pixel, 7.4 for a flat 13x13.
+    """
+    magnitude, filtered = np.abs(raw), filter_small(raw)
+    offset = np.array(ndimage.center_of_mass(filtered)) - [aligned_centre(size, scale=2) for size in raw.shape]
+    short, long = np.linalg.eigvalsh(moments(np.clip(final, 0, None))[1])
+    mass = final[final > 0] / final[final > 0].sum()
+    return {
+        "sum": float(raw.sum()),
+        "negative": float(magnitude[raw < 0].sum() / magnitude.sum()),
+        "centre_offset": float(np.hypot(*offset)),
+        "border": float(1 - filtered[1:-1, 1:-1].sum()),
+        "spread_long": math.sqrt(max(long, 0.0)),
+        "spread_short": math.sqrt(max(short, 0.0)),
+        "entropy": float(-(mass * np.log2(mass)).sum()),
+    }

@@ -1,6 +1,5 @@
 """KernelGAN's two networks for B photos at once, as tensors with the photos on the leading axis.
 
-G is linear: its layers compose one 13x13 kernel, and composing costs a thousandth of running them on a crop.
 D's gradients are written out: its three passes of one iteration (G's fake, the real crop, the fake crop) share their
 weights, so they are one pass of three groups of patches, forwards and backwards.
 """
@@ -103,7 +102,7 @@ class CropRows:
 
 @dataclass
 class Verdicts:
-    """What one pass of D gives: the losses (B,), the gradient of G's by its crop, those of D's by its parameters."""
+    """Of one pass of D: the losses (B,), the gradient of G's loss by its crop, those of D's by its parameters."""
 
     generator_loss: Tensor
     discriminator_loss: Tensor
@@ -127,41 +126,41 @@ class BatchedDiscriminator:
         shift, bias = torch.zeros(batch, HIDDEN, FEATURES), torch.zeros(batch, 1, 1)
         self.parameters = [x.to(device) for x in (first, hidden, last, bias, scale, shift)]
         self._spectral = [SpectralNorm(weight, generators) for weight in self.parameters[:3]]
-        self._memory = Memory()
-        self._layers = [NormalisedLayer(index, self._memory) for index in range(HIDDEN)]
+        self._layers = [NormalisedLayer(batch, device) for _ in range(HIDDEN)]
+        # Buffers, since on a CPU fresh memory costs more than the arithmetic in it.
+        self._patches = torch.empty(batch, 3 * PATCH**2, GROUPS * PATCHES, device=device)
+        self._by_patches = torch.empty(batch, 3 * PATCH**2, PATCHES, device=device)
+        self._by_output = torch.empty(batch, FEATURES, GROUPS * PATCHES, device=device)
         self._signs = torch.tensor([-1.0, -0.5, 0.5], device=device).repeat_interleave(PATCHES) / PATCHES
 
     def judge(self, fake: Tensor, noisy_real: Tensor, noisy_fake: Tensor) -> Verdicts:
         """Judge crops (B, 3, 26, 26): `fake` for G, the other two for D, each with its own batch statistics."""
         raw, (bias, scales, shifts) = self.parameters[:3], self.parameters[3:]
         first, hidden, last = (norm(weight) for norm, weight in zip(self._spectral, raw, strict=True))
-        batch = len(fake)
-        patches = self._memory.get("patches", (batch, first.shape[2], GROUPS * PATCHES), first)
+        patches, by_patches, by_output = self._patches, self._by_patches, self._by_output
         _arrange_patches([fake, noisy_real, noisy_fake], patches)
         weights = [hidden[:, 0] @ first, *hidden[:, 1:].unbind(1)]
         inputs = [patches]
         for weight, layer, scale, shift in zip(weights, self._layers, scales.unbind(1), shifts.unbind(1), strict=True):
             inputs.append(layer(weight, inputs[-1], scale, shift))
-        # In float64, since vector units and their leftovers differ in the last bit of float32's sigmoid.
+        # In float64, since vector units and scalar code differ in the last bit of float32's sigmoid.
         verdict = torch.sigmoid(torch.baddbmm(bias, last, inputs[-1]).double()).to(bias.dtype)
         means = verdict.unflatten(2, (GROUPS, PATCHES)).mean(3).squeeze(1)
 
         # L1 to 1 (G's fake), to 1 (real) and to 0 (fake); D's loss is the mean of its two.
         gradient = verdict * (1 - verdict) * self._signs
-        own = slice(PATCHES, None)  # the groups that D learns from
-        last_gradient = gradient[..., own] @ inputs[-1][..., own].transpose(1, 2)
-        bias_gradient = gradient[..., own].sum(2, keepdim=True)
+        d_groups = slice(PATCHES, None)  # those that D learns from
+        last_gradient = gradient[..., d_groups] @ inputs[-1][..., d_groups].transpose(1, 2)
+        bias_gradient = gradient[..., d_groups].sum(2, keepdim=True)
         weight_gradients, scale_gradients, shift_gradients = [], [], []
-        by_output = self._memory.get("gradient", inputs[-1].shape, first)
         torch.mul(last.transpose(1, 2), gradient, out=by_output)
         for weight, layer, x in zip(weights[::-1], self._layers[::-1], inputs[-2::-1], strict=True):
             by_product, scale, shift = layer.backward(by_output)
-            weight_gradients.append(by_product[..., own] @ x[..., own].transpose(1, 2))
+            weight_gradients.append(by_product[..., d_groups] @ x[..., d_groups].transpose(1, 2))
             scale_gradients.append(scale)
             shift_gradients.append(shift)
             if x is not patches:
                 torch.bmm(weight.transpose(1, 2), by_product, out=by_output)
-        by_patches = self._memory.get("by_patches", (batch, first.shape[2], PATCHES), first)
         torch.bmm(weights[0].transpose(1, 2), by_product[..., :PATCHES], out=by_patches)
         composed, *others = reversed(weight_gradients)
         hidden_gradient = torch.stack([composed @ first.transpose(1, 2), *others], dim=1)
@@ -202,31 +201,15 @@ class SpectralNorm:
         return (gradient - along * self._left * self._right.mT) / self._sigma
 
 
-class Memory:
-    """Large tensors that each step fills anew: on a CPU, fresh memory costs more than the arithmetic in it."""
-
-    def __init__(self) -> None:
-        self._tensors: dict[str, Tensor] = {}
-
-    def get(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
-        """Return the tensor of a name, of undefined content, of the shape, and of the type and device of `like`."""
-        known = self._tensors.get(name)
-        if known is None or known.shape != torch.Size(shape) or known.dtype != like.dtype:
-            self._tensors[name] = known = like.new_empty(shape)
-        return known
-
-
 class NormalisedLayer:
     """A 1x1 convolution, batch norm and ReLU of x (B, in, 3 * 400), each group with its own statistics."""
 
-    def __init__(self, index: int, memory: Memory):
-        self._index, self._memory = index, memory
+    def __init__(self, batch: int, device: torch.device):
+        self._product = torch.empty(batch, FEATURES, GROUPS * PATCHES, device=device)
+        self._output = torch.empty_like(self._product)
 
     def __call__(self, weight: Tensor, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """Return (B, 64, 3 * 400). weight: (B, 64, in); scale, shift: (B, 64)."""
-        shape = (len(x), FEATURES, x.shape[2])
-        self._product = self._memory.get(f"product {self._index}", shape, x)
-        self._output = self._memory.get(f"output {self._index}", shape, x)
         torch.bmm(weight, x, out=self._product)
         product, output = _groups(self._product), _groups(self._output)
         self._mean = product.mean(3, keepdim=True)
