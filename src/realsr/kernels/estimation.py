@@ -4,7 +4,7 @@ import inspect
 import io
 import logging
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,16 +31,12 @@ SHEET = "kernels.png"  # drawn by the command; belongs to the stage's files
 LISTED = 20
 ADVICE = "  If enough others are left, nothing is to be done; else try kernels.seeds=3 or kernels=spectral"
 
-Gates = Mapping[str, float | None]
-"""Limits by `min_<number>` and `max_<number>`, for any number that an estimator reports; None: no limit."""
+Gates = Mapping[str, float | None]  # limits by `min_` or `max_` and a number that is reported; None: no limit
 
 
 @dataclass(frozen=True)
 class KernelPool:
-    """What the stage has made: its items as recorded in the manifest, and whether anything changed.
-
-    problem: what went wrong with some items while the others were done, or None.
-    """
+    """Items as recorded in the manifest, whether they changed, and what went wrong with some while others were done."""
 
     folder: Path
     items: Mapping[str, Mapping[str, Any]]
@@ -73,13 +69,11 @@ def estimate_kernels(
     """Make kernels by the estimator that `values` name, into `pool/kernels/<photo>_kernel_x2.mat` and `_x4.mat`.
 
     Several draws are `<photo>_000_kernel_x2.mat` and on. Kernels that fail a gate (`values["gates"]`) go to
-    `pool/rejected` instead. Finished items are not made again; their kernels are sorted again where the gates have
-    changed. A shard does its items only; a call for all merges what shards have done. Raises UserError at once if the
-    pool has kernels of another config or of other photos. `KernelPool.check` raises it if a photo cannot be read or
-    is too small (all others are done then) or if no kernel is sound.
+    `pool/rejected` instead; finished ones are sorted again where the gates have changed. A call without a shard merges
+    what shards have done. Raises UserError if the pool has kernels of another config or of other photos;
+    `KernelPool.check` raises it if a photo could not be used (all others are done then) or if no kernel is sound.
 
-    damaged: `accept` uses what can be decoded of damaged photos, with a note in the log and in the manifest.
-    key: the config key of the values, for messages.
+    damaged: `accept` uses what can be decoded of damaged photos. key: the config key of the values, for messages.
     """
     estimator, gates = make_estimator(values, key, scale, workers, shard)
     list_items = getattr(estimator, "list_items", None)
@@ -150,18 +144,14 @@ def read_gates(values: Any, key: str, numbers: Collection[str]) -> dict[str, flo
 
 
 def check_health(numbers: Mapping[str, float | None], gates: Gates) -> list[str]:
-    """Return why a kernel's numbers fail the gates, one reason a gate; empty for a sound kernel.
-
-    A number that was not reported, such as the agreement of a single seed, passes.
-    """
+    """Return why a kernel's numbers fail the gates; a number that was not reported passes."""
     reasons = []
     for gate, limit in gates.items():
         side, _, name = gate.partition("_")
         value = numbers.get(name)
-        if limit is None or value is None:
-            continue
-        if not (value >= limit if side == "min" else value <= limit):  # so that nan fails
-            reasons.append(f"{name} {value:.3g} is {'below' if side == 'min' else 'above'} {gate} {limit:g}")
+        if limit is None or value is None or (value >= limit if side == "min" else value <= limit):
+            continue  # nan fails
+        reasons.append(f"{name} {value:.3g} is {'below' if side == 'min' else 'above'} {gate} {limit:g}")
     return reasons
 
 
@@ -178,13 +168,12 @@ def _observe(
     """Yield the observations of the photos that are not done; failures are noted in the record."""
     names = list(photos) if shard is None else shard.take(list(photos))
     missing = []
-    for name in names:
-        if not record.is_done(name):
-            try:
-                check_name(f"{name}_kernel_x4.mat")
-                missing.append(photos[name])
-            except ValueError as error:
-                record.fail(name, _input_name(estimator, photos[name]), photos[name].path, error)
+    for photo in (photos[name] for name in names if not record.is_done(name)):
+        try:
+            check_name(f"{photo.name}_kernel_x4.mat")
+            missing.append(photo)
+        except ValueError as error:
+            record.fail(photo.name, _input_name(estimator, photo), photo.path, error)
     title = "kernels" if shard is None else f"kernels of shard {shard.index} of {shard.count}"
     title += f", {estimator.unit}" if estimator.unit else ""
     done = len(names) - len(missing)
@@ -263,7 +252,7 @@ def _check_item(item: dict[str, Any]) -> None:
 
 
 def _sort_again(record: StageRecord, gates: Gates) -> bool:
-    """Compare what is recorded with the gates as they are now, and move files; return whether anything changed."""
+    """Apply the gates as they are now to what is recorded, and move files; return whether anything changed."""
     record.notes["gates"] = dict(gates) or None
     changed = False
     for name, item in record.items.items():
@@ -278,24 +267,24 @@ def _sort_again(record: StageRecord, gates: Gates) -> bool:
 
 
 def _conclude(record: StageRecord, changed: bool, shard: Shard | None) -> KernelPool:
-    pool, problem = record.folder, None
+    pool, count = record.folder, len(record.items)
+    result = KernelPool(pool, record.items, changed, None)
     try:
         record.finish()
     except UserError as error:
-        problem = str(error)
-    rejected = KernelPool(pool, record.items, changed, problem).rejected
+        result = replace(result, problem=str(error))
+    rejected = result.rejected
     if rejected:
-        lines = [
-            f"{len(rejected)} of {len(record.items)} kernels fail a gate. They are in {pool / REJECTED}, not used:"
-        ]
-        lines += [f"  {name}: {'; '.join(reasons)}" for name, reasons in list(rejected.items())[:LISTED]]
-        if len(rejected) > LISTED:
-            lines.append(f"  and {len(rejected) - LISTED} more, see {pool / 'manifest.json'}")
-        logger.warning("%s", "\n".join([*lines, ADVICE]))
-        if problem is None and shard is None and len(rejected) == len(record.items):
-            problem = (
-                f"{pool}: none of the {len(rejected)} kernels is sound; the reasons are above and in {pool / SHEET}. "
-                "Take photos with more detail in focus, or move the gates that are named, e.g. "
-                "kernels.gates.min_sum=0.05, or turn all off by kernels.gates=null: nothing is estimated again then."
-            )
-    return KernelPool(pool, record.items, changed, problem)
+        lines = [f"  {name}: {'; '.join(reasons)}" for name, reasons in rejected.items()]
+        if len(lines) > LISTED:
+            lines[LISTED:] = [f"  and {len(lines) - LISTED} more, see {pool / 'manifest.json'}"]
+        head = f"{len(rejected)} of {count} kernels fail a gate. They are in {pool / REJECTED}, not used:"
+        logger.warning("%s", "\n".join([head, *lines, ADVICE]))
+    if result.problem is None and shard is None and rejected and len(rejected) == count:
+        problem = (
+            f"{pool}: none of the {count} kernels is sound; the reasons are above and in {pool / SHEET}. Take photos "
+            "with more detail in focus, or move the gates that are named, e.g. kernels.gates.min_sum=0.05, or turn all "
+            "off by kernels.gates=null: nothing is estimated again then."
+        )
+        return replace(result, problem=problem)
+    return result

@@ -1,6 +1,6 @@
-"""What a kernel estimator is: a component that makes kernels of photos, or of what it names itself.
+"""What a kernel estimator is: a component that makes kernels of photos, or of items that it lists itself.
 
-Its file is `kernels/<name>.py`, its values `conf/kernels/<name>.yaml`. The stage (`kernels/estimation.py`) gives it
+Its file is `kernels/<name>.py`, its values `conf/kernels/<name>.yaml`. The stage (`kernels/estimation.py`) adds
 resuming, shards, gates and files.
 """
 
@@ -41,10 +41,7 @@ class PhotoTags:
 
 @dataclass(frozen=True)
 class SourcePhoto:
-    """An input of an estimator: its name in the pool, its file, and what to do if the file is damaged.
-
-    damaged: `refuse`, or `accept` to use what can be decoded.
-    """
+    """An input of an estimator: its name in the pool, its file, and whether to `refuse` or `accept` a damaged file."""
 
     name: str
     path: Path
@@ -63,17 +60,13 @@ class SourcePhoto:
             focal = inner.get(ExifTags.Base.FocalLength)
             orientation = exif.get(ExifTags.Base.Orientation, 1)
             return PhotoTags(
-                camera=_text(exif.get(ExifTags.Base.Model)),
-                lens=_text(inner.get(ExifTags.Base.LensModel)),
+                camera=str(exif.get(ExifTags.Base.Model, "")).strip("\0 ") or None,
+                lens=str(inner.get(ExifTags.Base.LensModel, "")).strip("\0 ") or None,
                 focal_length=float(focal) if focal else None,
                 orientation=orientation if orientation in range(1, 9) else 1,
                 width=image.width,
                 height=image.height,
             )
-
-
-def _text(value: object) -> str | None:
-    return str(value).strip("\0 ") or None if value is not None else None
 
 
 @dataclass(frozen=True)
@@ -86,10 +79,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class KernelEstimate:
-    """A photo's kernels by scale, one or several draws (float64, sum 1, aligned).
-
-    numbers: how sound they are, for gates. facts: what else is recorded in the manifest.
-    """
+    """A photo's kernels by scale, one or several draws (float64, sum 1, aligned); numbers for gates; further facts."""
 
     kernels: Mapping[int, Sequence[Kernel]]
     numbers: Mapping[str, float] = field(default_factory=dict)
@@ -104,6 +94,7 @@ class KernelEstimator(Protocol):
 
     The stage supplies `scale`, `workers` and `device_index` to a constructor that has them. Results depend neither on
     the order of the photos nor on how many are observed at a time: chance comes from the seed and a photo's name.
+    A class that inherits from this one states only the attributes that differ.
 
     inputs: `source` if `observe` takes source photos; else the estimator has `list_items`.
     joint: whether `estimate` needs the observations of all photos at once, which are then stored.
@@ -113,27 +104,25 @@ class KernelEstimator(Protocol):
     steps, unit: how many steps of work an item is, for the display of progress, and their name ("" for items).
     """
 
-    inputs: str
-    joint: bool
-    numbers: Sequence[str]
-    runtime_only: frozenset[str]
-    scales: Sequence[int]
-    steps: int
-    unit: str
+    inputs: str = "source"
+    joint: bool = False
+    numbers: Sequence[str] = ()
+    runtime_only: frozenset[str] = frozenset()
+    scales: Sequence[int] = (2, 4)
+    steps: int = 1
+    unit: str = ""
 
     def observe(self, photos: Sequence[SourcePhoto], seed: int, advance: Advance) -> Iterator[Batch]:
-        """Yield observations by the photos' names, as many at a time as are to be saved at a time.
+        """Yield observations by the photos' names, in batches that are saved together.
 
         In place of an observation: NoKernelError where the photo shows nothing of a kernel, another exception where
         it cannot be read.
         """
-        ...
 
     def estimate(
         self, observations: Mapping[str, Observation], seed: int
     ) -> Mapping[str, KernelEstimate | NoKernelError]:
         """Return the kernels by the observations' names: of all photos if the estimator is joint, else of some."""
-        ...
 
 
 def check_room(image_uint8: np.ndarray, needed: int) -> None:

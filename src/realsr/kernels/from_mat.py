@@ -3,29 +3,33 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
 
 from realsr.core.errors import UserError
 from realsr.core.files import check_name
 from realsr.core.listing import list_files
 from realsr.imaging.kernel_shapes import align, normalise
-from realsr.kernels.estimator import Advance, Batch, KernelEstimate, NoKernelError, Observation, SourcePhoto
+from realsr.kernels.estimator import (
+    Advance,
+    Batch,
+    KernelEstimate,
+    KernelEstimator,
+    NoKernelError,
+    Observation,
+    SourcePhoto,
+)
 from realsr.kernels.mat_files import MatFileError, read_mat_kernels
 
 
-class FromMat:
+class FromMat(KernelEstimator):
     """Imports kernels, normalised and, if `align` is set, aligned; they belong to `scale`.
 
     folder: of .mat files, subfolders included; those whose name ends in another scale (`_x2.mat` at scale 4) are
     left out. key: the variable to read, None for all that hold kernels.
     """
 
-    inputs: ClassVar = "mat"
-    joint: ClassVar = False
-    numbers: ClassVar = ()
-    runtime_only: ClassVar = frozenset({"folder"})
-    steps: ClassVar = 1
-    unit: ClassVar = "taken over"
+    inputs = "mat"
+    runtime_only = frozenset({"folder"})
+    unit = "imported"
 
     def __init__(self, folder: Path | None, key: str | None, align: bool, scale: int) -> None:
         if folder is None or not folder.is_dir():

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 
@@ -11,24 +11,19 @@ from realsr.core.errors import UserError
 from realsr.core.ranges import Range
 from realsr.core.seeding import numpy_generator
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre, compose_x4, normalise
-from realsr.kernels.estimator import Advance, Batch, KernelEstimate, Observation, SourcePhoto
+from realsr.kernels.estimator import Advance, Batch, KernelEstimate, KernelEstimator, Observation, SourcePhoto
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(KernelEstimator):
     """Draws kernels; no photo is looked at. Kernel n depends on the seed and on n alone.
 
     count: number of kernels. For the others see `draw_div2krk`; multiplicative_noise is its `noise`. The x4 kernel is
     composed of the x2 kernel and not cropped (11x11 gives 31x31).
     """
 
-    inputs: ClassVar = "none"
-    joint: ClassVar = False
-    numbers: ClassVar = ()
-    runtime_only: ClassVar = frozenset[str]()
-    scales: ClassVar = (2, 4)
-    steps: ClassVar = 1
-    unit: ClassVar = "drawn"
+    inputs = "none"
+    unit = "drawn"
 
     count: Annotated[int, Range(1)]
     isotropic: bool

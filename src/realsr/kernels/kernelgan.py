@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from realsr.kernels.estimator import (
     Advance,
     Batch,
     KernelEstimate,
+    KernelEstimator,
     NoKernelError,
     Observation,
     SourcePhoto,
@@ -39,7 +40,7 @@ DETAIL = Spectral(frame=0, exponent=2.7, exponent_weight=16.0, width=1.5, width_
 MIN_SIGNAL = 0.01
 
 
-class KernelGAN:
+class KernelGAN(KernelEstimator):
     """KernelGAN (Bell-Kligler et al. 2019).
 
     iterations, learning_rate, frame: see `kernelgan_crops.KernelGANConfig`.
@@ -48,11 +49,8 @@ class KernelGAN:
     seeds: estimates a photo; combine: what is made of several, see `choose_kernel`.
     """
 
-    inputs: ClassVar = "source"
-    joint: ClassVar = False
-    numbers: ClassVar = (*HEALTH, *LOSSES, "agreement")
-    scales: ClassVar = (2, 4)
-    unit: ClassVar = "iterations"
+    numbers = (*HEALTH, *LOSSES, "agreement")
+    unit = "iterations"
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -35,10 +36,7 @@ class Photo:
 
 
 def prepare_photo(image_uint8: np.ndarray, config: KernelGANConfig, seeds: Sequence[int]) -> list[Photo]:
-    """Draw the crops of a photo (H, W, 3), once for each seed; the pixels are shared.
-
-    Raises ValueError where the photo has no room for a 64x64 crop and the frame around it.
-    """
+    """Draw the crops of a photo (H, W, 3), once for each seed; the pixels are shared. Raises as `check_room`."""
     check_room(image_uint8, G_CROP + 2 * (config.frame + 1))
     pixels = torch.from_numpy(np.require(image_uint8, requirements="W")).permute(2, 0, 1)
     height, width = (size // 2 * 2 for size in pixels.shape[1:])
@@ -46,14 +44,11 @@ def prepare_photo(image_uint8: np.ndarray, config: KernelGANConfig, seeds: Seque
     luma = torch.tensor([0.299, 0.587, 0.114])
     gray = sum(weight * channel for weight, channel in zip(luma, pixels, strict=True)) / 255
     half = resize(gray[None], factor=0.5)[0]
-    maps = (interest_map(half.numpy(), G_CROP // 2), G_CROP), (interest_map(gray.numpy(), D_CROP), D_CROP)
+    maps = {G_CROP: interest_map(half.numpy(), G_CROP // 2), D_CROP: interest_map(gray.numpy(), D_CROP)}
     photos = []
     for seed in seeds:
-        rng = numpy_generator(seed, "crops")
-        crops = [
-            draw_crops(interest, (height, width), crop, config.iterations, config.frame, rng) for interest, crop in maps
-        ]
-        photos.append(Photo(pixels, *crops))
+        draw = partial(draw_crops, count=config.iterations, frame=config.frame, rng=numpy_generator(seed, "crops"))
+        photos.append(Photo(pixels, *(draw(interest, (height, width), crop) for crop, interest in maps.items())))
     return photos
 
 

@@ -1,7 +1,7 @@
 """How KernelGAN (Bell-Kligler et al., NeurIPS 2019) is trained, composed and batched.
 
-One small GAN a photo, trained on that photo alone: G shrinks the photo by 2, D cannot tell patches of the small
-photo from patches of the photo. G is linear, so it is one 13x13 kernel:
+One small GAN a photo, trained on that photo alone: G downscales the photo by 2, D judges whether patches are of the
+photo or of G's output. G is linear, so it is one 13x13 kernel:
 
     G(x) = (x correlated with k) at every second sample,   k = w1 * w2 * ... * w6   (full convolutions)
 
@@ -41,8 +41,6 @@ BICUBIC_WEIGHT, BICUBIC_WEIGHT_MIN, BICUBIC_DECAY = 5.0, 5e-6, 100.0
 DECAY_INTERVAL = 200
 WARM_UP = 3  # ordinary steps before a CUDA graph, in which optimisers make their state and libraries their buffers
 
-Step = Callable[..., Any]
-
 
 @dataclass
 class Estimates:
@@ -61,21 +59,17 @@ def train_kernelgans(
 ) -> Estimates:
     """Estimate the raw x2 kernels of B photos, whose sizes may differ.
 
-    A photo's kernel depends on its pixels, its seed and the config, and not on the photos beside it; on a CPU to the
-    last bit, and not on the number of threads either. `progress` is called with the number of iterations, summed over
+    A photo's kernel depends on its pixels, its seed and the config, and on a CPU, to the last bit, neither on the
+    photos beside it nor on the number of threads. `progress` is called with the number of iterations, summed over
     photos, since the last call.
     """
     device = torch.device(device)
     train = partial(_train, config=config, device=device)
-    if device.type == "cpu":
-        parts = split_work(train, [photos, seeds], progress)
-    else:
-        parts = [train(photos, seeds, progress=progress)]
-    names = parts[0].losses
-    return Estimates(
-        np.concatenate([part.kernels for part in parts]),
-        {name: np.concatenate([part.losses[name] for part in parts]) for name in names},
-    )
+    if device.type != "cpu":
+        return train(photos, seeds, progress=progress)
+    parts = split_work(train, [photos, seeds], progress)
+    losses = {name: np.concatenate([part.losses[name] for part in parts]) for name in parts[0].losses}
+    return Estimates(np.concatenate([part.kernels for part in parts]), losses)
 
 
 def _train(
@@ -87,7 +81,7 @@ def _train(
     progress: Callable[[int], None],
 ) -> Estimates:
     gans = _GANs(photos, config, seeds, device)
-    step = capture(gans.step, device)
+    step = CapturedStep(gans.step, device) if device.type == "cuda" else gans.step
     sums: dict[str, Tensor] = {}
     for start in range(0, config.iterations, CHUNK):
         count = min(CHUNK, config.iterations - start)
@@ -198,12 +192,12 @@ class KernelLoss:
         return 0.5 * (1 - total).abs() + 0.5 * boundary + self._late * (centre + 5 * sparsity)
 
     def watch(self, bicubic_loss: Tensor) -> None:
-        """Count each photo's iterations with a small MSE to the bicubic /2 (B,); call it once an iteration."""
+        """Take each photo's MSE to the bicubic /2 (B,) of an iteration."""
         self._streak.add_(1).mul_(bicubic_loss < 0.4)
         self._decaying |= self._streak >= 3
 
     def decay(self) -> None:
-        """Lower the weights of the photos that are near to bicubic, once in `DECAY_INTERVAL` iterations."""
+        """Lower the weights of the photos that are near to bicubic."""
         lower = (self.bicubic_weight / BICUBIC_DECAY).clamp_min(BICUBIC_WEIGHT_MIN)
         self.bicubic_weight.copy_(torch.where(self._decaying, lower, self.bicubic_weight))
         self._late.copy_(self.bicubic_weight < 5e-3)
@@ -220,20 +214,14 @@ def _to_signed(pixels: Tensor) -> Tensor:
     return pixels / 127.5 - 1
 
 
-def capture(step: Step, device: torch.device) -> Step:
-    """Return `step`; on a CUDA device as a form that replays a CUDA graph of it from its fourth call on.
+class CapturedStep:
+    """A training step that is captured as a CUDA graph at its fourth call: one launch instead of hundreds.
 
     step: takes tensors of the same shapes at each call, keeps its state in place, and reads nothing back from the
-    device. What it returns lies in memory that the next call overwrites. Where a graph cannot be captured, the log
-    says so and all steps are ordinary ones.
+    device. The next call overwrites what it returns. Where a graph cannot be captured, all steps are ordinary ones.
     """
-    return CapturedStep(step, device) if device.type == "cuda" else step
 
-
-class CapturedStep:
-    """A step that is captured at its fourth call; see `capture`."""
-
-    def __init__(self, step: Step, device: torch.device):
+    def __init__(self, step: Callable[..., Any], device: torch.device):
         self._step, self._device, self._calls = step, device, 0
         self._stream = torch.cuda.Stream(device)
         self._graph: torch.cuda.CUDAGraph | None = None

@@ -1,19 +1,18 @@
-"""A photo's kernel from its power spectrum: seconds become milliseconds, and there is no chance in it.
+"""A photo's kernel from its power spectrum, in milliseconds and without chance.
 
 Sharp photographs have a power spectrum that falls as a power of the frequency (Field 1987; Torralba and Oliva 2003).
 A camera of scale 2 multiplies it by the kernel's, folds the upper half of the band back, and adds noise:
 
     P(f) = c * sum over a of |h|^-b * |K(h)|^2 + n,   h = (f + a) / 2,   |K(h)|^2 = exp(-4 pi^2 h' S h)
 
-With a Gaussian kernel of covariance S this has six unknowns, which are fitted to the logarithm of the spectrum. What
-the fit assumes of kernel and photo is weak evidence: it gives way where the spectrum says otherwise. How it compares
-with KernelGAN is recorded in experiments/kernel_recovery.
+With a Gaussian kernel of covariance S this has six unknowns, which are fitted to the logarithm of the spectrum, with
+weak assumptions on kernel and photo. experiments/kernel_recovery compares it with KernelGAN.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 from scipy import fft, ndimage, optimize
@@ -27,6 +26,7 @@ from realsr.kernels.estimator import (
     Advance,
     Batch,
     KernelEstimate,
+    KernelEstimator,
     NoKernelError,
     Observation,
     SourcePhoto,
@@ -58,20 +58,14 @@ class SpectralEstimate:
 
 
 @dataclass(frozen=True)
-class Spectral:
+class Spectral(KernelEstimator):
     """The estimator by the power spectrum; its values are assumed where the spectrum leaves photo and kernel open.
 
     frame: pixels left out at the border. exponent: b, how steeply a sharp photo's power falls. width: the kernel's
     standard deviation in pixels. The weights say how firmly these hold, and the measured noise level.
     """
 
-    inputs: ClassVar = "source"
-    joint: ClassVar = False
-    numbers: ClassVar = (*HEALTH, "residual", "signal")
-    runtime_only: ClassVar = frozenset[str]()
-    scales: ClassVar = (2, 4)
-    steps: ClassVar = 1
-    unit: ClassVar = ""
+    numbers = (*HEALTH, "residual", "signal")
 
     frame: Annotated[int, Range(0)]
     exponent: Annotated[float, Range(above=0)]

@@ -22,10 +22,10 @@ LAGS = 8
 
 @dataclass(frozen=True)
 class KernelMoments:
-    """A kernel's sum as it is in its file, where it lies, and how wide it is, in pixels of HR.
+    """A kernel's sum as stored, and its position and width in pixels of HR.
 
-    offset: of the centre of mass from where an aligned kernel has it, (rows, columns). spread: standard deviations
-    along the long and the short axis. angle: of the long axis, degrees counter-clockwise from the right, 0..180.
+    offset: of the centre of mass from that of an aligned kernel, (rows, columns). spread: standard deviations along
+    the long and the short axis. angle: of the long axis, degrees counter-clockwise from the right, 0..180.
     """
 
     sum: float
@@ -73,10 +73,7 @@ class NoiseStatistics:
 
 @dataclass(frozen=True)
 class PoolStatistics:
-    """A pool in numbers: kernels by scale, and noise; empty or None where it has none.
-
-    patches: the files that the noise was measured on. unreadable: error messages of the other files.
-    """
+    """Kernels by scale, noise and the files it was measured on, and the error messages of unreadable files."""
 
     folder: Path
     kernels: dict[int, KernelStatistics]
@@ -86,10 +83,7 @@ class PoolStatistics:
 
 
 def measure_pool(folder: Path) -> PoolStatistics:
-    """Measure all kernels and noise patches of a pool, ours or made elsewhere.
-
-    Raises UserError where it has neither.
-    """
+    """Measure all kernels and noise patches of a pool. Raises UserError where it has neither."""
     folder = resolve_unnamed(folder)
     unreadable: dict[Path, str] = {}
     kernels = {}
@@ -144,10 +138,10 @@ def kernel_moments(kernel: Kernel, scale: int) -> KernelMoments:
     variances, axes = np.linalg.eigh(covariance)
     short, long = np.sqrt(variances.clip(min=0))
     row, column = axes[:, 1]
-    target = [aligned_centre(side, scale) for side in kernel.shape]
+    down, right = mean - [aligned_centre(side, scale) for side in kernel.shape]
     return KernelMoments(
         sum=float(kernel.sum()),
-        offset=(float(mean[0] - target[0]), float(mean[1] - target[1])),
+        offset=(float(down), float(right)),
         spread=(float(long), float(short)),
         angle=float(np.degrees(np.arctan2(-row, column)) % 180),
     )
