@@ -57,8 +57,7 @@ class Gaussian(KernelEstimator):
 def gaussian_kernel(covariance: np.ndarray, size: int, centre: tuple[float, float] | float) -> Kernel:
     """Return a Gaussian (size, size) that sums to 1: exp(-d' C^-1 d / 2) at d = (row, column) - centre.
 
-    covariance: (2, 2), positive definite, in pixels squared, rows before columns. centre: that of the Gaussian,
-    (row, column) or one number for both; where little is cut off it is the centre of mass.
+    covariance: (2, 2), in pixels squared, rows before columns. centre: (row, column) or one number for both.
     """
     offsets = np.moveaxis(np.mgrid[:size, :size], 0, -1) - np.asarray(centre, dtype=np.float64)
     exponents = np.einsum("rci,ij,rcj->rc", offsets, np.linalg.inv(covariance), offsets) / 2

@@ -86,7 +86,7 @@ class KernelGAN(KernelEstimator):
                 if estimate_spectral(image, replace(DETAIL, frame=self._config.frame)).signal < MIN_SIGNAL:
                     raise NoKernelError("the photo shows noise alone: take one with detail in focus")
             except (ImageError, ValueError) as error:
-                failures[photo.name] = error
+                failures[photo.name] = error.with_traceback(None)  # which would hold the pixels
                 continue
             batch[photo.name] = copies
             used += copies[0].pixels.nbytes + self._seeds * ENTRY_BYTES
@@ -127,10 +127,10 @@ class KernelGAN(KernelEstimator):
 
 
 def choose_kernel(raws: np.ndarray, losses: Mapping[str, np.ndarray], how: str) -> KernelEstimate | NoKernelError:
-    """Process a photo's raw kernels (seeds, 13, 13) and make one of them; losses (seeds,) by name.
+    """Make one kernel of a photo's raw ones (seeds, 13, 13), with the losses (seeds,) by name.
 
     how: `medoid`, the kernel with the smallest sum of distances to the others, or `mean`. Diverged ones are left out
-    if there are others; NoKernelError where not one has a positive sum.
+    if there are others; NoKernelError where none has a positive sum.
     """
     processed: dict[int, Kernel] = {}
     for index, raw in enumerate(raws):

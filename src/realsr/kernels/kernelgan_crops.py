@@ -78,9 +78,9 @@ def draw_crops(
     frame: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Draw `count` top-left corners (count, 2) of crops, even, inside the photo less a frame.
+    """Draw top-left corners (count, 2) of crops, even, inside the photo less a frame.
 
-    interest: (h, w) map of the photo or of the photo at a lower resolution; its pixels are the crops' centres.
+    interest: (h, w) probability of the crops' centres, at the photo's resolution or lower.
     """
     height, width = photo_shape
     step = height / interest.shape[0], width / interest.shape[1]

@@ -43,10 +43,7 @@ class ComposedGenerator:
 
 
 def _compose(kernel: Tensor, weight: Tensor) -> Tensor:
-    """Full convolution, summed over `weight`'s outputs: (B, O, m, m), (B, O, I, n, n) -> (B, I, m+n-1, m+n-1).
-
-    A transposed convolution written as one batched matrix product and a fold, which is fast for B small problems.
-    """
+    """Convolve fully and sum over O, by one matrix product: (B, O, m, m), (B, O, I, n, n) -> (B, I, m+n-1, m+n-1)."""
     batch, inputs, taps = kernel.shape[0], weight.shape[2], weight.shape[-1] ** 2
     size = kernel.shape[-1] + weight.shape[-1] - 1
     spread = kernel.flatten(2).mT @ weight.flatten(2)  # (B, m * m, I * n * n)
@@ -55,13 +52,10 @@ def _compose(kernel: Tensor, weight: Tensor) -> Tensor:
 
 
 def _fold(blocks: Tensor, size: int, block: int) -> Tensor:
-    """Add blocks (B, C * block * block, places) up where they lie: (B, C, size, size).
-
-    As `F.fold` of one item with B * C channels, since its gradient goes through a batch item by item.
-    """
-    channels = blocks.shape[1] // block**2
+    """Fold (B, C * block * block, places) to (B, C, size, size)."""
+    # As one item with B * C channels, since the gradient of F.fold goes through a batch item by item.
     folded = F.fold(blocks.reshape(1, -1, blocks.shape[2]), (size, size), block)
-    return folded.view(-1, channels, size, size)
+    return folded.view(len(blocks), -1, size, size)
 
 
 def _xavier(shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> Tensor:
@@ -72,15 +66,14 @@ def _xavier(shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> Te
 
 
 class CropRows:
-    """Crops (B, 3, 64, 64) arranged so that shrinking them by any kernels is one matrix product.
+    """Crops (B, 3, 64, 64) arranged so that downscaling them by any kernels is one matrix product.
 
-    Each output row is made of 13 input rows side by side, times a band matrix that holds the kernel's rows.
+    Each output row is 13 input rows side by side, times a band matrix that holds the kernel's rows.
     """
 
     def __init__(self, crops: Tensor):
-        batch = crops.shape[0]
         rows = crops.unfold(2, KERNEL_SIZE, 2)  # (B, 3, 26, 64, 13)
-        self._rows = rows.transpose(3, 4).reshape(batch, 3 * D_CROP, KERNEL_SIZE * G_CROP)
+        self._rows = rows.transpose(3, 4).reshape(len(crops), 3 * D_CROP, KERNEL_SIZE * G_CROP)
 
     def shrink(self, kernel: Tensor) -> Tensor:
         """Correlate with kernels (B, 13, 13) at every second sample: (B, 3, 26, 26)."""
@@ -91,13 +84,10 @@ class CropRows:
 
     def kernel_gradient(self, gradient: Tensor) -> Tensor:
         """Return the gradient by the kernel (B, 13, 13), given that by the shrunk crops (B, 3, 26, 26)."""
-        batch = gradient.shape[0]
         bands = gradient.flatten(1, 2).transpose(1, 2) @ self._rows  # (B, 26, 13 * 64)
-        per_column, per_row = KERNEL_SIZE * G_CROP, G_CROP
-        diagonals = bands.as_strided(
-            (batch, D_CROP, KERNEL_SIZE, KERNEL_SIZE), (D_CROP * per_column, per_column + 2, per_row, 1)
-        )
-        return diagonals.sum(1)
+        column = KERNEL_SIZE * G_CROP
+        shape = (len(gradient), D_CROP, KERNEL_SIZE, KERNEL_SIZE)
+        return bands.as_strided(shape, (D_CROP * column, column + 2, G_CROP, 1)).sum(1)
 
 
 @dataclass
@@ -221,10 +211,7 @@ class NormalisedLayer:
         return self._output
 
     def backward(self, by_output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients by weight @ x, and by scale and shift (B, 64) as far as D's two groups go.
-
-        It writes over `by_output` and over what the last call kept.
-        """
+        """Return the gradients by weight @ x, and by scale and shift (B, 64) of D's two groups; overwrites buffers."""
         torch.ops.aten.threshold_backward.grad_input(by_output, self._output, 0, grad_input=by_output)
         gradient, product = _groups(by_output), _groups(self._product)
         shift = gradient.sum(3, keepdim=True)
@@ -241,12 +228,8 @@ def _groups(x: Tensor) -> Tensor:
 
 
 def _arrange_patches(crops: Sequence[Tensor], out: Tensor) -> None:
-    """Arrange the 7x7 patches of three crops (B, 3, 26, 26) as columns: out is (B, 147, 3 * 400).
-
-    Their means are taken out first: batch norm does so anyway, and small numbers lose less to rounding.
-    """
+    """Arrange the 7x7 patches of three crops (B, 3, 26, 26) as columns: out is (B, 147, 3 * 400)."""
     stacked = torch.stack(list(crops), dim=2)  # (B, 3, groups, 26, 26)
-    stacked = stacked - stacked.mean((3, 4), keepdim=True)
-    windows = stacked.unfold(3, PATCH, 1).unfold(4, PATCH, 1)  # (B, 3, groups, 20, 20, 7, 7)
-    windows = windows.permute(0, 1, 5, 6, 2, 3, 4)
+    stacked = stacked - stacked.mean((3, 4), keepdim=True)  # as batch norm does anyway: small numbers round less
+    windows = stacked.unfold(3, PATCH, 1).unfold(4, PATCH, 1).permute(0, 1, 5, 6, 2, 3, 4)
     out.view(windows.shape).copy_(windows)
