@@ -17,7 +17,7 @@ class KernelLoss(DeviceKernelLoss):
         super().__init__(batch, torch.device("cpu"))
 
     def advance(self, iteration: int, bicubic_loss: torch.Tensor) -> None:
-        self.watch(bicubic_loss)
+        self.update(bicubic_loss)
         if iteration % DECAY_INTERVAL == 0:
             self.decay()
 

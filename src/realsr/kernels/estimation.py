@@ -99,7 +99,7 @@ def estimate_kernels(
         inputs = {relative: pool / relative for item in observed.values() for relative in item["files"]}
     rules = StageRules(allow_new_inputs=not estimator.joint, owned_paths=[SHEET])
     with open_stage(pool, STAGE, inputs=inputs, check_item=_check_item, rules=rules, **request) as record:
-        changed = _sort_again(record, gates) or not record.complete
+        changed = _apply_gates(record, gates) or not record.complete
         if observed is None:
             batches = _observe(record, estimator, photos, seed, shard)
         else:
@@ -251,7 +251,7 @@ def _check_item(item: dict[str, Any]) -> None:
         raise TypeError("health is not made of numbers")
 
 
-def _sort_again(record: StageRecord, gates: Gates) -> bool:
+def _apply_gates(record: StageRecord, gates: Gates) -> bool:
     """Apply the gates as they are now to what is recorded, and move files; return whether anything changed."""
     record.notes["gates"] = dict(gates) or None
     changed = False

@@ -91,7 +91,7 @@ class CropRows:
 
 
 @dataclass
-class Verdicts:
+class DiscriminatorOutput:
     """Of one pass of D: the losses (B,), the gradient of G's loss by its crop, those of D's by its parameters."""
 
     generator_loss: Tensor
@@ -123,8 +123,8 @@ class BatchedDiscriminator:
         self._by_output = torch.empty(batch, FEATURES, GROUPS * PATCHES, device=device)
         self._signs = torch.tensor([-1.0, -0.5, 0.5], device=device).repeat_interleave(PATCHES) / PATCHES
 
-    def judge(self, fake: Tensor, noisy_real: Tensor, noisy_fake: Tensor) -> Verdicts:
-        """Judge crops (B, 3, 26, 26): `fake` for G, the other two for D, each with its own batch statistics."""
+    def discriminate(self, fake: Tensor, noisy_real: Tensor, noisy_fake: Tensor) -> DiscriminatorOutput:
+        """Pass crops (B, 3, 26, 26): `fake` for G, the other two for D, each with its own batch statistics."""
         raw, (bias, scales, shifts) = self.parameters[:3], self.parameters[3:]
         first, hidden, last = (norm(weight) for norm, weight in zip(self._spectral, raw, strict=True))
         patches, by_patches, by_output = self._patches, self._by_patches, self._by_output
@@ -134,11 +134,11 @@ class BatchedDiscriminator:
         for weight, layer, scale, shift in zip(weights, self._layers, scales.unbind(1), shifts.unbind(1), strict=True):
             inputs.append(layer(weight, inputs[-1], scale, shift))
         # In float64, since vector units and scalar code differ in the last bit of float32's sigmoid.
-        verdict = torch.sigmoid(torch.baddbmm(bias, last, inputs[-1]).double()).to(bias.dtype)
-        means = verdict.unflatten(2, (GROUPS, PATCHES)).mean(3).squeeze(1)
+        probability = torch.sigmoid(torch.baddbmm(bias, last, inputs[-1]).double()).to(bias.dtype)
+        means = probability.unflatten(2, (GROUPS, PATCHES)).mean(3).squeeze(1)
 
         # L1 to 1 (G's fake), to 1 (real) and to 0 (fake); D's loss is the mean of its two.
-        gradient = verdict * (1 - verdict) * self._signs
+        gradient = probability * (1 - probability) * self._signs
         d_groups = slice(PATCHES, None)  # those that D learns from
         last_gradient = gradient[..., d_groups] @ inputs[-1][..., d_groups].transpose(1, 2)
         bias_gradient = gradient[..., d_groups].sum(2, keepdim=True)
@@ -155,7 +155,7 @@ class BatchedDiscriminator:
         composed, *others = reversed(weight_gradients)
         hidden_gradient = torch.stack([composed @ first.transpose(1, 2), *others], dim=1)
         first_gradient = hidden[:, 0].transpose(1, 2) @ composed
-        return Verdicts(
+        return DiscriminatorOutput(
             generator_loss=1 - means[:, 0],
             discriminator_loss=(1 - means[:, 1] + means[:, 2]) / 2,
             fake_gradient=_fold(by_patches, D_CROP, PATCH),

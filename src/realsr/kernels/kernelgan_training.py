@@ -138,22 +138,22 @@ class _GANs:
             from_bicubic = fake - self._bicubic @ crops @ self._bicubic.T
             bicubic_loss = from_bicubic.square().mean(dim=(1, 2, 3))
             noise = noise / 255
-            verdicts = self.discriminator.judge(fake, _to_signed(d_crops) + 2 * noise[:, 0], fake + noise[:, 1])
+            output = self.discriminator.discriminate(fake, _to_signed(d_crops) + 2 * noise[:, 0], fake + noise[:, 1])
             weight = self._kernel_loss.bicubic_weight * 2 / fake[0].numel()
-            slope = rows.kernel_gradient(verdicts.fake_gradient + weight[:, None, None, None] * from_bicubic)
+            slope = rows.kernel_gradient(output.fake_gradient + weight[:, None, None, None] * from_bicubic)
         # By the chain rule: `slope` is the gradient by the kernel of all that comes after it. The photos' losses can
         # be summed, as no parameter is shared.
         loss = self._kernel_loss(kernel).sum() + (kernel * slope).sum()
         g_gradients = torch.autograd.grad(loss, self.generator.parameters)
         parameters = [*self.generator.parameters, *self.discriminator.parameters]
-        for parameter, gradient in zip(parameters, [*g_gradients, *verdicts.gradients], strict=True):
+        for parameter, gradient in zip(parameters, [*g_gradients, *output.gradients], strict=True):
             parameter.grad = gradient
         for optimiser in self._optimisers:
             optimiser.step()
-        self._kernel_loss.watch(bicubic_loss)
+        self._kernel_loss.update(bicubic_loss)
         return {
-            "generator": verdicts.generator_loss,
-            "discriminator": verdicts.discriminator_loss,
+            "generator": output.generator_loss,
+            "discriminator": output.discriminator_loss,
             "bicubic": bicubic_loss,
         }
 
@@ -191,7 +191,7 @@ class KernelLoss:
         sparsity = kernel.double().abs().clamp_min(1e-10).pow(0.2).to(kernel.dtype).mean(dim=(1, 2))
         return 0.5 * (1 - total).abs() + 0.5 * boundary + self._late * (centre + 5 * sparsity)
 
-    def watch(self, bicubic_loss: Tensor) -> None:
+    def update(self, bicubic_loss: Tensor) -> None:
         """Take each photo's MSE to the bicubic /2 (B,) of an iteration."""
         self._streak.add_(1).mul_(bicubic_loss < 0.4)
         self._decaying |= self._streak >= 3
