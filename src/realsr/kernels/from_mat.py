@@ -8,15 +8,7 @@ from realsr.core.errors import UserError
 from realsr.core.files import check_name
 from realsr.core.listing import list_files
 from realsr.imaging.kernel_shapes import align, normalise
-from realsr.kernels.estimator import (
-    Advance,
-    Batch,
-    KernelEstimate,
-    KernelEstimator,
-    NoKernelError,
-    Observation,
-    SourcePhoto,
-)
+from realsr.kernels.estimator import Advance, Batch, KernelEstimate, KernelEstimator, Observation, SourcePhoto
 from realsr.kernels.mat_files import MatFileError, read_mat_kernels
 
 
@@ -72,9 +64,7 @@ class FromMat(KernelEstimator):
             except (MatFileError, ValueError) as error:
                 yield {file.name: error}
 
-    def estimate(
-        self, observations: Mapping[str, Observation], seed: int
-    ) -> Mapping[str, KernelEstimate | NoKernelError]:
+    def estimate(self, observations: Mapping[str, Observation], seed: int) -> Mapping[str, KernelEstimate]:
         """Return the files' kernels as they are."""
         return {
             name: KernelEstimate({self._scale: list(file.values.values())}, facts={"kernels": list(file.values)})
