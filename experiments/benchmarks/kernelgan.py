@@ -33,9 +33,9 @@ from plain_kernelgan import PlainKernelGAN
 from realsr.core.threads import split_work
 from realsr.imaging import apply_kernel, read_uint8, to_float, to_uint8, write_uint8
 from realsr.imaging.kernel_shapes import kernel_psnr, postprocess
-from realsr.kernels.cuda_graph import capture
 from realsr.kernels.gaussian import draw_div2krk
-from realsr.kernels.kernelgan_training import KernelGANConfig, _GANs, prepare_photo, train_kernelgans
+from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
+from realsr.kernels.kernelgan_training import CapturedStep, _GANs, train_kernelgans
 
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket")
 ALL = 3000  # iterations of a photo
@@ -83,7 +83,7 @@ def compare_speed(photos: list[Path], batch: int, iterations: int, rounds: int, 
         "plain": preparing + made_plain - start,
         "ours": preparing + (time.perf_counter() - made_plain) / batch,
     }
-    steps = [capture(part.step, torch.device(device)) for part in parts]
+    steps = [part.step if device == "cpu" else CapturedStep(part.step, torch.device(device)) for part in parts]
 
     def run_ours(start: int, count: int) -> None:
         def work(parts: list[_GANs], steps: list[Callable[..., Any]], progress: Callable[[int], None]) -> None:

@@ -24,11 +24,14 @@ from realsr.core.files import write_bytes
 from realsr.core.progress import Progress
 from realsr.core.seeding import derive_seed
 from realsr.imaging.kernel_shapes import Kernel, postprocess
-from realsr.kernels.kernelgan_training import KernelGANConfig, prepare_photo, train_kernelgans
-from realsr.kernels.spectral import SpectralPrior, estimate_spectral
+from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
+from realsr.kernels.kernelgan_training import train_kernelgans
+from realsr.kernels.spectral import Spectral, estimate_spectral
 
 ESTIMATORS = ("spectral", "kernelgan")
-PRIOR = SpectralPrior(exponent=2.7, exponent_weight=16.0, width=1.5, width_weight=3.0, noise_weight=1.0)
+SPECTRAL = Spectral(
+    frame=FRAME, exponent=2.7, exponent_weight=16.0, width=1.5, width_weight=3.0, noise_weight=1.0, workers=0
+)
 Task = tuple[Case, str, int]
 
 
@@ -105,7 +108,7 @@ def _kernelgan(tasks: Sequence[Task], config: KernelGANConfig) -> list[Kernel]:
 
 
 def _spectral(case: Case) -> Kernel:
-    return estimate_spectral(degraded(case), PRIOR, frame=FRAME).kernel
+    return estimate_spectral(degraded(case), SPECTRAL).kernel
 
 
 def _key(task: Task) -> tuple:

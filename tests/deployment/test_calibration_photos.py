@@ -16,7 +16,7 @@ from realsr.deployment.photo_sets import (
 )
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError, crop_to_multiple, resize, to_float, write_uint8
-from realsr.simulation.photographs import load_photograph
+from realsr.simulation.camera import load_photograph
 
 PROTOCOL = config_of(Protocol, "x", 0, ["psnr"])
 

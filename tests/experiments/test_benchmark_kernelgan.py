@@ -11,7 +11,8 @@ from skimage import data
 from torch import Tensor
 
 from realsr.imaging import write_uint8
-from realsr.kernels.kernelgan_training import KernelGANConfig, _GANs, prepare_photo
+from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
+from realsr.kernels.kernelgan_training import _GANs
 
 FOLDER = Path(__file__).parents[2] / "experiments/benchmarks"
 PHOTOS = [data.astronaut()[:200, :220].copy(), data.coffee()[:180, 100:300].copy()]

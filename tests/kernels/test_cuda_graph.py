@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from realsr.kernels import kernelgan_training
-from realsr.kernels.cuda_graph import CapturedStep, capture
-from realsr.kernels.kernelgan_training import KernelGANConfig, _GANs, prepare_photo, train_kernelgans
+from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
+from realsr.kernels.kernelgan_training import CapturedStep, _GANs, train_kernelgans
 
 CONFIG = KernelGANConfig(12, 2e-4, frame=0)
 CPU = torch.device("cpu")
@@ -109,16 +109,16 @@ def test_without_a_graph_steps_are_ordinary_ones(photos, graphs, monkeypatch, ca
     assert "not permitted" in caplog.text
 
 
-def test_on_a_cpu_a_step_is_left_as_it_is():
-    step = mock.Mock()
-    assert capture(step, CPU) is step
+def test_on_a_cpu_a_step_is_left_as_it_is(photos, monkeypatch):
+    monkeypatch.setattr(kernelgan_training, "CapturedStep", mock.Mock(side_effect=AssertionError))
+    train_kernelgans(photos, CONFIG, [0, 1])
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_graph_on_a_gpu_finds_the_kernels_that_ordinary_steps_find(photos, caplog):
     graph = train_kernelgans(photos, CONFIG, [0, 1], device="cuda")
-    with mock.patch.object(kernelgan_training, "capture", lambda step, device: step):
+    with mock.patch.object(kernelgan_training, "CapturedStep", lambda step, device: step):
         eager = train_kernelgans(photos, CONFIG, [0, 1], device="cuda")
     assert not caplog.records
     torch.testing.assert_close(graph.kernels, eager.kernels, rtol=1e-4, atol=1e-7)

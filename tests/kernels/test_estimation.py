@@ -14,9 +14,10 @@ from realsr.core.errors import UserError
 from realsr.core.seeding import derive_seed
 from realsr.imaging import read_uint8, write_uint8
 from realsr.imaging.kernel_shapes import compose_x4, load_kernel, postprocess
-from realsr.kernels.health import check_health
-from realsr.kernels.kernelgan_training import Estimates, KernelGANConfig, prepare_photo, train_kernelgans
-from realsr.kernels.spectral import SpectralPrior, estimate_spectral
+from realsr.kernels.estimation import check_health
+from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
+from realsr.kernels.kernelgan_training import Estimates, train_kernelgans
+from realsr.kernels.spectral import Spectral, estimate_spectral
 from realsr.provenance.manifest import read_manifest
 from realsr.provenance.sections import MANIFEST
 
@@ -346,8 +347,8 @@ def test_the_spectral_method_in_any_number_of_processes(make_photos, pool, worke
     items = read_manifest(pool)["kernels"]["items"]
     assert list(items) == sorted(SPECTRAL)
     for name in SPECTRAL:
-        prior = SpectralPrior(**{key: value for key, value in config.items() if key not in ("name", "frame", "gates")})
-        expected = estimate_spectral(read_uint8(source / f"{name}.png"), prior, frame=0)
+        spectral = Spectral(**{key: value for key, value in config.items() if key not in ("name", "gates")}, workers=0)
+        expected = estimate_spectral(read_uint8(source / f"{name}.png"), spectral)
         kernel = load_kernel(pool / "kernels" / f"{name}_kernel_x2.mat")
         np.testing.assert_allclose(kernel, expected.kernel, rtol=1e-12)
         health = items[name]["health"]

@@ -1,124 +1,77 @@
 import numpy as np
 import pytest
-import torch
 
-from realsr.imaging import resize
-from realsr.kernels.kernelgan_networks import CropRows
-from realsr.kernels.kernelgan_training import KernelGANConfig, bicubic_rows, prepare_photo, train_kernelgans
-
-
-def image(height: int, width: int, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    blocks = rng.integers(0, 256, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8)
-    return np.ascontiguousarray(blocks.repeat(4, 0).repeat(4, 1)[:height, :width])
+from realsr.imaging.kernel_shapes import kernel_psnr, postprocess
+from realsr.kernels.estimator import KernelEstimate, NoKernelError
+from realsr.kernels.kernelgan import agreement, average, choose_kernel
+from realsr.simulation.camera import anisotropic_kernel
 
 
-def train(images, config, seeds, *rest):
-    photos = [prepare_photo(image, config, [seed])[0] for image, seed in zip(images, seeds, strict=True)]
-    return train_kernelgans(photos, config, seeds, *rest)
+def gaussian(sigma: float, size: int = 13, angle: float = 0) -> np.ndarray:
+    return anisotropic_kernel(size, (sigma, sigma / 2), angle, scale=2)
 
 
-def test_a_photos_kernel_does_not_depend_on_the_photos_beside_it():
-    images, seeds = [image(90, 101, 0), image(120, 80, 1), image(66, 66, 2)], [7, 8, 9]
-    config = KernelGANConfig(12, 2e-4, frame=0)
-    together = train(images, config, seeds)
-    other_order = train(images[::-1], config, seeds[::-1])
-    pair = train(images[1:], config, seeds[1:])
-    for i in range(3):
-        alone = train(images[i : i + 1], config, seeds[i : i + 1])
-        np.testing.assert_array_equal(together.kernels[i], alone.kernels[0])
-        np.testing.assert_array_equal(together.kernels[i], other_order.kernels[2 - i])
-        assert {name: losses[i] for name, losses in together.losses.items()} == {
-            name: losses[0] for name, losses in alone.losses.items()
-        }
-    np.testing.assert_array_equal(together.kernels[1:], pair.kernels)
+def choose(*raws: np.ndarray, how: str) -> KernelEstimate:
+    losses = {name: np.arange(float(len(raws))) for name in ("generator", "discriminator", "bicubic")}
+    estimate = choose_kernel(np.stack(raws), losses, how)
+    assert isinstance(estimate, KernelEstimate)
+    return estimate
 
 
-def test_training_is_repeatable_and_the_seed_counts():
-    images, config = [image(90, 101, 0), image(66, 66, 2)], KernelGANConfig(5, 2e-4, frame=0)
-    raw = train(images, config, [7, 8]).kernels
-    assert raw.shape == (2, 13, 13)
-    assert raw.dtype == np.float64
-    assert np.isfinite(raw).all()
-    torch.rand(3)  # what others draw makes no difference
-    np.testing.assert_array_equal(train(images, config, [7, 8]).kernels, raw)
-    other = train(images, config, [9, 8]).kernels
-    assert np.abs(other[0] - raw[0]).max() > 0.01 * np.abs(raw[0]).max()
+def test_the_medoid_is_the_one_amid_the_others():
+    kernels = [gaussian(1.2), gaussian(2.6), gaussian(1.6), gaussian(1.4), gaussian(2, angle=90)]
+    estimate = choose(*kernels, how="medoid")
+    assert estimate.facts["chosen"] == 2
+    np.testing.assert_array_equal(estimate.kernels[2], [postprocess(kernels[2])])
+    assert choose(kernels[0], how="medoid").facts["chosen"] == 0
 
 
-def test_iterations_are_counted():
-    counted: list[int] = []
-    config = KernelGANConfig(53, 2e-4, frame=0)
-    train([image(66, 66, 0)] * 2, config, [0, 1], counted.append)
-    assert sum(counted) == 106
-    counted.clear()
-    train([image(66, 66, 0)], config, [0], counted.append)
-    assert sum(counted) == 53
+def test_the_mean_stays_aligned_whatever_the_sizes():
+    kernels = [gaussian(1.2, 13), gaussian(1.8, 19, 40), gaussian(1.5, 17, 90)]
+    mean = average(kernels)
+    assert mean.shape == (19, 19)
+    assert mean.sum() == pytest.approx(1)
+    centre = [np.arange(19) @ mean.sum(axis) for axis in (1, 0)]
+    np.testing.assert_allclose(centre, 9.5, atol=0.01)
+    expected = sum(np.pad(kernel, (19 - len(kernel)) // 2) for kernel in kernels) / 3
+    np.testing.assert_allclose(mean, expected, atol=1e-12)
 
 
-def test_losses_at_the_end():
-    losses = train([image(80, 80, 0)] * 2, KernelGANConfig(3, 2e-4, frame=0), [0, 1]).losses
-    assert losses.keys() == {"generator", "discriminator", "bicubic"}
-    assert all(values.shape == (2,) for values in losses.values())
-    assert all((values > 0).all() for values in losses.values())
-    assert (losses["bicubic"] > 0.01).all()  # nothing is learnt in three iterations
-    np.testing.assert_allclose(losses["discriminator"], 0.5, atol=0.05)  # and D cannot tell real from fake
+def test_agreement_is_what_pairs_have():
+    a, b, c = gaussian(1.5), gaussian(1.6), gaussian(2)
+    assert agreement([a, a]) == 100
+    both = [kernel_psnr(x, y) for x, y in ((a, b), (b, a), (a, c), (c, a), (b, c), (c, b))]
+    assert agreement([a, b, c]) == pytest.approx(np.mean(both))
+    assert agreement([a, b]) > agreement([a, c])
 
 
-@pytest.mark.parametrize(("frame", "needed"), [(0, 66), (10, 86), (3, 72)])
-def test_a_photo_that_is_too_small_is_told_what_is_needed(frame, needed):
-    config = KernelGANConfig(20, 2e-4, frame)
-    with pytest.raises(ValueError, match=rf"200x{needed - 1} pixels.* needs {needed} on each side"):
-        prepare_photo(image(needed - 1, 200, 0), config, [0])
-    prepare_photo(image(needed, needed, 0), config, [0])  # has room
+def test_seeds_that_ran_away_are_left_out():
+    good, broken = gaussian(1.5), np.full((13, 13), np.nan)
+    error = choose_kernel(np.stack([broken, np.zeros((13, 13))]), {}, "medoid")
+    assert isinstance(error, NoKernelError)
+    assert "its sum is not a positive number" in str(error)
+    for how, seed in (("medoid", 1), ("mean", None)):
+        estimate = choose(broken, good, how=how)
+        assert estimate.facts["chosen"] == seed
+        np.testing.assert_allclose(estimate.kernels[2], [postprocess(good)], atol=1e-12)
+        assert estimate.numbers["generator"] == 1
+        assert "agreement" not in estimate.numbers, "a single seed cannot disagree"
 
 
-@pytest.mark.parametrize("shape", [(101, 130), (88, 87)])
-def test_crops_of_a_photo(shape):
-    pixels = image(*shape, seed=0)
-    (prepared,) = prepare_photo(pixels, KernelGANConfig(200, 2e-4, frame=10), [0])
-    even = [size // 2 * 2 for size in shape]
-    np.testing.assert_array_equal(prepared.pixels.permute(1, 2, 0), pixels[: even[0], : even[1]])
-    for crops, size in ((prepared.g_crops, 64), (prepared.d_crops, 26)):
-        assert crops.shape == (200, 2)
-        assert (crops % 2 == 0).all()
-        assert crops.min() >= 10
-        assert (crops + size <= np.array(even) - 10).all()
+def test_health_is_that_of_the_seed_that_is_taken():
+    raws = [gaussian(1.2), 0.9 * gaussian(1.6), gaussian(2.4)]
+    medoid, mean = (choose(*raws, how=how) for how in ("medoid", "mean"))
+    assert medoid.facts["chosen"] == 1
+    assert medoid.numbers["sum"] == pytest.approx(0.9)
+    assert mean.numbers["sum"] == pytest.approx(2.9 / 3)
+    assert medoid.numbers["agreement"] == mean.numbers["agreement"]
 
 
-def test_bicubic_rows_are_resize():
-    crop = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
-    rows = bicubic_rows()
-    expected = resize(crop, factor=0.5)[:, 3:-3, 3:-3]
-    torch.testing.assert_close(rows @ crop @ rows.T, expected, rtol=0, atol=1e-5)
-
-
-def test_bicubic_is_aligned_with_g():
-    """Bicubic of a ramp is the ramp, and so is an aligned kernel of it."""
-    ramp = torch.arange(64.0).expand(1, 3, 64, 64)
-    kernel = torch.zeros(1, 13, 13)
-    kernel[0, 6:8, 6:8] = 0.25
-    rows = bicubic_rows()
-    torch.testing.assert_close(CropRows(ramp).shrink(kernel), rows @ ramp @ rows.T, rtol=0, atol=1e-3)
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_the_number_of_threads_changes_nothing(threads):
-    images, config = [image(80, 80, seed) for seed in range(3)], KernelGANConfig(6, 2e-4, frame=0)
-    expected = train(images, config, [0, 1, 2]).kernels
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads)
-        np.testing.assert_array_equal(train(images, config, [0, 1, 2]).kernels, expected)
-        assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
-
-
-def test_training_first_finds_an_aligned_kernel():
-    """The bicubic loss leads there within its first 200 iterations, at a larger step than the paper's."""
-    (raw,) = train([image(200, 200, 0)], KernelGANConfig(199, 1e-3, frame=0), [0]).kernels
-    assert 0.5 < raw.sum() < 1.5
-    rows, columns = raw.sum(1) / raw.sum() @ np.arange(13), raw.sum(0) / raw.sum() @ np.arange(13)
-    assert rows == pytest.approx(6.5, abs=0.5)
-    assert columns == pytest.approx(6.5, abs=0.5)
+def test_estimates_that_ran_away_are_left_out_of_the_mean():
+    sound, runaway = gaussian(1.4), gaussian(2.4, angle=90) * 0.003
+    together = choose(sound, runaway, how="mean")
+    np.testing.assert_array_equal(together.kernels[2], choose(sound, how="mean").kernels[2])
+    assert together.numbers["sum"] == pytest.approx(1)
+    assert "agreement" not in together.numbers
+    alone = choose(runaway, how="mean")
+    assert alone.numbers["sum"] == pytest.approx(0.003)

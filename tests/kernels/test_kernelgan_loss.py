@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from realsr.kernels.kernelgan_loss import DECAY_INTERVAL
-from realsr.kernels.kernelgan_loss import KernelLoss as DeviceKernelLoss
+from realsr.kernels.kernelgan_training import DECAY_INTERVAL
+from realsr.kernels.kernelgan_training import KernelLoss as DeviceKernelLoss
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -17,7 +17,7 @@ class KernelLoss(DeviceKernelLoss):
         super().__init__(batch, torch.device("cpu"))
 
     def advance(self, iteration: int, bicubic_loss: torch.Tensor) -> None:
-        self.watch(bicubic_loss)
+        self.update(bicubic_loss)
         if iteration % DECAY_INTERVAL == 0:
             self.decay()
 

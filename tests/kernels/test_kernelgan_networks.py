@@ -15,10 +15,12 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def in_double(net):
-    """Its parameters in float64, so that only a wrong formula makes a difference."""
-    net.parameters = [value.detach().double().requires_grad_(value.requires_grad) for value in net.parameters]
-    return net
+@pytest.fixture
+def float64():
+    """So that only a wrong formula makes a difference."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def run_layers(x: torch.Tensor, weights: list[torch.Tensor]) -> torch.Tensor:
@@ -29,10 +31,10 @@ def run_layers(x: torch.Tensor, weights: list[torch.Tensor]) -> torch.Tensor:
     return F.conv2d(x, weights[-1], stride=2).squeeze(1)
 
 
-def test_generator_is_its_layers_and_so_are_the_gradients():
-    generator = in_double(ComposedGenerator(generators(0, 1), CPU))
+def test_generator_is_its_layers_and_so_are_the_gradients(float64):
+    generator = ComposedGenerator(generators(0, 1), CPU)
     assert [tuple(p.shape[3:]) for p in generator.parameters] == [(s, s) for s in (7, 5, 3, 1, 1, 1)]
-    crops, target = noise(2, 3, 64, 64).double(), noise(2, 3, 26, 26, seed=1).double()
+    crops, target = noise(2, 3, 64, 64), noise(2, 3, 26, 26, seed=1)
     rows, kernel = CropRows(crops), generator.kernel()
     fast = rows.shrink(kernel).detach()
     assert fast.shape == (2, 3, 26, 26)
@@ -47,9 +49,9 @@ def test_generator_is_its_layers_and_so_are_the_gradients():
             torch.testing.assert_close(composed[i], gradient, rtol=1e-8, atol=1e-12)
 
 
-def test_kernel_is_the_layers_answer_to_an_impulse():
-    generator = in_double(ComposedGenerator(generators(3, 4), CPU))
-    impulse = torch.zeros(1, 25, 25, dtype=torch.float64)
+def test_kernel_is_the_layers_answer_to_an_impulse(float64):
+    generator = ComposedGenerator(generators(3, 4), CPU)
+    impulse = torch.zeros(1, 25, 25)
     impulse[0, 12, 12] = 1
     for i in range(2):
         x = impulse[None]
@@ -109,13 +111,13 @@ def plain_discriminator(x: torch.Tensor, parameters: list[torch.Tensor], lefts: 
     return torch.sigmoid(F.conv2d(x, plain_normalised(last, lefts[2])[..., None, None]) + bias)
 
 
-def test_discriminator_and_its_gradients_are_those_of_a_plain_one():
-    discriminator = in_double(BatchedDiscriminator(generators(0, 1), CPU))
+def test_discriminator_and_its_gradients_are_those_of_a_plain_one(float64):
+    discriminator = BatchedDiscriminator(generators(0, 1), CPU)
     for i, parameter in enumerate(discriminator.parameters[3:]):  # so that bias and shifts count
         parameter += 0.1 * noise(*parameter.shape, seed=i)
-    lefts = [norm._left.double() for norm in discriminator._spectral]
-    fake, real, noisy = (noise(2, 3, 26, 26, seed=i).double() for i in range(3))
-    verdicts = discriminator.judge(fake, real, noisy)
+    lefts = [norm._left.clone() for norm in discriminator._spectral]
+    fake, real, noisy = (noise(2, 3, 26, 26, seed=i) for i in range(3))
+    output = discriminator.discriminate(fake, real, noisy)
     for i in range(2):
         own = [p[i].clone().requires_grad_() for p in discriminator.parameters]
         crop = fake[i : i + 1].clone().requires_grad_()
@@ -125,10 +127,10 @@ def test_discriminator_and_its_gradients_are_those_of_a_plain_one():
 
         g_loss = (1 - judge(crop)).abs().mean()
         d_loss = ((1 - judge(real[i : i + 1])).abs().mean() + judge(noisy[i : i + 1]).abs().mean()) / 2
-        assert verdicts.generator_loss[i].item() == pytest.approx(g_loss.item(), rel=1e-6)
-        assert verdicts.discriminator_loss[i].item() == pytest.approx(d_loss.item(), rel=1e-6)
+        assert output.generator_loss[i].item() == pytest.approx(g_loss.item(), rel=1e-6)
+        assert output.discriminator_loss[i].item() == pytest.approx(d_loss.item(), rel=1e-6)
         expected = [torch.autograd.grad(g_loss, crop)[0][0], *torch.autograd.grad(d_loss, own)]
-        ours = [verdicts.fake_gradient[i], *(gradient[i] for gradient in verdicts.gradients)]
+        ours = [output.fake_gradient[i], *(gradient[i] for gradient in output.gradients)]
         for gradient, plain in zip(ours, expected, strict=True):
             torch.testing.assert_close(gradient, plain, rtol=1e-5, atol=1e-6 * float(plain.abs().max()))
 

@@ -33,7 +33,7 @@ from realsr.inference.tiling import as_function
 from realsr.pools.contents import PoolConfig, list_kernels, list_noise
 from realsr.provenance.manifest import open_stage
 from realsr.reporting.comparison import ComparisonRow, write_comparison
-from realsr.simulation import photographs
+from realsr.simulation import camera
 from realsr.simulation.camera import Camera, anisotropic_kernel
 
 logger = logging.getLogger("realsr")
@@ -100,7 +100,7 @@ def load_photograph(name: str) -> np.ndarray:
         import matplotlib  # noqa: F401 (asked for now rather than after minutes of work)
     except ImportError as error:
         raise UserError("the demo needs matplotlib: pip install 'realsr[demo]'") from error
-    return photographs.load_photograph(name, "the demo", "demo")
+    return camera.load_photograph(name, "the demo", "demo")
 
 
 def bicubic_arm(config: TrainConfig) -> TrainConfig:

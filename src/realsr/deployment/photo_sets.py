@@ -13,7 +13,7 @@ from realsr.data.validation_images import EvaluationImage, shrink
 from realsr.evaluation.images import ImageReaders, match_images, prepare_pair
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import crop_to_multiple, list_images, read_uint8, to_float
-from realsr.simulation.photographs import load_photograph
+from realsr.simulation.camera import load_photograph
 
 EVALUATED = ("astronaut", "chelsea", "coffee", "rocket")
 CALIBRATED = (

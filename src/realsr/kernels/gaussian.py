@@ -1,8 +1,9 @@
 """Gaussian kernels, and the estimator that draws them as DIV2KRK's were (Bell-Kligler et al., NeurIPS 2019)."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 
@@ -10,42 +11,35 @@ from realsr.core.errors import UserError
 from realsr.core.ranges import Range
 from realsr.core.seeding import numpy_generator
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre, compose_x4, normalise
-from realsr.kernels.estimator import Advance, Batch, KernelEstimate, Observation, SourcePhoto
+from realsr.kernels.estimator import Advance, Batch, KernelEstimate, KernelEstimator, Observation, SourcePhoto
 
 
-class Gaussian:
+@dataclass(frozen=True)
+class Gaussian(KernelEstimator):
     """Draws kernels; no photo is looked at. Kernel n depends on the seed and on n alone.
 
-    count: how many. The others see `draw_div2krk`; multiplicative_noise is its `noise`. The x4 kernel is the x2
-    kernel's, whole (11x11 gives 31x31).
+    count: number of kernels. For the others see `draw_div2krk`; multiplicative_noise is its `noise`. The x4 kernel is
+    composed of the x2 kernel and not cropped (11x11 gives 31x31).
     """
 
-    inputs: ClassVar = "none"
-    joint: ClassVar = False
-    numbers: ClassVar = ()
-    runtime_only: ClassVar = frozenset[str]()
-    scales: ClassVar = (2, 4)
-    steps: ClassVar = 1
-    unit: ClassVar = "drawn"
+    inputs = "none"
+    unit = "drawn"
 
-    def __init__(
-        self,
-        count: Annotated[int, Range(1)],
-        isotropic: bool,
-        eigenvalues: tuple[Annotated[float, Range(above=0)], Annotated[float, Range(above=0)]],
-        multiplicative_noise: Annotated[float, Range(0, below=1)],
-    ) -> None:
-        if eigenvalues[0] > eigenvalues[1]:
-            raise UserError(f"eigenvalues=[{eigenvalues[0]},{eigenvalues[1]}]: expected [lowest,highest]")
-        self._count, self._isotropic = count, isotropic
-        self._eigenvalues, self._noise = eigenvalues, multiplicative_noise
+    count: Annotated[int, Range(1)]
+    isotropic: bool
+    eigenvalues: tuple[Annotated[float, Range(above=0)], Annotated[float, Range(above=0)]]
+    multiplicative_noise: Annotated[float, Range(0, below=1)]
+
+    def __post_init__(self) -> None:
+        if self.eigenvalues[0] > self.eigenvalues[1]:
+            raise UserError(f"eigenvalues=[{self.eigenvalues[0]},{self.eigenvalues[1]}]: expected [lowest,highest]")
 
     def list_items(self, pool: Path) -> dict[str, Path | None]:
         """Return the kernels' names, for which no file is read."""
-        return {f"gaussian_{index:04d}": None for index in range(self._count)}
+        return {f"gaussian_{index:04d}": None for index in range(self.count)}
 
     def observe(self, photos: Sequence[SourcePhoto], seed: int, advance: Advance) -> Iterator[Batch]:
-        """Yield nothing but the names: there is nothing to look at."""
+        """Yield empty observations."""
         for photo in photos:
             advance(1)
             yield {photo.name: Observation({})}
@@ -55,7 +49,7 @@ class Gaussian:
         estimates = {}
         for name in observations:
             rng = numpy_generator(seed, "kernels", name)
-            kernel = draw_div2krk(rng, self._isotropic, eigenvalues=self._eigenvalues, noise=self._noise)
+            kernel = draw_div2krk(rng, self.isotropic, eigenvalues=self.eigenvalues, noise=self.multiplicative_noise)
             estimates[name] = KernelEstimate({2: [kernel], 4: [compose_x4(kernel, crop=False)]})
         return estimates
 
@@ -63,8 +57,7 @@ class Gaussian:
 def gaussian_kernel(covariance: np.ndarray, size: int, centre: tuple[float, float] | float) -> Kernel:
     """Return a Gaussian (size, size) that sums to 1: exp(-d' C^-1 d / 2) at d = (row, column) - centre.
 
-    covariance: (2, 2), positive definite, in pixels squared, rows before columns. centre: that of the Gaussian,
-    (row, column) or one number for both; where little is cut off it is the centre of mass.
+    covariance: (2, 2), in pixels squared, rows before columns. centre: (row, column) or one number for both.
     """
     offsets = np.moveaxis(np.mgrid[:size, :size], 0, -1) - np.asarray(centre, dtype=np.float64)
     exponents = np.einsum("rci,ij,rcj->rc", offsets, np.linalg.inv(covariance), offsets) / 2
@@ -78,26 +71,19 @@ def draw_div2krk(
     eigenvalues: tuple[float, float] = (0.6, 5.0),
     noise: float = 0.25,
 ) -> Kernel:
-    """Draw a kernel (size, size) for scale 2: a Gaussian that is turned and roughened, aligned.
+    """Draw a kernel (size, size) for scale 2: a rotated Gaussian times noise, aligned.
 
     The eigenvalues of its covariance (pixels squared) are uniform in `eigenvalues`, one for both axes if it is
-    isotropic; the angle is uniform in 0..pi; each value is multiplied by 1 + uniform(-noise..noise). The Gaussian
-    lies where the centre of mass of the result is aligned, whatever the noise and the border do to it.
+    isotropic; the angle is uniform in 0..pi; each value is multiplied by 1 + uniform(-noise..noise). Newton's method
+    places the Gaussian so that the centre of mass of the product is aligned: it moves with the Gaussian's centre as
+    S C^-1 does, S being the covariance of the product.
     """
     variances = rng.uniform(*eigenvalues, size=1 if isotropic else 2)
     angle = rng.uniform(0, np.pi)
     roughness = 1 + rng.uniform(-noise, noise, size=(size, size))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     covariance = turn @ np.diag(np.broadcast_to(variances, 2)) @ turn.T
-    return _centred(covariance, roughness, aligned_centre(size, 2))
-
-
-def _centred(covariance: np.ndarray, roughness: np.ndarray, target: float) -> Kernel:
-    """Find the Gaussian which, times the roughness, has its centre of mass at `target`: Newton's method.
-
-    The centre of mass moves with the Gaussian's centre as S C^-1 does, S being the covariance of what is there.
-    """
-    size = len(roughness)
+    target = aligned_centre(size, 2)
     positions = np.moveaxis(np.mgrid[:size, :size], 0, -1).reshape(-1, 2)
     centre = np.full(2, target)
     for _ in range(50):

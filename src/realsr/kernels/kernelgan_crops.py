@@ -1,20 +1,59 @@
-"""Where KernelGAN looks: crops drawn with probability proportional to local gradient strength.
-
-Flat areas say nothing about blur. Drawing all crops in advance makes the sampling one vectorised call.
-"""
+"""KernelGAN's crops of a photo, drawn in advance with probability proportional to local gradient strength."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
 
-SAMPLED = 1_000_000  # pixels that tell the percentile of a large photo
+from realsr.core.seeding import numpy_generator
+from realsr.imaging import resize
+from realsr.kernels.estimator import check_room
+from realsr.kernels.kernelgan_networks import D_CROP, G_CROP
+
+SAMPLED = 1_000_000  # pixels from which the percentile of a large photo is taken
+
+
+@dataclass(frozen=True)
+class KernelGANConfig:
+    """How a GAN is trained; frame: pixels left out at the border, 10 for photos that were degraded by a program."""
+
+    iterations: int
+    learning_rate: float
+    frame: int
+
+
+@dataclass
+class Photo:
+    """A photo, pixels (3, H, W) uint8, and the corners (iterations, 2) of its 64x64 and 26x26 crops."""
+
+    pixels: Tensor
+    g_crops: np.ndarray
+    d_crops: np.ndarray
+
+
+def prepare_photo(image_uint8: np.ndarray, config: KernelGANConfig, seeds: Sequence[int]) -> list[Photo]:
+    """Draw the crops of a photo (H, W, 3), once for each seed; the pixels are shared. Raises as `check_room`."""
+    check_room(image_uint8, G_CROP + 2 * (config.frame + 1))
+    pixels = torch.from_numpy(np.require(image_uint8, requirements="W")).permute(2, 0, 1)
+    height, width = (size // 2 * 2 for size in pixels.shape[1:])
+    pixels = pixels[:, :height, :width].contiguous()
+    luma = torch.tensor([0.299, 0.587, 0.114])
+    gray = sum(weight * channel for weight, channel in zip(luma, pixels, strict=True)) / 255
+    half = resize(gray[None], factor=0.5)[0]
+    maps = {G_CROP: interest_map(half.numpy(), G_CROP // 2), D_CROP: interest_map(gray.numpy(), D_CROP)}
+    photos = []
+    for seed in seeds:
+        draw = partial(draw_crops, count=config.iterations, frame=config.frame, rng=numpy_generator(seed, "crops"))
+        photos.append(Photo(pixels, *(draw(interest, (height, width), crop) for crop, interest in maps.items())))
+    return photos
 
 
 def interest_map(gray: np.ndarray, crop: int) -> np.ndarray:
-    """Return (H, W) float64 >= 0: how much there is to see in a crop centred at each pixel.
+    """Return (H, W) float64 >= 0: how much detail there is in a crop centred at each pixel.
 
     Gradients in x, y and their magnitude, each zeroed below its 97th percentile and clipped just above,
     normalised and added, then box-blurred over half the crop. gray: (H, W), any range.
@@ -26,7 +65,7 @@ def interest_map(gray: np.ndarray, crop: int) -> np.ndarray:
     step = int(max(1, (gray.size / SAMPLED) ** 0.5))
     for gradient in gradients:
         strong = gradient > np.percentile(gradient[::step, ::step], 97)
-        # Clipped just above the percentile all that is left of a gradient is where it is strong.
+        # Clipped just above the percentile, a gradient is one number wherever it is strong.
         total += strong / max(strong.sum(), 1)
     return ndimage.uniform_filter(total, crop // 2, mode="constant").clip(min=0)
 
@@ -39,41 +78,24 @@ def draw_crops(
     frame: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Draw `count` top-left corners (count, 2) of crops, even, inside the photo less a frame.
+    """Draw top-left corners (count, 2) of crops, even, inside the photo less a frame.
 
-    interest: (h, w) map of the photo or of the photo at a lower resolution; its pixels are the crops' centres.
+    interest: (h, w) probability of the crops' centres, at the photo's resolution or lower.
     """
     height, width = photo_shape
     step = height / interest.shape[0], width / interest.shape[1]
     weights = interest.ravel()
-    if not weights.sum() > 0:  # a photo without any gradient: every place is as good
+    if not weights.sum() > 0:  # a photo without any gradient
         weights = np.ones_like(weights)
-    chosen = rng.choice(weights.size, size=count, p=weights / weights.sum())
-    corners = np.stack(np.unravel_index(chosen, interest.shape), axis=1) * np.array(step) - crop / 2
+    centres = rng.choice(weights.size, size=count, p=weights / weights.sum())
+    corners = np.stack(np.unravel_index(centres, interest.shape), axis=1) * np.array(step) - crop / 2
     # An even corner keeps a crop of the photo at half size equal to the half-size of a crop.
     first = frame + frame % 2
     last = [(size - crop - frame) // 2 * 2 for size in (height, width)]
     return np.clip(np.round(corners / 2).astype(np.int64) * 2, first, last)
 
 
-class CropSource:
-    """Photos of any sizes on a device, from which their crops are cut many at a time.
-
-    photos: each a (3, H, W) tensor and its crops' corners (iterations, 2).
-    """
-
-    def __init__(self, photos: Sequence[tuple[Tensor, np.ndarray]], size: int, device: torch.device):
-        self._size = size
-        self._photos = [(pixels.to(device), torch.from_numpy(corners).to(device)) for pixels, corners in photos]
-
-    def cut(self, start: int, count: int) -> Tensor:
-        """Return the crops of `count` iterations: (count, B, 3, size, size)."""
-        return torch.stack([self._cut(pixels, corners[start : start + count]) for pixels, corners in self._photos], 1)
-
-    def _cut(self, pixels: Tensor, corners: Tensor) -> Tensor:
-        channels, height, width = pixels.shape
-        steps = torch.arange(self._size, device=pixels.device)
-        planes = torch.arange(channels, device=pixels.device)[:, None, None] * (height * width)
-        offsets = planes + steps[:, None] * width + steps
-        first = corners[:, 0] * width + corners[:, 1]
-        return pixels.flatten()[first[:, None, None, None] + offsets]
+def cut_crops(pixels: Tensor, corners: Tensor, size: int) -> Tensor:
+    """Return the crops (N, 3, size, size) of a photo (3, H, W) by their corners (N, 2)."""
+    windows = pixels.unfold(1, size, 1).unfold(2, size, 1)
+    return windows[:, corners[:, 0], corners[:, 1]].transpose(0, 1)

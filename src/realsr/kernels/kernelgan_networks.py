@@ -1,6 +1,5 @@
 """KernelGAN's two networks for B photos at once, as tensors with the photos on the leading axis.
 
-G is linear: its layers compose one 13x13 kernel, and composing costs a thousandth of running them on a crop.
 D's gradients are written out: its three passes of one iteration (G's fake, the real crop, the fake crop) share their
 weights, so they are one pass of three groups of patches, forwards and backwards.
 """
@@ -44,10 +43,7 @@ class ComposedGenerator:
 
 
 def _compose(kernel: Tensor, weight: Tensor) -> Tensor:
-    """Full convolution, summed over `weight`'s outputs: (B, O, m, m), (B, O, I, n, n) -> (B, I, m+n-1, m+n-1).
-
-    A transposed convolution written as one batched matrix product and a fold, which is fast for B small problems.
-    """
+    """Convolve fully and sum over O, by one matrix product: (B, O, m, m), (B, O, I, n, n) -> (B, I, m+n-1, m+n-1)."""
     batch, inputs, taps = kernel.shape[0], weight.shape[2], weight.shape[-1] ** 2
     size = kernel.shape[-1] + weight.shape[-1] - 1
     spread = kernel.flatten(2).mT @ weight.flatten(2)  # (B, m * m, I * n * n)
@@ -56,13 +52,10 @@ def _compose(kernel: Tensor, weight: Tensor) -> Tensor:
 
 
 def _fold(blocks: Tensor, size: int, block: int) -> Tensor:
-    """Add blocks (B, C * block * block, places) up where they lie: (B, C, size, size).
-
-    As `F.fold` of one item with B * C channels, since its gradient goes through a batch item by item.
-    """
-    channels = blocks.shape[1] // block**2
+    """Fold (B, C * block * block, places) to (B, C, size, size)."""
+    # As one item with B * C channels, since the gradient of F.fold goes through a batch item by item.
     folded = F.fold(blocks.reshape(1, -1, blocks.shape[2]), (size, size), block)
-    return folded.view(-1, channels, size, size)
+    return folded.view(len(blocks), -1, size, size)
 
 
 def _xavier(shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> Tensor:
@@ -73,15 +66,14 @@ def _xavier(shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> Te
 
 
 class CropRows:
-    """Crops (B, 3, 64, 64) arranged so that shrinking them by any kernels is one matrix product.
+    """Crops (B, 3, 64, 64) arranged so that downscaling them by any kernels is one matrix product.
 
-    Each output row is made of 13 input rows side by side, times a band matrix that holds the kernel's rows.
+    Each output row is 13 input rows side by side, times a band matrix that holds the kernel's rows.
     """
 
     def __init__(self, crops: Tensor):
-        batch = crops.shape[0]
         rows = crops.unfold(2, KERNEL_SIZE, 2)  # (B, 3, 26, 64, 13)
-        self._rows = rows.transpose(3, 4).reshape(batch, 3 * D_CROP, KERNEL_SIZE * G_CROP)
+        self._rows = rows.transpose(3, 4).reshape(len(crops), 3 * D_CROP, KERNEL_SIZE * G_CROP)
 
     def shrink(self, kernel: Tensor) -> Tensor:
         """Correlate with kernels (B, 13, 13) at every second sample: (B, 3, 26, 26)."""
@@ -92,18 +84,15 @@ class CropRows:
 
     def kernel_gradient(self, gradient: Tensor) -> Tensor:
         """Return the gradient by the kernel (B, 13, 13), given that by the shrunk crops (B, 3, 26, 26)."""
-        batch = gradient.shape[0]
         bands = gradient.flatten(1, 2).transpose(1, 2) @ self._rows  # (B, 26, 13 * 64)
-        per_column, per_row = KERNEL_SIZE * G_CROP, G_CROP
-        diagonals = bands.as_strided(
-            (batch, D_CROP, KERNEL_SIZE, KERNEL_SIZE), (D_CROP * per_column, per_column + 2, per_row, 1)
-        )
-        return diagonals.sum(1)
+        column = KERNEL_SIZE * G_CROP
+        shape = (len(gradient), D_CROP, KERNEL_SIZE, KERNEL_SIZE)
+        return bands.as_strided(shape, (D_CROP * column, column + 2, G_CROP, 1)).sum(1)
 
 
 @dataclass
-class Verdicts:
-    """What one pass of D gives: the losses (B,), the gradient of G's by its crop, those of D's by its parameters."""
+class DiscriminatorOutput:
+    """Of one pass of D: the losses (B,), the gradient of G's loss by its crop, those of D's by its parameters."""
 
     generator_loss: Tensor
     discriminator_loss: Tensor
@@ -127,46 +116,46 @@ class BatchedDiscriminator:
         shift, bias = torch.zeros(batch, HIDDEN, FEATURES), torch.zeros(batch, 1, 1)
         self.parameters = [x.to(device) for x in (first, hidden, last, bias, scale, shift)]
         self._spectral = [SpectralNorm(weight, generators) for weight in self.parameters[:3]]
-        self._memory = Memory()
-        self._layers = [NormalisedLayer(index, self._memory) for index in range(HIDDEN)]
+        self._layers = [NormalisedLayer(batch, device) for _ in range(HIDDEN)]
+        # Buffers, since on a CPU fresh memory costs more than the arithmetic in it.
+        self._patches = torch.empty(batch, 3 * PATCH**2, GROUPS * PATCHES, device=device)
+        self._by_patches = torch.empty(batch, 3 * PATCH**2, PATCHES, device=device)
+        self._by_output = torch.empty(batch, FEATURES, GROUPS * PATCHES, device=device)
         self._signs = torch.tensor([-1.0, -0.5, 0.5], device=device).repeat_interleave(PATCHES) / PATCHES
 
-    def judge(self, fake: Tensor, noisy_real: Tensor, noisy_fake: Tensor) -> Verdicts:
-        """Judge crops (B, 3, 26, 26): `fake` for G, the other two for D, each with its own batch statistics."""
+    def discriminate(self, fake: Tensor, noisy_real: Tensor, noisy_fake: Tensor) -> DiscriminatorOutput:
+        """Pass crops (B, 3, 26, 26): `fake` for G, the other two for D, each with its own batch statistics."""
         raw, (bias, scales, shifts) = self.parameters[:3], self.parameters[3:]
         first, hidden, last = (norm(weight) for norm, weight in zip(self._spectral, raw, strict=True))
-        batch = len(fake)
-        patches = self._memory.get("patches", (batch, first.shape[2], GROUPS * PATCHES), first)
+        patches, by_patches, by_output = self._patches, self._by_patches, self._by_output
         _arrange_patches([fake, noisy_real, noisy_fake], patches)
         weights = [hidden[:, 0] @ first, *hidden[:, 1:].unbind(1)]
         inputs = [patches]
         for weight, layer, scale, shift in zip(weights, self._layers, scales.unbind(1), shifts.unbind(1), strict=True):
             inputs.append(layer(weight, inputs[-1], scale, shift))
-        # In float64, since vector units and their leftovers differ in the last bit of float32's sigmoid.
-        verdict = torch.sigmoid(torch.baddbmm(bias, last, inputs[-1]).double()).to(bias.dtype)
-        means = verdict.unflatten(2, (GROUPS, PATCHES)).mean(3).squeeze(1)
+        # In float64, since vector units and scalar code differ in the last bit of float32's sigmoid.
+        probability = torch.sigmoid(torch.baddbmm(bias, last, inputs[-1]).double()).to(bias.dtype)
+        means = probability.unflatten(2, (GROUPS, PATCHES)).mean(3).squeeze(1)
 
         # L1 to 1 (G's fake), to 1 (real) and to 0 (fake); D's loss is the mean of its two.
-        gradient = verdict * (1 - verdict) * self._signs
-        own = slice(PATCHES, None)  # the groups that D learns from
-        last_gradient = gradient[..., own] @ inputs[-1][..., own].transpose(1, 2)
-        bias_gradient = gradient[..., own].sum(2, keepdim=True)
+        gradient = probability * (1 - probability) * self._signs
+        d_groups = slice(PATCHES, None)  # those that D learns from
+        last_gradient = gradient[..., d_groups] @ inputs[-1][..., d_groups].transpose(1, 2)
+        bias_gradient = gradient[..., d_groups].sum(2, keepdim=True)
         weight_gradients, scale_gradients, shift_gradients = [], [], []
-        by_output = self._memory.get("gradient", inputs[-1].shape, first)
         torch.mul(last.transpose(1, 2), gradient, out=by_output)
         for weight, layer, x in zip(weights[::-1], self._layers[::-1], inputs[-2::-1], strict=True):
             by_product, scale, shift = layer.backward(by_output)
-            weight_gradients.append(by_product[..., own] @ x[..., own].transpose(1, 2))
+            weight_gradients.append(by_product[..., d_groups] @ x[..., d_groups].transpose(1, 2))
             scale_gradients.append(scale)
             shift_gradients.append(shift)
             if x is not patches:
                 torch.bmm(weight.transpose(1, 2), by_product, out=by_output)
-        by_patches = self._memory.get("by_patches", (batch, first.shape[2], PATCHES), first)
         torch.bmm(weights[0].transpose(1, 2), by_product[..., :PATCHES], out=by_patches)
         composed, *others = reversed(weight_gradients)
         hidden_gradient = torch.stack([composed @ first.transpose(1, 2), *others], dim=1)
         first_gradient = hidden[:, 0].transpose(1, 2) @ composed
-        return Verdicts(
+        return DiscriminatorOutput(
             generator_loss=1 - means[:, 0],
             discriminator_loss=(1 - means[:, 1] + means[:, 2]) / 2,
             fake_gradient=_fold(by_patches, D_CROP, PATCH),
@@ -202,31 +191,15 @@ class SpectralNorm:
         return (gradient - along * self._left * self._right.mT) / self._sigma
 
 
-class Memory:
-    """Large tensors that each step fills anew: on a CPU, fresh memory costs more than the arithmetic in it."""
-
-    def __init__(self) -> None:
-        self._tensors: dict[str, Tensor] = {}
-
-    def get(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
-        """Return the tensor of a name, of undefined content, of the shape, and of the type and device of `like`."""
-        known = self._tensors.get(name)
-        if known is None or known.shape != torch.Size(shape) or known.dtype != like.dtype:
-            self._tensors[name] = known = like.new_empty(shape)
-        return known
-
-
 class NormalisedLayer:
     """A 1x1 convolution, batch norm and ReLU of x (B, in, 3 * 400), each group with its own statistics."""
 
-    def __init__(self, index: int, memory: Memory):
-        self._index, self._memory = index, memory
+    def __init__(self, batch: int, device: torch.device):
+        self._product = torch.empty(batch, FEATURES, GROUPS * PATCHES, device=device)
+        self._output = torch.empty_like(self._product)
 
     def __call__(self, weight: Tensor, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """Return (B, 64, 3 * 400). weight: (B, 64, in); scale, shift: (B, 64)."""
-        shape = (len(x), FEATURES, x.shape[2])
-        self._product = self._memory.get(f"product {self._index}", shape, x)
-        self._output = self._memory.get(f"output {self._index}", shape, x)
         torch.bmm(weight, x, out=self._product)
         product, output = _groups(self._product), _groups(self._output)
         self._mean = product.mean(3, keepdim=True)
@@ -238,10 +211,7 @@ class NormalisedLayer:
         return self._output
 
     def backward(self, by_output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients by weight @ x, and by scale and shift (B, 64) as far as D's two groups go.
-
-        It writes over `by_output` and over what the last call kept.
-        """
+        """Return the gradients by weight @ x, and by scale and shift (B, 64) of D's two groups; overwrites buffers."""
         torch.ops.aten.threshold_backward.grad_input(by_output, self._output, 0, grad_input=by_output)
         gradient, product = _groups(by_output), _groups(self._product)
         shift = gradient.sum(3, keepdim=True)
@@ -258,12 +228,8 @@ def _groups(x: Tensor) -> Tensor:
 
 
 def _arrange_patches(crops: Sequence[Tensor], out: Tensor) -> None:
-    """Arrange the 7x7 patches of three crops (B, 3, 26, 26) as columns: out is (B, 147, 3 * 400).
-
-    Their means are taken out first: batch norm does so anyway, and small numbers lose less to rounding.
-    """
+    """Arrange the 7x7 patches of three crops (B, 3, 26, 26) as columns: out is (B, 147, 3 * 400)."""
     stacked = torch.stack(list(crops), dim=2)  # (B, 3, groups, 26, 26)
-    stacked = stacked - stacked.mean((3, 4), keepdim=True)
-    windows = stacked.unfold(3, PATCH, 1).unfold(4, PATCH, 1)  # (B, 3, groups, 20, 20, 7, 7)
-    windows = windows.permute(0, 1, 5, 6, 2, 3, 4)
+    stacked = stacked - stacked.mean((3, 4), keepdim=True)  # as batch norm does anyway: small numbers round less
+    windows = stacked.unfold(3, PATCH, 1).unfold(4, PATCH, 1).permute(0, 1, 5, 6, 2, 3, 4)
     out.view(windows.shape).copy_(windows)

@@ -1,7 +1,7 @@
 """How KernelGAN (Bell-Kligler et al., NeurIPS 2019) is trained, composed and batched.
 
-One small GAN a photo, trained on that photo alone: G shrinks the photo by 2, D cannot tell patches of the small
-photo from patches of the photo. G is linear, so it is one 13x13 kernel:
+One small GAN a photo, trained on that photo alone: G downscales the photo by 2, D judges whether patches are of the
+photo or of G's output. G is linear, so it is one 13x13 kernel:
 
     G(x) = (x correlated with k) at every second sample,   k = w1 * w2 * ... * w6   (full convolutions)
 
@@ -9,20 +9,20 @@ Composing k from G's layers costs a thousandth of running them on a crop, and by
 the same. B photos are B independent problems of one shape: every tensor here has them on its leading axis.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from realsr.core.seeding import derive_seed, numpy_generator, torch_generator
+from realsr.core.seeding import derive_seed, torch_generator
 from realsr.core.threads import split_work
 from realsr.imaging import resize
-from realsr.kernels.cuda_graph import capture
-from realsr.kernels.kernelgan_crops import CropSource, draw_crops, interest_map
-from realsr.kernels.kernelgan_loss import DECAY_INTERVAL, KernelLoss
+from realsr.kernels.kernelgan_crops import KernelGANConfig, Photo, cut_crops
 from realsr.kernels.kernelgan_networks import (
     D_CROP,
     G_CROP,
@@ -32,71 +32,22 @@ from realsr.kernels.kernelgan_networks import (
     CropRows,
 )
 
+logger = logging.getLogger("realsr")
+
 CHUNK = 50  # iterations whose crops and noise are drawn at once
 LAST = 100  # iterations over which the final losses are averaged
-
-
-@dataclass(frozen=True)
-class KernelGANConfig:
-    """How a GAN is trained; frame: pixels left out at the border, 10 for photos that were degraded by a program."""
-
-    iterations: int
-    learning_rate: float
-    frame: int
-
-
-@dataclass
-class Photo:
-    """A photo with what is drawn from it in advance.
-
-    pixels: (3, H, W) uint8; g_crops, d_crops: (iterations, 2) corners of 64x64 and 26x26 crops.
-    """
-
-    pixels: Tensor
-    g_crops: np.ndarray
-    d_crops: np.ndarray
+CENTRE = KERNEL_SIZE // 2 + 0.5
+BICUBIC_WEIGHT, BICUBIC_WEIGHT_MIN, BICUBIC_DECAY = 5.0, 5e-6, 100.0
+DECAY_INTERVAL = 200
+WARM_UP = 3  # ordinary steps before a CUDA graph, in which optimisers make their state and libraries their buffers
 
 
 @dataclass
 class Estimates:
-    """What training gives for B photos: raw kernels (B, 13, 13) float64, and each loss (B,) at the end, by name."""
+    """Raw kernels (B, 13, 13) float64 of B photos, and each loss (B,) at the end of training, by name."""
 
     kernels: np.ndarray
     losses: dict[str, np.ndarray]
-
-
-def check_size(pixels: Tensor, config: KernelGANConfig) -> None:
-    """Raise ValueError where a photo (3, H, W) has no room for a 64x64 crop and the frame around it."""
-    height, width = pixels.shape[1:]
-    needed = G_CROP + 2 * (config.frame + 1)
-    if min(height, width) < needed:
-        raise ValueError(
-            f"{width}x{height} pixels are too few for kernel estimation, which needs {needed} on each side: "
-            "take a larger photo"
-        )
-
-
-def prepare_photo(image_uint8: np.ndarray, config: KernelGANConfig, seeds: Sequence[int]) -> list[Photo]:
-    """Draw a photo's crops, once for each seed; the pixels are shared. image_uint8: (H, W, 3).
-
-    Raises ValueError where the photo has no room for a 64x64 crop and the frame around it.
-    """
-    pixels = torch.from_numpy(np.require(image_uint8, requirements="W")).permute(2, 0, 1)
-    check_size(pixels, config)
-    height, width = (size // 2 * 2 for size in pixels.shape[1:])
-    pixels = pixels[:, :height, :width].contiguous()
-    luma = torch.tensor([0.299, 0.587, 0.114])
-    gray = sum(weight * channel for weight, channel in zip(luma, pixels, strict=True)) / 255
-    half = resize(gray[None], factor=0.5)[0]
-    maps = (interest_map(half.numpy(), G_CROP // 2), G_CROP), (interest_map(gray.numpy(), D_CROP), D_CROP)
-    photos = []
-    for seed in seeds:
-        rng = numpy_generator(seed, "crops")
-        crops = [
-            draw_crops(interest, (height, width), crop, config.iterations, config.frame, rng) for interest, crop in maps
-        ]
-        photos.append(Photo(pixels, *crops))
-    return photos
 
 
 def train_kernelgans(
@@ -108,20 +59,17 @@ def train_kernelgans(
 ) -> Estimates:
     """Estimate the raw x2 kernels of B photos, whose sizes may differ.
 
-    A photo's kernel depends on its pixels, its seed and the config, and not on the photos beside it; on a CPU to the
-    last bit, and not on the number of threads either. `progress` is called with the number of iterations, summed over
-    photos, since the last call. `kernels.postprocess` turns a raw kernel into the one to use.
+    A photo's kernel depends on its pixels, its seed and the config, and on a CPU, to the last bit, neither on the
+    photos beside it nor on the number of threads. `progress` is called with the number of iterations, summed over
+    photos, since the last call.
     """
     device = torch.device(device)
-    if device.type == "cpu":
-        parts = split_work(partial(_train, config=config, device=device), [photos, seeds], progress)
-    else:
-        parts = [_train(photos, seeds, config=config, device=device, progress=progress)]
-    names = parts[0].losses
-    return Estimates(
-        np.concatenate([part.kernels for part in parts]),
-        {name: np.concatenate([part.losses[name] for part in parts]) for name in names},
-    )
+    train = partial(_train, config=config, device=device)
+    if device.type != "cpu":
+        return train(photos, seeds, progress=progress)
+    parts = split_work(train, [photos, seeds], progress)
+    losses = {name: np.concatenate([part.losses[name] for part in parts]) for name in parts[0].losses}
+    return Estimates(np.concatenate([part.kernels for part in parts]), losses)
 
 
 def _train(
@@ -133,7 +81,7 @@ def _train(
     progress: Callable[[int], None],
 ) -> Estimates:
     gans = _GANs(photos, config, seeds, device)
-    step = capture(gans.step, device)
+    step = CapturedStep(gans.step, device) if device.type == "cuda" else gans.step
     sums: dict[str, Tensor] = {}
     for start in range(0, config.iterations, CHUNK):
         count = min(CHUNK, config.iterations - start)
@@ -164,18 +112,20 @@ class _GANs:
             for net in (self.generator, self.discriminator)
         ]
         self._noise = [torch_generator(derive_seed(seed, "noise"), device=device) for seed in seeds]
-        self._g_source = CropSource([(photo.pixels, photo.g_crops) for photo in photos], G_CROP, device)
-        self._d_source = CropSource([(photo.pixels, photo.d_crops) for photo in photos], D_CROP, device)
+        self._photos = [
+            (photo.pixels.to(device), *(torch.from_numpy(c).to(device) for c in (photo.g_crops, photo.d_crops)))
+            for photo in photos
+        ]
         self._bicubic = bicubic_rows().to(device)
 
     def draw(self, start: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return the crops of G and of D, uint8 (count, B, 3, size, size), and D's noise (count, B, 2, 3, 26, 26)."""
+        part = slice(start, start + count)
         shape = (count, 2, 3, D_CROP, D_CROP)
-        noise = [torch.randn(shape, generator=generator, device=generator.device) for generator in self._noise]
         return (
-            self._g_source.cut(start, count),
-            self._d_source.cut(start, count),
-            torch.stack(noise, dim=1),
+            torch.stack([cut_crops(pixels, corners[part], G_CROP) for pixels, corners, _ in self._photos], 1),
+            torch.stack([cut_crops(pixels, corners[part], D_CROP) for pixels, _, corners in self._photos], 1),
+            torch.stack([torch.randn(shape, generator=noise, device=noise.device) for noise in self._noise], 1),
         )
 
     def step(self, g_crops: Tensor, d_crops: Tensor, noise: Tensor) -> dict[str, Tensor]:
@@ -188,18 +138,22 @@ class _GANs:
             from_bicubic = fake - self._bicubic @ crops @ self._bicubic.T
             bicubic_loss = from_bicubic.square().mean(dim=(1, 2, 3))
             noise = noise / 255
-            verdicts = self.discriminator.judge(fake, _to_signed(d_crops) + 2 * noise[:, 0], fake + noise[:, 1])
+            output = self.discriminator.discriminate(fake, _to_signed(d_crops) + 2 * noise[:, 0], fake + noise[:, 1])
             weight = self._kernel_loss.bicubic_weight * 2 / fake[0].numel()
-            slope = rows.kernel_gradient(verdicts.fake_gradient + weight[:, None, None, None] * from_bicubic)
+            slope = rows.kernel_gradient(output.fake_gradient + weight[:, None, None, None] * from_bicubic)
         # By the chain rule: `slope` is the gradient by the kernel of all that comes after it. The photos' losses can
         # be summed, as no parameter is shared.
         loss = self._kernel_loss(kernel).sum() + (kernel * slope).sum()
-        _step(self._optimisers[0], self.generator.parameters, torch.autograd.grad(loss, self.generator.parameters))
-        _step(self._optimisers[1], self.discriminator.parameters, verdicts.gradients)
-        self._kernel_loss.watch(bicubic_loss)
+        g_gradients = torch.autograd.grad(loss, self.generator.parameters)
+        parameters = [*self.generator.parameters, *self.discriminator.parameters]
+        for parameter, gradient in zip(parameters, [*g_gradients, *output.gradients], strict=True):
+            parameter.grad = gradient
+        for optimiser in self._optimisers:
+            optimiser.step()
+        self._kernel_loss.update(bicubic_loss)
         return {
-            "generator": verdicts.generator_loss,
-            "discriminator": verdicts.discriminator_loss,
+            "generator": output.generator_loss,
+            "discriminator": output.discriminator_loss,
             "bicubic": bicubic_loss,
         }
 
@@ -209,6 +163,44 @@ class _GANs:
             self._kernel_loss.decay()
         if iteration % 750 == 0:
             self._rate.mul_(0.1)
+
+
+class KernelLoss:
+    """The terms on the kernels of B photos (section 4). The weight of the MSE to bicubic is `bicubic_weight` (B,)."""
+
+    def __init__(self, batch: int, device: torch.device):
+        offsets = torch.arange(KERNEL_SIZE, device=device) - KERNEL_SIZE // 2
+        gaussian = torch.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 13.0**2))
+        self._boundary = 30 * (1 - gaussian / gaussian.max())
+        self._boundary[2:-2, 2:-2] = 0
+        self._grid = torch.arange(float(KERNEL_SIZE), device=device)
+        self.bicubic_weight = torch.full((batch,), BICUBIC_WEIGHT, device=device)
+        self._streak = torch.zeros(batch, device=device)
+        self._decaying = torch.zeros(batch, dtype=torch.bool, device=device)
+        self._late = torch.zeros(batch, device=device)
+
+    def __call__(self, kernel: Tensor) -> Tensor:
+        """Return the loss (B,) of kernels (B, 13, 13), without the MSE to bicubic."""
+        total = kernel.sum(dim=(1, 2))
+        boundary = (kernel * self._boundary).abs().mean(dim=(1, 2))
+        rows = (kernel.sum(2) * self._grid).sum(1) / total
+        columns = (kernel.sum(1) * self._grid).sum(1) / total
+        centre = ((rows - CENTRE) ** 2 + (columns - CENTRE) ** 2) / 2
+        # The slope of |k|^0.2 is unbounded at 0, where one value would outweigh the rest. In float64, since vector
+        # units and scalar code differ in the last bit of float32's power.
+        sparsity = kernel.double().abs().clamp_min(1e-10).pow(0.2).to(kernel.dtype).mean(dim=(1, 2))
+        return 0.5 * (1 - total).abs() + 0.5 * boundary + self._late * (centre + 5 * sparsity)
+
+    def update(self, bicubic_loss: Tensor) -> None:
+        """Take each photo's MSE to the bicubic /2 (B,) of an iteration."""
+        self._streak.add_(1).mul_(bicubic_loss < 0.4)
+        self._decaying |= self._streak >= 3
+
+    def decay(self) -> None:
+        """Lower the weights of the photos that are near to bicubic."""
+        lower = (self.bicubic_weight / BICUBIC_DECAY).clamp_min(BICUBIC_WEIGHT_MIN)
+        self.bicubic_weight.copy_(torch.where(self._decaying, lower, self.bicubic_weight))
+        self._late.copy_(self.bicubic_weight < 5e-3)
 
 
 def bicubic_rows() -> Tensor:
@@ -222,7 +214,44 @@ def _to_signed(pixels: Tensor) -> Tensor:
     return pixels / 127.5 - 1
 
 
-def _step(optimiser: torch.optim.Optimizer, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
-    optimiser.step()
+class CapturedStep:
+    """A training step that is captured as a CUDA graph at its fourth call: one launch instead of hundreds.
+
+    step: takes tensors of the same shapes at each call, keeps its state in place, and reads nothing back from the
+    device. The next call overwrites what it returns. Where a graph cannot be captured, all steps are ordinary ones.
+    """
+
+    def __init__(self, step: Callable[..., Any], device: torch.device):
+        self._step, self._device, self._calls = step, device, 0
+        self._stream = torch.cuda.Stream(device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Do one step."""
+        self._calls += 1
+        with torch.cuda.device(self._device):
+            if self._calls <= WARM_UP:
+                self._stream.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(self._stream):
+                    outputs = self._step(*inputs)
+                torch.cuda.current_stream().wait_stream(self._stream)
+                return outputs
+            if self._calls == WARM_UP + 1:
+                self._capture(*inputs)
+            if self._graph is None:
+                return self._step(*inputs)
+            for static, value in zip(self._inputs, inputs, strict=True):
+                static.copy_(value)
+            self._graph.replay()
+            return self._outputs
+
+    def _capture(self, *inputs: Tensor) -> None:
+        self._inputs = [value.clone() for value in inputs]
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=self._stream):  # this records, and computes nothing yet
+                self._outputs = self._step(*self._inputs)
+        except RuntimeError as error:
+            logger.warning("no CUDA graph of a training step, so training is slower: %s", error)
+        else:
+            self._graph = graph

@@ -1,19 +1,18 @@
-"""A photo's kernel from its power spectrum: seconds become milliseconds, and there is no chance in it.
+"""A photo's kernel from its power spectrum, in milliseconds and without chance.
 
 Sharp photographs have a power spectrum that falls as a power of the frequency (Field 1987; Torralba and Oliva 2003).
 A camera of scale 2 multiplies it by the kernel's, folds the upper half of the band back, and adds noise:
 
     P(f) = c * sum over a of |h|^-b * |K(h)|^2 + n,   h = (f + a) / 2,   |K(h)|^2 = exp(-4 pi^2 h' S h)
 
-With a Gaussian kernel of covariance S this has six unknowns, which are fitted to the logarithm of the spectrum. What
-the fit assumes of kernel and photo is weak evidence: it gives way where the spectrum says otherwise. How it compares
-with KernelGAN is recorded in experiments/kernel_recovery.
+With a Gaussian kernel of covariance S this has six unknowns, which are fitted to the logarithm of the spectrum, with
+weak assumptions on kernel and photo. experiments/kernel_recovery compares it with KernelGAN.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 from scipy import fft, ndimage, optimize
@@ -22,9 +21,19 @@ from realsr.core.ranges import Range
 from realsr.core.workers import count_workers, map_items
 from realsr.imaging import ImageError
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre
-from realsr.kernels.estimator import Advance, Batch, KernelEstimate, NoKernelError, Observation, SourcePhoto
+from realsr.kernels.estimator import (
+    HEALTH,
+    Advance,
+    Batch,
+    KernelEstimate,
+    KernelEstimator,
+    NoKernelError,
+    Observation,
+    SourcePhoto,
+    check_room,
+    measure_health,
+)
 from realsr.kernels.gaussian import gaussian_kernel
-from realsr.kernels.health import NUMBERS, measure_health
 
 SIZE, SIZE_X4 = 17, 33
 WINDOW = 32
@@ -35,26 +44,11 @@ ROBUST = 0.2  # residuals (of log power) above it count less than their square
 
 
 @dataclass(frozen=True)
-class SpectralPrior:
-    """What is assumed of photo and kernel where the spectrum leaves it open.
-
-    exponent: b, how steeply a sharp photo's power falls; width: the kernel's standard deviation in pixels.
-    exponent_weight, width_weight, noise_weight: how firmly these hold; the last that of the noise level measured.
-    """
-
-    exponent: float
-    exponent_weight: float
-    width: float
-    width_weight: float
-    noise_weight: float
-
-
-@dataclass(frozen=True)
 class SpectralEstimate:
     """Kernels (17, 17) for scale 2 and (33, 33) for scale 4, aligned, of sum 1; and how well the fit holds.
 
     kernel_x4: the same blur seen from a photo that is sharp at four times the size.
-    residual: weighted median of |log P - log model|. signal: share of the band's power that is no noise, 0..1.
+    residual: median of |log P - log model|. signal: share of the band's power that is no noise, 0..1.
     """
 
     kernel: Kernel
@@ -63,34 +57,27 @@ class SpectralEstimate:
     signal: float
 
 
-class Spectral:
-    """The estimator by the power spectrum; frame: pixels left out at the border, the rest see `SpectralPrior`."""
+@dataclass(frozen=True)
+class Spectral(KernelEstimator):
+    """The estimator by the power spectrum; its values are assumed where the spectrum leaves photo and kernel open.
 
-    inputs: ClassVar = "source"
-    joint: ClassVar = False
-    numbers: ClassVar = (*NUMBERS, "residual", "signal")
-    runtime_only: ClassVar = frozenset[str]()
-    scales: ClassVar = (2, 4)
-    steps: ClassVar = 1
-    unit: ClassVar = ""
+    frame: pixels left out at the border. exponent: b, how steeply a sharp photo's power falls. width: the kernel's
+    standard deviation in pixels. The weights say how firmly these hold, and the measured noise level.
+    """
 
-    def __init__(
-        self,
-        frame: Annotated[int, Range(0)],
-        exponent: Annotated[float, Range(above=0)],
-        exponent_weight: Annotated[float, Range(above=0)],
-        width: Annotated[float, Range(above=0)],
-        width_weight: Annotated[float, Range(above=0)],
-        noise_weight: Annotated[float, Range(above=0)],
-        workers: int | None,
-    ) -> None:
-        self._prior = SpectralPrior(exponent, exponent_weight, width, width_weight, noise_weight)
-        self._frame, self._workers = frame, workers
+    numbers = (*HEALTH, "residual", "signal")
+
+    frame: Annotated[int, Range(0)]
+    exponent: Annotated[float, Range(above=0)]
+    exponent_weight: Annotated[float, Range(above=0)]
+    width: Annotated[float, Range(above=0)]
+    width_weight: Annotated[float, Range(above=0)]
+    noise_weight: Annotated[float, Range(above=0)]
+    workers: int | None
 
     def observe(self, photos: Sequence[SourcePhoto], seed: int, advance: Advance) -> Iterator[Batch]:
         """Yield each photo's kernels, computed in worker processes."""
-        count = count_workers(len(photos), self._workers)
-        outcomes = map_items(partial(_observe, prior=self._prior, frame=self._frame), photos, count)
+        outcomes = map_items(partial(_observe, self), photos, count_workers(len(photos), self.workers))
         for photo, outcome in zip(photos, outcomes, strict=True):
             advance(1)
             yield {photo.name: outcome}
@@ -98,33 +85,30 @@ class Spectral:
     def estimate(self, observations: Mapping[str, Observation], seed: int) -> Mapping[str, KernelEstimate]:
         """Return the kernels with their numbers."""
         estimates = {}
-        for name, values in ((name, observation.values) for name, observation in observations.items()):
+        for name, observation in observations.items():
+            values = observation.values
             numbers = measure_health(values["kernel"], values["kernel"])
             numbers |= {"residual": float(values["residual"]), "signal": float(values["signal"])}
             estimates[name] = KernelEstimate({2: [values["kernel"]], 4: [values["kernel_x4"]]}, numbers)
         return estimates
 
 
-def _observe(photo: SourcePhoto, prior: SpectralPrior, frame: int) -> Observation | Exception:
+def _observe(spectral: Spectral, photo: SourcePhoto) -> Observation | Exception:
     try:
         image, damage = photo.read()
-        return Observation(asdict(estimate_spectral(image, prior, frame)), damage)
+        return Observation(asdict(estimate_spectral(image, spectral)), damage)
     except (ImageError, ValueError) as error:
         return error
 
 
-def estimate_spectral(image_uint8: np.ndarray, prior: SpectralPrior, frame: int) -> SpectralEstimate:
-    """Estimate a photo's kernels. image_uint8: (H, W, 3); frame: pixels left out at the border.
+def estimate_spectral(image_uint8: np.ndarray, spectral: Spectral) -> SpectralEstimate:
+    """Estimate the kernels of a photo (H, W, 3).
 
     Raises ValueError where the photo is too small, NoKernelError where it has no detail at all.
     """
+    frame = spectral.frame
+    check_room(image_uint8, 2 * WINDOW + 2 * frame)
     height, width = image_uint8.shape[:2]
-    needed = 2 * WINDOW + 2 * frame
-    if min(height, width) < needed:
-        raise ValueError(
-            f"{width}x{height} pixels are too few for kernel estimation, which needs {needed} on each side: "
-            "take a larger photo"
-        )
     inner = image_uint8[frame : height - frame, frame : width - frame]
     gray = inner @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     frequencies = np.fft.fftfreq(WINDOW)
@@ -134,7 +118,7 @@ def estimate_spectral(image_uint8: np.ndarray, prior: SpectralPrior, frame: int)
     power = power_spectrum(gray)[band]
     if not power.min() > 1e-6:  # a flat photo leaves what float32 rounds
         raise NoKernelError("the photo is flat, or has no detail in some direction: take one with detail in focus")
-    return _fit(np.log(power), np.stack([rows[band], columns[band]]), noise_power(gray), prior)
+    return _fit(np.log(power), np.stack([rows[band], columns[band]]), noise_power(gray), spectral)
 
 
 def power_spectrum(gray: np.ndarray) -> np.ndarray:
@@ -161,40 +145,38 @@ def noise_power(gray: np.ndarray) -> float:
     return max(float(np.quantile(local, 0.02)), 0.01)
 
 
-def _fit(log_power: np.ndarray, frequencies: np.ndarray, noise: float, prior: SpectralPrior) -> SpectralEstimate:
+def _fit(log_power: np.ndarray, frequencies: np.ndarray, noise: float, prior: Spectral) -> SpectralEstimate:
     shifts = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij")).reshape(2, 9, 1)
     h = (frequencies[:, None] + shifts) / 2  # (2, 9, N)
-    seen = (np.abs(h) <= 0.5).all(0)
+    inside = (np.abs(h) <= 0.5).all(0)
     log_radius = np.log(np.maximum(np.hypot(*h), 0.02))
     weights = np.hypot(*frequencies) ** -0.5
     weights *= np.sqrt(EVIDENCE / (weights**2).sum())
+    log_width = 2 * np.log(prior.width)
 
     def signal(x: np.ndarray) -> np.ndarray:
         (a, b), (_, d) = _covariance(x)
         form = a * h[0] ** 2 + 2 * b * h[0] * h[1] + d * h[1] ** 2
         parts = np.exp(x[3] - (prior.exponent + x[5]) * log_radius - 4 * np.pi**2 * form)
-        return (parts * seen).sum(0)
+        return (parts * inside).sum(0)
 
-    def floor(x: np.ndarray) -> float:
-        return noise * np.exp(x[4])
+    def misfit(x: np.ndarray) -> np.ndarray:
+        return log_power - np.log(signal(x) + noise * np.exp(x[4]))
 
     def residuals(x: np.ndarray) -> np.ndarray:
-        width = 2 * np.log(prior.width)
-        assumed = prior.width_weight * np.array([x[0] - width, x[2] - width, np.sqrt(2) * x[1]])
-        firmly = [prior.noise_weight * x[4], prior.exponent_weight * x[5]]
-        return np.concatenate([(log_power - np.log(signal(x) + floor(x))) * weights, assumed, firmly])
+        of_width = prior.width_weight * np.array([x[0] - log_width, x[2] - log_width, np.sqrt(2) * x[1]])
+        of_others = [prior.noise_weight * x[4], prior.exponent_weight * x[5]]
+        return np.concatenate([misfit(x) * weights, of_width, of_others])
 
-    start = np.array([2 * np.log(prior.width), 0, 2 * np.log(prior.width), 0, 0, 0])
+    start = np.array([log_width, 0, log_width, 0, 0, 0])
     start[3] = np.median(log_power - np.log(signal(start)))
     x = optimize.least_squares(residuals, start, loss="soft_l1", f_scale=ROBUST).x
-    share = float(np.mean(signal(x) / (signal(x) + floor(x))))
-    misfit = np.abs(log_power - np.log(signal(x) + floor(x)))
     covariance = _covariance(x)
     return SpectralEstimate(
         kernel=gaussian_kernel(covariance, SIZE, aligned_centre(SIZE, scale=2)),
         kernel_x4=gaussian_kernel(4 * covariance, SIZE_X4, aligned_centre(SIZE_X4, scale=4)),
-        residual=float(np.median(misfit)),
-        signal=share,
+        residual=float(np.median(np.abs(misfit(x)))),
+        signal=float(np.mean(signal(x) / (signal(x) + noise * np.exp(x[4])))),
     )
 
 

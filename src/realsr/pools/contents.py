@@ -14,12 +14,10 @@ logger = logging.getLogger("realsr")
 
 @dataclass
 class PoolConfig:
-    """What LR is made with: which kernels, and whether noise patches of the source photos are put on while training.
+    """What LR is made with: which kernels, and whether noise patches of the source photos are added while training.
 
     kernels: `bicubic` for none, `estimated` for those of the group `kernels`, or a name for what `estimator` makes; by
     it `layout=by_pool` names folders. estimator: values of an option of the group `kernels`, else not used.
-
-    Raises UserError where nothing makes the kernels.
     """
 
     kernels: str
@@ -29,8 +27,8 @@ class PoolConfig:
     def __post_init__(self) -> None:
         if self.estimator_key != "kernels" and not self.estimator:
             raise UserError(
-                f"pool.kernels={self.kernels}: expected bicubic or estimated; other kernels come with a pool of their "
-                "own: pool=gaussian, pool=from_mat"
+                f"pool.kernels={self.kernels}: expected bicubic or estimated; for other kernels set a pool: "
+                "pool=gaussian, pool=from_mat"
             )
 
     @property
@@ -45,20 +43,21 @@ class PoolConfig:
 
 
 def list_kernels(pool: Path, scale: int) -> list[Path]:
-    """Return the pool's kernel files for a scale, sorted; they may lie in subfolders of `kernels`.
+    """Return the pool's kernel files for a scale, sorted; subfolders of `kernels` are searched.
 
     Raises UserError where there are none.
     """
-    files = list_pool_files(pool / "kernels", ".mat")
+    folder = pool / "kernels"
+    files = list_pool_files(folder, ".mat")
     kernels = [path for path in files if path.stem.endswith(f"_x{scale}")]
     if not kernels:
         raise UserError(
-            f"{pool / 'kernels'}: no kernels for scale {scale} (*_x{scale}.mat; {len(files)} other .mat files). Make "
-            "them with: python -m realsr.estimate_kernels +track=<track> data.source=FOLDER work_dir=FOLDER"
+            f"{folder}: no kernels for scale {scale} (*_x{scale}.mat; {len(files)} other .mat files). Make them with: "
+            "python -m realsr.estimate_kernels +track=<track> data.source=FOLDER work_dir=FOLDER"
         )
     if unnamed := [path.name for path in files if not re.search(r"_x\d+$", path.stem)]:
         names = ", ".join(unnamed[:5])
-        logger.info("%s: left out: %d whose name has no scale (_x%d): %s", pool / "kernels", len(unnamed), scale, names)
+        logger.info("%s: left out: %d whose name has no scale (_x%d): %s", folder, len(unnamed), scale, names)
     return kernels
 
 

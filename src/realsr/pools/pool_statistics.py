@@ -22,10 +22,10 @@ LAGS = 8
 
 @dataclass(frozen=True)
 class KernelMoments:
-    """A kernel's sum as it is in its file, where it lies, and how wide it is, in pixels of HR.
+    """A kernel's sum as stored, and its position and width in pixels of HR.
 
-    offset: of the centre of mass from where an aligned kernel has it, (rows, columns). spread: standard deviations
-    along the long and the short axis. angle: of the long axis, degrees counter-clockwise from the right, 0..180.
+    offset: of the centre of mass from that of an aligned kernel, (rows, columns). spread: standard deviations along
+    the long and the short axis. angle: of the long axis, degrees counter-clockwise from the right, 0..180.
     """
 
     sum: float
@@ -36,12 +36,11 @@ class KernelMoments:
 
 @dataclass(frozen=True)
 class KernelStatistics:
-    """The kernels of one scale by name: themselves, their moments, and their spectra.
+    """The kernels of one scale by name, their moments, and their spectra.
 
     spectra: (kernels, BINS), |FFT| radially averaged at FREQUENCIES, 1 at frequency 0.
     """
 
-    scale: int
     kernels: dict[str, Kernel]
     moments: dict[str, KernelMoments]
     spectra: np.ndarray
@@ -74,10 +73,7 @@ class NoiseStatistics:
 
 @dataclass(frozen=True)
 class PoolStatistics:
-    """A pool in numbers: kernels by scale, and noise; empty or None where it has none.
-
-    patches: the files that the noise was measured on. unreadable: messages of files that were passed over.
-    """
+    """Kernels by scale, noise and the files it was measured on, and the error messages of unreadable files."""
 
     folder: Path
     kernels: dict[int, KernelStatistics]
@@ -87,57 +83,53 @@ class PoolStatistics:
 
 
 def measure_pool(folder: Path) -> PoolStatistics:
-    """Measure all kernels and noise patches of a pool, ours or made elsewhere.
-
-    Raises UserError where it has neither.
-    """
+    """Measure all kernels and noise patches of a pool. Raises UserError where it has neither."""
     folder = resolve_unnamed(folder)
-    unreadable: list[str] = []
+    unreadable: dict[Path, str] = {}
     kernels = {}
     for scale in (2, 4):
         files = [path for path in list_pool_files(folder / "kernels", ".mat") if path.stem.endswith(f"_x{scale}")]
-        readable = _readable(files, read_kernel, unreadable)
-        if found := {_name(path, folder / "kernels"): kernel for path, kernel in readable}:
-            kernels[scale] = measure_kernels(found, scale)
+        names = {path: path.relative_to(folder / "kernels").as_posix().rpartition("_x")[0] for path in files}
+        readable = {
+            names[path].removesuffix("_kernel"): kernel for path, kernel in _read(files, read_kernel, unreadable)
+        }
+        if readable:
+            kernels[scale] = measure_kernels(readable, scale)
     files = list_pool_files(folder / "noise", ".png")
-    patches: list[Path] = []
-
-    def read_patches() -> Iterator[np.ndarray]:
+    noise = None
+    if files:
         with Progress(f"noise of {folder.name}", total=len(files)) as progress:
-            for path, patch_uint8 in _readable(files, read_uint8, unreadable):
-                patches.append(path)
-                yield patch_uint8
-                progress.advance()
-
-    noise = measure_noise(read_patches()) if files else None
+            noise = measure_noise(patch for _, patch in _read(files, read_uint8, unreadable, progress))
     if not kernels and noise is None:
         raise UserError(
             f"{folder}: neither kernels (kernels/*_x2.mat, *_x4.mat) nor noise patches (noise/*.png) in it"
-            + "".join(f"\n  {reason}" for reason in unreadable)
+            + "".join(f"\n  {reason}" for reason in unreadable.values())
         )
-    return PoolStatistics(folder, kernels, noise, patches, unreadable)
+    patches = [path for path in files if path not in unreadable]
+    return PoolStatistics(folder, kernels, noise, patches, list(unreadable.values()))
 
 
-def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix().rpartition("_x")[0].removesuffix("_kernel")
-
-
-def _readable(
-    files: Iterable[Path], read: Callable[[Path], np.ndarray], unreadable: list[str]
+def _read(
+    files: Iterable[Path],
+    read: Callable[[Path], np.ndarray],
+    unreadable: dict[Path, str],
+    progress: Progress | None = None,
 ) -> Iterator[tuple[Path, np.ndarray]]:
     for path in files:
         try:
             content = read(path)
         except (UserError, ImageError) as error:
-            unreadable.append(str(error))
+            unreadable[path] = str(error)
             continue
         yield path, content
+        if progress:
+            progress.advance()
 
 
 def measure_kernels(kernels: dict[str, Kernel], scale: int) -> KernelStatistics:
     """Measure kernels (name -> (h, w), any size) that belong to a scale."""
     moments = {name: kernel_moments(kernel, scale) for name, kernel in kernels.items()}
-    return KernelStatistics(scale, kernels, moments, np.stack([kernel_spectrum(kernel) for kernel in kernels.values()]))
+    return KernelStatistics(kernels, moments, np.stack([kernel_spectrum(kernel) for kernel in kernels.values()]))
 
 
 def kernel_moments(kernel: Kernel, scale: int) -> KernelMoments:
@@ -146,29 +138,29 @@ def kernel_moments(kernel: Kernel, scale: int) -> KernelMoments:
     variances, axes = np.linalg.eigh(covariance)
     short, long = np.sqrt(variances.clip(min=0))
     row, column = axes[:, 1]
-    target = [aligned_centre(side, scale) for side in kernel.shape]
+    down, right = mean - [aligned_centre(side, scale) for side in kernel.shape]
     return KernelMoments(
         sum=float(kernel.sum()),
-        offset=(float(mean[0] - target[0]), float(mean[1] - target[1])),
+        offset=(float(down), float(right)),
         spread=(float(long), float(short)),
         angle=float(np.degrees(np.arctan2(-row, column)) % 180),
     )
 
 
 def bicubic_kernel(scale: int) -> Kernel:
-    """Return what bicubic shrinking by a scale correlates with, to set a pool's kernels against: (64, 64)."""
+    """Return the kernel (64, 64) that bicubic downscaling correlates with, to compare a pool's kernels with."""
     weights = resize(torch.eye(64, dtype=torch.float64), size=(64 // scale, 64))[32 // scale].numpy()
     return np.outer(weights, weights)
 
 
 def kernel_spectrum(kernel: Kernel) -> np.ndarray:
-    """Return |FFT| of a kernel, radially averaged at FREQUENCIES: (BINS,), by how much detail of a size fades."""
+    """Return |FFT| of a kernel, radially averaged at FREQUENCIES: (BINS,)."""
     canvas = max(KERNEL_CANVAS, *kernel.shape)
     return _radial_mean(np.abs(np.fft.fft2(normalise(kernel), (canvas, canvas))))
 
 
 def measure_noise(patches_uint8: Iterable[np.ndarray]) -> NoiseStatistics | None:
-    """Measure noise patches (h, w, 3), of any sizes; each counts as much as the others. None where there are none."""
+    """Measure noise patches (h, w, 3), of any sizes, with equal weights; None where there are none."""
     levels, covariances, autocovariances, spectra, energies = [], [], [], [], []
     for patch_uint8 in patches_uint8:
         patch = patch_uint8.astype(np.float64)
@@ -177,7 +169,7 @@ def measure_noise(patches_uint8: Iterable[np.ndarray]) -> NoiseStatistics | None
         covariances.append(flat.T @ flat / len(flat))
         levels.append(np.sqrt(np.diag(covariances[-1])))
         autocovariances.append([_autocovariance(patch), _autocovariance(patch.swapaxes(0, 1))])
-        # The window keeps the patch's edges, which do not meet, from looking like detail.
+        # The window removes the step between opposite edges, which would look like detail.
         patch *= np.outer(*(np.hanning(side + 2)[1:-1] for side in patch.shape[:2]))[..., None]
         spectra.append(_radial_mean((np.abs(np.fft.fft2(patch, axes=(0, 1))) ** 2).sum(axis=2)))
         energies.append((patch**2).sum())  # by Parseval's theorem the mean of the power over all frequencies
@@ -194,7 +186,7 @@ def measure_noise(patches_uint8: Iterable[np.ndarray]) -> NoiseStatistics | None
 
 
 def _autocovariance(patch: np.ndarray) -> np.ndarray:
-    """Return the covariance of a patch (h, w, 3) and itself moved down by 0..LAGS pixels; 0 where it is too small."""
+    """Return the covariance of a patch (h, w, 3) and itself shifted down by 0..LAGS pixels; 0 where it is too small."""
     height = len(patch)
     return np.array([(patch[: height - lag] * patch[lag:]).mean() if lag < height else 0.0 for lag in range(LAGS + 1)])
 
@@ -202,7 +194,7 @@ def _autocovariance(patch: np.ndarray) -> np.ndarray:
 def _radial_mean(spectrum: np.ndarray) -> np.ndarray:
     """Average a spectrum (h, w), 0 in its corner, over rings around FREQUENCIES: (BINS,).
 
-    Frequencies above 1/2, in the corners, are left out; a ring without samples takes after its neighbours.
+    Frequencies above 1/2 are left out; a ring without samples is interpolated from its neighbours.
     """
     rows, columns = (np.fft.fftfreq(side) for side in spectrum.shape)
     radii = np.hypot(rows[:, None], columns)

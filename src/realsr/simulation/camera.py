@@ -1,4 +1,4 @@
-"""A simulated camera: a known blur, every second pixel, and noise. With it the truth is known."""
+"""A simulated camera of known blur and noise, and photographs to use it on."""
 
 import math
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from realsr.core.errors import UserError
 from realsr.imaging import apply_kernel
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre
 from realsr.kernels.gaussian import gaussian_kernel
@@ -14,7 +15,7 @@ from realsr.kernels.gaussian import gaussian_kernel
 
 @dataclass(frozen=True)
 class Camera:
-    """What the camera does to a scene.
+    """Blurs, downscales and adds noise.
 
     kernel: (k, k), aligned for `scale`. noise_levels: lowest and highest standard deviation of a photo's noise at
     mid-gray, in 8-bit levels; it is drawn per photo.
@@ -28,7 +29,7 @@ class Camera:
         """Photograph a scene (3, s*h, s*w) in 0..1: (3, h, w) in 0..1.
 
         The noise is Gaussian, independent in all samples, its variance linear in the signal as that of photons
-        and of a sensor's readout: level^2 * (1/4 + 3/2 x), which is level^2 at x = 1/2.
+        and readout: level^2 * (1/4 + 3/2 x).
         """
         photo = apply_kernel(scene, self.kernel, self.scale).clamp(0, 1)
         level = rng.uniform(*self.noise_levels) / 255
@@ -43,3 +44,17 @@ def anisotropic_kernel(size: int, sigmas: tuple[float, float], angle: float, sca
     across = np.array([math.cos(turn), -math.sin(turn)])
     covariance = sigmas[0] ** 2 * np.outer(along, along) + sigmas[1] ** 2 * np.outer(across, across)
     return gaussian_kernel(covariance, size, aligned_centre(size, scale))
+
+
+def load_photograph(name: str, needed_by: str, extra: str) -> np.ndarray:
+    """Return one of scikit-image's photographs, (H, W, 3) uint8. Raises UserError without scikit-image.
+
+    needed_by, extra: for the message: what needs it, and the extra of this package that installs it.
+    """
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise UserError(f"{needed_by} needs {error.name}: pip install 'realsr[{extra}]'") from error
+    image = getattr(data, name)()
+    image = image[0] if isinstance(image, tuple) else image
+    return np.ascontiguousarray(np.stack([image] * 3, axis=2) if image.ndim == 2 else image[..., :3])
