@@ -31,7 +31,7 @@ from realsr.kernels.estimation import estimate_kernels
 
 source, pool, batch, iterations = sys.argv[1:]
 values = {"name": "kernelgan", "iterations": int(iterations), "batch": int(batch), "gates": None, "device": "cpu"}
-values |= {"learning_rate": 2e-4, "frame": 0, "seeds": 1, "combine": "mean"}
+values |= {"learning_rate": 2e-4, "border": 0, "seeds": 1, "combine": "mean"}
 estimate_kernels(Path(source), Path(pool), values).check()
 """
 

@@ -64,10 +64,10 @@ def compare_speed(photos: list[Path], batch: int, iterations: int, rounds: int, 
     with tempfile.TemporaryDirectory() as folder:
         paths = photos or write_samples(Path(folder))
         start = time.perf_counter()
-        prepared = [prepare_photo(read_uint8(path), KernelGANConfig(ALL, RATE, frame=0), [0])[0] for path in paths]
+        prepared = [prepare_photo(read_uint8(path), KernelGANConfig(ALL, RATE, border=0), [0])[0] for path in paths]
         preparing = (time.perf_counter() - start) / len(paths)
 
-    config = KernelGANConfig(iterations * (rounds + 1), RATE, frame=0)
+    config = KernelGANConfig(iterations * (rounds + 1), RATE, border=0)
     PlainKernelGAN(prepared[0], config, seed=0, device=device)  # PyTorch imports more when its first optimiser is made
     start = time.perf_counter()
     plain = PlainKernelGAN(prepared[0], config, seed=0, device=device)
@@ -132,7 +132,7 @@ def compare_kernels(device: str, iterations: int = ALL) -> dict[str, float]:
 
     true = draw_div2krk(np.random.default_rng(0))
     photo_uint8 = to_uint8(apply_kernel(to_float(data.astronaut()), true, scale=2))
-    config = KernelGANConfig(iterations, RATE, frame=10)
+    config = KernelGANConfig(iterations, RATE, border=10)
     (photo,) = prepare_photo(photo_uint8, config, [0])
     kernels = {}
 

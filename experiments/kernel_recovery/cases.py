@@ -29,8 +29,8 @@ SETS = {
 }
 SCALES = (2, 4)
 NOISES = (0.0, 3.0)
-FRAME = 10  # pixels that the estimators leave out at the border, as what lies outside the photo was made up
-SMALLEST = 86  # side of an LR photo with room for KernelGAN's crops inside the frame
+BORDER = 10  # pixels that the estimators leave out at the border, as what lies outside the photo was made up
+SMALLEST = 86  # side of an LR photo with room for KernelGAN's crops inside the border
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from cases import FRAME, SCALES, SETS, Case, degraded, list_cases
+from cases import BORDER, SCALES, SETS, Case, degraded, list_cases
 from table import summarise, write_table
 
 from realsr.core.files import write_bytes
@@ -30,7 +30,7 @@ from realsr.kernels.spectral import Spectral, estimate_spectral
 
 ESTIMATORS = ("spectral", "kernelgan")
 SPECTRAL = Spectral(
-    frame=FRAME, exponent=2.7, exponent_weight=16.0, width=1.5, width_weight=3.0, noise_weight=1.0, workers=0
+    border=BORDER, exponent=2.7, exponent_weight=16.0, width=1.5, width_weight=3.0, noise_weight=1.0, workers=0
 )
 Task = tuple[Case, str, int]
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     photos = options.photos.split(",") if options.photos else SETS[options.set]
     scales = [int(scale) for scale in options.scales.split(",")]
     tasks = list(list_tasks(photos, estimators, options.kernels, options.gan_kernels, options.seeds, scales))
-    run(tasks, options.records, KernelGANConfig(options.iterations, 2e-4, FRAME), options.batch)
+    run(tasks, options.records, KernelGANConfig(options.iterations, 2e-4, BORDER), options.batch)
     if options.json:
         wanted = {_key(task) for task in tasks}
         records = [record for record in read_records(options.records) if _key(_task(record)) in wanted]

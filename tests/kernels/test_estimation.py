@@ -61,7 +61,7 @@ def test_files_names_and_contents(make_photos, pool, config):
     for batch in (["a", "b.x"], ["c"]):
         seeds = [derive_seed(5, "kernels", name) for name in batch]
         images = [read_uint8(source / f"{name}.png").copy() for name in batch]
-        short = KernelGANConfig(3, config["learning_rate"], config["frame"])
+        short = KernelGANConfig(3, config["learning_rate"], config["border"])
         photos = [prepare_photo(image, short, [seed])[0] for image, seed in zip(images, seeds, strict=True)]
         raws += list(train_kernelgans(photos, short, seeds).kernels)
     for name, raw in zip(SIZES, raws, strict=True):

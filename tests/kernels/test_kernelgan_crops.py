@@ -13,18 +13,18 @@ def half_flat(height: int = 200, width: int = 301) -> np.ndarray:
     return image
 
 
-@pytest.mark.parametrize("frame", [0, 5, 10])
+@pytest.mark.parametrize("border", [0, 5, 10])
 @pytest.mark.parametrize(("shape", "at"), [((200, 302), 1), ((200, 302), 2), ((86, 87), 1), ((91, 400), 1)])
-def test_corners_are_even_and_inside_the_frame(shape, at, frame):
+def test_corners_are_even_and_inside_the_border(shape, at, border):
     interest = np.random.default_rng(0).random((shape[0] // at, shape[1] // at))
-    corners = draw_crops(interest, shape, 64, 2000, frame, np.random.default_rng(1))
+    corners = draw_crops(interest, shape, 64, 2000, border, np.random.default_rng(1))
     assert corners.shape == (2000, 2)
     assert (corners % 2 == 0).all()
-    assert (corners >= frame).all()
-    assert (corners + 64 <= np.array(shape) - frame).all()
+    assert (corners >= border).all()
+    assert (corners + 64 <= np.array(shape) - border).all()
     # Nothing that is allowed is left out at either end.
-    assert (corners.min(0) <= frame + 1).all()
-    assert (corners.max(0) >= np.array(shape) - frame - 64 - 1).all()
+    assert (corners.min(0) <= border + 1).all()
+    assert (corners.max(0) >= np.array(shape) - border - 64 - 1).all()
 
 
 def test_crops_avoid_what_is_flat():

@@ -15,7 +15,7 @@ from realsr.kernels.spectral import Spectral, estimate_spectral, noise_power, po
 
 VALUES = yaml_values("kernels/spectral")
 SPECTRAL = Spectral(**{key: value for key, value in VALUES.items() if key not in ("name", "gates")}, workers=0)
-FRAMED = replace(SPECTRAL, frame=10)
+WITHOUT_BORDER = replace(SPECTRAL, border=10)
 
 
 def covariance(kernel: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ def test_finds_the_kernels_of_photographs(noise):
         image = np.atleast_3d(getattr(data, name)())
         hr = to_float(np.broadcast_to(image, (*image.shape[:2], 3)))
         true = draw_div2krk(np.random.default_rng(index))
-        found = estimate_spectral(photograph(hr, true, noise), FRAMED)
+        found = estimate_spectral(photograph(hr, true, noise), WITHOUT_BORDER)
         scores.append(kernel_psnr(true, found.kernel))
         assert found.kernel.shape == (17, 17)
         assert found.kernel.sum() == pytest.approx(1)
@@ -118,7 +118,7 @@ def test_signal_is_what_is_no_noise():
 
 def test_photos_without_anything_to_see():
     with pytest.raises(ValueError, match=r"300x83 pixels are too few .* needs 84 on each side"):
-        estimate_spectral(np.zeros((83, 300, 3), np.uint8), FRAMED)
+        estimate_spectral(np.zeros((83, 300, 3), np.uint8), WITHOUT_BORDER)
     edge = np.zeros((100, 100, 3), np.uint8)
     edge[:, 50:] = 255
     for photo in (np.full((100, 100, 3), 7, np.uint8), edge):
@@ -135,7 +135,7 @@ def test_large_photos_are_sampled():
 def test_finds_the_golden_kernels(shared):
     folder = shared("golden/known_kernels")
     for index in range(3):
-        found = estimate_spectral(read_uint8(folder / f"im{index}.png"), FRAMED)
+        found = estimate_spectral(read_uint8(folder / f"im{index}.png"), WITHOUT_BORDER)
         assert kernel_psnr(load_kernel(folder / f"im{index}_true_x2.mat"), found.kernel) > 40
 
 

@@ -36,14 +36,14 @@ LOSSES = ("generator", "discriminator", "bicubic")
 MIN_SUM = 0.1  # of a raw kernel: diverged training ends near 0
 # A photo has detail if a fit with these values finds that share of signal in it: white noise has 0.006 at most, the
 # noisiest photos 0.02.
-DETAIL = Spectral(frame=0, exponent=2.7, exponent_weight=16.0, width=1.5, width_weight=3.0, noise_weight=1.0, workers=0)
+DETAIL = Spectral(border=0, exponent=2.7, exponent_weight=16.0, width=1.5, width_weight=3.0, noise_weight=1.0, workers=0)
 MIN_SIGNAL = 0.01
 
 
 class KernelGAN(KernelEstimator):
     """KernelGAN (Bell-Kligler et al. 2019).
 
-    iterations, learning_rate, frame: see `kernelgan_crops.KernelGANConfig`.
+    iterations, learning_rate, border: see `kernelgan_crops.KernelGANConfig`.
     batch: estimates trained side by side; None: as many as fit into half of the free memory, 32 at most.
     device: `auto` is a GPU where there is one, the one of `device_index` of several.
     seeds: estimates a photo; combine: what is made of several, see `choose_kernel`.
@@ -56,14 +56,14 @@ class KernelGAN(KernelEstimator):
         self,
         iterations: Annotated[int, Range(1)],
         learning_rate: Annotated[float, Range(above=0)],
-        frame: Annotated[int, Range(0)],
+        border: Annotated[int, Range(0)],
         batch: Annotated[int, Range(1)] | None,
         device: str,
         seeds: Annotated[int, Range(1)],
         combine: Literal["medoid", "mean"],
         device_index: int,
     ) -> None:
-        self._config = KernelGANConfig(iterations, learning_rate, frame)
+        self._config = KernelGANConfig(iterations, learning_rate, border)
         self._batch, self._seeds, self._combine = batch, seeds, combine
         self._device = choose_device(device, "kernels.device", index=device_index)
         self.steps = iterations * seeds
@@ -83,7 +83,7 @@ class KernelGAN(KernelEstimator):
                 image, damage[photo.name] = photo.read()
                 copies = prepare_photo(image, self._config, self._photo_seeds(seed, photo.name))
                 # A GAN makes a kernel of anything, a flat photo and noise too.
-                if estimate_spectral(image, replace(DETAIL, frame=self._config.frame)).signal < MIN_SIGNAL:
+                if estimate_spectral(image, replace(DETAIL, border=self._config.border)).signal < MIN_SIGNAL:
                     raise NoKernelError("the photo shows noise alone: take one with detail in focus")
             except (ImageError, ValueError) as error:
                 failures[photo.name] = error.with_traceback(None)  # which would hold the pixels

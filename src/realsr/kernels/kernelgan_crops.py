@@ -19,11 +19,11 @@ SAMPLED = 1_000_000  # pixels from which the percentile of a large photo is take
 
 @dataclass(frozen=True)
 class KernelGANConfig:
-    """How a GAN is trained; frame: pixels left out at the border, 10 for photos that were degraded by a program."""
+    """How a GAN is trained; border: pixels left out at the border, 10 for photos that were degraded by a program."""
 
     iterations: int
     learning_rate: float
-    frame: int
+    border: int
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Photo:
 
 def prepare_photo(image_uint8: np.ndarray, config: KernelGANConfig, seeds: Sequence[int]) -> list[Photo]:
     """Draw the crops of a photo (H, W, 3), once for each seed; the pixels are shared. Raises as `check_room`."""
-    check_room(image_uint8, G_CROP + 2 * (config.frame + 1))
+    check_room(image_uint8, G_CROP + 2 * (config.border + 1))
     pixels = torch.from_numpy(np.require(image_uint8, requirements="W")).permute(2, 0, 1)
     height, width = (size // 2 * 2 for size in pixels.shape[1:])
     pixels = pixels[:, :height, :width].contiguous()
@@ -47,7 +47,7 @@ def prepare_photo(image_uint8: np.ndarray, config: KernelGANConfig, seeds: Seque
     maps = {G_CROP: interest_map(half.numpy(), G_CROP // 2), D_CROP: interest_map(gray.numpy(), D_CROP)}
     photos = []
     for seed in seeds:
-        draw = partial(draw_crops, count=config.iterations, frame=config.frame, rng=numpy_generator(seed, "crops"))
+        draw = partial(draw_crops, count=config.iterations, border=config.border, rng=numpy_generator(seed, "crops"))
         photos.append(Photo(pixels, *(draw(interest, (height, width), crop) for crop, interest in maps.items())))
     return photos
 
@@ -75,10 +75,10 @@ def draw_crops(
     photo_shape: tuple[int, int],
     crop: int,
     count: int,
-    frame: int,
+    border: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Draw top-left corners (count, 2) of crops, even, inside the photo less a frame.
+    """Draw top-left corners (count, 2) of crops, even, inside the photo without a border.
 
     interest: (h, w) probability of the crops' centres, at the photo's resolution or lower.
     """
@@ -90,8 +90,8 @@ def draw_crops(
     centres = rng.choice(weights.size, size=count, p=weights / weights.sum())
     corners = np.stack(np.unravel_index(centres, interest.shape), axis=1) * np.array(step) - crop / 2
     # An even corner keeps a crop of the photo at half size equal to the half-size of a crop.
-    first = frame + frame % 2
-    last = [(size - crop - frame) // 2 * 2 for size in (height, width)]
+    first = border + border % 2
+    last = [(size - crop - border) // 2 * 2 for size in (height, width)]
     return np.clip(np.round(corners / 2).astype(np.int64) * 2, first, last)
 
 

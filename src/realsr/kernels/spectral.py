@@ -61,13 +61,13 @@ class SpectralEstimate:
 class Spectral(KernelEstimator):
     """The estimator by the power spectrum; its values are assumed where the spectrum leaves photo and kernel open.
 
-    frame: pixels left out at the border. exponent: b, how steeply a sharp photo's power falls. width: the kernel's
+    border: pixels left out at the border. exponent: b, how steeply a sharp photo's power falls. width: the kernel's
     standard deviation in pixels. The weights say how firmly these hold, and the measured noise level.
     """
 
     numbers = (*HEALTH, "residual", "signal")
 
-    frame: Annotated[int, Range(0)]
+    border: Annotated[int, Range(0)]
     exponent: Annotated[float, Range(above=0)]
     exponent_weight: Annotated[float, Range(above=0)]
     width: Annotated[float, Range(above=0)]
@@ -106,10 +106,10 @@ def estimate_spectral(image_uint8: np.ndarray, spectral: Spectral) -> SpectralEs
 
     Raises ValueError where the photo is too small, NoKernelError where it has no detail at all.
     """
-    frame = spectral.frame
-    check_room(image_uint8, 2 * WINDOW + 2 * frame)
+    border = spectral.border
+    check_room(image_uint8, 2 * WINDOW + 2 * border)
     height, width = image_uint8.shape[:2]
-    inner = image_uint8[frame : height - frame, frame : width - frame]
+    inner = image_uint8[border : height - border, border : width - border]
     gray = inner @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     frequencies = np.fft.fftfreq(WINDOW)
     rows, columns = np.meshgrid(frequencies, frequencies[: WINDOW // 2 + 1], indexing="ij")

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
-FORMAT = 2
+FORMAT = 3
 Section = dict[str, Any]
 RENAMED_KEYS = {
     "generator.arguments": "generator",
     "discriminator.arguments": "discriminator",
+    "kernels.frame": "kernels.border",
     "kernels.method": "kernels",
     "kernels.spectral": "kernels",
     "look.jpeg_quality": "online_degradation.quality, with online_degradation=noise_jpeg",
@@ -94,8 +95,16 @@ def _name_estimator(section: Section) -> Section:
     return section | {"config": config | {"name": "from_mat" if name == "mat" else name}}
 
 
+def _rename_border(section: Section) -> Section:
+    config = dict(section["config"])
+    if "frame" in config:
+        config["border"] = config.pop("frame")
+    return section | {"config": config}
+
+
 MIGRATIONS: Mapping[tuple[str, int], Callable[[Section], Section]] = {
     ("kernels", 1): _name_estimator,
+    ("kernels", 2): _rename_border,
     ("training", 1): _name_training_components,
 }
 
@@ -114,7 +123,7 @@ def migrate_run_config(config: Section) -> tuple[dict[str, str], Section]:
         "pool": pool["name"],
         "online_degradation": "noise" if quality is None else "noise_jpeg",
     }
-    values["kernels"] = kernels | kernels["spectral"]
+    values["kernels"] = kernels | kernels["spectral"] | {"border": kernels["frame"]}
     values["pool"] = {"noise": pool["noise"], "estimator": pool}
     if quality is not None:
         values["online_degradation"] = {"quality": quality}
