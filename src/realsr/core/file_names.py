@@ -1,13 +1,28 @@
-"""Names of files as bytes for hashes and as text for people, the same in every locale."""
+"""Names of files, the same in every locale, and the files of a folder."""
 
+import logging
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 
+logger = logging.getLogger("realsr")
+
 _ESCAPED = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of control characters, lone surrogates, ends of lines
+_NAMES_SHOWN = 5
+_LISTED = "listed"
+_UNREAD = "image of a format that is not read"
+_PLURALS = {
+    _UNREAD: "images of formats that are not read",
+    "hidden file": "hidden files",
+    "subfolder": "subfolders",
+    "folder with the name of a file": "folders with the name of a file",
+    "link without a target": "links without a target",
+    "other file": "other files",
+}
 
 
 def encode_name(name: str | PurePath) -> bytes:
@@ -19,10 +34,9 @@ def encode_name(name: str | PurePath) -> bytes:
 
 
 def printable(name: str | PurePath) -> str:
-    """Return a file's name, or a text with names in it, on one line: what is no text becomes an escape.
+    """Return a file's name, or a text with names in it, on one line, for tables, pictures and messages.
 
-    Bytes that are not UTF-8 are written as `\\xe9`, control characters as `\\n` or `\\x1b`. For tables, pictures and
-    messages; a file that is derived from another keeps the bytes of its name.
+    Bytes that are not UTF-8 are written as `\\xe9`, control characters as `\\n` or `\\x1b`.
     """
     text = encode_name(name).decode("utf-8", "surrogateescape")
     return "".join(_escape(letter) if unicodedata.category(letter) in _ESCAPED else letter for letter in text)
@@ -35,10 +49,7 @@ def resolve_unnamed(path: Path) -> Path:
 
 @contextmanager
 def utf8_path(path: Path) -> Iterator[Path]:
-    """Give a path by which libraries in C++ and Rust find a file or folder: a temporary link where need be.
-
-    They take a path as UTF-8, which its name or the locale may not be.
-    """
+    """Give a path that libraries in C++ and Rust can open, which take UTF-8: a temporary link where need be."""
     if str(path).encode("utf-8", "replace") == os.fsencode(path):
         yield path
         return
@@ -46,6 +57,82 @@ def utf8_path(path: Path) -> Iterator[Path]:
         link = Path(folder, "link").with_suffix(path.suffix if path.suffix.isascii() else "")
         link.symlink_to(path.absolute())
         yield link
+
+
+def list_files(
+    folder: Path, suffixes: Collection[str], recursive: bool = False, unread: Collection[str] = ()
+) -> list[Path]:
+    """Return the files of a folder that have one of the suffixes (lower case, with dot), sorted by path.
+
+    A log line counts and names what is left out: subfolders, other files, hidden files with such a suffix. A link
+    without a target is returned like a file, so that reading it names it.
+
+    Args:
+        recursive: look into subfolders too. Links to folders are followed, and no folder is entered twice; a link
+            without target and suffix is returned then, since it may have been a folder.
+        unread: suffixes of images in formats that are not read. A log line of its own counts and names them.
+
+    Raises:
+        OSError: where a folder cannot be listed.
+    """
+    files: list[Path] = []
+    left_out: dict[str, list[str]] = {}
+    entered: set[tuple[int, int]] = set()
+
+    def collect(place: Path) -> None:
+        status = place.stat()
+        if (status.st_dev, status.st_ino) in entered:
+            return
+        entered.add((status.st_dev, status.st_ino))
+        with os.scandir(place) as entries:
+            # Links come last: a folder is named by where it is, if it is inside.
+            ordered = sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name))
+        for entry in ordered:
+            path = place / entry.name
+            kind = _classify(entry, path, suffixes, unread, recursive)
+            if kind == _LISTED:
+                files.append(path)
+            elif kind is not None:
+                left_out.setdefault(kind, []).append(path.relative_to(folder).as_posix())
+            if recursive and entry.is_dir() and not entry.name.startswith("."):
+                collect(path)
+
+    collect(folder)
+    if images := left_out.pop(_UNREAD, None):
+        pronoun = "it" if len(images) == 1 else "them"
+        _log_once(f"{folder}: {_count(_UNREAD, images)}: convert {pronoun} to PNG or TIFF", logging.WARNING)
+    if left_out:
+        _log_once(f"{folder}: left out: {'; '.join(_count(kind, names) for kind, names in left_out.items())}")
+    return sorted(files)
+
+
+def _classify(
+    entry: os.DirEntry[str], path: Path, suffixes: Collection[str], unread: Collection[str], recursive: bool
+) -> str | None:
+    """Return _LISTED, the kind that an entry is left out as, or None for what no log line mentions."""
+    has_suffix = path.suffix.lower() in suffixes
+    if entry.name.startswith("."):
+        return "hidden file" if has_suffix else None
+    if entry.is_dir():
+        if recursive:
+            return "folder with the name of a file" if has_suffix else None
+        return "subfolder"
+    if entry.is_symlink() and not path.exists():
+        return _LISTED if has_suffix or (recursive and not path.suffix) else "link without a target"
+    if has_suffix and entry.is_file():
+        return _LISTED
+    return _UNREAD if path.suffix.lower() in unread else "other file"
+
+
+def _count(kind: str, names: list[str]) -> str:
+    more = ", …" if len(names) > _NAMES_SHOWN else ""
+    noun = kind if len(names) == 1 else _PLURALS[kind]
+    return f"{len(names)} {noun} ({', '.join(sorted(names)[:_NAMES_SHOWN])}{more})"
+
+
+@cache  # since several stages of a command list the same folder
+def _log_once(line: str, level: int = logging.INFO) -> None:
+    logger.log(level, "%s", line)
 
 
 def _escape(letter: str) -> str:

@@ -20,8 +20,7 @@ from realsr.imaging import tell_damage
 from realsr.imaging.kernel_shapes import save_kernel
 from realsr.kernels.estimator import Batch, KernelEstimate, KernelEstimator, NoKernelError, Observation, SourcePhoto
 from realsr.kernels.health import Gates, check_health, read_gates
-from realsr.provenance.manifest import StageRecord, StageRules, open_stage, refuse_foreign
-from realsr.provenance.shards import Shard
+from realsr.provenance.manifest import Shard, StageRecord, StageRules, open_stage, refuse_foreign
 
 logger = logging.getLogger("realsr")
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from realsr.core.seeding import derive_seed, numpy_generator, torch_generator
-from realsr.core.threads import split_work
+from realsr.core.workers import split_work
 from realsr.imaging import resize
 from realsr.kernels.cuda_graph import capture
 from realsr.kernels.kernelgan_crops import CropSource, draw_crops, interest_map

@@ -1,4 +1,4 @@
-"""One stage's section of a manifest while the stage is at work: what is done, what failed, and how it is saved."""
+"""The section of a manifest while its stage is at work."""
 
 import json
 import time
@@ -19,9 +19,8 @@ class StageRecord:
     """One stage's section of a manifest. Get one from `manifest.open_stage`.
 
     Attributes:
-        items: per item, its `files` (relative path -> size and sha256) and what the stage tells about it.
-        notes: what the stage tells about all of them; a change of it is no difference.
-        complete: whether the stage has been finished.
+        items: per item, its `files` (relative path -> size and sha256) and what the stage records of it.
+        notes: what the stage records of all items; a change of it is no difference.
         section: all that the manifest holds of the stage.
     """
 
@@ -32,13 +31,13 @@ class StageRecord:
         section: dict[str, Any],
         file: str,
         other_items: Mapping[str, dict[str, Any]],
-        before: str | None,
+        before: dict[str, Any],
     ):
         self.folder, self.stage, self.section, self._file = folder, stage, section, file
         self.items: dict[str, dict[str, Any]] = section["items"]
         self.notes: dict[str, Any] = section["notes"]
         self._other_items = other_items  # made by other shards or an earlier call
-        self._before = before  # the section as it was, in JSON; None for a new one
+        self._before = before  # what the section was before it was opened
         self._failures: dict[str, str] = {}
         self._unsynced: list[Path] = []
         self._saved = 0.0
@@ -49,7 +48,7 @@ class StageRecord:
         return self.section["complete"]
 
     def is_done(self, name: str) -> bool:
-        """Tell whether the item is recorded and its files are as they were written.
+        """Return whether the item is recorded and its files are as they were written.
 
         They are compared by size; the small ones, and those that `looks_lost` doubts, by SHA-256 as well.
         """
@@ -66,11 +65,11 @@ class StageRecord:
             raise UserError(f"{self.folder / self._file}: {error}; remove the link, or set another folder") from error
 
     def add(self, name: str, files: Iterable[Path], **facts: Any) -> None:
-        """Record an item whose files have been written, and what is worth recording about it.
+        """Record an item whose files have been written, and facts about it.
 
         The files may be written without `sync`: they are synced before the manifest names them.
         """
-        contents = {_relative(path, self.folder): fingerprint_file(path) for path in files}
+        contents = {path.relative_to(self.folder).as_posix(): fingerprint_file(path) for path in files}
         self._unsynced += map(self.path, contents)
         self.items[name] = {"files": contents, **facts}
         if time.monotonic() - self._saved > SAVE_INTERVAL:
@@ -84,7 +83,7 @@ class StageRecord:
             old = self.path(relative)
             new = self.path(f"{subfolder}/{old.name}")
             old.replace(new)
-            contents[_relative(new, self.folder)] = content
+            contents[f"{subfolder}/{old.name}"] = content
             self._unsynced.append(new)
         self.items[name]["files"] = contents
 
@@ -94,19 +93,16 @@ class StageRecord:
         self.section["inputs"].pop(source, None)
 
     def reset(self) -> None:
-        """Empty the section, so that the next run begins anew."""
+        """Empty the section, so that the next run restarts."""
         self._unsynced.clear()
         self.items.clear()
         self.section["inputs"].clear()
 
     def rollback(self) -> None:
-        """Make the section what it was before it was opened; empty it where it is new."""
-        if self._before is None:
-            self.reset()
-        else:
-            self._unsynced.clear()
-            self.section.update(json.loads(self._before))
-            self.items, self.notes = self.section["items"], self.section["notes"]
+        """Restore the section as it was before it was opened."""
+        self._unsynced.clear()
+        self.section.update(self._before)
+        self.items, self.notes = self.section["items"], self.section["notes"]
 
     def list_failures(self) -> str:
         """Return why items failed, each on a line of its own; empty where none did."""
@@ -117,16 +113,13 @@ class StageRecord:
         if self._failures:
             raise UserError(
                 f"{self.stage}: {len(self._failures)} of {len(self._failures) + len(self.items)} could not be done:"
-                f"{self.list_failures()}\nThe others are done and kept. Mend or remove these files, then repeat the "
-                "command."
+                f"{self.list_failures()}\nThe others are done and kept. Repair or remove these files, then repeat "
+                "the command."
             )
         self.section["complete"] = True
 
     def save(self) -> None:
-        """Write the section into the folder's manifest, or the shard's part of it into its own, atomically.
-
-        A stage that saves its own section of the same manifest at the same time waits.
-        """
+        """Write the section into its manifest, atomically; wait while another stage writes the same file."""
         sync_files(self._unsynced)
         self._unsynced.clear()
         path = self.folder / self._file
@@ -138,12 +131,7 @@ class StageRecord:
 
 
 def _is_whole(path: Path, content: Mapping[str, Any]) -> bool:
-    """Tell whether a file is the recorded one, as far as that is known without reading large files whole."""
     if not path.is_file() or path.stat().st_size != content["size"]:
         return False
-    doubt = content["size"] <= SMALL or looks_lost(path)
-    return not doubt or fingerprint_file(path)["sha256"] == content["sha256"]
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
+    in_doubt = content["size"] <= SMALL or looks_lost(path)
+    return not in_doubt or fingerprint_file(path)["sha256"] == content["sha256"]
