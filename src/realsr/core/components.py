@@ -40,10 +40,8 @@ def build_component(room: str, key: str, values: Values, **supplied: Any) -> Any
     arguments = bind(factory, key, values, supplied)
     try:
         return factory(**arguments)
-    except UserError:
-        raise
     except Exception as error:
-        if "." not in values["name"] and not isinstance(error, ValueError):
+        if isinstance(error, UserError) or ("." not in values["name"] and not isinstance(error, ValueError)):
             raise
         text = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
         raise UserError(
@@ -70,12 +68,12 @@ def find_component(room: str, key: str, values: Values) -> Callable[..., Any]:
 
 def list_components(room: str) -> list[str]:
     """Return the short names of a room: its files that define a class of their name. None is imported."""
-    files = sorted(Path(importlib.import_module(room).__path__[0]).glob("*.py"))
-    return [file.stem for file in files if _defines(file.read_text(encoding="utf-8"), file.stem.replace("_", ""))]
-
-
-def _defines(text: str, class_name: str) -> bool:
-    return re.search(rf"^class {class_name}\b", text, re.IGNORECASE | re.MULTILINE) is not None
+    names = []
+    for file in sorted(Path(importlib.import_module(room).__path__[0]).glob("*.py")):
+        definition = rf"^class {file.stem.replace('_', '')}\b"
+        if re.search(definition, file.read_text(encoding="utf-8"), re.IGNORECASE | re.MULTILINE):
+            names.append(file.stem)
+    return names
 
 
 def bind(factory: Callable[..., Any], key: str, values: Values, supplied: Values) -> dict[str, Any]:

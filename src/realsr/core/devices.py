@@ -12,7 +12,6 @@ from realsr.core.errors import UserError
 
 logger = logging.getLogger("realsr")
 
-PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 TENSOR_CORES = (7, 0)  # the first compute capability with units for fp16
 
@@ -36,14 +35,9 @@ def choose_device(name: str, option: str = "device", index: int = 0) -> torch.de
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-        if name in gpus:
-            reason = f"cannot be used ({str(error).splitlines()[0]}): set it to another device"
-        elif name.startswith("cuda") and not gpus:
-            reason = "torch finds no GPU: set it to auto or cpu"
-        else:
-            reason = f"there is no such device: expected {', '.join(['auto', 'cpu', *gpus])}"
-        raise UserError(f"{option}={name}: {reason}") from error
+        names = ["auto", "cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{option}={name}: cannot be used ({reason}): expected {', '.join(names)}") from error
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device
@@ -103,7 +97,7 @@ def choose_precision(name: str, device: torch.device, training: bool = False) ->
 
     Raises UserError for another name, and for one that a GPU does not compute in.
     """
-    names = (*PRECISIONS, "tf32") if training else PRECISIONS
+    names = ("auto", "bf16", "fp16", "tf32", "fp32") if training else ("auto", "bf16", "fp16", "fp32")
     key, on_gpu = "trainer.precision" if training else "precision", device.type == "cuda"
     if name not in names:
         raise UserError(f"{key}={name}: expected one of {', '.join(names)}")
@@ -112,8 +106,7 @@ def choose_precision(name: str, device: torch.device, training: bool = False) ->
     elif name == "auto":
         name = _native_precisions(device)[0]
     elif name == "bf16" and on_gpu and not _gpu_has_bf16():
-        others = [other for other in names if other not in ("auto", "bf16")]
-        raise UserError(f"{key}=bf16: this GPU does not compute in bf16; set {', '.join(others)} or auto")
+        raise UserError(f"{key}=bf16: this GPU does not compute in bf16; set {', '.join(names[2:])} or auto")
     elif not on_gpu and not training and name not in _native_precisions(device):
         logger.warning("precision=%s: this %s only emulates it, which is slow; auto is faster", name, device.type)
     precision = Precision(device, HALVES.get(name), tf32=on_gpu and name != "fp32")

@@ -13,16 +13,6 @@ logger = logging.getLogger("realsr")
 
 _ESCAPED = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of control characters, lone surrogates, ends of lines
 _NAMES_SHOWN = 5
-_LISTED = "listed"
-_UNREAD = "image of a format that is not read"
-_PLURALS = {
-    _UNREAD: "images of formats that are not read",
-    "hidden file": "hidden files",
-    "subfolder": "subfolders",
-    "folder with the name of a file": "folders with the name of a file",
-    "link without a target": "links without a target",
-    "other file": "other files",
-}
 
 
 def encode_name(name: str | PurePath) -> bytes:
@@ -64,16 +54,13 @@ def list_files(
 ) -> list[Path]:
     """Return the files of a folder that have one of the suffixes (lower case, with dot), sorted by path.
 
-    A log line counts and names what is left out: subfolders, other files, hidden files with such a suffix. A link
-    without a target is returned like a file, so that reading it names it.
+    Log lines count and name what is left out: subfolders, other files, hidden files with such a suffix, and images with
+    one of the suffixes `unread`. A link without a target is returned like a file, so that reading it names it.
 
-    Args:
-        recursive: look into subfolders too. Links to folders are followed, and no folder is entered twice; a link
-            without target and suffix is returned then, since it may have been a folder.
-        unread: suffixes of images in formats that are not read. A log line of its own counts and names them.
+    recursive: look into subfolders too. Links to folders are followed, and no folder is entered twice; a link without
+    target and suffix is returned then, since it may have been a folder.
 
-    Raises:
-        OSError: where a folder cannot be listed.
+    Raises OSError where a folder cannot be listed.
     """
     files: list[Path] = []
     left_out: dict[str, list[str]] = {}
@@ -89,45 +76,33 @@ def list_files(
             ordered = sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name))
         for entry in ordered:
             path = place / entry.name
-            kind = _classify(entry, path, suffixes, unread, recursive)
-            if kind == _LISTED:
-                files.append(path)
-            elif kind is not None:
-                left_out.setdefault(kind, []).append(path.relative_to(folder).as_posix())
-            if recursive and entry.is_dir() and not entry.name.startswith("."):
+            suffix, hidden = path.suffix.lower(), entry.name.startswith(".")
+            dangling = entry.is_symlink() and not path.exists()
+            if hidden and suffix not in suffixes:
+                continue
+            if recursive and not hidden and entry.is_dir():
                 collect(path)
+            elif not hidden and (
+                (suffix in suffixes and (dangling or entry.is_file())) or (dangling and recursive and not suffix)
+            ):
+                files.append(path)
+            else:
+                kind = "subfolder" if entry.is_dir() else "image" if suffix in unread else "other file"
+                left_out.setdefault(kind, []).append(path.relative_to(folder).as_posix())
 
     collect(folder)
-    if images := left_out.pop(_UNREAD, None):
-        pronoun = "it" if len(images) == 1 else "them"
-        _log_once(f"{folder}: {_count(_UNREAD, images)}: convert {pronoun} to PNG or TIFF", logging.WARNING)
+    if images := left_out.pop("image", None):
+        line = f"{folder}: {_count('image', images)} of formats that are not read: convert them to PNG or TIFF"
+        _log_once(line, logging.WARNING)
     if left_out:
         _log_once(f"{folder}: left out: {'; '.join(_count(kind, names) for kind, names in left_out.items())}")
     return sorted(files)
 
 
-def _classify(
-    entry: os.DirEntry[str], path: Path, suffixes: Collection[str], unread: Collection[str], recursive: bool
-) -> str | None:
-    """Return _LISTED, the kind that an entry is left out as, or None for what no log line mentions."""
-    has_suffix = path.suffix.lower() in suffixes
-    if entry.name.startswith("."):
-        return "hidden file" if has_suffix else None
-    if entry.is_dir():
-        if recursive:
-            return "folder with the name of a file" if has_suffix else None
-        return "subfolder"
-    if entry.is_symlink() and not path.exists():
-        return _LISTED if has_suffix or (recursive and not path.suffix) else "link without a target"
-    if has_suffix and entry.is_file():
-        return _LISTED
-    return _UNREAD if path.suffix.lower() in unread else "other file"
-
-
-def _count(kind: str, names: list[str]) -> str:
+def _count(noun: str, names: list[str]) -> str:
     more = ", …" if len(names) > _NAMES_SHOWN else ""
-    noun = kind if len(names) == 1 else _PLURALS[kind]
-    return f"{len(names)} {noun} ({', '.join(sorted(names)[:_NAMES_SHOWN])}{more})"
+    plural = "s" if len(names) > 1 else ""
+    return f"{len(names)} {noun}{plural} ({', '.join(sorted(names)[:_NAMES_SHOWN])}{more})"
 
 
 @cache  # since several stages of a command list the same folder

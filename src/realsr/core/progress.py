@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from types import TracebackType
+from typing import Any
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -58,9 +58,7 @@ class Progress:
             times += f", {tqdm.format_interval(left)} left"
         return f"{self.title}: {self.count} of {self.total}, {times}{self._note}"
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *details: Any) -> None:
         self._bar.close()
         if not self._bar.disable:
-            self._redirect.__exit__(kind, error, trace)
+            self._redirect.__exit__(*details)

@@ -54,15 +54,13 @@ def check_ranges(config: Any, prefix: str = "") -> None:
     """
     key = f"{prefix}." if prefix else ""
     hints = get_type_hints(type(config), include_extras=True)
-    for name in (field.name for field in fields(config)):
-        value = getattr(config, name)
-        if is_dataclass(value):
-            check_ranges(value, f"{key}{name}")
-        elif isinstance(value, dict):
-            for inside, content in value.items():
-                if is_dataclass(content):
-                    check_ranges(content, f"{key}{name}.{inside}")
-        check_value(f"{key}{name}", value, hints[name])
+    for field in fields(config):
+        name, value = f"{key}{field.name}", getattr(config, field.name)
+        parts = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
+        for part, content in parts.items():
+            if is_dataclass(content):
+                check_ranges(content, part)
+        check_value(name, value, hints[field.name])
 
 
 def check_value(key: str, value: Any, hint: Any) -> None:

@@ -19,9 +19,8 @@ from typing import Any, TypeVar
 from realsr.core.errors import UserError
 from realsr.core.files import hold_lock, inside, remove_leftovers
 from realsr.provenance.fingerprints import fingerprint_inputs, package_versions
-from realsr.provenance.migrations import FORMAT, migrate
-from realsr.provenance.sections import MANIFEST, Section, is_lost, list_shard_manifests, read_parts, read_sections
-from realsr.provenance.stage_record import StageRecord
+from realsr.provenance.migrations import FORMAT, Section, migrate
+from realsr.provenance.sections import MANIFEST, StageRecord, is_lost, list_shard_manifests, read_parts, read_sections
 
 logger = logging.getLogger("realsr")
 
@@ -125,10 +124,13 @@ def open_stage(
                 _delete(folder, parts, rules.owned_paths)
                 parts, before = {}, empty
             elif rules.allow_changes:
-                logger.warning("%s: %s goes on with changes:\n%s", folder, stage, _list_differences(differences))
+                logger.warning("%s: %s continues with changes:\n%s", folder, stage, _list_differences(differences))
                 parts = {name: _note_changes(part, differences) for name, part in parts.items()}
             else:
-                raise UserError(_explain_differences(folder, stage, differences, shard, rules.changes_key))
+                raise UserError(
+                    f"{folder}: {stage} made with another configuration or from other inputs:\n"
+                    f"{_list_differences(differences)}\n{_advise(shard, rules.changes_key)}"
+                )
         record = _open_record(folder, stage, file, request, parts, before)
         opened = json.dumps(record.section)
         try:
@@ -278,20 +280,12 @@ def _list_differences(differences: Sequence[str], most: int = 10) -> str:
     return "\n".join(f"  {line}" for line in [*differences[:most], *more])
 
 
-def _explain_differences(
-    folder: Path, stage: str, differences: Sequence[str], shard: Shard | None, changes_key: str | None
-) -> str:
+def _advise(shard: Shard | None, changes_key: str | None) -> str:
     if shard is not None:
-        advice = (
+        return (
             "A shard deletes nothing, since other shards may be running. Set another work_dir, or make all again "
             "without shard and shards and with overwrite=true."
         )
-    elif changes_key is not None:
-        advice = (
-            "Set overwrite=true to restart, another run=FOLDER to keep it, or "
-            f"{changes_key}=true to go on with the differences."
-        )
-    else:
-        advice = "Set overwrite=true to make them again, or another work_dir to keep them."
-    head = f"{folder}: {stage} made with another configuration or from other inputs:"
-    return f"{head}\n{_list_differences(differences)}\n{advice}"
+    if changes_key is None:
+        return "Set overwrite=true to make them again, or another work_dir to keep them."
+    return f"Set overwrite=true to restart, another run=FOLDER to keep it, or {changes_key}=true to go on with it."
