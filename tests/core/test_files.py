@@ -114,7 +114,7 @@ def test_names_inside_a_folder(name: str, tmp_path: Path) -> None:
 def test_names_that_lead_outside(name: object, tmp_path: Path) -> None:
     (tmp_path / "out").symlink_to(tmp_path.parent)
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(ValueError, match=r"outside|not the name of a file|cannot be followed"):
+    with pytest.raises(ValueError, match=r"leads outside|not the name of a file"):
         inside(tmp_path, name)
     if isinstance(name, str) and name.startswith("out"):
         assert inside(tmp_path, name, follow_links=True) == tmp_path / name

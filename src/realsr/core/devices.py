@@ -142,6 +142,6 @@ def _gpu_has_bf16() -> bool:
 
 
 def _cpu_has_bf16() -> bool:
-    # oneDNN's own query also says yes to every CPU with AVX-512, where bf16 is emulated and no faster than float32.
+    # oneDNN's own query is also true for every CPU with AVX-512, where bf16 is emulated and no faster than float32.
     queries = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, query, bool)() for query in queries)

@@ -2,7 +2,7 @@
 
 import logging
 import os
-import unicodedata
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 logger = logging.getLogger("realsr")
 
-_ESCAPED = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of control characters, lone surrogates, ends of lines
+_CONTROL = "[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]"  # control characters and ends of lines
 _NAMES_SHOWN = 5
 
 
@@ -28,8 +28,8 @@ def printable(name: str | PurePath) -> str:
 
     Bytes that are not UTF-8 are written as `\\xe9`, control characters as `\\n` or `\\x1b`.
     """
-    text = encode_name(name).decode("utf-8", "surrogateescape")
-    return "".join(_escape(letter) if unicodedata.category(letter) in _ESCAPED else letter for letter in text)
+    text = encode_name(name).decode("utf-8", "backslashreplace")
+    return re.sub(_CONTROL, lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def resolve_unnamed(path: Path) -> Path:
@@ -108,9 +108,3 @@ def _count(noun: str, names: list[str]) -> str:
 @cache  # since several stages of a command list the same folder
 def _log_once(line: str, level: int = logging.INFO) -> None:
     logger.log(level, "%s", line)
-
-
-def _escape(letter: str) -> str:
-    if "\udc80" <= letter <= "\udcff":  # a byte, as `surrogateescape` keeps it
-        return f"\\x{ord(letter) - 0xDC00:02x}"
-    return letter.encode("unicode_escape").decode("ascii")

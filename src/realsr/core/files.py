@@ -176,9 +176,9 @@ def looks_lost(path: Path, with_end: bool = True) -> bool:
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
-        begin = file.read(_BLOCK)
+        first = file.read(_BLOCK)
         file.seek(max(0, size - _BLOCK))
-        return not any(begin) or (with_end and not any(file.read(_BLOCK)))
+        return not any(first) or (with_end and not any(file.read(_BLOCK)))
 
 
 def inside(folder: Path, name: object, follow_links: bool = False) -> Path:
@@ -191,16 +191,13 @@ def inside(folder: Path, name: object, follow_links: bool = False) -> Path:
     path = PurePath(name) if isinstance(name, str) and "\0" not in name else PurePath()
     if not path.parts or max(len(os.fsencode(part)) for part in path.parts) > _LONGEST_NAME:
         raise ValueError(f"{_shorten(name)} is not the name of a file")
-    if path.is_absolute() or path.drive or ".." in path.parts:
-        raise ValueError(f"{_shorten(name)} leads outside of {folder}")
-    if follow_links:
-        return folder / path
     try:
-        target = (folder / path).resolve()
-    except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself, before Python 3.13
-        raise ValueError(f"{folder / path} is a link that cannot be followed") from error
-    if not target.is_relative_to(folder.resolve()):
-        raise ValueError(f"{_shorten(name)} is a link that leads outside of {folder}")
+        outside = path.is_absolute() or path.drive or ".." in path.parts
+        outside = outside or not (follow_links or (folder / path).resolve().is_relative_to(folder.resolve()))
+    except (OSError, RuntimeError):  # RuntimeError: a link that leads to itself, before Python 3.13
+        outside = True
+    if outside:
+        raise ValueError(f"{_shorten(name)} leads outside of {folder}, by its name or by a link")
     return folder / path
 
 

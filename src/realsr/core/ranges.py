@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from realsr.core.errors import UserError
@@ -12,26 +12,20 @@ from realsr.core.errors import UserError
 class Range:
     """Finite numbers from `minimum` to `maximum`, or `above` and `below` numbers that do not belong to it."""
 
-    minimum: float | None = None
-    maximum: float | None = None
-    above: float | None = None
-    below: float | None = None
+    minimum: float = -inf
+    maximum: float = inf
+    above: float = -inf
+    below: float = inf
 
     def __contains__(self, value: float) -> bool:
-        return (
-            isfinite(value)
-            and (self.minimum is None or value >= self.minimum)
-            and (self.maximum is None or value <= self.maximum)
-            and (self.above is None or value > self.above)
-            and (self.below is None or value < self.below)
-        )
+        return isfinite(value) and self.minimum <= value <= self.maximum and self.above < value < self.below
 
     def __str__(self) -> str:
-        if self.minimum is not None and self.maximum is None and self.below is None:
+        if isfinite(self.minimum) and not isfinite(self.maximum) and not isfinite(self.below):
             return f"{self.minimum} or more"
         words = {"from": self.minimum, "above": self.above, "to": self.maximum, "below": self.below}
-        text = " ".join(f"{word} {end}" for word, end in words.items() if end is not None)
-        return text.replace(" below", " to below") if self.above is None else text.replace(" to", ", at most")
+        text = " ".join(f"{word} {end}" for word, end in words.items() if isfinite(end))
+        return text.replace(" to", ", at most") if isfinite(self.above) else text.replace(" below", " to below")
 
 
 class Choice:
