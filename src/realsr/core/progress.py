@@ -52,7 +52,7 @@ class Progress:
             logger.info(self._line(now - self._start))
 
     def _line(self, elapsed: float) -> str:
-        times = f"{tqdm.format_interval(elapsed)} gone"
+        times = f"{tqdm.format_interval(elapsed)} elapsed"
         if self.count < self.total:
             left = elapsed / max(self.count - self._first, 1) * (self.total - self.count)
             times += f", {tqdm.format_interval(left)} left"
