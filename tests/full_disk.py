@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from realsr.core.file_lock import open_locked
+from realsr.core.files import open_locked
 
 
 class _FullFile:

@@ -30,7 +30,7 @@ import torch
 from common import report
 from plain_kernelgan import PlainKernelGAN
 
-from realsr.core.threads import split_work
+from realsr.core.workers import split_work
 from realsr.imaging import apply_kernel, read_uint8, to_float, to_uint8, write_uint8
 from realsr.imaging.kernel_shapes import kernel_psnr, postprocess
 from realsr.kernels.gaussian import draw_div2krk

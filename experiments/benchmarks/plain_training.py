@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from realsr.core.precision import allow_tf32
+from realsr.core.devices import allow_tf32
 from realsr.networks.patchgan import PatchGAN
 from realsr.networks.vgg_features import VGGFeatures
 from realsr.training.generator_loss import LossValues

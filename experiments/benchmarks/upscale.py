@@ -33,7 +33,7 @@ import torch
 from common import report
 from upscale_forms import CPU, FORMS, SCALE
 
-from realsr.core.precision import choose_precision
+from realsr.core.devices import choose_precision
 from realsr.evaluation.metrics import psnr
 from realsr.imaging import resize
 

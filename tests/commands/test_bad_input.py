@@ -80,7 +80,7 @@ def test_a_truncated_file_among_good_ones(name: str, command: Command, source: P
     assert ended.code == 1
     assert "1 of 3 could not be done" in ended.said
     assert "b.png" in ended.said
-    assert "Mend or remove these files, then repeat the command" in ended.said
+    assert "Repair or remove these files, then repeat the command" in ended.said
     summaries = ("manifest.json", "kernels.png")
     made = {path: time for path, time in files(tmp_path / "out").items() if not path.endswith(summaries)}
     assert {re.split(r"[_.]", Path(path).name)[0] for path in made} == {"a", "c"}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from small_work import TINY, Command, files, python_environment
 
+from config_files import takes
 from realsr.provenance.manifest import read_manifest
 
 ARGUMENTS = ("+track=dped", "data.source=photos", *TINY, "kernels.batch=1")
@@ -75,8 +76,9 @@ def test_all_gates_or_one_are_turned_off(command: Command, source: Path, tmp_pat
 def test_shards_side_by_side_with_joblib(command: Command, source: Path, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the extra joblib is not installed")
     arguments = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "shard=range(3)", "shards=3"]
+    own = [argument for argument in ARGUMENTS if takes("estimate_kernels", argument)]
     ended = subprocess.run(
-        [sys.executable, "-m", "realsr.estimate_kernels", *arguments, *ARGUMENTS, "work_dir=parts"],
+        [sys.executable, "-m", "realsr.estimate_kernels", *arguments, *own, "work_dir=parts"],
         cwd=tmp_path, env=python_environment(), capture_output=True, text=True,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr

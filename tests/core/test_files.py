@@ -1,8 +1,11 @@
-"""Files are whole or not there, last through a power cut, and stay in their folder."""
+"""Files are whole or not there, last through a power cut, and stay in their folder. A lock has one holder."""
 
 import errno
 import os
+import signal
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from realsr.core.errors import UserError
 from realsr.core.files import (
     check_folder_place,
     check_name,
+    hold_lock,
     inside,
     looks_lost,
     parse_json,
@@ -21,6 +25,8 @@ from realsr.core.files import (
     temporary_path,
     write_bytes,
 )
+
+posix = pytest.mark.skipif(os.name != "posix", reason="locks are those of POSIX")
 
 
 @pytest.mark.parametrize("name", ["a.png", "x" * 255, "写" * 85])
@@ -108,7 +114,7 @@ def test_names_inside_a_folder(name: str, tmp_path: Path) -> None:
 def test_names_that_lead_outside(name: object, tmp_path: Path) -> None:
     (tmp_path / "out").symlink_to(tmp_path.parent)
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(ValueError, match=r"outside|not the name of a file|cannot be followed"):
+    with pytest.raises(ValueError, match=r"leads outside|not the name of a file"):
         inside(tmp_path, name)
     if isinstance(name, str) and name.startswith("out"):
         assert inside(tmp_path, name, follow_links=True) == tmp_path / name
@@ -143,3 +149,47 @@ def test_names_are_as_long_as_file_systems_allow(name: str, size: int) -> None:
     check_name(name[1:])
     with pytest.raises(ValueError, match=f"has {size} bytes, and a file name has at most 255"):
         check_name(name)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from realsr.core.files import hold_lock
+with hold_lock(Path(sys.argv[1]), "work"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def start(path: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+@posix
+def test_the_holder_is_named_and_its_death_frees_the_lock(tmp_path: Path) -> None:
+    lock = tmp_path / ".work.lock"
+    process = start(lock)
+    try:
+        expected = rf"run: in use by process {process.pid} on .+ since \d{{4}}-.*\. Wait"
+        with pytest.raises(UserError, match=expected), hold_lock(lock, "run", wait=False, advice="Wait."):
+            pass
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    with hold_lock(lock, "run", wait=False):
+        assert lock.read_text().startswith(f"process {os.getpid()} on ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@posix
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b"null"])
+def test_a_lock_file_of_any_content_can_be_taken(content: bytes, tmp_path: Path) -> None:
+    lock = tmp_path / ".work.lock"
+    lock.write_bytes(content)
+    with hold_lock(lock, "run", wait=False):
+        lock.write_bytes(content)
+        with pytest.raises(UserError, match="in use by another process"), hold_lock(lock, "run", wait=False):
+            pass

@@ -33,25 +33,25 @@ def lines(capsys, caplog):
 
 
 def test_tells_the_time_left_and_the_total_now_and_then(clock, lines, capsys):
-    with Progress("kernels", total=10, interval=20) as progress:
+    with Progress("kernels", total=10) as progress:
         for _ in range(10):
             clock.now += 15
             progress.advance(note="loss 0.5")
     assert lines() == [
-        "kernels: 2 of 10, 00:30 gone, 02:00 left  loss 0.5",
-        "kernels: 4 of 10, 01:00 gone, 01:30 left  loss 0.5",
-        "kernels: 6 of 10, 01:30 gone, 01:00 left  loss 0.5",
-        "kernels: 8 of 10, 02:00 gone, 00:30 left  loss 0.5",
-        "kernels: 10 of 10, 02:30 gone  loss 0.5",
+        "kernels: 2 of 10, 00:30 elapsed, 02:00 left  loss 0.5",
+        "kernels: 4 of 10, 01:00 elapsed, 01:30 left  loss 0.5",
+        "kernels: 6 of 10, 01:30 elapsed, 01:00 left  loss 0.5",
+        "kernels: 8 of 10, 02:00 elapsed, 00:30 left  loss 0.5",
+        "kernels: 10 of 10, 02:30 elapsed  loss 0.5",
     ]
     assert capsys.readouterr().err == ""  # no bar
 
 
 def test_what_an_earlier_run_did_counts_for_nothing_in_the_time_left(clock, lines):
-    with Progress("noise", total=100, done=90, interval=20) as progress:
+    with Progress("noise", total=100, done=90) as progress:
         clock.now += 30
         progress.advance(5)
-    assert lines() == ["noise: 95 of 100, 00:30 gone, 00:30 left"]
+    assert lines() == ["noise: 95 of 100, 00:30 elapsed, 00:30 left"]
 
 
 def test_says_that_all_was_done_before(clock, lines):
@@ -61,7 +61,7 @@ def test_says_that_all_was_done_before(clock, lines):
 
 
 def test_is_silent_between_two_lines(clock, lines):
-    with Progress("noise", total=1000, interval=20) as progress:
+    with Progress("noise", total=1000) as progress:
         for _ in range(19):
             clock.now += 1
             progress.advance()
@@ -86,6 +86,6 @@ def test_shows_a_bar_on_a_terminal(monkeypatch, caplog):
 def test_silent_progress_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         for done in (0, 3):
-            with Progress("pairs", total=3, done=done, interval=0.0, silent=True) as progress:
+            with Progress("pairs", total=3, done=done, silent=True) as progress:
                 progress.advance()
     assert not caplog.text

@@ -1,16 +1,18 @@
-"""Worker processes change nothing but the time."""
+"""Worker processes and threads change nothing but the time."""
 
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import realsr
 from realsr.core.errors import UserError
-from realsr.core.workers import FEW, count_workers, map_items
+from realsr.core.workers import FEW, count_workers, map_items, split_work
 
 
 def square(number: int) -> tuple[int, int]:
@@ -106,3 +108,50 @@ def test_processes_of_joblib_can_have_workers() -> None:
     joblib = pytest.importorskip("joblib", reason="the extra joblib is not installed")
     made = joblib.Parallel(n_jobs=2, backend="loky")(joblib.delayed(in_workers)([-n, n]) for n in (1, 2))
     assert made == [[1, 1], [2, 2]]
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def squares(numbers, names, *, progress):
+    assert torch.get_num_threads() == 1
+    for _ in numbers:
+        progress(2)
+    return [f"{name}{number**2}" for number, name in zip(numbers, names, strict=True)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_parts_come_in_order_and_progress_adds_up(three_threads, count):
+    counted = []
+    parts = split_work(squares, [range(count), "abcdefgh"[:count]], counted.append)
+    assert len(parts) == min(count, 3)
+    assert [value for part in parts for value in part] == [f"{'abcdefgh'[i]}{i * i}" for i in range(count)]
+    assert sum(counted) == 2 * count
+    assert torch.get_num_threads() == 3
+
+
+def test_what_one_part_raises_ends_the_others(three_threads):
+    def work(numbers, *, progress):
+        if 0 in numbers:
+            raise ValueError("zero")
+        for _ in range(2000):
+            time.sleep(0.01)
+            progress(1)
+
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="zero"):
+        split_work(work, [range(3)], lambda steps: None)
+    assert time.monotonic() - start < 10
+
+
+def test_an_interruption_in_progress_ends_all(three_threads):
+    def interrupt(steps):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        split_work(squares, [range(3), "abc"], interrupt)

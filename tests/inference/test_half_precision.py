@@ -3,9 +3,9 @@ import logging
 import pytest
 import torch
 
-from realsr.core import precision
+from realsr.core import devices
+from realsr.core.devices import choose_precision
 from realsr.core.errors import UserError
-from realsr.core.precision import choose_precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -17,13 +17,13 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, bf16: bool, capability: tuple[i
 
 @pytest.mark.parametrize("has_bf16", [True, False])
 def test_a_cpu_computes_in_bf16_where_it_has_instructions(has_bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: has_bf16)
     assert choose_precision("auto", CPU).half == (torch.bfloat16 if has_bf16 else None)
     assert choose_precision("fp32", CPU).half is None
 
 
 def test_what_a_cpu_emulates_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: False)
     with caplog.at_level(logging.WARNING, logger="realsr"):
         assert choose_precision("bf16", CPU).half == torch.bfloat16
     assert "precision=bf16: this cpu only emulates it" in caplog.text
@@ -40,7 +40,7 @@ def test_a_gpu_computes_in_what_its_matrix_units_have(
     assert choose_precision("auto", GPU).half == half
     assert choose_precision("fp16", GPU).half == torch.float16
     if not bf16:
-        with pytest.raises(UserError, match=r"precision=bf16: this GPU does not compute in bf16; say .*fp16.* or auto"):
+        with pytest.raises(UserError, match=r"precision=bf16: this GPU does not compute in bf16; set .*fp16.* or auto"):
             choose_precision("bf16", GPU)
 
 

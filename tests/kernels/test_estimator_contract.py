@@ -16,8 +16,7 @@ from realsr.imaging.kernel_shapes import load_kernel, save_kernel
 from realsr.kernels.estimation import KernelPool, estimate_kernels, make_estimator
 from realsr.kernels.estimator import PhotoTags, SourcePhoto
 from realsr.pools.contents import list_kernels
-from realsr.provenance.manifest import read_manifest
-from realsr.provenance.shards import Shard
+from realsr.provenance.manifest import Shard, read_manifest
 from realsr.simulation.camera import anisotropic_kernel
 
 SIZES = {"a": (150, 120), "b": (100, 130), "c": (96, 96)}

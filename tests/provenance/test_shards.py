@@ -1,14 +1,15 @@
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from realsr.core.errors import UserError
 from realsr.core.files import replace_file
-from realsr.provenance.manifest import is_foreign, name_inputs, open_stage, read_manifest
-from realsr.provenance.sections import MANIFEST
-from realsr.provenance.shards import Shard, choose_shard, list_shard_manifests
+from realsr.provenance.manifest import Shard, choose_shard, is_foreign, name_inputs, open_stage, read_manifest
+from realsr.provenance.sections import MANIFEST, list_shard_manifests
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_merged_shards_are_a_whole_run(folder, inputs, tmp_path):
         made = run(folder, inputs, Shard(index, 3))
         assert made == list("abcdefg")[index::3]
         assert {name: contents(folder)[name] for name in before} == before, "no other shard's file is touched"
-    assert len(list_shard_manifests(folder)) == 3
+    assert len(list_shard_manifests(folder, "copies")) == 3
     assert not (folder / MANIFEST).exists()
     assert run(folder, inputs, Shard(1, 3)) == []
     assert run(folder, inputs) == []
@@ -90,7 +91,7 @@ def test_a_killed_shard_goes_on_and_what_it_lacks_is_made_by_the_whole(folder, i
     assert run(folder, inputs, Shard(0, 2)) == ["c", "e", "g"]
     assert run(folder, inputs) == ["d", "f"]
     assert read_manifest(folder)["copies"]["complete"]
-    assert not list_shard_manifests(folder)
+    assert not list_shard_manifests(folder, "copies")
 
 
 def test_what_others_have_done_is_not_done_again(folder, inputs):
@@ -129,7 +130,7 @@ def test_differences_between_shards_are_told_and_nothing_is_deleted(folder, inpu
         run(folder, {name: path for name, path in inputs.items() if name != "source/a"}, Shard(1, 2))
     assert contents(folder) == before
     assert run(folder, inputs, overwrite=True) == list("abcdefg")
-    assert not list_shard_manifests(folder)
+    assert not list_shard_manifests(folder, "copies")
 
 
 def test_a_shard_leaves_the_files_alone_that_others_are_writing(folder, inputs):
@@ -142,6 +143,20 @@ def test_a_shard_leaves_the_files_alone_that_others_are_writing(folder, inputs):
         assert (folder / "x").read_bytes() == b"half"
 
 
+def test_all_items_and_a_shard_wait_for_each_other(folder, inputs, caplog):
+    caplog.set_level("INFO")
+    for first, second in ((Shard(0, 2), None), (None, Shard(1, 2))):
+        caplog.clear()
+        with ThreadPoolExecutor() as threads:
+            with open_stage(folder, "copies", config={"size": 3}, seed=0, inputs=inputs, shard=first):
+                other = threads.submit(run, folder, inputs, second)
+                while "waiting for process" not in caplog.text:
+                    time.sleep(0.01)
+                assert not other.done()
+            other.result()
+    assert not list(folder.glob(".*"))
+
+
 def test_what_shards_make_is_not_foreign(folder, inputs):
     run(folder, inputs, Shard(0, 2))
     assert not is_foreign(folder, "copies", "a")
@@ -151,12 +166,12 @@ def test_what_shards_make_is_not_foreign(folder, inputs):
 def test_shards_beyond_the_items_do_nothing(folder, inputs):
     assert run(folder, inputs, Shard(8, 9)) == []
     assert run(folder, inputs) == list("abcdefg")
-    assert not list_shard_manifests(folder)
+    assert not list_shard_manifests(folder, "copies")
 
 
 def test_a_broken_shard_manifest_is_named(folder, inputs):
     run(folder, inputs, Shard(0, 2))
-    (path,) = list_shard_manifests(folder)
+    (path,) = list_shard_manifests(folder, "copies")
     path.write_text("{")
     with pytest.raises(UserError, match=path.name):
         run(folder, inputs)

@@ -315,8 +315,8 @@ def test_missing_vgg_weights_name_three_ways_out(
             {"optimiser": config_of(OptimiserConfig, schedule="linear")},
             r"optimiser\.schedule=linear: expected one of step, cos",
         ),
-        ({"device": "cuda:99"}, r"device=cuda:99: (torch finds no GPU|there is no such device)"),
-        ({"device": "toaster"}, r"device=toaster: there is no such device"),
+        ({"device": "cuda:99"}, r"device=cuda:99: cannot be used"),
+        ({"device": "toaster"}, r"device=toaster: cannot be used"),
     ],
 )
 def test_settings_that_cannot_be_trained_with_are_told(

@@ -3,8 +3,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from realsr.core.devices import allow_tf32, choose_precision
 from realsr.core.errors import UserError
-from realsr.core.precision import allow_tf32, choose_precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -42,7 +42,7 @@ def test_what_a_name_means(
 
 def test_bf16_on_a_gpu_without_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: False)
-    with pytest.raises(UserError, match="does not compute in bf16; say fp16, tf32, fp32 or auto"):
+    with pytest.raises(UserError, match="does not compute in bf16; set fp16, tf32, fp32 or auto"):
         choose_precision("bf16", GPU, training=True)
 
 

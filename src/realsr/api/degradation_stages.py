@@ -21,7 +21,7 @@ from realsr.noise import collection, survey
 from realsr.noise.survey import NothingFlatError, Survey, choose_thresholds
 from realsr.pairs import rebuild, synthesis
 from realsr.pairs.synthesis import PairsResult
-from realsr.provenance.shards import choose_shard
+from realsr.provenance.manifest import choose_shard
 from realsr.reporting.kernel_sheet import draw_sheet
 from realsr.reporting.noise_survey import report_survey
 

@@ -5,10 +5,11 @@ A short name is a file of the role's room, which defines a class of that name (`
 signature gives names and types of the values; YAML gives the values.
 """
 
+import contextlib
 import difflib
 import importlib
 import inspect
-import pkgutil
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from realsr.core.errors import UserError
 from realsr.core.ranges import check_value
 
 Values = Mapping[str, Any]
-"""What YAML says of a component: its `name`, and its constructor's arguments."""
+"""A component in YAML: its `name`, and its constructor's arguments."""
 
 
 def build_component(room: str, key: str, values: Values, **supplied: Any) -> Any:
@@ -39,10 +40,8 @@ def build_component(room: str, key: str, values: Values, **supplied: Any) -> Any
     arguments = bind(factory, key, values, supplied)
     try:
         return factory(**arguments)
-    except UserError:
-        raise
     except Exception as error:
-        if "." not in values["name"] and not isinstance(error, ValueError):
+        if isinstance(error, UserError) or ("." not in values["name"] and not isinstance(error, ValueError)):
             raise
         text = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
         raise UserError(
@@ -57,25 +56,24 @@ def find_component(room: str, key: str, values: Values) -> Callable[..., Any]:
     such a name from a file that is not trusted.
     """
     name = values.get("name")
-    if not isinstance(name, str) or not name:
-        raise UserError(f"{key}.name={name}: expected one of {', '.join(list_components(room))}, or module.Class")
-    if "." in name:
-        return _import_own(f"{key}.name={name}", name)
-    if name not in list_components(room):
-        raise UserError(
-            f"{key}.name={name}: expected one of {', '.join(list_components(room))}, or module.Class of your own"
-        )
-    return _class_of(importlib.import_module(f"{room}.{name}"), name)
+    if isinstance(name, str) and "." in name:
+        return _import_custom(f"{key}.name={name}", name)
+    names = list_components(room)
+    if name not in names:
+        raise UserError(f"{key}.name={name}: expected one of {', '.join(names)}, or module.Class of your own")
+    module = importlib.import_module(f"{room}.{name}")
+    class_name = name.replace("_", "")
+    return next(item for key, item in vars(module).items() if key.lower() == class_name and inspect.isclass(item))
 
 
 def list_components(room: str) -> list[str]:
-    """Return the short names of a room: its files that define a class of their name."""
-    package = importlib.import_module(room)
-    return [
-        module.name
-        for module in pkgutil.iter_modules(package.__path__)
-        if _defines(Path(package.__path__[0], f"{module.name}.py"))
-    ]
+    """Return the short names of a room: its files that define a class of their name. None is imported."""
+    names = []
+    for file in sorted(Path(importlib.import_module(room).__path__[0]).glob("*.py")):
+        definition = rf"^class {file.stem.replace('_', '')}\b"
+        if re.search(definition, file.read_text(encoding="utf-8"), re.IGNORECASE | re.MULTILINE):
+            names.append(file.stem)
+    return names
 
 
 def bind(factory: Callable[..., Any], key: str, values: Values, supplied: Values) -> dict[str, Any]:
@@ -118,29 +116,27 @@ def convert(key: str, value: Any, hint: Any) -> Any:
 
 
 def _convert(key: str, value: Any, hint: Any) -> Any:
-    origin, inside = get_origin(hint), get_args(hint)
+    origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return _convert(key, value, inside[0])
-    if hint is Any or hint is inspect.Parameter.empty:
+        return _convert(key, value, arguments[0])
+    if hint is Any:
         return value
     if origin in (Union, UnionType):
-        if value is None and type(None) in inside:
+        if value is None and type(None) in arguments:
             return None
-        kinds = [kind for kind in inside if kind is not type(None)]
+        kinds = [kind for kind in arguments if kind is not type(None)]
         for kind in kinds[:-1]:
-            try:
+            with contextlib.suppress(UserError):
                 return _convert(key, value, kind)
-            except UserError:
-                continue
         return _convert(key, value, kinds[-1])
-    if origin is Literal and value in inside:
+    if origin is Literal and value in arguments:
         return value
     if origin in (list, tuple) and isinstance(value, list | tuple):
-        kinds = [inside[0]] * len(value) if origin is list or inside[-1] is ... else list(inside)
+        kinds = [arguments[0]] * len(value) if origin is list or arguments[-1] is ... else list(arguments)
         if len(kinds) == len(value):
             return origin(_convert(key, item, kind) for item, kind in zip(value, kinds, strict=True))
     if origin is dict and isinstance(value, Mapping):
-        return {name: _convert(f"{key}.{name}", item, inside[1]) for name, item in value.items()}
+        return {name: _convert(f"{key}.{name}", item, arguments[1]) for name, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is Path and isinstance(value, str):
@@ -152,17 +148,17 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
 
 def _describe(hint: Any) -> str:
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
-    origin, inside = get_origin(hint), get_args(hint)
+    origin, arguments = get_origin(hint), get_args(hint)
     if hint in words:
         return words[hint]
     if origin is Literal:
-        return f"one of {', '.join(map(str, inside))}"
+        return f"one of {', '.join(map(str, arguments))}"
     if origin is Annotated:
-        return _describe(inside[0])
+        return _describe(arguments[0])
     if origin is list:
-        return f"a list in brackets, each {_describe(inside[0])}"
+        return f"a list in brackets, each {_describe(arguments[0])}"
     if origin is tuple:
-        return f"a list in brackets of {len(inside)}: {', '.join(map(_describe, inside))}"
+        return f"a list in brackets of {len(arguments)}: {', '.join(map(_describe, arguments))}"
     return "keys and values in braces" if origin is dict else str(hint)
 
 
@@ -174,51 +170,37 @@ def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def _class_of(module: Any, name: str) -> Callable[..., Any]:
-    plain = name.replace("_", "")
-    return next(value for key, value in vars(module).items() if key.lower() == plain and inspect.isclass(value))
-
-
-def _defines(path: Path) -> bool:
-    """Whether a file defines a class of its own name, without importing it."""
-    plain = path.stem.replace("_", "")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    names = [line[6:].partition("(")[0].partition(":")[0] for line in lines if line.startswith("class ")]
-    return any(name.lower() == plain for name in names)
-
-
-def _import_own(text: str, name: str) -> Callable[..., Any]:
+def _import_custom(text: str, name: str) -> Callable[..., Any]:
     module_name, _, attribute = name.rpartition(".")
-    here = str(Path.cwd())
+    folder = str(Path.cwd())
     # `python -m` puts it there; a notebook or a launcher's process may not.
-    if here not in sys.path and "" not in sys.path:
-        sys.path.append(here)
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.append(folder)
     importlib.invalidate_caches()  # in a notebook the file may have been written a moment ago
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise UserError(f"{text}: importing {module_name} failed: {locate_error(error)}") from error
-        raise UserError(
-            f"{text}: there is no module {error.name}; searched: the current folder {here} and what is installed"
-        ) from error
     except Exception as error:
-        raise UserError(f"{text}: importing {module_name} failed: {locate_error(error)}") from error
+        message = f"importing {module_name} failed: {locate_error(error)}"
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+            message = f"there is no module {error.name}; searched: the current folder {folder} and what is installed"
+        raise UserError(f"{text}: {message}") from error
     component = getattr(module, attribute, None)
     if not callable(component):
-        own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
-        what = f"has no {attribute}" if component is None else f"has {attribute}, which is a {type(component).__name__}"
-        raise UserError(f"{text}: {module.__file__} {what}; it defines {', '.join(own) or 'no class'}")
+        names = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        reason = (
+            f"has no {attribute}" if component is None else f"has {attribute}, which is a {type(component).__name__}"
+        )
+        raise UserError(f"{text}: {module.__file__} {reason}; it defines {', '.join(names) or 'no class'}")
     return component
 
 
 def locate_error(error: Exception) -> str:
-    """Return an error in words, with the last line of the user's code on its way."""
-    ours = (str(Path(__file__).parents[1]), importlib.__file__, "<frozen", inspect.__file__)
+    """Return an error in words, with the last line of the user's code in its traceback."""
+    libraries = (str(Path(__file__).parents[1]), importlib.__file__, "<frozen", inspect.__file__)
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(ours) and "/torch/" not in frame.filename.replace("\\", "/")
+        if not frame.filename.startswith(libraries) and "/torch/" not in frame.filename.replace("\\", "/")
     ]
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{where}"

@@ -1,11 +1,8 @@
-"""The errors that stand for what a user can mend; commands print them in one line."""
+"""The errors that a user can fix; commands print their message in one line, without a traceback, and exit with 1."""
 
 
 class UserError(Exception):
-    """Wrong input or configuration; the message says what was given, what was expected and what to do.
-
-    The commands print the message without a traceback and exit with code 1.
-    """
+    """Wrong input or configuration; the message states the value, what was expected and what to do."""
 
 
 class ImageError(Exception):
@@ -13,7 +10,7 @@ class ImageError(Exception):
 
 
 class WeightsError(Exception):
-    """Weights of a network trained elsewhere are missing, damaged or of another one; the message says what to do."""
+    """Weights of a network are missing, damaged or of another network; the message says what to do."""
 
 
 class Interrupted(Exception):

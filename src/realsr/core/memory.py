@@ -14,24 +14,19 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+MEMINFO, CGROUP, STATUS = Path("/proc/meminfo"), Path("/sys/fs/cgroup"), Path("/proc/self/status")
 ROOM, TIMES = 2**30, 8
 """A file may take this many bytes, and this many times its own size, while it is read."""
-STATUS = Path("/proc/self/status")
 
 
 def free_memory(device: "torch.device") -> int | None:
     """Return the bytes that work on a device can use: of the machine, of the job, or of the GPU, whichever is least.
 
-    None on systems that do not tell as Linux does.
+    None on systems that do not report it as Linux does.
     """
-    try:
-        available = re.search(r"MemAvailable: +(\d+) kB", MEMINFO.read_text(encoding="utf-8"))
-    except OSError:
+    free = _read_size(MEMINFO, "MemAvailable")
+    if free is None:
         return None
-    if not available:
-        return None
-    free = int(available[1]) * 1024
     try:  # a container's or a cluster job's limit; "max" where there is none
         limit, used = ((CGROUP / name).read_text(encoding="utf-8").strip() for name in ("memory.max", "memory.current"))
         free = min(free, max(0, int(limit) - int(used)))
@@ -51,12 +46,12 @@ def limited_memory(size: int) -> Iterator[None]:
     Beyond, allocations fail by MemoryError, or by the RuntimeError of a library, instead of the system ending the
     process. It holds for all threads of the process, and only on Linux; elsewhere it does nothing.
     """
-    taken = _allocated()
-    if resource is None or taken is None:
+    allocated = _read_size(STATUS, "VmData")  # what RLIMIT_DATA counts
+    if resource is None or allocated is None:
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limits = [value for value in (soft, hard, taken + ROOM + TIMES * size) if value != resource.RLIM_INFINITY]
+    limits = [value for value in (soft, hard, allocated + ROOM + TIMES * size) if value != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
     try:
         yield
@@ -64,10 +59,10 @@ def limited_memory(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _allocated() -> int | None:
-    """Return the bytes that RLIMIT_DATA counts now; None where the system does not report them."""
+def _read_size(file: Path, name: str) -> int | None:
+    """Return a size that a file of /proc reports, in bytes; None where it does not."""
     try:
-        reported = re.search(r"VmData:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"))
+        match = re.search(rf"{name}:\s+(\d+) kB", file.read_text(encoding="utf-8"))
     except OSError:
         return None
-    return int(reported[1]) * 1024 if reported else None
+    return int(match[1]) * 1024 if match else None

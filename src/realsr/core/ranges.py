@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from realsr.core.errors import UserError
@@ -12,26 +12,20 @@ from realsr.core.errors import UserError
 class Range:
     """Finite numbers from `minimum` to `maximum`, or `above` and `below` numbers that do not belong to it."""
 
-    minimum: float | None = None
-    maximum: float | None = None
-    above: float | None = None
-    below: float | None = None
+    minimum: float = -inf
+    maximum: float = inf
+    above: float = -inf
+    below: float = inf
 
     def __contains__(self, value: float) -> bool:
-        return (
-            isfinite(value)
-            and (self.minimum is None or value >= self.minimum)
-            and (self.maximum is None or value <= self.maximum)
-            and (self.above is None or value > self.above)
-            and (self.below is None or value < self.below)
-        )
+        return isfinite(value) and self.minimum <= value <= self.maximum and self.above < value < self.below
 
     def __str__(self) -> str:
-        if self.minimum is not None and self.maximum is None and self.below is None:
+        if isfinite(self.minimum) and not isfinite(self.maximum) and not isfinite(self.below):
             return f"{self.minimum} or more"
         words = {"from": self.minimum, "above": self.above, "to": self.maximum, "below": self.below}
-        text = " ".join(f"{word} {end}" for word, end in words.items() if end is not None)
-        return text.replace(" below", " to below") if self.above is None else text.replace(" to", ", at most")
+        text = " ".join(f"{word} {end}" for word, end in words.items() if isfinite(end))
+        return text.replace(" to", ", at most") if isfinite(self.above) else text.replace(" below", " to below")
 
 
 class Choice:
@@ -54,15 +48,13 @@ def check_ranges(config: Any, prefix: str = "") -> None:
     """
     key = f"{prefix}." if prefix else ""
     hints = get_type_hints(type(config), include_extras=True)
-    for name in (field.name for field in fields(config)):
-        value = getattr(config, name)
-        if is_dataclass(value):
-            check_ranges(value, f"{key}{name}")
-        elif isinstance(value, dict):
-            for inside, content in value.items():
-                if is_dataclass(content):
-                    check_ranges(content, f"{key}{name}.{inside}")
-        check_value(f"{key}{name}", value, hints[name])
+    for field in fields(config):
+        name, value = f"{key}{field.name}", getattr(config, field.name)
+        parts = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
+        for part, content in parts.items():
+            if is_dataclass(content):
+                check_ranges(content, part)
+        check_value(name, value, hints[field.name])
 
 
 def check_value(key: str, value: Any, hint: Any) -> None:

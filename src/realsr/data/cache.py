@@ -21,8 +21,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from realsr.core.errors import UserError
-from realsr.core.file_lock import open_locked
-from realsr.core.files import parse_json, sync_files, temporary_path
+from realsr.core.files import open_locked, parse_json, sync_files, temporary_path
 from realsr.core.progress import Progress
 from realsr.core.workers import count_workers, map_items
 from realsr.data.pairs import Pair, image_size

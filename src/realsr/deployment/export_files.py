@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from realsr.core.file_lock import hold_lock
 from realsr.core.file_names import utf8_path
-from realsr.core.files import sync_files
+from realsr.core.files import hold_lock, sync_files
 from realsr.deployment.export_options import FORMATS, METHODS
 from realsr.inference.model import SRModel
 from realsr.inference.tile_memory import measure_bytes

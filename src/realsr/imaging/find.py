@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from realsr.core.errors import ImageError
-from realsr.core.listing import list_files
+from realsr.core.file_names import list_files
 from realsr.imaging.formats import IMAGE_SUFFIXES, RAW, UNREAD_SUFFIXES, describe_unread
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Return the images directly in `folder`, by suffix, sorted by name, as `core.listing.list_files` does.
+    """Return the images directly in `folder`, by suffix, sorted by name, as `list_files` does.
 
     Raises ImageError if the folder is missing, is a file, cannot be listed, or holds no images.
     """
@@ -26,7 +26,7 @@ def list_images(folder: Path) -> list[Path]:
 def find_images(path: Path) -> list[Path]:
     """Return a file as it is, whatever its suffix; of a folder the images in it and its subfolders, sorted by path.
 
-    Folders are listed as `core.listing.list_files` does. Raises ImageError if the path does not exist, for a camera's
+    Folders are listed as `list_files` does. Raises ImageError if the path does not exist, for a camera's
     raw file, and for a folder that cannot be listed or holds no images.
     """
     path = Path(path)

@@ -6,9 +6,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from realsr.core.devices import Precision
 from realsr.core.errors import UserError
 from realsr.core.memory import limited_memory
-from realsr.core.precision import Precision
 from realsr.core.tensor_files import tell_reason
 from realsr.core.tensor_kinds import is_counter, strip_prefixes
 from realsr.weights.generators import MAX_SCALE

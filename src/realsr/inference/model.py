@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from realsr.core.devices import HALVES, Precision, choose_precision
 from realsr.core.errors import UserError
-from realsr.core.precision import HALVES, Precision, choose_precision
 from realsr.imaging import resize
 from realsr.inference.fast_rrdb import FastRRDB
 from realsr.inference.foreign import load_foreign

@@ -19,8 +19,7 @@ from realsr.data.folders import damage_facts, list_photos
 from realsr.imaging import tell_damage
 from realsr.imaging.kernel_shapes import save_kernel
 from realsr.kernels.estimator import Batch, KernelEstimate, KernelEstimator, NoKernelError, Observation, SourcePhoto
-from realsr.provenance.manifest import StageRecord, StageRules, open_stage, refuse_foreign
-from realsr.provenance.shards import Shard
+from realsr.provenance.manifest import Shard, StageRecord, StageRules, open_stage, refuse_foreign
 
 logger = logging.getLogger("realsr")
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from realsr.core.errors import UserError
+from realsr.core.file_names import list_files
 from realsr.core.files import check_name
-from realsr.core.listing import list_files
 from realsr.imaging.kernel_shapes import align, normalise
 from realsr.kernels.estimator import Advance, Batch, KernelEstimate, KernelEstimator, Observation, SourcePhoto
 from realsr.kernels.mat_files import MatFileError, read_mat_kernels

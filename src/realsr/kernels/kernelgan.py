@@ -36,7 +36,9 @@ LOSSES = ("generator", "discriminator", "bicubic")
 MIN_SUM = 0.1  # of a raw kernel: diverged training ends near 0
 # A photo has detail if a fit with these values finds that share of signal in it: white noise has 0.006 at most, the
 # noisiest photos 0.02.
-DETAIL = Spectral(border=0, exponent=2.7, exponent_weight=16.0, width=1.5, width_weight=3.0, noise_weight=1.0, workers=0)
+DETAIL = Spectral(
+    border=0, exponent=2.7, exponent_weight=16.0, width=1.5, width_weight=3.0, noise_weight=1.0, workers=0
+)
 MIN_SIGNAL = 0.01
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from realsr.core.seeding import derive_seed, torch_generator
-from realsr.core.threads import split_work
+from realsr.core.workers import split_work
 from realsr.imaging import resize
 from realsr.kernels.kernelgan_crops import KernelGANConfig, Photo, cut_crops
 from realsr.kernels.kernelgan_networks import (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from realsr.core.errors import UserError
-from realsr.core.listing import list_files
+from realsr.core.file_names import list_files
 
 logger = logging.getLogger("realsr")
 

@@ -1,6 +1,5 @@
 """What a result may depend on, written down: contents of files and versions of packages."""
 
-import contextlib
 import hashlib
 import platform
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ def fingerprint_inputs(inputs: Mapping[str, Path], known: Mapping[str, Any]) -> 
         try:
             status = inputs[name].stat()
             old = known.get(name)
-            if old and (old["size"], old["mtime_ns"]) == (status.st_size, status.st_mtime_ns):
+            if old and (old["size"], old.get("mtime_ns")) == (status.st_size, status.st_mtime_ns):
                 return old
             return {**fingerprint_file(inputs[name]), "mtime_ns": status.st_mtime_ns}
         except OSError:  # the stage names the file when it reads it
@@ -40,12 +39,10 @@ def fingerprint_inputs(inputs: Mapping[str, Path], known: Mapping[str, Any]) -> 
 def package_versions(more: Sequence[str] = ()) -> dict[str, str]:
     """Return the versions of Python and of the packages that results may depend on; of `more`, those installed."""
     versions = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *more):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            versions[package] = "unknown"
-    for package in more:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
+            if package in PACKAGES:
+                versions[package] = "unknown"
     return versions

@@ -1,4 +1,4 @@
-"""Records of earlier versions in the form of now, so that what they tell of can be gone on with.
+"""Records of earlier versions in the present form, so that their work can be continued.
 
 A section of a manifest has a format number; one without has format 1. `MIGRATIONS` holds, by stage and format, the
 function that gives a section the form of the next format.

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from realsr.core.precision import Precision, choose_precision
+from realsr.core.devices import Precision, choose_precision
 from realsr.core.seeding import derive_seed
 from realsr.networks.build import build_discriminator, build_generator
 from realsr.training.distributed import SINGLE_PROCESS, DistributedContext, synchronise_batch_norm
