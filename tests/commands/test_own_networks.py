@@ -43,7 +43,10 @@ def test_the_documented_networks_train_and_are_evaluated(
     evaluate = ("weights=[bicubic,out/runs/default]", "data.hr=photos", "device=cpu")
     refused = command("evaluate", *evaluate)
     assert refused.code == 1
-    assert "own, my_networks.TinyNet, which loading would run: say allow_custom_code=true if you trust" in refused.said
+    assert (
+        "custom network, my_networks.TinyNet, whose code loading would run: set allow_custom_code=true if you"
+        in refused.said
+    )
     assert "my_networks" not in sys.modules
     ended = command("evaluate", *evaluate, "allow_custom_code=true", "output=scores")
     assert ended.code == 0, ended.said
