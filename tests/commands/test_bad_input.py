@@ -39,8 +39,8 @@ def test_folders_without_photos(
 def test_no_source_given(command: Command) -> None:
     ended = command("train", "+track=dped", *TINY)
     assert ended.code == 1
-    assert "data.source is not given" in ended.said
-    assert "say data.source=FOLDER" in ended.said
+    assert "data.source is not set" in ended.said
+    assert "set data.source=FOLDER" in ended.said
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_no_source_given(command: Command) -> None:
         ("kernels.seeds=0", "kernels.seeds=0: expected 1 or more"),
         ("kernels.gates.max_x=9", "kernels.gates.max_x: expected min_ or max_ of a number that is reported: sum"),
         ("pool=from_mat", "folder=None: no such folder; it is to hold .mat files with kernels"),
-        ("pairs.hr=[source,target]", "data.target is not given"),
+        ("pairs.hr=[source,target]", "data.target is not set"),
         ("pairs.clean_up=0", "pairs.clean_up=0: expected 1 or more"),
         ("trainer.crop=30", "trainer.crop=30: expected a multiple of scale=4"),
     ],
@@ -241,7 +241,7 @@ def test_check_data_says_what_is_there_and_what_is_not(command: Command, source:
     ended = command("check_data", "+track=df2k", "data.source=photos")
     assert ended.code == 1
     assert "3 images from 96x96 to 96x96. The track's own: 2650 images, Flickr2K corrupted" in ended.said
-    assert "data.target is not given" in ended.said
+    assert "data.target is not set" in ended.said
     assert "data.validation: not given (optional). The track's own: 100 images" in ended.said
     arguments = ("+track=df2k", "data.source=photos", "data.target=clean")
     ended = command("check_data", *arguments, "init=nowhere.pth", "loss.perceptual.weights=vgg.pth")

@@ -175,7 +175,7 @@ def test_a_file_is_evaluated_beside_others(folder: Path, command: Command, tmp_p
         (["int8.photos=nowhere"], "nowhere"),
         (
             ["weights=new/onnx_fp32.onnx"],
-            "an ONNX file can be used by realsr.upscale and realsr.evaluate alone: give its weights",
+            "realsr.upscale and realsr.evaluate alone",
         ),
         (
             ["weights=new"],
@@ -230,10 +230,7 @@ def test_formats_make_any_other_name_a_folder(folder: Path, command: Command, mo
 def test_training_does_not_start_from_an_onnx_file(folder: Path, command: Command) -> None:
     ended = command("train", "+track=dped", "data.source=seen", "init=new/onnx_fp32.onnx", "scale=2", "work_dir=w")
     assert ended.code == 1
-    assert (
-        "onnx_fp32.onnx: an ONNX file can be used by realsr.upscale and realsr.evaluate alone: give its weights"
-        in ended.said
-    )
+    assert "realsr.upscale and realsr.evaluate alone" in ended.said
 
 
 def test_a_network_of_ones_own_becomes_a_file(
