@@ -241,7 +241,7 @@ def test_check_data_says_what_is_there_and_what_is_not(command: Command, source:
     ended = command("check_data", "+track=df2k", "data.source=photos")
     assert ended.code == 1
     assert "3 images from 96x96 to 96x96. The track's own: 2650 images, Flickr2K corrupted" in ended.said
-    assert "data.target is not set" in ended.said
+    assert "data.target is not given" in ended.said
     assert "data.validation: not given (optional). The track's own: 100 images" in ended.said
     arguments = ("+track=df2k", "data.source=photos", "data.target=clean")
     ended = command("check_data", *arguments, "init=nowhere.pth", "loss.perceptual.weights=vgg.pth")

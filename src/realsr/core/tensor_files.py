@@ -1,7 +1,5 @@
 """Files of tensors that are not trusted: no code in them is run. And what their tensors are of, by names and shapes."""
 
-import io
-import pickletools
 import re
 import warnings
 import zipfile
@@ -20,10 +18,6 @@ from realsr.core.memory import limited_memory
 LONGEST_NAME = 300
 COPIES = 4  # tensors that share memory (tied weights) may together be this many times as large as the file
 REASON = 200  # characters of a reason in a message
-PICKLES = 5  # at the start of a file in PyTorch's form before 1.6; raw numbers follow
-LARGEST_PICKLE = 64 * 2**20
-TENSOR_NAMES = re.compile(r"collections\.|torch\.\w+$|torch\.(_utils|_tensor|storage|serialization|nn\.parameter)\.")
-"""What a pickle of tensors and dictionaries refers to."""
 GENERATOR = "Give a generator's weights"
 
 
@@ -58,7 +52,7 @@ def _read_pickle(path: Path) -> object:
     except (TensorFileError, OSError):
         raise
     except Exception as error:  # torch raises many kinds for a broken file
-        raise TensorFileError(_explain_pickle(path)) from error
+        raise TensorFileError(_explain_pickle(error)) from error
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -141,48 +135,15 @@ def _check_kind(name: str, value: Tensor) -> Tensor:
     return value
 
 
-def _explain_pickle(path: Path) -> str:
-    """Return why PyTorch does not read a file: Python objects in it, or damage."""
-    objects = [name for name in list_pickled_names(path) if not TENSOR_NAMES.match(name)]
-    if not objects:
-        return f"is cut off or damaged: PyTorch cannot read it. {AGAIN}"
-    code = objects[0][:REASON] if objects[0].isprintable() else "a name that is no text"
-    whole = any(name.startswith("torch.nn.modules.") for name in objects)
-    what = f"is a whole network with its code ({code})" if whole else f"holds Python objects beside tensors ({code})"
-    return f"{what}. Reading it could run code, so it is refused. {STATE_DICT}"
-
-
-def list_pickled_names(path: Path) -> list[str]:
-    """Return the names of Python (module.name) that a PyTorch file refers to, in order, as far as it can be read.
-
-    Nothing is run. Raises OSError.
-    """
-    names, texts = list[str](), list[str]()
-    try:
-        content = _open_pickles(path)
-        for _ in range(PICKLES):
-            for code, argument, _ in pickletools.genops(content):
-                if code.name in ("GLOBAL", "INST"):
-                    names.append(str(argument).replace(" ", "."))
-                elif code.name == "STACK_GLOBAL":  # its module and name are the two texts before it
-                    names.append(".".join(texts[-2:]))
-                elif isinstance(argument, str):
-                    texts = [*texts[-1:], argument]
-    except OSError:
-        raise
-    except Exception:  # pickletools and zipfile raise many kinds for damaged data, or at the end of the pickles
-        pass
-    return list(dict.fromkeys(names))
-
-
-def _open_pickles(path: Path) -> io.BytesIO:
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            return io.BytesIO(file.read(LARGEST_PICKLE))
-    with zipfile.ZipFile(path) as content:
-        name = next(name for name in content.namelist() if name.rpartition("/")[2] == "data.pkl")
-        with content.open(name) as file:
-            return io.BytesIO(file.read(LARGEST_PICKLE))
+def _explain_pickle(error: Exception) -> str:
+    """Return why PyTorch does not read a file, by its error: Python objects in the file, or damage."""
+    name = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if name is None:
+        return f"is damaged or cut off, or holds more than tensors: PyTorch cannot read it. {AGAIN}. {STATE_DICT}"
+    return (
+        f"holds Python objects beside tensors ({name[1][:REASON]}), or is a whole network. Reading it could run code, "
+        f"so it is refused. {STATE_DICT}"
+    )
 
 
 def _check_zip(path: Path, size: int) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 
@@ -32,18 +32,6 @@ FORMAT = b"realsr02"
 _END = 32 + 8 + len(FORMAT)  # bytes of the SHA-256, of the index's length, of the format's name
 _PAGES, _PAGE = 64, 4096  # how many places are checked when a cache is opened, and their size in bytes
 _ELSEWHERE = "give cache_dir=FOLDER on another disk, or do without: trainer.cache=false"
-
-
-class Images(Protocol):
-    """Decoded images by their number: (h, w, 3) uint8 RGB, not to be written to."""
-
-    def __len__(self) -> int:
-        """Count the images."""
-        ...
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        """Return an image."""
-        ...
 
 
 class DecodedImages:
@@ -97,6 +85,10 @@ class MappedImages:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return MappedImages, (self._file, self._digest, self._places)
+
+
+Images = DecodedImages | MappedImages | Sequence[np.ndarray]
+"""Decoded images by their number: (h, w, 3) uint8 RGB, not to be written to."""
 
 
 class PairImages:
