@@ -8,10 +8,9 @@ from scipy import ndimage
 
 from config_files import yaml_values
 from realsr.core.errors import UserError
-from realsr.core.mat_variables import MatFileError
 from realsr.imaging.kernel_shapes import compose_x4, load_kernel, save_kernel
 from realsr.kernels.estimation import estimate_kernels
-from realsr.kernels.mat_files import read_mat_kernels
+from realsr.kernels.mat_files import MatFileError, read_mat_kernels
 from realsr.pools.contents import list_kernels
 from realsr.provenance.manifest import read_manifest
 from realsr.simulation.camera import anisotropic_kernel

@@ -22,7 +22,7 @@ COMPRESSED, MATRIX, HEADER = 15, 14, 128  # of MathWorks' "MAT-File Format"
 
 
 class MatFileError(ValueError):
-    """A .mat file that cannot be read, or without kernels that can be used; says why."""
+    """A .mat file that cannot be read, or without kernels that can be used, and why."""
 
 
 def read_variables(path: Path) -> dict[str, Any]:

@@ -78,10 +78,9 @@ def check_tensors(state: Mapping[Any, object], size: int) -> dict[str, Tensor]:
     tensors = dict[str, Tensor]()
     for name, value in state.items():
         if not isinstance(name, str) or len(name) > LONGEST_NAME or not name.isprintable():
-            what = f"{len(name)} characters" if isinstance(name, str) else f"type {type(name).__name__}"
             raise TensorFileError(
-                f"a tensor has a name that is not plain text of at most {LONGEST_NAME} characters ({what}); expected "
-                "a state dict as torch.save writes it"
+                f"a tensor's name (a {type(name).__name__}) is not plain text of at most {LONGEST_NAME} characters; "
+                "expected a state dict as torch.save writes it"
             )
         if not isinstance(value, Tensor):
             raise TensorFileError(f"{name} is a {type(value).__name__}; expected a tensor")
@@ -106,10 +105,7 @@ def check_finite(state: Mapping[str, Tensor]) -> None:
 
 
 def tell_reason(error: BaseException) -> str:
-    """Return the first line of the message of an error of this package, cut to a length that a line holds.
-
-    Of an error of another library it is what such an error means here: sizes that it cannot have.
-    """
+    """Return the first line, shortened, of an error of this package; of torch's errors, what they mean here."""
     if isinstance(error, RuntimeError | OverflowError | MemoryError):
         return "its sizes are those of no network"
     reason = (str(error).strip().splitlines() or ["without a reason"])[0]
@@ -120,15 +116,12 @@ def tell_reason(error: BaseException) -> str:
 def _check_kind(name: str, value: Tensor) -> Tensor:
     """Return the tensor without what a pickle may have attached to it."""
     value = Tensor.detach(value)
-    kinds = {
-        f"on the device {value.device}": value.device.type != "cpu",
-        f"of the layout {value.layout}": value.layout is not torch.strided,
-        "quantised": value.is_quantized,
-        "complex": value.is_complex(),
-        f"of the type {type(value).__name__}": type(value) is not Tensor,
-    }
-    if wrong := [kind for kind, holds in kinds.items() if holds]:
-        raise TensorFileError(f"the tensor {name} is {wrong[0]}; expected a dense tensor of real numbers on the CPU")
+    is_dense = value.device.type == "cpu" and value.layout is torch.strided and not value.is_quantized
+    if not is_dense or value.is_complex() or type(value) is not Tensor:
+        raise TensorFileError(
+            f"the tensor {name} is {value.layout}, {value.dtype}, on {value.device}; expected a dense tensor of real "
+            "numbers on the CPU"
+        )
     declared, held = value.numel() * value.element_size(), value.untyped_storage().nbytes()
     if declared > held:
         raise TensorFileError(f"the tensor {name} declares {declared} bytes and holds {held}: download the file again")
@@ -164,7 +157,7 @@ def _check_zip(path: Path, size: int) -> None:
 
 
 def is_counter(value: object) -> bool:
-    """Tell whether a tensor is a count and no weight: a single whole number or truth value.
+    """Return whether a tensor is a count and no weight: a single whole number or truth value.
 
     Such are `n_averaged`, `num_batches_tracked` and `step`.
     """
@@ -190,7 +183,7 @@ def strip_prefixes(state: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
 
 
 def describe_tensors(state: Mapping[Any, object]) -> str:
-    """Return what tensors look like and what to do, as a sentence for a message; empty where that cannot be told."""
+    """Return what tensors look like and what to do, as a sentence for a message; empty where unknown."""
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     layers = [value.shape for value in tensors.values() if value.ndim >= 2]
     if any("lora_" in name or ".lora" in name for name in tensors):

@@ -154,7 +154,7 @@ def open_cache(file: Path, paths: Sequence[Path]) -> MappedImages | None:
     places = {(path, size, time): place for path, size, time, *place in index["images"]}
     try:
         images = [places[_status(path)] for path in paths]
-    except KeyError:
+    except (KeyError, OSError):
         return None
     if not all(0 <= offset <= offset + 3 * height * width <= end for offset, height, width in images):
         return None
@@ -191,10 +191,7 @@ def _files(pairs: Sequence[Pair]) -> list[Path]:
 
 
 def _status(path: Path) -> tuple[str, int, int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read ({error.strerror or error}). Check the path.") from error
+    status = path.stat()
     return str(path.absolute()), status.st_size, status.st_mtime_ns
 
 

@@ -8,10 +8,9 @@ from typing import ClassVar
 from realsr.core.errors import UserError
 from realsr.core.files import check_name
 from realsr.core.listing import list_files
-from realsr.core.mat_variables import MatFileError
 from realsr.imaging.kernel_shapes import align, normalise
 from realsr.kernels.estimator import Advance, Batch, KernelEstimate, NoKernelError, Observation, SourcePhoto
-from realsr.kernels.mat_files import read_mat_kernels
+from realsr.kernels.mat_files import MatFileError, read_mat_kernels
 
 
 class FromMat:

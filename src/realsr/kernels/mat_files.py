@@ -9,6 +9,8 @@ import numpy as np
 from realsr.core.mat_variables import DEEPEST, MatFileError, list_names, read_variables
 from realsr.imaging.kernel_shapes import Kernel, normalise
 
+__all__ = ["MatFileError", "read_mat_kernels"]
+
 
 def read_mat_kernels(path: Path, key: str | None = None) -> dict[str, list[Kernel]]:
     """Return the kernels (float64, each sums to 1) of each variable of a file, or of the one named `key`.

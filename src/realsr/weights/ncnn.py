@@ -58,7 +58,7 @@ def is_ncnn(path: Path, kind: FileKind) -> bool:
 
 
 def find_pair(path: Path) -> tuple[Path, Path]:
-    """Return the `.param` and the `.bin` of an ncnn model by either; the other has its name, there or not."""
+    """Return the `.param` and the `.bin` of an ncnn model by either; the other has its name and need not exist."""
     if path.suffix.lower() == ".bin":
         return _partner(path, ".param"), path
     return path, _partner(path, ".bin")

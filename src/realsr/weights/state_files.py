@@ -15,7 +15,7 @@ from realsr.weights.ncnn import find_pair, is_ncnn, read_ncnn
 
 logger = logging.getLogger("realsr")
 
-# Under which keys files hold a network's tensors, the first of those that are there is taken: BasicSR's averaged
+# The keys under which files hold a network's tensors; the first that exists is used: BasicSR's averaged
 # and raw weights, the generator of a checkpoint of ours, and what is usual elsewhere. Without these, any key that has
 # an RRDB's tensors will do, else the only one that has tensors.
 CONTAINERS = (
