@@ -48,6 +48,10 @@ def mat_files() -> Files:
     cells = bytearray(mat_bytes(Kernel=cell))
     sides = cells.index(struct.pack("<II", 5, 8)) + 8
     files["cell_sides.mat"] = bytes(cells[:sides] + struct.pack("<ii", 10**6, 10**6) + cells[sides + 8 :])
+    header = struct.pack("<10I", 6, 8, 1, 0, 5, 8, 1, 1, 1, 0)  # of a 1x1 cell array without a name
+    sizes = [len(header) * (count + 1) + 8 * count + len(whole) - 128 for count in reversed(range(30_000))]
+    nested = b"".join(struct.pack("<II", 14, size) + header for size in sizes)
+    files["stack.mat"] = bytes(whole[:128]) + nested + bytes(whole[128:])
     files["version_4.mat"] = struct.pack("<5i", 0, 2**31 - 1, 2**31 - 1, 0, 7) + b"Kernel\0" + bytes(64)
     return files | {"bomb.mat": compressed, "header.mat": bytes(whole[:128]), "nothing.mat": b""} | hdf5_files()
 

@@ -39,8 +39,8 @@ def test_folders_without_photos(
 def test_no_source_given(command: Command) -> None:
     ended = command("train", "+track=dped", *TINY)
     assert ended.code == 1
-    assert "data.source is not given" in ended.said
-    assert "say data.source=FOLDER" in ended.said
+    assert "data.source is not set" in ended.said
+    assert "set data.source=FOLDER" in ended.said
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_no_source_given(command: Command) -> None:
         ("kernels.name=guess", "kernels.name=guess: expected one of from_mat, gaussian, kernelgan, spectral"),
         ("kernels.seeds=0", "kernels.seeds=0: expected 1 or more"),
         ("kernels.gates.max_x=9", "kernels.gates.max_x: expected min_ or max_ of a number that is reported: sum"),
-        ("pool=from_mat", "folder=None: no such folder; it is to hold .mat files with kernels"),
-        ("pairs.hr=[source,target]", "data.target is not given"),
+        ("pool=from_mat", "folder=None: no such folder; set pool.estimator.folder=DIR to one of .mat files"),
+        ("pairs.hr=[source,target]", "data.target is not set"),
         ("pairs.clean_up=0", "pairs.clean_up=0: expected 1 or more"),
         ("trainer.crop=30", "trainer.crop=30: expected a multiple of scale=4"),
     ],

@@ -173,8 +173,14 @@ def test_a_file_is_evaluated_beside_others(folder: Path, command: Command, tmp_p
         (["output=x.pth", "formats=[onnx_fp32]"], "x.pth is a file of weights: formats=['onnx_fp32'] need output=FOL"),
         (["data.hr=seen"], "a.png, b.png are in int8.photos and in data.hr"),
         (["int8.photos=nowhere"], "nowhere"),
-        (["weights=new/onnx_fp32.onnx"], "here give the weights it was made of"),
-        (["weights=new"], "has networks of its own; say which: new/onnx_fp16.onnx, new/onnx_fp32.onnx, new/onnx_int8"),
+        (
+            ["weights=new/onnx_fp32.onnx"],
+            "realsr.upscale and realsr.evaluate alone",
+        ),
+        (
+            ["weights=new"],
+            "holds several kinds of networks; give one file: new/onnx_fp16.onnx, new/onnx_fp32.onnx, new/onnx_int8",
+        ),
         (["output=LICENCE"], "output=LICENCE is a file, but a folder is expected"),
         (["output=LICENCE/new"], "output=LICENCE/new: LICENCE is a file, but a folder"),
         (["output=LICENCE", "formats=[onnx_fp32]"], "output=LICENCE is a file, but a folder is expected"),
@@ -224,7 +230,7 @@ def test_formats_make_any_other_name_a_folder(folder: Path, command: Command, mo
 def test_training_does_not_start_from_an_onnx_file(folder: Path, command: Command) -> None:
     ended = command("train", "+track=dped", "data.source=seen", "init=new/onnx_fp32.onnx", "scale=2", "work_dir=w")
     assert ended.code == 1
-    assert "onnx_fp32.onnx: an ONNX file enlarges photos and is evaluated; here give the weights it" in ended.said
+    assert "realsr.upscale and realsr.evaluate alone" in ended.said
 
 
 def test_a_network_of_ones_own_becomes_a_file(
@@ -241,7 +247,7 @@ def test_a_network_of_ones_own_becomes_a_file(
     call = ("export", "weights=x.safetensors", "output=new", "formats=[onnx_fp32,onnx_fp16]", *FOLDERS)
     refused = command(*call)
     assert refused.code == 1
-    assert "say allow_custom_code=true" in refused.said
+    assert "set allow_custom_code=true" in refused.said
     ended = command(*call, "allow_custom_code=true")
     assert ended.code == 0, ended.said
     assert files(Path("new")).keys() == {"onnx_fp32.onnx", "onnx_fp16.onnx", "table.json", "table.md"}

@@ -60,7 +60,10 @@ def test_the_documented_components_train_resume_and_are_evaluated(
     evaluate = ("weights=[bicubic,out/runs/default]", "data.hr=photos", "device=cpu")
     refused = command("evaluate", *evaluate)
     assert refused.code == 1
-    assert "own, my_networks.TinyNet, which loading would run: say allow_custom_code=true if you trust" in refused.said
+    assert (
+        "custom network, my_networks.TinyNet, whose code loading would run: set allow_custom_code=true if you"
+        in refused.said
+    )
     assert "my_networks" not in sys.modules
     metrics = ("--config-dir", "my_options", "protocol.metrics=[psnr,brightness]")
     ended = command("evaluate", *metrics, *evaluate, "allow_custom_code=true", "output=scores")

@@ -18,7 +18,7 @@ from safetensors.torch import save as save_safetensors
 from scipy.io import savemat
 from torch import nn
 
-from realsr.core.file_kinds import identify_file, list_pickled_names
+from realsr.core.file_kinds import identify_file
 from realsr.core.tensor_files import TensorFileError, read_tensors
 
 STATE = {"conv.weight": torch.arange(108.0).reshape(4, 3, 3, 3)}
@@ -100,19 +100,18 @@ def test_formats_are_told_without_a_suffix(make: Callable[[], bytes], expected: 
         (lambda: HTML.encode("utf-16"), "a web page", "download"),
         (lambda: POINTER, "a Git LFS pointer for 66.9 MB", "git lfs pull"),
         (lambda: POINTER.replace("\n", "\r\n"), "a Git LFS pointer for 66.9 MB", "git lfs pull"),
-        (lambda: '{"error":"Repository not found"}', 'a JSON text .*"{"error":"Repository not found"}"', "download"),
-        (lambda: '<?xml version="1.0"?><Error/>', "an XML text", "download"),
+        (lambda: '{"error":"Repository not found"}', 'a text .*"{"error":"Repository not found"}"', "download"),
+        (lambda: '<?xml version="1.0"?><Error/>', "a text", "download"),
         (lambda: '<?xml version="1.0"?>\n<net name="a" version="11">', "a network of OpenVINO", "weights"),
         (lambda: "Invalid username or password.\n", 'a text .*"Invalid username or password."', "download"),
         (lambda: "café ".encode("latin-1") * 9, "a text", "download"),
         (lambda: b"", "empty", "again"),
         (lambda: bytes(9000), "damaged: it begins with zeros", "again"),
         (lambda: np.random.default_rng(0).bytes(9000), "damaged, or of an unknown kind", "again"),
-        (lambda: zipped(**{"a/DPED.pth": b"x", "README": b"x"}), r"a zip archive \(of DPED.pth, README\)", "Unpack"),
-        (lambda: tarred("DPED.pth"), r"a tar archive \(of DPED.pth\)", "Unpack"),
+        (lambda: zipped(**{"a/DPED.pth": b"x", "README": b"x"}), "a zip archive", "Unpack"),
+        (lambda: tarred("DPED.pth"), "a tar archive", "Unpack"),
         (lambda: gzip.compress(b"x"), "a gzip archive", "Unpack"),
         (lambda: b"7z\xbc\xaf\x27\x1c\0\4", "a 7z archive", "Unpack"),
-        (lambda: tarred("sys_info", "pickle", "storages", "tensors"), "a file of PyTorch before 0.2", "save it again"),
         (script, "a TorchScript program", "state_dict"),
         (lambda: zipped(**{"x/archive_format": b"pt2"}), "a program of torch.export", "state_dict"),
         (lambda: zipped(**{"a.npy": b"x"}), "a file of NumPy arrays", ""),
@@ -141,16 +140,11 @@ def test_what_holds_no_weights_is_named_with_what_to_do(
     assert "weights_only" not in kind.refuse("a file of weights")
 
 
-def test_a_safetensors_file_that_is_cut_off_tells_how_much_is_there(tmp_path: Path) -> None:
+def test_a_damaged_safetensors_file_is_refused(tmp_path: Path) -> None:
     whole = save_safetensors(STATE)
-    for content, said in (
-        (whole[:40], "is cut off: it ends inside its header, after 40 bytes"),
-        (whole[:-1], f"is cut off: it has {len(whole) - 1} of {len(whole)} bytes"),
-        (whole[:8] + b"{{" + whole[10:], "has a damaged header"),
-        (whole + b"more", "is damaged: its header and its content do not fit"),
-    ):
+    for content in (whole[:40], whole[:-1], whole[:8] + b"{{" + whole[10:], whole + b"more"):
         (tmp_path / "x").write_bytes(content)
-        with pytest.raises(TensorFileError, match=f"^{said}"):
+        with pytest.raises(TensorFileError, match=f"^is cut off or damaged: .* its {len(content)} bytes. Download"):
             read_tensors(tmp_path / "x")
 
 
@@ -163,15 +157,13 @@ class Touch:
 
 
 @pytest.mark.parametrize("new", [True, False])
-def test_names_in_a_pickle_are_listed_and_nothing_is_run(new: bool, tmp_path: Path) -> None:
+def test_an_object_in_a_pickle_is_named_and_nothing_is_run(new: bool, tmp_path: Path) -> None:
     path, target = tmp_path / "x.pth", tmp_path / "ran"
     path.write_bytes(pickled({"a": Touch(target), **STATE}, _use_new_zipfile_serialization=new))
-    names = list_pickled_names(path)
-    assert names is not None
-    assert "torch._utils._rebuild_tensor_v2" in names
-    assert any(name.startswith("pathlib.") for name in names)
+    with pytest.raises(TensorFileError, match=r"^holds Python objects beside tensors \([\w.]+\)"):
+        read_tensors(path)
+    for content in (pickle.dumps({"a": Touch(target)}, protocol=4), b"\x80\x02broken"):
+        path.write_bytes(content)
+        with pytest.raises(TensorFileError, match=r"^is damaged or cut off, or holds more than tensors"):
+            read_tensors(path)
     assert not target.exists()
-    path.write_bytes(pickle.dumps({"a": Touch(target)}, protocol=4))
-    assert any(name.startswith("pathlib") for name in list_pickled_names(path) or [])
-    path.write_bytes(b"\x80\x02broken")
-    assert list_pickled_names(path) is None

@@ -74,7 +74,7 @@ def test_it_is_made_again_when_an_image_changes(
     assert "it is made again" in caplog.text
     for index, pair in enumerate(pairs):
         assert np.array_equal(images[index][1], read_uint8(pair.hr))
-    with pytest.raises(UserError, match=r"pairs\.u8: has been made again.*cache_dir=FOLDER"):
+    with pytest.raises(UserError, match=r"pairs\.u8: was made again.*cache_dir=FOLDER"):
         old[0]
 
 

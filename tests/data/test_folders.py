@@ -140,7 +140,7 @@ def test_photos_by_name_sorted(tmp_path):
 
 @pytest.mark.parametrize("role", ["source", "target"])
 def test_no_folder_given(tmp_path, role):
-    with pytest.raises(UserError, match=rf"data\.{role} is not given.*say data\.{role}=FOLDER"):
+    with pytest.raises(UserError, match=rf"data\.{role} is not set.*set data\.{role}=FOLDER"):
         list_photos(None, role, tmp_path)
 
 

@@ -52,7 +52,7 @@ def test_a_network_of_ones_own_runs(own_modules: Path) -> None:
     network = nn.Conv2d(3, 3, 1)
     save_generator(Path("x.safetensors"), network, {"name": "my_network.make"}, 1)
     x = torch.rand(1, 3, 4, 4)
-    with pytest.raises(UserError, match="say allow_custom_code=true"):
+    with pytest.raises(UserError, match="set allow_custom_code=true"):
         load_model("x.safetensors", CPU)
     assert torch.equal(load_model("x.safetensors", CPU, "fp32", allow_custom_code=True).run(x), network(x))
     half = load_model("x.safetensors", CPU, "bf16", allow_custom_code=True).run(x)

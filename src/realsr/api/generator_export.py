@@ -10,7 +10,7 @@ from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place, write_bytes
 from realsr.deployment.export_options import DEFAULT_FORMATS
 from realsr.weights import convert_weights
-from realsr.weights.conversion import FORMATS as WEIGHTS
+from realsr.weights.generators import FORMATS as WEIGHTS
 
 logger = logging.getLogger("realsr")
 

@@ -41,6 +41,7 @@ from realsr.training.selection import ValidationSet, check_lpips
 from realsr.training.settings import TrainingConfig
 from realsr.weights import load_generator_state
 from realsr.weights.generators import read_facts, read_notes
+from realsr.weights.state_files import read_weights
 
 P = TypeVar("P")
 logger = logging.getLogger("realsr")
@@ -211,7 +212,9 @@ def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], met
     models, weights = {"bicubic": bicubic_model(scale)}, dict[str, dict[str, Any]]()
     for name in ("generator", "generator_ema", "best"):
         if (file := config.run / f"{name}.safetensors").exists():
-            allow_custom_code = read_facts(file) == _as_saved(config)  # then its code is what this command names
+            allow_custom_code = read_facts(read_weights(file)) == _as_saved(
+                config
+            )  # then its code is what this command names
             models[name] = as_function(load_model(file, device, "fp32", allow_custom_code))
             weights[name] = describe_weights(file)
     scored = load_metrics(protocol.metrics, load_metric_values(), {}, device)
@@ -220,7 +223,7 @@ def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], met
     report = Report(setting, scored, results, weights)
     write_json(metrics, report)
     logger.info("\n%s\n", format_report(report))
-    notes = read_notes(config.run / "best.safetensors") if "best" in models else None
+    notes = read_notes(read_weights(config.run / "best.safetensors")) if "best" in models else None
     if notes is not None:
         kind = "averaged" if notes.get("averaged") else "raw"
         told = [notes.get(key) for key in ("step", "by", "set")]

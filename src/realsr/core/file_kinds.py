@@ -1,20 +1,14 @@
 """What a file is, by its content and not by its name, and what to do where it is not what was expected."""
 
-import io
-import pickletools
 import re
 import struct
-import tarfile
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-HEAD = 4096  # bytes that are looked at
+HEAD = 4096  # bytes that are read
 LARGEST_HEADER = 100_000_000  # bytes of a safetensors header; its library's own limit
 QUOTE = 60  # characters of a text in a message
-PICKLES = 5  # at the begin of a file in PyTorch's form before 1.6; raw numbers follow
-LARGEST_PICKLE = 64 * 2**20
 
 AGAIN = "Download or copy it again"
 THE_FILE = (
@@ -29,9 +23,8 @@ STATE_DICT = "In the program that wrote it, save the weights alone: torch.save(m
 class FileKind:
     """What a file is.
 
-    name: with its article, for a message. advice: what to do where it is not what was expected. format: torch,
-    safetensors, ncnn, onnx or mat; empty where the file holds no weights or kernels. damaged: what it was meant to be
-    is unknown.
+    name: with its article, for a message. advice: what to do where another kind is expected. format: torch,
+    safetensors, ncnn, onnx or mat; empty where the file holds no weights or kernels. damaged: its kind is unknown.
     """
 
     name: str
@@ -52,13 +45,13 @@ MAT = FileKind("a MATLAB file", format="mat")
 WEB_PAGE = FileKind("a web page (HTML)", THE_FILE)
 TORCHSCRIPT = FileKind("a TorchScript program", STATE_DICT)
 EXPORTED = FileKind("a program of torch.export", STATE_DICT)
-OLD_TORCH = FileKind("a file of PyTorch before 0.2 (tar)", "Load it with a PyTorch of that time and save it again")
 EMPTY = FileKind("empty (0 bytes)", AGAIN, damaged=True)
 ZEROS = FileKind("damaged: it begins with zeros, as after a broken download or a crash", AGAIN, damaged=True)
+CUT_OFF = FileKind("cut off or damaged: the end of a PyTorch file or zip archive is missing", AGAIN, damaged=True)
 UNKNOWN = FileKind("damaged, or of an unknown kind", f"{AGAIN}, or give another file", damaged=True)
 
 RAW = "camera raw"
-IMAGE_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (  # where it stands, the bytes, and the image format
+IMAGE_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (  # place, bytes, image format
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),
     (0, b"\xff\xd8\xff", "JPEG"),
     *((0, header, "TIFF") for header in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
@@ -93,6 +86,7 @@ MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"\x89HDF\r\n\x1a\n", FileKind("an HDF5 file (as Keras writes)")),
     (4, b"ftyp", FileKind("a video or an image")),
     (0, b"%PDF-", FileKind("a PDF document", THE_FILE)),
+    (257, b"ustar", FileKind("a tar archive", UNPACK)),
     (0, b"7z\xbc\xaf\x27\x1c", FileKind("a 7z archive", UNPACK)),
     (0, b"Rar!\x1a\x07", FileKind("a RAR archive", UNPACK)),
     (0, b"\x1f\x8b", FileKind("a gzip archive (.gz, .tar.gz)", UNPACK)),
@@ -103,10 +97,16 @@ MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (4, b"TFL3", FileKind("a TensorFlow Lite network")),
     (0, b"\x7fELF", PROGRAM),
     (0, b"MZ", PROGRAM),
-    (0, b"\0\5\x16\7", FileKind("a note that macOS adds beside a file (._NAME)", "Give the file itself, without ._")),
+    (0, b"\0\5\x16\7", FileKind("a note that macOS adds beside a file (._NAME)", "Give the file without ._")),
     (0, struct.pack("<i", 7767517), FileKind("ncnn's .param in binary form", "Give the text form and its .bin")),
     (0, b"L119547037146038801333356L\n", TORCH),  # the number that PyTorch's form before 1.6 begins with, as text
 )
+ZIP_MEMBERS = {  # the name of a member, and what its zip is; the first that fits counts
+    "constants.pkl": TORCHSCRIPT,
+    "archive_format": EXPORTED,
+    "serialized_exported_program.json": EXPORTED,
+    "data.pkl": TORCH,
+}
 PICKLE = re.compile(rb"\x80[\x02-\x05]")
 ONNX_BEGIN = re.compile(rb"\x08[\x01-\x7f][\x12\x1a\x22\x28\x32\x3a\x42]")  # a version, then another field of a model
 BITMAP = re.compile(rb"BM.{4}\0{4}", re.DOTALL)
@@ -114,16 +114,13 @@ BITMAP = re.compile(rb"BM.{4}\0{4}", re.DOTALL)
 
 def identify_file(path: Path) -> FileKind:
     """Return what a file is; nothing in it is run, and little of it is read. Raises OSError."""
-    size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(HEAD)
     if not head:
         return EMPTY
     if head[:4] in (b"PK\3\4", b"PK\5\6"):
-        return _identify_zip(path, size)
-    if head[257:262] == b"ustar":
-        return _identify_tar(path)
-    # MATLAB 7.3 is HDF5 behind 512 bytes, which begin as MATLAB 5 does.
+        return _identify_zip(path)
+    # MATLAB 7.3 is HDF5 behind 512 bytes that are as those of MATLAB 5.
     if head.startswith(b"MATLAB ") or (head[126:128] in (b"IM", b"MI") and head[124:126] in (b"\0\1", b"\1\0")):
         return MAT
     for place, magic, kind in MAGIC:
@@ -137,7 +134,7 @@ def identify_file(path: Path) -> FileKind:
         return ZEROS
     if _is_safetensors(head):
         return SAFETENSORS
-    # Two bytes may be the begin of a text.
+    # A text may begin with the two bytes of a signature.
     if any(len(magic) > 2 and head.startswith(magic, place) for place, magic, _ in IMAGE_SIGNATURES):
         return IMAGE
     if (text := _decode(head)) is not None:
@@ -145,63 +142,16 @@ def identify_file(path: Path) -> FileKind:
     return ONNX if ONNX_BEGIN.match(head) else UNKNOWN
 
 
-def list_pickled_names(path: Path) -> list[str] | None:
-    """Return the names of Python (module.name) that a PyTorch file refers to, in order; None where it is damaged.
-
-    Nothing is run. Raises OSError.
-    """
-    names = dict[str, None]()
-    try:
-        with _open_pickles(path) as content:
-            for _ in range(PICKLES):
-                names |= dict.fromkeys(_pickled_names(content))
-                if content.tell() == len(content.getbuffer()):
-                    break
-    except OSError:
-        raise
-    except Exception:  # pickletools and zipfile raise many kinds for damaged data
-        return list(names) or None
-    return list(names)
-
-
-def _identify_zip(path: Path, size: int) -> FileKind:
+def _identify_zip(path: Path) -> FileKind:
     try:
         with zipfile.ZipFile(path) as content:
-            names = content.namelist()
+            names = {name.rpartition("/")[2] for name in content.namelist()}
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, struct.error):
-        name = f"cut off or damaged: the end of a PyTorch file or zip archive is missing ({size} bytes are there)"
-        return FileKind(name, AGAIN, damaged=True)
-    ends = {name.rpartition("/")[2] for name in names}
-    if "constants.pkl" in ends:
-        return TORCHSCRIPT
-    if "archive_format" in ends or "serialized_exported_program.json" in ends:
-        return EXPORTED
-    if "data.pkl" in ends:
-        return TORCH
-    if names and all(name.endswith(".npy") for name in names):
+        return CUT_OFF
+    if any(name.endswith(".npy") for name in names):
         return FileKind("a file of NumPy arrays (.npz)")
-    if "[Content_Types].xml" in names:
-        return FileKind("a document of an office program")
-    return FileKind(f"a zip archive ({_list_members(names)})", UNPACK)
-
-
-def _identify_tar(path: Path) -> FileKind:
-    names = list[str]()
-    try:
-        with tarfile.open(path, "r:") as content:
-            while (member := content.next()) is not None and len(names) < 4:
-                names.append(member.name)
-    except (tarfile.TarError, ValueError, EOFError):  # a damaged archive is one all the same
-        pass
-    if {"storages", "tensors"} & set(names):
-        return OLD_TORCH
-    return FileKind(f"a tar archive ({_list_members(names)})", UNPACK)
-
-
-def _list_members(names: list[str]) -> str:
-    files = [name.rpartition("/")[2] for name in names if not name.endswith("/")]
-    listing = ", ".join(name[:QUOTE] if name.isprintable() else "?" for name in files[:3])
-    return f"of {listing}{', …' if files[3:] else ''}" if files else "without files"
+    kinds = (kind for member, kind in ZIP_MEMBERS.items() if member in names)
+    return next(kinds, FileKind("a zip archive", UNPACK))
 
 
 def _is_safetensors(head: bytes) -> bool:
@@ -209,62 +159,27 @@ def _is_safetensors(head: bytes) -> bool:
 
 
 def _decode(head: bytes) -> str | None:
-    """Return the begin of a file as text, None where it is none."""
+    """Return the start of a file as text; None where it is no text. Single bytes may be of another encoding."""
     utf16 = head[:2] in (b"\xff\xfe", b"\xfe\xff")
-    for encoding in ("utf-16",) if utf16 else ("utf-8-sig", "latin-1"):
-        # The last character may be cut.
-        text = head.decode(encoding, "replace").removesuffix("\ufffd")
-        rest = text.translate({ord(letter): None for letter in "\t\n\r\f"})
-        foreign = sum(not letter.isascii() for letter in text) if encoding == "latin-1" else 0
-        if "\ufffd" not in rest and rest.isprintable() and text.strip() and foreign <= len(text) // 4:
-            return text
-    return None
+    text = head.decode("utf-16" if utf16 else "utf-8-sig", "replace")
+    letters = text.translate({ord(letter): None for letter in "\t\n\r\f"})
+    is_text = text.strip() and letters.isprintable() and text.count("\ufffd") <= len(text) // 4
+    return text if is_text else None
 
 
 def _identify_text(text: str) -> FileKind:
     text = re.sub(r"^(\s|<!--.*?-->)*", "", text, flags=re.DOTALL)
-    begin = text[:15].lower()
     if text.startswith("version https://git-lfs"):
         size = re.search(r"^size (\d+)", text, re.MULTILINE)
-        stands = f" for {int(size[1]) / 1e6:.1f} MB" if size else ""
         return FileKind(
-            f"a Git LFS pointer{stands}",
-            "Fetch the file that it stands for: git lfs pull in that repository, or the download link of its page",
+            f"a Git LFS pointer{f' for {int(size[1]) / 1e6:.1f} MB' if size else ''}",
+            "Fetch its file: git lfs pull in that repository, or the download link of its page",
         )
     if text.split()[:1] == ["7767517"]:
         return NCNN
-    if begin.startswith(("<!doctype html", "<html", "<head", "<body")):
+    if text[:15].lower().startswith(("<!doctype html", "<html", "<head", "<body")):
         return WEB_PAGE
-    if begin.startswith("<"):
-        if "<net " in text:
-            return FileKind("a network of OpenVINO", "Give the weights that it was made of")
-        return FileKind(f"an XML text (it begins {_quote(text)})", THE_FILE)
-    kind = "a JSON text" if begin.startswith(("{", "[")) else "a text"
-    return FileKind(f"{kind} (it begins {_quote(text)})", THE_FILE)
-
-
-def _quote(text: str) -> str:
-    """Return the first line of a text, shortened, in quotation marks."""
-    line = "".join(letter if letter.isprintable() else " " for letter in text.strip().partition("\n")[0]).strip()
-    return f'"{line[:QUOTE]}{"…" if len(line) > QUOTE else ""}"'
-
-
-def _open_pickles(path: Path) -> io.BytesIO:
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            return io.BytesIO(file.read(LARGEST_PICKLE))
-    with zipfile.ZipFile(path) as content:
-        name = next(name for name in content.namelist() if name.rpartition("/")[2] == "data.pkl")
-        with content.open(name) as file:
-            return io.BytesIO(file.read(LARGEST_PICKLE))
-
-
-def _pickled_names(content: io.BytesIO) -> Iterator[str]:
-    texts = list[str]()
-    for code, argument, _ in pickletools.genops(content):
-        if code.name in ("GLOBAL", "INST"):
-            yield str(argument).replace(" ", ".")
-        elif code.name == "STACK_GLOBAL":  # its module and name are the two texts before it
-            yield ".".join(texts[-2:])
-        elif isinstance(argument, str):
-            texts = [*texts[-1:], argument]
+    if text.startswith("<") and "<net " in text:
+        return FileKind("a network of OpenVINO", "Give the weights it was made of")
+    line = "".join(letter if letter.isprintable() else " " for letter in text.partition("\n")[0]).strip()
+    return FileKind(f'a text (it begins "{line[:QUOTE]}{"…" if len(line) > QUOTE else ""}")', THE_FILE)

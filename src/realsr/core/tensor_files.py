@@ -1,106 +1,75 @@
-"""Files of tensors that are not trusted: no code in them is run, and what they declare is checked first."""
+"""Files of tensors that are not trusted: no code in them is run. And what their tensors are of, by names and shapes."""
 
-import json
-import mmap
 import re
-import shutil
-import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
-from realsr.core.file_kinds import AGAIN, LARGEST_HEADER, STATE_DICT, identify_file, list_pickled_names
+from realsr.core.file_kinds import AGAIN, STATE_DICT, identify_file
 from realsr.core.file_names import utf8_path
 from realsr.core.memory import limited_memory
 
 LONGEST_NAME = 300
 COPIES = 4  # tensors that share memory (tied weights) may together be this many times as large as the file
 REASON = 200  # characters of a reason in a message
-TENSOR_NAMES = re.compile(r"collections\.|torch\.\w+$|torch\.(_utils|_tensor|storage|serialization|nn\.parameter)\.")
-"""What a pickle of tensors and dictionaries refers to."""
+GENERATOR = "Give a generator's weights"
 
 
 class TensorFileError(Exception):
     """A file that cannot be read as tensors; the message gives the reason, and the caller names the file."""
 
 
-@dataclass(frozen=True)
-class TensorFile:
-    """What a file of tensors holds; of safetensors, `metadata` is what it tells about itself."""
+def read_tensors(path: Path) -> tuple[object, dict[str, str]]:
+    """Return what a PyTorch or safetensors file holds, whatever its name, and a safetensors file's metadata.
 
-    content: object
-    metadata: dict[str, str] = field(default_factory=dict)
-
-
-def read_tensors(path: Path) -> TensorFile:
-    """Return what a PyTorch or a safetensors file holds, whatever its name, see `read_pickle` and `read_safetensors`.
-
-    Raises TensorFileError that tells what the file is where it is something else, cannot be read or is damaged.
+    The tensors are on the CPU and not checked yet, see `check_tensors`. Raises TensorFileError where the file is of
+    another kind, cannot be read, is damaged, holds Python objects, or declares more than it holds.
     """
     try:
         kind = identify_file(path)
         if kind.format == "safetensors":
-            return read_safetensors(path)
+            return _read_safetensors(path)
         if kind.format == "torch":
-            return TensorFile(read_pickle(path))
+            return _read_pickle(path), {}
     except OSError as error:
         raise TensorFileError(f"cannot be read ({error.strerror or 'the disk fails'})") from error
     raise TensorFileError(kind.refuse("a file of weights"))
 
 
-def read_pickle(path: Path) -> object:
-    """Return what `torch.save` wrote, on the CPU; its tensors are not checked yet, see `check_tensors`.
-
-    Raises TensorFileError where the file is damaged, holds Python objects, or declares more than it holds.
-    """
+def _read_pickle(path: Path) -> object:
     size = path.stat().st_size
     try:
-        in_zip = _check_zip(path, size)
-        _refuse_bytearrays(path)
-        with ExitStack() as cleanup:
-            if path.suffix == ".safetensors":  # by which torch.load takes it for one
-                folder = cleanup.enter_context(TemporaryDirectory(prefix="realsr_", ignore_cleanup_errors=True))
-                path = Path(shutil.copy(path, Path(folder) / "weights.pth"))
-            cleanup.enter_context(warnings.catch_warnings())
+        _check_zip(path, size)
+        with TemporaryDirectory(prefix="realsr_") as folder, limited_memory(size), warnings.catch_warnings():
+            # torch.load takes a file by its suffix for one of safetensors, and opens UTF-8 names only.
+            link = Path(folder, "weights.pth")
+            link.symlink_to(path.absolute())
             warnings.simplefilter("ignore")  # of newer pickles and older tensors, which are read all the same
-            cleanup.enter_context(limited_memory(size))
-            file = cleanup.enter_context(utf8_path(path))
-            # Mapped, a tensor that declares more than its record has cannot read beyond it.
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=in_zip)
+            # Mapped, a tensor that declares more than its record has cannot read beyond the file.
+            return torch.load(link, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (TensorFileError, OSError):
         raise
     except Exception as error:  # torch raises many kinds for a broken file
-        raise TensorFileError(_explain_pickle(path)) from error
+        raise TensorFileError(_explain_pickle(error)) from error
 
 
-def read_safetensors(path: Path) -> TensorFile:
-    """Return the tensors of a safetensors file by name, and its metadata. Raises TensorFileError where damaged."""
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    size = path.stat().st_size
     try:
-        with limited_memory(path.stat().st_size), utf8_path(path) as file, safe_open(file, framework="pt") as content:
+        with limited_memory(size), utf8_path(path) as file, safe_open(file, framework="pt") as content:
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
-            return TensorFile(tensors, content.metadata() or {})
+            return tensors, content.metadata() or {}
     except OSError:
         raise
     except Exception as error:  # safetensors' own, and torch's for sizes that it cannot have
-        raise TensorFileError(_explain_safetensors(path)) from error
-
-
-def read_safetensors_metadata(path: Path) -> dict[str, str]:
-    """Return what a safetensors file tells about itself. Raises TensorFileError where it is damaged."""
-    try:
-        with utf8_path(path) as file, safe_open(file, framework="pt") as content:
-            return content.metadata() or {}
-    except (SafetensorError, ValueError, RuntimeError) as error:
-        raise TensorFileError(_explain_safetensors(path)) from error
+        raise TensorFileError(f"is cut off or damaged: its header does not fit its {size} bytes. {AGAIN}") from error
 
 
 def check_tensors(state: Mapping[Any, object], size: int) -> dict[str, Tensor]:
@@ -114,10 +83,9 @@ def check_tensors(state: Mapping[Any, object], size: int) -> dict[str, Tensor]:
     tensors = dict[str, Tensor]()
     for name, value in state.items():
         if not isinstance(name, str) or len(name) > LONGEST_NAME or not name.isprintable():
-            what = f"{len(name)} characters" if isinstance(name, str) else f"type {type(name).__name__}"
             raise TensorFileError(
-                f"a tensor has a name that is not plain text of at most {LONGEST_NAME} characters ({what}); expected "
-                "a state dict as torch.save writes it"
+                f"a tensor's name (a {type(name).__name__}) is not plain text of at most {LONGEST_NAME} characters; "
+                "expected a state dict as torch.save writes it"
             )
         if not isinstance(value, Tensor):
             raise TensorFileError(f"{name} is a {type(value).__name__}; expected a tensor")
@@ -142,10 +110,7 @@ def check_finite(state: Mapping[str, Tensor]) -> None:
 
 
 def tell_reason(error: BaseException) -> str:
-    """Return the first line of the message of an error of this package, cut to a length that a line holds.
-
-    Of an error of another library it is what such an error means here: sizes that it cannot have.
-    """
+    """Return the first line, shortened, of an error of this package; of torch's errors, what they mean here."""
     if isinstance(error, RuntimeError | OverflowError | MemoryError):
         return "its sizes are those of no network"
     reason = (str(error).strip().splitlines() or ["without a reason"])[0]
@@ -156,87 +121,83 @@ def tell_reason(error: BaseException) -> str:
 def _check_kind(name: str, value: Tensor) -> Tensor:
     """Return the tensor without what a pickle may have attached to it."""
     value = Tensor.detach(value)
-    kinds = {
-        f"on the device {value.device}": value.device.type != "cpu",
-        f"of the layout {value.layout}": value.layout is not torch.strided,
-        "quantised": value.is_quantized,
-        "complex": value.is_complex(),
-        f"of the type {type(value).__name__}": type(value) is not Tensor,
-    }
-    if wrong := [kind for kind, holds in kinds.items() if holds]:
-        raise TensorFileError(f"the tensor {name} is {wrong[0]}; expected a dense tensor of real numbers on the CPU")
+    is_dense = value.device.type == "cpu" and value.layout is torch.strided and not value.is_quantized
+    if not is_dense or value.is_complex() or type(value) is not Tensor:
+        raise TensorFileError(
+            f"the tensor {name} is {value.layout}, {value.dtype}, on {value.device}; expected a dense tensor of real "
+            "numbers on the CPU"
+        )
     declared, held = value.numel() * value.element_size(), value.untyped_storage().nbytes()
     if declared > held:
         raise TensorFileError(f"the tensor {name} declares {declared} bytes and holds {held}: download the file again")
     return value
 
 
-def _explain_safetensors(path: Path) -> str:
-    """Return what is wrong with a safetensors file that its library does not read."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
-        header = file.read(min(length, LARGEST_HEADER))
-    if len(header) < length:
-        return f"is cut off: it ends inside its header, after {size} bytes. {AGAIN}"
-    try:
-        tensors = [value for name, value in json.loads(header).items() if name != "__metadata__"]
-        end = 8 + length + max((value["data_offsets"][1] for value in tensors), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-        return f"has a damaged header. {AGAIN}"
-    if end > size:
-        return f"is cut off: it has {size} of {end} bytes. {AGAIN}"
-    return f"is damaged: its header and its content do not fit. {AGAIN}"
+def _explain_pickle(error: Exception) -> str:
+    """Return why PyTorch does not read a file, by its error: Python objects in the file, or damage."""
+    name = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if name is None:
+        return f"is damaged or cut off, or holds more than tensors: PyTorch cannot read it. {AGAIN}. {STATE_DICT}"
+    return (
+        f"holds Python objects beside tensors ({name[1][:REASON]}), or is a whole network. Reading it could run code, "
+        f"so it is refused. {STATE_DICT}"
+    )
 
 
-def _explain_pickle(path: Path) -> str:
-    """Return why PyTorch does not read a file: Python objects in it, or damage."""
-    objects = [name for name in list_pickled_names(path) or [] if not TENSOR_NAMES.match(name)]
-    if not objects:
-        return f"is cut off or damaged: PyTorch cannot read it. {AGAIN}"
-    code = objects[0][:REASON] if objects[0].isprintable() else "a name that is no text"
-    whole = any(name.startswith("torch.nn.modules.") for name in objects)
-    what = f"is a whole network with its code ({code})" if whole else f"holds Python objects beside tensors ({code})"
-    return f"{what}. Reading it could run code, so it is refused. {STATE_DICT}"
+def _check_zip(path: Path, size: int) -> None:
+    """Raise TensorFileError where a zip's records are compressed, larger than the file, or not what was written."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as content:
+        records = content.infolist()
+        declared = sum(record.file_size for record in records)
+        if declared > size or any(record.compress_type != zipfile.ZIP_STORED for record in records):
+            raise TensorFileError(
+                f"its records are compressed or declare more than there is ({declared} bytes, the file has {size}), "
+                "which torch.save does not do; save it again"
+            )
+        # torch.save can leave checksums out, then all are 0; torch.load does not compare them.
+        if any(record.CRC for record in records) and (name := content.testzip()) is not None:
+            raise TensorFileError(f"is damaged: its part {name[:REASON]!r} does not have its checksum. {AGAIN}")
 
 
-def _check_zip(path: Path, size: int) -> bool:
-    """Return whether a file is a zip.
+def is_counter(value: object) -> bool:
+    """Return whether a tensor is a count and no weight: a single whole number or truth value.
 
-    Raises TensorFileError where its records are compressed, larger than it, or some are not what was written.
+    Such are `n_averaged`, `num_batches_tracked` and `step`.
     """
-    with path.open("rb") as file:
-        if file.read(4) != b"PK\x03\x04":
-            return False
-        with zipfile.ZipFile(file) as content:
-            records = content.infolist()
-            declared = sum(record.file_size for record in records)
-            if declared > size or any(record.compress_type != zipfile.ZIP_STORED for record in records):
-                raise TensorFileError(
-                    f"its records are compressed or declare more than there is ({declared} bytes, the file has "
-                    f"{size}), which torch.save does not do; save it again"
-                )
-            # torch.save can leave checksums out; then none fits.
-            wrong = [record.filename for record in records if not _is_intact(content, record)]
-    if 0 < len(wrong) < len(records):
-        raise TensorFileError(
-            f"is damaged: {len(wrong)} of its {len(records)} parts do not have the checksum that was stored. {AGAIN}"
-        )
-    return True
+    return isinstance(value, Tensor) and value.ndim == 0 and not value.is_floating_point() and not value.is_complex()
 
 
-def _is_intact(content: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool:
-    try:
-        with content.open(record) as part:
-            while part.read(2**20):
-                pass
-    except zipfile.BadZipFile:
-        return False
-    return True
+def strip_prefixes(state: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Yield a state dict, then again without the first word that all its names share (`module.`, `_orig_mod.`), etc.
+
+    Counters may have other names.
+    """
+    state = dict(state)
+    yield state
+    while True:
+        words = {
+            name.partition(".")[0] if "." in name else "" for name, value in state.items() if not is_counter(value)
+        }
+        if len(words) != 1 or "" in words:
+            return
+        prefix = f"{words.pop()}."
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+        yield state
 
 
-def _refuse_bytearrays(path: Path) -> None:
-    """Raise TensorFileError where a pickle may make a bytearray, whose length the file states and need not hold."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if content.find(b"\nbytearray\n") >= 0:
-            raise TensorFileError("holds a bytearray beside tensors; expected a state dict, saved by torch.save")
+def describe_tensors(state: Mapping[Any, object]) -> str:
+    """Return what tensors look like and what to do, as a sentence for a message; empty where unknown."""
+    tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
+    layers = [value.shape for value in tensors.values() if value.ndim >= 2]
+    if any("lora_" in name or ".lora" in name for name in tensors):
+        return "It looks like a LoRA, which holds changes to another network. Give the weights of a whole network"
+    if any(name.lower().endswith(("rdb1.conv1.weight", "rdb1.conv1.0.weight")) for name in tensors):
+        return "It looks like an RRDB generator"
+    reads_rgb = any(len(shape) == 4 and shape[1] in (3, 6) for shape in layers)
+    if reads_rgb and any(shape[0] == 1 for shape in layers) and not any(shape[0] == 3 for shape in layers):
+        return f"It looks like a discriminator, which gives one value for an image. {GENERATOR} (netG, not netD)"
+    if reads_rgb and (classes := [shape[0] for shape in layers if len(shape) == 2]):
+        return f"It looks like a classifier of {classes[-1]} classes (as VGG or ResNet). {GENERATOR}"
+    return ""

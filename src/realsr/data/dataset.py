@@ -19,10 +19,7 @@ Layout = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 
 
 class Batch(dict[str, Tensor]):
-    """Tensors by name that lie in one piece of memory, so that they travel between processes as one.
-
-    Handing over a piece of memory takes longer than filling it. The layout tells how `memory`, bytes, is divided.
-    """
+    """Tensors by name in one piece of memory (bytes, divided by the layout), which travels between processes as one."""
 
     def __init__(self, memory: Tensor, layout: Layout):
         parts = memory.split(_count_bytes(layout))
@@ -41,15 +38,15 @@ class Batch(dict[str, Tensor]):
 class CropDataset(Dataset[Batch]):
     """Item k is the batch of step k + 1: crops of pairs, flipped and rotated, then prepared by an online degradation.
 
-    Sample n is of step n // batch. Pairs are shown in one permutation an epoch; all chance of sample n comes from
-    (seed, n), in this order: the crop's place, the turn, then what the degradation draws. What lies around a crop is
-    turned with it; a degradation of HR has real pixels there wherever the image has room for them, else mirrored ones.
+    Sample n is of step n // batch. Each epoch is one permutation of the pairs; all chance of sample n comes from
+    (seed, n), in this order: the crop's place, the turn, then what the degradation draws. The margin around a crop is
+    turned with it; for a degradation of HR it is real pixels wherever the image has room, else mirrored ones.
 
     Args:
         images: the decoded pairs to train on, each with room for a crop.
-        batch: how many samples a step has.
+        batch: samples a step.
         crop: side of the HR crop, a multiple of scale.
-        degradation: what makes LR, of a crop of LR or of HR.
+        degradation: computes LR, of a crop of LR or of HR.
         part, parts: this is share `part` of `parts` equal shares of each batch, for training in several processes.
 
     Raises:
@@ -88,13 +85,10 @@ class CropDataset(Dataset[Batch]):
         return sum(_count_bytes(self._layout))
 
     def __getitem__(self, step: int) -> Batch:
-        """Return `hr` (n, s h, s h, 3) uint8, and of what the degradation has prepared, n of each.
-
-        Its `apply` makes LR of them.
-        """
+        """Return `hr` (n, s h, s h, 3) uint8 and n of each array that the degradation prepares, for its `apply`."""
         memory = torch.empty(self.batch_bytes, dtype=torch.uint8)
         if get_worker_info() is not None:
-            # Here, since a failure while the batch is sent would be lost, and the batch with it.
+            # Not by DataLoader's sending, where a failure would be lost, and the batch with it.
             memory.share_memory_()
         batch = Batch(memory, self._layout)
         arrays = {key: tensor.numpy() for key, tensor in batch.items()}
@@ -120,15 +114,15 @@ class CropDataset(Dataset[Batch]):
                 continue
             array = arrays.get(key)
             if array is None or array.shape != place.shape or array.dtype != place.dtype:
-                what = "no" if array is None else f"{array.shape} {array.dtype} for"
+                result = "no" if array is None else f"{array.shape} {array.dtype} for"
                 raise UserError(
-                    f"{type(self._degradation).__name__}.prepare gives {what} {key}, unlike before: expected the same "
-                    "names, shapes and types for all crops"
+                    f"{type(self._degradation).__name__}.prepare gives {result} {key}, unlike before: expected the "
+                    "same names, shapes and types for all crops"
                 )
             place[:] = array
 
     def _draw_place(self, side: int, room: int, rng: np.random.Generator) -> int:
-        """Draw where a crop begins in an LR image, with `room` pixels around it where the image is large enough."""
+        """Draw where a crop starts in an LR image, with `room` pixels around it where the image is large enough."""
         room = room if side >= self._size + 2 * room else 0
         return room + int(rng.integers(side - self._size - 2 * room + 1))
 
@@ -141,7 +135,7 @@ class CropDataset(Dataset[Batch]):
 
 
 def cut_mirrored(image: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
-    """Cut a rectangle that may reach over an image's ends, where it is continued by mirroring, edge pixels repeated."""
+    """Cut a rectangle that may reach beyond an image, which is continued by mirroring, edge pixels repeated."""
     inside = image[max(top, 0) : top + height, max(left, 0) : left + width]
     below, after = top + height - image.shape[0], left + width - image.shape[1]
     missing = max(-top, 0), max(below, 0), max(-left, 0), max(after, 0)
@@ -149,10 +143,9 @@ def cut_mirrored(image: np.ndarray, top: int, left: int, height: int, width: int
 
 
 def _turn(image: np.ndarray, turn: int, out: np.ndarray | None = None) -> np.ndarray:
-    """Flip and rotate an image in one of 8 ways, into `out` where given.
+    """Apply one of the 8 symmetries of a square: transpose or not, then flip none, one or both directions.
 
-    Transposed or not, then flipped in none, one or both directions: these are the 8 symmetries of a square. OpenCV
-    moves pixels, NumPy's views would copy channel by channel, which takes four to thirty times as long.
+    By OpenCV, which moves whole pixels; NumPy's views copy channel by channel, four to thirty times as slowly.
     """
     if turn & 4:
         image = cv2.transpose(image)

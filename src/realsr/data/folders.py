@@ -3,7 +3,7 @@
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from realsr.core.errors import UserError
@@ -13,7 +13,7 @@ logger = logging.getLogger("realsr")
 
 SHOWN = 20  # names in a message
 ROLES = {
-    "source": "real photos whose look is to be learnt",
+    "source": "real photos, whose degradation is learnt",
     "target": "clean high-resolution photos",
 }
 # How published sets name HR and LR: the ending of HR's name, and LR's name of what is before that ending and the scale.
@@ -53,29 +53,29 @@ def join_names(names: Iterable[str], most: int = SHOWN) -> str:
 def list_photos(folder: Path | None, role: str, output: Path) -> dict[str, Path]:
     """Return the photos of `data.<role>` as `list_by_name` does.
 
-    role: `source` or `target`; output: the folder that the stage writes into.
+    role: `source` or `target`; output: the folder that the stage writes into, which the photos' must not be.
 
-    Raises UserError where no folder is given or where it is the output folder; else as `list_by_name` does.
+    Raises UserError; else as `list_by_name` does.
     """
     if folder is None:
-        raise UserError(f"data.{role} is not given; it is the folder of {ROLES[role]}: say data.{role}=FOLDER")
+        raise UserError(f"data.{role} is not set; it is the folder of {ROLES[role]}: set data.{role}=FOLDER")
     if folder.resolve() == output.resolve():
         raise UserError(f"data.{role} and the output folder are the same, {folder}: choose another work_dir")
     return list_by_name(folder)
 
 
 def damage_facts(damage: str | None) -> dict[str, str]:
-    """Return what a manifest's item tells about its photo's damage: nothing for a sound photo."""
+    """Return the entry for a photo's damage in a manifest's item: nothing for a sound photo."""
     return {} if damage is None else {"damaged": damage}
 
 
 def match_folders(
     hr: Path, lr: Path | None, scale: int, lr_name: str | None = None
 ) -> dict[str, tuple[Path, Path | None]]:
-    """Return the HR and LR file of each image, by the name of HR; of LR None where no folder is given.
+    """Return the HR and LR file of each image, by the name of HR; LR is None where no folder is given.
 
-    LR has HR's name, else one of `RULES`; a log line tells which. Composed and decomposed letters of Unicode are equal.
-    HR and LR may lie in one folder, where images that no rule names are left out.
+    LR has HR's name, else one of `RULES`, which a log line reports; composed and decomposed letters of Unicode are
+    equal. HR and LR may be in one folder, where images that no rule names are left out.
 
     lr_name: template of LR's name instead of the rules, such as `{}x4`; {} is HR's name, with or without an ending of
         `RULES`. LR of other names are left out.
@@ -86,42 +86,57 @@ def match_folders(
     high = list_by_name(hr)
     if lr is None:
         return {name: (path, None) for name, path in high.items()}
-    rules = _choose_rules(scale, lr_name)
-    low, together = list_by_name(lr), hr.resolve() == lr.resolve()
-    partners = _find_partners(high, low, rules, together, free=lr_name is not None)
-    _refuse_ambiguous(partners, hr, lr)
-    pairs = {name: (partner, rule) for name, matches in partners.items() for partner, rule in matches.items()}
-    rest = low.keys() - {partner for partner, _ in pairs.values()}
-    unmatched = {hr: high.keys() - pairs.keys(), lr: rest if lr_name is None else set[str]()}
-    if together:  # other images may lie there, too
-        rest -= pairs.keys()
+    rules, together = _choose_rules(scale, lr_name), hr.resolve() == lr.resolve()
+    low = {_compose(name): path for name, path in list_by_name(lr).items()}
+    partners = _find_partners(high, low, rules, together, lr_name is not None)
+    owners = dict[str, str]()
+    for name, matches in partners.items():
+        if len(matches) > 1:
+            choices = " or ".join(_suggest(template) for template in matches.values())
+            raise UserError(f"{hr}: {name} has several LR in {lr}: {join_names(matches)}. Choose one by {choices}")
+        for partner in matches:
+            if partner in owners:
+                raise UserError(f"{lr}: {partner} is the LR of both {owners[partner]} and {name} in {hr}; rename one")
+            owners[partner] = name
+    pairs: dict[str, tuple[Path, Path | None]] = {name: (high[name], low[partner]) for partner, name in owners.items()}
+    rest = low.keys() - owners.keys() - ({_compose(name) for name in pairs} if together else set())
+    if together:  # other images may be in the folder, too
         unmatched = {hr: {name for name in rest if lr_name is None and _is_named(name, rules)}}
+    else:
+        unmatched = {hr: high.keys() - pairs.keys(), lr: rest if lr_name is None else set()}
     lines = [f"only {folder} has {join_names(names)}" for folder, names in unmatched.items() if names]
     if lines or not pairs:
-        raise UserError(_explain_unmatched(hr, lr, scale, lines))
-    _report(hr, lr, [rule for _, rule in pairs.values()], len(rest))
-    return {name: (high[name], low[partner]) for name, (partner, _) in pairs.items()}
+        raise UserError(
+            f"{hr} and {lr} do not have the same names: {'; '.join(lines) or 'no two belong together'}. Each HR needs "
+            "an LR of its name, or of one that published sets use (0801.png with 0801x4.png, 0801_HR.png with "
+            f"0801_LR.png), or of any template: {_suggest('{}x4')}"
+        )
+    counts = Counter(rule for matches in partners.values() for rule in matches.values())
+    if counts.keys() != {"{}"} or rest:
+        summary = ", ".join(f"{count} by {rule}" for rule, count in counts.items())
+        others = f"; {len(rest)} other images are left out" if rest else ""
+        logger.info("%s: LR of %s by name: %s%s", lr, hr, summary, others)
+    return pairs
 
 
 def holds_both(folder: Path, scale: int, lr_name: str | None = None) -> bool:
-    """Tell whether HR and LR lie in one folder, by their names. Raises as `match_folders`."""
+    """Return whether HR and LR are in one folder, by their names. Raises as `match_folders`."""
     images = list_by_name(folder)
-    matches = _find_partners(images, images, _choose_rules(scale, lr_name), together=True, free=lr_name is not None)
-    return any(matches.values())
+    low = {_compose(name): path for name, path in images.items()}
+    return any(_find_partners(images, low, _choose_rules(scale, lr_name), True, lr_name is not None).values())
 
 
 def _find_partners(
-    high: Collection[str], low: Collection[str], rules: Sequence[tuple[str, str]], together: bool, free: bool
+    high: Mapping[str, Path], low: Mapping[str, Path], rules: Sequence[tuple[str, str]], together: bool, template: bool
 ) -> dict[str, dict[str, str]]:
-    """Return for each HR the LR that may be its own, each with its rule; free: they may have another HR's name."""
-    composed = {_compose(name): name for name in low}
+    """Return for each HR the LR that may be its own, each with its rule; with a template it may have an HR's name."""
+    names = {_compose(name) for name in high}
     partners = {name: dict[str, str]() for name in high}
     for name, matches in partners.items():
-        for option, rule in _apply(rules, name):
-            partner = option if option in low else composed.get(_compose(option))
-            if partner is None or (together and partner == name) or "{}" in matches.values():
+        for partner, rule in _apply(rules, _compose(name)):
+            if partner not in low or (together and partner == _compose(name)) or "{}" in matches.values():
                 continue
-            if together or free or rule == "{}" or partner not in high:
+            if together or template or rule == "{}" or partner not in names:
                 matches.setdefault(partner, rule)
     return partners
 
@@ -133,19 +148,19 @@ def _choose_rules(scale: int, lr_name: str | None) -> list[tuple[str, str]]:
     if lr_name is None:
         return rules
     if lr_name.count("{}") != 1:
-        raise UserError(f"data.lr_name={lr_name}: expected {{}} once, in the place of HR's name: {_ask('{}x4')}")
-    return [(ending, lr_name) for ending in dict.fromkeys(ending for ending, _ in rules)]
+        raise UserError(f"data.lr_name={lr_name}: expected {{}} once, in the place of HR's name: {_suggest('{}x4')}")
+    return [(ending, _compose(lr_name)) for ending in dict.fromkeys(ending for ending, _ in rules)]
 
 
 def _apply(rules: Sequence[tuple[str, str]], name: str) -> Iterator[tuple[str, str]]:
-    """Yield what LR of an HR may be called, with the template that says so."""
+    """Yield the names that LR of an HR may have, each with its template."""
     for ending, template in rules:
         if name.endswith(ending):
             yield template.replace("{}", name.removesuffix(ending)), template
 
 
 def _is_named(name: str, rules: Sequence[tuple[str, str]]) -> bool:
-    """Tell whether a name ends as one of HR or of LR does, behind an underscore: other endings say too little."""
+    """Return whether a name ends as HR's or LR's, behind an underscore: other endings may be anyone's."""
     endings = [ending for ending, _ in rules] + [template.removeprefix("{}") for _, template in rules]
     return name.endswith(tuple(ending for ending in endings if ending.startswith("_")))
 
@@ -155,39 +170,5 @@ def _compose(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _refuse_ambiguous(partners: Mapping[str, Mapping[str, str]], hr: Path, lr: Path) -> None:
-    for name, matches in partners.items():
-        if len(matches) > 1:
-            choices = " or ".join(_ask(template) for template in matches.values())
-            raise UserError(f"{hr}: {name} has several LR in {lr}: {join_names(matches)}. Choose one by {choices}")
-    owners: dict[str, str] = {}
-    for name, matches in partners.items():
-        for partner in matches:
-            if partner in owners:
-                raise UserError(f"{lr}: {partner} is the LR of both {owners[partner]} and {name} in {hr}; rename one")
-            owners[partner] = name
-
-
-def _explain_unmatched(hr: Path, lr: Path, scale: int, lines: Sequence[str]) -> str:
-    rules = _choose_rules(scale, None)
-    example = ", ".join(
-        f"0801{ending}.png with {template.format('0801')}.png" for ending, template in (rules[1], *rules[5:])
-    )
-    return (
-        f"{hr} and {lr} do not have the same names: {'; '.join(lines) or 'no two belong together'}. Each HR needs an "
-        f"LR of its name, or one that published sets would give it ({example}), or of any template: {_ask('{}x4')}"
-    )
-
-
-def _report(hr: Path, lr: Path, rules: Sequence[str], others: int) -> None:
-    counts = Counter(rules)
-    if counts.keys() == {"{}"} and not others:
-        return
-    summary = ", ".join(f"{count} by {rule}" for rule, count in counts.items())
-    logger.info(
-        "%s: LR of %s by name: %s%s", lr, hr, summary, f"; {others} other images are left out" if others else ""
-    )
-
-
-def _ask(template: str) -> str:
+def _suggest(template: str) -> str:
     return f"data.lr_name='{template}'"

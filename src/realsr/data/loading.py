@@ -1,4 +1,4 @@
-"""Batches made ahead by worker processes."""
+"""Batches computed ahead by worker processes."""
 
 import logging
 import multiprocessing
@@ -27,16 +27,16 @@ SHARE = 0.9  # of its free bytes; the rest is for other processes
 
 
 class LoadingError(UserError):
-    """No batch has come. The training is as it was after the last one."""
+    """No batch has come. The state of the training is that after the last one."""
 
 
 def load_batches(
     dataset: CropDataset, first_step: int, last_step: int, workers: int, pinned: bool = False, timeout: float = 55
 ) -> Iterator[Batch]:
-    """Yield the dataset's items first_step to last_step - 1 in order, made ahead by workers, or here if there are 0.
+    """Yield the dataset's items first_step to last_step - 1 in order, computed ahead by workers, here if there are 0.
 
-    Workers leave it to the main process what Ctrl-C and SIGTERM mean: both reach all processes of a job at once, and
-    the main one may want to end its step and write a checkpoint. They end when it closes the iterator or is gone.
+    Workers ignore Ctrl-C and SIGTERM, which reach all processes of a job at once: the main process may still have to
+    write a checkpoint. They end when it closes the iterator or has ended.
 
     Args:
         pinned: into page-locked memory, from which a GPU copies while it computes.
@@ -57,45 +57,44 @@ def load_batches(
         worker_init_fn=_start_worker,
         multiprocessing_context=worker_context() if workers else None,
         persistent_workers=workers > 0,
-        generator=torch.Generator(),  # its seeds for workers, which use none, would come out of everyone's generator
+        generator=torch.Generator(),  # or the workers' seeds, which are unused, would come from the global one
         prefetch_factor=AHEAD if workers else None,
     )
     with hide_main():
         batches = iter(loader)
     children = [child for child in multiprocessing.active_children() if child not in others]
     try:
-        while (batch := _take(batches, children, timeout)) is not None:
+        while (batch := _next_batch(batches, children, timeout)) is not None:
             yield batch
     except GeneratorExit:
         raise
     except BaseException:
-        _kill(children)  # one that is stuck would keep this process from its end
+        _kill(children)  # a worker that is stuck would keep this process from its end
         raise
 
 
 def fit_workers(batch_bytes: int, workers: int) -> int:
-    """Return how many workers shared memory has room for, at most `workers`, and say so where it is fewer.
+    """Return how many workers, at most `workers`, shared memory has room for; a warning reports fewer.
 
-    Batches are handed over in shared memory, of which a container may have little (Docker: 64 MB).
+    Batches travel in shared memory, of which a container may have little (Docker: 64 MB).
     """
     if workers == 0 or not SHARED_MEMORY.is_dir():
         return workers
     free, needed = int(SHARE * shutil.disk_usage(SHARED_MEMORY).free), AHEAD * batch_bytes
-    if needed * workers <= free:
-        return workers
-    fitting = free // needed
-    logger.warning(
-        "%s has room for the batches of %d data workers, not of trainer.workers=%d, which need %.3g MB: loading with "
-        "%s. More room is faster, e.g. docker run --shm-size=1g",
-        SHARED_MEMORY, fitting, workers, needed * workers / 1e6, f"{fitting}" if fitting else "none, in this process",
-    )  # fmt: skip
+    fitting = min(workers, free // needed)
+    if fitting < workers:
+        logger.warning(
+            "%s has room for the batches of %d data workers, not of trainer.workers=%d, which need %.3g MB; with 0 the "
+            "main process loads. More room is faster, e.g. docker run --shm-size=1g",
+            SHARED_MEMORY, fitting, workers, needed * workers / 1e6,
+        )  # fmt: skip
     return fitting
 
 
-def _take(batches: Iterator[Batch | Exception], workers: Sequence[BaseProcess], timeout: float) -> Batch | None:
+def _next_batch(batches: Iterator[Batch | Exception], workers: Sequence[BaseProcess], timeout: float) -> Batch | None:
     """Return the next batch, None after the last. Raises what the dataset raised in a worker, LoadingError."""
-    # A worker that is stuck can block this process in the middle of a message, where no other timeout is heeded.
-    stuck = threading.Event()
+    # A worker that is stuck can block this process in the middle of a message, where DataLoader has no timeout.
+    stuck, dead = threading.Event(), False
 
     def end_wait() -> None:
         stuck.set()
@@ -110,26 +109,23 @@ def _take(batches: Iterator[Batch | Exception], workers: Sequence[BaseProcess], 
     except (RuntimeError, OSError, EOFError) as error:
         if not workers:
             raise
-        if stuck.is_set():
-            raise LoadingError(
-                f"no batch has come for {timeout:g} seconds: a data worker is stuck, or the disk is too slow. Set "
-                "trainer.workers=0 to load in the main process, or a larger trainer.data_timeout"
-            ) from None
-        raise LoadingError(
-            f"a data worker has died ({(str(error) or repr(error)).splitlines()[0]}), most often because memory ran "
-            f"out: set a smaller trainer.workers than {len(workers)}; 0 loads in the main process"
-        ) from None
+        batch, dead = error, True
     finally:
         timer.cancel()
-    if isinstance(batch, RuntimeError) and "shared memory" in str(batch):  # torch's words where it is full
-        raise LoadingError(
-            f"a data worker cannot hand over its batch ({str(batch).splitlines()[0]}): set a smaller trainer.workers "
-            f"than {len(workers)}, 0 loads in the main process; or give more room in {SHARED_MEMORY}, e.g. docker run "
-            "--shm-size=1g"
-        ) from None
-    if isinstance(batch, Exception):
+    if not isinstance(batch, Exception):
+        return batch
+    if not dead and not (isinstance(batch, RuntimeError) and "shared memory" in str(batch)):  # torch's words if full
         raise batch
-    return batch
+    line = (str(batch) or repr(batch)).splitlines()[0]
+    reason = (
+        f"a data worker {'has died' if dead else 'cannot hand over its batch'} ({line}), most often because memory "
+    )
+    reason += f"or {SHARED_MEMORY} is full (docker run --shm-size=1g)"
+    if stuck.is_set():
+        reason = f"no batch has come for {timeout:g} seconds (trainer.data_timeout): the disk is slow or stuck"
+    raise LoadingError(
+        f"{reason}; set a smaller trainer.workers than {len(workers)}: trainer.workers=0 loads in the main process"
+    ) from None
 
 
 def _kill(workers: Sequence[BaseProcess]) -> None:
@@ -138,7 +134,7 @@ def _kill(workers: Sequence[BaseProcess]) -> None:
 
 
 class _Caught(Dataset[Batch | Exception]):
-    """A dataset whose errors are items: a worker's errors would come with the text of its traceback."""
+    """A dataset whose errors are items: raised in a worker, they would come with the text of its traceback."""
 
     def __init__(self, dataset: CropDataset):
         self._dataset = dataset
@@ -158,16 +154,13 @@ def _start_worker(number: int) -> None:
     main = parent_process()
     if main is not None and hasattr(signal, "sigtimedwait"):
         threading.Thread(target=_end_with, args=(main,), daemon=True).start()
-    elif os.name == "posix":  # macOS cannot tell who sends SIGTERM, so a worker ends with any
+    elif os.name == "posix":  # macOS does not report who sends SIGTERM, so a worker ends with any
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _end_with(main: BaseProcess) -> None:
-    """End this process when the main one is gone, or itself sends SIGTERM, as it does at its end to workers left over.
-
-    Here signals are blocked (`worker_context`), so that SIGTERM waits to be asked for.
-    """
+    """End this process when the main one has ended or sends SIGTERM; signals are blocked here (`worker_context`)."""
     while True:
-        told = signal.sigtimedwait({signal.SIGTERM}, 2)
-        if not main.is_alive() or (told is not None and told.si_pid == main.pid):
+        received = signal.sigtimedwait({signal.SIGTERM}, 2)
+        if not main.is_alive() or (received is not None and received.si_pid == main.pid):
             os._exit(0)

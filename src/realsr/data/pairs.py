@@ -25,8 +25,8 @@ class Pair:
 def list_pairs(folder: Path, scale: int, lr_name: str | None = None) -> list[Pair]:
     """Return the pairs of a folder, sorted by name; names are matched as `match_folders` does.
 
-    Raises UserError where a subfolder is missing or the names or sizes of HR and LR do not match; ImageError where
-    one has no images. Sizes are read from the files' headers.
+    Raises UserError where a subfolder is missing or the names or sizes (of the files' headers) do not match; ImageError
+    where one has no images.
     """
     for kind in ("HR", "LR"):
         if not (folder / kind).is_dir():
@@ -34,8 +34,8 @@ def list_pairs(folder: Path, scale: int, lr_name: str | None = None) -> list[Pai
                 f"{folder / kind}: no such folder; pairs are HR/<name>.png with LR/<name>.png. Make them with: "
                 "python -m realsr.make_pairs +track=<track> data.source=FOLDER work_dir=FOLDER"
             )
-    matched = match_folders(folder / "HR", folder / "LR", scale, lr_name)
-    pairs = [Pair(name, hr, lr) for name, (hr, lr) in sorted(matched.items()) if lr is not None]
+    files = match_folders(folder / "HR", folder / "LR", scale, lr_name)
+    pairs = [Pair(name, hr, lr) for name, (hr, lr) in sorted(files.items()) if lr is not None]
     wrong = []
     for pair in pairs:
         (width, height), (lr_width, lr_height) = image_size(pair.hr), image_size(pair.lr)
@@ -58,24 +58,20 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Split pairs into those to train on and those held out, by photo: one pair is one photo.
+    """Split pairs into those to train on and those held out, by their names and the seed.
 
-    At least one is held out if there are two or more and the fraction is not 0. Which ones depends on their names
-    and the seed, not on the order.
+    At least one is held out if there are two or more and the fraction is not 0.
     """
     if not 0 <= fraction < 1:
         raise UserError(f"data.held_out={fraction}: expected a part of all pairs from 0 to below 1")
     count = min(max(round(fraction * len(pairs)), 1 if fraction > 0 else 0), len(pairs) - 1)
-    lots = {pair.name: numpy_generator(seed, "held out", pair.name).random() for pair in pairs}
-    held = set(sorted(lots, key=lots.__getitem__)[:count])
+    draws = {pair.name: numpy_generator(seed, "held out", pair.name).random() for pair in pairs}
+    held = set(sorted(draws, key=draws.__getitem__)[:count])
     return [pair for pair in pairs if pair.name not in held], [pair for pair in pairs if pair.name in held]
 
 
 def keep_large(pairs: list[Pair], crop: int) -> list[Pair]:
-    """Return the pairs whose HR has room for a crop, and say which have not.
-
-    Raises UserError where none has.
-    """
+    """Return the pairs whose HR has room for a crop; a warning names the others. Raises UserError where none has."""
     small = [pair for pair in pairs if min(image_size(pair.hr)) < crop]
     if len(small) == len(pairs):
         raise UserError(f"no pair's HR is as large as a crop of {crop}: give larger photos or a smaller trainer.crop")

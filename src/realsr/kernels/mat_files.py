@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from realsr.core.mat_variables import MatFileError, list_names, read_variables
+from realsr.core.mat_variables import DEEPEST, MatFileError, list_names, read_variables
 from realsr.imaging.kernel_shapes import Kernel, normalise
 
 __all__ = ["MatFileError", "read_mat_kernels"]
@@ -23,30 +23,27 @@ def read_mat_kernels(path: Path, key: str | None = None) -> dict[str, list[Kerne
     listing = list_names(variables)
     if key is not None and key not in variables:
         raise MatFileError(f"no variable {key} in it, it holds {listing}: name another by pool.estimator.key")
-    found: dict[str, list[Kernel]] = {}
+    kernels: dict[str, list[Kernel]] = {}
     for name, value in variables.items():
         if key in (None, name) and (arrays := list(_kernels(value))):
             try:
-                found[name] = [normalise(array) for array in arrays]
+                kernels[name] = [normalise(array) for array in arrays]
             except ValueError as error:
                 raise MatFileError(f"variable {name}: {error}; name another by pool.estimator.key") from error
-    if not found:
+    if not kernels:
         raise MatFileError(f"no kernel in it, it holds {listing}: a kernel is a numeric array of two sides or more")
-    return found
+    return kernels
 
 
-def _kernels(value: Any) -> Iterator[np.ndarray]:
-    if not isinstance(value, np.ndarray):
+def _kernels(value: Any, depth: int = 0) -> Iterator[np.ndarray]:
+    if not isinstance(value, np.ndarray) or depth > DEEPEST:
         return
     if value.dtype == object:
         for cell in value.ravel(order="F"):
-            yield from _kernels(cell)
+            yield from _kernels(cell, depth + 1)
     elif value.dtype.kind in "biuf" and value.ndim >= 2 and value.size:
         last = value.ndim > 2 and value.shape[0] != value.shape[1] and value.shape[-1] == value.shape[-2]
-        stack = value.reshape(-1, *value.shape[-2:]) if last else np.moveaxis(_flatten_tail(value), -1, 0)
+        flat = value.reshape(*value.shape[:2], -1, order="F")
+        stack = value.reshape(-1, *value.shape[-2:]) if last else np.moveaxis(flat, -1, 0)
         if min(stack.shape[1:]) > 1:
             yield from stack
-
-
-def _flatten_tail(value: np.ndarray) -> np.ndarray:
-    return value.reshape(*value.shape[:2], -1, order="F")

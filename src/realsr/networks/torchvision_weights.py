@@ -8,8 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from realsr.core.errors import WeightsError
-from realsr.core.tensor_files import TensorFileError, check_tensors, read_tensors
-from realsr.core.tensor_kinds import describe_tensors
+from realsr.core.tensor_files import TensorFileError, check_tensors, describe_tensors, read_tensors
 
 
 def read_state(path: Path, option: str, network: str) -> object:
@@ -25,7 +24,7 @@ def read_state(path: Path, option: str, network: str) -> object:
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file ({option})")
     try:
-        return read_tensors(path).content
+        return read_tensors(path)[0]
     except TensorFileError as error:
         raise WeightsError(f"{path}: {error}. Expected: a state dict of {network} as .pth or .safetensors") from error
 

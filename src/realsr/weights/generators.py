@@ -1,5 +1,6 @@
-"""Generators to safetensors, and in from every file and name that weights come by."""
+"""Generators from every file and name that weights come by, and to files for this package and others."""
 
+import io
 import json
 import logging
 from collections.abc import Mapping
@@ -11,39 +12,40 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from realsr.core.errors import UserError
-from realsr.core.files import write_bytes
-from realsr.core.tensor_files import LONGEST_NAME, TensorFileError, check_finite, tell_reason
-from realsr.core.tensor_kinds import is_counter, strip_prefixes
+from realsr.core.files import parse_json, write_bytes
+from realsr.core.tensor_files import (
+    LONGEST_NAME,
+    TensorFileError,
+    check_finite,
+    is_counter,
+    strip_prefixes,
+    tell_reason,
+)
 from realsr.networks.build import build_generator
-from realsr.weights.layouts import compare_tensors, describe_other, prefixes, rrdb_size, to_rrdb_names
+from realsr.weights.layouts import compare_tensors, describe_other, prefixes, rrdb_size, to_first_layout, to_rrdb_names
 from realsr.weights.sources import find_weights
-from realsr.weights.state_files import WeightsFile, read_metadata, read_weights
+from realsr.weights.state_files import WeightsFile, read_weights
 
 logger = logging.getLogger("realsr")
 
-NOTES = "realsr"  # the key of a safetensors file's metadata under which a file saved here tells of its weights
+FORMATS = (".safetensors", ".pth")
+NOTES = "realsr"  # the key of the metadata that files saved here have
 SIZES = ("features", "blocks", "growth")
-MAX_SCALE, MAX_SIZE = 64, 10**6  # beyond which a file's scale, or its number of features or blocks, is no network's
+MAX_SCALE = 64
 
 
 def save_generator(
-    path: Path, generator: nn.Module, config: Mapping[str, Any], scale: int, facts: Mapping[str, Any] | None = None
-) -> None:
-    """Write a generator's weights as safetensors, with its config, scale and further facts as metadata, atomically.
-
-    Raises UserError where weights are not finite.
-    """
-    save_state(path, generator.state_dict(), config, scale, facts)
-
-
-def save_state(
     path: Path,
-    state: Mapping[str, Tensor],
+    generator: nn.Module | Mapping[str, Tensor],
     config: Mapping[str, Any],
     scale: int,
     facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a state dict as `save_generator` does."""
+    """Write a generator's weights as safetensors, with its config, scale and further facts as metadata, atomically.
+
+    generator: the network or its state dict. Raises UserError where weights are not finite.
+    """
+    state = generator.state_dict() if isinstance(generator, nn.Module) else generator
     state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     try:
         check_finite(state)
@@ -54,14 +56,53 @@ def save_state(
     write_bytes(path, save(state, {NOTES: json.dumps(metadata)}))
 
 
+def convert_weights(source: str | Path, output: Path, overwrite: bool = False) -> tuple[dict[str, Any], int]:
+    """Write the generator of a source, as `load_generator` takes it, to a file; return its config and scale.
+
+    No code of a custom network is needed or run. Values are float32 and stay the same bit for bit.
+
+    Args:
+        source: see `load_generator`.
+        output: `.safetensors`, under our names, with the metadata of the source's file (for example the training's
+            step); or `.pth`, a state dict in the layout of ESRGAN's first code, which spandrel reads.
+        overwrite: whether a file may be replaced.
+
+    Raises:
+        UserError: as `load_generator`, for another suffix, a file that exists, and a custom network to `.pth`.
+    """
+    if (suffix := output.suffix.lower()) not in FORMATS:
+        raise UserError(f"output={output}: expected a file whose name ends in {' or '.join(FORMATS)}")
+    if output.exists() and not overwrite:
+        raise UserError(f"output={output}: exists already; set overwrite=true to replace it")
+    file = read_weights(find_weights(source))
+    facts = read_facts(file)
+    if facts is not None and "." in facts[0]["name"]:
+        state, (config, scale) = file.state, facts
+        if suffix == ".pth":
+            raise UserError(
+                f"{file.path}: is of a custom network, {config['name']}, and a .pth is for RRDB generators alone: set "
+                "output=FILE.safetensors"
+            )
+    else:
+        generator, scale = make_generator(file)
+        state = generator.state_dict()
+        config, _ = rrdb_size(state)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if suffix == ".pth":
+        content = io.BytesIO()
+        torch.save(to_first_layout(state), content)
+        write_bytes(output, content.getvalue())
+    else:
+        save_generator(output, state, config, scale, read_notes(file))
+    return config, scale
+
+
 def load_generator(source: str | Path, allow_custom_code: bool = False) -> tuple[nn.Module, int]:
     """Return a generator, in eval mode and float32, and its scale.
 
     Args:
-        source: what `find_weights` takes: a run's folder, a file, or (as a str) a published model's name. Of an
-            RRDB's file the tensors tell the size; a file saved here tells its config.
-        allow_custom_code: whether a file may name a network of the user's own (`module.Class`),
-            whose code is then imported.
+        source: a run's folder, a file, or (as a str) a published model's name, see `find_weights`.
+        allow_custom_code: whether a file may name a custom network (`module.Class`), whose code is then imported.
 
     Raises:
         UserError: where there is no such file, or it is damaged, of no known network, or names code.
@@ -71,7 +112,7 @@ def load_generator(source: str | Path, allow_custom_code: bool = False) -> tuple
 
 def make_generator(file: WeightsFile, allow_custom_code: bool = False) -> tuple[nn.Module, int]:
     """Return the generator of a file that has been read, as `load_generator` does."""
-    path, state, facts = file.path, file.state, read_facts(file.path, file.metadata)
+    path, state, facts = file.path, file.state, read_facts(file)
     if facts is None or facts[0]["name"] == "rrdb":
         try:
             return _make_rrdb(path, to_rrdb_names(state), facts)
@@ -82,7 +123,7 @@ def make_generator(file: WeightsFile, allow_custom_code: bool = False) -> tuple[
     config, scale = facts
     if "." in config["name"] and not allow_custom_code:
         raise UserError(
-            f"{path}: is of a network with code of its own, {config['name']}, which loading would run: say "
+            f"{path}: is of a custom network, {config['name']}, whose code loading would run: set "
             "allow_custom_code=true if you trust the file and that code"
         )
     try:
@@ -98,7 +139,9 @@ def _make_rrdb(
 ) -> tuple[nn.Module, int]:
     config, scale = rrdb_size(state)
     if facts is not None and facts != (config, scale):
-        raise ValueError(f"it tells of {facts[0]} at scale {facts[1]}, its tensors of {config} at scale {scale}")
+        raise ValueError(
+            f"its tensors are of {config} at scale {scale}, its metadata of {facts[0]} at scale {facts[1]}"
+        )
     # No memory before the tensors are known to fit, and no time for drawing values that are replaced at once.
     with torch.device("meta"):
         generator = build_generator(config, scale)
@@ -109,8 +152,7 @@ def _make_rrdb(
 def load_generator_state(generator: nn.Module, source: str | Path) -> None:
     """Fill a generator with the weights of a source, as `load_generator` takes it.
 
-    Raises UserError as `load_generator` does, and where the weights are of another network or size: it names the
-    tensors that differ and, of an RRDB's file, the settings that it would fit.
+    Raises UserError as `load_generator` does, and where the weights are of another network or size.
     """
     path = find_weights(source)
     _fill(generator, read_weights(path).state, path)
@@ -126,106 +168,70 @@ def _fill(generator: nn.Module, state: Mapping[str, Tensor], path: Path, assign:
 
 
 def _match_names(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return a state dict under the names of the network's, where it holds them under a prefix or in another layout."""
+    """Return a state dict under the network's names, where it has them under a prefix or in another layout."""
     if not state.keys() >= expected.keys() and prefixes(state):
         return to_rrdb_names(state)
     return next((stripped for stripped in strip_prefixes(state) if stripped.keys() >= expected.keys()), state)
 
 
 def _hint(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """What settings the weights would fit, where that can be told, else what they look like."""
-    try:
-        wanted = _settings(expected)
-    except ValueError:
-        wanted = {}
-    try:
-        found = _settings(state)
-    except ValueError:
+    """Return the settings that an RRDB's weights would fit; of other weights, what they look like."""
+    network, settings = _settings(expected), _settings(state)
+    if not settings:
         return describe_other(state)
-    if not wanted:
-        found = {"generator": "rrdb"} | found
-    fitting = " ".join(f"{key}={value}" for key, value in found.items() if wanted.get(key) != value)
+    if not network:
+        settings = {"generator": "rrdb"} | settings
+    fitting = " ".join(f"{key}={value}" for key, value in settings.items() if network.get(key) != value)
     return f": they fit {fitting}" if fitting else ""
 
 
 def _settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    config, scale = rrdb_size(state)
+    try:
+        config, scale = rrdb_size(state)
+    except ValueError:
+        return {}
     return {f"generator.{key}": config[key] for key in SIZES} | {"scale": scale}
 
 
 def is_generator(file: WeightsFile) -> bool:
-    """Tell whether a file is one saved here, or of exactly our RRDB; variants of it are other authors' networks."""
-    if NOTES in file.metadata:
-        return True
-    try:
-        rrdb_size(to_rrdb_names(file.state))
-    except ValueError:
-        return False
-    return True
+    """Return whether a file was saved here or is of exactly our RRDB; its variants are other authors' networks."""
+    return NOTES in file.metadata or bool(_settings(to_rrdb_names(file.state)))
 
 
-def read_facts(path: Path, metadata: Mapping[str, str] | None = None) -> tuple[dict[str, Any], int] | None:
-    """Return the config and scale that a file saved here tells; None for a file from elsewhere. Raises UserError.
-
-    metadata: the file's, where it has been read already.
-    """
-    notes = read_notes(path, metadata)
+def read_facts(file: WeightsFile) -> tuple[dict[str, Any], int] | None:
+    """Return the config and scale in the metadata of a file saved here; None for other files. Raises UserError."""
+    notes = read_notes(file)
     if notes is None:
         return None
-    try:
-        config, scale = notes["generator"], notes["scale"]
-        name = config["name"]
-    except (KeyError, TypeError) as error:
-        raise _no_facts(path, "its table has not the keys generator and scale, with the generator's own") from error
-    try:
-        _check_number("scale", scale, MAX_SCALE)
-        if not isinstance(config, dict) or not isinstance(name, str):
-            raise TypeError("its generator is not a table, or the name in it not text")
-        if not name.isprintable() or len(name) > LONGEST_NAME:
-            raise ValueError(f"its name is not plain text of at most {LONGEST_NAME} characters")
-        config = _flatten_arguments(config)
-        if name == "rrdb":
-            for key in SIZES:
-                _check_number(key, config.get(key), MAX_SIZE)
-            if unknown := config.keys() - {"name", *SIZES}:
-                raise ValueError(f"an RRDB has no {', '.join(sorted(unknown))}")
-    except (TypeError, ValueError) as error:
-        raise _no_facts(path, tell_reason(error)) from error
+    config, scale = notes.get("generator"), notes.get("scale")
+    if not isinstance(config, dict) or not isinstance(config.get("arguments", {}), dict):
+        raise _no_facts(file.path)
+    name = config.get("name")
+    if not isinstance(name, str) or not name.isprintable() or len(name) > LONGEST_NAME:
+        raise _no_facts(file.path)
+    if type(scale) is not int or not 1 <= scale <= MAX_SCALE:
+        raise _no_facts(file.path)
+    if "arguments" in config and config.keys() <= {"name", "arguments", *SIZES}:  # the form of earlier versions
+        sizes = {} if "." in name else {key: config[key] for key in SIZES if key in config}
+        config = config["arguments"] | sizes | {"name": name}
     return config, scale
 
 
-def _flatten_arguments(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a generator's values from the form of earlier versions: an RRDB's sizes beside a network's own arguments.
-
-    Raises TypeError where the arguments are not a table.
-    """
-    if "arguments" not in config or not {"name", "arguments", *SIZES} >= config.keys():
-        return config
-    if not isinstance(config["arguments"], dict):
-        raise TypeError("its arguments are not a table")
-    sizes = {} if "." in config["name"] else {key: config[key] for key in SIZES if key in config}
-    return config["arguments"] | sizes | {"name": config["name"]}
-
-
-def read_notes(path: Path, metadata: Mapping[str, str] | None = None) -> dict[str, Any] | None:
-    """Return all that a file saved here tells about its weights, as `read_facts`; None for a file from elsewhere."""
-    text = (read_metadata(path) if metadata is None else metadata).get(NOTES)
-    if text is None:
+def read_notes(file: WeightsFile) -> dict[str, Any] | None:
+    """Return the metadata of a file saved here, as `read_facts`; None for other files."""
+    if (text := file.metadata.get(NOTES)) is None:
         return None
     try:
-        notes = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _no_facts(path, "its table is damaged") from error
+        notes = parse_json(text)
+    except ValueError as error:
+        raise _no_facts(file.path) from error
     if not isinstance(notes, dict):
-        raise _no_facts(path, "it has no table")
+        raise _no_facts(file.path)
     return notes
 
 
-def _check_number(key: str, value: object, most: int) -> None:
-    if type(value) is not int or not 1 <= value <= most:
-        number = value if type(value) in (int, float) else "no number"
-        raise ValueError(f"{key}={number}, expected a whole number in 1..{most}")
-
-
-def _no_facts(path: Path, reason: str) -> UserError:
-    return UserError(f"{path}: does not tell which generator it is of, as files saved here do ({reason})")
+def _no_facts(path: Path) -> UserError:
+    return UserError(
+        f"{path}: its metadata do not state its generator as files saved here do: expected a table with generator (a "
+        f"table with a name) and scale (a whole number in 1..{MAX_SCALE})"
+    )

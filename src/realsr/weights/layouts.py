@@ -1,4 +1,4 @@
-"""The names that published files give an RRDB's parameters, and the size that the tensors tell.
+"""The names that published files give an RRDB's parameters, and the size that its tensors show.
 
 ours, ESRGAN's later      conv_first  RRDB_trunk.0.RDB1.conv1     trunk_conv    upconv1   HRconv   conv_last
 BasicSR                   conv_first  body.0.rdb1.conv1           conv_body     conv_up1  conv_hr  conv_last
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realsr.core.tensor_kinds import describe_tensors, is_counter
+from realsr.core.tensor_files import describe_tensors, is_counter
 from realsr.networks.build import build_generator
 
 logger = logging.getLogger("realsr")
@@ -26,36 +26,32 @@ BASICSR = {"conv_body": "trunk_conv", "conv_up1": "upconv1", "conv_up2": "upconv
 
 
 def to_rrdb_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors under our names; where a layout is not known, under their own.
-
-    Of the state of a whole it is the part that `select_rrdb` returns.
-    """
+    """Return the tensors of `select_rrdb` under our names; where the layout is not known, under their own."""
     state = select_rrdb(state)
     if MARKS[2] in state:
-        ends = _first_layout_ends(state)
-        return {_from_first_layout(name, ends): value for name, value in state.items()}
+        blocks = [name.split(".")[3] for name in state if re.fullmatch(r"model\.1\.sub\.\d+\.weight", name)]
+        stages = sum(bool(re.fullmatch(r"model\.\d+\.weight", name)) for name in state) - 3
+        layers = {first: ours for ours, first in _first_layers(blocks[0] if blocks else "", stages).items()}
+        return {_from_first_layout(name, layers): value for name, value in state.items()}
     if MARKS[1] in state:
         return {_from_basicsr(name): value for name, value in state.items()}
     return state
 
 
 def select_rrdb(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the RRDB of the state of a whole, as several toolkits save it, averaged weights before others.
+    """Return the RRDB in a state dict, the tensors under `module.`, `generator.`, `net_g_ema.` and the like.
 
-    These are the tensors under `module.`, `generator.`, `net_g_ema.` and the like; without an RRDB it is all.
+    Averaged weights go before others. Without an RRDB it is all tensors.
     """
-    whole = prefixes(state) or [""]
-    prefix = next((prefix for prefix in whole if "ema" in prefix), whole[0])
-    if len(whole) > 1:
-        logger.info("the weights taken are those under %s (also there: %s)", prefix, ", ".join({*whole} - {prefix}))
+    options = prefixes(state) or [""]
+    prefix = next((prefix for prefix in options if "ema" in prefix), options[0])
+    if len(options) > 1:
+        logger.info("the weights taken are those under %s (also there: %s)", prefix, ", ".join({*options} - {prefix}))
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def compare_tensors(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """Return how tensors differ from those of a network: the first that are missing, not expected, of another shape.
-
-    It is empty where they are the same. Counters that the network has not are no difference.
-    """
+    """Return the first tensors that are missing, not expected (counters aside) or of another shape; empty if none."""
     kinds = {
         "missing": [name for name in expected if name not in state],
         "not expected": [name for name, value in state.items() if name not in expected and not is_counter(value)],
@@ -85,17 +81,34 @@ def to_first_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises ValueError where they are of something else.
     """
     config, scale = rrdb_size(state)
-    stages = round(math.log2(scale))
-    # The layers are numbered with those that have no tensors: each enlargement takes three numbers, HRconv two.
-    ends = {"conv_first": "model.0", "trunk_conv": f"model.1.sub.{config['blocks']}"}
-    ends |= {f"upconv{k}": f"model.{3 * k}" for k in range(1, stages + 1)}
-    ends |= {"HRconv": f"model.{3 * stages + 2}", "conv_last": f"model.{3 * stages + 4}"}
+    layers = _first_layers(config["blocks"], round(math.log2(scale)))
 
     def rename(name: str) -> str:
         layer, _, kind = name.rpartition(".")
-        return f"{ends.get(layer) or layer.replace('RRDB_trunk', 'model.1.sub') + '.0'}.{kind}"
+        return f"{layers.get(layer) or layer.replace('RRDB_trunk', 'model.1.sub') + '.0'}.{kind}"
 
     return {rename(name): value for name, value in state.items()}
+
+
+def _first_layers(blocks: int | str, stages: int) -> dict[str, str]:
+    """Return by our names what ESRGAN's first code calls the layers around the blocks.
+
+    They are numbered with those that have no tensors: each upsampling stage takes three numbers, HRconv two.
+    """
+    return {
+        "conv_first": "model.0",
+        "trunk_conv": f"model.1.sub.{blocks}",
+        **{f"upconv{k}": f"model.{3 * k}" for k in range(1, stages + 1)},
+        "HRconv": f"model.{3 * stages + 2}",
+        "conv_last": f"model.{3 * stages + 4}",
+    }
+
+
+def _from_first_layout(name: str, layers: Mapping[str, str]) -> str:
+    if block := re.fullmatch(r"model\.1\.sub\.(\d+\.RDB[123]\.conv\d)\.0\.(weight|bias)", name):
+        return f"RRDB_trunk.{block[1]}.{block[2]}"
+    layer, _, kind = name.rpartition(".")
+    return f"{layers[layer]}.{kind}" if layer in layers else name
 
 
 def _from_basicsr(name: str) -> str:
@@ -105,32 +118,10 @@ def _from_basicsr(name: str) -> str:
     return f"{BASICSR[layer]}.{kind}" if layer in BASICSR else name
 
 
-def _from_first_layout(name: str, ends: Mapping[str, str]) -> str:
-    if block := re.fullmatch(r"model\.1\.sub\.(\d+\.RDB[123]\.conv\d)\.0\.(weight|bias)", name):
-        return f"RRDB_trunk.{block[1]}.{block[2]}"
-    if after := re.fullmatch(r"model\.1\.sub\.\d+\.(weight|bias)", name):
-        return f"trunk_conv.{after[1]}"
-    layer, _, kind = name.rpartition(".")
-    return f"{ends[layer]}.{kind}" if layer in ends else name
-
-
-def _first_layout_ends(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """Our names of the layers around the blocks, which are numbered with activations and enlargements between them."""
-    numbers = sorted({int(found[1]) for name in state if (found := re.fullmatch(r"model\.(\d+)\.weight", name))})
-    stages = [f"upconv{k}" for k in range(1, len(numbers) - 2)]
-    names = ["conv_first", *stages, "HRconv", "conv_last"]
-    return {f"model.{number}": name for number, name in zip(numbers, names, strict=False)}
-
-
-def rrdb_values(features: int, blocks: int, growth: int) -> dict[str, Any]:
-    """Return an RRDB's values as `build_generator` takes them."""
-    return {"name": "rrdb", "features": features, "blocks": blocks, "growth": growth}
-
-
 def rrdb_size(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], int]:
-    """Return the config and the scale that the tensors of an RRDB, under our names, tell.
+    """Return the config and the scale that the tensors of an RRDB, under our names, show.
 
-    Raises ValueError where they are of something else: a network with one layer more, fewer or of another size is none.
+    Raises ValueError where they are of something else, also for one layer more, fewer or of another size.
     """
     config, scale = _guess_size(state)
     try:
@@ -153,4 +144,5 @@ def _guess_size(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], int]:
     if len(blocks) > MAX_BLOCKS:
         raise ValueError(f"{len(blocks)} blocks; an RRDB has 23, and {MAX_BLOCKS} at most are read")
     scale = 4 if "upconv2.weight" in state else 2
-    return rrdb_values(first.shape[0], len(blocks), dense.shape[0]), scale
+    config = {"name": "rrdb", "features": first.shape[0], "blocks": len(blocks), "growth": dense.shape[0]}
+    return config, scale

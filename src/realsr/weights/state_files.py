@@ -1,7 +1,7 @@
 """Tensors out of files that are not trusted: nothing in them is ever run."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,20 +9,13 @@ from torch import Tensor
 
 from realsr.core.errors import UserError
 from realsr.core.file_kinds import FileKind, identify_file
-from realsr.core.tensor_files import (
-    TensorFileError,
-    check_finite,
-    check_tensors,
-    read_safetensors_metadata,
-    read_tensors,
-)
-from realsr.core.tensor_kinds import GENERATOR
+from realsr.core.tensor_files import GENERATOR, TensorFileError, check_finite, check_tensors, read_tensors
 from realsr.weights.layouts import prefixes
 from realsr.weights.ncnn import find_pair, is_ncnn, read_ncnn
 
 logger = logging.getLogger("realsr")
 
-# Under which keys files hold a network's tensors, the first of those that are there is taken: BasicSR's averaged
+# The keys under which files hold a network's tensors; the first that exists is used: BasicSR's averaged
 # and raw weights, the generator of a checkpoint of ours, and what is usual elsewhere. Without these, any key that has
 # an RRDB's tensors will do, else the only one that has tensors.
 CONTAINERS = (
@@ -35,8 +28,8 @@ DEPTH = 5  # dictionaries inside each other around a state dict
 class WeightsFile:
     """A file of weights, read.
 
-    path: the file. values: the file with the numbers, another one (.bin) of ncnn's two. state: tensors by name, all
-    finite. metadata: what a safetensors file tells about itself; empty for other files.
+    path: the file. values: the file with the numbers, the `.bin` of ncnn's two. state: tensors by name, all finite.
+    metadata: a safetensors file's; empty for other files.
     """
 
     path: Path
@@ -46,35 +39,24 @@ class WeightsFile:
 
 
 def read_weights(path: Path) -> WeightsFile:
-    """Return what a PyTorch, safetensors or ncnn file holds. The content tells which it is, not the name.
+    """Return what a PyTorch, safetensors or ncnn file holds, by its content and not by its name.
 
-    Raises UserError where the file is damaged, of another kind, holds more than tensors (which is refused), no
-    network, or values that are not finite.
+    Raises UserError where the file is damaged, of another kind, or holds Python objects, no network, or values that are
+    not finite.
     """
     kind = identify_weights(path)
     if kind.format == "onnx":
-        raise UserError(f"{path}: an ONNX file enlarges photos and is evaluated; here give the weights it was made of")
+        raise UserError(
+            f"{path}: an ONNX file can be used by realsr.upscale and realsr.evaluate alone: give its weights"
+        )
     try:
         if is_ncnn(path, kind):
             state = read_ncnn(path)
             check_finite(state)
             return WeightsFile(path, find_pair(path)[1], state, {})
-        file = read_tensors(path)
-        state = check_tensors(_find_state(file.content, path), path.stat().st_size)
-        return WeightsFile(path, path, state, file.metadata)
-    except TensorFileError as error:
-        raise UserError(f"{path}: {error}") from error
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return what a safetensors file tells about itself, without its tensors; of another file, nothing.
-
-    Raises UserError as `read_weights`.
-    """
-    if identify_weights(path).format != "safetensors":
-        return {}
-    try:
-        return read_safetensors_metadata(path)
+        content, metadata = read_tensors(path)
+        state = check_tensors(_find_state(content, path), path.stat().st_size)
+        return WeightsFile(path, path, state, metadata)
     except TensorFileError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -88,7 +70,7 @@ def identify_weights(path: Path) -> FileKind:
 
 
 def _find_state(content: object, path: Path) -> Mapping[object, object]:
-    place = list[str]()
+    place = ""
     for _ in range(DEPTH):
         if not isinstance(content, Mapping):
             break
@@ -99,16 +81,16 @@ def _find_state(content: object, path: Path) -> Mapping[object, object]:
         )
         if not keys and _has_weights(content):
             if place:
-                logger.info("%s: the weights taken are those under %s", path, place[-1])
+                logger.info("%s: the weights taken are those under %s", path, place)
             return {name: value for name, value in content.items() if not isinstance(value, int | float | str | None)}
         if not keys or (keys[0] not in CONTAINERS and not _is_rrdb(content[keys[0]]) and len(keys) > 1):
             break
-        also = f" (also there: {', '.join(map(_tell_key, keys[1:4]))})" if keys[1:] else ""
-        place.append(f"{_tell_key(keys[0])}{also}")
+        place = f"{_describe(keys[0])}{f' (also there: {_join(keys[1:4])})' if keys[1:] else ''}"
         content = content[keys[0]]
+    holds = f"keys {_join(list(content)[:6]) or 'none'}" if isinstance(content, Mapping) else _describe(content)
     raise UserError(
-        f"{path}: no network's weights in it ({_tell_content(content)}); expected a state dict, tensor by name, or one "
-        f"under {', '.join(CONTAINERS)}{_tell_training(content)}"
+        f"{path}: no network's weights in it (found {holds}); expected a state dict, tensor by name, or one under "
+        f"{', '.join(CONTAINERS)}{_explain_training(content)}"
     )
 
 
@@ -120,26 +102,22 @@ def _has_weights(value: object) -> bool:
     return isinstance(value, Mapping) and any(isinstance(part, Tensor) and part.ndim > 0 for part in value.values())
 
 
-def _tell_content(content: object) -> str:
-    if isinstance(content, Mapping):
-        return f"found keys {', '.join(map(_tell_key, list(content)[:6])) or 'none'}"
-    kinds = {"a single tensor": Tensor, "a list": list | tuple, "a text": str, "a number": int | float}
-    return f"found {next((name for name, kind in kinds.items() if isinstance(content, kind)), 'another value')}"
-
-
-def _tell_training(content: object) -> str:
-    """Where the weights are, of a file that holds an optimiser's state."""
-    if not isinstance(content, Mapping):
-        return ""
-    if "optimizers" in content:
-        return "; this is BasicSR's state of a training, whose weights lie in models/net_g_*.pth"
-    if content.keys() >= {"state", "param_groups"} or any("optim" in str(key) for key in content):
+def _explain_training(content: object) -> str:
+    """Return where the weights are, for a file that holds an optimiser's state."""
+    keys = [key for key in content if isinstance(key, str)] if isinstance(content, Mapping) else []
+    if "optimizers" in keys:
+        return "; this is BasicSR's state of a training, whose weights are in models/net_g_*.pth"
+    if {"state", "param_groups"} <= {*keys} or any("optim" in key for key in keys):
         return f"; this is the state of an optimiser alone. {GENERATOR}"
     return ""
 
 
-def _tell_key(key: object) -> str:
-    """A key as text for a message; of what is not a short text, its kind."""
-    if isinstance(key, str) and len(key) <= 100 and key.isprintable():
-        return key
-    return f"number {key}" if isinstance(key, int) else "another value"
+def _join(keys: Sequence[object]) -> str:
+    return ", ".join(map(_describe, keys))
+
+
+def _describe(value: object) -> str:
+    """Return a short text as it is, and of another value its type."""
+    if isinstance(value, str) and len(value) <= 100 and value.isprintable():
+        return value
+    return f"a {type(value).__name__}"

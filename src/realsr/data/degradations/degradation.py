@@ -1,4 +1,4 @@
-"""What an online degradation is: it makes the LR of a crop anew each time that training shows the crop."""
+"""The protocol of online degradations, which compute the LR of a crop anew each time that training uses the crop."""
 
 from collections.abc import Mapping
 from typing import Literal, Protocol, cast
@@ -17,10 +17,10 @@ KEY = "online_degradation"
 
 
 class OnlineDegradation(Protocol):
-    """Makes LR of the crops of the pairs' LR, or of their HR; a component of the group `online_degradation`.
+    """Computes LR from crops of the pairs' LR or HR; a component of the group `online_degradation`.
 
-    reads: `lr`: LR is a crop of the pair's LR with something put on; `hr`: LR is made of the crop of HR alone.
-    margin: pixels around the crop, of the image that it reads, which `prepare` gets while training.
+    reads: `lr`: from a crop of the pair's LR; `hr`: from the crop of HR alone. margin: pixels around the crop, of the
+    image that it reads, which `prepare` gets in training.
     """
 
     reads: Literal["lr", "hr"]
@@ -31,7 +31,7 @@ class OnlineDegradation(Protocol):
 
         Args:
             crop: (h + 2 margin, w + 2 margin, 3) uint8, flipped and rotated already; not to be written to.
-            margin: the component's own; 0 where LR of a validation image is degraded whole, by `reads = "lr"`.
+            margin: the component's own; 0 for the LR of a validation image, which is degraded whole.
             rng: the only source of chance.
 
         Returns:
@@ -42,14 +42,14 @@ class OnlineDegradation(Protocol):
     def apply(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return LR (N, 3, h, w) float32 in 0..1, on the batch's device; nothing is random.
 
-        batch: what `prepare` has returned, N of each in a tensor, and `hr`, the HR crops (N, s h, s w, 3) uint8; not to
-            be written to.
+        batch: the arrays of `prepare`, N of each in a tensor, and `hr`, the HR crops (N, s h, s w, 3) uint8; not to be
+            written to.
         """
         ...
 
 
 def build_degradation(values: Values, scale: int, patches: Images) -> OnlineDegradation:
-    """Return the online degradation that values describe; its constructor may take the scale and the noise patches."""
+    """Return the online degradation of a configuration; its constructor may take `scale` and `patches`."""
     degradation = build_component(ROOM, KEY, values, scale=scale, patches=patches)
     reads, margin = getattr(degradation, "reads", None), getattr(degradation, "margin", None)
     if reads not in ("lr", "hr") or type(margin) is not int or margin < 0:
@@ -61,10 +61,10 @@ def build_degradation(values: Values, scale: int, patches: Images) -> OnlineDegr
 
 
 def try_degradation(degradation: OnlineDegradation, crop: int, scale: int) -> dict[str, np.ndarray]:
-    """Degrade a black HR crop of a side, and return what `prepare` returns of it.
+    """Degrade a black HR crop, and return the arrays of `prepare`.
 
-    Raises UserError where the user's code fails or returns something else than `OnlineDegradation` says, ImageError
-    for a noise patch that cannot be read.
+    Raises UserError where custom code fails or does not keep to `OnlineDegradation`, ImageError for a noise patch that
+    cannot be read.
     """
     name = type(degradation).__name__
     side = (crop if degradation.reads == "hr" else crop // scale) + 2 * degradation.margin
@@ -88,10 +88,10 @@ def try_degradation(degradation: OnlineDegradation, crop: int, scale: int) -> di
 
 
 def to_batch(arrays: Mapping[str, np.ndarray], hr_uint8: np.ndarray) -> dict[str, Tensor]:
-    """Return what `prepare` has made of one crop, and the HR crop (s h, s w, 3), as a batch of one."""
+    """Return the arrays of `prepare` for one crop, and the HR crop (s h, s w, 3), as a batch of one."""
     return {key: torch.from_numpy(array.copy())[None] for key, array in {**arrays, "hr": hr_uint8}.items()}
 
 
 def to_images(images_uint8: Tensor) -> Tensor:
-    """(N, h, w, 3) uint8 -> (N, 3, h, w) float32, 0..1, channels last as they lie in memory."""
+    """(N, h, w, 3) uint8 -> (N, 3, h, w) float32, 0..1, channels last in memory."""
     return images_uint8.permute(0, 3, 1, 2).to(torch.float32).div_(255)

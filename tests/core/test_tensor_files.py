@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from realsr.core.tensor_kinds import describe_tensors, is_counter, strip_prefixes
+from realsr.core.tensor_files import describe_tensors, is_counter, strip_prefixes
 from realsr.networks.build import build_discriminator
 
 NETWORK = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
