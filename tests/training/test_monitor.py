@@ -65,7 +65,7 @@ def test_overflowing_gradients_of_fp16_are_no_failure(caplog: pytest.LogCaptureF
         seen.follow(2, outcome(loss__pixel=math.nan))
 
 
-@pytest.mark.parametrize(("accuracy", "said"), [(1.0, "never in doubt"), (0.0, "always deceived")])
+@pytest.mark.parametrize(("accuracy", "said"), [(1.0, "always right"), (0.0, "always wrong")])
 def test_a_discriminator_pinned_to_an_end_is_told_once(
     accuracy: float, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C while a training runs: caught, so that it saves before it leaves."""
+"""SIGTERM and Ctrl-C during a training: it saves before it ends."""
 
 import signal as signals
 import threading
@@ -10,11 +10,11 @@ PATIENCE = 5.0  # seconds that a batch may still take after a stop signal
 
 
 class WaitInterrupted(Exception):
-    """A stop signal has come, and the batch that is waited for has not."""
+    """A stop signal has come while the training waited for a batch."""
 
 
 class StopRequest:
-    """Which signal has asked the training to stop, if any."""
+    """The signal that has requested a stop, if any."""
 
     def __init__(self) -> None:
         self.signal: signals.Signals | None = None
@@ -22,41 +22,36 @@ class StopRequest:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Interrupt the block, by WaitInterrupted, if it still waits `PATIENCE` seconds after a stop signal."""
+        """Raise WaitInterrupted in the block if it still runs `PATIENCE` seconds after a stop signal."""
         self._waits = True
         try:
-            if self.signal is not None:
-                self._start_timer()
+            self._set_timer()
             yield
         finally:
             self._waits = False
-            if self.signal is not None:
-                self._start_timer(0)
+            self._set_timer()
 
     def catch(self, number: int, frame: FrameType | None) -> None:
-        """Handle a stop signal: note it. A second Ctrl-C interrupts at once."""
+        """Handle a stop signal. A second Ctrl-C interrupts at once."""
         if self.signal is not None and number == signals.SIGINT:
             raise KeyboardInterrupt
         self.signal = signals.Signals(number)
-        if self._waits:
-            self._start_timer()
+        self._set_timer()
 
     def end_wait(self, number: int, frame: FrameType | None) -> None:
         """Handle the timer's signal."""
         if self._waits:
             raise WaitInterrupted
 
-    def _start_timer(self, seconds: float = PATIENCE) -> None:
-        if hasattr(signals, "setitimer") and threading.current_thread() is threading.main_thread():
-            signals.setitimer(signals.ITIMER_REAL, seconds)
+    def _set_timer(self) -> None:
+        # There is a signal in the main thread only, where timers are allowed.
+        if self.signal is not None and hasattr(signals, "setitimer"):
+            signals.setitimer(signals.ITIMER_REAL, PATIENCE if self._waits else 0)
 
 
 @contextmanager
 def catch_stop_signals() -> Iterator[StopRequest]:
-    """Note the first SIGTERM or Ctrl-C; a second Ctrl-C interrupts at once.
-
-    Outside of the main thread, where Python knows no signals, nothing is noted.
-    """
+    """Catch SIGTERM and Ctrl-C; outside of the main thread, where Python handles no signals, nothing."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

@@ -2,7 +2,6 @@
 
 import copy
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from realsr.core.precision import Precision, choose_precision
 from realsr.core.seeding import derive_seed
 from realsr.networks.build import build_discriminator, build_generator
-from realsr.training.distributed import SINGLE_PROCESS, DistributedContext, synchronise_batch_norm
+from realsr.training.distributed import SINGLE_PROCESS, DistributedContext
 from realsr.training.generator_loss import needs_discriminator
 from realsr.training.settings import OptimiserConfig, TrainingConfig
 
@@ -30,67 +29,55 @@ class TrainState:
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """The device of networks and optimisers."""
         return self.precision.device
 
     @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks that are trained, by name."""
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        return {name: net for name, net in networks.items() if net is not None}
+
+    @property
     def optimisers(self) -> list[torch.optim.Adam]:
-        """The optimisers that there are."""
+        """The optimisers of the networks."""
         return [o for o in (self.generator_optimiser, self.discriminator_optimiser) if o is not None]
 
-    # Lists of tensors are made once: to walk through a thousand modules takes milliseconds, and a step not many.
-
-    @cached_property
-    def buffers(self) -> list[Tensor]:
-        """The buffers of generator and discriminator, which a forward pass may change."""
-        return [buffer for net in (self.generator, self.discriminator) if net is not None for buffer in net.buffers()]
-
-    @cached_property
-    def _parameters(self) -> dict[str, nn.Parameter]:
-        networks = {"generator": self.generator, "discriminator": self.discriminator}
-        return {
-            f"gradient/{name}/{key}": parameter
-            for name, net in networks.items()
-            if net is not None
-            for key, parameter in net.named_parameters()
-        }
-
-    @cached_property
-    def _averaged(self) -> tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]:
-        assert self.ema is not None
-        parameters = list[Tensor](self.ema.parameters()), list[Tensor](self.generator.parameters())
-        return *parameters, list(zip(self.ema.buffers(), self.generator.buffers(), strict=True))
-
     def gradients(self) -> dict[str, Tensor]:
-        """Return the gradients that there are, as `gradient/<network>/<parameter>`."""
-        return {name: p.grad for name, p in self._parameters.items() if p.grad is not None}
+        """Return the gradients as `gradient/<network>/<parameter>`."""
+        return {
+            f"gradient/{name}/{key}": parameter.grad
+            for name, net in self.networks.items()
+            for key, parameter in net.named_parameters()
+            if parameter.grad is not None
+        }
 
     @torch.no_grad()
     def update_ema(self, decay: float) -> None:
         """Move the averaged weights towards the generator's: ema = decay ema + (1 - decay) generator."""
         if self.ema is None:
             return
-        averaged, parameters, buffers = self._averaged
-        torch._foreach_lerp_(averaged, parameters, 1 - decay)
-        for mine, buffer in buffers:
-            mine.copy_(buffer)
+        averages, parameters = list[Tensor](self.ema.parameters()), list[Tensor](self.generator.parameters())
+        torch._foreach_lerp_(averages, parameters, 1 - decay)
+        for copied, buffer in zip(self.ema.buffers(), self.generator.buffers(), strict=True):
+            copied.copy_(buffer)
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Return the state of each part, by name, for a checkpoint."""
-        return {name: part.state_dict() for name, part in self._stateful().items()}
+        return {name: part.state_dict() for name, part in self._parts().items()}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up a state. What a config says of an optimiser stands; its moments are taken.
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load the state of each part; of an optimiser only its moments, since the config sets its options.
 
         Raises KeyError, RuntimeError or ValueError where the state is of other parts.
         """
-        for name, part in self._stateful().items():
+        for name, part in self._parts().items():
             if isinstance(part, torch.optim.Optimizer):
                 part.load_state_dict({"state": state[name]["state"], "param_groups": part.state_dict()["param_groups"]})
             else:
                 part.load_state_dict(state[name])
 
-    def _stateful(self) -> dict[str, Any]:
+    def _parts(self) -> dict[str, Any]:
         names = ("generator", "discriminator", "ema", "generator_optimiser", "discriminator_optimiser", "scaler")
         return {name: part for name in names if (part := getattr(self, name)) is not None}
 
@@ -98,10 +85,10 @@ class TrainState:
 def make_state(
     config: TrainingConfig, device: torch.device, processes: DistributedContext = SINGLE_PROCESS
 ) -> TrainState:
-    """Make networks and optimisers, the same in all processes. Raises UserError for a precision that is not there."""
+    """Make networks and optimisers, the same in all processes. Raises UserError for a precision the device lacks."""
     precision = choose_precision(config.trainer.precision, device, training=True)
     torch.manual_seed(derive_seed(config.seed, "networks"))
-    # Channels last is the layout that convolutions are fastest in, on GPUs and on CPUs.
+    # Channels last is the fastest layout for convolutions, on GPUs and on CPUs.
     layout = torch.channels_last
     generator = build_generator(config.generator, config.scale).to(device).to(memory_format=layout)
     if config.trainer.checkpoint_activations:
@@ -109,19 +96,19 @@ def make_state(
     discriminator = None
     if needs_discriminator(config.loss):
         discriminator = build_discriminator(config.discriminator).to(device).to(memory_format=layout)
-        discriminator = synchronise_batch_norm(discriminator, processes, device)
-    torch.manual_seed(derive_seed(config.seed, "training", processes.rank))  # for networks that draw lots
+        if processes.world_size > 1 and device.type == "cuda":  # batch statistics over all processes need GPUs
+            discriminator = nn.SyncBatchNorm.convert_sync_batchnorm(discriminator)
+    torch.manual_seed(derive_seed(config.seed, "training", processes.rank))  # for networks that draw random numbers
     return TrainState(
         generator=generator,
         discriminator=discriminator,
         ema=None if config.trainer.ema is None else copy.deepcopy(generator).requires_grad_(False).eval(),
-        generator_optimiser=make_adam(generator, config.optimiser),
-        discriminator_optimiser=None if discriminator is None else make_adam(discriminator, config.optimiser),
+        generator_optimiser=_make_adam(generator, config.optimiser),
+        discriminator_optimiser=None if discriminator is None else _make_adam(discriminator, config.optimiser),
         scaler=precision.scaler(),
         precision=precision,
     )
 
 
-def make_adam(net: nn.Module, config: OptimiserConfig) -> torch.optim.Adam:
-    """Return Adam over a network's parameters, all of them in one kernel."""
+def _make_adam(net: nn.Module, config: OptimiserConfig) -> torch.optim.Adam:
     return torch.optim.Adam(net.parameters(), config.learning_rate, (config.beta1, config.beta2), fused=True)
