@@ -133,7 +133,7 @@ def test_failed_download_names_three_ways_out(
     assert f"put vgg19-dcbb9e9d.pth into {tmp_path / 'hub' / 'checkpoints'}" in message
     assert "loss.perceptual.weights=FILE" in message
     assert "loss.perceptual.weight=0" in message
-    assert f"cannot be had ({reason})" in message
+    assert f"cannot be loaded ({reason})" in message
 
 
 def test_damaged_cached_download_names_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -17,13 +17,11 @@ class VGGFeatures(nn.Module):
     """Output of VGG19's conv5_4, before the ReLU. Frozen: the gradient flows to the image only.
 
     Args:
-        weights: a VGG19 state dict (`.pth`, or `.safetensors`): torchvision's whole one, whose classifier is
-            left aside, or that of `features` only, with or without the prefix `features.`. Pickles that hold
-            more than plain tensors are refused. None: torchvision's IMAGENET1K_V1, which torchvision
-            downloads once and keeps.
+        weights: file of a VGG19 state dict as torchvision's, see `select_features`; None: torchvision's IMAGENET1K_V1,
+            which torchvision downloads once.
 
     Raises:
-        WeightsError: if the weights cannot be had, read or fitted to VGG19.
+        WeightsError: if the weights cannot be downloaded or read, or do not fit VGG19.
     """
 
     mean: Tensor
@@ -31,12 +29,12 @@ class VGGFeatures(nn.Module):
 
     def __init__(self, weights: Path | None) -> None:
         super().__init__()
-        # Here and not above: it takes more than a second, and only training needs it.
+        # Imported here, since it takes more than a second.
         from torchvision.models.vgg import cfgs, make_layers
 
         state = _torchvision_state() if weights is None else read_state(weights, "loss.perceptual.weights", "VGG19")
         source = "torchvision's VGG19 weights" if weights is None else str(weights)
-        # On the meta device, no time and no random number is spent on values that are replaced at once.
+        # On the meta device, no random number is spent on values that are replaced.
         with torch.device("meta"):
             self.layers = make_layers(cfgs["E"])[:LAYERS]
         expected = {key: value.shape for key, value in self.layers.state_dict().items()}
@@ -47,7 +45,7 @@ class VGGFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N,3,H,W), 0..1, at least 16x16 -> features (N,512,H//16,W//16), of either sign."""
-        # The ReLUs work in place, but never on x: normalising makes a new tensor.
+        # The ReLUs work in place, but not on x: the normalisation makes a new tensor.
         return self.layers((x - self.mean) / self.std)
 
 
@@ -57,17 +55,12 @@ def _torchvision_state() -> object:
     weights = VGG19_Weights.IMAGENET1K_V1
     try:
         return weights.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
-    # Network, disk, hash and a damaged copy each fail in their own way: to the user it is one thing.
-    except Exception as error:
-        name = weights.url.rsplit("/", 1)[-1]
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        # Without a network urllib raises a kind of OSError.
+    except Exception as error:  # network, disk, hash and a damaged copy raise various kinds
+        name, folder = weights.url.rpartition("/")[2], Path(torch.hub.get_dir()) / "checkpoints"
         reason = "the download fails" if isinstance(error, OSError) else "the downloaded copy is damaged"
         raise WeightsError(
-            f"torchvision's VGG19 weights for the perceptual loss cannot be had "
-            f"({reason}). Three ways out: "
-            f"(1) let torchvision find its cached download: put {name} into {folder}, "
-            f"fetched on a machine with a network, or delete a damaged copy there; "
-            f"(2) loss.perceptual.weights=FILE with VGG19 weights of your own; "
-            f"(3) loss.perceptual.weight=0 to train without the perceptual loss."
+            f"torchvision's VGG19 weights for the perceptual loss cannot be loaded ({reason}). Three ways out: "
+            f"(1) put {name} into {folder}, downloaded on a machine with a network, or delete a damaged copy there; "
+            f"(2) set loss.perceptual.weights=FILE to VGG19 weights of your own; "
+            f"(3) set loss.perceptual.weight=0 to train without the perceptual loss."
         ) from error

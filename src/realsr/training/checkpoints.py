@@ -4,9 +4,9 @@ import io
 import logging
 import random
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from operator import index
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ BEST = "best.pt"
 MAX_THREADS = 1024  # beyond which a checkpoint is damaged
 
 
-class CheckpointWriter:
+class CheckpointWriter(AbstractContextManager["CheckpointWriter"]):
     """Writes checkpoints into a folder in a thread of its own, since the disk can take seconds.
 
     Use it in a `with`, at whose end the last checkpoint is on the disk. The OSError of a write is raised at the next
@@ -41,9 +41,6 @@ class CheckpointWriter:
         self._folder, self._keep = folder, keep
         self._thread = ThreadPoolExecutor(1)
         self._write: Future[None] | None = None
-
-    def __enter__(self) -> "CheckpointWriter":
-        return self
 
     def save(self, state: dict[str, Any], best: bool = False) -> None:
         """Write a state as `step_<state["step"]>.pt` and remove all but the newest `keep`; or write it as `best.pt`."""
@@ -58,9 +55,7 @@ class CheckpointWriter:
         if write is not None:
             write.result()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._thread.shutdown()
         self.wait()
 

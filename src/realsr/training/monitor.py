@@ -100,7 +100,9 @@ class TrainingMonitor:
         if all(name.startswith("gradient/") for name in names) and self._scaler.get_scale() > 1:
             return  # the scaler of fp16 lowers its scale after an overflow
         history.skipped += 1
-        text = f"step {step} is skipped: not finite are {describe(names, self.latest)}"
+        values = ", ".join(f"{name} ({self.latest[name]})" for name in names[:4])  # in the order of their computation
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        text = f"step {step} is skipped: not finite are {values}{more}"
         if history.skipped > self._max_skipped:
             raise UserError(
                 f"{text}. So were the steps before, {history.skipped} in a row, more than trainer.max_skipped="
@@ -135,18 +137,3 @@ class TrainingMonitor:
                 step, history.ratio, history.highest,
             )  # fmt: skip
         history.fallen = fallen
-
-
-def describe(names: list[str], values: dict[str, float], most: int = 4) -> str:
-    """Describe the first values, in the order of their computation."""
-    words = []
-    for name in names[:most]:
-        kind, _, rest = name.partition("/")
-        what = {
-            "loss": f"the loss term `{rest}`",
-            "variance": f"the {rest} images",
-            "discriminator": f"the discriminator's logits ({rest})",
-            "gradient": f"the gradient of {rest.replace('/', '.')}",
-        }[kind]
-        words.append(f"{what} ({values[name]})")
-    return ", ".join(words) + (f" and {len(names) - most} more" if len(names) > most else "")

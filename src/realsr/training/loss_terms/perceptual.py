@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from realsr.networks.vgg_features import VGGFeatures
-from realsr.training.loss_terms.term import LossTerm, StepTensors, check_same_shape
+from realsr.training.loss_terms.term import LossTerm, StepTensors
 
 
 class Perceptual(LossTerm):
@@ -15,9 +15,6 @@ class Perceptual(LossTerm):
 
     Args:
         weights: file of VGG19 weights; None: torchvision's download (see `VGGFeatures`).
-
-    Raises:
-        WeightsError: if the weights cannot be had, read or fitted to VGG19.
     """
 
     min_crop = 16
@@ -27,8 +24,7 @@ class Perceptual(LossTerm):
         self.features: nn.Module = VGGFeatures(weights)
 
     def forward(self, x: StepTensors) -> Tensor:
-        """Return the mean; the gradient reaches sr only. Raises ValueError if the shapes differ."""
-        check_same_shape(x.sr, x.hr)
+        """Return the mean; the gradient reaches sr only."""
         with torch.no_grad():
-            wanted = self.features(x.hr).float()
-        return F.l1_loss(self.features(x.sr).float(), wanted)
+            target = self.features(x.hr).float()
+        return F.l1_loss(self.features(x.sr).float(), target)
