@@ -34,11 +34,11 @@ from realsr.networks.build import build_generator
 from realsr.pools.contents import list_noise
 from realsr.provenance.manifest import is_foreign, lock_stage
 from realsr.training.checkpoints import list_checkpoints
-from realsr.training.checks import check_settings
 from realsr.training.distributed import local_rank, start_processes
 from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.run import STAGE, train_run
 from realsr.training.settings import TrainingConfig
+from realsr.training.state import check_settings
 from realsr.training.validation import ValidationSet, make_lpips
 from realsr.weights import load_generator_state
 from realsr.weights.generators import read_facts, read_notes

@@ -17,14 +17,12 @@ from realsr.data.degradations.degradation import OnlineDegradation, to_images
 from realsr.data.loading import LoadingError, load_batches
 from realsr.data.pairs import Pair, keep_large
 from realsr.training.checkpoints import CheckpointWriter, gather_state, restore_or_initialize
-from realsr.training.checks import check_settings
 from realsr.training.distributed import SINGLE_PROCESS, DistributedContext, local_rank
 from realsr.training.generator_loss import GeneratorLoss
-from realsr.training.monitor import TrainingMonitor
+from realsr.training.monitor import StopRequest, TrainingMonitor, WaitInterrupted, catch_stop_signals
 from realsr.training.records import Records, Stopwatch, profile, used_memory
 from realsr.training.settings import TrainingConfig, ema_decay, learning_rate
-from realsr.training.signals import StopRequest, WaitInterrupted, catch_stop_signals
-from realsr.training.state import TrainState, make_state
+from realsr.training.state import TrainState, check_settings, make_state
 from realsr.training.step import TrainStep
 from realsr.training.validation import Selection, ValidationSet
 from realsr.weights import save_generator

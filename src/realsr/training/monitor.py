@@ -1,9 +1,14 @@
-"""The training's health on the host: values that are not finite, networks that collapse, requests to stop."""
+"""What may end a training early: values that are not finite, networks that collapse, stop signals."""
 
 import logging
 import math
+import signal
+import threading
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -18,6 +23,7 @@ SATURATED_STEPS = 500  # steps in a row with the discriminator's accuracy near 0
 SATURATED_WITHIN = 0.005  # of 0 or 1
 AVERAGED_STEPS = 100  # for the moving average of the variance
 FALLEN = 0.5  # of the highest variance ratio
+PATIENCE = 5.0  # seconds that a batch may still take after a stop signal
 
 
 @dataclass
@@ -137,3 +143,61 @@ class TrainingMonitor:
                 step, history.ratio, history.highest,
             )  # fmt: skip
         history.fallen = fallen
+
+
+class WaitInterrupted(Exception):
+    """A stop signal has come while the training waited for a batch."""
+
+
+class StopRequest:
+    """The signal that has requested a stop, if any."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._waits = False
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Raise WaitInterrupted in the block if it still runs `PATIENCE` seconds after a stop signal."""
+        self._waits = True
+        try:
+            self._set_timer()
+            yield
+        finally:
+            self._waits = False
+            self._set_timer()
+
+    def catch(self, number: int, frame: FrameType | None) -> None:
+        """Handle a stop signal. A second Ctrl-C interrupts at once."""
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+        self._set_timer()
+
+    def end_wait(self, number: int, frame: FrameType | None) -> None:
+        """Handle the timer's signal."""
+        if self._waits:
+            raise WaitInterrupted
+
+    def _set_timer(self) -> None:
+        # There is a signal in the main thread only, where timers are allowed.
+        if self.signal is not None and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE if self._waits else 0)
+
+
+@contextmanager
+def catch_stop_signals() -> Iterator[StopRequest]:
+    """Catch SIGTERM and Ctrl-C; outside of the main thread, where Python handles no signals, nothing."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    handlers = {signal.SIGTERM: request.catch, signal.SIGINT: request.catch}
+    if hasattr(signal, "SIGALRM"):
+        handlers[signal.SIGALRM] = request.end_wait
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

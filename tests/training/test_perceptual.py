@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG19_Weights, vgg16, vgg19, vgg19_bn
 
 from realsr.core.errors import WeightsError
-from realsr.networks.vgg_features import VGGFeatures
+from realsr.training.loss_terms.perceptual import VGGFeatures
 
 
 @pytest.fixture(scope="module")
