@@ -72,8 +72,8 @@ def dense_layers(x: Tensor, convs: Sequence[Callable[[Tensor], Tensor]]) -> tupl
 def _dense(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
     """The block's equation, given five weights and five biases: y and [x, x_1, ..., x_4]."""
     pairs = zip(parameters[:5], parameters[5:], strict=True)
-    y, seen = dense_layers(x, [partial(F.conv2d, weight=weight, bias=bias, padding=1) for weight, bias in pairs])
-    return torch.add(x, y, alpha=RESIDUAL_SCALE), seen
+    y, stack = dense_layers(x, [partial(F.conv2d, weight=weight, bias=bias, padding=1) for weight, bias in pairs])
+    return torch.add(x, y, alpha=RESIDUAL_SCALE), stack
 
 
 class _ThriftyDense(torch.autograd.Function):
@@ -85,30 +85,30 @@ class _ThriftyDense(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
-        y, seen = _dense(x, *parameters)
-        ctx.save_for_backward(seen, *parameters[:5])
+        y, stack = _dense(x, *parameters)
+        ctx.save_for_backward(stack, *parameters[:5])
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:
-        seen, *weights = ctx.saved_tensors
+        stack, *weights = ctx.saved_tensors
         d_weights, d_biases = list[Tensor](), list[Tensor]()
         g: Tensor = RESIDUAL_SCALE * dy
-        d_seen: Any = None
+        d_stack: Any = None
         for k, weight in reversed(list(enumerate(weights))):
             inputs = weight.shape[1]
             # Under autocast the weights are float32, activations and gradients are not.
             d_inputs, d_weight, d_bias = torch.ops.aten.convolution_backward(
-                g, seen[:, :inputs], weight.to(seen.dtype), [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1,
+                g, stack[:, :inputs], weight.to(stack.dtype), [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1,
                 [True, True, True],
             )  # fmt: skip
             d_weights.insert(0, d_weight)
             d_biases.insert(0, d_bias)
-            d_seen = d_inputs if d_seen is None else d_inputs.add_(d_seen[:, :inputs])
+            d_stack = d_inputs if d_stack is None else d_inputs.add_(d_stack[:, :inputs])
             if k > 0:  # the output of a leaky ReLU has the sign of its input
-                own = slice(inputs - len(weights[k - 1]), inputs)
-                g = torch.ops.aten.leaky_relu_backward(d_seen[:, own], seen[:, own], SLOPE, True)
-        return d_seen + dy, *d_weights, *d_biases
+                channels = slice(inputs - len(weights[k - 1]), inputs)
+                g = torch.ops.aten.leaky_relu_backward(d_stack[:, channels], stack[:, channels], SLOPE, True)
+        return d_stack + dy, *d_weights, *d_biases
 
 
 class ResidualDenseBlocks(nn.Module):

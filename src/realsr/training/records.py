@@ -85,7 +85,7 @@ class Records:
 
     def _write_event(self, **content: Any) -> None:
         if not self._path.exists():
-            logger.warning("%s is gone, and the curves in it: a new file is begun", self._path)
+            logger.warning("%s is gone, and the curves in it: a new file is started", self._path)
             self._file.close()
             self._open_events()
         event = Event(wall_time=time.time(), **content)

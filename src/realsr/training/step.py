@@ -56,8 +56,7 @@ class TrainStep:
         state = self._state
         for optimiser in state.optimisers:
             optimiser.zero_grad(set_to_none=True)
-        buffers = [buffer for net in state.networks.values() for buffer in net.buffers()]
-        before = [buffer.clone() for buffer in buffers]
+        before = [buffer.clone() for buffer in state.buffers]
 
         # Gradients: the batch in parts, then the mean over the processes.
         count = self._trainer.accumulate
@@ -77,7 +76,7 @@ class TrainStep:
             optimiser.param_groups[0]["lr"] = rate
             optimiser.found_inf = skipped  # type: ignore[attr-defined]  # GradScaler's way for fused optimisers
             optimiser.step()
-        for buffer, old in zip(buffers, before, strict=True):
+        for buffer, old in zip(state.buffers, before, strict=True):
             buffer.copy_(torch.where(skipped > 0, old, buffer))  # the running means of batch norm
         state.scaler.update()
         state.update_ema(decay)
