@@ -99,11 +99,6 @@ def find_newest(folder: Path) -> Path | None:
     return None
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the state in a checkpoint."""
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
 def gather_state(
     step: int, state: TrainState, monitor: TrainingMonitor, selection: Selection, processes: DistributedContext
 ) -> dict[str, Any]:
@@ -139,7 +134,7 @@ def restore_or_initialize(
     if path is None:
         _initialize(state, config)
         return 0
-    checkpoint = load_checkpoint(path)
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     try:
         check_finite(checkpoint["generator"])
         state.load_state_dict(checkpoint)

@@ -120,24 +120,22 @@ class TrainStep:
         state = self._state
         lr = torch.zeros(*shape, device=state.device).to(memory_format=torch.channels_last)
 
-        def trial(net: nn.Module) -> Tensor:
+        def run(net: nn.Module, images: Tensor) -> Tensor:
             with state.precision.autocast():
-                return net(lr).float().mean()
+                return net(images).float()
 
-        self._generator = compile_network(state.generator, trial)
+        self._generator = compile_network(state.generator, lambda net: run(net, lr).mean())
         for term in self._criterion.terms.values():
-            if not isinstance(term, Perceptual):
-                continue
-            with torch.no_grad(), state.precision.autocast():
-                hr = state.generator(lr).float()
+            if isinstance(term, Perceptual):
+                with torch.no_grad():
+                    hr = run(state.generator, lr)
 
-            def trial_of_features(net: nn.Module, hr: Tensor = hr) -> Tensor:
-                with state.precision.autocast():
+                def trial(net: nn.Module, hr: Tensor = hr) -> Tensor:
                     with torch.no_grad():
-                        net(hr)
-                    return net(hr.requires_grad_()).float().mean()
+                        run(net, hr)
+                    return run(net, hr.requires_grad_()).mean()
 
-            term.features = compile_network(term.features, trial_of_features)
+                term.features = compile_network(term.features, trial)
 
 
 def compile_network(net: nn.Module, trial: Callable[[nn.Module], Tensor]) -> nn.Module:
