@@ -8,7 +8,7 @@ import pytest
 from config_files import head, head_command, run_stub
 from realsr.config.options import conf_dir, list_options
 from realsr.config.schema import TrainConfig
-from realsr.training.schedule import check_optimiser, learning_rate
+from realsr.training.settings import check_optimiser, learning_rate
 
 Compose = Callable[..., TrainConfig]
 LENGTH = ["trainer.max_steps=60000", "trainer.batch=16", "trainer.crop=128"]

@@ -82,7 +82,7 @@ def measure_checkpoints(work: Path, blocks: int, rounds: int) -> dict[str, Any]:
     def save(number: int) -> None:
         with CheckpointWriter(work / "run/checkpoints", keep=2) as writer:
             start = time.perf_counter()
-            writer.save({"step": number, **parts.state()})
+            writer.save({"step": number, **parts.state_dict()})
             waits.append(time.perf_counter() - start)
 
     synced, plain = compare(save, rounds)

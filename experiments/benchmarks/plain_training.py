@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from realsr.core.devices import allow_tf32
 from realsr.networks.patchgan import PatchGAN
-from realsr.networks.vgg_features import VGGFeatures
 from realsr.training.generator_loss import LossValues
+from realsr.training.loss_terms.perceptual import VGGFeatures
 from realsr.training.loss_terms.ragan import discriminator_ragan_loss, generator_ragan_loss
 
 

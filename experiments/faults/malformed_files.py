@@ -41,7 +41,7 @@ from realsr.imaging.kernel_shapes import read_kernel
 from realsr.inference.model import load_model
 from realsr.inference.tile_memory import choose_tiles
 from realsr.kernels.mat_files import MatFileError, read_mat_kernels
-from realsr.networks.vgg_features import VGGFeatures
+from realsr.training.loss_terms.perceptual import VGGFeatures
 
 OUTCOMES = ("refused", "loaded", "unclear", "traceback", "killed")
 SECONDS, MEMORY, LONGEST, LOG_LINES, SECTOR = 20, 3 * 2**30, 1000, 20, 512

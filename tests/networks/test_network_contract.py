@@ -1,10 +1,13 @@
 """What every network of conf/generator and conf/discriminator promises."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from config_files import yaml_values
 from realsr.config.options import conf_dir
+from realsr.core.errors import UserError
 from realsr.networks.build import build_discriminator, build_generator
 
 
@@ -26,3 +29,13 @@ def test_a_discriminator_gives_logits_for_each_image(option: str) -> None:
         logits = build_discriminator(yaml_values(f"discriminator/{option}"))(torch.zeros(2, 3, 128, 128))
     assert logits.shape[0] == 2
     assert logits.is_floating_point()
+
+
+@pytest.mark.parametrize("group", ["generator", "discriminator"])
+def test_sizes_below_one_are_refused_by_their_keys(group: str) -> None:
+    build = partial(build_generator, scale=4) if group == "generator" else build_discriminator
+    for option in options(group):
+        values = yaml_values(f"{group}/{option}")
+        for key in values.keys() - {"name"}:
+            with pytest.raises(UserError, match=rf"{group}\.{key}=0: expected 1 or more"):
+                build(values | {key: 0})

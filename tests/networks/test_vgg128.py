@@ -46,8 +46,3 @@ def test_other_sizes_are_refused_with_the_ways_out(height: int, width: int) -> N
         VGG128(features=2)(torch.rand(1, 3, height, width))
     assert "trainer.crop=128" in str(error.value)
     assert "patch discriminator" in str(error.value)
-
-
-def test_sizes_below_one_are_refused() -> None:
-    with pytest.raises(ValueError, match="features is 0"):
-        VGG128(features=0)

@@ -15,8 +15,8 @@ from realsr.data.pairs import Pair, list_pairs
 from realsr.data.validation_images import ValidationImage
 from realsr.imaging import write_uint8
 from realsr.training.loop import train
-from realsr.training.selection import ValidationSet
 from realsr.training.settings import OptimiserConfig, TrainerConfig, TrainingConfig
+from realsr.training.validation import ValidationSet
 
 MakeConfig = Callable[..., TrainingConfig]
 Train = Callable[..., Path]

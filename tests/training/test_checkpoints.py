@@ -1,17 +1,22 @@
 import errno
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from full_disk import full_disk
-from realsr.training.checkpoints import CheckpointWriter, find_newest, list_checkpoints, load_checkpoint
+from realsr.training.checkpoints import CheckpointWriter, find_newest, list_checkpoints
 
 
 def save(folder: Path, step: int, keep: int = 2, best: bool = False, value: float = 0.0) -> None:
     with CheckpointWriter(folder, keep) as writer:
         writer.save({"step": step, "value": torch.full((10000,), value)}, best)
+
+
+def load(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)
 
 
 def test_the_newest_are_kept_and_the_newest_is_found(tmp_path: Path) -> None:
@@ -22,7 +27,7 @@ def test_the_newest_are_kept_and_the_newest_is_found(tmp_path: Path) -> None:
     assert [path.name for path in list_checkpoints(folder)] == [f"step_{s:08d}.pt" for s in (9, 10, 100)]
     newest = find_newest(folder)
     assert newest is not None
-    state = load_checkpoint(newest)
+    state = load(newest)
     assert state["step"] == 100
     assert (state["value"] == 100).all()
 
@@ -32,7 +37,7 @@ def test_the_best_is_kept_beside_them(tmp_path: Path) -> None:
     for step in (4, 5, 6):
         save(tmp_path, step, keep=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "step_00000006.pt"]
-    assert load_checkpoint(tmp_path / "best.pt")["step"] == 3
+    assert load(tmp_path / "best.pt")["step"] == 3
 
 
 def test_a_failed_write_leaves_the_older_ones(tmp_path: Path) -> None:
@@ -55,7 +60,7 @@ def test_a_truncated_newest_is_told_and_the_one_before_is_found(
     with caplog.at_level(logging.WARNING):
         assert find_newest(tmp_path) == tmp_path / "step_00000001.pt"
     assert f"{newest} cannot be read" in caplog.text
-    assert "set aside as step_00000002.damaged" in caplog.text
+    assert "renamed to step_00000002.damaged" in caplog.text
     save(tmp_path, 3)
     names = [path.name for path in sorted(tmp_path.iterdir())]
     assert names == ["step_00000001.pt", "step_00000002.damaged", "step_00000003.pt"], "it is none of those to keep"
@@ -94,4 +99,4 @@ def test_a_state_is_that_of_the_moment_it_was_saved(tmp_path: Path) -> None:
     with CheckpointWriter(tmp_path / "checkpoints", 2) as writer:
         writer.save({"step": 1, "value": value})
         value += 1
-    assert not load_checkpoint(tmp_path / "checkpoints" / "step_00000001.pt")["value"].any()
+    assert not load(tmp_path / "checkpoints" / "step_00000001.pt")["value"].any()

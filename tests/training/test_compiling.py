@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from realsr.networks.rrdb import RRDB
-from realsr.training.compiling import compile_network
+from realsr.training.step import compile_network
 
 
 def trial(net: nn.Module) -> Tensor:

@@ -21,7 +21,7 @@ from realsr.data.pairs import Pair
 from realsr.data.validation_images import ValidationImage, load_validation
 from realsr.networks.build import build_generator
 from realsr.networks.rrdb import RRDB
-from realsr.training import loop, signals
+from realsr.training import loop, monitor
 from realsr.training.checkpoints import CheckpointWriter, list_checkpoints
 from realsr.training.settings import OptimiserConfig, TrainingConfig
 
@@ -192,7 +192,7 @@ def test_a_stop_signal_is_heeded_while_a_batch_does_not_come(
             yield batch
 
     straight = trained("straight")
-    monkeypatch.setattr(signals, "PATIENCE", 0.1)
+    monkeypatch.setattr(monitor, "PATIENCE", 0.1)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "load_batches", hang)
         with pytest.raises(Interrupted, match=rf"stopped after step 3 by {sent.name}; it is saved") as stop:

@@ -41,8 +41,8 @@ def test_a_skipped_step_is_told_with_term_and_tensor(caplog: pytest.LogCaptureFi
     seen = watch()
     seen.follow(7, outcome(loss__pixel=math.nan, gradient__generator__b_dot_weight=math.inf))
     assert "step 7 is skipped" in caplog.text
-    assert "the loss term `pixel` (nan)" in caplog.text
-    assert "the gradient of generator.b.weight (inf)" in caplog.text
+    assert "loss/pixel (nan)" in caplog.text
+    assert "gradient/generator/b.weight (inf)" in caplog.text
     assert "variance" not in caplog.text
 
 
@@ -61,11 +61,11 @@ def test_overflowing_gradients_of_fp16_are_no_failure(caplog: pytest.LogCaptureF
     seen = TrainingMonitor(0, scaler)
     seen.follow(1, outcome(gradient__generator__a_dot_weight=math.inf))
     assert not caplog.text
-    with pytest.raises(UserError, match="loss term"):
+    with pytest.raises(UserError, match="loss/pixel"):
         seen.follow(2, outcome(loss__pixel=math.nan))
 
 
-@pytest.mark.parametrize(("accuracy", "said"), [(1.0, "never in doubt"), (0.0, "always deceived")])
+@pytest.mark.parametrize(("accuracy", "said"), [(1.0, "always right"), (0.0, "always wrong")])
 def test_a_discriminator_pinned_to_an_end_is_told_once(
     accuracy: float, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:

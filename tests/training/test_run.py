@@ -13,8 +13,8 @@ from config_files import config_of, yaml_values
 from realsr.core.errors import UserError
 from realsr.data.pairs import Pair
 from realsr.training.run import train_run
-from realsr.training.selection import ValidationSet
 from realsr.training.settings import OptimiserConfig, TrainingConfig
+from realsr.training.validation import ValidationSet
 
 MakeConfig = Callable[..., TrainingConfig]
 
@@ -118,7 +118,7 @@ def test_a_run_that_has_begun_takes_no_other_init(
     run(make_config(max_steps=2))
     weights = (tmp_path / "run" / "generator.safetensors").rename(tmp_path / "start.safetensors")
     late = make_config(max_steps=3, init=str(weights), allow_changes=True)
-    with pytest.raises(UserError, match=r"has begun with init=null.*init=.+start\.safetensors.*overwrite=true"):
+    with pytest.raises(UserError, match=r"started with init=null.*init=.+start\.safetensors.*overwrite=true"):
         run(late)
     assert run(late, overwrite=True)
     notes = json.loads((tmp_path / "run" / "manifest.json").read_text())["training"]["notes"]

@@ -7,8 +7,7 @@ from torch.optim import lr_scheduler
 
 from config_files import config_of
 from realsr.core.errors import UserError
-from realsr.training.schedule import check_optimiser, ema_decay, learning_rate
-from realsr.training.settings import OptimiserConfig
+from realsr.training.settings import OptimiserConfig, check_optimiser, ema_decay, learning_rate
 
 STEPS = 4000
 

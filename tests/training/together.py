@@ -20,9 +20,9 @@ from realsr.training.distributed import DistributedContext, average, start_proce
 from realsr.training.loss_terms.l1 import L1
 from realsr.training.loss_terms.term import StepTensors
 from realsr.training.monitor import TrainingMonitor
-from realsr.training.selection import ValidationSet
 from realsr.training.settings import OptimiserConfig, TrainerConfig, TrainingConfig
 from realsr.training.step import Outcome
+from realsr.training.validation import ValidationSet
 
 sys.path.append(str(Path(__file__).parents[1]))  # torchrun starts this file by itself
 from config_files import config_of

@@ -25,7 +25,7 @@ from realsr.core.errors import UserError, WeightsError
 from realsr.imaging.kernel_shapes import read_kernel
 from realsr.inference.model import load_model
 from realsr.networks.build import build_discriminator, build_generator
-from realsr.networks.vgg_features import VGGFeatures
+from realsr.training.loss_terms.perceptual import VGGFeatures
 from realsr.weights import load_generator, load_generator_state
 
 SIZE = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}

@@ -33,12 +33,12 @@ from realsr.networks.build import build_generator
 from realsr.pools.contents import list_noise
 from realsr.provenance.manifest import is_foreign, lock_stage
 from realsr.training.checkpoints import list_checkpoints
-from realsr.training.checks import check_settings
 from realsr.training.distributed import local_rank, start_processes
 from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.run import STAGE, train_run
-from realsr.training.selection import ValidationSet, check_lpips
 from realsr.training.settings import TrainingConfig
+from realsr.training.state import check_settings
+from realsr.training.validation import ValidationSet, make_lpips
 from realsr.weights import load_generator_state
 from realsr.weights.generators import read_facts, read_notes
 from realsr.weights.state_files import read_weights
@@ -112,7 +112,8 @@ def prepare(config: TrainConfig, training: TrainingConfig, processes: int) -> No
         with lock_stage(config.run, STAGE, wait=False):
             pass  # another process that trains this run is named now rather than after the stages
     check_settings(training, processes)
-    check_lpips(config.trainer)
+    if config.trainer.best_by == "lpips":
+        make_lpips(config.trainer, [], choose_device("cpu"))
     without_noise = build_degradation(config.online_degradation, config.scale, DecodedImages([]))
     try_degradation(without_noise, config.trainer.crop, config.scale)
     if config.init is not None and not list_checkpoints(config.run / "checkpoints"):

@@ -8,7 +8,7 @@ from realsr.core.ranges import Range
 
 
 class PatchGAN(nn.Module):
-    """Judges each patch of an image apart, by 4x4 convolutions, batch norm and leaky ReLU of slope 0.2.
+    """One logit for each patch of an image, by 4x4 convolutions, batch norm and leaky ReLU of slope 0.2.
 
     `layers` convolutions of stride 2, then one of stride 1, then one of stride 1 to a single channel.
     Channels double from `features` up to 8 times that. No batch norm after the first and the last
@@ -18,20 +18,12 @@ class PatchGAN(nn.Module):
     Args:
         features: channels after the first convolution.
         layers: number of convolutions of stride 2.
-
-    Raises:
-        ValueError: if features or layers is below 1.
     """
 
     def __init__(self, features: Annotated[int, Range(1)], layers: Annotated[int, Range(1)]) -> None:
         super().__init__()
-        if min(features, layers) < 1:
-            raise ValueError(f"features and layers are {features} and {layers}; each must be at least 1")
         self.smallest = 3 * 2**layers
-        modules: list[nn.Module] = [
-            nn.Conv2d(3, features, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2, inplace=True),
-        ]
+        modules: list[nn.Module] = [nn.Conv2d(3, features, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
         channels = features
         for layer in range(1, layers + 1):
             outputs = features * min(2**layer, 8)
@@ -48,10 +40,9 @@ class PatchGAN(nn.Module):
         self.model.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (N,3,H,W), 0..1 -> logits (N,1,h',w'), h' = H // 2**layers - 2, one for each patch.
+        """Images (N,3,H,W), 0..1 -> logits (N,1,h',w'), h' = H // 2**layers - 2.
 
-        Raises:
-            ValueError: if an image is too small for a single logit (24 pixels at 3 layers).
+        Raises ValueError for an image that is too small for a single logit (24 pixels at 3 layers).
         """
         height, width = x.shape[-2:]
         if min(height, width) < self.smallest:

@@ -17,18 +17,17 @@ Size = Annotated[int, Range(1)]
 
 
 def lrelu(x: Tensor) -> Tensor:
-    """Leaky ReLU of slope 0.2, in place: each use follows a convolution whose output nobody else holds."""
+    """Leaky ReLU of slope 0.2, in place: each use follows a convolution whose output is not used elsewhere."""
     return F.leaky_relu(x, SLOPE, inplace=True)
 
 
 def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
     """3x3 convolution that keeps the size, initialised Kaiming normal (fan-in) times 0.1, bias 0.
 
-    The small start keeps a deep residual network without batch norm close to the identity (ESRGAN, section
-    3.1, "smaller initialization").
+    The small initial values keep a deep network without batch norm close to the identity (ESRGAN, section 3.1).
     """
     conv = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1)
-    if conv.weight.is_meta:  # no values to draw, and there torch would take a second to import its compiler
+    if conv.weight.is_meta:  # torch would import its compiler for it, in a second
         return conv
     nn.init.kaiming_normal_(conv.weight, mode="fan_in")
     with torch.no_grad():
@@ -43,8 +42,8 @@ class DenseBlock(nn.Module):
 
     x_k = lrelu(conv_k([x, x_1, ..., x_{k-1}])) for k = 1..4;  y = x + 0.2 conv_5([x, x_1, ..., x_4])
 
-    In training mode, the backward pass cuts all that the convolutions have seen from one kept [x, x_1, ..., x_4].
-    Autograd by itself keeps the concatenation before each of them, and the outputs besides: four times the memory.
+    In training mode, one [x, x_1, ..., x_4] is stored for the backward pass. Autograd would store the concatenation
+    before each convolution, and the outputs: four times the memory.
     """
 
     def __init__(self, features: int, growth: int) -> None:
@@ -63,7 +62,7 @@ class DenseBlock(nn.Module):
 
 
 def dense_layers(x: Tensor, convs: Sequence[Callable[[Tensor], Tensor]]) -> tuple[Tensor, Tensor]:
-    """Return conv_5([x, x_1, ..., x_4]) and [x, x_1, ..., x_4], given the five convolutions: for every form of RRDB."""
+    """Return conv_5([x, x_1, ..., x_4]) and [x, x_1, ..., x_4], given the five convolutions."""
     *hidden, last = convs
     for conv in hidden:
         x = torch.cat((x, lrelu(conv(x))), 1)
@@ -73,8 +72,8 @@ def dense_layers(x: Tensor, convs: Sequence[Callable[[Tensor], Tensor]]) -> tupl
 def _dense(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
     """The block's equation, given five weights and five biases: y and [x, x_1, ..., x_4]."""
     pairs = zip(parameters[:5], parameters[5:], strict=True)
-    y, seen = dense_layers(x, [partial(F.conv2d, weight=weight, bias=bias, padding=1) for weight, bias in pairs])
-    return torch.add(x, y, alpha=RESIDUAL_SCALE), seen
+    y, stack = dense_layers(x, [partial(F.conv2d, weight=weight, bias=bias, padding=1) for weight, bias in pairs])
+    return torch.add(x, y, alpha=RESIDUAL_SCALE), stack
 
 
 class _ThriftyDense(torch.autograd.Function):
@@ -86,30 +85,30 @@ class _ThriftyDense(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
-        y, seen = _dense(x, *parameters)
-        ctx.save_for_backward(seen, *parameters[:5])
+        y, stack = _dense(x, *parameters)
+        ctx.save_for_backward(stack, *parameters[:5])
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:
-        seen, *weights = ctx.saved_tensors
+        stack, *weights = ctx.saved_tensors
         d_weights, d_biases = list[Tensor](), list[Tensor]()
         g: Tensor = RESIDUAL_SCALE * dy
-        d_seen: Any = None
+        d_stack: Any = None
         for k, weight in reversed(list(enumerate(weights))):
             inputs = weight.shape[1]
-            # Under autocast the weights are kept in float32, but all that flows has fewer bits.
+            # Under autocast the weights are float32, activations and gradients are not.
             d_inputs, d_weight, d_bias = torch.ops.aten.convolution_backward(
-                g, seen[:, :inputs], weight.to(seen.dtype), [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1,
+                g, stack[:, :inputs], weight.to(stack.dtype), [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1,
                 [True, True, True],
             )  # fmt: skip
             d_weights.insert(0, d_weight)
             d_biases.insert(0, d_bias)
-            d_seen = d_inputs if d_seen is None else d_inputs.add_(d_seen[:, :inputs])
+            d_stack = d_inputs if d_stack is None else d_inputs.add_(d_stack[:, :inputs])
             if k > 0:  # the output of a leaky ReLU has the sign of its input
-                own = slice(inputs - len(weights[k - 1]), inputs)
-                g = torch.ops.aten.leaky_relu_backward(d_seen[:, own], seen[:, own], SLOPE, True)
-        return d_seen + dy, *d_weights, *d_biases
+                channels = slice(inputs - len(weights[k - 1]), inputs)
+                g = torch.ops.aten.leaky_relu_backward(d_stack[:, channels], stack[:, channels], SLOPE, True)
+        return d_stack + dy, *d_weights, *d_biases
 
 
 class ResidualDenseBlocks(nn.Module):
@@ -135,21 +134,17 @@ class RRDB(nn.Module):
         blocks: number of residual-in-residual dense blocks.
         growth: channels that each convolution of a dense block adds.
 
-    `checkpoint_activations` (an attribute, False at first): keep only the input of each residual-in-residual block
-    for the backward pass, which computes the rest anew; same values, less memory, about a third more time.
+    `checkpoint_activations` (an attribute, initially False): store only the input of each residual-in-residual block
+    for the backward pass, which recomputes the rest; same values, less memory, about a third more time.
 
     Raises:
-        ValueError: for another scale, or a size below 1.
+        ValueError: for another scale.
     """
 
     def __init__(self, scale: int, features: Size, blocks: Size, growth: Size) -> None:
         super().__init__()
         if scale not in (2, 4):
             raise ValueError(f"scale is {scale}; the RRDB generator is made for scale 2 or 4")
-        if min(features, blocks, growth) < 1:
-            raise ValueError(
-                f"features, blocks and growth are {features}, {blocks} and {growth}; each must be at least 1"
-            )
         self.scale = scale
         self.checkpoint_activations = False
         self.conv_first = conv3x3(3, features)

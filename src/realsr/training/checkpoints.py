@@ -1,26 +1,40 @@
-"""Checkpoints: the whole state of a training, written atomically."""
+"""Checkpoints: the whole state of a training, written atomically, and restored bit for bit."""
 
 import io
 import logging
+import random
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from operator import index
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 
+from realsr.core.errors import UserError
 from realsr.core.files import replace_file
+from realsr.core.seeding import derive_seed
+from realsr.core.tensor_files import TensorFileError, check_finite
+from realsr.training.distributed import DistributedContext
+from realsr.training.generator_loss import active_terms
+from realsr.training.monitor import TrainingMonitor
+from realsr.training.settings import TrainingConfig
+from realsr.training.state import TrainState
+from realsr.training.validation import Selection
+from realsr.weights import load_generator_state
 
 logger = logging.getLogger("realsr")
 
 BEST = "best.pt"
+MAX_THREADS = 1024  # beyond which a checkpoint is damaged
 
 
-class CheckpointWriter:
-    """Writes checkpoints into a folder while the training goes on: to put one on the disk can take seconds.
+class CheckpointWriter(AbstractContextManager["CheckpointWriter"]):
+    """Writes checkpoints into a folder in a thread of its own, since the disk can take seconds.
 
-    Use it in a `with`, at whose end the last one is on the disk. A write that fails raises its OSError at the next
-    `save`, or at the end.
+    Use it in a `with`, at whose end the last checkpoint is on the disk. The OSError of a write is raised at the next
+    `save`, or at the end; it is raised too where the folder above is gone.
     """
 
     def __init__(self, folder: Path, keep: int):
@@ -28,39 +42,29 @@ class CheckpointWriter:
         self._thread = ThreadPoolExecutor(1)
         self._write: Future[None] | None = None
 
-    def __enter__(self) -> "CheckpointWriter":
-        return self
-
     def save(self, state: dict[str, Any], best: bool = False) -> None:
         """Write a state as `step_<state["step"]>.pt` and remove all but the newest `keep`; or write it as `best.pt`."""
         content = io.BytesIO()
         torch.save(state, content)
         self.wait()
-        self._write = self._thread.submit(write_checkpoint, self._folder, state["step"], content, self._keep, best)
+        self._write = self._thread.submit(self._write_file, state["step"], content, best)
 
     def wait(self) -> None:
-        """Wait until what was saved is on the disk. Raises OSError where it is not."""
+        """Wait until the last checkpoint is on the disk."""
         write, self._write = self._write, None
         if write is not None:
             write.result()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._thread.shutdown()
         self.wait()
 
-
-def write_checkpoint(folder: Path, step: int, content: io.BytesIO, keep: int, best: bool) -> None:
-    """Write a checkpoint's content as `CheckpointWriter.save` says.
-
-    Raises OSError, also where the run's folder, in which `folder` lies, is gone.
-    """
-    folder.mkdir(exist_ok=True)
-    with replace_file(folder / (BEST if best else f"step_{step:08d}.pt")) as file:
-        file.write(content.getbuffer())
-    if not best:
-        remove_old(folder, keep)
+    def _write_file(self, step: int, content: io.BytesIO, best: bool) -> None:
+        self._folder.mkdir(exist_ok=True)
+        with replace_file(self._folder / (BEST if best else f"step_{step:08d}.pt")) as file:
+            file.write(content.getbuffer())
+        if not best:
+            remove_old(self._folder, self._keep)
 
 
 def remove_old(folder: Path, keep: int) -> None:
@@ -74,15 +78,10 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step_*.pt"))
 
 
-def checkpoint_step(path: Path) -> int:
-    """Return the step of a checkpoint from its name."""
-    return int(path.stem.removeprefix("step_"))
-
-
 def find_newest(folder: Path) -> Path | None:
-    """Return the newest checkpoint that is whole, the best where no other is; those that are not are set aside.
+    """Return the newest intact checkpoint, the best where there is no other; damaged ones are renamed.
 
-    Raises OSError where the disk cannot be read, which says nothing of the checkpoint.
+    Raises OSError where the disk cannot be read, which is no sign of damage.
     """
     for path in [*reversed(list_checkpoints(folder)), *folder.glob(BEST)]:
         content = io.BytesIO(path.read_bytes())
@@ -90,16 +89,116 @@ def find_newest(folder: Path) -> Path | None:
             torch.load(content, map_location="cpu", weights_only=True)
             return path
         except Exception:  # torch raises many kinds for a broken file, OSError too
-            damaged = path.rename(path.with_suffix(".damaged"))  # or it would be counted among those to keep
+            damaged = path.rename(path.with_suffix(".damaged"))  # or it would count among those to keep
             logger.warning(
-                "%s cannot be read, as after a crash while it was written: it is set aside as %s, and the one "
-                "before is used",
+                "%s cannot be read, as after a crash during its writing: it is renamed to %s, and the checkpoint "
+                "before it is used",
                 path,
                 damaged.name,
             )
     return None
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the state that a checkpoint holds."""
-    return torch.load(path, map_location="cpu", weights_only=True)
+def gather_state(
+    step: int, state: TrainState, monitor: TrainingMonitor, selection: Selection, processes: DistributedContext
+) -> dict[str, Any]:
+    """Return all that the training after `step` depends on; to be called by all processes at once.
+
+    Learning rates and samples are functions of the step.
+    """
+    return {
+        "step": step,
+        **state.state_dict(),
+        "watch": monitor.state_dict(),
+        "selection": selection.state_dict(),
+        "threads": torch.get_num_threads(),
+        "random": processes.gather(_random_state(state.device)),
+    }
+
+
+def restore_or_initialize(
+    state: TrainState,
+    monitor: TrainingMonitor,
+    selection: Selection,
+    run: Path,
+    config: TrainingConfig,
+    processes: DistributedContext,
+) -> int:
+    """Restore the newest checkpoint, else load `init`, if any; return the number of steps done.
+
+    Raises UserError where the checkpoint is of another training.
+    """
+    path = processes.broadcast(find_newest(run / "checkpoints") if processes.is_main else None)
+    if processes.is_main:
+        remove_old(run / "checkpoints", config.trainer.keep_checkpoints)  # a kill may have come before that
+    if path is None:
+        _initialize(state, config)
+        return 0
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        check_finite(checkpoint["generator"])
+        state.load_state_dict(checkpoint)
+        monitor.load_state_dict(checkpoint["watch"])
+        selection.load_state_dict(checkpoint["selection"])
+        step, random_states = index(checkpoint["step"]), list(checkpoint["random"])
+    except TensorFileError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} is of another training ({reason}): set overwrite=true to restart, or another run=FOLDER; "
+            "init=RUN starts from its weights alone"
+        ) from error
+    _restore_threads(checkpoint.get("threads"), path)
+    if len(random_states) == processes.world_size:
+        _restore_random_state(random_states[processes.rank], state.device)
+    else:
+        torch.manual_seed(derive_seed(config.seed, "training", step, processes.rank))
+        logger.info(
+            "the training was in %d processes and goes on in %d: networks that draw random numbers, as for dropout, "
+            "draw others",
+            len(random_states), processes.world_size,
+        )  # fmt: skip
+    logger.info("training goes on after step %d, from %s", step, path.name)
+    return step
+
+
+def _initialize(state: TrainState, config: TrainingConfig) -> None:
+    if config.init is not None:
+        load_generator_state(state.generator, config.init)
+        if state.ema is not None:
+            state.ema.load_state_dict(state.generator.state_dict())
+    elif any(term["name"] != "l1" for term in active_terms(config.loss).values()):
+        logger.warning("training starts from scratch; init=WEIGHTS would start from a PSNR-trained generator")
+
+
+def _restore_threads(threads: object, path: Path) -> None:
+    """Compute with as many threads as before: their number changes the last bits of sums."""
+    now = torch.get_num_threads()
+    if isinstance(threads, int) and threads != now and 0 < threads <= MAX_THREADS:
+        torch.set_num_threads(threads)
+        logger.info(
+            "%s was computed with %d threads, and the training goes on with them; %d are set now",
+            path.name, threads, now,
+        )  # fmt: skip
+
+
+def _random_state(device: torch.device) -> dict[str, Any]:
+    """Return the states of the generators that a network may draw from; samples of the data need none."""
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 (what others draw from)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
+        "python": random.getstate(),
+    }
+
+
+def _restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda" and state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"], device)
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))

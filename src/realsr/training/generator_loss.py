@@ -1,6 +1,6 @@
 """The generator's loss: the weighted sum of the terms that a configuration names."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import torch
@@ -14,7 +14,7 @@ from realsr.training.loss_terms.term import StepTensors
 ROOM = "realsr.training.loss_terms"
 LOGITS = {"real_logits", "fake_logits"}
 LossValues = Mapping[str, Values]
-"""What YAML says of a loss: by a term's key, which is its name in the logs, `name`, `weight` and its arguments."""
+"""YAML of a loss: by a term's key, which is its name in the logs, `name`, `weight` and its arguments."""
 
 
 class GeneratorLoss(nn.Module):
@@ -30,9 +30,15 @@ class GeneratorLoss(nn.Module):
 
     def __init__(self, loss: LossValues) -> None:
         super().__init__()
-        self.weights = {key: values["weight"] for key, values in active_terms(loss).items()}
-        self.terms = nn.ModuleDict({key: _build_term(key, values) for key, values in active_terms(loss).items()})
-        self.needs = loss_needs(loss)
+        self.weights, self.terms, self.needs = dict[str, float](), nn.ModuleDict(), loss_needs(loss)
+        for key, values in active_terms(loss).items():
+            self.weights[key] = values.pop("weight")
+            term = build_component(ROOM, f"loss.{key}", values)
+            if not isinstance(term, nn.Module):
+                raise UserError(
+                    f"loss.{key}.name={values['name']}: it gave a {type(term).__name__}; expected a LossTerm"
+                )
+            self.terms[key] = term
 
     def forward(self, x: StepTensors) -> dict[str, Tensor]:
         """Return the terms, unweighted and detached, and their weighted sum `generator`; all float32."""
@@ -42,7 +48,7 @@ class GeneratorLoss(nn.Module):
 
 
 def active_terms(loss: LossValues) -> dict[str, dict[str, Any]]:
-    """Return the terms whose weight is not 0. Raises UserError for a weight that is none, and where no term is left."""
+    """Return the terms whose weight is not 0. Raises UserError for an invalid weight, and where no term is left."""
     terms = {}
     for key, values in loss.items():
         if not isinstance(values, Mapping) or "weight" not in values:
@@ -57,17 +63,18 @@ def active_terms(loss: LossValues) -> dict[str, dict[str, Any]]:
 
 def loss_needs(loss: LossValues) -> frozenset[str]:
     """Return what the terms of a loss need of a step, without building them."""
-    return frozenset().union(*(needs for _, needs, _ in _read_classes(loss)))
+    return frozenset().union(*(_needs(term) for term in _find_classes(loss).values()))
 
 
 def needs_discriminator(loss: LossValues) -> bool:
-    """Tell whether a term of a loss reads a discriminator's logits."""
+    """Whether a term of a loss reads a discriminator's logits."""
     return bool(loss_needs(loss) & LOGITS)
 
 
 def check_loss(loss: LossValues, crop: int, ema: float | None) -> None:
-    """Raise UserError for a term that is not there, or that crops or averaging do not suit."""
-    for key, needs, min_crop in _read_classes(loss):
+    """Raise UserError for an unknown term, and for one that does not fit the crops or the averaged weights."""
+    for key, term in _find_classes(loss).items():
+        needs, min_crop = _needs(term), int(getattr(term, "min_crop", 1))
         if crop < min_crop:
             raise UserError(f"trainer.crop={crop}: loss.{key} needs {min_crop} or more")
         if "sr_ema" in needs and ema is None:
@@ -78,16 +85,9 @@ def check_loss(loss: LossValues, crop: int, ema: float | None) -> None:
             )
 
 
-def _read_classes(loss: LossValues) -> list[tuple[str, frozenset[str], int]]:
-    classes = {key: find_component(ROOM, f"loss.{key}", values) for key, values in active_terms(loss).items()}
-    return [
-        (key, frozenset(getattr(term, "needs", ())), int(getattr(term, "min_crop", 1))) for key, term in classes.items()
-    ]
+def _find_classes(loss: LossValues) -> dict[str, Callable[..., Any]]:
+    return {key: find_component(ROOM, f"loss.{key}", values) for key, values in active_terms(loss).items()}
 
 
-def _build_term(key: str, values: Values) -> nn.Module:
-    arguments = {name: value for name, value in values.items() if name != "weight"}
-    term = build_component(ROOM, f"loss.{key}", arguments)
-    if not isinstance(term, nn.Module):
-        raise UserError(f"loss.{key}.name={values['name']}: it gave a {type(term).__name__}; expected a LossTerm")
-    return term
+def _needs(term: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(getattr(term, "needs", ()))  # the user's own term may be a function

@@ -5,6 +5,7 @@ import math
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 from realsr.core.devices import choose_device
@@ -15,20 +16,15 @@ from realsr.data.dataset import CropDataset
 from realsr.data.degradations.degradation import OnlineDegradation, to_images
 from realsr.data.loading import LoadingError, load_batches
 from realsr.data.pairs import Pair, keep_large
-from realsr.training.checkpoints import CheckpointWriter
-from realsr.training.checks import check_settings
+from realsr.training.checkpoints import CheckpointWriter, gather_state, restore_or_initialize
 from realsr.training.distributed import SINGLE_PROCESS, DistributedContext, local_rank
 from realsr.training.generator_loss import GeneratorLoss
-from realsr.training.monitor import TrainingMonitor
-from realsr.training.profiling import profile
-from realsr.training.records import Stopwatch, open_records, used_memory
-from realsr.training.resume import gather_state, restore_or_initialize
-from realsr.training.schedule import ema_decay, learning_rate
-from realsr.training.selection import Selection, ValidationSet
-from realsr.training.settings import TrainingConfig
-from realsr.training.signals import StopRequest, WaitInterrupted, catch_stop_signals
-from realsr.training.state import TrainState, make_state
+from realsr.training.monitor import StopRequest, TrainingMonitor, WaitInterrupted, catch_stop_signals
+from realsr.training.records import Records, Stopwatch, profile, used_memory
+from realsr.training.settings import TrainingConfig, ema_decay, learning_rate
+from realsr.training.state import TrainState, check_settings, make_state
 from realsr.training.step import TrainStep
+from realsr.training.validation import Selection, ValidationSet
 from realsr.weights import save_generator
 
 logger = logging.getLogger("realsr")
@@ -45,24 +41,24 @@ def train(
 ) -> list[Path]:
     """Train a generator and return the files of its weights: raw, averaged, best.
 
-    The folder `run` gets checkpoints, TensorBoard's records, samples and metrics.jsonl, the folder `cache` the pairs
-    decoded. Where the run has a checkpoint, training goes on from there, as if it had never stopped. Raises UserError
-    for data or settings that cannot be trained on, WeightsError where VGG19's weights are missing, Interrupted after
-    SIGTERM or Ctrl-C, when all is saved.
+    The folder `run` gets checkpoints and what `Records` writes, the folder `cache` the decoded pairs. Where the run has
+    a checkpoint, training continues from there, as if it had never stopped. Raises UserError for data or settings that
+    cannot be trained with, WeightsError where VGG19's weights are missing, Interrupted after SIGTERM or Ctrl-C, when
+    all is saved.
     """
     trainer, scale = config.trainer, config.scale
     device = choose_device(trainer.device, "trainer.device", local_rank())
     check_settings(config, processes.world_size)
 
-    # What is trained, and where it begins.
+    # State: as the newest checkpoint left it, or the initial one.
     state = make_state(config, device, processes)
     monitor = TrainingMonitor(trainer.max_skipped, state.scaler)
     selection = Selection(validation, run, config, device)
     start = restore_or_initialize(state, monitor, selection, run, config, processes)
     shape = (trainer.batch // processes.world_size, 3, trainer.crop // scale, trainer.crop // scale)
-    step_on = TrainStep(state, GeneratorLoss(config.loss).to(device), trainer, shape)
+    train_step = TrainStep(state, GeneratorLoss(config.loss).to(device), trainer, shape)
 
-    # Data: each process sees its part of each batch.
+    # Data: each process loads its part of each batch.
     pairs = keep_large(list(pairs), trainer.crop)
     images = cache_pairs(cache, pairs, None) if trainer.cache else decode_pairs(pairs)
     dataset = CropDataset(
@@ -73,43 +69,47 @@ def train(
         dataset, start, trainer.max_steps, workers, pinned=device.type == "cuda", timeout=trainer.data_timeout
     )
 
+    # Records and checkpoints: the first process writes them.
     def save(step: int, best: bool = False) -> None:
         checkpoint = gather_state(step, state, monitor, selection, processes)
         if records is not None:
             records.sync()
             checkpoints.save(checkpoint, best)
 
+    main = processes.is_main
     logger.info("%s", describe(state, len(pairs), config, processes))
     stopwatch = Stopwatch()
     with (
         catch_stop_signals() as request,
-        Progress("training", total=trainer.max_steps, done=start, silent=not processes.is_main) as progress,
-        open_records(run, start, processes.is_main) as records,
+        Progress("training", total=trainer.max_steps, done=start, silent=not main) as progress,
+        closing(Records(run, start)) if main else nullcontext() as records,
         CheckpointWriter(run / "checkpoints", trainer.keep_checkpoints) as checkpoints,
-        profile(run / "profile", device, trainer.profile and processes.is_main) as trace,
+        profile(run / "profile", device) if trainer.profile and main else nullcontext(lambda: None) as trace,
     ):
         for step in range(start + 1, trainer.max_steps + 1):
+            # A batch; where none comes, what is trained so far is saved.
             try:
-                with stopwatch.waiting(), request.waiting():
+                with stopwatch.measure("waiting"), request.waiting():
                     batch = next(batches)
             except (LoadingError, WaitInterrupted) as error:
-                saved = (
-                    processes.world_size == 1 and step > start + 1
-                )  # with others, who wait for this process, it cannot
+                # With several processes it cannot be: the others wait for this one.
+                saved = processes.world_size == 1 and step > start + 1
                 if saved:
                     monitor.catch_up()
                     save(step - 1)
                 if isinstance(error, WaitInterrupted):
                     raise _interrupted(request, step - 1, processes, saved) from None
                 raise
+
+            # The step.
             tensors = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
             lr, hr = degradation.apply(tensors), to_images(tensors["hr"])
             rate, decay = learning_rate(step - 1, config.optimiser), ema_decay(step - 1, trainer.ema or 0)
-            monitor.follow(step, step_on(lr, hr, rate, decay, stop=request.signal is not None))
-            stopwatch.trained(trainer.batch)
+            monitor.follow(step, train_step(lr, hr, rate, decay, stop=request.signal is not None))
+            stopwatch.images += trainer.batch
             trace()
 
-            # What is due now; all processes must say the same.
+            # What is due after it, the same in all processes: log, validate, save, stop.
             last = step == trainer.max_steps
             log = last or step % trainer.log_every == 0 or step == start + 1
             score = bool(validation.images) and (last or step % trainer.validate_every == 0)
@@ -117,10 +117,9 @@ def train(
             if log or score or keep:
                 monitor.catch_up()
             if log and records is not None:
-                records.values(
-                    step, monitor.summary() | {"learning_rate": rate} | stopwatch.read() | used_memory(device)
-                )
-            with stopwatch.paused():
+                speed = stopwatch.read() | used_memory(device)
+                records.values(step, monitor.summary() | {"learning_rate": rate} | speed)
+            with stopwatch.measure("paused"):
                 if score and processes.broadcast(records is not None and selection(step, state, records)):
                     save(step, best=True)
                 if keep or monitor.stop:
@@ -129,7 +128,7 @@ def train(
             if monitor.stop and not last:
                 raise _interrupted(request, step, processes)
 
-    return save_weights(run, state, config) if processes.is_main else []
+    return save_weights(run, state, config) if main else []
 
 
 def describe(state: TrainState, pairs: int, config: TrainingConfig, processes: DistributedContext) -> str:
@@ -147,17 +146,18 @@ def describe(state: TrainState, pairs: int, config: TrainingConfig, processes: D
 
 def save_weights(run: Path, state: TrainState, config: TrainingConfig) -> list[Path]:
     """Write the raw and the averaged weights and return their files, and that of the best, where there is one."""
-    networks = {"generator": state.generator} | ({} if state.ema is None else {"generator_ema": state.ema})
-    files = [run / f"{name}.safetensors" for name in networks]
-    for file, net in zip(files, networks.values(), strict=True):
-        save_generator(file, net, config.generator, config.scale)
+    files = []
+    for name, net in (("generator", state.generator), ("generator_ema", state.ema)):
+        if net is not None:
+            files.append(run / f"{name}.safetensors")
+            save_generator(files[-1], net, config.generator, config.scale)
     return files + [file for file in [run / "best.safetensors"] if file.exists()]
 
 
 def _interrupted(request: StopRequest, step: int, processes: DistributedContext, saved: bool = True) -> Interrupted:
-    number = request.signal or signal.SIGTERM  # another process was asked
-    where = "it is saved, and the same command goes on from there"
+    number = request.signal or signal.SIGTERM  # another process has the request
+    state = "it is saved, and the same command goes on from there"
     if not saved:
-        where = "the same command goes on from the last checkpoint, if there is one"
-    message = f"stopped after step {step} by {number.name}; {where}"
+        state = "the same command goes on from the last checkpoint, if there is one"
+    message = f"stopped after step {step} by {number.name}; {state}"
     return Interrupted(message if processes.is_main else "", code=128 + number)

@@ -1,9 +1,14 @@
-"""What is seen of the steps on the host: values that are not finite, networks that collapse, wishes to stop."""
+"""What may end a training early: values that are not finite, networks that collapse, stop signals."""
 
 import logging
 import math
+import signal
+import threading
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -14,52 +19,52 @@ from realsr.training.step import Outcome
 
 logger = logging.getLogger("realsr")
 
-SATURATED_STEPS = 500  # steps in a row with the discriminator's accuracy at an end
+SATURATED_STEPS = 500  # steps in a row with the discriminator's accuracy near 0 or 1
 SATURATED_WITHIN = 0.005  # of 0 or 1
-MEMORY = 100  # steps that the variance is averaged over
-FALLEN = 0.5  # of the variance ratio that SR had
+AVERAGED_STEPS = 100  # for the moving average of the variance
+FALLEN = 0.5  # of the highest variance ratio
+PATIENCE = 5.0  # seconds that a batch may still take after a stop signal
 
 
 @dataclass
-class Memory:
-    """What the monitor remembers of the steps before; part of a checkpoint."""
+class History:
+    """What the monitor keeps of the steps before; part of a checkpoint."""
 
     skipped: int = 0  # steps in a row
-    pinned: int = 0  # steps in a row with the accuracy at an end
+    pinned: int = 0  # steps in a row with the accuracy near 0 or 1
     ratio: float | None = None  # moving average of the variance of SR by that of HR
-    highest: float = 0.0  # that it has had, 1 at most
-    fallen: bool = False  # which has been told
+    highest: float = 0.0  # of that average, 1 at most
+    fallen: bool = False  # whether a warning of the collapse was given
 
 
 class TrainingMonitor:
-    """Follows the steps of a training, one step behind on a GPU, so that it never has to wait.
+    """Follows the steps of a training, one step behind on a GPU, so that the device is never waited for.
 
     Attributes:
-        latest: the values of the step seen last, by name.
-        stop: whether a process has been asked to stop; all processes see it at the same step.
+        latest: the values of the latest step, by name.
+        stop: whether a process has a request to stop; it is set in all processes at the same step.
     """
 
     def __init__(self, max_skipped: int, scaler: torch.amp.GradScaler):
         self.latest: dict[str, float] = {}
         self.stop = False
         self._max_skipped, self._scaler = max_skipped, scaler
-        self._memory = Memory()
+        self._history = History()
         self._pending: tuple[int, list[str], Tensor, torch.cuda.Event | None] | None = None
 
     def follow(self, step: int, outcome: Outcome) -> None:
-        """See the step before, and fetch the values of this one. Raises UserError where too many are skipped."""
+        """Check the step before, and fetch the values of this one. Raises UserError where too many are skipped."""
         self.catch_up()
         values = outcome.values.to("cpu", non_blocking=True)
-        event = None
-        if outcome.values.is_cuda:
-            event = torch.cuda.Event()
-            event.record()
+        event = torch.cuda.Event() if outcome.values.is_cuda else None
         self._pending = step, outcome.names, values, event
         if event is None:
             self.catch_up()
+        else:
+            event.record()
 
     def catch_up(self) -> None:
-        """See the step that is still to be seen, if there is one; raises as `follow`."""
+        """Check the step that is still to be checked, if any; raises as `follow`."""
         if self._pending is None:
             return
         step, names, values, event = self._pending
@@ -74,7 +79,7 @@ class TrainingMonitor:
             self._check_variance(step)
 
     def summary(self) -> dict[str, float]:
-        """Return the latest values but for single parameters: of these, a norm for each network."""
+        """Return the latest values, with one gradient norm per network instead of one per parameter."""
         summary, squares = dict[str, float](), defaultdict[str, float](float)
         for name, value in self.latest.items():
             kind, _, rest = name.partition("/")
@@ -85,70 +90,114 @@ class TrainingMonitor:
         return summary | {f"gradient/{net}": math.sqrt(square) for net, square in squares.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is remembered."""
-        return asdict(self._memory)
+        """Return the history."""
+        return asdict(self._history)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Remember what was remembered. Raises TypeError where it is of another monitor."""
-        self._memory = Memory(**state)
+        """Restore the history. Raises TypeError where the state is of another monitor."""
+        self._history = History(**state)
 
     def _check_skipped(self, step: int) -> None:
-        memory = self._memory
+        history = self._history
         if not self.latest["skipped"]:
-            memory.skipped = 0
+            history.skipped = 0
             return
-        bad = [name for name, value in self.latest.items() if not math.isfinite(value)]
-        if all(name.startswith("gradient/") for name in bad) and self._scaler.get_scale() > 1:
-            return  # with fp16 that is how the losses' scale is found
-        memory.skipped += 1
-        said = f"step {step} is skipped: not finite are {describe(bad, self.latest)}"
-        if memory.skipped > self._max_skipped:
+        names = [name for name, value in self.latest.items() if not math.isfinite(value)]
+        if all(name.startswith("gradient/") for name in names) and self._scaler.get_scale() > 1:
+            return  # the scaler of fp16 lowers its scale after an overflow
+        history.skipped += 1
+        values = ", ".join(f"{name} ({self.latest[name]})" for name in names[:4])  # in the order of their computation
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        text = f"step {step} is skipped: not finite are {values}{more}"
+        if history.skipped > self._max_skipped:
             raise UserError(
-                f"{said}. So were the steps before, {memory.skipped} in a row, more than trainer.max_skipped="
+                f"{text}. So were the steps before, {history.skipped} in a row, more than trainer.max_skipped="
                 f"{self._max_skipped}. They changed no weight, and the checkpoints are good. Look at what is named; a "
                 "lower optimiser.learning_rate (with trainer.allow_changes=true) or trainer.precision=fp32 may help"
             )
-        logger.warning("%s; no weight was changed", said)
+        logger.warning("%s; no weight was changed", text)
 
     def _check_accuracy(self, step: int) -> None:
         accuracy = self.latest.get("discriminator/accuracy")
         if accuracy is None:
             return
         at_end = min(accuracy, 1 - accuracy) <= SATURATED_WITHIN
-        self._memory.pinned = self._memory.pinned + 1 if at_end else 0
-        if self._memory.pinned == SATURATED_STEPS:
-            what = "is never in doubt" if accuracy > 0.5 else "is always deceived"
+        self._history.pinned = self._history.pinned + 1 if at_end else 0
+        if self._history.pinned == SATURATED_STEPS:
             logger.warning(
-                "step %d: for %d steps the discriminator %s (accuracy %.3f): the GAN term teaches little now. Look at "
-                "the samples; another loss.gan.weight or optimiser.learning_rate may help",
-                step, SATURATED_STEPS, what, accuracy,
+                "step %d: for %d steps the discriminator is always %s (accuracy %.3f): the GAN term teaches little "
+                "now. Look at the samples; another loss.gan.weight or optimiser.learning_rate may help",
+                step, SATURATED_STEPS, "right" if accuracy > 0.5 else "wrong", accuracy,
             )  # fmt: skip
 
     def _check_variance(self, step: int) -> None:
-        memory = self._memory
+        history = self._history
         ratio = self.latest["variance/SR"] / max(self.latest["variance/HR"], 1e-12)
-        memory.ratio = ratio if memory.ratio is None else memory.ratio + (ratio - memory.ratio) / MEMORY
-        memory.highest = max(memory.highest, min(memory.ratio, 1.0))
-        fallen = memory.ratio < FALLEN * memory.highest
-        if fallen and not memory.fallen:
+        history.ratio = ratio if history.ratio is None else history.ratio + (ratio - history.ratio) / AVERAGED_STEPS
+        history.highest = max(history.highest, min(history.ratio, 1.0))
+        fallen = history.ratio < FALLEN * history.highest
+        if fallen and not history.fallen:
             logger.warning(
                 "step %d: the variance of SR has fallen to %.2f of HR's, from %.2f: the generator may be collapsing. "
                 "Look at the samples",
-                step, memory.ratio, memory.highest,
+                step, history.ratio, history.highest,
             )  # fmt: skip
-        memory.fallen = fallen
+        history.fallen = fallen
 
 
-def describe(names: list[str], values: dict[str, float], most: int = 4) -> str:
-    """Name values in words, the first ones: they are in the order in which they were computed."""
-    words = []
-    for name in names[:most]:
-        kind, _, rest = name.partition("/")
-        what = {
-            "loss": f"the loss term `{rest}`",
-            "variance": f"the {rest} images",
-            "discriminator": f"the discriminator's logits ({rest})",
-            "gradient": f"the gradient of {rest.replace('/', '.')}",
-        }.get(kind, name)
-        words.append(f"{what} ({values[name]})")
-    return ", ".join(words) + (f" and {len(names) - most} more" if len(names) > most else "")
+class WaitInterrupted(Exception):
+    """A stop signal has come while the training waited for a batch."""
+
+
+class StopRequest:
+    """The signal that has requested a stop, if any."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._waits = False
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Raise WaitInterrupted in the block if it still runs `PATIENCE` seconds after a stop signal."""
+        self._waits = True
+        try:
+            self._set_timer()
+            yield
+        finally:
+            self._waits = False
+            self._set_timer()
+
+    def catch(self, number: int, frame: FrameType | None) -> None:
+        """Handle a stop signal. A second Ctrl-C interrupts at once."""
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+        self._set_timer()
+
+    def end_wait(self, number: int, frame: FrameType | None) -> None:
+        """Handle the timer's signal."""
+        if self._waits:
+            raise WaitInterrupted
+
+    def _set_timer(self) -> None:
+        # There is a signal in the main thread only, where timers are allowed.
+        if self.signal is not None and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE if self._waits else 0)
+
+
+@contextmanager
+def catch_stop_signals() -> Iterator[StopRequest]:
+    """Catch SIGTERM and Ctrl-C; outside of the main thread, where Python handles no signals, nothing."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    handlers = {signal.SIGTERM: request.catch, signal.SIGINT: request.catch}
+    if hasattr(signal, "SIGALRM"):
+        handlers[signal.SIGALRM] = request.end_wait
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

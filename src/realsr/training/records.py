@@ -1,42 +1,52 @@
-"""What a training leaves to be watched: TensorBoard's records, metrics.jsonl, samples/."""
+"""What a training leaves to look at: TensorBoard's events, metrics.jsonl, samples/, profile/."""
 
 import json
+import logging
 import math
 import os
+import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
+from torch.profiler import ProfilerActivity
+from torch.utils.tensorboard.summary import image, scalar
 
-from realsr.core.file_names import printable
+from realsr.core.file_names import printable, utf8_path
 from realsr.core.files import parse_json, write_bytes
 from realsr.imaging import to_uint8, write_uint8
-from realsr.training.event_file import EventFile
+
+logger = logging.getLogger("realsr")
+
+WAIT, WARM_UP, TRACED = 5, 2, 5  # steps of a profile
 
 
 class Records:
-    """Writes into a run's folder; what was written after the step where it begins is taken back.
+    """Writes into a run's folder; records of steps after `start`, where the training begins, are superseded.
 
-    Args:
-        run: the run's folder.
-        start: step after which the training goes on.
+    TensorBoard's events are written by the thread that trains: in the thread of SummaryWriter, a full disk ends in a
+    traceback.
     """
 
     def __init__(self, run: Path, start: int):
         self._run = run
         run.mkdir(parents=True, exist_ok=True)
         _remove_later(run / "metrics.jsonl", start)
-        self._events = EventFile(run / "tensorboard", start + 1)
+        self._open_events()
+        self._write_event(step=start + 1, session_log=SessionLog(status=SessionLog.START))
 
     def values(self, step: int, values: Mapping[str, float]) -> None:
         """Write scalars, for TensorBoard."""
         for name, value in values.items():
-            self._events.add_scalar(name, value, step)
-        self._events.flush()
+            self._write_event(step=step, summary=scalar(name, value))
+        self._file.flush()
 
     def scores(self, step: int, validation: str, scores: Mapping[str, float]) -> None:
         """Write the scores on a validation set, for TensorBoard and metrics.jsonl."""
@@ -49,67 +59,81 @@ class Records:
     def strips(self, step: int, names: Sequence[str], strips: Sequence[Tensor]) -> None:
         """Write pictures (3, h, w), for TensorBoard and as samples/<name>/step_<step>.png."""
         for name, strip in zip(names, strips, strict=True):
-            self._events.add_image(f"LR, bicubic, SR, HR/{printable(name)}", strip, step)
+            tag = f"LR, bicubic, SR, HR/{printable(name)}"
+            self._write_event(step=step, summary=image(tag, strip, dataformats="CHW"))
             folder = self._run / "samples" / name
             folder.mkdir(parents=True, exist_ok=True)
             write_uint8(folder / f"step_{step:08d}.png", to_uint8(strip))
 
     def sync(self) -> None:
-        """Put on the disk what a checkpoint of this moment takes for written."""
-        self._events.flush(sync=True)
+        """Put all events on the disk, as a checkpoint requires. Raises OSError."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Write what is still to be written."""
-        self._events.close()
+        """Write what is buffered and close the file."""
+        self._file.close()
+
+    def _open_events(self) -> None:
+        folder = self._run / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        # TensorBoard reads a folder's files in the order of their names.
+        self._path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._file = self._path.open("wb")
+        self._write_event(file_version="brain.Event:2")
+        self._file.flush()
+
+    def _write_event(self, **content: Any) -> None:
+        if not self._path.exists():
+            logger.warning("%s is gone, and the curves in it: a new file is started", self._path)
+            self._file.close()
+            self._open_events()
+        event = Event(wall_time=time.time(), **content)
+        RecordWriter(self._file).write(event.SerializeToString())
 
 
-@contextmanager
-def open_records(run: Path, start: int, wanted: bool) -> Iterator[Records | None]:
-    """Open a run's records, if wanted, and close them whatever happens."""
-    if not wanted:
-        yield None
-        return
-    records = Records(run, start)
+def _remove_later(metrics: Path, start: int) -> None:
+    """Remove the lines after step `start`, which will be written again, and those that a crash has torn."""
+    if metrics.is_file():
+        lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        write_bytes(metrics, "".join(line for line in lines if _step_of(line) <= start).encode())
+
+
+def _step_of(line: str) -> float:
     try:
-        yield records
-    finally:
-        records.close()
+        return float(parse_json(line)["step"]) if line.endswith("}\n") else math.inf
+    except (ValueError, TypeError, KeyError):
+        return math.inf
 
 
 class Stopwatch:
-    """Measures how fast training goes, without what is paused, and how long it waits for data."""
+    """Measures the speed of a training, without pauses, and the share of time spent waiting for data.
+
+    Attributes:
+        images: number of images trained on since the last reading.
+    """
 
     def __init__(self) -> None:
-        self._start, self._images, self._waited = time.monotonic(), 0, 0.0
+        self.images = 0
+        self._start, self._seconds = time.monotonic(), {"waiting": 0.0, "paused": 0.0}
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leave out what is done meanwhile."""
-        before = time.monotonic()
+    def measure(self, activity: str) -> Iterator[None]:
+        """Count the time of the block as `waiting` for data or as `paused`."""
+        start = time.monotonic()
         yield
-        self._start += time.monotonic() - before
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count the time of the block as waiting for data."""
-        before = time.monotonic()
-        yield
-        self._waited += time.monotonic() - before
-
-    def trained(self, images: int) -> None:
-        """Note that a step on so many images is done."""
-        self._images += images
+        self._seconds[activity] += time.monotonic() - start
 
     def read(self) -> dict[str, float]:
-        """Return images a second and the share of time that data were waited for, since the last reading."""
-        elapsed = max(time.monotonic() - self._start, 1e-9)
-        values = {"speed/images_per_second": self._images / elapsed, "speed/waiting_for_data": self._waited / elapsed}
+        """Return images per second and the share of waiting since the last reading."""
+        elapsed = max(time.monotonic() - self._start - self._seconds["paused"], 1e-9)
+        images, waiting = self.images, self._seconds["waiting"]
         self.__init__()  # type: ignore[misc]
-        return values
+        return {"speed/images_per_second": images / elapsed, "speed/waiting_for_data": waiting / elapsed}
 
 
 def used_memory(device: torch.device) -> dict[str, float]:
-    """Return the highest use of memory so far in GB: of this process, where the system tells, and of the GPU."""
+    """Return the peak memory so far in GB: of this process, where the system reports it, and of the GPU."""
     values = {}
     if sys.platform != "win32":
         import resource
@@ -121,15 +145,23 @@ def used_memory(device: torch.device) -> dict[str, float]:
     return values
 
 
-def _remove_later(metrics: Path, start: int) -> None:
-    """Remove the lines after the checkpoint, which will be written again, and those that a crash has torn."""
-    if metrics.is_file():
-        lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-        write_bytes(metrics, "".join(line for line in lines if _step_of(line) <= start).encode())
+@contextmanager
+def profile(folder: Path, device: torch.device) -> Iterator[Callable[[], None]]:
+    """Trace steps 8 to 12 into `folder/trace.json`; call the result after each step.
 
+    The trace opens in a browser at chrome://tracing or ui.perfetto.dev; the slowest operations are listed in
+    `folder/operations.txt`.
+    """
 
-def _step_of(line: str) -> float:
-    try:
-        return float(parse_json(line)["step"]) if line.endswith("}\n") else math.inf
-    except (ValueError, TypeError, KeyError):
-        return math.inf
+    def write(profiler: torch.profiler.profile) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with utf8_path(folder) as place:
+            profiler.export_chrome_trace(str(place / "trace.json"))
+        table = profiler.key_averages().table(sort_by=f"self_{device.type}_time_total", row_limit=40)
+        (folder / "operations.txt").write_text(table, encoding="utf-8")
+        logger.info("profile of %d steps: %s", TRACED, folder / "trace.json")
+
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
+    schedule = torch.profiler.schedule(wait=WAIT, warmup=WARM_UP, active=TRACED, repeat=1)
+    with torch.profiler.profile(activities=activities, schedule=schedule, on_trace_ready=write) as profiler:
+        yield profiler.step

@@ -1,18 +1,20 @@
-"""How a generator is trained; the defaults are the paper's (Ji et al. 2020, section 3.3 and 4.1)."""
+"""How a generator is trained: the settings, and the schedules that follow from them."""
 
+import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
-from realsr.core.ranges import Choice, Range
+from realsr.core.errors import UserError
+from realsr.core.ranges import Choice, Range, check_ranges
 
 
 @dataclass
 class OptimiserConfig:
-    """Adam for generator and discriminator, and how the learning rate goes (`training.schedule`).
+    """Adam for generator and discriminator, and the schedule of the learning rate (`learning_rate`).
 
-    schedule: `step` multiplies it by `decay` at each of `milestones`; `cosine` lets it fall to `final` in `period`
-    steps, again and again. The fields of the other schedule are not used. Milestones and period are in steps.
+    `step` uses `milestones` and `decay`, `cosine` uses `period` and `final`. Milestones and period are in steps.
     """
 
     learning_rate: Annotated[float, Range(0)]
@@ -27,7 +29,7 @@ class OptimiserConfig:
 
 @dataclass
 class TrainerConfig:
-    """Length, batches, arithmetic and rhythm of a training. Intervals are in steps, sides in HR pixels."""
+    """Length, batches, arithmetic and intervals of a training. Intervals are in steps, sides in HR pixels."""
 
     max_steps: Annotated[int, Range(1)]
     batch: Annotated[int, Range(1)]
@@ -56,7 +58,7 @@ class TrainerConfig:
 
 @dataclass
 class TrainingConfig:
-    """All that a training is made of, beside its data; networks and loss are components' values."""
+    """A training without its data; networks and loss are values of components."""
 
     generator: dict[str, Any]
     discriminator: dict[str, Any]
@@ -66,3 +68,37 @@ class TrainingConfig:
     scale: int = 4
     seed: int = 0
     init: str | None = None
+
+
+def learning_rate(steps_done: int, config: OptimiserConfig) -> float:
+    """Return the learning rate of the step that follows `steps_done` (0 for the first).
+
+    `step`, with n the number of milestones <= steps_done:
+        rate = learning_rate * decay^n
+    `cosine` with warm restarts (Loshchilov and Hutter, SGDR, ICLR 2017, equation 5), with t = steps_done modulo period:
+        rate = final + (learning_rate - final) * (1 + cos(pi * t / period)) / 2
+    """
+    if config.schedule == "step":
+        return config.learning_rate * config.decay ** sum(steps_done >= milestone for milestone in config.milestones)
+    phase = steps_done % config.period / config.period
+    return config.final + (config.learning_rate - config.final) * (1 + math.cos(math.pi * phase)) / 2
+
+
+def ema_decay(steps_done: int, maximum: float) -> float:
+    """Return the decay of the averaged weights in the step that follows.
+
+    (1 + n) / (10 + n) after n steps, as in TensorFlow's ExponentialMovingAverage, up to `maximum`: the average of a
+    short training is over its last tenth.
+    """
+    return min(maximum, (1 + steps_done) / (10 + steps_done))
+
+
+def check_optimiser(config: OptimiserConfig) -> None:
+    """Raise UserError for values out of range."""
+    check_ranges(config, "optimiser")
+    if not all(a < b for a, b in pairwise([0, *config.milestones])):
+        raise UserError(
+            f"optimiser.milestones={config.milestones}: expected steps above 0 in ascending order, e.g. [5000,10000]"
+        )
+    if config.schedule == "cosine" and config.final > config.learning_rate:
+        raise UserError(f"optimiser.final={config.final}: expected at most the learning_rate")

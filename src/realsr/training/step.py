@@ -1,13 +1,15 @@
 """One step of a training: generator and discriminator on a batch."""
 
-from collections.abc import Iterator, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from realsr.training.compiling import compile_network
 from realsr.training.distributed import average, global_mean
 from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.loss_terms.perceptual import Perceptual
@@ -16,14 +18,16 @@ from realsr.training.loss_terms.term import StepTensors
 from realsr.training.settings import TrainerConfig
 from realsr.training.state import TrainState
 
+logger = logging.getLogger("realsr")
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What there is to watch of a step: named values (n,), float32, on the device and the same in all processes.
+    """The measurements of a step: named values (n,), float32, on the device and the same in all processes.
 
-    Terms of the losses, unweighted (`loss/…`), what the discriminator says (`discriminator/…`), variances of the
-    images (`variance/…`), the norm of each parameter's gradient (`gradient/<network>/<parameter>`), whether the step
-    was `skipped` and how many processes have been asked to `stop`, as a share.
+    Unweighted terms of the losses (`loss/…`), means and accuracy of the discriminator (`discriminator/…`), variances
+    of the images (`variance/…`), the norm of each parameter's gradient (`gradient/<network>/<parameter>`), whether the
+    step was `skipped`, and the share of processes with a request to `stop`.
     """
 
     names: list[str]
@@ -31,13 +35,9 @@ class Outcome:
 
 
 class TrainStep:
-    """Steps a generator and its discriminator, and tells what there is to watch.
+    """Trains a state in place, one step a call.
 
-    Args:
-        state: what is trained, in place.
-        criterion: the generator's loss.
-        trainer: how a step is computed.
-        shape: (N, 3, h, w) of the LR batches of this process, for which the networks are compiled.
+    shape: (N, 3, h, w) of this process's LR batches, for which the networks are compiled.
     """
 
     def __init__(self, state: TrainState, criterion: GeneratorLoss, trainer: TrainerConfig, shape: Sequence[int]):
@@ -50,17 +50,18 @@ class TrainStep:
     def __call__(self, lr: Tensor, hr: Tensor, rate: float, decay: float = 0.999, stop: bool = False) -> Outcome:
         """Take a step at a learning rate on this process's share of a batch: LR and HR images, float32 in 0..1.
 
-        `decay` is that of the averaged weights, if there are any. Where a value to be watched is not finite, nothing
-        is changed but these. Nothing here waits for the device.
+        decay: of the averaged weights. Where a measurement is not finite, only the averaged weights change. Nothing
+        here waits for the device.
         """
         state = self._state
         for optimiser in state.optimisers:
             optimiser.zero_grad(set_to_none=True)
         before = [buffer.clone() for buffer in state.buffers]
 
+        # Gradients: the batch in parts, then the mean over the processes.
         count = self._trainer.accumulate
-        each = [self._accumulate_gradients(*part) for part in zip(lr.chunk(count), hr.chunk(count), strict=True)]
-        values = {name: torch.stack([part[name] for part in each]).mean() for name in each[0]}
+        parts = [self._accumulate_gradients(*part) for part in zip(lr.chunk(count), hr.chunk(count), strict=True)]
+        values = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
         values["stop"] = torch.full_like(values["loss/generator"], float(stop))
         gradients = state.gradients()
         average([*gradients.values(), *values.values()])
@@ -68,24 +69,24 @@ class TrainStep:
             state.scaler.unscale_(optimiser)
         values |= zip(gradients, torch._foreach_norm(list(gradients.values())), strict=True)
 
-        # Decided on the device, so that nobody waits for it.
+        # Update: skipped, by a decision on the device, where a measurement is not finite.
         outcome = torch.stack(list(values.values()))
         skipped = outcome.isfinite().logical_not().any().float()
         for optimiser in state.optimisers:
             optimiser.param_groups[0]["lr"] = rate
-            optimiser.found_inf = skipped  # type: ignore[attr-defined]  # as GradScaler tells fused optimisers
+            optimiser.found_inf = skipped  # type: ignore[attr-defined]  # GradScaler's way for fused optimisers
             optimiser.step()
         for buffer, old in zip(state.buffers, before, strict=True):
-            buffer.copy_(torch.where(skipped > 0, old, buffer))  # batch norm has seen what was not finite
+            buffer.copy_(torch.where(skipped > 0, old, buffer))  # the running means of batch norm
         state.scaler.update()
         state.update_ema(decay)
         return Outcome([*values, "skipped"], torch.cat([outcome, skipped[None]]))
 
     def _accumulate_gradients(self, lr: Tensor, hr: Tensor) -> dict[str, Tensor]:
-        """Add one part's gradients to those that are there, and return what there is to watch of it."""
+        """Add the gradients of a part of the batch, and return its measurements."""
         state, discriminator = self._state, self._state.discriminator
         share = 1 / self._trainer.accumulate
-        # D is the same in both steps, so its verdict on HR is computed once and used in both.
+        # D is the same in both steps: its logits of HR are computed once.
         real_logits = None if discriminator is None else self._discriminate(discriminator, hr)
 
         with state.precision.autocast(), frozen(discriminator):
@@ -119,29 +120,54 @@ class TrainStep:
         state = self._state
         lr = torch.zeros(*shape, device=state.device).to(memory_format=torch.channels_last)
 
-        def trial(net: nn.Module) -> Tensor:
+        def run(net: nn.Module, images: Tensor) -> Tensor:
             with state.precision.autocast():
-                return net(lr).float().mean()
+                return net(images).float()
 
-        self._generator = compile_network(state.generator, trial)
+        self._generator = compile_network(state.generator, lambda net: run(net, lr).mean())
         for term in self._criterion.terms.values():
-            if not isinstance(term, Perceptual):
-                continue
-            with torch.no_grad(), state.precision.autocast():
-                hr = state.generator(lr).float()
+            if isinstance(term, Perceptual):
+                with torch.no_grad():
+                    hr = run(state.generator, lr)
 
-            def trial_of_features(net: nn.Module, hr: Tensor = hr) -> Tensor:
-                with state.precision.autocast():
+                def trial(net: nn.Module, hr: Tensor = hr) -> Tensor:
                     with torch.no_grad():
-                        net(hr)
-                    return net(hr.requires_grad_()).float().mean()
+                        run(net, hr)
+                    return run(net, hr.requires_grad_()).mean()
 
-            term.features = compile_network(term.features, trial_of_features)
+                term.features = compile_network(term.features, trial)
+
+
+def compile_network(net: nn.Module, trial: Callable[[nn.Module], Tensor]) -> nn.Module:
+    """Return a compiled form of a network, which shares its parameters; the network itself where that fails.
+
+    trial: runs a network as the training will, and returns a scalar for the backward pass. Compilation happens in it.
+    It leaves no trace in the network.
+    """
+    device = next(net.parameters()).device
+    buffers = [buffer.clone() for buffer in net.buffers()]
+    start = time.monotonic()
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            compiled = cast(nn.Module, torch.compile(net, dynamic=False))
+            trial(compiled).backward()
+        logger.info("%s is compiled, in %.0f s", type(net).__name__, time.monotonic() - start)
+    except Exception as error:  # compilers fail in many ways, and training does not need one
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        logger.warning(
+            "%s cannot be compiled (%s: %s); training goes on without, as with trainer.compile=false",
+            type(net).__name__, type(error).__name__, reason,
+        )  # fmt: skip
+        compiled = net
+    net.zero_grad(set_to_none=True)
+    for buffer, old in zip(net.buffers(), buffers, strict=True):
+        buffer.copy_(old)
+    return compiled
 
 
 @contextmanager
 def frozen(net: nn.Module | None) -> Iterator[None]:
-    """Let a network's parameters get no gradient, while one passes through the network to its input."""
+    """Keep gradients from a network's parameters, while they pass through the network to its input."""
     if net is None:
         yield
         return
@@ -153,6 +179,6 @@ def frozen(net: nn.Module | None) -> Iterator[None]:
 
 
 def describe_logits(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-    """Return the discriminator's means, and its accuracy: how often it ranks as RaGAN asks, 0..1."""
+    """Return the means of the logits, and the accuracy, 0..1: the share on the correct side of the other's mean."""
     right = (real > global_mean(fake)).float().mean() + (fake < global_mean(real)).float().mean()
     return {"discriminator/real": real.mean(), "discriminator/fake": fake.mean(), "discriminator/accuracy": right / 2}

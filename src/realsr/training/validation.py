@@ -1,41 +1,37 @@
-"""How good a generator is on validation images, in numbers and in pictures."""
+"""Validation of the raw and the averaged weights during training, and the best of them so far."""
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from realsr.core.errors import UserError
 from realsr.data.validation_images import ValidationImage
+from realsr.evaluation.metrics.lpips import SMALLEST, Distance, load_lpips
 from realsr.evaluation.metrics.psnr import psnr
 from realsr.evaluation.metrics.ssim import ssim
 from realsr.imaging import resize
+from realsr.training.records import Records
+from realsr.training.settings import TrainerConfig, TrainingConfig
+from realsr.training.state import TrainState
+from realsr.weights import save_generator
+
+logger = logging.getLogger("realsr")
+
+LOWER_IS_BETTER = {"psnr": False, "ssim": False, "lpips": True}
 
 
 @dataclass(frozen=True)
-class Validation:
-    """Means over the images, and one strip (3, h, w) for each of the first ones.
+class ValidationSet:
+    """Images to validate on, under a name."""
 
-    PSNR and SSIM are over RGB, without a border as wide as the scale; LPIPS is of whole images, None where it is
-    not computed.
-    """
-
-    psnr: float
-    ssim: float
-    lpips: float | None
-    strips: list[Tensor]
-
-    def scores(self) -> dict[str, float]:
-        """Return the scores that there are, by name."""
-        scores = {"psnr": self.psnr, "ssim": self.ssim}
-        return scores if self.lpips is None else scores | {"lpips": self.lpips}
-
-    def describe(self) -> str:
-        """Return the scores as words."""
-        lpips = "" if self.lpips is None else f", LPIPS {self.lpips:.4f}"
-        return f"PSNR {self.psnr:.2f} dB, SSIM {self.ssim:.4f}{lpips}"
+    name: str
+    images: Sequence[ValidationImage]
 
 
 @torch.no_grad()
@@ -44,13 +40,17 @@ def validate(
     images: Sequence[ValidationImage],
     scale: int,
     lpips: Callable[[Tensor, Tensor], float] | None = None,
-    strips: int = 4,
-) -> Validation:
-    """Super-resolve the images, in float32, and compare them with HR; keep strips of the first ones."""
+    max_strips: int = 4,
+) -> tuple[dict[str, float], list[Tensor]]:
+    """Super-resolve the images in float32. Return the mean scores by name, and strips (3, H, 4 W) of the first images.
+
+    PSNR and SSIM are over RGB, without a border as wide as the scale; LPIPS, where it is given, is of whole images.
+    Raises UserError for a result that is not finite.
+    """
     device = next(generator.parameters()).device
     training = generator.training
     generator.eval()
-    scores, pictures = [], list[Tensor]()
+    scores, strips = [], list[Tensor]()
     for image in images:
         sr = generator(image.lr[None].to(device))[0]
         if not torch.isfinite(sr).all():
@@ -62,11 +62,13 @@ def validate(
         distance = math.nan if lpips is None else lpips(sr, image.hr)
         sr = sr.cpu()
         scores.append((psnr(sr, image.hr, crop=scale), ssim(sr, image.hr, crop=scale), distance))
-        if len(pictures) < strips:
-            pictures.append(make_strip(image, sr, scale))
+        if len(strips) < max_strips:
+            strips.append(make_strip(image, sr, scale))
     generator.train(training)
-    means = torch.tensor(scores, dtype=torch.float64).mean(dim=0).tolist()
-    return Validation(means[0], means[1], None if lpips is None else means[2], pictures)
+    means = dict(zip(LOWER_IS_BETTER, torch.tensor(scores, dtype=torch.float64).mean(dim=0).tolist(), strict=True))
+    if lpips is None:
+        del means["lpips"]
+    return means, strips
 
 
 def make_strip(image: ValidationImage, sr: Tensor, scale: int) -> Tensor:
@@ -74,3 +76,75 @@ def make_strip(image: ValidationImage, sr: Tensor, scale: int) -> Tensor:
     nearest = image.lr.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2)
     bicubic = resize(image.lr, factor=float(scale)).clamp(0, 1)
     return torch.cat([nearest, bicubic, sr, image.hr], dim=2)
+
+
+class Selection:
+    """Scores the generator, and keeps the weights that scored best as `run/best.safetensors`."""
+
+    def __init__(self, validation: ValidationSet, run: Path, config: TrainingConfig, device: torch.device):
+        self._set, self._run, self._config = validation, run, config
+        self._best: dict[str, Any] = {}
+        self._lpips = make_lpips(config.trainer, validation.images, device) if validation.images else None
+
+    def __call__(self, step: int, state: TrainState, records: Records) -> bool:
+        """Score raw and averaged weights, record it, and return whether one of them is the best so far."""
+        candidates = {"": state.generator} | ({} if state.ema is None else {"ema_": state.ema})
+        scores = dict[str, float]()
+        summaries = []
+        for prefix, net in candidates.items():
+            means, strips = validate(net, self._set.images, self._config.scale, self._lpips)
+            scores |= {f"{prefix}{name}": value for name, value in means.items()}
+            summaries.append(f"{'averaged weights ' if prefix else ''}{describe(means)}")
+            if not prefix:
+                records.strips(step, [image.name for image in self._set.images[: len(strips)]], strips)
+        records.scores(step, self._set.name, scores)
+        logger.info("step %d: %s: %s", step, self._set.name, "; ".join(summaries))
+        return self._keep_best(step, candidates, scores)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best step and its score."""
+        return self._best
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the best step and its score. Raises KeyError or TypeError where the state is of another form."""
+        if state and not isinstance(state["score"], float):
+            raise TypeError("the best score is not a number")
+        self._best = dict(state)
+
+    def _keep_best(self, step: int, candidates: dict[str, nn.Module], scores: dict[str, float]) -> bool:
+        by = self._config.trainer.best_by
+        sign = -1 if LOWER_IS_BETTER[by] else 1
+        prefix = max(candidates, key=lambda prefix: sign * scores[f"{prefix}{by}"])
+        score = scores[f"{prefix}{by}"]
+        # Scores of another metric or another set are not comparable.
+        comparable = (self._best.get("by"), self._best.get("set")) == (by, self._set.name)
+        if comparable and sign * score <= sign * self._best["score"]:
+            return False
+        self._best = {"by": by, "set": self._set.name, "score": score, "step": step, "averaged": bool(prefix)}
+        save_generator(
+            self._run / "best.safetensors", candidates[prefix], self._config.generator, self._config.scale, self._best
+        )
+        return True
+
+
+def describe(scores: dict[str, float]) -> str:
+    """Return mean scores as words."""
+    lpips = f", LPIPS {scores['lpips']:.4f}" if "lpips" in scores else ""
+    return f"PSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.4f}{lpips}"
+
+
+def make_lpips(trainer: TrainerConfig, images: Sequence[ValidationImage], device: torch.device) -> Distance | None:
+    """Return LPIPS, or None where it cannot be computed on the images; a line of the log gives the reason.
+
+    Raises UserError in that case for trainer.best_by=lpips.
+    """
+    small = [image.name for image in images if min(image.hr.shape[1:]) < SMALLEST]
+    if small:
+        logger.info("LPIPS is left out: it needs %d pixels a side, and %s has fewer", SMALLEST, small[0])
+    lpips = None if small else load_lpips(trainer.lpips_weights, device)
+    if lpips is None and trainer.best_by == "lpips":
+        raise UserError(
+            "trainer.best_by=lpips: LPIPS cannot be computed here, for the reason above: set "
+            "trainer.lpips_weights=FILE or trainer.best_by=psnr"
+        )
+    return lpips

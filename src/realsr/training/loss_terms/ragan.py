@@ -26,13 +26,12 @@ def generator_ragan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     (Jolicoeur-Martineau 2018; ESRGAN, equation 2), C being the discriminator's logits:
         L_G = ( -E_real[log(1 - D(real, fake))] - E_fake[log D(fake, real)] ) / 2
         D(a, b) = sigmoid(C(a) - E[C(b)])
-    E[C] is one mean over all logits (images and positions) of the batch, those of the other processes that train
-    included. The outer expectations are over the logits given: what processes compute is to be averaged. The half
-    makes it the mean of the two terms: log 2 where the discriminator knows nothing.
+    E[C] is one mean over all logits (images and positions) of the batch in all processes. The outer expectations are
+    over this process's logits: average the results of the processes. The half makes it the mean of the two terms:
+    log 2 for logits that are all equal.
 
     Args:
-        real_logits: C(real), any shape, detached by the caller: the generator has no part in it, and a
-            gradient through it would only burden the frozen discriminator.
+        real_logits: C(real), any shape, detached.
         fake_logits: C(G(lr)), any shape, with its gradient.
     """
     return (_bce(real_logits - global_mean(fake_logits), 0.0) + _bce(fake_logits - global_mean(real_logits), 1.0)) / 2
@@ -46,7 +45,7 @@ def discriminator_ragan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor
 
     Args:
         real_logits: C(real), any shape.
-        fake_logits: C(G(lr)), any shape, of an image that the caller has detached from the generator.
+        fake_logits: C(G(lr)), any shape, of an image detached from the generator.
     """
     return (_bce(real_logits - global_mean(fake_logits), 1.0) + _bce(fake_logits - global_mean(real_logits), 0.0)) / 2
 

@@ -1,4 +1,4 @@
-"""What a loss term sees of a step, and what it promises."""
+"""The input of a loss term, and its interface."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -26,8 +26,8 @@ class LossTerm(nn.Module):
     """A term of the generator's loss: StepTensors -> a scalar, not weighted, whose gradient reaches SR.
 
     needs: which of `sr_ema`, `real_logits` and `fake_logits` it reads: a discriminator is trained where a term needs
-    logits. min_crop: side of the smallest HR crop that it can be computed on. Both are of the class, since they are
-    read before any work.
+    logits. min_crop: side of the smallest HR crop that it can be computed on. Both are class attributes, since they are
+    checked before any work.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -36,9 +36,3 @@ class LossTerm(nn.Module):
     def forward(self, x: StepTensors) -> Tensor:
         """Return the term."""
         raise NotImplementedError
-
-
-def check_same_shape(sr: Tensor, hr: Tensor) -> None:
-    """Raise ValueError for images of two shapes, which torch would broadcast with no more than a warning."""
-    if sr.shape != hr.shape:
-        raise ValueError(f"sr is {tuple(sr.shape)} and hr {tuple(hr.shape)}: the shapes must be the same")

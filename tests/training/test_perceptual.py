@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG19_Weights, vgg16, vgg19, vgg19_bn
 
 from realsr.core.errors import WeightsError
-from realsr.networks.vgg_features import VGGFeatures
+from realsr.training.loss_terms.perceptual import VGGFeatures
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_failed_download_names_three_ways_out(
     assert f"put vgg19-dcbb9e9d.pth into {tmp_path / 'hub' / 'checkpoints'}" in message
     assert "loss.perceptual.weights=FILE" in message
     assert "loss.perceptual.weight=0" in message
-    assert f"cannot be had ({reason})" in message
+    assert f"cannot be loaded ({reason})" in message
 
 
 def test_damaged_cached_download_names_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
