@@ -18,7 +18,6 @@ import torch
 from realsr.api.arguments import takes_keys
 from realsr.api.training_run import train
 from realsr.config.schema import TrainConfig
-from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
 from realsr.core.seeding import numpy_generator
 from realsr.data.validation_images import ValidationImage, read_folders
@@ -32,7 +31,7 @@ from realsr.inference.model import load_model
 from realsr.inference.tiling import as_function
 from realsr.pools.contents import PoolConfig, list_kernels, list_noise
 from realsr.provenance.manifest import open_stage
-from realsr.reporting.comparison import ComparisonRow, write_comparison
+from realsr.reporting.figures import ComparisonRow, write_comparison
 from realsr.simulation import photographs
 from realsr.simulation.camera import Camera, anisotropic_kernel
 
@@ -96,10 +95,6 @@ def photograph(folder: Path, seed: int) -> None:
 
 def load_photograph(name: str) -> np.ndarray:
     """Return one of scikit-image's photographs, (H, W, 3) uint8. Raises UserError where the extra is not installed."""
-    try:
-        import matplotlib  # noqa: F401 (asked for now rather than after minutes of work)
-    except ImportError as error:
-        raise UserError("the demo needs matplotlib: pip install 'realsr[demo]'") from error
     return photographs.load_photograph(name, "the demo", "demo")
 
 

@@ -1,4 +1,4 @@
-"""Figures of an evaluation, as papers print them: a photo with a box, and the detail in it by each model."""
+"""Figures of models side by side: as papers print them, a photo with a box and the detail in it; and of the demo."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -16,14 +16,27 @@ from realsr.data.validation_images import EvaluationImage
 from realsr.evaluation.metric import ImageMetric
 from realsr.evaluation.scoring import bicubic_model
 from realsr.imaging import to_uint8, write_uint8
-from realsr.reporting.canvas import FAINT, INK, Block, Colour, below, beside, framed, label
+from realsr.reporting.drawing import (
+    FAINT,
+    FRAME,
+    GAP,
+    INK,
+    Page,
+    Tile,
+    center_kernel,
+    colour_values,
+    draw_tiles,
+    enlarge,
+    shorten,
+    stack,
+)
 
 ALL = "all"
-BOX: Colour = (224, 49, 49)
+BOX = "#e03131"
 PANEL = 256  # pixels of a detail's longer side, at most
 LARGEST = 512  # the same of a detail that is larger by itself
 WIDEST = 1.5  # the photo's width / the grid's height
-GAP = 12
+TEXT = 14
 
 
 @dataclass(frozen=True)
@@ -163,7 +176,7 @@ def choose_window(images: Sequence[Tensor], size: int, grid: int = 1) -> Window:
 
 def draw_crops(
     name: str, photo: Tensor, window: Window, details: Mapping[str, Tensor], notes: Mapping[str, str]
-) -> Block:
+) -> np.ndarray:
     """Draw a photo with a box around the window, and beside it the details, each with its title and note below.
 
     Args:
@@ -171,43 +184,65 @@ def draw_crops(
         photo: (3, H, W) in 0..1.
         window: of the photo.
         details: title -> the window's content, (3, h, w); all of the window's shape, at any whole number of pixels for
-            one of the photo's. They are brought to one size by
-            repeating pixels.
+            one of the photo's. They are brought to one size by repeating pixels.
         notes: title -> a line below the title, e.g. "27.17 dB".
     """
     rows = 1 if len(details) <= 2 else 2 if len(details) <= 8 else 3
-    columns = -(-len(details) // rows)
-    longest = max(window.width, window.height)
-    factor = max(1, PANEL // longest) if longest <= LARGEST else LARGEST / longest
-    height, width = (max(1, round(side * factor)) for side in (window.height, window.width))
-    panels = [_panel(title, image, (height, width), notes.get(title, "")) for title, image in details.items()]
-    grid = below([beside(panels[at : at + columns], GAP) for at in range(0, len(panels), columns)], GAP)
-    caption = label(name, max(width, 160), 15)
-    room = len(grid) - len(caption)
-    return framed(beside([below([_boxed(photo, window, room), caption], 0), grid], GAP + 4), 18)
+    height, width = max(tuple(detail.shape[1:]) for detail in details.values())
+    longest = max(height, width)
+    factor = max(1, PANEL // longest) if longest <= LARGEST else 1 / -(-longest // LARGEST)
+    size = max(1, int(width * factor)), max(1, int(height * factor))
+    tiles = []
+    for title, detail in details.items():
+        pixels = cv2.resize(to_uint8(detail), size, interpolation=cv2.INTER_NEAREST_EXACT)
+        tiles.append(Tile(pixels, [(title, INK), (notes.get(title, ""), FAINT)]))
+    grid = draw_tiles(tiles, -(-len(tiles) // rows), max(size[0], 120), "", size=TEXT)
+    return stack([np.concatenate([_draw_photo(name, photo, window, len(grid)), grid], axis=1)])
 
 
-def _panel(title: str, image: Tensor, size: tuple[int, int], note: str) -> Block:
-    pixels = cv2.resize(to_uint8(image), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    room = max(size[1], 120)
-    if room > size[1]:
-        pixels = np.pad(pixels, ((0, 0), (0, room - size[1]), (0, 0)), constant_values=255)
-    return below([pixels, label(title, room, 15, INK), label(note, room, 14, FAINT)], 0)
+def _draw_photo(name: str, photo: Tensor, window: Window, height: int) -> np.ndarray:
+    """Draw the photo with the window's box and its name below it, fit into that height."""
+    from matplotlib.patches import Rectangle
 
-
-def _boxed(photo: Tensor, window: Window, room: int) -> Block:
-    """The photo, fit into `room` pixels of height, with the window's box."""
-    height, width = photo.shape[1:]
-    factor = min(room / height, WIDEST * room / width)
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    factor = min((height - 50) / photo.shape[1], WIDEST * (height - 50) / photo.shape[2])
+    shown_height, shown_width = (max(1, round(side * factor)) for side in photo.shape[1:])
+    width = max(shown_width, 160)
+    page, top = Page(width + GAP, height), 8 + FRAME
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    block = np.ascontiguousarray(cv2.resize(to_uint8(photo), size, interpolation=method))
-    left, top = window.left * factor, window.top * factor
-    right, bottom = left + window.width * factor, top + window.height * factor
-    corners = (
-        (round(left), round(top)),
-        (max(round(left) + 4, round(right) - 1), max(round(top) + 4, round(bottom) - 1)),
-    )
-    cv2.rectangle(block, *corners, (255, 255, 255), 5)
-    cv2.rectangle(block, *corners, BOX, 3)
-    return block
+    page.show(cv2.resize(to_uint8(photo), (shown_width, shown_height), interpolation=method), 0, top)
+    axes = page.plot(0, top, shown_width, shown_height)
+    axes.set(xlim=(0, photo.shape[2]), ylim=(photo.shape[1], 0))
+    axes.set_axis_off()
+    corner = window.left, window.top
+    for colour, line in (("white", 5), (BOX, 3)):
+        box = Rectangle(
+            corner, window.width, window.height, edgecolor=colour, linewidth=line, fill=False, clip_on=False
+        )
+        axes.add_patch(box)
+    page.write(shorten(name, width, TEXT), 0, top + shown_height + 4, TEXT)
+    return page.render()
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """A photo's crop as each column shows it: title -> (3, h, w) in 0..1; the last is HR."""
+
+    name: str
+    images: Mapping[str, Tensor]
+    notes: Mapping[str, str]
+
+
+def write_comparison(path: Path, rows: Sequence[ComparisonRow], kernels: Mapping[str, np.ndarray]) -> None:
+    """Draw one row of images a photo, and the kernels at one brightness in rows below; write a PNG, atomically."""
+    columns = len(rows[0].images)
+    tiles = []
+    for row in rows:
+        for title, image in row.images.items():
+            lines = [(title, INK), (row.notes.get(title, row.name), FAINT)]
+            tiles.append(Tile(enlarge(to_uint8(image), PANEL), lines))
+    brightest = max(kernel.max() for kernel in kernels.values())
+    side = max(max(kernel.shape) for kernel in kernels.values())
+    for title, kernel in kernels.items():
+        pixels = enlarge(colour_values(center_kernel(kernel, side) / brightest), PANEL)
+        tiles.append(Tile(pixels, [(line, INK) for line in title.splitlines()]))
+    write_uint8(path, stack([draw_tiles(tiles, columns, PANEL, "", size=TEXT)]))
