@@ -26,6 +26,7 @@ from realsr.reporting.drawing import (
     shorten,
     stack,
 )
+from realsr.reporting.pool_table import median_spread
 
 RED = "#be1e2d"
 PAIR = ("#1f6eb4", "#e27418")
@@ -58,7 +59,7 @@ def _draw_kernels(pools: Sequence[PoolStatistics], scale: int) -> np.ndarray:
     side = min(KERNEL_SIDE, _common_side([kernel for kernels in chosen for _, kernel in kernels]))
     sheets = []
     for (statistics, colour), kernels in zip(drawn, chosen, strict=True):
-        long, short = np.median([moments.spread for moments in statistics.moments.values()], axis=0)
+        long, short = median_spread(statistics)
         title = f"{len(statistics.moments)} kernels, {len(kernels)} shown; standard deviations {long:.2f} and "
         title += f"{short:.2f} pixels (medians)"
         tiles = [_make_kernel_tile(name, kernel, side) for name, kernel in kernels]
