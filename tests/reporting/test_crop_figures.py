@@ -6,7 +6,7 @@ import torch
 
 from realsr.imaging import read_uint8
 from realsr.reporting.drawing import colour_values
-from realsr.reporting.figures import ComparisonRow, Window, choose_window, draw_crops, write_comparison
+from realsr.reporting.figures import Window, choose_window, draw_crops, write_comparison
 
 BOX = (224, 49, 49)
 
@@ -95,7 +95,7 @@ def test_a_comparison_shows_images_and_kernels_and_leaves_nothing_half_written(t
     red, green = torch.zeros(3, 8, 8), torch.zeros(3, 8, 8)
     red[0], green[1] = 1, 1
     kernels = {"true": np.eye(3) / 3, "estimated\n30 dB": np.eye(5) / 10}
-    write_comparison(tmp_path / "comparison.png", [ComparisonRow("photo", {"LR": red, "HR": green}, {})], kernels)
+    write_comparison(tmp_path / "comparison.png", [("photo", {"LR": red, "HR": green}, {})], kernels)
     picture = read_uint8(tmp_path / "comparison.png")
     assert (picture == (255, 0, 0)).all(axis=2).sum() == (picture == (0, 255, 0)).all(axis=2).sum() == 256**2
     brightest = colour_values(np.ones((1, 1)))[0, 0]

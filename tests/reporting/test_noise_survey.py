@@ -17,9 +17,9 @@ from realsr.reporting.noise_survey import (
     choose_tiles,
     describe,
     draw_survey,
+    report_survey,
     stretch,
     summarise,
-    write_survey,
 )
 
 CONFIG = config_of(NoiseConfig, size=32, stride=32, min_mean=50)
@@ -43,7 +43,7 @@ def count_pixels(picture: np.ndarray, reason: str) -> int:
 
 def test_files_of_a_survey(source, tmp_path):
     survey = survey_noise(source, tmp_path, CONFIG)
-    write_survey(tmp_path / "pool/noise_survey", survey)
+    report_survey(survey, tmp_path / "pool/noise_survey")
     folder = tmp_path / "pool/noise_survey"
     assert sorted(path.name for path in folder.iterdir()) == ["summary.json", "survey.png", "tiles.csv"]
     with (folder / "tiles.csv").open(newline="") as file:

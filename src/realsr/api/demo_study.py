@@ -31,7 +31,7 @@ from realsr.inference.model import load_model
 from realsr.inference.tiling import as_function
 from realsr.pools.contents import PoolConfig, list_kernels, list_noise
 from realsr.provenance.manifest import open_stage
-from realsr.reporting.figures import ComparisonRow, write_comparison
+from realsr.reporting.figures import write_comparison
 from realsr.simulation import photographs
 from realsr.simulation.camera import Camera, anisotropic_kernel
 
@@ -138,7 +138,7 @@ def draw(
         shown["HR"] = image.hr
         crops = {name: x[:, top : top + ZOOM_SIDE, left : left + ZOOM_SIDE] for name, x in shown.items()}
         notes = {name.replace("_", " "): f"{by_image[image.name]['psnr']:.2f} dB" for name, by_image in scores.items()}
-        rows.append(ComparisonRow(image.name, crops, notes))
+        rows.append((image.name, crops, notes))
     titled = {"true kernel": CAMERA.kernel}
     for name, kernel in kernels.items():
         titled[f"estimated from {name}\n{kernel_psnr(CAMERA.kernel, kernel):.1f} dB"] = kernel

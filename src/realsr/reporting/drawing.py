@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -75,10 +75,10 @@ class Page:
         """Place an image (h, w, 3) uint8, pixel by pixel."""
         self._figure.figimage(pixels, left, self.height - top - len(pixels), origin="upper")
 
-    def write(self, text: str, left: float, top: float, size: float = TEXT, colour: str = INK, **options: Any) -> None:
+    def write(self, text: str, left: float, top: float, size: float = TEXT, colour: str = INK) -> None:
         """Write a text below and to the right of a place."""
         x, y = left / self.width, 1 - top / self.height
-        self._figure.text(x, y, text, va="top", fontsize=size, color=colour, parse_math=False, **options)
+        self._figure.text(x, y, text, va="top", fontsize=size, color=colour, parse_math=False)
 
     def plot(self, left: int, top: int, width: int, height: int, title: str = "") -> "Axes":
         """Return axes whose data area has that place and size, with grid lines and the title above them."""

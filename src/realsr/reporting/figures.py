@@ -63,16 +63,16 @@ class Window:
         return Window(left, top, right - left, bottom - top)
 
 
-def parse_figures(asked: Sequence[str], images: Collection[str]) -> dict[str, Window | None]:
+def parse_figures(texts: Sequence[str], images: Collection[str]) -> dict[str, Window | None]:
     """Return the window, if one is given, of each image to be shown.
 
-    asked: `NAME`, `NAME:LEFT,TOP,WIDTH,HEIGHT` (HR pixels; colons will do for commas), or `all` for all images. Raises
-    UserError for what is none of these.
+    texts: `NAME`, `NAME:LEFT,TOP,WIDTH,HEIGHT` (HR pixels; colons or commas), or `all` for all images. Raises
+    UserError for any other text.
     """
     figures: dict[str, Window | None] = {}
-    for text in asked:
-        found = re.fullmatch(r"(.+?):(\d+)[,:](\d+)[,:](\d+)[,:](\d+)", text)
-        name, window = (found[1], Window(*map(int, found.groups()[1:]))) if found else (text, None)
+    for text in texts:
+        match = re.fullmatch(r"(.+?):(\d+)[,:](\d+)[,:](\d+)[,:](\d+)", text)
+        name, window = (match[1], Window(*map(int, match.groups()[1:]))) if match else (text, None)
         if name == ALL and window is None and ALL not in images:
             figures |= {image: figures.get(image) for image in images}
         elif name not in images or (window is not None and 0 in (window.width, window.height)):
@@ -87,7 +87,7 @@ def parse_figures(asked: Sequence[str], images: Collection[str]) -> dict[str, Wi
 
 
 class Figures:
-    """Collects results of chosen images, and writes a figure of each once the last model's is there.
+    """Collects results of chosen images, and writes the figure of an image with the last model's result.
 
     Args:
         folder: gets NAME.png.
@@ -112,7 +112,7 @@ class Figures:
         self._notes: dict[str, str] = {}
 
     def add(self, image: EvaluationImage, model: str, sr: Tensor, scores: Mapping[str, float]) -> None:
-        """Take a result in; the last model's writes the figure. What cannot be drawn is told in `failed`."""
+        """Add a result; the last model's writes the figure. Figures that cannot be drawn are reported in `failed`."""
         if image.name not in self._figures:
             return
         if model == next(iter(self._names)):
@@ -139,19 +139,17 @@ class Figures:
 
     def _window(self, image: EvaluationImage) -> Window:
         height, width = (side * self._scale for side in image.lr.shape[1:])
-        asked = self._figures[image.name]
-        if asked is not None:
-            window = asked.widened(self._scale)
-            if window.left + window.width > width or window.top + window.height > height:
-                raise ValueError(
-                    f"{asked.left},{asked.top},{asked.width},{asked.height} reaches beyond its {width}x{height} pixels"
-                )
-            return window
-        shown = list(self._results.values())
-        if len(shown) == 1:
-            shown.append(image.hr if image.hr is not None else bicubic_model(self._scale)(image.lr))
-        size = min(128, max(32, min(height, width) // 6))
-        return choose_window(shown, size, self._scale)
+        window = self._figures[image.name]
+        if window is None:
+            images = list(self._results.values())
+            if len(images) == 1:
+                images.append(image.hr if image.hr is not None else bicubic_model(self._scale)(image.lr))
+            return choose_window(images, min(128, max(32, min(height, width) // 6)), self._scale)
+        wide = window.widened(self._scale)
+        if wide.left + wide.width > width or wide.top + wide.height > height:
+            text = f"{window.left},{window.top},{window.width},{window.height}"
+            raise ValueError(f"{text} reaches beyond its {width}x{height} pixels")
+        return wide
 
 
 def _note(name: str, value: float, metric: ImageMetric) -> str:
@@ -165,7 +163,7 @@ def choose_window(images: Sequence[Tensor], size: int, grid: int = 1) -> Window:
     image is smaller. Its corners lie on multiples of `grid`.
     """
     height, width = images[0].shape[1:]
-    spread = torch.stack([(one - other).square().sum(dim=0) for one, other in combinations(images, 2)]).sum(dim=0)
+    spread = torch.stack([(a - b).square().sum(dim=0) for a, b in combinations(images, 2)]).sum(dim=0)
     cells = spread.double().reshape(height // grid, grid, width // grid, grid).sum(dim=(1, 3)).numpy()
     rows, columns = (max(1, min(size // grid, count)) for count in cells.shape)
     total = cv2.integral(cells)
@@ -223,26 +221,22 @@ def _draw_photo(name: str, photo: Tensor, window: Window, height: int) -> np.nda
     return page.render()
 
 
-@dataclass(frozen=True)
-class ComparisonRow:
-    """A photo's crop as each column shows it: title -> (3, h, w) in 0..1; the last is HR."""
+def write_comparison(
+    path: Path,
+    rows: Sequence[tuple[str, Mapping[str, Tensor], Mapping[str, str]]],
+    kernels: Mapping[str, np.ndarray],
+) -> None:
+    """Draw a row of crops a photo, and the kernels at one brightness in rows below; write a PNG, atomically.
 
-    name: str
-    images: Mapping[str, Tensor]
-    notes: Mapping[str, str]
-
-
-def write_comparison(path: Path, rows: Sequence[ComparisonRow], kernels: Mapping[str, np.ndarray]) -> None:
-    """Draw one row of images a photo, and the kernels at one brightness in rows below; write a PNG, atomically."""
-    columns = len(rows[0].images)
+    rows: a photo's name, its crops (title -> (3, h, w) in 0..1), and notes for some of the titles; others get the name.
+    """
     tiles = []
-    for row in rows:
-        for title, image in row.images.items():
-            lines = [(title, INK), (row.notes.get(title, row.name), FAINT)]
-            tiles.append(Tile(enlarge(to_uint8(image), PANEL), lines))
+    for name, images, notes in rows:
+        for title, image in images.items():
+            tiles.append(Tile(enlarge(to_uint8(image), PANEL), [(title, INK), (notes.get(title, name), FAINT)]))
     brightest = max(kernel.max() for kernel in kernels.values())
     side = max(max(kernel.shape) for kernel in kernels.values())
     for title, kernel in kernels.items():
         pixels = enlarge(colour_values(center_kernel(kernel, side) / brightest), PANEL)
         tiles.append(Tile(pixels, [(line, INK) for line in title.splitlines()]))
-    write_uint8(path, stack([draw_tiles(tiles, columns, PANEL, "", size=TEXT)]))
+    write_uint8(path, stack([draw_tiles(tiles, len(rows[0][1]), PANEL, "", size=TEXT)]))

@@ -34,13 +34,7 @@ COLOURS = {
 
 
 def report_survey(survey: Survey, folder: Path) -> None:
-    """Write a survey's files and print its table."""
-    write_survey(folder, survey)
-    logger.info("%s", describe(survey, folder))
-
-
-def write_survey(folder: Path, survey: Survey) -> None:
-    """Write `tiles.csv` (all tiles), `summary.json` (percentiles, yields, suggestions) and `survey.png` to a folder."""
+    """Log a survey's table; write `tiles.csv` (all tiles), `summary.json` (statistics, suggestions), `survey.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
     writer = csv.writer(table)
@@ -53,6 +47,7 @@ def write_survey(folder: Path, survey: Survey) -> None:
     write_bytes(folder / "tiles.csv", table.getvalue().encode())
     write_bytes(folder / "summary.json", json.dumps(summarise(survey), indent=1).encode())
     write_uint8(folder / "survey.png", draw_survey(survey, _make_sections(survey)))
+    logger.info("%s", describe(survey, folder))
 
 
 def choose_tiles(survey: Survey, mask: np.ndarray, count: int) -> list[int]:
