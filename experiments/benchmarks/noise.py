@@ -1,7 +1,7 @@
 """Is collecting noise bound by decoding? Photos decoded, their noise found, and found and written.
 
 Compared are three things in the same worker processes on the same photos: decoding alone (`read_uint8`), finding the
-patches without encoding or writing them (`examine_photo`), and the stage itself (`collect_noise`: patches as PNG,
+patches without encoding or writing them (`measure_photo`), and the stage itself (`collect_noise`: patches as PNG,
 manifest, hashes of the photos). It is fair because all three use the same function to decode and the same workers,
 which are started and have imported everything before the clock runs, and because the three take turns, so that what
 else the machine does falls on all of them. Times are the fastest of the rounds. A folder of few photos is measured
@@ -28,8 +28,9 @@ from common import report
 from realsr.config.composition import load_config
 from realsr.core.workers import _use_one_thread
 from realsr.imaging import list_images, read_uint8
-from realsr.noise.collection import collect_noise, examine_photo
+from realsr.noise.collection import collect_noise
 from realsr.noise.noise_config import NoiseConfig
+from realsr.noise.tiles import measure_photo
 
 
 def main() -> None:
@@ -57,7 +58,7 @@ def compare(folder: Path, config: NoiseConfig, workers: int, copies: int, rounds
                 (photos / f"{copy}_{path.name}").symlink_to(path.resolve())
         paths = list_images(photos)
         with start_workers(workers) as mapped:
-            find = partial(examine_photo, config=config, encode=False)
+            find = partial(_find, config=config)
             kinds: dict[str, Callable[[int], object]] = {
                 "decode": lambda number: list(mapped(_decode, paths)),
                 "find": lambda number: list(mapped(find, paths)),
@@ -107,6 +108,10 @@ def _warm(number: int) -> int:
 
 def _decode(path: Path) -> tuple[int, ...]:
     return read_uint8(path).shape
+
+
+def _find(path: Path, config: NoiseConfig) -> int:
+    return len(measure_photo(path, config, "refuse", config.max_variance, config.min_mean)[1])
 
 
 def _collect(photos: Path, pool: Path, config: NoiseConfig, mapped: Callable[..., Iterable[Any]]) -> None:

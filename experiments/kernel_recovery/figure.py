@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from cases import Case, at_scale, true_root
 from study import read_records
@@ -15,15 +14,15 @@ from table import root_mean
 
 from realsr.imaging import write_uint8
 from realsr.imaging.kernel_shapes import Kernel, kernel_psnr
-from realsr.reporting.canvas import Block, below, beside, framed, label
+from realsr.reporting.drawing import INK, Tile, colour_values, draw_tiles, enlarge, stack
 
 WIDTH = 168
 SIDES = {2: 19, 4: 37}  # pixels of a kernel shown, both about as wide as the true kernel needs
 
 
-def draw(records: Sequence[dict], cases: Sequence[Case]) -> Block:
+def draw(records: Sequence[dict], cases: Sequence[Case]) -> np.ndarray:
     """Draw a row a case: the true kernel, and the estimates with their kernel PSNR; brightness is the true one's."""
-    rows = []
+    tiles = []
     for case in cases:
         true = at_scale(true_root(case), case.scale)
         found = [record for record in records if Case(*(record[key] for key in vars(case))) == case]
@@ -34,25 +33,22 @@ def draw(records: Sequence[dict], cases: Sequence[Case]) -> Block:
             "spectral": next(np.array(record["estimate"]) for record in found if record["estimator"] == "spectral"),
         }
         head = f"{case.photo}, x{case.scale}, noise {case.noise:g}"
-        blocks = [_tile(true, true, head, case.scale)]
+        tiles.append(_tile(true, true, head, case.scale))
         for name, root in kernels.items():
             kernel = at_scale(root, case.scale)
-            blocks.append(_tile(kernel, true, f"{name}: {kernel_psnr(true, kernel):.1f} dB", case.scale))
-        rows.append(beside(blocks, gap=10))
-    return framed(below(rows), 12)
+            tiles.append(_tile(kernel, true, f"{name}: {kernel_psnr(true, kernel):.1f} dB", case.scale))
+    return stack([draw_tiles(tiles, 4, WIDTH, "")])
 
 
-def _tile(kernel: Kernel, true: Kernel, text: str, scale: int) -> Block:
+def _tile(kernel: Kernel, true: Kernel, text: str, scale: int) -> Tile:
     side = SIDES[scale]
     margin = max(0, side - len(kernel) + 1)
     padded = np.pad(kernel, margin)
     start = len(padded) // 2 - side // 2 + scale // 2 - 1
     shown = padded[start : start + side, start : start + side]
     # The square root makes the low values visible, in which estimates differ most.
-    levels = (np.sqrt(np.clip(shown / true.max(), 0, 1)) * 255).round().astype(np.uint8)
-    large = cv2.resize(levels, (WIDTH, WIDTH), interpolation=cv2.INTER_NEAREST)
-    picture = cv2.cvtColor(cv2.applyColorMap(large, cv2.COLORMAP_MAGMA), cv2.COLOR_BGR2RGB)
-    return below([label(text, WIDTH, 11), picture], gap=2)
+    levels = np.sqrt(np.clip(shown / true.max(), 0, 1))
+    return Tile(enlarge(colour_values(levels, "magma"), WIDTH), [(text, INK)])
 
 
 if __name__ == "__main__":

@@ -123,13 +123,13 @@ def test_the_picture_shows_all_models_and_kernels(tmp_path: Path, monkeypatch: p
     arguments = (tmp_path / "comparison.png", images, models, SCORES, {"camera": np.eye(13) / 13})
     draw(*arguments)
     ((rows, kernels),) = shown
-    assert [row.name for row in rows] == list(TEST)
-    for row, image in zip(rows, images, strict=True):
-        assert list(row.images) == ["LR", *(name.replace("_", " ") for name in SCORES), "HR"]
-        assert {tuple(x.shape) for x in row.images.values()} == {(3, demo.ZOOM_SIDE, demo.ZOOM_SIDE)}
+    assert [name for name, _, _ in rows] == list(TEST)
+    for (_, crops, _), image in zip(rows, images, strict=True):
+        assert list(crops) == ["LR", *(name.replace("_", " ") for name in SCORES), "HR"]
+        assert {tuple(x.shape) for x in crops.values()} == {(3, demo.ZOOM_SIDE, demo.ZOOM_SIDE)}
         top, left = demo.ZOOM[image.name]
-        assert torch.equal(row.images["HR"][:, 0, 0], image.hr[:, top, left])
-        assert torch.equal(row.images["LR"][:, 0, 0], image.lr[:, top // 2, left // 2])
+        assert torch.equal(crops["HR"][:, 0, 0], image.hr[:, top, left])
+        assert torch.equal(crops["LR"][:, 0, 0], image.lr[:, top // 2, left // 2])
     assert next(iter(kernels)) == "true kernel"
     monkeypatch.undo()
     draw(*arguments)

@@ -64,7 +64,7 @@ def test_again_reads_nothing(source, tmp_path, monkeypatch):
     def refuse(path, damaged):
         raise AssertionError(f"{path} is read again")
 
-    monkeypatch.setattr("realsr.noise.collection.read_uint8_and_damage", refuse)
+    monkeypatch.setattr("realsr.noise.tiles.read_uint8_and_damage", refuse)
     collect_noise(tmp_path / "source", tmp_path / "pool", config_of(NoiseConfig, **SMALL))
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "pool").rglob("*")} == before
 
@@ -121,7 +121,7 @@ def test_after_an_interruption_the_message_still_counts_all_tiles(source, tmp_pa
         return read_uint8(path), None
 
     with monkeypatch.context() as patch:
-        patch.setattr("realsr.noise.collection.read_uint8_and_damage", interrupt)
+        patch.setattr("realsr.noise.tiles.read_uint8_and_damage", interrupt)
         with pytest.raises(KeyboardInterrupt):
             collect_noise(tmp_path / "source", tmp_path / "pool", config_of(NoiseConfig, **SMALL))
     with pytest.raises(UserError, match="none of 8 tiles"):
@@ -235,7 +235,7 @@ def test_an_interrupted_run_knows_the_tiles_it_has(source, tmp_path, monkeypatch
         return read_uint8(path), None
 
     with monkeypatch.context() as patch:
-        patch.setattr("realsr.noise.collection.read_uint8_and_damage", interrupt)
+        patch.setattr("realsr.noise.tiles.read_uint8_and_damage", interrupt)
         with pytest.raises(KeyboardInterrupt):
             collect_noise(tmp_path / "source", tmp_path / "pool", config_of(NoiseConfig, **SMALL))
     assert patches(tmp_path / "pool") == [f"a_00{i}.png" for i in range(4)]

@@ -9,7 +9,7 @@ from realsr.core.errors import UserError
 from realsr.imaging import write_uint8
 from realsr.noise.collection import collect_noise
 from realsr.noise.noise_config import NoiseConfig
-from realsr.noise.survey import SURVEYED, Survey, choose_thresholds, pick_tiles, read_tiles, survey_noise
+from realsr.noise.survey import SURVEYED, Survey, choose_thresholds, read_tiles, survey_noise
 from realsr.noise.tiles import measure_tiles
 from realsr.provenance.manifest import read_manifest
 
@@ -163,13 +163,9 @@ def test_where_nothing_is_flat_it_says_so_and_leaves_nothing_decided(source, tmp
     assert choose_thresholds(folder, tmp_path / "pool", config())[0].max_variance == 20
 
 
-def test_tiles_are_picked_evenly_and_are_the_photos_pixels(source, tmp_path):
+def test_tiles_read_again_are_the_photos_pixels(source, tmp_path):
     folder = source(a=[tile(v, seed=v) for v in (16, 1, 9)], b=[tile(4, seed=4), tile(25, seed=25)])
     survey = survey_noise(folder, tmp_path, config())
-    everything = np.ones(5, bool)
-    assert pick_tiles(survey, everything, 9).tolist() == [1, 3, 2, 0, 4]
-    assert pick_tiles(survey, everything, 3).tolist() == [1, 2, 4]
-    assert pick_tiles(survey, ~everything, 3).tolist() == []
     pixels = read_tiles(survey, [4, 1])
     np.testing.assert_array_equal(pixels[1], tile(1, seed=1))
     np.testing.assert_array_equal(pixels[4], tile(25, seed=25))

@@ -120,5 +120,5 @@ def test_after_a_pair_is_made_again_the_stage_has_nothing_to_do(work):
 
 
 def test_without_a_manifest_the_command_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"tells of no pairs.*python -m realsr\.make_pairs"):
+    with pytest.raises(UserError, match=r"records no pairs.*python -m realsr\.make_pairs"):
         rebuild_pair("a", None, None, tmp_path, tmp_path)

@@ -181,7 +181,7 @@ def test_again_does_nothing_and_other_kernels_are_told(make_photos, pool, tmp_pa
     source, config = make_photos({"a": (64, 64)}), config_of(PairsConfig)
     make_pairs(source, None, pool, tmp_path / "pairs", config, 4)
     with monkeypatch.context() as patch:
-        patch.setattr("realsr.pairs.synthesis._make_pair", None)
+        patch.setattr("realsr.pairs.synthesis._make_pair", pytest.fail)
         make_pairs(source, None, pool, tmp_path / "pairs", config, 4)
     with pytest.raises(UserError, match="scale: 4 there, 2 now"):
         make_pairs(source, None, pool, tmp_path / "pairs", config, 2)

@@ -1,9 +1,14 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from realsr.reporting.canvas import Block
-from realsr.reporting.figures import BOX, Window, choose_window, draw_crops
+from realsr.imaging import read_uint8
+from realsr.reporting.drawing import colour_values
+from realsr.reporting.figures import Window, choose_window, draw_crops, write_comparison
+
+BOX = (224, 49, 49)
 
 
 def test_the_window_is_where_images_differ_most() -> None:
@@ -35,7 +40,7 @@ def test_windows_in_hr_and_lr() -> None:
     assert Window(4, 8, 8, 4).widened(4) == window
 
 
-def find(picture: Block, colour: tuple[int, int, int]) -> tuple[int, int, int, int]:
+def find(picture: np.ndarray, colour: tuple[int, int, int]) -> tuple[int, int, int, int]:
     rows, columns = np.nonzero((picture == np.array(colour)).all(axis=2))
     return int(rows.min()), int(columns.min()), int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
 
@@ -74,3 +79,25 @@ def test_any_shape_gives_a_picture_of_moderate_size(size: tuple[int, int], count
     picture = draw_crops("name", photo, window, details, {})
     assert picture.dtype == np.uint8
     assert max(picture.shape) < 5000
+
+
+def test_details_of_a_photo_without_hr_are_repeated_a_whole_number_of_times() -> None:
+    pixels = torch.randint(0, 256, (3, 40, 40), generator=torch.Generator().manual_seed(0))
+    details = {"LR": torch.zeros(3, 10, 10), "model": pixels / 255}
+    picture = draw_crops("photo", torch.ones(3, 50, 50), Window(3, 4, 10, 10), details, {})
+    row, column, height, width = find(picture, (0, 0, 0))
+    assert (height, width) == (240, 240)
+    shown = picture[row : row + 240, column + 256 : column + 496]
+    assert np.array_equal(shown[3::6, 3::6], pixels.permute(1, 2, 0))
+
+
+def test_a_comparison_shows_images_and_kernels_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    red, green = torch.zeros(3, 8, 8), torch.zeros(3, 8, 8)
+    red[0], green[1] = 1, 1
+    kernels = {"true": np.eye(3) / 3, "estimated\n30 dB": np.eye(5) / 10}
+    write_comparison(tmp_path / "comparison.png", [("photo", {"LR": red, "HR": green}, {})], kernels)
+    picture = read_uint8(tmp_path / "comparison.png")
+    assert (picture == (255, 0, 0)).all(axis=2).sum() == (picture == (0, 255, 0)).all(axis=2).sum() == 256**2
+    brightest = colour_values(np.ones((1, 1)))[0, 0]
+    assert (picture == brightest).all(axis=2).sum() == 3 * 51**2, "the kernels have one scale and one brightness"
+    assert [p.name for p in tmp_path.iterdir()] == ["comparison.png"]

@@ -1,5 +1,6 @@
 import csv
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,16 @@ from config_files import config_of
 from realsr.imaging import read_uint8, write_uint8
 from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.survey import SURVEYED, Survey, survey_noise
-from realsr.reporting.noise_survey import COLOURS, Thumbnail, describe, draw_survey, summarise, write_survey
+from realsr.reporting.drawing import Tile
+from realsr.reporting.noise_survey import (
+    COLOURS,
+    choose_tiles,
+    describe,
+    draw_survey,
+    report_survey,
+    stretch,
+    summarise,
+)
 
 CONFIG = config_of(NoiseConfig, size=32, stride=32, min_mean=50)
 
@@ -28,12 +38,12 @@ def source(tmp_path):
 
 
 def count_pixels(picture: np.ndarray, reason: str) -> int:
-    return int((picture == COLOURS[reason]).all(2).sum())
+    return int((picture == np.array(list(bytes.fromhex(COLOURS[reason][1:])))).all(2).sum())
 
 
 def test_files_of_a_survey(source, tmp_path):
     survey = survey_noise(source, tmp_path, CONFIG)
-    write_survey(tmp_path / "pool/noise_survey", survey)
+    report_survey(survey, tmp_path / "pool/noise_survey")
     folder = tmp_path / "pool/noise_survey"
     assert sorted(path.name for path in folder.iterdir()) == ["summary.json", "survey.png", "tiles.csv"]
     with (folder / "tiles.csv").open(newline="") as file:
@@ -54,9 +64,9 @@ def test_files_of_a_survey(source, tmp_path):
     assert summary["percentiles"]["variance"]["100"] == survey.tiles["variance"].max()
 
     picture = read_uint8(folder / "survey.png")
-    assert picture.shape[1] == 1660
-    assert count_pixels(picture, "structured") > 2 * 4 * 190  # the frames of two tiles at least
-    assert count_pixels(picture, "") > 8 * 4 * 190
+    frame = 262**2 - 256**2
+    assert count_pixels(picture, "structured") > 2 * frame
+    assert count_pixels(picture, "") > 8 * frame
     assert count_pixels(picture, "clipped") < 300  # its square in the legend
 
 
@@ -78,17 +88,38 @@ def test_the_text_says_what_to_do(source, tmp_path):
     assert "no tile below 200 is free of structure. Try noise.size=16" in text
 
 
+def test_tiles_are_chosen_evenly_over_their_variances():
+    tiles = np.zeros(5, SURVEYED)
+    tiles["variance"] = 16, 1, 9, 4, 25
+    survey = Survey(Path(), ["a.png"], tiles, CONFIG, 200.0, {})
+    everything = np.ones(5, bool)
+    assert choose_tiles(survey, everything, 9) == [1, 3, 2, 0, 4]
+    assert choose_tiles(survey, everything, 3) == [1, 2, 4]
+    assert choose_tiles(survey, ~everything, 3) == []
+    assert choose_tiles(survey, np.arange(5) > 1, 9) == [3, 2, 4]
+
+
+@pytest.mark.parametrize(("size", "shown"), [(8, 256), (32, 256), (100, 200), (256, 256), (300, 150), (512, 256)])
+def test_a_tile_is_shown_at_a_whole_number_of_its_size(size, shown):
+    noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    picture = stretch(noise)
+    assert picture.shape == (shown, shown, 3)
+    factor = max(1, shown // size)
+    assert np.array_equal(picture[::factor, ::factor].repeat(factor, 0).repeat(factor, 1), picture)
+    assert np.abs(picture.std() - 35) < 2
+    assert (stretch(np.full((size, size, 3), 255, np.uint8)) == 128).all()
+
+
 @pytest.mark.parametrize("tiles", [0, 1, 9])
 def test_the_picture_grows_with_its_sections(tiles):
-    measured = np.zeros(1, SURVEYED)
+    measured = np.zeros(tiles, SURVEYED)
     measured["structure"] = np.nan
     measured["variance"] = 1e9  # beyond the axis
     survey = Survey(Path(), ["a.png"], measured, CONFIG, 200.0, {})
-    for size in (8, 32, 512):
-        noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-        flat = np.full((size, size, 3), 255, np.uint8)
-        thumbnails = [Thumbnail(noise, "label", "clipped"), Thumbnail(flat, "", "")] * 5
-        picture = draw_survey(survey, {"kept": thumbnails[:tiles], "nearly kept": []})
-        assert picture.dtype == np.uint8
+    some = [Tile(np.zeros((256, 256, 3), np.uint8), [("label", "black")], COLOURS["clipped"])] * tiles
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        picture = draw_survey(survey, {"kept": some, "nearly kept": []})
         empty = draw_survey(survey, {"kept": [], "nearly kept": []})
-        assert picture.shape[0] - empty.shape[0] == -(-tiles // 8) * 220
+    assert picture.dtype == np.uint8
+    assert picture.shape[0] - empty.shape[0] == -(-tiles // 6) * (256 + 3 + 15 + 16)

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from realsr.imaging import write_uint8
+from realsr.imaging import read_uint8, write_uint8
 from realsr.imaging.kernel_shapes import save_kernel
 from realsr.pools.pool_statistics import measure_pool
-from realsr.reporting.canvas import below, beside, blank, heat_matrix, label
-from realsr.reporting.pool_picture import write_pool_picture
+from realsr.reporting.pool_picture import SHEET_SIDE, WINDOW, draw_sheet, paint_kernel, write_pool_picture
 from realsr.reporting.pool_table import compare_pools, describe_pool, format_comparison, format_pool
 from realsr.simulation.camera import anisotropic_kernel
 
@@ -32,28 +31,6 @@ def make_pool(tmp_path):
     return make
 
 
-def test_blocks_keep_their_content_and_their_order():
-    red, blue = np.zeros((4, 6, 3), np.uint8), np.full((8, 2, 3), 7, np.uint8)
-    row = beside([red, blue], 3)
-    assert row.shape == (8, 11, 3)
-    assert (row[:4, :6] == 0).all()
-    assert (row[:, 9:] == 7).all()
-    assert (row[4:, :9] == 255).all()
-    column = below([red, blue], 2)
-    assert column.shape == (14, 6, 3)
-    assert (column[6:, :2] == 7).all()
-    assert beside([red], 5).shape == red.shape
-    assert beside([red, red], 0).shape == (4, 12, 3)
-
-
-def test_text_is_cut_to_fit_and_a_matrix_has_its_strongest_colour_on_the_diagonal():
-    assert label("a name that is far too long for its place", 60).shape == (18, 60, 3)
-    assert (label("i", 60) < 200).any()
-    assert (blank(2, 3) == 255).all()
-    matrix = heat_matrix(np.array([[1, 0.1], [0.1, 1]]), "AB", (0, 0, 200), cell=40)
-    assert matrix[21, 21].tolist() < matrix[21, 61].tolist()
-
-
 def test_the_picture_of_a_pool_has_a_tile_for_each_kernel_and_patch(make_pool, tmp_path):
     pool = make_pool("one")
     write_pool_picture(tmp_path / "pool.png", [pool])
@@ -62,7 +39,7 @@ def test_the_picture_of_a_pool_has_a_tile_for_each_kernel_and_patch(make_pool, t
     assert image.shape[1] == 1198
     black = (image.max(axis=2) < 12).astype(np.uint8)  # what a kernel's tile is outside the kernel
     boxes = cv2.connectedComponentsWithStats(black)[2][1:]
-    assert sum(box[2] == box[3] == 100 for box in boxes.tolist()) == 4
+    assert sum(80 < box[2] == box[3] <= 100 for box in boxes.tolist()) == 4
 
 
 @pytest.mark.parametrize("lacking", [{"patches": 0}, {"count": 0}, {"scales": (4,)}, {"count": 1, "patches": 1}])
@@ -103,3 +80,65 @@ def test_a_comparison_is_second_minus_first(make_pool):
     lines = {line[2:40].strip(): line.split() for line in format_comparison(one, two).splitlines()}
     assert lines["level R"][-3:] == [f"{one.noise.level[0]:.3f}", f"{two.noise.level[0]:.3f}",
                                      f"{two.noise.level[0] - one.noise.level[0]:+.3f}"]  # fmt: skip
+
+
+RED = (190, 30, 45)
+
+
+def test_each_pixel_of_a_kernel_is_a_square():
+    kernel = np.zeros((13, 13))
+    kernel[6, 8] = 0.1
+    painted = paint_kernel(kernel).astype(int)
+    bright = painted.sum(2) > painted.sum(2).min()
+    rows, columns = np.nonzero(bright)
+    middle = WINDOW // 2
+    assert (rows.min(), rows.max()) == (middle * 8, middle * 8 + 7)
+    assert (columns.min(), columns.max()) == ((middle + 2) * 8, (middle + 3) * 8 - 1)
+    assert np.array_equal(paint_kernel(kernel * 7), painted), "each at its own brightness"
+
+
+def test_large_kernels_are_cut_around_their_middle():
+    kernel = np.zeros((25, 25))
+    kernel[12, 12] = 1
+    small = np.zeros((13, 13))
+    small[6, 6] = 1
+    assert np.array_equal(paint_kernel(kernel), paint_kernel(small))
+    assert paint_kernel(small).shape == (SHEET_SIDE, SHEET_SIDE, 3)
+
+
+@pytest.fixture
+def draw(tmp_path):
+    def draw(count, rejected=()):
+        path = tmp_path / "kernels" / "a_kernel_x2.mat"
+        path.parent.mkdir(exist_ok=True)
+        save_kernel(path, np.outer(np.hanning(17), np.hanning(17)))
+        health = {"spread_long": 1.5, "spread_short": 1.2, "sum": 1.0, "agreement": 40.0}
+        item = {"files": ["kernels/a_kernel_x2.mat"], "health": health, "rejected": []}
+        reasons = {"rejected": ["a reason of some length that is wrapped"] * 2}
+        items = {f"photo {i:04}": item | (reasons if i in rejected else {}) for i in range(count)}
+        draw_sheet(tmp_path / "sheet.png", tmp_path, items)
+        return read_uint8(tmp_path / "sheet.png")
+
+    return draw
+
+
+@pytest.mark.parametrize("count", [1, 4, 30])
+def test_every_kernel_is_on_the_sheet_and_rejected_ones_are_red(draw, count):
+    def red(picture):
+        return int((picture == RED).all(axis=2).sum())
+
+    sound = draw(count)
+    assert red(sound) == 0
+    first = red(draw(count, (0,)))
+    assert first > 500
+    assert red(draw(count, tuple(range(count)))) == pytest.approx(count * first, rel=0.2)
+    tile = paint_kernel(np.outer(np.hanning(17), np.hanning(17)))
+    brightest = tile[SHEET_SIDE // 2, SHEET_SIDE // 2]
+    assert (sound == brightest).all(axis=2).sum() == count * (tile == brightest).all(axis=2).sum()
+
+
+def test_a_sheet_of_photos_without_a_kernel(tmp_path):
+    items = {"写真 of a very long name " * 9: {"files": [], "health": None, "rejected": ["x" * 300]}}
+    draw_sheet(tmp_path / "sheet.png", tmp_path, items)
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+    assert (read_uint8(tmp_path / "sheet.png") == 220).all(axis=2).sum() >= SHEET_SIDE**2

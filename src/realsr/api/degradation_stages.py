@@ -22,8 +22,8 @@ from realsr.noise.survey import NothingFlatError, Survey, choose_thresholds
 from realsr.pairs import rebuild, synthesis
 from realsr.pairs.synthesis import PairsResult
 from realsr.provenance.manifest import choose_shard
-from realsr.reporting.kernel_sheet import draw_sheet
 from realsr.reporting.noise_survey import report_survey
+from realsr.reporting.pool_picture import draw_sheet
 
 logger = logging.getLogger("realsr")
 

@@ -18,7 +18,6 @@ import torch
 from realsr.api.training_run import train
 from realsr.config.composition import takes_keys
 from realsr.config.schema import TrainConfig
-from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
 from realsr.core.seeding import numpy_generator
 from realsr.data.validation_images import ValidationImage, read_folders
@@ -32,7 +31,7 @@ from realsr.inference.model import load_model
 from realsr.inference.tiling import as_function
 from realsr.pools.contents import PoolConfig, list_kernels, list_noise
 from realsr.provenance.manifest import open_stage
-from realsr.reporting.comparison import ComparisonRow, write_comparison
+from realsr.reporting.figures import write_comparison
 from realsr.simulation import camera
 from realsr.simulation.camera import Camera, anisotropic_kernel
 
@@ -96,10 +95,6 @@ def photograph(folder: Path, seed: int) -> None:
 
 def load_photograph(name: str) -> np.ndarray:
     """Return one of scikit-image's photographs, (H, W, 3) uint8. Raises UserError where the extra is not installed."""
-    try:
-        import matplotlib  # noqa: F401 (asked for now rather than after minutes of work)
-    except ImportError as error:
-        raise UserError("the demo needs matplotlib: pip install 'realsr[demo]'") from error
     return camera.load_photograph(name, "the demo", "demo")
 
 
@@ -143,7 +138,7 @@ def draw(
         shown["HR"] = image.hr
         crops = {name: x[:, top : top + ZOOM_SIDE, left : left + ZOOM_SIDE] for name, x in shown.items()}
         notes = {name.replace("_", " "): f"{by_image[image.name]['psnr']:.2f} dB" for name, by_image in scores.items()}
-        rows.append(ComparisonRow(image.name, crops, notes))
+        rows.append((image.name, crops, notes))
     titled = {"true kernel": CAMERA.kernel}
     for name, kernel in kernels.items():
         titled[f"estimated from {name}\n{kernel_psnr(CAMERA.kernel, kernel):.1f} dB"] = kernel

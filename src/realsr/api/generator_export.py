@@ -57,10 +57,8 @@ def export_weights(config: ExportConfig) -> None:
 def export_formats(config: ExportConfig) -> None:
     """Write the formats that a config names, the tables, and the picture of layers if that was asked for."""
     from realsr.deployment.deploy import export_networks
-    from realsr.reporting.sensitivity_figure import check_drawing, draw_sensitivity
+    from realsr.reporting.sensitivity_figure import draw_sensitivity
 
-    if config.int8.sensitivity:
-        check_drawing()
     deployment = export_networks(
         config.weights,
         config.output,

@@ -16,40 +16,46 @@ from realsr.core.progress import Progress
 from realsr.core.ranges import check_ranges
 from realsr.core.workers import count_workers, map_items
 from realsr.data.folders import damage_facts, list_photos
-from realsr.imaging import ImageError, read_uint8, read_uint8_and_damage, tell_damage
+from realsr.imaging import ImageError, read_uint8, tell_damage
 from realsr.imaging.png import encode_png
 from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.tiles import (
     CONSTANT,
+    TILES,
     SeenTiles,
     cut,
+    judge_tiles,
+    list_drop_reasons,
     make_signature,
-    measure_clipped,
-    measure_structure,
-    measure_tiles,
+    mask_tiles,
+    measure_photo,
     remove_shading,
-    select_tiles,
 )
 from realsr.provenance.manifest import StageRecord, name_inputs, open_stage, refuse_foreign
 
 STAGE = "noise"
+ENOUGH = 100  # patches that a suggested threshold yields, where there are so many
 
 logger = logging.getLogger("realsr")
 
 
 @dataclass(frozen=True)
 class Patch:
-    """A noise patch of a photo: its tile's facts for the manifest, its place, its signature, its file's contents."""
+    """A noise patch of a photo: its tile's facts for the manifest, its signature, its file's content."""
 
     facts: dict[str, Any]
-    place: tuple[int, int]
     signature: np.ndarray
     png: bytes
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Top and left in the photo."""
+        return self.facts["top"], self.facts["left"]
 
 
 @dataclass(frozen=True)
 class PhotoNoise:
-    """What was found in a photo: its patches, how many tiles below the thresholds were dropped why, all its tiles.
+    """A photo's patches, how many tiles below the thresholds were dropped for each reason, and all its tiles.
 
     damage: what is wrong with its file, None for nothing.
     """
@@ -57,7 +63,7 @@ class PhotoNoise:
     patches: list[Patch]
     dropped: dict[str, int]
     tiles: np.ndarray
-    damage: str | None = None
+    damage: str | None
 
 
 def collect_noise(
@@ -71,7 +77,7 @@ def collect_noise(
     """Write the noise patches of a folder of source photos to `pool/noise/<photo>_000.png` and on, and return them.
 
     Photos that are done already are left as they are. workers: see `realsr.core.workers`; they change no result.
-    damaged: `accept` uses what can be decoded of damaged photos, and tells it in the log and in the manifest.
+    damaged: `accept` uses what can be decoded of damaged photos, and reports it in the log and in the manifest.
 
     Raises UserError at the end if a photo cannot be read or is too small (all others are done then), or if no tile of
     any photo is below the thresholds.
@@ -81,14 +87,14 @@ def collect_noise(
     check_folder_place("noise_pool_dir", pool, [STAGE])
     refuse_foreign(pool, STAGE, "noise/**/*.png")
     inputs = name_inputs("source", list(photos.values()))
-    facts = {key: value for key, value in asdict(config).items() if key not in ("auto", "wanted")}
+    values = {key: value for key, value in asdict(config).items() if key not in ("auto", "wanted")}
     measured: list[np.ndarray] = []
     with open_stage(
-        pool, STAGE, config=facts, seed=None, inputs=inputs, overwrite=overwrite, check_item=_check_item
+        pool, STAGE, config=values, seed=None, inputs=inputs, overwrite=overwrite, check_item=_check_item
     ) as record:
-        # As long as nothing was found all tiles are measured again, so that the message can tell of them all.
-        found = any(item["files"] for item in record.items.values())
-        missing = [name for name in photos if not (found and record.is_done(name))]
+        # As long as there is no patch all tiles are measured again, so that the message counts all of them.
+        any_patch = any(item["files"] for item in record.items.values())
+        missing = [name for name in photos if not (any_patch and record.is_done(name))]
         seen = _recall(record, set(missing)) if missing else SeenTiles()
         examine = partial(examine_photo, config=config, damaged=damaged)
         results = map_items(examine, (photos[name] for name in missing), count_workers(len(missing), workers))
@@ -96,8 +102,6 @@ def collect_noise(
             for name, result in zip(missing, results, strict=True):
                 path = photos[name]
                 progress.advance()
-                if isinstance(result, PhotoNoise):
-                    result = _check_names(name, result)
                 if isinstance(result, Exception):
                     record.fail(name, f"source/{path.name}", path, result)
                     continue
@@ -107,48 +111,36 @@ def collect_noise(
                 files = list(_write(patches, name, pool / "noise"))
                 facts = {"tiles": [p.facts for p in patches], "dropped": dropped} | damage_facts(result.damage)
                 record.add(name, files, source=path.name, **facts)
-                found = found or bool(files)
-                measured = [] if found else [*measured, result.tiles]
+                any_patch = any_patch or bool(files)
+                measured = [] if any_patch else [*measured, result.tiles]
         if record.items and not any(item["files"] for item in record.items.values()):
             drops = _count_drops(record)
             record.reset()
-            raise UserError(_nothing_found(np.concatenate(measured), drops, config) + record.list_failures())
+            raise UserError(_explain_none(np.concatenate(measured), drops, config) + record.list_failures())
         _summarise(record, len(photos))
         record.finish()
         return [record.path(file) for item in record.items.values() for file in item["files"]]
 
 
-def examine_photo(
-    path: Path, config: NoiseConfig, encode: bool = True, damaged: str = "refuse"
-) -> PhotoNoise | ImageError | ValueError:
-    """Find the noise patches of one photo; return the error of a photo that cannot be read or is too small."""
+def examine_photo(path: Path, config: NoiseConfig, damaged: str) -> PhotoNoise | ImageError | ValueError:
+    """Find the noise patches of one photo; return the error of a photo that cannot be used."""
     try:
-        image, damage = read_uint8_and_damage(path, damaged)
-        tiles = measure_tiles(image, config)
+        image, tiles, damage = measure_photo(path, config, damaged, config.max_variance, config.min_mean)
+        flat = tiles[mask_tiles(tiles, config.max_variance, config.min_mean)]
+        check_name(_patch_file(path.stem, len(flat)))
     except (ImageError, ValueError) as error:
         return error
     patches, dropped = [], dict.fromkeys(("constant", "clipped", "structured"), 0)
-    for tile in select_tiles(tiles, config):
-        pixels = cut(image, tile, config.size)
-        residual = remove_shading(pixels)
-        clipped, structure = measure_clipped(pixels), measure_structure(residual)
-        structured = structure > config.max_structure
-        if reason := None if config.released_rule else _why_dropped(tile, clipped, structured, config):
+    for tile, reason in zip(flat, judge_tiles(flat, config).tolist(), strict=True):
+        if reason in list_drop_reasons(config):
             dropped[reason] += 1
             continue
-        facts = {name: tile[name].item() for name in tiles.dtype.names or ()}
-        facts |= {"clipped": clipped, "structure": round(structure, 4), "flag": "structured" if structured else ""}
-        png = encode_png(pixels, compression=1) if encode else b""
-        patches.append(Patch(facts, (facts["top"], facts["left"]), make_signature(residual), png))
+        facts = dict(zip(TILES.names or (), tile.item(), strict=True))
+        flag = "structured" if facts["structure"] > config.max_structure else ""
+        facts |= {"structure": round(facts["structure"], 4), "flag": flag}
+        pixels = cut(image, tile, config.size)
+        patches.append(Patch(facts, make_signature(remove_shading(pixels)), encode_png(pixels, compression=1)))
     return PhotoNoise(patches, dropped, tiles, damage)
-
-
-def _why_dropped(tile: np.void, clipped: float, structured: bool, config: NoiseConfig) -> str | None:
-    if tile["variance"] < CONSTANT:
-        return "constant"
-    if clipped > config.max_clipped:
-        return "clipped"
-    return "structured" if structured and config.drop_structured else None
 
 
 def _check_item(item: dict[str, Any]) -> None:
@@ -174,15 +166,6 @@ def _recall(record: StageRecord, missing: set[str]) -> SeenTiles:
 
 def _patch_file(name: str, index: int) -> str:
     return f"{name}_{index:03d}.png"
-
-
-def _check_names(name: str, result: PhotoNoise) -> PhotoNoise | ValueError:
-    """Return an error where the photo's patches would have names that are too long."""
-    try:
-        check_name(_patch_file(name, len(result.patches)))
-    except ValueError as error:
-        return error
-    return result
 
 
 def _write(patches: Iterable[Patch], name: str, folder: Path) -> Iterator[Path]:
@@ -228,31 +211,32 @@ def _summarise(record: StageRecord, photos: int) -> None:
         )
 
 
-def _nothing_found(tiles: np.ndarray, drops: Counter[str], config: NoiseConfig, wanted: int = 100) -> str:
-    given = f"noise: none of {len(tiles)} tiles of {config.size}x{config.size} has a variance below "
-    given += f"noise.max_variance={config.max_variance:g} and a mean above noise.min_mean={config.min_mean:g}"
+def _explain_none(tiles: np.ndarray, drops: Counter[str], config: NoiseConfig) -> str:
+    """Return why there is no patch, and a threshold that would yield some."""
+    text = f"noise: none of {len(tiles)} tiles of {config.size}x{config.size} has a variance below "
+    text += f"noise.max_variance={config.max_variance:g} and a mean above noise.min_mean={config.min_mean:g}"
     if drops:
         reasons = ", ".join(f"{number} {reason}" for reason, number in drops.items())
-        given += f" and is kept (dropped: {reasons}"
-        given += "; noise.drop_structured=false keeps these)" if drops["structured"] else ")"
-    given += ".\n"
+        keep = "; noise.drop_structured=false keeps these" if drops["structured"] else ""
+        text += f" and is kept (dropped: {reasons}{keep})"
     bright = tiles[(tiles["mean"] > config.min_mean) & (tiles["variance"] >= CONSTANT)]
     if not len(bright):
         brightest = max(tiles["mean"], default=0)
-        return given + f"No tile is bright enough: the brightest has a mean of {brightest:.1f}. Lower noise.min_mean."
+        return f"{text}.\nNo tile is bright enough: the brightest has a mean of {brightest:.1f}. Lower noise.min_mean."
     variances = np.sort(bright["variance"])
-    percentiles = np.percentile(variances, [0, 1, 5, 25, 50])
-    names = ("lowest", "1 %", "5 %", "25 %", "median")
-    listing = ", ".join(f"{name} {value:.1f}" for name, value in zip(names, percentiles, strict=True))
-    # The threshold is exclusive, so it lies just above the variance of the last tile wanted.
+    quantiles = zip(
+        ("lowest", "1 %", "5 %", "25 %", "median"), np.percentile(variances, [0, 1, 5, 25, 50]), strict=True
+    )
+    # The threshold is exclusive, so it lies just above the variance of the last tile it is to let in.
     dropped = sum(drops.values())
-    threshold = np.ceil(variances[min(wanted + dropped, len(variances)) - 1] * 10 + 1) / 10
-    enough = int((variances < threshold).sum()) - dropped
+    threshold = np.ceil(variances[min(ENOUGH + dropped, len(variances)) - 1] * 10 + 1) / 10
+    count = int((variances < threshold).sum()) - dropped
     promise = (
-        f"let in {enough} more, less those that look structured" if drops["structured"] else f"yield {enough} patches"
+        f"let in {count} more, less those that look structured" if drops["structured"] else f"yield {count} patches"
     )
     return (
-        given + f"Variances of the {len(variances)} tiles that are bright enough: {listing}.\n"
+        f"{text}.\nVariances of the {len(variances)} tiles that are bright enough: "
+        f"{', '.join(f'{name} {value:.1f}' for name, value in quantiles)}.\n"
         f"noise.max_variance={threshold:.1f} would {promise}; look at them, since a threshold far above "
         "20 lets in content: realsr.survey_noise draws them. Smaller tiles (noise.size, noise.stride) or other photos "
         "find more that is flat; noise=auto chooses thresholds."

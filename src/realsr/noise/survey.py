@@ -16,11 +16,11 @@ from realsr.core.workers import count_workers, map_items
 from realsr.data.folders import list_photos
 from realsr.imaging import ImageError, read_uint8_and_damage, tell_damage
 from realsr.noise.noise_config import NoiseConfig
-from realsr.noise.tiles import CONSTANT, TILES, cut, measure_clipped, measure_structure, measure_tiles, remove_shading
+from realsr.noise.tiles import TILES, cut, judge_tiles, list_drop_reasons, mask_tiles, measure_photo
 from realsr.provenance.manifest import name_inputs, open_stage, refuse_foreign
 
 STAGE = "noise_survey"
-SURVEYED = np.dtype([("photo", np.int64), *TILES.descr, ("clipped", np.float64), ("structure", np.float64)])
+SURVEYED = np.dtype([("photo", np.int64), *TILES.descr])
 ROOM = 10  # thresholds are looked for up to so many times max_variance
 WANTED = (50, 100, 200, 500, 1000)
 _STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
@@ -53,28 +53,21 @@ class Survey:
     damaged: str = "refuse"
 
     def judge(self) -> np.ndarray:
-        """Return of each tile what speaks against it whatever its variance: "constant", "clipped", "structured", ""."""
-        tiles, config = self.tiles, self.config
-        reasons = [tiles["variance"] < CONSTANT, tiles["clipped"] > config.max_clipped]
-        reasons.append(tiles["structure"] > config.max_structure)
-        return np.select(reasons, ["constant", "clipped", "structured"], "")
+        """Return what speaks against each tile, see `judge_tiles`."""
+        return judge_tiles(self.tiles, self.config)
 
     def passes(self) -> np.ndarray:
         """Return which tiles the config's thresholds let in, judged or not."""
-        return (self.tiles["variance"] < self.config.max_variance) & (self.tiles["mean"] > self.config.min_mean)
+        return mask_tiles(self.tiles, self.config.max_variance, self.config.min_mean)
 
     def kept(self) -> np.ndarray:
         """Return which tiles realsr.collect_noise keeps; near-duplicates are not looked for here."""
-        if self.config.released_rule:
-            return self.passes()
-        against = ("constant", "clipped", "structured") if self.config.drop_structured else ("constant", "clipped")
-        return self.passes() & ~np.isin(self.judge(), against)
+        return self.passes() & ~np.isin(self.judge(), list_drop_reasons(self.config))
 
     def yields(self, max_variance: float) -> dict[str, int]:
         """Count the tiles below a variance and above min_mean, by what speaks against them; "" are the good ones."""
-        below = (self.tiles["variance"] < max_variance) & (self.tiles["mean"] > self.config.min_mean)
-        reasons, counts = np.unique(self.judge()[below], return_counts=True)
-        return {str(reason): int(count) for reason, count in zip(reasons, counts, strict=True)}
+        reasons = self.judge()[mask_tiles(self.tiles, max_variance, self.config.min_mean)]
+        return {str(reason): int(count) for reason, count in zip(*np.unique(reasons, return_counts=True), strict=True)}
 
     def suggest(self, wanted: int, lowest: float = 0.0) -> Thresholds:
         """Return the lowest thresholds, of round numbers from `lowest` on, that yield so many good tiles.
@@ -88,7 +81,7 @@ class Survey:
         first = 0, 0
         for variance in _round_numbers(lowest, self.limit):
             mean = max(self.config.min_mean, math.ceil(3 * math.sqrt(variance)))
-            let_in = (self.tiles["variance"] < variance) & (self.tiles["mean"] > mean)
+            let_in = mask_tiles(self.tiles, variance, mean)
             good, content = (int((let_in & (reasons == reason)).sum()) for reason in ("", "structured"))
             if not offers:
                 first = (good, content) if lowest else first
@@ -109,12 +102,13 @@ def survey_noise(
 ) -> Survey:
     """Measure all tiles of a folder of source photos. Raises UserError where no photo can be measured."""
     check_ranges(config, "noise")
-    photos = list_photos(source, "source", pool)
-    measure = partial(_measure_photo, config=config, damaged=damaged)
-    results = map_items(measure, photos.values(), count_workers(len(photos), workers))
+    photos = list(list_photos(source, "source", pool).values())
+    limit = ROOM * config.max_variance
+    measure = partial(_survey_photo, config=config, damaged=damaged, limit=limit)
     tables, failures = [np.empty(0, SURVEYED)], {}
     with Progress("noise survey", total=len(photos)) as progress:
-        for index, (path, result) in enumerate(zip(photos.values(), results, strict=True)):
+        for index, result in enumerate(map_items(measure, photos, count_workers(len(photos), workers))):
+            path = photos[index]
             progress.advance()
             if isinstance(result, Exception):
                 failures[path.name] = str(result) if path.name in str(result) else f"{path}: {result}"
@@ -127,32 +121,20 @@ def survey_noise(
         raise UserError(
             "noise survey: no photo can be measured:" + "".join(f"\n  {line}" for line in failures.values())
         )
-    names = [path.name for path in photos.values()]
-    folder = next(iter(photos.values())).parent
-    return Survey(folder, names, np.concatenate(tables), config, _limit(config), failures, damaged)
+    names = [path.name for path in photos]
+    return Survey(photos[0].parent, names, np.concatenate(tables), config, limit, failures, damaged)
 
 
-def _limit(config: NoiseConfig) -> float:
-    return ROOM * config.max_variance
-
-
-def _measure_photo(
-    path: Path, config: NoiseConfig, damaged: str
+def _survey_photo(
+    path: Path, config: NoiseConfig, damaged: str, limit: float
 ) -> tuple[np.ndarray, str | None] | ImageError | ValueError:
     """Return a photo's tiles, of SURVEYED, and what is wrong with its file; or why it cannot be measured."""
     try:
-        image, damage = read_uint8_and_damage(path, damaged)
-        measured = measure_tiles(image, config)
+        _, measured, damage = measure_photo(path, config, damaged, limit)
     except (ImageError, ValueError) as error:
         return error
     tiles = np.zeros(len(measured), SURVEYED)
-    tiles["clipped"] = tiles["structure"] = np.nan
-    for name in TILES.names or ():
-        tiles[name] = measured[name]
-    for index in np.flatnonzero(measured["variance"] < _limit(config)):
-        pixels = cut(image, measured[index], config.size)
-        tiles[index]["clipped"] = measure_clipped(pixels)
-        tiles[index]["structure"] = measure_structure(remove_shading(pixels))
+    tiles[list(TILES.names or ())] = measured
     return tiles, damage
 
 
@@ -220,18 +202,11 @@ def _nothing_flat(survey: Survey) -> str:
     )
 
 
-def pick_tiles(survey: Survey, among: np.ndarray, count: int) -> np.ndarray:
-    """Return the indices of up to `count` tiles of a mask, evenly over their variances, lowest first."""
-    indices = np.flatnonzero(among)
-    indices = indices[np.argsort(survey.tiles["variance"][indices], kind="stable")]
-    return indices[np.unique(np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(int))]
-
-
 def read_tiles(survey: Survey, indices: Sequence[int] | np.ndarray) -> dict[int, np.ndarray]:
     """Read the pixels (size, size, 3) of tiles by their index; each photo is decoded once."""
     pixels: dict[int, np.ndarray] = {}
     for photo in np.unique(survey.tiles["photo"][indices]):
-        image, _ = read_uint8_and_damage(survey.source / survey.photos[photo], survey.damaged)  # told by the survey
+        image, _ = read_uint8_and_damage(survey.source / survey.photos[photo], survey.damaged)  # logged by the survey
         for index in indices:
             if survey.tiles["photo"][index] == photo:
                 pixels[int(index)] = cut(image, survey.tiles[index], survey.config.size).copy()

@@ -1,22 +1,63 @@
 """Tiles of a photo: what is measured of them, and which hold noise and nothing else."""
 
-import math
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
+from realsr.imaging import read_uint8_and_damage
 from realsr.noise.noise_config import NoiseConfig
 
-TILES = np.dtype([("top", np.int64), ("left", np.int64), ("variance", np.float64), ("mean", np.float64)])
+TILES = np.dtype(
+    [(name, np.int64) for name in ("top", "left")]
+    + [(name, np.float64) for name in ("variance", "mean", "clipped", "structure")]
+)
 CONSTANT = 0.05  # variance; the rounding of a smooth gradient to 8 bit alone has 1/12
 SAME = 0.8  # correlation of signatures; other frames of one scene reach 0.6, one frame saved again as JPEG 85 has 0.9
 _DISTANCES = (8, 16)  # pixels: beyond what demosaicing, sharpening, denoising and JPEG's blocks correlate
 _GRID = 12
 
 
+def measure_photo(
+    path: Path, config: NoiseConfig, damaged: str, max_variance: float, min_mean: float = -1
+) -> tuple[np.ndarray, np.ndarray, str | None]:
+    """Return a photo's pixels, all its tiles (n,) of TILES, and what is wrong with its file, None for nothing.
+
+    `clipped` and `structure` are measured for tiles between the thresholds and are nan for all others. Raises
+    ImageError where the photo cannot be read, ValueError where it is smaller than a tile.
+    """
+    image, damage = read_uint8_and_damage(path, damaged)
+    tiles = measure_tiles(image, config)
+    for index in np.flatnonzero(mask_tiles(tiles, max_variance, min_mean)):
+        pixels = cut(image, tiles[index], config.size)
+        tiles["clipped"][index] = measure_clipped(pixels)
+        tiles["structure"][index] = measure_structure(remove_shading(pixels))
+    return image, tiles, damage
+
+
+def mask_tiles(tiles: np.ndarray, max_variance: float, min_mean: float) -> np.ndarray:
+    """Return which tiles have a variance below the one threshold and a mean above the other."""
+    return (tiles["variance"] < max_variance) & (tiles["mean"] > min_mean)
+
+
+def judge_tiles(tiles: np.ndarray, config: NoiseConfig) -> np.ndarray:
+    """Return what speaks against each tile whatever its variance: "constant", "clipped", "structured", or ""."""
+    reasons = [tiles["variance"] < CONSTANT, tiles["clipped"] > config.max_clipped]
+    reasons.append(tiles["structure"] > config.max_structure)
+    return np.select(reasons, ["constant", "clipped", "structured"], "")
+
+
+def list_drop_reasons(config: NoiseConfig) -> tuple[str, ...]:
+    """Return the reasons of `judge_tiles` for which a tile is no noise patch."""
+    if config.released_rule:
+        return ()
+    return ("constant", "clipped", "structured") if config.drop_structured else ("constant", "clipped")
+
+
 def measure_tiles(image_uint8: np.ndarray, config: NoiseConfig) -> np.ndarray:
-    """Measure all tiles of a photo (H, W, 3), row by row: a structured array (n,) of TILES.
+    """Measure all tiles of a photo (H, W, 3), row by row: (n,) of TILES, without `clipped` and `structure` (nan).
 
     Gray is the luma of ITU-R 601 rounded to 8 bit; its sums are exact. Raises ValueError where the photo is smaller
     than a tile.
@@ -27,14 +68,15 @@ def measure_tiles(image_uint8: np.ndarray, config: NoiseConfig) -> np.ndarray:
             f"{width}x{height} pixels are too few for a noise tile of {config.size}: take a larger photo or a smaller "
             "noise.size"
         )
-    tops, lefts = (_starts(length, config) for length in (height, width))
-    sums, squares = (
-        _sum_tiles(sums, config)[: len(tops), : len(lefts)].ravel()
-        for sums in _sum_blocks(to_gray(image_uint8), config)
-    )
+    rows, columns = (length - config.size + (not config.released_rule) for length in (height, width))
+    windows = sliding_window_view(to_gray(image_uint8), (config.size, config.size))
+    windows = windows[: rows : config.stride, : columns : config.stride]
+    sums = windows.sum((2, 3), dtype=np.int64).ravel()
+    squares = np.einsum("ijkl,ijkl->ij", windows, windows, dtype=np.int64).ravel()
     pixels = config.size**2
     tiles = np.empty(sums.size, TILES)
-    tiles["top"], tiles["left"] = (axis.ravel() for axis in np.meshgrid(tops, lefts, indexing="ij"))
+    tiles["clipped"] = tiles["structure"] = np.nan
+    tiles["top"], tiles["left"] = np.mgrid[: rows : config.stride, : columns : config.stride].reshape(2, -1)
     tiles["variance"] = (squares * pixels - sums**2) / pixels**2
     tiles["mean"] = sums / pixels
     return tiles
@@ -43,37 +85,6 @@ def measure_tiles(image_uint8: np.ndarray, config: NoiseConfig) -> np.ndarray:
 def to_gray(image_uint8: np.ndarray) -> np.ndarray:
     """(H, W, 3) -> (H, W), both 8 bit."""
     return cv2.cvtColor(np.ascontiguousarray(image_uint8), cv2.COLOR_RGB2GRAY)
-
-
-def _starts(length: int, config: NoiseConfig) -> range:
-    last = length - config.size
-    return range(0, last if config.released_rule else last + 1, config.stride)
-
-
-def _sum_blocks(gray: np.ndarray, config: NoiseConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Sum the values and their squares in the largest blocks that all tiles consist of: (rows, columns), int64."""
-    block = math.gcd(config.size, config.stride)
-    rows, columns = (length // block for length in gray.shape)
-    sums, squares = np.empty((2, rows, columns), np.int64)
-    for row in range(rows):  # band by band, so that what is computed in between stays in the processor's cache
-        band = gray[row * block : (row + 1) * block, : columns * block].reshape(block, columns, block)
-        sums[row] = band.sum(2, dtype=np.uint32).sum(0)
-        squares[row] = np.square(band, dtype=np.uint16).sum(2, dtype=np.uint32).sum(0)
-    return sums, squares
-
-
-def _sum_tiles(blocks: np.ndarray, config: NoiseConfig) -> np.ndarray:
-    """Sum the blocks of each tile, by an integral image of theirs."""
-    block = math.gcd(config.size, config.stride)
-    side, step = config.size // block, config.stride // block
-    sums = np.pad(blocks.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    corners = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    return corners[::step, ::step]
-
-
-def select_tiles(tiles: np.ndarray, config: NoiseConfig) -> np.ndarray:
-    """Return the tiles whose variance is below the one threshold and whose mean is above the other."""
-    return tiles[(tiles["variance"] < config.max_variance) & (tiles["mean"] > config.min_mean)]
 
 
 def cut(image_uint8: np.ndarray, tile: np.void, size: int) -> np.ndarray:
@@ -112,19 +123,14 @@ def measure_structure(residual: np.ndarray) -> float:
     size, power = len(residual), float(np.square(residual).mean())
     if power < 1e-6:
         return 0.0
-    found = []
+    correlations = []
     for shift in {min(distance, size // 4) for distance in _DISTANCES}:
-        first, last = slice(None, -shift), slice(shift, None)
-        all_ = slice(None)
-        for a, b in (((last, all_), (first, all_)), ((all_, last), (all_, first))):
-            found.append(_mean_product(residual[a], residual[b]))
-        found.append(_mean_product(residual[last, last], residual[first, first]))
-        found.append(_mean_product(residual[last, first], residual[first, last]))
-    return max(0.0, max(map(abs, found)) / power - 4 / size)
-
-
-def _mean_product(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.einsum("ij,ij->", a, b)) / a.size
+        first, last, full = slice(None, -shift), slice(shift, None), slice(None)
+        rows, columns = ((last, full), (first, full)), ((full, last), (full, first))
+        diagonals = ((last, last), (first, first)), ((last, first), (first, last))
+        for a, b in (rows, columns, *diagonals):
+            correlations.append(float(np.einsum("ij,ij->", residual[a], residual[b])) / residual[a].size)
+    return max(0.0, max(map(abs, correlations)) / power - 4 / size)
 
 
 def make_signature(residual: np.ndarray) -> np.ndarray:
@@ -145,17 +151,11 @@ class SeenTiles:
 
     def __init__(self) -> None:
         self._signatures: dict[tuple[int, int], np.ndarray] = {}
-        self._counts: dict[tuple[int, int], int] = {}
 
     def add(self, place: tuple[int, int], signature: np.ndarray) -> bool:
         """Remember the tile and return True, unless one nearly the same was at this place of an earlier photo."""
-        known, count = self._signatures.get(place), self._counts.get(place, 0)
-        if known is None:
-            known = np.empty((1, len(signature)), np.float32)
-        elif (known[:count] @ signature).max() > SAME:
+        known = self._signatures.get(place, np.empty((0, len(signature)), np.float32))
+        if (known @ signature).max(initial=0) > SAME:
             return False
-        elif count == len(known):
-            known = np.concatenate([known, np.empty_like(known)])
-        known[count] = signature
-        self._signatures[place], self._counts[place] = known, count + 1
+        self._signatures[place] = np.concatenate([known, signature[None]])
         return True

@@ -1,4 +1,4 @@
-"""Makes one pair again from what the manifest tells of it, byte for byte."""
+"""Makes one pair again from its record in the manifest, byte for byte."""
 
 import difflib
 import hashlib
@@ -6,8 +6,6 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from realsr.core.errors import UserError
 from realsr.core.files import inside, write_bytes
@@ -24,21 +22,21 @@ logger = logging.getLogger("realsr")
 def rebuild_pair(
     name: str, source: Path | None, target: Path | None, pool: Path, output: Path, damaged: str = "refuse"
 ) -> list[Path]:
-    """Make the LR of one pair again, as `output`'s manifest says it was made, whatever the config says now.
+    """Make the LR of one pair again as `output`'s manifest records it, whatever the config is now.
 
     It is made from the HR on disk, or from the photo where that HR is missing or altered; then HR is made again too.
-    What is missing or altered is written; the files written are returned.
+    Missing and altered files are written and returned.
 
     source, target: the folders of photos; pool: the folder with `kernels/`. Each is read only if it is needed.
-    damaged: `accept` where the pair was made of a damaged photo; the manifest's item tells it.
+    damaged: `accept` where the pair was made of a damaged photo, as its item records.
 
-    Raises UserError, and then writes nothing, where the name is not in the manifest, where the photo or the kernel is
-    not the recorded one, and where what comes out is not what is recorded.
+    Raises UserError, and writes nothing, where the name is not in the manifest, the photo or the kernel is not the
+    recorded one, or the result differs from the recorded one.
     """
     section = read_manifest(output).get(STAGE)
     if section is None:
         raise UserError(
-            f"{output / MANIFEST}: tells of no pairs, so none can be made again; make them with: "
+            f"{output / MANIFEST}: records no pairs, so none can be made again; make them with: "
             "python -m realsr.make_pairs +track=<track> data.source=FOLDER work_dir=FOLDER"
         )
     if name not in section["items"]:
@@ -53,18 +51,22 @@ def rebuild_pair(
         recorded = {inside(output, file): item["files"][file]["sha256"] for file in names}
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"{output / MANIFEST}: its item {name} cannot be used ({error})") from error
+    folders = {"source": source, "target": target, "kernels": pool / "kernels"}
     hr_file, lr_file = recorded
     contents = {}
     if _hash_file(hr_file) == recorded[hr_file]:
         hr = read_uint8(hr_file)
     else:
-        photo = _find_photo(item["photo"], {"source": source, "target": target})
-        hr = clean_up(read_uint8(_expect(photo, item["photo"], section), damaged), item["clean_up"], scale)
+        photo = _find_input(item["photo"], folders, section)
+        hr = clean_up(read_uint8(photo, damaged), item["clean_up"], scale)
         contents[hr_file] = encode_uint8(hr, ".png")
-    contents[lr_file] = encode_uint8(degrade(hr, scale, _find_kernel(item["kernel"], pool, section)), ".png")
+    kernel = None
+    if item["kernel"] != "bicubic":
+        kernel = load_kernel(_find_input(f"kernels/{item['kernel']}", folders, section))
+    contents[lr_file] = encode_uint8(degrade(hr, scale, kernel), ".png")
     for file, content in contents.items():
         if hashlib.sha256(content).hexdigest() != recorded[file]:
-            raise UserError(_unlike(file, section["versions"]))
+            raise UserError(_explain_difference(file, section["versions"]))
     written = []
     for file, content in contents.items():
         if _hash_file(file) == recorded[file]:
@@ -79,35 +81,21 @@ def rebuild_pair(
     return written
 
 
-def _find_photo(photo: str, folders: Mapping[str, Path | None]) -> Path:
-    role, _, file = photo.partition("/")
+def _find_input(name: str, folders: Mapping[str, Path | None], section: Mapping[str, Any]) -> Path:
+    """Return the path of a recorded input, `<role>/<file>`. Raises UserError where its content is another."""
+    role, _, file = name.partition("/")
     if role not in folders:
-        raise UserError(f"{MANIFEST}: names the photo {photo}; expected source/<file> or target/<file>")
+        raise UserError(f"{MANIFEST}: names the photo {name}; expected source/<file> or target/<file>")
     folder = folders[role]
     if folder is None:
-        raise UserError(f"data.{role} is not given; it is the folder of the photo {file}: say data.{role}=FOLDER")
-    return _inside(folder, file)
-
-
-def _find_kernel(kernel: str, pool: Path, section: Mapping[str, Any]) -> np.ndarray | None:
-    if kernel == "bicubic":
-        return None
-    return load_kernel(_expect(_inside(pool / "kernels", kernel), f"kernels/{kernel}", section))
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """Return the path of an input. Links in the user's own folder of photos or kernels may lead elsewhere."""
+        raise UserError(f"data.{role} is not given; it is the folder of the photo {file}: set data.{role}=FOLDER")
     try:
-        return inside(folder, name, follow_links=True)
+        path = inside(folder, file, follow_links=True)  # the user's own links may lead elsewhere
     except ValueError as error:
         raise UserError(f"{MANIFEST}: {error}; remove it if it is not yours") from error
-
-
-def _expect(path: Path, name: str, section: Mapping[str, Any]) -> Path:
-    """Return the path if its content is that of the recorded input; else raise UserError."""
-    recorded, found = section["inputs"][name]["sha256"], _hash_file(path)
-    if found != recorded:
-        what = "there is no such file" if found is None else f"has sha256 {found}"
+    recorded, current = section["inputs"][name]["sha256"], _hash_file(path)
+    if current != recorded:
+        what = "there is no such file" if current is None else f"has sha256 {current}"
         raise UserError(f"{path}: {what}, but the pair was made from {name} of sha256 {recorded}: put that file there")
     return path
 
@@ -117,15 +105,15 @@ def _hash_file(path: Path) -> str | None:
     return str(fingerprint_file(path)["sha256"]) if path.is_file() else None
 
 
-def _unlike(file: Path, recorded: Mapping[str, str]) -> str:
-    """Say that what came out is not what is recorded, and which packages may be why."""
-    now = package_versions()
+def _explain_difference(file: Path, recorded: Mapping[str, str]) -> str:
+    """Return that the result is not the recorded one, and which packages may be the cause."""
+    current = package_versions()
     changed = [
-        f"  {package}: {recorded.get(package, 'none')} then, {now.get(package, 'none')} now"
-        for package in sorted(recorded.keys() | now.keys())
-        if recorded.get(package) != now.get(package)
+        f"\n  {package}: {recorded.get(package, 'none')} then, {current.get(package, 'none')} now"
+        for package in sorted(recorded.keys() | current.keys())
+        if recorded.get(package) != current.get(package)
     ]
-    why = "these packages differ, install those of then:\n" + "\n".join(changed)
-    return f"{file}: cannot be made as it was, nothing is written; " + (
-        why if changed else "all packages are of the same version, so this program itself has changed since"
-    )
+    text = f"{file}: cannot be made as it was, nothing is written; "
+    if changed:
+        return f"{text}these packages differ, install the recorded versions:{''.join(changed)}"
+    return text + "all packages are of the same version, so this program itself has changed since"

@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from realsr.imaging import (
 from realsr.imaging.kernel_shapes import load_kernel
 from realsr.pairs.pairs_config import PairsConfig
 from realsr.pools.contents import list_kernels
-from realsr.provenance.manifest import is_foreign, open_stage
+from realsr.provenance.manifest import open_stage, refuse_foreign
 
 STAGE = "pairs"
 
@@ -37,25 +38,12 @@ logger = logging.getLogger("realsr")
 
 @dataclass(frozen=True)
 class PairsResult:
-    """Where pairs are, how many there are now, and how many of them this call has made."""
+    """The folders of pairs, how many pairs there are, and how many of them this call has made."""
 
     hr: Path
     lr: Path
     count: int
     made: int
-
-
-@dataclass(frozen=True)
-class PairTask:
-    """One pair to make: all that a worker needs. `kernel` is None for bicubic; damaged: see `read_picture`."""
-
-    name: str
-    photo: Path
-    clean_up: int
-    kernel: Path | None
-    scale: int
-    output: Path
-    damaged: str
 
 
 def clean_up(photo_uint8: np.ndarray, factor: int, scale: int) -> np.ndarray:
@@ -97,7 +85,7 @@ def make_pairs(
     the kernels are missing, and at the end if a photo cannot be read (all others are done then).
 
     workers: processes, None for one a core; the pairs do not depend on it.
-    damaged: `accept` uses what can be decoded of damaged photos, and tells it in the log and in the manifest.
+    damaged: `accept` uses what can be decoded of damaged photos, and reports it in the log and in the manifest.
     """
     check_ranges(config, "pairs")
     photos = _gather(source, target, output, config)
@@ -108,37 +96,35 @@ def make_pairs(
         f"kernels/{path.relative_to(folder).as_posix()}": path for path in kernels
     }
     check_folder_place("pairs_dir", output, ("HR", "LR"))
-    if is_foreign(output, STAGE, "HR/*"):
-        raise UserError(
-            f"{output}: holds pairs that were made elsewhere (no manifest); move them away or choose another work_dir"
-        )
+    refuse_foreign(output, STAGE, "HR/*")
     facts = asdict(config) | {"kernel": "pool" if pool else "bicubic", "scale": scale}
     facts["kernels"] = _describe(kernels, folder.parent)
     with open_stage(
         output, STAGE, config=facts, seed=seed, inputs=inputs, overwrite=overwrite, check_item=check_item
     ) as record:
-        missing = {name: photo for name, photo in photos.items() if not record.is_done(name)}
-        tasks = [
-            PairTask(name, path, factors[role], _draw_kernel(kernels, seed, name), scale, output, damaged)
-            for name, (role, path) in missing.items()
-        ]
-        outcomes = map_items(_make_pair, tasks, count_workers(len(tasks), workers))
+        missing = [name for name in photos if not record.is_done(name)]
+        tasks = []
+        for name in missing:
+            role, path = photos[name]
+            tasks.append((name, path, factors[role], _draw_kernel(kernels, seed, name)))
+        make = partial(_make_pair, scale=scale, output=output, damaged=damaged)
+        outcomes = map_items(make, tasks, count_workers(len(tasks), workers))
         with Progress(STAGE, total=len(photos), done=len(photos) - len(tasks)) as progress:
-            for task, outcome in zip(tasks, outcomes, strict=True):
+            for (name, path, factor, kernel), outcome in zip(tasks, outcomes, strict=True):
                 progress.advance()
-                photo = f"{photos[task.name][0]}/{task.photo.name}"
+                photo = f"{photos[name][0]}/{path.name}"
                 if isinstance(outcome, Exception):
-                    record.fail(task.name, photo, task.photo, outcome)
+                    record.fail(name, photo, path, outcome)
                     continue
                 size, damage = outcome
-                tell_damage(task.photo, damage)
+                tell_damage(path, damage)
                 record.add(
-                    task.name,
-                    pair_files(output, task.name),
+                    name,
+                    pair_files(output, name),
                     photo=photo,
-                    clean_up=task.clean_up,
+                    clean_up=factor,
                     crop=list(size),
-                    kernel=task.kernel.relative_to(folder).as_posix() if task.kernel else "bicubic",
+                    kernel=kernel.relative_to(folder).as_posix() if kernel else "bicubic",
                     **damage_facts(damage),
                 )
         result = PairsResult(output / "HR", output / "LR", len(record.items), len(tasks))
@@ -163,23 +149,29 @@ def _draw_kernel(kernels: list[Path], seed: int, name: str) -> Path | None:
     return kernels[numpy_generator(seed, STAGE, name).integers(len(kernels))] if kernels else None
 
 
-def _make_pair(task: PairTask) -> tuple[tuple[int, int], str | None] | Exception:
-    """Write a pair; return HR's height and width and the photo's damage, or why the photo cannot be used."""
+def _make_pair(
+    task: tuple[str, Path, int, Path | None], scale: int, output: Path, damaged: str
+) -> tuple[tuple[int, int], str | None] | Exception:
+    """Write the pair of a name, photo, factor and kernel; return HR's height and width and the photo's damage.
+
+    Returns the error of a photo that cannot be used.
+    """
+    name, path, factor, kernel = task
     try:
-        photo, damage = read_uint8_and_damage(task.photo, task.damaged)
-        hr = clean_up(photo, task.clean_up, task.scale)
+        photo, damage = read_uint8_and_damage(path, damaged)
+        hr = clean_up(photo, factor, scale)
     except (ImageError, ValueError) as error:
         return error
     # LR is made of the 8-bit HR that is on disk, so that the file alone is enough to make it again.
-    lr = degrade(hr, task.scale, load_kernel(task.kernel) if task.kernel else None)
-    for file, image in zip(pair_files(task.output, task.name), (hr, lr), strict=True):
+    lr = degrade(hr, scale, load_kernel(kernel) if kernel else None)
+    for file, image in zip(pair_files(output, name), (hr, lr), strict=True):
         file.parent.mkdir(exist_ok=True)
         write_uint8(file, image, sync=False)
     return (hr.shape[0], hr.shape[1]), damage
 
 
 def _describe(kernels: list[Path], pool: Path) -> str:
-    """Tell one list of kernels from another: which of them a name draws depends on all of them."""
+    """Return a text that identifies a list of kernels: which of them a name draws depends on all of them."""
     names = "\n".join(str(path.relative_to(pool)) for path in kernels)
     return f"{len(kernels)} files, {hashlib.sha256(encode_name(names)).hexdigest()[:8]}"
 

@@ -1,4 +1,4 @@
-"""Figures of an evaluation, as papers print them: a photo with a box, and the detail in it by each model."""
+"""Figures of models side by side: as papers print them, a photo with a box and the detail in it; and of the demo."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -16,14 +16,27 @@ from realsr.data.validation_images import EvaluationImage
 from realsr.evaluation.metric import ImageMetric
 from realsr.evaluation.scoring import bicubic_model
 from realsr.imaging import to_uint8, write_uint8
-from realsr.reporting.canvas import FAINT, INK, Block, Colour, below, beside, framed, label
+from realsr.reporting.drawing import (
+    FAINT,
+    FRAME,
+    GAP,
+    INK,
+    Page,
+    Tile,
+    center_kernel,
+    colour_values,
+    draw_tiles,
+    enlarge,
+    shorten,
+    stack,
+)
 
 ALL = "all"
-BOX: Colour = (224, 49, 49)
+BOX = "#e03131"
 PANEL = 256  # pixels of a detail's longer side, at most
 LARGEST = 512  # the same of a detail that is larger by itself
 WIDEST = 1.5  # the photo's width / the grid's height
-GAP = 12
+TEXT = 14
 
 
 @dataclass(frozen=True)
@@ -50,16 +63,16 @@ class Window:
         return Window(left, top, right - left, bottom - top)
 
 
-def parse_figures(asked: Sequence[str], images: Collection[str]) -> dict[str, Window | None]:
+def parse_figures(texts: Sequence[str], images: Collection[str]) -> dict[str, Window | None]:
     """Return the window, if one is given, of each image to be shown.
 
-    asked: `NAME`, `NAME:LEFT,TOP,WIDTH,HEIGHT` (HR pixels; colons will do for commas), or `all` for all images. Raises
-    UserError for what is none of these.
+    texts: `NAME`, `NAME:LEFT,TOP,WIDTH,HEIGHT` (HR pixels; colons or commas), or `all` for all images. Raises
+    UserError for any other text.
     """
     figures: dict[str, Window | None] = {}
-    for text in asked:
-        found = re.fullmatch(r"(.+?):(\d+)[,:](\d+)[,:](\d+)[,:](\d+)", text)
-        name, window = (found[1], Window(*map(int, found.groups()[1:]))) if found else (text, None)
+    for text in texts:
+        match = re.fullmatch(r"(.+?):(\d+)[,:](\d+)[,:](\d+)[,:](\d+)", text)
+        name, window = (match[1], Window(*map(int, match.groups()[1:]))) if match else (text, None)
         if name == ALL and window is None and ALL not in images:
             figures |= {image: figures.get(image) for image in images}
         elif name not in images or (window is not None and 0 in (window.width, window.height)):
@@ -74,7 +87,7 @@ def parse_figures(asked: Sequence[str], images: Collection[str]) -> dict[str, Wi
 
 
 class Figures:
-    """Collects results of chosen images, and writes a figure of each once the last model's is there.
+    """Collects results of chosen images, and writes the figure of an image with the last model's result.
 
     Args:
         folder: gets NAME.png.
@@ -99,7 +112,7 @@ class Figures:
         self._notes: dict[str, str] = {}
 
     def add(self, image: EvaluationImage, model: str, sr: Tensor, scores: Mapping[str, float]) -> None:
-        """Take a result in; the last model's writes the figure. What cannot be drawn is told in `failed`."""
+        """Add a result; the last model's writes the figure. Figures that cannot be drawn are reported in `failed`."""
         if image.name not in self._figures:
             return
         if model == next(iter(self._names)):
@@ -126,19 +139,17 @@ class Figures:
 
     def _window(self, image: EvaluationImage) -> Window:
         height, width = (side * self._scale for side in image.lr.shape[1:])
-        asked = self._figures[image.name]
-        if asked is not None:
-            window = asked.widened(self._scale)
-            if window.left + window.width > width or window.top + window.height > height:
-                raise ValueError(
-                    f"{asked.left},{asked.top},{asked.width},{asked.height} reaches beyond its {width}x{height} pixels"
-                )
-            return window
-        shown = list(self._results.values())
-        if len(shown) == 1:
-            shown.append(image.hr if image.hr is not None else bicubic_model(self._scale)(image.lr))
-        size = min(128, max(32, min(height, width) // 6))
-        return choose_window(shown, size, self._scale)
+        window = self._figures[image.name]
+        if window is None:
+            images = list(self._results.values())
+            if len(images) == 1:
+                images.append(image.hr if image.hr is not None else bicubic_model(self._scale)(image.lr))
+            return choose_window(images, min(128, max(32, min(height, width) // 6)), self._scale)
+        wide = window.widened(self._scale)
+        if wide.left + wide.width > width or wide.top + wide.height > height:
+            text = f"{window.left},{window.top},{window.width},{window.height}"
+            raise ValueError(f"{text} reaches beyond its {width}x{height} pixels")
+        return wide
 
 
 def _note(name: str, value: float, metric: ImageMetric) -> str:
@@ -152,7 +163,7 @@ def choose_window(images: Sequence[Tensor], size: int, grid: int = 1) -> Window:
     image is smaller. Its corners lie on multiples of `grid`.
     """
     height, width = images[0].shape[1:]
-    spread = torch.stack([(one - other).square().sum(dim=0) for one, other in combinations(images, 2)]).sum(dim=0)
+    spread = torch.stack([(a - b).square().sum(dim=0) for a, b in combinations(images, 2)]).sum(dim=0)
     cells = spread.double().reshape(height // grid, grid, width // grid, grid).sum(dim=(1, 3)).numpy()
     rows, columns = (max(1, min(size // grid, count)) for count in cells.shape)
     total = cv2.integral(cells)
@@ -163,7 +174,7 @@ def choose_window(images: Sequence[Tensor], size: int, grid: int = 1) -> Window:
 
 def draw_crops(
     name: str, photo: Tensor, window: Window, details: Mapping[str, Tensor], notes: Mapping[str, str]
-) -> Block:
+) -> np.ndarray:
     """Draw a photo with a box around the window, and beside it the details, each with its title and note below.
 
     Args:
@@ -171,43 +182,61 @@ def draw_crops(
         photo: (3, H, W) in 0..1.
         window: of the photo.
         details: title -> the window's content, (3, h, w); all of the window's shape, at any whole number of pixels for
-            one of the photo's. They are brought to one size by
-            repeating pixels.
+            one of the photo's. They are brought to one size by repeating pixels.
         notes: title -> a line below the title, e.g. "27.17 dB".
     """
     rows = 1 if len(details) <= 2 else 2 if len(details) <= 8 else 3
-    columns = -(-len(details) // rows)
-    longest = max(window.width, window.height)
-    factor = max(1, PANEL // longest) if longest <= LARGEST else LARGEST / longest
-    height, width = (max(1, round(side * factor)) for side in (window.height, window.width))
-    panels = [_panel(title, image, (height, width), notes.get(title, "")) for title, image in details.items()]
-    grid = below([beside(panels[at : at + columns], GAP) for at in range(0, len(panels), columns)], GAP)
-    caption = label(name, max(width, 160), 15)
-    room = len(grid) - len(caption)
-    return framed(beside([below([_boxed(photo, window, room), caption], 0), grid], GAP + 4), 18)
+    height, width = max(tuple(detail.shape[1:]) for detail in details.values())
+    longest = max(height, width)
+    factor = max(1, PANEL // longest) if longest <= LARGEST else 1 / -(-longest // LARGEST)
+    size = max(1, int(width * factor)), max(1, int(height * factor))
+    tiles = []
+    for title, detail in details.items():
+        pixels = cv2.resize(to_uint8(detail), size, interpolation=cv2.INTER_NEAREST_EXACT)
+        tiles.append(Tile(pixels, [(title, INK), (notes.get(title, ""), FAINT)]))
+    grid = draw_tiles(tiles, -(-len(tiles) // rows), max(size[0], 120), "", size=TEXT)
+    return stack([np.concatenate([_draw_photo(name, photo, window, len(grid)), grid], axis=1)])
 
 
-def _panel(title: str, image: Tensor, size: tuple[int, int], note: str) -> Block:
-    pixels = cv2.resize(to_uint8(image), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    room = max(size[1], 120)
-    if room > size[1]:
-        pixels = np.pad(pixels, ((0, 0), (0, room - size[1]), (0, 0)), constant_values=255)
-    return below([pixels, label(title, room, 15, INK), label(note, room, 14, FAINT)], 0)
+def _draw_photo(name: str, photo: Tensor, window: Window, height: int) -> np.ndarray:
+    """Draw the photo with the window's box and its name below it, fit into that height."""
+    from matplotlib.patches import Rectangle
 
-
-def _boxed(photo: Tensor, window: Window, room: int) -> Block:
-    """The photo, fit into `room` pixels of height, with the window's box."""
-    height, width = photo.shape[1:]
-    factor = min(room / height, WIDEST * room / width)
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    factor = min((height - 50) / photo.shape[1], WIDEST * (height - 50) / photo.shape[2])
+    shown_height, shown_width = (max(1, round(side * factor)) for side in photo.shape[1:])
+    width = max(shown_width, 160)
+    page, top = Page(width + GAP, height), 8 + FRAME
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    block = np.ascontiguousarray(cv2.resize(to_uint8(photo), size, interpolation=method))
-    left, top = window.left * factor, window.top * factor
-    right, bottom = left + window.width * factor, top + window.height * factor
-    corners = (
-        (round(left), round(top)),
-        (max(round(left) + 4, round(right) - 1), max(round(top) + 4, round(bottom) - 1)),
-    )
-    cv2.rectangle(block, *corners, (255, 255, 255), 5)
-    cv2.rectangle(block, *corners, BOX, 3)
-    return block
+    page.show(cv2.resize(to_uint8(photo), (shown_width, shown_height), interpolation=method), 0, top)
+    axes = page.plot(0, top, shown_width, shown_height)
+    axes.set(xlim=(0, photo.shape[2]), ylim=(photo.shape[1], 0))
+    axes.set_axis_off()
+    corner = window.left, window.top
+    for colour, line in (("white", 5), (BOX, 3)):
+        box = Rectangle(
+            corner, window.width, window.height, edgecolor=colour, linewidth=line, fill=False, clip_on=False
+        )
+        axes.add_patch(box)
+    page.write(shorten(name, width, TEXT), 0, top + shown_height + 4, TEXT)
+    return page.render()
+
+
+def write_comparison(
+    path: Path,
+    rows: Sequence[tuple[str, Mapping[str, Tensor], Mapping[str, str]]],
+    kernels: Mapping[str, np.ndarray],
+) -> None:
+    """Draw a row of crops a photo, and the kernels at one brightness in rows below; write a PNG, atomically.
+
+    rows: a photo's name, its crops (title -> (3, h, w) in 0..1), and notes for some of the titles; others get the name.
+    """
+    tiles = []
+    for name, images, notes in rows:
+        for title, image in images.items():
+            tiles.append(Tile(enlarge(to_uint8(image), PANEL), [(title, INK), (notes.get(title, name), FAINT)]))
+    brightest = max(kernel.max() for kernel in kernels.values())
+    side = max(max(kernel.shape) for kernel in kernels.values())
+    for title, kernel in kernels.items():
+        pixels = enlarge(colour_values(center_kernel(kernel, side) / brightest), PANEL)
+        tiles.append(Tile(pixels, [(line, INK) for line in title.splitlines()]))
+    write_uint8(path, stack([draw_tiles(tiles, len(rows[0][1]), PANEL, "", size=TEXT)]))

@@ -1,135 +1,134 @@
-"""A picture of a degradation pool, or of two: kernels and their spectra, noise patches and what they are like."""
+"""Pictures of degradation pools: a sheet of all kernels; kernels, noise and their statistics of one pool or two."""
 
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 
 from realsr.imaging import read_uint8, write_uint8
-from realsr.imaging.kernel_shapes import Kernel
-from realsr.pools.pool_statistics import (
-    FREQUENCIES,
-    LAGS,
-    PoolStatistics,
-    bicubic_kernel,
-    kernel_spectrum,
-)
-from realsr.reporting.canvas import (
+from realsr.imaging.kernel_shapes import Kernel, load_kernel
+from realsr.pools.pool_statistics import FREQUENCIES, LAGS, PoolStatistics, bicubic_kernel, kernel_spectrum
+from realsr.reporting.drawing import (
     FAINT,
+    FRAME,
     GRID,
-    PAIR,
-    Block,
-    Curve,
-    below,
-    beside,
-    blank,
+    INK,
+    Page,
+    Tile,
+    center_kernel,
+    choose_evenly,
     colour_values,
-    framed,
-    heat_matrix,
-    label,
-    plot,
-    window_kernel,
+    draw_tiles,
+    enlarge,
+    shorten,
+    stack,
 )
+from realsr.reporting.pool_table import median_spread
 
+RED = "#be1e2d"
+PAIR = ("#1f6eb4", "#e27418")
 WIDTH = 1150
-TILE = 100
-COLUMNS = 6
-NOISE_TILE = 128
-NOISE_COLUMNS = 8
-TENTHS = (0, 0.1, 0.2, 0.3, 0.4, 0.5)
+KERNEL_SIDE, KERNEL_COLUMNS = 100, 6
+NOISE_SIDE, NOISE_COLUMNS = 128, 8
+MAX_KERNELS = 400  # on the sheet of all kernels
+WINDOW = 17  # pixels of a kernel that the sheet shows, around its middle
+SHEET_SIDE = 8 * WINDOW
 
 
 def write_pool_picture(path: Path, pools: Sequence[PoolStatistics]) -> None:
     """Draw one pool, or two to compare, and write a PNG, atomically. The noise patches are read again."""
-    colours = PAIR[: len(pools)]
-    names = [pool.folder.as_posix() for pool in pools]
-    heads = [label("Degradation pool" if len(pools) == 1 else "Degradation pools compared", WIDTH, 22)]
-    heads += [label(name, WIDTH, 14, colour) for name, colour in zip(names, colours, strict=True)]
-    blocks = [below(heads, 4)]
-    for scale in sorted({scale for pool in pools for scale in pool.kernels}):
-        blocks.append(_rule())
-        blocks.append(_kernels_part(pools, colours, scale))
+    head = Page(WIDTH, 40 + 20 * len(pools))
+    head.write("Degradation pool" if len(pools) == 1 else "Degradation pools compared", FRAME, 0, 22)
+    for index, (pool, colour) in enumerate(zip(pools, PAIR, strict=False)):
+        head.write(shorten(pool.folder.as_posix(), WIDTH, 14), FRAME, 34 + 20 * index, 14, colour)
+    blocks = [head.render()]
+    blocks += [_draw_kernels(pools, scale) for scale in sorted({scale for pool in pools for scale in pool.kernels})]
     if any(pool.noise for pool in pools):
-        blocks.append(_rule())
-        blocks.append(_noise_part(pools, colours))
-    write_uint8(path, framed(below(blocks, 16)))
+        blocks.append(_draw_noise(pools))
+    write_uint8(path, stack(blocks))
 
 
-def _rule() -> Block:
-    return np.full((1, WIDTH, 3), GRID, np.uint8)
-
-
-def _kernels_part(pools: Sequence[PoolStatistics], colours: Sequence[tuple[int, int, int]], scale: int) -> Block:
+def _draw_kernels(pools: Sequence[PoolStatistics], scale: int) -> np.ndarray:
     """Tiles of kernels to the left, their spectra to the right."""
-    rows = 3 if len(pools) == 1 else 2
-    shown, curves = [], []
-    for pool, colour in zip(pools, colours, strict=True):
-        if scale not in pool.kernels:
-            continue
-        statistics = pool.kernels[scale]
-        kernels = list(statistics.kernels.items())
-        shown.append((pool, colour, [kernels[i] for i in _spread_out(len(kernels), rows * COLUMNS)]))
-        low, high = np.percentile(statistics.spectra, [10, 90], axis=0)
-        curves.append(Curve(FREQUENCIES, statistics.spectrum, colour, f"mean of {len(kernels)}", band=(low, high)))
-    curves.append(Curve(FREQUENCIES, kernel_spectrum(bicubic_kernel(scale)), FAINT, "bicubic", dashed=True))
-    side = _common_side([kernel for _, _, kernels in shown for _, kernel in kernels])
-    left = [label(f"Kernels for scale {scale}", COLUMNS * (TILE + 8), 17)]
-    for pool, colour, kernels in shown:
-        statistics = pool.kernels[scale]
-        long, short = np.median([moments.spread for moments in statistics.moments.values()], axis=0)
-        text = f"{len(statistics.moments)} kernels, {len(kernels)} shown; standard deviations {long:.2f} and "
-        left.append(label(f"{text}{short:.2f} pixels (medians)", COLUMNS * (TILE + 8), 13, colour))
-        left.append(_grid([_kernel_tile(name, kernel, side) for name, kernel in kernels], COLUMNS, 8))
-    spectrum = plot(
-        curves,
-        "Spectrum (band: 10 to 90 % of the kernels)",
-        "cycles a pixel of HR",
-        TENTHS,
-        (0, 0.25, 0.5, 0.75, 1),
-        size=(270, WIDTH - COLUMNS * (TILE + 8) - 24),
-        mark=(0.5 / scale, "limit of LR"),
-    )
-    return beside([_padded(below(left, 8), COLUMNS * (TILE + 8)), spectrum], 24)
+    drawn = [(pool.kernels[scale], colour) for pool, colour in zip(pools, PAIR, strict=False) if scale in pool.kernels]
+    count = KERNEL_COLUMNS * (3 if len(pools) == 1 else 2)
+    chosen = [choose_evenly(list(statistics.kernels.items()), count) for statistics, _ in drawn]
+    side = min(KERNEL_SIDE, _common_side([kernel for kernels in chosen for _, kernel in kernels]))
+    sheets = []
+    for (statistics, colour), kernels in zip(drawn, chosen, strict=True):
+        long, short = median_spread(statistics)
+        title = f"{len(statistics.moments)} kernels, {len(kernels)} shown; standard deviations {long:.2f} and "
+        title += f"{short:.2f} pixels (medians)"
+        tiles = [_make_kernel_tile(name, kernel, side) for name, kernel in kernels]
+        sheets.append(draw_tiles(tiles, KERNEL_COLUMNS, KERNEL_SIDE, title, colour))
+    page = _start_section(f"Kernels for scale {scale}", sheets, 320)
+    left = sheets[0].shape[1] + 60
+    axes = page.plot(left, 70, WIDTH - left - 20, 210, "Spectrum (band: 10 to 90 % of the kernels)")
+    for statistics, colour in drawn:
+        axes.fill_between(FREQUENCIES, *np.percentile(statistics.spectra, [10, 90], axis=0), color=colour, alpha=0.18)
+        axes.plot(FREQUENCIES, statistics.spectrum, color=colour, label=f"mean of {len(statistics.kernels)}")
+    axes.plot(FREQUENCIES, kernel_spectrum(bicubic_kernel(scale)), "--", color=FAINT, label="bicubic")
+    axes.axvline(0.5 / scale, color=FAINT, linewidth=1, label="limit of LR")
+    axes.set(xlim=(0, 0.5), ylim=(0, 1), xlabel="cycles a pixel of HR")
+    axes.legend(frameon=False, labelcolor="linecolor")
+    return page.render()
 
 
-def _noise_part(pools: Sequence[PoolStatistics], colours: Sequence[tuple[int, int, int]]) -> Block:
+def _draw_noise(pools: Sequence[PoolStatistics]) -> np.ndarray:
     """Patches above; colours, autocorrelation and spectrum below."""
-    parts = [label("Noise patches, with the same contrast for all", WIDTH, 17)]
+    from matplotlib.colors import LinearSegmentedColormap
+
     gain = 40 / max(0.1, *(float(pool.noise.level.max()) for pool in pools if pool.noise))
-    lags = np.arange(LAGS + 1)
-    matrices, correlations, spectra = [], [], []
-    for pool, colour in zip(pools, colours, strict=True):
+    sheets = []
+    for pool, colour in zip(pools, PAIR, strict=False):
+        title, paths = f"{pool.folder.as_posix()}: no noise patches", choose_evenly(pool.patches, NOISE_COLUMNS)
+        if pool.noise:
+            red, green, blue = pool.noise.level
+            title = f"{len(pool.patches)} patches; levels R {red:.2f}, G {green:.2f}, B {blue:.2f} of 255"
+        tiles = [_make_noise_tile(path, gain) for path in paths]
+        sheets.append(draw_tiles(tiles, NOISE_COLUMNS, NOISE_SIDE, title, colour))
+    top = sum(map(len, sheets)) + 70
+    page = _start_section("Noise patches, with the same contrast for all", sheets, top + 360)
+    correlation = page.plot(250, top, 390, 260, "Autocorrelation")
+    correlation.set(xlim=(0, LAGS), xlabel="lag in pixels")
+    power = page.plot(720, top, 400, 260, "Power, in dB, against white noise of the same level")
+    power.set(xlim=(0, 0.5), xlabel="cycles a pixel")
+    page.write("Correlation of the colours", 22, top - 22, 13)
+    for pool, colour in zip(pools, PAIR, strict=False):
         if pool.noise is None:
-            parts.append(label(f"{pool.folder.as_posix()}: no noise patches", WIDTH, 13, colour))
             continue
-        noise = pool.noise
-        red, green, blue = noise.level
-        text = f"{len(pool.patches)} patches; levels R {red:.2f}, G {green:.2f}, B {blue:.2f} of 255"
-        parts.append(label(text, WIDTH, 13, colour))
-        shown = [pool.patches[i] for i in _spread_out(len(pool.patches), NOISE_COLUMNS)]
-        parts.append(beside([_noise_tile(path, gain) for path in shown], 15))
-        matrices.append(heat_matrix(noise.colour_correlation, "RGB", colour))
-        correlations.append(Curve(lags, noise.autocorrelation[1], colour, "to the right"))
-        correlations.append(Curve(lags, noise.autocorrelation[0], colour, "down", dashed=True))
-        spectra.append(Curve(FREQUENCIES, 10 * np.log10(noise.spectrum.clip(min=1e-4)), colour))
-    spectra.append(Curve(FREQUENCIES, np.zeros_like(FREQUENCIES), FAINT, "white noise", dashed=True))
-    colour_block = below([label("Correlation of the colours", 170, 13), below(matrices, 8)], 6)
-    lowest = 10 * math.floor(min(curve.y.min() for curve in spectra) / 10)
-    highest = 10 * math.ceil(max(1, *(curve.y.max() for curve in spectra)) / 10)
-    size = (250, (WIDTH - colour_block.shape[1] - 80) // 2)
-    levels = tuple(range(lowest, highest + 1, 10))
-    plots = [
-        plot(correlations, "Autocorrelation", "lag in pixels", (0, 2, 4, 6, 8), (-0.25, 0, 0.25, 0.5, 0.75, 1), size),
-        plot(spectra, "Power, in dB, against white noise of the same level", "cycles a pixel", TENTHS, levels, size),
-    ]
-    return below([*parts, beside([colour_block, *plots], 40)], 8)
+        matrix = page.plot(22, top, 150, 150)
+        top += 180
+        shades = LinearSegmentedColormap.from_list("", [FAINT, "white", colour])
+        matrix.imshow(pool.noise.colour_correlation, shades, vmin=-1.3, vmax=1.3)
+        matrix.set(xticks=range(3), xticklabels="RGB", yticks=range(3), yticklabels="RGB")
+        matrix.grid(False)
+        for (row, column), value in np.ndenumerate(pool.noise.colour_correlation):
+            ink = "white" if abs(value) > 0.67 else INK
+            matrix.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=12, color=ink)
+        down, right = pool.noise.autocorrelation
+        correlation.plot(right, color=colour, label="to the right")
+        correlation.plot(down, "--", color=colour, label="down")
+        power.plot(FREQUENCIES, 10 * np.log10(pool.noise.spectrum.clip(min=1e-4)), color=colour)
+    power.axhline(0, color=FAINT, linestyle="--", label="white noise")
+    for axes in (correlation, power):
+        axes.legend(frameon=False, labelcolor="linecolor")
+    return page.render()
 
 
-def _spread_out(count: int, wanted: int) -> list[int]:
-    """Choose indices of `wanted` things out of `count`, evenly."""
-    return sorted(set(np.linspace(0, count - 1, min(count, wanted)).round().astype(int).tolist()))
+def _start_section(title: str, sheets: Sequence[np.ndarray], height: int) -> Page:
+    """Return a page with a line above its title and sheets below it, of that height or more."""
+    top = 50
+    page = Page(WIDTH, max(height, top + sum(map(len, sheets))))
+    page.plot(0, 12, WIDTH, 1).set(xticks=[], yticks=[], facecolor=GRID)
+    page.write(title, FRAME, 22, 17)
+    for sheet in sheets:
+        page.show(sheet, 0, top)
+        top += len(sheet)
+    return page
 
 
 def _common_side(kernels: Sequence[Kernel]) -> int:
@@ -143,26 +142,55 @@ def _common_side(kernels: Sequence[Kernel]) -> int:
     return 2 * max(4, *(radius(kernel) for kernel in kernels)) + 1
 
 
-def _kernel_tile(name: str, kernel: Kernel, side: int) -> Block:
-    """Draw a kernel, black to bright up to its own maximum, with its index k//2 in the middle, and its name."""
-    window = window_kernel(kernel, side)
-    tile = cv2.resize(colour_values(window / window.max()), (TILE, TILE), interpolation=cv2.INTER_NEAREST_EXACT)
-    return below([tile, label(name, TILE, 10, FAINT)], 2)
+def _make_kernel_tile(name: str, kernel: Kernel, side: int) -> Tile:
+    """Return a kernel, black to bright up to its own maximum, with its index k//2 in the middle."""
+    window = center_kernel(kernel, side)
+    return Tile(enlarge(colour_values(window / window.max()), KERNEL_SIDE), [(name, FAINT)])
 
 
-def _noise_tile(path: Path, gain: float) -> Block:
-    """Draw the middle of a noise patch about gray, its deviations times `gain`; a small one enlarged."""
+def _make_noise_tile(path: Path, gain: float) -> Tile:
+    """Return the middle of a noise patch about gray, its deviations times `gain`; a small one enlarged."""
     patch = read_uint8(path).astype(np.float64)
-    top, left = (max(0, (side - NOISE_TILE) // 2) for side in patch.shape[:2])
-    shown = 128 + gain * (patch - patch.mean(axis=(0, 1)))[top : top + NOISE_TILE, left : left + NOISE_TILE]
-    levels = shown.clip(0, 255).round().astype(np.uint8)
-    tile = cv2.resize(levels, (NOISE_TILE, NOISE_TILE), interpolation=cv2.INTER_NEAREST_EXACT)
-    return below([tile, label(path.stem, NOISE_TILE, 10, FAINT)], 2)
+    top, left = (max(0, (length - NOISE_SIDE) // 2) for length in patch.shape[:2])
+    levels = 128 + gain * (patch - patch.mean(axis=(0, 1)))[top : top + NOISE_SIDE, left : left + NOISE_SIDE]
+    return Tile(enlarge(levels.clip(0, 255).round().astype(np.uint8), NOISE_SIDE), [(path.stem, FAINT)])
 
 
-def _grid(tiles: Sequence[Block], columns: int, gap: int) -> Block:
-    return below([beside(tiles[start : start + columns], gap) for start in range(0, len(tiles), columns)], 4)
+def draw_sheet(path: Path, pool: Path, items: Mapping[str, Mapping[str, Any]]) -> None:
+    """Draw the x2 kernels of the items of a pool's manifest, the first of each item's draws; write it atomically.
+
+    Each has its own brightness, since their shapes are compared.
+    """
+    rejected = sum(bool(item["rejected"]) for item in items.values())
+    names = choose_evenly(sorted(items), MAX_KERNELS)
+    title = f"{len(items) - rejected} kernels for scale 2" + (f", and {rejected} rejected (red)" if rejected else "")
+    if len(names) < len(items):
+        title += f"; {len(names)} of them, evenly chosen by name"
+    columns = max(4, math.ceil(math.sqrt(1.5 * len(names))))
+    tiles = [_make_sheet_tile(name, items[name], pool) for name in names]
+    write_uint8(
+        path, stack([draw_tiles(tiles, columns, SHEET_SIDE, f"{title}\neach at its own brightness; black is 0")])
+    )
 
 
-def _padded(block: Block, width: int) -> Block:
-    return beside([block, blank(1, max(0, width - block.shape[1]))], 0) if block.shape[1] < width else block
+def _make_sheet_tile(name: str, item: Mapping[str, Any], pool: Path) -> Tile:
+    """Return an item's kernel, gray where there is none, with its numbers and why it is rejected, if it is."""
+    paths = sorted(pool / relative for relative in item["files"] if relative.endswith("_x2.mat"))
+    health, lines = item["health"] or {}, [(name, INK)]
+    if "spread_long" in health:
+        lines.append((f"spread {health['spread_long']:.2f} x {health['spread_short']:.2f} px", FAINT))
+    if "sum" in health:
+        seeds = "" if health.get("agreement") is None else f"  seeds {health['agreement']:.0f} dB"
+        lines.append((f"sum {health['sum']:.2f}{seeds}", FAINT))
+    reasons = item["rejected"]
+    for reason in reasons[:1]:
+        lines += [(line, RED) for line in textwrap.wrap(reason, SHEET_SIDE // 6)[:2]]
+    if len(reasons) > 1:
+        lines.append((f"and {len(reasons) - 1} more", RED))
+    pixels = paint_kernel(load_kernel(paths[0])) if paths else np.full((SHEET_SIDE, SHEET_SIDE, 3), 220, np.uint8)
+    return Tile(pixels, lines, RED if reasons else None)
+
+
+def paint_kernel(kernel: np.ndarray) -> np.ndarray:
+    """Return a kernel's middle, enlarged by repeating pixels, its maximum brightest: (136, 136, 3) uint8 RGB."""
+    return enlarge(colour_values(center_kernel(kernel, WINDOW) / kernel.max()), SHEET_SIDE)

@@ -1,16 +1,8 @@
 """What layers cost in INT8, as a picture."""
 
-from realsr.core.errors import UserError
 from realsr.deployment.table import SensitivityReport
-from realsr.reporting.canvas import encode_figure
-
-
-def check_drawing() -> None:
-    """Raise UserError where matplotlib is missing, now rather than after minutes of work."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise UserError("the picture of int8.sensitivity needs matplotlib: pip install 'realsr[onnx]'") from error
+from realsr.imaging import encode_uint8
+from realsr.reporting.drawing import render
 
 
 def draw_sensitivity(report: SensitivityReport) -> bytes:
@@ -37,4 +29,4 @@ def draw_sensitivity(report: SensitivityReport) -> bytes:
     curve.set_xlabel("time, as a share of float32's")
     curve.set_ylabel("PSNR to float32, dB")
     curve.grid(alpha=0.3)
-    return encode_figure(figure)
+    return encode_uint8(render(figure), ".png")
