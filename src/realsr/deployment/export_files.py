@@ -15,7 +15,7 @@ from realsr.core.file_names import utf8_path
 from realsr.core.files import sync_files
 from realsr.deployment.export_options import FORMATS, METHODS
 from realsr.inference.model import SRModel
-from realsr.inference.tile_memory import measure_bytes
+from realsr.inference.tile_layout import measure_bytes
 from realsr.provenance.fingerprints import fingerprint_file
 from realsr.weights.generators import make_generator
 from realsr.weights.sources import find_weights

@@ -25,7 +25,7 @@ import numpy as np
 
 from realsr.core.errors import UserError
 from realsr.core.file_names import utf8_path
-from realsr.inference.sessions import INPUT, OUTPUT, open_session
+from realsr.inference.onnx_files import INPUT, OUTPUT, open_session
 
 if TYPE_CHECKING:
     from torch import nn

@@ -17,7 +17,7 @@ from torch import nn
 from torch.export import Dim
 
 from realsr.core.errors import UserError
-from realsr.inference.sessions import INPUT, OUTPUT
+from realsr.inference.onnx_files import INPUT, OUTPUT
 
 EXAMPLE = (1, 3, 24, 40)
 

@@ -38,7 +38,7 @@ from realsr.core.workers import count_workers, map_items
 from realsr.deployment.check import similarity
 from realsr.deployment.measure import Run, open_file
 from realsr.deployment.table import KeptLayers, SensitivityReport
-from realsr.inference.sessions import INPUT
+from realsr.inference.onnx_files import INPUT
 
 QUANTISED = ("Conv", "LeakyRelu", "Concat")  # residual sums stay float32: they are few, and all later layers read them
 BINS, LEVELS = 1024, 128  # onnxruntime's own 128 bins leave its entropy nothing to choose from
