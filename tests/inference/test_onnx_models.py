@@ -12,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exported_networks import exported_rrdb, photo_part, rrdb, run_torch
 from realsr.core.errors import UserError
-from realsr.deployment.onnx_graph import add_metadata
 from realsr.inference.model import load_model
 from realsr.inference.onnx_files import (
     CONVENTION,
@@ -47,7 +46,7 @@ def nearest() -> onnx.ModelProto:
 @pytest.fixture
 def save(tmp_path: Path) -> Save:
     def write(model: onnx.ModelProto, metadata: dict[str, str] | None = None, name: str = "x.onnx") -> Path:
-        add_metadata(model, FACTS.as_metadata() if metadata is None else metadata)
+        helper.set_model_props(model, FACTS.as_metadata() if metadata is None else metadata)
         (tmp_path / name).write_bytes(model.SerializeToString())
         return tmp_path / name
 
