@@ -6,7 +6,7 @@ import torch
 
 from config_files import config_of
 from realsr.core.errors import UserError
-from realsr.deployment.check import EVALUATED, load_evaluation_images
+from realsr.deployment.check import EVALUATED, load_evaluation_sets
 from realsr.deployment.deploy import list_shared
 from realsr.deployment.quantise import CALIBRATED, check_calibration, load_calibration
 from realsr.evaluation.protocol import Protocol
@@ -62,10 +62,11 @@ def test_photos_in_both_folders_are_found_by_what_they_show(tmp_path: Path) -> N
 
 def test_files_are_judged_by_a_folder_or_by_four_photos(tmp_path: Path) -> None:
     image = write_noise(tmp_path / "hr/a.png", 13, 18)
-    (read,) = load_evaluation_images(tmp_path / "hr", PROTOCOL, 4).values()
+    (read,) = load_evaluation_sets(tmp_path / "hr", {"x": PROTOCOL}, 4)["x"][0].values()
     assert torch.equal(read().hr, to_float(image[:12, :16]))
     assert read().lr.shape == (3, 3, 4)
-    found = load_evaluation_images(None, PROTOCOL, 2)
+    found, border = load_evaluation_sets(None, {"x": PROTOCOL}, 2)["x"]
+    assert border == 0
     assert tuple(found) == EVALUATED
     image = found["chelsea"]()
     assert image.hr.shape == (3, 300, 450)

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -19,7 +19,7 @@ from realsr.deployment.measure import Run, open_file
 from realsr.deployment.table import METRICS, REFERENCE, MeanScores
 from realsr.evaluation.images import ImageReaders, match_images, prepare_pair
 from realsr.evaluation.load_metrics import psnr_and_ssim
-from realsr.evaluation.protocol import Protocol
+from realsr.evaluation.protocol import Protocol, resolve
 from realsr.evaluation.scoring import Model, evaluate_models
 from realsr.inference.model import SRModel, only_finite
 from realsr.inference.tiling import as_function
@@ -117,16 +117,23 @@ def similarity(image: np.ndarray, reference: np.ndarray) -> float:
     return -10 * math.log10(error) if error > 0 else math.inf
 
 
-def load_evaluation_images(hr: Path | None, protocol: Protocol, scale: int, damaged: str = "refuse") -> ImageReaders:
+def load_evaluation_sets(
+    hr: Path | None, protocols: Mapping[str, Protocol], scale: int, damaged: str = "refuse"
+) -> EvaluationSets:
     """Return a folder's images as `match_images` does; without one, scikit-image's four."""
-    if hr is not None:
-        return match_images(hr, None, protocol, scale, damaged)
 
-    def read(name: str) -> EvaluationImage:
+    def read(name: str, protocol: Protocol) -> EvaluationImage:
         photograph = load_photograph(name, "export without folders of photos", "onnx")
         return EvaluationImage(name, *prepare_pair(photograph, protocol, scale))
 
-    return {name: partial(read, name) for name in EVALUATED}
+    sets = {}
+    for key, values in protocols.items():
+        protocol = replace(resolve(values, scale), metrics=list(METRICS))
+        images: ImageReaders = {name: partial(read, name, protocol) for name in EVALUATED}
+        if hr is not None:
+            images = match_images(hr, None, protocol, scale, damaged)
+        sets[key] = images, protocol.crop or 0
+    return sets
 
 
 def score_files(generator: Generator, files: Sequence[File], sets: EvaluationSets) -> Scores:

@@ -4,7 +4,6 @@ import json
 import logging
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,11 +15,10 @@ from realsr.core.files import write_bytes
 from realsr.core.progress import Progress
 from realsr.deployment.check import (
     EVALUATED,
-    EvaluationSets,
     Scores,
     check_file,
     check_similarity,
-    load_evaluation_images,
+    load_evaluation_sets,
     score_files,
 )
 from realsr.deployment.export_files import File, Generator, list_exported, load, unfinished
@@ -28,8 +26,8 @@ from realsr.deployment.export_options import Int8Config
 from realsr.deployment.measure import Cost, count_gflop, measure
 from realsr.deployment.network_files import Maker
 from realsr.deployment.quantise import check_calibration, load_calibration
-from realsr.deployment.table import METRICS, REFERENCE, SIDE, Deployment, Row, SensitivityReport
-from realsr.evaluation.protocol import Protocol, resolve
+from realsr.deployment.table import REFERENCE, SIDE, Deployment, Row, SensitivityReport
+from realsr.evaluation.protocol import Protocol
 from realsr.imaging import list_images
 from realsr.provenance.fingerprints import package_versions
 from realsr.weights.sources import find_weights
@@ -45,16 +43,19 @@ def export_networks(
     protocols: Mapping[str, Protocol],
     int8: Int8Config,
     formats: Sequence[str],
-    hr: Path | None = None,
+    hr: Path | None,
     allow_custom_code: bool = False,
     overwrite: bool = False,
     damaged: str = "refuse",
 ) -> Deployment:
     """Write a generator's files and their tables into a folder; return the table.
 
+    Files appear in the output folder once all are finished, in place of an earlier export's; a file that does not pass
+    `check_file` or `check_similarity` is left out, and named.
+
     Args:
         source: what `load_generator` takes.
-        output: a folder; an earlier export's files there are replaced by those of this one.
+        output: a folder.
         protocols: how files are scored, by name; the first one's images also give their similarity to float32.
         int8: how INT8 files are made.
         formats: which files; names that `check_formats` has passed.
@@ -64,51 +65,12 @@ def export_networks(
         damaged: see `realsr.imaging.read_picture`.
 
     Raises:
-        UserError: where a setting cannot be used, an export exists already, and as `deploy`.
+        UserError: where a setting cannot be used, an export exists already, the network cannot be expressed in ONNX,
+            photos for INT8 carry nothing (`check_calibration`), or no image could be scored.
     """
-    if (earlier := list_exported(output)) and not overwrite:
-        raise UserError(
-            f"{output}: has an export already ({', '.join(path.name for path in earlier)}): set overwrite=true, "
-            "which replaces all of it, or choose another output"
-        )
-    if find_weights(source).resolve() in [path.resolve() for path in earlier]:
-        raise UserError(f"weights={source} is what output={output} replaces: choose another output")
-    if int8.photos is not None and hr is not None and (shared := list_shared(int8.photos, hr)):
-        raise UserError(
-            f"{', '.join(shared[:3])} are in int8.photos and in data.hr: files would be scored on photos that they "
-            "were calibrated on; take other photos for one of them"
-        )
+    _check_folders(source, output, int8.photos, hr, overwrite)
     generator = load(source, allow_custom_code)
-    sets = {}
-    for name, values in protocols.items():
-        protocol = replace(resolve(values, generator.scale), metrics=list(METRICS))
-        sets[name] = load_evaluation_images(hr, protocol, generator.scale, damaged), protocol.crop or 0
-    judged = f"the images of {printable(hr)}" if hr else f"scikit-image's {', '.join(EVALUATED)}"
-    deployment = deploy(generator, output, formats, int8, sets, judged, allow_custom_code, damaged)
-    write_tables(output, deployment)
-    return deployment
-
-
-def deploy(
-    generator: Generator,
-    output: Path,
-    formats: Sequence[str],
-    int8: Int8Config,
-    sets: EvaluationSets,
-    judged: str,
-    allow_custom_code: bool = False,
-    damaged: str = "refuse",
-) -> Deployment:
-    """Write a generator in each format; return what they cost and lose.
-
-    Files appear in the output folder once all are finished, in place of an earlier export's; a file that does not pass
-    `check_file` or `check_similarity` is left out, and named. Arguments as of `export_networks`; sets: by protocol, the
-    images that files are scored on; judged: what these images are, for the table.
-
-    Raises:
-        UserError: where the network cannot be expressed in ONNX, photos for INT8 carry nothing (`check_calibration`),
-            or no image could be scored.
-    """
+    sets = load_evaluation_sets(hr, protocols, generator.scale, damaged)
     photos = load_calibration(int8.photos, int8.crop, generator.scale, damaged)
     calibrated = any("int8" in name for name in formats)
     warnings = check_calibration(photos, f"int8.photos={int8.photos}") if calibrated else []
@@ -120,12 +82,12 @@ def deploy(
         scores = score_files(generator, files, sets)
         files = _remove_dissimilar(files, scores, warnings, failed)
         rows = _measure(generator, files, scores, allow_custom_code)
-    return Deployment(
-        source=generator.source,
+    deployment = Deployment(
+        source=source,
         scale=generator.scale,
         gflop=round(count_gflop(generator.network, SIDE), 3),
         parameters=sum(parameter.numel() for parameter in generator.network.parameters()),
-        judged=judged,
+        judged=f"the images of {printable(hr)}" if hr else f"scikit-image's {', '.join(EVALUATED)}",
         failed=[*failed, *scores.failed],
         warnings=warnings,
         threads=torch.get_num_threads(),
@@ -134,6 +96,23 @@ def deploy(
         rows=rows,
         sensitivity=sensitivity,
     )
+    write_tables(output, deployment)
+    return deployment
+
+
+def _check_folders(source: str, output: Path, photos: Path | None, hr: Path | None, overwrite: bool) -> None:
+    if (earlier := list_exported(output)) and not overwrite:
+        raise UserError(
+            f"{output}: has an export already ({', '.join(path.name for path in earlier)}): set overwrite=true, "
+            "which replaces all of it, or choose another output"
+        )
+    if find_weights(source).resolve() in [path.resolve() for path in earlier]:
+        raise UserError(f"weights={source} is what output={output} replaces: choose another output")
+    if photos is not None and hr is not None and (shared := list_shared(photos, hr)):
+        raise UserError(
+            f"{', '.join(shared[:3])} are in int8.photos and in data.hr: files would be scored on photos that they "
+            "were calibrated on; take other photos for one of them"
+        )
 
 
 def list_shared(calibrated: Path, evaluated: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""INT8: the calibration photos, the ranges of a network's tensors on them, its quantised form, and what each layer costs.
+"""INT8: calibration photos, the ranges of tensors on them, the quantised network, and what each layer costs.
 
 Weights are quantised by channel, activations by tensor, as pairs of quantise and dequantise nodes (QDQ).
 """
