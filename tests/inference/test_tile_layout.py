@@ -7,7 +7,14 @@ from torch import Tensor, nn
 from realsr.core.errors import UserError
 from realsr.inference import tile_layout
 from realsr.inference.model import SRModel
-from realsr.inference.tile_layout import Tiles, fit_tiles, is_out_of_memory, measure_bytes, place_tiles, smallest_size
+from realsr.inference.tile_layout import (
+    Tiles,
+    choose_tiles,
+    is_out_of_memory,
+    measure_bytes,
+    place_tiles,
+    smallest_size,
+)
 from realsr.networks.rrdb import RRDB
 
 CPU = torch.device("cpu")
@@ -64,11 +71,9 @@ def test_bytes_follow_the_network_s_width_and_not_its_depth(one_thread: None) ->
 
 
 def test_tiles_grow_with_free_memory_up_to_what_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = SRModel(4, CPU, nn.Identity())
-
     def size(free: int | None, bytes_per_pixel: float = 9472, width: int = 8000) -> int:
         monkeypatch.setattr(tile_layout, "free_memory", lambda device: free)
-        tiles = fit_tiles(model, bytes_per_pixel, width, overlap=32)
+        tiles = choose_tiles(SRModel(4, CPU, nn.Identity(), bytes_per_pixel), overlap=32)(width)
         if free is not None and tiles.size > 72:
             needed = tiles.size**2 * bytes_per_pixel * tile_layout.SCRATCH + tiles.size * width * 20 * 16
             assert needed <= tile_layout.SHARE * free

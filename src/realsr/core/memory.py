@@ -51,7 +51,7 @@ def limited_memory(size: int) -> Iterator[None]:
     Beyond, allocations fail by MemoryError, or by the RuntimeError of a library, instead of the system ending the
     process. It holds for all threads of the process, and only on Linux; elsewhere it does nothing.
     """
-    taken = _allocated()
+    taken = process_memory("VmData")
     if resource is None or taken is None:
         yield
         return
@@ -64,10 +64,13 @@ def limited_memory(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _allocated() -> int | None:
-    """Return the bytes that RLIMIT_DATA counts now; None where the system does not report them."""
+def process_memory(key: str) -> int | None:
+    """Return this process's memory in bytes: now (VmRSS), at most (VmHWM), or as RLIMIT_DATA counts it (VmData).
+
+    None where the system does not report it. (`ru_maxrss` is no VmHWM: it begins with that of the parent process.)
+    """
     try:
-        reported = re.search(r"VmData:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"))
+        reported = re.search(rf"{key}:\s+(\d+) kB", STATUS.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         return None
     return int(reported[1]) * 1024 if reported else None

@@ -22,7 +22,7 @@ from realsr.deployment.check import (
     score_files,
 )
 from realsr.deployment.export_files import File, Generator, list_exported, load, unfinished
-from realsr.deployment.export_options import Int8Config
+from realsr.deployment.export_options import LIBRARIES, Int8Config
 from realsr.deployment.measure import Cost, count_gflop, measure
 from realsr.deployment.network_files import Maker
 from realsr.deployment.quantise import check_calibration, load_calibration
@@ -33,8 +33,6 @@ from realsr.provenance.fingerprints import package_versions
 from realsr.weights.sources import find_weights
 
 logger = logging.getLogger("realsr")
-
-LIBRARIES = ("onnx", "onnxruntime", "onnxscript", "openvino", "ncnn", "pnnx")
 
 
 def export_networks(
@@ -92,7 +90,7 @@ def export_networks(
         warnings=warnings,
         threads=torch.get_num_threads(),
         processor=_processor(),
-        versions=package_versions(LIBRARIES),
+        versions=package_versions([name for names in LIBRARIES.values() for name in names]),
         rows=rows,
         sensitivity=sensitivity,
     )

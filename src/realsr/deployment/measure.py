@@ -11,7 +11,6 @@ import copy
 import importlib
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ import numpy as np
 
 from realsr.core.errors import UserError
 from realsr.core.file_names import utf8_path
+from realsr.core.memory import process_memory
 from realsr.inference.onnx_files import INPUT, OUTPUT, open_session
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def main(source: str, side: int, threads: int, kind: str) -> Cost:
         _load_library(Path(source))  # whose memory does not count
     else:
         import torch  # noqa: F401
-    before = _memory("VmRSS")
+    before = process_memory("VmRSS")
     run = open_file(Path(source), threads) if kind == "file" else _open_weights(source, threads, kind == "custom")
     run(np.zeros((1, 3, 16, 16), np.float32))  # what is set up once does not count
     lr = np.random.default_rng(0).random((1, 3, side, side), np.float32)
@@ -111,7 +111,7 @@ def main(source: str, side: int, threads: int, kind: str) -> Cost:
         start = time.perf_counter()
         run(lr)
         seconds.append(time.perf_counter() - start)
-    peak = _memory("VmHWM")
+    peak = process_memory("VmHWM")
     return Cost(round(min(seconds), 4), None if before is None or peak is None else peak - before)
 
 
@@ -172,19 +172,6 @@ def _open_weights(source: str, threads: int, allow_custom_code: bool) -> Run:
     torch.set_num_threads(threads)
     model = load_model(source, torch.device("cpu"), "fp32", allow_custom_code)
     return lambda lr: model.run(torch.from_numpy(lr)).numpy()
-
-
-def _memory(key: str) -> int | None:
-    """Return this process's memory now (VmRSS) or at most (VmHWM) in bytes; None where the system does not report it.
-
-    (`ru_maxrss` is no replacement: it begins with that of the parent process.)
-    """
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    line = re.search(rf"{key}:\s+(\d+) kB", status)
-    return int(line[1]) * 1024 if line else None
 
 
 RUNTIMES: dict[str, tuple[str, Callable[[Path, int], Run]]] = {

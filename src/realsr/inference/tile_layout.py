@@ -65,30 +65,25 @@ def place_tiles(length: int, tiles: Tiles) -> tuple[list[int], int]:
 
 
 def choose_tiles(model: SRModel, size: int | None = None, overlap: int = OVERLAP) -> Callable[[int], Tiles]:
-    """Return how to cut a photo of a given width: in tiles of a size, or (None) as `fit_tiles` chooses.
+    """Return how to cut a photo of a given width in LR pixels.
 
-    Raises UserError for a size that does not suit the overlap.
+    In tiles of a size, or (None) in the largest that are worth it and fit the memory that is free then, of which a band
+    of the photo's width takes a part. Raises UserError for a size that does not suit the overlap.
     """
     if size is not None:
         tiles = Tiles(size, overlap)
         return lambda width: tiles
-    bytes_per_pixel = measure_bytes(model)
-    return lambda width: fit_tiles(model, bytes_per_pixel, width, overlap)
-
-
-def fit_tiles(model: SRModel, bytes_per_pixel: float, width: int, overlap: int) -> Tiles:
-    """Return the largest tiles that are worth it and fit the memory that is free now.
-
-    bytes_per_pixel: what `measure_bytes` returned. width: of the photo in LR pixels, of which a band is held besides
-    the tile.
-    """
-    free = free_memory(model.device)
-    budget = SHARE * (UNKNOWN if free is None else free)
-    tile = SCRATCH * bytes_per_pixel
-    band = 20 * model.scale**2 * width  # a row: three float32, their samples and what passes on to the next band
-    size = (math.sqrt(band**2 + 4 * tile * budget) - band) / (2 * tile)
+    tile = SCRATCH * measure_bytes(model)
     largest = LARGEST_CUDA if model.device.type == "cuda" else LARGEST_CPU
-    return Tiles(max(smallest_size(overlap), min(largest, int(size) // 16 * 16)), overlap)
+
+    def fit(width: int) -> Tiles:
+        free = free_memory(model.device)
+        budget = SHARE * (UNKNOWN if free is None else free)
+        band = 20 * model.scale**2 * width  # a row: three float32, their samples and what passes on to the next band
+        side = (math.sqrt(band**2 + 4 * tile * budget) - band) / (2 * tile)
+        return Tiles(max(smallest_size(overlap), min(largest, int(side) // 16 * 16)), overlap)
+
+    return fit
 
 
 def measure_bytes(model: SRModel) -> float:
