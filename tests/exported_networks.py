@@ -1,5 +1,6 @@
 """Small networks and what they become in ONNX, made once for all tests: torch's exporter takes seconds."""
 
+import copy
 from functools import cache
 
 import numpy as np
@@ -8,8 +9,8 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from realsr.deployment.onnx_graph import to_onnx
-from realsr.inference.sessions import INPUT
+from realsr.deployment.network_files import to_onnx
+from realsr.inference.onnx_files import INPUT
 from realsr.networks.rrdb import RRDB
 
 
@@ -34,13 +35,7 @@ def _exported(scale: int) -> onnx.ModelProto:
 
 def exported_rrdb(scale: int) -> onnx.ModelProto:
     """A copy of what `rrdb` becomes."""
-    return copied(_exported(scale))
-
-
-def copied(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return copy
+    return copy.deepcopy(_exported(scale))
 
 
 def photo_part(name: str, top: int, left: int, height: int, width: int) -> Tensor:

@@ -23,7 +23,7 @@ from common import report
 
 from realsr.imaging import fill_transparent
 from realsr.inference.model import BICUBIC, SRModel, load_model
-from realsr.inference.plan import Tiles
+from realsr.inference.tile_layout import Tiles
 from realsr.inference.tiling import upscale_bands
 
 COLOURS = {

@@ -39,7 +39,7 @@ from safetensors.torch import save as save_safetensors
 from realsr.core.errors import UserError, WeightsError
 from realsr.imaging.kernel_shapes import read_kernel
 from realsr.inference.model import load_model
-from realsr.inference.tile_memory import choose_tiles
+from realsr.inference.tile_layout import choose_tiles
 from realsr.kernels.mat_files import MatFileError, read_mat_kernels
 from realsr.training.loss_terms.perceptual import VGGFeatures
 

@@ -148,7 +148,7 @@ def test_an_image_that_cannot_be_read_leaves_the_others(command: Command, hr: Pa
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("scale=4", "run: trained for scale 2, but scale=4 was asked for"),
+        ("scale=4", "run: trained for scale 2, but scale=4 was set"),
         ("weights=[nowhere]", "nowhere: no such file"),
         ("weights=[]", "weights=[]: name at least one model"),
         ("weights=[run,./run]", "run and ./run are the same"),

@@ -104,7 +104,7 @@ def test_the_table_tells_each_file(exported: tuple[Path, Ended], folder: Path) -
     assert (rows["onnx_int8_entropy"]["calibration"], rows["onnx_int8_entropy"]["kept"]) == ("entropy", ["conv_first"])
     assert (folder / "new/table.md").read_text().splitlines()[2].startswith("|  | precision")
     said = exported[1].said
-    assert "onnx_int8_entropy.onnx: made and checked, PSNR to the generator" in said
+    assert "onnx_int8_entropy.onnx: written and checked, PSNR to the generator" in said
     assert "written  new: onnx_fp32.onnx, onnx_fp16.onnx, onnx_int8_entropy.onnx, table.json, table.md, sens" in said
 
 
@@ -120,7 +120,7 @@ def test_an_export_is_not_replaced_unasked(folder: Path, command: Command) -> No
     ended = command("export", "weights=run", "output=new", *FOLDERS)
     assert ended.code == 1
     there = ", ".join(sorted(FILES))
-    assert f"new: has an export already ({there}): say overwrite=true, which replaces all of it, or" in ended.said
+    assert f"new: has an export already ({there}): set overwrite=true, which replaces all of it, or" in ended.said
     assert files(folder) == before
 
 

@@ -39,7 +39,7 @@ def test_a_folder_then_nothing_then_again(command: Command, run: Path, photos: P
 
     (tmp_path / "new/b.webp").unlink()
     ended = command(*call)
-    assert "2 of 3 results are there already and stay as they are, such as new/a.webp: overwrite=true" in ended.said
+    assert "2 of 3 results exist and stay as they are, such as new/a.webp: overwrite=true" in ended.said
     now = files(tmp_path / "new")
     assert now["a.webp"] == before["a.webp"]
     assert "b.webp" in now
@@ -89,9 +89,9 @@ def test_one_result_without_a_place_and_a_name_that_is_too_long(command: Command
     (tmp_path / "new/more").write_text("precious")
     ended = command("upscale", "input=[photos]", "output=new", "weights=bicubic", "scale=2", "format=webp")
     assert ended.code == 1
-    assert "more/c.png: the folder of its result, new/more, cannot be made" in ended.said
-    assert f"{long}.png cannot be enlarged into new: the name" in ended.said
-    assert "2 of 3 photos could not be enlarged" in ended.said
+    assert "more/c.png cannot be upscaled into new/more (" in ended.said
+    assert f"{long}.png cannot be upscaled into new (the name" in ended.said
+    assert "2 of 3 photos could not be upscaled" in ended.said
     assert set(files(tmp_path / "new")) == {"more", "a.webp"}
 
 
@@ -118,8 +118,8 @@ def test_thin_photos(size: tuple[int, int], command: Command, run: Path, tmp_pat
         ("output=photos/new.gif.png/../../photos/a.png", "would take the place of a photo"),
         ("weights=nowhere", "nowhere: no such file"),
         ("weights=dped", "its authors publish it"),
-        ("weights=bicubic", "say scale=4"),
-        ("scale=4", "trained for scale 2, but scale=4 was asked for"),
+        ("weights=bicubic", "set scale, for instance scale=4"),
+        ("scale=4", "trained for scale 2, but scale=4 was set"),
         ("precision=int8", "precision=int8: expected one of auto, bf16, fp16, fp32"),
         ("tile=32", "tile=32 overlap=96"),
         ("device=cuda:99", "device=cuda:99: "),

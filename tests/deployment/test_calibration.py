@@ -1,6 +1,3 @@
-import logging
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
@@ -9,21 +6,20 @@ from torch import Tensor
 
 from exported_networks import exported_rrdb, photo_part, psnr, rrdb, run_model, run_torch
 from realsr.deployment import quantise
-from realsr.deployment.onnx_graph import layers
-from realsr.deployment.quantise import Histogram, Range, choose_ranges, collect_histograms, prepared, to_int8
+from realsr.deployment.network_files import layers
+from realsr.deployment.quantise import Histogram, Range, choose_ranges, collect_histograms, to_int8
 
 Histograms = dict[str, Histogram]
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with prepared(exported_rrdb(2)) as path:
-        return path.rename(tmp_path_factory.mktemp("prepared") / "model.onnx")
+def model() -> onnx.ModelProto:
+    return exported_rrdb(2)
 
 
 @pytest.fixture(scope="module")
-def histograms(file: Path, lrs: list[Tensor]) -> Histograms:
-    return collect_histograms(file, [lr.numpy() for lr in lrs], file.parent)
+def histograms(model: onnx.ModelProto, lrs: list[Tensor]) -> Histograms:
+    return collect_histograms(model, [lr.numpy() for lr in lrs])
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +27,9 @@ def minmax(histograms: Histograms) -> dict[str, Range]:
     return choose_ranges(histograms, "minmax")
 
 
-def test_minmax_is_the_least_and_the_greatest(minmax: dict[str, Range], lrs: list[Tensor], file: Path) -> None:
+def test_minmax_is_the_least_and_the_greatest(
+    minmax: dict[str, Range], lrs: list[Tensor], model: onnx.ModelProto
+) -> None:
     found: dict[str, list[Tensor]] = {}
     network = rrdb(2)
     names = ("conv_first", "trunk_conv", "upconv1", "HRconv", "conv_last")  # dense blocks call no modules
@@ -46,8 +44,9 @@ def test_minmax_is_the_least_and_the_greatest(minmax: dict[str, Range], lrs: lis
         run_torch(network, lr)
     for hook in hooks:
         hook.remove()
-    graph = onnx.load(file).graph
-    outputs = {node.input[1].removesuffix(".weight"): node.output[0] for node in graph.node if node.op_type == "Conv"}
+    outputs = {
+        node.input[1].removesuffix(".weight"): node.output[0] for node in model.graph.node if node.op_type == "Conv"
+    }
     for name, values in found.items():
         together = torch.cat([value.flatten() for value in values])
         low, high = minmax[outputs[name]]
@@ -56,10 +55,10 @@ def test_minmax_is_the_least_and_the_greatest(minmax: dict[str, Range], lrs: lis
     assert minmax["lr"] == pytest.approx((float(whole.min()), float(whole.max())))
 
 
-def test_all_that_is_quantised_has_a_range(minmax: dict[str, Range], file: Path) -> None:
+def test_all_that_is_quantised_has_a_range(minmax: dict[str, Range], model: onnx.ModelProto) -> None:
     weights = set(rrdb(2).state_dict())
     expected = set[str]()
-    for node in onnx.load(file).graph.node:
+    for node in model.graph.node:
         if node.op_type in ("Conv", "LeakyRelu", "Concat"):
             expected |= {name for name in (*node.input, *node.output) if name not in weights}
     assert expected <= set(minmax)
@@ -94,9 +93,9 @@ def test_entropy_clips_an_outlier_where_minmax_does_not() -> None:
 
 
 def test_one_photo_after_another_is_as_good_as_all_at_once(
-    histograms: Histograms, file: Path, lrs: list[Tensor], tmp_path: Path
+    histograms: Histograms, model: onnx.ModelProto, lrs: list[Tensor]
 ) -> None:
-    turned = collect_histograms(file, [lr.numpy() for lr in reversed(lrs)], tmp_path)
+    turned = collect_histograms(model, [lr.numpy() for lr in reversed(lrs)])
     for name, found in histograms.items():
         assert turned[name][2:] == found[2:]
         assert turned[name][0].sum() == found[0].sum()
@@ -111,14 +110,15 @@ def test_ranges_do_not_depend_on_the_number_of_workers(histograms: Histograms, m
     assert list(found[0]) == list(histograms)[:3]
 
 
-def test_int8_around_all_convolutions_but_those_kept(file: Path, minmax: dict[str, Range], lrs: list[Tensor]) -> None:
+def test_int8_around_all_convolutions_but_those_kept(model: onnx.ModelProto, minmax: dict[str, Range]) -> None:
     kept = ["conv_first", "HRconv"]
-    nodes = layers(onnx.load(file))
-    model = to_int8(file, minmax, [node for name in kept for node in nodes[name]])
-    made_by = {output: node for node in model.graph.node for output in node.output}
-    values = {value.name: onnx.numpy_helper.to_array(value) for value in model.graph.initializer}
+    nodes = layers(model)
+    int8 = to_int8(model, minmax, [node for name in kept for node in nodes[name]])
+    assert model == exported_rrdb(2)
+    made_by = {output: node for node in int8.graph.node for output in node.output}
+    values = {value.name: onnx.numpy_helper.to_array(value) for value in int8.graph.initializer}
     state, quantised = rrdb(2).state_dict(), 0
-    convs = {node.name: node for node in model.graph.node if node.op_type == "Conv"}
+    convs = {node.name: node for node in int8.graph.node if node.op_type == "Conv"}
     assert len(convs) == 20
     for layer, names in nodes.items():
         for conv in (convs[name] for name in names if name in convs):
@@ -137,30 +137,29 @@ def test_int8_around_all_convolutions_but_those_kept(file: Path, minmax: dict[st
             back = integers * scales[:, None, None, None]
             assert np.abs(back - state[name].numpy()).max() <= scales.max() / 2 * 1.01
     assert quantised == 18
-    assert not (file.parent / "ranges.json").exists()
     lr = photo_part("chelsea", 100, 150, 40, 48)
     wanted = run_torch(rrdb(2), lr)
-    found = psnr(run_model(model, lr), wanted)
+    found = psnr(run_model(int8, lr), wanted)
     assert 33 < found < 55
-    everything = to_int8(file, minmax, [])
+    everything = to_int8(model, minmax, [])
     assert psnr(run_model(everything, lr), wanted) < found
 
 
-def test_ranges_decide_what_is_clipped(file: Path, minmax: dict[str, Range], lrs: list[Tensor]) -> None:
-    """Half the range of the last convolution's input costs much more than 8 bits do."""
-    graph = onnx.load(file).graph
-    read = graph.node[-1].input[0]
+def test_ranges_decide_what_is_clipped(model: onnx.ModelProto, minmax: dict[str, Range], lrs: list[Tensor]) -> None:
+    """Half the range of the last convolution's input costs much more than INT8 does."""
+    read = model.graph.node[-1].input[0]
     narrow = minmax | {read: tuple(np.float32(bound / 4) for bound in minmax[read])}
     wanted = run_torch(rrdb(2), lrs[0])
-    good, bad = (psnr(run_model(to_int8(file, ranges, []), lrs[0]), wanted) for ranges in (minmax, narrow))
+    good, bad = (psnr(run_model(to_int8(model, ranges, []), lrs[0]), wanted) for ranges in (minmax, narrow))
     assert bad < good - 6
 
 
-def test_nothing_is_said_on_the_root_logger(
-    file: Path, minmax: dict[str, Range], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+def test_it_logs_and_prints_nothing(
+    model: onnx.ModelProto,
+    minmax: dict[str, Range],
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    level = logging.getLogger().level
-    to_int8(file, minmax, [])
+    to_int8(model, minmax, [])
     assert caplog.records == []
     assert capsys.readouterr() == ("", "")
-    assert logging.getLogger().level == level

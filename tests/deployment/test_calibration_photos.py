@@ -6,14 +6,9 @@ import torch
 
 from config_files import config_of
 from realsr.core.errors import UserError
-from realsr.deployment.photo_sets import (
-    CALIBRATED,
-    EVALUATED,
-    check_calibration,
-    list_shared,
-    load_calibration,
-    load_evaluation_images,
-)
+from realsr.deployment.check import EVALUATED, load_evaluation_sets
+from realsr.deployment.deploy import list_shared
+from realsr.deployment.quantise import CALIBRATED, check_calibration, load_calibration
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError, crop_to_multiple, resize, to_float, write_uint8
 from realsr.simulation.camera import load_photograph
@@ -63,15 +58,15 @@ def test_photos_in_both_folders_are_found_by_what_they_show(tmp_path: Path) -> N
     write_noise(tmp_path / "two/other_name.png", 8, 8, seed=2)
     write_noise(tmp_path / "two/a.png", 8, 8, seed=3)  # a name says nothing
     assert list_shared(tmp_path / "one", tmp_path / "two") == ["b.png"]
-    assert list_shared(None, tmp_path / "two") == list_shared(tmp_path / "one", None) == []
 
 
 def test_files_are_judged_by_a_folder_or_by_four_photos(tmp_path: Path) -> None:
     image = write_noise(tmp_path / "hr/a.png", 13, 18)
-    (read,) = load_evaluation_images(tmp_path / "hr", PROTOCOL, 4).values()
+    (read,) = load_evaluation_sets(tmp_path / "hr", {"x": PROTOCOL}, 4)["x"][0].values()
     assert torch.equal(read().hr, to_float(image[:12, :16]))
     assert read().lr.shape == (3, 3, 4)
-    found = load_evaluation_images(None, PROTOCOL, 2)
+    found, border = load_evaluation_sets(None, {"x": PROTOCOL}, 2)["x"]
+    assert border == 0
     assert tuple(found) == EVALUATED
     image = found["chelsea"]()
     assert image.hr.shape == (3, 300, 450)
@@ -105,7 +100,7 @@ def test_few_or_pale_photos_are_warned_of() -> None:
     assert check_calibration(load_calibration(None, 96, 4), "x") == []
     assert check_calibration(middle_grey(0.2), "x") == []
     few, pale = check_calibration(middle_grey(0.07, count=1), "x")
-    assert "calibrated on 1 photo only" in few
+    assert "calibrated on few photos (1)" in few
     assert "of 255 levels" in pale
     assert len(check_calibration(middle_grey(0.2, count=4), "x")) == 1
     grey = [photo[:, :1].expand(-1, 3, -1, -1) for photo in middle_grey(0.2)]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from exported_networks import exported_rrdb, photo_part, psnr, rrdb, run_model, run_torch
 from realsr.deployment.equalise import EqualisedRRDB, equalise
-from realsr.deployment.onnx_graph import layers, to_onnx
-from realsr.deployment.quantise import choose_ranges, collect_histograms, prepared, to_int8
+from realsr.deployment.network_files import layers, to_onnx
+from realsr.deployment.quantise import choose_ranges, collect_histograms, to_int8
 from realsr.networks.rrdb import RRDB
 
 DENSE = ("RDB1", "RDB2", "RDB3")
@@ -111,12 +111,11 @@ def with_weights(exact: onnx.ModelProto, network: RRDB) -> onnx.ModelProto:
 
 
 def quantise(exact: onnx.ModelProto, photos: list[Tensor]) -> tuple[dict[str, list[str]], onnx.ModelProto]:
-    with prepared(exact) as path:
-        ranges = choose_ranges(collect_histograms(path, [photo.numpy() for photo in photos], path.parent), "minmax")
-        return layers(exact), to_int8(path, ranges, [])
+    ranges = choose_ranges(collect_histograms(exact, [photo.numpy() for photo in photos]), "minmax")
+    return layers(exact), to_int8(exact, ranges, [])
 
 
-def test_eight_bits_lose_less_afterwards(lrs: list[Tensor]) -> None:
+def test_int8_loses_less_afterwards(lrs: list[Tensor]) -> None:
     network = make_unequal(rrdb(2))
     unequal_layers, unequal = quantise(with_weights(exported_rrdb(2), network), lrs)
     equal_layers, equal = quantise(to_onnx(equalise(network, lrs)), lrs)

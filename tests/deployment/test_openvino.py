@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, File]:
-    """Both formats, after the 8-bit ONNX file that one of them is made of."""
+    """Both formats, after the INT8 ONNX file that one of them is made of."""
     int8 = config_of(Int8Config, methods=["minmax", "percentile"])
     maker = Maker(tiny_generator(), tmp_path_factory.mktemp("made"), int8, random_photos())
     with pytest.MonkeyPatch.context() as patch:
@@ -45,7 +45,7 @@ def test_float32_is_the_network_and_not_bf16(size: tuple[int, int], made: dict[s
     assert np.array_equal(result, before)  # not a view of memory that the next picture takes
 
 
-def test_8_bits_are_those_of_the_onnx_file(made: dict[str, File]) -> None:
+def test_int8_is_that_of_the_onnx_file(made: dict[str, File]) -> None:
     lr = random_photos()[0].numpy()
     result = open_file(made["openvino_int8"].path, 1)(lr)
     assert similarity(result, enlarge(tiny_generator().network, lr)) > 25
@@ -99,7 +99,7 @@ def test_files_that_cannot_be_run(tmp_path: Path, made: dict[str, File], monkeyp
         with pytest.raises(UserError, match=r"alone.xml: damaged, no OpenVINO model, or its .bin is not beside it"):
             open_file(alone, 1)
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(UserError, match="needs openvino: say pip install openvino"):
+    with pytest.raises(UserError, match="needs openvino: pip install openvino"):
         open_file(made["openvino"].path, 1)
     with pytest.raises(UserError, match=r"x.pth: expected a file whose name ends in .onnx, .xml, .param"):
         open_file(tmp_path / "x.pth", 1)

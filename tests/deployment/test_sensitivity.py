@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from realsr.deployment.onnx_graph import layers, to_onnx
-from realsr.deployment.quantise import KEPT, choose_ranges, collect_histograms, measure_sensitivity, prepared
+from realsr.deployment.network_files import layers, to_onnx
+from realsr.deployment.quantise import KEPT, choose_ranges, collect_histograms, measure_sensitivity
 from realsr.deployment.table import KeptLayers, SensitivityReport
 from realsr.reporting.sensitivity_figure import draw_sensitivity
 
@@ -28,12 +28,10 @@ def make_network() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def report(lrs: list[Tensor], tmp_path_factory: pytest.TempPathFactory) -> SensitivityReport:
+def report(lrs: list[Tensor]) -> SensitivityReport:
     model = to_onnx(make_network())
-    with prepared(model) as path:
-        scratch = tmp_path_factory.mktemp("scratch")
-        ranges = choose_ranges(collect_histograms(path, [lr.numpy() for lr in lrs], scratch), "minmax")
-        return measure_sensitivity(path, layers(model), ranges, "minmax", lrs)
+    ranges = choose_ranges(collect_histograms(model, [lr.numpy() for lr in lrs]), "minmax")
+    return measure_sensitivity(model, layers(model), ranges, "minmax", lrs)
 
 
 def test_a_layer_that_is_hard_to_quantise_is_the_most_costly(report: SensitivityReport) -> None:

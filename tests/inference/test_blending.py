@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from realsr.inference.plan import Tiles, place_tiles
+from realsr.inference.tile_layout import Tiles, place_tiles
 from realsr.inference.tiling import blend_weights
 
 

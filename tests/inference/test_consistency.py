@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from realsr.imaging import resize
-from realsr.inference.model import SRModel
-from realsr.inference.plan import Tiles
-from realsr.inference.refinement import consistent
+from realsr.inference.model import SRModel, consistent
+from realsr.inference.tile_layout import Tiles
 from realsr.inference.tiling import upscale_bands, upscale_image
 
 Bicubic = Callable[[int], SRModel]

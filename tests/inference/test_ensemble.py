@@ -1,9 +1,8 @@
 import torch
 from torch import Tensor
 
-from realsr.inference.model import SRModel
-from realsr.inference.plan import Tiles
-from realsr.inference.refinement import ensemble
+from realsr.inference.model import SRModel, ensemble
+from realsr.inference.tile_layout import Tiles
 from realsr.inference.tiling import upscale_image
 
 

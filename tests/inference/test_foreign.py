@@ -56,7 +56,7 @@ def test_it_is_spandrels_own_call(make, tmp_path: Path) -> None:
 def test_a_network_for_something_else_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
     torch.save(make_compact(channels=1).state_dict(), tmp_path / "x.pth")
-    with pytest.raises(UserError, match=r"x\.pth: a network \(.*\) of 1 channels in and 1 out"):
+    with pytest.raises(UserError, match=r"x\.pth: a network for SR \(.*\) of 1 channels in and 1 out"):
         load_model(tmp_path / "x.pth", CPU)
 
 

@@ -35,14 +35,14 @@ def test_a_generator_of_ours_runs(scale: int, tmp_path: Path) -> None:
     half = load_model(tmp_path / "x.safetensors", CPU, "bf16").run(x)
     assert half.dtype == torch.float32
     assert 0 < (half - network(x)).abs().max() < 0.05
-    with pytest.raises(UserError, match=rf"trained for scale {scale}, but scale=3 was asked for"):
+    with pytest.raises(UserError, match=rf"trained for scale {scale}, but scale=3 was set"):
         load_model(tmp_path / "x.safetensors", CPU, scale=3)
 
 
 def test_bicubic_is_a_model_of_any_scale() -> None:
     x = torch.rand(2, 3, 5, 7)
     assert torch.equal(load_model("bicubic", CPU, scale=3).run(x), resize(x, factor=3.0))
-    with pytest.raises(UserError, match="bicubic: has no scale of its own: say scale=4"):
+    with pytest.raises(UserError, match="bicubic: has no scale of its own: set scale, for instance scale=4"):
         load_model("bicubic", CPU)
 
 

@@ -15,10 +15,9 @@ from realsr.evaluation.load_metrics import psnr_and_ssim
 from realsr.evaluation.scoring import evaluate_models
 from realsr.imaging import write_uint8
 from realsr.inference.model import load_model, only_finite
-from realsr.inference.photos import Enlargement
-from realsr.inference.plan import Tiles
+from realsr.inference.tile_layout import Tiles
 from realsr.inference.tiling import as_function
-from realsr.inference.upscaling import upscale_photos
+from realsr.inference.upscaling import UpscaleTask, upscale_photos
 
 CPU = torch.device("cpu")
 
@@ -86,8 +85,8 @@ def test_nothing_is_written_of_a_photo_whose_result_is_not_finite(
     torch.save(network.state_dict(), path)
     write_uint8(tmp_path / "photo.png", np.full((20, 20, 3), 200, np.uint8))
     model = load_model(path, CPU, "fp32")
-    plan = [Enlargement(tmp_path / "photo.png", tmp_path / "out/photo.png")]
-    with pytest.raises(UserError, match=r"1 of 1 photos could not be enlarged, see above: .*photo\.png"):
+    plan = [UpscaleTask(tmp_path / "photo.png", tmp_path / "out/photo.png")]
+    with pytest.raises(UserError, match=r"1 of 1 photos could not be upscaled, see above: .*photo\.png"):
         upscale_photos(plan, model, lambda width: Tiles(400))
     assert f"{tmp_path / 'photo.png'}: {path}: the network gives values that are not finite" in caplog.text
     assert not list((tmp_path / "out").iterdir())

@@ -12,12 +12,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exported_networks import exported_rrdb, photo_part, rrdb, run_torch
 from realsr.core.errors import UserError
-from realsr.deployment.onnx_graph import add_metadata
-from realsr.inference import sessions
 from realsr.inference.model import load_model
-from realsr.inference.onnx_files import CONVENTION, OnnxFacts, read_facts
-from realsr.inference.plan import Tiles
-from realsr.inference.tile_memory import is_out_of_memory, measure_bytes
+from realsr.inference.onnx_files import (
+    CONVENTION,
+    OnnxFacts,
+    _int8_overflows,
+    open_session,
+    read_facts,
+    run_session,
+)
+from realsr.inference.tile_layout import Tiles, is_out_of_memory, measure_bytes
 from realsr.inference.tiling import upscale_image
 
 CPU = torch.device("cpu")
@@ -42,7 +46,7 @@ def nearest() -> onnx.ModelProto:
 @pytest.fixture
 def save(tmp_path: Path) -> Save:
     def write(model: onnx.ModelProto, metadata: dict[str, str] | None = None, name: str = "x.onnx") -> Path:
-        add_metadata(model, FACTS.as_metadata() if metadata is None else metadata)
+        helper.set_model_props(model, FACTS.as_metadata() if metadata is None else metadata)
         (tmp_path / name).write_bytes(model.SerializeToString())
         return tmp_path / name
 
@@ -160,16 +164,14 @@ def test_its_precision_cannot_be_chosen(precision: str, save: Save) -> None:
 
 
 def test_another_scale_is_refused(save: Save) -> None:
-    with pytest.raises(UserError, match=r"x.onnx: trained for scale 2, but scale=4 was asked for"):
+    with pytest.raises(UserError, match=r"x.onnx: trained for scale 2, but scale=4 was set"):
         load_model(save(nearest()), CPU, scale=4)
 
 
 def test_without_onnxruntime_it_is_named(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(nearest())
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(
-        UserError, match=r"x.onnx: running ONNX files needs onnxruntime: say pip install 'realsr\[onnx\]'"
-    ):
+    with pytest.raises(UserError, match=r"x.onnx: running ONNX files needs onnxruntime: pip install 'realsr\[onnx\]'"):
         load_model(path, CPU)
 
 
@@ -184,9 +186,9 @@ def test_onnxruntime_s_lack_of_memory_is_known_as_such(save: Save) -> None:
     model = nearest()
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.float32([1, 1, 1 << 20, 1 << 20]), "factors"))
     path = save(model)
-    session, _ = sessions.open_session(path, 1)
+    session, _ = open_session(path, 1)
     with pytest.raises(RuntimeError) as caught:
-        sessions.run_session(session, np.zeros((1, 3, 4, 4), np.float32), 10)
+        run_session(session, np.zeros((1, 3, 4, 4), np.float32), 10)
     assert is_out_of_memory(caught.value)
     with pytest.raises(UserError, match="a tile of 16x16 pixels fails"):
         load_model(path, CPU)
@@ -203,7 +205,7 @@ def test_other_errors_of_onnxruntime_are_not_lack_of_memory(save: Save) -> None:
     ("flags", "overflows"),
     [("fpu avx2 avx512f", True), ("avx2 avx512f avx512_vnni", False), ("avx2 avx_vnni", False), ("sse4_1", False)],
 )
-def test_the_exact_way_of_8_bits_is_for_processors_that_need_it(flags: str, overflows: bool, tmp_path: Path) -> None:
+def test_the_exact_way_of_int8_is_for_processors_that_need_it(flags: str, overflows: bool, tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
-    assert sessions._overflows_in_8_bits(tmp_path / "cpuinfo") is overflows
-    assert not sessions._overflows_in_8_bits(tmp_path / "none")
+    assert _int8_overflows(tmp_path / "cpuinfo") is overflows
+    assert not _int8_overflows(tmp_path / "none")

@@ -5,11 +5,11 @@ from small_images import write_images
 
 from realsr.core.errors import UserError
 from realsr.imaging import ImageError
-from realsr.inference.photos import plan_enlargements
+from realsr.inference.upscaling import plan_tasks
 
 
 def results(source: Path, output: str | Path, kind: str | None = None) -> list[str]:
-    return [one.result.as_posix() for one in plan_enlargements([source], output, kind)]
+    return [task.result.as_posix() for task in plan_tasks([source], output, kind)]
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_folders_are_repeated(folder: Path) -> None:
             None,
             "\\.gif is no known image format.*for a folder, end the name with a slash",
         ),
-        ("photos/a.jpg", "big.png", "jpg", "say two formats"),
+        ("photos/a.jpg", "big.png", "jpg", "set two formats"),
         ("photos/a.jpg", "new", "heic", "format=heic: \\.heic is no known image format"),
         ("photos/a.jpg", "photos/a.jpg", None, "take the place of a photo"),
         ("photos", "photos", None, "lies in the folder of photos"),
@@ -69,21 +69,21 @@ def test_bad_places(folder: Path, source: str, output: str, kind: str | None, sa
     write_images("photos/2024/b.jpg")
     Path("plain").write_text("precious")
     with pytest.raises(UserError, match=said):
-        plan_enlargements([Path(source)], output, kind)
+        plan_tasks([Path(source)], output, kind)
 
 
 @pytest.mark.parametrize("source", ["a.jpg", "2024"])
 def test_a_slash_makes_a_folder_of_any_name(folder: Path, source: str) -> None:
     for output in ("results.v2/", "results.png/"):
-        folders = [one.result.parts[0] for one in plan_enlargements([folder / source], output)]
+        folders = [task.result.parts[0] for task in plan_tasks([folder / source], output)]
         assert set(folders) == {output[:-1]}
 
 
 def test_several_sources(folder: Path) -> None:
     write_images("more/d.webp", "e.bmp")
     sources = [Path("e.bmp"), folder / "a.jpg", folder / "2024", Path("more")]
-    plan = plan_enlargements(sources, "new.v2", "png")
-    assert {one.photo.as_posix(): one.result.as_posix() for one in plan} == {
+    plan = plan_tasks(sources, "new.v2", "png")
+    assert {task.photo.as_posix(): task.result.as_posix() for task in plan} == {
         "e.bmp": "new.v2/e.png",
         "photos/a.jpg": "new.v2/a.png",
         "photos/2024/b.PNG": "new.v2/b.png",
@@ -94,28 +94,28 @@ def test_several_sources(folder: Path) -> None:
 
 def test_a_photo_that_is_named_twice_is_enlarged_once(folder: Path) -> None:
     for again in (Path("photos/a.jpg"), Path("photos/../photos/a.jpg"), Path("photos/a.jpg").absolute()):
-        plan = plan_enlargements([folder / "a.jpg", again], "big.png")
-        assert [one.result for one in plan] == [Path("big.png")]
-    plan = plan_enlargements([folder / "a.jpg", folder, folder / "2024"], "new")
-    assert sorted(one.result.as_posix() for one in plan) == ["new/2024/05/c.tif", "new/2024/b.PNG", "new/a.jpg"]
+        plan = plan_tasks([folder / "a.jpg", again], "big.png")
+        assert [task.result for task in plan] == [Path("big.png")]
+    plan = plan_tasks([folder / "a.jpg", folder, folder / "2024"], "new")
+    assert sorted(task.result.as_posix() for task in plan) == ["new/2024/05/c.tif", "new/2024/b.PNG", "new/a.jpg"]
 
 
 def test_several_sources_that_do_not_go_together(folder: Path) -> None:
     write_images("more/a.jpg")
     with pytest.raises(UserError, match=r"photos/a\.jpg and more/a\.jpg would both become new/a\.jpg"):
-        plan_enlargements([folder, Path("more")], "new")
+        plan_tasks([folder, Path("more")], "new")
     with pytest.raises(UserError, match="several photos are given, so that output must be a folder"):
-        plan_enlargements([folder / "a.jpg", Path("more/a.jpg")], "big.png")
+        plan_tasks([folder / "a.jpg", Path("more/a.jpg")], "big.png")
     with pytest.raises(UserError, match="lies in the folder of photos, photos"):
-        plan_enlargements([Path("more/a.jpg"), folder], "photos/new")
+        plan_tasks([Path("more/a.jpg"), folder], "photos/new")
     with pytest.raises(ImageError, match="nowhere does not exist"):
-        plan_enlargements([folder, Path("nowhere")], "new")
+        plan_tasks([folder, Path("nowhere")], "new")
     with pytest.raises(UserError, match="no photo is given"):
-        plan_enlargements([], "new")
+        plan_tasks([], "new")
 
 
 def test_no_photos(folder: Path) -> None:
     Path("empty").mkdir()
     for source in ("empty", "nowhere", "nowhere.png"):
         with pytest.raises(ImageError, match=source):
-            plan_enlargements([Path(source)], "new")
+            plan_tasks([Path(source)], "new")

@@ -8,7 +8,7 @@ from torch import Tensor
 from realsr.core.errors import UserError
 from realsr.imaging import resize
 from realsr.inference.model import SRModel
-from realsr.inference.plan import Tiles
+from realsr.inference.tile_layout import Tiles
 from realsr.inference.tiling import upscale_bands, upscale_image
 
 CPU = torch.device("cpu")
@@ -151,9 +151,3 @@ def test_other_errors_are_passed_on(photo: Tensor) -> None:
 
     with pytest.raises(RuntimeError, match="a bug"):
         upscale_image(SRModel(4, CPU, run), photo, Tiles(64, 16))
-
-
-@pytest.mark.parametrize("samples", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((4, 4, 5), np.uint8)])
-def test_other_samples_are_refused(bicubic_of: Bicubic, samples: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="uint8 or uint16"):
-        next(upscale_bands(bicubic_of(2), samples, Tiles(64, 16)))

@@ -13,9 +13,8 @@ from realsr.core.errors import UserError
 from realsr.imaging import ImageError, Photo, read_photo, resize, write_photo
 from realsr.imaging.photo import Metadata
 from realsr.inference.model import SRModel
-from realsr.inference.photos import Enlargement
-from realsr.inference.plan import Tiles
-from realsr.inference.upscaling import upscale_photo, upscale_photos
+from realsr.inference.tile_layout import Tiles
+from realsr.inference.upscaling import UpscaleTask, upscale_photo, upscale_photos
 
 CPU = torch.device("cpu")
 BICUBIC = SRModel(2, CPU, lambda x: resize(x, factor=2.0))
@@ -74,7 +73,7 @@ def test_a_format_s_limit_is_told_before_the_work(width: int, suffix: str, said:
         raise AssertionError("work")
 
     write_images(str(tmp_path / "a.png"), size=(1, width))
-    with pytest.raises(ImageError, match=rf"a\.png, enlarged: .+{said}.+ or say format=png for a folder"):
+    with pytest.raises(ImageError, match=rf"a\.png, upscaled: .+{said}.+ or set format=png for a folder"):
         upscale_photo(tmp_path / "a.png", tmp_path / f"new/b{suffix}", SRModel(2, CPU, run), tiles_for)
     assert not (tmp_path / "new").exists()
 
@@ -85,8 +84,8 @@ def test_photos_that_cannot_be_enlarged_are_told_and_the_others_done(
     write_images(*(str(tmp_path / name) for name in ("a.png", "c.png")))
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
     (tmp_path / "d.png").write_bytes(b"")
-    plan = [Enlargement(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "abcd"]
-    with pytest.raises(UserError, match=r"2 of 4 photos could not be enlarged, see above: .+b\.png, .+d\.png"):
+    plan = [UpscaleTask(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "abcd"]
+    with pytest.raises(UserError, match=r"2 of 4 photos could not be upscaled, see above: .+b\.png, .+d\.png"):
         upscale_photos(plan, BICUBIC, tiles_for)
     assert "d.png is empty (0 bytes)" in caplog.text
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["a.png", "c.png"]
@@ -102,7 +101,7 @@ def test_a_photo_that_the_network_fails_on_is_told_and_the_others_done(
 
     write_images(str(tmp_path / "a.png"), size=(9, 3))
     write_images(str(tmp_path / "b.png"), size=(9, 8))
-    plan = [Enlargement(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "ab"]
+    plan = [UpscaleTask(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "ab"]
     with pytest.raises(UserError, match="1 of 2 photos"):
         upscale_photos(plan, SRModel(2, CPU, run), tiles_for)
     assert "a.png: the network fails on this photo (Padding size should be less than the input)" in caplog.text
@@ -117,7 +116,7 @@ def test_a_result_without_a_place_is_told_and_the_others_done(tmp_path: Path, ca
     (new / "a").write_text("precious")
     (new / "b.png").mkdir()
     plan = [
-        Enlargement(tmp_path / "photos" / name, new / result)
+        UpscaleTask(tmp_path / "photos" / name, new / result)
         for name, result in (
             ("a/1.png", "a/1.png"),
             ("b.png", "b.png"),
@@ -126,20 +125,20 @@ def test_a_result_without_a_place_is_told_and_the_others_done(tmp_path: Path, ca
             ("c.png", "c.png"),
         )
     ]
-    with pytest.raises(UserError, match="3 of 5 photos could not be enlarged"):
+    with pytest.raises(UserError, match="3 of 5 photos could not be upscaled"):
         upscale_photos(plan, BICUBIC, tiles_for)
     errors = [record.message for record in caplog.records if record.levelname == "ERROR"]
-    assert re.search(r"photos/a/1\.png: the folder of its result, .*new/a, cannot be made \(", errors[0])
-    assert re.search(r"photos/b\.png: its result .*new/b\.png is a folder: move it", errors[1])
-    assert re.search(r"y+\.png cannot be enlarged into .*: the name .* has 256 bytes.* at most 255", errors[2])
+    assert re.search(r"photos/a/1\.png cannot be upscaled into .*new/a \(", errors[0])
+    assert re.search(r"photos/b\.png cannot be upscaled into .*new \(a folder has the name b\.png\): move", errors[1])
+    assert re.search(r"y+\.png cannot be upscaled into .*\(the name .* has 256 bytes.* at most 255", errors[2])
     assert (new / "a").read_text() == "precious"
     assert {path.name for path in new.iterdir() if path.is_file()} == {"a", "c.png", sound}
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES])
 def test_only_a_full_disk_stops_the_others(code: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    plan = [Enlargement(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "abc"]
-    write_images(*(str(one.photo) for one in plan))
+    plan = [UpscaleTask(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "abc"]
+    write_images(*(str(task.photo) for task in plan))
     full = code in (errno.ENOSPC, errno.EDQUOT)
     error = pytest.raises(OSError, match=r"says no: .*a\.png") if full else pytest.raises(UserError, match="3 of 3")
     with full_disk(code), error:
@@ -153,16 +152,16 @@ def test_progress_ends_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     caplog.set_level("INFO")
     write_images(str(tmp_path / "a.png"), size=(40, 60))
     write_images(str(tmp_path / "b.png"), size=(3, 2))
-    plan = [Enlargement(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "ab"]
+    plan = [UpscaleTask(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "ab"]
     upscale_photos(plan, BICUBIC, tiles_for)
-    assert "enlarged, percent: 100 of 100" in caplog.text
+    assert "upscaled, percent: 100 of 100" in caplog.text
 
 
 def test_progress_does_not_count_what_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     write_images(str(tmp_path / "a.png"), str(tmp_path / "b.png"))
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-30])
-    plan = [Enlargement(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "ab"]
+    plan = [UpscaleTask(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "ab"]
     with pytest.raises(UserError):
         upscale_photos(plan[:1], BICUBIC, tiles_for)
     assert "100 of 100" not in caplog.text

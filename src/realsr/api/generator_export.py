@@ -8,7 +8,7 @@ from realsr.config.composition import load_protocol, takes_keys
 from realsr.config.schema import ExportConfig
 from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place, write_bytes
-from realsr.deployment.export_options import DEFAULT_FORMATS
+from realsr.deployment.export_options import DEFAULT_FORMATS, check_formats
 from realsr.weights import convert_weights
 from realsr.weights.generators import FORMATS as WEIGHTS
 
@@ -56,6 +56,8 @@ def export_weights(config: ExportConfig) -> None:
 
 def export_formats(config: ExportConfig) -> None:
     """Write the formats that a config names, the tables, and the picture of layers if that was asked for."""
+    formats = list(DEFAULT_FORMATS) if config.formats is None else config.formats
+    check_formats(formats, config.int8)  # which finds missing libraries before they are imported
     from realsr.deployment.deploy import export_networks
     from realsr.reporting.sensitivity_figure import draw_sensitivity
 
@@ -64,7 +66,7 @@ def export_formats(config: ExportConfig) -> None:
         config.output,
         {name: load_protocol(name) for name in PROTOCOLS},
         config.int8,
-        config.formats,
+        formats,
         config.data.hr,
         config.allow_custom_code,
         config.overwrite,

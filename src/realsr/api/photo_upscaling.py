@@ -16,12 +16,10 @@ from realsr.data.degradations.degradation import to_batch
 from realsr.data.degradations.noise import Noise
 from realsr.imaging import read_uint8, to_float, to_uint8, write_uint8
 from realsr.inference import model as models
-from realsr.inference.model import SRModel
-from realsr.inference.photos import leave_results, plan_enlargements
-from realsr.inference.refinement import refine
-from realsr.inference.tile_memory import choose_tiles
+from realsr.inference.model import SRModel, refine
+from realsr.inference.tile_layout import choose_tiles
 from realsr.inference.tiling import as_function
-from realsr.inference.upscaling import upscale_photos
+from realsr.inference.upscaling import plan_tasks, skip_finished, upscale_photos
 from realsr.pairs import synthesis
 
 
@@ -121,13 +119,13 @@ def _upscale_array(
 
 def _upscale_files(config: UpscaleConfig) -> list[Path]:
     """Upscale what the configuration names and is not there yet; return all results."""
-    plan = plan_enlargements(config.input, config.output, config.format)
-    results = [enlargement.result for enlargement in plan]
+    tasks = plan_tasks(config.input, config.output, config.format)
+    results = [task.result for task in tasks]
     if not config.overwrite:
-        plan = leave_results(plan)
-    if plan:
+        tasks = skip_finished(tasks)
+    if tasks:
         device = choose_device(config.device)
         model = models.load_model(config.weights, device, config.precision, config.allow_custom_code, config.scale)
         tiles_for = choose_tiles(model, config.tile, config.overlap)
-        upscale_photos(plan, refine(model, config.ensemble, config.consistency), tiles_for, config.damaged)
+        upscale_photos(tasks, refine(model, config.ensemble, config.consistency), tiles_for, config.damaged)
     return results

@@ -46,7 +46,7 @@ def limited_memory(size: int) -> Iterator[None]:
     Beyond, allocations fail by MemoryError, or by the RuntimeError of a library, instead of the system ending the
     process. It holds for all threads of the process, and only on Linux; elsewhere it does nothing.
     """
-    allocated = _read_size(STATUS, "VmData")  # what RLIMIT_DATA counts
+    allocated = process_memory("VmData")
     if resource is None or allocated is None:
         yield
         return
@@ -57,6 +57,14 @@ def limited_memory(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def process_memory(key: str) -> int | None:
+    """Return this process's memory in bytes: now (VmRSS), at most (VmHWM), or as RLIMIT_DATA counts it (VmData).
+
+    None where the system does not report it. (`ru_maxrss` is not VmHWM: it starts with that of the parent process.)
+    """
+    return _read_size(STATUS, key)
 
 
 def _read_size(file: Path, name: str) -> int | None:

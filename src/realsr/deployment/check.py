@@ -3,8 +3,9 @@
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -16,28 +17,32 @@ from realsr.data.validation_images import EvaluationImage
 from realsr.deployment.export_files import File, Generator
 from realsr.deployment.measure import Run, open_file
 from realsr.deployment.table import METRICS, REFERENCE, MeanScores
-from realsr.evaluation.images import ImageReaders
+from realsr.evaluation.images import ImageReaders, match_images, prepare_pair
 from realsr.evaluation.load_metrics import psnr_and_ssim
+from realsr.evaluation.protocol import Protocol, resolve
 from realsr.evaluation.scoring import Model, evaluate_models
 from realsr.inference.model import SRModel, only_finite
 from realsr.inference.tiling import as_function
+from realsr.simulation.camera import load_photograph
 
 logger = logging.getLogger("realsr")
 
+EVALUATED = ("astronaut", "chelsea", "coffee", "rocket")
+"""scikit-image's photographs that files are scored on, none of which is in `quantise.CALIBRATED`."""
 ADVICE = ": try more or other int8.photos, int8.methods=[minmax], or more layers in int8.keep"
+SIDE = 64  # LR pixels of the photos that files are checked on
 SIZES = ((1, 7), (33, 20))  # of random inputs: none that the graph was made with
 MIN_PSNR = {"fp32": (80.0, 80.0), "fp16": (35.0, 45.0), "int8": (0.0, 20.0)}
-"""PSNR to the network's own result, in dB, on random inputs and on photos, below which a file is not handed out.
+"""PSNR to the network's own result, in dB, on random inputs and on photos, below which a file is refused.
 
 Of noise a generator makes texture that any rounding changes: DF2K in INT8 is 10 dB from float32 there, and 40 on
-photos. So INT8 is only asked for finite numbers there.
+photos. So INT8 needs only finite numbers there.
 """
-
 WARNED = 30.0
-"""PSNR in dB of INT8 to float32 on the images that files are judged by, below which a warning is given."""
+"""PSNR in dB of INT8 to float32 on the images that files are scored on, below which a warning is given."""
 
 EvaluationSets = Mapping[str, tuple[ImageReaders, int]]
-"""By protocol, the images that files are judged by, and how many border pixels it leaves out."""
+"""By protocol, the images that files are scored on, and how many border pixels it leaves out."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +58,19 @@ class Scores:
     failed: list[str]
 
 
-def check_similarity(name: str, precision: str, value: float) -> str:
-    """Return a warning about a file's PSNR to float32 on photos that it was not calibrated on; empty where it is usual.
+def check_file(file: File, generator: Generator, photos: Sequence[Tensor]) -> None:
+    """Raise UserError where a file's results are not the generator's on two of the photos, see `check_result`.
 
-    Raises UserError where it is below `MIN_PSNR`.
+    Of a file with `scored`, what a CPU computes of that has to be finite: it may overflow where the file does not.
     """
-    least = MIN_PSNR[precision][1]
-    if not value >= least:  # nan is not, either
-        raise UserError(
-            f"{name}: on the images that files are judged by its PSNR to float32 is {value:.1f} dB; expected {least:g} "
-            f"or more, so it is not written{ADVICE if precision == 'int8' else ''}"
-        )
-    if precision != "int8" or value >= WARNED:
-        return ""
-    usual = f"usual are 35 to 42, below {WARNED:g} losses can be seen"
-    return f"{name}: its PSNR to float32 is {value:.1f} dB; {usual}{ADVICE}"
+    name, threads = file.path.name, torch.get_num_threads()
+    samples = [photo[:, :, :SIDE, :SIDE].contiguous().numpy() for photo in photos[:2]]
+    least = check_result(name, open_file(file.path, threads), generator.network, samples, file.precision)
+    if file.scored is not None:
+        run = open_file(file.scored, threads)
+        if not all(np.isfinite(run(lr)).all() for lr in samples):
+            raise UserError(f"{name}: its results, each rounded to fp16, are not finite, so it is not written")
+    logger.info("%s: written and checked, PSNR to the generator on photos %.1f dB or more", name, least)
 
 
 def check_result(name: str, run: Run, network: nn.Module, photos: Sequence[np.ndarray], precision: str) -> float:
@@ -77,20 +80,32 @@ def check_result(name: str, run: Run, network: nn.Module, photos: Sequence[np.nd
     finite.
     """
     random = [np.random.default_rng(seed).random((1, 3, *size), np.float32) for seed, size in enumerate(SIZES)]
-    psnrs = [[_compare(name, run, network, lr) for lr in inputs] for inputs in (random, photos)]
-    for values, least, what in zip(psnrs, MIN_PSNR[precision], ("random inputs", "photos"), strict=True):
-        if not all(value >= least for value in values):  # nan is not, either
+    least = math.inf
+    for inputs, minimum, what in zip((random, photos), MIN_PSNR[precision], ("random inputs", "photos"), strict=True):
+        least = float(np.min([_compare(name, run, network, lr) for lr in inputs]))
+        if not least >= minimum:  # nan is not, either
             raise UserError(
-                f"{name}: its results are not the generator's (PSNR to them on {what} {min(values):.1f} dB; expected "
-                f"{least:g} or more), so it is not written"
+                f"{name}: its results are not the generator's, or not finite (PSNR to them on {what} {least:.1f} dB; "
+                f"expected {minimum:g} or more), so it is not written"
             )
-    return min(psnrs[1])
+    return least
 
 
-def check_finite(name: str, result: np.ndarray, what: str = "its results") -> None:
-    """Raise UserError where a file's result holds NaN or infinity."""
-    if not np.isfinite(result).all():
-        raise UserError(f"{name}: {what} are not finite (NaN or infinity), so it is not written")
+def check_similarity(name: str, precision: str, value: float) -> str:
+    """Return a warning about a file's PSNR to float32 on the images it is scored on; empty where it is usual.
+
+    Raises UserError where it is below `MIN_PSNR`.
+    """
+    least, advice = MIN_PSNR[precision][1], ADVICE if precision == "int8" else ""
+    if not value >= least:  # nan is not, either
+        raise UserError(
+            f"{name}: on the images that files are scored on its PSNR to float32 is {value:.1f} dB; expected {least:g} "
+            f"or more, so it is not written{advice}"
+        )
+    if precision != "int8" or value >= WARNED:
+        return ""
+    usual = f"usual are 35 to 42, below {WARNED:g} losses can be seen"
+    return f"{name}: its PSNR to float32 is {value:.1f} dB; {usual}{advice}"
 
 
 def similarity(image: np.ndarray, reference: np.ndarray) -> float:
@@ -100,6 +115,25 @@ def similarity(image: np.ndarray, reference: np.ndarray) -> float:
     difference = np.clip(image, 0, 1).astype(np.float64) - np.clip(reference, 0, 1)
     error = float(np.square(difference).mean())
     return -10 * math.log10(error) if error > 0 else math.inf
+
+
+def load_evaluation_sets(
+    hr: Path | None, protocols: Mapping[str, Protocol], scale: int, damaged: str = "refuse"
+) -> EvaluationSets:
+    """Return a folder's images as `match_images` does; without one, scikit-image's four."""
+
+    def read(name: str, protocol: Protocol) -> EvaluationImage:
+        photograph = load_photograph(name, "export without folders of photos", "onnx")
+        return EvaluationImage(name, *prepare_pair(photograph, protocol, scale))
+
+    sets = {}
+    for key, values in protocols.items():
+        protocol = replace(resolve(values, scale), metrics=list(METRICS))
+        images: ImageReaders = {name: partial(read, name, protocol) for name in EVALUATED}
+        if hr is not None:
+            images = match_images(hr, None, protocol, scale, damaged)
+        sets[key] = images, protocol.crop or 0
+    return sets
 
 
 def score_files(generator: Generator, files: Sequence[File], sets: EvaluationSets) -> Scores:
@@ -121,9 +155,9 @@ def score_files(generator: Generator, files: Sequence[File], sets: EvaluationSet
         else:
             similarities[model].append(similarity(sr.numpy(), exact.numpy()))
 
-    for protocol, (images, crop) in sets.items():
-        logger.info("judged by %s", protocol)
-        results = evaluate_models(models, images, metrics, crop, compare if protocol == next(iter(sets)) else None)
+    for protocol, (images, border) in sets.items():
+        logger.info("scored by %s", protocol)
+        results = evaluate_models(models, images, metrics, border, compare if protocol == next(iter(sets)) else None)
         failed |= results.failed
         for model, rows in results.scores.items():
             means[model][protocol] = {name: fmean(row[name] for row in rows.values()) for name in METRICS}
@@ -137,8 +171,6 @@ def _compare(name: str, run: Run, network: nn.Module, lr: np.ndarray) -> float:
     sr = run(lr)
     if sr.shape != reference.shape:
         raise UserError(f"{name}: gives {sr.shape} for {lr.shape}, but the generator {reference.shape}")
-    check_finite(name, reference, "the generator's results")
-    check_finite(name, sr)
     return similarity(sr, reference)
 
 

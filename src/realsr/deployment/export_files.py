@@ -1,9 +1,9 @@
-"""What is exported, the files that it becomes, and their folder."""
+"""The generator to export, the files that it becomes, and their folder."""
 
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,13 +14,13 @@ from realsr.core.file_names import utf8_path
 from realsr.core.files import hold_lock, sync_files
 from realsr.deployment.export_options import FORMATS, METHODS
 from realsr.inference.model import SRModel
-from realsr.inference.tile_memory import measure_bytes
+from realsr.inference.tile_layout import measure_bytes
 from realsr.provenance.fingerprints import fingerprint_file
 from realsr.weights.generators import make_generator
 from realsr.weights.sources import find_weights
 from realsr.weights.state_files import read_weights
 
-UNFINISHED = ".unfinished"  # one name, so that what a killed export leaves is found by the next
+UNFINISHED = ".unfinished"  # a fixed name, so that the next export removes the files of a killed one
 TABLES = ("table.json", "table.md", "sensitivity.png")
 
 
@@ -35,7 +35,7 @@ class Generator:
 
     @cached_property
     def bytes_per_pixel(self) -> float:
-        """As `OnnxFacts` has it."""
+        """As in `OnnxFacts`."""
         return measure_bytes(SRModel(self.scale, torch.device("cpu"), self.network))
 
 
@@ -43,14 +43,14 @@ class Generator:
 class File:
     """An exported file; of two parts, the one that names the layers: the weights lie beside it as `.bin`.
 
-    kept: the layers in float32. scored: what it is judged by, if a CPU computes it otherwise.
+    kept: the layers in float32. scored: the file that is scored in its place, if a CPU computes it otherwise.
     """
 
     path: Path
     precision: str
     calibration: str = ""
     kept: Sequence[str] = ()
-    scored: Path | None = field(default=None, kw_only=True)
+    scored: Path | None = None
 
     @property
     def parts(self) -> list[Path]:
@@ -84,17 +84,16 @@ def list_exported(folder: Path) -> list[Path]:
 
 @contextmanager
 def unfinished(output: Path) -> Iterator[Path]:
-    """A folder inside `output` for files in the making, which are lost unless they are moved.
+    """A folder inside `output` for unfinished files, which are lost unless they are moved.
 
-    `output` is made if need be, and goes again if an error leaves nothing in it. Raises UserError where another process
-    exports into it.
+    `output` is made if need be, and removed again if an error leaves nothing in it. Raises UserError where another
+    process exports into it.
     """
     new = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
-    advice = "Wait until it ends, stop it, or set another output."
+    folder, advice = output / UNFINISHED, "Wait until it ends, stop it, or set another output."
     try:
         with hold_lock(output / ".export.lock", f"{output}: export", wait=False, advice=advice):
-            folder = output / UNFINISHED
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             try:

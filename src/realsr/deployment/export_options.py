@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from realsr.core.errors import UserError
-from realsr.core.ranges import Range, check_ranges
+from realsr.core.ranges import Range
 
 DEFAULT_FORMATS = ("onnx_fp32", "onnx_fp16", "onnx_int8")
 FORMATS = (*DEFAULT_FORMATS, "openvino", "openvino_int8", "ncnn")
@@ -23,7 +23,7 @@ LIBRARIES = {  # by extra
 class Int8Config:
     """How INT8 files are made.
 
-    photos: a folder of what the model will enlarge, on which ranges are measured; None: scikit-image's photographs.
+    photos: a folder of photos such as the model will upscale, on which ranges are measured; None: scikit-image's.
     methods: how ranges are chosen, a file for each: entropy (Kullback-Leibler divergence), percentile, minmax.
     crop: LR pixels a side that are taken of each photo, from its middle.
     keep: layers that stay in float32; None: the first.
@@ -38,16 +38,11 @@ class Int8Config:
 
 
 def check_formats(formats: Sequence[str], int8: Int8Config) -> None:
-    """Raise UserError for names that are not known, or given twice."""
+    """Raise UserError for names that are unknown or repeated, and where a library is not installed."""
     for key, names, known in (("formats", formats, FORMATS), ("int8.methods", int8.methods, METHODS)):
-        unknown = [name for name in names if name not in known]
-        if unknown or not names or len(set(names)) < len(names):
+        if not names or not set(names) <= set(known) or len(set(names)) < len(names):
             raise UserError(f"{key}=[{','.join(names)}]: expected one or more of {', '.join(known)}, each once")
-    check_ranges(int8, "int8")
-
-
-def check_libraries(formats: Sequence[str]) -> None:
-    """Raise UserError where a library is not installed; all formats begin with ONNX's graph, or its names of layers."""
+    # All formats begin with ONNX's graph, or its names of layers.
     extras = ["onnx"] + [extra for extra in ("openvino", "ncnn") if any(name.startswith(extra) for name in formats)]
     if missing := [name for extra in extras for name in LIBRARIES[extra] if find_spec(name) is None]:
         raise UserError(

@@ -3,15 +3,14 @@
 Seconds and memory are of one network alone in a process: python -m realsr.deployment.measure FILE SIDE THREADS KIND.
 
 KIND is `file` for an exported one; `weights` for a source of weights, which PyTorch then runs in float32, and
-`custom` for one that may name a network of the user's own. (The name does not tell: a `.param` can be either.)
-Prints JSON. Without torch at first, whose memory is not that of an exported file.
+`custom` for one that may name a network of the user's own. (A `.param` can be either.) Prints JSON. Without torch at
+first, whose memory is not that of an exported file.
 """
 
 import copy
 import importlib
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -25,7 +24,8 @@ import numpy as np
 
 from realsr.core.errors import UserError
 from realsr.core.file_names import utf8_path
-from realsr.inference.sessions import INPUT, OUTPUT, open_session
+from realsr.core.memory import process_memory
+from realsr.inference.onnx_files import INPUT, OUTPUT, open_session
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,9 +35,6 @@ REFUSED = 3  # the exit code where the file cannot be used, which the last line 
 
 Run = Callable[[np.ndarray], np.ndarray]
 """(1, 3, h, w) float32 in 0..1 -> (1, 3, s*h, s*w) float32, not clamped."""
-
-RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino", ".param": "ncnn"}
-NCNN_INPUT, NCNN_OUTPUT = "in0", "out0"  # as pnnx names them
 
 
 @dataclass(frozen=True)
@@ -55,31 +52,19 @@ def measure(source: str | Path, side: int, threads: int, kind: str = "file") -> 
     """
     command = [sys.executable, "-m", "realsr.deployment.measure", str(source), str(side), str(threads), kind]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if ended.returncode != 0:
-        lines = ended.stderr.strip().splitlines()[-1:] if ended.returncode == REFUSED else []
-        reason = lines[0] if lines else f"its process ended with {ended.returncode}, as where memory does not suffice"
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if process.returncode != 0:
+        lines = process.stderr.strip().splitlines()[-1:] if process.returncode == REFUSED else []
+        reason = lines[0] if lines else f"its process ended with {process.returncode}, as where memory does not suffice"
         raise RuntimeError(f"{source} could not be measured: {reason}")
-    return Cost(**json.loads(ended.stdout.splitlines()[-1]))
+    return Cost(**json.loads(process.stdout.splitlines()[-1]))
 
 
 def open_file(path: Path, threads: int) -> Run:
     """Return an exported file as a function on the CPU. Raises UserError where it cannot be loaded."""
     if path.suffix not in RUNTIMES:
         raise UserError(f"{path}: expected a file whose name ends in {', '.join(RUNTIMES)}")
-    return {".onnx": _open_onnx, ".xml": _open_openvino, ".param": _open_ncnn}[path.suffix](path, threads)
-
-
-def load_library(path: Path) -> Any:
-    """Import what runs a file, and all that it loads later of itself. Raises UserError where it is not installed."""
-    name = RUNTIMES[path.suffix]
-    try:
-        library = importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(f"{path}: running it needs {name}: say pip install {name}") from error
-    if name == "openvino":
-        openvino_core().get_property("CPU", "FULL_DEVICE_NAME")  # the part for the CPU is loaded when first asked for
-    return library
+    return RUNTIMES[path.suffix][1](path, threads)
 
 
 @cache
@@ -95,7 +80,7 @@ def openvino_core() -> Any:
 
 
 def count_gflop(network: "nn.Module", side: int) -> float:
-    """Return 10^9 floating-point operations for a picture of side x side LR pixels, by torch's own counter.
+    """Return 10^9 floating-point operations for an image of side x side LR pixels, by torch's own counter.
 
     It counts two for each weight that meets a pixel, and neither biases nor activations.
     """
@@ -114,10 +99,10 @@ def count_gflop(network: "nn.Module", side: int) -> float:
 def main(source: str, side: int, threads: int, kind: str) -> Cost:
     """Measure in this process."""
     if kind == "file":
-        load_library(Path(source))  # whose memory does not count
+        _load_library(Path(source))  # whose memory does not count
     else:
         import torch  # noqa: F401
-    before = _memory("VmRSS")
+    before = process_memory("VmRSS")
     run = open_file(Path(source), threads) if kind == "file" else _open_weights(source, threads, kind == "custom")
     run(np.zeros((1, 3, 16, 16), np.float32))  # what is set up once does not count
     lr = np.random.default_rng(0).random((1, 3, side, side), np.float32)
@@ -126,8 +111,20 @@ def main(source: str, side: int, threads: int, kind: str) -> Cost:
         start = time.perf_counter()
         run(lr)
         seconds.append(time.perf_counter() - start)
-    peak = _memory("VmHWM")
+    peak = process_memory("VmHWM")
     return Cost(round(min(seconds), 4), None if before is None or peak is None else peak - before)
+
+
+def _load_library(path: Path) -> Any:
+    """Import what runs a file, and all that it loads later of itself. Raises UserError where it is not installed."""
+    name = RUNTIMES[path.suffix][0]
+    try:
+        library = importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"{path}: running it needs {name}: pip install {name}") from error
+    if name == "openvino":
+        openvino_core().get_property("CPU", "FULL_DEVICE_NAME")  # the part for the CPU is loaded at its first use
+    return library
 
 
 def _open_onnx(path: Path, threads: int) -> Run:
@@ -136,7 +133,7 @@ def _open_onnx(path: Path, threads: int) -> Run:
 
 
 def _open_openvino(path: Path, threads: int) -> Run:
-    load_library(path)
+    _load_library(path)
     # Without the hint OpenVINO computes in bf16 where the processor can.
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     try:
@@ -147,7 +144,7 @@ def _open_openvino(path: Path, threads: int) -> Run:
 
 
 def _open_ncnn(path: Path, threads: int) -> Run:
-    ncnn = load_library(path)
+    ncnn = _load_library(path)
     net = ncnn.Net()
     net.opt.num_threads = threads
     with utf8_path(path.parent) as folder:
@@ -157,9 +154,9 @@ def _open_ncnn(path: Path, threads: int) -> Run:
 
     def run(lr: np.ndarray) -> np.ndarray:
         extractor = net.create_extractor()
-        samples = np.ascontiguousarray(lr[0])  # kept by this name: ncnn's Mat does not own it
-        extractor.input(NCNN_INPUT, ncnn.Mat(samples))
-        failed, sr = extractor.extract(NCNN_OUTPUT)
+        samples = np.ascontiguousarray(lr[0])  # held by this name: ncnn's Mat does not own it
+        extractor.input("in0", ncnn.Mat(samples))  # names are pnnx's
+        failed, sr = extractor.extract("out0")
         if failed:
             raise RuntimeError(f"{path}: ncnn ended with {failed}")
         return np.array(sr)[None]
@@ -177,15 +174,11 @@ def _open_weights(source: str, threads: int, allow_custom_code: bool) -> Run:
     return lambda lr: model.run(torch.from_numpy(lr)).numpy()
 
 
-def _memory(key: str) -> int | None:
-    """Return this process's memory now (VmRSS) or at most (VmHWM) in bytes; None where the system does not tell."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    line = re.search(rf"{key}:\s+(\d+) kB", status)
-    return int(line[1]) * 1024 if line else None
-
+RUNTIMES: dict[str, tuple[str, Callable[[Path, int], Run]]] = {
+    ".onnx": ("onnxruntime", _open_onnx),
+    ".xml": ("openvino", _open_openvino),
+    ".param": ("ncnn", _open_ncnn),
+}
 
 if __name__ == "__main__":
     try:

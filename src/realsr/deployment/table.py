@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from realsr.core.file_names import printable
 from realsr.deployment.measure import Cost
 from realsr.evaluation.tables import Table
 
-SIDE = 128  # LR pixels of the picture that work, seconds and memory are measured for
+SIDE = 128  # LR pixels of the image that work, seconds and memory are measured for
 METRICS = {"psnr": ("PSNR", 3), "ssim": ("SSIM", 4)}
 REFERENCE = "PyTorch"
 FP16_NOTES = {
@@ -47,9 +47,9 @@ class SensitivityReport:
 class Row:
     """One file, or PyTorch's float32 itself, which the others are compared with.
 
-    precision: fp32, fp16 or int8. calibration: of int8, how ranges were chosen. kept: the layers that are in float32
-    all the same. bytes: of all its files, whose names are `files`. similarity: mean PSNR in dB to PyTorch's float32 on
-    the first protocol's images.
+    precision: fp32, fp16 or int8. calibration: of int8, how ranges were chosen. kept: the layers that stay in float32.
+    bytes: of all its files, whose names are `files`. similarity: mean PSNR in dB to PyTorch's float32 on the first
+    protocol's images.
     """
 
     name: str
@@ -67,8 +67,9 @@ class Row:
 class Deployment:
     """The table, and what it holds for.
 
-    gflop: 10^9 floating-point operations for SIDE x SIDE LR pixels. failed: what was left out, and why. warnings: what
-    to know before a file is used. sensitivity: what layers cost in INT8, if measured.
+    gflop: 10^9 floating-point operations for SIDE x SIDE LR pixels. judged: which images files were scored on. failed:
+    what was left out, and why. warnings: what to know before a file is used. sensitivity: what layers cost in INT8, if
+    measured.
     """
 
     source: str
@@ -80,23 +81,19 @@ class Deployment:
     threads: int
     processor: str
     versions: Mapping[str, str]
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Row]
     warnings: Sequence[str] = ()
     sensitivity: SensitivityReport | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return what table.json holds; numbers that are not finite (PSNR of equal pictures) are None."""
+        """Return what table.json holds; numbers that are not finite (PSNR of equal images) are None."""
         return _finite(asdict(self))
 
     def format_text(self) -> str:
         """Return what is printed: narrow tables."""
         costs, scores = self._costs(), self._scores()
-        tables = [
-            Table(self._title(), costs[0], costs[1:]),
-            Table("how good", scores[0], scores[1:]),
-            *self._sensitivity_tables(),
-        ]
-        return "\n\n".join([*(table.as_text() for table in tables), self._notes()])
+        tables = [Table(self._title(), costs[0], costs[1:]), Table("quality", scores[0], scores[1:])]
+        return "\n\n".join([table.as_text() for table in tables + self._sensitivity_tables()] + [self._notes()])
 
     def format_markdown(self) -> str:
         """Return what table.md holds: one table, and the sensitivity's."""
@@ -122,11 +119,18 @@ class Deployment:
         ]
 
     def _scores(self) -> list[list[str]]:
-        cells = [(protocol, metric) for protocol in self.rows[0].scores for metric in METRICS]
-        head = ["", *(f"{METRICS[metric][0]} {protocol}" for protocol, metric in cells), "PSNR to float32"]
-        return [head] + [
-            [row.name, *(self._score(row, *cell) for cell in cells), _decibels(row.similarity)] for row in self.rows
-        ]
+        """Means, and behind each how much it differs from float32."""
+        reference = self.rows[0].scores
+        cells = [(protocol, metric) for protocol in reference for metric in METRICS]
+        table = [["", *(f"{METRICS[metric][0]} {protocol}" for protocol, metric in cells), "PSNR to float32"]]
+        for row in self.rows:
+            texts = []
+            for protocol, metric in cells:
+                digits, value = METRICS[metric][1], row.scores[protocol][metric]
+                difference = f" ({value - reference[protocol][metric]:+.{digits}f})" if row is not self.rows[0] else ""
+                texts.append(f"{value:.{digits}f}{difference}")
+            table.append([row.name, *texts, _decibels(row.similarity)])
+        return table
 
     def _sensitivity_tables(self) -> list[Table]:
         """What keeping the most costly layers gains and takes; none where it was not measured."""
@@ -139,13 +143,6 @@ class Deployment:
         title = f"the most costly layers kept in float32, of INT8 by {self.sensitivity.method}"
         return [Table(title, ["float32 layers", "PSNR to float32, dB", "time to float32's"], rows)]
 
-    def _score(self, row: Row, protocol: str, metric: str) -> str:
-        """A mean, and behind it how much it differs from float32."""
-        digits, value = METRICS[metric][1], row.scores[protocol][metric]
-        if row is self.rows[0]:
-            return f"{value:.{digits}f}"
-        return f"{value:.{digits}f} ({value - self.rows[0].scores[protocol][metric]:+.{digits}f})"
-
     def _title(self) -> str:
         return f"{printable(self.source)}, 3x{SIDE}x{SIDE} -> 3x{self.scale * SIDE}x{self.scale * SIDE}"
 
@@ -154,9 +151,9 @@ class Deployment:
             (
                 f"GFLOP, seconds (least of a few) and memory (peak, without libraries) are for 3x{SIDE}x{SIDE}, on "
                 f"{self.threads} threads of {self.processor}.",
-                f"PSNR and SSIM: means over {self.judged} by protocol; in brackets what differs from {REFERENCE}'s "
+                f"PSNR and SSIM: means over {self.judged} by protocol; in brackets the difference from {REFERENCE}'s "
                 "float32.",
-                *(note for row in self.rows for name, note in FP16_NOTES.items() if row.name == name),
+                *(FP16_NOTES[row.name] for row in self.rows if row.name in FP16_NOTES),
                 *(f"warning: {warning}" for warning in self.warnings),
                 *(f"left out: {reason}" for reason in self.failed),
             )

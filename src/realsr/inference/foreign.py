@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,6 @@ from realsr.weights.layouts import describe_other, prefixes, rrdb_size, select_r
 from realsr.weights.state_files import WeightsFile
 
 COUNTERS = "num_batches_tracked"  # those that batch normalisation has
-
 PURPOSES = ("SR", "Restoration")  # in spandrel's words; the latter removes noise, blur or JPEG's traces at scale 1
 
 
@@ -24,67 +24,62 @@ def load_foreign(
 ) -> tuple[Callable[[Tensor], Tensor], int, Precision]:
     """Return a file's network as a function, (N,3,h,w) -> (N,3,s*h,s*w) in 0..1, its scale s, and its precision.
 
-    `read_weights` has run no code in the file, and spandrel runs none. Its call meets the network's demands
-    on the size (by padding) and clamps; what is not finite becomes NaN. automatic: float32 where the network is not
-    made for the half precision, instead of an error.
+    `read_weights` has run no code in the file, and spandrel runs none. Its call pads to the sizes that the network
+    takes, and clamps; what is not finite becomes NaN. automatic: float32 where the network is not made for the half
+    precision, instead of an error.
 
-    Raises UserError where spandrel is not installed or does not know the network, and where the network does
-    something else than enlarge or restore RGB.
+    Raises UserError where spandrel is not installed or does not know the network, and where the network does not
+    upscale or restore RGB.
     """
-    path, state = file.path, select_rrdb(file.state)
+    state = select_rrdb(file.state)
+    network, weights = _recognise(file, state)
+    name, scale = network.architecture.name, network.scale
+    # Of an RRDB under ESRGAN's later names spandrel leaves out what it does not know, and loads the rest.
+    if prefixes(state) and _count(network.model.state_dict()) < _count(weights):
+        raise UserError(
+            f"{file.path}: {_difference(state)}. spandrel recognises {name}, but leaves out some of its tensors, so "
+            "that results would be wrong: give other weights"
+        )
+    channels = network.input_channels, network.output_channels
+    if network.purpose not in PURPOSES or channels != (3, 3) or not 1 <= scale <= MAX_SCALE:
+        raise UserError(
+            f"{file.path}: a network for {network.purpose} ({name}, scale {scale}) of {channels[0]} channels in and "
+            f"{channels[1]} out; expected one for super-resolution or for restoration at scale 1, of scale 1 to "
+            f"{MAX_SCALE}, of 3 channels in and out (RGB)"
+        )
+    fits = {torch.bfloat16: network.supports_bfloat16, torch.float16: network.supports_half, None: True}
+    if not fits[precision.half]:
+        if not automatic:
+            raise UserError(f"{file.path}: {name} cannot be computed in {precision.half}; set precision=fp32")
+        precision = replace(precision, half=None)
+    network.model.requires_grad_(False)
+    network.model.register_forward_hook(_keep_infinite)
+    return network.to(precision.device).eval(), scale, precision
+
+
+def _recognise(file: WeightsFile, state: Mapping[str, Tensor]) -> tuple[Any, Mapping[str, Tensor]]:
+    """Return spandrel's network of a state dict, and the tensors that it was made of. Raises UserError."""
+    subject, advice = f"{file.path}: {_difference(state)}", describe_other(state)
     try:
-        from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError, canonicalize_state_dict
+        from spandrel import ModelLoader, UnsupportedModelError, canonicalize_state_dict
     except ImportError as error:
         raise UserError(
-            f"{path}: {_difference(state)}. Networks of other authors need spandrel: set it up by pip install "
-            f"'realsr[spandrel]'{describe_other(state)}"
+            f"{subject}. Networks of other authors need spandrel: pip install 'realsr[spandrel]'{advice}"
         ) from error
-    found, cause = None, None
+    cause = None
     for stripped in strip_prefixes(state):
         weights = {name: value for name, value in stripped.items() if not is_counter(value) or name.endswith(COUNTERS)}
         try:
-            with limited_memory(path.stat().st_size):  # of the sizes that the tensors give the network
-                found = ModelLoader(device="cpu").load_from_state_dict(canonicalize_state_dict(weights))
-            break
+            with limited_memory(file.path.stat().st_size):  # of the sizes that the tensors give the network
+                return ModelLoader(device="cpu").load_from_state_dict(canonicalize_state_dict(weights)), weights
         except UnsupportedModelError as error:
             cause = error
         except Exception as error:  # each architecture has its own ways to fail on tensors that are not its own
             raise UserError(
-                f"{path}: {_difference(state)}. spandrel takes it for a network that it knows, but cannot load it: "
-                f"download it again, or give other weights{describe_other(state)}"
+                f"{subject}. spandrel takes it for a network that it knows, but cannot load it: download it again, or "
+                f"give other weights{advice}"
             ) from error
-    if found is None:
-        raise UserError(
-            f"{path}: {_difference(state)}. spandrel does not know it either{describe_other(state)}"
-        ) from cause
-    name = found.architecture.name
-    # Of an RRDB under ESRGAN's later names spandrel leaves out what it does not know, and loads the rest.
-    if prefixes(state) and _count(found.model.state_dict()) < _count(weights):
-        raise UserError(
-            f"{path}: {_difference(state)}. spandrel takes it for {name}, but leaves out some of its tensors, so that "
-            "results would be wrong: give other weights"
-        )
-    if not isinstance(found, ImageModelDescriptor) or found.purpose not in PURPOSES:
-        purpose = getattr(found, "purpose", "something else")
-        raise UserError(
-            f"{path}: a network for {purpose} ({name}, scale {found.scale}); expected one for super-resolution or for "
-            "restoration at scale 1"
-        )
-    if (found.input_channels, found.output_channels) != (3, 3):
-        raise UserError(
-            f"{path}: a network ({name}) of {found.input_channels} channels in and {found.output_channels} out; "
-            "expected 3 and 3 (RGB)"
-        )
-    fits = {torch.bfloat16: found.supports_bfloat16, torch.float16: found.supports_half, None: True}
-    if not fits[precision.half]:
-        if not automatic:
-            raise UserError(f"{path}: {name} cannot be computed in {precision.half}; say precision=fp32")
-        precision = replace(precision, half=None)
-    if not 1 <= found.scale <= MAX_SCALE:
-        raise UserError(f"{path}: a network ({name}) of scale {found.scale}; expected 1 to {MAX_SCALE}")
-    found.model.requires_grad_(False)
-    found.model.register_forward_hook(_keep_infinite)
-    return found.to(precision.device).eval(), found.scale, precision
+    raise UserError(f"{subject}. spandrel does not know it either{advice}") from cause
 
 
 def _keep_infinite(network: object, inputs: object, result: object) -> object:

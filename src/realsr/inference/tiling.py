@@ -11,8 +11,7 @@ from torch import Tensor
 from realsr.core.errors import UserError
 from realsr.imaging import resize
 from realsr.inference.model import SRModel
-from realsr.inference.plan import Tiles, place_tiles, smallest_size
-from realsr.inference.tile_memory import choose_tiles, is_out_of_memory
+from realsr.inference.tile_layout import Tiles, choose_tiles, is_out_of_memory, place_tiles, smallest_size
 
 logger = logging.getLogger("realsr")
 
@@ -23,9 +22,9 @@ _Read = Callable[[slice, slice], Tensor]  # rows, columns -> (3, h, w) float32 o
 def upscale_bands(
     model: SRModel, samples: np.ndarray, tiles: Tiles, advance: Advance = lambda pixels: None
 ) -> Iterator[np.ndarray]:
-    """Enlarge a photo and yield the result in bands of its full width, from the top.
+    """Upscale a photo and yield the result in bands of its full width, from the top.
 
-    Gray passes as three equal channels, whose mean is taken. Alpha is enlarged apart by `resize`; the colours are
+    Gray passes as three equal channels, whose mean is taken. Alpha is upscaled apart by `resize`; the colours are
     not multiplied by it, so that those under transparent pixels should be filled (`imaging.fill_transparent`).
 
     Args:
@@ -36,10 +35,8 @@ def upscale_bands(
 
     Yields (h, s * W, C) of the same dtype, clamped and rounded half to even; the heights sum to s * H.
 
-    Raises UserError when memory does not suffice for the smallest tiles, ValueError for other samples.
+    Raises UserError when memory does not suffice for the smallest tiles.
     """
-    if samples.dtype not in (np.uint8, np.uint16) or samples.ndim != 3 or samples.shape[2] not in (1, 2, 3, 4):
-        raise ValueError(f"expected (H, W, 1 to 4) uint8 or uint16 samples, got {samples.shape} {samples.dtype}")
     height, width, channels = samples.shape
     peak = float(np.iinfo(samples.dtype).max)
     colours = 1 if channels <= 2 else 3
@@ -49,10 +46,10 @@ def upscale_bands(
         return (torch.from_numpy(tile).to(model.device).permute(2, 0, 1) / peak).expand(3, -1, -1)
 
     top = 0
-    for band in _enlarge(model, read, height, width, tiles, advance):
+    for band in _upscale(model, read, height, width, tiles, advance):
         bottom = top + band.shape[1] // model.scale
         parts = [_to_samples(band if colours == 3 else band.mean(0, keepdim=True), peak, samples.dtype)]
-        del band  # before the next one is begun
+        del band  # before the next one is computed
         if channels > colours:
             alpha = _resize_rows(samples[..., -1], top, bottom, model.scale, peak)
             parts.append(_to_samples(alpha[None], peak, samples.dtype))
@@ -60,10 +57,10 @@ def upscale_bands(
         top = bottom
 
 
-def upscale_image(model: SRModel, image: Tensor, tiles: Tiles, advance: Advance = lambda pixels: None) -> Tensor:
-    """Enlarge an image (3, h, w), float32, 0..1, to (3, s * h, s * w), not clamped, on the model's device.
+def upscale_image(model: SRModel, image: Tensor, tiles: Tiles) -> Tensor:
+    """Upscale an image (3, h, w), float32, 0..1, to (3, s * h, s * w), not clamped, on the model's device.
 
-    Tiles and progress as in `upscale_bands`; an image of one tile is exactly what the network makes of it.
+    Tiles as in `upscale_bands`; the result of an image of one tile is exactly the network's.
     """
     _, height, width = image.shape
 
@@ -72,7 +69,7 @@ def upscale_image(model: SRModel, image: Tensor, tiles: Tiles, advance: Advance 
 
     out = torch.empty(3, model.scale * height, model.scale * width, device=model.device)
     top = 0
-    for band in _enlarge(model, read, height, width, tiles, advance):
+    for band in _upscale(model, read, height, width, tiles, lambda pixels: None):
         out[:, top : top + band.shape[1]] = band
         top += band.shape[1]
     return out
@@ -99,30 +96,37 @@ def blend_weights(size: int, before: int, after: int, scale: int) -> Tensor:
     return weights
 
 
-def _enlarge(model: SRModel, read: _Read, height: int, width: int, tiles: Tiles, advance: Advance) -> Iterator[Tensor]:
-    """Yield finished bands (3, h, s * width), which the caller may overwrite."""
-    scale = model.scale
-    told = 0
+def _rise(overlap: int, scale: int) -> Tensor:
+    """From 0 to 1 over an overlap: half a period of a cosine in its middle quarter."""
+    cut = 3 * overlap // 8
+    inner = scale * (overlap - 2 * cut)
+    place = (torch.arange(scale * overlap) + 0.5 - scale * cut) / inner
+    return 0.5 - 0.5 * torch.cos(math.pi * place.clamp(0, 1))
 
-    def tell(position: int) -> None:  # pixels above and left of a place; a row that is redone is not told again
-        nonlocal told
-        if position > told:
-            advance(position - told)
-            told = position
+
+def _upscale(model: SRModel, read: _Read, height: int, width: int, tiles: Tiles, advance: Advance) -> Iterator[Tensor]:
+    """Yield finished bands (3, h, s * width), which the caller may overwrite."""
+    scale, done = model.scale, 0
+
+    def report(position: int) -> None:  # pixels above and left of a place; those of a repeated row count once
+        nonlocal done
+        if position > done:
+            advance(position - done)
+            done = position
 
     carry = torch.zeros(3, 0, scale * width, device=model.device)
     starts, rows = place_tiles(height, tiles)
     while starts:
         top, after = starts[0], starts[0] + rows - starts[1] if len(starts) > 1 else 0
-        error = None
+        failure = None
         try:
-            band = _row_of_tiles(model, read, slice(top, top + rows), after, width, tiles, carry, tell)
-        except (RuntimeError, MemoryError) as caught:
-            if not is_out_of_memory(caught):
+            band = _upscale_row(model, read, slice(top, top + rows), after, width, tiles, carry, report)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
                 raise
-            error = str(caught)  # the exception itself would hold the memory of the tile that failed
-        if error is not None:
-            _shrink(tiles, max(rows, place_tiles(width, tiles)[1]), error, model.device)
+            failure = str(error)  # the exception itself would hold the memory of the tile that failed
+        if failure is not None:
+            _shrink(tiles, max(rows, place_tiles(width, tiles)[1]), failure, model.device)
             starts, rows = place_tiles(height - top, tiles)
             starts = [top + start for start in starts]
             continue
@@ -135,7 +139,7 @@ def _enlarge(model: SRModel, read: _Read, height: int, width: int, tiles: Tiles,
 
 
 @torch.no_grad()
-def _row_of_tiles(
+def _upscale_row(
     model: SRModel,
     read: _Read,
     rows: slice,
@@ -143,9 +147,9 @@ def _row_of_tiles(
     width: int,
     tiles: Tiles,
     carry: Tensor,
-    tell: Callable[[int], None],
+    report: Callable[[int], None],
 ) -> Tensor:
-    """Return the sum of the weighted tiles of one row, and of what the row above has left in `carry`.
+    """Return the sum of the weighted tiles of one row, and of `carry`, what the row above left for it.
 
     after: rows that the row below shares and has yet to add to.
     """
@@ -160,19 +164,19 @@ def _row_of_tiles(
         tile = model.run(read(rows, slice(left, left + size))[None])[0]
         across = blend_weights(size, before, shared, scale).to(model.device)
         band[:, :, scale * left : scale * (left + size)] += tile * (down * across)
-        tell(rows.start * width + (height - after) * (left + size - shared))
+        report(rows.start * width + (height - after) * (left + size - shared))
     return band
 
 
-def _shrink(tiles: Tiles, used: int, error: str, device: torch.device) -> None:
+def _shrink(tiles: Tiles, used: int, failure: str, device: torch.device) -> None:
     """Halve the tiles, of which `used` pixels a side were too many."""
     smallest = smallest_size(tiles.overlap)
     if used <= smallest:
-        reason = error.partition("\n")[0] or "out of memory"
+        reason = failure.partition("\n")[0] or "out of memory"
         instead = "use the CPU" if device.type == "cuda" else "use a machine with more memory"
         raise UserError(
             f"memory does not suffice for tiles of {used} pixels a side ({reason}), and an overlap of {tiles.overlap} "
-            f"allows none below {smallest}: close other programs, {instead}, or take a smaller overlap"
+            f"allows none below {smallest}: close other programs, {instead}, or set a smaller overlap"
         )
     tiles.size = max(smallest, used // 2)
     logger.warning("memory does not suffice for tiles of %d pixels: going on with %d", used, tiles.size)
@@ -188,15 +192,7 @@ def _to_samples(values: Tensor, peak: float, dtype: np.dtype) -> np.ndarray:
 
 
 def _resize_rows(plane: np.ndarray, top: int, bottom: int, scale: int, peak: float) -> Tensor:
-    """Rows scale * top to scale * bottom of a whole plane (H, W) enlarged by `resize`, 0..1."""
+    """Rows scale * top to scale * bottom of a whole plane (H, W) upscaled by `resize`, 0..1."""
     first, last = max(0, top - 4), min(len(plane), bottom + 4)  # the cubic reaches two pixels
     part = torch.from_numpy(plane[first:last].astype(np.float32)) / peak
     return resize(part, factor=float(scale))[scale * (top - first) : scale * (bottom - first)]
-
-
-def _rise(overlap: int, scale: int) -> Tensor:
-    """From 0 to 1 over an overlap: half a period of a cosine in its middle quarter."""
-    cut = 3 * overlap // 8
-    inner = scale * (overlap - 2 * cut)
-    place = (torch.arange(scale * overlap) + 0.5 - scale * cut) / inner
-    return 0.5 - 0.5 * torch.cos(math.pi * place.clamp(0, 1))

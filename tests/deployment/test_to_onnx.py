@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from exported_networks import exported_rrdb, rrdb, run_model, run_torch
 from realsr.core.errors import UserError
-from realsr.deployment.onnx_graph import add_metadata, layers, to_onnx
+from realsr.deployment.network_files import layers, to_onnx
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -97,11 +97,3 @@ class ByValue(nn.Module):
 def test_what_torch_cannot_express_is_told() -> None:
     with pytest.raises(UserError, match=r"^torch cannot express the generator in ONNX \(.+\)$"):
         to_onnx(ByValue())
-
-
-def test_metadata_replaces_what_a_model_has_under_these_keys() -> None:
-    model = exported_rrdb(2)
-    add_metadata(model, {"scale": "3", "note": "a"})
-    add_metadata(model, {"scale": "2"})
-    assert {entry.key: entry.value for entry in model.metadata_props} == {"scale": "2", "note": "a"}
-    assert len(model.metadata_props) == 2

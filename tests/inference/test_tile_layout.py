@@ -1,13 +1,52 @@
+import itertools
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from realsr.inference import tile_memory
+from realsr.core.errors import UserError
+from realsr.inference import tile_layout
 from realsr.inference.model import SRModel
-from realsr.inference.tile_memory import fit_tiles, is_out_of_memory, measure_bytes
+from realsr.inference.tile_layout import (
+    Tiles,
+    choose_tiles,
+    is_out_of_memory,
+    measure_bytes,
+    place_tiles,
+    smallest_size,
+)
 from realsr.networks.rrdb import RRDB
 
 CPU = torch.device("cpu")
+SIDES = [1, 3, 63, 64, 65, 97, 128, 200, 257, 1000, 20000]
+CUTS = [(64, 0), (64, 8), (64, 28), (97, 16), (8, 0)]
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("length", SIDES)
+def test_tiles_cover_a_side_share_enough_and_are_all_of_one_size(length: int, cut: tuple[int, int]) -> None:
+    tiles = Tiles(*cut)
+    starts, size = place_tiles(length, tiles)
+    assert size <= tiles.size
+    assert (starts[0], starts[-1] + size) == (0, length)
+    shared = [first + size - second for first, second in itertools.pairwise(starts)]
+    assert all(tiles.overlap <= pixels <= tiles.overlap + 2 for pixels in shared)
+    # No fewer tiles would do, and no tile blends with both neighbours at one place: see blend_weights.
+    assert len(starts) == 1 or (len(starts) - 1) * tiles.size - (len(starts) - 2) * tiles.overlap < length
+    if len(starts) > 1:
+        assert size >= 1.25 * (tiles.overlap + 2) or tiles.overlap == 0
+
+
+def test_a_side_a_little_longer_than_a_tile_costs_little_more() -> None:
+    starts, size = place_tiles(260, Tiles(256, 32))
+    assert starts == [0, 114]
+    assert size == 146
+
+
+def test_tiles_too_small_to_blend_are_refused() -> None:
+    Tiles(smallest_size(32), 32)
+    with pytest.raises(UserError, match="set tile=72, or a smaller overlap"):
+        Tiles(smallest_size(32) - 1, 32)
 
 
 def test_bytes_of_known_tensors_are_measured() -> None:
@@ -32,14 +71,12 @@ def test_bytes_follow_the_network_s_width_and_not_its_depth(one_thread: None) ->
 
 
 def test_tiles_grow_with_free_memory_up_to_what_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = SRModel(4, CPU, nn.Identity())
-
     def size(free: int | None, bytes_per_pixel: float = 9472, width: int = 8000) -> int:
-        monkeypatch.setattr(tile_memory, "free_memory", lambda device: free)
-        tiles = fit_tiles(model, bytes_per_pixel, width, overlap=32)
+        monkeypatch.setattr(tile_layout, "free_memory", lambda device: free)
+        tiles = choose_tiles(SRModel(4, CPU, nn.Identity(), bytes_per_pixel), overlap=32)(width)
         if free is not None and tiles.size > 72:
-            needed = tiles.size**2 * bytes_per_pixel * tile_memory.SCRATCH + tiles.size * width * 20 * 16
-            assert needed <= tile_memory.SHARE * free
+            needed = tiles.size**2 * bytes_per_pixel * tile_layout.SCRATCH + tiles.size * width * 20 * 16
+            assert needed <= tile_layout.SHARE * free
         return tiles.size
 
     sizes = [size(free << 20) for free in (0, 500, 1000, 2000, 4000, 8000, 200_000)]

@@ -1,0 +1,131 @@
+"""Where the tiles of a photo lie, and how large they may be for the memory that is free."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+
+from realsr.core.errors import UserError
+from realsr.core.memory import free_memory
+from realsr.inference.model import SRModel
+
+OVERLAP = 96
+"""LR pixels that neighbouring tiles share by default: see experiments/tile_overlap."""
+
+PROBE = 64
+SHARE = 0.6  # of the free memory; the rest is for the photo, its file, and other programs
+SCRATCH = 2.0  # convolutions take memory of their own: up to 0.7 of the tensors, measured on the CPU in float32
+LARGEST_CPU, LARGEST_CUDA = 512, 1024  # LR pixels a side: beyond, only the overlap's share of the time still falls
+UNKNOWN = 4 * 1024**3  # bytes taken as free where the system does not report them
+OUT_OF_MEMORY = (
+    "can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "alloc_failed",
+    "failed to allocate memory", "bad_alloc",
+)  # fmt: skip
+
+
+def smallest_size(overlap: int) -> int:
+    """Return the smallest tile that can blend with a neighbour on either side, wherever a row of tiles restarts."""
+    return 2 * overlap + 8
+
+
+@dataclass
+class Tiles:
+    """How photos are cut: at most `size` LR pixels a side, of which neighbours share at least `overlap`.
+
+    `size` is lowered when memory does not suffice, so that the next photo starts with a size that fits. Raises
+    UserError for a size below `smallest_size(overlap)`.
+    """
+
+    size: int
+    overlap: int = OVERLAP
+
+    def __post_init__(self) -> None:
+        if self.size < smallest_size(self.overlap):
+            raise UserError(
+                f"tile={self.size} overlap={self.overlap}: a tile has two overlaps and 8 pixels or more: set "
+                f"tile={smallest_size(self.overlap)}, or a smaller overlap"
+            )
+
+
+def place_tiles(length: int, tiles: Tiles) -> tuple[list[int], int]:
+    """Cut one side of a photo: return where its tiles start, and the size that all of them have.
+
+    As few tiles as the size allows, then as small as their number allows: a side of 260 pixels costs little more than
+    one of 256. They are spread evenly, so that neighbours share overlap to overlap + 2 pixels, and none is padded.
+    """
+    if length <= tiles.size:
+        return [0], length
+    count = -(-(length - tiles.overlap) // (tiles.size - tiles.overlap))
+    size = -(-(length + (count - 1) * tiles.overlap) // count)
+    return [i * (length - size) // (count - 1) for i in range(count)], size
+
+
+def choose_tiles(model: SRModel, size: int | None = None, overlap: int = OVERLAP) -> Callable[[int], Tiles]:
+    """Return how to cut a photo of a given width in LR pixels.
+
+    In tiles of a size, or (None) in the largest that are worth it and fit the memory that is free then, of which a band
+    of the photo's width takes a part. Raises UserError for a size that does not suit the overlap.
+    """
+    if size is not None:
+        tiles = Tiles(size, overlap)
+        return lambda width: tiles
+    tile = SCRATCH * measure_bytes(model)
+    largest = LARGEST_CUDA if model.device.type == "cuda" else LARGEST_CPU
+
+    def fit(width: int) -> Tiles:
+        free = free_memory(model.device)
+        budget = SHARE * (UNKNOWN if free is None else free)
+        band = 20 * model.scale**2 * width  # a row: three float32, their samples and what passes on to the next band
+        side = (math.sqrt(band**2 + 4 * tile * budget) - band) / (2 * tile)
+        return Tiles(max(smallest_size(overlap), min(largest, int(side) // 16 * 16)), overlap)
+
+    return fit
+
+
+def measure_bytes(model: SRModel) -> float:
+    """Return the most memory that a model's tensors take at once, in bytes per LR pixel, by upscaling a small tile."""
+    if model.bytes_per_pixel is not None:
+        return model.bytes_per_pixel
+    probe = torch.rand(1, 3, PROBE, PROBE, device=model.device)
+    with torch.no_grad():
+        if model.device.type == "cuda":
+            model.run(probe)  # what is set up once does not count
+            before = torch.cuda.memory_allocated(model.device)
+            torch.cuda.reset_peak_memory_stats(model.device)
+            model.run(probe)
+            peak = torch.cuda.max_memory_allocated(model.device) - before
+        else:
+            with _TensorPeak() as tensors:
+                model.run(probe)
+            peak = tensors.peak
+    return max(1, peak) / PROBE**2
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory does not suffice, on the CPU or a GPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
+
+
+class _TensorPeak(TorchFunctionMode):
+    """Adds up the bytes of the results of torch's functions, as long as they live; `peak` is the most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._live: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        out = function(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                self._live[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self._live = {key: entry for key, entry in self._live.items() if not entry[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self._live.values()))
+        return out
