@@ -58,7 +58,7 @@ def export_networks(
         hr: a folder of clean photos that files are scored on; None: four of scikit-image's.
         allow_custom_code: whether the source may name a network of the user's own, whose code is then run.
         overwrite: whether an earlier export may be replaced.
-        damaged: see `realsr.imaging.read_picture`.
+        damaged: see `realsr.imaging.read_uint8`.
 
     Raises:
         UserError: where a setting cannot be used, a library is missing, an export is there already, and as `deploy`.
@@ -113,7 +113,7 @@ def deploy(
         sets: by protocol, the images that files are scored on, and how many border pixels it leaves out.
         judged: what these images are, for the table.
         allow_custom_code: whether the source names a network of the user's own, for the process that measures it.
-        damaged: see `realsr.imaging.read_picture`.
+        damaged: see `realsr.imaging.read_uint8`.
 
     Raises:
         UserError: where the network cannot be expressed in ONNX, photos for INT8 carry nothing (`check_calibration`),

@@ -47,7 +47,7 @@ class PairsResult:
 
 @dataclass(frozen=True)
 class PairTask:
-    """One pair to make: all that a worker needs. `kernel` is None for bicubic; damaged: see `read_picture`."""
+    """One pair to make: all that a worker needs. `kernel` is None for bicubic; damaged: see `read_uint8`."""
 
     name: str
     photo: Path
