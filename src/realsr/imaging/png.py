@@ -1,14 +1,13 @@
 """PNG: chunks, decoding by libpng, and encoding by rows, 8 and 16 bit (PNG specification, third edition)."""
 
-import io
 import logging
 import struct
 import zlib
-from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import imagecodecs
 import numpy as np
+from imagecodecs import PNG
 
 from realsr.imaging.decoding import DamageError, FileContent, check_size, content_error
 from realsr.imaging.exif import CENTIMETRE, resolution_exif
@@ -19,7 +18,6 @@ logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)  # of what it logs, 
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> gray, gray + alpha, RGB, RGBA
-_FILTER_SUB, _FILTER_AVERAGE = 1, 3
 _LONGEST_SIDE = 10**6  # pixels; of libpng
 _LARGEST = 2**28  # bytes of a profile or a text when it is decompressed
 # Chunks that say nothing of the image, or that it is sRGB, which is assumed without them: a proposal for a background
@@ -128,16 +126,8 @@ class PngEncoder:
 
     rows = 64
 
-    def __init__(
-        self,
-        file: BinaryIO,
-        layout: Layout,
-        metadata: Metadata,
-        row_filter: Callable[[np.ndarray, np.ndarray, int], np.ndarray] | None = None,
-        compressor: Any = None,
-    ):
-        self._file, self._step = file, layout.channels * layout.bits // 8
-        self._filter, self._compressor = row_filter or average, compressor or fast_deflate()
+    def __init__(self, file: BinaryIO, layout: Layout, metadata: Metadata):
+        self._file, self._step, self._compressor = file, layout.channels * layout.bits // 8, fast_deflate()
         self._above = np.zeros(layout.row_bytes, np.uint8)
         file.write(_SIGNATURE)
         colour = _COLOUR_TYPE[layout.channels]
@@ -154,7 +144,7 @@ class PngEncoder:
         """Append (h, W, C) samples; with the last row the file is complete."""
         big_endian = np.ascontiguousarray(samples.astype(samples.dtype.newbyteorder(">"), copy=False))
         rows = big_endian.view(np.uint8).reshape(len(samples), -1)
-        filtered = self._filter(rows, self._above, self._step)
+        filtered = average(rows, self._above, self._step)
         self._above = rows[-1].copy()
         self._rows_left -= len(rows)
         data = self._compressor.compress(filtered.data)
@@ -173,37 +163,24 @@ class PngEncoder:
         self._file.write(struct.pack(">I", zlib.crc32(body, zlib.crc32(kind))))
 
 
-def encode_png(samples: np.ndarray, compression: int = 3) -> bytes:
+def encode_png(samples: np.ndarray) -> bytes:
     """(H, W, C) uint8 or uint16, C = 1..4 -> a PNG file's contents, made for noise.
 
     All rows have the filter Sub, differences to the left. For noise that is as good as a search for the best filter of
-    each row, and takes half the time at compression 1.
+    each row, and takes half the time.
     """
-    with io.BytesIO() as file:
-        encoder = PngEncoder(file, Layout.of(samples), Metadata(), sub, zlib.compressobj(compression))
-        encoder.write(samples)
-        encoder.finish()
-        return file.getvalue()
-
-
-def sub(rows: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:
-    """(h, bytes) -> (h, 1 + bytes) uint8: the filter's number, then each byte less that of the pixel to the left.
-
-    above: (bytes,), the row before the first; step: bytes of a pixel.
-    """
-    filtered = np.empty((len(rows), 1 + rows.shape[1]), np.uint8)
-    filtered[:, 0] = _FILTER_SUB
-    filtered[:, 1 : 1 + step] = rows[:, :step]
-    filtered[:, 1 + step :] = rows[:, step:] - rows[:, :-step]
-    return filtered
+    return bytes(imagecodecs.png_encode(samples, level=1, strategy=PNG.STRATEGY.DEFAULT, filter=PNG.FILTER.SUB))
 
 
 def average(rows: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:
-    """As `sub`, but each byte less the mean, rounded down, of those to the left and above."""
+    """(h, bytes) -> (h, 1 + bytes) uint8: the filter's number, then each byte less the mean of those left and above.
+
+    The mean is rounded down. above: (bytes,), the row before the first; step: bytes of a pixel.
+    """
     left = np.zeros_like(rows)
     left[:, step:] = rows[:, :-step]
     up = np.concatenate([above[None], rows[:-1]])
     filtered = np.empty((len(rows), 1 + rows.shape[1]), np.uint8)
-    filtered[:, 0] = _FILTER_AVERAGE
+    filtered[:, 0] = 3  # Average
     filtered[:, 1:] = rows - ((left & up) + ((left ^ up) >> 1))  # the mean without a ninth bit
     return filtered

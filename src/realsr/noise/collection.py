@@ -138,7 +138,7 @@ def examine_photo(
             continue
         facts = {name: tile[name].item() for name in tiles.dtype.names or ()}
         facts |= {"clipped": clipped, "structure": round(structure, 4), "flag": "structured" if structured else ""}
-        png = encode_png(pixels, compression=1) if encode else b""
+        png = encode_png(pixels) if encode else b""
         patches.append(Patch(facts, (facts["top"], facts["left"]), make_signature(residual), png))
     return PhotoNoise(patches, dropped, tiles, damage)
 
