@@ -119,7 +119,7 @@ def check_format(suffix: str, height: int, width: int, channels: int, bits: int)
 
 
 def identify_format(data: bytes) -> str | None:
-    """Return the name of the image format that a file's first bytes are of, None if they are of no known one."""
+    """Return the name of the image format of a file's first bytes, None if they are of no known format."""
     if data[4:8] == b"ftyp":  # ISO base media: its brand, a version, compatible brands
         size = int.from_bytes(data[:4], "big")
         brands = [data[8:12], *(data[at : at + 4] for at in range(16, min(size, 128), 4))]

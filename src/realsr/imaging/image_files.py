@@ -220,7 +220,7 @@ def open_photo_writer(
 
     At the end of the block the file is complete and takes its name; an error or an interruption in the block leaves
     nothing behind and an older file untouched. The format follows the suffix: JPEG has quality 95 and full-resolution
-    colour (4:4:4), all others are lossless. Sizes in EXIF and XMP are set to this one. One log line names all metadata
+    colour (4:4:4), all others are lossless. Sizes in EXIF and XMP are set to this size. One log line names all metadata
     that the format cannot hold.
 
     channels: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA; bits: 8 or 16 per sample; sync: see `core.files.replace_file`.

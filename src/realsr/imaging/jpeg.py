@@ -1,4 +1,4 @@
-"""JPEG: segments and what they tell (ITU-T T.81, annex B), decoding by libjpeg-turbo, and encoding by rows.
+"""JPEG: segments (ITU-T T.81, annex B), decoding by libjpeg-turbo, and encoding by rows.
 
 libjpeg warns of harmless oddities, too, which cameras and phones write: bytes between segments, an unknown revision of
 JFIF, a broken colour profile, zeros before the end marker. A photo that has these alone is not damaged.

@@ -20,7 +20,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> gray, gray + alpha, RGB, RGBA
 _LONGEST_SIDE = 10**6  # pixels; of libpng
 _LARGEST = 2**28  # bytes of a profile or a text when it is decompressed
-# Chunks that say nothing of the image, or that it is sRGB, which is assumed without them: a proposal for a background
+# Chunks without effect on the image, or of sRGB, which is assumed without them: a proposal for a background
 # and for a smaller palette, the frequency of colours, the bits that were of use, the time of the last change.
 _SILENT = {
     b"sRGB": None,
@@ -60,7 +60,7 @@ def _read_chunks(data: bytes) -> tuple[list[tuple[bytes, bytes]], list[str]]:
         end = position + 12 + length
         if end > len(data):
             raise DamageError("it ends before its end chunk")
-        is_essential = not kind[0] & 0x20 or kind == b"tRNS"  # a small first letter says that a chunk is ancillary
+        is_essential = not kind[0] & 0x20 or kind == b"tRNS"  # a small first letter marks an ancillary chunk
         if view[end - 4 : end] != struct.pack(">I", zlib.crc32(view[position + 4 : end - 4])):
             if is_essential:
                 raise DamageError(f"wrong checksum of its {_name(kind)}")

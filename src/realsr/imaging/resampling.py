@@ -164,11 +164,11 @@ def _cubic(x: Tensor) -> Tensor:
 
 
 def _correlate(image: Tensor, weights: Tensor, scale: int) -> Tensor:
-    """Do what `apply_kernel` says, in float64, for an image of any dtype.
+    """Compute `apply_kernel` in float64, for an image of any dtype.
 
     Column scale * x + p + scale * q of the image is phase p at x + q. For one shift q, what the kernel makes of a
     window of rows and all phases is a product of matrices, without a copy of the image for each tap; a few output
-    rows at once make it one that computers are good at. What is left is to add up the shifted products.
+    rows at once make it a size that computers are good at. Then the shifted products are added up.
     """
     (rows, columns), channels = weights.shape, len(image)
     height, width = (math.ceil(side / scale) for side in image.shape[1:])
