@@ -17,8 +17,8 @@ STAGES = ("estimate_kernels", "collect_noise", "make_pairs", "train", "check_dat
     ("content", "said"),
     [
         (None, "does not exist"),
-        ([], "has no images (it is empty)"),
-        (["notes.txt"], "has no images (1 other file)"),
+        ([], "has no images; expected"),
+        (["notes.txt"], "has no images; expected"),
         (["inner/a.png"], "Its subfolders inner have some"),
     ],
 )

@@ -76,7 +76,7 @@ def test_a_folder_s_other_images_are_told(tmp_path: Path, caplog: pytest.LogCapt
         f"{tmp_path}: left out: 1 other file (notes.txt)",
     ]
     (tmp_path / "a.png").unlink()
-    with pytest.raises(ImageError, match=r"1 other file, 3 images of formats that are not read\)"):
+    with pytest.raises(ImageError, match="has no images"):
         list_images(tmp_path)
 
 

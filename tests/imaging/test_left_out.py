@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from realsr.imaging import ImageError, Metadata, Photo, count_pixels, read_photo, read_picture, read_uint8, write_photo
+from realsr.imaging import ImageError, Metadata, Photo, count_pixels, read_photo, read_uint8, write_photo
 
 SUFFIXES = [".jpg", ".png", ".webp", ".tif"]
 XMP = (
@@ -119,7 +119,6 @@ def test_the_resolution_of_files_without_exif_is_kept(tmp_path):
 def test_metadata_that_nobody_asks_for_are_not_logged(tmp_path, caplog):
     path = tmp_path / "a.tif"
     Image.new("RGB", (9, 6)).save(path, save_all=True, append_images=[Image.new("RGB", (9, 6))])
-    read_picture(path)
     read_uint8(path)
     assert lines(caplog) == []
     read_photo(path)

@@ -1,4 +1,5 @@
 import io
+import struct
 import zlib
 
 import cv2
@@ -9,12 +10,11 @@ from PIL import Image
 from realsr.imaging.png import average, encode_png
 
 
-@pytest.mark.parametrize("compression", [1, 3])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("shape", [(1, 1), (5, 7), (64, 33)])
-def test_8_bit_samples_come_back_from_pillow(shape, channels, compression):
+def test_8_bit_samples_come_back_from_pillow(shape, channels):
     samples = np.random.default_rng(0).integers(0, 256, (*shape, channels), dtype=np.uint8)
-    with Image.open(io.BytesIO(encode_png(samples, compression))) as image:
+    with Image.open(io.BytesIO(encode_png(samples))) as image:
         assert image.mode == {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
         np.testing.assert_array_equal(np.asarray(image).reshape(samples.shape), samples)
 
@@ -45,12 +45,13 @@ def test_the_filter_is_that_of_the_specification(shape, step):
         assert filtered[row, column + 1] == (int(rows[row, column]) - (left + up) // 2) % 256
 
 
-def test_noise_is_written_in_one_chunk_with_differences_to_the_left():
+def test_noise_is_written_with_differences_to_the_left():
     noise = np.random.default_rng(0).integers(0, 256, (300, 20, 3), np.uint8)
-    data = encode_png(noise, 1)
-    assert data.count(b"IDAT") == 1
-    start = data.index(b"IDAT") + 4
-    length = int.from_bytes(data[start - 8 : start - 4], "big")
+    data, parts, position = encode_png(noise), b"", 8
+    while position < len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        parts += data[position + 8 : position + 8 + length] if kind == b"IDAT" else b""
+        position += 12 + length
     rows = noise.reshape(300, 60).astype(int)
     differences = np.concatenate([np.ones((300, 1), int), rows[:, :3], rows[:, 3:] - rows[:, :-3]], 1)
-    assert data[start : start + length] == zlib.compress((differences % 256).astype(np.uint8).tobytes(), 1)
+    assert zlib.decompress(parts) == (differences % 256).astype(np.uint8).tobytes()

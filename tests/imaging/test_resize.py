@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from realsr.imaging import crop_to_multiple, resize, shrink_uint8
-from realsr.imaging.resize import symmetric_index
+from realsr.imaging.resampling import symmetric_index
 
 
 def test_matches_golden(golden):

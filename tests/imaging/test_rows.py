@@ -11,8 +11,6 @@ import pytest
 from PIL import Image
 
 from realsr.imaging import ImageError, check_format, open_photo_writer, read_photo, tiff
-from realsr.imaging.picture import picture_from_samples, samples_from_picture
-from realsr.imaging.writing import encode_samples
 
 HOLDS = {  # (channels, bits) of each format
     ".png": [*product([1, 2, 3, 4], [8, 16])],
@@ -47,7 +45,7 @@ def write(path, samples: np.ndarray, *heights: int) -> bytes:
 @pytest.mark.parametrize(("suffix", "channels", "bits"), CASES)
 def test_bands_of_any_height_give_the_file_of_the_whole(tmp_path, suffix, channels, bits):
     samples = smooth(203, 45, channels, bits)
-    whole = encode_samples(samples, suffix)
+    whole = write(tmp_path / f"a{suffix}", samples)
     assert write(tmp_path / f"a{suffix}", samples, 1, 3, 60, 0, 70) == whole
     assert write(tmp_path / f"a{suffix}", samples[::-1][::-1], *[1] * 202) == whole
     again = read_photo(tmp_path / f"a{suffix}").samples
@@ -163,9 +161,15 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path):
 def test_missing_and_surplus_and_wrong_rows_are_refused(tmp_path):
     path = tmp_path / "a.png"
     band = smooth(10, 20, 3, 8)
-    with pytest.raises(ValueError, match="only 10 rows"), open_photo_writer(path, 11, 20, 3, 8) as writer:
+    with (
+        pytest.raises(ValueError, match="1 rows of the image are missing"),
+        open_photo_writer(path, 11, 20, 3, 8) as writer,
+    ):
         writer.write(band)
-    with pytest.raises(ValueError, match="10 rows for an image of 9"), open_photo_writer(path, 9, 20, 3, 8) as writer:
+    with (
+        pytest.raises(ValueError, match="10 rows, but the image has only 9 more"),
+        open_photo_writer(path, 9, 20, 3, 8) as writer,
+    ):
         writer.write(band)
     for wrong in (band[..., :1], band[:, :19], band.astype(np.uint16), band[0]):
         with pytest.raises(ValueError, match="expected rows"), open_photo_writer(path, 11, 20, 3, 8) as writer:
@@ -207,7 +211,7 @@ def test_a_48_megapixel_photo_times_4_may_be_written_as_anything_but_webp():
         check_format(".webp", 24000, 32000, 3, 8)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".bmp"])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
 def test_the_memory_of_writing_is_that_of_some_rows(tmp_path, suffix):
     band = smooth(100, 1000, 3, 8)
     tracemalloc.start()
@@ -217,9 +221,3 @@ def test_the_memory_of_writing_is_that_of_some_rows(tmp_path, suffix):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3_000_000  # the samples are 9 MB
-
-
-def test_pictures_and_samples_are_each_others_inverse():
-    for channels, bits in HOLDS[".png"]:
-        samples = smooth(5, 7, channels, bits)
-        np.testing.assert_array_equal(samples_from_picture(picture_from_samples(samples)), samples)

@@ -71,7 +71,7 @@ def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
 def check_folder(folder: Path, damaged: str = "refuse") -> FolderReport:
     """Decode every image of a folder. Raises ImageError where it is missing or has none.
 
-    damaged: see `read_picture`.
+    damaged: see `read_uint8`.
     """
     report = FolderReport()
 

@@ -51,7 +51,7 @@ def read_folders(
 ) -> Iterator[ValidationImage]:
     """Read whole images one by one: HR cropped to a multiple of the scale, LR from its folder or by bicubic.
 
-    damaged: see `realsr.imaging.read_picture`; lr_name: see `match_folders`.
+    damaged: see `realsr.imaging.read_uint8`; lr_name: see `match_folders`.
 
     Raises UserError where names or sizes of HR and LR do not match, ImageError for what cannot be read.
     """

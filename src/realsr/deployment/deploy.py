@@ -60,7 +60,7 @@ def export_networks(
         hr: a folder of clean photos that files are scored on; None: four of scikit-image's.
         allow_custom_code: whether the source may name a network of the user's own, whose code is then run.
         overwrite: whether an earlier export may be replaced.
-        damaged: see `realsr.imaging.read_picture`.
+        damaged: see `realsr.imaging.read_uint8`.
 
     Raises:
         UserError: where a setting cannot be used, an export exists already, the network cannot be expressed in ONNX,

@@ -63,7 +63,7 @@ def load_calibration(folder: Path | None, side: int, scale: int, damaged: str = 
     """Return the middle of each photo as LR, (1, 3, h, w) float32 in 0..1, at most `side` pixels a side.
 
     A folder's photos are taken as they are; of scikit-image's, which are sharper than a camera's pixels, LR is made by
-    bicubic. damaged: see `read_picture`.
+    bicubic. damaged: see `read_uint8`.
 
     Raises ImageError for a folder that cannot be used, UserError where scikit-image is missing.
     """

@@ -32,7 +32,7 @@ def match_images(
     """Return a function for each name, sorted, that reads the image and prepares it.
 
     hr, lr: folders; one of them may be None. Of HR alone, LR is made as the protocol says.
-    damaged: see `read_picture`. lr_name: see `match_folders`.
+    damaged: see `read_uint8`. lr_name: see `match_folders`.
 
     Raises UserError where both are None or names do not match, ImageError for a folder without images. The functions
     raise ImageError for a file that cannot be read, UserError for LR whose size is not HR's / scale, ValueError for HR

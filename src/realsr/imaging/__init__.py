@@ -1,41 +1,32 @@
 """Images: reading and writing files, resizing, applying kernels. Pure; knows nothing of learning."""
 
 from realsr.core.errors import ImageError
-from realsr.imaging.filtering import apply_kernel, apply_kernel_uint8
-from realsr.imaging.find import find_images, list_images
-from realsr.imaging.formats import IMAGE_SUFFIXES, check_format, holds_alpha
+from realsr.imaging.formats import IMAGE_SUFFIXES, check_format, find_images, holds_alpha, list_images
 from realsr.imaging.image_files import (
     count_pixels,
-    encode_picture,
     encode_uint8,
+    open_photo_writer,
     read_photo,
-    read_picture,
     read_uint8,
     read_uint8_and_damage,
     tell_damage,
     write_photo,
-    write_picture,
     write_uint8,
 )
 from realsr.imaging.photo import Metadata, Photo
-from realsr.imaging.picture import Picture, to_float, to_uint8
-from realsr.imaging.resize import crop_to_multiple, resize, shrink_uint8
-from realsr.imaging.transparency import fill_transparent, is_opaque
-from realsr.imaging.writing import PhotoWriter, open_photo_writer
+from realsr.imaging.resampling import apply_kernel, apply_kernel_uint8, crop_to_multiple, resize, shrink_uint8
+from realsr.imaging.samples import fill_transparent, is_opaque, to_float, to_uint8
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "ImageError",
     "Metadata",
     "Photo",
-    "PhotoWriter",
-    "Picture",
     "apply_kernel",
     "apply_kernel_uint8",
     "check_format",
     "count_pixels",
     "crop_to_multiple",
-    "encode_picture",
     "encode_uint8",
     "fill_transparent",
     "find_images",
@@ -44,7 +35,6 @@ __all__ = [
     "list_images",
     "open_photo_writer",
     "read_photo",
-    "read_picture",
     "read_uint8",
     "read_uint8_and_damage",
     "resize",
@@ -53,6 +43,5 @@ __all__ = [
     "to_float",
     "to_uint8",
     "write_photo",
-    "write_picture",
     "write_uint8",
 ]

@@ -1,13 +1,12 @@
 """What the decoders of all formats share: errors, bounds of sizes, and copies out of Pillow's memory."""
 
-import contextlib
+import io
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import BinaryIO
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -19,7 +18,7 @@ _BAND = 2**20  # pixels that are copied out of Pillow's memory or converted at o
 
 @dataclass(frozen=True)
 class FileContent:
-    """What is in a file: samples before their orientation, metadata as they stand, what is left out, what is wrong."""
+    """The content of a file: samples and metadata before orientation is applied, what is left out, what is wrong."""
 
     samples: np.ndarray
     metadata: Metadata
@@ -28,12 +27,8 @@ class FileContent:
     damage: str | None = None
 
 
-Decoder: TypeAlias = Callable[[bytes, str, str, bool], FileContent]
-"""decode(data, name, damaged, with_metadata), one for each format; see `image_files.decode_photo`."""
-
-
 class DamageError(ValueError):
-    """Damaged contents of an image file: what is wrong, in words that follow the file's name."""
+    """Damaged contents of an image file; the message follows the file's name."""
 
 
 def damage_error(name: str, damage: str) -> ImageError:
@@ -51,66 +46,48 @@ def content_error(name: str, content: str) -> ImageError:
 
 
 def check_size(width: int, height: int, name: str) -> None:
-    """Refuse what a header claims but the machine cannot hold; nothing has been allocated yet."""
-    needed, available = 4 * width * height, _machine_memory()
-    if available is not None and needed > available:
+    """Refuse a size in a header that exceeds the machine's memory, before anything is allocated."""
+    size, available = 4 * width * height, _machine_memory()
+    if available is not None and size > available:
         raise ImageError(
-            f"{name} claims {width}x{height} pixels: {needed / 2**30:.0f} GiB, but the machine has "
+            f"{name} claims {width}x{height} pixels: {size / 2**30:.0f} GiB, but the machine has "
             f"{available / 2**30:.0f} GiB of memory. Cut it into parts, or shrink it, with a program for images of "
             "this size."
         )
 
 
 def _machine_memory() -> int | None:
-    """Return the machine's memory in bytes; None on systems that do not tell as Unix does."""
+    """Return the machine's memory in bytes, None where the system does not report it."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
 
 
-_open_count = 0
-_saved_limit: int | None = None
-_count_lock = threading.Lock()
+_limit_lock = threading.Lock()
 
 
-@contextlib.contextmanager
-def no_pixel_limit() -> Iterator[None]:
-    """Lift Pillow's guard against huge images: a 200-megapixel photo is no attack here.
-
-    The guard is one global of Pillow's; counting the users keeps it right with several threads.
-    """
-    global _open_count, _saved_limit
-    with _count_lock:
-        if _open_count == 0:
-            _saved_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        _open_count += 1
-    try:
-        yield
-    finally:
-        with _count_lock:
-            _open_count -= 1
-            if _open_count == 0:
-                Image.MAX_IMAGE_PIXELS = _saved_limit
-
-
-_quiet_lock = threading.Lock()
-
-
-@contextlib.contextmanager
-def quiet_opencv() -> Iterator[None]:
-    """Keep OpenCV from printing about files that raise an ImageError anyway."""
-    with _quiet_lock:
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+def open_image(file: BinaryIO) -> Image.Image:
+    """Open an image file by Pillow without its limit of pixels, which is global: hence the lock."""
+    with _limit_lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            yield
+            return Image.open(file, formats=("PNG", "JPEG", "WEBP", "BMP"))
         finally:
-            cv2.utils.logging.setLogLevel(level)
+            Image.MAX_IMAGE_PIXELS = limit
 
 
-def copy_out(image: Image.Image) -> np.ndarray:
-    """(H, W, C) uint8 of a loaded image, by bands: Pillow's own way holds the picture four times."""
-    mode = _mode_8(image)
+def open_contents(data: bytes, name: str) -> Image.Image:
+    """Open a file's contents as `open_image` does. Raises ImageError for a size that exceeds the machine's memory."""
+    image = open_image(io.BytesIO(data))
+    check_size(image.width, image.height, name)
+    return image
+
+
+def copy_samples(image: Image.Image) -> np.ndarray:
+    """Return (H, W, C) uint8 of an 8-bit image, by bands: Pillow's own conversion holds the image four times."""
+    image.load()
+    mode = ("L" if image.mode in ("1", "L") else "RGB") + ("A" if image.mode == "RGBA" else "")
     samples = np.empty((image.height, image.width, len(mode)), np.uint8)
     for band in row_bands(samples):
         part = image.crop((0, band.start, image.width, band.stop))
@@ -119,14 +96,7 @@ def copy_out(image: Image.Image) -> np.ndarray:
 
 
 def row_bands(samples: np.ndarray) -> Iterator[slice]:
-    """Cut the rows of (H, W, C) samples into bands, so that what is computed of one takes little memory."""
+    """Cut the rows of (H, W, C) samples into bands of an even height that take little memory to compute with."""
     height, width = samples.shape[:2]
-    step = max(1, _BAND // width)
+    step = max(2, _BAND // width // 2 * 2)
     return (slice(top, min(top + step, height)) for top in range(0, height, step))
-
-
-def _mode_8(image: Image.Image) -> str:
-    """The mode (L, LA, RGB or RGBA) that keeps all that this 8-bit image holds."""
-    gray = image.mode in ("1", "L", "LA")
-    alpha = image.mode in ("LA", "RGBA") or "transparency" in image.info
-    return ("L" if gray else "RGB") + ("A" if alpha else "")

@@ -1,12 +1,13 @@
-"""The image formats: their names, suffixes and signatures, what each can hold, and what to do about those not read."""
+"""The image formats: names, suffixes, signatures and limits, and the images of a folder."""
 
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path
 
 import numpy as np
 
 from realsr.core.errors import ImageError
 from realsr.core.file_kinds import IMAGE_SIGNATURES, RAW
+from realsr.core.file_names import list_files
 
 _FORMAT = {
     ".png": "PNG",
@@ -24,7 +25,7 @@ _FORMAT = {
     ".dib": "BMP",
 }
 IMAGE_SUFFIXES = frozenset(_FORMAT)
-READ_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
+READ_FORMATS = tuple(dict.fromkeys(_FORMAT.values()))
 _UNREAD = {
     RAW: ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 "
     ".rwl .sr2 .srf .srw .x3f",
@@ -59,7 +60,7 @@ _BRANDS = {  # of ISO base media files
 }
 
 _WITHOUT_ALPHA = ("JPEG", "BMP")
-# JPEG itself could tell of 65535, but the library that everyone uses refuses more than 65500.
+# JPEG itself allows 65535, but the library that everyone uses refuses more than 65500.
 _LONGEST_SIDE = {"PNG": 2**31 - 1, "JPEG": 65500, "TIFF": 2**32 - 1, "WEBP": 16383, "BMP": 2**31 - 1}
 
 
@@ -85,7 +86,7 @@ class Layout:
 
 
 def holds_alpha(suffix: str) -> bool:
-    """Tell whether the format that `suffix` (such as ".png", in any case) stands for has an alpha channel."""
+    """Return whether the format that `suffix` (such as ".png", in any case) stands for has an alpha channel."""
     return _FORMAT.get(suffix.lower()) not in _WITHOUT_ALPHA
 
 
@@ -112,23 +113,13 @@ def check_format(suffix: str, height: int, width: int, channels: int, bits: int)
         raise ImageError(
             f"{kind} cannot hold {width}x{height} pixels (at most {_LONGEST_SIDE[kind]} a side): write {others}."
         )
-    if kind == "BMP" and bmp_size(Layout(height, width, channels, bits)) >= 2**32:
+    if kind == "BMP" and 1078 + (width * channels + 3) // 4 * 4 * height >= 2**32:  # rows begin at multiples of 4
         raise ImageError(f"BMP cannot hold {width}x{height} pixels (at most 4 GiB): write .png or .tif.")
     return kind
 
 
-def bmp_row(layout: Layout) -> int:
-    """Return the bytes of one row in a BMP file, whose rows begin at multiples of 4."""
-    return -(-layout.row_bytes // 4) * 4
-
-
-def bmp_size(layout: Layout) -> int:
-    """Return the size of a BMP file in bytes: headers, 256 gray levels for one channel, rows."""
-    return 54 + (1024 if layout.channels == 1 else 0) + bmp_row(layout) * layout.height
-
-
 def identify_format(data: bytes) -> str | None:
-    """Return the name of the image format that a file's first bytes are of, None if they are of no known one."""
+    """Return the name of the image format of a file's first bytes, None if they are of no known format."""
     if data[4:8] == b"ftyp":  # ISO base media: its brand, a version, compatible brands
         size = int.from_bytes(data[:4], "big")
         brands = [data[8:12], *(data[at : at + 4] for at in range(16, min(size, 128), 4))]
@@ -138,19 +129,54 @@ def identify_format(data: bytes) -> str | None:
     return next((kind for place, magic, kind in IMAGE_SIGNATURES if data.startswith(magic, place)), None)
 
 
-def explain_unread(name: str, kind: str | None) -> str:
-    """Return the message for a file that no decoder knows.
-
-    name: what the message calls the file, its path; kind: its format by its content.
-    """
-    if (kind := kind or UNREAD_SUFFIXES.get(PurePath(name).suffix.lower())) is not None:
-        return describe_unread(name, kind)
+def explain_unread(path: Path | str, kind: str | None) -> str:
+    """Return the message for a file of no format that is read; kind: its format by its content, None if unknown."""
+    if (kind := kind or UNREAD_SUFFIXES.get(Path(path).suffix.lower())) is not None:
+        return f"{path} is of the format {kind}, which is not read. Convert it to PNG or TIFF."
     return (
-        f"{name} is not an image that can be read: expected {', '.join(READ_FORMATS)}. "
+        f"{path} is not an image that can be read: expected {', '.join(READ_FORMATS)}. "
         "It may be damaged or of another kind; convert it, copy it again, or remove it."
     )
 
 
-def describe_unread(name: str, kind: str) -> str:
-    """Return the message for a file of a format that is not read."""
-    return f"{name} is of the format {kind}, which is not read. Convert it to PNG or TIFF."
+def list_images(folder: Path) -> list[Path]:
+    """Return the images directly in `folder`, by suffix, sorted by name, as `list_files` does.
+
+    Raises ImageError if the folder is missing, is a file, cannot be listed, or holds no images.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        raise ImageError(f"{folder} is a file, but a folder of images is expected. Set its folder.")
+    return _list(folder, recursive=False)
+
+
+def find_images(path: Path) -> list[Path]:
+    """Return a file as it is, whatever its suffix; of a folder the images in it and its subfolders, sorted by path.
+
+    Folders are listed as `list_files` does. Raises ImageError if the path does not exist, for a camera's
+    raw file, and for a folder that cannot be listed or holds no images.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return _list(path, recursive=True)
+    if UNREAD_SUFFIXES.get(path.suffix.lower()) == RAW:  # most are TIFF files of a small preview
+        raise ImageError(explain_unread(path, RAW))
+    return [path]
+
+
+def _list(folder: Path, recursive: bool) -> list[Path]:
+    if not folder.exists():
+        raise ImageError(f"{folder} does not exist. Check the path.")
+    try:
+        images = list_files(folder, IMAGE_SUFFIXES, recursive, UNREAD_SUFFIXES)
+        if images:
+            return images
+        subfolders = {path.parent.name for path in folder.glob("*/*") if path.suffix.lower() in IMAGE_SUFFIXES}
+    except OSError as error:
+        place, reason = error.filename or folder, error.strerror or error
+        raise ImageError(f"the folder {place} cannot be listed ({reason}). Check its permissions.") from error
+    message = f"the folder {folder} has no images; expected {' '.join(sorted(IMAGE_SUFFIXES))}."
+    if subfolders and not recursive:
+        more = " and others" if len(subfolders) > 3 else ""
+        message += f" Its subfolders {', '.join(sorted(subfolders)[:3])}{more} have some: set one of these."
+    raise ImageError(message)

@@ -1,4 +1,4 @@
-"""JPEG: segments and what they tell (ITU-T T.81, annex B), decoding by libjpeg-turbo, and encoding by rows.
+"""JPEG: segments (ITU-T T.81, annex B), decoding by libjpeg-turbo, and encoding by rows.
 
 libjpeg warns of harmless oddities, too, which cameras and phones write: bytes between segments, an unknown revision of
 JFIF, a broken colour profile, zeros before the end marker. A photo that has these alone is not damaged.
@@ -19,7 +19,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from realsr.imaging.decoding import FileContent, check_size, content_error, copy_out, damage_error
+from realsr.imaging.decoding import FileContent, content_error, copy_samples, damage_error, open_contents
 from realsr.imaging.exif import CENTIMETRE, INCH, resolution_exif
 from realsr.imaging.formats import Layout
 from realsr.imaging.photo import Metadata, count_words, find_orientation
@@ -32,12 +32,13 @@ _MARKER = re.compile(rb"\xff+([\x01-\xfe])")
 _END = b"\xff\xd9"
 _EXIF, _XMP, _PHOTOSHOP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"Photoshop 3.0\0"
 _IPTC, _IPTC_DIGEST = 0x0404, 0x0425  # Photoshop's numbers
-_PREFIXES = {  # what comes into the metadata, or is counted as pictures
-    0xE0: (b"JFIF\0", b"JFXX\0"),
-    0xE1: (_EXIF, _XMP),
-    0xE2: (b"ICC_PROFILE\0", b"MPF\0"),
-    0xED: (_PHOTOSHOP,),
-    0xEE: (b"Adobe",),
+_UNITS = {1: INCH, 2: CENTIMETRE}  # by their numbers in JFIF
+_PREFIXES = {  # by segment: what comes into the metadata, or is counted as pictures
+    "APP0": (b"JFIF\0", b"JFXX\0"),
+    "APP1": (_EXIF, _XMP),
+    "APP2": (b"ICC_PROFILE\0", b"MPF\0"),
+    "APP13": (_PHOTOSHOP,),
+    "APP14": (b"Adobe",),
 }
 _DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG file", "Inconsistent progression")  # of libjpeg's jerror.h
 _EXTRA = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
@@ -46,23 +47,20 @@ _ROWS, _BLOCK = 32, 8
 
 def decode_jpeg(data: bytes, name: str, damaged: str, with_metadata: bool) -> FileContent:
     """Decode a JPEG file's contents (see `image_files.decode_photo`)."""
-    frames = (data[start] for kind, start, _ in _segments(data) if kind in _FRAMES and start < len(data))
-    bits = next(frames, 0)  # 0 where no frame begins
-    if bits not in (0, 8):
+    bits = next((data[start] for kind, start, _ in _segments(data) if kind in _FRAMES and start < len(data)), 8)
+    if bits != 8:
         raise content_error(name, f"JPEG samples of {bits} bits")
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-        check_size(image.width, image.height, name)
+    with open_contents(data, name) as image:
         if image.mode == "CMYK" and "adobe" not in image.info:
             raise content_error(name, "CMYK colour that may be inverted or not (it lacks the marker of Adobe)")
-        metadata, omissions = _read_metadata(image, data)
+        metadata, omissions = _read_metadata(image)
         if with_metadata:  # to look for the end takes some milliseconds
             omissions += _list_further_pictures(image, data)
         samples, damage = decode_jpeg_samples(data, _COLOURS.get(image.mode, "RGB"), damaged)
         if damage is not None and damaged != "accept":
             raise damage_error(name, damage)
         if samples is None or image.mode == "CMYK":  # which Pillow converts to RGB
-            image.load()
-            samples = copy_out(image)
+            samples = copy_samples(image)
     return FileContent(samples, metadata, omissions, find_orientation(metadata), damage)
 
 
@@ -129,26 +127,24 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             position = max(position, end)
 
 
-def _read_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, list[str]]:
+def _read_metadata(image: Image.Image) -> tuple[Metadata, list[str]]:
     """Return the metadata of a JPEG that Pillow has opened, and what else its segments hold, in words."""
-    omissions, resolution, photoshop = list[str](), None, b""
-    for kind, start, end in _segments(data):
-        body = data[start:end]
-        if kind == _COMMENT:
+    omissions, photoshop = list[str](), b""
+    for kind, body in getattr(image, "applist"):  # noqa: B009  Pillow's types do not know it
+        if kind == "COM":
             omissions.append("comment")
         elif body.startswith(b"http://ns.adobe.com/xmp/extension/\0"):
             omissions.append("further parts of XMP")
-        elif kind == 0xED and body.startswith(_PREFIXES[kind]):
-            photoshop += body.removeprefix(_PREFIXES[kind][0])
-        elif body.startswith(b"JFIF\0") and body[7:8] in (b"\1", b"\2"):
-            sides = struct.unpack_from(">HH", body.ljust(12, b"\0"), 8)
-            resolution = resolution_exif(sides, 1, INCH if body[7] == 1 else CENTIMETRE)
-        elif _APPLICATION <= kind < _APPLICATION + 16 and not body.startswith(_PREFIXES.get(kind, ())):
-            omissions.append(f"data of other programs (APP{kind - _APPLICATION})")
+        elif not body.startswith(_PREFIXES.get(kind, ())):
+            omissions.append(f"data of other programs ({kind})")
+        elif kind == "APP13":
+            photoshop += body.removeprefix(_PHOTOSHOP)
     resources = _read_resources(photoshop)
     if resources.keys() - {_IPTC, _IPTC_DIGEST}:
         omissions.append("image resources of Photoshop")
-    info = image.info
+    info, resolution = image.info, None
+    if info.get("jfif_unit") in _UNITS:
+        resolution = resolution_exif(info["jfif_density"], 1, _UNITS[info["jfif_unit"]])
     metadata = Metadata(
         info.get("icc_profile"), info.get("exif") or resolution, info.get("xmp"), resources.get(_IPTC) or None
     )

@@ -29,7 +29,7 @@ def normalise(kernel: Kernel) -> Kernel:
         total = kernel.sum()
         normalised = kernel / total if total > 0 else kernel
     if not total > 0 or not np.isfinite(total) or not np.isfinite(normalised).all():
-        raise ValueError(f"a kernel must have finite values of a positive, finite sum, this one's is {total}")
+        raise ValueError(f"a kernel must have finite values of a positive, finite sum, got sum {total}")
     return normalised
 
 
@@ -110,15 +110,14 @@ def read_kernel(path: Path) -> Kernel:
             f"{path}: no variable `Kernel` in it, it holds {list_names(content)}; save the kernel under that name"
         )
     kernel = content["Kernel"]
-    if not isinstance(kernel, np.ndarray) or kernel.dtype.kind not in "biuf":
-        kind = kernel.dtype if isinstance(kernel, np.ndarray) else type(kernel).__name__
-        raise UserError(f"{path}: `Kernel` is no 2-D kernel, it holds {kind} and not numbers")
-    kernel = kernel.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = kernel.sum()
-    if kernel.ndim != 2 or not 0 < total < np.inf or not np.isfinite(kernel / total).all():
-        raise UserError(f"{path}: `Kernel` of shape {kernel.shape} and sum {total} is no 2-D kernel of sum 1")
-    return kernel
+    if not isinstance(kernel, np.ndarray) or kernel.ndim != 2 or kernel.dtype.kind not in "biuf":
+        kind = f"{kernel.dtype} of shape {kernel.shape}" if isinstance(kernel, np.ndarray) else type(kernel).__name__
+        raise UserError(f"{path}: `Kernel` is no 2-D kernel, it holds {kind}")
+    try:
+        normalise(kernel)
+    except ValueError as error:
+        raise UserError(f"{path}: `Kernel` is no 2-D kernel of sum 1: {error}") from error
+    return kernel.astype(np.float64)
 
 
 def kernel_psnr(true: Kernel, estimate: Kernel, size: int = 31) -> float:

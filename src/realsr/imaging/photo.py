@@ -1,4 +1,4 @@
-"""A photo as its file holds it: samples, colour profile, and what the camera and its owner tell about it."""
+"""A photo as its file holds it: samples, colour profile, and the metadata of the camera and its owner."""
 
 import re
 from dataclasses import dataclass, replace
@@ -36,11 +36,11 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Photo:
-    """The samples of an image file and what the file tells about them.
+    """The samples of an image file and its metadata.
 
     samples: (H, W, C) uint8 or uint16, C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA.
     damage: what is wrong with the file, of which this is what could be decoded; None for a sound file.
-    omissions: what else the file holds, in words, if metadata were asked for.
+    omissions: what else the file holds, in words.
     """
 
     samples: np.ndarray
@@ -55,7 +55,7 @@ def count_words(count: int, noun: str) -> str:
 
 
 def find_orientation(metadata: Metadata) -> int:
-    """Return the orientation that a file's metadata tell, 1..8 as the tag in EXIF; 1 if they do not tell any."""
+    """Return the orientation in a file's metadata, 1..8 as the tag in EXIF; 1 without one."""
     orientation = exif_orientation(metadata.exif) if metadata.exif else None
     if orientation is None and metadata.xmp and (match := _XMP_ORIENTATION.search(metadata.xmp)):
         orientation = int(match[2])
@@ -84,17 +84,22 @@ def fit_metadata(
     kind: the format of the file that is to hold them. A colour profile of another colour space is left out, and what a
     format cannot hold.
     """
-    omissions, kept = list[str](), dict[str, bytes]()
+    omissions, parts = list[str](), dict[str, bytes]()
     for part in _NAMES:
         value = getattr(metadata, part)
         if value is None:
             continue
         misfit = _describe_misfit(part, value, channels, kind)
-        if misfit is None:
-            kept[part] = _set_size(part, value, height, width)
-        else:
+        if misfit is not None:
             omissions.append(misfit)
-    return Metadata(**kept), omissions
+            continue
+        if part == "exif":
+            value = sized_exif(value, height, width)
+        elif part == "xmp":
+            value = _XMP_WIDTH.sub(rb"\g<1>%d" % width, value)
+            value = _XMP_HEIGHT.sub(rb"\g<1>%d" % height, value)
+        parts[part] = value
+    return Metadata(**parts), omissions
 
 
 def _describe_misfit(part: str, value: bytes, channels: int, kind: str | None) -> str | None:
@@ -109,12 +114,3 @@ def _describe_misfit(part: str, value: bytes, channels: int, kind: str | None) -
         space = value[16:20].decode("latin-1").strip() or "unknown"
         return f"{space} colour profile, which does not fit {expected.decode().strip()}"
     return None
-
-
-def _set_size(part: str, value: bytes, height: int, width: int) -> bytes:
-    if part == "exif":
-        return sized_exif(value, height, width)
-    if part == "xmp":
-        for pattern, side in ((_XMP_WIDTH, width), (_XMP_HEIGHT, height)):
-            value = pattern.sub(rb"\g<1>%d" % side, value)
-    return value

@@ -1,38 +1,27 @@
-"""PNG: chunks and what they tell, decoding, and encoding by rows, 8 and 16 bit (PNG specification, third edition)."""
+"""PNG: chunks, decoding by libpng, and encoding by rows, 8 and 16 bit (PNG specification, third edition)."""
 
-import io
+import logging
 import struct
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-import cv2
+import imagecodecs
 import numpy as np
-from PIL import Image
+from imagecodecs import PNG
 
-from realsr.core.errors import ImageError
-from realsr.imaging.decoding import (
-    DamageError,
-    FileContent,
-    check_size,
-    content_error,
-    copy_out,
-    quiet_opencv,
-    row_bands,
-)
+from realsr.imaging.decoding import DamageError, FileContent, check_size, content_error
 from realsr.imaging.exif import CENTIMETRE, resolution_exif
 from realsr.imaging.formats import Layout
 from realsr.imaging.photo import Metadata, count_words, find_orientation
 
+logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)  # of what it logs, errors become an ImageError
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> gray, gray + alpha, RGB, RGBA
-_FILTER_SUB, _FILTER_AVERAGE = 1, 3
-_DEFLATE_RATIO = 1032  # deflate makes no more bytes than this of one
-_MOST_16 = 2**30  # pixels that OpenCV decodes
+_LONGEST_SIDE = 10**6  # pixels; of libpng
 _LARGEST = 2**28  # bytes of a profile or a text when it is decompressed
-# What says the same of a picture as leaving it out does: it is sRGB. Or nothing of it: a proposal for a background and
-# for a smaller palette, the frequency of colours, the bits that were of use, the time of the last change.
+# Chunks without effect on the image, or of sRGB, which is assumed without them: a proposal for a background
+# and for a smaller palette, the frequency of colours, the bits that were of use, the time of the last change.
 _SILENT = {
     b"sRGB": None,
     b"gAMA": struct.pack(">I", 45455),
@@ -47,97 +36,42 @@ _NAMES = {
     b"pHYs": "shape of its pixels",
     b"iCCP": "colour profile",
     b"eXIf": "EXIF",
-    b"IHDR": "header",
-    b"PLTE": "palette",
-    b"tRNS": "transparency",
-    b"IDAT": "pixels",
-    b"IEND": "end",
 }
 
 
-@dataclass(frozen=True)
-class _Chunks:
-    """The contents of a PNG file.
-
-    pixels: the file without the chunks that do not matter to pixels. bits, colour: bit depth and colour type.
-    omissions: what is not in the metadata, in words.
-    """
-
-    pixels: bytes
-    width: int
-    height: int
-    bits: int
-    colour: int
-    metadata: Metadata
-    omissions: list[str]
-
-
 def decode_png(data: bytes, name: str, damaged: str, with_metadata: bool) -> FileContent:
-    """Decode a PNG file's contents (see `image_files.decode_photo`): 16 bit by OpenCV, which Pillow cannot hold."""
-    chunks = _read_chunks(data)
-    if chunks.height * (chunks.width * chunks.bits // 8) > _DEFLATE_RATIO * len(data):
-        raise ImageError(
-            f"{name} claims {chunks.width}x{chunks.height} pixels, more than its {len(data)} bytes can hold. "
-            "It is damaged: copy it again, or remove it."
-        )
-    check_size(chunks.width, chunks.height, name)
-    if chunks.bits == 16 and chunks.width * chunks.height > _MOST_16:
-        raise content_error(name, f"a 16-bit PNG of more than {_MOST_16} pixels")
-    with Image.open(io.BytesIO(chunks.pixels), formats=["PNG"]) as image:
-        image.load()  # which OpenCV's own decoding does not replace: it takes much damage for sound
-        transparent = image.info.get("transparency")
-        if chunks.colour == _COLOUR_TYPE[1] and transparent is not None and chunks.bits in (2, 4):
-            image.info["transparency"] = transparent * 255 // (2**chunks.bits - 1)  # as Pillow makes the levels
-        samples = copy_out(image) if chunks.bits < 16 else None
-    if samples is None:  # Pillow's picture is closed: its memory is free for OpenCV's
-        samples = _samples_16(chunks, transparent)
-    return FileContent(samples, chunks.metadata, chunks.omissions, find_orientation(chunks.metadata))
+    """Decode a PNG file's contents (see `image_files.decode_photo`)."""
+    ancillary, omissions = _read_chunks(data)
+    width, height = struct.unpack_from(">II", data, 16)
+    check_size(width, height, name)
+    if max(width, height) > _LONGEST_SIDE:
+        raise content_error(name, f"a PNG with a side of more than {_LONGEST_SIDE} pixels")
+    samples = imagecodecs.png_decode(data).reshape(height, width, -1)
+    metadata, more = _read_metadata(ancillary)
+    return FileContent(samples, metadata, omissions + more, find_orientation(metadata))
 
 
-def _samples_16(chunks: _Chunks, transparent: int | None) -> np.ndarray:
-    """(H, W, C) uint16 of a PNG that Pillow has accepted; transparent: the gray level that is."""
-    with quiet_opencv():
-        decoded = cv2.imdecode(np.frombuffer(chunks.pixels, np.uint8), cv2.IMREAD_UNCHANGED)
-    if decoded is None or decoded.dtype != np.uint16:
-        raise DamageError("its data cannot be decoded")
-    if decoded.ndim == 2:
-        gray = decoded[..., None]
-        if transparent is None:
-            return gray
-        return np.concatenate([gray, np.where(gray == transparent, 0, 65535).astype(np.uint16)], 2)
-    for band in row_bands(decoded):
-        decoded[band, :, :3] = decoded[band, :, 2::-1].copy()  # from BGR
-    return decoded[..., [0, 3]] if chunks.colour == _COLOUR_TYPE[2] else decoded
-
-
-def _read_chunks(data: bytes) -> _Chunks:
-    """Take a PNG file apart. Raises DamageError for damage to what matters to pixels."""
+def _read_chunks(data: bytes) -> tuple[list[tuple[bytes, bytes]], list[str]]:
+    """Return a PNG's chunks besides its pixels, and what is damaged or left out. Raises DamageError."""
     view, position, kind = memoryview(data), len(_SIGNATURE), b""
-    pixels, ancillary, omissions, frames = [view[:position]], list[tuple[bytes, bytes]](), list[str](), 0
+    ancillary, omissions, frames, has_pixels = list[tuple[bytes, bytes]](), list[str](), 0, False
     while kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", data, position) if position + 12 <= len(data) else (len(data), b"")
         end = position + 12 + length
         if end > len(data):
             raise DamageError("it ends before its end chunk")
-        essential = not kind[0] & 0x20 or kind == b"tRNS"  # a small first letter says that a chunk is ancillary
+        is_essential = not kind[0] & 0x20 or kind == b"tRNS"  # a small first letter marks an ancillary chunk
         if view[end - 4 : end] != struct.pack(">I", zlib.crc32(view[position + 4 : end - 4])):
-            if essential:
+            if is_essential:
                 raise DamageError(f"wrong checksum of its {_name(kind)}")
             omissions.append(f"damaged {_name(kind)}")
-        elif essential:
-            pixels.append(view[position:end])
         elif kind == b"fcTL":
-            frames += any(part[4:8] == b"IDAT" for part in pixels)  # one before it is that of the still picture
-        else:
+            frames += has_pixels  # that of the still image precedes its pixels
+        elif not is_essential:
             ancillary.append((kind, bytes(view[position + 8 : end - 4])))
+        has_pixels |= kind == b"IDAT"
         position = end
-    if bytes(view[12:16]) != b"IHDR":
-        raise DamageError("its header is missing")
-    metadata, more = _read_metadata(ancillary)
-    omissions += [count_words(frames, "further frame")] * (frames > 0) + more
-    width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
-    contents = b"".join(pixels) if sum(map(len, pixels)) < position else data
-    return _Chunks(contents, width, height, bits, colour, metadata, omissions)
+    return ancillary, omissions + [count_words(frames, "further frame")] * (frames > 0)
 
 
 def _read_metadata(chunks: list[tuple[bytes, bytes]]) -> tuple[Metadata, list[str]]:
@@ -192,16 +126,8 @@ class PngEncoder:
 
     rows = 64
 
-    def __init__(
-        self,
-        file: BinaryIO,
-        layout: Layout,
-        metadata: Metadata,
-        row_filter: "Callable[[np.ndarray, np.ndarray, int], np.ndarray] | None" = None,
-        compressor: Any = None,
-    ):
-        self._file, self._step = file, layout.channels * layout.bits // 8
-        self._filter, self._compressor = row_filter or average, compressor or fast_deflate()
+    def __init__(self, file: BinaryIO, layout: Layout, metadata: Metadata):
+        self._file, self._step, self._compressor = file, layout.channels * layout.bits // 8, fast_deflate()
         self._above = np.zeros(layout.row_bytes, np.uint8)
         file.write(_SIGNATURE)
         colour = _COLOUR_TYPE[layout.channels]
@@ -218,7 +144,7 @@ class PngEncoder:
         """Append (h, W, C) samples; with the last row the file is complete."""
         big_endian = np.ascontiguousarray(samples.astype(samples.dtype.newbyteorder(">"), copy=False))
         rows = big_endian.view(np.uint8).reshape(len(samples), -1)
-        filtered = self._filter(rows, self._above, self._step)
+        filtered = average(rows, self._above, self._step)
         self._above = rows[-1].copy()
         self._rows_left -= len(rows)
         data = self._compressor.compress(filtered.data)
@@ -237,38 +163,24 @@ class PngEncoder:
         self._file.write(struct.pack(">I", zlib.crc32(body, zlib.crc32(kind))))
 
 
-def encode_png(samples: np.ndarray, compression: int = 3) -> bytes:
+def encode_png(samples: np.ndarray) -> bytes:
     """(H, W, C) uint8 or uint16, C = 1..4 -> a PNG file's contents, made for noise.
 
     All rows have the filter Sub, differences to the left. For noise that is as good as a search for the best filter of
-    each row, and takes half the time at compression 1.
+    each row, and takes half the time.
     """
-    layout = Layout.of(samples)
-    with io.BytesIO() as file:
-        encoder = PngEncoder(file, layout, Metadata(), sub, zlib.compressobj(compression))
-        encoder.write(samples)
-        encoder.finish()
-        return file.getvalue()
-
-
-def sub(rows: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:
-    """(h, bytes) -> (h, 1 + bytes) uint8: the filter's number, then each byte less that of the pixel to the left.
-
-    above: (bytes,), the row before the first; step: bytes of a pixel.
-    """
-    filtered = np.empty((len(rows), 1 + rows.shape[1]), np.uint8)
-    filtered[:, 0] = _FILTER_SUB
-    filtered[:, 1 : 1 + step] = rows[:, :step]
-    filtered[:, 1 + step :] = rows[:, step:] - rows[:, :-step]
-    return filtered
+    return bytes(imagecodecs.png_encode(samples, level=1, strategy=PNG.STRATEGY.DEFAULT, filter=PNG.FILTER.SUB))
 
 
 def average(rows: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:
-    """As `sub`, but each byte less the mean, rounded down, of those to the left and above."""
+    """(h, bytes) -> (h, 1 + bytes) uint8: the filter's number, then each byte less the mean of those left and above.
+
+    The mean is rounded down. above: (bytes,), the row before the first; step: bytes of a pixel.
+    """
     left = np.zeros_like(rows)
     left[:, step:] = rows[:, :-step]
     up = np.concatenate([above[None], rows[:-1]])
     filtered = np.empty((len(rows), 1 + rows.shape[1]), np.uint8)
-    filtered[:, 0] = _FILTER_AVERAGE
+    filtered[:, 0] = 3  # Average
     filtered[:, 1:] = rows - ((left & up) + ((left ^ up) >> 1))  # the mean without a ninth bit
     return filtered

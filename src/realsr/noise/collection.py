@@ -139,7 +139,7 @@ def examine_photo(path: Path, config: NoiseConfig, damaged: str) -> PhotoNoise |
         flag = "structured" if facts["structure"] > config.max_structure else ""
         facts |= {"structure": round(facts["structure"], 4), "flag": flag}
         pixels = cut(image, tile, config.size)
-        patches.append(Patch(facts, make_signature(remove_shading(pixels)), encode_png(pixels, compression=1)))
+        patches.append(Patch(facts, make_signature(remove_shading(pixels)), encode_png(pixels)))
     return PhotoNoise(patches, dropped, tiles, damage)
 
 

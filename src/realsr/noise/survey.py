@@ -41,7 +41,7 @@ class Survey:
 
     source: the folder. photos: names of its files. tiles: (n,) of SURVEYED; `photo` is an index, `clipped` and
     `structure` are nan for tiles of a variance not below `limit`, the highest threshold that is looked at. failures:
-    file name -> why the photo could not be measured. damaged: whether damaged photos were taken (`read_picture`).
+    file name -> why the photo could not be measured. damaged: whether damaged photos were taken (`read_uint8`).
     """
 
     source: Path
