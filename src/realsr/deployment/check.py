@@ -16,9 +16,8 @@ from realsr.data.validation_images import EvaluationImage
 from realsr.deployment.export_files import File, Generator
 from realsr.deployment.measure import Run, open_file
 from realsr.deployment.table import METRICS, REFERENCE, MeanScores
-from realsr.evaluation.images import ImageReaders
-from realsr.evaluation.load_metrics import psnr_and_ssim
-from realsr.evaluation.scoring import Model, evaluate_models
+from realsr.evaluation.metric import psnr_and_ssim
+from realsr.evaluation.scoring import ImageReaders, Model, evaluate_models
 from realsr.inference.model import SRModel, only_finite
 from realsr.inference.tiling import as_function
 

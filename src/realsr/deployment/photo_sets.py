@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from realsr.core.errors import UserError
-from realsr.data.validation_images import EvaluationImage, shrink
-from realsr.evaluation.images import ImageReaders, match_images, prepare_pair
+from realsr.data.validation_images import EvaluationImage, prepare_pair, shrink
 from realsr.evaluation.protocol import Protocol
+from realsr.evaluation.scoring import ImageReaders, match_images
 from realsr.imaging import crop_to_multiple, list_images, read_uint8, to_float
 from realsr.simulation.camera import load_photograph
 
@@ -88,7 +88,7 @@ def list_shared(calibrated: Path | None, evaluated: Path | None) -> list[str]:
 
 
 def _prepare(name: str, protocol: Protocol, scale: int) -> EvaluationImage:
-    return EvaluationImage(name, *prepare_pair(_load(name), protocol, scale))
+    return EvaluationImage(name, *prepare_pair(_load(name), scale, None, protocol.hr_side, protocol.lr == "area"))
 
 
 def _load(name: str) -> np.ndarray:

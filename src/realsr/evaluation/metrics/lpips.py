@@ -71,7 +71,7 @@ class LPIPS:
 
 
 def load_lpips(weights: Path | None, device: torch.device) -> Distance | None:
-    """Return LPIPS by AlexNet for training, or None, and say what to do, where AlexNet's weights are missing.
+    """Return LPIPS by AlexNet for training; None, with a log line, where AlexNet's weights are missing.
 
     weights: `trainer.lpips_weights`; None: torchvision's cached copy, if it is there. Raises WeightsError if the file
     is missing, damaged or of another network.
@@ -81,7 +81,7 @@ def load_lpips(weights: Path | None, device: torch.device) -> Distance | None:
     if ALEXNET.locate(weights) is None:
         place = ALEXNET.cached_paths()[0]
         logger.info(
-            "LPIPS is left out: it needs torchvision's AlexNet weights. Put %s into %s, or give them by "
+            "LPIPS is left out: it needs torchvision's AlexNet weights. Put %s into %s, or set "
             "trainer.lpips_weights=FILE",
             place.name,
             place.parent,
@@ -91,11 +91,11 @@ def load_lpips(weights: Path | None, device: torch.device) -> Distance | None:
 
 
 def _make_net(net: str) -> Any:
-    """The library's network with its own weights on top of a random backbone; without its words and its chance."""
+    """The library's network with its own weights on top of a random backbone, quiet; the random state is restored."""
     import lpips
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        # It calls torchvision in a way that is no longer wished.
+        # It calls torchvision by deprecated arguments.
         warnings.filterwarnings("ignore", "The parameter 'pretrained'|Arguments other than a weight enum", UserWarning)
         return lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False).requires_grad_(False).eval()
 

@@ -16,27 +16,24 @@ _LEVELS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of the scales, t
 _SMALLEST = WINDOW * 2 ** (len(_LEVELS) - 1)  # 176 pixels a side, as the authors' program asks for
 
 
-class MSSSIM:
-    """Multi-scale structural similarity, see `ms_ssim`."""
-
-    higher_is_better, needs_hr, digits = True, True, 4
-
-    def compute(self, sr: Tensor, hr: Tensor) -> float:
-        """Return it; 1 for equal images."""
-        return ms_ssim(sr, hr)
-
-
-def ms_ssim(result: Tensor, reference: Tensor, crop: int = 0) -> float:
+def ms_ssim(result: Tensor, reference: Tensor) -> float:
     """Multi-scale structural similarity (Wang et al. 2003, equation 7), the mean over channels; 1 for equal images.
 
     Contrast and structure of five scales, luminance of the smallest, each to the power of its weight; between scales
     2x2 pixels are averaged (the last of an odd side with itself, as MATLAB's symmetric border does). A scale that
     correlates negatively counts as 0. Window and float64 are those of `ssim`, arguments and errors those of `psnr`;
-    at least 176 pixels a side must be left after cropping.
+    at least 176 pixels a side.
     """
-    a, b = prepare_pair(result, reference, crop, luma=False)
-    check_size(a, _SMALLEST, crop, "MS-SSIM")
+    a, b = prepare_pair(result, reference, crop=0, luma=False)
+    check_size(a, _SMALLEST, 0, "MS-SSIM")
     return math.fsum(_plane(x, y) for x, y in zip(a, b, strict=True)) / len(a)
+
+
+class MSSSIM:
+    """Multi-scale structural similarity, see `ms_ssim`."""
+
+    higher_is_better, needs_hr, digits = True, True, 4
+    compute = staticmethod(ms_ssim)
 
 
 def _plane(a: Tensor, b: Tensor) -> float:
