@@ -1,7 +1,8 @@
-"""EXIF blocks: what is said of the pixels made right, everything else kept byte for byte.
+"""EXIF blocks: orientation and sizes are corrected, everything else stays byte for byte.
 
-A block is what JPEG, PNG and WebP hold: a small TIFF without pixels. Numbers are changed where they stand and nothing
-is moved, since makers' notes tell positions in the block. TIFF files hold the same tags among their own.
+A block is what JPEG, PNG and WebP hold: a small TIFF without pixels. Numbers are changed in place and nothing is moved,
+since makers' notes hold positions in the block. TIFF files hold the same tags among their own. Pillow's `Exif` is not
+used: it writes all directories anew, and `?` for letters that are not ASCII.
 """
 
 import struct
@@ -28,7 +29,7 @@ _RESOLUTIONS, _RESOLUTION_UNIT = (282, 283), 296
 INCH, CENTIMETRE = 2, 3
 _PREFIX = b"Exif\0\0"
 
-# The tags of a TIFF's first directory that tell about the photo, not about how the file is laid out.
+# The tags of a TIFF's first directory that describe the photo, not the layout of the file.
 DESCRIPTIVE = frozenset(
     [269, 270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432, EXIF, GPS]  # from DocumentName to Copyright
     + [18246, 18249, *range(40091, 40096)]  # rating; title, comment, author, keywords, subject
@@ -67,7 +68,7 @@ def _remove_thumbnail(block: bytearray, reader: TagReader, position: int) -> Non
 
 
 def sized_exif(block: bytes, height: int, width: int) -> bytes:
-    """Return an EXIF block whose sizes in pixels, where it tells any, are these."""
+    """Return an EXIF block whose sizes in pixels, where it has any, are these."""
     changed = bytearray(block)
     reader = TagReader(changed)
     first = reader.entries(reader.first)[0]
@@ -95,16 +96,15 @@ def _set(block: bytearray, reader: TagReader, entry: Entry, kind: int, number: i
 
 
 def resolution_exif(sides: tuple[int, ...], divisor: int, unit: int) -> bytes:
-    """Return an EXIF block that tells sides / divisor pixels, across and down, in a unit, INCH or CENTIMETRE."""
+    """Return an EXIF block of a resolution: sides / divisor pixels, across and down, per unit, INCH or CENTIMETRE."""
     directory: Directory = {_RESOLUTION_UNIT: integers(SHORT, unit)}
     for tag, side in zip(_RESOLUTIONS, sides, strict=True):
         directory[tag] = Value(RATIONAL, struct.pack("<II", side, divisor))
-    begin = header(8)
-    return begin + write_directory(directory, len(begin))
+    return _write_block(directory)
 
 
 def exif_orientation(block: bytes) -> int | None:
-    """Return the orientation that an EXIF block tells, None if it cannot be read."""
+    """Return an EXIF block's orientation, None if it cannot be read."""
     try:
         reader = TagReader(block.removeprefix(_PREFIX))
         return reader.integer(reader.entries(reader.first)[0][_ORIENTATION])
@@ -113,15 +113,16 @@ def exif_orientation(block: bytes) -> int | None:
 
 
 def exif_from_tiff(data: bytes, position: int) -> bytes | None:
-    """Return what the directory at `position` of a TIFF file tells about the photo as an EXIF block, None for nothing.
+    """Return the descriptive tags of the directory at `position` of a TIFF file as an EXIF block, None if none.
 
     Raises ValueError for tags that cannot be read.
     """
     directory = TagReader(data).read(position, DESCRIPTIVE)
-    if not directory:
-        return None
-    begin = header(8)
-    return begin + write_directory(directory, len(begin))
+    return _write_block(directory) if directory else None
+
+
+def _write_block(directory: Directory) -> bytes:
+    return header(8) + write_directory(directory, 8)
 
 
 def tiff_tags(block: bytes) -> Directory:

@@ -1,12 +1,11 @@
 """Images on disk: reading and writing them. Every failure is an ImageError naming the file.
 
-libjpeg-turbo decodes gray and RGB JPEG, the modules `tiff*` TIFF, OpenCV 16-bit PNG, which Pillow cannot hold, and
+libjpeg-turbo decodes gray and RGB JPEG, tifffile TIFF, OpenCV 16-bit PNG, which Pillow cannot hold, and
 Pillow all else. What the libraries do not tell about damage, and about what they leave out, is found by the modules of
 each format. At most about three times the samples are held at once.
 """
 
 import logging
-import mmap
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,8 +26,7 @@ from realsr.imaging.picture import (
     samples_from_picture,
 )
 from realsr.imaging.png import decode_png
-from realsr.imaging.tiff import decode_tiff
-from realsr.imaging.tiff_layout import read_layout
+from realsr.imaging.tiff import count_tiff_pixels, decode_tiff
 from realsr.imaging.webp import decode_webp
 from realsr.imaging.writing import encode_samples, naming, open_photo_writer
 
@@ -96,10 +94,9 @@ def read_photo(path: Path, damaged: str = "refuse") -> Photo:
 def count_pixels(path: Path) -> int:
     """Return how many pixels an image file says that it has, without decoding it; 0 where it does not tell."""
     try:
-        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            if identify_format(data[:12]) == "TIFF":
-                height, width, _ = read_layout(data, str(path)).shape
-                return height * width
+        with path.open("rb") as stream:
+            if identify_format(stream.read(12)) == "TIFF":
+                return count_tiff_pixels(path)
         with no_pixel_limit(), Image.open(path, formats=READ_FORMATS) as image:
             return image.width * image.height
     # As in decoding; what is wrong is told when the image is read.

@@ -4,7 +4,6 @@ TIFF 6.0, section 2; BigTIFF; Exif 2.32, section 4.6. Pillow's own form of them 
 """
 
 import contextlib
-import mmap
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -50,16 +49,16 @@ class TagReader:
     begin otherwise, and where a directory lies outside them.
     """
 
-    def __init__(self, data: bytes | bytearray | mmap.mmap):
+    def __init__(self, data: bytes | bytearray):
         orders = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
-        begin = bytes(data[:4])
-        if begin not in orders:
+        magic = bytes(data[:4])
+        if magic not in orders:
             raise ValueError("no TIFF header")
-        self.data, self.order, self.big = data, orders[begin], b"+" in begin
-        self.first = self.position(8 if self.big else 4)
+        self.data, self.order, self.big = data, orders[magic], b"+" in magic
+        self.first = self._number("Q", 8) if self.big else self._number("I", 4)
 
     def entries(self, position: int) -> tuple[dict[int, Entry], int]:
-        """Return a directory's entries by tag, and where the position of the next directory is told."""
+        """Return a directory's entries by tag, and where the position of the next directory is stored."""
         count = self._number("Q" if self.big else "H", position)
         at, step, room = (position + 8, 20, 8) if self.big else (position + 2, 12, 4)
         if at + count * step + room > len(self.data):
@@ -75,31 +74,19 @@ class TagReader:
         return entries_by_tag, at + count * step
 
     def integer(self, entry: Entry) -> int:
-        """Return an entry's first value. Raises ValueError if that is no whole number."""
-        values = self.integers(entry)
-        if not values:
-            raise ValueError("a tag has no value")
-        return values[0]
-
-    def integers(self, entry: Entry) -> tuple[int, ...]:
-        """Return an entry's values. Raises ValueError for others than whole numbers without a sign."""
-        form = _FORMS.get(entry.kind)
-        if form is None:
+        """Return an entry's first value. Raises ValueError if that is no whole number without a sign."""
+        if entry.kind not in _FORMS or not entry.length:
             raise ValueError("a tag's value is no whole number")
-        return struct.unpack_from(f"{self.order}{entry.length // _SIZES[entry.kind]}{form}", self.data, entry.start)
+        return self._number(_FORMS[entry.kind], entry.start)
 
-    def position(self, at: int) -> int:
-        """Return the position, such as of a directory, that is told at `at`."""
-        return self._number("Q" if self.big else "I", at)
-
-    def read(self, position: int, wanted: Collection[int] | None = None, depth: int = 0) -> Directory:
-        """Return a directory with the directories in it; wanted: only these tags of the outer one.
+    def read(self, position: int, tags: Collection[int] | None = None, depth: int = 0) -> Directory:
+        """Return a directory with the directories in it; tags: only these of the outer one.
 
         Of the directories in it, those that cannot be read are left out: some programs write wrong positions.
         """
         directory: Directory = {}
         for tag, entry in self.entries(position)[0].items():
-            if wanted is not None and tag not in wanted:
+            if tags is not None and tag not in tags:
                 continue
             if tag not in _SUBDIRECTORIES:
                 directory[tag] = Value(entry.kind, self._little_endian(entry))

@@ -16,7 +16,7 @@ from realsr.imaging.formats import Layout, check_format
 from realsr.imaging.jpeg import JpegEncoder
 from realsr.imaging.photo import Metadata, fit_metadata
 from realsr.imaging.png import PngEncoder
-from realsr.imaging.tiff import TiffEncoder
+from realsr.imaging.tiff_encoder import TiffEncoder
 from realsr.imaging.webp import WebpEncoder
 
 logger = logging.getLogger("realsr")
