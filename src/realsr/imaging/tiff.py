@@ -10,15 +10,15 @@ import itertools
 import logging
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import imagecodecs
 import numpy as np
 from PIL import Image
-from tifffile import TiffFile, TiffPage
+from tifffile import TIFF, TiffFile, TiffPage
 
 from realsr.imaging.decoding import DamageError, FileContent, check_size, content_error, damage_error, row_bands
 from realsr.imaging.exif import DESCRIPTIVE, exif_from_tiff
@@ -31,24 +31,10 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of what it logs, err
 _PIECE = 2**16
 _SURPLUS = 2**16  # bytes that some programs write beyond the last row
 GRAY_WHITE_IS_ZERO, GRAY, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
-NONE, FAX, LZW, JPEG, DEFLATE, PACKBITS, LZMA, ZSTANDARD, WEBP = (
-    1,
-    (2, 3, 4),
-    5,
-    7,
-    (8, 32946),
-    32773,
-    34925,
-    50000,
-    50001,
-)
-_DECOMPRESSORS: dict[int, Callable[..., Any]] = {
-    LZW: imagecodecs.lzw_decode,
-    PACKBITS: imagecodecs.packbits_decode,
-    LZMA: imagecodecs.lzma_decode,
-    ZSTANDARD: imagecodecs.zstd_decode,
-}
-_CODECS = (NONE, *FAX, JPEG, *DEFLATE, WEBP, *_DECOMPRESSORS)
+NONE, LZW, JPEG, PACKBITS, LZMA, ZSTANDARD, WEBP = 1, 5, 7, 32773, 34925, 50000, 50001
+FAX, DEFLATE = (2, 3, 4), (8, 32946)
+_BYTE_CODECS = (LZW, PACKBITS, LZMA, ZSTANDARD)
+_CODECS = (NONE, *FAX, JPEG, *DEFLATE, WEBP, *_BYTE_CODECS)
 _PREDICTED = (LZW, *DEFLATE, LZMA, ZSTANDARD)  # only these may store differences to the left
 _COLOURS = {GRAY_WHITE_IS_ZERO: 1, GRAY: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, LAB: 3}
 _BITS = {PALETTE: (1, 2, 4, 8), CMYK: (8,), YCBCR: (8,), LAB: (8,)}
@@ -168,16 +154,8 @@ def _find_picture(file: TiffFile, name: str) -> _Picture:
         raise content_error(name, f"{_NAMES[photometric]} colour with alpha")
     if more := channels - colours - (alpha is not None):
         omissions.append(count_words(more, "extra channel"))
-    return _Picture(
-        page,
-        (height, width, channels),
-        bits,
-        photometric,
-        compression,
-        None if alpha is None else colours + alpha,
-        alpha is not None and extra[alpha] == _ASSOCIATED,
-        omissions,
-    )
+    associated, place = alpha is not None and extra[alpha] == _ASSOCIATED, None if alpha is None else colours + alpha
+    return _Picture(page, (height, width, channels), bits, photometric, compression, place, associated, omissions)
 
 
 def _list_pages(file: TiffFile) -> Iterator[TiffPage]:
@@ -200,6 +178,10 @@ def _find_problem(
 ) -> str | None:
     """Say in words why a picture is not read; None if it is. bits: of each sample of a pixel."""
     kinds, predictor, depth = _values(page, 339, 1), _values(page, 317, 1)[0], bits[0]
+    subsampled = photometric == YCBCR and compression not in (JPEG, WEBP) and _values(page, 530, 2, 2) != (1, 1)
+    misfit = (compression in (JPEG, WEBP) and depth != 8) or (compression in FAX and (depth, channels) != (1, 1))
+    rare_predictor = compression in _PREDICTED and predictor != 1 and (predictor != 2 or depth < 8)
+    tile_bits = page.tilewidth * (1 if _is_planar(page) else channels) * depth
     rules = (
         (2 in kinds, "signed samples"),
         (3 in kinds, "floating-point samples"),
@@ -210,22 +192,10 @@ def _find_problem(
         (photometric not in _COLOURS, _OTHER_COLOURS.get(photometric, "pixels of no known colour space")),
         (channels < _COLOURS.get(photometric, 0), "fewer channels than its colour space needs"),
         (depth not in _BITS.get(photometric, (depth,)), f"{depth}-bit {_NAMES.get(photometric)} colour"),
-        (
-            photometric == YCBCR and compression not in (JPEG, WEBP) and _values(page, 530, 2, 2) != (1, 1),
-            "YCbCr colour of reduced resolution without JPEG compression",
-        ),
-        (
-            (compression in (JPEG, WEBP) and depth != 8) or (compression in FAX and (depth, channels) != (1, 1)),
-            f"samples of {depth} bits in a compression that is for others",
-        ),
-        (
-            compression in _PREDICTED and predictor != 1 and (predictor != 2 or depth < 8),
-            "data in a rare form of compression (differences between samples)",
-        ),
-        (
-            page.is_tiled and page.tilewidth * (1 if _is_planar(page) else channels) * depth % 8 != 0,
-            "tiles that do not begin at whole bytes",
-        ),
+        (subsampled, "YCbCr colour of reduced resolution without JPEG compression"),
+        (misfit, f"samples of {depth} bits in a compression that is for others"),
+        (rare_predictor, "data in a rare form of compression (differences between samples)"),
+        (page.is_tiled and tile_bits % 8 != 0, "tiles that do not begin at whole bytes"),
     )
     return next((problem for applies, problem in rules if applies), None)
 
@@ -240,6 +210,7 @@ def _read_segments(
     """Yield strips or tiles as `page.decode` reads them, and what is wrong with each."""
     page, compression, (height, width, channels) = picture.page, picture.compression, picture.shape
     high, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, height), width)
+    check_size(wide, high, name)
     planes = channels if _is_planar(page) else 1
     starts = _values(page, 324 if page.is_tiled else 273)
     lengths = _values(page, 325 if page.is_tiled else 279) or (len(data),) * len(starts)  # some leave the tag out
@@ -257,8 +228,8 @@ def _read_segments(
         reason = None
         if reverse:
             part = bytes(imagecodecs.bitorder_decode(bytes(part)))
-        if compression in _DECOMPRESSORS:
-            part = _DECOMPRESSORS[compression](part, out=size + _SURPLUS)
+        if compression in _BYTE_CODECS:
+            part = bytes(TIFF.DECOMPRESSORS[compression](part, out=size + _SURPLUS))
         elif compression in DEFLATE:
             part, reason = _inflate(part, size)
         elif compression == JPEG:
