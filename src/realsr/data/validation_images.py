@@ -44,10 +44,7 @@ def load_validation(
 
     They are degraded once, by a generator of the pair's name, so that all validations see the same.
     """
-    images = (
-        ValidationImage(pair.name, to_float(read_uint8(pair.lr)), to_float(read_uint8(pair.hr)))
-        for pair in pairs[:most]
-    )
+    images = (read_image(pair.name, pair.hr, pair.lr, scale) for pair in pairs[:most])
     return [_prepare(image, scale, degradation, seed, largest) for image in images]
 
 

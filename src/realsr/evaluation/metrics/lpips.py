@@ -11,6 +11,7 @@ from torch import Tensor
 
 from realsr.core.errors import WeightsError
 from realsr.evaluation.metric import MetricFiles, WeightFile, require
+from realsr.evaluation.metrics.psnr import check_images
 from realsr.networks.torchvision_weights import read_state, select_features
 
 logger = logging.getLogger("realsr")
@@ -65,7 +66,7 @@ class LPIPS:
         Both are rounded to 8 bit, as in saved files, and then scaled to -1..1. Raises ValueError for images of other
         or unequal shapes, or below the classifier's smallest.
         """
-        _check(sr, hr, self._smallest)
+        check_images("LPIPS", sr, hr, smallest=self._smallest)
         images = [image.to(self._device).clamp(0, 1).mul(255).round().div(127.5).sub(1) for image in (sr, hr)]
         return float(self._net(images[0][None], images[1][None]))
 
@@ -98,12 +99,3 @@ def _make_net(net: str) -> Any:
         # It calls torchvision by deprecated arguments.
         warnings.filterwarnings("ignore", "The parameter 'pretrained'|Arguments other than a weight enum", UserWarning)
         return lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False).requires_grad_(False).eval()
-
-
-def _check(result: Tensor, reference: Tensor, smallest: int) -> None:
-    shapes = [tuple(image.shape) for image in (result, reference)]
-    if shapes[0] != shapes[1] or len(shapes[0]) != 3 or shapes[0][0] != 3 or min(shapes[0][1:]) < smallest:
-        raise ValueError(
-            f"LPIPS compares two images (3, H, W) of one shape and at least {smallest}x{smallest} pixels, "
-            f"got {shapes[0]} and {shapes[1]}"
-        )

@@ -9,8 +9,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
-from realsr.evaluation.metrics.psnr import prepare_pair
-from realsr.evaluation.metrics.ssim import WINDOW, blur, check_size, ssim_plane
+from realsr.evaluation.metrics.psnr import as_levels, check_images
+from realsr.evaluation.metrics.ssim import WINDOW, blur, ssim_plane
 
 _LEVELS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of the scales, the full one first
 _SMALLEST = WINDOW * 2 ** (len(_LEVELS) - 1)  # 176 pixels a side, as the authors' program asks for
@@ -24,8 +24,8 @@ def ms_ssim(result: Tensor, reference: Tensor) -> float:
     correlates negatively counts as 0. Window and float64 are those of `ssim`, arguments and errors those of `psnr`;
     at least 176 pixels a side.
     """
-    a, b = prepare_pair(result, reference, crop=0, luma=False)
-    check_size(a, _SMALLEST, 0, "MS-SSIM")
+    check_images("MS-SSIM", result, reference, smallest=_SMALLEST)
+    a, b = (as_levels(image, crop=0, luma=False) for image in (result, reference))
     return math.fsum(_plane(x, y) for x, y in zip(a, b, strict=True)) / len(a)
 
 

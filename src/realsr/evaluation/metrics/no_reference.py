@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from realsr.core.errors import WeightsError
 from realsr.core.mat_variables import MatFileError, list_names, read_variables
 from realsr.evaluation.metric import MetricFiles, WeightFile, require
+from realsr.evaluation.metrics.psnr import check_images
 from realsr.networks.torchvision_weights import check_content, read_state
 
 Quality = Callable[[Tensor], float]
@@ -190,9 +191,7 @@ def _run(net: nn.Module, device: torch.device) -> Quality:
 
 def _at_least(smallest: int, name: str, quality: Quality) -> Quality:
     def checked(image: Tensor) -> float:
-        height, width = image.shape[1:]
-        if min(height, width) < smallest:
-            raise ValueError(f"{name} needs at least {smallest}x{smallest} pixels, got {width}x{height}")
+        check_images(name, image, smallest=smallest)
         return quality(image)
 
     return checked
