@@ -8,11 +8,22 @@ from typing import BinaryIO
 
 import numpy as np
 
-from realsr.imaging.exif import tiff_tags
+from realsr.imaging.exif import (
+    BYTE,
+    LONG,
+    LONG8,
+    SHORT,
+    UNDEFINED,
+    Directory,
+    Value,
+    header,
+    integers,
+    tiff_tags,
+    write_directory,
+)
 from realsr.imaging.formats import Layout
 from realsr.imaging.photo import Metadata
 from realsr.imaging.png import fast_deflate
-from realsr.imaging.tags import BYTE, LONG, LONG8, SHORT, UNDEFINED, Directory, Value, header, integers, write_directory
 
 ICC, XMP, IPTC = 34675, 700, 33723
 _ROWS = 64  # readers limit the size of a strip
