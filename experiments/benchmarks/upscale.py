@@ -34,7 +34,7 @@ from common import report
 from upscale_forms import CPU, FORMS, SCALE
 
 from realsr.core.devices import choose_precision
-from realsr.evaluation.metrics import psnr
+from realsr.evaluation.metrics.psnr import psnr
 from realsr.imaging import resize
 
 TILE = 200

@@ -7,8 +7,7 @@ import torch
 
 from config_files import yaml_values
 from realsr.config.options import list_options
-from realsr.evaluation.load_metrics import load_metrics
-from realsr.evaluation.metric import Metric
+from realsr.evaluation.metric import Metric, load_metrics
 
 NAMES = list_options("metric")
 VALUES = {name: yaml_values(f"metric/{name}") for name in NAMES}

@@ -78,8 +78,10 @@ def test_other_images_are_refused_with_their_shapes(weights: Path) -> None:
     distance = load_lpips(weights, CPU)
     assert distance is not None
     assert distance(torch.zeros(3, 31, 31), torch.zeros(3, 31, 31)) == 0
-    for shape in ((3, 30, 31), (1, 40, 40), (1, 3, 40, 40)):
-        with pytest.raises(ValueError, match=r"at least 31x31.*got \("):
+    with pytest.raises(ValueError, match="LPIPS needs at least 31x31 pixels, got 31x30"):
+        distance(torch.zeros(3, 30, 31), torch.zeros(3, 30, 31))
+    for shape in ((1, 40, 40), (1, 3, 40, 40)):
+        with pytest.raises(ValueError, match=r"LPIPS: expected .*\(3, H, W\).* got \("):
             distance(torch.zeros(shape), torch.zeros(shape))
     with pytest.raises(ValueError, match=r"of one shape.*\(3, 40, 40\) and \(3, 40, 41\)"):
         distance(torch.zeros(3, 40, 40), torch.zeros(3, 40, 41))

@@ -5,7 +5,8 @@ from realsr.config.composition import load_config, load_protocol
 from realsr.config.options import conf_dir, list_options
 from realsr.config.schema import EvaluateConfig
 from realsr.core.errors import UserError
-from realsr.evaluation.protocol import Protocol, describe, list_changes, resolve
+from realsr.evaluation.protocol import Protocol, list_changes, resolve
+from realsr.evaluation.report import Setting
 
 NAMES = ["basicsr", "ntire2020", "ntire2020_track2", "realsr_release", "vacc"]
 
@@ -44,23 +45,27 @@ def test_a_protocol_is_chosen_and_changed_on_the_command_line() -> None:
     protocol = resolve(composed("protocol.crop=0", "protocol.metrics=[psnr,lpips_alex]").protocol, 4)
     changes = list_changes(protocol, resolve(load_protocol("realsr_release"), 4))
     assert changes == ["crop=0", "metrics=[psnr,lpips_alex]"]
-    assert "protocol realsr_release, changed: crop=0 metrics=[psnr,lpips_alex]: x4" in describe(protocol, changes, 4)
+    assert (
+        "protocol realsr_release, changed: crop=0 metrics=[psnr,lpips_alex]: x4"
+        in Setting(protocol, changes, 4, "fp32", "cpu").describe()
+    )
     same = resolve(composed("protocol.crop=4").protocol, 4)
     assert not list_changes(same, resolve(load_protocol("realsr_release"), 4)), "the scale's, said in another way"
 
 
+def describe(protocol: Protocol, *options: object, **more: object) -> str:
+    return Setting(protocol, [], *options, "fp32", "cpu", **more).describe().splitlines()[0]  # type: ignore[arg-type]
+
+
 def test_the_line_tells_how_images_were_made() -> None:
-    line = describe(resolve(load_protocol("vacc"), 4), [], 4)
+    line = describe(resolve(load_protocol("vacc"), 4), 4)
     assert line == (
         "protocol vacc: x4, 8 bit, 0 border pixels left out; HR the original resized to 512x512 by INTER_AREA; "
         "LR the original resized by INTER_AREA, in 8 bit"
     )
-    assert describe(config_of(Protocol, crop=1), [], 2, "folder", hr=False).endswith(
-        "1 border pixels left out; no HR; LR from folder"
-    )
-    assert describe(config_of(Protocol, crop=1), [], 2, "folder").endswith(
-        "HR cropped to a multiple of 2; LR from folder"
-    )
+    plain = config_of(Protocol, crop=1)
+    assert describe(plain, 2, lr="folder", hr=False).endswith("1 border pixels left out; no HR; LR from folder")
+    assert describe(plain, 2, lr="folder").endswith("HR cropped to a multiple of 2; LR from folder")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch import Tensor
 from realsr.core.errors import WeightsError
 from realsr.evaluation.metric import SetMetric
 from realsr.evaluation.metrics import kid as kid_module
-from realsr.evaluation.metrics.fid import fid, load_inception
+from realsr.evaluation.metrics.fid import FID, load_inception
 from realsr.imaging import write_uint8
 
 torch_fidelity = pytest.importorskip("torch_fidelity", reason="torch-fidelity is not installed")
@@ -90,13 +90,13 @@ def test_known_distances() -> None:
     """Sets that differ by a shift alone: FID is its squared length. Others: Heusel's formula."""
     a = features_of(0, 40)
     shift = torch.tensor([1.0, 0, 2, 0, 0, 0])
-    assert fid(a, a) == pytest.approx(0, abs=1e-6)
-    assert fid(a, a + shift) == pytest.approx(5, rel=1e-5)
+    assert FID.distance(a, a) == pytest.approx(0, abs=1e-6)
+    assert FID.distance(a, a + shift) == pytest.approx(5, rel=1e-5)
     b = features_of(1, 30).double() @ torch.randn(6, 6, generator=torch.Generator().manual_seed(0)).double()
     covariances = [np.cov(x.numpy(), rowvar=False) for x in (a, b)]
     expected = (a.mean(0) - b.mean(0)).square().sum() + sum(np.trace(c) for c in covariances)
     expected -= 2 * np.trace(scipy.linalg.sqrtm(covariances[0] @ covariances[1])).real
-    assert fid(a.double(), b) == pytest.approx(float(expected), rel=1e-6)
+    assert FID.distance(a.double(), b) == pytest.approx(float(expected), rel=1e-6)
     assert abs(kid(a[:20], a[20:])) < 0.5 < kid(a, a + 2 * shift)
     assert kid(a, features_of(1, 30)) == kid(a, features_of(1, 30))
 
@@ -111,7 +111,7 @@ def test_kid_of_few_images_takes_them_all_and_is_the_unbiased_estimate() -> None
     assert kid(a, b) == pytest.approx(float(own - 2 * kernel(a, b).mean()), rel=1e-9)
 
 
-@pytest.mark.parametrize("metric", [fid, kid])
+@pytest.mark.parametrize("metric", [FID.distance, kid])
 def test_one_image_is_no_set(metric) -> None:
     with pytest.raises(ValueError, match=r"(FID|KID) compares sets of at least 2 images, got 1 and 5"):
         metric(torch.zeros(1, 6), torch.zeros(5, 6))

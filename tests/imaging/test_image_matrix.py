@@ -15,20 +15,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
+from bmp_cases import bmp_cases
+from image_case import Case
+from metadata_cases import metadata_cases
+from omission_cases import omission_cases
+from other_cases import other_cases
+from tiff_cases import tiff_cases
 
-imagecodecs = pytest.importorskip("imagecodecs")
-tifffile = pytest.importorskip("tifffile")
-
-from bmp_cases import bmp_cases  # noqa: E402
-from image_case import Case  # noqa: E402
-from metadata_cases import metadata_cases  # noqa: E402
-from omission_cases import omission_cases  # noqa: E402
-from other_cases import other_cases  # noqa: E402
-from tiff_cases import tiff_cases  # noqa: E402
-
-from realsr.imaging import ImageError, decoding, read_photo  # noqa: E402
+from realsr.imaging import ImageError, decoding, read_photo
 
 OUTCOMES = ("right", "refused", "wrong samples", "unsaid", "unclear")
 # What a photographer does not know: names of libraries and types, numbers of errors, Python's own words.

@@ -6,8 +6,10 @@ import zlib
 from pathlib import Path
 
 import cv2
+import file_writers as w
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from realsr.imaging import ImageError, read_photo, read_uint8
@@ -132,7 +134,6 @@ def test_16_bit_tiff_of_another_writer(tmp_path, channels):
 
 
 def test_premultiplied_white_is_zero_and_refused_16_bit_tiffs(tmp_path):
-    tifffile = pytest.importorskip("tifffile", reason="comes with scikit-image")
     path = tmp_path / "a.tif"
     rgba = np.array([[[1000, 2000, 3000, 32768], [500, 600, 700, 65535], [0, 0, 0, 0]]], np.uint16)
     tifffile.imwrite(path, rgba, photometric="rgb", extrasamples=["assocalpha"])
@@ -152,6 +153,15 @@ def test_premultiplied_white_is_zero_and_refused_16_bit_tiffs(tmp_path):
         tifffile.imwrite(path, samples, photometric=photometric)
         with pytest.raises(ImageError, match=rf"a\.tif holds {content}, which realsr does not read\. Save it"):
             read_photo(path)
+
+
+@pytest.mark.parametrize("codec", [w.NONE, w.LZW, w.DEFLATE, w.PACKBITS, w.LZMA, w.ZSTD])
+def test_a_last_strip_with_surplus_rows_is_read(tmp_path, codec):
+    """Some programs write all strips of one height."""
+    samples = RNG.integers(0, 256, (21, 9, 3), dtype=np.uint8)
+    page = w.tiff_page(samples, 8, 2, compression=codec, t257=(w.LONG, [17]))
+    (tmp_path / "a.tif").write_bytes(w.tiff(page))
+    np.testing.assert_array_equal(read_uint8(tmp_path / "a.tif"), samples[:17])
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # it warns before it fails

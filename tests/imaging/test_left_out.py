@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -126,7 +127,6 @@ def test_metadata_that_nobody_asks_for_are_not_logged(tmp_path, caplog):
 
 
 def test_the_size_of_a_tiff_is_told_whatever_its_layout(tmp_path):
-    tifffile = pytest.importorskip("tifffile", reason="comes with scikit-image")
     path = tmp_path / "a.tif"
     planes = np.zeros((2, 30, 20), np.uint16)
     tifffile.imwrite(path, planes, photometric="minisblack", planarconfig="separate", extrasamples=["unassalpha"])

@@ -7,10 +7,11 @@ import struct
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import ExifTags, Image, ImageCms
 from PIL.TiffImagePlugin import IFDRational
 
-from realsr.imaging import Metadata, Photo, open_photo_writer, read_photo, tiff, write_photo
+from realsr.imaging import Metadata, Photo, open_photo_writer, read_photo, tiff_encoder, write_photo
 from realsr.imaging.exif import exif_from_tiff, sized_exif, upright_exif
 
 SUFFIXES = [".jpg", ".png", ".webp", ".tif"]
@@ -129,7 +130,7 @@ def test_what_a_tiff_tells_goes_into_every_format(tmp_path, monkeypatch, suffix,
     photo = read_photo(tmp_path / "a.png")
     with monkeypatch.context() as patch:
         if big:
-            patch.setattr(tiff, "_LIMIT", 0)
+            patch.setattr(tiff_encoder, "_LIMIT", 0)
         deep = Photo(photo.samples.astype(np.uint16) * 257, photo.metadata)
         write_photo(tmp_path / "b.tif", deep)
     check(tmp_path / "b.tif", 48, 72)
@@ -157,7 +158,6 @@ def test_a_tiff_of_pillows_with_a_wrong_position(tmp_path, order):
 
 
 def test_tifffile_reads_the_tags(tmp_path):
-    tifffile = pytest.importorskip("tifffile", reason="comes with scikit-image")
     photo_file(tmp_path / "a.jpg")
     write_photo(tmp_path / "a.tif", read_photo(tmp_path / "a.jpg"))
     with tifffile.TiffFile(tmp_path / "a.tif") as file:

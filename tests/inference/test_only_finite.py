@@ -11,7 +11,7 @@ from torch import Tensor
 
 from realsr.core.errors import UserError
 from realsr.data.validation_images import EvaluationImage
-from realsr.evaluation.load_metrics import psnr_and_ssim
+from realsr.evaluation.metric import psnr_and_ssim
 from realsr.evaluation.scoring import evaluate_models
 from realsr.imaging import write_uint8
 from realsr.inference.model import load_model, only_finite

@@ -21,10 +21,9 @@ from realsr.config.schema import TrainConfig
 from realsr.core.files import write_bytes
 from realsr.core.seeding import numpy_generator
 from realsr.data.validation_images import ValidationImage, read_folders
-from realsr.evaluation.images import as_readers
-from realsr.evaluation.load_metrics import psnr_and_ssim
-from realsr.evaluation.scoring import Model, bicubic_model, evaluate_models
-from realsr.evaluation.statistics import Scores, mean_scores
+from realsr.evaluation.metric import psnr_and_ssim
+from realsr.evaluation.report import Scores, mean_scores
+from realsr.evaluation.scoring import Model, as_readers, bicubic_model, evaluate_models
 from realsr.imaging import crop_to_multiple, to_float, to_uint8, write_uint8
 from realsr.imaging.kernel_shapes import kernel_psnr, load_kernel
 from realsr.inference.model import load_model

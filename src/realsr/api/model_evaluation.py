@@ -16,12 +16,10 @@ from realsr.core.errors import UserError
 from realsr.core.file_names import resolve_unnamed
 from realsr.core.files import check_folder_place, looks_lost, write_bytes
 from realsr.data.validation_images import EvaluationImage
-from realsr.evaluation.images import match_images
-from realsr.evaluation.load_metrics import load_metrics
-from realsr.evaluation.metric import ImageMetric, Metric
+from realsr.evaluation.metric import ImageMetric, Metric, load_metrics
 from realsr.evaluation.protocol import list_changes, resolve
 from realsr.evaluation.report import Report, Setting, describe_weights, write_csv, write_json
-from realsr.evaluation.scoring import Model, evaluate_models, list_failures
+from realsr.evaluation.scoring import Model, evaluate_models, list_failures, match_images
 from realsr.evaluation.tables import check_names, format_markdown, format_report, shorten_names
 from realsr.imaging import to_uint8, write_uint8
 from realsr.inference.model import BICUBIC, load_model

@@ -20,11 +20,10 @@ from realsr.data.degradations.degradation import build_degradation, try_degradat
 from realsr.data.folders import list_photos
 from realsr.data.pairs import Pair, hold_out, list_pairs
 from realsr.data.validation_images import ValidationImage, load_validation, load_validation_folder
-from realsr.evaluation.images import as_readers
-from realsr.evaluation.load_metrics import load_metrics
+from realsr.evaluation.metric import load_metrics
 from realsr.evaluation.protocol import resolve
 from realsr.evaluation.report import Report, Setting, describe_weights, write_json
-from realsr.evaluation.scoring import bicubic_model, evaluate_models, list_failures
+from realsr.evaluation.scoring import as_readers, bicubic_model, evaluate_models, list_failures
 from realsr.evaluation.tables import format_report
 from realsr.inference.model import load_model
 from realsr.inference.tiling import as_function

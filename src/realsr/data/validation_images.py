@@ -1,10 +1,13 @@
 """Images to validate on: fixed crops, degraded once."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import cv2
+import numpy as np
 from torch import Tensor
 
 from realsr.core.errors import UserError
@@ -14,6 +17,8 @@ from realsr.data.degradations.degradation import OnlineDegradation, to_batch
 from realsr.data.folders import holds_both, match_folders
 from realsr.data.pairs import Pair
 from realsr.imaging import crop_to_multiple, read_uint8, resize, to_float, to_uint8
+
+logger = logging.getLogger("realsr")
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,7 @@ def load_validation(
 
     They are degraded once, by a generator of the pair's name, so that all validations see the same.
     """
-    images = (
-        ValidationImage(pair.name, to_float(read_uint8(pair.lr)), to_float(read_uint8(pair.hr)))
-        for pair in pairs[:most]
-    )
+    images = (read_image(pair.name, pair.hr, pair.lr, scale) for pair in pairs[:most])
     return [_prepare(image, scale, degradation, seed, largest) for image in images]
 
 
@@ -55,15 +57,53 @@ def read_folders(
 
     Raises UserError where names or sizes of HR and LR do not match, ImageError for what cannot be read.
     """
-    for name, (hr_path, lr_path) in match_folders(hr, lr, scale, lr_name).items():
-        original = read_uint8(hr_path, damaged)
-        image = crop_to_multiple(to_float(original), scale)
-        if lr_path is None:
-            small = shrink(image, scale)
-        else:
-            small = to_float(read_uint8(lr_path, damaged))
-            check_sizes(lr_path, small, image, scale, original.shape)
-        yield ValidationImage(name, small, image)
+    for name, paths in match_folders(hr, lr, scale, lr_name).items():
+        yield read_image(name, *paths, scale, damaged)
+
+
+def read_image(
+    name: str,
+    hr: Path,
+    lr: Path | None,
+    scale: int,
+    damaged: str = "refuse",
+    side: int | None = None,
+    area: bool = False,
+) -> ValidationImage:
+    """Read an image's HR, and its LR if that has a file; see `prepare_pair`.
+
+    Raises ImageError for a file that cannot be read, UserError for LR whose size is not HR's / scale, ValueError for HR
+    smaller than the scale.
+    """
+    original = read_uint8(hr, damaged)
+    small = None if lr is None else to_float(read_uint8(lr, damaged))
+    if side is not None and min(original.shape[:2]) < side:
+        size = f"{original.shape[1]}x{original.shape[0]}"
+        logger.warning("%s: %s pixels are enlarged to the protocol's %d a side", hr, size, side)
+    small, image = prepare_pair(original, scale, small, side, area)
+    if lr is not None:
+        check_sizes(lr, small, image, scale, original.shape)
+    return ValidationImage(name, small, image)
+
+
+def prepare_pair(
+    original: np.ndarray, scale: int, lr: Tensor | None = None, side: int | None = None, area: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return LR and HR of an original (H, W, 3) uint8, float32 on the 8-bit grid.
+
+    side: HR is the original resized to this square by OpenCV's INTER_AREA; None: cropped to a multiple of the scale.
+    area: where LR is not given, it is the original resized by INTER_AREA instead of HR shrunk by bicubic.
+
+    Raises ValueError for an original smaller than the scale.
+    """
+    hr = crop_to_multiple(to_float(original), scale) if side is None else _resize_area(original, (side, side))
+    if lr is None:
+        lr = _resize_area(original, (hr.shape[1] // scale, hr.shape[2] // scale)) if area else shrink(hr, scale)
+    return lr, hr
+
+
+def _resize_area(image_uint8: np.ndarray, size: tuple[int, int]) -> Tensor:
+    return to_float(cv2.resize(image_uint8, size[::-1], interpolation=cv2.INTER_AREA))
 
 
 def shrink(hr: Tensor, scale: int) -> Tensor:

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from realsr.core.errors import UserError
-from realsr.data.validation_images import EvaluationImage
+from realsr.data.validation_images import EvaluationImage, prepare_pair
 from realsr.deployment.export_files import File, Generator
 from realsr.deployment.measure import Run, open_file
 from realsr.deployment.table import METRICS, REFERENCE, MeanScores
-from realsr.evaluation.images import ImageReaders, match_images, prepare_pair
-from realsr.evaluation.load_metrics import psnr_and_ssim
+from realsr.evaluation.metric import psnr_and_ssim
 from realsr.evaluation.protocol import Protocol, resolve
-from realsr.evaluation.scoring import Model, evaluate_models
+from realsr.evaluation.scoring import ImageReaders, Model, evaluate_models, match_images
 from realsr.inference.model import SRModel, only_finite
 from realsr.inference.tiling import as_function
 from realsr.simulation.camera import load_photograph
@@ -124,7 +123,7 @@ def load_evaluation_sets(
 
     def read(name: str, protocol: Protocol) -> EvaluationImage:
         photograph = load_photograph(name, "export without folders of photos", "onnx")
-        return EvaluationImage(name, *prepare_pair(photograph, protocol, scale))
+        return EvaluationImage(name, *prepare_pair(photograph, scale, None, protocol.hr_side, protocol.lr == "area"))
 
     sets = {}
     for key, values in protocols.items():

@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 from realsr.core.errors import UserError
-from realsr.core.file_names import printable
 from realsr.core.ranges import Choice, Range, check_ranges
 
 LR = {"bicubic": "by MATLAB's bicubic from HR, in 8 bit", "area": "the original resized by INTER_AREA, in 8 bit"}
@@ -45,19 +44,9 @@ def resolve(protocol: Protocol, scale: int) -> Protocol:
 
 def list_changes(protocol: Protocol, named: Protocol) -> list[str]:
     """Return what differs from the protocol of that name, e.g. ["crop=0"]; both resolved."""
-    ours, theirs = asdict(protocol), asdict(named)
-    return [f"{key}={_written(value)}" for key, value in ours.items() if value != theirs[key]]
+    original = asdict(named)
+    return [f"{key}={_format_value(value)}" for key, value in asdict(protocol).items() if value != original[key]]
 
 
-def describe(protocol: Protocol, changes: list[str], scale: int, lr: str | None = None, hr: bool = True) -> str:
-    """Return the line that tells what numbers hold for. lr: the folder that LR are from; hr: whether there is HR."""
-    name = protocol.name + (f", changed: {' '.join(changes)}" if changes else "")
-    made_hr = f"HR cropped to a multiple of {scale}" if hr else "no HR"
-    if hr and protocol.hr_side is not None:
-        made_hr = f"HR the original resized to {protocol.hr_side}x{protocol.hr_side} by INTER_AREA"
-    made_lr = LR[protocol.lr] if lr is None else f"from {printable(lr)}"
-    return f"protocol {name}: x{scale}, 8 bit, {protocol.crop} border pixels left out; {made_hr}; LR {made_lr}"
-
-
-def _written(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return f"[{','.join(value)}]" if isinstance(value, list) else str(value)

@@ -1,8 +1,10 @@
-"""Models side by side on the same images, in numbers."""
+"""Models scored side by side on the same images."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,13 +12,15 @@ from torch import Tensor
 from realsr.core.errors import UserError
 from realsr.core.file_names import printable
 from realsr.core.progress import Progress
-from realsr.data.validation_images import EvaluationImage
-from realsr.evaluation.images import ImageReaders
+from realsr.data.folders import list_by_name, match_folders
+from realsr.data.validation_images import EvaluationImage, ValidationImage, read_image
 from realsr.evaluation.metric import ImageMetric, Metric, SetMetric
-from realsr.imaging import ImageError, resize
+from realsr.evaluation.protocol import Protocol
+from realsr.imaging import ImageError, read_uint8, resize, to_float
 
+ImageReaders = Mapping[str, Callable[[], EvaluationImage]]
 Model = Callable[[Tensor], Tensor]
-Seen = Callable[[EvaluationImage, str, Tensor, Mapping[str, float]], None]
+ResultHandler = Callable[[EvaluationImage, str, Tensor, Mapping[str, float]], None]
 # What makes one image impossible, and leaves the others as they are.
 IMAGE_ERRORS = (ImageError, UserError, ValueError, MemoryError, torch.OutOfMemoryError)
 
@@ -36,6 +40,43 @@ class Results:
     failed: dict[str, str] = field(default_factory=dict)
 
 
+def match_images(
+    hr: Path | None,
+    lr: Path | None,
+    protocol: Protocol,
+    scale: int,
+    damaged: str = "refuse",
+    lr_name: str | None = None,
+) -> ImageReaders:
+    """Return a function for each name, sorted, that reads the image and prepares it.
+
+    hr, lr: folders; one of them may be None. Of HR alone, LR is made as the protocol says.
+    damaged: see `read_picture`. lr_name: see `match_folders`.
+
+    Raises UserError where both are None or names do not match, ImageError for a folder without images. The functions
+    raise ImageError for a file that cannot be read, otherwise as `read_image`.
+    """
+    if hr is not None:
+        prepare = partial(read_image, scale=scale, damaged=damaged, side=protocol.hr_side, area=protocol.lr == "area")
+        return {name: partial(prepare, name, *paths) for name, paths in match_folders(hr, lr, scale, lr_name).items()}
+    if lr is not None:
+        return {name: partial(_read_photo, name, path, damaged) for name, path in list_by_name(lr).items()}
+    raise UserError("data.hr must be given: set data.hr=DIR, or for photos without HR data.lr=DIR")
+
+
+def _read_photo(name: str, path: Path, damaged: str) -> EvaluationImage:
+    return EvaluationImage(name, to_float(read_uint8(path, damaged)), None)
+
+
+def as_readers(images: Iterable[ValidationImage]) -> ImageReaders:
+    """Return images that are in memory already as `match_images` does."""
+
+    def read(image: ValidationImage) -> EvaluationImage:
+        return image
+
+    return {image.name: partial(read, image) for image in images}
+
+
 def bicubic_model(scale: int) -> Model:
     """Return bicubic interpolation as a model: LR (3, h, w) -> (3, s*h, s*w)."""
     return lambda lr: resize(lr, factor=float(scale)).clamp(0, 1)
@@ -46,12 +87,12 @@ def evaluate_models(
     images: ImageReaders,
     metrics: Mapping[str, Metric],
     crop: int,
-    seen: Seen | None = None,
+    on_result: ResultHandler | None = None,
 ) -> Results:
     """Score all models on all images.
 
     SR and HR are rounded to 8 bit and cropped by `crop` border pixels, once, before any metric sees them. An image
-    that cannot be read, enlarged or scored is left out for all models, so that means are over the same images, and is
+    that cannot be read, upscaled or scored is left out for all models, so that means are over the same images, and is
     named in `failed`.
 
     Args:
@@ -59,7 +100,8 @@ def evaluate_models(
         images: by name, see `match_images`; each is read once.
         metrics: by name, see `load_metrics`.
         crop: border pixels left out.
-        seen: called with each result that could be scored: image, model, SR (3, s*h, s*w) as the model gave it, scores.
+        on_result: called with each result that could be scored: image, model, SR (3, s*h, s*w) as the model gave it,
+            scores.
 
     Raises:
         UserError: if no image could be scored.
@@ -70,23 +112,24 @@ def evaluate_models(
         for position, (name, read) in enumerate(images.items(), start=1):
             try:
                 image = read()
-                hr = None if image.hr is None else prepare(image.hr, crop)
-                scores, found = dict[str, dict[str, float]](), {"HR": features.measure(hr)}
+                hr = None if image.hr is None else _prepare(image.hr, crop)
+                scores = dict[str, dict[str, float]]()
+                computed = {} if hr is None else {"HR": features.compute(hr)}
                 for model, run in models.items():
                     sr = run(image.lr)
                     cropped = _prepare_sr(sr, image, crop)
                     try:
-                        scores[model], found[model] = _score(cropped, hr, metrics), features.measure(cropped)
-                    except ValueError as error:  # of a metric, which is not told what was cropped
+                        scores[model], computed[model] = _score(cropped, hr, metrics), features.compute(cropped)
+                    except ValueError as error:  # of a metric, which does not know what was cropped
                         raise ValueError(f"{error} (of {_size(sr)}, after crop={crop})") from error
-                    if seen is not None:
-                        seen(image, model, sr, scores[model])
+                    if on_result is not None:
+                        on_result(image, model, sr, scores[model])
                     progress.advance()
             except IMAGE_ERRORS as error:
                 results.failed[name] = _reason(error, name)
                 progress.advance(position * len(models) - progress.count)
                 continue
-            features.add(found)
+            features.add(computed)
             for model, row in scores.items():
                 results.scores[model][name] = row
     if not any(results.scores.values()):
@@ -95,20 +138,17 @@ def evaluate_models(
     return results
 
 
-def prepare(image: Tensor, crop: int) -> Tensor:
-    """Return an image as metrics get it: without `crop` border pixels, rounded to 8 bit, (3, h, w) float32 in 0..1.
+def list_failures(failed: Mapping[str, str]) -> str:
+    """Return what could not be done, a line for each."""
+    return "".join(f"\n  {printable(f'{name}: {reason}')}" for name, reason in failed.items())
 
-    Raises ValueError where nothing is left.
-    """
+
+def _prepare(image: Tensor, crop: int) -> Tensor:
+    """Return an image as metrics get it: without `crop` border pixels, rounded to 8 bit, (3, h, w) float32 in 0..1."""
     height, width = image.shape[-2:]
     if min(height, width) <= 2 * crop:
         raise ValueError(f"crop={crop} leaves nothing of {width}x{height} pixels")
     return image[:, crop : height - crop, crop : width - crop].clamp(0, 1).mul(255).round().div(255)
-
-
-def list_failures(failed: Mapping[str, str]) -> str:
-    """Return what could not be done, a line for each."""
-    return "".join(f"\n  {printable(f'{name}: {reason}')}" for name, reason in failed.items())
 
 
 def _prepare_sr(sr: Tensor, image: EvaluationImage, crop: int) -> Tensor:
@@ -116,7 +156,7 @@ def _prepare_sr(sr: Tensor, image: EvaluationImage, crop: int) -> Tensor:
         raise ValueError(f"the result is {_size(sr)}, but HR is {_size(image.hr)}")
     if not torch.isfinite(sr).all():
         raise ValueError("the result holds values that are not finite numbers")
-    return prepare(sr, crop)
+    return _prepare(sr, crop)
 
 
 def _score(sr: Tensor, hr: Tensor | None, metrics: Mapping[str, Metric]) -> dict[str, float]:
@@ -131,29 +171,31 @@ def _score(sr: Tensor, hr: Tensor | None, metrics: Mapping[str, Metric]) -> dict
     return scores
 
 
+FeaturesOfImage = dict[Callable[[Tensor], Tensor], Tensor]
+
+
 class _Features:
-    """Features of all images, of HR and of each model, for metrics of sets."""
+    """Features of all images, of HR and of each model, for metrics of sets; metrics with one network share them."""
 
     def __init__(self, metrics: Mapping[str, SetMetric]) -> None:
         self._metrics = metrics
-        self._all: dict[str, dict[str, list[Tensor]]] = {}  # by model, or HR; by metric
+        self._networks = dict.fromkeys(metric.features for metric in metrics.values())
+        self._images: dict[str, list[FeaturesOfImage]] = {}  # by model, or HR
 
-    def measure(self, image: Tensor | None) -> dict[str, Tensor]:
-        if image is None:
-            return {}
-        return {name: metric.features(image).cpu() for name, metric in self._metrics.items()}
+    def compute(self, image: Tensor) -> FeaturesOfImage:
+        return {network: network(image).cpu() for network in self._networks}
 
-    def add(self, found: Mapping[str, Mapping[str, Tensor]]) -> None:
-        for model, by_metric in found.items():
-            for metric, features in by_metric.items():
-                self._all.setdefault(model, {}).setdefault(metric, []).append(features)
+    def add(self, computed: Mapping[str, FeaturesOfImage]) -> None:
+        for model, features in computed.items():
+            self._images.setdefault(model, []).append(features)
 
     def compare(self, results: Results) -> None:
         """Put the distances into the results."""
         for name, metric in self._metrics.items():
             for model in results.scores:
+                sets = [torch.cat([image[metric.features] for image in self._images[key]]) for key in (model, "HR")]
                 try:
-                    value = metric.distance(torch.cat(self._all[model][name]), torch.cat(self._all["HR"][name]))
+                    value = metric.distance(*sets)
                 except ValueError as error:
                     results.failed[name] = str(error)
                     continue

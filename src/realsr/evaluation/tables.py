@@ -8,12 +8,11 @@ from pathlib import Path
 from realsr.core.errors import UserError
 from realsr.core.file_names import printable
 from realsr.evaluation.metric import Metric, SetMetric
-from realsr.evaluation.report import Report
+from realsr.evaluation.report import Estimate, Report
 from realsr.evaluation.scoring import list_failures
-from realsr.evaluation.statistics import Interval
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".param", ".bin", ".onnx")
-# Names of files and folders that many runs have: what is above them tells more.
+# Names of files and folders that many runs have; the folder above is more specific.
 COMMON = {"generator", "generator_ema", "best", "default", "runs", "checkpoints", "models"}
 
 
@@ -41,31 +40,25 @@ class Table:
 
 def make_tables(report: Report) -> list[Table]:
     """Return the means, and of several models the differences from the first."""
-    names, count = shorten_names(report.models), len(report.images)
-    sets = [name for name, metric in report.metrics.items() if isinstance(metric, SetMetric)]
+    names, count, metrics = shorten_names(report.models), len(report.images), report.metrics
+    sets = [name for name, metric in metrics.items() if isinstance(metric, SetMetric)]
     rows = []
     for model in report.models:
-        cells = [
-            _cell(estimate.mean, estimate.interval, report.metrics[name].digits)
-            for name, estimate in report.means[model].items()
-        ]
-        found = report.results.sets.get(model, {})
-        cells += [_number(found[name], report.metrics[name].digits) if name in found else "—" for name in sets]
+        means, values = report.means[model], report.results.sets.get(model, {})
+        cells = [_format_estimate(estimate, metrics[name].digits) for name, estimate in means.items()]
+        cells += [f"{values[name]:.{metrics[name].digits}f}" if name in values else "—" for name in sets]
         rows.append([names[model], *cells])
-    head = [*report.image_metrics, *sets]
+    head = [_title(name, metrics[name]) for name in [*report.image_metrics, *sets]]
     images = "1 image" if count == 1 else f"{count} images, mean [95 % interval]"
-    tables = [Table(images, ["", *(_title(name, report.metrics[name]) for name in head)], rows)]
+    tables = [Table(images, ["", *head], rows)]
     if report.differences and report.image_metrics:
-        rows = [
-            [
-                names[model],
-                *(
-                    f"{_cell(d.mean, d.interval, report.metrics[name].digits, '+')} {d.better}/{d.images}"
-                    for name, d in differences.items()
-                ),
+        rows = []
+        for model, differences in report.differences.items():
+            cells = [
+                f"{_format_estimate(d, metrics[name].digits, '+')} {d.better}/{d.images}"
+                for name, d in differences.items()
             ]
-            for model, differences in report.differences.items()
-        ]
+            rows.append([names[model], *cells])
         title = f"difference from {names[report.models[0]]}, image by image: mean [95 % interval] better in"
         tables.append(Table(title, ["", *report.image_metrics], rows))
     return tables
@@ -73,17 +66,13 @@ def make_tables(report: Report) -> list[Table]:
 
 def make_image_table(report: Report) -> Table:
     """Return the scores of each image by each model."""
-    names = shorten_names(report.models)
+    names, scores, metrics = shorten_names(report.models), report.results.scores, report.image_metrics
     rows = [
-        [
-            image,
-            names[model],
-            *(_number(report.results.scores[model][image][name], m.digits) for name, m in report.image_metrics.items()),
-        ]
+        [image, names[model], *(f"{scores[model][image][name]:.{m.digits}f}" for name, m in metrics.items())]
         for image in report.images
         for model in report.models
     ]
-    return Table("image by image", ["image", "model", *report.image_metrics], rows)
+    return Table("image by image", ["image", "model", *metrics], rows)
 
 
 def format_report(report: Report) -> str:
@@ -120,13 +109,10 @@ def _title(name: str, metric: Metric) -> str:
     return f"{name} {'↑' if higher else '↓'}"
 
 
-def _cell(mean: float, interval: Interval | None, digits: int, sign: str = "") -> str:
-    text = _number(mean, digits, sign)
-    return text if interval is None else f"{text} [{', '.join(_number(end, digits, sign) for end in interval)}]"
-
-
-def _number(value: float, digits: int, sign: str = "") -> str:
-    return f"{value:{sign}.{digits}f}"
+def _format_estimate(estimate: Estimate, digits: int, sign: str = "") -> str:
+    form = f"{sign}.{digits}f"
+    interval = "" if estimate.interval is None else f" [{', '.join(format(end, form) for end in estimate.interval)}]"
+    return f"{estimate.mean:{form}}{interval}"
 
 
 def check_names(names: Sequence[str], published: Sequence[str]) -> None:

@@ -6,7 +6,6 @@ At most about three times the samples are in memory at once. Files are written r
 import contextlib
 import io
 import logging
-import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +22,8 @@ from realsr.imaging.jpeg import JpegEncoder, decode_jpeg
 from realsr.imaging.photo import Metadata, Photo, fit_metadata, upright_metadata
 from realsr.imaging.png import PngEncoder, decode_png
 from realsr.imaging.samples import to_rgb_uint8
-from realsr.imaging.tiff import TiffEncoder, decode_tiff
-from realsr.imaging.tiff_layout import read_layout
+from realsr.imaging.tiff import count_tiff_pixels, decode_tiff
+from realsr.imaging.tiff_encoder import TiffEncoder
 
 logger = logging.getLogger("realsr")
 
@@ -86,10 +85,9 @@ def read_photo(path: Path, damaged: str = "refuse") -> Photo:
 def count_pixels(path: Path) -> int:
     """Return the number of pixels in an image file's header; 0 where it cannot be read."""
     try:
-        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            if identify_format(data[:12]) == "TIFF":
-                height, width, _ = read_layout(data, str(path)).shape
-                return height * width
+        with path.open("rb") as stream:
+            if identify_format(stream.read(12)) == "TIFF":
+                return count_tiff_pixels(path)
         with path.open("rb") as stream, open_image(stream) as image:
             return image.width * image.height
     # As in decoding; the reason is in the error when the image is read.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from realsr.evaluation.metric import MetricFiles, require
 from realsr.evaluation.metrics.lpips import VGG16
+from realsr.evaluation.metrics.psnr import check_images
 from realsr.networks.torchvision_weights import read_state, select_features
 
 
@@ -30,10 +31,7 @@ class DISTS:
 
     def compute(self, sr: Tensor, hr: Tensor) -> float:
         """Return the distance of two images (3, H, W) of one size, 0..1: 0 for equal ones."""
-        if sr.shape != hr.shape or sr.ndim != 3 or sr.shape[0] != 3:
-            raise ValueError(
-                f"DISTS compares two images (3, H, W) of one shape, got {tuple(sr.shape)} and {tuple(hr.shape)}"
-            )
+        check_images("DISTS", sr, hr)
         return float(self._net(sr[None].to(self._device), hr[None].to(self._device)))
 
 

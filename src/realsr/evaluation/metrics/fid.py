@@ -31,18 +31,14 @@ class FID:
     def __init__(self, device: torch.device, files: MetricFiles) -> None:
         self.features = require_inception(files, device)
 
-    def distance(self, sr: Tensor, hr: Tensor) -> float:
-        """Return the distance of features (N, F) and (M, F)."""
-        return fid(sr, hr)
+    @staticmethod
+    def distance(sr: Tensor, hr: Tensor) -> float:
+        """Return the Fréchet distance of Gaussians fit to features (N, F) and (M, F)."""
+        from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
-
-def fid(result: Tensor, reference: Tensor) -> float:
-    """Return the Fréchet distance of Gaussians fit to features (N, F) and (M, F)."""
-    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
-
-    check_sets("FID", result, reference)
-    statistics = [fid_features_to_statistics(features) for features in (result, reference)]
-    return fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID]
+        check_sets("FID", sr, hr)
+        statistics = [fid_features_to_statistics(features) for features in (sr, hr)]
+        return fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID]
 
 
 def check_sets(name: str, result: Tensor, reference: Tensor) -> None:
@@ -52,7 +48,7 @@ def check_sets(name: str, result: Tensor, reference: Tensor) -> None:
 
 
 def require_inception(files: MetricFiles, device: torch.device) -> Features:
-    """Return the network of `load_inception`. Raises MissingRequirementError where something is missing."""
+    """Return the network of `load_inception`. Raises UserError where something is missing."""
     (path,) = require(files, INCEPTION, libraries=("torch_fidelity",), install="pip install 'realsr[metrics]'")
     return load_inception(path, device)
 
@@ -62,14 +58,14 @@ def load_inception(weights: Path, device: torch.device) -> Features:
     """Return FID's Inception network on a device, as a function of an image (3, H, W), 0..1 -> (1, 2048) on the CPU.
 
     It is the library's `inception-v3-compat`: 8 bit, resized to 299x299 as TensorFlow 1 did, features before the
-    classifier. The last one is kept, so that FID and KID share it.
+    classifier. The last one is cached, so that FID and KID share it.
 
     Raises:
         WeightsError: if the file is damaged, of another network, or holds more than tensors.
     """
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    # The library runs what is in the pickle: it gets one that is written here, of tensors alone.
+    # The library unpickles whatever it gets: give it a pickle that is written here, of tensors alone.
     checked = io.BytesIO()
     content = read_state(weights, "metric_files.inception", "FID's Inception network")
     torch.save(check_content(content, weights), checked)

@@ -40,12 +40,7 @@ def kid(result: Tensor, reference: Tensor, subsets: int, subset_size: int, seed:
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
     check_sets("KID", result, reference)
-    measured = kid_features_to_metric(
-        result,
-        reference,
-        kid_subsets=subsets,
-        kid_subset_size=min(subset_size, len(result), len(reference)),
-        rng_seed=seed,
-        verbose=False,
-    )
-    return measured[KEY_METRIC_KID_MEAN]
+    size = min(subset_size, len(result), len(reference))
+    return kid_features_to_metric(
+        result, reference, kid_subsets=subsets, kid_subset_size=size, rng_seed=seed, verbose=False
+    )[KEY_METRIC_KID_MEAN]

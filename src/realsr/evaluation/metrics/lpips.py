@@ -11,6 +11,7 @@ from torch import Tensor
 
 from realsr.core.errors import WeightsError
 from realsr.evaluation.metric import MetricFiles, WeightFile, require
+from realsr.evaluation.metrics.psnr import check_images
 from realsr.networks.torchvision_weights import read_state, select_features
 
 logger = logging.getLogger("realsr")
@@ -65,13 +66,13 @@ class LPIPS:
         Both are rounded to 8 bit, as in saved files, and then scaled to -1..1. Raises ValueError for images of other
         or unequal shapes, or below the classifier's smallest.
         """
-        _check(sr, hr, self._smallest)
+        check_images("LPIPS", sr, hr, smallest=self._smallest)
         images = [image.to(self._device).clamp(0, 1).mul(255).round().div(127.5).sub(1) for image in (sr, hr)]
         return float(self._net(images[0][None], images[1][None]))
 
 
 def load_lpips(weights: Path | None, device: torch.device) -> Distance | None:
-    """Return LPIPS by AlexNet for training, or None, and say what to do, where AlexNet's weights are missing.
+    """Return LPIPS by AlexNet for training; None, with a log line, where AlexNet's weights are missing.
 
     weights: `trainer.lpips_weights`; None: torchvision's cached copy, if it is there. Raises WeightsError if the file
     is missing, damaged or of another network.
@@ -81,7 +82,7 @@ def load_lpips(weights: Path | None, device: torch.device) -> Distance | None:
     if ALEXNET.locate(weights) is None:
         place = ALEXNET.cached_paths()[0]
         logger.info(
-            "LPIPS is left out: it needs torchvision's AlexNet weights. Put %s into %s, or give them by "
+            "LPIPS is left out: it needs torchvision's AlexNet weights. Put %s into %s, or set "
             "trainer.lpips_weights=FILE",
             place.name,
             place.parent,
@@ -91,19 +92,10 @@ def load_lpips(weights: Path | None, device: torch.device) -> Distance | None:
 
 
 def _make_net(net: str) -> Any:
-    """The library's network with its own weights on top of a random backbone; without its words and its chance."""
+    """The library's network with its own weights on top of a random backbone, quiet; the random state is restored."""
     import lpips
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        # It calls torchvision in a way that is no longer wished.
+        # It calls torchvision by deprecated arguments.
         warnings.filterwarnings("ignore", "The parameter 'pretrained'|Arguments other than a weight enum", UserWarning)
         return lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False).requires_grad_(False).eval()
-
-
-def _check(result: Tensor, reference: Tensor, smallest: int) -> None:
-    shapes = [tuple(image.shape) for image in (result, reference)]
-    if shapes[0] != shapes[1] or len(shapes[0]) != 3 or shapes[0][0] != 3 or min(shapes[0][1:]) < smallest:
-        raise ValueError(
-            f"LPIPS compares two images (3, H, W) of one shape and at least {smallest}x{smallest} pixels, "
-            f"got {shapes[0]} and {shapes[1]}"
-        )

@@ -9,34 +9,31 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
-from realsr.evaluation.metrics.psnr import prepare_pair
-from realsr.evaluation.metrics.ssim import WINDOW, blur, check_size, ssim_plane
+from realsr.evaluation.metrics.psnr import as_levels, check_images
+from realsr.evaluation.metrics.ssim import WINDOW, blur, ssim_plane
 
 _LEVELS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of the scales, the full one first
 _SMALLEST = WINDOW * 2 ** (len(_LEVELS) - 1)  # 176 pixels a side, as the authors' program asks for
+
+
+def ms_ssim(result: Tensor, reference: Tensor) -> float:
+    """Multi-scale structural similarity (Wang et al. 2003, equation 7), the mean over channels; 1 for equal images.
+
+    Contrast and structure of five scales, luminance of the smallest, each to the power of its weight; between scales
+    2x2 pixels are averaged (the last of an odd side with itself, as MATLAB's symmetric border does). A scale that
+    correlates negatively counts as 0. Window and float64 are those of `ssim`, arguments and errors those of `psnr`;
+    at least 176 pixels a side.
+    """
+    check_images("MS-SSIM", result, reference, smallest=_SMALLEST)
+    a, b = (as_levels(image, crop=0, luma=False) for image in (result, reference))
+    return math.fsum(_plane(x, y) for x, y in zip(a, b, strict=True)) / len(a)
 
 
 class MSSSIM:
     """Multi-scale structural similarity, see `ms_ssim`."""
 
     higher_is_better, needs_hr, digits = True, True, 4
-
-    def compute(self, sr: Tensor, hr: Tensor) -> float:
-        """Return it; 1 for equal images."""
-        return ms_ssim(sr, hr)
-
-
-def ms_ssim(result: Tensor, reference: Tensor, crop: int = 0) -> float:
-    """Multi-scale structural similarity (Wang et al. 2003, equation 7), the mean over channels; 1 for equal images.
-
-    Contrast and structure of five scales, luminance of the smallest, each to the power of its weight; between scales
-    2x2 pixels are averaged (the last of an odd side with itself, as MATLAB's symmetric border does). A scale that
-    correlates negatively counts as 0. Window and float64 are those of `ssim`, arguments and errors those of `psnr`;
-    at least 176 pixels a side must be left after cropping.
-    """
-    a, b = prepare_pair(result, reference, crop, luma=False)
-    check_size(a, _SMALLEST, crop, "MS-SSIM")
-    return math.fsum(_plane(x, y) for x, y in zip(a, b, strict=True)) / len(a)
+    compute = staticmethod(ms_ssim)
 
 
 def _plane(a: Tensor, b: Tensor) -> float:

@@ -1,6 +1,6 @@
 """NIQE, BRISQUE, PIQE, NRQM and PI: what an image alone says of its quality, by pyiqa.
 
-pyiqa is under the PolyForm Noncommercial licence: it is asked for here and never installed by us. Gray is
+pyiqa is under the PolyForm Noncommercial licence, so that it is no dependency and users install it themselves. Gray is
 0.299 R + 0.587 G + 0.114 B in 0..255, Y of YCbCr is BT.601 in 16..235; both rounded.
 """
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from realsr.core.errors import WeightsError
 from realsr.core.mat_variables import MatFileError, list_names, read_variables
 from realsr.evaluation.metric import MetricFiles, WeightFile, require
+from realsr.evaluation.metrics.psnr import check_images
 from realsr.networks.torchvision_weights import check_content, read_state
 
 Quality = Callable[[Tensor], float]
@@ -99,12 +100,12 @@ def load_brisque(parameters: Path, device: torch.device) -> Quality:
     """
     from pyiqa.archs.brisque_arch import BRISQUE
 
-    # The library runs what is in the pickle: it gets one that is written here, of tensors alone.
+    # The library unpickles whatever it gets: give it a pickle that is written here, of tensors alone.
     content = check_content(read_state(parameters, "metric_files.brisque", BRISQUE_FILE.content), parameters)
     shapes = [tuple(t.shape) for t in content] if _are_tensors(content) else "no tensors in a pair"
     if not (_are_tensors(content) and len(shapes) == 2 and shapes[1][1:] == (36,) and shapes[0][:1] == shapes[1][:1]):
         raise WeightsError(
-            f"{parameters}: expected BRISQUE's support vectors, a pair of tensors (N) and (N, 36); found {shapes}"
+            f"{parameters}: expected BRISQUE's support vectors, a pair of tensors (N) and (N, 36); got {shapes}"
         )
     checked = io.BytesIO()
     torch.save(content, checked)
@@ -158,13 +159,13 @@ def _are_tensors(content: object) -> TypeGuard[Sequence[Tensor]]:
 
 
 def _construct(
-    kind: Callable[..., nn.Module], file: WeightFile, path: Path, given: Path | io.BytesIO, **options: str
+    kind: Callable[..., nn.Module], file: WeightFile, path: Path, content: Path | io.BytesIO, **options: str
 ) -> Any:
     variables = ""
     try:
-        if isinstance(given, Path):  # a .mat, which is refused where it declares more than it should
+        if isinstance(content, Path):  # a .mat, which is refused where it declares more than it should
             variables = f" (it holds {list_names(read_variables(path))})"
-        return kind(pretrained_model_path=given, **options)
+        return kind(pretrained_model_path=content, **options)
     except MatFileError as error:
         raise WeightsError(f"{path}: {error}. Expected: {file.content}, from {file.url}") from error
     except Exception as error:  # a .mat of something else fails in nearly any way
@@ -190,9 +191,7 @@ def _run(net: nn.Module, device: torch.device) -> Quality:
 
 def _at_least(smallest: int, name: str, quality: Quality) -> Quality:
     def checked(image: Tensor) -> float:
-        height, width = image.shape[1:]
-        if min(height, width) < smallest:
-            raise ValueError(f"{name} needs at least {smallest}x{smallest} pixels, got {width}x{height}")
+        check_images(name, image, smallest=smallest)
         return quality(image)
 
     return checked

@@ -1,4 +1,4 @@
-"""PSNR, the luma that it may be of, and the rounding to 8 bit before it."""
+"""PSNR, and what other metrics share with it: the check of images, rounding to 8 bit, luma."""
 
 import math
 
@@ -26,9 +26,21 @@ def psnr(result: Tensor, reference: Tensor, crop: int = 0, luma: bool = False) -
 
     Equal images give inf. Raises ValueError for unequal or unusable shapes.
     """
-    a, b = prepare_pair(result, reference, crop, luma)
+    check_images("PSNR", result, reference, smallest=1 + 2 * crop)
+    a, b = (as_levels(image, crop, luma) for image in (result, reference))
     error = (a - b).square().mean().item()
     return 10 * math.log10(255**2 / error) if error else math.inf
+
+
+def check_images(name: str, *images: Tensor, smallest: int = 1) -> None:
+    """Raise ValueError unless images are (3, H, W) floats of one shape with `smallest` pixels a side or more."""
+    shapes = [tuple(image.shape) for image in images]
+    if len(set(shapes)) > 1 or shapes[0][:-2] != (3,) or not all(image.is_floating_point() for image in images):
+        listed = " and ".join(map(str, shapes))
+        raise ValueError(f"{name}: expected floating-point images (3, H, W) of one shape, got {listed}")
+    height, width = shapes[0][1:]
+    if min(height, width) < smallest:
+        raise ValueError(f"{name} needs at least {smallest}x{smallest} pixels, got {width}x{height}")
 
 
 def rgb_to_y(image: Tensor) -> Tensor:
@@ -40,21 +52,9 @@ def rgb_to_y(image: Tensor) -> Tensor:
     return ((65.481 * red + 128.553 * green + 24.966 * blue + 16) / 255).unsqueeze(-3)
 
 
-def prepare_pair(result: Tensor, reference: Tensor, crop: int, luma: bool) -> tuple[Tensor, Tensor]:
-    """Both images as (C, h, w) float64 in 0..255, rounded to 8 bit, then cropped, then turned to luma."""
-    if result.shape != reference.shape:
-        raise ValueError(
-            f"result and reference must have one shape, got {tuple(result.shape)} and {tuple(reference.shape)}"
-        )
-    if result.ndim != 3 or result.shape[0] != 3 or not (result.is_floating_point() and reference.is_floating_point()):
-        raise ValueError(f"expected (3, H, W) images of floats, got {tuple(result.shape)} {result.dtype}")
-    height, width = result.shape[-2:]
-    if crop < 0 or min(height, width) <= 2 * crop:
-        raise ValueError(f"crop={crop} leaves nothing of {width}x{height} pixels")
-    images = []
-    for image in (result, reference):
-        # Rounded in the image's own precision, as the file's writer does.
-        image = image.detach()[:, crop : height - crop, crop : width - crop].clamp(0, 1).mul(255).round()
-        image = image.double()
-        images.append(rgb_to_y(image / 255) * 255 if luma else image)
-    return images[0], images[1]
+def as_levels(image: Tensor, crop: int, luma: bool) -> Tensor:
+    """(3, H, W), 0..1 -> (C, h, w) float64 in 0..255, rounded to 8 bit, cropped, then turned to luma by `luma`."""
+    height, width = image.shape[-2:]
+    # Rounded in the image's own precision, as the file's writer does.
+    levels = image.detach()[:, crop : height - crop, crop : width - crop].clamp(0, 1).mul(255).round().double()
+    return rgb_to_y(levels / 255) * 255 if luma else levels

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from realsr.evaluation.metrics.psnr import prepare_pair
+from realsr.evaluation.metrics.psnr import as_levels, check_images
 
 WINDOW, _SIGMA = 11, 1.5
 _UNIFORM = 7
@@ -19,7 +19,7 @@ _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 class SSIM:
-    """Structural similarity. window: of 11x11 (`ssim`) or of 7x7 (`ssim_uniform`); luma: of Y."""
+    """Structural similarity, see `ssim`. luma: of Y."""
 
     higher_is_better, needs_hr, digits = True, True, 4
 
@@ -28,41 +28,25 @@ class SSIM:
 
     def compute(self, sr: Tensor, hr: Tensor) -> float:
         """Return it; 1 for equal images."""
-        return ssim_uniform(sr, hr, luma=self._luma) if self._uniform else ssim(sr, hr, luma=self._luma)
+        return ssim(sr, hr, luma=self._luma, uniform=self._uniform)
 
 
-def ssim(result: Tensor, reference: Tensor, crop: int = 0, luma: bool = False) -> float:
+def ssim(result: Tensor, reference: Tensor, crop: int = 0, luma: bool = False, uniform: bool = False) -> float:
     """Structural similarity (Wang et al. 2004, equation 13), the mean over channels; 1 for equal images.
 
-    Gaussian window of 11x11 with sigma 1.5, only where it lies inside the image; float64.
-    Arguments and errors are those of `psnr`; at least 11 pixels a side must be left after cropping.
+    Gaussian window of 11x11 with sigma 1.5; with `uniform` as scikit-image's `structural_similarity` without options:
+    uniform window of 7x7, covariances of a sample (divided by 48). Only where the window lies inside the image;
+    float64. Arguments and errors are those of `psnr`; a window must fit into what is left after cropping.
     """
-    a, b = prepare_pair(result, reference, crop, luma)
-    check_size(a, WINDOW, crop)
-    return math.fsum(ssim_plane(x, y, blur)[0] for x, y in zip(a, b, strict=True)) / len(a)
+    window = _UNIFORM if uniform else WINDOW
+    check_images("SSIM", result, reference, smallest=window + 2 * crop)
+    mean, sample = (_box, _UNIFORM**2 / (_UNIFORM**2 - 1)) if uniform else (blur, 1.0)
+    planes = zip(as_levels(result, crop, luma), as_levels(reference, crop, luma), strict=True)
+    values = [ssim_plane(a, b, mean, sample)[0] for a, b in planes]
+    return math.fsum(values) / len(values)
 
 
-def ssim_uniform(result: Tensor, reference: Tensor, crop: int = 0, luma: bool = False) -> float:
-    """Structural similarity as scikit-image's `structural_similarity` computes it without options.
-
-    Uniform window of 7x7, only where it lies inside the image, covariances of a sample (divided by 48); the mean over
-    channels; float64. Arguments and errors are those of `ssim`; at least 7 pixels a side.
-    """
-    a, b = prepare_pair(result, reference, crop, luma)
-    check_size(a, _UNIFORM, crop)
-    sample = _UNIFORM**2 / (_UNIFORM**2 - 1)
-    return math.fsum(ssim_plane(x, y, _box, sample)[0] for x, y in zip(a, b, strict=True)) / len(a)
-
-
-def check_size(image: Tensor, window: int, crop: int, name: str = "SSIM") -> None:
-    """Raise ValueError where an image, cropped already, is smaller than a window."""
-    height, width = image.shape[-2:]
-    if min(height, width) < window:
-        rest = f"but {width}x{height} are left after crop={crop}" if crop else f"got {width}x{height}"
-        raise ValueError(f"{name} needs at least {window}x{window} pixels, {rest}")
-
-
-def ssim_plane(a: Tensor, b: Tensor, blur: Callable[[Tensor], Tensor], sample: float = 1) -> tuple[float, float]:
+def ssim_plane(a: Tensor, b: Tensor, blur: Callable[[Tensor], Tensor], sample: float = 1.0) -> tuple[float, float]:
     """Means over the plane of SSIM and of its product of contrast and structure."""
     mean_a, mean_b = blur(a), blur(b)
     var_a = sample * (blur(a * a) - mean_a**2)

@@ -7,8 +7,7 @@ import torch
 from metric_components import NAMES, VALUES, load
 
 from realsr.core.errors import UserError
-from realsr.evaluation.load_metrics import load_metrics
-from realsr.evaluation.metric import ImageMetric, SetMetric, WeightFile
+from realsr.evaluation.metric import ImageMetric, SetMetric, WeightFile, load_metrics
 from realsr.evaluation.metrics.fid import INCEPTION
 from realsr.evaluation.metrics.lpips import ALEXNET, SQUEEZENET, VGG16
 from realsr.evaluation.metrics.no_reference import BRISQUE_FILE, NIQE_FILE, NRQM_FILE
@@ -37,11 +36,11 @@ def test_all_that_is_missing_is_told_at_once_and_nothing_is_downloaded(empty_hub
     assert len(lines) == 8
     checkpoints = empty_hub / "checkpoints"
     assert lines["lpips_alex"].startswith(
-        f"torchvision's AlexNet weights are not here: put alexnet-owt-7be5be79.pth into {checkpoints}, "
-        "or say metric_files.alexnet=FILE. It is at https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+        f"torchvision's AlexNet weights are missing: put alexnet-owt-7be5be79.pth into {checkpoints}, "
+        "or set metric_files.alexnet=FILE. The file is at https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
     )
-    assert lines["dists, lpips_vgg"].startswith("torchvision's VGG16 weights are not here: put vgg16-397923af.pth")
-    assert lines["fid, kid"].startswith("the Inception weights of FID are not here: put weights-inception-2015")
+    assert lines["dists, lpips_vgg"].startswith("torchvision's VGG16 weights are missing: put vgg16-397923af.pth")
+    assert lines["fid, kid"].startswith("the Inception weights of FID are missing: put weights-inception-2015")
     assert f"put niqe_modelparameters.mat into {empty_hub / 'pyiqa'}" in lines["niqe, pi"]
     assert lines["brisque"].startswith("metric_files.brisque=nowhere.pth: there is no such file; expected BRISQUE's")
     assert lines["psnrr"].startswith("there is no such metric; there are brisque, dists, fid")
