@@ -43,7 +43,7 @@ def test_a_survey_collects_nothing_and_minds_no_pool(command: Command, source: P
 
 def test_auto_chooses_records_and_repeats_nothing(command: Command, source: Path, tmp_path: Path) -> None:
     pool = tmp_path / "out/pool"
-    arguments = (*ARGUMENTS, "noise=auto", "noise.max_variance=1", "noise.wanted=20")
+    arguments = (*ARGUMENTS, "noise=auto", "noise.max_variance=1", "noise.min_patches=20")
     ended = command("collect_noise", *arguments)
     assert ended.code == 0, ended.said
     config = noise_of(pool)["config"]
@@ -64,7 +64,7 @@ def test_auto_chooses_records_and_repeats_nothing(command: Command, source: Path
 
 
 def test_thresholds_are_kept_over_an_interruption(command: Command, source: Path, tmp_path: Path, monkeypatch) -> None:
-    arguments = (*ARGUMENTS, "noise=auto", "noise.max_variance=1", "noise.wanted=20")
+    arguments = (*ARGUMENTS, "noise=auto", "noise.max_variance=1", "noise.min_patches=20")
 
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -79,7 +79,7 @@ def test_thresholds_are_kept_over_an_interruption(command: Command, source: Path
 
 
 def test_training_takes_auto_too(command: Command, source: Path, tmp_path: Path) -> None:
-    assert command("train", *ARGUMENTS, "noise=auto", "noise.wanted=20").code == 0
+    assert command("train", *ARGUMENTS, "noise=auto", "noise.min_patches=20").code == 0
     assert noise_of(tmp_path / "out/pool")["complete"]
 
 

@@ -36,7 +36,7 @@ def source(tmp_path) -> Callable[..., Path]:
 
 def config(**changes) -> NoiseConfig:
     return config_of(
-        NoiseConfig, **{"size": SIZE, "stride": SIZE, "auto": True, "drop_structured": True, "wanted": 5} | changes
+        NoiseConfig, **{"size": SIZE, "stride": SIZE, "auto": True, "drop_structured": True, "min_patches": 5} | changes
     )
 
 
@@ -87,8 +87,8 @@ def make_survey(variances: list[float], structured: list[bool] | None = None, me
 
 def test_suggested_thresholds_are_the_lowest_that_yield_enough():
     survey = make_survey([1.1, 1.3, 2.2, 3.1, 3.2, 7.0, 9.0])
-    for wanted, expected, patches in ((1, 1.2, 1), (2, 1.5, 2), (3, 2.5, 3), (5, 4, 5), (6, 8, 6), (7, 10, 7)):
-        offer = survey.suggest(wanted)
+    for required, expected, patches in ((1, 1.2, 1), (2, 1.5, 2), (3, 2.5, 3), (5, 4, 5), (6, 8, 6), (7, 10, 7)):
+        offer = survey.suggest(required)
         assert (offer.max_variance, offer.patches) == (expected, patches)
     assert survey.suggest(2, lowest=2.7).max_variance == 2.7
     assert survey.suggest(7, lowest=2.7).max_variance == 10
@@ -127,8 +127,8 @@ def test_chosen_thresholds_are_recorded_and_kept(source, tmp_path):
     assert choose_thresholds(folder, pool, config()) == (chosen, None)
     collect_noise(folder, pool, chosen)
     assert (pool / "manifest.json").read_bytes() == before
-    with pytest.raises(UserError, match=r"wanted: 5 there, 6 now"):
-        choose_thresholds(folder, pool, config(wanted=6))
+    with pytest.raises(UserError, match=r"min_patches: 5 there, 6 now"):
+        choose_thresholds(folder, pool, config(min_patches=6))
     source(c=noisy)
     with pytest.raises(UserError, match=r"c\.png: new"):
         choose_thresholds(folder, pool, config())

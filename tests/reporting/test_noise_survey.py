@@ -54,7 +54,7 @@ def test_files_of_a_survey(source, tmp_path):
         assert float(row["variance"]) == pytest.approx(tile["variance"], rel=1e-5)
         assert (row["structure"] == "") == (tile["variance"] >= 200)
         assert row["kept"] == str(bool(kept))
-    assert [row["against"] for row in rows[:7]] == [""] * 5 + ["", "structured"]
+    assert [row["reject_reason"] for row in rows[:7]] == [""] * 5 + ["", "structured"]
 
     summary = json.loads((folder / "summary.json").read_text())
     assert summary == json.loads(json.dumps(summarise(survey)))

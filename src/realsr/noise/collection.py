@@ -87,7 +87,7 @@ def collect_noise(
     check_folder_place("noise_pool_dir", pool, [STAGE])
     refuse_foreign(pool, STAGE, "noise/**/*.png")
     inputs = name_inputs("source", list(photos.values()))
-    values = {key: value for key, value in asdict(config).items() if key not in ("auto", "wanted")}
+    values = {key: value for key, value in asdict(config).items() if key not in ("auto", "min_patches")}
     measured: list[np.ndarray] = []
     with open_stage(
         pool, STAGE, config=values, seed=None, inputs=inputs, overwrite=overwrite, check_item=_check_item

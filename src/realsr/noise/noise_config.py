@@ -19,4 +19,4 @@ class NoiseConfig:
     max_structure: Annotated[float, Range(0)]  # see measure_structure
     drop_structured: bool
     auto: bool  # choose the thresholds by a survey, max_variance and min_mean or above
-    wanted: Annotated[int, Range(1)]  # patches that the chosen thresholds should yield
+    min_patches: Annotated[int, Range(1)]  # patches that the chosen thresholds should yield

@@ -22,7 +22,7 @@ from realsr.provenance.manifest import name_inputs, open_stage, refuse_foreign
 STAGE = "noise_survey"
 SURVEYED = np.dtype([("photo", np.int64), *TILES.descr])
 ROOM = 10  # thresholds are looked for up to so many times max_variance
-WANTED = (50, 100, 200, 500, 1000)
+SUGGESTED = (50, 100, 200, 500, 1000)
 _STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 
 
@@ -53,7 +53,7 @@ class Survey:
     damaged: str = "refuse"
 
     def judge(self) -> np.ndarray:
-        """Return what speaks against each tile, see `judge_tiles`."""
+        """Return what rejects each tile, see `judge_tiles`."""
         return judge_tiles(self.tiles, self.config)
 
     def passes(self) -> np.ndarray:
@@ -65,11 +65,11 @@ class Survey:
         return self.passes() & ~np.isin(self.judge(), list_drop_reasons(self.config))
 
     def yields(self, max_variance: float) -> dict[str, int]:
-        """Count the tiles below a variance and above min_mean, by what speaks against them; "" are the good ones."""
+        """Count the tiles below a variance and above min_mean, by reject reason; "" are the good ones."""
         reasons = self.judge()[mask_tiles(self.tiles, max_variance, self.config.min_mean)]
         return {str(reason): int(count) for reason, count in zip(*np.unique(reasons, return_counts=True), strict=True)}
 
-    def suggest(self, wanted: int, lowest: float = 0.0) -> Thresholds:
+    def suggest(self, min_patches: int, lowest: float = 0.0) -> Thresholds:
         """Return the lowest thresholds, of round numbers from `lowest` on, that yield so many good tiles.
 
         The mean is above three standard deviations of the noise, so that it is not cut off at 0. A threshold is
@@ -88,7 +88,7 @@ class Survey:
             elif good - first[0] < content - first[1]:
                 continue
             offers.append(Thresholds(variance, float(mean), good))
-        enough = min(wanted, math.ceil(0.9 * max(offer.patches for offer in offers)))
+        enough = min(min_patches, math.ceil(0.9 * max(offer.patches for offer in offers)))
         return next(offer for offer in offers if offer.patches >= enough)
 
 
@@ -156,9 +156,8 @@ def choose_thresholds(
 ) -> tuple[NoiseConfig, Survey | None]:
     """Return the config with thresholds that suit the photos, and the survey they were chosen by.
 
-    They are the lowest ones, from those of the config on, that yield `config.wanted` good tiles. They are recorded in
-    the pool's manifest and kept from then on: the survey is None where an earlier run has chosen. Raises UserError
-    where no tile is flat.
+    They are the lowest ones, at least those of the config, that yield `config.min_patches` good tiles. The pool's
+    manifest stores them; the survey is None where an earlier run has chosen. Raises UserError where no tile is flat.
     """
     photos = list_photos(source, "source", pool)
     refuse_foreign(pool, "noise", "noise/**/*.png")
@@ -169,7 +168,7 @@ def choose_thresholds(
     ) as record:
         if "thresholds" not in record.items:
             survey = survey_noise(source, pool, config, workers, damaged)
-            thresholds = survey.suggest(config.wanted, config.max_variance)
+            thresholds = survey.suggest(config.min_patches, config.max_variance)
             if not thresholds.patches:
                 raise NothingFlatError(survey)
             record.add("thresholds", [], **asdict(thresholds), failures=survey.failures)
@@ -192,11 +191,11 @@ def _check_item(item: dict[str, Any]) -> None:
 
 def _nothing_flat(survey: Survey) -> str:
     counts = survey.yields(survey.limit)
-    against = [f"{count} {reason or 'so dark that their noise is cut off'}" for reason, count in counts.items()]
+    reasons = [f"{count} {reason or 'so dark that their noise is cut off'}" for reason, count in counts.items()]
     return (
         f"noise: no thresholds suit these photos: {sum(counts.values())} of {len(survey.tiles)} tiles of "
         f"{survey.config.size}x{survey.config.size} have a variance below {survey.limit:g} and a mean above "
-        f"{survey.config.min_mean:g}{' (' * bool(against)}{', '.join(against)}{')' * bool(against)}. Smaller tiles "
+        f"{survey.config.min_mean:g}{' (' * bool(reasons)}{', '.join(reasons)}{')' * bool(reasons)}. Smaller tiles "
         f"find more (noise.size={survey.config.size // 2} noise.stride={survey.config.size // 2}), or photos with "
         "something flat and evenly lit: sky, a wall, blur. The survey's picture shows what there is."
     )

@@ -1,5 +1,6 @@
 """Tiles of a photo: what is measured of them, and which hold noise and nothing else."""
 
+import math
 from functools import cache
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def mask_tiles(tiles: np.ndarray, max_variance: float, min_mean: float) -> np.nd
 
 
 def judge_tiles(tiles: np.ndarray, config: NoiseConfig) -> np.ndarray:
-    """Return what speaks against each tile whatever its variance: "constant", "clipped", "structured", or ""."""
+    """Return the reject reason of each tile, apart from its variance: "constant", "clipped", "structured", or ""."""
     reasons = [tiles["variance"] < CONSTANT, tiles["clipped"] > config.max_clipped]
     reasons.append(tiles["structure"] > config.max_structure)
     return np.select(reasons, ["constant", "clipped", "structured"], "")
@@ -69,10 +70,13 @@ def measure_tiles(image_uint8: np.ndarray, config: NoiseConfig) -> np.ndarray:
             "noise.size"
         )
     rows, columns = (length - config.size + (not config.released_rule) for length in (height, width))
-    windows = sliding_window_view(to_gray(image_uint8), (config.size, config.size))
-    windows = windows[: rows : config.stride, : columns : config.stride]
-    sums = windows.sum((2, 3), dtype=np.int64).ravel()
-    squares = np.einsum("ijkl,ijkl->ij", windows, windows, dtype=np.int64).ravel()
+    # Tiles that overlap share blocks, which are summed once: a tenth of the time for tiles of 64 every 16 pixels.
+    block = math.gcd(config.size, config.stride)
+    side, step = config.size // block, config.stride // block
+    blocks = sliding_window_view(to_gray(image_uint8), (block, block))[::block, ::block]
+    block_sums = blocks.sum((2, 3), dtype=np.int64), np.einsum("ijkl,ijkl->ij", blocks, blocks, dtype=np.int64)
+    starts = slice(0, -(-rows // block), step), slice(0, -(-columns // block), step)
+    sums, squares = (sliding_window_view(values, (side, side))[starts].sum((2, 3)).ravel() for values in block_sums)
     pixels = config.size**2
     tiles = np.empty(sums.size, TILES)
     tiles["clipped"] = tiles["structure"] = np.nan
@@ -150,12 +154,15 @@ class SeenTiles:
     """Remembers tiles by place and signature, so that copies of a photo give no patch twice."""
 
     def __init__(self) -> None:
-        self._signatures: dict[tuple[int, int], np.ndarray] = {}
+        self._signatures: dict[tuple[int, int], tuple[np.ndarray, int]] = {}  # with room to grow, and their number
 
     def add(self, place: tuple[int, int], signature: np.ndarray) -> bool:
         """Remember the tile and return True, unless one nearly the same was at this place of an earlier photo."""
-        known = self._signatures.get(place, np.empty((0, len(signature)), np.float32))
-        if (known @ signature).max(initial=0) > SAME:
+        known, count = self._signatures.get(place, (np.empty((1, len(signature)), np.float32), 0))
+        if (known[:count] @ signature).max(initial=0) > SAME:
             return False
-        self._signatures[place] = np.concatenate([known, signature[None]])
+        if count == len(known):
+            known = np.concatenate([known, np.empty_like(known)])
+        known[count] = signature
+        self._signatures[place] = known, count + 1
         return True

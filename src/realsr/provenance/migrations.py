@@ -18,6 +18,7 @@ RENAMED_KEYS = {
     "kernels.spectral": "kernels",
     "look.jpeg_quality": "online_degradation.quality, with online_degradation=noise_jpeg",
     "look": "online_degradation",
+    "noise.wanted": "noise.min_patches",
     "own_code": "allow_custom_code",
     "pairs.rebuild": "the command realsr.rebuild_pair",
     **{
@@ -95,16 +96,18 @@ def _name_estimator(section: Section) -> Section:
     return section | {"config": config | {"name": "from_mat" if name == "mat" else name}}
 
 
-def _rename_border(section: Section) -> Section:
-    config = dict(section["config"])
-    if "frame" in config:
-        config["border"] = config.pop("frame")
-    return section | {"config": config}
+def _rename(old: str, new: str) -> Callable[[Section], Section]:
+    def change(section: Section) -> Section:
+        config = {new if key == old else key: value for key, value in section["config"].items()}
+        return section | {"config": config}
+
+    return change
 
 
 MIGRATIONS: Mapping[tuple[str, int], Callable[[Section], Section]] = {
     ("kernels", 1): _name_estimator,
-    ("kernels", 2): _rename_border,
+    ("kernels", 2): _rename("frame", "border"),
+    ("noise_survey", 2): _rename("wanted", "min_patches"),
     ("training", 1): _name_training_components,
 }
 
@@ -124,6 +127,7 @@ def migrate_run_config(config: Section) -> tuple[dict[str, str], Section]:
         "online_degradation": "noise" if quality is None else "noise_jpeg",
     }
     values["kernels"] = kernels | kernels["spectral"] | {"border": kernels["frame"]}
+    values["noise"]["min_patches"] = values["noise"]["wanted"]
     values["pool"] = {"noise": pool["noise"], "estimator": pool}
     if quality is not None:
         values["online_degradation"] = {"quality": quality}

@@ -14,7 +14,7 @@ import numpy as np
 from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
 from realsr.imaging import write_uint8
-from realsr.noise.survey import SURVEYED, WANTED, Survey, read_tiles
+from realsr.noise.survey import SUGGESTED, SURVEYED, Survey, read_tiles
 from realsr.reporting.drawing import FAINT, FRAME, GAP, INK, Page, Tile, choose_evenly, draw_tiles, enlarge, stack
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def report_survey(survey: Survey, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
     writer = csv.writer(table)
-    writer.writerow([*(SURVEYED.names or ()), "against", "kept"])
+    writer.writerow([*(SURVEYED.names or ()), "reject_reason", "kept"])
     for tile, reason, kept in zip(survey.tiles, survey.judge(), survey.kept(), strict=True):
         facts = (f"{value:.6g}" for value in tile.tolist()[1:])
         writer.writerow(
@@ -87,7 +87,9 @@ def summarise(survey: Survey) -> dict[str, Any]:
             for name in ("variance", "mean")
         },
         "yields": [{"max_variance": v, **_titled(survey.yields(v))} for v in _table_variances(survey)],
-        "suggestions": [{"wanted": n, **asdict(survey.suggest(n))} for n in WANTED if survey.suggest(n).patches],
+        "suggestions": [
+            {"min_patches": n, **asdict(survey.suggest(n))} for n in SUGGESTED if survey.suggest(n).patches
+        ],
     }
 
 
@@ -117,14 +119,14 @@ def describe(survey: Survey, folder: Path) -> str:
             f"  {variance:12g} {sum(counts.values()):7d} {counts['good']:7d} {counts['structured']:10d} "
             f"{counts['clipped']:8d} {counts['constant']:8d}"
         )
-    offer = survey.suggest(config.wanted, config.max_variance)
+    offer = survey.suggest(config.min_patches, config.max_variance)
     if config.auto:
         lines.append(f"picture: {folder / 'survey.png'}")
     elif offer.patches:
         lines.append(
             f"next: look at {folder / 'survey.png'}, then noise.max_variance={offer.max_variance:g} "
             f"noise.min_mean={offer.min_mean:g} noise.drop_structured=true for {offer.patches} good patches "
-            f"({config.wanted} wanted), or let noise=auto choose"
+            f"({config.min_patches} required), or let noise=auto choose"
         )
     else:
         lines.append(
@@ -173,7 +175,7 @@ def draw_survey(survey: Survey, sections: Mapping[str, Sequence[Tile]]) -> np.nd
 
 
 def _plot_histogram(axes: "Axes", survey: Survey, values: np.ndarray, edges: np.ndarray) -> None:
-    """Draw a histogram stacked by what speaks against the tiles."""
+    """Draw a histogram stacked by reject reason."""
     reasons = np.where(np.isnan(survey.tiles["structure"]), "too varied", survey.judge())
     groups = [values[reasons == reason] for reason in COLOURS]
     names = [reason or "good" for reason in COLOURS]
