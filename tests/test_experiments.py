@@ -87,7 +87,7 @@ def test_the_pretraining_s_two_schedules(composed: Compose) -> None:
 
 def docs_commands(name: str) -> list[list[str]]:
     """The arguments of each `python -m realsr.…` line of a page that names a recipe."""
-    text = (conf_dir().parent / "docs" / name).read_text().replace("\\\n", " ")
+    text = (conf_dir().parent / "docs" / "train" / name).read_text().replace("\\\n", " ")
     lines = [line.strip().strip("`") for line in text.splitlines() if line.startswith("    python -m realsr.")]
     return [shlex.split(line)[3:] for line in lines if "+experiment=" in line]
 
@@ -97,7 +97,7 @@ def test_the_docs_table_has_the_command_of_each_head(recipe: str) -> None:
     def known(arguments: list[str]) -> list[str]:
         return [argument for argument in arguments if not argument.startswith("init=")]
 
-    text = (conf_dir().parent / "docs" / "recipes.md").read_text()
+    text = (conf_dir().parent / "docs" / "train" / "recipes.md").read_text()
     row = next(line for line in text.splitlines() if line.startswith(f"| `{recipe}` | `+experiment={recipe}"))
     said = shlex.split(row.split("`")[3])
     assert known(said) == known(head_command(conf_dir() / "experiment" / f"{recipe}.yaml")[1])
@@ -115,7 +115,7 @@ def test_the_docs_commands_compose(page: str, composed: Compose) -> None:
 
 
 def test_the_docs_own_recipe_is_taken_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (conf_dir().parent / "docs" / "recipes.md").read_text()
+    text = (conf_dir().parent / "docs" / "train" / "recipes.md").read_text()
     block = text.partition("```yaml\n")[2].partition("```")[0]
     (arguments,) = (a for a in docs_commands("recipes.md") if "--config-dir" in a)
     own = Path(arguments[arguments.index("--config-dir") + 1])

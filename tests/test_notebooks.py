@@ -5,7 +5,7 @@ import pytest
 nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed (extra dev)")
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (extra dev)")
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "docs" / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "docs" / "extend").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""The arrows between the rooms of the house, as docs/extending.md draws them."""
+"""The arrows between the rooms of the house, as docs/extend/extending.md draws them."""
 
 import ast
 from collections import Counter

@@ -14,7 +14,7 @@ from table import root_mean
 
 from realsr.imaging import write_uint8
 from realsr.imaging.kernel_shapes import Kernel, kernel_psnr
-from realsr.reporting.drawing import INK, Tile, colour_values, draw_tiles, enlarge, stack
+from realsr.reporting.drawing import INK, Tile, colour_values, draw_tiles, repeat_pixels, stack
 
 WIDTH = 168
 SIDES = {2: 19, 4: 37}  # pixels of a kernel shown, both about as wide as the true kernel needs
@@ -48,7 +48,7 @@ def _tile(kernel: Kernel, true: Kernel, text: str, scale: int) -> Tile:
     shown = padded[start : start + side, start : start + side]
     # The square root makes the low values visible, in which estimates differ most.
     levels = np.sqrt(np.clip(shown / true.max(), 0, 1))
-    return Tile(enlarge(colour_values(levels, "magma"), WIDTH), [(text, INK)])
+    return Tile(repeat_pixels(colour_values(levels, "magma"), WIDTH), [(text, INK)])
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def test_an_evaluation_is_replaced_only_if_asked_to(command: Command, hr: Path, 
     before = (tmp_path / "out/metrics.json").read_text()
     ended = command("evaluate", "data.hr=hr", "scale=2", "output=out", "protocol.crop=0")
     assert ended.code == 1
-    assert "out: has an evaluation already: say overwrite=true" in ended.said
+    assert "out: has an evaluation already: set overwrite=true" in ended.said
     assert (tmp_path / "out/metrics.json").read_text() == before
     ended = command("evaluate", "data.hr=hr", "scale=2", "output=out", "protocol.crop=0", "overwrite=true")
     assert ended.code == 0
@@ -114,7 +114,7 @@ def test_an_evaluation_is_replaced_only_if_asked_to(command: Command, hr: Path, 
 
 def test_a_small_original_is_no_hr_of_vacc(command: Command, hr: Path) -> None:
     ended = command("evaluate", "data.hr=hr", "protocol=vacc")
-    assert "a.png: 51x48 pixels are enlarged to the protocol's 512 a side" in ended.said
+    assert "a.png: 51x48 pixels are upscaled to the protocol's 512 a side" in ended.said
 
 
 def test_lr_from_a_folder(command: Command, hr: Path, tmp_path: Path) -> None:
@@ -152,14 +152,14 @@ def test_an_image_that_cannot_be_read_leaves_the_others(command: Command, hr: Pa
         ("weights=[nowhere]", "nowhere: no such file"),
         ("weights=[]", "weights=[]: name at least one model"),
         ("weights=[run,./run]", "run and ./run are the same"),
-        ("data.hr=nowhere", "the folder nowhere does not exist"),
+        ("data.hr=nowhere", "nowhere does not exist"),
         ("data.hr=null", "data.hr must be given"),
         ("device=cuda:99", "device=cuda:99: "),
         ("protocol.crop=22", "a: SSIM needs at least 11x11 pixels, got 6x4 (of 50x48, after crop=22)"),
         ("protocol.metrics=[psnrr]", "psnrr"),
         ("protocol.metrics=[]", "name at least one metric"),
         ("figures=[c]", "figures: c: expected NAME or NAME:LEFT:TOP:WIDTH:HEIGHT"),
-        ("output=null", "say output=DIR"),
+        ("output=null", "set output=DIR"),
         ("crops=2", "Did you mean protocol.crop"),
     ],
 )

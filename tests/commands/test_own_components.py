@@ -8,7 +8,7 @@ import pytest
 from safetensors import safe_open
 from small_work import MODELS, TINY, Command, python_environment
 
-DOCS = Path(__file__).parents[2] / "docs" / "extending.md"
+DOCS = Path(__file__).parents[2] / "docs" / "extend" / "extending.md"
 # Without what chooses and sizes the package's networks.
 OWN = ["generator=custom"]
 SMALL = [setting for setting in TINY if not re.match(r"generator|discriminator", setting)]

@@ -9,7 +9,7 @@ from realsr.simulation.camera import anisotropic_kernel
 
 
 def test_a_sweep_over_pools_makes_everything_once(command: Command, source: Path, tmp_path: Path) -> None:
-    # The example of docs/configuration.md, made small.
+    # The example of docs/train/configuration.md, made small.
     arguments = ("+track=dped", f"data.source={source}", "work_dir=OUT", "+layout=by_pool", *TINY)
     pools = "noise_only,kernels_only,kernels_and_noise,gaussian"
     ended = command("train", "-m", *arguments, f"pool={pools}", "pool.estimator.count=3", "trainer.max_steps=1")

@@ -196,7 +196,7 @@ def test_photos_are_kept_apart_from_what_is_written(
         (["+track=dped", "work_dir=${nope:1}"], ["work_dir=${nope:1}: there is no resolver nope"]),
         (["+track=dped", "work_dir=${work_dir}"], ["work_dir=${work_dir}: refers to itself"]),
         (["+track=dped", "work_dir=${a"], ["work_dir='${a': ${ begins a reference that cannot be read"]),
-        (["+track=dped", "hydra.job.chdir=true"], ["hydra.job.chdir=true: paths begin in the folder of the command"]),
+        (["+track=dped", "hydra.job.chdir=true"], ["hydra.job.chdir=true: paths are relative to"]),
         (["+track=dped", "--config-dir=nowhere"], ["--config-dir", "not found"]),
         (["+track=dped", "--config-name=nobody"], ["--config-name nobody: there is no nobody.yaml"]),
         (["+track=dped", "scale=3"], ["scale=3: expected 2 or 4; only a generator of your own"]),
@@ -287,7 +287,7 @@ def test_errors_of_the_user_s_end_in_a_message_and_a_code(
     [
         ("train", ["+track=dped"], "interrupted; what is done is kept, and the same command goes on from there"),
         ("upscale", ["input=x", "output=y"], "interrupted; what is done is kept, and"),
-        ("export", ["weights=x", "output=y"], "interrupted; the same command begins anew"),
+        ("export", ["weights=x", "output=y"], "interrupted; the same command restarts"),
     ],
 )
 def test_ctrl_c_tells_how_it_goes_on(
@@ -319,7 +319,7 @@ def test_conf_is_found_in_a_package_and_in_a_checkout(monkeypatch: pytest.Monkey
 
 
 def test_the_docs_example_of_a_sweep_over_pools_composes(composed: Callable[..., TrainConfig]) -> None:
-    text = (conf_dir().parent / "docs" / "pools.md").read_text().replace("\\\n", " ")
+    text = (conf_dir().parent / "docs" / "train" / "pools.md").read_text().replace("\\\n", " ")
     line = next(line for line in text.splitlines() if "+layout=by_pool data.source" in line)
     *fixed, pools = shlex.split(line)[4:]
     assert pools.startswith("pool=")

@@ -1,4 +1,4 @@
-"""The lines of docs/deployment.md that run a file without this package, run as they stand there."""
+"""The lines of docs/deploy/deployment.md that run a file without this package, run as they stand there."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 
 from realsr.deployment.network_files import to_onnx  # noqa: E402 (needs onnx)
 
-DOCS = Path(__file__).parents[2] / "docs/deployment.md"
+DOCS = Path(__file__).parents[2] / "docs/deploy/deployment.md"
 ALLOWED = {"cv2", "numpy", "onnxruntime"}
 
 

@@ -126,7 +126,7 @@ def test_wrong_files_are_errors_that_name_them(cpu: torch.device, tmp_path: Path
     ):
         load_inception(path, cpu)
     torch.save([1, 2], path)
-    with pytest.raises(WeightsError, match=r"other\.pth: these are not the weights"):
+    with pytest.raises(WeightsError, match=r"other\.pth: 0 is a int; expected a tensor"):
         load_inception(path, cpu)
 
 

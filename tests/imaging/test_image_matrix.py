@@ -1,6 +1,6 @@
 """Every layout of image file is read right or refused in words, and nothing is dropped in silence.
 
-As a script it prints the table of docs/files.md:
+As a script it prints the table of docs/use/files.md:
 
     PYTHONPATH=src python tests/imaging/test_image_matrix.py [--verbose]
 """

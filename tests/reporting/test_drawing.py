@@ -18,7 +18,7 @@ from realsr.reporting.drawing import (
     choose_evenly,
     colour_values,
     draw_tiles,
-    enlarge,
+    repeat_pixels,
     shorten,
     stack,
 )
@@ -74,10 +74,10 @@ def test_images_are_placed_pixel_by_pixel(side: int, size: tuple[int, int]) -> N
 
 def test_pixels_are_repeated_a_whole_number_of_times() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (15, 17, 3), dtype=np.uint8)
-    large = enlarge(pixels, 136)
+    large = repeat_pixels(pixels, 136)
     assert large.shape == (120, 136, 3)
     np.testing.assert_array_equal(large[4::8, 4::8], pixels)
-    np.testing.assert_array_equal(enlarge(pixels, 4), pixels)
+    np.testing.assert_array_equal(repeat_pixels(pixels, 4), pixels)
 
 
 def test_tiles_are_whole_and_in_order_with_their_frames_and_text() -> None:

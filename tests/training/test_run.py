@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from config_files import config_of, yaml_values
 from realsr.core.errors import UserError
 from realsr.data.pairs import Pair
+from realsr.provenance.migrations import FORMAT
 from realsr.training.run import train_run
 from realsr.training.settings import OptimiserConfig, TrainingConfig
 from realsr.training.validation import ValidationSet
@@ -193,5 +194,5 @@ def test_the_config_is_recorded_before_the_first_step(
     monkeypatch.setattr("realsr.training.run.train", look_at_manifest)
     with pytest.raises(KeyboardInterrupt):
         run(make_config(max_steps=2))
-    assert (seen[0]["items"].keys(), seen[0]["format"]) == ({"config"}, 2)
+    assert (seen[0]["items"].keys(), seen[0]["format"]) == ({"config"}, FORMAT)
     assert seen[0]["notes"]["threads"] == 1

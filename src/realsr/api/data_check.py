@@ -84,8 +84,8 @@ def check_folder(folder: Path, damaged: str = "refuse") -> FolderReport:
 
     paths = list_images(folder)
     with ThreadPoolExecutor() as threads, Progress(f"reading {folder}", len(paths)) as progress:
-        for found in threads.map(size, paths):
-            report.unreadable.append(found) if isinstance(found, str) else report.sizes.append(found)
+        for result in threads.map(size, paths):
+            report.unreadable.append(result) if isinstance(result, str) else report.sizes.append(result)
             progress.advance()
     return report
 

@@ -39,13 +39,13 @@ def evaluate(config: EvaluateConfig) -> Report:
     if not config.weights:
         raise UserError("weights=[]: name at least one model, e.g. weights=[bicubic,work/dped/runs/default]")
     if config.output is None and (config.figures or config.save_images):
-        raise UserError("figures and save_images write files: say output=DIR")
+        raise UserError("figures and save_images write files: set output=DIR")
     if config.output is not None:
         pictures = ["images"] * config.save_images + ["figures"] * bool(config.figures)
         check_folder_place("output", config.output, ["", *pictures])
     metrics_file = None if config.output is None else config.output / "metrics.json"
     if metrics_file is not None and metrics_file.exists() and not looks_lost(metrics_file) and not config.overwrite:
-        raise UserError(f"{config.output}: has an evaluation already: say overwrite=true, or choose another output")
+        raise UserError(f"{config.output}: has an evaluation already: set overwrite=true, or choose another output")
     check_names(config.weights, [*PUBLISHED, BICUBIC])
     for name in config.weights:
         if name != BICUBIC:
@@ -57,7 +57,7 @@ def evaluate(config: EvaluateConfig) -> Report:
     device = choose_device(config.device)
     metrics = load_metrics(protocol.metrics, load_metric_values(), config.metric_files, device)
     if config.data.hr is None and (needing := list_needing_hr(metrics)):
-        raise UserError(f"data.hr must be given, since {', '.join(needing)} need HR: say data.hr=DIR")
+        raise UserError(f"data.hr must be given, since {', '.join(needing)} need HR: set data.hr=DIR")
     loaded = {name: make_model(name, config, device) for name in config.weights}
 
     names = shorten_names(config.weights)

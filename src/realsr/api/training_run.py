@@ -81,7 +81,7 @@ def train(config: TrainConfig) -> TrainResult:
     device = choose_device(config.trainer.device, "trainer.device", local_rank())
     with start_processes(device) as processes:
         if not processes.is_main:
-            logger.setLevel(logging.ERROR)  # what the first one tells holds for all
+            logger.setLevel(logging.ERROR)  # the first process logs for all
         processes.run_on_main(lambda: prepare(config, training, processes.world_size))
         noise = list_noise(config.noise_pool_dir) if config.pool.noise else []
         pairs, validation = split_pairs(config, noise)
@@ -226,8 +226,8 @@ def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], met
     notes = read_notes(read_weights(config.run / "best.safetensors")) if "best" in models else None
     if notes is not None:
         kind = "averaged" if notes.get("averaged") else "raw"
-        told = [notes.get(key) for key in ("step", "by", "set")]
-        logger.info("best: step %s, %s weights, by %s on %s", told[0], kind, *told[1:])
+        facts = [notes.get(key) for key in ("step", "by", "set")]
+        logger.info("best: step %s, %s weights, by %s on %s", facts[0], kind, *facts[1:])
     logger.info("weights: %s\nmetrics: %s", config.run / "generator.safetensors", metrics)
     logger.info("pictures and curves: tensorboard --logdir %s", shlex.quote(str(config.run / "tensorboard")))
     if results.failed:
@@ -235,7 +235,7 @@ def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], met
 
 
 def _as_saved(config: TrainConfig) -> tuple[dict[str, Any], int]:
-    """The config's generator and scale as a file of weights tells them, whose JSON has no tuples or keys but text."""
+    """Return the config's generator and scale as a file of weights stores them: in JSON, without tuples."""
     return json.loads(json.dumps(config.generator)), config.scale
 
 

@@ -47,7 +47,7 @@ def run_command(name: str) -> None:
         # Errors are met here, since Hydra would write about its overrides first.
         try:
             if HydraConfig.get().job.chdir:
-                raise UserError("hydra.job.chdir=true: paths begin in the folder of the command: leave it out")
+                raise UserError("hydra.job.chdir=true: paths are relative to the folder of the command: remove it")
             overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)
             part = to_part(config, name, cast(list[str], overrides))
             getattr(import_module("realsr.api"), name)(part)
@@ -61,7 +61,7 @@ def run_command(name: str) -> None:
             _leave(str(interrupted), interrupted.code)
         except KeyboardInterrupt:
             resumption = "what is done is kept, and the same command goes on from there"
-            restart = "the same command begins anew"
+            restart = "the same command restarts"
             _leave(f"interrupted; {resumption if specification.resumable else restart}", code=130)
 
     command_line, own_errors = sys.argv, os.environ.get("HYDRA_FULL_ERROR") is None
@@ -92,7 +92,7 @@ def run_command(name: str) -> None:
 
 
 class JobFailedError(Exception):
-    """One job of several has failed (why, in which process): told to Hydra, which does the others before it ends."""
+    """One job of a sweep has failed (reason, process id). Hydra does the others before it ends."""
 
 
 def _leave_job(message: str) -> None:

@@ -246,7 +246,7 @@ class EvaluateConfig:
 
 @dataclass
 class UpscaleConfig:
-    """Which photos to enlarge, with what, and where to write them."""
+    """Which photos to upscale, by which model, and where to write the results."""
 
     input: list[Path]
     output: str

@@ -15,7 +15,7 @@ from realsr.data.cache import PairImages
 from realsr.data.degradations.degradation import OnlineDegradation, try_degradation
 
 Layout = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
-"""Shape and type of each tensor of a batch by its name, floats first, so that they begin at a multiple of 4 bytes."""
+"""Shape and type of each tensor of a batch by its name, floats first, so that they are aligned to 4 bytes."""
 
 
 class Batch(dict[str, Tensor]):

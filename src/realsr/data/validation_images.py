@@ -79,7 +79,7 @@ def read_image(
     small = None if lr is None else to_float(read_uint8(lr, damaged))
     if side is not None and min(original.shape[:2]) < side:
         size = f"{original.shape[1]}x{original.shape[0]}"
-        logger.warning("%s: %s pixels are enlarged to the protocol's %d a side", hr, size, side)
+        logger.warning("%s: %s pixels are upscaled to the protocol's %d a side", hr, size, side)
     small, image = prepare_pair(original, scale, small, side, area)
     if lr is not None:
         check_sizes(lr, small, image, scale, original.shape)

@@ -43,7 +43,7 @@ CALIBRATED = (
 )  # fmt: skip
 """scikit-image's photographs for calibration, none of which is in `check.EVALUATED`."""
 OUTER_LEVELS = (0.01, 0.99)  # quantiles, so that a single bright pixel does not count
-MIN_LEVELS, FEW_LEVELS, USUAL_LEVELS = 64, 128, 220  # of 255; see docs/deployment.md
+MIN_LEVELS, FEW_LEVELS, USUAL_LEVELS = 64, 128, 220  # of 255; see docs/deploy/deployment.md
 MIN_PHOTOS = 5
 MIN_SATURATION = 16  # levels between the channels of a pixel
 

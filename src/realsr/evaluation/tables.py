@@ -126,7 +126,7 @@ def check_names(names: Sequence[str], published: Sequence[str]) -> None:
 
 
 def shorten_names(names: Sequence[str]) -> dict[str, str]:
-    """Return a short name for each: the last parts of a path, as few as tell it from the others.
+    """Return a short name for each: the last parts of a path, as few as distinguish it from the others.
 
     `runs/a/generator.safetensors` is `a`, beside `runs/a/best.safetensors`, which is `a/best`.
     """

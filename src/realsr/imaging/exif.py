@@ -2,7 +2,7 @@
 
 An EXIF block is what JPEG, PNG and WebP hold: a small TIFF without pixels. Orientation and sizes in it are corrected in
 place, everything else stays byte for byte, since makers' notes hold positions in the block. TIFF files hold the same
-tags among their own. Pillow's `Exif` is not used: it writes all directories anew, and `?` for letters that are not
+tags among their own. Pillow's `Exif` is not used: it rewrites all directories, and writes `?` for letters that are not
 ASCII.
 """
 

@@ -121,7 +121,7 @@ class PngEncoder:
     """Writes one PNG file into `file`. `write` takes any number of rows at a time.
 
     All rows have one filter: for the differences that it leaves, a search for the best filter of each row is not worth
-    its time (docs/files.md has figures).
+    its time (docs/use/files.md has figures).
     """
 
     rows = 64

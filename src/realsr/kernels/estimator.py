@@ -138,7 +138,7 @@ def check_room(image_uint8: np.ndarray, needed: int) -> None:
 def measure_health(raw: Kernel, final: Kernel) -> dict[str, float]:
     """Measure a kernel, `raw` as estimated, `final` as saved. Raises ValueError where raw has no positive sum.
 
-    sum: of raw, which is not normalised; near 1, and near 0 where training found nothing.
+    sum: of raw, which is not normalised; near 1, and near 0 if training failed.
     negative: share of |raw| that is negative, 0..1.
     centre_offset: pixels from raw's centre of mass (small values removed) to where an aligned kernel has it.
     border: share of raw (small values removed) in its outermost ring, 0..1; large where 13x13 is too small for it.

@@ -138,7 +138,7 @@ def measure_structure(residual: np.ndarray) -> float:
 
 
 def make_signature(residual: np.ndarray) -> np.ndarray:
-    """Return what tells a tile without its shading (s, s) from others, noise and all: a unit vector of 144 values.
+    """Return a signature of a tile without its shading (s, s), noise included: a unit vector of 144 values.
 
     They are means of up to 4x4 pixels on a grid, which survive being saved again; its products are correlations.
     """

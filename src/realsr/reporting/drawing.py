@@ -32,7 +32,7 @@ def shorten(text: str, width: int, size: float = TEXT) -> str:
     return text if len(text) <= length else f"{text[: length // 2]}…{text[len(text) - (length - 1) // 2 :]}"
 
 
-def enlarge(pixels: np.ndarray, side: int) -> np.ndarray:
+def repeat_pixels(pixels: np.ndarray, side: int) -> np.ndarray:
     """Repeat the pixels (h, w, ...) as often as the longer side fits into `side`, at least once."""
     factor = max(1, side // max(pixels.shape[:2]))
     return pixels.repeat(factor, 0).repeat(factor, 1)

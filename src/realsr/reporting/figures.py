@@ -26,7 +26,7 @@ from realsr.reporting.drawing import (
     center_kernel,
     colour_values,
     draw_tiles,
-    enlarge,
+    repeat_pixels,
     shorten,
     stack,
 )
@@ -233,10 +233,10 @@ def write_comparison(
     tiles = []
     for name, images, notes in rows:
         for title, image in images.items():
-            tiles.append(Tile(enlarge(to_uint8(image), PANEL), [(title, INK), (notes.get(title, name), FAINT)]))
+            tiles.append(Tile(repeat_pixels(to_uint8(image), PANEL), [(title, INK), (notes.get(title, name), FAINT)]))
     brightest = max(kernel.max() for kernel in kernels.values())
     side = max(max(kernel.shape) for kernel in kernels.values())
     for title, kernel in kernels.items():
-        pixels = enlarge(colour_values(center_kernel(kernel, side) / brightest), PANEL)
+        pixels = repeat_pixels(colour_values(center_kernel(kernel, side) / brightest), PANEL)
         tiles.append(Tile(pixels, [(line, INK) for line in title.splitlines()]))
     write_uint8(path, stack([draw_tiles(tiles, len(rows[0][1]), PANEL, "", size=TEXT)]))

@@ -15,7 +15,7 @@ from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
 from realsr.imaging import write_uint8
 from realsr.noise.survey import SUGGESTED, SURVEYED, Survey, read_tiles
-from realsr.reporting.drawing import FAINT, FRAME, GAP, INK, Page, Tile, choose_evenly, draw_tiles, enlarge, stack
+from realsr.reporting.drawing import FAINT, FRAME, GAP, INK, Page, Tile, choose_evenly, draw_tiles, repeat_pixels, stack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -184,11 +184,11 @@ def _plot_histogram(axes: "Axes", survey: Survey, values: np.ndarray, edges: np.
 
 
 def stretch(pixels: np.ndarray) -> np.ndarray:
-    """Show a tile (s, s, 3) at the contrast of 35 levels a standard deviation, enlarged or shrunk by a whole number."""
+    """Show a tile (s, s, 3) at the contrast of 35 levels a standard deviation, scaled by a whole number."""
     factor = -(-len(pixels) // SIDE)
     side = len(pixels) // factor
     blocks = pixels[: side * factor, : side * factor].astype(np.float32).reshape(side, factor, side, factor, 3)
     means = blocks.mean((1, 3))
     flat = means - means.mean((0, 1))
     levels = flat * (35 / max(float(flat.std()), 0.2)) + 128
-    return enlarge(np.rint(levels).clip(0, 255).astype(np.uint8), SIDE)
+    return repeat_pixels(np.rint(levels).clip(0, 255).astype(np.uint8), SIDE)

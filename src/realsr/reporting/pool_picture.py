@@ -22,7 +22,7 @@ from realsr.reporting.drawing import (
     choose_evenly,
     colour_values,
     draw_tiles,
-    enlarge,
+    repeat_pixels,
     shorten,
     stack,
 )
@@ -145,15 +145,15 @@ def _common_side(kernels: Sequence[Kernel]) -> int:
 def _make_kernel_tile(name: str, kernel: Kernel, side: int) -> Tile:
     """Return a kernel, black to bright up to its own maximum, with its index k//2 in the middle."""
     window = center_kernel(kernel, side)
-    return Tile(enlarge(colour_values(window / window.max()), KERNEL_SIDE), [(name, FAINT)])
+    return Tile(repeat_pixels(colour_values(window / window.max()), KERNEL_SIDE), [(name, FAINT)])
 
 
 def _make_noise_tile(path: Path, gain: float) -> Tile:
-    """Return the middle of a noise patch about gray, its deviations times `gain`; a small one enlarged."""
+    """Return the middle of a noise patch about gray, its deviations times `gain`; a small one with repeated pixels."""
     patch = read_uint8(path).astype(np.float64)
     top, left = (max(0, (length - NOISE_SIDE) // 2) for length in patch.shape[:2])
     levels = 128 + gain * (patch - patch.mean(axis=(0, 1)))[top : top + NOISE_SIDE, left : left + NOISE_SIDE]
-    return Tile(enlarge(levels.clip(0, 255).round().astype(np.uint8), NOISE_SIDE), [(path.stem, FAINT)])
+    return Tile(repeat_pixels(levels.clip(0, 255).round().astype(np.uint8), NOISE_SIDE), [(path.stem, FAINT)])
 
 
 def draw_sheet(path: Path, pool: Path, items: Mapping[str, Mapping[str, Any]]) -> None:
@@ -192,5 +192,5 @@ def _make_sheet_tile(name: str, item: Mapping[str, Any], pool: Path) -> Tile:
 
 
 def paint_kernel(kernel: np.ndarray) -> np.ndarray:
-    """Return a kernel's middle, enlarged by repeating pixels, its maximum brightest: (136, 136, 3) uint8 RGB."""
-    return enlarge(colour_values(center_kernel(kernel, WINDOW) / kernel.max()), SHEET_SIDE)
+    """Return a kernel's centre with repeated pixels, its maximum brightest: (136, 136, 3) uint8 RGB."""
+    return repeat_pixels(colour_values(center_kernel(kernel, WINDOW) / kernel.max()), SHEET_SIDE)

@@ -76,7 +76,7 @@ def train_run(
             raise UserError(
                 f"the GPU's memory is too small ({str(error).splitlines()[0]}). trainer.checkpoint_activations=true "
                 "computes the same with less; trainer.accumulate=2 and a smaller trainer.batch save more, and train "
-                "another way, see docs/training.md. The checkpoints are kept"
+                "another way, see docs/train/training.md. The checkpoints are kept"
             ) from error
         for record in records:
             record.notes["threads"] = torch.get_num_threads()

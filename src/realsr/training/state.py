@@ -151,9 +151,8 @@ def check_settings(config: TrainingConfig, processes: int = 1) -> None:
     generator = check_networks(config.generator, discriminator, scale, trainer.crop, trainer.batch)
     if trainer.checkpoint_activations and not hasattr(generator, "checkpoint_activations"):
         raise UserError(
-            f"trainer.checkpoint_activations=true: {type(generator).__name__} does not offer it (an attribute "
-            "checkpoint_activations, see docs/extending.md); a smaller trainer.batch or trainer.accumulate=2 saves "
-            "memory, too"
+            f"trainer.checkpoint_activations=true: {type(generator).__name__} has no attribute checkpoint_activations, "
+            "see docs/extend/extending.md: set a smaller trainer.batch or trainer.accumulate=2 to save memory"
         )
 
 

@@ -137,7 +137,7 @@ def rrdb_size(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], int]:
 def _guess_size(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], int]:
     first, dense = state.get("conv_first.weight"), state.get("RRDB_trunk.0.RDB1.conv1.weight")
     if first is None or dense is None or first.ndim != 4 or dense.ndim != 4:
-        raise ValueError(f"not an RRDB generator (its tensors begin with {', '.join(list(state)[:4]) or 'none'})")
+        raise ValueError(f"not an RRDB generator (its first tensors are {', '.join(list(state)[:4]) or 'none'})")
     if 0 in first.shape or 0 in dense.shape:
         raise ValueError(f"a convolution without weights: {tuple(first.shape)}, {tuple(dense.shape)}")
     blocks = {name.split(".")[1] for name in state if name.startswith("RRDB_trunk.")}

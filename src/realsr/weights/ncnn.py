@@ -73,7 +73,7 @@ def _parse_param(text: str) -> tuple[list[Convolution], int]:
     """Return a network's convolutions in order, and how many layers upsample. Raises ValueError for other layers."""
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if not lines or lines[0] != [MAGIC]:
-        raise ValueError(f"it does not begin with {MAGIC}")
+        raise ValueError(f"it does not start with {MAGIC}")
     stated, layers = (lines[1][0] if len(lines) > 1 else "no"), lines[2:]
     if stated != str(len(layers)):
         raise ValueError(f"it states {stated} layers and has {len(layers)}")

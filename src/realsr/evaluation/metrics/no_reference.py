@@ -27,7 +27,7 @@ NRQM_SMALLEST = 100  # a quarter of it has the 5x5 blocks of 5x5 pixels that 25 
 
 _INSTALL = (
     "pip install 'realsr[iqa]' && pip install --no-deps pyiqa==0.1.16 "
-    "(PolyForm Noncommercial licence; docs/metrics.md says why without its dependencies)"
+    "(PolyForm Noncommercial licence; docs/study/metrics.md says why without its dependencies)"
 )
 
 
