@@ -54,7 +54,7 @@ class Precision:
     half: torch.dtype | None = None
     tf32: bool = False
 
-    def autocast(self) -> AbstractContextManager:
+    def autocast(self) -> AbstractContextManager[None]:
         """Return the context that networks run in."""
         return torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None)
 

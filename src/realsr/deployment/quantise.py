@@ -223,7 +223,7 @@ def _open(model: onnx.ModelProto) -> Run:
         return open_file(Path(folder, "model.onnx"), torch.get_num_threads())
 
 
-class _Reader(CalibrationDataReader):
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, photo: np.ndarray) -> None:
         self._photos: Iterator[dict[str, np.ndarray]] = iter([{INPUT: photo}])
 

@@ -19,7 +19,8 @@ from realsr.data.folders import damage_facts, list_photos
 from realsr.imaging import tell_damage
 from realsr.imaging.kernel_shapes import save_kernel
 from realsr.kernels.estimator import Batch, KernelEstimate, KernelEstimator, NoKernelError, Observation, SourcePhoto
-from realsr.provenance.manifest import Shard, StageRecord, StageRules, open_stage, refuse_foreign
+from realsr.provenance.manifest import Shard, StageRules, open_stage, refuse_foreign
+from realsr.provenance.sections import StageRecord
 
 logger = logging.getLogger("realsr")
 

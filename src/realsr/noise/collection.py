@@ -31,7 +31,8 @@ from realsr.noise.tiles import (
     measure_photo,
     remove_shading,
 )
-from realsr.provenance.manifest import StageRecord, name_inputs, open_stage, refuse_foreign
+from realsr.provenance.manifest import name_inputs, open_stage, refuse_foreign
+from realsr.provenance.sections import StageRecord
 
 STAGE = "noise"
 ENOUGH = 100  # patches that a suggested threshold yields, where there are so many

@@ -17,7 +17,8 @@ from realsr.data.cache import DecodedImages, cache_images
 from realsr.data.degradations.degradation import build_degradation
 from realsr.data.pairs import Pair
 from realsr.provenance.fingerprints import fingerprint_file, fingerprint_inputs
-from realsr.provenance.manifest import StageRecord, StageRules, compare_value, open_stage, read_manifest
+from realsr.provenance.manifest import StageRules, compare_value, open_stage, read_manifest
+from realsr.provenance.sections import StageRecord
 from realsr.training.checkpoints import list_checkpoints
 from realsr.training.distributed import SINGLE_PROCESS, DistributedContext
 from realsr.training.generator_loss import active_terms, needs_discriminator

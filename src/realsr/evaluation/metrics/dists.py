@@ -49,7 +49,9 @@ def _read_vgg16(path: Path) -> nn.Module:
 
 def _make_net(layers: nn.Module) -> Any:
     """The library's network around VGG16's layers, which it would otherwise download."""
-    from torchmetrics.functional.image import dists
+    from torchmetrics.functional.image import dists as library
+
+    dists: Any = library  # its import of torchvision's network is replaced
 
     build = dists.vgg16
     dists.vgg16 = lambda weights: SimpleNamespace(features=layers)

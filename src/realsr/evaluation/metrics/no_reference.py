@@ -180,7 +180,7 @@ def _run(net: nn.Module, device: torch.device) -> Quality:
         name = type(net).__name__
         try:
             value = float(net(image[None].to(device)))
-        except (AssertionError, torch.linalg.LinAlgError) as error:
+        except (AssertionError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
             raise ValueError(f"{name} cannot be computed; is the image flat? ({error})") from error
         if not torch.isfinite(torch.tensor(value)):
             raise ValueError(f"{name} is {value}; is the image flat?")
