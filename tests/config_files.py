@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import realsr.api
-from realsr.config.command import run_command
+from realsr.api.command import run_command
 from realsr.config.composition import refuse_other_keys
 from realsr.config.options import conf_dir
 from realsr.core.errors import UserError

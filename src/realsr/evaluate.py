@@ -3,7 +3,7 @@
 Usage: python -m realsr.evaluate weights=[bicubic,RUN] data.hr=DIR [data.lr=DIR] [protocol=NAME] [output=DIR] …
 """
 
-from realsr.config.command import run_command
+from realsr.api.command import run_command
 
 if __name__ == "__main__":
     run_command("evaluate")

@@ -5,7 +5,7 @@ Usage: python -m realsr.export weights=SOURCE output=FOLDER [formats=[onnx_fp32,
        python -m realsr.export weights=SOURCE output=FILE.pth
 """
 
-from realsr.config.command import run_command
+from realsr.api.command import run_command
 
 if __name__ == "__main__":
     run_command("export")

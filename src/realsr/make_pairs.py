@@ -3,7 +3,7 @@
 Usage: python -m realsr.make_pairs +track=dped data.source=PHOTOS
 """
 
-from realsr.config.command import run_command
+from realsr.api.command import run_command
 
 if __name__ == "__main__":
     run_command("make_pairs")

@@ -4,7 +4,7 @@ Usage: python -m realsr.train +track=dped data.source=PHOTOS work_dir=FOLDER key
        python -m realsr.train +experiment=realsr_dped data.source=PHOTOS init=WEIGHTS key=value …
 """
 
-from realsr.config.command import run_command
+from realsr.api.command import run_command
 
 if __name__ == "__main__":
     run_command("train")

@@ -4,7 +4,7 @@ Usage: python -m realsr.upscale PHOTO output=FILE [weights=df2k] key=value …
        python -m realsr.upscale PHOTO… FOLDER… output=FOLDER [format=png] key=value …
 """
 
-from realsr.config.command import run_command
+from realsr.api.command import run_command
 
 if __name__ == "__main__":
     run_command("upscale")

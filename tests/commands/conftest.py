@@ -6,7 +6,7 @@ import pytest
 from small_work import Command, Ended, write_photos
 
 from config_files import takes
-from realsr.config.command import run_command
+from realsr.api.command import run_command
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import torch
 from small_work import Command, Ended, files, write_photos
 
 from exported_networks import rrdb
-from realsr.config.command import run_command
+from realsr.api.command import run_command
 from realsr.deployment import deploy, quantise
 from realsr.deployment.measure import Cost
 from realsr.imaging import read_uint8, write_uint8

@@ -13,7 +13,7 @@ from small_work import TINY, Command, python_environment, write_photos
 # python -m realsr.train that is killed, as by a power cut, once the checkpoint of step 10 is written.
 KILLED = """
 import os, signal
-from realsr.config.command import run_command
+from realsr.api.command import run_command
 from realsr.training.checkpoints import CheckpointWriter
 
 save = CheckpointWriter.save

@@ -52,7 +52,7 @@ def test_an_element_of_a_list_is_the_text_that_is_typed(name: str, compose: Comp
 
 def test_a_name_on_the_terminal_is_on_one_line(tmp_path: Path) -> None:
     script = (
-        "import realsr.api; from realsr.config.command import *\n"
+        "import realsr.api; from realsr.api.command import *\n"
         "realsr.api.evaluate = lambda config: logger.info('%s\\n%s', config.data.hr, 'end')\n"
         "run_command('evaluate')"
     )
@@ -258,7 +258,7 @@ def test_names_beyond_ascii_in_a_locale_without_them(tmp_path: Path) -> None:
     source = str(Path(__file__).parents[2] / "src")
     environment = {**os.environ, "PYTHONPATH": source, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     script = (
-        "import realsr.api; from realsr.config.command import *\n"
+        "import realsr.api; from realsr.api.command import *\n"
         "realsr.api.train = lambda config: print(config.data.source.is_dir())\nrun_command('train')"
     )
     for arguments in (["data.source=写é", "+track=dped"], ["--config-dir", "my", "+track=x"]):
