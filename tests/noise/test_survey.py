@@ -51,10 +51,10 @@ def test_a_survey_tells_of_all_tiles_what_speaks_against_them(source, tmp_path):
     assert survey.tiles["photo"].tolist() == [0, 0, 0, 0, 1, 1, 1]
     assert survey.judge().tolist() == ["", "structured", "constant", "", "clipped", "", ""]
     assert np.isnan(survey.tiles["structure"]).tolist() == [False] * 5 + [True, False]
-    assert np.flatnonzero(survey.kept()).tolist() == [0, 6]
+    assert np.flatnonzero(survey.selection()).tolist() == [0, 6]
     assert survey.yields(50) == {"": 3, "structured": 1, "constant": 1, "clipped": 1}
     flagged = survey_noise(folder, tmp_path, config(drop_structured=False))
-    assert np.flatnonzero(flagged.kept()).tolist() == [0, 1, 6]
+    assert np.flatnonzero(flagged.selection()).tolist() == [0, 1, 6]
     released = survey_noise(source(c=[tile(4)]), tmp_path, config(released_rule=True))
     assert len(released.tiles) == 0
 
@@ -70,7 +70,7 @@ def test_what_a_survey_keeps_is_what_is_collected(source, tmp_path):
         survey = survey_noise(folder, tmp_path, chosen, workers=2)
         collect_noise(folder, tmp_path / str(drop), chosen)
         collected = read_manifest(tmp_path / str(drop))["noise"]["items"]
-        kept = survey.tiles[survey.kept()]
+        kept = survey.tiles[survey.selection()]
         for index, name in enumerate("abc"):
             expected = kept[kept["photo"] == index]
             assert [t["left"] for t in collected[name]["tiles"]] == expected["left"].tolist()

@@ -49,7 +49,7 @@ def test_files_of_a_survey(source, tmp_path):
     with (folder / "tiles.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 14
-    for row, tile, kept in zip(rows, survey.tiles, survey.kept(), strict=True):
+    for row, tile, kept in zip(rows, survey.tiles, survey.selection(), strict=True):
         assert row["photo"] == survey.photos[tile["photo"]]
         assert float(row["variance"]) == pytest.approx(tile["variance"], rel=1e-5)
         assert (row["structure"] == "") == (tile["variance"] >= 200)

@@ -30,7 +30,7 @@ def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
 
     Raises UserError if one is missing or holds what cannot be read.
     """
-    wrong, reports = [], dict[Path, FolderReport]()
+    problems, reports = [], dict[Path, FolderReport]()
     for role in ("source", "target", "validation"):
         folder: Path | None = getattr(config.data, role)
         expected = config.data.expected.get(role)
@@ -39,31 +39,31 @@ def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
             if needed or expected:
                 logger.info("data.%s: not given%s. %s", role, "" if needed else " (optional)", _expectation(expected))
             if needed:
-                wrong.append(f"data.{role} is not given")
+                problems.append(f"data.{role} is not given")
             continue
         for part in _parts(folder):
             try:
                 report = check_folder(part, config.damaged)
             except ImageError as error:
                 logger.info("data.%s: %s %s", role, error, _expectation(expected))
-                wrong.append(str(error))
+                problems.append(str(error))
                 continue
             logger.info("data.%s: %s: %s. %s", role, part, _summary(report), _expectation(expected))
-            wrong += report.unreadable
+            problems += report.unreadable
             reports[part] = report
     if config.init is not None:
         try:
             logger.info("init: %s", find_weights(config.init))
         except UserError as error:
-            wrong.append(f"init: {error}")
+            problems.append(f"init: {error}")
     for key, term in active_terms(config.loss).items():
         weights = term.get("weights")
         if weights is not None and not Path(weights).is_file():
-            wrong.append(f"loss.{key}.weights={weights}: no such file")
+            problems.append(f"loss.{key}.weights={weights}: no such file")
         elif term["name"] == "perceptual" and weights is None:
             logger.info("VGG19's weights: torchvision's copy, which it downloads where it is not there yet")
-    if wrong:
-        raise UserError("the data are not complete:\n" + "\n".join(f"  {line}" for line in wrong))
+    if problems:
+        raise UserError("the data are not complete:\n" + "\n".join(f"  {line}" for line in problems))
     logger.info("all photos that track %s needs are there and can be read", config.track)
     return reports
 

@@ -35,7 +35,7 @@ def estimate_kernels(config: EstimateKernelsConfig) -> KernelPool:
     Raises UserError at the end if a photo cannot be read, or no kernel is sound.
     """
     shard = choose_shard(config.shard, config.shards)
-    made = estimation.estimate_kernels(
+    pool = estimation.estimate_kernels(
         config.data.source,
         config.pool_dir,
         choose_estimator(config),
@@ -47,14 +47,14 @@ def estimate_kernels(config: EstimateKernelsConfig) -> KernelPool:
         config.damaged,
         config.pool.estimator_key,
     )
-    if shard is None and any("health" in item for item in made.items.values()):
+    if shard is None and any("health" in item for item in pool.items.values()):
         sheet = config.pool_dir / estimation.SHEET
-        if made.changed or not sheet.is_file():
-            draw_sheet(sheet, config.pool_dir, made.items)
-        sound = len(made.items) - len(made.rejected)
+        if pool.changed or not sheet.is_file():
+            draw_sheet(sheet, config.pool_dir, pool.items)
+        sound = len(pool.items) - len(pool.rejected)
         logger.info("kernels: %d in %s, all drawn in %s", sound, config.pool_dir / "kernels", sheet)
-    made.check()
-    return made
+    pool.check()
+    return pool
 
 
 def choose_estimator(config: EstimateKernelsConfig | TrainConfig) -> dict[str, Any]:

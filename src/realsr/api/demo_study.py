@@ -133,9 +133,9 @@ def draw(
     for image in images:
         top, left = ZOOM[image.name]
         nearest = image.lr.repeat_interleave(CAMERA.scale, dim=1).repeat_interleave(CAMERA.scale, dim=2)
-        shown = {"LR": nearest} | {name.replace("_", " "): model(image.lr) for name, model in models.items()}
-        shown["HR"] = image.hr
-        crops = {name: x[:, top : top + ZOOM_SIDE, left : left + ZOOM_SIDE] for name, x in shown.items()}
+        views = {"LR": nearest} | {name.replace("_", " "): model(image.lr) for name, model in models.items()}
+        views["HR"] = image.hr
+        crops = {name: x[:, top : top + ZOOM_SIDE, left : left + ZOOM_SIDE] for name, x in views.items()}
         notes = {name.replace("_", " "): f"{by_image[image.name]['psnr']:.2f} dB" for name, by_image in scores.items()}
         rows.append((image.name, crops, notes))
     titled = {"true kernel": CAMERA.kernel}

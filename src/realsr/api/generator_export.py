@@ -73,11 +73,11 @@ def export_formats(config: ExportConfig) -> None:
         config.damaged,
     )
     logger.info("\n%s", deployment.format_text())
-    written = [name for row in deployment.rows for name in row.files] + ["table.json", "table.md"]
+    files = [name for row in deployment.rows for name in row.files] + ["table.json", "table.md"]
     if deployment.sensitivity is not None:
         write_bytes(config.output / "sensitivity.png", draw_sensitivity(deployment.sensitivity))
-        written.append("sensitivity.png")
-    logger.info("\nwritten  %s: %s", config.output, ", ".join(written))
+        files.append("sensitivity.png")
+    logger.info("\nwritten  %s: %s", config.output, ", ".join(files))
     for warning in deployment.warnings:
         logger.warning("warning: %s", warning)
     if deployment.failed:

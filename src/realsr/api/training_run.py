@@ -241,5 +241,5 @@ def _as_saved(config: TrainConfig) -> tuple[dict[str, Any], int]:
 
 def _part(config: TrainConfig, kind: type[P], **values: Any) -> P:
     """Return a stage's configuration, which is a part of the training's."""
-    own = {field.name: getattr(config, field.name) for field in fields(kind) if field.name not in values}  # type: ignore[arg-type]
-    return kind(**own, **values)
+    shared = {field.name: getattr(config, field.name) for field in fields(kind) if field.name not in values}  # type: ignore[arg-type]
+    return kind(**shared, **values)

@@ -158,15 +158,15 @@ def _fill(config: DictConfig, specification: Command) -> DictConfig:
 
 def _drop_unknown(values: Mapping[str, Any], base: DictConfig) -> dict[str, Any]:
     """Return the values without keys that a group's option, or the configuration, no longer has."""
-    known = {}
+    keys = {}
     for key, value in values.items():
         node = base._get_node(key) if key in set(base.keys()) else None
         if isinstance(value, Mapping) and isinstance(node, DictConfig) and set(node.keys()):
             open_keys = key in ("loss", "expected") or OmegaConf.is_missing(node, "name")
-            known[key] = dict(value) if open_keys else _drop_unknown(value, node)
+            keys[key] = dict(value) if open_keys else _drop_unknown(value, node)
         elif node is not None:
-            known[key] = value
-    return known
+            keys[key] = value
+    return keys
 
 
 def _has(config: DictConfig, key: str) -> bool:
@@ -195,10 +195,10 @@ def refuse_other_keys(command: str, overrides: Sequence[str]) -> None:
             )
 
 
-def _name_key(override: str, known: Mapping[str, Any]) -> str:
+def _name_key(override: str, keys: Mapping[str, Any]) -> str:
     """Return the key that an override sets; of a component's own keys, the group that they are in."""
     key = override.lstrip("+~").partition("=")[0].rpartition("@")[2].replace("/", ".")
-    while key not in known and "." in key:
+    while key not in keys and "." in key:
         key = key.rpartition(".")[0]
     return key
 
@@ -230,8 +230,8 @@ def to_dataclass(config: DictConfig, schema: type, needed: Mapping[str, Any] | N
         )
     try:  # +key=value gets past Hydra even where the schema has no such key
         absent = OmegaConf.missing_keys(config)
-        known = key_types(schema)
-        if missing := sorted(key for key in absent if needed is None or _name_key(key, known) in needed):
+        keys = key_types(schema)
+        if missing := sorted(key for key in absent if needed is None or _name_key(key, keys) in needed):
             raise UserError(f"{' and '.join(missing)} must be given: set {' '.join(f'{key}=…' for key in missing)}")
         merged = OmegaConf.merge(_open_schema(schema), OmegaConf.to_container(config))
         for key in absent:

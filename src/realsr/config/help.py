@@ -73,14 +73,14 @@ def _read_defaults(file: str) -> dict[str, str]:
 def _read_body(path: Path) -> list[str]:
     """Return the lines of a YAML file after its heading and its list of defaults, Hydra's own keys left out."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    kept: list[str] = []
+    selection: list[str] = []
     block = ""
     for line in lines:
         if key := re.match(r"(\w+):", line):
             block = key[1]
         if block and block not in ("defaults", "hydra", "name"):
-            kept.append(line)
-    return kept
+            selection.append(line)
+    return selection
 
 
 def _read_option(path: Path) -> list[str]:
@@ -94,7 +94,7 @@ def _read_option(path: Path) -> list[str]:
 
 def _select(lines: Sequence[str], part: type) -> list[str]:
     """Return the lines of a command's keys, and of those inside `data` that it has."""
-    kept, block = [], ""
+    selection, block = [], ""
     types = get_type_hints(part)
     names = {field.name for field in fields(part)}
     for line in lines:
@@ -104,5 +104,5 @@ def _select(lines: Sequence[str], part: type) -> list[str]:
         kind = types.get(block)
         known = inside is None or not is_dataclass(kind) or inside[1] in {field.name for field in fields(kind)}
         if block in names and known and line.strip():
-            kept.append(line)
-    return kept
+            selection.append(line)
+    return selection

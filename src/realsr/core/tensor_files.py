@@ -127,9 +127,11 @@ def _check_kind(name: str, value: Tensor) -> Tensor:
             f"the tensor {name} is {value.layout}, {value.dtype}, on {value.device}; expected a dense tensor of real "
             "numbers on the CPU"
         )
-    declared, held = value.numel() * value.element_size(), value.untyped_storage().nbytes()
-    if declared > held:
-        raise TensorFileError(f"the tensor {name} declares {declared} bytes and holds {held}: download the file again")
+    declared, available = value.numel() * value.element_size(), value.untyped_storage().nbytes()
+    if declared > available:
+        raise TensorFileError(
+            f"the tensor {name} declares {declared} bytes and holds {available}: download the file again"
+        )
     return value
 
 

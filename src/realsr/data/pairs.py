@@ -36,14 +36,14 @@ def list_pairs(folder: Path, scale: int, lr_name: str | None = None) -> list[Pai
             )
     files = match_folders(folder / "HR", folder / "LR", scale, lr_name)
     pairs = [Pair(name, hr, lr) for name, (hr, lr) in sorted(files.items()) if lr is not None]
-    wrong = []
+    mismatches = []
     for pair in pairs:
         (width, height), (lr_width, lr_height) = image_size(pair.hr), image_size(pair.lr)
         if (width, height) != (lr_width * scale, lr_height * scale):
-            wrong.append(f"{pair.name} (HR {width}x{height}, LR {lr_width}x{lr_height})")
-    if wrong:
+            mismatches.append(f"{pair.name} (HR {width}x{height}, LR {lr_width}x{lr_height})")
+    if mismatches:
         raise UserError(
-            f"{folder}: at scale={scale}, HR must be {scale} times as wide and high as LR: {join_names(wrong, 5)}"
+            f"{folder}: at scale={scale}, HR must be {scale} times as wide and high as LR: {join_names(mismatches, 5)}"
         )
     return pairs
 
@@ -66,8 +66,8 @@ def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair],
         raise UserError(f"data.held_out={fraction}: expected a part of all pairs from 0 to below 1")
     count = min(max(round(fraction * len(pairs)), 1 if fraction > 0 else 0), len(pairs) - 1)
     draws = {pair.name: numpy_generator(seed, "held out", pair.name).random() for pair in pairs}
-    held = set(sorted(draws, key=draws.__getitem__)[:count])
-    return [pair for pair in pairs if pair.name not in held], [pair for pair in pairs if pair.name in held]
+    held_out = set(sorted(draws, key=draws.__getitem__)[:count])
+    return [pair for pair in pairs if pair.name not in held_out], [pair for pair in pairs if pair.name in held_out]
 
 
 def keep_large(pairs: list[Pair], crop: int) -> list[Pair]:

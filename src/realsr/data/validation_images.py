@@ -141,10 +141,10 @@ def load_validation_folder(
     hr, lr = folder, folder
     if (folder / "HR").is_dir():
         hr, lr = folder / "HR", folder / "LR"
-    both = hr != lr or holds_both(folder, scale, lr_name)
-    images = read_folders(hr, lr if both else None, scale, damaged, lr_name)
-    seen = None if both else degradation
-    return [_prepare(image, scale, seen, seed, largest) for image in islice(images, most)]
+    has_lr = hr != lr or holds_both(folder, scale, lr_name)
+    images = read_folders(hr, lr if has_lr else None, scale, damaged, lr_name)
+    online = None if has_lr else degradation
+    return [_prepare(image, scale, online, seed, largest) for image in islice(images, most)]
 
 
 def _prepare(

@@ -103,18 +103,18 @@ def _measure(network: EqualisedRRDB, photos: Sequence[Tensor]) -> tuple[_Factors
     ranges: list[dict[nn.Module, tuple[Tensor, Tensor]]] = [{}, {}]
 
     def note(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        for seen, values in zip(ranges, (inputs[0], output), strict=True):
+        for table, values in zip(ranges, (inputs[0], output), strict=True):
             least, greatest = values.transpose(0, 1).flatten(1).aminmax(dim=1)
-            if module in seen:
-                least, greatest = torch.minimum(least, seen[module][0]), torch.maximum(greatest, seen[module][1])
-            seen[module] = least, greatest
+            if module in table:
+                least, greatest = torch.minimum(least, table[module][0]), torch.maximum(greatest, table[module][1])
+            table[module] = least, greatest
 
     hooks = [conv.register_forward_hook(note) for conv in network.modules() if isinstance(conv, nn.Conv2d)]
     for photo in photos:
         network(photo)
     for hook in hooks:
         hook.remove()
-    reads, gives = ({module: _widen(*limits) for module, limits in seen.items()} for seen in ranges)
+    reads, gives = ({module: _widen(*limits) for module, limits in table.items()} for table in ranges)
     return reads, gives
 
 

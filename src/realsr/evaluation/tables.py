@@ -117,12 +117,12 @@ def _format_estimate(estimate: Estimate, digits: int, sign: str = "") -> str:
 
 def check_names(names: Sequence[str], published: Sequence[str]) -> None:
     """Raise UserError where two names are the same model: equal, or paths of one file or folder."""
-    seen: dict[str, str] = {}
+    models: dict[str, str] = {}
     for name in names:
         key = name if name in published else str(Path(name).resolve())
-        if key in seen:
-            raise UserError(f"weights: {seen[key]} and {name} are the same; name each model once")
-        seen[key] = name
+        if key in models:
+            raise UserError(f"weights: {models[key]} and {name} are the same; name each model once")
+        models[key] = name
 
 
 def shorten_names(names: Sequence[str]) -> dict[str, str]:

@@ -112,8 +112,8 @@ class TagReader:
 
     def _little_endian(self, entry: Entry) -> bytes:
         data = bytes(self.data[entry.start : entry.start + entry.length])
-        each = _SIZES[entry.kind] // (2 if entry.kind in _RATIONALS else 1)
-        return data if self.order == "<" else np.frombuffer(data, np.uint8).reshape(-1, each)[:, ::-1].tobytes()
+        width = _SIZES[entry.kind] // (2 if entry.kind in _RATIONALS else 1)
+        return data if self.order == "<" else np.frombuffer(data, np.uint8).reshape(-1, width)[:, ::-1].tobytes()
 
     def _number(self, form: str, position: int) -> int:
         try:
@@ -139,15 +139,15 @@ def write_directory(directory: Directory, position: int, big: bool = False) -> b
     after, end = b"", position + len(entries) + len(directory) * (20 if big else 12) + room
     for tag, value in sorted(directory.items()):
         after += b"\0" * ((end + len(after)) % 2)
-        here = struct.pack("<" + number, end + len(after))
+        offset = struct.pack("<" + number, end + len(after))
         if isinstance(value, dict):
             after += write_directory(value, end + len(after), big)
-            kind, count, field = LONG8 if big else LONG, 1, here
+            kind, count, field = LONG8 if big else LONG, 1, offset
         else:
             kind, count = value.kind, len(value.data) // _SIZES[value.kind]
             field = value.data.ljust(room, b"\0")
             if len(value.data) > room:
-                after, field = after + value.data, here
+                after, field = after + value.data, offset
         entries += struct.pack("<HH" + number, tag, kind, count) + field
     return entries + bytes(room) + after
 

@@ -100,8 +100,8 @@ def check_format(suffix: str, height: int, width: int, channels: int, bits: int)
     """
     kind = _FORMAT.get(suffix.lower())
     if kind is None:
-        known = " ".join(sorted(IMAGE_SUFFIXES))
-        raise ImageError(f"no image format is known for the suffix {suffix!r}: use one of {known}.")
+        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+        raise ImageError(f"no image format is known for the suffix {suffix!r}: use one of {suffixes}.")
     if min(height, width) == 0:
         raise ImageError(f"an image of {width}x{height} pixels has nothing to write.")
     if channels in (2, 4) and kind in _WITHOUT_ALPHA:

@@ -78,7 +78,7 @@ def shrink_uint8(image_uint8: np.ndarray, factor: int) -> np.ndarray:
     reach = 5 * factor // 2 - 1
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
     values = _cubic((offsets - (factor - 1) / 2) / factor)
-    weights, one = (values / values.sum()).numpy(), np.ones(1)
+    weights, identity = (values / values.sum()).numpy(), np.ones(1)
     # The weights are multiples of 2^-8 for 2, of 2^-12 for 4: levels times these fit float32, and for 2 so do the
     # sums of both directions, 24 bits with levels centred. For other factors nothing is exact.
     first, second = {2: (cv2.CV_32F, cv2.CV_32F), 4: (cv2.CV_32F, cv2.CV_64F)}.get(factor, (cv2.CV_64F, cv2.CV_64F))
@@ -88,9 +88,11 @@ def shrink_uint8(image_uint8: np.ndarray, factor: int) -> np.ndarray:
     for top in range(0, height, _STRIP):
         bottom = min(top + _STRIP, height)
         start = max(0, factor * top - reach)
-        rows = cv2.sepFilter2D(image_uint8[start : factor * bottom + reach], first, one, weights, borderType=border)
+        rows = cv2.sepFilter2D(
+            image_uint8[start : factor * bottom + reach], first, identity, weights, borderType=border
+        )
         rows = rows[factor * top - start :: factor][: bottom - top] - 128
-        levels = cv2.sepFilter2D(rows, second, weights, one, borderType=border)[:, ::factor] + 128
+        levels = cv2.sepFilter2D(rows, second, weights, identity, borderType=border)[:, ::factor] + 128
         out[top:bottom] = np.rint(levels).clip(0, 255)
     return out
 

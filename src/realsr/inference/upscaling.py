@@ -192,8 +192,8 @@ def _absolute(path: Path) -> str:
 
 def _check_suffix(suffix: str, setting: str, advice: str = "") -> None:
     if suffix.lower() not in IMAGE_SUFFIXES:
-        known = " ".join(sorted(IMAGE_SUFFIXES))
-        raise UserError(f"{setting}: {suffix} is no known image format: expected one of {known}{advice}")
+        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+        raise UserError(f"{setting}: {suffix} is no known image format: expected one of {suffixes}{advice}")
 
 
 def _check_places(tasks: list[UpscaleTask]) -> None:

@@ -208,8 +208,8 @@ def _load_observations(record: StageRecord, observed: Mapping[str, Mapping[str, 
     batch: dict[str, Observation | Exception] = {}
     for name, item in sorted(observed.items()):
         for relative in item["files"]:
-            with np.load(record.path(relative)) as stored:
-                batch[name] = Observation(dict(stored), item.get("damaged"))
+            with np.load(record.path(relative)) as archive:
+                batch[name] = Observation(dict(archive), item.get("damaged"))
         if not item["files"]:
             batch[name] = NoKernelError(item["rejected"][0])
     yield batch

@@ -96,7 +96,7 @@ def collect_noise(
         # As long as there is no patch all tiles are measured again, so that the message counts all of them.
         any_patch = any(item["files"] for item in record.items.values())
         missing = [name for name in photos if not (any_patch and record.is_done(name))]
-        seen = _recall(record, set(missing)) if missing else SeenTiles()
+        history = _recall(record, set(missing)) if missing else SeenTiles()
         examine = partial(examine_photo, config=config, damaged=damaged)
         results = map_items(examine, (photos[name] for name in missing), count_workers(len(missing), workers))
         with Progress(STAGE, total=len(photos), done=len(photos) - len(missing)) as progress:
@@ -107,7 +107,7 @@ def collect_noise(
                     record.fail(name, f"source/{path.name}", path, result)
                     continue
                 tell_damage(path, result.damage)
-                patches = [p for p in result.patches if config.released_rule or seen.add(p.place, p.signature)]
+                patches = [p for p in result.patches if config.released_rule or history.add(p.place, p.signature)]
                 dropped = result.dropped | {"duplicate": len(result.patches) - len(patches)}
                 files = list(_write(patches, name, pool / "noise"))
                 facts = {"tiles": [p.facts for p in patches], "dropped": dropped} | damage_facts(result.damage)
@@ -156,13 +156,13 @@ def _check_item(item: dict[str, Any]) -> None:
 
 def _recall(record: StageRecord, missing: set[str]) -> SeenTiles:
     """Remember the patches of an interrupted run, read from their files."""
-    seen = SeenTiles()
+    history = SeenTiles()
     for name, item in record.items.items():
         if name not in missing:
             for relative, tile in zip(item["files"], item["tiles"], strict=True):
                 patch = read_uint8(record.path(relative))
-                seen.add((tile["top"], tile["left"]), make_signature(remove_shading(patch)))
-    return seen
+                history.add((tile["top"], tile["left"]), make_signature(remove_shading(patch)))
+    return history
 
 
 def _patch_file(name: str, index: int) -> str:
@@ -200,7 +200,7 @@ def _summarise(record: StageRecord, photos: int) -> None:
         record.folder / "noise",
         f"; dropped: {drops}" if drops else "",
     )
-    structured = sum(tile["flag"] == "structured" for some in tiles for tile in some)
+    structured = sum(tile["flag"] == "structured" for group in tiles for tile in group)
     if structured:
         logger.warning(
             "noise: %d of %d patches look structured (the manifest flags them). realsr.survey_noise draws them; %s",

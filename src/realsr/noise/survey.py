@@ -60,7 +60,7 @@ class Survey:
         """Return which tiles the config's thresholds let in, judged or not."""
         return mask_tiles(self.tiles, self.config.max_variance, self.config.min_mean)
 
-    def kept(self) -> np.ndarray:
+    def selection(self) -> np.ndarray:
         """Return which tiles realsr.collect_noise keeps; near-duplicates are not looked for here."""
         return self.passes() & ~np.isin(self.judge(), list_drop_reasons(self.config))
 

@@ -158,11 +158,11 @@ class SeenTiles:
 
     def add(self, place: tuple[int, int], signature: np.ndarray) -> bool:
         """Remember the tile and return True, unless one nearly the same was at this place of an earlier photo."""
-        known, count = self._signatures.get(place, (np.empty((1, len(signature)), np.float32), 0))
-        if (known[:count] @ signature).max(initial=0) > SAME:
+        signatures, count = self._signatures.get(place, (np.empty((1, len(signature)), np.float32), 0))
+        if (signatures[:count] @ signature).max(initial=0) > SAME:
             return False
-        if count == len(known):
-            known = np.concatenate([known, np.empty_like(known)])
-        known[count] = signature
-        self._signatures[place] = known, count + 1
+        if count == len(signatures):
+            signatures = np.concatenate([signatures, np.empty_like(signatures)])
+        signatures[count] = signature
+        self._signatures[place] = signatures, count + 1
         return True

@@ -67,18 +67,18 @@ def rebuild_pair(
     for file, content in contents.items():
         if hashlib.sha256(content).hexdigest() != recorded[file]:
             raise UserError(_explain_difference(file, section["versions"]))
-    written = []
+    results = []
     for file, content in contents.items():
         if _hash_file(file) == recorded[file]:
             logger.info("%s: made again, unchanged: sha256 %s", file, recorded[file])
         else:
             file.parent.mkdir(exist_ok=True)
             write_bytes(file, content)
-            written.append(file)
+            results.append(file)
             logger.info(
                 "%s: made again and written, byte for byte that of the manifest: sha256 %s", file, recorded[file]
             )
-    return written
+    return results
 
 
 def _find_input(name: str, folders: Mapping[str, Path | None], section: Mapping[str, Any]) -> Path:

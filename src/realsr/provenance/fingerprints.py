@@ -8,7 +8,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("realsr", "torch", "torchvision", "numpy", "opencv-python-headless", "scipy", "pillow", "simplejpeg")
+PACKAGES = (
+    "realsr", "torch", "torchvision", "numpy", "opencv-python-headless", "scipy", "pillow", "simplejpeg", "tifffile",
+    "imagecodecs",
+)  # fmt: skip
 
 
 def fingerprint_file(path: Path) -> dict[str, Any]:
@@ -18,13 +21,13 @@ def fingerprint_file(path: Path) -> dict[str, Any]:
     return {"size": path.stat().st_size, "sha256": digest}
 
 
-def fingerprint_inputs(inputs: Mapping[str, Path], known: Mapping[str, Any]) -> dict[str, Any]:
+def fingerprint_inputs(inputs: Mapping[str, Path], records: Mapping[str, Any]) -> dict[str, Any]:
     """Return size, SHA-256 and time of each input that can be read; one of known size and time is not read again."""
 
     def fingerprint(name: str) -> dict[str, Any] | None:
         try:
             status = inputs[name].stat()
-            old = known.get(name)
+            old = records.get(name)
             if old and (old["size"], old.get("mtime_ns")) == (status.st_size, status.st_mtime_ns):
                 return old
             return {**fingerprint_file(inputs[name]), "mtime_ns": status.st_mtime_ns}

@@ -211,14 +211,16 @@ def _open_record(
     folder: Path, stage: str, file: str, request: Section, parts: Mapping[str, Section], before: Section
 ) -> StageRecord:
     """Return the record of a request, with what `parts` have of it; file: the manifest that it is saved in."""
-    own = parts if file == MANIFEST else {name: part for name, part in parts.items() if name == file}
-    merged = {key: _merge(own.values(), key) | request.get(key, {}) for key in ("inputs", "files", "items", "notes")}
-    section = request | merged | {"complete": own.keys() == {file} and own[file]["complete"]}
-    other_items = _merge((part for name, part in parts.items() if name not in own), "items")
+    sections = parts if file == MANIFEST else {name: part for name, part in parts.items() if name == file}
+    merged = {
+        key: _merge(sections.values(), key) | request.get(key, {}) for key in ("inputs", "files", "items", "notes")
+    }
+    section = request | merged | {"complete": sections.keys() == {file} and sections[file]["complete"]}
+    other_items = _merge((part for name, part in parts.items() if name not in sections), "items")
     record = StageRecord(folder, stage, section, file, other_items, before)
     # At once, so that a run killed at any moment leaves no file that no manifest lists, and that inputs which were
     # only touched are not read a third time.
-    if own.keys() != {file} or any(section[key] != own[file].get(key, {}) for key in ("inputs", "files")):
+    if sections.keys() != {file} or any(section[key] != sections[file].get(key, {}) for key in ("inputs", "files")):
         record.save()
     if file == MANIFEST:
         for path in list_shard_manifests(folder, stage):

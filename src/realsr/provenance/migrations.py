@@ -57,8 +57,8 @@ def _name_training_components(section: Section) -> Section:
     config, files = dict(section["config"]), dict(section.get("files", {}))
     for role, sizes in (("generator", ("features", "blocks", "growth")), ("discriminator", ("features", "layers"))):
         prefix = f"{role}.arguments."
-        own = "." in str(config.get(f"{role}.name"))
-        for size in sizes if own else ():
+        is_custom = "." in str(config.get(f"{role}.name"))
+        for size in sizes if is_custom else ():
             config.pop(f"{role}.{size}", None)
         for record in (config, files):
             for key in [key for key in record if key.startswith(prefix)]:

@@ -39,7 +39,7 @@ def report_survey(survey: Survey, folder: Path) -> None:
     table = io.StringIO()
     writer = csv.writer(table)
     writer.writerow([*(SURVEYED.names or ()), "reject_reason", "kept"])
-    for tile, reason, kept in zip(survey.tiles, survey.judge(), survey.kept(), strict=True):
+    for tile, reason, kept in zip(survey.tiles, survey.judge(), survey.selection(), strict=True):
         facts = (f"{value:.6g}" for value in tile.tolist()[1:])
         writer.writerow(
             [printable(survey.photos[tile["photo"]]), *("" if fact == "nan" else fact for fact in facts), reason, kept]
@@ -58,7 +58,7 @@ def choose_tiles(survey: Survey, mask: np.ndarray, count: int) -> list[int]:
 
 def _make_sections(survey: Survey) -> dict[str, list[Tile]]:
     """Return tiles that are kept, and tiles of up to twice the variance that are not, each below its title."""
-    kept, reasons = survey.kept(), survey.judge()
+    kept, reasons = survey.selection(), survey.judge()
     nearly = ~kept & (survey.tiles["variance"] < 2 * survey.config.max_variance)
     sections = {}
     for title, mask in (("kept", kept), ("nearly kept", nearly)):
@@ -80,7 +80,7 @@ def summarise(survey: Survey) -> dict[str, Any]:
         "photos": len(survey.photos),
         "failures": survey.failures,
         "tiles": len(survey.tiles),
-        "kept": int(survey.kept().sum()),
+        "kept": int(survey.selection().sum()),
         "config": asdict(survey.config),
         "percentiles": {
             name: {str(p): float(np.percentile(survey.tiles[name], p)) for p in percents}
@@ -105,7 +105,7 @@ def _titled(counts: dict[str, int]) -> dict[str, int]:
 
 def describe(survey: Survey, folder: Path) -> str:
     """Return the survey as a short table, where its files are, and what to do next."""
-    passing, kept = int(survey.passes().sum()), int(survey.kept().sum())
+    passing, kept = int(survey.passes().sum()), int(survey.selection().sum())
     config = survey.config
     lines = [
         f"noise survey: {len(survey.photos) - len(survey.failures)} photos, {len(survey.tiles)} tiles of "
@@ -171,7 +171,7 @@ def draw_survey(survey: Survey, sections: Mapping[str, Sequence[Tile]]) -> np.nd
         axes.minorticks_off()
     for axes in (variance, mean, counts):
         axes.locator_params(axis="y", integer=True)
-    return stack([page.render(), *(draw_tiles(some, COLUMNS, SIDE, title) for title, some in sections.items())])
+    return stack([page.render(), *(draw_tiles(group, COLUMNS, SIDE, title) for title, group in sections.items())])
 
 
 def _plot_histogram(axes: "Axes", survey: Survey, values: np.ndarray, edges: np.ndarray) -> None:

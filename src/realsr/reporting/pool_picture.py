@@ -53,12 +53,14 @@ def write_pool_picture(path: Path, pools: Sequence[PoolStatistics]) -> None:
 
 def _draw_kernels(pools: Sequence[PoolStatistics], scale: int) -> np.ndarray:
     """Tiles of kernels to the left, their spectra to the right."""
-    drawn = [(pool.kernels[scale], colour) for pool, colour in zip(pools, PAIR, strict=False) if scale in pool.kernels]
+    entries = [
+        (pool.kernels[scale], colour) for pool, colour in zip(pools, PAIR, strict=False) if scale in pool.kernels
+    ]
     count = KERNEL_COLUMNS * (3 if len(pools) == 1 else 2)
-    chosen = [choose_evenly(list(statistics.kernels.items()), count) for statistics, _ in drawn]
+    chosen = [choose_evenly(list(statistics.kernels.items()), count) for statistics, _ in entries]
     side = min(KERNEL_SIDE, _common_side([kernel for kernels in chosen for _, kernel in kernels]))
     sheets = []
-    for (statistics, colour), kernels in zip(drawn, chosen, strict=True):
+    for (statistics, colour), kernels in zip(entries, chosen, strict=True):
         long, short = median_spread(statistics)
         title = f"{len(statistics.moments)} kernels, {len(kernels)} shown; standard deviations {long:.2f} and "
         title += f"{short:.2f} pixels (medians)"
@@ -67,7 +69,7 @@ def _draw_kernels(pools: Sequence[PoolStatistics], scale: int) -> np.ndarray:
     page = _start_section(f"Kernels for scale {scale}", sheets, 320)
     left = sheets[0].shape[1] + 60
     axes = page.plot(left, 70, WIDTH - left - 20, 210, "Spectrum (band: 10 to 90 % of the kernels)")
-    for statistics, colour in drawn:
+    for statistics, colour in entries:
         axes.fill_between(FREQUENCIES, *np.percentile(statistics.spectra, [10, 90], axis=0), color=colour, alpha=0.18)
         axes.plot(FREQUENCIES, statistics.spectrum, color=colour, label=f"mean of {len(statistics.kernels)}")
     axes.plot(FREQUENCIES, kernel_spectrum(bicubic_kernel(scale)), "--", color=FAINT, label="bicubic")

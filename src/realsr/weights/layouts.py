@@ -31,7 +31,7 @@ def to_rrdb_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if MARKS[2] in state:
         blocks = [name.split(".")[3] for name in state if re.fullmatch(r"model\.1\.sub\.\d+\.weight", name)]
         stages = sum(bool(re.fullmatch(r"model\.\d+\.weight", name)) for name in state) - 3
-        layers = {first: ours for ours, first in _first_layers(blocks[0] if blocks else "", stages).items()}
+        layers = {first: name for name, first in _first_layers(blocks[0] if blocks else "", stages).items()}
         return {_from_first_layout(name, layers): value for name, value in state.items()}
     if MARKS[1] in state:
         return {_from_basicsr(name): value for name, value in state.items()}
