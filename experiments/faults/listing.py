@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from judge import Failure, judge_run
-from scenes import RUN, STAGE, Scenes, write_photos
+from scenes import ARGUMENTS, RUN, STAGE, Scenes, write_photos
 from sites import Site
 from trials import Trial, Verdict
 
@@ -17,11 +17,11 @@ LEFT_OUT = re.compile(
 )
 # Commands that take a folder: scene that they begin with, the folder, arguments.
 COMMANDS = {
-    "check_data": (None, "photos", STAGE),
-    "estimate_kernels": (None, "photos", STAGE),
-    "collect_noise": (None, "photos", STAGE),
-    "survey_noise": (None, "photos", STAGE),
-    "make_pairs": ("noise", "photos", STAGE),
+    "check_data": (None, "photos", ARGUMENTS["check_data"]),
+    "estimate_kernels": (None, "photos", ARGUMENTS["estimate_kernels"]),
+    "collect_noise": (None, "photos", ARGUMENTS["collect_noise"]),
+    "survey_noise": (None, "photos", ARGUMENTS["survey_noise"]),
+    "make_pairs": ("noise", "photos", ARGUMENTS["make_pairs"]),
     "train": (None, "photos", STAGE),
     "train validation": ("pairs", "clean", (*STAGE, "data.validation=clean")),
     "evaluate": ("train", "clean", (f"weights=[bicubic,{RUN}]", "data.hr=clean", "protocol.metrics=[psnr,ssim]")),
@@ -106,7 +106,7 @@ def play_pool(scenes: Scenes, name: str, way: str, folder: Path) -> Verdict:
         for manifest in parent.rglob("manifest*.json"):
             manifest.unlink()
         shutil.rmtree(parent / "cache", ignore_errors=True)
-    run = site.run(command, *STAGE)
+    run = site.run(command, *ARGUMENTS[command])
     # Where the manifest tells how the file was made, it may be made again.
     failures = judge_run(run, (0, 1) if way == "own" else (1,), [file, f"only one has {path.stem}"])
     if run.code == 0 and not path.is_file():

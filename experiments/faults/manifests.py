@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from judge import Failure, compare_folders, judge_run
-from scenes import RUN, STAGE, Scenes
+from scenes import ARGUMENTS, PHOTOS, RUN, STAGE, Scenes
 from sites import Site
 from trials import Trial, Verdict
 
@@ -41,13 +41,13 @@ class Stage:
 
 
 STAGES = (
-    Stage("kernels", "kernels", "estimate_kernels", STAGE, "work/pool", "kernels", "seed=1"),
+    Stage("kernels", "kernels", "estimate_kernels", ARGUMENTS["estimate_kernels"], "work/pool", "kernels", "seed=1"),
     Stage("gaussian", "pairs", "estimate_kernels",
-          (*STAGE, "pool=gaussian", "pool.estimator.count=3", "pool_dir=work/gaussian"),
+          (*PHOTOS, "pool=gaussian", "pool.estimator.count=3", "pool_dir=work/gaussian"),
           "work/gaussian", "kernels", "seed=1", prepare=True),
-    Stage("noise", "noise", "collect_noise", STAGE, "work/pool", "noise", "noise.max_variance=26"),
-    Stage("pairs", "pairs", "make_pairs", STAGE, "work/pairs", "pairs", "seed=1"),
-    Stage("rebuild", "pairs", "rebuild_pair", (*STAGE, "pair=a"), "work/pairs", "pairs", "seed=1"),
+    Stage("noise", "noise", "collect_noise", ARGUMENTS["collect_noise"], "work/pool", "noise", "noise.max_variance=26"),
+    Stage("pairs", "pairs", "make_pairs", PHOTOS, "work/pairs", "pairs", "seed=1"),
+    Stage("rebuild", "pairs", "rebuild_pair", (*ARGUMENTS["rebuild_pair"], "pair=a"), "work/pairs", "pairs", "seed=1"),
     Stage("train", "train", "train", STAGE, RUN, "training", "seed=1"),
 )  # fmt: skip
 

@@ -15,14 +15,26 @@ from judge import compare_folders
 from product import Run
 from sites import Site
 
-SIZE = ("noise.size=16", "noise.stride=50", "noise.max_variance=25", "kernels=spectral", "kernels.gates=null")
+PHOTOS = ("+track=dped", "data.source=photos", "work_dir=work", "workers=0")
+KERNELS = ("kernels=spectral", "kernels.gates=null")
+NOISE = ("noise.size=16", "noise.stride=50", "noise.max_variance=25")
 TRAINING = (
     "generator.features=4", "generator.blocks=1", "generator.growth=4", "discriminator=patch_small",
     "discriminator.features=4", "loss=pixel_gan", "trainer.max_steps=3", "trainer.batch=2", "trainer.crop=16",
     "trainer.workers=0", "trainer.device=cpu", "trainer.log_every=1", "trainer.checkpoint_every=1",
     "trainer.keep_checkpoints=1", "trainer.validate_every=1",
 )  # fmt: skip
-STAGE = ("+track=dped", "data.source=photos", "work_dir=work", "workers=0", *SIZE, *TRAINING)
+STAGE = (*PHOTOS, *KERNELS, *NOISE, *TRAINING)
+# What each command takes of these: a key of another command is refused.
+ARGUMENTS = {
+    "check_data": PHOTOS,
+    "estimate_kernels": (*PHOTOS, *KERNELS),
+    "survey_noise": (*PHOTOS, *NOISE),
+    "collect_noise": (*PHOTOS, *NOISE),
+    "make_pairs": PHOTOS,
+    "rebuild_pair": tuple(key for key in PHOTOS if not key.startswith("workers")),
+    "train": STAGE,
+}
 RUN = "work/runs/default"
 EVALUATE = ("weights=[bicubic,work/runs/default]", "data.hr=clean", "output=out", "save_images=true", "figures=[all]",
             "protocol.metrics=[psnr,ssim]")  # fmt: skip
@@ -59,9 +71,9 @@ class Scene:
 
 
 SCENES = (
-    Scene("kernels", "estimate_kernels", STAGE, ("work",), None),
-    Scene("noise", "collect_noise", STAGE, ("work",), "kernels"),
-    Scene("pairs", "make_pairs", STAGE, ("work",), "noise"),
+    Scene("kernels", "estimate_kernels", ARGUMENTS["estimate_kernels"], ("work",), None),
+    Scene("noise", "collect_noise", ARGUMENTS["collect_noise"], ("work",), "kernels"),
+    Scene("pairs", "make_pairs", ARGUMENTS["make_pairs"], ("work",), "noise"),
     Scene("train", "train", STAGE, ("work",), "pairs"),
     Scene("evaluate", "evaluate", EVALUATE, ("out",), "train"),
     Scene("upscale", "upscale", ("input=photos", "output=big", f"weights={RUN}"), ("big",), "train"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import namespaces
 from file_hook import Fault
 from judge import Failure, judge_run, judge_state
-from scenes import KEEP, RUN, STAGE, Scene, Scenes, all_names
+from scenes import ARGUMENTS, KEEP, RUN, Scene, Scenes, all_names
 from sites import Site
 from trials import Trial, Verdict
 
@@ -105,7 +105,7 @@ def _arguments(command: str, way: str, elsewhere: Path) -> tuple[str, ...]:
         return ("input=photos", f"output={output}", f"weights={RUN}", *multirun)
     if command == "export":
         return (f"weights={RUN}", f"output={output}/model.pth", *multirun)
-    stage = [f"work_dir={output}" if value == "work_dir=work" else value for value in STAGE]
+    stage = [f"work_dir={output}" if value == "work_dir=work" else value for value in ARGUMENTS[command]]
     if command == "make_pairs":
         stage.append("pool_dir=work/pool")
     return (*stage, *multirun)

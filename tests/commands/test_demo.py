@@ -152,7 +152,7 @@ def test_photographs_are_read_from_the_wheel() -> None:
 
 @pytest.mark.slow
 def test_the_whole_demo_with_few_steps(command: Command, tmp_path: Path) -> None:
-    small = ("work_dir=D", "kernels.iterations=20", "kernels.gates=null", "trainer.max_steps=4", "trainer.device=cpu")
+    small = ("work_dir=D", "kernels.gates=null", "trainer.max_steps=4", "trainer.device=cpu")
     ended = command("demo", *small)
     assert ended.code == 0, ended.said
     metrics = json.loads((tmp_path / "D/metrics.json").read_text())
