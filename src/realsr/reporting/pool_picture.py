@@ -74,7 +74,7 @@ def _draw_kernels(pools: Sequence[PoolStatistics], scale: int) -> np.ndarray:
         axes.plot(FREQUENCIES, statistics.spectrum, color=colour, label=f"mean of {len(statistics.kernels)}")
     axes.plot(FREQUENCIES, kernel_spectrum(bicubic_kernel(scale)), "--", color=FAINT, label="bicubic")
     axes.axvline(0.5 / scale, color=FAINT, linewidth=1, label="limit of LR")
-    axes.set(xlim=(0, 0.5), ylim=(0, 1), xlabel="cycles a pixel of HR")
+    axes.set(xlim=(0, 0.5), ylim=(0, 1), xlabel="cycles per pixel of HR")
     axes.legend(frameon=False, labelcolor="linecolor")
     return page.render()
 
@@ -97,7 +97,7 @@ def _draw_noise(pools: Sequence[PoolStatistics]) -> np.ndarray:
     correlation = page.plot(250, top, 390, 260, "Autocorrelation")
     correlation.set(xlim=(0, LAGS), xlabel="lag in pixels")
     power = page.plot(720, top, 400, 260, "Power, in dB, against white noise of the same level")
-    power.set(xlim=(0, 0.5), xlabel="cycles a pixel")
+    power.set(xlim=(0, 0.5), xlabel="cycles per pixel")
     page.write("Correlation of the colours", 22, top - 22, 13)
     for pool, colour in zip(pools, PAIR, strict=False):
         if pool.noise is None:

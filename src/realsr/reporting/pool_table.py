@@ -102,7 +102,7 @@ def format_comparison(first: PoolStatistics, second: PoolStatistics) -> str:
         for part in (0.25, 0.5, 1.0):
             frequency = part * 0.5 / scale
             values = [float(np.interp(frequency, FREQUENCIES, pool.spectrum)) for pool in (a, b)]
-            lines.append(_difference(f"spectrum at {frequency:.3f} cycles a pixel", *values))
+            lines.append(_difference(f"spectrum at {frequency:.3f} cycles per pixel", *values))
     return "\n".join([*lines, "", *_compare_noise(first.noise, second.noise)])
 
 
