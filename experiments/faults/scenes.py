@@ -15,7 +15,8 @@ from judge import compare_folders
 from product import Run
 from sites import Site
 
-PHOTOS = ("+track=dped", "data.source=photos", "work_dir=work", "workers=0")
+SOURCE = ("+track=dped", "data.source=photos", "work_dir=work")
+PHOTOS = (*SOURCE, "workers=0")
 KERNELS = ("kernels=spectral", "kernels.gates=null")
 NOISE = ("noise.size=16", "noise.stride=50", "noise.max_variance=25")
 TRAINING = (
@@ -27,12 +28,12 @@ TRAINING = (
 STAGE = (*PHOTOS, *KERNELS, *NOISE, *TRAINING)
 # What each command takes of these: a key of another command is refused.
 ARGUMENTS = {
-    "check_data": PHOTOS,
+    "check_data": SOURCE,
     "estimate_kernels": (*PHOTOS, *KERNELS),
     "survey_noise": (*PHOTOS, *NOISE),
     "collect_noise": (*PHOTOS, *NOISE),
     "make_pairs": PHOTOS,
-    "rebuild_pair": tuple(key for key in PHOTOS if not key.startswith("workers")),
+    "rebuild_pair": SOURCE,
     "train": STAGE,
 }
 RUN = "work/runs/default"
