@@ -28,7 +28,7 @@ STOPPING = {signal.SIGINT, signal.SIGTERM}
 
 
 def count_workers(items: int, workers: int | None) -> int:
-    """Return how many worker processes to use: `workers` if it is set, else one a core, or none for a few items."""
+    """Return how many worker processes to use: `workers` if it is set, else one per core, or none for a few items."""
     if workers is not None:
         return min(workers, items)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

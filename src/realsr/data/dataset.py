@@ -44,7 +44,7 @@ class CropDataset(Dataset[Batch]):
 
     Args:
         images: the decoded pairs to train on, each with room for a crop.
-        batch: samples a step.
+        batch: samples per step.
         crop: side of the HR crop, a multiple of scale.
         degradation: computes LR, of a crop of LR or of HR.
         part, parts: this is share `part` of `parts` equal shares of each batch, for training in several processes.

@@ -51,7 +51,7 @@ def fill_transparent(samples: np.ndarray) -> None:
     min(1, 16 alpha) of its colour. The rest is the mean of its surroundings, weighted by the same part, over the
     smallest squares of 2, 4, 8, … pixels that hold something visible, interpolated between the squares (push-pull;
     Gortler et al., The Lumigraph, SIGGRAPH 1996). Nothing is done where no pixel is below alpha 1/16, or where none
-    is visible. Beyond the samples it takes 4/3 (C + 1) bytes a pixel for C colours.
+    is visible. Beyond the samples it takes 4/3 (C + 1) bytes per pixel for C colours.
 
     samples: (H, W, 2) gray + alpha or (H, W, 4) RGBA, uint8 or uint16, not premultiplied.
     """

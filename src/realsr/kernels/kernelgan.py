@@ -1,4 +1,4 @@
-"""The estimator KernelGAN: a small GAN a photo, trained on that photo alone; batches of photos side by side."""
+"""The estimator KernelGAN: a small GAN per photo, trained on that photo alone; batches of photos side by side."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -48,7 +48,7 @@ class KernelGAN(KernelEstimator):
     iterations, learning_rate, border: see `kernelgan_crops.KernelGANConfig`.
     batch: estimates trained side by side; None: as many as fit into half of the free memory, 32 at most.
     device: `auto` is a GPU where there is one, the one of `device_index` of several.
-    seeds: estimates a photo; combine: what is made of several, see `choose_kernel`.
+    seeds: estimates per photo; combine: what is made of several, see `choose_kernel`.
     """
 
     numbers = (*HEALTH, *LOSSES, "agreement")

@@ -1,6 +1,6 @@
 """How KernelGAN (Bell-Kligler et al., NeurIPS 2019) is trained, composed and batched.
 
-One small GAN a photo, trained on that photo alone: G downscales the photo by 2, D judges whether patches are of the
+One small GAN per photo, trained on that photo alone: G downscales the photo by 2, D judges whether patches are of the
 photo or of G's output. G is linear, so it is one 13x13 kernel:
 
     G(x) = (x correlated with k) at every second sample,   k = w1 * w2 * ... * w6   (full convolutions)

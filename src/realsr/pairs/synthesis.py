@@ -84,7 +84,7 @@ def make_pairs(
     Pairs that are done already are left as they are. Raises UserError if a name is in both source and target, if
     the kernels are missing, and at the end if a photo cannot be read (all others are done then).
 
-    workers: processes, None for one a core; the pairs do not depend on it.
+    workers: processes, None for one per core; the pairs do not depend on it.
     damaged: `accept` uses what can be decoded of damaged photos, and reports it in the log and in the manifest.
     """
     check_ranges(config, "pairs")

@@ -226,7 +226,7 @@ def write_comparison(
     rows: Sequence[tuple[str, Mapping[str, Tensor], Mapping[str, str]]],
     kernels: Mapping[str, np.ndarray],
 ) -> None:
-    """Draw a row of crops a photo, and the kernels at one brightness in rows below; write a PNG, atomically.
+    """Draw a row of crops per photo, and the kernels at one brightness in rows below; write a PNG, atomically.
 
     rows: a photo's name, its crops (title -> (3, h, w) in 0..1), and notes for some of the titles; others get the name.
     """
