@@ -1,4 +1,4 @@
-"""The stages from source photos to pairs, each with its picture."""
+"""The stages from source photos to pairs, each with its figure."""
 
 import logging
 from pathlib import Path
@@ -23,7 +23,7 @@ from realsr.pairs import rebuild, synthesis
 from realsr.pairs.synthesis import PairsResult
 from realsr.provenance.manifest import choose_shard
 from realsr.reporting.noise_survey import report_survey
-from realsr.reporting.pool_picture import draw_sheet
+from realsr.reporting.pool_figure import draw_sheet
 
 logger = logging.getLogger("realsr")
 

@@ -43,7 +43,7 @@ SOURCE = ("camera", "coins", "grass", "gravel", "rocket")
 # Colour photos only: a small network shown gray ones learns to forget colour.
 TARGET = ("astronaut", "hubble_deep_field", "immunohistochemistry", "retina", "stereo_motorcycle")
 TEST = ("chelsea", "coffee")
-ZOOM = {"chelsea": (60, 110), "coffee": (110, 180)}  # top left corners of what the picture shows
+ZOOM = {"chelsea": (60, 110), "coffee": (110, 180)}  # top left corners of the details in the figure
 ZOOM_SIDE = 128
 
 
@@ -152,7 +152,7 @@ def describe(metrics: Mapping[str, Any], folder: Path) -> str:
             lines.append(f"{name:22} {value['psnr']:7.2f}  {value['ssim']:.4f}")
     lines += [
         f"kernels: {metrics['kernel_psnr']:.1f} dB to the hidden one; noise patches: {metrics['noise_patches']}",
-        f"picture   {folder / 'comparison.png'}",
+        f"figure    {folder / 'comparison.png'}",
         f"metrics   {folder / 'metrics.json'}",
         f"kernels   {folder / 'stages/pool/kernels'}",
         f"curves    tensorboard --logdir {folder}",

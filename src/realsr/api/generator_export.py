@@ -55,7 +55,7 @@ def export_weights(config: ExportConfig) -> None:
 
 
 def export_formats(config: ExportConfig) -> None:
-    """Write the formats that a config names, the tables, and the picture of layers if that was asked for."""
+    """Write the formats that a config names, the tables, and the figure of layers if the config asks for it."""
     formats = list(DEFAULT_FORMATS) if config.formats is None else config.formats
     check_formats(formats, config.int8)  # which finds missing libraries before they are imported
     from realsr.deployment.deploy import export_networks

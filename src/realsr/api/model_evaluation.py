@@ -41,8 +41,8 @@ def evaluate(config: EvaluateConfig) -> Report:
     if config.output is None and (config.figures or config.save_images):
         raise UserError("figures and save_images write files: set output=DIR")
     if config.output is not None:
-        pictures = ["images"] * config.save_images + ["figures"] * bool(config.figures)
-        check_folder_place("output", config.output, ["", *pictures])
+        folders = ["images"] * config.save_images + ["figures"] * bool(config.figures)
+        check_folder_place("output", config.output, ["", *folders])
     metrics_file = None if config.output is None else config.output / "metrics.json"
     if metrics_file is not None and metrics_file.exists() and not looks_lost(metrics_file) and not config.overwrite:
         raise UserError(f"{config.output}: has an evaluation already: set overwrite=true, or choose another output")
@@ -109,7 +109,7 @@ def write_report(folder: Path, report: Report) -> None:
 
 
 class Writer:
-    """Writes the pictures that were asked for, as results come."""
+    """Writes images and figures that the config asks for, as results come."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from realsr.imaging import read_uint8
 from realsr.imaging.kernel_shapes import load_kernel
 from realsr.pools.contents import list_kernels, list_noise
 from realsr.pools.pool_statistics import PoolStatistics, measure_pool
-from realsr.reporting.pool_picture import write_pool_picture
+from realsr.reporting.pool_figure import write_pool_figure
 from realsr.reporting.pool_table import compare_pools, describe_pool, format_comparison, format_pool
 
 logger = logging.getLogger("realsr")
@@ -56,8 +56,8 @@ def pool(config: PoolReportConfig) -> list[PoolStatistics]:
         facts = {"A": facts, "B": describe_pool(pools[1]), "B_minus_A": compare_pools(*pools)}
     output.mkdir(parents=True, exist_ok=True)
     write_bytes(output / f"{name}.json", json.dumps(facts, indent=1).encode())
-    write_pool_picture(output / f"{name}.png", pools)
-    logger.info("\npicture  %s\nnumbers  %s", output / f"{name}.png", output / f"{name}.json")
+    write_pool_figure(output / f"{name}.png", pools)
+    logger.info("\nfigure   %s\nnumbers  %s", output / f"{name}.png", output / f"{name}.json")
     if unreadable := [reason for pool in pools for reason in pool.unreadable]:
         raise UserError("left out, since they cannot be read:" + "".join(f"\n  {reason}" for reason in unreadable))
     return pools

@@ -229,7 +229,7 @@ def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], met
         facts = [notes.get(key) for key in ("step", "by", "set")]
         logger.info("best: step %s, %s weights, by %s on %s", facts[0], kind, *facts[1:])
     logger.info("weights: %s\nmetrics: %s", config.run / "generator.safetensors", metrics)
-    logger.info("pictures and curves: tensorboard --logdir %s", shlex.quote(str(config.run / "tensorboard")))
+    logger.info("images and curves: tensorboard --logdir %s", shlex.quote(str(config.run / "tensorboard")))
     if results.failed:
         raise UserError(f"{metrics}: {len(results.failed)} could not be evaluated:{list_failures(results.failed)}")
 

@@ -24,7 +24,7 @@ def encode_name(name: str | PurePath) -> bytes:
 
 
 def printable(name: str | PurePath) -> str:
-    """Return a file's name, or a text with names in it, on one line, for tables, pictures and messages.
+    """Return a file's name, or a text with names in it, on one line, for tables, figures and messages.
 
     Bytes that are not UTF-8 are written as `\\xe9`, control characters as `\\n` or `\\x1b`.
     """

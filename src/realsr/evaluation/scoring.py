@@ -32,7 +32,7 @@ class Results:
     scores: model -> image -> metric -> value, over the images that all models could be scored on. PSNR of equal
         images is inf.
     sets: model -> metric -> value over all these images.
-    failed: an image, a set metric or a picture that could not be done -> why.
+    failed: an image, a set metric or a figure that failed -> the reason.
     """
 
     scores: dict[str, dict[str, dict[str, float]]]
@@ -51,7 +51,7 @@ def match_images(
     """Return a function for each name, sorted, that reads the image and prepares it.
 
     hr, lr: folders; one of them may be None. Of HR alone, LR is made as the protocol says.
-    damaged: see `read_picture`. lr_name: see `match_folders`.
+    damaged: see `read_uint8`. lr_name: see `match_folders`.
 
     Raises UserError where both are None or names do not match, ImageError for a folder without images. The functions
     raise ImageError for a file that cannot be read, otherwise as `read_image`.

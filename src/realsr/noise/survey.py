@@ -197,7 +197,7 @@ def _nothing_flat(survey: Survey) -> str:
         f"{survey.config.size}x{survey.config.size} have a variance below {survey.limit:g} and a mean above "
         f"{survey.config.min_mean:g}{' (' * bool(reasons)}{', '.join(reasons)}{')' * bool(reasons)}. Smaller tiles "
         f"find more (noise.size={survey.config.size // 2} noise.stride={survey.config.size // 2}), or photos with "
-        "something flat and evenly lit: sky, a wall, blur. The survey's picture shows what there is."
+        "something flat and evenly lit: sky, a wall, blur. The survey's figure shows the tiles."
     )
 
 

@@ -1,4 +1,4 @@
-"""Pages for pictures: Matplotlib figures measured in pixels, with images that are never resampled."""
+"""Pages: Matplotlib figures measured in pixels, with images that are never resampled."""
 
 import warnings
 from collections.abc import Sequence

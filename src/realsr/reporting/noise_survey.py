@@ -121,7 +121,7 @@ def describe(survey: Survey, folder: Path) -> str:
         )
     offer = survey.suggest(config.min_patches, config.max_variance)
     if config.auto:
-        lines.append(f"picture: {folder / 'survey.png'}")
+        lines.append(f"figure: {folder / 'survey.png'}")
     elif offer.patches:
         lines.append(
             f"next: look at {folder / 'survey.png'}, then noise.max_variance={offer.max_variance:g} "

@@ -1,4 +1,4 @@
-"""What layers cost in INT8, as a picture."""
+"""The loss of each layer in INT8, as a figure."""
 
 from realsr.deployment.table import SensitivityReport
 from realsr.imaging import encode_uint8
@@ -6,7 +6,7 @@ from realsr.reporting.drawing import render
 
 
 def draw_sensitivity(report: SensitivityReport) -> bytes:
-    """Return the picture as PNG: each layer alone in INT8, and what keeping the most costly ones gains."""
+    """Return the figure as PNG: each layer alone in INT8, and what keeping the most costly ones gains."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 0.22 * len(report.alone) + 1.6), dpi=110, layout="constrained")

@@ -57,7 +57,7 @@ class Records:
             os.fsync(file.fileno())  # before a checkpoint says that this step was scored
 
     def strips(self, step: int, names: Sequence[str], strips: Sequence[Tensor]) -> None:
-        """Write pictures (3, h, w), for TensorBoard and as samples/<name>/step_<step>.png."""
+        """Write images (3, h, w), for TensorBoard and as samples/<name>/step_<step>.png."""
         for name, strip in zip(names, strips, strict=True):
             tag = f"LR, bicubic, SR, HR/{printable(name)}"
             self._write_event(step=step, summary=image(tag, strip, dataformats="CHW"))

@@ -8,7 +8,7 @@ from PIL import Image
 from realsr.imaging import read_uint8, write_uint8
 from realsr.imaging.kernel_shapes import save_kernel
 from realsr.pools.pool_statistics import measure_pool
-from realsr.reporting.pool_picture import SHEET_SIDE, WINDOW, draw_sheet, paint_kernel, write_pool_picture
+from realsr.reporting.pool_figure import SHEET_SIDE, WINDOW, draw_sheet, paint_kernel, write_pool_figure
 from realsr.reporting.pool_table import compare_pools, describe_pool, format_comparison, format_pool
 from realsr.simulation.camera import anisotropic_kernel
 
@@ -33,7 +33,7 @@ def make_pool(tmp_path):
 
 def test_the_picture_of_a_pool_has_a_tile_for_each_kernel_and_patch(make_pool, tmp_path):
     pool = make_pool("one")
-    write_pool_picture(tmp_path / "pool.png", [pool])
+    write_pool_figure(tmp_path / "pool.png", [pool])
     with Image.open(tmp_path / "pool.png") as picture:
         image = np.asarray(picture.convert("RGB"))
     assert image.shape[1] == 1198
@@ -46,7 +46,7 @@ def test_the_picture_of_a_pool_has_a_tile_for_each_kernel_and_patch(make_pool, t
 def test_two_pools_are_drawn_and_told_apart_whatever_one_lacks(lacking, make_pool, tmp_path):
     one, two = make_pool("one"), make_pool("two", sigma=2.5, **lacking)
     for pools in ([one, two], [two, one], [two]):
-        write_pool_picture(tmp_path / "x.png", pools)
+        write_pool_figure(tmp_path / "x.png", pools)
         with Image.open(tmp_path / "x.png") as picture:
             assert picture.height > 250
     for text in (format_comparison(one, two), format_comparison(two, one), format_pool(two)):

@@ -1,4 +1,4 @@
-"""Pictures of degradation pools: a sheet of all kernels; kernels, noise and their statistics of one pool or two."""
+"""Figures of degradation pools: a sheet of all kernels; kernels, noise and their statistics of one pool or two."""
 
 import math
 import textwrap
@@ -38,7 +38,7 @@ WINDOW = 17  # pixels of a kernel that the sheet shows, around its middle
 SHEET_SIDE = 8 * WINDOW
 
 
-def write_pool_picture(path: Path, pools: Sequence[PoolStatistics]) -> None:
+def write_pool_figure(path: Path, pools: Sequence[PoolStatistics]) -> None:
     """Draw one pool, or two to compare, and write a PNG, atomically. The noise patches are read again."""
     head = Page(WIDTH, 40 + 20 * len(pools))
     head.write("Degradation pool" if len(pools) == 1 else "Degradation pools compared", FRAME, 0, 22)
