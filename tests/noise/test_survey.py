@@ -157,7 +157,7 @@ def test_a_damaged_photo_does_not_keep_thresholds_from_being_chosen(source, tmp_
 
 def test_where_nothing_is_flat_it_says_so_and_leaves_nothing_decided(source, tmp_path):
     folder = source(a=[tile(5, content=3, seed=seed) for seed in range(3)] + [tile(5, mean=6)] * 2 + [tile(4000)])
-    with pytest.raises(UserError, match=r"5 of 6 tiles.*below 200.*3 structured.*noise\.size=16.*picture"):
+    with pytest.raises(UserError, match=r"5 of 6 tiles.*below 200.*3 structured.*noise\.size=16.*figure"):
         choose_thresholds(folder, tmp_path / "pool", config())
     source(a=[tile(5, seed=seed) for seed in range(6)])
     assert choose_thresholds(folder, tmp_path / "pool", config())[0].max_variance == 20
