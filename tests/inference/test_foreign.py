@@ -63,7 +63,7 @@ def test_a_network_for_something_else_is_refused(tmp_path: Path) -> None:
 def test_what_nobody_knows_is_told_by_its_first_names(tmp_path: Path) -> None:
     pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
     torch.save(nn.Linear(3, 3).state_dict(), tmp_path / "x.pth")
-    said = r"x\.pth: not an RRDB generator \(its tensors begin with weight, bias\)\. spandrel does not know it either"
+    said = r"x\.pth: not an RRDB generator \(its first tensors are weight, bias\)\. spandrel does not know it either"
     with pytest.raises(UserError, match=said):
         load_model(tmp_path / "x.pth", CPU)
 

@@ -124,7 +124,7 @@ def test_a_network_of_ones_own_keeps_its_own_counters(tmp_path: Path) -> None:
 def test_of_several_networks_without_a_known_key_none_is_guessed(tmp_path: Path) -> None:
     one, other = nn.Conv2d(3, 4, 3).state_dict(), nn.Conv2d(3, 5, 3).state_dict()
     torch.save({"first": one, "second": other}, tmp_path / "x.pth")
-    with pytest.raises(UserError, match=r"x\.pth: no network's weights in it \(found keys first, second\)"):
+    with pytest.raises(UserError, match=r"x\.pth: no network's weights in it \(it has keys first, second\)"):
         read_weights(tmp_path / "x.pth")
     torch.save({"first": one, "epoch": 3}, tmp_path / "x.pth")
     assert torch.equal(read_weights(tmp_path / "x.pth").state["weight"], one["weight"])
