@@ -130,7 +130,7 @@ def test_no_noise_found_says_what_threshold_would(command: Command, source: Path
     assert ended.code == 1
     assert "none of 108 tiles" in ended.said
     assert "Variances of the" in ended.said
-    found = re.search(r"noise\.max_variance=([\d.]+) would yield (\d+) patches", ended.said)
+    found = re.search(r"noise\.max_variance=([\d.]+) would yield up to (\d+) patches", ended.said)
     assert found
     ended = command("collect_noise", *arguments, f"noise.max_variance={found[1]}")
     assert ended.code == 0, "and it can be said at once, without overwrite"

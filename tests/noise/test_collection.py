@@ -96,7 +96,7 @@ def test_where_nothing_is_found_the_message_promises_what_comes_true(source, tmp
     variances = measure_tiles(photo, config)["variance"]
     for name, q in (("lowest", 0), ("1 %", 1), ("5 %", 5), ("25 %", 25), ("median", 50)):
         assert f"{name} {np.percentile(variances, q):.1f}" in message
-    promise = re.search(r"noise\.max_variance=([\d.]+) would yield (\d+) patches", message)
+    promise = re.search(r"noise\.max_variance=([\d.]+) would yield up to (\d+) patches", message)
     # Its next run takes the threshold without overwrite=true: nothing was made.
     collect_noise(
         tmp_path / "source", pool, config_of(NoiseConfig, **SMALL, max_variance=float(promise[1]), min_mean=50)

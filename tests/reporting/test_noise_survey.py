@@ -85,7 +85,10 @@ def test_the_text_says_what_to_do(source, tmp_path):
     nothing = np.zeros(3, SURVEYED)
     nothing["variance"], nothing["mean"], nothing["structure"] = 9, 120, 0.5
     text = describe(Survey(Path(), ["a.png"], nothing, CONFIG, 200.0, {}), tmp_path)
-    assert "no tile below 200 is free of structure. Try noise.size=16" in text
+    assert (
+        "no thresholds up to noise.max_variance=200 yield more good tiles than structured ones. Try noise.size=16"
+        in text
+    )
 
 
 def test_tiles_are_chosen_evenly_over_their_variances():

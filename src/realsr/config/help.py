@@ -39,8 +39,10 @@ def write_help(command: str, arguments: Sequence[str]) -> None:
     groups = {group: chosen.get(group, option) for group, option in defaults.items() if group in types}
     others = ", ".join(name for name in COMMANDS if name != command)
     usage = str(import_module(f"realsr.{command}").__doc__).strip()
-    lines = [usage, "", f"Other commands: {others}", "", "Groups and their options:"]
-    for group in sorted([*groups, *(_ADDED if "track" in types else [])]):
+    lines = [usage, "", f"Other commands: {others}"]
+    names = sorted([*groups, *(_ADDED if "track" in types else [])])
+    lines += ["", "Groups and their options:"] if names else []
+    for group in names:
         options = sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
         lines.append(f"  {'+' if group in _ADDED else ''}{group}={_ADDED.get(group, '<option>')}: {', '.join(options)}")
     lines += ["", _FLAGS, "", "Keys, values and what they mean (a track changes some values):"]

@@ -203,10 +203,10 @@ def _summarise(record: StageRecord, photos: int) -> None:
     structured = sum(tile["flag"] == "structured" for group in tiles for tile in group)
     if structured:
         logger.warning(
-            "noise: %d of %d patches look structured (the manifest flags them). realsr.survey_noise draws them; %s",
+            "noise: %d of %d patches look structured (the manifest marks them). realsr.survey_noise draws them; %s",
             structured,
             count,
-            "noise.drop_structured=true overwrite=true leaves them out"
+            "to drop them, set noise.drop_structured=true and another work_dir (overwrite=true would restart the run as well)"
             if structured < count
             else "smaller tiles (noise.size, noise.stride) or photos with something flat find others",
         )
@@ -233,7 +233,9 @@ def _explain_none(tiles: np.ndarray, drops: Counter[str], config: NoiseConfig) -
     threshold = np.ceil(variances[min(ENOUGH + dropped, len(variances)) - 1] * 10 + 1) / 10
     count = int((variances < threshold).sum()) - dropped
     promise = (
-        f"let in {count} more, less those that look structured" if drops["structured"] else f"yield {count} patches"
+        f"let in {count} more, less those that look structured"
+        if drops["structured"]
+        else f"yield up to {count} patches"
     )
     return (
         f"{text}.\nVariances of the {len(variances)} tiles that are bright enough: "

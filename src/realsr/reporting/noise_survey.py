@@ -119,7 +119,7 @@ def describe(survey: Survey, folder: Path) -> str:
             f"  {variance:12g} {sum(counts.values()):7d} {counts['good']:7d} {counts['structured']:10d} "
             f"{counts['clipped']:8d} {counts['constant']:8d}"
         )
-    offer = survey.suggest(config.min_patches, config.max_variance)
+    offer = survey.suggest(config.min_patches)
     if config.auto:
         lines.append(f"figure: {folder / 'survey.png'}")
     elif offer.patches:
@@ -130,8 +130,8 @@ def describe(survey: Survey, folder: Path) -> str:
         )
     else:
         lines.append(
-            f"next: look at {folder / 'survey.png'}: no tile below {survey.limit:g} is free of structure. Try "
-            f"noise.size={config.size // 2} noise.stride={config.size // 2}, or "
+            f"next: look at {folder / 'survey.png'}: no thresholds up to noise.max_variance={survey.limit:g} yield more "
+            f"good tiles than structured ones. Try noise.size={config.size // 2} noise.stride={config.size // 2}, or "
             "photos with something flat and evenly lit"
         )
     return "\n".join(lines)
