@@ -61,10 +61,12 @@ def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
         if weights is not None and not Path(weights).is_file():
             problems.append(f"loss.{key}.weights={weights}: no such file")
         elif term["name"] == "perceptual" and weights is None:
-            logger.info("VGG19's weights: torchvision's copy, which it downloads where it is not there yet")
+            logger.info(
+                "VGG19's weights: torchvision's copy; torchvision downloads it before the training if it is missing"
+            )
     if problems:
         raise UserError("the data are not complete:\n" + "\n".join(f"  {line}" for line in problems))
-    logger.info("all photos that track %s needs are there and can be read", config.track)
+    logger.info("all photos that track %s needs can be read", config.track)
     return reports
 
 

@@ -206,7 +206,7 @@ def _summarise(record: StageRecord, photos: int) -> None:
             "noise: %d of %d patches look structured (the manifest marks them). realsr.survey_noise draws them; %s",
             structured,
             count,
-            "to drop them, set noise.drop_structured=true and another work_dir (overwrite=true would restart the run as well)"
+            "to drop them, set noise.drop_structured=true and another work_dir (overwrite=true restarts the run too)"
             if structured < count
             else "smaller tiles (noise.size, noise.stride) or photos with something flat find others",
         )

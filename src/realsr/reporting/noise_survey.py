@@ -130,9 +130,9 @@ def describe(survey: Survey, folder: Path) -> str:
         )
     else:
         lines.append(
-            f"next: look at {folder / 'survey.png'}: no thresholds up to noise.max_variance={survey.limit:g} yield more "
-            f"good tiles than structured ones. Try noise.size={config.size // 2} noise.stride={config.size // 2}, or "
-            "photos with something flat and evenly lit"
+            f"next: look at {folder / 'survey.png'}: no thresholds up to noise.max_variance={survey.limit:g} yield "
+            f"more good tiles than structured ones. Try noise.size={config.size // 2} noise.stride={config.size // 2} "
+            "or photos with something flat and evenly lit"
         )
     return "\n".join(lines)
 
