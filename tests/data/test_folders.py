@@ -165,3 +165,10 @@ def test_missing_and_empty_photo_folders_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match=r"empty has no images"):
         list_photos(tmp_path / "empty", "target", tmp_path / "out")
+
+
+def test_two_lr_whose_names_differ_in_composition_alone_are_refused(tmp_path: Path) -> None:
+    names = [unicodedata.normalize(form, "café") + ".png" for form in ("NFC", "NFD")]
+    hr, lr = fill(tmp_path / "hr", names[0]), fill(tmp_path / "lr", *names)
+    with pytest.raises(UserError, match=r"lr: two images are named caf.*rename one"):
+        match_folders(hr, lr, 4)

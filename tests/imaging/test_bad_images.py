@@ -4,6 +4,7 @@ import io
 import struct
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,3 +124,13 @@ def test_zero_bytes_and_half_a_strip(tmp_path):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         with pytest.raises(ImageError, match=f"cut{suffix}"):
             read_photo(path)
+
+
+def test_a_png_that_declares_more_than_its_bytes_can_hold_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("realsr.imaging.png.check_size", lambda *arguments: None)
+    monkeypatch.setattr("imagecodecs.png_decode", None)
+    (tmp_path / "a.png").write_bytes(png(20_000, 20_000, 8, 2))
+    with pytest.raises(ImageError, match=r"a\.png declares 20000x20000 pixels, more than its \d+ bytes can hold"):
+        read_photo(tmp_path / "a.png")

@@ -111,3 +111,9 @@ def test_perceptual_gradient_reaches_sr_only(perceptual: Perceptual) -> None:
     assert sr.grad is not None
     assert sr.grad.any()
     assert hr.grad is None
+
+
+def test_different_shapes_are_refused_not_broadcast() -> None:
+    sr, hr = torch.rand(2, 3, 4, 4), torch.rand(1, 3, 4, 4)
+    with pytest.raises(ValueError, match=r"sr is \(2, 3, 4, 4\) and hr \(1, 3, 4, 4\)"):
+        StepTensors(sr, hr, sr)

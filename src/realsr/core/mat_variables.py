@@ -78,13 +78,16 @@ def _check_sizes(content: bytes) -> None:
         if element.count(struct.pack(f"{order}I", MATRIX)) > MOST_ARRAYS:
             raise MatFileError(f"not a file of kernels: a variable holds more than {MOST_ARRAYS} arrays")
         position += 8 + size
+    declared = 0
     for _, shape, _ in matlab.whosmat(io.BytesIO(content)):
         _check_size(8 * math.prod(shape))
+        declared += 8 * math.prod(shape)
+        _check_size(declared)
 
 
 def _check_size(declared: int) -> None:
     if not 0 <= declared <= LARGEST:
-        raise MatFileError(f"not a file of kernels: an array declares {declared} bytes, at most {LARGEST} are read")
+        raise MatFileError(f"not a file of kernels: its arrays declare {declared} bytes, at most {LARGEST} are read")
 
 
 def _read_hdf5(path: Path) -> dict[str, Any]:
@@ -92,6 +95,8 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
         import h5py
     except ImportError as error:
         raise MatFileError("a file of MATLAB 7.3 needs h5py: pip install 'realsr[mat73]'") from error
+
+    declared = 0
 
     def read(node: Any, depth: int = 0) -> Any:
         """Return a dataset as MATLAB has it: HDF5 lists the sides in reverse, and a cell array is one of references."""
@@ -104,7 +109,9 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
         is_cell = h5py.check_ref_dtype(node.dtype) is h5py.Reference
         if not is_cell and (node.dtype.kind not in "biuf" or _is_text(node.attrs.get("MATLAB_class"))):
             return None
-        _check_size(8 * node.size)
+        nonlocal declared
+        declared += 8 * node.size
+        _check_size(declared)
         values = np.asarray(node[()]).T
         if not is_cell:
             return values

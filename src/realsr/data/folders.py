@@ -87,7 +87,7 @@ def match_folders(
     if lr is None:
         return {name: (path, None) for name, path in high.items()}
     rules, together = _choose_rules(scale, lr_name), hr.resolve() == lr.resolve()
-    low = {_compose(name): path for name, path in list_by_name(lr).items()}
+    low = _compose_names(lr, list_by_name(lr))
     partners = _find_partners(high, low, rules, together, lr_name is not None)
     owners = dict[str, str]()
     for name, matches in partners.items():
@@ -122,7 +122,7 @@ def match_folders(
 def holds_both(folder: Path, scale: int, lr_name: str | None = None) -> bool:
     """Return whether HR and LR are in one folder, by their names. Raises as `match_folders`."""
     images = list_by_name(folder)
-    low = {_compose(name): path for name, path in images.items()}
+    low = _compose_names(folder, images)
     return any(_find_partners(images, low, _choose_rules(scale, lr_name), True, lr_name is not None).values())
 
 
@@ -168,6 +168,17 @@ def _is_named(name: str, rules: Sequence[tuple[str, str]]) -> bool:
 def _compose(name: str) -> str:
     """Return a name with its letters composed; file systems and archives differ in that."""
     return unicodedata.normalize("NFC", name)
+
+
+def _compose_names(folder: Path, images: Mapping[str, Path]) -> dict[str, Path]:
+    """Return images by composed names. Raises UserError where two names become one."""
+    composed = {_compose(name): path for name, path in images.items()}
+    twins = [name for name in images if composed[_compose(name)] != images[name]]
+    if twins:
+        raise UserError(
+            f"{folder}: two images are named {join_names(twins[:1])}, with composed and decomposed letters: rename one"
+        )
+    return composed
 
 
 def _suggest(template: str) -> str:

@@ -9,6 +9,7 @@ import imagecodecs
 import numpy as np
 from imagecodecs import PNG
 
+from realsr.core.errors import ImageError
 from realsr.imaging.decoding import DamageError, FileContent, check_size, content_error
 from realsr.imaging.exif import CENTIMETRE, resolution_exif
 from realsr.imaging.formats import Layout
@@ -18,6 +19,8 @@ logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)  # of what it logs, 
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> gray, gray + alpha, RGB, RGBA
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+_DEFLATE_RATIO = 1032  # deflate makes at most so many bytes of one
 _LONGEST_SIDE = 10**6  # pixels; of libpng
 _LARGEST = 2**28  # bytes of a profile or a text when it is decompressed
 # Chunks without effect on the image, or of sRGB, which is assumed without them: a proposal for a background
@@ -42,7 +45,12 @@ _NAMES = {
 def decode_png(data: bytes, name: str, damaged: str, with_metadata: bool) -> FileContent:
     """Decode a PNG file's contents (see `image_files.decode_photo`)."""
     ancillary, omissions = _read_chunks(data)
-    width, height = struct.unpack_from(">II", data, 16)
+    width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
+    if height * (width * bits * _CHANNELS.get(colour, 1) // 8) > _DEFLATE_RATIO * len(data):
+        raise ImageError(
+            f"{name} declares {width}x{height} pixels, more than its {len(data)} bytes can hold. It is damaged: copy it "
+            "again, or remove it."
+        )
     check_size(width, height, name)
     if max(width, height) > _LONGEST_SIDE:
         raise content_error(name, f"a PNG with a side of more than {_LONGEST_SIDE} pixels")

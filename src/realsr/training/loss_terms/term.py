@@ -12,6 +12,8 @@ class StepTensors:
     gradient.
 
     sr_ema: the averaged generator's SR; logits: one or more for each image. None where no term needs them.
+
+    Raises ValueError if SR and HR have different shapes, which torch would broadcast with no more than a warning.
     """
 
     lr: Tensor
@@ -20,6 +22,11 @@ class StepTensors:
     sr_ema: Tensor | None = None
     real_logits: Tensor | None = None
     fake_logits: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check the shapes."""
+        if self.sr.shape != self.hr.shape:
+            raise ValueError(f"sr is {tuple(self.sr.shape)} and hr {tuple(self.hr.shape)}: the shapes must be the same")
 
 
 class LossTerm(nn.Module):
