@@ -48,8 +48,8 @@ def decode_png(data: bytes, name: str, damaged: str, with_metadata: bool) -> Fil
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     if height * (width * bits * _CHANNELS.get(colour, 1) // 8) > _DEFLATE_RATIO * len(data):
         raise ImageError(
-            f"{name} declares {width}x{height} pixels, more than its {len(data)} bytes can hold. It is damaged: copy it "
-            "again, or remove it."
+            f"{name} declares {width}x{height} pixels, more than its {len(data)} bytes can hold. It is damaged: copy "
+            "it again, or remove it."
         )
     check_size(width, height, name)
     if max(width, height) > _LONGEST_SIDE:
