@@ -103,9 +103,11 @@ class _Broken(CropDataset):
 )  # fmt: skip
 def test_a_batch_that_does_not_come_is_an_error_with_its_reason(how: str, reason: str, make_pairs: MakePairs) -> None:
     dataset = CropDataset(decode_pairs(list_pairs(make_pairs(SIZES), 2)), 3, 16, 2, Identity(), 0)
+    others = multiprocessing.active_children()
     batches = load_batches(_Broken(dataset, how), 0, 9, 1, timeout=6)
     assert len(next(batches)) == 2
-    workers = [process.pid for process in multiprocessing.active_children() if process.pid]
+    workers = [process.pid for process in multiprocessing.active_children() if process not in others and process.pid]
+    assert len(workers) == 1
     with pytest.raises(LoadingError, match=reason):
         list(batches)
     wait_for_end(workers, 10)
