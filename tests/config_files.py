@@ -20,7 +20,9 @@ from realsr.core.errors import UserError
 
 def head(path: Path) -> str:
     """The comment that a file begins with."""
-    return "\n".join(itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines()))
+    return "\n".join(
+        itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+    )
 
 
 def head_command(path: Path) -> tuple[str, list[str]]:
@@ -37,7 +39,11 @@ def yaml_values(option: str, **changes: Any) -> dict[str, Any]:
     values = yaml.safe_load((conf_dir() / f"{option}.yaml").read_text(encoding="utf-8"))
     group = option.rpartition("/")[0]
     bases = [base for base in values.pop("defaults", []) if base != "_self_"]
-    return {key: value for base in bases for key, value in yaml_values(f"{group}/{base}").items()} | values | changes
+    return (
+        {key: value for base in bases for key, value in yaml_values(f"{group}/{base}").items()}
+        | values
+        | changes
+    )
 
 
 def run_stub(command: str, function: Callable[[Any], object]) -> None:

@@ -21,7 +21,9 @@ SHARED = Path(__file__).parents[1].parent / "shared"
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Escape in captured text the bytes of file names that are not UTF-8, which pytest-xdist cannot send."""
     report = yield
-    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
     return report
 
 
@@ -93,7 +95,9 @@ def make_photos(tmp_path) -> Callable[..., Path]:
         (tmp_path / folder).mkdir(exist_ok=True)
         for name, (height, width) in sizes.items():
             rng = np.random.default_rng(list(name.encode()))
-            blocks = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3)).repeat(8, 0).repeat(8, 1)
+            blocks = (
+                rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3)).repeat(8, 0).repeat(8, 1)
+            )
             image = blocks[:height, :width] + rng.integers(-9, 10, (height, width, 3))
             write_uint8(tmp_path / folder / f"{name}.png", image.clip(0, 255).astype(np.uint8))
         return tmp_path / folder

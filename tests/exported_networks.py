@@ -24,7 +24,9 @@ def rrdb(scale: int) -> RRDB:
         parameter.copy_(spread * torch.randn(parameter.shape))
     out = network(photo_part("coffee", 150, 250, 40, 48))
     network.conv_last.weight.mul_(0.2 / out.std((0, 2, 3))[:, None, None, None])
-    network.conv_last.bias.add_(0.5 - network(photo_part("coffee", 150, 250, 40, 48)).mean((0, 2, 3)))
+    network.conv_last.bias.add_(
+        0.5 - network(photo_part("coffee", 150, 250, 40, 48)).mean((0, 2, 3))
+    )
     return network
 
 
@@ -48,7 +50,9 @@ def photo_part(name: str, top: int, left: int, height: int, width: int) -> Tenso
 
 def run_model(model: onnx.ModelProto, lr: Tensor | np.ndarray) -> np.ndarray:
     """What onnxruntime makes of a picture, asked directly."""
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     return session.run(None, {INPUT: np.asarray(lr)})[0]
 
 

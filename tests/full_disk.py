@@ -34,7 +34,11 @@ def full_disk(code: int, writes: int = 0) -> Iterator[None]:
         nonlocal count
         count += 1
         with open_locked(path) as file:
-            yield _FullFile(file, OSError(code, "the disk says no", str(path))) if count > writes else file
+            yield (
+                _FullFile(file, OSError(code, "the disk says no", str(path)))
+                if count > writes
+                else file
+            )
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("realsr.core.files.open_locked", open_full)

@@ -37,7 +37,11 @@ def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
 
 
 def test_pages_that_code_and_configuration_name_exist() -> None:
-    for file in [*(ROOT / "src").rglob("*.py"), *(ROOT / "conf").rglob("*.yaml"), ROOT / "pyproject.toml"]:
+    for file in [
+        *(ROOT / "src").rglob("*.py"),
+        *(ROOT / "conf").rglob("*.yaml"),
+        ROOT / "pyproject.toml",
+    ]:
         for page in re.findall(r"(?<![\w/])docs/[\w/]+\.md", file.read_text()):
             assert (ROOT / page).exists(), f"{file}: {page}"
 
@@ -54,11 +58,20 @@ def commands() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("name", "line"), commands(), ids=lambda value: value)
-def test_commands_can_be_composed(name: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_can_be_composed(
+    name: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     words = shlex.split(line)
     sweep = "-m" in words
-    words = [word.replace("…", "x") for word in words if word not in ("-m", "…") and not word.startswith("hydra")]
+    words = [
+        word.replace("…", "x")
+        for word in words
+        if word not in ("-m", "…") and not word.startswith("hydra")
+    ]
     if sweep:  # the first of its values
-        words = [re.sub(r"=range\(\d+\)$|=([^\[,]+),.*$", lambda values: f"={values[1] or 0}", word) for word in words]
+        words = [
+            re.sub(r"=range\(\d+\)$|=([^\[,]+),.*$", lambda values: f"={values[1] or 0}", word)
+            for word in words
+        ]
     load_config(name, words)

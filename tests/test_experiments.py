@@ -18,7 +18,10 @@ RECIPES = {
     "realsr_df2k_jpeg": ("df2k_jpeg", ["discriminator=vgg128", *PAPER]),
     "realsr_df2k_paper": ("df2k", ["discriminator=patch", *PAPER]),
     "realsr_dped": ("dped", ["discriminator=patch", *PAPER]),
-    "rrdb_psnr": ("psnr", ["loss=pixel", "optimiser=adam_cosine", *LENGTH, "trainer.max_steps=1000000"]),
+    "rrdb_psnr": (
+        "psnr",
+        ["loss=pixel", "optimiser=adam_cosine", *LENGTH, "trainer.max_steps=1000000"],
+    ),
 }
 
 
@@ -31,12 +34,16 @@ def test_a_recipe_is_its_track_and_values_given_by_hand(recipe: str, composed: C
     track, values = RECIPES[recipe]
     given = ["data.source=photos", "data.target=clean", "init=weights.safetensors"]
     for scale in (2, 4):
-        by_hand = composed(f"+track={track}", *values, f"run=work/{track}/runs/{recipe}", *given, f"scale={scale}")
+        by_hand = composed(
+            f"+track={track}", *values, f"run=work/{track}/runs/{recipe}", *given, f"scale={scale}"
+        )
         assert composed(f"+experiment={recipe}", *given, f"scale={scale}") == by_hand
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_begins_with_prerequisites_source_and_a_command_that_composes(recipe: str, composed: Compose) -> None:
+def test_a_recipe_begins_with_prerequisites_source_and_a_command_that_composes(
+    recipe: str, composed: Compose
+) -> None:
     path = conf_dir() / "experiment" / f"{recipe}.yaml"
     assert "# Prerequisites" in head(path)
     assert "# Source: " in head(path)
@@ -46,7 +53,9 @@ def test_a_recipe_begins_with_prerequisites_source_and_a_command_that_composes(r
     config = composed(*arguments)
     assert all(getattr(config.data, role) is not None for role in config.pairs.hr)
     assert (config.init is None) == (recipe == "rrdb_psnr")
-    assert config.init in (None, str(composed("+experiment=rrdb_psnr").run)), "what the pretraining makes"
+    assert config.init in (None, str(composed("+experiment=rrdb_psnr").run)), (
+        "what the pretraining makes"
+    )
     check_optimiser(config.optimiser)
 
 
@@ -57,27 +66,44 @@ def test_the_command_line_is_stronger_than_a_recipe(recipe: str, composed: Compo
         "optimiser=adam_step", "trainer.max_steps=5", "noise.min_mean=7",
     )  # fmt: skip
     assert config.run == Path("OUT/runs") / recipe
-    assert (config.pool.kernels, config.generator["blocks"], config.loss["gan"]["weight"]) == ("gaussian", 2, 0.005)
-    assert (config.optimiser.milestones[0], config.trainer.max_steps, config.noise.min_mean) == (200000, 5, 7)
+    assert (config.pool.kernels, config.generator["blocks"], config.loss["gan"]["weight"]) == (
+        "gaussian",
+        2,
+        0.005,
+    )
+    assert (config.optimiser.milestones[0], config.trainer.max_steps, config.noise.min_mean) == (
+        200000,
+        5,
+        7,
+    )
     assert composed(f"+experiment={recipe}", "run=mine").run == Path("mine")
 
 
 def test_a_recipe_goes_onto_another_track(composed: Compose) -> None:
     config = composed("+experiment=realsr_df2k", "track=dped")
     assert (config.track, config.pool.kernels, config.noise.min_mean) == ("dped", "estimated", 50)
-    assert (config.discriminator["name"], config.run) == ("vgg128", Path("work/dped/runs/realsr_df2k"))
+    assert (config.discriminator["name"], config.run) == (
+        "vgg128",
+        Path("work/dped/runs/realsr_df2k"),
+    )
 
 
 def test_the_pretraining_is_l1_alone_on_clean_photos(composed: Compose) -> None:
     config = composed("+experiment=rrdb_psnr")
     assert config.loss == {"pixel": {"name": "l1", "weight": 1.0}}
-    assert (config.pairs.hr, config.pool.kernels, config.pool.noise) == (["target"], "bicubic", False)
+    assert (config.pairs.hr, config.pool.kernels, config.pool.noise) == (
+        ["target"],
+        "bicubic",
+        False,
+    )
     assert (config.online_degradation, config.generator["blocks"]) == ({"name": "noise"}, 23)
 
 
 def test_the_pretraining_s_two_schedules(composed: Compose) -> None:
     cosine = composed("+experiment=rrdb_psnr").optimiser
-    rates = [learning_rate(done, cosine) for done in (0, 125_000, 249_999, 250_000, 750_000, 999_999)]
+    rates = [
+        learning_rate(done, cosine) for done in (0, 125_000, 249_999, 250_000, 750_000, 999_999)
+    ]
     assert rates == pytest.approx([2e-4, 1.0005e-4, 1e-7, 2e-4, 2e-4, 1e-7], rel=1e-4)
     assert (cosine.beta1, cosine.beta2) == (0.9, 0.99)
     step = composed("+experiment=rrdb_psnr", "optimiser=adam_step").optimiser
@@ -88,7 +114,11 @@ def test_the_pretraining_s_two_schedules(composed: Compose) -> None:
 def docs_commands(name: str) -> list[list[str]]:
     """The arguments of each `python -m realsr.…` line of a page that names a recipe."""
     text = (conf_dir().parent / "docs" / "train" / name).read_text().replace("\\\n", " ")
-    lines = [line.strip().strip("`") for line in text.splitlines() if line.startswith("    python -m realsr.")]
+    lines = [
+        line.strip().strip("`")
+        for line in text.splitlines()
+        if line.startswith("    python -m realsr.")
+    ]
     return [shlex.split(line)[3:] for line in lines if "+experiment=" in line]
 
 
@@ -98,7 +128,11 @@ def test_the_docs_table_has_the_command_of_each_head(recipe: str) -> None:
         return [argument for argument in arguments if not argument.startswith("init=")]
 
     text = (conf_dir().parent / "docs" / "train" / "recipes.md").read_text()
-    row = next(line for line in text.splitlines() if line.startswith(f"| `{recipe}` | `+experiment={recipe}"))
+    row = next(
+        line
+        for line in text.splitlines()
+        if line.startswith(f"| `{recipe}` | `+experiment={recipe}")
+    )
     said = shlex.split(row.split("`")[3])
     assert known(said) == known(head_command(conf_dir() / "experiment" / f"{recipe}.yaml")[1])
 
@@ -111,10 +145,17 @@ def test_the_docs_commands_compose(page: str, composed: Compose) -> None:
         if "--config-dir" in arguments:
             continue  # is run below
         plain = [a for a in arguments if a != "-m" and not a.startswith(("hydra/", "hydra."))]
-        composed(*(argument.partition(",")[0] if "=[" not in argument else argument for argument in plain))
+        composed(
+            *(
+                argument.partition(",")[0] if "=[" not in argument else argument
+                for argument in plain
+            )
+        )
 
 
-def test_the_docs_own_recipe_is_taken_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_docs_own_recipe_is_taken_from_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = (conf_dir().parent / "docs" / "train" / "recipes.md").read_text()
     block = text.partition("```yaml\n")[2].partition("```")[0]
     (arguments,) = (a for a in docs_commands("recipes.md") if "--config-dir" in a)
@@ -127,5 +168,9 @@ def test_the_docs_own_recipe_is_taken_from_a_folder(tmp_path: Path, monkeypatch:
     run_stub("train", found.append)
     config = found[0]
     assert (config.track, config.scale, config.run) == ("dped", 2, Path("work/phone/runs/phone"))
-    assert (config.kernels["name"], config.noise.auto, config.trainer.max_steps) == ("spectral", True, 20000)
+    assert (config.kernels["name"], config.noise.auto, config.trainer.max_steps) == (
+        "spectral",
+        True,
+        20000,
+    )
     assert list(tmp_path.iterdir()) == [own.resolve()]

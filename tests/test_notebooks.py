@@ -14,5 +14,7 @@ def test_a_notebook_runs_from_its_first_cell_to_its_last(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "src"))
     notebook = nbformat.read(path, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
     assert (tmp_path / "work" / "runs" / "default" / "generator.safetensors").is_file()

@@ -33,7 +33,10 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-            modules |= {node.module, *(name for name in names if (ROOT.parent / name.replace(".", "/")).is_dir())}
+            modules |= {
+                node.module,
+                *(name for name in names if (ROOT.parent / name.replace(".", "/")).is_dir()),
+            }
         elif isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
     return modules
@@ -57,9 +60,13 @@ def test_rooms_of_one_level_do_not_need_each_other() -> None:
     assert list(TopologicalSorter(graph).static_order())
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if room(path) not in ("command", "api", "config")], ids=str)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if room(path) not in ("command", "api", "config")], ids=str
+)
 def test_only_commands_and_config_know_hydra(path: Path) -> None:
-    assert not {module for module in imports(path) if module.split(".")[0] in ("hydra", "omegaconf")}
+    assert not {
+        module for module in imports(path) if module.split(".")[0] in ("hydra", "omegaconf")
+    }
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if room(path) == "training"], ids=str)
@@ -68,5 +75,7 @@ def test_files_are_the_contract_between_the_stages(path: Path) -> None:
 
 
 def test_no_two_files_share_a_name() -> None:
-    names = Counter(path.name for path in FILES if len(path.parts) > 1 and path.name != "__init__.py")
+    names = Counter(
+        path.name for path in FILES if len(path.parts) > 1 and path.name != "__init__.py"
+    )
     assert [name for name, count in names.items() if count > 1] == []

@@ -18,13 +18,21 @@ class Drift:
     def __init__(self, margin: int, gain: float, scale: int):
         self.margin, self._gain, self._scale = margin, gain, scale
 
-    def prepare(self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def prepare(
+        self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
         gain = np.array([1 + self._gain * rng.uniform(-1, 1)], np.float32)
-        return {"shift": rng.integers(0, 2 * margin + 1, 2).astype(np.uint8), "around": crop, "gain": gain}
+        return {
+            "shift": rng.integers(0, 2 * margin + 1, 2).astype(np.uint8),
+            "around": crop,
+            "gain": gain,
+        }
 
     def apply(self, batch: Mapping[str, Tensor]) -> Tensor:
         height, width = batch["hr"].shape[1:3]
         crops = []
         for around, (top, left) in zip(batch["around"], batch["shift"].tolist(), strict=True):
-            crops.append(around[top : top + height : self._scale, left : left + width : self._scale])
+            crops.append(
+                around[top : top + height : self._scale, left : left + width : self._scale]
+            )
         return (to_images(torch.stack(crops)) * batch["gain"][:, :, None, None]).clamp(0, 1)

@@ -15,10 +15,19 @@ def machine() -> dict[str, Any]:
     cpu = platform.processor() or "unknown"
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        names = [
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if "model name" in line
+        ]
         cpu = names[0] if names else cpu
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cpu": cpu, "cores": cores, "system": platform.platform(), "versions": package_versions()}
+    return {
+        "cpu": cpu,
+        "cores": cores,
+        "system": platform.platform(),
+        "versions": package_versions(),
+    }
 
 
 def report(results: dict[str, Any], json_path: Path | None) -> None:
@@ -26,5 +35,9 @@ def report(results: dict[str, Any], json_path: Path | None) -> None:
     for name, value in results.items():
         print(name, value)
     if json_path is not None:
-        facts = {"date": datetime.now(UTC).date().isoformat(), "machine": machine(), "results": results}
+        facts = {
+            "date": datetime.now(UTC).date().isoformat(),
+            "machine": machine(),
+            "results": results,
+        }
         json_path.write_text(json.dumps(facts, indent=1) + "\n")

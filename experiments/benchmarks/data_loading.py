@@ -43,10 +43,14 @@ SAMPLES = ("astronaut", "chelsea", "coffee")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=1500, help="that are timed from the cache; of PNG a hundredth")
+    parser.add_argument(
+        "--steps", type=int, default=1500, help="that are timed from the cache; of PNG a hundredth"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     arguments = vars(parser.parse_args())
@@ -70,18 +74,30 @@ def compare(pairs: int, workers: int, steps: int, rounds: int) -> dict[str, Any]
             "noise": Noise(noise),
             "jpeg": NoiseJPEG((30, 95), noise),
         }
-        rates: dict[str, list[float]] = {kind: [] for kind in ("cache_plain", "cache_noise", "png_noise", "cache_jpeg")}
+        rates: dict[str, list[float]] = {
+            kind: [] for kind in ("cache_plain", "cache_noise", "png_noise", "cache_jpeg")
+        }
         for _ in range(rounds):
             for kind, values in rates.items():
                 source, _, name = kind.partition("_")
                 degradation = degradations[name]
                 if source == "cache":
-                    values.append(measure(cached, degradation, workers, first=steps // 10, steps=steps))
+                    values.append(
+                        measure(cached, degradation, workers, first=steps // 10, steps=steps)
+                    )
                 else:
-                    values.append(measure(decoded, degradation, workers, first=workers, steps=max(1, steps // 100)))
+                    values.append(
+                        measure(
+                            decoded, degradation, workers, first=workers, steps=max(1, steps // 100)
+                        )
+                    )
         unpacking = measure_unpack(cached, degradations["noise"])
     median = {kind: statistics.median(values) for kind, values in rates.items()}
-    results: dict[str, Any] = {"pairs": pairs, "workers": workers, "make_cache_seconds": round(seconds, 2)}
+    results: dict[str, Any] = {
+        "pairs": pairs,
+        "workers": workers,
+        "make_cache_seconds": round(seconds, 2),
+    }
     for kind, values in rates.items():
         results[f"{kind}_per_second"] = round(median[kind], 1)
         results[f"{kind}_range"] = [round(min(values), 1), round(max(values), 1)]
@@ -90,7 +106,9 @@ def compare(pairs: int, workers: int, steps: int, rounds: int) -> dict[str, Any]
     return results
 
 
-def measure(images: PairImages, degradation: OnlineDegradation, workers: int, first: int, steps: int) -> float:
+def measure(
+    images: PairImages, degradation: OnlineDegradation, workers: int, first: int, steps: int
+) -> float:
     """Return crops a second over a number of steps, after the first ones."""
     dataset = CropDataset(images, BATCH, CROP, SCALE, degradation, seed=0)
     batches = iter(load_batches(dataset, 0, first + steps, workers))
@@ -127,7 +145,9 @@ def write_data(folder: Path, count: int) -> list[Path]:
         rng = np.random.default_rng(index)
         photo = photos[index % len(photos)]
         top, left = (int(rng.integers(side - 200)) for side in photo.shape[:2])
-        hr = cv2.resize(photo[top : top + 200, left : left + 200], (1024, 768), interpolation=cv2.INTER_CUBIC)
+        hr = cv2.resize(
+            photo[top : top + 200, left : left + 200], (1024, 768), interpolation=cv2.INTER_CUBIC
+        )
         hr = (hr + rng.normal(0, 2, hr.shape)).clip(0, 255).astype(np.uint8)
         lr = cv2.resize(hr, (1024 // SCALE, 768 // SCALE), interpolation=cv2.INTER_AREA)
         write_uint8(folder / f"HR/{index:03}.png", hr)

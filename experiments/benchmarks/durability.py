@@ -35,10 +35,14 @@ from realsr.training.state import TrainState, make_state
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="source photos")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--copies", type=int, default=4, help="how often each photo is measured in a round")
+    parser.add_argument(
+        "--copies", type=int, default=4, help="how often each photo is measured in a round"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--blocks", type=int, default=23, help="of the generator in the checkpoint")
     parser.add_argument("--work", type=Path, help="folder on the disk to measure")
@@ -46,12 +50,22 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.work) as name:
         work = Path(name)
-        results = measure_pairs(work, options.folder, options.workers, options.copies, options.rounds)
+        results = measure_pairs(
+            work, options.folder, options.workers, options.copies, options.rounds
+        )
         results |= measure_checkpoints(work, options.blocks, options.rounds)
-    report({**results, **{f"ratio_{kind}": results[f"{kind}_ratio"] for kind in ("pairs", "checkpoint")}}, options.json)
+    report(
+        {
+            **results,
+            **{f"ratio_{kind}": results[f"{kind}_ratio"] for kind in ("pairs", "checkpoint")},
+        },
+        options.json,
+    )
 
 
-def measure_pairs(work: Path, folder: Path, workers: int, copies: int, rounds: int) -> dict[str, Any]:
+def measure_pairs(
+    work: Path, folder: Path, workers: int, copies: int, rounds: int
+) -> dict[str, Any]:
     """Return pairs per second in both forms, and the ratio of their times."""
     (work / "photos").mkdir()
     for path in list_images(folder):

@@ -50,7 +50,9 @@ def take_turns(forms: dict[str, Run], lr: np.ndarray, rounds: int) -> dict[str, 
 
 def main() -> None:
     """Measure, and tell."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("weights", help="what the files were made of")
     parser.add_argument("--size", type=int, default=128, help="LR pixels a side")
@@ -64,7 +66,10 @@ def main() -> None:
     seconds = take_turns(forms, lr, asked.rounds)
     results: dict[str, Any] = {"threads": asked.threads, "size": asked.size}
     for name, values in seconds.items():
-        results[name] = {"seconds": round(min(values), 3), "median_seconds": round(float(np.median(values)), 3)}
+        results[name] = {
+            "seconds": round(min(values), 3),
+            "median_seconds": round(float(np.median(values)), 3),
+        }
     eight = [min(values) for name, values in seconds.items() if "int8" in name]
     if eight and "onnx_fp32" in seconds:
         results["ratio"] = round(min(eight) / min(seconds["onnx_fp32"]), 3)

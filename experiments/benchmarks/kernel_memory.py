@@ -52,7 +52,9 @@ def write_photos(folder: Path, count: int, megapixels: float) -> None:
 
 def main() -> None:
     """Measure, and tell."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--photos", type=int, default=32)
     parser.add_argument("--megapixels", type=float, default=12)
     parser.add_argument("--iterations", type=int, default=20)
@@ -63,7 +65,9 @@ def main() -> None:
         write_photos(source, asked.photos, asked.megapixels)
         arguments = [source, Path(folder) / "pool", asked.photos, asked.iterations]
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", STAGE, *map(str, arguments)], check=True, env=dict(os.environ))
+        subprocess.run(
+            [sys.executable, "-c", STAGE, *map(str, arguments)], check=True, env=dict(os.environ)
+        )
     # Kilobytes on Linux, bytes on macOS.
     unit = 1024**2 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit

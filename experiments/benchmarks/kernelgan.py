@@ -43,14 +43,20 @@ RATE = 2e-4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("photos", nargs="*", type=Path, metavar="PHOTO")
-    parser.add_argument("--batch", type=int, default=32, help="photos that ours trains side by side")
+    parser.add_argument(
+        "--batch", type=int, default=32, help="photos that ours trains side by side"
+    )
     parser.add_argument("--iterations", type=int, default=30, help="measured in a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--full", action="store_true", help="train both to the end on one photo (minutes)")
+    parser.add_argument(
+        "--full", action="store_true", help="train both to the end on one photo (minutes)"
+    )
     parser.add_argument("--json", type=Path)
     arguments = vars(parser.parse_args())
     json_path, full = arguments.pop("json"), arguments.pop("full")
@@ -59,16 +65,23 @@ def main() -> None:
     report({"threads": torch.get_num_threads(), **quality, **compare_speed(**arguments)}, json_path)
 
 
-def compare_speed(photos: list[Path], batch: int, iterations: int, rounds: int, device: str) -> dict[str, Any]:
+def compare_speed(
+    photos: list[Path], batch: int, iterations: int, rounds: int, device: str
+) -> dict[str, Any]:
     """Return the seconds that both forms take for a photo, and how many times faster ours is."""
     with tempfile.TemporaryDirectory() as folder:
         paths = photos or write_samples(Path(folder))
         start = time.perf_counter()
-        prepared = [prepare_photo(read_uint8(path), KernelGANConfig(ALL, RATE, border=0), [0])[0] for path in paths]
+        prepared = [
+            prepare_photo(read_uint8(path), KernelGANConfig(ALL, RATE, border=0), [0])[0]
+            for path in paths
+        ]
         preparing = (time.perf_counter() - start) / len(paths)
 
     config = KernelGANConfig(iterations * (rounds + 1), RATE, border=0)
-    PlainKernelGAN(prepared[0], config, seed=0, device=device)  # PyTorch imports more when its first optimiser is made
+    PlainKernelGAN(
+        prepared[0], config, seed=0, device=device
+    )  # PyTorch imports more when its first optimiser is made
     start = time.perf_counter()
     plain = PlainKernelGAN(prepared[0], config, seed=0, device=device)
     made_plain = time.perf_counter()
@@ -83,10 +96,15 @@ def compare_speed(photos: list[Path], batch: int, iterations: int, rounds: int, 
         "plain": preparing + made_plain - start,
         "ours": preparing + (time.perf_counter() - made_plain) / batch,
     }
-    steps = [part.step if device == "cpu" else CapturedStep(part.step, torch.device(device)) for part in parts]
+    steps = [
+        part.step if device == "cpu" else CapturedStep(part.step, torch.device(device))
+        for part in parts
+    ]
 
     def run_ours(start: int, count: int) -> None:
-        def work(parts: list[_GANs], steps: list[Callable[..., Any]], progress: Callable[[int], None]) -> None:
+        def work(
+            parts: list[_GANs], steps: list[Callable[..., Any]], progress: Callable[[int], None]
+        ) -> None:
             for part, step in zip(parts, steps, strict=True):
                 for offset, inputs in enumerate(zip(*part.draw(start, count), strict=True)):
                     step(*inputs)
@@ -100,7 +118,12 @@ def compare_speed(photos: list[Path], batch: int, iterations: int, rounds: int, 
     rows = []
     for number in range(rounds + 1):
         first = number * iterations
-        rows.append([*measure(plain.run, first, iterations, device), *measure(run_ours, first, iterations, device)])
+        rows.append(
+            [
+                *measure(plain.run, first, iterations, device),
+                *measure(run_ours, first, iterations, device),
+            ]
+        )
     wall, processor, batch_wall, batch_processor = (
         statistics.median(column) * ALL / iterations for column in zip(*rows[1:], strict=True)
     )
@@ -108,16 +131,26 @@ def compare_speed(photos: list[Path], batch: int, iterations: int, rounds: int, 
     if device == "cpu":
         seconds["processor"] = {"plain": processor, "ours": batch_processor / batch}
     seconds["end_to_end"] = {form: value + before[form] for form, value in seconds["loop"].items()}
-    results: dict[str, Any] = {"device": device, "batch": batch, "iterations": iterations, "rounds": rounds}
+    results: dict[str, Any] = {
+        "device": device,
+        "batch": batch,
+        "iterations": iterations,
+        "rounds": rounds,
+    }
     for kind, forms in seconds.items():
         results |= {f"{form}_{kind}_seconds": round(value, 4) for form, value in forms.items()}
         results[f"{kind}_ratio"] = round(forms["plain"] / forms["ours"], 2)
-    results |= {f"{form}_photos_an_hour": round(3600 / value, 1) for form, value in seconds["end_to_end"].items()}
+    results |= {
+        f"{form}_photos_an_hour": round(3600 / value, 1)
+        for form, value in seconds["end_to_end"].items()
+    }
     results["ratio"] = results.pop("loop_ratio")
     return results
 
 
-def measure(run: Callable[[int, int], None], start: int, count: int, device: str) -> tuple[float, float]:
+def measure(
+    run: Callable[[int, int], None], start: int, count: int, device: str
+) -> tuple[float, float]:
     """Return the seconds, and the seconds of processor time, that a run of `count` iterations takes."""
     wall, processor = time.perf_counter(), time.process_time()
     run(start, count)

@@ -34,20 +34,31 @@ from realsr.noise.tiles import measure_photo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="photos")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--copies", type=int, default=2, help="how often each photo is measured in a round")
+    parser.add_argument(
+        "--copies", type=int, default=2, help="how often each photo is measured in a round"
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--size", type=int, help="of the tiles, and their stride; conf/noise says what is usual")
+    parser.add_argument(
+        "--size", type=int, help="of the tiles, and their stride; conf/noise says what is usual"
+    )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     tiles = {} if arguments.size is None else {"size": arguments.size, "stride": arguments.size}
     config = load_config("collect_noise", track="df2k", noise=tiles).noise
-    report(compare(arguments.folder, config, arguments.workers, arguments.copies, arguments.rounds), arguments.json)
+    report(
+        compare(arguments.folder, config, arguments.workers, arguments.copies, arguments.rounds),
+        arguments.json,
+    )
 
 
-def compare(folder: Path, config: NoiseConfig, workers: int, copies: int, rounds: int) -> dict[str, Any]:
+def compare(
+    folder: Path, config: NoiseConfig, workers: int, copies: int, rounds: int
+) -> dict[str, Any]:
     """Return the seconds of the three, and how many times decoding's the others take."""
     with tempfile.TemporaryDirectory() as name:
         photos = Path(name) / "photos"
@@ -62,7 +73,9 @@ def compare(folder: Path, config: NoiseConfig, workers: int, copies: int, rounds
             kinds: dict[str, Callable[[int], object]] = {
                 "decode": lambda number: list(mapped(_decode, paths)),
                 "find": lambda number: list(mapped(find, paths)),
-                "find_and_write": lambda number: _collect(photos, Path(name) / f"pool{number}", config, mapped),
+                "find_and_write": lambda number: _collect(
+                    photos, Path(name) / f"pool{number}", config, mapped
+                ),
             }
             times: dict[str, list[float]] = {kind: [] for kind in kinds}
             for number in range(rounds):
@@ -114,7 +127,9 @@ def _find(path: Path, config: NoiseConfig) -> int:
     return len(measure_photo(path, config, "refuse", config.max_variance, config.min_mean)[1])
 
 
-def _collect(photos: Path, pool: Path, config: NoiseConfig, mapped: Callable[..., Iterable[Any]]) -> None:
+def _collect(
+    photos: Path, pool: Path, config: NoiseConfig, mapped: Callable[..., Iterable[Any]]
+) -> None:
     with (
         mock.patch("realsr.noise.collection.map_items", mapped),
         mock.patch("realsr.noise.collection.SeenTiles.add", return_value=True),

@@ -39,12 +39,16 @@ Map = Callable[..., Iterator[Any]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="source photos")
     parser.add_argument("--kernel", choices=("pool", "bicubic"), default="pool")
     parser.add_argument("--scale", type=int, choices=(2, 4), default=4)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--copies", type=int, default=2, help="how often each photo is measured in a round")
+    parser.add_argument(
+        "--copies", type=int, default=2, help="how often each photo is measured in a round"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     arguments = vars(parser.parse_args())
@@ -52,7 +56,9 @@ def main() -> None:
     report(compare(**arguments), json_path)
 
 
-def compare(folder: Path, kernel: str, scale: int, workers: int, copies: int, rounds: int) -> dict[str, Any]:
+def compare(
+    folder: Path, kernel: str, scale: int, workers: int, copies: int, rounds: int
+) -> dict[str, Any]:
     """Return the seconds of both, and how many times the one takes the other's."""
     config = load_config("make_pairs", track="dped").pairs
     with tempfile.TemporaryDirectory() as name, start_workers(workers) as mapped:
@@ -64,7 +70,9 @@ def compare(folder: Path, kernel: str, scale: int, workers: int, copies: int, ro
                 (work / "photos" / f"{copy}_{path.name}").symlink_to(path.resolve())
         (work / "pool/kernels").mkdir(parents=True)
         for number in range(4):
-            made = anisotropic_kernel({2: 17, 4: 33}[scale], (scale * 0.8, scale * 0.5), 30.0 * number, scale)
+            made = anisotropic_kernel(
+                {2: 17, 4: 33}[scale], (scale * 0.8, scale * 0.5), 30.0 * number, scale
+            )
             save_kernel(work / f"pool/kernels/{number}_kernel_x{scale}.mat", made)
 
         def stage(number: int | str) -> None:

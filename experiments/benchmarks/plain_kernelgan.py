@@ -49,7 +49,9 @@ def _normed(inputs: int, outputs: int, size: int) -> nn.Module:
 class PlainKernelGAN:
     """One photo's two networks and their schedules."""
 
-    def __init__(self, photo: Photo, config: KernelGANConfig, seed: int, device: torch.device | str = "cpu"):
+    def __init__(
+        self, photo: Photo, config: KernelGANConfig, seed: int, device: torch.device | str = "cpu"
+    ):
         torch.manual_seed(seed)
         self._photo = photo
         self._pixels = photo.pixels.to(device) / 127.5 - 1
@@ -59,7 +61,9 @@ class PlainKernelGAN:
             torch.optim.Adam(net.parameters(), lr=config.learning_rate, betas=(0.5, 0.999))
             for net in (self.generator, self.discriminator)
         ]
-        self._schedules = [torch.optim.lr_scheduler.StepLR(optimiser, 750, 0.1) for optimiser in self._optimisers]
+        self._schedules = [
+            torch.optim.lr_scheduler.StepLR(optimiser, 750, 0.1) for optimiser in self._optimisers
+        ]
         offsets = torch.arange(SIZE, device=device) - SIZE // 2
         gaussian = torch.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 13.0**2))
         self._boundary = 30 * (1 - gaussian / gaussian.max())
@@ -79,7 +83,10 @@ class PlainKernelGAN:
 
     def run(self, start: int, count: int) -> None:
         """Train for `count` iterations on the photo's crops from `start` on."""
-        corners = (crops[start : start + count].tolist() for crops in (self._photo.g_crops, self._photo.d_crops))
+        corners = (
+            crops[start : start + count].tolist()
+            for crops in (self._photo.g_crops, self._photo.d_crops)
+        )
         for (g_top, g_left), (d_top, d_left) in zip(*corners, strict=True):
             g_crop = self._pixels[:, g_top : g_top + 64, g_left : g_left + 64]
             d_crop = self._pixels[:, d_top : d_top + 26, d_left : d_left + 26]
@@ -89,7 +96,9 @@ class PlainKernelGAN:
         """Train both networks on one crop each: (3, 64, 64), (3, 26, 26) in -1..1; noise: (2, 3, 26, 26)."""
         g_optimiser, d_optimiser = self._optimisers
         fake = self.generator(g_crop[:, None]).transpose(0, 1)  # (1, 3, 26, 26)
-        half = F.interpolate(g_crop[None], scale_factor=0.5, mode="bicubic", antialias=True)[:, :, 3:-3, 3:-3]
+        half = F.interpolate(g_crop[None], scale_factor=0.5, mode="bicubic", antialias=True)[
+            :, :, 3:-3, 3:-3
+        ]
         bicubic_loss = F.mse_loss(fake, half)
         self.discriminator.requires_grad_(False)
         verdict = self.discriminator(fake)
@@ -101,7 +110,9 @@ class PlainKernelGAN:
         self.discriminator.requires_grad_(True)
         real = self.discriminator(d_crop[None] + 2 / 255 * noise[:1])
         fake = self.discriminator(fake.detach() + 1 / 255 * noise[1:])
-        d_loss = (F.l1_loss(real, torch.ones_like(real)) + F.l1_loss(fake, torch.zeros_like(fake))) / 2
+        d_loss = (
+            F.l1_loss(real, torch.ones_like(real)) + F.l1_loss(fake, torch.zeros_like(fake))
+        ) / 2
         d_optimiser.zero_grad()
         d_loss.backward()
         d_optimiser.step()

@@ -27,7 +27,9 @@ class PlainDense(nn.Module):
         super().__init__()
         for k in range(1, 6):
             outputs = growth if k < 5 else features
-            self.add_module(f"conv{k}", nn.Conv2d(features + (k - 1) * growth, outputs, 3, padding=1))
+            self.add_module(
+                f"conv{k}", nn.Conv2d(features + (k - 1) * growth, outputs, 3, padding=1)
+            )
         self.lrelu = nn.LeakyReLU(0.2, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,7 +59,9 @@ class PlainRRDB(nn.Module):
         super().__init__()
         features = config["features"]
         self.conv_first = nn.Conv2d(3, features, 3, padding=1)
-        self.RRDB_trunk = nn.Sequential(*(PlainBlock(features, config["growth"]) for _ in range(config["blocks"])))
+        self.RRDB_trunk = nn.Sequential(
+            *(PlainBlock(features, config["growth"]) for _ in range(config["blocks"]))
+        )
         self.trunk_conv = nn.Conv2d(features, features, 3, padding=1)
         self.upconv1 = nn.Conv2d(features, features, 3, padding=1)
         self.upconv2 = nn.Conv2d(features, features, 3, padding=1)
@@ -77,13 +81,21 @@ class PlainTraining:
     """Networks, optimisers, and the step. `vgg`: file of VGG19 weights, None: no perceptual loss."""
 
     def __init__(
-        self, generator: dict[str, Any], discriminator: PatchGAN, loss: LossValues, vgg: Path | None, device: str
+        self,
+        generator: dict[str, Any],
+        discriminator: PatchGAN,
+        loss: LossValues,
+        vgg: Path | None,
+        device: str,
     ) -> None:
         self.loss = loss
         self.generator = PlainRRDB(generator).to(device)
         self.discriminator = discriminator.to(device)
         self.vgg = None if vgg is None else VGGFeatures(vgg).to(device)
-        self.optimisers = [torch.optim.Adam(net.parameters(), lr=1e-4) for net in (self.generator, self.discriminator)]
+        self.optimisers = [
+            torch.optim.Adam(net.parameters(), lr=1e-4)
+            for net in (self.generator, self.discriminator)
+        ]
 
     def step(self, lr: Tensor, hr: Tensor) -> dict[str, Tensor]:
         """LR and HR (N,3,h,w), 0..1 -> the terms of the losses, detached."""
@@ -96,14 +108,18 @@ class PlainTraining:
             if self.vgg is not None:
                 terms["perceptual"] = F.l1_loss(self.vgg(sr), self.vgg(hr).detach())
                 total = total + self.loss["perceptual"]["weight"] * terms["perceptual"]
-            terms["gan"] = generator_ragan_loss(self.discriminator(hr).detach(), self.discriminator(sr))
+            terms["gan"] = generator_ragan_loss(
+                self.discriminator(hr).detach(), self.discriminator(sr)
+            )
             total = terms["generator"] = total + self.loss["gan"]["weight"] * terms["gan"]
             total.backward()
             self.optimisers[0].step()
 
             self.discriminator.requires_grad_(True)
             self.optimisers[1].zero_grad()
-            terms["discriminator"] = discriminator_ragan_loss(self.discriminator(hr), self.discriminator(sr.detach()))
+            terms["discriminator"] = discriminator_ragan_loss(
+                self.discriminator(hr), self.discriminator(sr.detach())
+            )
             terms["discriminator"].backward()
             self.optimisers[1].step()
             return {name: term.detach() for name, term in terms.items()}

@@ -68,14 +68,20 @@ class Form:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--small", action="store_true", help="the demo's sizes, without VGG")
     parser.add_argument("--steps", type=int, default=20, help="measured in a round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--precision", default="auto", help="of ours: auto, bf16, fp16, tf32 or fp32")
+    parser.add_argument(
+        "--precision", default="auto", help="of ours: auto, bf16, fp16, tf32 or fp32"
+    )
     parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--project", type=int, metavar="N", help="steps of a training whose hours are told")
+    parser.add_argument(
+        "--project", type=int, metavar="N", help="steps of a training whose hours are told"
+    )
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -92,7 +98,9 @@ def main() -> None:
     report(results, asked.json)
 
 
-def make_config(small: bool, vgg: Path | None, precision: str, compiling: bool | None) -> TrainingConfig:
+def make_config(
+    small: bool, vgg: Path | None, precision: str, compiling: bool | None
+) -> TrainingConfig:
     """Return a training's config, full size or that of the demo."""
     recipe = load_config("train", track="df2k")
     return TrainingConfig(
@@ -104,7 +112,11 @@ def make_config(small: bool, vgg: Path | None, precision: str, compiling: bool |
         else {"name": "patchgan", "features": 64, "layers": 3},
         loss={
             "pixel": {"name": "l1", "weight": 0.01},
-            "perceptual": {"name": "perceptual", "weight": 0.0 if vgg is None else 1.0, "weights": vgg},
+            "perceptual": {
+                "name": "perceptual",
+                "weight": 0.0 if vgg is None else 1.0,
+                "weights": vgg,
+            },
             "gan": {"name": "ragan", "weight": 0.005},
         },
         optimiser=recipe.optimiser,
@@ -118,7 +130,9 @@ def make_config(small: bool, vgg: Path | None, precision: str, compiling: bool |
     )
 
 
-def compare(config: TrainingConfig, device: torch.device, steps: int, rounds: int) -> dict[str, Any]:
+def compare(
+    config: TrainingConfig, device: torch.device, steps: int, rounds: int
+) -> dict[str, Any]:
     """Return all figures of both forms on a device."""
     batches = make_batches(config.trainer.batch, config.trainer.crop, device)
     forms: dict[str, Form] = {}
@@ -162,7 +176,9 @@ def compare(config: TrainingConfig, device: torch.device, steps: int, rounds: in
     }
 
 
-def describe(name: str, form: Form, batch: int, operations: float, peak: float | None, numbers: str) -> dict[str, Any]:
+def describe(
+    name: str, form: Form, batch: int, operations: float, peak: float | None, numbers: str
+) -> dict[str, Any]:
     """Return the figures of one form; the share of the peak is None where the peak is not known."""
     seconds = min(form.seconds)
     return {
@@ -172,7 +188,9 @@ def describe(name: str, form: Form, batch: int, operations: float, peak: float |
         f"{name}_processor_seconds_a_step": round(min(form.processor), 5),
         f"{name}_steps_a_second": round(1 / seconds, 3),
         f"{name}_images_a_second": round(batch / seconds, 1),
-        f"{name}_share_of_{numbers}_peak": None if peak is None else round(operations / seconds / peak, 4),
+        f"{name}_share_of_{numbers}_peak": None
+        if peak is None
+        else round(operations / seconds / peak, 4),
         f"{name}_peak_GB": None if form.peak_bytes is None else round(form.peak_bytes / 1e9, 2),
     }
 
@@ -194,7 +212,10 @@ def make_ours(config: TrainingConfig, parts: Any, device: torch.device) -> Calla
 def read_losses(result: Outcome | dict[str, Tensor]) -> dict[str, float]:
     """Return the losses that a step of either form has left on the device."""
     if isinstance(result, Outcome):
-        result = {name.removeprefix("loss/"): value for name, value in zip(result.names, result.values, strict=True)}
+        result = {
+            name.removeprefix("loss/"): value
+            for name, value in zip(result.names, result.values, strict=True)
+        }
     kept = ("pixel", "perceptual", "gan", "generator", "discriminator")
     return {name: float(result[name]) for name in kept if name in result}
 
@@ -204,14 +225,20 @@ def make_plain(
 ) -> Callable[..., dict[str, Tensor]]:
     """Return the plain step, with the given weights of generator and discriminator."""
     discriminator = PatchGAN(config.discriminator["features"], config.discriminator["layers"])
-    plain = PlainTraining(config.generator, discriminator, config.loss, config.loss["perceptual"]["weights"], device)
+    plain = PlainTraining(
+        config.generator, discriminator, config.loss, config.loss["perceptual"]["weights"], device
+    )
     for net, state in zip((plain.generator, plain.discriminator), start, strict=True):
         net.load_state_dict(state)
         net.to(memory_format=torch.contiguous_format)
     return lambda lr, hr: plain.step(lr.contiguous(), hr.contiguous())
 
 
-def warm_up(make: Callable[[], Callable[..., Any]], batches: list[tuple[Tensor, Tensor]], device: torch.device) -> Form:
+def warm_up(
+    make: Callable[[], Callable[..., Any]],
+    batches: list[tuple[Tensor, Tensor]],
+    device: torch.device,
+) -> Form:
     """Make a form and take its first steps; the first one, and what was before it, is the start."""
     on_gpu = device.type == "cuda"
     before = torch.cuda.memory_allocated(device) if on_gpu else 0
@@ -235,7 +262,9 @@ def count_operations(config: TrainingConfig) -> float:
     hr = torch.empty(shape, device="meta")
     lr = torch.empty(*shape[:2], *(side // config.scale for side in shape[2:]), device="meta")
     discriminator = PatchGAN(config.discriminator["features"], config.discriminator["layers"])
-    plain = PlainTraining(config.generator, discriminator, config.loss, config.loss["perceptual"]["weights"], "meta")
+    plain = PlainTraining(
+        config.generator, discriminator, config.loss, config.loss["perceptual"]["weights"], "meta"
+    )
     with FlopCounterMode(display=False) as counter:
         plain.step(lr, hr)
     return counter.get_total_flops()

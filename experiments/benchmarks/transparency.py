@@ -40,7 +40,9 @@ COLOURS = {
 
 def main() -> None:
     """Measure, and tell."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--weights", nargs="+", default=[BICUBIC, "df2k"])
     parser.add_argument("--side", type=int, default=48)
     parser.add_argument("--width", type=int, default=6000)
@@ -82,14 +84,20 @@ def measure_filling(height: int, width: int) -> dict[str, float]:
     fill_transparent(photo)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    return {"photo_MB": round(photo.nbytes / 2**20), "fill_MB": round(peak / 2**20), "fill_s": round(seconds, 2)}
+    return {
+        "photo_MB": round(photo.nbytes / 2**20),
+        "fill_MB": round(peak / 2**20),
+        "fill_s": round(seconds, 2),
+    }
 
 
 def draw_disc(colour: tuple[int, ...], soft: bool, height: int, width: int) -> np.ndarray:
     """(height, width, 4) uint8, black where it is transparent."""
     y, x = np.ogrid[:height, :width]
     radius, edge = min(height, width) / 3, min(height, width) / 8 if soft else 0.001
-    distance = np.hypot((y - (height - 1) / 2).astype(np.float32), (x - (width - 1) / 2).astype(np.float32))
+    distance = np.hypot(
+        (y - (height - 1) / 2).astype(np.float32), (x - (width - 1) / 2).astype(np.float32)
+    )
     samples = np.zeros((height, width, 4), np.uint8)
     samples[..., 3] = np.rint(np.clip((radius - distance) / edge, 0, 1) * 255)
     samples[samples[..., 3] > 0, :3] = colour

@@ -46,7 +46,13 @@ class Worker:
     """A form's process."""
 
     def __init__(self, name: str, weights: str, threads: int, folder: Path) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("upscale_forms.py")), name, weights, str(threads)]
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name("upscale_forms.py")),
+            name,
+            weights,
+            str(threads),
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -77,13 +83,19 @@ class Worker:
 def make_pair(hr: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
     """Return LR as an array and HR as a tensor, (3, h, w) of float32 in 0..1, of an 8-bit photo."""
     height, width = (side // SCALE * SCALE for side in hr.shape[:2])
-    target = torch.from_numpy(hr[:height, :width].astype(np.float32) / 255).permute(2, 0, 1).contiguous()
+    target = (
+        torch.from_numpy(hr[:height, :width].astype(np.float32) / 255).permute(2, 0, 1).contiguous()
+    )
     small = resize(target, factor=1 / SCALE).clamp(0, 1)
     return ((small * 255).round() / 255).numpy(), target
 
 
 def take_turns(
-    workers: dict[str, Worker], lr: np.ndarray, rounds: int, tile: int | None, compare: dict[str, Compare]
+    workers: dict[str, Worker],
+    lr: np.ndarray,
+    rounds: int,
+    tile: int | None,
+    compare: dict[str, Compare],
 ) -> dict[str, dict[str, float]]:
     """Return each form's least seconds, peak memory, PSNR to the plain form's result, and what else is compared."""
     times: dict[str, list[float]] = {name: [] for name in workers}
@@ -100,7 +112,11 @@ def take_turns(
             "median_seconds": round(float(np.median(times[name])), 3),
             "peak_MB": round(peaks[name]),
             "loaded_MB": round(workers[name].loaded),
-            **({} if name == "plain float32" else {"psnr_to_float32": round(float_psnr(results[name], exact), 2)}),
+            **(
+                {}
+                if name == "plain float32"
+                else {"psnr_to_float32": round(float_psnr(results[name], exact), 2)}
+            ),
             **{key: round(function(results[name]), 4) for key, function in compare.items()},
         }
         for name in workers
@@ -139,18 +155,25 @@ def against(hr: torch.Tensor) -> Compare:
 
 def main() -> None:
     """Measure, and tell."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--small", action="store_true", help="only the 128x128 crop")
     parser.add_argument("--size", type=int, default=128, help="of the small LR crop")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--weights", default="df2k", help="df2k, or a folder with an RRDB in ncnn's form")
+    parser.add_argument(
+        "--weights", default="df2k", help="df2k, or a folder with an RRDB in ncnn's form"
+    )
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     from skimage import data
 
     half = choose_precision("auto", CPU).half
-    results: dict[str, Any] = {"threads": asked.threads, "auto_precision": str(half or torch.float32)}
+    results: dict[str, Any] = {
+        "threads": asked.threads,
+        "auto_precision": str(half or torch.float32),
+    }
     with tempfile.TemporaryDirectory() as folder:
         workers = {name: Worker(name, asked.weights, asked.threads, Path(folder)) for name in FORMS}
         for worker in workers.values():

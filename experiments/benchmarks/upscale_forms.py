@@ -77,7 +77,9 @@ def in_tiles(run: Form, lr: np.ndarray, tile: int, scale: int = SCALE) -> np.nda
 
 def peak_memory() -> float:
     """Return the most memory that this process has held, in MB; the system tells kilobytes, on macOS bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        1024**2 if sys.platform == "darwin" else 1024
+    )
 
 
 def main(name: str, weights: str, threads: str) -> None:

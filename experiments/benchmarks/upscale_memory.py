@@ -33,7 +33,9 @@ SCALE = 4
 
 def main() -> None:
     """Measure, and tell."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--width", type=int, default=8000)
     parser.add_argument("--height", type=int, default=6000)
     parser.add_argument("--features", type=int, default=4)
@@ -51,7 +53,11 @@ def measure(folder: Path, height: int, width: int, features: int, kind: str) -> 
     save_generator(folder / "small.safetensors", make_generator(config), config, SCALE)
     write_uint8(folder / f"photo.{kind}", make_photo(height, width))
     begin = time.perf_counter()
-    paths = (f"input={folder}/photo.{kind}", f"output={folder}/result.{kind}", f"weights={folder}/small.safetensors")
+    paths = (
+        f"input={folder}/photo.{kind}",
+        f"output={folder}/result.{kind}",
+        f"weights={folder}/small.safetensors",
+    )
     subprocess.run([sys.executable, "-m", "realsr.upscale", *paths, "device=cpu"], check=True)
     seconds = time.perf_counter() - begin
     # kilobytes on Linux, bytes on macOS; of the largest child process, and this command starts no others

@@ -25,14 +25,21 @@ from pathlib import Path
 from typing import Any
 
 CAMPAIGNS = ("kills", "power", "disk", "vanish", "twice", "workers", "manifests", "listing")
-COLUMNS = {"traceback": "tracebacks", "deviation": "silent deviations", "hang": "hangs", "outside": "outside touched"}
+COLUMNS = {
+    "traceback": "tracebacks",
+    "deviation": "silent deviations",
+    "hang": "hangs",
+    "outside": "outside touched",
+}
 FOLDER = Path(__file__).resolve().parent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     source = options.source.resolve()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the folder is removed
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
+    )  # so that the folder is removed
     scratch = Path(tempfile.mkdtemp(prefix="realsr-faults-", dir=options.scratch)).resolve()
     try:
         return run(options, source, scratch)
@@ -66,14 +73,20 @@ def run(options: argparse.Namespace, source: Path, scratch: Path) -> int:
     machine, results = describe_machine(source, scratch), list[dict[str, Any]]()
     try:
         for result in _watch(
-            trials.run_trials(chosen, scratch / "trials", options.jobs, options.keep_failures), chosen
+            trials.run_trials(chosen, scratch / "trials", options.jobs, options.keep_failures),
+            chosen,
         ):
             results.append(result)
     finally:  # what is done is kept where the campaign is stopped
         seconds = round(time.monotonic() - began)
         if options.output:
             options.output.parent.mkdir(parents=True, exist_ok=True)
-            report = {"machine": machine, "seconds": seconds, "asked": len(chosen), "trials": results}
+            report = {
+                "machine": machine,
+                "seconds": seconds,
+                "asked": len(chosen),
+                "trials": results,
+            }
             options.output.write_text(json.dumps(report, indent=1))
         print(format_report(results))
         print(
@@ -103,11 +116,15 @@ def format_report(results: Sequence[dict[str, Any]]) -> str:
     lines = []
     for result in results:
         for failure in result["failures"]:
-            lines.append(f"{result['trial']}: {result['fault']}\n  {failure['kind']}: {failure['detail'][:600]}")
+            lines.append(
+                f"{result['trial']}: {result['fault']}\n  {failure['kind']}: {failure['detail'][:600]}"
+            )
     heads = ["campaign", "trials", "failed", *COLUMNS.values(), "other failures", "skipped"]
     rows = [heads, ["---"] * len(heads)]
     names = list(dict.fromkeys(result["trial"].split("/", 1)[0] for result in results))
-    rows += [[name, *_count([r for r in results if r["trial"].startswith(f"{name}/")])] for name in names]
+    rows += [
+        [name, *_count([r for r in results if r["trial"].startswith(f"{name}/")])] for name in names
+    ]
     rows.append(["all", *_count(results)])
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     return "\n".join([*lines, "", table])
@@ -118,7 +135,9 @@ def _count(results: Sequence[dict[str, Any]]) -> list[str]:
     done = [result for result in results if not result["skipped"]]
     kinds = [{failure["kind"] for failure in result["failures"]} for result in done]
     counts = Counter(kind for trial in kinds for kind in trial)
-    others = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()) if kind not in COLUMNS)
+    others = ", ".join(
+        f"{kind} {count}" for kind, count in sorted(counts.items()) if kind not in COLUMNS
+    )
     row = [len(done), sum(map(bool, kinds)), *(counts[kind] for kind in COLUMNS)]
     return [*map(str, row), others or "0", str(len(results) - len(done))]
 
@@ -127,7 +146,9 @@ def describe_machine(source: Path, scratch: Path) -> dict[str, Any]:
     """Return date, commit, CPU, cores, file system and versions."""
     import torch
 
-    commit = subprocess.run(["git", "-C", source, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    commit = subprocess.run(
+        ["git", "-C", source, "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    )
     system = subprocess.run(["stat", "-f", "-c", "%T", scratch], capture_output=True, text=True)
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.split(":")[1].strip() for line in lines if "model name" in line]
@@ -140,14 +161,24 @@ def describe_machine(source: Path, scratch: Path) -> dict[str, Any]:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Fault campaign: see README.md beside this file.")
-    parser.add_argument("--source", type=Path, default=FOLDER.parents[1] / "src", help="the product's src folder")
+    parser.add_argument(
+        "--source", type=Path, default=FOLDER.parents[1] / "src", help="the product's src folder"
+    )
     parser.add_argument("--only", default=",".join(CAMPAIGNS), help="campaigns, with commas")
-    parser.add_argument("--trial", help="trials by name, with commas, or all whose names begin so: kills/train/")
-    parser.add_argument("--limit", type=int, help="at most so many trials of each campaign, evenly chosen")
+    parser.add_argument(
+        "--trial", help="trials by name, with commas, or all whose names begin so: kills/train/"
+    )
+    parser.add_argument(
+        "--limit", type=int, help="at most so many trials of each campaign, evenly chosen"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="trials at a time")
     parser.add_argument("--output", type=Path, help="JSON file with all that was found")
-    parser.add_argument("--keep-failures", type=Path, help="folder that the folders of failing trials are moved to")
-    parser.add_argument("--scratch", type=Path, help="where trials happen; a folder on the file system to test")
+    parser.add_argument(
+        "--keep-failures", type=Path, help="folder that the folders of failing trials are moved to"
+    )
+    parser.add_argument(
+        "--scratch", type=Path, help="where trials happen; a folder on the file system to test"
+    )
     options = parser.parse_args(arguments)
     if unknown := set(options.only.split(",")) - set(CAMPAIGNS):
         parser.error(f"--only: no {', '.join(sorted(unknown))}; there are {', '.join(CAMPAIGNS)}")

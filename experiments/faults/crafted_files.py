@@ -64,7 +64,10 @@ def safetensors_files() -> Files:
         return struct.pack("<Q", len(text)) + text
 
     values = ["4" * 5000, "[]", "null", '"4"', "2.5", "-2", "0", "1e400", "NaN", "9" * 30, "true"]
-    files = {f"scale_{n}.safetensors": told(f'{{"generator": {{}}, "scale": {v}}}') for n, v in enumerate(values)}
+    files = {
+        f"scale_{n}.safetensors": told(f'{{"generator": {{}}, "scale": {v}}}')
+        for n, v in enumerate(values)
+    }
     for key in ("features", "blocks", "growth", "arguments", "name"):
         for n, value in enumerate([None, [1], -1, 1e300, 10**30, {"a": 1}, "x\ny", "z" * 10**6]):
             notes = NOTES | {"generator": NOTES["generator"] | {key: value}}
@@ -73,14 +76,20 @@ def safetensors_files() -> Files:
     files |= {
         "deep_notes.safetensors": told("[" * 10**5),
         "deep_closed.safetensors": told(f'{{"generator": {{"features": {deep}}}, "scale": 2}}'),
-        "deep_arguments.safetensors": told(f'{{"generator": {{"arguments": {{"a": {deep}}}}}, "scale": 2}}'),
+        "deep_arguments.safetensors": told(
+            f'{{"generator": {{"arguments": {{"a": {deep}}}}}, "scale": 2}}'
+        ),
         "list_notes.safetensors": told("[1, 2]"),
         "deep_header.safetensors": header(b'{"a":' * 10**5),
         "deep_lists.safetensors": header(b"[" * 10**6),
         "long_header.safetensors": struct.pack("<Q", 2**62) + b"{}",
-        "nan.safetensors": save_safetensors(state() | {"conv_last.bias": torch.tensor([0, torch.nan, 0])}),
+        "nan.safetensors": save_safetensors(
+            state() | {"conv_last.bias": torch.tensor([0, torch.nan, 0])}
+        ),
     }
-    for n, (shape, end) in enumerate([([10**9, 10**9], 16), ([0, 10**18], 0), ([4], 2**62), ([-1], 16), ([2**63], 8)]):
+    for n, (shape, end) in enumerate(
+        [([10**9, 10**9], 16), ([0, 10**18], 0), ([4], 2**62), ([-1], 16), ([2**63], 8)]
+    ):
         entry = {"conv_first.weight": {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}}
         files[f"shape_{n}.safetensors"] = header(json.dumps(entry).encode()) + b"\0" * 16
     return files
@@ -106,7 +115,10 @@ def pickle_files() -> Files:
         "storage": Call(torch.UntypedStorage, 10**13),
         "number": 3,
     }
-    files = {f"{kind}.pth": pickled(state() | {"conv_first.weight": value}) for kind, value in other.items()}
+    files = {
+        f"{kind}.pth": pickled(state() | {"conv_first.weight": value})
+        for kind, value in other.items()
+    }
     files |= {f"{kind}_legacy.pth": pickled(state() | {"conv_first.weight": other[kind]}, True) for kind in
               ("nan", "terabyte", "bytearray", "meta")}  # fmt: skip
     saved = records(pickled({"conv_first.weight": torch.ones(0x1234)}))
@@ -121,7 +133,9 @@ def pickle_files() -> Files:
         "long_key.pth": pickled(state() | {"k" * 10**6: weight}),
         "line_key.pth": pickled({f"a\nb{n}": weight for n in range(5)}),
         "many_copies.pth": pickled({f"RRDB_trunk.{n}.weight": shared for n in range(2000)}),
-        "many_blocks.pth": pickled(state() | {f"RRDB_trunk.{n}.x": torch.ones(1) for n in range(2000)}),
+        "many_blocks.pth": pickled(
+            state() | {f"RRDB_trunk.{n}.x": torch.ones(1) for n in range(2000)}
+        ),
         "claimed.pth": zipped(claimed),
         "compressed.pth": zipped(records(pickled(state())), zipfile.ZIP_DEFLATED),
         "bomb.pth": zipped(bomb, zipfile.ZIP_DEFLATED),
@@ -154,19 +168,30 @@ def ncnn_files() -> Files:
         "zeros": bytes(4096),
     }
     files = {f"{name}.param": content for name, content in params.items()}
-    return files | {f"{name}.bin": bytes(64) for name in params} | {"alone.param": text(end), "single.bin": bytes(64)}
+    return (
+        files
+        | {f"{name}.bin": bytes(64) for name in params}
+        | {"alone.param": text(end), "single.bin": bytes(64)}
+    )
 
 
 def foreign_files() -> Files:
     def srvgg(first: tuple[int, ...], last: tuple[int, ...]) -> bytes:
-        shapes = {"body.0.weight": first, "body.0.bias": first[:1], "body.1.weight": first[:1], "body.2.weight": last}
+        shapes = {
+            "body.0.weight": first,
+            "body.0.bias": first[:1],
+            "body.1.weight": first[:1],
+            "body.2.weight": last,
+        }
         return pickled({name: torch.zeros(1).expand(shape) for name, shape in shapes.items()})
 
     def empty(shape: tuple[int, ...]) -> torch.Tensor:
         return torch.zeros(0).reshape(shape)
 
     names = ("body.0.weight", "body.0.bias", "body.1.weight", "body.2.weight", "body.2.bias")
-    huge = {name: empty((10**6, 0, 3, 3)) for name in names} | {"body.0.weight": empty((10**6, 3, 3, 0))}
+    huge = {name: empty((10**6, 0, 3, 3)) for name in names} | {
+        "body.0.weight": empty((10**6, 3, 3, 0))
+    }
     swin = {
         "layers.0.residual_group.blocks.0.norm1.weight": empty((10**9, 0)),
         "conv_first.weight": empty((10**9, 3, 0, 3)),
@@ -200,7 +225,9 @@ def onnx_files() -> Files:
     def end(name: str, shape: object = (1, 3, "h", "w"), kind: int = TensorProto.FLOAT) -> Any:
         return helper.make_tensor_value_info(name, kind, shape)
 
-    def model(nodes: list[Any], ends: Any = None, weights: tuple[Any, ...] = (), **facts: object) -> bytes:
+    def model(
+        nodes: list[Any], ends: Any = None, weights: tuple[Any, ...] = (), **facts: object
+    ) -> bytes:
         inputs, outputs = ends or ([end("lr")], [end("sr", None)])
         made = helper.make_model(
             helper.make_graph(nodes, "g", inputs, outputs, list(weights)),
@@ -219,7 +246,9 @@ def onnx_files() -> Files:
 
     same = [node("Identity", "lr")]
     values = ["inf", "nan", "0", "-1", "1e300", "1e-320", "9" * 5000, "[" * 10**5, ""]
-    files = {f"bytes_{n}.onnx": model(same, bytes_per_pixel=value) for n, value in enumerate(values)}
+    files = {
+        f"bytes_{n}.onnx": model(same, bytes_per_pixel=value) for n, value in enumerate(values)
+    }
     values = ["0", "-2", "9" * 5000, "1000000", "2.5", "nan", "[" * 10**5]
     files |= {f"scale_{n}.onnx": model(same, scale=value) for n, value in enumerate(values)}
     body = helper.make_graph(
@@ -268,4 +297,8 @@ def write(folder: Path, files: Files) -> list[Path]:
     """Write files; return those that are to be read (of ncnn's two, the first that is there)."""
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    return [folder / name for name in files if not (name.endswith(".bin") and name[:-3] + "param" in files)]
+    return [
+        folder / name
+        for name in files
+        if not (name.endswith(".bin") and name[:-3] + "param" in files)
+    ]

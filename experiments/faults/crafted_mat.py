@@ -43,17 +43,34 @@ def mat_files() -> Files:
     inner += deflate.flush()
     compressed = bytes(whole[:128]) + struct.pack("<II", 15, len(inner)) + inner
     sides = whole.index(struct.pack("<II", 5, 8)) + 8
-    for name, declared in (("sides", (2**31 - 1, 2**31 - 1)), ("minus", (-1, 5)), ("zero", (0, 2**31 - 1))):
-        files[f"{name}.mat"] = bytes(whole[:sides] + struct.pack("<ii", *declared) + whole[sides + 8 :])
+    for name, declared in (
+        ("sides", (2**31 - 1, 2**31 - 1)),
+        ("minus", (-1, 5)),
+        ("zero", (0, 2**31 - 1)),
+    ):
+        files[f"{name}.mat"] = bytes(
+            whole[:sides] + struct.pack("<ii", *declared) + whole[sides + 8 :]
+        )
     cells = bytearray(mat_bytes(Kernel=cell))
     sides = cells.index(struct.pack("<II", 5, 8)) + 8
-    files["cell_sides.mat"] = bytes(cells[:sides] + struct.pack("<ii", 10**6, 10**6) + cells[sides + 8 :])
+    files["cell_sides.mat"] = bytes(
+        cells[:sides] + struct.pack("<ii", 10**6, 10**6) + cells[sides + 8 :]
+    )
     header = struct.pack("<10I", 6, 8, 1, 0, 5, 8, 1, 1, 1, 0)  # of a 1x1 cell array without a name
-    sizes = [len(header) * (count + 1) + 8 * count + len(whole) - 128 for count in reversed(range(30_000))]
+    sizes = [
+        len(header) * (count + 1) + 8 * count + len(whole) - 128
+        for count in reversed(range(30_000))
+    ]
     nested = b"".join(struct.pack("<II", 14, size) + header for size in sizes)
     files["stack.mat"] = bytes(whole[:128]) + nested + bytes(whole[128:])
-    files["version_4.mat"] = struct.pack("<5i", 0, 2**31 - 1, 2**31 - 1, 0, 7) + b"Kernel\0" + bytes(64)
-    return files | {"bomb.mat": compressed, "header.mat": bytes(whole[:128]), "nothing.mat": b""} | hdf5_files()
+    files["version_4.mat"] = (
+        struct.pack("<5i", 0, 2**31 - 1, 2**31 - 1, 0, 7) + b"Kernel\0" + bytes(64)
+    )
+    return (
+        files
+        | {"bomb.mat": compressed, "header.mat": bytes(whole[:128]), "nothing.mat": b""}
+        | hdf5_files()
+    )
 
 
 def hdf5_files() -> Files:
@@ -75,7 +92,9 @@ def hdf5_files() -> Files:
             node[place, 0] = target.ref if target is not None else h5py.Reference()
 
     def circle(file: Any) -> None:
-        first, second = (file.create_dataset(name, (1, 1), h5py.ref_dtype) for name in ("Kernel", "#b"))
+        first, second = (
+            file.create_dataset(name, (1, 1), h5py.ref_dtype) for name in ("Kernel", "#b")
+        )
         first[0, 0], second[0, 0] = second.ref, first.ref
         for node in (first, second):
             node.attrs["MATLAB_class"] = np.bytes_("cell")

@@ -36,7 +36,9 @@ def make_picture(seed: int) -> np.ndarray:
     """Return (HEIGHT, WIDTH, 3) uint8: smooth shading, edges and noise, which compress as a photo does."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:HEIGHT, :WIDTH]
-    shading = np.stack([120 + 60 * np.sin(x / 31) + 40 * np.cos((y + 20 * c) / 23) for c in range(3)], -1)
+    shading = np.stack(
+        [120 + 60 * np.sin(x / 31) + 40 * np.cos((y + 20 * c) / 23) for c in range(3)], -1
+    )
     edges = 40 * ((x // 24 + y // 17) % 2)[..., None]
     return (shading + edges + rng.normal(0, 4, shading.shape)).clip(0, 255).astype(np.uint8)
 
@@ -108,7 +110,10 @@ def damage_file(data: bytes, cuts: int, sectors: int, bits: int, seed: int) -> I
     for sector in np.unique(np.linspace(0, count - 1, sectors).round().astype(int)):
         part = data[sector * SECTOR : (sector + 1) * SECTOR]
         if any(part):
-            yield "sector", data[: sector * SECTOR] + bytes(len(part)) + data[sector * SECTOR + len(part) :]
+            yield (
+                "sector",
+                data[: sector * SECTOR] + bytes(len(part)) + data[sector * SECTOR + len(part) :],
+            )
     rng = np.random.default_rng(seed)
     for index in range(bits):
         place = int(len(data) * (index + rng.random()) / bits)
@@ -131,21 +136,31 @@ def judge(path: Path, data: bytes, right: np.ndarray) -> list[str]:
     return ["right" if np.array_equal(samples, right) else "wrong"]
 
 
-def try_encoding(name: str, folder: Path, arguments: argparse.Namespace) -> dict[str, dict[str, int]]:
+def try_encoding(
+    name: str, folder: Path, arguments: argparse.Namespace
+) -> dict[str, dict[str, int]]:
     """Return kind of damage -> outcome -> count."""
     suffix, write = ENCODINGS[name]
     data, path = write(make_picture(arguments.seed)), folder / f"photo{suffix}"
     right = read(path, data, "refuse")
     assert right is not None, f"{name}: the whole file is refused"
     counts: dict[str, Counter[str]] = {}
-    for kind, spoilt in damage_file(data, arguments.cuts, arguments.sectors, arguments.bits, arguments.seed):
+    for kind, spoilt in damage_file(
+        data, arguments.cuts, arguments.sectors, arguments.bits, arguments.seed
+    ):
         counts.setdefault(kind, Counter()).update(["trials", *judge(path, spoilt, right)])
-    return {kind: {key: counter[key] for key in ("trials", *OUTCOMES)} for kind, counter in counts.items()}
+    return {
+        kind: {key: counter[key] for key in ("trials", *OUTCOMES)}
+        for kind, counter in counts.items()
+    }
 
 
 def format_table(results: dict[str, dict[str, dict[str, int]]]) -> str:
     """Return a Markdown table: for each kind of damage refused / right / wrong, then all with those accepted."""
-    lines = ["| encoding | cut | sector | bit | refused | of these accepted | right | wrong |", "|" + "---|" * 8]
+    lines = [
+        "| encoding | cut | sector | bit | refused | of these accepted | right | wrong |",
+        "|" + "---|" * 8,
+    ]
     for name, kinds in results.items():
         cells = [
             "/".join(str(kinds[k][o]) for o in ("refused", "right", "wrong")) if k in kinds else "-"
@@ -157,7 +172,9 @@ def format_table(results: dict[str, dict[str, dict[str, int]]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", type=Path, help="JSON file for the counts")
     parser.add_argument("--encodings", default=",".join(ENCODINGS), help="names, joined by commas")
     for name, default in (("cuts", 10), ("sectors", 10), ("bits", 30), ("seed", 0)):
@@ -172,7 +189,9 @@ def main() -> None:
     print(format_table(results))
     print("In a column of damage: refused/right/wrong.")
     if arguments.output is not None:
-        facts = {package: metadata.version(package) for package in ("pillow", "opencv-python-headless")}
+        facts = {
+            package: metadata.version(package) for package in ("pillow", "opencv-python-headless")
+        }
         report = {"versions": facts, "results": results}
         arguments.output.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -18,8 +18,18 @@ NAMES = ("kernels", "noise", "pairs", "train", "evaluate", "upscale", "export")
 ERRORS = ("ENOSPC", "EROFS", "EIO", "EACCES")
 LASTING = ("ENOSPC", "EROFS")
 PER_ERROR = {"train": 5, "export": 1}  # operations for each kind of error
-ONLY = {"tensorboard": EVENTS, "metrics.jsonl": "metrics.jsonl", "checkpoints": "/checkpoints/", "samples": "/samples/"}
-FILE_SIZES = {"train": (30_000, 200_000), "evaluate": (20_000,), "upscale": (20_000,), "export": (20_000,)}
+ONLY = {
+    "tensorboard": EVENTS,
+    "metrics.jsonl": "metrics.jsonl",
+    "checkpoints": "/checkpoints/",
+    "samples": "/samples/",
+}
+FILE_SIZES = {
+    "train": (30_000, 200_000),
+    "evaluate": (20_000,),
+    "upscale": (20_000,),
+    "export": (20_000,),
+}
 ROOM = (8_192, 32_768, 131_072, 524_288)  # bytes that are left on the small disk
 
 
@@ -29,35 +39,53 @@ def list_trials(scenes: Scenes) -> list[Trial]:
     for scene in (scenes[name] for name in NAMES if name in scenes.names()):
         for turn, error in enumerate(ERRORS):
             for number in _choose(scene.points, PER_ERROR.get(scene.name, 2), turn):
-                fault = Fault("error", number, error=getattr(errno, error), lasting=error in LASTING)
+                fault = Fault(
+                    "error", number, error=getattr(errno, error), lasting=error in LASTING
+                )
                 text = f"{error} at {scene.describe(number)}{' and from then on' * fault.lasting}"
-                trials.append(Trial(f"disk/{scene.name}/{error}/{number}", text, partial(play, scene, fault)))
+                trials.append(
+                    Trial(f"disk/{scene.name}/{error}/{number}", text, partial(play, scene, fault))
+                )
         for size in FILE_SIZES.get(scene.name, ()):
             fault = Fault("file_size", size=size)
             text = f"no file may become larger than {size} bytes"
-            trials.append(Trial(f"disk/{scene.name}/file size/{size}", text, partial(play, scene, fault)))
+            trials.append(
+                Trial(f"disk/{scene.name}/file size/{size}", text, partial(play, scene, fault))
+            )
         trials += _on_small_disks(scene)
     if "train" in scenes.names():
         for name, part in ONLY.items():
             fault = Fault("error", error=errno.ENOSPC, lasting=True, only=part)
             trials.append(
-                Trial(f"disk/train/only/{name}", f"ENOSPC at {name} alone", partial(play, scenes["train"], fault))
+                Trial(
+                    f"disk/train/only/{name}",
+                    f"ENOSPC at {name} alone",
+                    partial(play, scenes["train"], fault),
+                )
             )
     return trials
 
 
 def _choose(points: list[int], count: int, turn: int) -> list[int]:
     """Choose operations evenly, others for each turn."""
-    return sorted({points[(len(points) * (4 * part + turn)) // (4 * count)] for part in range(count)})
+    return sorted(
+        {points[(len(points) * (4 * part + turn)) // (4 * count)] for part in range(count)}
+    )
 
 
 def _on_small_disks(scene: Scene) -> list[Trial]:
     rooms = [room for room in ROOM if scene.name == "train" or room < 100_000]
     trials = [
-        Trial(f"disk/{scene.name}/room/{room}", f"a disk with {room} bytes left", partial(play_small, scene, room))
+        Trial(
+            f"disk/{scene.name}/room/{room}",
+            f"a disk with {room} bytes left",
+            partial(play_small, scene, room),
+        )
         for room in rooms
     ]
-    return trials + [Trial(f"disk/{scene.name}/read-only", "a read-only disk", partial(play_small, scene, None))]
+    return trials + [
+        Trial(f"disk/{scene.name}/read-only", "a read-only disk", partial(play_small, scene, None))
+    ]
 
 
 def play(scene: Scene, fault: Fault, folder: Path) -> Verdict:
@@ -99,13 +127,18 @@ def play_small(scene: Scene, room: int | None, folder: Path) -> Verdict:
 def conclude(site: Site, scene: Scene, first: Run) -> Verdict:
     """Judge how a command ended under a fault, what it left, and what the next one makes of it."""
     verdict = Verdict(notes={"said": first.last[:500], "code": first.code})
-    names = [*all_names(site, scene.writes), *scene.writes, *(Path(line["path"]).name for line in first.operations)]
+    names = [
+        *all_names(site, scene.writes),
+        *scene.writes,
+        *(Path(line["path"]).name for line in first.operations),
+    ]
     verdict.failures += judge_run(first, (0, 1), names)
     for path in scene.writes:
         verdict.failures += [Failure("deviation", words) for words in find_torn(site.here / path)]
     if first.code == 0:
         verdict.failures += [
-            Failure(failure.kind, f"exit code 0, but {failure.detail}") for failure in judge_end(site, scene, first)
+            Failure(failure.kind, f"exit code 0, but {failure.detail}")
+            for failure in judge_end(site, scene, first)
         ]
     again = finish(site, scene, verdict)
     if not verdict.failures or first.code != 0:

@@ -57,7 +57,13 @@ class FileHook:
     """
 
     def __init__(
-        self, here: Path, root: Path, log: Path, backups: Path, sentinels: frozenset[str], fault: Fault | None
+        self,
+        here: Path,
+        root: Path,
+        log: Path,
+        backups: Path,
+        sentinels: frozenset[str],
+        fault: Fault | None,
     ) -> None:
         self._here, self._root = os.path.realpath(here) + "/", os.path.realpath(root) + "/"
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -79,7 +85,10 @@ class FileHook:
         if event == "open":
             self._see_open(*arguments)
         elif event == "os.rename":
-            source, target = _resolve(arguments[0], arguments[2]), _resolve(arguments[1], arguments[3])
+            source, target = (
+                _resolve(arguments[0], arguments[2]),
+                _resolve(arguments[1], arguments[3]),
+            )
             if source is not None and target is not None and self._quietly(os.path.lexists, source):
                 self._operate("rename", source, target)
         elif event in ("os.remove", "os.rmdir"):
@@ -105,7 +114,9 @@ class FileHook:
             return
         if path in self._sentinels:
             self._write({"kind": "sentinel", "path": path, "event": "open"})
-        if flags & WRITE_FLAGS and not (flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_CREAT):
+        if flags & WRITE_FLAGS and not (
+            flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_CREAT
+        ):
             self._operate("open", path)
 
     def _operate(self, kind: str, path: str, to: str | None = None) -> None:
@@ -126,7 +137,11 @@ class FileHook:
 
     def _act(self, number: int, kind: str, path: str, again: bool = False) -> None:
         fault = self._fault
-        if fault is None or (fault.operation is None and not fault.only) or number < (fault.operation or 0):
+        if (
+            fault is None
+            or (fault.operation is None and not fault.only)
+            or number < (fault.operation or 0)
+        ):
             return
         now = number == fault.operation and not again
         if fault.action == "error" and fault.only in path and (fault.lasting or now):

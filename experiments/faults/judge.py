@@ -18,7 +18,17 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 TIMES = ("mtime_ns", "mtime", "time", "times", "seconds", "written", "host", "pid", "since")
 # Scalars of speed and memory have other values each time.
 MEASURED = ("speed/", "memory/")
-KINDS = ("traceback", "deviation", "hang", "outside", "message", "leftover", "keep", "lines twice", "campaign")
+KINDS = (
+    "traceback",
+    "deviation",
+    "hang",
+    "outside",
+    "message",
+    "leftover",
+    "keep",
+    "lines twice",
+    "campaign",
+)
 
 
 @dataclass(frozen=True)
@@ -36,15 +46,25 @@ def judge_run(run: Run, codes: Sequence[int] = (0,), names: Sequence[str] = ()) 
     """
     failures = []
     if run.hung:
-        failures.append(Failure("hang", f"{run.command}: killed after {run.seconds:.0f} s; it said: {run.last[:200]}"))
+        failures.append(
+            Failure(
+                "hang",
+                f"{run.command}: killed after {run.seconds:.0f} s; it said: {run.last[:200]}",
+            )
+        )
     if run.traceback:
         where = [line for line in run.lines if line.startswith("File ")][-1:]
-        failures.append(Failure("traceback", f"{run.command}: {run.last[:300]} ({' '.join(where)})"))
+        failures.append(
+            Failure("traceback", f"{run.command}: {run.last[:300]} ({' '.join(where)})")
+        )
     if run.hung or run.traceback:
         return failures
     if run.code not in codes:
         failures.append(
-            Failure("message", f"{run.command}: exit code {run.code}, not {codes}; it said: {run.last[:300]}")
+            Failure(
+                "message",
+                f"{run.command}: exit code {run.code}, not {codes}; it said: {run.last[:300]}",
+            )
         )
     elif run.code == 1:
         failures += _judge_error(run, names)
@@ -54,13 +74,25 @@ def judge_run(run: Run, codes: Sequence[int] = (0,), names: Sequence[str] = ()) 
 def _judge_error(run: Run, names: Sequence[str]) -> list[Failure]:
     errors = [line for line in run.lines if line.startswith("error: ")]
     if not errors:
-        return [Failure("message", f"{run.command}: no line that begins with 'error: '; last line: {run.last[:300]}")]
+        return [
+            Failure(
+                "message",
+                f"{run.command}: no line that begins with 'error: '; last line: {run.last[:300]}",
+            )
+        ]
     if names and not any(name in run.text for name in names):
-        return [Failure("message", f"{run.command}: does not name {' or '.join(names[:4])}: {errors[0][:300]}")]
+        return [
+            Failure(
+                "message",
+                f"{run.command}: does not name {' or '.join(names[:4])}: {errors[0][:300]}",
+            )
+        ]
     return []
 
 
-def compare_folders(reference: Path, state: Path, paths: Sequence[str], roots: Sequence[Path] = ()) -> list[str]:
+def compare_folders(
+    reference: Path, state: Path, paths: Sequence[str], roots: Sequence[Path] = ()
+) -> list[str]:
     """Return in words how a folder differs from the reference, file by file below `paths`.
 
     What differs between two runs that nothing has disturbed is left out: times in JSON, the index behind a cache's
@@ -68,14 +100,18 @@ def compare_folders(reference: Path, state: Path, paths: Sequence[str], roots: S
     """
     expected, actual = _list_files(reference, paths), _list_files(state, paths)
     words = [f"{name} is missing" for name in sorted(expected.keys() - actual.keys())]
-    words += [f"{name} is there, but should not be" for name in sorted(actual.keys() - expected.keys())]
+    words += [
+        f"{name} is there, but should not be" for name in sorted(actual.keys() - expected.keys())
+    ]
     for name in sorted(expected.keys() & actual.keys()):
         first, second = expected[name].read_bytes(), actual[name].read_bytes()
         if first == second:
             continue
         one, other = _without_times(name, first, roots), _without_times(name, second, roots)
         if one != other:
-            words.append(f"{name} differs{_tell_damage(first, second) or _tell_difference(one, other)}")
+            words.append(
+                f"{name} differs{_tell_damage(first, second) or _tell_difference(one, other)}"
+            )
     for folder in {path.parent for path in _list_events(reference, paths)}:
         relative = folder.relative_to(reference)
         words += compare_scalars(folder, state / relative)
@@ -91,7 +127,11 @@ def count_surplus(folder: Path, keep: int) -> list[str]:
     """Return in words which folders of checkpoints hold more than `keep`."""
     folders = {path.parent for path in folder.rglob("step_*.pt")}
     numbers = {place: len(list(place.glob("step_*.pt"))) for place in folders}
-    return [f"{place.name}: {number} checkpoints, not {keep}" for place, number in numbers.items() if number > keep]
+    return [
+        f"{place.name}: {number} checkpoints, not {keep}"
+        for place, number in numbers.items()
+        if number > keep
+    ]
 
 
 def find_doubles(folder: Path) -> list[str]:
@@ -120,7 +160,9 @@ def find_torn(folder: Path) -> list[str]:
             try:
                 _read_whole(path)
             except Exception as error:  # readers raise many kinds
-                words.append(f"{path.relative_to(folder)} is not whole: {type(error).__name__}: {str(error)[:100]}")
+                words.append(
+                    f"{path.relative_to(folder)} is not whole: {type(error).__name__}: {str(error)[:100]}"
+                )
     return words
 
 
@@ -141,10 +183,16 @@ def _read_whole(path: Path) -> None:
 
 
 def judge_state(
-    reference: Path, state: Path, paths: Sequence[str], keep: int | None = None, roots: Sequence[Path] = ()
+    reference: Path,
+    state: Path,
+    paths: Sequence[str],
+    keep: int | None = None,
+    roots: Sequence[Path] = (),
 ) -> list[Failure]:
     """Judge what is there after a command has ended well."""
-    failures = [Failure("deviation", words) for words in compare_folders(reference, state, paths, roots)]
+    failures = [
+        Failure("deviation", words) for words in compare_folders(reference, state, paths, roots)
+    ]
     for path in paths:
         failures += [Failure("leftover", name) for name in find_leftovers(state / path)]
         failures += [Failure("lines twice", words) for words in find_doubles(state / path)]
@@ -171,10 +219,14 @@ def compare_scalars(reference: Path, state: Path) -> list[str]:
     expected, actual = read_scalars(reference), read_scalars(state)
     words = []
     if lost := sorted(expected.keys() - actual.keys(), key=lambda key: key[1]):
-        words.append(f"TensorBoard lacks {len(lost)} of {len(expected)} scalars, from step {lost[0][1]} on")
+        words.append(
+            f"TensorBoard lacks {len(lost)} of {len(expected)} scalars, from step {lost[0][1]} on"
+        )
     if new := actual.keys() - expected.keys():
         words.append(f"TensorBoard has {len(new)} scalars that it should not have")
-    if other := [key for key in expected.keys() & actual.keys() if repr(expected[key]) != repr(actual[key])]:
+    if other := [
+        key for key in expected.keys() & actual.keys() if repr(expected[key]) != repr(actual[key])
+    ]:
         words.append(f"TensorBoard has other values: {other[:3]}")
     return words
 
@@ -201,9 +253,13 @@ def _list_events(folder: Path, paths: Sequence[str]) -> list[Path]:
 
 def _list_files(folder: Path, paths: Sequence[str]) -> dict[str, Path]:
     files = [
-        file for path in paths for file in ((folder / path).rglob("*") if (folder / path).is_dir() else [folder / path])
+        file
+        for path in paths
+        for file in ((folder / path).rglob("*") if (folder / path).is_dir() else [folder / path])
     ]
-    hidden = re.compile(r"^\.|\.lock$|^sentinel\.txt$")  # locks and what is left of temporary files: judged apart
+    hidden = re.compile(
+        r"^\.|\.lock$|^sentinel\.txt$"
+    )  # locks and what is left of temporary files: judged apart
     return {
         file.relative_to(folder).as_posix(): file
         for file in files
@@ -221,7 +277,9 @@ def _without_times(name: str, content: bytes, roots: Sequence[Path]) -> Any:
             return content
     if name.endswith(".pt"):  # equal states may be pickled differently
         try:
-            return _list_values(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+            return _list_values(
+                torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            )
         except Exception:  # torch raises many kinds for a broken file
             return content
     if name.endswith((".u8", ".cache")):  # pixels, then an index with times

@@ -21,7 +21,11 @@ def list_points(scene: Scene) -> list[int]:
 def list_trials(scenes: Scenes) -> list[Trial]:
     """Return a trial for each file operation."""
     return [
-        Trial(f"kills/{scene.name}/{number}", f"SIGKILL before {scene.describe(number)}", partial(play, scene, number))
+        Trial(
+            f"kills/{scene.name}/{number}",
+            f"SIGKILL before {scene.describe(number)}",
+            partial(play, scene, number),
+        )
         for scene in map(scenes.__getitem__, scenes.names())
         for number in list_points(scene)
     ]
@@ -33,7 +37,9 @@ def play(scene: Scene, number: int, folder: Path) -> Verdict:
     site.fill(scene.template)
     killed = site.run(scene.command, *scene.arguments, fault=Fault("kill", number))
     if killed.code != -9:
-        return Verdict([Failure("campaign", f"operation {number} was not reached; exit code {killed.code}")])
+        return Verdict(
+            [Failure("campaign", f"operation {number} was not reached; exit code {killed.code}")]
+        )
     verdict = Verdict(notes={"surplus at the kill": count_surplus(site.here, KEEP)})
     again = finish(site, scene, verdict)
     verdict.failures += judge_end(site, scene, again)

@@ -13,7 +13,8 @@ from sites import Site
 from trials import Trial, Verdict
 
 LEFT_OUT = re.compile(
-    r"left out|leaves out|leave out|not used|ignor|skipp|other files?\b|no photos?\b|not photos", re.I
+    r"left out|leaves out|leave out|not used|ignor|skipp|other files?\b|no photos?\b|not photos",
+    re.I,
 )
 # Commands that take a folder: scene that they begin with, the folder, arguments.
 COMMANDS = {
@@ -24,7 +25,11 @@ COMMANDS = {
     "make_pairs": ("noise", "photos", ARGUMENTS["make_pairs"]),
     "train": (None, "photos", STAGE),
     "train validation": ("pairs", "clean", (*STAGE, "data.validation=clean")),
-    "evaluate": ("train", "clean", (f"weights=[bicubic,{RUN}]", "data.hr=clean", "protocol.metrics=[psnr,ssim]")),
+    "evaluate": (
+        "train",
+        "clean",
+        (f"weights=[bicubic,{RUN}]", "data.hr=clean", "protocol.metrics=[psnr,ssim]"),
+    ),
     "upscale": ("train", "photos", ("input=photos", "output=big", f"weights={RUN}")),
 }
 FIRST = "the first photo"
@@ -44,7 +49,10 @@ ENTRIES: dict[str, tuple[Callable[[Path], None], str, bool]] = {
     "hidden photo": (lambda folder: _copy_one(folder, ".d.png"), ".d.png", False),
 }
 # upscale takes sub-folders, too, and photos of any size, make_pairs small ones; check_data does not know the limit.
-NOT_WRONG = {("upscale", "sub-folder"), *((name, "all too small") for name in ("upscale", "make_pairs", "check_data"))}
+NOT_WRONG = {
+    ("upscale", "sub-folder"),
+    *((name, "all too small") for name in ("upscale", "make_pairs", "check_data")),
+}
 POOL = {
     "dangling kernel": ("make_pairs", "noise", "work/pool/kernels", "a_kernel_x4.mat"),
     "dangling noise": ("train", "pairs", "work/pool/noise", "a_000.png"),
@@ -61,11 +69,15 @@ def list_trials(scenes: Scenes) -> list[Trial]:
             if (command, entry) in NOT_WRONG:
                 continue
             text = f"the folder of photos holds a {entry}"
-            trials.append(Trial(f"listing/{command}/{entry}", text, partial(play, scenes, command, entry)))
+            trials.append(
+                Trial(f"listing/{command}/{entry}", text, partial(play, scenes, command, entry))
+            )
     for name in POOL:
         for way in ("own", "foreign"):
             text = f"{name} in a folder that is {way}"
-            trials.append(Trial(f"listing/{name}/{way}", text, partial(play_pool, scenes, name, way)))
+            trials.append(
+                Trial(f"listing/{name}/{way}", text, partial(play_pool, scenes, name, way))
+            )
     for name in ("noise", "pairs", "train"):
         scenes[name]
     return trials
@@ -81,14 +93,20 @@ def play(scenes: Scenes, command: str, entry: str, folder: Path) -> Verdict:
     make(site.here / place)
     site.remember()
     run = site.run(command.split()[0], *arguments, timeout=30)
-    names = [name, f"  {Path(name).stem}: ", f"image {Path(name).stem}: "]  # an image of several files has one name
+    names = [
+        name,
+        f"  {Path(name).stem}: ",
+        f"image {Path(name).stem}: ",
+    ]  # an image of several files has one name
     failures = judge_run(run, (1,) if unreadable else (0, 1), names if unreadable else [])
     if (
         not failures
         and not any(word in run.text for word in names)
         and not (not unreadable and LEFT_OUT.search(run.text))
     ):
-        failures.append(Failure("deviation", f"{run.command}: exit code {run.code} without a word about {name}"))
+        failures.append(
+            Failure("deviation", f"{run.command}: exit code {run.code} without a word about {name}")
+        )
     failures += [Failure("outside", words) for words in site.touched([run])]
     return Verdict(failures, {"said": run.last[:500], "code": run.code})
 
@@ -110,7 +128,9 @@ def play_pool(scenes: Scenes, name: str, way: str, folder: Path) -> Verdict:
     # Where the manifest tells how the file was made, it may be made again.
     failures = judge_run(run, (0, 1) if way == "own" else (1,), [file, f"only one has {path.stem}"])
     if run.code == 0 and not path.is_file():
-        failures.append(Failure("deviation", f"{run.command}: exit code 0, although {file} leads nowhere"))
+        failures.append(
+            Failure("deviation", f"{run.command}: exit code 0, although {file} leads nowhere")
+        )
     return Verdict(failures, {"said": run.last[:500], "code": run.code})
 
 

@@ -78,7 +78,11 @@ def classify(path: Path) -> tuple[str, str]:
         outcome, told = "loaded", ""
     except (UserError, WeightsError, MatFileError) as error:
         told = str(error)
-        outcome = "refused" if "\n" not in told and len(told) <= LONGEST and path.stem in told else "unclear"
+        outcome = (
+            "refused"
+            if "\n" not in told and len(told) <= LONGEST and path.stem in told
+            else "unclear"
+        )
     except Exception as error:
         outcome, told = "traceback", repr(error)[:300]
     return ("unclear" if len(lines) > LOG_LINES else outcome), told[:LONGEST]
@@ -146,9 +150,14 @@ def ncnn_pair() -> Files:
     for name, value in tensors:
         options = f"0={len(value)} 1=3 4=1 5=1 6={value.numel()}"
         lines.append(f"Convolution {name} 1 1 a{next(names)} b {options}\n")
-        weights.write(bytes(4) + value.numpy().tobytes() + np.zeros(len(value), np.float32).tobytes())
+        weights.write(
+            bytes(4) + value.numpy().tobytes() + np.zeros(len(value), np.float32).tobytes()
+        )
     lines.append("Interp up 1 1 a b\n")
-    return {"x.param": f"7767517\n{len(lines)} 1\n{''.join(lines)}".encode(), "x.bin": weights.getvalue()}
+    return {
+        "x.param": f"7767517\n{len(lines)} 1\n{''.join(lines)}".encode(),
+        "x.bin": weights.getvalue(),
+    }
 
 
 def mutate(content: bytes, rng: np.random.Generator) -> bytes:
@@ -157,7 +166,11 @@ def mutate(content: bytes, rng: np.random.Generator) -> bytes:
     for _ in range(rng.integers(1, 4)):
         length = len(data)
         reach = min(length, int(rng.choice([64, 512, length])))
-        place = int(rng.integers(reach)) if rng.random() < 0.7 else length - 1 - int(rng.integers(reach))
+        place = (
+            int(rng.integers(reach))
+            if rng.random() < 0.7
+            else length - 1 - int(rng.integers(reach))
+        )
         kind = rng.integers(4)
         if kind == 0 and length > 16:
             del data[max(8, place) :]
@@ -168,12 +181,16 @@ def mutate(content: bytes, rng: np.random.Generator) -> bytes:
             start = place // SECTOR * SECTOR
             data[start : start + SECTOR] = bytes(len(data[start : start + SECTOR]))
         else:
-            value = int(rng.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x10000, int(rng.integers(2**32))]))
+            value = int(
+                rng.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x10000, int(rng.integers(2**32))])
+            )
             data[place : place + 4] = value.to_bytes(4, "little")[: len(data[place : place + 4])]
     return bytes(data)
 
 
-def run(name: str, paths: list[Path], change: Callable[[int, Path], None] = lambda number, path: None) -> dict:
+def run(
+    name: str, paths: list[Path], change: Callable[[int, Path], None] = lambda number, path: None
+) -> dict:
     counts, bad, longest = Counter(dict.fromkeys(OUTCOMES, 0)), dict[str, str](), 0.0
     for number, path in enumerate(paths):
         change(number, path)
@@ -182,20 +199,28 @@ def run(name: str, paths: list[Path], change: Callable[[int, Path], None] = lamb
         longest = max(longest, seconds)
         if outcome not in ("refused", "loaded"):
             bad[f"{number} {path.name}"] = f"{outcome}: {told}"
-    print(f"| {name} | {sum(counts.values())} | {' | '.join(str(counts[o]) for o in OUTCOMES)} | {longest:.1f} |")
+    print(
+        f"| {name} | {sum(counts.values())} | {' | '.join(str(counts[o]) for o in OUTCOMES)} | {longest:.1f} |"
+    )
     return {"counts": dict(counts), "longest_seconds": longest, "bad": bad}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=300, help="mutated files, of all kinds together")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--count", type=int, default=300, help="mutated files, of all kinds together"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", help="of crafted and mutated files; all if not given")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     wanted = options.kinds.split(",") if options.kinds else None
-    print(f"| file | trials | {' | '.join(OUTCOMES)} | longest, s |\n|{'---|' * (len(OUTCOMES) + 3)}")
+    print(
+        f"| file | trials | {' | '.join(OUTCOMES)} | longest, s |\n|{'---|' * (len(OUTCOMES) + 3)}"
+    )
     results = {}
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
@@ -204,7 +229,9 @@ def main() -> None:
                 folder = Path(scratch) / kind.replace(" ", "_")
                 folder.mkdir()
                 results[f"crafted {kind}"] = run(f"crafted {kind}", write(folder, make()))
-        kinds = {kind: files for kind, files in whole_files().items() if wanted is None or kind in wanted}
+        kinds = {
+            kind: files for kind, files in whole_files().items() if wanted is None or kind in wanted
+        }
         for index, (kind, files) in enumerate(kinds.items()):
             folder = Path(scratch) / f"mutated_{index}"
             folder.mkdir()
@@ -224,7 +251,9 @@ def main() -> None:
         for file, told in result["bad"].items():
             print(f"{kind}: {file}: {told}", file=sys.stderr)
     if options.output:
-        options.output.write_text(json.dumps({"seed": options.seed, "run": touched, "results": results}, indent=1))
+        options.output.write_text(
+            json.dumps({"seed": options.seed, "run": touched, "results": results}, indent=1)
+        )
 
 
 if __name__ == "__main__":

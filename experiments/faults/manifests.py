@@ -74,7 +74,13 @@ HOSTILE = (
     "parent", "work_dir", "absolute", "through", "home", "file link", "folder link", "NUL", "empty", "dot", "long",
 )  # fmt: skip
 PLACES = ("items", "inputs", "shard")
-LISTING = ("item", "file", "size", "nested", "section")  # the broken ones that matter for what is deleted
+LISTING = (
+    "item",
+    "file",
+    "size",
+    "nested",
+    "section",
+)  # the broken ones that matter for what is deleted
 READ = ("kernel", "photo")  # what rebuild_pair reads by the name that an item gives
 
 
@@ -92,13 +98,19 @@ def broken_manifests() -> dict[str, Callable[[dict[str, Any], str], bytes]]:
         return change(lambda section: edit(next(iter(section["items"].values()))))
 
     def of_file(edit: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any], str], bytes]:
-        return of_item(lambda item: edit(item["files"].setdefault(next(iter(item["files"]), "x.png"), {"size": 1})))
+        return of_item(
+            lambda item: edit(
+                item["files"].setdefault(next(iter(item["files"]), "x.png"), {"size": 1})
+            )
+        )
 
     nested = b'{"kernels": ' + b"[" * DEPTH + b"]" * DEPTH + b"}"
     return {
         "empty": lambda manifest, section: b"",
         "zeros": lambda manifest, section: bytes(len(json.dumps(manifest))),
-        "half": lambda manifest, section: json.dumps(manifest).encode()[: len(json.dumps(manifest)) // 2],
+        "half": lambda manifest, section: json.dumps(manifest).encode()[
+            : len(json.dumps(manifest)) // 2
+        ],
         "not UTF-8": lambda manifest, section: b'{"\xff\xfe": 1}',
         "nested": lambda manifest, section: nested,
         "nested items": change(lambda section: section.update(items=_nest(900))),
@@ -111,7 +123,9 @@ def broken_manifests() -> dict[str, Callable[[dict[str, Any], str], bytes]]:
         "items null": change(lambda section: section.update(items=None)),
         "item null": change(lambda section: section["items"].update(a=None)),
         "inputs a list": change(lambda section: section.update(inputs=[])),
-        "input a number": change(lambda section: section["inputs"].update(dict.fromkeys(section["inputs"], 5))),
+        "input a number": change(
+            lambda section: section["inputs"].update(dict.fromkeys(section["inputs"], 5))
+        ),
         "notes a string": change(lambda section: section.update(notes="x")),
         "config a list": change(lambda section: section.update(config=[1])),
         "complete a string": change(lambda section: section.update(complete="no")),
@@ -140,18 +154,28 @@ def list_trials(scenes: Scenes) -> list[Trial]:
                 for kind in HOSTILE if place == "items" else ("parent", "absolute"):
                     name = f"manifests/{stage.name}/{mode}/{place} {kind}"
                     fault = f"a manifest from elsewhere: {place} name a file: {kind}"
-                    trials.append(Trial(name, fault, partial(play_hostile, scenes, stage, mode, place, kind)))
+                    trials.append(
+                        Trial(name, fault, partial(play_hostile, scenes, stage, mode, place, kind))
+                    )
             for kind in broken_manifests():
                 if mode == "overwrite" and not kind.startswith(LISTING):
                     continue
                 name = f"manifests/{stage.name}/{mode}/{kind}"
-                trials.append(Trial(name, f"the manifest is: {kind}", partial(play_broken, scenes, stage, mode, kind)))
+                trials.append(
+                    Trial(
+                        name,
+                        f"the manifest is: {kind}",
+                        partial(play_broken, scenes, stage, mode, kind),
+                    )
+                )
     for name in sorted({stage.scene for stage in stages}):
         scenes[name]
     return trials
 
 
-def play_hostile(scenes: Scenes, stage: Stage, mode: str, place: str, kind: str, folder: Path) -> Verdict:
+def play_hostile(
+    scenes: Scenes, stage: Stage, mode: str, place: str, kind: str, folder: Path
+) -> Verdict:
     """Run a stage upon a manifest that names files elsewhere."""
     site, path, manifest = _prepare(scenes, stage, folder)
     name = hostile_names(site, path.parent)[kind]
@@ -229,7 +253,9 @@ def _make_links(site: Site, folder: Path) -> None:
     (folder / "linked").symlink_to(outside)
 
 
-def _judge(scenes: Scenes, site: Site, stage: Stage, mode: str, names: tuple[str, ...], works: bool) -> Verdict:
+def _judge(
+    scenes: Scenes, site: Site, stage: Stage, mode: str, names: tuple[str, ...], works: bool
+) -> Verdict:
     """Run the stage and judge it: refused by the manifest's name, or done right."""
     before = _list_results(site, stage)
     site.remember()
@@ -243,7 +269,9 @@ def _judge(scenes: Scenes, site: Site, stage: Stage, mode: str, names: tuple[str
     elif run.code == 0 and mode == "again":
         failures += _judge_results(scenes, site, stage)
     if run.code == 0 and not works and not failures and names[0] not in run.text:
-        failures.append(Failure("message", "accepted without a word about the name that leads elsewhere"))
+        failures.append(
+            Failure("message", "accepted without a word about the name that leads elsewhere")
+        )
     return Verdict(failures, {"said": run.last[:500], "code": run.code})
 
 
@@ -261,7 +289,11 @@ def _judge_results(scenes: Scenes, site: Site, stage: Stage) -> Iterator[Failure
 
 
 def _list_results(site: Site, stage: Stage) -> set[str]:
-    return {path.relative_to(site.here).as_posix() for path in (site.here / stage.folder).rglob("*") if path.is_file()}
+    return {
+        path.relative_to(site.here).as_posix()
+        for path in (site.here / stage.folder).rglob("*")
+        if path.is_file()
+    }
 
 
 def _nest(depth: int) -> dict[str, Any]:

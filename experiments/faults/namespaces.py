@@ -11,7 +11,10 @@ REASON = "needs root and mount namespaces (unshare -m)"
 
 def has_namespaces() -> bool:
     """Whether this process may make mounts of its own."""
-    return os.geteuid() == 0 and subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
+    return (
+        os.geteuid() == 0
+        and subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
+    )
 
 
 def enter_namespace() -> None:

@@ -34,13 +34,21 @@ def list_trials(scenes: Scenes) -> list[Trial]:
         for turn, number in enumerate(points):
             for variant in (VARIANTS[turn % 5], VARIANTS[(turn + 2) % 5]):
                 trials.append(_make(scene, number, variant, f"before {scene.describe(number)}"))
-        trials += [_make(scene, None, variant, "after the end", draw) for variant in VARIANTS for draw in (1, 2)]
+        trials += [
+            _make(scene, None, variant, "after the end", draw)
+            for variant in VARIANTS
+            for draw in (1, 2)
+        ]
     return trials
 
 
 def _make(scene: Scene, number: int | None, variant: str, when: str, draw: int = 1) -> Trial:
-    name = f"power/{scene.name}/{'end' if number is None else number}/{variant}" + f"/{draw}" * (number is None)
-    return Trial(name, f"power fails {when}: {variant}", partial(play, scene, number, variant, name))
+    name = f"power/{scene.name}/{'end' if number is None else number}/{variant}" + f"/{draw}" * (
+        number is None
+    )
+    return Trial(
+        name, f"power fails {when}: {variant}", partial(play, scene, number, variant, name)
+    )
 
 
 def play(scene: Scene, number: int | None, variant: str, draw: str, folder: Path) -> Verdict:
@@ -48,9 +56,13 @@ def play(scene: Scene, number: int | None, variant: str, draw: str, folder: Path
     site = Site(folder, scene.writes)
     site.fill(scene.template)
     safe = {_identify(path) for path in _list_files(site)}
-    first = site.run(scene.command, *scene.arguments, fault=None if number is None else Fault("kill", number))
+    first = site.run(
+        scene.command, *scene.arguments, fault=None if number is None else Fault("kill", number)
+    )
     if first.code != (0 if number is None else -9):
-        return Verdict([Failure("campaign", f"exit code {first.code} at operation {number}: {first.last}")])
+        return Verdict(
+            [Failure("campaign", f"exit code {first.code} at operation {number}: {first.last}")]
+        )
     damage = lose_power(site, first, safe, variant, random.Random(draw))
     verdict = Verdict(notes={"damage": damage})
     again = finish(site, scene, verdict)
@@ -59,7 +71,9 @@ def play(scene: Scene, number: int | None, variant: str, draw: str, folder: Path
     return verdict
 
 
-def _judge(site: Site, scene: Scene, run: Run, damage: Mapping[str, str], verdict: Verdict) -> list[Failure]:
+def _judge(
+    site: Site, scene: Scene, run: Run, damage: Mapping[str, str], verdict: Verdict
+) -> list[Failure]:
     final = {name for name in damage if not Path(name).name.startswith(".")}
     if "asked for overwrite" in verdict.notes and final:
         taken = ", ".join(f"{name}: {damage[name]}" for name in sorted(final)[:3])
@@ -73,15 +87,21 @@ def _judge(site: Site, scene: Scene, run: Run, damage: Mapping[str, str], verdic
     ignored = any(EVENTS in name for name in damage)
     return failures + [
         failure
-        for failure in judge_state(scene.done, site.here, scene.writes, KEEP, (scene.done.parent, site.root))
+        for failure in judge_state(
+            scene.done, site.here, scene.writes, KEEP, (scene.done.parent, site.root)
+        )
         if not any(failure.detail.startswith(name) for name in unsynced)
         and not (ignored and failure.detail.startswith("TensorBoard"))
     ]
 
 
-def lose_power(site: Site, run: Run, safe: set[Identity], variant: str, rng: random.Random) -> dict[str, str]:
+def lose_power(
+    site: Site, run: Run, safe: set[Identity], variant: str, rng: random.Random
+) -> dict[str, str]:
     """Take from the files what was not synced; return what was done to which, by path below `here`."""
-    synced = safe | {(x["dev"], x["ino"], x["size"], x["mtime_ns"]) for x in run.log if x["kind"] == "synced"}
+    synced = safe | {
+        (x["dev"], x["ino"], x["size"], x["mtime_ns"]) for x in run.log if x["kind"] == "synced"
+    }
     damage: dict[str, str] = {}
     if variant in ("undone", "mixed"):
         for line in reversed(_list_unsynced_renames(run)):
@@ -109,7 +129,9 @@ def _list_unsynced_renames(run: Run) -> list[dict[str, Any]]:
         if line["kind"] == "rename":
             pending.append(line)
         elif line["kind"] == "synced":
-            pending = [rename for rename in pending if os.path.dirname(rename["to"]) != line["path"]]
+            pending = [
+                rename for rename in pending if os.path.dirname(rename["to"]) != line["path"]
+            ]
     return pending
 
 
@@ -133,12 +155,16 @@ def _undo(site: Site, line: dict[str, Any]) -> None:
 def _damage(path: Path, kind: str) -> None:
     status = path.stat()
     content = path.read_bytes()
-    path.write_bytes({"empty": b"", "zeros": bytes(len(content)), "half": content[: len(content) // 2]}[kind])
+    path.write_bytes(
+        {"empty": b"", "zeros": bytes(len(content)), "half": content[: len(content) // 2]}[kind]
+    )
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _list_files(site: Site) -> list[Path]:
-    return sorted(path for path in site.here.rglob("*") if path.is_file() and path.name != "sentinel.txt")
+    return sorted(
+        path for path in site.here.rglob("*") if path.is_file() and path.name != "sentinel.txt"
+    )
 
 
 def _identify(path: Path) -> Identity:

@@ -20,7 +20,16 @@ from typing import Any
 
 from file_hook import Fault, FileHook
 
-COMMANDS = ("estimate_kernels", "collect_noise", "make_pairs", "train", "evaluate", "upscale", "export", "check_data")
+COMMANDS = (
+    "estimate_kernels",
+    "collect_noise",
+    "make_pairs",
+    "train",
+    "evaluate",
+    "upscale",
+    "export",
+    "check_data",
+)
 # What commands import late: a fork would import it each time.
 LIBRARIES = (
     "torch.utils.tensorboard", "torch._dynamo", "torch._inductor.standalone_compile", "torch.onnx", "scipy.io",
@@ -60,7 +69,9 @@ class Run:
 
     @property
     def traceback(self) -> bool:
-        return "Traceback (most recent call last)" in self.text or "--- Logging error ---" in self.text
+        return (
+            "Traceback (most recent call last)" in self.text or "--- Logging error ---" in self.text
+        )
 
 
 def set_environment(source: Path, scratch: Path) -> None:
@@ -83,7 +94,9 @@ def import_product(source: Path) -> None:
     for name in COMMANDS:
         module = importlib.import_module(f"realsr.{name}")
         if not str(module.__file__).startswith(str(source)):
-            raise SystemExit(f"--source {source}: realsr.{name} was imported from {module.__file__}")
+            raise SystemExit(
+                f"--source {source}: realsr.{name} was imported from {module.__file__}"
+            )
     if len(list(Path("/proc/self/task").iterdir())) > 1:
         raise SystemExit("the product starts threads when it is imported: a fork would lack them")
 
@@ -117,7 +130,9 @@ class Started:
         try:
             os.setsid()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
+            signal.signal(
+                signal.SIGINT, signal.default_int_handler
+            )  # a shell's background job would ignore it
             os.chdir(here)
             os.environ |= environment
             tempfile.tempdir = None  # which this process may have looked up already

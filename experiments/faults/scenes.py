@@ -77,7 +77,9 @@ SCENES = (
     Scene("pairs", "make_pairs", ARGUMENTS["make_pairs"], ("work",), "noise"),
     Scene("train", "train", STAGE, ("work",), "pairs"),
     Scene("evaluate", "evaluate", EVALUATE, ("out",), "train"),
-    Scene("upscale", "upscale", ("input=photos", "output=big", f"weights={RUN}"), ("big",), "train"),
+    Scene(
+        "upscale", "upscale", ("input=photos", "output=big", f"weights={RUN}"), ("big",), "train"
+    ),
     Scene("export", "export", (f"weights={RUN}", "output=models/model.pth"), ("models",), "train"),
     Scene("chain", "train", STAGE, ("work",), None),
 )
@@ -98,7 +100,9 @@ class Scenes:
 
     def __getitem__(self, name: str) -> Scene:
         if name not in self._scenes:
-            self._scenes[name] = self._prepare(next(x for x in SCENES + LONG_SCENES if x.name == name))
+            self._scenes[name] = self._prepare(
+                next(x for x in SCENES + LONG_SCENES if x.name == name)
+            )
         return self._scenes[name]
 
     def names(self) -> list[str]:
@@ -113,8 +117,12 @@ class Scenes:
         scene.template = self._photos if scene.begins_with is None else self[scene.begins_with].done
         first, run = self._run(scene, "1")
         second, _ = self._run(scene, "2")
-        if words := compare_folders(first.here, second.here, scene.writes, (first.root, second.root)):
-            raise SystemExit(f"{scene.name}: two runs that nothing has disturbed differ: {'; '.join(words)}")
+        if words := compare_folders(
+            first.here, second.here, scene.writes, (first.root, second.root)
+        ):
+            raise SystemExit(
+                f"{scene.name}: two runs that nothing has disturbed differ: {'; '.join(words)}"
+            )
         shutil.rmtree(second.root)
         for name in ("sentinel.txt", "work/sentinel.txt"):
             (first.here / name).unlink()
@@ -128,11 +136,15 @@ class Scenes:
         site.fill(scene.template)
         run = site.run(scene.command, *scene.arguments, timeout=300)
         if run.code != 0 or run.traceback:
-            raise SystemExit(f"{run.command}: exit code {run.code} without any fault:\n{run.text[-3000:]}")
+            raise SystemExit(
+                f"{run.command}: exit code {run.code} without any fault:\n{run.text[-3000:]}"
+            )
         return site, run
 
 
-def write_photos(folder: Path, names: str, size: tuple[int, int], block: int = 16, noise: float = 2) -> None:
+def write_photos(
+    folder: Path, names: str, size: tuple[int, int], block: int = 16, noise: float = 2
+) -> None:
     """Write photos of flat blocks with noise of 2 levels: tiles that are flat, and edges for kernels."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:

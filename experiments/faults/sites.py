@@ -12,7 +12,13 @@ from typing import Any
 from file_hook import Fault
 from product import TIMEOUT, Run, Started
 
-SENTINELS = ("here/sentinel.txt", "here/work/sentinel.txt", "outside/sentinel.txt", "home/sentinel.txt", "sentinel.txt")
+SENTINELS = (
+    "here/sentinel.txt",
+    "here/work/sentinel.txt",
+    "outside/sentinel.txt",
+    "home/sentinel.txt",
+    "sentinel.txt",
+)
 Tree = dict[str, tuple[str, int, str]]
 
 
@@ -27,7 +33,11 @@ def snapshot(folder: Path) -> Tree:
             if stat.S_ISLNK(status.st_mode):
                 tree[relative] = ("link", 0, str(path.readlink()))
             elif stat.S_ISREG(status.st_mode):
-                tree[relative] = ("file", status.st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+                tree[relative] = (
+                    "file",
+                    status.st_size,
+                    hashlib.sha256(path.read_bytes()).hexdigest(),
+                )
             else:
                 tree[relative] = ("folder" if stat.S_ISDIR(status.st_mode) else "other", 0, "")
     return tree
@@ -37,7 +47,11 @@ def tell_changes(before: Tree, after: Tree) -> list[str]:
     """Return in words what differs between two snapshots."""
     lost = [f"{name} is gone" for name in sorted(before.keys() - after.keys())]
     new = [f"{name} is new" for name in sorted(after.keys() - before.keys())]
-    changed = [f"{name} is another" for name in sorted(before.keys() & after.keys()) if before[name] != after[name]]
+    changed = [
+        f"{name} is another"
+        for name in sorted(before.keys() & after.keys())
+        if before[name] != after[name]
+    ]
     return lost + new + changed
 
 
@@ -97,7 +111,9 @@ class Site:
     def _is_writable(self, name: str) -> bool:
         if name in SENTINELS:
             return False
-        return any(name == f"here/{path}" or name.startswith(f"here/{path}/") for path in self.writable)
+        return any(
+            name == f"here/{path}" or name.startswith(f"here/{path}/") for path in self.writable
+        )
 
     def start(
         self,
@@ -110,8 +126,13 @@ class Site:
     ) -> Started:
         """Start a command in this trial's folder."""
         self._count += 1
-        variables = {"HOME": str(self.root / "home"), "TMPDIR": str(self.root / "tmp")} | dict(environment or {})
-        variables |= {"TORCHINDUCTOR_CACHE_DIR": str(self.root / "tmp"), "XDG_CACHE_HOME": str(self.root / "tmp/cache")}
+        variables = {"HOME": str(self.root / "home"), "TMPDIR": str(self.root / "tmp")} | dict(
+            environment or {}
+        )
+        variables |= {
+            "TORCHINDUCTOR_CACHE_DIR": str(self.root / "tmp"),
+            "XDG_CACHE_HOME": str(self.root / "tmp/cache"),
+        }
         sentinels = frozenset(str((self.root / name).resolve()) for name in SENTINELS)
         return Started(
             command, arguments, here or self.here, self.root / f"run{self._count}", self.root, variables, sentinels,

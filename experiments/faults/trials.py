@@ -46,7 +46,9 @@ class Trial:
         return self.name.split("/", 1)[0]
 
 
-def run_trials(trials: Sequence[Trial], scratch: Path, jobs: int, keep: Path | None) -> Iterator[dict[str, Any]]:
+def run_trials(
+    trials: Sequence[Trial], scratch: Path, jobs: int, keep: Path | None
+) -> Iterator[dict[str, Any]]:
     """Run trials, `jobs` at a time, and yield what came of each: {"trial", "fault", "failures", "notes", …}.
 
     keep: where the folders of those that fail are moved to.
@@ -103,4 +105,10 @@ def _collect(trial: Trial, folder: Path, keep: Path | None, seconds: float) -> d
         shutil.move(folder, target)
     else:
         shutil.rmtree(folder, ignore_errors=True)
-    return {"trial": trial.name, "fault": trial.fault, "commands": commands, **verdict, "took": round(seconds, 2)}
+    return {
+        "trial": trial.name,
+        "fault": trial.fault,
+        "commands": commands,
+        **verdict,
+        "took": round(seconds, 2),
+    }

@@ -60,7 +60,9 @@ def list_trials(scenes: Scenes) -> list[Trial]:
             scenes[scene]
         for delay in DELAYS:
             text = f"{pair.scene} and {pair.other}, the second {delay} s later"
-            trials.append(Trial(f"twice/{pair.name}/{delay}", text, partial(play, scenes, pair, delay)))
+            trials.append(
+                Trial(f"twice/{pair.name}/{delay}", text, partial(play, scenes, pair, delay))
+            )
     return trials
 
 
@@ -73,15 +75,21 @@ def play(scenes: Scenes, pair: Pair, delay: float, folder: Path) -> Verdict:
     time.sleep(delay)
     second = site.start(other.command, *other.arguments, *pair.extra)
     runs = [first.wait(TIMEOUT), second.wait(TIMEOUT)]
-    verdict = Verdict(notes={"said": [run.last[:300] for run in runs], "codes": [run.code for run in runs]})
+    verdict = Verdict(
+        notes={"said": [run.last[:300] for run in runs], "codes": [run.code for run in runs]}
+    )
     for run, rival in zip(runs, (second.pid, first.pid), strict=True):
         verdict.failures += _judge_run(run, rival, pair)
     if all(run.code != 0 for run in runs):
         verdict.failures.append(
-            Failure("message", f"none of the two was done: {runs[0].last[:200]}; {runs[1].last[:200]}")
+            Failure(
+                "message", f"none of the two was done: {runs[0].last[:200]}; {runs[1].last[:200]}"
+            )
         )
     if any(run.code == 0 for run in runs) and not (pair.extra or pair.both):
-        verdict.failures += judge_state(scene.done, site.here, scene.writes, KEEP, (scene.done.parent, site.root))
+        verdict.failures += judge_state(
+            scene.done, site.here, scene.writes, KEEP, (scene.done.parent, site.root)
+        )
     again = [finish(site, scene, verdict)]
     if pair.extra:
         again.append(site.run(other.command, *other.arguments, *pair.extra))
@@ -97,9 +105,13 @@ def play(scenes: Scenes, pair: Pair, delay: float, folder: Path) -> Verdict:
 def _judge_run(run: Run, rival: int, pair: Pair) -> list[Failure]:
     """Judge one of the two: done, or refused by a line that names the other process."""
     failures = judge_run(run, (0,) if pair.both else (0, 1))
-    finished = run.code == 1 and "overwrite=true" in run.last and pair.name in ("evaluate", "export")
+    finished = (
+        run.code == 1 and "overwrite=true" in run.last and pair.name in ("evaluate", "export")
+    )
     if not failures and run.code == 1 and not finished and str(rival) not in run.text:
-        failures.append(Failure("message", f"{run.command}: does not name the other process: {run.last[:300]}"))
+        failures.append(
+            Failure("message", f"{run.command}: does not name the other process: {run.last[:300]}")
+        )
     return failures
 
 
@@ -116,7 +128,11 @@ def _judge_two_runs(site: Site, scene: Scene) -> list[Failure]:
         else:
             failures.append(Failure("deviation", f"{run} is missing"))
             continue
-        shared += [f"{run}: {words}" for words in compare_folders(scene.done, state, (RUN,)) if not _named_after(words)]
+        shared += [
+            f"{run}: {words}"
+            for words in compare_folders(scene.done, state, (RUN,))
+            if not _named_after(words)
+        ]
     return failures + [Failure("deviation", words) for words in shared]
 
 

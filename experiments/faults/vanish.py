@@ -13,7 +13,14 @@ from trials import Trial, Verdict
 
 # What vanishes, by scene, and at which parts of the operations.
 VANISHING = {
-    "train": (f"{RUN}/checkpoints", f"{RUN}/tensorboard", f"{RUN}/samples", RUN, "work", "work/pairs/cache"),
+    "train": (
+        f"{RUN}/checkpoints",
+        f"{RUN}/tensorboard",
+        f"{RUN}/samples",
+        RUN,
+        "work",
+        "work/pairs/cache",
+    ),
     "kernels": ("work", "work/pool/kernels"),
     "noise": ("work/pool/noise",),
     "pairs": ("work/pairs", "work/pairs/LR"),
@@ -21,7 +28,16 @@ VANISHING = {
     "upscale": ("big",),
 }
 PARTS = {"train": (0.5, 0.65, 0.8, 0.95)}
-COMMANDS = ("check_data", "estimate_kernels", "collect_noise", "make_pairs", "train", "evaluate", "upscale", "export")
+COMMANDS = (
+    "check_data",
+    "estimate_kernels",
+    "collect_noise",
+    "make_pairs",
+    "train",
+    "evaluate",
+    "upscale",
+    "export",
+)
 
 
 def list_trials(scenes: Scenes) -> list[Trial]:
@@ -34,13 +50,23 @@ def list_trials(scenes: Scenes) -> list[Trial]:
             for part in PARTS.get(name, (0.4, 0.8)):
                 number = scene.points[int(part * len(scene.points))]
                 text = f"{path} vanishes before {scene.describe(number)}"
-                trials.append(Trial(f"vanish/{name}/{path}/{number}", text, partial(play, scene, path, number)))
+                trials.append(
+                    Trial(
+                        f"vanish/{name}/{path}/{number}", text, partial(play, scene, path, number)
+                    )
+                )
     if "cwd" in chosen:
         scenes["train"]
     for command in COMMANDS if "cwd" in chosen else ():
         for way in ("elsewhere", "here", "help", "-m"):
             text = f"the current folder is read-only: {way}"
-            trials.append(Trial(f"vanish/cwd/{command}/{way}", text, partial(play_read_only, scenes, command, way)))
+            trials.append(
+                Trial(
+                    f"vanish/cwd/{command}/{way}",
+                    text,
+                    partial(play_read_only, scenes, command, way),
+                )
+            )
     return trials
 
 
@@ -53,16 +79,24 @@ def play(scene: Scene, path: str, number: int, folder: Path) -> Verdict:
     fault = Fault("call", number, call=partial(shutil.rmtree, site.here / path, ignore_errors=True))
     first = site.run(scene.command, *scene.arguments, fault=fault)
     verdict = Verdict(notes={"said": first.last[:500], "code": first.code})
-    names = [*all_names(site, scene.writes), *(Path(line["path"]).name for line in first.operations), path]
+    names = [
+        *all_names(site, scene.writes),
+        *(Path(line["path"]).name for line in first.operations),
+        path,
+    ]
     verdict.failures += judge_run(first, (0, 1), names)
     again = site.run(scene.command, *scene.arguments)
     if again.code == 1 and "overwrite=true" in again.last:
         again = site.run(scene.command, *scene.arguments, "overwrite=true")
     verdict.failures += judge_run(again)
     if again.code == 0:
-        for failure in judge_state(scene.done, site.here, scene.writes, KEEP, (scene.done.parent, site.root)):
+        for failure in judge_state(
+            scene.done, site.here, scene.writes, KEEP, (scene.done.parent, site.root)
+        ):
             lost = failure.detail.startswith(f"{path}/") and "is missing" in failure.detail
-            told = failure.detail.startswith("TensorBoard") and "tensorboard" in f"{path}/tensorboard"
+            told = (
+                failure.detail.startswith("TensorBoard") and "tensorboard" in f"{path}/tensorboard"
+            )
             if not lost and not told:
                 verdict.failures.append(failure)
     verdict.failures += [Failure("outside", words) for words in site.touched([first, again])]
@@ -105,7 +139,9 @@ def _arguments(command: str, way: str, elsewhere: Path) -> tuple[str, ...]:
         return ("input=photos", f"output={output}", f"weights={RUN}", *multirun)
     if command == "export":
         return (f"weights={RUN}", f"output={output}/model.pth", *multirun)
-    stage = [f"work_dir={output}" if value == "work_dir=work" else value for value in ARGUMENTS[command]]
+    stage = [
+        f"work_dir={output}" if value == "work_dir=work" else value for value in ARGUMENTS[command]
+    ]
     if command == "make_pairs":
         stage.append("pool_dir=work/pool")
     return (*stage, *multirun)

@@ -32,7 +32,9 @@ def list_trials(scenes: Scenes) -> list[Trial]:
         "stop all": lambda run: _signal_workers(run, signal.SIGSTOP),
     }
     trials = [
-        Trial(f"workers/train/{name}", f"training's workers: {name}", partial(play_end, scenes, end))
+        Trial(
+            f"workers/train/{name}", f"training's workers: {name}", partial(play_end, scenes, end)
+        )
         for name, end in ends.items()
     ]
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -42,13 +44,23 @@ def list_trials(scenes: Scenes) -> list[Trial]:
             trials.append(Trial(f"workers/train/{number.name} after {name}", text, play))
     for size in (65_536, 4_194_304):
         text = f"/dev/shm has {size} bytes"
-        trials.append(Trial(f"workers/train/shm {size}", text, partial(play_small_memory, scenes, size, None)))
+        trials.append(
+            Trial(f"workers/train/shm {size}", text, partial(play_small_memory, scenes, size, None))
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             play = partial(play_small_memory, scenes, size, number)
-            trials.append(Trial(f"workers/train/shm {size} {number.name}", f"{text}, then {number.name}", play))
+            trials.append(
+                Trial(
+                    f"workers/train/shm {size} {number.name}", f"{text}, then {number.name}", play
+                )
+            )
     for stage in ("noise", "pairs", "kernels"):
         trials.append(
-            Trial(f"workers/{stage}/kill one", f"a worker of {stage} is killed", partial(play_stage, scenes, stage))
+            Trial(
+                f"workers/{stage}/kill one",
+                f"a worker of {stage} is killed",
+                partial(play_stage, scenes, stage),
+            )
         )
     for name in ("train", "noise", "pairs", "kernels"):
         scenes[name]
@@ -63,10 +75,14 @@ def play_end(scenes: Scenes, end: Callable[[Started], None], folder: Path) -> Ve
     end(run)
     ended = _wait(run, END)
     failures = _judge(ended, (1,)) + [Failure("outside", words) for words in site.touched([ended])]
-    return Verdict(failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)})
+    return Verdict(
+        failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)}
+    )
 
 
-def play_signal(scenes: Scenes, end: Callable[[Started], None] | None, number: signal.Signals, folder: Path) -> Verdict:
+def play_signal(
+    scenes: Scenes, end: Callable[[Started], None] | None, number: signal.Signals, folder: Path
+) -> Verdict:
     """Ask a training to stop, which waits for a batch or not."""
     _, run = _start_training(scenes, folder)
     if not _wait_for(lambda: _is_training(run)):
@@ -77,16 +93,24 @@ def play_signal(scenes: Scenes, end: Callable[[Started], None] | None, number: s
     run.signal(number)
     ended = _wait(run, STOP)
     failures = _judge(ended, (128 + number, *((1,) if end else ())))
-    return Verdict(failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)})
+    return Verdict(
+        failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)}
+    )
 
 
-def play_small_memory(scenes: Scenes, size: int, number: signal.Signals | None, folder: Path) -> Verdict:
+def play_small_memory(
+    scenes: Scenes, size: int, number: signal.Signals | None, folder: Path
+) -> Verdict:
     """Train where shared memory is small: it says so, or does without it; a signal is heeded all the same."""
     if not namespaces.has_namespaces():
         return Verdict(skipped=namespaces.REASON)
     namespaces.enter_namespace()
     namespaces.mount_memory(Path("/dev/shm"), size)
-    steps = () if number else ("trainer.max_steps=30", "trainer.checkpoint_every=30", "trainer.validate_every=30")
+    steps = (
+        ()
+        if number
+        else ("trainer.max_steps=30", "trainer.checkpoint_every=30", "trainer.validate_every=30")
+    )
     _, run = _start_training(scenes, folder, "trainer.batch=256", *steps)
     if number is None:
         ended = _wait(run, END + START)
@@ -97,7 +121,9 @@ def play_small_memory(scenes: Scenes, size: int, number: signal.Signals | None, 
         run.signal(number)
         ended = _wait(run, STOP)
         failures = _judge(ended, (128 + number, 1))
-    return Verdict(failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)})
+    return Verdict(
+        failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)}
+    )
 
 
 def play_stage(scenes: Scenes, stage: str, folder: Path) -> Verdict:
@@ -117,9 +143,13 @@ def play_stage(scenes: Scenes, stage: str, folder: Path) -> Verdict:
     again = site.run(scene.command, *scene.arguments)
     failures += judge_run(again)
     if again.code == 0:
-        failures += judge_state(scene.done, site.here, scene.writes, KEEP, (scene.done.parent, site.root))
+        failures += judge_state(
+            scene.done, site.here, scene.writes, KEEP, (scene.done.parent, site.root)
+        )
     failures += [Failure("outside", words) for words in site.touched([ended, again])]
-    return Verdict(failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)})
+    return Verdict(
+        failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)}
+    )
 
 
 def _judge(run: Run, codes: tuple[int, ...]) -> list[Failure]:
@@ -127,7 +157,11 @@ def _judge(run: Run, codes: tuple[int, ...]) -> list[Failure]:
     failures = judge_run(run, codes)
     message = " ".join(line for line in run.lines if line.startswith("error: "))
     if not failures and run.code == 1 and not any(word in message for word in SAYS):
-        failures.append(Failure("message", f"{run.command}: says neither worker nor shared memory: {message[:300]}"))
+        failures.append(
+            Failure(
+                "message", f"{run.command}: says neither worker nor shared memory: {message[:300]}"
+            )
+        )
     return failures
 
 
@@ -140,7 +174,9 @@ def _start_training(scenes: Scenes, folder: Path, *arguments: str) -> tuple[Site
 
 def _is_training(run: Started) -> bool:
     """Whether steps are being done: the records of the first one are written."""
-    return len(_list_workers(run.pid)) >= 2 and any("events.out" in line["path"] for line in run.read_log())
+    return len(_list_workers(run.pid)) >= 2 and any(
+        "events.out" in line["path"] for line in run.read_log()
+    )
 
 
 def _wait_for(condition: Callable[[], bool], seconds: float = START) -> bool:
@@ -160,7 +196,13 @@ def _wait(run: Started, seconds: float) -> Run:
 
 def _give_up(run: Started) -> Verdict:
     ended = run.wait(1)
-    return Verdict([Failure("campaign", f"the training did not begin within {START:.0f} s: {ended.last[:300]}")])
+    return Verdict(
+        [
+            Failure(
+                "campaign", f"the training did not begin within {START:.0f} s: {ended.last[:300]}"
+            )
+        ]
+    )
 
 
 def _list_workers(pid: int) -> list[int]:
@@ -169,7 +211,9 @@ def _list_workers(pid: int) -> list[int]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with contextlib.suppress(OSError, IndexError, ValueError):
-                parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                parents[int(folder.name)] = int(
+                    (folder / "stat").read_text().rsplit(")", 1)[1].split()[1]
+                )
     return sorted(child for child, parent in parents.items() if parents.get(parent) == pid)
 
 

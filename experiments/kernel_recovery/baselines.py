@@ -21,8 +21,13 @@ def bicubic(scale: int) -> Kernel:
 
 def best_isotropic(true: Kernel) -> Kernel:
     """Return the round Gaussian (31, 31) whose width gives the best kernel PSNR."""
-    loss = lambda log_variance: -kernel_psnr(true, _gaussian(np.exp(log_variance) * np.eye(2)), SIZE)  # noqa: E731
-    return _gaussian(np.exp(optimize.minimize_scalar(loss, bounds=(-2, 5), method="bounded").x) * np.eye(2))
+
+    def loss(log_variance):
+        return -kernel_psnr(true, _gaussian(np.exp(log_variance) * np.eye(2)), SIZE)
+
+    return _gaussian(
+        np.exp(optimize.minimize_scalar(loss, bounds=(-2, 5), method="bounded").x) * np.eye(2)
+    )
 
 
 def best_gaussian(true: Kernel) -> Kernel:
@@ -46,4 +51,6 @@ def covariance(kernel: Kernel) -> np.ndarray:
     positions = np.moveaxis(np.mgrid[: kernel.shape[0], : kernel.shape[1]], 0, -1).reshape(-1, 2)
     weights = normalise(kernel).ravel()
     offsets = positions - weights @ positions
-    return offsets.T @ (weights[:, None] * offsets)  # np.cov refuses the small negative values of a shifted kernel
+    return offsets.T @ (
+        weights[:, None] * offsets
+    )  # np.cov refuses the small negative values of a shifted kernel

@@ -44,7 +44,10 @@ class Case:
 
 
 def list_cases(
-    photos: Sequence[str], kernels: int, scales: Sequence[int] = SCALES, noises: Sequence[float] = NOISES
+    photos: Sequence[str],
+    kernels: int,
+    scales: Sequence[int] = SCALES,
+    noises: Sequence[float] = NOISES,
 ) -> Iterator[Case]:
     """List the cases whose LR photo is large enough, those of one kernel, scale and noise level in a row."""
     for kernel in range(kernels):

@@ -26,17 +26,25 @@ def draw(records: Sequence[dict], cases: Sequence[Case]) -> np.ndarray:
     for case in cases:
         true = at_scale(true_root(case), case.scale)
         found = [record for record in records if Case(*(record[key] for key in vars(case))) == case]
-        gans = [np.array(record["estimate"]) for record in found if record["estimator"] == "kernelgan"]
+        gans = [
+            np.array(record["estimate"]) for record in found if record["estimator"] == "kernelgan"
+        ]
         kernels = {
             "KernelGAN": gans[0],
             f"mean of {len(gans)} runs": root_mean(gans),
-            "spectral": next(np.array(record["estimate"]) for record in found if record["estimator"] == "spectral"),
+            "spectral": next(
+                np.array(record["estimate"])
+                for record in found
+                if record["estimator"] == "spectral"
+            ),
         }
         head = f"{case.photo}, x{case.scale}, noise {case.noise:g}"
         tiles.append(_tile(true, true, head, case.scale))
         for name, root in kernels.items():
             kernel = at_scale(root, case.scale)
-            tiles.append(_tile(kernel, true, f"{name}: {kernel_psnr(true, kernel):.1f} dB", case.scale))
+            tiles.append(
+                _tile(kernel, true, f"{name}: {kernel_psnr(true, kernel):.1f} dB", case.scale)
+            )
     return stack([draw_tiles(tiles, 4, WIDTH, "")])
 
 

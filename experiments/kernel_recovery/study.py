@@ -30,7 +30,13 @@ from realsr.kernels.spectral import Spectral, estimate_spectral
 
 ESTIMATORS = ("spectral", "kernelgan")
 SPECTRAL = Spectral(
-    border=BORDER, exponent=2.7, exponent_weight=16.0, width=1.5, width_weight=3.0, noise_weight=1.0, workers=0
+    border=BORDER,
+    exponent=2.7,
+    exponent_weight=16.0,
+    width=1.5,
+    width_weight=3.0,
+    noise_weight=1.0,
+    workers=0,
 )
 Task = tuple[Case, str, int]
 
@@ -39,14 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
     estimators = options.estimators.split(",")
     if unknown := set(estimators) - set(ESTIMATORS):
-        raise SystemExit(f"--estimators: no {', '.join(sorted(unknown))}; there are {', '.join(ESTIMATORS)}")
+        raise SystemExit(
+            f"--estimators: no {', '.join(sorted(unknown))}; there are {', '.join(ESTIMATORS)}"
+        )
     photos = options.photos.split(",") if options.photos else SETS[options.set]
     scales = [int(scale) for scale in options.scales.split(",")]
-    tasks = list(list_tasks(photos, estimators, options.kernels, options.gan_kernels, options.seeds, scales))
+    tasks = list(
+        list_tasks(photos, estimators, options.kernels, options.gan_kernels, options.seeds, scales)
+    )
     run(tasks, options.records, KernelGANConfig(options.iterations, 2e-4, BORDER), options.batch)
     if options.json:
         wanted = {_key(task) for task in tasks}
-        records = [record for record in read_records(options.records) if _key(_task(record)) in wanted]
+        records = [
+            record for record in read_records(options.records) if _key(_task(record)) in wanted
+        ]
         summary = summarise(records, options.set)
         write_bytes(options.json, json.dumps(summary, indent=1).encode())
         print(write_table(summary))
@@ -83,16 +95,22 @@ def run(tasks: Sequence[Task], records: Path, config: KernelGANConfig, batch: in
             for start in range(0, len(alike), size):
                 some = alike[start : start + size]
                 began = time.perf_counter()
-                kernels = _kernelgan(some, config) if name == "kernelgan" else [_spectral(some[0][0])]
+                kernels = (
+                    _kernelgan(some, config) if name == "kernelgan" else [_spectral(some[0][0])]
+                )
                 seconds = (time.perf_counter() - began) / len(some)
                 with records.open("a") as file:
-                    file.writelines(_line(*pair, seconds) for pair in zip(some, kernels, strict=True))
+                    file.writelines(
+                        _line(*pair, seconds) for pair in zip(some, kernels, strict=True)
+                    )
                 progress.advance(len(some))
 
 
 def read_records(path: Path) -> list[dict]:
     """Read the lines of the records; a last one that was cut short is left out."""
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
+    return (
+        [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
+    )
 
 
 def _drop_cut_line(records: Path) -> None:
@@ -102,8 +120,13 @@ def _drop_cut_line(records: Path) -> None:
 
 
 def _kernelgan(tasks: Sequence[Task], config: KernelGANConfig) -> list[Kernel]:
-    seeds = [derive_seed(seed, "kernel_recovery", *asdict(case).values()) for case, _, seed in tasks]
-    photos = [prepare_photo(degraded(task[0]), config, [seed])[0] for task, seed in zip(tasks, seeds, strict=True)]
+    seeds = [
+        derive_seed(seed, "kernel_recovery", *asdict(case).values()) for case, _, seed in tasks
+    ]
+    photos = [
+        prepare_photo(degraded(task[0]), config, [seed])[0]
+        for task, seed in zip(tasks, seeds, strict=True)
+    ]
     return [postprocess(raw) for raw in train_kernelgans(photos, config, seeds).kernels]
 
 
@@ -128,18 +151,34 @@ def _line(task: Task, estimate: Kernel, seconds: float) -> str:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--set", choices=SETS, default="report", help="photos to take")
     parser.add_argument("--photos", help="names of scikit-image's photographs instead, by commas")
-    parser.add_argument("--estimators", default=",".join(ESTIMATORS), help="by commas (default: %(default)s)")
-    parser.add_argument("--scales", default=",".join(map(str, SCALES)), help="by commas (default: %(default)s)")
-    parser.add_argument("--kernels", type=int, default=5, help="kernels a photo for the spectral estimator")
+    parser.add_argument(
+        "--estimators", default=",".join(ESTIMATORS), help="by commas (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--scales", default=",".join(map(str, SCALES)), help="by commas (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--kernels", type=int, default=5, help="kernels a photo for the spectral estimator"
+    )
     parser.add_argument("--gan-kernels", type=int, default=1, help="kernels a photo for KernelGAN")
     parser.add_argument("--seeds", type=int, default=5, help="KernelGAN's runs a case")
-    parser.add_argument("--iterations", type=int, default=3000, help="KernelGAN's iterations; 3000 is the paper's")
-    parser.add_argument("--batch", type=int, default=8, help="KernelGANs trained side by side; changes no number")
-    parser.add_argument("--records", type=Path, default=Path("work/kernel_recovery.jsonl"), help="estimates so far")
-    parser.add_argument("--json", type=Path, help="where the summary goes; the table is printed with it")
+    parser.add_argument(
+        "--iterations", type=int, default=3000, help="KernelGAN's iterations; 3000 is the paper's"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=8, help="KernelGANs trained side by side; changes no number"
+    )
+    parser.add_argument(
+        "--records", type=Path, default=Path("work/kernel_recovery.jsonl"), help="estimates so far"
+    )
+    parser.add_argument(
+        "--json", type=Path, help="where the summary goes; the table is printed with it"
+    )
     return parser.parse_args(arguments)
 
 

@@ -46,7 +46,8 @@ def summarise(records: Sequence[dict], photos: str) -> dict:
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": {"cores": os.cpu_count(), "cpu": _cpu()},
-        "versions": {"python": platform.python_version()} | {n: version(n) for n in ("numpy", "scipy", "torch")},
+        "versions": {"python": platform.python_version()}
+        | {n: version(n) for n in ("numpy", "scipy", "torch")},
         "photos": photos,
         "common": list(_groups(common)),
         "all": list(_groups(rows)) if len(rows) > len(common) else [],
@@ -75,17 +76,24 @@ def _measure(case: Case, found: dict[str, list[dict]]) -> dict:
     def psnr(root: Kernel) -> float:
         return round(kernel_psnr(true, at_scale(root, case.scale)), 3)
 
-    estimates = {name: [np.array(record["estimate"]) for record in done] for name, done in found.items()}
+    estimates = {
+        name: [np.array(record["estimate"]) for record in done] for name, done in found.items()
+    }
     result = {name: [psnr(estimate) for estimate in kernels] for name, kernels in estimates.items()}
     if len(estimates.get("kernelgan", [])) > 1:
         result["kernelgan_mean"] = [psnr(root_mean(estimates["kernelgan"]))]
     if case.scale == 4 and "spectral" in estimates:
         result["spectral_x4"] = [psnr(_four_fifths(estimates["spectral"][0]))]
-    known = {"bicubic": bicubic(case.scale), "isotropic": best_isotropic(true), "gaussian": best_gaussian(true)}
+    known = {
+        "bicubic": bicubic(case.scale),
+        "isotropic": best_isotropic(true),
+        "gaussian": best_gaussian(true),
+    }
     result |= {name: [round(kernel_psnr(true, kernel), 3)] for name, kernel in known.items()}
     seconds = {name: [record["seconds"] for record in done] for name, done in found.items()}
     wide = {
-        name: [round(_excess(kernel, true_root(case)), 2) for kernel in kernels] for name, kernels in estimates.items()
+        name: [round(_excess(kernel, true_root(case)), 2) for kernel in kernels]
+        for name, kernels in estimates.items()
     }
     return {**vars(case), "psnr": result, "excess": wide, "seconds": seconds}
 
@@ -110,7 +118,11 @@ def _groups(rows: Sequence[dict]) -> Iterator[dict]:
         group = [row for row in rows if (row["scale"], row["noise"]) == (scale, noise)]
         shared = [name for name in NAMES if all(name in row["psnr"] for row in group)]
         figures = {name: _figures([row["psnr"][name] for row in group]) for name in shared}
-        gains = {name: _gain(group, name) for name in shared if name != "kernelgan" and "kernelgan" in shared}
+        gains = {
+            name: _gain(group, name)
+            for name in shared
+            if name != "kernelgan" and "kernelgan" in shared
+        }
         yield {"scale": scale, "noise": noise, "count": len(group), "psnr": figures, "gain": gains}
 
 
@@ -128,7 +140,9 @@ def _figures(psnr: Sequence[Sequence[float]]) -> dict:
     spread = float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
     within = float(np.mean([np.std(values, ddof=1) for values in psnr])) if seeds > 1 else None
     rounded = {"mean": float(np.mean(means)), "over_cases": spread, "over_seeds": within}
-    return {name: value if value is None else round(value, 2) for name, value in rounded.items()} | {"seeds": seeds}
+    return {
+        name: value if value is None else round(value, 2) for name, value in rounded.items()
+    } | {"seeds": seeds}
 
 
 def _table(title: str, groups: Sequence[dict]) -> str:
@@ -143,9 +157,13 @@ def _table(title: str, groups: Sequence[dict]) -> str:
             cells = [_cell(group["psnr"].get(name)) for group in groups]
             lines.append(f"| {words} | {' | '.join(cells)} |")
     for name, words in NAMES.items():
-        if name in ("kernelgan_mean", "spectral", "spectral_x4") and any(name in group["gain"] for group in groups):
+        if name in ("kernelgan_mean", "spectral", "spectral_x4") and any(
+            name in group["gain"] for group in groups
+        ):
             found = [group["gain"].get(name) for group in groups]
-            cells = [f"{gain['mean']:+.1f} ± {gain['error']:.1f}" if gain else "–" for gain in found]
+            cells = [
+                f"{gain['mean']:+.1f} ± {gain['error']:.1f}" if gain else "–" for gain in found
+            ]
             lines.append(f"| gain over one run: {words} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -154,11 +172,18 @@ def _excess_table(rows: Sequence[dict]) -> str:
     """Write by how much the variance found exceeds the true one: photos across, mean ± spread over the kernels."""
     clean = [row for row in rows if (row["scale"], row["noise"]) == (2, 0)]
     photos = sorted({row["photo"] for row in clean})
-    lines = [f"| Excess of variance, x2, noise 0: | {' | '.join(photos)} |", "|---" * (len(photos) + 1) + "|"]
+    lines = [
+        f"| Excess of variance, x2, noise 0: | {' | '.join(photos)} |",
+        "|---" * (len(photos) + 1) + "|",
+    ]
     for name in sorted({name for row in clean for name in row["excess"]}):
         cells = []
         for photo in photos:
-            found = [np.mean(row["excess"][name]) for row in clean if row["photo"] == photo and name in row["excess"]]
+            found = [
+                np.mean(row["excess"][name])
+                for row in clean
+                if row["photo"] == photo and name in row["excess"]
+            ]
             spread = f" ± {np.std(found, ddof=1):.2f}" if len(found) > 1 else ""
             cells.append(f"{np.mean(found):+.2f}{spread}" if found else "–")
         lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -173,7 +198,9 @@ def _cell(figures: dict | None) -> str:
 
 
 def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+    for line in (
+        Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    ):
         if line.startswith("model name"):
             return line.split(":")[1].strip()
     return platform.processor()

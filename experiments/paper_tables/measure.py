@@ -71,13 +71,20 @@ def measure(
 ) -> Measured:
     """Evaluate weights on folders. Raises UserError where nothing comes of it."""
     given = {"data.hr": folders.hr, "data.lr": folders.lr, "output": output}
-    arguments = [f"weights=[{','.join(quote(str(source)) for source in weights)}]", f"protocol={protocol}"]
+    arguments = [
+        f"weights=[{','.join(quote(str(source)) for source in weights)}]",
+        f"protocol={protocol}",
+    ]
     arguments += [f"{key}={quote(str(path))}" for key, path in given.items() if path is not None]
     written = output / "metrics.json"
     written.unlink(missing_ok=True)
-    ended = subprocess.run([sys.executable, "-m", "realsr.evaluate", *arguments, *overrides], check=False)
+    ended = subprocess.run(
+        [sys.executable, "-m", "realsr.evaluate", *arguments, *overrides], check=False
+    )
     if not written.is_file():
-        raise UserError(f"realsr.evaluate ended with code {ended.returncode} and no numbers; it said why above")
+        raise UserError(
+            f"realsr.evaluate ended with code {ended.returncode} and no numbers; it said why above"
+        )
     return read_measured(written, folders, weights)
 
 
@@ -86,7 +93,9 @@ def read_measured(path: Path, folders: Folders, weights: Sequence[str]) -> Measu
     content = json.loads(path.read_text())
     means: Mapping[str, dict[str, float]] = content["models"]
     by_source = zip(weights, means.values(), strict=True)
-    return Measured(folders, content["protocol"], {source: model["mean"] for source, model in by_source})
+    return Measured(
+        folders, content["protocol"], {source: model["mean"] for source, model in by_source}
+    )
 
 
 def quote(value: str) -> str:

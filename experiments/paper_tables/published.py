@@ -54,7 +54,9 @@ def read_table(name: str) -> Table:
     """Return a table by name. Raises ValueError where a row's values are not one for each metric."""
     content = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
     sets = yaml.safe_load((FOLDER / "data_sets.yaml").read_text())
-    metrics = {metric: (label, decimals) for metric, (label, decimals) in content["metrics"].items()}
+    metrics = {
+        metric: (label, decimals) for metric, (label, decimals) in content["metrics"].items()
+    }
     rows = [
         Row(
             row["name"],
@@ -66,4 +68,13 @@ def read_table(name: str) -> Table:
         for row in content["rows"]
     ]
     data = {row.data: DataSet(row.data, **sets[row.data]) for row in rows}
-    return Table(name, content["title"], content["source"], content["protocol"], content["notes"], metrics, rows, data)
+    return Table(
+        name,
+        content["title"],
+        content["source"],
+        content["protocol"],
+        content["notes"],
+        metrics,
+        rows,
+        data,
+    )

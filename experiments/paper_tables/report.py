@@ -22,7 +22,14 @@ def format_table(
         without_data: by data set that is not at hand, why, and how to get it.
         without_weights: the same by name of a row.
     """
-    lines = [f"# {table.title}", "", f"Source: {table.source}", "", *describe_protocol(table, measured), ""]
+    lines = [
+        f"# {table.title}",
+        "",
+        f"Source: {table.source}",
+        "",
+        *describe_protocol(table, measured),
+        "",
+    ]
     lines += [f"- {note}" for note in table.notes]
     lines += ["", *_describe_data(table, measured, without_data), "", *_rows(table, measured)]
     if without_weights:
@@ -42,7 +49,9 @@ def describe_protocol(table: Table, measured: Mapping[str, Measured]) -> list[st
     return lines
 
 
-def _describe_data(table: Table, measured: Mapping[str, Measured], without_data: Mapping[str, str]) -> Iterator[str]:
+def _describe_data(
+    table: Table, measured: Mapping[str, Measured], without_data: Mapping[str, str]
+) -> Iterator[str]:
     for name, data in table.data.items():
         yield f"- Published on **{name}**: {data.title}."
         if found := measured.get(name):
@@ -61,7 +70,12 @@ def _describe_data(table: Table, measured: Mapping[str, Measured], without_data:
 
 def _rows(table: Table, measured: Mapping[str, Measured]) -> Iterator[str]:
     several = len(table.data) > 1
-    head = ["method", *(["data"] if several else []), "", *(label for label, _ in table.metrics.values())]
+    head = [
+        "method",
+        *(["data"] if several else []),
+        "",
+        *(label for label, _ in table.metrics.values()),
+    ]
     yield _line(head)
     yield _line(["---"] * (len(head) - len(table.metrics)) + ["---:"] * len(table.metrics))
     for row in table.rows:
@@ -77,12 +91,17 @@ def _rows(table: Table, measured: Mapping[str, Measured]) -> Iterator[str]:
 
 
 def _values(table: Table, values: Mapping[str, float | None]) -> list[str]:
-    return [_number(values.get(metric), f".{decimals}f") for metric, (_, decimals) in table.metrics.items()]
+    return [
+        _number(values.get(metric), f".{decimals}f")
+        for metric, (_, decimals) in table.metrics.items()
+    ]
 
 
 def _differences(table: Table, row: Row, means: Mapping[str, float | None]) -> list[str]:
     return [
-        NONE if (mean := means.get(metric)) is None else _number(mean - row.values[metric], f"+.{decimals}f")
+        NONE
+        if (mean := means.get(metric)) is None
+        else _number(mean - row.values[metric], f"+.{decimals}f")
         for metric, (_, decimals) in table.metrics.items()
     ]
 

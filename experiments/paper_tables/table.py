@@ -45,13 +45,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def compare(
-    table: Table, folders: dict[str, Folders], output: Path, overrides: Sequence[str], failures: list[str]
+    table: Table,
+    folders: dict[str, Folders],
+    output: Path,
+    overrides: Sequence[str],
+    failures: list[str],
 ) -> str:
     """Return a table's Markdown with what could be measured; what went wrong is added to `failures`."""
-    without_data = {name: missing_data(data, folders.get(name)) for name, data in table.data.items()}
+    without_data = {
+        name: missing_data(data, folders.get(name)) for name, data in table.data.items()
+    }
     without_weights = {row.name: reason for row in table.rows if (reason := missing_weights(row))}
     measured: dict[str, Measured] = {}
-    done: dict[tuple[Folders, tuple[str, ...]], Measured] = {}  # one folder may stand for several data sets
+    done: dict[
+        tuple[Folders, tuple[str, ...]], Measured
+    ] = {}  # one folder may stand for several data sets
     for name in (name for name, reason in without_data.items() if not reason):
         rows = [row for row in table.rows if row.data == name and row.name not in without_weights]
         weights = tuple(dict.fromkeys(row.weights for row in rows if row.weights))
@@ -59,7 +67,11 @@ def compare(
         try:
             if weights:
                 done[key] = done.get(key) or measure(
-                    table.protocol, weights, folders[name], output / _folder(name, folders[name]), overrides
+                    table.protocol,
+                    weights,
+                    folders[name],
+                    output / _folder(name, folders[name]),
+                    overrides,
                 )
                 measured[name] = done[key]
         except UserError as error:
@@ -76,7 +88,9 @@ def _folder(name: str, folders: Folders) -> str:
 def _with_models(table: Table, models: Sequence[str]) -> Table:
     """The table with the weights that --model gives for rows of that name."""
     given = dict(text.rsplit("=", 1) for text in models)
-    return replace(table, rows=[replace(row, weights=given.get(row.name, row.weights)) for row in table.rows])
+    return replace(
+        table, rows=[replace(row, weights=given.get(row.name, row.weights)) for row in table.rows]
+    )
 
 
 def _folders(tables: Sequence[Table], options: argparse.Namespace) -> dict[str, Folders]:
@@ -87,7 +101,9 @@ def _folders(tables: Sequence[Table], options: argparse.Namespace) -> dict[str, 
         for text in getattr(options, role):
             name, _, folder = text.rpartition("=")
             if name and name not in names:
-                raise UserError(f"--{role} {text}: no data set {name}; there is: {', '.join(sorted(names))}")
+                raise UserError(
+                    f"--{role} {text}: no data set {name}; there is: {', '.join(sorted(names))}"
+                )
             if not Path(folder).is_dir():
                 raise UserError(f"--{role} {text}: no folder {folder}")
             found.setdefault(name, {})[role] = Path(folder)
@@ -99,12 +115,22 @@ def _folders(tables: Sequence[Table], options: argparse.Namespace) -> dict[str, 
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("table", choices=[*table_names(), "all"])
-    parser.add_argument("--hr", action="append", default=[], metavar="[NAME=]DIR", help="folder of HR images")
-    parser.add_argument("--lr", action="append", default=[], metavar="[NAME=]DIR", help="folder of LR images")
-    parser.add_argument("--model", action="append", default=[], metavar="ROW=WEIGHTS", help="a row's weights")
-    parser.add_argument("--output", type=Path, default=Path("work/paper_tables"), help="folder for what is written")
+    parser.add_argument(
+        "--hr", action="append", default=[], metavar="[NAME=]DIR", help="folder of HR images"
+    )
+    parser.add_argument(
+        "--lr", action="append", default=[], metavar="[NAME=]DIR", help="folder of LR images"
+    )
+    parser.add_argument(
+        "--model", action="append", default=[], metavar="ROW=WEIGHTS", help="a row's weights"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("work/paper_tables"), help="folder for what is written"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for realsr.evaluate")
     options = parser.parse_intermixed_args(arguments)
     if wrong := [text for text in options.model if "=" not in text]:

@@ -38,7 +38,12 @@ def read_crop(photo: str) -> Tensor:
     image = read_uint8(Path(name))
     height, width = image.shape[:2]
     top, left = map(int, place.split(",")) if place else ((height - SIDE) // 2, (width - SIDE) // 2)
-    return torch.from_numpy(image[top : top + SIDE, left : left + SIDE].copy()).permute(2, 0, 1).float() / 255
+    return (
+        torch.from_numpy(image[top : top + SIDE, left : left + SIDE].copy())
+        .permute(2, 0, 1)
+        .float()
+        / 255
+    )
 
 
 def levels(image: Tensor) -> np.ndarray:
@@ -80,9 +85,14 @@ def run(model: SRModel, lr: Tensor) -> Tensor:
 def tables(facts: dict[str, Any]) -> str:
     """Return both measurements as Markdown."""
     distances = [4, 8, 16, 24, 32, 36, 40, 44, 48]
-    lines = ["| crop | " + " | ".join(map(str, distances)) + " |", "|---|" + "---|" * len(distances)]
+    lines = [
+        "| crop | " + " | ".join(map(str, distances)) + " |",
+        "|---|" + "---|" * len(distances),
+    ]
     for name, row in facts.items():
-        lines.append(f"| {name} | " + " | ".join(f"{row['by_distance'][d]:.2f}" for d in distances) + " |")
+        lines.append(
+            f"| {name} | " + " | ".join(f"{row['by_distance'][d]:.2f}" for d in distances) + " |"
+        )
     lines += [
         "",
         "| crop | tile : overlap | cost | max | 99.9 % | max of 8 bit | off by 1 | by more |",
@@ -101,7 +111,9 @@ def tables(facts: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("photos", nargs="*", metavar="PHOTO[@TOP,LEFT]")
     parser.add_argument("--tilings", default="", help="size:overlap,…")
     parser.add_argument("--device", default="cpu")

@@ -32,7 +32,9 @@ class Ended:
 Command = Callable[..., Ended]
 
 
-def write_photos(folder: Path, names: str, size: tuple[int, int] = (96, 96), block: int = 16, noise: float = 2) -> Path:
+def write_photos(
+    folder: Path, names: str, size: tuple[int, int] = (96, 96), block: int = 16, noise: float = 2
+) -> Path:
     """Photos of flat blocks with noise of 2 levels: tiles that are flat, and edges for KernelGAN."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -46,7 +48,11 @@ def write_photos(folder: Path, names: str, size: tuple[int, int] = (96, 96), blo
 
 def files(folder: Path) -> dict[str, int]:
     """All files below a folder, with the times they were written."""
-    return {p.relative_to(folder).as_posix(): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): p.stat().st_mtime_ns
+        for p in folder.rglob("*")
+        if p.is_file()
+    }
 
 
 def python_environment() -> dict[str, str]:

@@ -52,10 +52,19 @@ def test_no_source_given(command: Command) -> None:
             "online_degradation.quality=[95, 30]: expected [lowest,highest]",
         ),
         ("trainer.best_by=fid", "trainer.best_by=fid: expected one of psnr, ssim, lpips"),
-        ("kernels.name=guess", "kernels.name=guess: expected one of from_mat, gaussian, kernelgan, spectral"),
+        (
+            "kernels.name=guess",
+            "kernels.name=guess: expected one of from_mat, gaussian, kernelgan, spectral",
+        ),
         ("kernels.seeds=0", "kernels.seeds=0: expected 1 or more"),
-        ("kernels.gates.max_x=9", "kernels.gates.max_x: expected min_ or max_ of a number that is reported: sum"),
-        ("pool=from_mat", "folder=None: no such folder; set pool.estimator.folder=DIR to one of .mat files"),
+        (
+            "kernels.gates.max_x=9",
+            "kernels.gates.max_x: expected min_ or max_ of a number that is reported: sum",
+        ),
+        (
+            "pool=from_mat",
+            "folder=None: no such folder; set pool.estimator.folder=DIR to one of .mat files",
+        ),
         ("pairs.hr=[source,target]", "data.target is not set"),
         ("pairs.clean_up=0", "pairs.clean_up=0: expected 1 or more"),
         ("trainer.crop=30", "trainer.crop=30: expected a multiple of scale=4"),
@@ -65,14 +74,18 @@ def test_what_a_later_stage_cannot_do_is_refused_by_the_first(
     argument: str, message: str, command: Command, source: Path, tmp_path: Path
 ) -> None:
     arguments = [value for value in TINY if value.partition("=")[0] != argument.partition("=")[0]]
-    ended = command("train", "+track=dped", "data.source=photos", "work_dir=out", *arguments, *argument.split())
+    ended = command(
+        "train", "+track=dped", "data.source=photos", "work_dir=out", *arguments, *argument.split()
+    )
     assert ended.code == 1
     assert message in ended.said
     assert not files(tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["estimate_kernels", "collect_noise", "make_pairs"])
-def test_a_truncated_file_among_good_ones(name: str, command: Command, source: Path, tmp_path: Path) -> None:
+def test_a_truncated_file_among_good_ones(
+    name: str, command: Command, source: Path, tmp_path: Path
+) -> None:
     bad = source / "b.png"
     bad.write_bytes(bad.read_bytes()[:500])
     arguments = ("+track=dped", "data.source=photos", "work_dir=out", "pool=noise_only", *TINY)
@@ -82,7 +95,9 @@ def test_a_truncated_file_among_good_ones(name: str, command: Command, source: P
     assert "b.png" in ended.said
     assert "Repair or remove these files, then repeat the command" in ended.said
     summaries = ("manifest.json", "kernels.png")
-    made = {path: time for path, time in files(tmp_path / "out").items() if not path.endswith(summaries)}
+    made = {
+        path: time for path, time in files(tmp_path / "out").items() if not path.endswith(summaries)
+    }
     assert {re.split(r"[_.]", Path(path).name)[0] for path in made} == {"a", "c"}
     assert command(name, *arguments).code == 1, "as long as the file is there"
     bad.unlink()
@@ -91,7 +106,9 @@ def test_a_truncated_file_among_good_ones(name: str, command: Command, source: P
     assert {path: after[path] for path in made} == made, "what was done is not done again"
 
 
-def test_train_stops_at_a_truncated_file_and_goes_on_when_it_is_gone(command: Command, source: Path) -> None:
+def test_train_stops_at_a_truncated_file_and_goes_on_when_it_is_gone(
+    command: Command, source: Path
+) -> None:
     (source / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     arguments = ("+track=dped", "data.source=photos", "work_dir=out", *TINY)
     ended = command("train", *arguments)
@@ -111,7 +128,13 @@ def test_train_stops_at_a_truncated_file_and_goes_on_when_it_is_gone(command: Co
 def test_photos_that_are_too_small(name: str, said: str, command: Command, source: Path) -> None:
     write_photos(source, "s", (40, 60))
     ended = command(
-        name, "+track=dped", "data.source=photos", "work_dir=out", *TINY, "noise.size=64", "noise.max_variance=5000"
+        name,
+        "+track=dped",
+        "data.source=photos",
+        "work_dir=out",
+        *TINY,
+        "noise.size=64",
+        "noise.max_variance=5000",
     )
     assert ended.code == 1
     assert "s.png" in ended.said
@@ -119,12 +142,16 @@ def test_photos_that_are_too_small(name: str, said: str, command: Command, sourc
 
 
 def test_pairs_smaller_than_a_crop(command: Command, source: Path) -> None:
-    ended = command("train", "+track=dped", "data.source=photos", "work_dir=out", *TINY, "trainer.crop=64")
+    ended = command(
+        "train", "+track=dped", "data.source=photos", "work_dir=out", *TINY, "trainer.crop=64"
+    )
     assert ended.code == 1
     assert "no pair's HR is as large as a crop of 64" in ended.said
 
 
-def test_no_noise_found_says_what_threshold_would(command: Command, source: Path, tmp_path: Path) -> None:
+def test_no_noise_found_says_what_threshold_would(
+    command: Command, source: Path, tmp_path: Path
+) -> None:
     arguments = ("+track=dped", "data.source=photos", "work_dir=out", *TINY)
     ended = command("collect_noise", *arguments, "noise.max_variance=0.5")
     assert ended.code == 1
@@ -140,7 +167,9 @@ def test_no_noise_found_says_what_threshold_would(command: Command, source: Path
 @pytest.mark.parametrize("name", STAGES)
 def test_the_source_is_not_written_into(name: str, command: Command, source: Path) -> None:
     before = files(source)
-    for argument in filter(partial(takes, name), ("work_dir=photos", "pool_dir=photos", "pairs_dir=photos")):
+    for argument in filter(
+        partial(takes, name), ("work_dir=photos", "pool_dir=photos", "pairs_dir=photos")
+    ):
         ended = command(name, "+track=dped", "data.source=photos", *TINY, argument)
         assert ended.code == 1
         assert "the same folder" in ended.said
@@ -150,20 +179,40 @@ def test_the_source_is_not_written_into(name: str, command: Command, source: Pat
 
 def test_one_name_in_source_and_target(command: Command, source: Path, target: Path) -> None:
     write_photos(target, "a", (64, 64))
-    ended = command("make_pairs", "+track=df2k", "data.source=photos", "data.target=clean", "work_dir=out", *TINY)
+    ended = command(
+        "make_pairs",
+        "+track=df2k",
+        "data.source=photos",
+        "data.target=clean",
+        "work_dir=out",
+        *TINY,
+    )
     assert ended.code == 1
     assert "a is in both data.source and data.target" in ended.said
 
 
 @pytest.mark.parametrize("name", ["estimate_kernels", "make_pairs", "train"])
-@pytest.mark.parametrize("depth", ["out", "out/pool", "out/pool/kernels", "out/pairs", "out/pairs/LR", "out/runs"])
-def test_a_file_where_a_folder_should_be(name: str, depth: str, command: Command, source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "depth", ["out", "out/pool", "out/pool/kernels", "out/pairs", "out/pairs/LR", "out/runs"]
+)
+def test_a_file_where_a_folder_should_be(
+    name: str, depth: str, command: Command, source: Path, tmp_path: Path
+) -> None:
     (tmp_path / depth).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / depth).write_text("precious")
-    arguments = ("pairs.hr=[source]", "kernels=kernelgan", "data.source=photos", "work_dir=out", *TINY)
+    arguments = (
+        "pairs.hr=[source]",
+        "kernels=kernelgan",
+        "data.source=photos",
+        "work_dir=out",
+        *TINY,
+    )
     ended = command(name, "+track=df2k", *arguments)
     needed = {"estimate_kernels": "pool", "make_pairs": "pairs"}.get(name)
-    if (needed and depth != "out" and needed not in depth) or (name, depth) == ("train", "out/pool/kernels"):
+    if (needed and depth != "out" and needed not in depth) or (name, depth) == (
+        "train",
+        "out/pool/kernels",
+    ):
         assert ended.code == 0, "it has nothing to do there: df2k shrinks by bicubic"
     else:
         assert ended.code == 1, ended.said
@@ -183,7 +232,12 @@ def test_a_file_where_a_folder_should_be(name: str, depth: str, command: Command
     ],
 )
 def test_a_file_where_an_output_should_be(
-    output: str, name: str, arguments: tuple[str, ...], command: Command, source: Path, tmp_path: Path
+    output: str,
+    name: str,
+    arguments: tuple[str, ...],
+    command: Command,
+    source: Path,
+    tmp_path: Path,
 ) -> None:
     (tmp_path / "plain").write_text("precious")
     ended = command(name, *(argument.format(output) for argument in arguments))
@@ -194,8 +248,17 @@ def test_a_file_where_an_output_should_be(
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 @pytest.mark.parametrize("name", ["estimate_kernels", "collect_noise", "make_pairs", "train"])
-def test_a_full_disk_or_a_read_only_place(name: str, code: int, command: Command, source: Path, tmp_path: Path) -> None:
-    arguments = ("+track=df2k", "kernels=kernelgan", "pairs.hr=[source]", "data.source=photos", "work_dir=out", *TINY)
+def test_a_full_disk_or_a_read_only_place(
+    name: str, code: int, command: Command, source: Path, tmp_path: Path
+) -> None:
+    arguments = (
+        "+track=df2k",
+        "kernels=kernelgan",
+        "pairs.hr=[source]",
+        "data.source=photos",
+        "work_dir=out",
+        *TINY,
+    )
     with full_disk(code, writes=2):
         ended = command(name, *arguments)
     assert ended.code == 1, ended.said
@@ -206,7 +269,9 @@ def test_a_full_disk_or_a_read_only_place(name: str, code: int, command: Command
     assert ended.code == 0, ended.said
 
 
-def test_missing_vgg_weights(command: Command, source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_vgg_weights(
+    command: Command, source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def fail(*args: object, **options: object) -> None:
         raise OSError("no route")
 
@@ -237,10 +302,15 @@ def test_what_cannot_be_trained_is_told_before_the_work(
     assert not (tmp_path / "out").exists()
 
 
-def test_check_data_says_what_is_there_and_what_is_not(command: Command, source: Path, target: Path) -> None:
+def test_check_data_says_what_is_there_and_what_is_not(
+    command: Command, source: Path, target: Path
+) -> None:
     ended = command("check_data", "+track=df2k", "data.source=photos")
     assert ended.code == 1
-    assert "3 images from 96x96 to 96x96. The track's own: 2650 images, Flickr2K corrupted" in ended.said
+    assert (
+        "3 images from 96x96 to 96x96. The track's own: 2650 images, Flickr2K corrupted"
+        in ended.said
+    )
     assert "data.target is not given" in ended.said
     assert "data.validation: not given (optional). The track's own: 100 images" in ended.said
     arguments = ("+track=df2k", "data.source=photos", "data.target=clean")

@@ -12,7 +12,9 @@ def noise_of(pool: Path) -> dict:
     return json.loads((pool / "manifest.json").read_text())["noise"]
 
 
-def test_a_survey_collects_nothing_and_minds_no_pool(command: Command, source: Path, tmp_path: Path) -> None:
+def test_a_survey_collects_nothing_and_minds_no_pool(
+    command: Command, source: Path, tmp_path: Path
+) -> None:
     pool = tmp_path / "out/pool"
     ended = command("survey_noise", *ARGUMENTS)
     assert ended.code == 0, ended.said
@@ -41,7 +43,9 @@ def test_a_survey_collects_nothing_and_minds_no_pool(command: Command, source: P
     assert "2 photos, 72 tiles" in ended.said
 
 
-def test_auto_chooses_records_and_repeats_nothing(command: Command, source: Path, tmp_path: Path) -> None:
+def test_auto_chooses_records_and_repeats_nothing(
+    command: Command, source: Path, tmp_path: Path
+) -> None:
     pool = tmp_path / "out/pool"
     arguments = (*ARGUMENTS, "noise=auto", "noise.max_variance=1", "noise.min_patches=20")
     ended = command("collect_noise", *arguments)
@@ -58,12 +62,18 @@ def test_auto_chooses_records_and_repeats_nothing(command: Command, source: Path
     assert f"chosen noise.max_variance={config['max_variance']:g}" in ended.said
     assert files(pool) == before
 
-    thresholds = [f"noise.{key}={config[key]}" for key in ("max_variance", "min_mean", "drop_structured")]
-    assert command("collect_noise", *ARGUMENTS, *thresholds).code == 0, "said by hand they are the same"
+    thresholds = [
+        f"noise.{key}={config[key]}" for key in ("max_variance", "min_mean", "drop_structured")
+    ]
+    assert command("collect_noise", *ARGUMENTS, *thresholds).code == 0, (
+        "said by hand they are the same"
+    )
     assert files(pool) == before
 
 
-def test_thresholds_are_kept_over_an_interruption(command: Command, source: Path, tmp_path: Path, monkeypatch) -> None:
+def test_thresholds_are_kept_over_an_interruption(
+    command: Command, source: Path, tmp_path: Path, monkeypatch
+) -> None:
     arguments = (*ARGUMENTS, "noise=auto", "noise.max_variance=1", "noise.min_patches=20")
 
     def interrupt(*_: object, **__: object) -> None:
@@ -83,7 +93,9 @@ def test_training_takes_auto_too(command: Command, source: Path, tmp_path: Path)
     assert noise_of(tmp_path / "out/pool")["complete"]
 
 
-def test_auto_that_finds_nothing_still_shows_what_there_is(command: Command, source: Path, tmp_path: Path) -> None:
+def test_auto_that_finds_nothing_still_shows_what_there_is(
+    command: Command, source: Path, tmp_path: Path
+) -> None:
     ended = command("collect_noise", *ARGUMENTS, "noise=auto", "noise.max_variance=0.001")
     assert ended.code == 1
     assert "no thresholds suit these photos" in ended.said

@@ -12,7 +12,17 @@ from small_work import Command, files
 
 from config_files import run_stub
 from realsr.api import demo_study as demo
-from realsr.api.demo_study import CAMERA, SOURCE, TARGET, TEST, bicubic_arm, describe, draw, photograph, summarise
+from realsr.api.demo_study import (
+    CAMERA,
+    SOURCE,
+    TARGET,
+    TEST,
+    bicubic_arm,
+    describe,
+    draw,
+    photograph,
+    summarise,
+)
 from realsr.config.schema import TrainConfig
 from realsr.core.errors import UserError
 from realsr.data.validation_images import ValidationImage
@@ -24,7 +34,9 @@ from realsr.imaging import apply_kernel, read_uint8, to_float
 def small_photographs(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], np.ndarray]:
     def load(name: str) -> np.ndarray:
         seed = list(hashlib.sha256(name.encode()).digest())
-        return np.kron(np.random.default_rng(seed).integers(60, 200, (7, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+        return np.kron(
+            np.random.default_rng(seed).integers(60, 200, (7, 8, 3)), np.ones((8, 8, 1))
+        ).astype(np.uint8)
 
     monkeypatch.setattr(demo, "load_photograph", load)
     return load
@@ -50,15 +62,28 @@ def test_the_camera_is_a_blur_of_direction_that_is_aligned() -> None:
     assert long / short > 1.5, "anisotropic"
 
 
-def test_photograph_writes_what_each_may_see(small_photographs: Callable[[str], np.ndarray], tmp_path: Path) -> None:
+def test_photograph_writes_what_each_may_see(
+    small_photographs: Callable[[str], np.ndarray], tmp_path: Path
+) -> None:
     photograph(tmp_path, seed=0)
-    found = {folder: {p.stem for p in (tmp_path / folder).iterdir()} for folder in ("source", "target")}
-    found |= {folder: {p.stem for p in (tmp_path / folder).iterdir()} for folder in ("test/LR", "test/HR")}
-    assert found == {"source": set(SOURCE), "target": set(TARGET), "test/LR": set(TEST), "test/HR": set(TEST)}
+    found = {
+        folder: {p.stem for p in (tmp_path / folder).iterdir()} for folder in ("source", "target")
+    }
+    found |= {
+        folder: {p.stem for p in (tmp_path / folder).iterdir()} for folder in ("test/LR", "test/HR")
+    }
+    assert found == {
+        "source": set(SOURCE),
+        "target": set(TARGET),
+        "test/LR": set(TEST),
+        "test/HR": set(TEST),
+    }
     for name in TEST:
         hr = to_float(read_uint8(tmp_path / "test/HR" / f"{name}.png"))
         lr = to_float(read_uint8(tmp_path / "test/LR" / f"{name}.png"))
-        assert np.array_equal(read_uint8(tmp_path / "test/HR" / f"{name}.png"), small_photographs(name))
+        assert np.array_equal(
+            read_uint8(tmp_path / "test/HR" / f"{name}.png"), small_photographs(name)
+        )
         noise = (lr - apply_kernel(hr, CAMERA.kernel, 2)) * 255
         assert 1.2 < noise.std() < 4.5
         assert abs(noise.mean()) < 0.6
@@ -69,7 +94,9 @@ def test_photograph_writes_what_each_may_see(small_photographs: Callable[[str], 
         photograph(tmp_path, seed=1)
 
 
-def test_the_bicubic_arm_differs_in_its_pairs_and_its_look_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bicubic_arm_differs_in_its_pairs_and_its_look_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     found: list[TrainConfig] = []
     monkeypatch.setattr(sys, "argv", ["x", "work_dir=D"])
     run_stub("demo", found.append)
@@ -98,13 +125,19 @@ def test_the_bicubic_arm_differs_in_its_pairs_and_its_look_only(monkeypatch: pyt
 
 SCORES = {
     name: {photo: {"psnr": base + i, "ssim": 0.5 + i / 10} for i, photo in enumerate(TEST)}
-    for name, base in (("bicubic_interpolation", 20.0), ("trained_on_bicubic", 21.0), ("trained_on_pool", 22.0))
+    for name, base in (
+        ("bicubic_interpolation", 20.0),
+        ("trained_on_bicubic", 21.0),
+        ("trained_on_pool", 22.0),
+    )
 }
 
 
 def test_summary_and_table() -> None:
     flat = np.full((13, 13), 1 / 169)
-    metrics = summarise(SCORES, {"camera": CAMERA.kernel * 0.999 + flat * 0.001, "coins": flat}, noise_patches=7)
+    metrics = summarise(
+        SCORES, {"camera": CAMERA.kernel * 0.999 + flat * 0.001, "coins": flat}, noise_patches=7
+    )
     assert set(metrics) == {*SCORES, "kernel_psnr", "noise_patches"}
     assert metrics["trained_on_pool"] == {"psnr": pytest.approx(22.5), "ssim": pytest.approx(0.55)}
     assert metrics["noise_patches"] == 7
@@ -115,10 +148,16 @@ def test_summary_and_table() -> None:
     assert "runs/demo/comparison.png" in text
 
 
-def test_the_picture_shows_all_models_and_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_picture_shows_all_models_and_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shown = []
-    monkeypatch.setattr(demo, "write_comparison", lambda path, rows, kernels: shown.append((rows, kernels)))
-    images = [ValidationImage(name, torch.rand(3, 150, 200), torch.rand(3, 300, 400)) for name in TEST]
+    monkeypatch.setattr(
+        demo, "write_comparison", lambda path, rows, kernels: shown.append((rows, kernels))
+    )
+    images = [
+        ValidationImage(name, torch.rand(3, 150, 200), torch.rand(3, 300, 400)) for name in TEST
+    ]
     models = dict.fromkeys(SCORES, bicubic_model(2))
     arguments = (tmp_path / "comparison.png", images, models, SCORES, {"camera": np.eye(13) / 13})
     draw(*arguments)

@@ -30,7 +30,12 @@ def hr(tmp_path: Path) -> Path:
 
 
 def test_models_side_by_side(command: Command, run: Path, hr: Path, tmp_path: Path) -> None:
-    arguments = ("weights=[bicubic,run,run/generator.safetensors]", "data.hr=hr", "scale=2", "device=cpu")
+    arguments = (
+        "weights=[bicubic,run,run/generator.safetensors]",
+        "data.hr=hr",
+        "scale=2",
+        "device=cpu",
+    )
     ended = command("evaluate", *arguments, "output=new/out")
     assert ended.code == 0, ended.said
     content = json.loads((tmp_path / "new/out/metrics.json").read_text())
@@ -46,7 +51,9 @@ def test_models_side_by_side(command: Command, run: Path, hr: Path, tmp_path: Pa
     assert set(models["run"]["against"]) == {"bicubic"}
     bicubic = models["bicubic"]
     assert set(bicubic["images"]) == {"a", "b"}
-    assert bicubic["mean"]["psnr"] == pytest.approx(sum(i["psnr"] for i in bicubic["images"].values()) / 2)
+    assert bicubic["mean"]["psnr"] == pytest.approx(
+        sum(i["psnr"] for i in bicubic["images"].values()) / 2
+    )
     assert f"{bicubic['mean']['psnr']:.2f}" in ended.said
     assert "protocol realsr_release: x2, 8 bit, 2 border pixels left out" in ended.said
     with (tmp_path / "new/out/scores.csv").open() as file:
@@ -54,19 +61,32 @@ def test_models_side_by_side(command: Command, run: Path, hr: Path, tmp_path: Pa
     assert [(row["image"], row["model"]) for row in rows[:3]] == [("a", name) for name in models]
     assert float(rows[0]["psnr"]) == bicubic["images"]["a"]["psnr"]
     assert f"{bicubic['mean']['psnr']:.2f}" in (tmp_path / "new/out/table.md").read_text()
-    assert sorted(path.name for path in (tmp_path / "new/out").iterdir()) == ["metrics.json", "scores.csv", "table.md"]
+    assert sorted(path.name for path in (tmp_path / "new/out").iterdir()) == [
+        "metrics.json",
+        "scores.csv",
+        "table.md",
+    ]
 
 
 def test_a_full_disk_ends_the_evaluation(command: Command, hr: Path) -> None:
     with full_disk(errno.ENOSPC):
-        ended = command("evaluate", "weights=[bicubic]", "data.hr=hr", "scale=2", "output=out", "save_images=true")
+        ended = command(
+            "evaluate",
+            "weights=[bicubic]",
+            "data.hr=hr",
+            "scale=2",
+            "output=out",
+            "save_images=true",
+        )
     assert ended.code == 1
     assert "the disk says no" in ended.said
     assert "could be scored" not in ended.said
 
 
 def test_a_changed_protocol_is_told(command: Command, hr: Path, tmp_path: Path) -> None:
-    ended = command("evaluate", "data.hr=hr", "protocol=basicsr", "protocol.crop=1", "output=out", "scale=2")
+    ended = command(
+        "evaluate", "data.hr=hr", "protocol=basicsr", "protocol.crop=1", "output=out", "scale=2"
+    )
     assert ended.code == 0, ended.said
     assert "protocol basicsr, changed: crop=1: x2, 8 bit, 1 border pixels left out" in ended.said
     protocol = json.loads((tmp_path / "out/metrics.json").read_text())["protocol"]
@@ -75,7 +95,14 @@ def test_a_changed_protocol_is_told(command: Command, hr: Path, tmp_path: Path) 
 
 
 def test_vacc_gives_one_size_to_all(command: Command, hr: Path, tmp_path: Path) -> None:
-    ended = command("evaluate", "data.hr=hr", "protocol=vacc", "protocol.hr_side=64", "output=out", "save_images=true")
+    ended = command(
+        "evaluate",
+        "data.hr=hr",
+        "protocol=vacc",
+        "protocol.hr_side=64",
+        "output=out",
+        "save_images=true",
+    )
     assert ended.code == 0, ended.said
     for name in "ab":
         with Image.open(tmp_path / f"out/images/bicubic/{name}.png") as picture:
@@ -83,10 +110,18 @@ def test_vacc_gives_one_size_to_all(command: Command, hr: Path, tmp_path: Path) 
 
 
 def test_pictures(command: Command, run: Path, hr: Path, tmp_path: Path) -> None:
-    arguments = ("weights=[bicubic,./run]", "data.hr=hr", "scale=2", "output=out", "save_images=true")
+    arguments = (
+        "weights=[bicubic,./run]",
+        "data.hr=hr",
+        "scale=2",
+        "output=out",
+        "save_images=true",
+    )
     ended = command("evaluate", *arguments, "figures=[a,b:4:6:20:16]")
     assert ended.code == 0, ended.said
-    made = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")}
+    made = {
+        path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")
+    }
     assert made == {
         "figures/a.png", "figures/b.png", "images/bicubic/a.png", "images/bicubic/b.png", "images/run/a.png",
         "images/run/b.png",
@@ -100,14 +135,18 @@ def test_pictures(command: Command, run: Path, hr: Path, tmp_path: Path) -> None
     assert json.loads((tmp_path / "out/metrics.json").read_text())["failed"]
 
 
-def test_an_evaluation_is_replaced_only_if_asked_to(command: Command, hr: Path, tmp_path: Path) -> None:
+def test_an_evaluation_is_replaced_only_if_asked_to(
+    command: Command, hr: Path, tmp_path: Path
+) -> None:
     assert command("evaluate", "data.hr=hr", "scale=2", "output=out").code == 0
     before = (tmp_path / "out/metrics.json").read_text()
     ended = command("evaluate", "data.hr=hr", "scale=2", "output=out", "protocol.crop=0")
     assert ended.code == 1
     assert "out: has an evaluation already: set overwrite=true" in ended.said
     assert (tmp_path / "out/metrics.json").read_text() == before
-    ended = command("evaluate", "data.hr=hr", "scale=2", "output=out", "protocol.crop=0", "overwrite=true")
+    ended = command(
+        "evaluate", "data.hr=hr", "scale=2", "output=out", "protocol.crop=0", "overwrite=true"
+    )
     assert ended.code == 0
     assert (tmp_path / "out/metrics.json").read_text() != before
 
@@ -133,7 +172,9 @@ def test_lr_from_a_folder(command: Command, hr: Path, tmp_path: Path) -> None:
     assert "25x24 pixels, but its HR has 51x48, prepared as 48x48; at scale=4" in ended.said
 
 
-def test_an_image_that_cannot_be_read_leaves_the_others(command: Command, hr: Path, tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read_leaves_the_others(
+    command: Command, hr: Path, tmp_path: Path
+) -> None:
     (hr / "c.png").write_bytes((hr / "a.png").read_bytes()[:300])
     (hr / "d.png").write_bytes(b"")
     ended = command("evaluate", "weights=[bicubic]", "data.hr=hr", "scale=2", "output=out")
@@ -155,7 +196,10 @@ def test_an_image_that_cannot_be_read_leaves_the_others(command: Command, hr: Pa
         ("data.hr=nowhere", "nowhere does not exist"),
         ("data.hr=null", "data.hr must be given"),
         ("device=cuda:99", "device=cuda:99: "),
-        ("protocol.crop=22", "a: SSIM needs at least 11x11 pixels, got 6x4 (of 50x48, after crop=22)"),
+        (
+            "protocol.crop=22",
+            "a: SSIM needs at least 11x11 pixels, got 6x4 (of 50x48, after crop=22)",
+        ),
         ("protocol.metrics=[psnrr]", "psnrr"),
         ("protocol.metrics=[]", "name at least one metric"),
         ("figures=[c]", "figures: c: expected NAME or NAME:LEFT:TOP:WIDTH:HEIGHT"),
@@ -163,7 +207,9 @@ def test_an_image_that_cannot_be_read_leaves_the_others(command: Command, hr: Pa
         ("crops=2", "Did you mean protocol.crop"),
     ],
 )
-def test_bad_input(argument: str, said: str, command: Command, run: Path, hr: Path, tmp_path: Path) -> None:
+def test_bad_input(
+    argument: str, said: str, command: Command, run: Path, hr: Path, tmp_path: Path
+) -> None:
     arguments = ("weights=[run]", "data.hr=hr", "scale=2", "output=out", "figures=[a]")
     ended = command("evaluate", *arguments, argument)
     assert ended.code == 1
@@ -177,7 +223,9 @@ def test_metrics_that_need_hr_are_named(command: Command, hr: Path) -> None:
     assert "data.hr must be given, since psnr, ssim, psnr_y, ssim_y need HR" in ended.said
 
 
-def test_photos_without_hr_by_a_metric_of_one_s_own(command: Command, hr: Path, tmp_path: Path) -> None:
+def test_photos_without_hr_by_a_metric_of_one_s_own(
+    command: Command, hr: Path, tmp_path: Path
+) -> None:
     (tmp_path / "brightness_of.py").write_text(
         "class Brightness:\n"
         "    higher_is_better, needs_hr, digits = True, False, 2\n\n"
@@ -195,13 +243,20 @@ def test_photos_without_hr_by_a_metric_of_one_s_own(command: Command, hr: Path, 
     )
     ended = command("evaluate", *arguments, "output=out", "figures=[a]")
     assert ended.code == 0, ended.said
-    assert "changed: metrics=[brightness]: x2, 8 bit, 0 border pixels left out; no HR; LR from hr" in ended.said
-    assert set(json.loads((tmp_path / "out/metrics.json").read_text())["models"]["bicubic"]["images"]) == {"a", "b"}
+    assert (
+        "changed: metrics=[brightness]: x2, 8 bit, 0 border pixels left out; no HR; LR from hr"
+        in ended.said
+    )
+    assert set(
+        json.loads((tmp_path / "out/metrics.json").read_text())["models"]["bicubic"]["images"]
+    ) == {"a", "b"}
     assert (tmp_path / "out/figures/a.png").is_file()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("weights", "psnr", "ssim"), [("df2k", 27.27, 0.7834), ("df2k_jpeg", 25.97, 0.7207)])
+@pytest.mark.parametrize(
+    ("weights", "psnr", "ssim"), [("df2k", 27.27, 0.7834), ("df2k_jpeg", 25.97, 0.7207)]
+)
 def test_official_weights_have_their_known_scores(
     weights: str, psnr: float, ssim: float, published: Published, command: Command, tmp_path: Path
 ) -> None:
@@ -210,7 +265,9 @@ def test_official_weights_have_their_known_scores(
     (tmp_path / "hr").mkdir()
     for name in ("astronaut", "chelsea", "coffee", "rocket"):
         write_uint8(tmp_path / "hr" / f"{name}.png", getattr(data, name)())
-    ended = command("evaluate", f"weights=[{','.join(expected)}]", "data.hr=hr", "output=out", "device=cpu")
+    ended = command(
+        "evaluate", f"weights=[{','.join(expected)}]", "data.hr=hr", "output=out", "device=cpu"
+    )
     assert ended.code == 0, ended.said
     models = json.loads((tmp_path / "out/metrics.json").read_text())["models"]
     for name, known in expected.items():

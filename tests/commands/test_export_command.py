@@ -19,7 +19,9 @@ def run(tmp_path: Path) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("output", ["new/x.pth", "x.safetensors"])
-def test_a_run_becomes_a_file(output: str, command: Command, run: torch.nn.Module, tmp_path: Path) -> None:
+def test_a_run_becomes_a_file(
+    output: str, command: Command, run: torch.nn.Module, tmp_path: Path
+) -> None:
     ended = command("export", "weights=run", f"output={output}")
     assert ended.code == 0, ended.said
     assert f"{output}: the generator of run (rrdb, 1 blocks, 4 features, scale 2)" in ended.said
@@ -35,13 +37,18 @@ def test_a_run_becomes_a_file(output: str, command: Command, run: torch.nn.Modul
     [
         (["weights=run"], "output must be given"),
         (["output=x.pth"], "weights must be given"),
-        (["weights=run", "output=x.png"], "x.png: expected a file whose name ends in .safetensors or .pth"),
+        (
+            ["weights=run", "output=x.png"],
+            "x.png: expected a file whose name ends in .safetensors or .pth",
+        ),
         (["weights=nowhere", "output=x.pth"], "nowhere: no such file"),
         (["weights=[run]", "output=x.pth"], "weights"),
         (["weights=run", "outputs=x.pth"], "Did you mean output"),
     ],
 )
-def test_bad_input(arguments: list[str], said: str, command: Command, run: torch.nn.Module, tmp_path: Path) -> None:
+def test_bad_input(
+    arguments: list[str], said: str, command: Command, run: torch.nn.Module, tmp_path: Path
+) -> None:
     ended = command("export", *arguments)
     assert ended.code == 1
     assert said in ended.said

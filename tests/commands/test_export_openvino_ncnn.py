@@ -22,11 +22,22 @@ def folders(tmp_path: Path) -> list[str]:
         spread = 0.1 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
         parameter.data = spread * torch.randn(parameter.shape)
     save_generator(tmp_path / "run" / "generator.safetensors", generator, SIZE, 2)
-    photos, hr = write_photos(tmp_path / "photos", "ab", (32, 32)), write_photos(tmp_path / "hr", "xy", (48, 48))
-    return ["weights=run", "output=out", f"int8.photos={photos}", f"data.hr={hr}", "int8.methods=[minmax]"]
+    photos, hr = (
+        write_photos(tmp_path / "photos", "ab", (32, 32)),
+        write_photos(tmp_path / "hr", "xy", (48, 48)),
+    )
+    return [
+        "weights=run",
+        "output=out",
+        f"int8.photos={photos}",
+        f"data.hr={hr}",
+        "int8.methods=[minmax]",
+    ]
 
 
-def test_openvino_and_ncnn_through_to_the_table(folders: list[str], command: Command, tmp_path: Path) -> None:
+def test_openvino_and_ncnn_through_to_the_table(
+    folders: list[str], command: Command, tmp_path: Path
+) -> None:
     for library in ("openvino", "ncnn", "pnnx"):
         pytest.importorskip(library, reason=f"{library} is not installed (extras openvino, ncnn)")
     ended = command("export", *folders, "formats=[openvino,openvino_int8,ncnn]")
@@ -42,9 +53,15 @@ def test_openvino_and_ncnn_through_to_the_table(folders: list[str], command: Com
     first, *rows = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
     assert (first["name"], first["files"]) == ("PyTorch", [])
     assert {row["name"]: row["files"] for row in rows} == pairs
-    assert [(row["precision"], row["calibration"]) for row in rows] == [("fp32", ""), ("int8", "minmax"), ("fp16", "")]
+    assert [(row["precision"], row["calibration"]) for row in rows] == [
+        ("fp32", ""),
+        ("int8", "minmax"),
+        ("fp16", ""),
+    ]
     for row in rows:
-        assert row["bytes"] == sum((tmp_path / "out" / name).stat().st_size for name in row["files"])
+        assert row["bytes"] == sum(
+            (tmp_path / "out" / name).stat().st_size for name in row["files"]
+        )
         assert row["cost"]["seconds"] > 0
     exact, coarse, half = (row["similarity"] for row in rows)
     assert exact > 100
@@ -57,7 +74,11 @@ def test_a_library_is_asked_for_before_any_work(
     folders: list[str], command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     there = export_options.find_spec
-    monkeypatch.setattr(export_options, "find_spec", lambda name: None if name in ("openvino", "pnnx") else there(name))
+    monkeypatch.setattr(
+        export_options,
+        "find_spec",
+        lambda name: None if name in ("openvino", "pnnx") else there(name),
+    )
     for formats, missing, extras in (
         ("openvino_int8", "openvino", "onnx,openvino"),
         ("ncnn,openvino", "openvino, pnnx", "onnx,openvino,ncnn"),

@@ -30,7 +30,9 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, source: Path) -> Path
     (tmp_path / "hubconf.py").write_text(HUB)
     notes = {"generator": {"name": request.param, "arguments": NAMES[request.param]}, "scale": 4}
     for name in ("generator", "generator_ema", "best"):
-        save_file({"weight": torch.zeros(1)}, run / f"{name}.safetensors", {"realsr": json.dumps(notes)})
+        save_file(
+            {"weight": torch.zeros(1)}, run / f"{name}.safetensors", {"realsr": json.dumps(notes)}
+        )
     (run / "config.yaml").write_text(f"generator: {{_target_: os.system, name: {request.param}}}\n")
     return run
 
@@ -47,7 +49,9 @@ def test_no_command_runs_what_a_file_names(folder: Path, command: Command, tmp_p
         assert ended.code == 1, ended.said
         assert "Traceback" not in ended.said
         assert not (tmp_path / "touched").exists(), name
-    assert command("export", f"weights={folder}", "output=x.safetensors").code == 0, "tensors alone need no code"
+    assert command("export", f"weights={folder}", "output=x.safetensors").code == 0, (
+        "tensors alone need no code"
+    )
     with pytest.raises(Exception, match=r"generator\.safetensors: weights of another generator"):
         load_generator_state(torch.nn.Conv2d(3, 3, 3), folder)
     assert not (tmp_path / "touched").exists()
@@ -56,11 +60,23 @@ def test_no_command_runs_what_a_file_names(folder: Path, command: Command, tmp_p
 def test_a_run_that_is_trained_evaluates_no_other_network_than_its_config_s(
     command: Command, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = ("train", "+track=dped", "data.source=photos", "work_dir=out", "pool=noise_only", *TINY, "run=out/run")
+    train = (
+        "train",
+        "+track=dped",
+        "data.source=photos",
+        "work_dir=out",
+        "pool=noise_only",
+        *TINY,
+        "run=out/run",
+    )
     ended = command(*train)
     assert ended.code == 0, ended.said
     notes = {"generator": {"name": "hubconf.run", "arguments": {}}, "scale": 4}
-    save_file({"weight": torch.zeros(1)}, tmp_path / "out/run/generator_ema.safetensors", {"realsr": json.dumps(notes)})
+    save_file(
+        {"weight": torch.zeros(1)},
+        tmp_path / "out/run/generator_ema.safetensors",
+        {"realsr": json.dumps(notes)},
+    )
     (tmp_path / "hubconf.py").write_text(HUB)
     monkeypatch.setattr(
         "realsr.api.training_run.train_run", lambda *arguments: True
@@ -78,9 +94,19 @@ class Malicious:
         return os.system, ("touch touched",)
 
 
-@pytest.mark.parametrize("place", ["pool/kernels/a_kernel_x4.mat", "pool/noise/a_000.png", "pool/manifest.json"])
-def test_a_pool_from_elsewhere_runs_nothing(place: str, command: Command, source: Path, tmp_path: Path) -> None:
-    arguments = ("+track=dped", "data.source=photos", "work_dir=out", "kernels=spectral", "kernels.gates=null")
+@pytest.mark.parametrize(
+    "place", ["pool/kernels/a_kernel_x4.mat", "pool/noise/a_000.png", "pool/manifest.json"]
+)
+def test_a_pool_from_elsewhere_runs_nothing(
+    place: str, command: Command, source: Path, tmp_path: Path
+) -> None:
+    arguments = (
+        "+track=dped",
+        "data.source=photos",
+        "work_dir=out",
+        "kernels=spectral",
+        "kernels.gates=null",
+    )
     arguments += ("noise.size=16", "noise.stride=16", "noise.max_variance=25")
     for name in ("estimate_kernels", "collect_noise"):
         assert command(name, *arguments).code == 0
@@ -97,8 +123,18 @@ def test_a_pool_from_elsewhere_runs_nothing(place: str, command: Command, source
     assert not (tmp_path / "touched").exists()
 
 
-def test_a_checkpoint_from_elsewhere_runs_nothing(command: Command, source: Path, tmp_path: Path) -> None:
-    train = ("train", "+track=dped", "data.source=photos", "work_dir=out", "pool=noise_only", *TINY, "run=out/run")
+def test_a_checkpoint_from_elsewhere_runs_nothing(
+    command: Command, source: Path, tmp_path: Path
+) -> None:
+    train = (
+        "train",
+        "+track=dped",
+        "data.source=photos",
+        "work_dir=out",
+        "pool=noise_only",
+        *TINY,
+        "run=out/run",
+    )
     assert command(*train).code == 0
     newest = tmp_path / "out/run/checkpoints/step_00000002.pt"
     state = torch.load(newest, weights_only=True)

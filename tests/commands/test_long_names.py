@@ -31,23 +31,39 @@ def test_names_that_become_too_long_are_told_and_the_others_done(
     name: str, arguments: tuple[str, ...], made: str, command: Command, photos: Path, tmp_path: Path
 ) -> None:
     tiny = [item for item in TINY if not item.startswith("kernels.")] + ["kernels.gates=null"]
-    ended = command(name, "+track=dped", "data.source=photos", "work_dir=out", "workers=0", *tiny, *arguments)
+    ended = command(
+        name, "+track=dped", "data.source=photos", "work_dir=out", "workers=0", *tiny, *arguments
+    )
     assert ended.code == 1
     assert "2 of 3 could not be done" in ended.said
     for photo, size in ((LONG, 251), (WIDE, 249)):
         suffix = made.rpartition("/a")[2]
         assert f"{photo}.png: the name '{photo[0] * 10}" in ended.said
-        assert f"has {size + len(suffix)} bytes, and a file name has at most 255: shorten the name" in ended.said
+        assert (
+            f"has {size + len(suffix)} bytes, and a file name has at most 255: shorten the name"
+            in ended.said
+        )
     assert made in files(tmp_path / "out")
 
 
 def test_pairs_and_saved_images_have_room(command: Command, photos: Path, tmp_path: Path) -> None:
-    ended = command("make_pairs", "+track=df2k", "pairs.hr=[source]", "data.source=photos", "work_dir=out", *TINY)
+    ended = command(
+        "make_pairs",
+        "+track=df2k",
+        "pairs.hr=[source]",
+        "data.source=photos",
+        "work_dir=out",
+        *TINY,
+    )
     assert ended.code == 0, ended.said
     assert {f"pairs/HR/{name}.png" for name in ("a", LONG, WIDE)} <= files(tmp_path / "out").keys()
-    ended = command("evaluate", "weights=[bicubic]", "data.hr=photos", "output=scores", "save_images=true")
+    ended = command(
+        "evaluate", "weights=[bicubic]", "data.hr=photos", "output=scores", "save_images=true"
+    )
     assert ended.code == 0, ended.said
-    assert {f"images/bicubic/{name}.png" for name in ("a", LONG, WIDE)} <= files(tmp_path / "scores").keys()
+    assert {f"images/bicubic/{name}.png" for name in ("a", LONG, WIDE)} <= files(
+        tmp_path / "scores"
+    ).keys()
 
 
 def test_kernels_whose_folders_make_a_long_name(command: Command, tmp_path: Path) -> None:
@@ -56,7 +72,13 @@ def test_kernels_whose_folders_make_a_long_name(command: Command, tmp_path: Path
     kernel = draw_div2krk(numpy_generator(0, "kernel"), True, eigenvalues=(0.6, 5.0), noise=0.0)
     save_kernel(folder / "k.mat", kernel)
     save_kernel(tmp_path / "mats" / "k.mat", kernel)
-    ended = command("estimate_kernels", "+track=dped", "pool=from_mat", "pool.estimator.folder=mats", "work_dir=out")
+    ended = command(
+        "estimate_kernels",
+        "+track=dped",
+        "pool=from_mat",
+        "pool.estimator.folder=mats",
+        "work_dir=out",
+    )
     assert ended.code == 1
     assert "1 of 2 could not be done" in ended.said
     assert "a file name has at most 255: shorten the name" in ended.said

@@ -60,7 +60,9 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("make_pairs", BICUBIC_PAIRS, "pairs_bicubic"),
     ],
 )
-def test_what_is_complete_stays_as_it_is(name: str, line: str, folder: str, records: Path, command: Command) -> None:
+def test_what_is_complete_stays_as_it_is(
+    name: str, line: str, folder: str, records: Path, command: Command
+) -> None:
     before = contents(records / folder)
     ended = command(name, *shlex.split(line))
     assert ended.code == 0, ended.said
@@ -77,9 +79,13 @@ def test_a_pair_is_rebuilt(records: Path, command: Command) -> None:
 def test_a_shard_is_taken_in(records: Path, command: Command) -> None:
     line = f"+track=dped kernels=spectral data.source=source pool_dir=pool_shards {COMMON}"
     assert command("estimate_kernels", *shlex.split(line)).code == 0
-    made, wanted = (contents(records / pool / "kernels") for pool in ("pool_shards", "pool_spectral"))
+    made, wanted = (
+        contents(records / pool / "kernels") for pool in ("pool_shards", "pool_spectral")
+    )
     assert made.keys() == wanted.keys()
-    assert all(made[name][128:] == wanted[name][128:] for name in made), "a .mat begins with the time"
+    assert all(made[name][128:] == wanted[name][128:] for name in made), (
+        "a .mat begins with the time"
+    )
 
 
 def test_a_finished_run_is_evaluated_and_has_nothing_to_do(records: Path, command: Command) -> None:
@@ -99,7 +105,9 @@ def scores(folder: Path) -> dict[tuple[str, str, str], float]:
 
 
 @pytest.mark.parametrize("by_its_config", [False, True])
-@pytest.mark.parametrize(("run", "line"), [("run_unfinished", GAN), ("run_jpeg", JPEG), ("run_pixel", PIXEL)])
+@pytest.mark.parametrize(
+    ("run", "line"), [("run_unfinished", GAN), ("run_jpeg", JPEG), ("run_pixel", PIXEL)]
+)
 def test_a_run_goes_on_as_it_would_have(
     run: str, line: str, by_its_config: bool, records: Path, command: Command
 ) -> None:
@@ -108,15 +116,21 @@ def test_a_run_goes_on_as_it_would_have(
     ended = command("train", *shlex.split(line), f"run={run}")
     assert ended.code == 0, ended.said
     assert "training goes on after step 2" in ended.said
-    expected = json.loads((records / "expected.json").read_text())["runs"][run]["2 threads"]["weights"]
+    expected = json.loads((records / "expected.json").read_text())["runs"][run]["2 threads"][
+        "weights"
+    ]
     for file, tensors in expected.items():
         weights = load_file(records / run / file)
         for name, values in tensors.items():
-            assert weights[name].ravel()[: len(values)] == pytest.approx(values, abs=1e-6), f"{file}: {name}"
+            assert weights[name].ravel()[: len(values)] == pytest.approx(values, abs=1e-6), (
+                f"{file}: {name}"
+            )
 
 
 def test_a_run_of_another_configuration_is_refused(records: Path, command: Command) -> None:
-    ended = command("train", *shlex.split(GAN), "optimiser.learning_rate=0.001", "run=run_unfinished")
+    ended = command(
+        "train", *shlex.split(GAN), "optimiser.learning_rate=0.001", "run=run_unfinished"
+    )
     assert ended.code == 1
     assert "optimiser.learning_rate: 0.01 there, 0.001 now" in ended.said
     assert ended.said.count(" there, ") == 1

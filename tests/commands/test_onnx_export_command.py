@@ -18,7 +18,14 @@ from realsr.imaging import read_uint8, write_uint8
 from realsr.inference.model import load_model
 from realsr.weights import save_generator
 
-FILES = {"onnx_fp32.onnx", "onnx_fp16.onnx", "onnx_int8_entropy.onnx", "table.json", "table.md", "sensitivity.png"}
+FILES = {
+    "onnx_fp32.onnx",
+    "onnx_fp16.onnx",
+    "onnx_int8_entropy.onnx",
+    "table.json",
+    "table.md",
+    "sensitivity.png",
+}
 FOLDERS = ("int8.photos=seen", "data.hr=clean", "int8.crop=32")
 
 OWN = """
@@ -35,7 +42,10 @@ class Enlarge(torch.nn.Module):
 def write_run(folder: Path) -> None:
     folder.mkdir()
     save_generator(
-        folder / "generator.safetensors", rrdb(2), {"name": "rrdb", "features": 8, "blocks": 1, "growth": 4}, 2
+        folder / "generator.safetensors",
+        rrdb(2),
+        {"name": "rrdb", "features": 8, "blocks": 1, "growth": 4},
+        2,
     )
 
 
@@ -52,7 +62,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(quantise, "BINS", 192)  # quicker, and not as good
-        patch.setattr(sys, "argv", ["realsr.export", "weights=run", "output=new", "int8.sensitivity=true", *FOLDERS])
+        patch.setattr(
+            sys,
+            "argv",
+            ["realsr.export", "weights=run", "output=new", "int8.sensitivity=true", *FOLDERS],
+        )
         root = logging.getLogger()
         level, threads, code = root.level, torch.get_num_threads(), 0
         root.addHandler(handler)
@@ -101,18 +115,34 @@ def test_the_table_tells_each_file(exported: tuple[Path, Ended], folder: Path) -
     assert 90 > similarity["onnx_fp16"] > 50 > similarity["onnx_int8_entropy"] > 20
     exact, same = (rows[name]["scores"]["realsr_release"] for name in ("PyTorch", "onnx_fp32"))
     assert same == pytest.approx(exact, abs=1e-3)
-    assert (rows["onnx_int8_entropy"]["calibration"], rows["onnx_int8_entropy"]["kept"]) == ("entropy", ["conv_first"])
+    assert (rows["onnx_int8_entropy"]["calibration"], rows["onnx_int8_entropy"]["kept"]) == (
+        "entropy",
+        ["conv_first"],
+    )
     assert (folder / "new/table.md").read_text().splitlines()[2].startswith("|  | precision")
     said = exported[1].said
     assert "onnx_int8_entropy.onnx: written and checked, PSNR to the generator" in said
-    assert "written  new: onnx_fp32.onnx, onnx_fp16.onnx, onnx_int8_entropy.onnx, table.json, table.md, sens" in said
+    assert (
+        "written  new: onnx_fp32.onnx, onnx_fp16.onnx, onnx_int8_entropy.onnx, table.json, table.md, sens"
+        in said
+    )
 
 
 def test_sensitivity_names_each_layer(folder: Path) -> None:
     told = json.loads((folder / "new/table.json").read_text())["sensitivity"]
-    assert list(told["alone"]) == ["conv_first", "RRDB_trunk.0", "trunk_conv", "upconv1", "HRconv", "conv_last"]
+    assert list(told["alone"]) == [
+        "conv_first",
+        "RRDB_trunk.0",
+        "trunk_conv",
+        "upconv1",
+        "HRconv",
+        "conv_last",
+    ]
     assert told["method"] == "entropy"
-    assert "| conv_first" in (folder / "new/table.md").read_text().partition("kept in float32, of INT8 by entropy")[2]
+    assert (
+        "| conv_first"
+        in (folder / "new/table.md").read_text().partition("kept in float32, of INT8 by entropy")[2]
+    )
 
 
 def test_an_export_is_not_replaced_unasked(folder: Path, command: Command) -> None:
@@ -120,7 +150,10 @@ def test_an_export_is_not_replaced_unasked(folder: Path, command: Command) -> No
     ended = command("export", "weights=run", "output=new", *FOLDERS)
     assert ended.code == 1
     there = ", ".join(sorted(FILES))
-    assert f"new: has an export already ({there}): set overwrite=true, which replaces all of it, or" in ended.said
+    assert (
+        f"new: has an export already ({there}): set overwrite=true, which replaces all of it, or"
+        in ended.said
+    )
     assert files(folder) == before
 
 
@@ -131,15 +164,25 @@ def test_what_it_would_replace_is_not_exported(command: Command, tmp_path: Path)
     for weights in ("ncnn.param", "."):
         ended = command("export", f"weights={weights}", f"output={tmp_path}", "overwrite=true")
         assert ended.code == 1
-        assert f"weights={weights} is what output={tmp_path} replaces: choose another output" in ended.said
+        assert (
+            f"weights={weights} is what output={tmp_path} replaces: choose another output"
+            in ended.said
+        )
     assert files(tmp_path) == before
 
 
-def test_photos_enlarged_by_a_file_are_those_of_the_run(folder: Path, command: Command, tmp_path: Path) -> None:
+def test_photos_enlarged_by_a_file_are_those_of_the_run(
+    folder: Path, command: Command, tmp_path: Path
+) -> None:
     def enlarge(weights: str, name: str, *arguments: str) -> np.ndarray:
         output = tmp_path / f"{name}.png"
         ended = command(
-            "upscale", "input=clean/x.png", f"output={output}", f"weights={weights}", "device=cpu", *arguments
+            "upscale",
+            "input=clean/x.png",
+            f"output={output}",
+            f"weights={weights}",
+            "device=cpu",
+            *arguments,
         )
         assert ended.code == 0, ended.said
         return read_uint8(output).astype(int)
@@ -168,9 +211,18 @@ def test_a_file_is_evaluated_beside_others(folder: Path, command: Command, tmp_p
     ("arguments", "said"),
     [
         (["formats=[]"], "formats=[]: expected one or more of onnx_fp32, onnx_fp16, onnx_int8"),
-        (["formats=[onnx_fp32,tflite]"], "formats=[onnx_fp32,tflite]: expected one or more of onnx_fp32"),
-        (["int8.methods=[kl]"], "int8.methods=[kl]: expected one or more of entropy, percentile, minmax"),
-        (["output=x.pth", "formats=[onnx_fp32]"], "x.pth is a file of weights: formats=['onnx_fp32'] need output=FOL"),
+        (
+            ["formats=[onnx_fp32,tflite]"],
+            "formats=[onnx_fp32,tflite]: expected one or more of onnx_fp32",
+        ),
+        (
+            ["int8.methods=[kl]"],
+            "int8.methods=[kl]: expected one or more of entropy, percentile, minmax",
+        ),
+        (
+            ["output=x.pth", "formats=[onnx_fp32]"],
+            "x.pth is a file of weights: formats=['onnx_fp32'] need output=FOL",
+        ),
         (["data.hr=seen"], "a.png, b.png are in int8.photos and in data.hr"),
         (["int8.photos=nowhere"], "nowhere"),
         (
@@ -183,9 +235,18 @@ def test_a_file_is_evaluated_beside_others(folder: Path, command: Command, tmp_p
         ),
         (["output=LICENCE"], "output=LICENCE is a file, but a folder is expected"),
         (["output=LICENCE/new"], "output=LICENCE/new: LICENCE is a file, but a folder"),
-        (["output=LICENCE", "formats=[onnx_fp32]"], "output=LICENCE is a file, but a folder is expected"),
-        (["output=new.onnx", "formats=[onnx_fp32]"], "networks are written into a folder, set output=new; weights al"),
-        (["int8.photos=black"], "int8.photos=black: these photos cover 0 of 255 levels, at least 64 are needed"),
+        (
+            ["output=LICENCE", "formats=[onnx_fp32]"],
+            "output=LICENCE is a file, but a folder is expected",
+        ),
+        (
+            ["output=new.onnx", "formats=[onnx_fp32]"],
+            "networks are written into a folder, set output=new; weights al",
+        ),
+        (
+            ["int8.photos=black"],
+            "int8.photos=black: these photos cover 0 of 255 levels, at least 64 are needed",
+        ),
         (
             ["int8.keep=[conv_first,conv_9]"],
             "int8.keep: no layer conv_9; the generator's are conv_first, RRDB_trunk.0, trunk_conv, upconv1, HRc",
@@ -200,7 +261,9 @@ def test_what_cannot_be_done_is_told_before_any_work(
     write_uint8(folder / "black/a.png", np.zeros((48, 48, 3), np.uint8))
     before = files(folder)
     output = [] if arguments[0].startswith("output") else ["output=other"]
-    given = {entry.partition("=")[0]: entry for entry in ("weights=run", *output, *FOLDERS, *arguments)}
+    given = {
+        entry.partition("=")[0]: entry for entry in ("weights=run", *output, *FOLDERS, *arguments)
+    }
     ended = command("export", *given.values())
     assert ended.code == 1
     assert said in ended.said
@@ -213,22 +276,35 @@ def test_a_folder_may_have_a_point_in_its_name(
     output: str, folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     reached = list[Path]()
-    monkeypatch.setattr("realsr.api.generator_export.export_formats", lambda config: reached.append(config.output))
+    monkeypatch.setattr(
+        "realsr.api.generator_export.export_formats", lambda config: reached.append(config.output)
+    )
     ended = command("export", "weights=run", f"output={output}")
     assert ended.code == 0, ended.said
     assert reached == [Path(output)]
 
 
-def test_formats_make_any_other_name_a_folder(folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_formats_make_any_other_name_a_folder(
+    folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reached = list[Path]()
-    monkeypatch.setattr("realsr.api.generator_export.export_formats", lambda config: reached.append(config.output))
+    monkeypatch.setattr(
+        "realsr.api.generator_export.export_formats", lambda config: reached.append(config.output)
+    )
     assert command("export", "weights=run", "output=photo.png").code == 1
     assert command("export", "weights=run", "output=photo.png", "formats=[onnx_fp32]").code == 0
     assert reached == [Path("photo.png")]
 
 
 def test_training_does_not_start_from_an_onnx_file(folder: Path, command: Command) -> None:
-    ended = command("train", "+track=dped", "data.source=seen", "init=new/onnx_fp32.onnx", "scale=2", "work_dir=w")
+    ended = command(
+        "train",
+        "+track=dped",
+        "data.source=seen",
+        "init=new/onnx_fp32.onnx",
+        "scale=2",
+        "work_dir=w",
+    )
     assert ended.code == 1
     assert "realsr.upscale and realsr.evaluate alone" in ended.said
 
@@ -244,13 +320,24 @@ def test_a_network_of_ones_own_becomes_a_file(
     write_photos(Path("seen"), "a", (40, 48))
     write_photos(Path("clean"), "x", (50, 66))
     monkeypatch.setattr(deploy, "measure", lambda source, *_: Cost(1.0, None))
-    call = ("export", "weights=x.safetensors", "output=new", "formats=[onnx_fp32,onnx_fp16]", *FOLDERS)
+    call = (
+        "export",
+        "weights=x.safetensors",
+        "output=new",
+        "formats=[onnx_fp32,onnx_fp16]",
+        *FOLDERS,
+    )
     refused = command(*call)
     assert refused.code == 1
     assert "set allow_custom_code=true" in refused.said
     ended = command(*call, "allow_custom_code=true")
     assert ended.code == 0, ended.said
-    assert files(Path("new")).keys() == {"onnx_fp32.onnx", "onnx_fp16.onnx", "table.json", "table.md"}
+    assert files(Path("new")).keys() == {
+        "onnx_fp32.onnx",
+        "onnx_fp16.onnx",
+        "table.json",
+        "table.md",
+    }
     model = load_model(Path("new/onnx_fp16.onnx"), torch.device("cpu"))
     x = torch.rand(1, 3, 5, 6)
     wanted = 0.7 * torch.nn.functional.interpolate(x, scale_factor=2)

@@ -17,7 +17,9 @@ SMALL = [setting for setting in TINY if not re.match(r"generator|discriminator",
 @pytest.fixture
 def written(own_modules: Path, tmp_path: Path) -> list[str]:
     """The files that the documentation shows, written out as they stand there."""
-    blocks = re.findall(r"^`([\w/.]+)`:\n\n```\w+\n(.*?)^```$", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^`([\w/.]+)`:\n\n```\w+\n(.*?)^```$", DOCS.read_text(), re.MULTILINE | re.DOTALL
+    )
     for name, text in blocks:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -27,15 +29,32 @@ def written(own_modules: Path, tmp_path: Path) -> list[str]:
 def test_the_documented_components_train_resume_and_are_evaluated(
     written: list[str], command: Command, source: Path, tmp_path: Path
 ) -> None:
-    code = ["my_estimators.py", "my_losses.py", "my_degradations.py", "my_metrics.py", "my_networks.py"]
+    code = [
+        "my_estimators.py",
+        "my_losses.py",
+        "my_degradations.py",
+        "my_metrics.py",
+        "my_networks.py",
+    ]
     assert [name for name in written if name.endswith(".py")] == code
-    arguments = ["+track=dped", "data.source=photos", "kernels=lens_blur", "online_degradation=exposure"]
+    arguments = [
+        "+track=dped",
+        "data.source=photos",
+        "kernels=lens_blur",
+        "online_degradation=exposure",
+    ]
     arguments += ["+loss/term@loss.near=near_average", "generator=tiny", "discriminator=critic"]
     arguments += [setting for setting in SMALL if not setting.startswith("kernels")]
 
     def train(work_dir: str, steps: int) -> Path:
         # As a process of its own: only `python -m` says whether the current folder is searched.
-        line = ["--config-dir", "my_options", *arguments, f"work_dir={work_dir}", f"trainer.max_steps={steps}"]
+        line = [
+            "--config-dir",
+            "my_options",
+            *arguments,
+            f"work_dir={work_dir}",
+            f"trainer.max_steps={steps}",
+        ]
         ended = subprocess.run(
             [sys.executable, "-m", "realsr.train", *line],
             cwd=tmp_path,
@@ -48,8 +67,12 @@ def test_the_documented_components_train_resume_and_are_evaluated(
 
     train("parts", steps=2)
     parts, run = train("parts", steps=4), train("out", steps=4)
-    assert (parts / "generator.safetensors").read_bytes() == (run / "generator.safetensors").read_bytes()
-    assert len(list((tmp_path / "out/pool/kernels").glob("*_kernel_x4.mat"))) == 9, "three draws for each photo"
+    assert (parts / "generator.safetensors").read_bytes() == (
+        run / "generator.safetensors"
+    ).read_bytes()
+    assert len(list((tmp_path / "out/pool/kernels").glob("*_kernel_x4.mat"))) == 9, (
+        "three draws for each photo"
+    )
     assert any(b"loss/near" in file.read_bytes() for file in (run / "tensorboard").iterdir())
     assert set(json.loads((run / "metrics.json").read_text())["models"]) == MODELS
     with safe_open(run / "generator.safetensors", framework="pt") as content:
@@ -75,17 +98,30 @@ def test_the_documented_components_train_resume_and_are_evaluated(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ([*OWN, "generator.name=my_networks.TinyNet", "generator.width=16", "generator.depth=2"], "generator.depth"),
+        (
+            [*OWN, "generator.name=my_networks.TinyNet", "generator.width=16", "generator.depth=2"],
+            "generator.depth",
+        ),
         (
             [*OWN, "generator.name=my_networks.TinyNet", "generator.width=-1"],
             "calling it with (scale=4, width=-1) failed",
         ),
-        ([*OWN, "generator.name=my_networks.Tiny"], "my_networks.py has no Tiny; it defines TinyNet, Critic"),
-        ([*OWN, "generator.name=your_networks.Tiny"], "there is no module your_networks; searched: the current folder"),
+        (
+            [*OWN, "generator.name=my_networks.Tiny"],
+            "my_networks.py has no Tiny; it defines TinyNet, Critic",
+        ),
+        (
+            [*OWN, "generator.name=your_networks.Tiny"],
+            "there is no module your_networks; searched: the current folder",
+        ),
         ([*OWN, "generator.name=my_networks.Critic"], "Critic: given images of "),
         (OWN, "generator.name must be given"),
         (
-            ["discriminator=custom", "discriminator.name=torch.nn.Flatten", "discriminator.start_dim=0"],
+            [
+                "discriminator=custom",
+                "discriminator.name=torch.nn.Flatten",
+                "discriminator.start_dim=0",
+            ],
             "given 2 images, it gave",
         ),
         (["generator.width=16"], "there is no key generator.width"),

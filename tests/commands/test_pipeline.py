@@ -33,16 +33,26 @@ def test_a_track_goes_from_photos_to_metrics_and_does_nothing_twice(
     metrics = json.loads((run / "metrics.json").read_text())
     assert set(metrics["models"]) == MODELS
     assert metrics["protocol"]["crop"] == 4
-    assert metrics["models"]["best"]["weights"]["files"].keys() == {"out/runs/default/best.safetensors"}
+    assert metrics["models"]["best"]["weights"]["files"].keys() == {
+        "out/runs/default/best.safetensors"
+    }
     made = files(out)
-    assert {"config.yaml", "generator.safetensors", "metrics.json", "metrics.jsonl", "manifest.json"} <= set(files(run))
+    assert {
+        "config.yaml",
+        "generator.safetensors",
+        "metrics.json",
+        "metrics.jsonl",
+        "manifest.json",
+    } <= set(files(run))
     assert (run / "checkpoints" / "step_00000002.pt").is_file()
     assert any(name.startswith("pool/noise/") for name in made)
     names = set("abc") if track == "dped" else set("abcxy")
     for kind in ("HR", "LR"):
         assert {path.stem for path in (out / "pairs" / kind).iterdir()} == names
     kernels = {f"pool/kernels/{n}_kernel_x{s}.mat" for n in "abc" for s in (2, 4)}
-    assert {name for name in made if name.endswith(".mat")} == (kernels if track == "dped" else set())
+    assert {name for name in made if name.endswith(".mat")} == (
+        kernels if track == "dped" else set()
+    )
     with Image.open(out / "pairs/HR/a.png") as hr, Image.open(out / "pairs/LR/a.png") as lr:
         assert (hr.size, lr.size) == ((48, 48), (12, 12))
     assert "work_dir: out\n" in (run / "config.yaml").read_text()
@@ -63,26 +73,43 @@ def test_a_track_goes_from_photos_to_metrics_and_does_nothing_twice(
     assert "overwrite=true" in ended.said
 
 
-def test_the_stages_commands_make_what_train_makes(command: Command, source: Path, tmp_path: Path) -> None:
+def test_the_stages_commands_make_what_train_makes(
+    command: Command, source: Path, tmp_path: Path
+) -> None:
     arguments = ("+track=dped", f"data.source={source}", *TINY)
     for stage in ("check_data", "estimate_kernels", "collect_noise", "make_pairs", "train"):
         ended = command(stage, *arguments, "work_dir=one")
         assert ended.code == 0, ended.said
     assert command("train", *arguments, "work_dir=two").code == 0
     one, two = (
-        {name for name in files(tmp_path / folder) if re.match(r"(pool|pairs)/(?!cache/|manifest\.json)", name)}
+        {
+            name
+            for name in files(tmp_path / folder)
+            if re.match(r"(pool|pairs)/(?!cache/|manifest\.json)", name)
+        }
         for folder in ("one", "two")
     )
     assert one == two
     for name in one:
         a, b = ((tmp_path / folder / name).read_bytes() for folder in ("one", "two"))
-        assert a[128:] == b[128:] if name.endswith(".mat") else a == b, name  # a .mat begins with the time
-    weights = [load_file(tmp_path / folder / "runs/default/generator.safetensors") for folder in ("one", "two")]
+        assert a[128:] == b[128:] if name.endswith(".mat") else a == b, (
+            name
+        )  # a .mat begins with the time
+    weights = [
+        load_file(tmp_path / folder / "runs/default/generator.safetensors")
+        for folder in ("one", "two")
+    ]
     assert all((weights[0][key] == weights[1][key]).all() for key in weights[0])
 
 
 def test_a_lost_lr_is_rebuilt(command: Command, source: Path, tmp_path: Path) -> None:
-    made = ("make_pairs", "+track=df2k", f"data.source={source}", "pairs.hr=[source]", "work_dir=out")
+    made = (
+        "make_pairs",
+        "+track=df2k",
+        f"data.source={source}",
+        "pairs.hr=[source]",
+        "work_dir=out",
+    )
     assert command(*made).code == 0
     lost = tmp_path / "out/pairs/LR/b.png"
     content = lost.read_bytes()
@@ -90,7 +117,9 @@ def test_a_lost_lr_is_rebuilt(command: Command, source: Path, tmp_path: Path) ->
     again = ("rebuild_pair", *made[1:])
     ended = command(*again, "pair=b")
     assert ended.code == 0, ended.said
-    assert "LR/b.png: made again and written, byte for byte that of the manifest: sha256" in ended.said
+    assert (
+        "LR/b.png: made again and written, byte for byte that of the manifest: sha256" in ended.said
+    )
     assert lost.read_bytes() == content
     ended = command(*again)
     assert ended.code == 1
@@ -100,14 +129,18 @@ def test_a_lost_lr_is_rebuilt(command: Command, source: Path, tmp_path: Path) ->
     assert "pair=0801: not among the 3 pairs" in ended.said
 
 
-def test_a_stage_without_its_input_names_the_command_that_makes_it(command: Command, source: Path) -> None:
+def test_a_stage_without_its_input_names_the_command_that_makes_it(
+    command: Command, source: Path
+) -> None:
     ended = command("make_pairs", "+track=dped", f"data.source={source}", "work_dir=out", *TINY)
     assert ended.code == 1
     assert "no kernels for scale 4" in ended.said
     assert "python -m realsr.estimate_kernels +track=<track>" in ended.said
 
 
-def test_a_pool_and_pairs_from_elsewhere_are_used_as_they_are(command: Command, source: Path, tmp_path: Path) -> None:
+def test_a_pool_and_pairs_from_elsewhere_are_used_as_they_are(
+    command: Command, source: Path, tmp_path: Path
+) -> None:
     kernel = anisotropic_kernel(17, (2.0, 1.5), 20, 4)
     folder = tmp_path / "out/pool/kernels/001"  # nested, as in the published release
     folder.mkdir(parents=True)
@@ -133,7 +166,9 @@ def test_a_pool_and_pairs_from_elsewhere_are_used_as_they_are(command: Command, 
     ended = command("train", "+track=dped", "work_dir=new", *TINY)
     assert ended.code == 0, ended.said
     assert "pairs made elsewhere" in ended.said
-    weights = [load_file(tmp_path / name / "runs/default/generator.safetensors") for name in ("out", "new")]
+    weights = [
+        load_file(tmp_path / name / "runs/default/generator.safetensors") for name in ("out", "new")
+    ]
     assert all((weights[0][key] == weights[1][key]).all() for key in weights[0])
     for stage, said in (("estimate_kernels", "kernels"), ("make_pairs", "pairs")):
         ended = command(stage, *arguments[:2], "work_dir=new", *TINY)
@@ -141,7 +176,9 @@ def test_a_pool_and_pairs_from_elsewhere_are_used_as_they_are(command: Command, 
         assert f"holds {said} that were made elsewhere" in ended.said
 
 
-def test_nested_noise_from_elsewhere_is_used_too(command: Command, source: Path, tmp_path: Path) -> None:
+def test_nested_noise_from_elsewhere_is_used_too(
+    command: Command, source: Path, tmp_path: Path
+) -> None:
     write_photos(tmp_path / "out/pool/noise/camera1", "n", (32, 32), block=32)
     arguments = ("+track=df2k", f"data.source={source}", "pairs.hr=[source]", "work_dir=out", *TINY)
     ended = command("train", *arguments)
@@ -158,7 +195,9 @@ def test_a_validation_folder_is_evaluated_instead_of_pairs_held_out(
     write_photos(tmp_path / "alone", "uw", (48, 52))
     arguments = ("+track=dped", f"data.source={source}", *TINY)
     for folder, names, work_dir in (("valid", {"v"}, "one"), ("alone", {"u", "w"}, "two")):
-        ended = command("train", *arguments, f"data.validation={tmp_path / folder}", f"work_dir={work_dir}")
+        ended = command(
+            "train", *arguments, f"data.validation={tmp_path / folder}", f"work_dir={work_dir}"
+        )
         assert ended.code == 0, ended.said
         assert "held out" not in ended.said
         metrics = json.loads((tmp_path / work_dir / "runs/default/metrics.json").read_text())
@@ -218,7 +257,9 @@ def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("pattern", ["pool/kernels/a_kernel_x2.mat", "runs/default/checkpoints/step_00000003.pt"])
+@pytest.mark.parametrize(
+    "pattern", ["pool/kernels/a_kernel_x2.mat", "runs/default/checkpoints/step_00000003.pt"]
+)
 def test_killed_and_repeated_it_completes_as_if_nothing_had_been(
     pattern: str, command: Command, source: Path, tmp_path: Path
 ) -> None:
@@ -231,17 +272,32 @@ def test_killed_and_repeated_it_completes_as_if_nothing_had_been(
     assert not (tmp_path / "out/runs/default/generator.safetensors").exists()
     kept = files(tmp_path / "out")
     for work_dir in ("out", "whole"):
-        ended = command("train", "+track=dped", f"data.source={source}", f"work_dir={work_dir}", *settings)
+        ended = command(
+            "train", "+track=dped", f"data.source={source}", f"work_dir={work_dir}", *settings
+        )
         assert ended.code == 0, ended.said
     after = files(tmp_path / "out")
-    assert after["pool/kernels/a_kernel_x2.mat"] == kept["pool/kernels/a_kernel_x2.mat"] or "x2" in pattern
+    assert (
+        after["pool/kernels/a_kernel_x2.mat"] == kept["pool/kernels/a_kernel_x2.mat"]
+        or "x2" in pattern
+    )
     assert not [name for name in after if name.endswith(".tmp")]
-    weights = [load_file(tmp_path / name / "runs/default/generator.safetensors") for name in ("out", "whole")]
+    weights = [
+        load_file(tmp_path / name / "runs/default/generator.safetensors")
+        for name in ("out", "whole")
+    ]
     assert all(np.array_equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
-def test_ctrl_c_ends_in_a_message_and_the_repeat_completes(command: Command, source: Path, tmp_path: Path) -> None:
-    settings = (*TINY, "trainer.max_steps=1000", "trainer.workers=1", "trainer.keep_checkpoints=1000")
+def test_ctrl_c_ends_in_a_message_and_the_repeat_completes(
+    command: Command, source: Path, tmp_path: Path
+) -> None:
+    settings = (
+        *TINY,
+        "trainer.max_steps=1000",
+        "trainer.workers=1",
+        "trainer.keep_checkpoints=1000",
+    )
     process = start(tmp_path, *settings)
     wait_for(tmp_path / "out", "runs/default/checkpoints/step_00000003.pt", process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too

@@ -55,7 +55,9 @@ def run_recipe(recipe: str, command: Command, vgg19: Path, scale: int = 4) -> No
     assert "starts from scratch" not in ended.said
     run = Path("work") / TRACKS[recipe] / "runs" / recipe
     assert (run / "metrics.json").is_file()
-    assert all(tensor.isfinite().all() for tensor in load_file(run / "generator.safetensors").values())
+    assert all(
+        tensor.isfinite().all() for tensor in load_file(run / "generator.safetensors").values()
+    )
     assert load_generator(run)[1] == scale
 
 
@@ -72,18 +74,24 @@ def test_all_are_run_below() -> None:
 
 
 @pytest.mark.parametrize("recipe", TRACKS)
-def test_a_recipe_s_own_command_runs(recipe: str, command: Command, vgg19: Path, tmp_path: Path) -> None:
+def test_a_recipe_s_own_command_runs(
+    recipe: str, command: Command, vgg19: Path, tmp_path: Path
+) -> None:
     if recipe != "rrdb_psnr":
         pretend_pretraining()
     run_recipe(recipe, command, vgg19)
-    assert (tmp_path / "work" / TRACKS[recipe] / "pool").exists() == (recipe != "rrdb_psnr"), "bicubic needs none"
+    assert (tmp_path / "work" / TRACKS[recipe] / "pool").exists() == (recipe != "rrdb_psnr"), (
+        "bicubic needs none"
+    )
     _, arguments = head_command(conf_dir() / "experiment" / f"{recipe}.yaml")
     used = {Path(argument.split("=")[1]).parts[0] for argument in arguments[1:]}
     assert {path.name for path in tmp_path.iterdir()} == used | {"work"}, "no litter"
 
 
 @pytest.mark.parametrize("recipe", ["realsr_dped", "realsr_df2k"])
-def test_the_pretraining_and_then_a_recipe_at_scale_2(recipe: str, command: Command, vgg19: Path) -> None:
+def test_the_pretraining_and_then_a_recipe_at_scale_2(
+    recipe: str, command: Command, vgg19: Path
+) -> None:
     for name in ("rrdb_psnr", recipe):
         run_recipe(name, command, vgg19, scale=2)
 

@@ -35,7 +35,11 @@ def test_ten_steps_a_kill_and_ten_steps_are_twenty_bit_for_bit(
 ) -> None:
     target = write_photos(tmp_path / "clean", "xy", (64, 64), noise=0)
     settings = ["+track=df2k_jpeg", f"data.source={source}", f"data.target={target}", *TINY]
-    settings += ["trainer.max_steps=20", "trainer.checkpoint_every=10", f"trainer.workers={workers}"]
+    settings += [
+        "trainer.max_steps=20",
+        "trainer.checkpoint_every=10",
+        f"trainer.workers={workers}",
+    ]
     assert command("train", *settings, "work_dir=straight").code == 0
     (tmp_path / "killed.py").write_text(KILLED)
     killed = subprocess.run(
@@ -51,8 +55,12 @@ def test_ten_steps_a_kill_and_ten_steps_are_twenty_bit_for_bit(
     for name in ("generator", "generator_ema", "best"):
         one, two = (load_file(run / f"{name}.safetensors") for run in runs.values())
         assert all(torch.equal(one[key], two[key]) for key in one), name
-    one, two = (torch.load(run / "checkpoints/step_00000020.pt", weights_only=True) for run in runs.values())
-    assert all(torch.equal(one["discriminator"][key], value) for key, value in two["discriminator"].items())
+    one, two = (
+        torch.load(run / "checkpoints/step_00000020.pt", weights_only=True) for run in runs.values()
+    )
+    assert all(
+        torch.equal(one["discriminator"][key], value) for key, value in two["discriminator"].items()
+    )
 
 
 def test_two_processes_started_by_torchrun_train_one_run(source: Path, tmp_path: Path) -> None:
@@ -61,7 +69,12 @@ def test_two_processes_started_by_torchrun_train_one_run(source: Path, tmp_path:
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*command, *more], cwd=tmp_path, env=python_environment(), capture_output=True, text=True, timeout=180
+            [*command, *more],
+            cwd=tmp_path,
+            env=python_environment(),
+            capture_output=True,
+            text=True,
+            timeout=180,
         )
 
     ended = run("trainer.batch=4")

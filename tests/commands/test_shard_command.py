@@ -12,8 +12,12 @@ from realsr.provenance.manifest import read_manifest
 ARGUMENTS = ("+track=dped", "data.source=photos", *TINY, "kernels.batch=1")
 
 
-def test_shards_of_one_command_then_merged_are_a_single_run(command: Command, source: Path, tmp_path: Path) -> None:
-    ended = command("estimate_kernels", "-m", "shard=range(4)", "shards=4", *ARGUMENTS, "work_dir=parts")
+def test_shards_of_one_command_then_merged_are_a_single_run(
+    command: Command, source: Path, tmp_path: Path
+) -> None:
+    ended = command(
+        "estimate_kernels", "-m", "shard=range(4)", "shards=4", *ARGUMENTS, "work_dir=parts"
+    )
     assert ended.code == 0, ended.said
     names = {f"kernels/{name}_kernel_x{scale}.mat" for name in "abc" for scale in (2, 4)}
     assert not (tmp_path / "multirun.yaml").exists()
@@ -29,9 +33,16 @@ def test_shards_of_one_command_then_merged_are_a_single_run(command: Command, so
             assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
 
 
-def test_train_takes_in_what_shards_have_made(command: Command, source: Path, tmp_path: Path) -> None:
+def test_train_takes_in_what_shards_have_made(
+    command: Command, source: Path, tmp_path: Path
+) -> None:
     for index in (0, 1):
-        assert command("estimate_kernels", f"shard={index}", "shards=3", *ARGUMENTS, "work_dir=out").code == 0
+        assert (
+            command(
+                "estimate_kernels", f"shard={index}", "shards=3", *ARGUMENTS, "work_dir=out"
+            ).code
+            == 0
+        )
     before = files(tmp_path / "out/pool/kernels")
     assert len(before) == 4
     assert command("train", *ARGUMENTS, "work_dir=out").code == 0
@@ -41,9 +52,13 @@ def test_train_takes_in_what_shards_have_made(command: Command, source: Path, tm
     assert json.loads((tmp_path / "out/pool/manifest.json").read_text())["kernels"]["complete"]
 
 
-def test_a_shard_that_fails_does_not_stop_the_others(command: Command, source: Path, tmp_path: Path) -> None:
+def test_a_shard_that_fails_does_not_stop_the_others(
+    command: Command, source: Path, tmp_path: Path
+) -> None:
     (source / "a.png").write_bytes(b"no photo")
-    ended = command("estimate_kernels", "-m", "shard=range(3)", "shards=3", *ARGUMENTS, "work_dir=out")
+    ended = command(
+        "estimate_kernels", "-m", "shard=range(3)", "shards=3", *ARGUMENTS, "work_dir=out"
+    )
     assert ended.code == 1
     assert "a.png" in ended.said
     assert "shard=0" in ended.said
@@ -65,7 +80,10 @@ def test_all_gates_or_one_are_turned_off(command: Command, source: Path, tmp_pat
     assert "none of the 3 kernels is sound" in ended.said
     assert "is below min_sum 50" in ended.said
     assert len(files(tmp_path / "out/pool/rejected")) == 6
-    off = [f"kernels.gates.{gate}=null" for gate in ("min_sum", "max_negative", "max_centre_offset", "max_border")]
+    off = [
+        f"kernels.gates.{gate}=null"
+        for gate in ("min_sum", "max_negative", "max_centre_offset", "max_border")
+    ]
     off += [f"kernels.gates.{gate}=null" for gate in ("max_spread_long", "max_entropy")]
     assert command("estimate_kernels", *arguments, "work_dir=out", *off).code == 0
     assert command("estimate_kernels", *arguments, "work_dir=out", "kernels.gates=null").code == 0
@@ -74,8 +92,16 @@ def test_all_gates_or_one_are_turned_off(command: Command, source: Path, tmp_pat
 
 @pytest.mark.slow
 def test_shards_side_by_side_with_joblib(command: Command, source: Path, tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the extra joblib is not installed")
-    arguments = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "shard=range(3)", "shards=3"]
+    pytest.importorskip(
+        "hydra_plugins.hydra_joblib_launcher", reason="the extra joblib is not installed"
+    )
+    arguments = [
+        "-m",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+        "shard=range(3)",
+        "shards=3",
+    ]
     own = [argument for argument in ARGUMENTS if takes("estimate_kernels", argument)]
     ended = subprocess.run(
         [sys.executable, "-m", "realsr.estimate_kernels", *arguments, *own, "work_dir=parts"],

@@ -44,12 +44,18 @@ def test_a_sweep_leaves_the_current_folder_alone_wherever_m_stands(
 ) -> None:
     written = []
     save = OmegaConf.save
-    monkeypatch.setattr(OmegaConf, "save", lambda config, f, *rest: (written.append(Path(f)), save(config, f, *rest)))
+    monkeypatch.setattr(
+        OmegaConf,
+        "save",
+        lambda config, f, *rest: (written.append(Path(f)), save(config, f, *rest)),
+    )
     arguments = ["+track=dped", "data.source=photos", f"work_dir={tmp_path}/a,{tmp_path}/b"]
     ended = command("check_data", *arguments[:place], "-m", *arguments[place:])
     assert ended.code == 0, ended.said
     assert written
-    assert not [path for path in written if path.resolve().is_relative_to(tmp_path) or path.exists()]
+    assert not [
+        path for path in written if path.resolve().is_relative_to(tmp_path) or path.exists()
+    ]
 
 
 def test_a_launcher_of_jobs_asks_for_a_folder_of_its_files(command: Command, source: Path) -> None:
@@ -60,15 +66,24 @@ def test_a_launcher_of_jobs_asks_for_a_folder_of_its_files(command: Command, sou
 
 def test_losses_share_pool_and_pairs(command: Command, source: Path, tmp_path: Path) -> None:
     ended = command(
-        "train", "-m", *SMALL, "work_dir=OUT", "loss.gan.weight=0.01,0.02", "run=OUT/runs/gan_${loss.gan.weight}"
+        "train",
+        "-m",
+        *SMALL,
+        "work_dir=OUT",
+        "loss.gan.weight=0.01,0.02",
+        "run=OUT/runs/gan_${loss.gan.weight}",
     )
     assert ended.code == 0, ended.said
     assert {path.name for path in (tmp_path / "OUT/runs").iterdir()} == {"gan_0.01", "gan_0.02"}
     assert {path.name for path in (tmp_path / "OUT").iterdir()} == {"pool", "pairs", "runs"}
 
 
-def test_a_run_that_fails_leaves_the_others_done(command: Command, source: Path, tmp_path: Path) -> None:
-    ended = command("train", "-m", *SMALL, "data.source=nothing,photos", "work_dir=OUT/${data.source}")
+def test_a_run_that_fails_leaves_the_others_done(
+    command: Command, source: Path, tmp_path: Path
+) -> None:
+    ended = command(
+        "train", "-m", *SMALL, "data.source=nothing,photos", "work_dir=OUT/${data.source}"
+    )
     assert ended.code == 1
     assert ended.said.count("nothing does not exist") == 1, "said once"
     assert (tmp_path / "OUT/photos/runs/realsr_dped/metrics.json").is_file()
@@ -76,7 +91,9 @@ def test_a_run_that_fails_leaves_the_others_done(command: Command, source: Path,
 
 @pytest.mark.slow
 def test_seeds_side_by_side_with_submitit(source: Path, tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="the extra slurm is not installed")
+    pytest.importorskip(
+        "hydra_plugins.hydra_submitit_launcher", reason="the extra slurm is not installed"
+    )
     local = ("hydra/launcher=submitit_local", "hydra.launcher.submitit_folder=OUT/jobs")
     ended = launch(tmp_path, *local, *SMALL, *SEEDS)
     assert ended.returncode == 0, ended.stderr
@@ -92,8 +109,14 @@ def test_seeds_side_by_side_with_submitit(source: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("launcher", ["submitit_local", "joblib"])
 def test_one_of_several_side_by_side_fails(launcher: str, source: Path, tmp_path: Path) -> None:
     module = {"submitit_local": "submitit", "joblib": "joblib"}[launcher]
-    pytest.importorskip(f"hydra_plugins.hydra_{module}_launcher", reason="the launcher's extra is not installed")
-    own = ["hydra.launcher.submitit_folder=OUT/jobs"] if module == "submitit" else ["hydra.launcher.n_jobs=2"]
+    pytest.importorskip(
+        f"hydra_plugins.hydra_{module}_launcher", reason="the launcher's extra is not installed"
+    )
+    own = (
+        ["hydra.launcher.submitit_folder=OUT/jobs"]
+        if module == "submitit"
+        else ["hydra.launcher.n_jobs=2"]
+    )
     sources = ("data.source=nothing,photos", "work_dir=OUT/${data.source}")
     ended = launch(tmp_path, f"hydra/launcher={launcher}", *own, *SMALL, *sources)
     assert ended.returncode == 1, ended.stderr

@@ -33,7 +33,9 @@ def stems(folder: Path) -> set[str]:
     return {path.stem for path in folder.iterdir() if path.is_file()}
 
 
-def test_photos_of_any_name_go_from_photos_to_pairs(command: Command, photos: Path, tmp_path: Path) -> None:
+def test_photos_of_any_name_go_from_photos_to_pairs(
+    command: Command, photos: Path, tmp_path: Path
+) -> None:
     arguments = ("+track=dped", f"data.source='{FOLDER}'", f"work_dir='o {FOLDER}'")
     out = tmp_path / f"o {FOLDER}"
     for stage in (
@@ -49,9 +51,13 @@ def test_photos_of_any_name_go_from_photos_to_pairs(command: Command, photos: Pa
     for kind in ("HR", "LR"):
         assert stems(out / "pairs" / kind) == set(NAMES)
     assert read_manifest(out / "pairs")["pairs"]["items"].keys() == set(NAMES)
-    assert {f"{name}_kernel_x2.mat" for name in NAMES} <= {path.name for path in (out / "pool/kernels").iterdir()}
+    assert {f"{name}_kernel_x2.mat" for name in NAMES} <= {
+        path.name for path in (out / "pool/kernels").iterdir()
+    }
     with (out / "pool/noise_survey/tiles.csv").open(encoding="utf-8", newline="") as file:
-        assert {row["photo"] for row in csv.DictReader(file)} == {printable(f"{name}.png") for name in NAMES}
+        assert {row["photo"] for row in csv.DictReader(file)} == {
+            printable(f"{name}.png") for name in NAMES
+        }
 
     lr = out / "pairs" / "LR" / f"{NAMES[0]}.png"
     before = lr.read_bytes()
@@ -60,7 +66,9 @@ def test_photos_of_any_name_go_from_photos_to_pairs(command: Command, photos: Pa
     assert lr.read_bytes() == before
 
 
-def test_pairs_of_any_name_are_trained_on_and_evaluated(command: Command, photos: Path, tmp_path: Path) -> None:
+def test_pairs_of_any_name_are_trained_on_and_evaluated(
+    command: Command, photos: Path, tmp_path: Path
+) -> None:
     arguments = (
         "+track=dped",
         f"data.source='{FOLDER}'",
@@ -97,12 +105,18 @@ def test_pairs_of_any_name_are_trained_on_and_evaluated(command: Command, photos
     assert stems(tmp_path / f"u {FOLDER}") == set(NAMES)
     ended = command("export", weights, f"output='x {FOLDER}.safetensors'")
     assert ended.code == 0, ended.said
-    assert os.fsencode(tmp_path / f"x {FOLDER}.safetensors").endswith(b"x ph\xe9 \xe5\x86\x99\xe7\x9c\x9f.safetensors")
+    assert os.fsencode(tmp_path / f"x {FOLDER}.safetensors").endswith(
+        b"x ph\xe9 \xe5\x86\x99\xe7\x9c\x9f.safetensors"
+    )
 
 
-def test_an_image_that_fails_is_named_on_one_line(command: Command, photos: Path, tmp_path: Path) -> None:
+def test_an_image_that_fails_is_named_on_one_line(
+    command: Command, photos: Path, tmp_path: Path
+) -> None:
     (photos / f"{NAMES[2]}.png").write_bytes(b"no image")
     ended = command("evaluate", f"data.hr='{FOLDER}'", "output=out")
     assert ended.code == 1
     assert "\n  a\\nb\\x1b[31m: " in ended.said
-    assert json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))["failed"].keys() == {NAMES[2]}
+    assert json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))[
+        "failed"
+    ].keys() == {NAMES[2]}

@@ -29,7 +29,9 @@ def photos(tmp_path: Path) -> Path:
     return write_photos(tmp_path / "photos", "ab", (30, 41))
 
 
-def test_a_folder_then_nothing_then_again(command: Command, run: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_folder_then_nothing_then_again(
+    command: Command, run: Path, photos: Path, tmp_path: Path
+) -> None:
     call = ("upscale", "input=photos", "output=new", "weights=run", "device=cpu", "format=webp")
     ended = command(*call)
     assert ended.code == 0, ended.said
@@ -39,7 +41,10 @@ def test_a_folder_then_nothing_then_again(command: Command, run: Path, photos: P
 
     (tmp_path / "new/b.webp").unlink()
     ended = command(*call)
-    assert "2 of 3 results exist and stay as they are, such as new/a.webp: overwrite=true" in ended.said
+    assert (
+        "2 of 3 results exist and stay as they are, such as new/a.webp: overwrite=true"
+        in ended.said
+    )
     now = files(tmp_path / "new")
     assert now["a.webp"] == before["a.webp"]
     assert "b.webp" in now
@@ -48,10 +53,18 @@ def test_a_folder_then_nothing_then_again(command: Command, run: Path, photos: P
     assert files(tmp_path / "new")["a.webp"] > before["a.webp"]
 
 
-def test_one_photo_in_any_precision_and_cut(command: Command, run: Path, photos: Path, tmp_path: Path) -> None:
+def test_one_photo_in_any_precision_and_cut(
+    command: Command, run: Path, photos: Path, tmp_path: Path
+) -> None:
     def result(*arguments: str) -> np.ndarray:
         ended = command(
-            "upscale", "input=photos/a.png", "output=a2.png", "weights=run", "overwrite=true", "device=cpu", *arguments
+            "upscale",
+            "input=photos/a.png",
+            "output=a2.png",
+            "weights=run",
+            "overwrite=true",
+            "device=cpu",
+            *arguments,
         )
         assert ended.code == 0, ended.said
         return read_uint8(tmp_path / "a2.png").astype(int)
@@ -64,30 +77,48 @@ def test_one_photo_in_any_precision_and_cut(command: Command, run: Path, photos:
     small = resize(to_float(result("consistency=true").astype(np.uint8)), factor=0.5)
     photo = read_uint8(tmp_path / "photos/a.png").astype(int)
     assert np.abs(to_uint8(small).astype(int) - photo).max() <= 2
-    assert np.abs(to_uint8(resize(to_float(exact.astype(np.uint8)), factor=0.5)).astype(int) - photo).max() > 20
+    assert (
+        np.abs(
+            to_uint8(resize(to_float(exact.astype(np.uint8)), factor=0.5)).astype(int) - photo
+        ).max()
+        > 20
+    )
 
 
 def test_bicubic_to_compare_with(command: Command, photos: Path, tmp_path: Path) -> None:
-    assert command("upscale", "input=photos/a.png", "output=big.tif", "weights=bicubic", "scale=3").code == 0
+    assert (
+        command(
+            "upscale", "input=photos/a.png", "output=big.tif", "weights=bicubic", "scale=3"
+        ).code
+        == 0
+    )
     expected = to_uint8(resize(to_float(read_uint8(tmp_path / "photos/a.png")), factor=3.0))
     assert np.abs(read_uint8(tmp_path / "big.tif").astype(int) - expected).max() <= 1
 
 
-@pytest.mark.parametrize("name", ["IMG (1).png", "ünï.png", "it's.png", "a[1].png", "a=b.png", "a,b.png"])
+@pytest.mark.parametrize(
+    "name", ["IMG (1).png", "ünï.png", "it's.png", "a[1].png", "a=b.png", "a,b.png"]
+)
 def test_any_file_name(name: str, command: Command, photos: Path, tmp_path: Path) -> None:
     (photos / "a.png").rename(photos / name)
-    ended = command("upscale", f"input=photos/{name}", f"output=big {name}", "weights=bicubic", "scale=2")
+    ended = command(
+        "upscale", f"input=photos/{name}", f"output=big {name}", "weights=bicubic", "scale=2"
+    )
     assert (tmp_path / f"big {name}").exists(), ended.said
     ended = command("upscale", f"photos/{name}", "output=new", "weights=bicubic", "scale=2")
     assert (tmp_path / "new" / name).exists(), ended.said
 
 
-def test_one_result_without_a_place_and_a_name_that_is_too_long(command: Command, photos: Path, tmp_path: Path) -> None:
+def test_one_result_without_a_place_and_a_name_that_is_too_long(
+    command: Command, photos: Path, tmp_path: Path
+) -> None:
     long = "y" * 251
     (photos / "b.png").rename(photos / f"{long}.png")
     (tmp_path / "new").mkdir()
     (tmp_path / "new/more").write_text("precious")
-    ended = command("upscale", "input=[photos]", "output=new", "weights=bicubic", "scale=2", "format=webp")
+    ended = command(
+        "upscale", "input=[photos]", "output=new", "weights=bicubic", "scale=2", "format=webp"
+    )
     assert ended.code == 1
     assert "more/c.png cannot be upscaled into new/more (" in ended.said
     assert f"{long}.png cannot be upscaled into new (the name" in ended.said
@@ -95,8 +126,16 @@ def test_one_result_without_a_place_and_a_name_that_is_too_long(command: Command
     assert set(files(tmp_path / "new")) == {"more", "a.webp"}
 
 
-def test_several_photos_and_a_folder_with_a_dot(command: Command, photos: Path, tmp_path: Path) -> None:
-    ended = command("upscale", "input=[photos/a.png,photos/more]", "output=new.v2/", "weights=bicubic", "scale=2")
+def test_several_photos_and_a_folder_with_a_dot(
+    command: Command, photos: Path, tmp_path: Path
+) -> None:
+    ended = command(
+        "upscale",
+        "input=[photos/a.png,photos/more]",
+        "output=new.v2/",
+        "weights=bicubic",
+        "scale=2",
+    )
     assert ended.code == 0, ended.said
     assert set(files(tmp_path / "new.v2")) == {"a.png", "c.png"}
 
@@ -126,7 +165,9 @@ def test_thin_photos(size: tuple[int, int], command: Command, run: Path, tmp_pat
         ("weight=run", "Did you mean weights"),
     ],
 )
-def test_bad_input(argument: str, said: str, command: Command, run: Path, photos: Path, tmp_path: Path) -> None:
+def test_bad_input(
+    argument: str, said: str, command: Command, run: Path, photos: Path, tmp_path: Path
+) -> None:
     ended = command("upscale", "input=photos/a.png", "output=new/a.png", "weights=run", argument)
     assert ended.code == 1
     assert said in ended.said

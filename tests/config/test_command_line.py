@@ -44,10 +44,16 @@ def test_a_path_is_the_text_that_is_typed(name: str, compose: Compose) -> None:
     assert compose("export", f"weights={name}", "output=o").weights == name
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "," not in name and name.strip() == name])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if "," not in name and name.strip() == name]
+)
 def test_an_element_of_a_list_is_the_text_that_is_typed(name: str, compose: Compose) -> None:
     if name not in ("'quoted' name", "[]"):
-        assert compose("evaluate", f"weights=[bicubic,{name}, df2k ]").weights == ["bicubic", name, "df2k"]
+        assert compose("evaluate", f"weights=[bicubic,{name}, df2k ]").weights == [
+            "bicubic",
+            name,
+            "df2k",
+        ]
 
 
 def test_a_name_on_the_terminal_is_on_one_line(tmp_path: Path) -> None:
@@ -69,7 +75,9 @@ def test_quotes_belong_to_the_name_only_of_a_file(compose: Compose, tmp_path: Pa
     assert compose("evaluate", "data.hr='a b'").data.hr == Path("'a b'")
 
 
-def test_a_list_of_one_needs_no_brackets_and_a_folder_may_have_them(compose: Compose, tmp_path: Path) -> None:
+def test_a_list_of_one_needs_no_brackets_and_a_folder_may_have_them(
+    compose: Compose, tmp_path: Path
+) -> None:
     assert compose("evaluate", "weights=df2k").weights == ["df2k"]
     assert compose("evaluate", "weights=bicubic,df2k").weights == ["bicubic", "df2k"]
     assert compose("evaluate", "weights=[]").weights == []
@@ -80,13 +88,21 @@ def test_a_list_of_one_needs_no_brackets_and_a_folder_may_have_them(compose: Com
 
 
 def test_null_references_and_missing_values_stay_what_they_are(compose: Compose) -> None:
-    config = compose("config", "+track=dped", "data.source=null", "work_dir=a b", "run=${work_dir}/[x]")
+    config = compose(
+        "config", "+track=dped", "data.source=null", "work_dir=a b", "run=${work_dir}/[x]"
+    )
     assert (config.data.source, config.run) == (None, Path("a b/[x]"))
 
 
 def test_numbers_stay_numbers(compose: Compose) -> None:
-    config = compose("config", "+track=dped", "seed=7", "optimiser.milestones=[1,2]", "generator.sizes={a:1}")
-    assert (config.seed, config.optimiser.milestones, config.generator["sizes"]) == (7, [1, 2], {"a": 1})
+    config = compose(
+        "config", "+track=dped", "seed=7", "optimiser.milestones=[1,2]", "generator.sizes={a:1}"
+    )
+    assert (config.seed, config.optimiser.milestones, config.generator["sizes"]) == (
+        7,
+        [1, 2],
+        {"a": 1},
+    )
 
 
 def test_a_sweep_is_one_only_with_multirun(compose: Compose, tmp_path: Path) -> None:
@@ -112,13 +128,19 @@ def test_arguments_without_a_key_are_photos(compose: Compose, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("weights=1.jpg", "weights=1.jpg: is a file, and sets the key weights: type ./weights=1.jpg for the file"),
+        (
+            "weights=1.jpg",
+            "weights=1.jpg: is a file, and sets the key weights: type ./weights=1.jpg for the file",
+        ),
         ("-a.jpg", "-a.jpg: begins as a flag does: type ./-a.jpg for the file"),
         ("--output=x.png", "--output=x.png: there is no such flag: set output=x.png"),
         ("--overwrite", "--overwrite: there is no such flag: set overwrite=…"),
         ("-o", "-o: there is no such flag: expected key=value"),
         ("=", "=: expected key=value, without blanks around ="),
-        ("output=", "output=: has no value (an unset variable?): set output=…, or output=. for the current folder"),
+        (
+            "output=",
+            "output=: has no value (an unset variable?): set output=…, or output=. for the current folder",
+        ),
     ],
 )
 def test_what_is_neither_photo_nor_key_is_said_so(
@@ -145,7 +167,9 @@ def test_a_misspelt_key_is_no_photo(compose: Compose, caplog: pytest.LogCaptureF
     assert "there is no key formt. Did you mean format?" in caplog.text
 
 
-@pytest.mark.parametrize("text", ["2020_11", "2020", "0123", "1e3", "on", "12:30:45", "0x1F", ".5", "~x"])
+@pytest.mark.parametrize(
+    "text", ["2020_11", "2020", "0123", "1e3", "on", "12:30:45", "0x1F", ".5", "~x"]
+)
 def test_yaml_gives_a_path_as_it_is_written(text: str, compose: Compose, tmp_path: Path) -> None:
     group = tmp_path / "my" / "experiment"
     group.mkdir(parents=True)
@@ -170,10 +194,19 @@ def test_a_list_of_paths_in_yaml_is_text(compose: Compose, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("features: 8\n growth: 4\n", "bad.yaml, line 2, column 8: no valid YAML: mapping values are not allowed here"),
-        ("features: 8\nfeatures: 9\n", "bad.yaml, line 2, column 1: no valid YAML: found duplicate key features"),
+        (
+            "features: 8\n growth: 4\n",
+            "bad.yaml, line 2, column 8: no valid YAML: mapping values are not allowed here",
+        ),
+        (
+            "features: 8\nfeatures: 9\n",
+            "bad.yaml, line 2, column 1: no valid YAML: found duplicate key features",
+        ),
         ("- 1\n- 2\n", "generator/bad.yaml: expected lines of key: value"),
-        ("defaults: [nobody]\n", "generator/bad.yaml: generator=nobody: there is no generator/nobody.yaml"),
+        (
+            "defaults: [nobody]\n",
+            "generator/bad.yaml: generator=nobody: there is no generator/nobody.yaml",
+        ),
         (
             "features: ${oc.env:UNSET_X}\n",
             "generator.features=${oc.env:UNSET_X}: the environment variable UNSET_X is not",
@@ -196,7 +229,10 @@ def test_a_mistake_in_a_yaml_file_ends_in_a_line(
     ("content", "message"),
     [
         ("decay: many\n", "optimiser/bad.yaml: optimiser.decay=many: expected a number"),
-        ("decai: 1\n", "optimiser/bad.yaml: there is no key optimiser.decai. Did you mean optimiser.decay"),
+        (
+            "decai: 1\n",
+            "optimiser/bad.yaml: there is no key optimiser.decai. Did you mean optimiser.decay",
+        ),
     ],
 )
 def test_a_wrong_key_or_value_in_a_yaml_file_is_named(
@@ -209,11 +245,19 @@ def test_a_wrong_key_or_value_in_a_yaml_file_is_named(
     assert message in caplog.text
 
 
-def test_home_is_meant_by_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compose: Compose) -> None:
+def test_home_is_meant_by_a_tilde(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compose: Compose
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    config = compose("config", "+track=dped", "work_dir=~/o", "data.source=~", "init=~/g.pth", "data.target=x~/~")
+    config = compose(
+        "config", "+track=dped", "work_dir=~/o", "data.source=~", "init=~/g.pth", "data.target=x~/~"
+    )
     home = tmp_path / "home"
-    assert (config.work_dir, config.pool_dir, config.data.source) == (home / "o", home / "o" / "pool", home)
+    assert (config.work_dir, config.pool_dir, config.data.source) == (
+        home / "o",
+        home / "o" / "pool",
+        home,
+    )
     assert (config.init, config.data.target) == (f"{home}/g.pth", Path("x~/~"))
     assert compose("evaluate", "weights=[~/a,b~]").weights == [f"{home}/a", "b~"]
 
@@ -232,7 +276,9 @@ def test_the_config_of_a_run_can_be_used_again(compose: Compose, tmp_path: Path)
 
 def test_ctrl_c_while_a_command_imports_ends_in_a_line(tmp_path: Path) -> None:
     # A module of torch's place in the import, which waits to be interrupted.
-    (tmp_path / "torch.py").write_text("print('imports', flush=True)\nimport time\ntime.sleep(60)\n")
+    (tmp_path / "torch.py").write_text(
+        "print('imports', flush=True)\nimport time\ntime.sleep(60)\n"
+    )
     source = str(Path(__file__).parents[2] / "src")
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{source}"}
     process = subprocess.Popen(
@@ -256,17 +302,29 @@ def test_names_beyond_ascii_in_a_locale_without_them(tmp_path: Path) -> None:
         "# @package _global_\ntrack: x\ndata: {source: 写é}\n", encoding="utf-8"
     )
     source = str(Path(__file__).parents[2] / "src")
-    environment = {**os.environ, "PYTHONPATH": source, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": source,
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+    }
     script = (
         "import realsr.api; from realsr.api.command import *\n"
         "realsr.api.train = lambda config: print(config.data.source.is_dir())\nrun_command('train')"
     )
     for arguments in (["data.source=写é", "+track=dped"], ["--config-dir", "my", "+track=x"]):
         command = [sys.executable, "-c", script, *arguments]
-        ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        ended = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
         assert ended.stdout == "True\n", ended.stderr
     ended = subprocess.run(
-        [sys.executable, "-c", script, "--help"], env=environment, cwd=tmp_path, capture_output=True, timeout=60
+        [sys.executable, "-c", script, "--help"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
     )
     assert b"key=value \\u2026" in ended.stdout
 
@@ -275,7 +333,10 @@ def test_names_beyond_ascii_in_a_locale_without_them(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("track: x\n", "track/x.yaml: write `# @package _global_` into its first line"),
-        ("# @package _global_\nscale: 2\n", "track/x.yaml: sets no track: write `track: x` into it"),
+        (
+            "# @package _global_\nscale: 2\n",
+            "track/x.yaml: sets no track: write `track: x` into it",
+        ),
     ],
 )
 def test_a_track_that_is_not_whole_is_named(
@@ -288,7 +349,9 @@ def test_a_track_that_is_not_whole_is_named(
     assert message in caplog.text
 
 
-def test_a_folder_of_a_config_that_is_not_there_is_named(compose: Compose, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_of_a_config_that_is_not_there_is_named(
+    compose: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(SystemExit):
         compose("config", "--config-path", "nowhere", "--config-name", "config")
     assert "--config-path nowhere: there is no such folder: name the folder of a run" in caplog.text

@@ -26,20 +26,32 @@ from realsr.core.errors import UserError
     ],
 )
 def test_a_key_of_another_command_is_refused(command: str, override: str, users: str) -> None:
-    with pytest.raises(UserError, match=rf"is no key of realsr.{command}, but {users}.*: leave it out"):
+    with pytest.raises(
+        UserError, match=rf"is no key of realsr.{command}, but {users}.*: leave it out"
+    ):
         load_config(command, ["+track=dped", override])
 
 
 def test_a_command_takes_its_part_of_what_a_track_says() -> None:
-    config = load_config("collect_noise", track="dped", data={"source": "a,b [1]"}, noise={"size": 64})
+    config = load_config(
+        "collect_noise", track="dped", data={"source": "a,b [1]"}, noise={"size": 64}
+    )
     assert type(config) is CollectNoiseConfig
-    assert (config.data.source, config.noise.size, config.noise.min_mean) == (Path("a,b [1]"), 64, 50)
+    assert (config.data.source, config.noise.size, config.noise.min_mean) == (
+        Path("a,b [1]"),
+        64,
+        50,
+    )
     assert [field.name for field in fields(config.data)] == ["source"]
 
 
 def test_python_values_are_the_command_line_s() -> None:
-    values = load_config("upscale", input=["a b.png", Path("c.png")], output=Path("o"), tile=None, ensemble=True)
-    line = load_config("upscale", ["input=[a b.png,c.png]", "output=o", "tile=null", "ensemble=true"])
+    values = load_config(
+        "upscale", input=["a b.png", Path("c.png")], output=Path("o"), tile=None, ensemble=True
+    )
+    line = load_config(
+        "upscale", ["input=[a b.png,c.png]", "output=o", "tile=null", "ensemble=true"]
+    )
     assert values == line
     with pytest.raises(UserError, match="there is no command trian: expected one of check_data"):
         load_config("trian")
@@ -70,23 +82,34 @@ def _stages(kind: type) -> Iterator[type]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_yaml_is_the_one_source_of_values(command: str) -> None:
     for stage in _stages(COMMANDS[command].whole):
-        second = [field.name for field in fields(stage) if (field.default, field.default_factory) != (MISSING, MISSING)]
+        second = [
+            field.name
+            for field in fields(stage)
+            if (field.default, field.default_factory) != (MISSING, MISSING)
+        ]
         assert not second, f"{stage.__name__} gives values that conf/ gives: {second}"
 
 
 @pytest.mark.parametrize(
-    "room", ["realsr.networks", "realsr.kernels", "realsr.data.degradations", "realsr.training.loss_terms"]
+    "room",
+    ["realsr.networks", "realsr.kernels", "realsr.data.degradations", "realsr.training.loss_terms"],
 )
 def test_components_have_no_values_of_their_own(room: str) -> None:
     for name in list_components(room):
         parameters = inspect.signature(find_component(room, "", {"name": name})).parameters.values()
-        assert [parameter.name for parameter in parameters if parameter.default is not parameter.empty] == [], name
+        assert [
+            parameter.name for parameter in parameters if parameter.default is not parameter.empty
+        ] == [], name
 
 
 @pytest.mark.parametrize(
     ("command", "override", "replacement"),
     [
-        ("train", "look.jpeg_quality=[30,95]", "online_degradation.quality, with online_degradation=noise_jpeg"),
+        (
+            "train",
+            "look.jpeg_quality=[30,95]",
+            "online_degradation.quality, with online_degradation=noise_jpeg",
+        ),
         ("train", "look=noise_jpeg", "online_degradation"),
         ("train", "kernels.method=spectral", "kernels"),
         ("train", "kernels.spectral.width=2", "kernels.width"),

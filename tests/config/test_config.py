@@ -16,7 +16,11 @@ from realsr.core.errors import UserError
 TRACKS = ("demo", "df2k", "df2k_jpeg", "dped", "psnr")
 ADDED = ("track", "experiment", "layout")  # with a plus
 OTHERS = ("protocol", "metric")  # of realsr.evaluate
-GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir() and path.name not in (*ADDED, *OTHERS))
+GROUPS = sorted(
+    path.name
+    for path in conf_dir().iterdir()
+    if path.is_dir() and path.name not in (*ADDED, *OTHERS)
+)
 Run = Callable[..., tuple[int, str]]
 
 
@@ -43,7 +47,9 @@ def run(
         assert bool(reached) == want
         assert not list(tmp_path.iterdir()), "Hydra leaves no litter"
         written = capsys.readouterr()
-        return code, "\n".join(record.getMessage() for record in caplog.records) + written.out + written.err
+        return code, "\n".join(
+            record.getMessage() for record in caplog.records
+        ) + written.out + written.err
 
     return call
 
@@ -70,7 +76,11 @@ def test_each_track_begins_with_prerequisites_and_a_command_that_composes(
 
 def test_tracks_are_the_recipes_of_the_paper(composed: Callable[..., TrainConfig]) -> None:
     df2k, jpeg, dped = (composed(f"+track={track}") for track in ("df2k", "df2k_jpeg", "dped"))
-    assert (df2k.pool.kernels, df2k.pairs.hr) == (jpeg.pool.kernels, jpeg.pairs.hr) == ("bicubic", ["source", "target"])
+    assert (
+        (df2k.pool.kernels, df2k.pairs.hr)
+        == (jpeg.pool.kernels, jpeg.pairs.hr)
+        == ("bicubic", ["source", "target"])
+    )
     assert (dped.pool.kernels, dped.pairs.hr) == ("estimated", ["source"])
     assert df2k.online_degradation == dped.online_degradation == {"name": "noise"}
     assert jpeg.online_degradation == {"name": "noise_jpeg", "quality": [30, 95]}
@@ -81,11 +91,21 @@ def test_tracks_are_the_recipes_of_the_paper(composed: Callable[..., TrainConfig
         assert config.scale == 4
         weights = {key: term["weight"] for key, term in config.loss.items()}
         assert weights == {"pixel": 0.01, "perceptual": 1.0, "gan": 0.005}
-        assert (config.trainer.max_steps, config.trainer.batch, config.trainer.crop) == (60000, 16, 128)
-        assert (config.optimiser.learning_rate, config.optimiser.milestones) == (1e-4, [5000, 10000, 20000, 30000])
+        assert (config.trainer.max_steps, config.trainer.batch, config.trainer.crop) == (
+            60000,
+            16,
+            128,
+        )
+        assert (config.optimiser.learning_rate, config.optimiser.milestones) == (
+            1e-4,
+            [5000, 10000, 20000, 30000],
+        )
         assert config.generator == {"name": "rrdb", "features": 64, "blocks": 23, "growth": 32}
         assert config.kernels["name"] == ("kernelgan" if config is dped else "spectral")
-        assert {role: e.photos for role, e in config.data.expected.items()}["source"] in (2650, 5614)
+        assert {role: e.photos for role, e in config.data.expected.items()}["source"] in (
+            2650,
+            5614,
+        )
 
 
 @pytest.mark.parametrize("track", TRACKS)
@@ -105,15 +125,21 @@ def test_every_option_of_every_group_composes_under_every_track(
         "trainer",
     ]
     options = {group: list_options(group) for group in GROUPS}
-    for index in range(max(map(len, options.values()))):  # a compose takes 0.2 s, so one of each group at once
+    for index in range(
+        max(map(len, options.values()))
+    ):  # a compose takes 0.2 s, so one of each group at once
         chosen = {group: names[index % len(names)] for group, names in options.items()}
         own = [f"{group}.name=my.Net" for group, name in chosen.items() if name == "custom"]
         chosen_options = [f"{group}={name}" for group, name in chosen.items()]
         config = composed(f"+track={track}", *chosen_options, *own)
-        assert config.pool.kernels == LAID[chosen["pool"]][0], "the command line is stronger than the track"
+        assert config.pool.kernels == LAID[chosen["pool"]][0], (
+            "the command line is stronger than the track"
+        )
 
 
-def test_folders_follow_the_work_dir_and_each_can_be_given(composed: Callable[..., TrainConfig]) -> None:
+def test_folders_follow_the_work_dir_and_each_can_be_given(
+    composed: Callable[..., TrainConfig],
+) -> None:
     config = composed("+track=dped", "work_dir=out")
     assert (config.pool_dir, config.pairs_dir, config.run) == (
         Path("out/pool"),
@@ -134,7 +160,9 @@ LAID = {
 }
 
 
-def test_by_pool_shares_what_is_alike_and_keeps_apart_what_differs(composed: Callable[..., TrainConfig]) -> None:
+def test_by_pool_shares_what_is_alike_and_keeps_apart_what_differs(
+    composed: Callable[..., TrainConfig],
+) -> None:
     assert sorted(LAID) == list_options("pool")
     runs = set()
     for pool, (kernels, noise) in LAID.items():
@@ -224,7 +252,14 @@ def test_cfg_job_shows_the_composed_config(run: Run) -> None:
 def test_help_lists_commands_and_groups(run: Run) -> None:
     code, text = run("--help")
     assert code == 0
-    words = ("check_data", "estimate_kernels", "make_pairs", "+track=<track>", "rrdb_small", "--config-dir")
+    words = (
+        "check_data",
+        "estimate_kernels",
+        "make_pairs",
+        "+track=<track>",
+        "rrdb_small",
+        "--config-dir",
+    )
     for word in (*words, "+experiment=<recipe>", "realsr_df2k_paper"):
         assert word in text
     text = run("--help", name="evaluate")[1]
@@ -252,11 +287,15 @@ def test_config_dir_adds_an_option_of_one_s_own(
 ) -> None:
     own = tmp_path_factory.mktemp("own")
     (own / "generator").mkdir()
-    (own / "generator" / "mine.yaml").write_text("name: rrdb\nfeatures: 24\nblocks: 5\ngrowth: 12\n")
+    (own / "generator" / "mine.yaml").write_text(
+        "name: rrdb\nfeatures: 24\nblocks: 5\ngrowth: 12\n"
+    )
     (own / "track").mkdir()
     (own / "track" / "phone.yaml").write_text("# @package _global_\ntrack: phone\nscale: 2\n")
     found: list[TrainConfig] = []
-    monkeypatch.setattr(sys, "argv", ["x", "--config-dir", str(own), "+track=phone", "generator=mine"])
+    monkeypatch.setattr(
+        sys, "argv", ["x", "--config-dir", str(own), "+track=phone", "generator=mine"]
+    )
     run_stub("train", found.append)
     assert (found[0].track, found[0].scale, found[0].generator["features"]) == ("phone", 2, 24)
 
@@ -270,7 +309,11 @@ def test_config_dir_adds_an_option_of_one_s_own(
     ],
 )
 def test_errors_of_the_user_s_end_in_a_message_and_a_code(
-    raised: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    raised: BaseException,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(config: TrainConfig) -> None:
         raise raised
@@ -285,13 +328,21 @@ def test_errors_of_the_user_s_end_in_a_message_and_a_code(
 @pytest.mark.parametrize(
     ("config_name", "arguments", "said"),
     [
-        ("train", ["+track=dped"], "interrupted; what is done is kept, and the same command goes on from there"),
+        (
+            "train",
+            ["+track=dped"],
+            "interrupted; what is done is kept, and the same command goes on from there",
+        ),
         ("upscale", ["input=x", "output=y"], "interrupted; what is done is kept, and"),
         ("export", ["weights=x", "output=y"], "interrupted; the same command restarts"),
     ],
 )
 def test_ctrl_c_tells_how_it_goes_on(
-    config_name: str, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    config_name: str,
+    arguments: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def interrupt(config: object) -> None:
         raise KeyboardInterrupt
@@ -308,7 +359,9 @@ def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> Non
         run_stub("train", lambda config: 1 / 0)
 
 
-def test_conf_is_found_in_a_package_and_in_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_conf_is_found_in_a_package_and_in_a_checkout(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "conf").mkdir()
     package = tmp_path / "src" / "realsr"
     package.mkdir(parents=True)
@@ -318,7 +371,9 @@ def test_conf_is_found_in_a_package_and_in_a_checkout(monkeypatch: pytest.Monkey
     assert conf_dir() == package / "conf"
 
 
-def test_the_docs_example_of_a_sweep_over_pools_composes(composed: Callable[..., TrainConfig]) -> None:
+def test_the_docs_example_of_a_sweep_over_pools_composes(
+    composed: Callable[..., TrainConfig],
+) -> None:
     text = (conf_dir().parent / "docs" / "train" / "pools.md").read_text().replace("\\\n", " ")
     line = next(line for line in text.splitlines() if "+layout=by_pool data.source" in line)
     *fixed, pools = shlex.split(line)[4:]
@@ -335,7 +390,9 @@ def test_the_docs_example_of_a_sweep_over_pools_composes(composed: Callable[...,
         ("export", ["weights=df2k", "int8.photos=photos", "output=./photos"], "int8.photos"),
     ],
 )
-def test_results_are_kept_apart_from_images(name: str, arguments: list[str], key: str, run: Run) -> None:
+def test_results_are_kept_apart_from_images(
+    name: str, arguments: list[str], key: str, run: Run
+) -> None:
     code, message = run(*arguments, name=name)
     assert code == 1
     assert f"{key} and output are the same folder, photos: choose another output" in message

@@ -30,7 +30,13 @@ def arguments(**changes: Any) -> Mapping[str, Any]:
 
 def test_values_take_the_types_of_the_signature() -> None:
     bound = arguments()
-    assert bound == {"width": 2.0, "sizes": (3, 4), "file": Path("a.mat"), "mode": "soft", "scale": 4}
+    assert bound == {
+        "width": 2.0,
+        "sizes": (3, 4),
+        "file": Path("a.mat"),
+        "mode": "soft",
+        "scale": 4,
+    }
     assert isinstance(bound["width"], float)
     assert arguments(file=None)["file"] is None
 
@@ -43,7 +49,10 @@ def test_values_take_the_types_of_the_signature() -> None:
         ({"width": True}, "kernels.width=True: expected a number"),
         ({"sizes": [3]}, r"kernels.sizes=\[3\]: expected a list in brackets of 2"),
         ({"mode": "mild"}, "kernels.mode=mild: expected one of soft, hard"),
-        ({"with": 1}, "there is no key kernels.with. Did you mean kernels.width.*x.Blur has: width, sizes, file, mode"),
+        (
+            {"with": 1},
+            "there is no key kernels.with. Did you mean kernels.width.*x.Blur has: width, sizes, file, mode",
+        ),
     ],
 )
 def test_a_value_that_does_not_fit_is_named(changes: dict[str, Any], message: str) -> None:
@@ -52,30 +61,48 @@ def test_a_value_that_does_not_fit_is_named(changes: dict[str, Any], message: st
 
 
 def test_a_missing_value_is_asked_for() -> None:
-    with pytest.raises(UserError, match=r"kernels: x.Blur needs width, file: set kernels.width=… kernels.file=…"):
+    with pytest.raises(
+        UserError, match=r"kernels: x.Blur needs width, file: set kernels.width=… kernels.file=…"
+    ):
         bind(Blur, "kernels", {"name": "x.Blur", "sizes": [1, 2], "mode": "hard"}, {"scale": 4})
 
 
 def test_a_short_name_is_a_file_of_the_room() -> None:
     assert {"rrdb", "patchgan", "vgg128"} <= set(list_components("realsr.networks"))
     assert find_component("realsr.networks", "generator", {"name": "rrdb"}).__name__ == "RRDB"
-    with pytest.raises(UserError, match=r"generator.name=rddb: expected one of .*rrdb.*, or module.Class of your own"):
+    with pytest.raises(
+        UserError,
+        match=r"generator.name=rddb: expected one of .*rrdb.*, or module.Class of your own",
+    ):
         find_component("realsr.networks", "generator", {"name": "rddb"})
 
 
-def test_own_code_is_found_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_code_is_found_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("own_blur_component.py").write_text(
         "class Box:\n    def __init__(self, **values):\n        self.values = values\n"
     )
-    box = build_component("realsr.networks", "kernels", {"name": "own_blur_component.Box", "side": 3}, scale=2)
+    box = build_component(
+        "realsr.networks", "kernels", {"name": "own_blur_component.Box", "side": 3}, scale=2
+    )
     assert box.values == {"side": 3}
     with pytest.raises(UserError, match=r"has no Ball; it defines Box"):
         build_component("realsr.networks", "kernels", {"name": "own_blur_component.Ball"})
 
 
-def test_a_failure_of_own_code_names_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_of_own_code_names_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("own_broken_component.py").write_text("class Box:\n    def __init__(self, side):\n        1 / side\n")
-    with pytest.raises(UserError, match=r"calling it with \(side=0\) failed: ZeroDivisionError.*component.py, line 3"):
-        build_component("realsr.networks", "kernels", {"name": "own_broken_component.Box", "side": 0})
+    Path("own_broken_component.py").write_text(
+        "class Box:\n    def __init__(self, side):\n        1 / side\n"
+    )
+    with pytest.raises(
+        UserError,
+        match=r"calling it with \(side=0\) failed: ZeroDivisionError.*component.py, line 3",
+    ):
+        build_component(
+            "realsr.networks", "kernels", {"name": "own_broken_component.Box", "side": 0}
+        )

@@ -29,7 +29,9 @@ def test_a_gpu_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
         ("cuda:1", 2, "cuda:1: cannot be used (out of memory): expected auto, cpu, cuda:0, cuda:1"),
     ],
 )
-def test_a_device_that_is_not_there(name: str, gpus: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_is_not_there(
+    name: str, gpus: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*size: int, device: torch.device) -> None:
         raise RuntimeError("out of memory\nand more")
 

@@ -87,7 +87,9 @@ def script() -> bytes:
         (lambda: b"\x08\x08\x12\x07pytorch:\x10", "onnx"),
     ],
 )
-def test_formats_are_told_without_a_suffix(make: Callable[[], bytes], expected: str, tmp_path: Path) -> None:
+def test_formats_are_told_without_a_suffix(
+    make: Callable[[], bytes], expected: str, tmp_path: Path
+) -> None:
     (tmp_path / "x").write_bytes(make())
     assert identify_file(tmp_path / "x").format == expected
 
@@ -100,10 +102,22 @@ def test_formats_are_told_without_a_suffix(make: Callable[[], bytes], expected: 
         (lambda: HTML.encode("utf-16"), "a web page", "download"),
         (lambda: POINTER, "a Git LFS pointer for 66.9 MB", "git lfs pull"),
         (lambda: POINTER.replace("\n", "\r\n"), "a Git LFS pointer for 66.9 MB", "git lfs pull"),
-        (lambda: '{"error":"Repository not found"}', 'a text .*"{"error":"Repository not found"}"', "download"),
+        (
+            lambda: '{"error":"Repository not found"}',
+            'a text .*"{"error":"Repository not found"}"',
+            "download",
+        ),
         (lambda: '<?xml version="1.0"?><Error/>', "a text", "download"),
-        (lambda: '<?xml version="1.0"?>\n<net name="a" version="11">', "a network of OpenVINO", "weights"),
-        (lambda: "Invalid username or password.\n", 'a text .*"Invalid username or password."', "download"),
+        (
+            lambda: '<?xml version="1.0"?>\n<net name="a" version="11">',
+            "a network of OpenVINO",
+            "weights",
+        ),
+        (
+            lambda: "Invalid username or password.\n",
+            'a text .*"Invalid username or password."',
+            "download",
+        ),
         (lambda: "café ".encode("latin-1") * 9, "a text", "download"),
         (lambda: b"", "empty", "again"),
         (lambda: bytes(9000), "damaged: it begins with zeros", "again"),
@@ -144,7 +158,9 @@ def test_a_damaged_safetensors_file_is_refused(tmp_path: Path) -> None:
     whole = save_safetensors(STATE)
     for content in (whole[:40], whole[:-1], whole[:8] + b"{{" + whole[10:], whole + b"more"):
         (tmp_path / "x").write_bytes(content)
-        with pytest.raises(TensorFileError, match=f"^is cut off or damaged: .* its {len(content)} bytes. Download"):
+        with pytest.raises(
+            TensorFileError, match=f"^is cut off or damaged: .* its {len(content)} bytes. Download"
+        ):
             read_tensors(tmp_path / "x")
 
 
@@ -164,6 +180,8 @@ def test_an_object_in_a_pickle_is_named_and_nothing_is_run(new: bool, tmp_path: 
         read_tensors(path)
     for content in (pickle.dumps({"a": Touch(target)}, protocol=4), b"\x80\x02broken"):
         path.write_bytes(content)
-        with pytest.raises(TensorFileError, match=r"^is damaged or cut off, or holds more than tensors"):
+        with pytest.raises(
+            TensorFileError, match=r"^is damaged or cut off, or holds more than tensors"
+        ):
             read_tensors(path)
     assert not target.exists()

@@ -50,7 +50,11 @@ def test_seeds_and_text_of_a_name_are_those_of_any_locale(locale: str, tmp_path:
         "from realsr.core.file_names import printable; (path,) = Path(sys.argv[1]).iterdir(); "
         "print(derive_seed(0, path.stem), printable(path.name).encode())"
     )
-    environment = {**os.environ, **LOCALES[locale], "PYTHONPATH": str(Path(realsr.__file__).parents[1])}
+    environment = {
+        **os.environ,
+        **LOCALES[locale],
+        "PYTHONPATH": str(Path(realsr.__file__).parents[1]),
+    }
     command = [sys.executable, "-c", code, str(tmp_path)]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert ended.stdout == f"{derive_seed(0, '写真 é')} {'写真 é.png'.encode()!r}\n", ended.stderr
@@ -78,12 +82,26 @@ def test_tensors_are_read_from_files_of_any_name(name: str, tmp_path: Path) -> N
 def test_folders_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "a" / "b")
-    assert [resolve_unnamed(Path(text)).name for text in (".", "..", "c/..", "x/")] == ["b", "a", "b", "x"]
+    assert [resolve_unnamed(Path(text)).name for text in (".", "..", "c/..", "x/")] == [
+        "b",
+        "a",
+        "b",
+        "x",
+    ]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("b.png", "a.PNG", "notes.txt", "c.heic", "sub/d.png", "sub/deep/e.png", ".hidden.png", ".other"):
+    for name in (
+        "b.png",
+        "a.PNG",
+        "notes.txt",
+        "c.heic",
+        "sub/d.png",
+        "sub/deep/e.png",
+        ".hidden.png",
+        ".other",
+    ):
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "photos" / name).touch()
     (tmp_path / "photos" / "f.png").mkdir()
@@ -92,10 +110,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def test_files_of_a_folder_and_what_is_left_out(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_files_of_a_folder_and_what_is_left_out(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
     for _ in range(2):  # the line is said once
-        assert [path.name for path in list_files(folder, {".png"})] == ["a.PNG", "b.png", "gone.png"]
+        assert [path.name for path in list_files(folder, {".png"})] == [
+            "a.PNG",
+            "b.png",
+            "gone.png",
+        ]
     [line] = caplog.messages
     assert line == (
         f"{folder}: left out: 4 other files (.hidden.png, album, c.heic, notes.txt); 2 subfolders (f.png, sub)"
@@ -104,12 +128,16 @@ def test_files_of_a_folder_and_what_is_left_out(folder: Path, caplog: pytest.Log
 
 def test_files_of_subfolders(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    names = [path.relative_to(folder).as_posix() for path in list_files(folder, {".png"}, recursive=True)]
+    names = [
+        path.relative_to(folder).as_posix() for path in list_files(folder, {".png"}, recursive=True)
+    ]
     assert names == ["a.PNG", "album", "b.png", "gone.png", "sub/d.png", "sub/deep/e.png"]
     assert "subfolder (" not in caplog.text
 
 
-def test_nothing_is_said_of_a_folder_without_a_rest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_said_of_a_folder_without_a_rest(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
     (tmp_path / "a.mat").touch()
     assert list_files(tmp_path, {".mat"}) == [tmp_path / "a.mat"]

@@ -36,7 +36,9 @@ def test_a_name_of_any_legal_length_can_be_written(name: str, tmp_path: Path) ->
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_the_file_and_its_folder_are_synced_in_this_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_and_its_folder_are_synced_in_this_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps = list[str]()
     fsync, replace = os.fsync, Path.replace
 
@@ -45,14 +47,18 @@ def test_the_file_and_its_folder_are_synced_in_this_order(tmp_path: Path, monkey
         fsync(number)
 
     monkeypatch.setattr(os, "fsync", note)
-    monkeypatch.setattr(Path, "replace", lambda path, target: (steps.append("rename"), replace(path, target)))
+    monkeypatch.setattr(
+        Path, "replace", lambda path, target: (steps.append("rename"), replace(path, target))
+    )
     write_bytes(tmp_path / "a", b"1")
     assert steps == ["file", "rename", "folder"]
     write_bytes(tmp_path / "a", b"1", sync=False)
     assert steps[3:] == ["rename"]
 
 
-def test_an_error_names_the_file_and_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_the_file_and_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_bytes(tmp_path / "a", b"old")
 
     def fail(number: int) -> None:
@@ -109,7 +115,8 @@ def test_names_inside_a_folder(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["..", "a/../b", "/a", "", ".", "a\0", "out", "out/b", "loop", None, 1, ["a"], "x" * 256]
+    "name",
+    ["..", "a/../b", "/a", "", ".", "a\0", "out", "out/b", "loop", None, 1, ["a"], "x" * 256],
 )
 def test_names_that_lead_outside(name: object, tmp_path: Path) -> None:
     (tmp_path / "out").symlink_to(tmp_path.parent)
@@ -126,7 +133,9 @@ def test_json_that_is_none_is_a_value_error(text: str | bytes) -> None:
         parse_json(text)
 
 
-@pytest.mark.parametrize(("place", "subject"), [("a", "output=a is"), ("a/b/c", "output=a/b/c: a is")])
+@pytest.mark.parametrize(
+    ("place", "subject"), [("a", "output=a is"), ("a/b/c", "output=a/b/c: a is")]
+)
 def test_a_file_in_the_place_of_a_folder_is_told(
     place: str, subject: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,11 +145,15 @@ def test_a_file_in_the_place_of_a_folder_is_told(
     check_folder_place("output", Path(place))
     Path("a").rmdir()
     Path("a").symlink_to("nowhere")
-    with pytest.raises(UserError, match=f"^{subject} a link without a target, but a folder is expected"):
+    with pytest.raises(
+        UserError, match=f"^{subject} a link without a target, but a folder is expected"
+    ):
         check_folder_place("output", Path(place))
     Path("a").unlink()
     Path("a").touch()
-    with pytest.raises(UserError, match=f"^{subject} a file, but a folder is expected: set another output"):
+    with pytest.raises(
+        UserError, match=f"^{subject} a file, but a folder is expected: set another output"
+    ):
         check_folder_place("output", Path(place))
 
 
@@ -162,7 +175,9 @@ with hold_lock(Path(sys.argv[1]), "work"):
 
 
 def start(path: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     return process
@@ -174,7 +189,10 @@ def test_the_holder_is_named_and_its_death_frees_the_lock(tmp_path: Path) -> Non
     process = start(lock)
     try:
         expected = rf"run: in use by process {process.pid} on .+ since \d{{4}}-.*\. Wait"
-        with pytest.raises(UserError, match=expected), hold_lock(lock, "run", wait=False, advice="Wait."):
+        with (
+            pytest.raises(UserError, match=expected),
+            hold_lock(lock, "run", wait=False, advice="Wait."),
+        ):
             pass
     finally:
         process.send_signal(signal.SIGKILL)
@@ -191,5 +209,8 @@ def test_a_lock_file_of_any_content_can_be_taken(content: bytes, tmp_path: Path)
     lock.write_bytes(content)
     with hold_lock(lock, "run", wait=False):
         lock.write_bytes(content)
-        with pytest.raises(UserError, match="in use by another process"), hold_lock(lock, "run", wait=False):
+        with (
+            pytest.raises(UserError, match="in use by another process"),
+            hold_lock(lock, "run", wait=False),
+        ):
             pass

@@ -42,7 +42,10 @@ class Outer:
         ({"limit": inf}, "outer.limit=inf: expected a finite number"),
         ({"ends": [1, 101]}, "outer.ends=[1,101]: expected from 1 to 100"),
         ({"inner": Inner(1.0)}, "outer.inner.part=1.0: expected from 0 to below 1"),
-        ({"parts": {"a": Inner(), "b": Inner(-0.1)}}, "outer.parts.b.part=-0.1: expected from 0 to below 1"),
+        (
+            {"parts": {"a": Inner(), "b": Inner(-0.1)}},
+            "outer.parts.b.part=-0.1: expected from 0 to below 1",
+        ),
     ],
 )
 def test_a_number_out_of_its_range_is_named(values: dict[str, Any], message: str) -> None:
@@ -70,7 +73,11 @@ def _numbers_without_range(schema: type, prefix: str = "") -> list[str]:
 
 def _parts(hint: Any) -> list[Any]:
     if get_origin(hint) is Annotated:
-        return [] if any(isinstance(item, Range) for item in hint.__metadata__) else _parts(get_args(hint)[0])
+        return (
+            []
+            if any(isinstance(item, Range) for item in hint.__metadata__)
+            else _parts(get_args(hint)[0])
+        )
     if get_origin(hint) in (list, dict, Union, UnionType):
         return [part for argument in get_args(hint) for part in _parts(argument)]
     return [hint]

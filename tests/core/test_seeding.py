@@ -11,7 +11,9 @@ def test_is_stable():
     # Written down once: a change would make every published seed mean something else.
     assert derive_seed(0) == 0x5FECEB66FFC86F38 >> 1  # sha256 of "0"
     assert derive_seed(0, "crops", "DJI_0030") == 2867693165824983452
-    assert numpy_generator(0, "crops").integers(2**63) == numpy_generator(0, "crops").integers(2**63)
+    assert numpy_generator(0, "crops").integers(2**63) == numpy_generator(0, "crops").integers(
+        2**63
+    )
 
 
 def test_is_a_63_bit_number():
@@ -21,7 +23,16 @@ def test_is_a_63_bit_number():
 
 
 def test_each_use_has_its_own():
-    names = [(), ("kernels",), ("noise",), ("kernels", "a"), ("a", "kernels"), ("kernels", 1), ("kernels", 11), (1, 1)]
+    names = [
+        (),
+        ("kernels",),
+        ("noise",),
+        ("kernels", "a"),
+        ("a", "kernels"),
+        ("kernels", 1),
+        ("kernels", 11),
+        (1, 1),
+    ]
     seeds = [derive_seed(seed, *name) for seed, name in itertools.product(range(20), names)]
     assert len(set(seeds)) == len(seeds)
 

@@ -22,7 +22,9 @@ def test_prefixes_that_all_names_share_come_off_one_by_one() -> None:
     assert "module._orig_mod.0.weight" in state
     stripped = list(strip_prefixes(state))
     assert stripped[-1].keys() - {"n_averaged"} == NETWORK.state_dict().keys()
-    assert all(torch.equal(stripped[-1][name], value) for name, value in NETWORK.state_dict().items())
+    assert all(
+        torch.equal(stripped[-1][name], value) for name, value in NETWORK.state_dict().items()
+    )
     assert [len(part) for part in stripped] == [len(state)] * 3
     assert len(list(strip_prefixes({"weight": torch.zeros(3)}))) == 1
 
@@ -34,10 +36,19 @@ def matrix(*shape: int) -> Tensor:
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
-        (build_discriminator({"name": "patchgan", "features": 4, "layers": 3}).state_dict(), "a discriminator"),
+        (
+            build_discriminator({"name": "patchgan", "features": 4, "layers": 3}).state_dict(),
+            "a discriminator",
+        ),
         (build_discriminator({"name": "vgg128", "features": 4}).state_dict(), "a discriminator"),
-        ({"conv0.weight": matrix(8, 3, 3, 3), "conv9.weight": matrix(1, 8, 3, 3)}, "a discriminator"),
-        ({"features.0.weight": matrix(8, 3, 3, 3), "classifier.0.weight": matrix(10, 8)}, "a classifier of 10 classes"),
+        (
+            {"conv0.weight": matrix(8, 3, 3, 3), "conv9.weight": matrix(1, 8, 3, 3)},
+            "a discriminator",
+        ),
+        (
+            {"features.0.weight": matrix(8, 3, 3, 3), "classifier.0.weight": matrix(10, 8)},
+            "a classifier of 10 classes",
+        ),
         ({"down.lora_A.weight": matrix(4, 8), "down.lora_B.weight": matrix(8, 4)}, "a LoRA"),
         ({"body.0.rdb1.conv1.weight": matrix(4, 8, 3, 3)}, "an RRDB generator"),
     ],

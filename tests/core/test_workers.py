@@ -83,7 +83,9 @@ def test_a_script_without_a_guard_can_have_workers(piped: bool, tmp_path: Path) 
         text=True,
         timeout=120,
     )
-    assert ended.stdout == f"begins\n[1, 2, 3] {'<stdin>' if piped else script} None\n", ended.stderr
+    assert ended.stdout == f"begins\n[1, 2, 3] {'<stdin>' if piped else script} None\n", (
+        ended.stderr
+    )
     assert ended.returncode == 0
 
 
@@ -94,7 +96,9 @@ def test_number_of_workers():
     assert count_workers(FEW - 1, None) == 0
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not tell a process's cores")
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity"), reason="this system does not tell a process's cores"
+)
 def test_one_worker_a_core():
     cores = len(os.sched_getaffinity(0))
     assert count_workers(1000, None) == (cores if cores > 1 else 0)
@@ -106,7 +110,9 @@ def in_workers(numbers: list[int]) -> list[int]:
 
 def test_processes_of_joblib_can_have_workers() -> None:
     joblib = pytest.importorskip("joblib", reason="the extra joblib is not installed")
-    made = joblib.Parallel(n_jobs=2, backend="loky")(joblib.delayed(in_workers)([-n, n]) for n in (1, 2))
+    made = joblib.Parallel(n_jobs=2, backend="loky")(
+        joblib.delayed(in_workers)([-n, n]) for n in (1, 2)
+    )
     assert made == [[1, 1], [2, 2]]
 
 
@@ -130,7 +136,9 @@ def test_parts_come_in_order_and_progress_adds_up(three_threads, count):
     counted = []
     parts = split_work(squares, [range(count), "abcdefgh"[:count]], counted.append)
     assert len(parts) == min(count, 3)
-    assert [value for part in parts for value in part] == [f"{'abcdefgh'[i]}{i * i}" for i in range(count)]
+    assert [value for part in parts for value in part] == [
+        f"{'abcdefgh'[i]}{i * i}" for i in range(count)
+    ]
     assert sum(counted) == 2 * count
     assert torch.get_num_threads() == 3
 

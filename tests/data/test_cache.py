@@ -37,11 +37,15 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_cached_images_are_those_of_the_files(workers: int, pairs: list[Pair], tmp_path: Path) -> None:
+def test_cached_images_are_those_of_the_files(
+    workers: int, pairs: list[Pair], tmp_path: Path
+) -> None:
     images = cache_pairs(tmp_path / "cache", pairs, workers)
     assert len(images) == 3
     for index, pair in enumerate(pairs):
-        for image, decoded, file in zip(images[index], decode_pairs(pairs)[index], (pair.lr, pair.hr), strict=True):
+        for image, decoded, file in zip(
+            images[index], decode_pairs(pairs)[index], (pair.lr, pair.hr), strict=True
+        ):
             assert image.dtype == np.uint8
             assert np.array_equal(image, read_uint8(file))
             assert np.array_equal(decoded, image)
@@ -49,7 +53,9 @@ def test_cached_images_are_those_of_the_files(workers: int, pairs: list[Pair], t
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["pairs.u8"]
 
 
-def test_it_is_made_once_and_holds_for_fewer_pairs(pairs: list[Pair], tmp_path: Path, reads: list[Path]) -> None:
+def test_it_is_made_once_and_holds_for_fewer_pairs(
+    pairs: list[Pair], tmp_path: Path, reads: list[Path]
+) -> None:
     cache_pairs(tmp_path, pairs, 0)
     assert len(reads) == 6
     images = cache_pairs(tmp_path, pairs[::-2], 0)
@@ -60,7 +66,11 @@ def test_it_is_made_once_and_holds_for_fewer_pairs(pairs: list[Pair], tmp_path: 
 
 @pytest.mark.parametrize("change", ["pixels", "time", "another"])
 def test_it_is_made_again_when_an_image_changes(
-    change: str, pairs: list[Pair], tmp_path: Path, caplog: pytest.LogCaptureFixture, make_pairs: MakePairs
+    change: str,
+    pairs: list[Pair],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    make_pairs: MakePairs,
 ) -> None:
     old = cache_pairs(tmp_path, pairs, 0)
     if change == "pixels":
@@ -78,7 +88,9 @@ def test_it_is_made_again_when_an_image_changes(
         old[0]
 
 
-def test_a_file_that_is_not_whole_is_made_again(pairs: list[Pair], tmp_path: Path, reads: list[Path]) -> None:
+def test_a_file_that_is_not_whole_is_made_again(
+    pairs: list[Pair], tmp_path: Path, reads: list[Path]
+) -> None:
     cache_pairs(tmp_path, pairs, 0)
     whole = (tmp_path / "pairs.u8").read_bytes()
     torn = [whole[:length] for length in (0, 1, 500, len(whole) - 100, len(whole) - 1)]
@@ -94,14 +106,18 @@ def test_a_file_that_is_not_whole_is_made_again(pairs: list[Pair], tmp_path: Pat
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_damaged_image_is_named_and_nothing_stays(workers: int, pairs: list[Pair], tmp_path: Path) -> None:
+def test_a_damaged_image_is_named_and_nothing_stays(
+    workers: int, pairs: list[Pair], tmp_path: Path
+) -> None:
     pairs[2].hr.write_bytes(pairs[2].hr.read_bytes()[:-200])
     with pytest.raises(ImageError, match=r"HR/c\.png is damaged or incomplete"):
         cache_pairs(tmp_path / "cache", pairs, workers)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")]
+)
 def test_what_cuts_the_making_short_leaves_nothing(
     error: BaseException, pairs: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,12 +139,17 @@ def test_a_full_disk_is_told_before_anything_is_decoded(
 ) -> None:
     needed = sum(5 * 3 * height * width for height, width in SIZES.values())
     for free in (needed, needed - 1):
-        monkeypatch.setattr("shutil.disk_usage", lambda folder, free=free: shutil._ntuple_diskusage(9999, 9999, free))
+        monkeypatch.setattr(
+            "shutil.disk_usage",
+            lambda folder, free=free: shutil._ntuple_diskusage(9999, 9999, free),
+        )
         if free == needed:
             cache_pairs(tmp_path / "room", pairs, 0)
             reads.clear()
             continue
-        with pytest.raises(UserError, match=r"take 5.1e-06 GB, but only 5.1e-06 GB are free.*cache_dir=FOLDER"):
+        with pytest.raises(
+            UserError, match=r"take 5.1e-06 GB, but only 5.1e-06 GB are free.*cache_dir=FOLDER"
+        ):
             cache_pairs(tmp_path / "cache", pairs, 0)
     assert reads == []
     assert list((tmp_path / "cache").iterdir()) == []
@@ -136,7 +157,9 @@ def test_a_full_disk_is_told_before_anything_is_decoded(
 
 def test_a_folder_that_cannot_be_written_is_told(pairs: list[Pair], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/cache/pairs\.u8 cannot be made \(Not a directory\): give cache_dir="):
+    with pytest.raises(
+        UserError, match=r"file/cache/pairs\.u8 cannot be made \(Not a directory\): give cache_dir="
+    ):
         cache_pairs(tmp_path / "file" / "cache", pairs, 0)
     if os.geteuid() == 0:
         pytest.skip("root may write to any folder")
@@ -145,7 +168,9 @@ def test_a_folder_that_cannot_be_written_is_told(pairs: list[Pair], tmp_path: Pa
         cache_pairs(tmp_path / "locked", pairs, 0)
 
 
-def test_of_several_that_ask_at_once_one_makes_it(pairs: list[Pair], tmp_path: Path, reads: list[Path]) -> None:
+def test_of_several_that_ask_at_once_one_makes_it(
+    pairs: list[Pair], tmp_path: Path, reads: list[Path]
+) -> None:
     with ThreadPoolExecutor(4) as threads:
         made = list(threads.map(lambda _: cache_pairs(tmp_path, pairs, 0), range(4)))
     assert len(reads) == 6
@@ -154,7 +179,9 @@ def test_of_several_that_ask_at_once_one_makes_it(pairs: list[Pair], tmp_path: P
     assert [path.name for path in tmp_path.glob("*pairs.u8*")] == ["pairs.u8"]
 
 
-def test_what_goes_to_another_process_has_no_pixels_in_it(make_pairs: MakePairs, tmp_path: Path) -> None:
+def test_what_goes_to_another_process_has_no_pixels_in_it(
+    make_pairs: MakePairs, tmp_path: Path
+) -> None:
     pairs = list_pairs(make_pairs({"a": (100, 100)}), 2)
     for images in (cache_pairs(tmp_path, pairs, 0), decode_pairs(pairs)):
         first = images[0][1]
@@ -190,7 +217,9 @@ def test_decoded_images_are_kept_within_their_budget(pairs: list[Pair], reads: l
         DecodedImages([Path("missing.png")])[0]
 
 
-def test_a_cache_that_has_lost_pixels_is_made_again(make_pairs: MakePairs, tmp_path: Path, reads: list[Path]) -> None:
+def test_a_cache_that_has_lost_pixels_is_made_again(
+    make_pairs: MakePairs, tmp_path: Path, reads: list[Path]
+) -> None:
     pairs = list_pairs(make_pairs({"a": (200, 200), "b": (200, 200)}), 2)
     cache_pairs(tmp_path, pairs, 0)
     file = tmp_path / "pairs.u8"

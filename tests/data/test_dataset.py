@@ -29,7 +29,9 @@ def samples_of(dataset: CropDataset, steps: int) -> list[Sample]:
     samples = []
     for step in range(steps):
         batch = {key: value.numpy() for key, value in dataset[step].items()}
-        samples += [{key: value[i] for key, value in batch.items()} for i in range(len(batch["lr"]))]
+        samples += [
+            {key: value[i] for key, value in batch.items()} for i in range(len(batch["lr"]))
+        ]
     return samples
 
 
@@ -41,16 +43,24 @@ def turned(image: np.ndarray) -> list[np.ndarray]:
     return pictures
 
 
-def plain_sample(pairs: list[Pair], number: int, size: int, scale: int, patches: list[Path], seed: int) -> Sample:
+def plain_sample(
+    pairs: list[Pair], number: int, size: int, scale: int, patches: list[Path], seed: int
+) -> Sample:
     """Sample n the plain way: read, cut, turned, with NumPy only."""
     epoch, position = divmod(number, len(pairs))
     pair = pairs[numpy_generator(seed, "epoch", epoch).permutation(len(pairs))[position]]
     rng = numpy_generator(seed, "sample", number)
     lr, hr = read_uint8(pair.lr), read_uint8(pair.hr)
-    top, left, turn = rng.integers(lr.shape[0] - size + 1), rng.integers(lr.shape[1] - size + 1), rng.integers(8)
+    top, left, turn = (
+        rng.integers(lr.shape[0] - size + 1),
+        rng.integers(lr.shape[1] - size + 1),
+        rng.integers(8),
+    )
     sample = {
         "lr": turned(lr[top : top + size, left : left + size])[turn],
-        "hr": turned(hr[top * scale : (top + size) * scale, left * scale : (left + size) * scale])[turn],
+        "hr": turned(hr[top * scale : (top + size) * scale, left * scale : (left + size) * scale])[
+            turn
+        ],
     }
     if patches:
         patch = read_uint8(patches[rng.integers(len(patches))])
@@ -69,7 +79,9 @@ def test_batches_are_those_of_a_plain_form(
     pairs = list_pairs(folder, scale)
     patches = [folder / "LR" / "a.png", folder / "LR" / "c.png"] if noise else []
     images = cache_pairs(tmp_path, pairs, 0) if cached else decode_pairs(pairs)
-    injection = Noise(cache_images(tmp_path / "noise.u8", patches, 0) if cached else DecodedImages(patches))
+    injection = Noise(
+        cache_images(tmp_path / "noise.u8", patches, 0) if cached else DecodedImages(patches)
+    )
     samples = samples_of(CropDataset(images, 5, 8 * scale, scale, injection, seed=3), steps=12)
     assert len(samples) == 60
     for number, sample in enumerate(samples):
@@ -81,12 +93,16 @@ def test_batches_are_those_of_a_plain_form(
 
 
 @pytest.mark.parametrize("name", ["noise", "noise_jpeg"])
-def test_parts_are_the_whole_and_the_batch_changes_no_sample(name: str, make_pairs: MakePairs) -> None:
+def test_parts_are_the_whole_and_the_batch_changes_no_sample(
+    name: str, make_pairs: MakePairs
+) -> None:
     folder = make_pairs(SIZES)
     images, patches = decode_pairs(list_pairs(folder, 2)), DecodedImages([folder / "LR" / "a.png"])
     degradation = build_degradation(yaml_values(f"online_degradation/{name}"), 2, patches)
     whole = CropDataset(images, 6, 16, 2, degradation, seed=1)
-    parts = [CropDataset(images, 6, 16, 2, degradation, seed=1, part=part, parts=3) for part in range(3)]
+    parts = [
+        CropDataset(images, 6, 16, 2, degradation, seed=1, part=part, parts=3) for part in range(3)
+    ]
     for step in (4, 0, 1):
         batches = [part[step] for part in parts]
         assert whole[step].keys() == batches[0].keys()
@@ -112,7 +128,9 @@ def test_positions_and_turns_are_drawn_evenly(make_pairs: MakePairs) -> None:
     assert len(counts) == 48
     # chi square of 4800 samples in 48 equal classes: mean 47, its 0.999 quantile about 83
     assert sum((count - 100) ** 2 / 100 for count in counts.values()) < 83
-    assert all(np.array_equal(s["hr"], s["lr"].repeat(2, axis=0).repeat(2, axis=1)) for s in samples[:50])
+    assert all(
+        np.array_equal(s["hr"], s["lr"].repeat(2, axis=0).repeat(2, axis=1)) for s in samples[:50]
+    )
 
 
 def test_each_epoch_shows_every_pair_once_in_another_order(make_pairs: MakePairs) -> None:
@@ -127,7 +145,9 @@ def test_each_epoch_shows_every_pair_once_in_another_order(make_pairs: MakePairs
 
 def test_the_seed_and_the_number_change_the_sample(make_pairs: MakePairs) -> None:
     images = decode_pairs(list_pairs(make_pairs({"a": (30, 30)}), 2))
-    first, other = (samples_of(CropDataset(images, 2, 16, 2, Identity(), seed=seed), 1) for seed in (0, 1))
+    first, other = (
+        samples_of(CropDataset(images, 2, 16, 2, Identity(), seed=seed), 1) for seed in (0, 1)
+    )
     assert not np.array_equal(first[0]["hr"], other[0]["hr"])
     assert not np.array_equal(first[0]["hr"], first[1]["hr"])
 
@@ -144,9 +164,15 @@ def test_jpeg_is_that_of_a_region_at_a_place_of_the_grid(
     monkeypatch.setattr(COMPRESS, lambda image, q: seen.append((image, q)) or compress(image, q))
     samples = samples_of(dataset, 30)
     for number, sample in enumerate(samples):
-        lr = read_uint8(pairs[numpy_generator(2, "epoch", number // 2).permutation(2)[number % 2]].lr)
+        lr = read_uint8(
+            pairs[numpy_generator(2, "epoch", number // 2).permutation(2)[number % 2]].lr
+        )
         rng = numpy_generator(2, "sample", number)
-        top, left, turn = rng.integers(lr.shape[0] - size + 1), rng.integers(lr.shape[1] - size + 1), rng.integers(8)
+        top, left, turn = (
+            rng.integers(lr.shape[0] - size + 1),
+            rng.integers(lr.shape[1] - size + 1),
+            rng.integers(8),
+        )
         above, before = rng.integers(16), rng.integers(16)
         side = {16: 32, 24: 48}[size]
         # far mirrored, so that the region lies inside however it is turned
@@ -155,8 +181,13 @@ def test_jpeg_is_that_of_a_region_at_a_place_of_the_grid(
         region = wide[50 - above : 50 - above + side, 50 - before : 50 - before + side]
         patch = read_uint8(patches[rng.integers(1)])
         patch = np.pad(patch, ((0, side - 24), (0, side - 24), (0, 0)), mode="symmetric")
-        assert [rng.integers(1), rng.integers(1)] == [0, 0]  # the patch is as large as the region: one place
-        levels = np.rint((region.astype(np.float32) / 255 + centre(patch)).clip(0, 1) * 255).astype(np.uint8)
+        assert [rng.integers(1), rng.integers(1)] == [
+            0,
+            0,
+        ]  # the patch is as large as the region: one place
+        levels = np.rint((region.astype(np.float32) / 255 + centre(patch)).clip(0, 1) * 255).astype(
+            np.uint8
+        )
         quality = rng.integers(40, 61)
         assert np.array_equal(seen[number][0], levels)
         assert seen[number][1] == quality
@@ -172,7 +203,9 @@ def test_jpeg_blocks_lie_at_all_places_of_the_crop(tmp_path: Path) -> None:
         write_uint8(tmp_path / kind / "slope.png", np.ascontiguousarray(image))
     images = decode_pairs(list_pairs(tmp_path, 2))
     phases = Counter()
-    for sample in samples_of(CropDataset(images, 20, 64, 2, NoiseJPEG((2, 2), DecodedImages([])), seed=0), 20):
+    for sample in samples_of(
+        CropDataset(images, 20, 64, 2, NoiseJPEG((2, 2), DecodedImages([])), seed=0), 20
+    ):
         gray = sample["lr"].astype(int).sum(axis=2)
         for axis in (0, 1):
             edges = np.abs(np.diff(gray, axis=axis)).sum(axis=1 - axis)
@@ -187,5 +220,7 @@ def test_what_cannot_be_cut_or_shared_out_is_refused(make_pairs: MakePairs) -> N
     with pytest.raises(ValueError, match="crop 30 is not a multiple of the scale 4"):
         CropDataset(images, 4, 30, 4, Identity(), seed=0)
     for part, parts in ((0, 3), (2, 2), (-1, 2)):
-        with pytest.raises(ValueError, match=f"part {part} of {parts}: expected equal parts of the batch of 4"):
+        with pytest.raises(
+            ValueError, match=f"part {part} of {parts}: expected equal parts of the batch of 4"
+        ):
             CropDataset(images, 4, 16, 2, Identity(), seed=0, part=part, parts=parts)

@@ -14,7 +14,12 @@ from realsr.core.errors import UserError
 from realsr.core.seeding import numpy_generator
 from realsr.data.cache import DecodedImages, PairImages, decode_pairs
 from realsr.data.dataset import CropDataset
-from realsr.data.degradations.degradation import OnlineDegradation, build_degradation, to_batch, try_degradation
+from realsr.data.degradations.degradation import (
+    OnlineDegradation,
+    build_degradation,
+    to_batch,
+    try_degradation,
+)
 from realsr.data.loading import load_batches
 from realsr.data.pairs import list_pairs
 from realsr.data.validation_images import load_validation, load_validation_folder
@@ -24,7 +29,9 @@ from toy_degradation import Drift
 MakePairs = Callable[..., Path]
 SIZES = {"a": (40, 51), "b": (21, 30), "c": (16, 18)}
 DRIFT = {"name": "toy_degradation.Drift", "margin": 5, "gain": 0.1}
-ALL = [yaml_values(f"online_degradation/{option}") for option in list_options("online_degradation")] + [DRIFT]
+ALL = [
+    yaml_values(f"online_degradation/{option}") for option in list_options("online_degradation")
+] + [DRIFT]
 
 every_degradation = pytest.mark.parametrize("values", ALL, ids=lambda values: values["name"])
 each_scale = pytest.mark.parametrize("scale", [2, 4])
@@ -50,7 +57,11 @@ def test_lr_has_its_shape_and_range_whatever_the_number_of_workers(
     for batch, again in zip(here, there, strict=True):
         assert batch.keys() == again.keys()
         assert all(torch.equal(batch[key], again[key]) for key in batch)
-        assert sum(value.nbytes for value in batch.values()) == len(batch.memory) == dataset.batch_bytes
+        assert (
+            sum(value.nbytes for value in batch.values())
+            == len(batch.memory)
+            == dataset.batch_bytes
+        )
         before = {key: value.clone() for key, value in batch.items()}
         lr = degradation.apply(batch)
         assert lr.shape == (3, 3, 16, 16)
@@ -63,7 +74,9 @@ def test_lr_has_its_shape_and_range_whatever_the_number_of_workers(
 
 @each_scale
 @every_degradation
-def test_all_chance_comes_from_the_generator(values: dict[str, Any], scale: int, patches: DecodedImages) -> None:
+def test_all_chance_comes_from_the_generator(
+    values: dict[str, Any], scale: int, patches: DecodedImages
+) -> None:
     degradation = build_degradation(values, scale, patches)
     side = (16 * scale if degradation.reads == "hr" else 16) + 2 * degradation.margin
     crop = np.random.default_rng(0).integers(60, 200, (side, side, 3), dtype=np.uint8)
@@ -96,7 +109,9 @@ def test_validation_images_are_degraded_by_their_names(
         assert image.lr.is_contiguous()
         assert 0 <= image.lr.min() <= image.lr.max() <= 1
     if degradation.reads == "hr":
-        assert all(torch.equal(a.lr, b.lr) for a, b in zip(images, made, strict=True)), "whatever the LR on disk is"
+        assert all(torch.equal(a.lr, b.lr) for a, b in zip(images, made, strict=True)), (
+            "whatever the LR on disk is"
+        )
 
 
 @each_scale
@@ -108,7 +123,9 @@ def test_a_degradation_of_hr_reads_real_pixels_around_the_crop_where_there_are_a
     dataset = CropDataset(decode_pairs(pairs), 1, size * scale, scale, degradation, seed=2)
     room = {2: 3, 4: 2}[scale]
     for number in range(24):
-        hr = read_uint8(pairs[numpy_generator(2, "epoch", number // 3).permutation(3)[number % 3]].hr)
+        hr = read_uint8(
+            pairs[numpy_generator(2, "epoch", number // 3).permutation(3)[number % 3]].hr
+        )
         rng = numpy_generator(2, "sample", number)
         # A side of 16 or 18 LR pixels has no room for the margin, so that HR is mirrored.
         fits = [room if side // scale >= size + 2 * room else 0 for side in hr.shape[:2]]
@@ -129,7 +146,9 @@ def test_a_degradation_of_hr_reads_real_pixels_around_the_crop_where_there_are_a
         shift, gain = batch["shift"][0].tolist(), float(batch["gain"][0])
         lr = crop[shift[0] :: scale, shift[1] :: scale][:size, :size]
         assert gain == 1
-        assert torch.allclose(degradation.apply(batch)[0] * 255, torch.tensor(lr.copy()).permute(2, 0, 1).float())
+        assert torch.allclose(
+            degradation.apply(batch)[0] * 255, torch.tensor(lr.copy()).permute(2, 0, 1).float()
+        )
 
 
 class Wrong:
@@ -154,15 +173,25 @@ class Wrong:
         return {"x": crop[self._calls :] if self._mistake == "unequal" else crop}
 
     def apply(self, batch):
-        shape = (1, 3, 9, 9) if self._mistake == "shape" else (1, 3, *(side // 2 for side in batch["hr"].shape[1:3]))
+        shape = (
+            (1, 3, 9, 9)
+            if self._mistake == "shape"
+            else (1, 3, *(side // 2 for side in batch["hr"].shape[1:3]))
+        )
         return torch.zeros(shape)
 
 
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
-        ("attributes", r"name=test_degradation_contract\.Wrong: has reads='HR' and margin=2: expected"),
-        ("code", r"Wrong fails on a crop of 32x32: IndexError.*test_degradation_contract\.py, line \d+"),
+        (
+            "attributes",
+            r"name=test_degradation_contract\.Wrong: has reads='HR' and margin=2: expected",
+        ),
+        (
+            "code",
+            r"Wrong fails on a crop of 32x32: IndexError.*test_degradation_contract\.py, line \d+",
+        ),
         ("type", r"Wrong\.prepare gives x of float64: expected uint8 or float32"),
         ("shape", r"Wrong\.apply gives \(1, 3, 9, 9\) torch\.float32: expected \(1, 3, 16, 16\)"),
         ("missing", r"Wrong\.prepare gives no x, unlike before"),
@@ -170,7 +199,11 @@ class Wrong:
     ],
 )
 def test_the_user_s_mistakes_are_told(
-    mistake: str, message: str, make_pairs: MakePairs, monkeypatch: pytest.MonkeyPatch, patches: DecodedImages
+    mistake: str,
+    message: str,
+    make_pairs: MakePairs,
+    monkeypatch: pytest.MonkeyPatch,
+    patches: DecodedImages,
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     values = {"name": "test_degradation_contract.Wrong", "mistake": mistake}

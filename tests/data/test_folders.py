@@ -20,7 +20,10 @@ def test_names_with_the_scale_behind_them_match(tmp_path: Path) -> None:
     hr = fill(tmp_path / "hr", "0801.png", "b.png")
     lr = fill(tmp_path / "lr", "0801x4.png", "b.jpg")
     matched = match_folders(hr, lr, 4)
-    assert matched == {"0801": (hr / "0801.png", lr / "0801x4.png"), "b": (hr / "b.png", lr / "b.jpg")}
+    assert matched == {
+        "0801": (hr / "0801.png", lr / "0801x4.png"),
+        "b": (hr / "b.png", lr / "b.jpg"),
+    }
     assert match_folders(hr, None, 4)["b"] == (hr / "b.png", None)
     with pytest.raises(UserError, match=r"only .*lr has 0801x4"):
         match_folders(hr, lr, 2)
@@ -75,7 +78,14 @@ def test_names_of_published_sets_match(
 def test_of_one_folder_what_no_rule_names_is_left_out_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = fill(tmp_path / "a", "Canon_1_HR.png", "Canon_1_LR4.png", "Canon_1_LR2.png", "Canon_1_LR3.png", "b.png")
+    folder = fill(
+        tmp_path / "a",
+        "Canon_1_HR.png",
+        "Canon_1_LR4.png",
+        "Canon_1_LR2.png",
+        "Canon_1_LR3.png",
+        "b.png",
+    )
     with caplog.at_level(logging.INFO, "realsr"):
         ((name, files),) = match_folders(folder, folder, 4).items()
     assert (name, files) == ("Canon_1_HR", (folder / "Canon_1_HR.png", folder / "Canon_1_LR4.png"))
@@ -109,9 +119,15 @@ def test_one_lr_of_several_hr_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_template_stands_for_the_rules(tmp_path: Path) -> None:
-    hr, lr = fill(tmp_path / "hr", "a.png", "b_HR.png"), fill(tmp_path / "lr", "in-a-4.png", "in-b-4.png", "a.png")
+    hr, lr = (
+        fill(tmp_path / "hr", "a.png", "b_HR.png"),
+        fill(tmp_path / "lr", "in-a-4.png", "in-b-4.png", "a.png"),
+    )
     matched = match_folders(hr, lr, 4, lr_name="in-{}-4")
-    assert {name: low.name for name, (_, low) in matched.items() if low} == {"a": "in-a-4.png", "b_HR": "in-b-4.png"}
+    assert {name: low.name for name, (_, low) in matched.items() if low} == {
+        "a": "in-a-4.png",
+        "b_HR": "in-b-4.png",
+    }
     with pytest.raises(UserError, match=r"only .*hr has a, b_HR"):
         match_folders(hr, lr, 4, lr_name="{}x4")
     with pytest.raises(UserError, match=r"data\.lr_name=x4: expected \{\} once"):

@@ -15,7 +15,14 @@ import torch
 
 from config_files import yaml_values
 from realsr.data import loading
-from realsr.data.cache import DecodedImages, Images, PairImages, cache_images, cache_pairs, decode_pairs
+from realsr.data.cache import (
+    DecodedImages,
+    Images,
+    PairImages,
+    cache_images,
+    cache_pairs,
+    decode_pairs,
+)
 from realsr.data.dataset import Batch, CropDataset
 from realsr.data.degradations.degradation import build_degradation
 from realsr.data.degradations.identity import Identity
@@ -46,7 +53,11 @@ def test_batches_depend_neither_on_workers_nor_cache_nor_the_start(
         resumed = read(cache_pairs(tmp_path, pairs, 0), cached, 3, workers)
         assert len(resumed) == 4
         for batch, again in zip(whole[3:], resumed, strict=True):
-            assert batch.keys() == again.keys() == {"lr", "hr"} | ({"noise"} if name == "noise" else set())
+            assert (
+                batch.keys()
+                == again.keys()
+                == {"lr", "hr"} | ({"noise"} if name == "noise" else set())
+            )
             assert all(torch.equal(batch[key], again[key]) for key in batch)
     assert not torch.equal(whole[3]["hr"], whole[4]["hr"])
 
@@ -89,7 +100,9 @@ class _Broken(CropDataset):
     def __getitem__(self, step: int) -> Batch:
         if step == 6:
             if self._how == "shared memory":
-                raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device")
+                raise RuntimeError(
+                    "unable to allocate shared memory(shm) for file </torch_1>: No space left on device"
+                )
             os.kill(os.getpid(), {"death": signal.SIGKILL, "stuck": signal.SIGSTOP}[self._how])
         return super().__getitem__(step)
 
@@ -101,12 +114,18 @@ class _Broken(CropDataset):
      ("stuck", r"no batch has come for 6 seconds.*trainer\.workers=0"),
      ("shared memory", r"cannot hand over its batch.*No space left.*--shm-size")],
 )  # fmt: skip
-def test_a_batch_that_does_not_come_is_an_error_with_its_reason(how: str, reason: str, make_pairs: MakePairs) -> None:
+def test_a_batch_that_does_not_come_is_an_error_with_its_reason(
+    how: str, reason: str, make_pairs: MakePairs
+) -> None:
     dataset = CropDataset(decode_pairs(list_pairs(make_pairs(SIZES), 2)), 3, 16, 2, Identity(), 0)
     others = multiprocessing.active_children()
     batches = load_batches(_Broken(dataset, how), 0, 9, 1, timeout=6)
     assert len(next(batches)) == 2
-    workers = [process.pid for process in multiprocessing.active_children() if process not in others and process.pid]
+    workers = [
+        process.pid
+        for process in multiprocessing.active_children()
+        if process not in others and process.pid
+    ]
     assert len(workers) == 1
     with pytest.raises(LoadingError, match=reason):
         list(batches)
@@ -145,7 +164,9 @@ def main_process(make_pairs: MakePairs, tmp_path: Path) -> Iterator[subprocess.P
     (tmp_path / "main.py").write_text(MAIN)
     command = [sys.executable, str(tmp_path / "main.py"), str(make_pairs(SIZES))]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as process:
         yield process
         process.kill()
 
@@ -165,7 +186,9 @@ def wait_for_end(pids: list[int], seconds: float) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system does not tell which processes there are")
+@pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="this system does not tell which processes there are"
+)
 @pytest.mark.parametrize("end", ["kill", "exit"])
 def test_workers_outlive_signals_to_the_job_and_end_with_the_main_process(
     end: str, main_process: subprocess.Popen[str]
@@ -175,7 +198,10 @@ def test_workers_outlive_signals_to_the_job_and_end_with_the_main_process(
     assert asked is not None
     workers = [int(pid) for pid in told.readline().split()]
     assert len(workers) == 2
-    for sent in (signal.SIGTERM, signal.SIGINT):  # as a cluster or a terminal does: to all processes of the job
+    for sent in (
+        signal.SIGTERM,
+        signal.SIGINT,
+    ):  # as a cluster or a terminal does: to all processes of the job
         os.killpg(main_process.pid, sent)
         assert told.readline() == "told\n"
     for _ in range(3):

@@ -8,7 +8,12 @@ from PIL import Image
 
 from realsr.core.errors import UserError
 from realsr.data.cache import DecodedImages
-from realsr.data.degradations.degradation import OnlineDegradation, build_degradation, to_batch, to_images
+from realsr.data.degradations.degradation import (
+    OnlineDegradation,
+    build_degradation,
+    to_batch,
+    to_images,
+)
 from realsr.data.degradations.noise import Noise, draw_patch
 from realsr.data.degradations.noise_jpeg import NoiseJPEG, centre, compress
 from realsr.imaging import write_uint8
@@ -20,7 +25,11 @@ NO_PATCHES = DecodedImages([])
 def degrade(degradation: OnlineDegradation, lr_uint8: np.ndarray, seed: int) -> np.ndarray:
     """A whole LR image (h, w, 3) as float, degraded."""
     arrays = degradation.prepare(lr_uint8, 0, 2, np.random.default_rng(seed))
-    return degradation.apply(to_batch(arrays, np.zeros((2, 2, 3), np.uint8)))[0].permute(1, 2, 0).numpy()
+    return (
+        degradation.apply(to_batch(arrays, np.zeros((2, 2, 3), np.uint8)))[0]
+        .permute(1, 2, 0)
+        .numpy()
+    )
 
 
 def patch_of(seed: int, height: int, width: int) -> np.ndarray:
@@ -80,7 +89,9 @@ def test_nothing_asked_for_is_nothing_done() -> None:
 
 @pytest.mark.parametrize("quality", [30, 75, 95])
 def test_jpeg_is_pillow_s_round_trip(quality: int) -> None:
-    image = np.kron(np.random.default_rng(0).integers(0, 256, (4, 5, 3)), np.ones((8, 8, 1), int)).astype(np.uint8)
+    image = np.kron(
+        np.random.default_rng(0).integers(0, 256, (4, 5, 3)), np.ones((8, 8, 1), int)
+    ).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
     # The two libraries may round colour conversion apart by a level or two.
@@ -104,7 +115,9 @@ def test_jpeg_comes_after_the_noise(tmp_path: Path) -> None:
     both = degrade(NoiseJPEG((20, 20), patches), lr, seed=5)
     noisy = degrade(Noise(patches), lr, seed=5)
     assert not np.allclose(both, noisy)
-    np.testing.assert_array_equal(both, compress(np.rint(noisy * 255).astype(np.uint8), 20).astype(np.float32) / 255)
+    np.testing.assert_array_equal(
+        both, compress(np.rint(noisy * 255).astype(np.uint8), 20).astype(np.float32) / 255
+    )
 
 
 @pytest.mark.parametrize("side", [7, 32])
@@ -112,7 +125,11 @@ def test_noise_on_the_device_is_equation_5_in_float(side: int) -> None:
     rng = np.random.default_rng(0)
     lr, noise = (rng.integers(0, 256, (3, side, side, 3), dtype=np.uint8) for _ in range(2))
     hr = rng.integers(0, 256, (3, 2 * side, 2 * side, 3), dtype=np.uint8)
-    batch = {"lr": torch.from_numpy(lr), "hr": torch.from_numpy(hr), "noise": torch.from_numpy(noise)}
+    batch = {
+        "lr": torch.from_numpy(lr),
+        "hr": torch.from_numpy(hr),
+        "noise": torch.from_numpy(noise),
+    }
     noise_on = Noise(NO_PATCHES)
     seen, clean = noise_on.apply(batch), to_images(batch["hr"])
     expected = []
@@ -133,7 +150,9 @@ def test_noise_on_the_device_is_equation_5_in_float(side: int) -> None:
 def test_noise_is_the_same_on_the_device_as_before_jpeg() -> None:
     lr, patch = patch_of(4, 24, 24), patch_of(3, 24, 24)
     on_device = degrade(Noise([patch]), lr, seed=0)
-    np.testing.assert_allclose(on_device, (lr.astype(np.float32) / 255 + centre(patch)).clip(0, 1), atol=1e-6)
+    np.testing.assert_allclose(
+        on_device, (lr.astype(np.float32) / 255 + centre(patch)).clip(0, 1), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(

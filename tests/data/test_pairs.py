@@ -15,7 +15,8 @@ def test_pairs_are_matched_by_name_and_sorted(make_pairs: MakePairs) -> None:
     folder = make_pairs({"b": (8, 9), "a": (10, 8)})
     (folder / "HR" / "notes.txt").write_text("no image")
     assert list_pairs(folder, 2) == [
-        Pair(name, folder / "HR" / f"{name}.png", folder / "LR" / f"{name}.png") for name in ("a", "b")
+        Pair(name, folder / "HR" / f"{name}.png", folder / "LR" / f"{name}.png")
+        for name in ("a", "b")
     ]
 
 
@@ -56,7 +57,8 @@ def pairs_named(count: int) -> list[Pair]:
 
 
 @pytest.mark.parametrize(
-    ("count", "fraction", "held"), [(20, 0.1, 2), (5, 0.1, 1), (2, 0.9, 1), (1, 0.5, 0), (10, 0.0, 0), (10, 0.99, 9)]
+    ("count", "fraction", "held"),
+    [(20, 0.1, 2), (5, 0.1, 1), (2, 0.9, 1), (1, 0.5, 0), (10, 0.0, 0), (10, 0.99, 9)],
 )
 def test_hold_out_splits_into_disjoint_parts(count: int, fraction: float, held: int) -> None:
     pairs = pairs_named(count)
@@ -79,12 +81,16 @@ def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
         hold_out(pairs_named(3), fraction, seed=0)
 
 
-def test_keep_large_leaves_out_what_has_no_room(make_pairs: MakePairs, caplog: pytest.LogCaptureFixture) -> None:
+def test_keep_large_leaves_out_what_has_no_room(
+    make_pairs: MakePairs, caplog: pytest.LogCaptureFixture
+) -> None:
     pairs = list_pairs(make_pairs({"exact": (8, 9), "narrow": (20, 7), "large": (20, 20)}), 2)
     with caplog.at_level(logging.WARNING):
         assert [pair.name for pair in keep_large(pairs, 16)] == ["exact", "large"]
     assert "1 pairs are smaller than a crop of 16 and left out: narrow" in caplog.text
-    with pytest.raises(UserError, match=r"no pair's HR is as large as a crop of 48.*smaller trainer\.crop"):
+    with pytest.raises(
+        UserError, match=r"no pair's HR is as large as a crop of 48.*smaller trainer\.crop"
+    ):
         keep_large(pairs, 48)
 
 
@@ -99,4 +105,7 @@ def test_pairs_made_elsewhere_may_have_the_names_of_published_sets(make_pairs: M
     ]
     (folder / "LR" / "a_LR2.png").rename(folder / "LR" / "low_a.png")
     (folder / "LR" / "b_LR2.png").rename(folder / "LR" / "low_b.png")
-    assert [pair.lr.name for pair in list_pairs(folder, 2, lr_name="low_{}")] == ["low_a.png", "low_b.png"]
+    assert [pair.lr.name for pair in list_pairs(folder, 2, lr_name="low_{}")] == [
+        "low_a.png",
+        "low_b.png",
+    ]

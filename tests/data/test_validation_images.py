@@ -30,12 +30,16 @@ def test_images_are_cut_to_their_centre(make_pairs: MakePairs) -> None:
     first, second = load_validation(pairs, 2, Identity(), seed=0, largest=17, most=2)
     assert first.name == "a"
     lr = to_float(read_uint8(pairs[0].lr))
-    assert torch.equal(first.lr, lr[:, 2:10, 4:12]), "8x8, the centre; 17 HR pixels have room for 8 LR pixels"
+    assert torch.equal(first.lr, lr[:, 2:10, 4:12]), (
+        "8x8, the centre; 17 HR pixels have room for 8 LR pixels"
+    )
     assert torch.equal(first.hr, first.lr.repeat_interleave(2, 1).repeat_interleave(2, 2))
     assert second.lr.shape == (3, 5, 6), "a smaller one is taken whole"
 
 
-def test_the_degradation_is_fixed_and_independent_of_the_other_images(make_pairs: MakePairs, noise: Path) -> None:
+def test_the_degradation_is_fixed_and_independent_of_the_other_images(
+    make_pairs: MakePairs, noise: Path
+) -> None:
     pairs = list_pairs(make_pairs({"a": (12, 12), "b": (12, 12), "c": (12, 12)}), 2)
     degradation = NoiseJPEG((30, 95), DecodedImages([noise]))
     together = load_validation(pairs, 2, degradation, seed=0, largest=512, most=9)
@@ -45,7 +49,9 @@ def test_the_degradation_is_fixed_and_independent_of_the_other_images(make_pairs
     differences = [noisy.lr - image.lr for noisy, image in zip(together, clean, strict=True)]
     assert all(difference.abs().max() > 1 / 255 for difference in differences)
     assert not torch.allclose(differences[0], differences[1]), "each image has its own"
-    assert all(torch.equal(noisy.hr, image.hr) for noisy, image in zip(together, clean, strict=True))
+    assert all(
+        torch.equal(noisy.hr, image.hr) for noisy, image in zip(together, clean, strict=True)
+    )
 
 
 def test_folders_of_hr_alone_get_bicubic_lr_rounded_to_8_bit(tmp_path: Path) -> None:
@@ -69,7 +75,10 @@ def test_folders_with_lr_are_taken_as_they_are(make_pairs: MakePairs) -> None:
 
 def test_wrong_names_and_sizes_are_told(make_pairs: MakePairs) -> None:
     folder = make_pairs({"a": (6, 7), "b": (8, 8)})
-    with pytest.raises(UserError, match=r"LR/a\.png: 7x6 pixels, but its HR has 14x12, prepared as 12x12; at scale=4"):
+    with pytest.raises(
+        UserError,
+        match=r"LR/a\.png: 7x6 pixels, but its HR has 14x12, prepared as 12x12; at scale=4",
+    ):
         list(read_folders(folder / "HR", folder / "LR", 4))
     (folder / "LR" / "a.png").unlink()
     with pytest.raises(UserError, match=r"do not have the same names: only .*HR has a\."):
@@ -84,7 +93,9 @@ def test_an_empty_folder_and_a_damaged_file_are_named(tmp_path: Path) -> None:
         list(read_folders(tmp_path, None, 2))
 
 
-def test_the_validation_folder_s_lr_is_degraded_where_it_is_made_only(make_pairs: MakePairs, noise: Path) -> None:
+def test_the_validation_folder_s_lr_is_degraded_where_it_is_made_only(
+    make_pairs: MakePairs, noise: Path
+) -> None:
     folder = make_pairs({"a": (12, 12), "b": (12, 12)})
     degradation = Noise(DecodedImages([noise]))
     both = load_validation_folder(folder, 2, degradation, seed=0, largest=16, most=1)
@@ -101,11 +112,15 @@ def test_the_validation_folder_s_lr_is_degraded_where_it_is_made_only(make_pairs
         load_validation_folder(folder, 2, degradation, seed=0, largest=16, most=5)
 
 
-def test_validation_images_of_published_names_or_by_a_template(make_pairs: MakePairs, noise: Path) -> None:
+def test_validation_images_of_published_names_or_by_a_template(
+    make_pairs: MakePairs, noise: Path
+) -> None:
     folder, degradation = make_pairs({"a": (12, 12)}), Noise(DecodedImages([noise]))
     plain = load_validation_folder(folder, 2, degradation, seed=0, largest=16, most=5)
     (folder / "LR" / "a.png").rename(folder / "LR" / "low_a.png")
-    named = load_validation_folder(folder, 2, degradation, seed=0, largest=16, most=5, lr_name="low_{}")
+    named = load_validation_folder(
+        folder, 2, degradation, seed=0, largest=16, most=5, lr_name="low_{}"
+    )
     together = folder.parent / "together"
     together.mkdir()
     (folder / "HR" / "a.png").rename(together / "a_HR.png")
@@ -125,6 +140,8 @@ def test_a_damaged_photo_of_the_validation_folder_is_refused_or_accepted(tmp_pat
     path.write_bytes(data[: len(data) // 2] + bytes(60) + data[len(data) // 2 + 60 :])
     with pytest.raises(ImageError, match=r"a\.jpg: damaged"):
         load_validation_folder(tmp_path, 2, Identity(), seed=0, largest=64, most=1)
-    (image,) = load_validation_folder(tmp_path, 2, Identity(), seed=0, largest=64, most=1, damaged="accept")
+    (image,) = load_validation_folder(
+        tmp_path, 2, Identity(), seed=0, largest=64, most=1, damaged="accept"
+    )
     assert image.hr.shape == (3, 64, 64)
     assert caplog.text.count("damaged (") == 1

@@ -32,7 +32,13 @@ def test_minmax_is_the_least_and_the_greatest(
 ) -> None:
     found: dict[str, list[Tensor]] = {}
     network = rrdb(2)
-    names = ("conv_first", "trunk_conv", "upconv1", "HRconv", "conv_last")  # dense blocks call no modules
+    names = (
+        "conv_first",
+        "trunk_conv",
+        "upconv1",
+        "HRconv",
+        "conv_last",
+    )  # dense blocks call no modules
     hooks = [
         getattr(network, name).register_forward_hook(
             # a copy, since the leaky ReLU that follows is in place
@@ -45,17 +51,23 @@ def test_minmax_is_the_least_and_the_greatest(
     for hook in hooks:
         hook.remove()
     outputs = {
-        node.input[1].removesuffix(".weight"): node.output[0] for node in model.graph.node if node.op_type == "Conv"
+        node.input[1].removesuffix(".weight"): node.output[0]
+        for node in model.graph.node
+        if node.op_type == "Conv"
     }
     for name, values in found.items():
         together = torch.cat([value.flatten() for value in values])
         low, high = minmax[outputs[name]]
-        assert (low, high) == pytest.approx((float(together.min()), float(together.max())), abs=1e-4), name
+        assert (low, high) == pytest.approx(
+            (float(together.min()), float(together.max())), abs=1e-4
+        ), name
     whole = torch.stack(lrs)
     assert minmax["lr"] == pytest.approx((float(whole.min()), float(whole.max())))
 
 
-def test_all_that_is_quantised_has_a_range(minmax: dict[str, Range], model: onnx.ModelProto) -> None:
+def test_all_that_is_quantised_has_a_range(
+    minmax: dict[str, Range], model: onnx.ModelProto
+) -> None:
     weights = set(rrdb(2).state_dict())
     expected = set[str]()
     for node in model.graph.node:
@@ -65,7 +77,9 @@ def test_all_that_is_quantised_has_a_range(minmax: dict[str, Range], model: onnx
     assert len(expected) > 40
 
 
-def test_percentile_and_entropy_lie_inside(histograms: Histograms, minmax: dict[str, Range]) -> None:
+def test_percentile_and_entropy_lie_inside(
+    histograms: Histograms, minmax: dict[str, Range]
+) -> None:
     few = {name: histograms[name] for name in list(histograms)[:12:2]}  # entropy takes its time
     for method, seen in (("percentile", histograms), ("entropy", few)):
         ranges = choose_ranges(seen, method)
@@ -101,16 +115,22 @@ def test_one_photo_after_another_is_as_good_as_all_at_once(
         assert turned[name][0].sum() == found[0].sum()
 
 
-def test_ranges_do_not_depend_on_the_number_of_workers(histograms: Histograms, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranges_do_not_depend_on_the_number_of_workers(
+    histograms: Histograms, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = []
     for workers in (0, 2):
-        monkeypatch.setattr(quantise, "count_workers", lambda items, asked, workers=workers: workers)
+        monkeypatch.setattr(
+            quantise, "count_workers", lambda items, asked, workers=workers: workers
+        )
         found.append(choose_ranges(dict(list(histograms.items())[:3]), "entropy"))
     assert found[0] == found[1]
     assert list(found[0]) == list(histograms)[:3]
 
 
-def test_int8_around_all_convolutions_but_those_kept(model: onnx.ModelProto, minmax: dict[str, Range]) -> None:
+def test_int8_around_all_convolutions_but_those_kept(
+    model: onnx.ModelProto, minmax: dict[str, Range]
+) -> None:
     kept = ["conv_first", "HRconv"]
     nodes = layers(model)
     int8 = to_int8(model, minmax, [node for name in kept for node in nodes[name]])
@@ -145,12 +165,16 @@ def test_int8_around_all_convolutions_but_those_kept(model: onnx.ModelProto, min
     assert psnr(run_model(everything, lr), wanted) < found
 
 
-def test_ranges_decide_what_is_clipped(model: onnx.ModelProto, minmax: dict[str, Range], lrs: list[Tensor]) -> None:
+def test_ranges_decide_what_is_clipped(
+    model: onnx.ModelProto, minmax: dict[str, Range], lrs: list[Tensor]
+) -> None:
     """Half the range of the last convolution's input costs much more than INT8 does."""
     read = model.graph.node[-1].input[0]
     narrow = minmax | {read: tuple(np.float32(bound / 4) for bound in minmax[read])}
     wanted = run_torch(rrdb(2), lrs[0])
-    good, bad = (psnr(run_model(to_int8(model, ranges, []), lrs[0]), wanted) for ranges in (minmax, narrow))
+    good, bad = (
+        psnr(run_model(to_int8(model, ranges, []), lrs[0]), wanted) for ranges in (minmax, narrow)
+    )
     assert bad < good - 6
 
 

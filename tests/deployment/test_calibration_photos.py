@@ -76,7 +76,8 @@ def test_files_are_judged_by_a_folder_or_by_four_photos(tmp_path: Path) -> None:
 def test_without_scikit_image_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "skimage", None)
     with pytest.raises(
-        UserError, match=r"export without folders of photos needs skimage: pip install 'realsr\[onnx\]'"
+        UserError,
+        match=r"export without folders of photos needs skimage: pip install 'realsr\[onnx\]'",
     ):
         load_calibration(None, 96, 4)
 
@@ -91,8 +92,15 @@ def middle_grey(spread: float, count: int = 5) -> list[torch.Tensor]:
 def test_photos_that_carry_nothing_are_refused() -> None:
     bright = torch.zeros(1, 3, 40, 40)
     bright[..., 3, 3] = 1
-    for photos in ([torch.zeros(1, 3, 40, 40)] * 9, [torch.ones(1, 3, 40, 40)], [bright], middle_grey(10 / 255)):
-        with pytest.raises(UserError, match=r"^int8\.photos=x: these photos cover \d+ of 255 levels, at least 64"):
+    for photos in (
+        [torch.zeros(1, 3, 40, 40)] * 9,
+        [torch.ones(1, 3, 40, 40)],
+        [bright],
+        middle_grey(10 / 255),
+    ):
+        with pytest.raises(
+            UserError, match=r"^int8\.photos=x: these photos cover \d+ of 255 levels, at least 64"
+        ):
             check_calibration(photos, "int8.photos=x")
 
 

@@ -10,7 +10,10 @@ from realsr.deployment.table import Deployment, KeptLayers, Row, SensitivityRepo
 
 
 def scores(psnr: float, ssim: float) -> dict[str, dict[str, float]]:
-    return {"vacc": {"psnr": psnr, "ssim": ssim}, "realsr_release": {"psnr": psnr - 2, "ssim": 0.75}}
+    return {
+        "vacc": {"psnr": psnr, "ssim": ssim},
+        "realsr_release": {"psnr": psnr - 2, "ssim": 0.75},
+    }
 
 
 @pytest.fixture
@@ -30,7 +33,18 @@ def deployment() -> Deployment:
         ),
         Row("onnx_fp16", "fp16", 33_549_999, scores(math.inf, math.nan), Cost(9.0, 1), math.nan),
     ]
-    return Deployment("df2k", 4, 587.4271, 16_697_987, "four photos", ["x: | gone"], 2, "Some CPU", {"onnx": "1"}, rows)
+    return Deployment(
+        "df2k",
+        4,
+        587.4271,
+        16_697_987,
+        "four photos",
+        ["x: | gone"],
+        2,
+        "Some CPU",
+        {"onnx": "1"},
+        rows,
+    )
 
 
 def cells(deployment: Deployment) -> dict[str, dict[str, str]]:
@@ -49,7 +63,11 @@ def test_numbers_become_cells(deployment: Deployment) -> None:
         "SSIM realsr_release": "0.7500", "PSNR to float32": "—",
     }  # fmt: skip
     int8 = found["onnx_int8"]
-    assert (int8["calibration"], int8["float32 layers"], int8["MB"]) == ("entropy", "conv_first, HRconv", "17.26")
+    assert (int8["calibration"], int8["float32 layers"], int8["MB"]) == (
+        "entropy",
+        "conv_first, HRconv",
+        "17.26",
+    )
     assert int8["PSNR vacc"] == "24.877 (-0.123)"
     assert int8["SSIM vacc"] == "0.8032 (+0.0032)"
     assert (int8["PSNR to float32"], int8["seconds"], int8["memory MB"]) == ("38.13", "5.00", "512")
@@ -62,9 +80,12 @@ def test_the_sensitivity_of_layers_is_a_table_of_its_own(deployment: Deployment)
     assert "kept in float32, of" not in deployment.format_markdown()
     choices = [KeptLayers([], 31.2, 0.40), KeptLayers(["conv_first", "conv_last"], math.inf, 0.456)]
     told = replace(
-        deployment, sensitivity=SensitivityReport("minmax", {"conv_first": 31.5, "conv_last": 33.0}, choices)
+        deployment,
+        sensitivity=SensitivityReport("minmax", {"conv_first": 31.5, "conv_last": 33.0}, choices),
     )
-    assert told.format_text().partition("kept in float32, of INT8 by minmax\n")[2].splitlines()[:3] == [
+    assert told.format_text().partition("kept in float32, of INT8 by minmax\n")[2].splitlines()[
+        :3
+    ] == [
         "float32 layers         PSNR to float32, dB  time to float32's",
         "none                   31.20                0.40",
         "conv_first, conv_last  equal                0.46",
@@ -73,7 +94,9 @@ def test_the_sensitivity_of_layers_is_a_table_of_its_own(deployment: Deployment)
     assert told.as_json()["sensitivity"]["choices"][1]["similarity"] is None
 
 
-def test_what_is_not_finite_is_null_in_strict_json(deployment: Deployment, tmp_path: object) -> None:
+def test_what_is_not_finite_is_null_in_strict_json(
+    deployment: Deployment, tmp_path: object
+) -> None:
     write_tables(tmp_path, deployment)
 
     def refuse(name: str) -> None:

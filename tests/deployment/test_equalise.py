@@ -34,7 +34,12 @@ def make_unequal(network: RRDB) -> RRDB:
             convs = list(getattr(block, name).children())
             for index, conv in enumerate(convs[:-1]):
                 narrow(conv, [(reader, conv.in_channels) for reader in convs[index + 1 :]])
-    tail = [unequal.upconv1, *([unequal.upconv2] if unequal.scale == 4 else []), unequal.HRconv, unequal.conv_last]
+    tail = [
+        unequal.upconv1,
+        *([unequal.upconv2] if unequal.scale == 4 else []),
+        unequal.HRconv,
+        unequal.conv_last,
+    ]
     for conv, reader in pairwise(tail):
         narrow(conv, [(reader, 0)])
     return unequal
@@ -59,7 +64,9 @@ def shares(network: nn.Module, photos: list[Tensor]) -> dict[str, Tensor]:
     for name, parts in seen.items():
         values = torch.cat(parts, 1)
         low, high = (-values).amax(1).clamp_min(0), values.amax(1).clamp_min(0)
-        found[name] = torch.maximum(low / low.max().clamp_min(1e-30), high / high.max().clamp_min(1e-30))
+        found[name] = torch.maximum(
+            low / low.max().clamp_min(1e-30), high / high.max().clamp_min(1e-30)
+        )
     return found
 
 
@@ -68,7 +75,9 @@ def names_of_convolutions(network: nn.Module) -> list[str]:
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-def test_the_same_function_of_equal_channels(scale: int, lrs: list[Tensor], random_lr: Tensor) -> None:
+def test_the_same_function_of_equal_channels(
+    scale: int, lrs: list[Tensor], random_lr: Tensor
+) -> None:
     network = make_unequal(rrdb(scale))
     before = copy.deepcopy(network.state_dict())
     equal = equalise(network, lrs)
@@ -84,7 +93,9 @@ def test_the_same_function_of_equal_channels(scale: int, lrs: list[Tensor], rand
             continue  # these read parts of what conv5 reads
         if "conv5" in name:
             assert float(unequal_shares[name].min()) < 0.05
-        torch.testing.assert_close(share, (unequal_shares[name] * 64).clamp_max(1), rtol=1e-3, atol=0)
+        torch.testing.assert_close(
+            share, (unequal_shares[name] * 64).clamp_max(1), rtol=1e-3, atol=0
+        )
 
 
 def test_narrow_channels_are_not_widened_without_end(lrs: list[Tensor]) -> None:
@@ -110,7 +121,9 @@ def with_weights(exact: onnx.ModelProto, network: RRDB) -> onnx.ModelProto:
     return exact
 
 
-def quantise(exact: onnx.ModelProto, photos: list[Tensor]) -> tuple[dict[str, list[str]], onnx.ModelProto]:
+def quantise(
+    exact: onnx.ModelProto, photos: list[Tensor]
+) -> tuple[dict[str, list[str]], onnx.ModelProto]:
     ranges = choose_ranges(collect_histograms(exact, [photo.numpy() for photo in photos]), "minmax")
     return layers(exact), to_int8(exact, ranges, [])
 

@@ -11,7 +11,14 @@ def names(folder: Path) -> list[str]:
 
 
 def test_an_export_s_files_are_told_from_others(tmp_path: Path) -> None:
-    pairs = ["ncnn.bin", "ncnn.param", "onnx_fp32.onnx", "onnx_int8_minmax.onnx", "openvino.bin", "openvino.xml"]
+    pairs = [
+        "ncnn.bin",
+        "ncnn.param",
+        "onnx_fp32.onnx",
+        "onnx_int8_minmax.onnx",
+        "openvino.bin",
+        "openvino.xml",
+    ]
     exported = [*pairs, "sensitivity.png", "table.json", "table.md"]
     for name in (*exported, "onnx_fp32.txt", "mine.onnx", "my_table.json", "onnx_int8.md"):
         (tmp_path / name).touch()
@@ -57,7 +64,10 @@ def test_a_failure_leaves_what_was_there(failure: BaseException, tmp_path: Path)
 def test_a_folder_is_exported_into_by_one_process(tmp_path: Path) -> None:
     with unfinished(tmp_path / "out") as folder:
         (folder / "x.onnx").touch()
-        with pytest.raises(UserError, match="out: export: in use by process"), unfinished(tmp_path / "out"):
+        with (
+            pytest.raises(UserError, match="out: export: in use by process"),
+            unfinished(tmp_path / "out"),
+        ):
             pass
         assert (folder / "x.onnx").exists()
     assert list((tmp_path / "out").iterdir()) == []

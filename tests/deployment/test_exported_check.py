@@ -15,7 +15,14 @@ from config_files import config_of
 from exported_networks import exported_rrdb, rrdb, run_torch
 from realsr.core.errors import UserError
 from realsr.deployment import deploy, network_files
-from realsr.deployment.check import MIN_PSNR, WARNED, Scores, check_result, check_similarity, similarity
+from realsr.deployment.check import (
+    MIN_PSNR,
+    WARNED,
+    Scores,
+    check_result,
+    check_similarity,
+    similarity,
+)
 from realsr.deployment.export_files import File
 from realsr.deployment.export_options import Int8Config, check_formats
 from realsr.deployment.measure import Cost
@@ -33,8 +40,16 @@ def test_the_worst_psnr_is_returned(lrs: list[Tensor]) -> None:
     assert check_result("x", exactly, rrdb(2), photos, "fp32") == np.inf
     level = 10 ** (-90 / 20)
     worse = 10 ** (-85 / 20)
-    given = check_result("x", lambda lr: exactly(lr) + (worse if lr.shape[2] == 40 else level), rrdb(2), photos, "fp32")
-    assert given == pytest.approx(85, abs=0.7)  # where values are beyond 0..1, clamping takes some away
+    given = check_result(
+        "x",
+        lambda lr: exactly(lr) + (worse if lr.shape[2] == 40 else level),
+        rrdb(2),
+        photos,
+        "fp32",
+    )
+    assert given == pytest.approx(
+        85, abs=0.7
+    )  # where values are beyond 0..1, clamping takes some away
 
 
 @pytest.mark.parametrize("precision", MIN_PSNR)
@@ -56,9 +71,12 @@ def test_each_precision_has_its_least(precision: str, what: str, lrs: list[Tenso
         def forward(self, lr: Tensor) -> Tensor:
             return rrdb(2)(lr).clamp(0.2, 0.8)
 
-    assert off(enough + 0.5) == (pytest.approx(enough + 0.5, abs=0.1) if what == "photos" else np.inf)
+    assert off(enough + 0.5) == (
+        pytest.approx(enough + 0.5, abs=0.1) if what == "photos" else np.inf
+    )
     with pytest.raises(
-        UserError, match=rf"x.onnx: its results are not the generator's, or not finite \(PSNR to them on {what} "
+        UserError,
+        match=rf"x.onnx: its results are not the generator's, or not finite \(PSNR to them on {what} ",
     ):
         off(enough - 0.5)
 
@@ -88,13 +106,24 @@ def test_similarity_is_psnr_of_what_is_seen() -> None:
 @pytest.fixture
 def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Deployment]:
     """The export of a small generator with all photos of a folder, without its measurement."""
-    save_generator(tmp_path / "x.safetensors", rrdb(2), {"name": "rrdb", "features": 8, "blocks": 1, "growth": 4}, 2)
+    save_generator(
+        tmp_path / "x.safetensors",
+        rrdb(2),
+        {"name": "rrdb", "features": 8, "blocks": 1, "growth": 4},
+        2,
+    )
     monkeypatch.setattr(deploy, "measure", lambda *_: Cost(1.0, None))
 
     def run(photos: Path, formats: list[str], overwrite: bool = False) -> Deployment:
         int8 = config_of(Int8Config, photos=photos)
         return deploy.export_networks(
-            str(tmp_path / "x.safetensors"), tmp_path / "out", {}, int8, formats, None, overwrite=overwrite
+            str(tmp_path / "x.safetensors"),
+            tmp_path / "out",
+            {},
+            int8,
+            formats,
+            None,
+            overwrite=overwrite,
         )
 
     return run
@@ -102,13 +131,19 @@ def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Dep
 
 def photos_folder(folder: Path) -> Path:
     folder.mkdir()
-    write_uint8(folder / "a.png", np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8))
+    write_uint8(
+        folder / "a.png", np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    )
     return folder
 
 
 def changed_weight(model: onnx.ModelProto) -> onnx.ModelProto:
     weight = next(value for value in model.graph.initializer if value.name == "HRconv.weight")
-    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
+    weight.CopyFrom(
+        onnx.numpy_helper.from_array(
+            onnx.numpy_helper.to_array(weight) * np.float32(1.01), weight.name
+        )
+    )
     return model
 
 
@@ -121,12 +156,18 @@ def not_a_number(model: onnx.ModelProto) -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (lambda: changed_weight(exported_rrdb(2)), "onnx_fp32.onnx: its results are not the generator's"),
+        (
+            lambda: changed_weight(exported_rrdb(2)),
+            "onnx_fp32.onnx: its results are not the generator's",
+        ),
         (
             lambda: not_a_number(exported_rrdb(2)),
             r"onnx_fp32.onnx: its results are not the generator's, or not finite .*nan dB",
         ),
-        (lambda: exported_rrdb(4), r"onnx_fp32.onnx: gives \(1, 3, 4, 28\) for \(1, 3, 1, 7\), but the generator"),
+        (
+            lambda: exported_rrdb(4),
+            r"onnx_fp32.onnx: gives \(1, 3, 4, 28\) for \(1, 3, 1, 7\), but the generator",
+        ),
     ],
 )
 def test_a_wrong_file_is_not_written(
@@ -143,7 +184,11 @@ def test_a_wrong_file_is_not_written(
     assert len(deployment.failed) == 1
     assert re.search(said, deployment.failed[0])
     assert [row.name for row in deployment.rows] == ["PyTorch"]
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"onnx_fp32.onnx", "table.json", "table.md"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "onnx_fp32.onnx",
+        "table.json",
+        "table.md",
+    }
     assert (tmp_path / "out" / "onnx_fp32.onnx").read_text() == "an earlier export's"
 
 
@@ -174,7 +219,10 @@ def test_what_cannot_be_asked_for(formats: list[str], int8: Int8Config, said: st
 def test_similarity_on_scored_images_is_refused_warned_of_or_usual() -> None:
     for precision, (_, least) in MIN_PSNR.items():
         for value in (least - 0.1, np.nan):
-            with pytest.raises(UserError, match=rf"x\.onnx: on the images .* expected {least:g} or more, so it is not"):
+            with pytest.raises(
+                UserError,
+                match=rf"x\.onnx: on the images .* expected {least:g} or more, so it is not",
+            ):
                 check_similarity("x.onnx", precision, value)
         for value in (max(least, WARNED), np.inf):
             assert check_similarity("x.onnx", precision, value) == ""
@@ -204,8 +252,12 @@ def test_a_file_far_from_float32_is_no_success(
     assert (tmp_path / "out/onnx_int8.onnx").exists() == kept
     assert [row.name for row in deployment.rows] == ["PyTorch", *(["onnx_int8"] if kept else [])]
     assert len(deployment.failed) == (not kept)
-    assert any("PSNR to float32 is 25.0 dB" in warning for warning in deployment.warnings) == (similarity == 25)
-    assert all(f"warning: {warning}" in deployment.format_markdown() for warning in deployment.warnings)
+    assert any("PSNR to float32 is 25.0 dB" in warning for warning in deployment.warnings) == (
+        similarity == 25
+    )
+    assert all(
+        f"warning: {warning}" in deployment.format_markdown() for warning in deployment.warnings
+    )
 
 
 def test_nothing_is_made_of_photos_that_carry_nothing(

@@ -13,7 +13,9 @@ def test_the_rrdb_s_work_is_the_published_number() -> None:
 
 
 def test_a_convolution_s_work_by_hand() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 7, 5, padding=2), nn.LeakyReLU(), nn.Conv2d(7, 4, 3, stride=2, padding=1))
+    network = nn.Sequential(
+        nn.Conv2d(3, 7, 5, padding=2), nn.LeakyReLU(), nn.Conv2d(7, 4, 3, stride=2, padding=1)
+    )
     weights_by_pixels = 3 * 7 * 25 * 20**2 + 7 * 4 * 9 * 10**2
     assert count_gflop(network, 20) == pytest.approx(2 * weights_by_pixels / 1e9, rel=1e-12)
 

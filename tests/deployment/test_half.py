@@ -41,7 +41,10 @@ def test_all_but_the_ends_is_fp16(half: onnx.ModelProto) -> None:
 
 def test_half_the_bytes() -> None:
     exact = exported_rrdb(4)
-    sizes = [sum(len(value.raw_data) for value in model.graph.initializer) for model in (exact, to_half(exact, []))]
+    sizes = [
+        sum(len(value.raw_data) for value in model.graph.initializer)
+        for model in (exact, to_half(exact, []))
+    ]
     assert sizes[1] == pytest.approx(sizes[0] / 2, rel=0.01)
     assert exact == exported_rrdb(4)  # and the given one stays as it was
 
@@ -49,7 +52,10 @@ def test_half_the_bytes() -> None:
 def tiny() -> onnx.ModelProto:
     """((lr * 1.2345 + 0.377) * 3.21 - lr) * 0.7654: every operation has something to round."""
     names = {"a": 1.2345, "b": 0.377, "c": 3.21, "d": 0.7654}
-    weights = [numpy_helper.from_array(np.array([value], np.float32), name) for name, value in names.items()]
+    weights = [
+        numpy_helper.from_array(np.array([value], np.float32), name)
+        for name, value in names.items()
+    ]
     steps = [
         ("Mul", "lr", "a", "t1"),
         ("Add", "t1", "b", "t2"),
@@ -113,7 +119,9 @@ def test_casts_of_other_types_stay(random_lr: Tensor) -> None:
     assert (given == wanted).mean() > 0.99  # but for those that rounding moves over an integer
 
 
-def test_it_differs_from_float32_by_fp16_s_precision(half: onnx.ModelProto, lrs: list[Tensor]) -> None:
+def test_it_differs_from_float32_by_fp16_s_precision(
+    half: onnx.ModelProto, lrs: list[Tensor]
+) -> None:
     exact = run_model(exported_rrdb(4), lrs[0])
     given = run_model(with_rounding(half), lrs[0])
     error = np.abs(given - exact)

@@ -28,7 +28,12 @@ def test_a_file_s_time_and_memory_grow_with_the_picture(exported: Path) -> None:
 
 
 def test_weights_are_measured_in_torch(tmp_path: Path) -> None:
-    save_generator(tmp_path / "x.safetensors", rrdb(2), {"name": "rrdb", "features": 8, "blocks": 1, "growth": 4}, 2)
+    save_generator(
+        tmp_path / "x.safetensors",
+        rrdb(2),
+        {"name": "rrdb", "features": 8, "blocks": 1, "growth": 4},
+        2,
+    )
     cost = measure(str(tmp_path / "x.safetensors"), 32, 1, "weights")
     assert 0 < cost.seconds < 5
     assert cost.memory is not None
@@ -37,7 +42,10 @@ def test_weights_are_measured_in_torch(tmp_path: Path) -> None:
 
 def test_a_broken_file_cannot_be_measured(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"no network")
-    with pytest.raises(RuntimeError, match=r"x\.onnx could not be measured: \S+x\.onnx: is a text .*not an ONNX file"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"x\.onnx could not be measured: \S+x\.onnx: is a text .*not an ONNX file",
+    ):
         measure(tmp_path / "x.onnx", 16, 1)
 
 
@@ -46,5 +54,7 @@ def test_an_exported_file_is_measured_without_torch(exported: Path) -> None:
         "import sys; from pathlib import Path; from realsr.deployment.measure import main; "
         "main(sys.argv[1], 16, 1, 'file'); assert 'torch' not in sys.modules"
     )
-    ended = subprocess.run([sys.executable, "-c", code, str(exported)], capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(exported)], capture_output=True, text=True
+    )
     assert ended.returncode == 0, ended.stderr

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module", params=[2, 4])
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
+def made(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, nn.Module]:
     """A file, and the network whose convolutions have weights rounded to fp16, as the file holds them."""
     path = tmp_path_factory.mktemp("a folder") / "ncnn.param"
     network = tiny_generator(request.param).network
@@ -62,7 +64,9 @@ def test_another_network(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Conv2d(3, 27, 5, padding=2), nn.PReLU(27), nn.PixelShuffle(3)).eval()
     write_ncnn(network, tmp_path / "x.param")
     lr = random_lr((9, 11))
-    np.testing.assert_allclose(open_file(tmp_path / "x.param", 1)(lr), enlarge(network, lr), atol=1e-3)
+    np.testing.assert_allclose(
+        open_file(tmp_path / "x.param", 1)(lr), enlarge(network, lr), atol=1e-3
+    )
 
 
 class Refusing(nn.Module):
@@ -86,7 +90,9 @@ def test_what_cannot_be_expressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     program.write_text("#!/bin/sh\necho ready >&2\necho 'no such layer' >&2\nexit 3\n")
     program.chmod(0o755)
     monkeypatch.setattr(pnnx, "EXEC_PATH", str(program))
-    with pytest.raises(UserError, match=r"pnnx cannot express the generator \(ended with 3: no such layer\)"):
+    with pytest.raises(
+        UserError, match=r"pnnx cannot express the generator \(ended with 3: no such layer\)"
+    ):
         write_ncnn(tiny_generator().network, tmp_path / "y.param")
     monkeypatch.setattr(pnnx, "EXEC_PATH", str(tmp_path / "absent"))
     with pytest.raises(UserError, match="pnnx cannot be run"):
@@ -96,12 +102,16 @@ def test_what_cannot_be_expressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("part", [".param", ".bin"])
 @pytest.mark.parametrize("content", [b"", b"rubbish", None])
-def test_damaged_files(content: bytes | None, part: str, made: tuple[Path, nn.Module], tmp_path: Path) -> None:
+def test_damaged_files(
+    content: bytes | None, part: str, made: tuple[Path, nn.Module], tmp_path: Path
+) -> None:
     for suffix in (".param", ".bin"):
         (tmp_path / f"x{suffix}").write_bytes(made[0].with_suffix(suffix).read_bytes())
     broken = tmp_path / f"x{part}"
     broken.unlink() if content is None else broken.write_bytes(content)
-    with pytest.raises(UserError, match=r"x.param: damaged, has layers that ncnn does not know, or its .bin is not"):
+    with pytest.raises(
+        UserError, match=r"x.param: damaged, has layers that ncnn does not know, or its .bin is not"
+    ):
         open_file(tmp_path / "x.param", 1)
 
 
@@ -111,7 +121,9 @@ def test_a_param_is_measured_as_what_it_is_called(
     """It can be a source of weights, whose cost in PyTorch is wanted, as well as an exported file."""
     opened = []
     for name in ("open_file", "_open_weights"):
-        monkeypatch.setattr(measure, name, lambda *_, name=name: opened.append(name) or (lambda lr: lr))
+        monkeypatch.setattr(
+            measure, name, lambda *_, name=name: opened.append(name) or (lambda lr: lr)
+        )
     for kind in ("file", "weights", "custom"):
         assert measure.main(str(made[0]), 16, 1, kind).seconds >= 0
     assert opened == ["open_file", "_open_weights", "_open_weights"]

@@ -27,8 +27,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, File]:
     int8 = config_of(Int8Config, methods=["minmax", "percentile"])
     maker = Maker(tiny_generator(), tmp_path_factory.mktemp("made"), int8, random_photos())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network_files, "collect_histograms", count := _Counted(network_files.collect_histograms))
-        files = [file for name in ("onnx_int8", "openvino", "openvino_int8") for file in maker.make(name)]
+        patch.setattr(
+            network_files, "collect_histograms", count := _Counted(network_files.collect_histograms)
+        )
+        files = [
+            file for name in ("onnx_int8", "openvino", "openvino_int8") for file in maker.make(name)
+        ]
     assert count.calls == 1
     return {file.path.stem: file for file in files}
 
@@ -51,9 +55,16 @@ def test_int8_is_that_of_the_onnx_file(made: dict[str, File]) -> None:
     assert similarity(result, enlarge(tiny_generator().network, lr)) > 25
     assert similarity(result, open_file(made["onnx_int8_minmax"].path, 1)(lr)) > 40
     model = openvino_core().read_model(made["openvino_int8"].path)
-    weights = [op.get_element_type().get_type_name() for op in model.get_ops() if op.get_type_name() == "Constant"]
+    weights = [
+        op.get_element_type().get_type_name()
+        for op in model.get_ops()
+        if op.get_type_name() == "Constant"
+    ]
     assert weights.count("i8") >= 18  # of 19 convolutions; the first stays in float32
-    assert (made["openvino_int8"].precision, made["openvino_int8"].calibration) == ("int8", "minmax")
+    assert (made["openvino_int8"].precision, made["openvino_int8"].calibration) == (
+        "int8",
+        "minmax",
+    )
     assert list(made["openvino_int8"].kept) == ["conv_first"]
 
 
@@ -84,30 +95,44 @@ def test_two_parts_whose_weights_are_whole(made: dict[str, File]) -> None:
     assert file.parts[0].parent.as_posix() not in file.parts[0].read_text()
 
 
-@pytest.mark.parametrize(("name", "precision"), [("openvino", "fp32"), ("openvino_int8", "int8 (minmax)")])
+@pytest.mark.parametrize(
+    ("name", "precision"), [("openvino", "fp32"), ("openvino_int8", "int8 (minmax)")]
+)
 def test_facts_are_read_back(name: str, precision: str, made: dict[str, File]) -> None:
-    facts = read_facts(dict(openvino_core().read_model(made[name].path).get_rt_info([RT_INFO]).value))
+    facts = read_facts(
+        dict(openvino_core().read_model(made[name].path).get_rt_info([RT_INFO]).value)
+    )
     wanted = OnnxFacts(4, precision, tiny_generator().bytes_per_pixel, "5" * 64, facts.made_by)
     assert facts == wanted
     assert facts.made_by.startswith("realsr ")
 
 
-def test_files_that_cannot_be_run(tmp_path: Path, made: dict[str, File], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_cannot_be_run(
+    tmp_path: Path, made: dict[str, File], monkeypatch: pytest.MonkeyPatch
+) -> None:
     alone = tmp_path / "alone.xml"
     for content in (b"", b"rubbish", made["openvino"].path.read_bytes()):
         alone.write_bytes(content)
-        with pytest.raises(UserError, match=r"alone.xml: damaged, no OpenVINO model, or its .bin is not beside it"):
+        with pytest.raises(
+            UserError, match=r"alone.xml: damaged, no OpenVINO model, or its .bin is not beside it"
+        ):
             open_file(alone, 1)
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UserError, match="needs openvino: pip install openvino"):
         open_file(made["openvino"].path, 1)
-    with pytest.raises(UserError, match=r"x.pth: expected a file whose name ends in .onnx, .xml, .param"):
+    with pytest.raises(
+        UserError, match=r"x.pth: expected a file whose name ends in .onnx, .xml, .param"
+    ):
         open_file(tmp_path / "x.pth", 1)
 
 
 def test_what_openvino_does_not_know(tmp_path: Path) -> None:
-    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1,)) for name in ("lr", "sr")]
-    graph = helper.make_graph([helper.make_node("Unheard", ["lr"], ["sr"])], "graph", tensors[:1], tensors[1:])
+    tensors = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, (1,)) for name in ("lr", "sr")
+    ]
+    graph = helper.make_graph(
+        [helper.make_node("Unheard", ["lr"], ["sr"])], "graph", tensors[:1], tensors[1:]
+    )
     with pytest.raises(UserError, match="OpenVINO cannot express the generator"):
         write_openvino(helper.make_model(graph), {}, tmp_path / "x.xml")
 

@@ -24,7 +24,9 @@ def make_network() -> nn.Module:
         convs[1].weight[5].zero_()
         convs[1].bias[5] = 0
         convs[2].weight[:, 5] = 60 * convs[2].weight.abs().amax()
-    return nn.Sequential(*(part for conv in convs for part in (conv, nn.LeakyReLU(0.2)))).requires_grad_(False)
+    return nn.Sequential(
+        *(part for conv in convs for part in (conv, nn.LeakyReLU(0.2)))
+    ).requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,9 @@ def test_a_layer_that_is_hard_to_quantise_is_the_most_costly(report: Sensitivity
 
 def test_keeping_it_gains_the_most(report: SensitivityReport) -> None:
     ranked = sorted(report.alone, key=report.alone.__getitem__)
-    assert [choice.kept for choice in report.choices] == [ranked[:count] for count in KEPT if count < 5]
+    assert [choice.kept for choice in report.choices] == [
+        ranked[:count] for count in KEPT if count < 5
+    ]
     found = [choice.similarity for choice in report.choices]
     assert found[1] > found[0] + 3
     assert found == sorted(found)

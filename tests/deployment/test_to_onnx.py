@@ -25,7 +25,10 @@ def test_onnx_computes_what_torch_does_on_any_size(scale: int, shape: tuple[int,
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_weights_keep_the_network_s_names_and_values(scale: int) -> None:
-    kept = {value.name: onnx.numpy_helper.to_array(value) for value in exported_rrdb(scale).graph.initializer}
+    kept = {
+        value.name: onnx.numpy_helper.to_array(value)
+        for value in exported_rrdb(scale).graph.initializer
+    }
     for name, parameter in rrdb(scale).state_dict().items():
         assert np.array_equal(kept[name], parameter.numpy()), name
 
@@ -58,7 +61,15 @@ def test_no_place_of_this_machine_is_in_a_file() -> None:
 def test_layers_of_an_rrdb_in_order_with_all_nodes() -> None:
     model = exported_rrdb(4)
     found = layers(model)
-    assert list(found) == ["conv_first", "RRDB_trunk.0", "trunk_conv", "upconv1", "upconv2", "HRconv", "conv_last"]
+    assert list(found) == [
+        "conv_first",
+        "RRDB_trunk.0",
+        "trunk_conv",
+        "upconv1",
+        "upconv2",
+        "HRconv",
+        "conv_last",
+    ]
     nodes = [node.name for node in model.graph.node]
     assert [name for names in found.values() for name in names] == nodes
     kinds = {node.name: node.op_type for node in model.graph.node}
@@ -72,11 +83,15 @@ class Own(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.PReLU(8), nn.Conv2d(8, 12, 3, padding=1))
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.PReLU(8), nn.Conv2d(8, 12, 3, padding=1)
+        )
         self.shuffle = nn.PixelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = torch.nn.functional.interpolate(x, size=(2 * x.shape[2], 2 * x.shape[3]), mode="bilinear")
+        wide = torch.nn.functional.interpolate(
+            x, size=(2 * x.shape[2], 2 * x.shape[3]), mode="bilinear"
+        )
         return wide + self.shuffle(self.body(x))
 
 

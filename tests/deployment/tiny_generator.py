@@ -24,7 +24,10 @@ def tiny_generator(scale: int = 4) -> Generator:
 
 
 def random_photos(count: int = 2) -> list[Tensor]:
-    return [torch.rand(1, 3, 24, 28, generator=torch.Generator().manual_seed(seed)) for seed in range(count)]
+    return [
+        torch.rand(1, 3, 24, 28, generator=torch.Generator().manual_seed(seed))
+        for seed in range(count)
+    ]
 
 
 def random_lr(size: tuple[int, int]) -> np.ndarray:

@@ -52,7 +52,9 @@ def _fill(shapes: dict[str, Tensor], generator: torch.Generator) -> dict[str, Te
     state = {}
     for key, like in shapes.items():
         if like.ndim > 1:
-            state[key] = torch.empty(like.shape).normal_(0, (2 / like[0].numel()) ** 0.5, generator=generator)
+            state[key] = torch.empty(like.shape).normal_(
+                0, (2 / like[0].numel()) ** 0.5, generator=generator
+            )
         elif key.endswith(("bn.weight", "running_var")):
             state[key] = torch.ones(like.shape)
         elif key.endswith("num_batches_tracked"):
@@ -75,7 +77,11 @@ def _classifiers(generator: torch.Generator) -> dict[str, dict[str, Tensor]]:
             shapes = build(weights=None).state_dict()
         features = {key: value for key, value in shapes.items() if key.startswith("features.")}
         # The classifiers are large and not used: one number each, in the full shape.
-        rest = {key: torch.zeros(1).expand(value.shape) for key, value in shapes.items() if key not in features}
+        rest = {
+            key: torch.zeros(1).expand(value.shape)
+            for key, value in shapes.items()
+            if key not in features
+        }
         files[name] = _fill(features, generator) | rest
     return files
 
@@ -95,7 +101,10 @@ def write_pyiqa(folder: Path) -> None:
     # So many features have the three kinds: of blocks, of bands, of singular values.
     for index, features in enumerate((18, 45, 75)):
         forests[0, index] = _forest(rng, features)
-    scipy.io.savemat(folder / "NRQM_model.mat", {"model": {"linear": rng.uniform(0.2, 0.8, (4, 1)), "rf": forests}})
+    scipy.io.savemat(
+        folder / "NRQM_model.mat",
+        {"model": {"linear": rng.uniform(0.2, 0.8, (4, 1)), "rf": forests}},
+    )
 
 
 def _forest(rng: np.random.Generator, features: int, trees: int = 40) -> dict[str, object]:

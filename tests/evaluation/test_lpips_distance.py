@@ -30,7 +30,10 @@ def reference() -> nn.Module:
 @pytest.fixture(scope="module")
 def state(reference: nn.Module) -> dict[str, Tensor]:
     """As torchvision's file: prefix and a classifier (small here)."""
-    state = {f"features.{key.partition('.')[2]}": value for key, value in reference.net.state_dict().items()}
+    state = {
+        f"features.{key.partition('.')[2]}": value
+        for key, value in reference.net.state_dict().items()
+    }
     return state | {"classifier.1.weight": torch.ones(3, 2)}
 
 
@@ -98,7 +101,10 @@ def test_loading_says_nothing_and_spends_no_random_number(
 
 
 def test_torchvision_s_cached_copy_is_found_and_nothing_is_downloaded(
-    state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    state: dict[str, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def download(*args: object, **options: object) -> None:
         raise AssertionError("a download was tried")
@@ -117,15 +123,23 @@ def test_torchvision_s_cached_copy_is_found_and_nothing_is_downloaded(
 
 
 def test_wrong_files_are_errors_that_name_them(state: dict[str, Tensor], tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"nowhere\.pth: there is no such file \(trainer\.lpips_weights\)"):
+    with pytest.raises(
+        WeightsError, match=r"nowhere\.pth: there is no such file \(trainer\.lpips_weights\)"
+    ):
         load_lpips(tmp_path / "nowhere.pth", CPU)
     path = tmp_path / "broken.pth"
     path.write_bytes(b"half a file")
-    with pytest.raises(WeightsError, match=r"broken\.pth: is a text .*Expected: a state dict of AlexNet"):
+    with pytest.raises(
+        WeightsError, match=r"broken\.pth: is a text .*Expected: a state dict of AlexNet"
+    ):
         load_lpips(path, CPU)
     torch.save({key: value for key, value in state.items() if "10" not in key}, path)
-    with pytest.raises(WeightsError, match=r"AlexNet's feature layers \(missing: 10\.weight, 10\.bias\)"):
+    with pytest.raises(
+        WeightsError, match=r"AlexNet's feature layers \(missing: 10\.weight, 10\.bias\)"
+    ):
         load_lpips(path, CPU)
     torch.save(state | {"features.0.weight": torch.zeros(64, 3, 3, 3)}, path)
-    with pytest.raises(WeightsError, match=r"0\.weight \(64, 3, 3, 3\) instead of \(64, 3, 11, 11\)"):
+    with pytest.raises(
+        WeightsError, match=r"0\.weight \(64, 3, 3, 3\) instead of \(64, 3, 11, 11\)"
+    ):
         load_lpips(path, CPU)

@@ -21,10 +21,17 @@ def test_what_needs_no_file_is_what_it_was(empty_hub: Path) -> None:
     names = ["ssim_y", "psnr", "ssim", "psnr_y"]
     metrics = load([*names, "psnr"])
     assert list(metrics) == names
-    a, b = (torch.randint(0, 256, (3, 16, 18), generator=torch.Generator().manual_seed(i)) / 255 for i in (0, 1))
+    a, b = (
+        torch.randint(0, 256, (3, 16, 18), generator=torch.Generator().manual_seed(i)) / 255
+        for i in (0, 1)
+    )
     expected = [ssim(a, b, luma=True), psnr(a, b), ssim(a, b), psnr(a, b, luma=True)]
-    assert [metric.compute(a, b) for metric in metrics.values() if isinstance(metric, ImageMetric)] == expected
-    assert all(metric.higher_is_better for metric in metrics.values() if isinstance(metric, ImageMetric))
+    assert [
+        metric.compute(a, b) for metric in metrics.values() if isinstance(metric, ImageMetric)
+    ] == expected
+    assert all(
+        metric.higher_is_better for metric in metrics.values() if isinstance(metric, ImageMetric)
+    )
 
 
 def test_all_that_is_missing_is_told_at_once_and_nothing_is_downloaded(empty_hub: Path) -> None:
@@ -32,17 +39,25 @@ def test_all_that_is_missing_is_told_at_once_and_nothing_is_downloaded(empty_hub
         pytest.importorskip(library, reason=f"{library} is not installed")
     with pytest.raises(UserError) as caught:
         load([*NAMES, "psnrr"], brisque=Path("nowhere.pth"))
-    lines = {line.partition(":")[0]: line.partition(": ")[2] for line in str(caught.value).splitlines()}
+    lines = {
+        line.partition(":")[0]: line.partition(": ")[2] for line in str(caught.value).splitlines()
+    }
     assert len(lines) == 8
     checkpoints = empty_hub / "checkpoints"
     assert lines["lpips_alex"].startswith(
         f"torchvision's AlexNet weights are missing: put alexnet-owt-7be5be79.pth into {checkpoints}, "
         "or set metric_files.alexnet=FILE. The file is at https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
     )
-    assert lines["dists, lpips_vgg"].startswith("torchvision's VGG16 weights are missing: put vgg16-397923af.pth")
-    assert lines["fid, kid"].startswith("the Inception weights of FID are missing: put weights-inception-2015")
+    assert lines["dists, lpips_vgg"].startswith(
+        "torchvision's VGG16 weights are missing: put vgg16-397923af.pth"
+    )
+    assert lines["fid, kid"].startswith(
+        "the Inception weights of FID are missing: put weights-inception-2015"
+    )
     assert f"put niqe_modelparameters.mat into {empty_hub / 'pyiqa'}" in lines["niqe, pi"]
-    assert lines["brisque"].startswith("metric_files.brisque=nowhere.pth: there is no such file; expected BRISQUE's")
+    assert lines["brisque"].startswith(
+        "metric_files.brisque=nowhere.pth: there is no such file; expected BRISQUE's"
+    )
     assert lines["psnrr"].startswith("there is no such metric; there are brisque, dists, fid")
 
 
@@ -50,7 +65,8 @@ def test_a_damaged_file_is_told_beside_what_is_missing(empty_hub: Path, tmp_path
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"half a file")
     with pytest.raises(
-        UserError, match=r"(?s)lpips_alex: .*broken\.pth: is a text .*file.*\nlpips_squeeze: torchvision"
+        UserError,
+        match=r"(?s)lpips_alex: .*broken\.pth: is a text .*file.*\nlpips_squeeze: torchvision",
     ):
         load(["lpips_alex", "lpips_squeeze"], alexnet=broken)
 
@@ -58,9 +74,21 @@ def test_a_damaged_file_is_told_beside_what_is_missing(empty_hub: Path, tmp_path
 @pytest.mark.parametrize(
     ("library", "metric", "said"),
     [
-        ("torchmetrics", "dists", r"dists: torchmetrics not installed: pip install 'realsr\[metrics\]'"),
-        ("torch_fidelity", "kid", r"kid: torch_fidelity not installed: pip install 'realsr\[metrics\]'"),
-        ("pyiqa", "piqe", r"piqe: pyiqa not installed: pip install 'realsr\[iqa\]' && .*pyiqa==.*Noncommercial"),
+        (
+            "torchmetrics",
+            "dists",
+            r"dists: torchmetrics not installed: pip install 'realsr\[metrics\]'",
+        ),
+        (
+            "torch_fidelity",
+            "kid",
+            r"kid: torch_fidelity not installed: pip install 'realsr\[metrics\]'",
+        ),
+        (
+            "pyiqa",
+            "piqe",
+            r"piqe: pyiqa not installed: pip install 'realsr\[iqa\]' && .*pyiqa==.*Noncommercial",
+        ),
     ],
 )
 def test_a_missing_library_is_told_with_what_installs_it(
@@ -84,8 +112,12 @@ def test_fid_and_kid_share_one_network(inception: Path, empty_hub: Path) -> None
     assert fid.features is kid.features
 
 
-@pytest.mark.parametrize("file", [ALEXNET, VGG16, SQUEEZENET, NIQE_FILE, BRISQUE_FILE, NRQM_FILE, INCEPTION])
-def test_a_given_file_is_taken_before_the_cached_one(file: WeightFile, full_hub: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "file", [ALEXNET, VGG16, SQUEEZENET, NIQE_FILE, BRISQUE_FILE, NRQM_FILE, INCEPTION]
+)
+def test_a_given_file_is_taken_before_the_cached_one(
+    file: WeightFile, full_hub: Path, tmp_path: Path
+) -> None:
     assert file.url.startswith("https://")
     if file is not INCEPTION:
         assert file.locate() == full_hub / file.cached[0]
@@ -105,7 +137,9 @@ def test_values_of_another_kind_and_classes_that_are_no_metric_are_told(cpu: tor
     lpips, bare, path = str(caught.value).splitlines()
     assert lpips == "lpips: metric.lpips.net=resnet: expected one of alex, vgg, squeeze"
     assert bare == "bare: metric.bare: ssim needs luma: set metric.bare.luma=…"
-    assert path.startswith("path: metric.path.name=pathlib.Path: is no metric: expected digits, higher_is_better")
+    assert path.startswith(
+        "path: metric.path.name=pathlib.Path: is no metric: expected digits, higher_is_better"
+    )
 
 
 def test_a_metric_of_one_s_own_is_a_class_and_values(

@@ -11,7 +11,12 @@ from metric_components import NAMES, VALUES, load
 from realsr.evaluation.metric import ImageMetric, SetMetric
 
 pytestmark = pytest.mark.usefixtures("no_network", "no_initialisation", "one_thread")
-LIBRARIES = {"dists": "torchmetrics", "fid": "torch_fidelity", "kid": "torch_fidelity", "no_reference": "pyiqa"}
+LIBRARIES = {
+    "dists": "torchmetrics",
+    "fid": "torch_fidelity",
+    "kid": "torch_fidelity",
+    "no_reference": "pyiqa",
+}
 IMAGE_METRICS = [name for name in NAMES if name not in ("fid", "kid")]
 
 
@@ -24,7 +29,13 @@ def images(count: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     """Smooth images in 8 bit and worse ones, (count, 3, 176, 192)."""
     generator = torch.Generator().manual_seed(0)
     small = torch.rand(count, 3, 12, 13, generator=generator)
-    hr = torch.nn.functional.interpolate(small, (176, 192), mode="bicubic").clamp(0, 1).mul(255).round() / 255
+    hr = (
+        torch.nn.functional.interpolate(small, (176, 192), mode="bicubic")
+        .clamp(0, 1)
+        .mul(255)
+        .round()
+        / 255
+    )
     noise = 0.1 * torch.randn(hr.shape, generator=generator)
     return (hr + noise).clamp(0, 1).mul(255).round() / 255, hr
 

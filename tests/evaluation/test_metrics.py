@@ -39,7 +39,9 @@ def slow_ssim_plane(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_luma_of_known_colours():
-    colours = torch.tensor([[0, 0, 0], [1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
+    colours = torch.tensor(
+        [[0, 0, 0], [1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64
+    )
     luma = rgb_to_y(colours.T.reshape(3, 1, 5))
     assert luma.shape == (1, 1, 5)
     expected = [16, 235, 81.481, 144.553, 40.966]  # MATLAB's rgb2ycbcr, not rounded
@@ -50,7 +52,9 @@ def test_luma_of_known_colours():
 def test_psnr_of_a_known_difference():
     a = torch.full((3, 12, 12), 100 / 255)
     assert psnr(a, a) == math.inf
-    assert psnr(torch.full_like(a, 110 / 255), a) == pytest.approx(20 * math.log10(255 / 10), abs=1e-9)
+    assert psnr(torch.full_like(a, 110 / 255), a) == pytest.approx(
+        20 * math.log10(255 / 10), abs=1e-9
+    )
     # One channel only: a third of the squared error. On luma: 10 levels of red are 2.5679 of Y.
     red = a.clone()
     red[0] = 110 / 255
@@ -92,7 +96,9 @@ def test_agrees_with_scikit_image():
     metrics = pytest.importorskip("skimage.metrics", reason="scikit-image is not installed")
     result, reference = pair(48, 40)
     a, b = as_levels(result), as_levels(reference)
-    assert psnr(result, reference) == pytest.approx(metrics.peak_signal_noise_ratio(b, a, data_range=255))
+    assert psnr(result, reference) == pytest.approx(
+        metrics.peak_signal_noise_ratio(b, a, data_range=255)
+    )
     maps = metrics.structural_similarity(
         a, b, channel_axis=0, data_range=255, full=True, gaussian_weights=True, sigma=1.5,
         use_sample_covariance=False,
@@ -158,7 +164,10 @@ def slow_ms_ssim_plane(a: np.ndarray, b: np.ndarray) -> float:
         last = weight == 0.1333
         luminance = (2 * mp * mq + 6.5025) / (mp**2 + mq**2 + 6.5025) if last else 1
         value *= (luminance * contrast).mean() ** weight
-        a, b = (convolve2d(np.pad(z, ((0, 1), (0, 1)), "symmetric"), np.ones((2, 2)) / 4, "valid") for z in (a, b))
+        a, b = (
+            convolve2d(np.pad(z, ((0, 1), (0, 1)), "symmetric"), np.ones((2, 2)) / 4, "valid")
+            for z in (a, b)
+        )
         a, b = a[::2, ::2], b[::2, ::2]
     return value
 
@@ -184,7 +193,9 @@ def test_ms_ssim_is_that_of_pytorch_msssim_where_sides_stay_even():
     library = pytest.importorskip("pytorch_msssim", reason="pytorch-msssim is not installed")
     result, reference = photo_pair(176, 192)
     images = [torch.from_numpy(as_levels(image))[None] for image in (result, reference)]
-    assert ms_ssim(result, reference) == pytest.approx(float(library.ms_ssim(*images, data_range=255)), abs=1e-5)
+    assert ms_ssim(result, reference) == pytest.approx(
+        float(library.ms_ssim(*images, data_range=255)), abs=1e-5
+    )
 
 
 def test_ms_ssim_of_equal_opposite_and_small_images():

@@ -11,7 +11,10 @@ from realsr.evaluation.tables import check_names, shorten_names
     [
         (["bicubic", "df2k"], ["bicubic", "df2k"]),
         (["work/dped/runs/default"], ["dped/runs/default"]),
-        (["work/dped/runs/default", "work/df2k/runs/default"], ["dped/runs/default", "df2k/runs/default"]),
+        (
+            ["work/dped/runs/default", "work/df2k/runs/default"],
+            ["dped/runs/default", "df2k/runs/default"],
+        ),
         (["runs/a", "runs/b/"], ["a", "b"]),
         (["runs/a/generator.safetensors", "runs/a/best.safetensors"], ["a", "a/best"]),
         (["x/a", "y/a"], ["x/a", "y/a"]),
@@ -25,7 +28,9 @@ def test_short_names_tell_models_apart(names: list[str], short: list[str]) -> No
     assert len(set(short)) == len(short)
 
 
-def test_folders_without_a_name_have_that_of_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_without_a_name_have_that_of_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "work" / "run").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "work" / "run")
     assert shorten_names([".", "..", "bicubic"]) == {".": "run", "..": "work", "bicubic": "bicubic"}

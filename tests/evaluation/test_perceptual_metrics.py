@@ -19,7 +19,10 @@ pytestmark = pytest.mark.usefixtures("no_network", "no_initialisation", "one_thr
 def images(height: int = 48, width: int = 56) -> tuple[Tensor, Tensor]:
     """A photo in 8 bit and a worse one."""
     data = pytest.importorskip("skimage.data", reason="scikit-image is not installed")
-    photo = torch.from_numpy(data.astronaut()[60 : 60 + height, 180 : 180 + width]).permute(2, 0, 1) / 255
+    photo = (
+        torch.from_numpy(data.astronaut()[60 : 60 + height, 180 : 180 + width]).permute(2, 0, 1)
+        / 255
+    )
     noise = torch.randn(photo.shape, generator=torch.Generator().manual_seed(0))
     return (photo.roll(1, 2) + 0.05 * noise).clamp(0, 1).mul(255).round() / 255, photo
 
@@ -54,7 +57,9 @@ def test_lpips_tells_its_smallest_image_and_can_do_it(net: str, full_hub: Path) 
 
 
 def test_dists_is_the_library_s_number(full_hub: Path) -> None:
-    library = pytest.importorskip("torchmetrics.functional.image.dists", reason="torchmetrics is not installed")
+    library = pytest.importorskip(
+        "torchmetrics.functional.image.dists", reason="torchmetrics is not installed"
+    )
     sr, hr = images()
     with torch.no_grad():
         expected = float(library.deep_image_structure_and_texture_similarity(sr[None], hr[None]))
@@ -66,7 +71,9 @@ def test_dists_is_the_library_s_number(full_hub: Path) -> None:
 
 
 def test_dists_leaves_the_library_and_chance_as_they_were(hub: Path, cpu: torch.device) -> None:
-    library = pytest.importorskip("torchmetrics.functional.image.dists", reason="torchmetrics is not installed")
+    library = pytest.importorskip(
+        "torchmetrics.functional.image.dists", reason="torchmetrics is not installed"
+    )
     builder, before = library.vgg16, torch.random.get_rng_state()
     DISTS(cpu, {"vgg16": hub / "checkpoints/vgg16-397923af.pth"})
     assert library.vgg16 is builder

@@ -42,7 +42,9 @@ def test_a_protocol_is_chosen_and_changed_on_the_command_line() -> None:
     assert composed("data.hr=x").protocol == load_protocol("realsr_release")
     for name in NAMES:
         assert composed(f"protocol={name}").protocol == load_protocol(name)
-    protocol = resolve(composed("protocol.crop=0", "protocol.metrics=[psnr,lpips_alex]").protocol, 4)
+    protocol = resolve(
+        composed("protocol.crop=0", "protocol.metrics=[psnr,lpips_alex]").protocol, 4
+    )
     changes = list_changes(protocol, resolve(load_protocol("realsr_release"), 4))
     assert changes == ["crop=0", "metrics=[psnr,lpips_alex]"]
     assert (
@@ -50,7 +52,9 @@ def test_a_protocol_is_chosen_and_changed_on_the_command_line() -> None:
         in Setting(protocol, changes, 4, "fp32", "cpu").describe()
     )
     same = resolve(composed("protocol.crop=4").protocol, 4)
-    assert not list_changes(same, resolve(load_protocol("realsr_release"), 4)), "the scale's, said in another way"
+    assert not list_changes(same, resolve(load_protocol("realsr_release"), 4)), (
+        "the scale's, said in another way"
+    )
 
 
 def describe(protocol: Protocol, *options: object, **more: object) -> str:
@@ -64,7 +68,9 @@ def test_the_line_tells_how_images_were_made() -> None:
         "LR the original resized by INTER_AREA, in 8 bit"
     )
     plain = config_of(Protocol, crop=1)
-    assert describe(plain, 2, lr="folder", hr=False).endswith("1 border pixels left out; no HR; LR from folder")
+    assert describe(plain, 2, lr="folder", hr=False).endswith(
+        "1 border pixels left out; no HR; LR from folder"
+    )
     assert describe(plain, 2, lr="folder").endswith("HR cropped to a multiple of 2; LR from folder")
 
 

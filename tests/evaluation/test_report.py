@@ -24,19 +24,34 @@ from realsr.evaluation.scoring import Results
 from realsr.evaluation.tables import format_markdown, format_report
 from toy_metrics import ToyMetric, ToySetMetric
 
-SETTING = Setting(config_of(Protocol, "mine", 3, ["psnr", "lpips", "fid"], note="by us"), ["crop=3"], 4, "fp32", "cpu")
+SETTING = Setting(
+    config_of(Protocol, "mine", 3, ["psnr", "lpips", "fid"], note="by us"),
+    ["crop=3"],
+    4,
+    "fp32",
+    "cpu",
+)
 METRICS = {
     "psnr": ToyMetric(higher_is_better=True, digits=2),
     "lpips": ToyMetric(higher_is_better=False, digits=4),
     "fid": ToySetMetric(digits=1),
 }
-BICUBIC = {"a": {"psnr": 20.0, "lpips": 0.5}, "b": {"psnr": 30.0, "lpips": 0.7}, "c": {"psnr": 25.0, "lpips": 0.9}}
-OURS = {"a": {"psnr": 21.0, "lpips": 0.4}, "b": {"psnr": 30.5, "lpips": 0.6}, "c": {"psnr": 24.0, "lpips": 0.2}}
+BICUBIC = {
+    "a": {"psnr": 20.0, "lpips": 0.5},
+    "b": {"psnr": 30.0, "lpips": 0.7},
+    "c": {"psnr": 25.0, "lpips": 0.9},
+}
+OURS = {
+    "a": {"psnr": 21.0, "lpips": 0.4},
+    "b": {"psnr": 30.5, "lpips": 0.6},
+    "c": {"psnr": 24.0, "lpips": 0.2},
+}
 
 
 def report(**changes: object) -> Report:
     results = Results(
-        {"bicubic": BICUBIC, "work/runs/x": OURS}, {"bicubic": {"fid": 100.26}, "work/runs/x": {"fid": 8.0}}
+        {"bicubic": BICUBIC, "work/runs/x": OURS},
+        {"bicubic": {"fid": 100.26}, "work/runs/x": {"fid": 8.0}},
     )
     for name, value in changes.items():
         setattr(results, name, value)
@@ -81,8 +96,12 @@ def test_json_holds_all_numbers_and_what_they_hold_for(tmp_path: Path) -> None:
 
 
 def test_text_tells_the_same(tmp_path: Path) -> None:
-    protocol, computed, _, count, head, first, second, _, title, _, paired = format_report(report()).splitlines()
-    assert protocol.startswith("protocol mine, changed: crop=3: x4, 8 bit, 3 border pixels left out")
+    protocol, computed, _, count, head, first, second, _, title, _, paired = format_report(
+        report()
+    ).splitlines()
+    assert protocol.startswith(
+        "protocol mine, changed: crop=3: x4, 8 bit, 3 border pixels left out"
+    )
     assert computed == "fp32 on cpu; by us"
     assert count.startswith("3 images")
     assert head.split() == ["psnr", "↑", "lpips", "↓", "fid", "↓"]
@@ -115,7 +134,9 @@ def test_text_tells_the_same(tmp_path: Path) -> None:
 
 
 def test_equal_images_are_told_and_leave_json_strict(tmp_path: Path) -> None:
-    equal = report(scores={"x": {"a": {"psnr": math.inf, "lpips": 0.0}, "b": {"psnr": 30.0, "lpips": 0.1}}})
+    equal = report(
+        scores={"x": {"a": {"psnr": math.inf, "lpips": 0.0}, "b": {"psnr": 30.0, "lpips": 0.1}}}
+    )
     write_json(tmp_path / "metrics.json", equal)
     models = load_strictly(tmp_path / "metrics.json")["models"]
     assert isinstance(models, dict)
@@ -145,7 +166,9 @@ def test_weights_are_known_by_their_content(tmp_path: Path) -> None:
     for suffix in ("param", "bin"):
         (tmp_path / f"net.{suffix}").write_bytes(suffix.encode())
     files = describe_weights(tmp_path / "net.param")["files"]
-    assert files == {str(tmp_path / f"net.{s}"): hashlib.sha256(s.encode()).hexdigest() for s in ("param", "bin")}
+    assert files == {
+        str(tmp_path / f"net.{s}"): hashlib.sha256(s.encode()).hexdigest() for s in ("param", "bin")
+    }
 
 
 def test_the_interval_is_the_normal_one_for_many_images() -> None:
@@ -154,11 +177,15 @@ def test_the_interval_is_the_normal_one_for_many_images() -> None:
     assert estimate.mean == pytest.approx(np.mean(values))
     assert estimate.interval is not None
     half = norm.ppf(0.975) * np.std(values) / math.sqrt(len(values))
-    assert estimate.interval == pytest.approx((np.mean(values) - half, np.mean(values) + half), abs=0.05 * half)
+    assert estimate.interval == pytest.approx(
+        (np.mean(values) - half, np.mean(values) + half), abs=0.05 * half
+    )
 
 
 def test_the_interval_of_two_values_lies_between_them() -> None:
-    assert estimate_mean([1.0, 2.0]).interval == (1.0, 2.0), "a quarter of the resamples is of one image alone"
+    assert estimate_mean([1.0, 2.0]).interval == (1.0, 2.0), (
+        "a quarter of the resamples is of one image alone"
+    )
     assert estimate_mean([3.0, 3.0, 3.0]).interval == (3.0, 3.0)
     assert estimate_mean([3.0]) == estimate_mean([3.0])
     assert estimate_mean([3.0]).interval is None
@@ -199,4 +226,7 @@ def test_better_follows_the_metric_s_direction_and_equal_is_not_better() -> None
 
 
 def test_means_of_each_metric() -> None:
-    assert mean_scores({"a": {"x": 1.0, "y": 4.0}, "b": {"x": 2.0, "y": 6.0}}) == {"x": 1.5, "y": 5.0}
+    assert mean_scores({"a": {"x": 1.0, "y": 4.0}, "b": {"x": 2.0, "y": 6.0}}) == {
+        "x": 1.5,
+        "y": 5.0,
+    }

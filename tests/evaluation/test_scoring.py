@@ -14,7 +14,13 @@ from config_files import config_of
 from realsr.core.errors import UserError
 from realsr.data.validation_images import EvaluationImage
 from realsr.evaluation.protocol import Protocol
-from realsr.evaluation.scoring import ImageReaders, Model, bicubic_model, evaluate_models, match_images
+from realsr.evaluation.scoring import (
+    ImageReaders,
+    Model,
+    bicubic_model,
+    evaluate_models,
+    match_images,
+)
 from realsr.imaging import ImageError, resize, to_float, to_uint8, write_uint8
 from toy_metrics import ToyMetric, ToySetMetric
 
@@ -25,12 +31,16 @@ METRICS = load(["psnr", "ssim", "psnr_y", "ssim_y"])
 def images(tmp_path: Path) -> ImageReaders:
     for index in range(2):
         rng = np.random.default_rng(index)
-        image = np.kron(rng.integers(0, 256, (6, 7, 3)), np.ones((6, 6, 1))) + rng.normal(0, 5, (36, 42, 3))
+        image = np.kron(rng.integers(0, 256, (6, 7, 3)), np.ones((6, 6, 1))) + rng.normal(
+            0, 5, (36, 42, 3)
+        )
         write_uint8(tmp_path / f"i{index}.png", image.clip(0, 255).astype(np.uint8))
     return match_images(tmp_path, None, config_of(Protocol), 2)
 
 
-def random_image(name: str, lr: tuple[int, int] = (12, 14), scale: int = 2, hr: bool = True) -> EvaluationImage:
+def random_image(
+    name: str, lr: tuple[int, int] = (12, 14), scale: int = 2, hr: bool = True
+) -> EvaluationImage:
     generator = torch.Generator().manual_seed(len(name))
     high = torch.rand(3, lr[0] * scale, lr[1] * scale, generator=generator) if hr else None
     return EvaluationImage(name, torch.rand(3, *lr, generator=generator), high)
@@ -52,21 +62,36 @@ def mean_metric(needs_hr: bool = True) -> ToyMetric:
 
 
 def test_bicubic_s_numbers_are_scikit_image_s(images: ImageReaders) -> None:
-    scores = evaluate_models({"bicubic": bicubic_model(2)}, images, METRICS, crop=3).scores["bicubic"]
+    scores = evaluate_models({"bicubic": bicubic_model(2)}, images, METRICS, crop=3).scores[
+        "bicubic"
+    ]
     for image in (read() for read in images.values()):
         assert image.hr is not None
         sr, hr = (
             (x.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()[3:-3, 3:-3]
             for x in (resize(image.lr, factor=2.0), image.hr)
         )
-        luma = [x.astype(np.float64) @ np.array([65.481, 128.553, 24.966]) / 255 + 16 for x in (sr, hr)]
+        luma = [
+            x.astype(np.float64) @ np.array([65.481, 128.553, 24.966]) / 255 + 16 for x in (sr, hr)
+        ]
         found = scores[image.name]
-        assert found["psnr"] == pytest.approx(peak_signal_noise_ratio(hr, sr, data_range=255), abs=1e-6)
-        assert found["psnr_y"] == pytest.approx(peak_signal_noise_ratio(luma[1], luma[0], data_range=255), abs=1e-6)
-        options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+        assert found["psnr"] == pytest.approx(
+            peak_signal_noise_ratio(hr, sr, data_range=255), abs=1e-6
+        )
+        assert found["psnr_y"] == pytest.approx(
+            peak_signal_noise_ratio(luma[1], luma[0], data_range=255), abs=1e-6
+        )
+        options = {
+            "gaussian_weights": True,
+            "sigma": 1.5,
+            "use_sample_covariance": False,
+            "data_range": 255,
+        }
         options["win_size"] = 11
         # full: scikit-image's own mean is over another crop than the windows that lie inside
-        _, full = structural_similarity(hr.astype(float), sr.astype(float), channel_axis=2, full=True, **options)
+        _, full = structural_similarity(
+            hr.astype(float), sr.astype(float), channel_axis=2, full=True, **options
+        )
         assert found["ssim"] == pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-6)
         _, full = structural_similarity(luma[1], luma[0], full=True, **options)
         assert found["ssim_y"] == pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-6)
@@ -79,9 +104,18 @@ def test_all_models_see_all_images_once(images: ImageReaders) -> None:
         "black": lambda lr: torch.zeros(3, 2 * lr.shape[1], 2 * lr.shape[2]),
     }
     results = evaluate_models(
-        models, images, METRICS, 0, lambda image, model, sr, scores: seen.append((image.name, model, scores["psnr"]))
+        models,
+        images,
+        METRICS,
+        0,
+        lambda image, model, sr, scores: seen.append((image.name, model, scores["psnr"])),
     )
-    assert [row[:2] for row in seen] == [("i0", "bicubic"), ("i0", "black"), ("i1", "bicubic"), ("i1", "black")]
+    assert [row[:2] for row in seen] == [
+        ("i0", "bicubic"),
+        ("i0", "black"),
+        ("i1", "bicubic"),
+        ("i1", "black"),
+    ]
     assert seen[1][2] == results.scores["black"]["i0"]["psnr"]
     assert results.scores["bicubic"]["i0"]["psnr"] > results.scores["black"]["i0"]["psnr"]
     assert not results.failed
@@ -120,14 +154,23 @@ def test_an_image_that_fails_is_left_out_for_all_models_and_named() -> None:
         random_image("size", (15, 13)), random_image("tiny", (4, 9)),
     )  # fmt: skip
     results = evaluate_models(
-        {"bicubic": bicubic_model(2), "second": second}, {**images, "b": unreadable}, METRICS, crop=2
+        {"bicubic": bicubic_model(2), "second": second},
+        {**images, "b": unreadable},
+        METRICS,
+        crop=2,
     )
-    assert {model: list(rows) for model, rows in results.scores.items()} == {"bicubic": ["a"], "second": ["a"]}
+    assert {model: list(rows) for model, rows in results.scores.items()} == {
+        "bicubic": ["a"],
+        "second": ["a"],
+    }
     assert results.failed["b"] == "b.png is damaged"
     assert "out of memory" in results.failed["memory"]
     assert "not finite" in results.failed["nan"]
     assert results.failed["size"] == "the result is 26x29, but HR is 26x30"
-    assert results.failed["tiny"] == "SSIM needs at least 11x11 pixels, got 14x4 (of 18x8, after crop=2)"
+    assert (
+        results.failed["tiny"]
+        == "SSIM needs at least 11x11 pixels, got 14x4 (of 18x8, after crop=2)"
+    )
     assert list(results.failed) == ["memory", "nan", "size", "tiny", "b"]
     with pytest.raises(UserError, match=r"no image could be scored:\n  b: b.png is damaged"):
         evaluate_models({"bicubic": bicubic_model(2)}, {"b": unreadable}, METRICS, crop=2)
@@ -139,7 +182,9 @@ def test_photos_without_hr() -> None:
     metrics = {"mean": mean_metric(needs_hr=False)}
     image = random_image("photo", hr=False)
     results = evaluate_models({"bicubic": bicubic_model(2)}, readers(image), metrics, crop=0)
-    assert results.scores["bicubic"]["photo"]["mean"] == pytest.approx(float(image.lr.mean()), abs=0.02)
+    assert results.scores["bicubic"]["photo"]["mean"] == pytest.approx(
+        float(image.lr.mean()), abs=0.02
+    )
 
 
 def test_sets_are_compared_once_by_the_features_of_what_was_scored() -> None:
@@ -161,7 +206,9 @@ def test_sets_are_compared_once_by_the_features_of_what_was_scored() -> None:
         "black": lambda lr: torch.zeros(3, 24, 28),
     }
     results = evaluate_models(models, readers(*images), metrics, crop=0)
-    hr = torch.stack([image.hr.mean(dim=(1, 2)) for image in images[:2] if image.hr is not None]).mean(dim=0)
+    hr = torch.stack(
+        [image.hr.mean(dim=(1, 2)) for image in images[:2] if image.hr is not None]
+    ).mean(dim=0)
     assert results.sets["black"]["set"] == pytest.approx(float(hr.norm()), abs=1e-3)
     assert results.sets["half"]["set"] == pytest.approx(float((hr - 128 / 255).norm()), abs=1e-3)
     assert list(results.failed) == ["fails"]
@@ -181,8 +228,13 @@ def test_metrics_of_sets_with_one_network_run_it_once_an_image() -> None:
     def distance(sr: Tensor, hr: Tensor) -> float:
         return float((sr - hr).norm())
 
-    metrics = {"a": ToySetMetric(3, features, distance), "b": ToySetMetric(3, features, lambda sr, hr: 1.0)}
-    results = evaluate_models({"m": bicubic_model(2)}, readers(random_image("a"), random_image("bb")), metrics, crop=0)
+    metrics = {
+        "a": ToySetMetric(3, features, distance),
+        "b": ToySetMetric(3, features, lambda sr, hr: 1.0),
+    }
+    results = evaluate_models(
+        {"m": bicubic_model(2)}, readers(random_image("a"), random_image("bb")), metrics, crop=0
+    )
     assert results.sets["m"].keys() == {"a", "b"}
     assert len(calls) == 4, "HR and SR of two images"
 
@@ -208,9 +260,13 @@ def test_vacc_resizes_the_original_twice(tmp_path: Path) -> None:
     image = match_images(tmp_path, None, config_of(Protocol, hr_side=16, lr="area"), 4)["a"]()
     assert image.hr is not None
     for found, side in ((image.hr, 16), (image.lr, 4)):
-        assert torch.equal(found, to_float(cv2.resize(original, (side, side), interpolation=cv2.INTER_AREA)))
+        assert torch.equal(
+            found, to_float(cv2.resize(original, (side, side), interpolation=cv2.INTER_AREA))
+        )
     image = match_images(tmp_path, None, config_of(Protocol, lr="area"), 4)["a"]()
-    assert (image.hr is not None, image.lr.shape) == (True, (3, 12, 9)), "area alone keeps the shape"
+    assert (image.hr is not None, image.lr.shape) == (True, (3, 12, 9)), (
+        "area alone keeps the shape"
+    )
 
 
 def test_lr_from_a_folder_and_photos_without_hr(tmp_path: Path) -> None:
@@ -232,7 +288,10 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     (tmp_path / "hr/broken.png").write_bytes(b"")
     write(tmp_path / "lr", "broken", (1, 1))
     images = match_images(tmp_path / "hr", tmp_path / "lr", config_of(Protocol), 4)
-    with pytest.raises(UserError, match=r"lr/a\.png: 4x2 pixels, but its HR has 12x8; at scale=4 it must be 4 times"):
+    with pytest.raises(
+        UserError,
+        match=r"lr/a\.png: 4x2 pixels, but its HR has 12x8; at scale=4 it must be 4 times",
+    ):
         images["a"]()
     with pytest.raises(ValueError, match="cannot crop 1x1"):
         images["tiny"]()

@@ -34,11 +34,15 @@ def photos(noise: float, count: int) -> list[Tensor]:
 def write(folder: Path, images: Sequence[Tensor]) -> str:
     folder.mkdir()
     for index, image in enumerate(images):
-        write_uint8(folder / f"{index}.png", np.rint(image.permute(1, 2, 0).numpy() * 255).astype(np.uint8))
+        write_uint8(
+            folder / f"{index}.png", np.rint(image.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+        )
     return str(folder)
 
 
-def library_s_numbers(sr: list[Tensor], hr: list[Tensor], inception: Path, folder: Path, **asked: object):
+def library_s_numbers(
+    sr: list[Tensor], hr: list[Tensor], inception: Path, folder: Path, **asked: object
+):
     return torch_fidelity.calculate_metrics(
         input1=write(folder / "sr", sr),
         input2=write(folder / "hr", hr),
@@ -69,7 +73,9 @@ def test_fid_is_the_library_s_number(inception: Path, tmp_path: Path) -> None:
     metrics = load(["fid", "kid"], inception=inception)
     metric = metrics["fid"]
     assert isinstance(metric, SetMetric)
-    assert metric.features is metrics["kid"].features  # a network of its own for each would be a waste
+    assert (
+        metric.features is metrics["kid"].features
+    )  # a network of its own for each would be a waste
     features = [torch.cat([metric.features(image) for image in images]) for images in (sr, hr)]
     expected = library_s_numbers(sr, hr, inception, tmp_path, fid=True)
     found = metric.distance(*features)
@@ -92,7 +98,10 @@ def test_known_distances() -> None:
     shift = torch.tensor([1.0, 0, 2, 0, 0, 0])
     assert FID.distance(a, a) == pytest.approx(0, abs=1e-6)
     assert FID.distance(a, a + shift) == pytest.approx(5, rel=1e-5)
-    b = features_of(1, 30).double() @ torch.randn(6, 6, generator=torch.Generator().manual_seed(0)).double()
+    b = (
+        features_of(1, 30).double()
+        @ torch.randn(6, 6, generator=torch.Generator().manual_seed(0)).double()
+    )
     covariances = [np.cov(x.numpy(), rowvar=False) for x in (a, b)]
     expected = (a.mean(0) - b.mean(0)).square().sum() + sum(np.trace(c) for c in covariances)
     expected -= 2 * np.trace(scipy.linalg.sqrtm(covariances[0] @ covariances[1])).real
@@ -113,7 +122,9 @@ def test_kid_of_few_images_takes_them_all_and_is_the_unbiased_estimate() -> None
 
 @pytest.mark.parametrize("metric", [FID.distance, kid])
 def test_one_image_is_no_set(metric) -> None:
-    with pytest.raises(ValueError, match=r"(FID|KID) compares sets of at least 2 images, got 1 and 5"):
+    with pytest.raises(
+        ValueError, match=r"(FID|KID) compares sets of at least 2 images, got 1 and 5"
+    ):
         metric(torch.zeros(1, 6), torch.zeros(5, 6))
 
 

@@ -70,11 +70,15 @@ def normed_layers(gan) -> list[torch.nn.Module]:
 
 def settle_spectral_norms(ours: _GANs, plain) -> None:
     """Put all power iterations where they end, as the two forms take them in another order and number."""
-    for norm, weight in zip(ours.discriminator._spectral, ours.discriminator.parameters[:3], strict=True):
+    for norm, weight in zip(
+        ours.discriminator._spectral, ours.discriminator.parameters[:3], strict=True
+    ):
         norm._left.copy_(torch.linalg.svd(weight)[0][..., :1])
     for layer in normed_layers(plain):
         norm = layer.parametrizations.weight[0]
-        left, _, right = torch.linalg.svd(layer.parametrizations.weight.original.detach().flatten(1))
+        left, _, right = torch.linalg.svd(
+            layer.parametrizations.weight.original.detach().flatten(1)
+        )
         norm._u.copy_(left[:, 0])
         norm._v.copy_(right[0])
 
@@ -123,7 +127,9 @@ def test_benchmark_tells_ratio_and_kernels(load, monkeypatch, tmp_path, capsys):
     benchmark = load("kernelgan")
     for number, photo in enumerate(PHOTOS):
         write_uint8(tmp_path / f"{number}.png", photo)
-    options = f"--batch 2 --iterations 2 --rounds 1 --threads 1 --json {tmp_path / 'x.json'}".split()
+    options = (
+        f"--batch 2 --iterations 2 --rounds 1 --threads 1 --json {tmp_path / 'x.json'}".split()
+    )
     monkeypatch.setattr(sys, "argv", ["kernelgan.py", *map(str, tmp_path.glob("*.png")), *options])
     threads = torch.get_num_threads()
     benchmark.main()

@@ -13,10 +13,28 @@ BENCHMARK = Path(__file__).parents[2] / "experiments/benchmarks/durability.py"
 
 def test_the_benchmark_runs_and_ends_with_its_ratios(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    write_uint8(tmp_path / "photos/a.png", np.random.default_rng(0).integers(0, 256, (64, 72, 3), dtype=np.uint8))
-    arguments = ("--workers", "0", "--copies", "2", "--rounds", "1", "--blocks", "1", "--json", "out.json")
+    write_uint8(
+        tmp_path / "photos/a.png",
+        np.random.default_rng(0).integers(0, 256, (64, 72, 3), dtype=np.uint8),
+    )
+    arguments = (
+        "--workers",
+        "0",
+        "--copies",
+        "2",
+        "--rounds",
+        "1",
+        "--blocks",
+        "1",
+        "--json",
+        "out.json",
+    )
     ended = subprocess.run(
-        [sys.executable, BENCHMARK, "photos", *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, BENCHMARK, "photos", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     results = json.loads((tmp_path / "out.json").read_text())["results"]
     assert ended.stdout.splitlines()[-2:] == [

@@ -16,7 +16,10 @@ SCRIPTS = Path(__file__).parents[2] / "experiments/benchmarks"
 
 
 def test_the_benchmark_of_exported_files_ends_with_its_ratio(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], one_thread: None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    one_thread: None,
 ) -> None:
     if not SCRIPTS.is_dir():
         pytest.skip("experiments/ is not in this checkout")
@@ -40,7 +43,11 @@ def test_the_benchmark_of_exported_files_ends_with_its_ratio(
     taken = exported.take_turns(forms, lr, 2)
     assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in taken.values())
 
-    monkeypatch.setattr(exported, "take_turns", lambda *_: taken | {"onnx_fp32": [3, 2.5], "onnx_int8_entropy": [1, 2]})
+    monkeypatch.setattr(
+        exported,
+        "take_turns",
+        lambda *_: taken | {"onnx_fp32": [3, 2.5], "onnx_int8_entropy": [1, 2]},
+    )
     facts = tmp_path / "facts.json"
     given = [str(tmp_path), str(tmp_path / "g.safetensors"), "--threads", "1", "--json", str(facts)]
     monkeypatch.setattr(sys, "argv", ["exported.py", *given])

@@ -39,8 +39,12 @@ def states(tmp_path):
         (run / "checkpoints").mkdir(parents=True)
         torch.save({"step": 2, "weight": torch.ones(3)}, run / "checkpoints/step_00000002.pt")
         write_uint8(run / "a.png", np.full((4, 4, 3), 7, np.uint8))
-        (run / "metrics.jsonl").write_text("".join(f'{{"step": {k}, "validation": "v", "psnr": 1}}\n' for k in (1, 2)))
-        (run / "manifest.json").write_text(json.dumps({"a": {"size": 3, "mtime_ns": len(str(folder))}}))
+        (run / "metrics.jsonl").write_text(
+            "".join(f'{{"step": {k}, "validation": "v", "psnr": 1}}\n' for k in (1, 2))
+        )
+        (run / "manifest.json").write_text(
+            json.dumps({"a": {"size": 3, "mtime_ns": len(str(folder))}})
+        )
         with SummaryWriter(str(run / "tensorboard")) as writer:
             for step in (1, 2):
                 writer.add_scalar("loss", 0.5 / step, step)
@@ -75,11 +79,17 @@ DAMAGES = {
     "empty": (lambda run: (run / "a.png").write_bytes(b""), {"deviation"}),
     "missing": (lambda run: (run / "a.png").unlink(), {"deviation"}),
     "surplus": (lambda run: (run / "b.png").write_bytes(b"x"), {"deviation"}),
-    "surplus checkpoint": (lambda run: (run / "checkpoints/step_00000001.pt").touch(), {"deviation", "keep"}),
+    "surplus checkpoint": (
+        lambda run: (run / "checkpoints/step_00000001.pt").touch(),
+        {"deviation", "keep"},
+    ),
     "other checkpoint": (alter_checkpoint, {"deviation"}),
     "doubled line": (double, {"deviation", "lines twice"}),
     "temporary file": (lambda run: (run / ".a.png.tmp").touch(), {"leftover"}),
-    "other manifest": (lambda run: (run / "manifest.json").write_text('{"a": {"size": 4}}'), {"deviation"}),
+    "other manifest": (
+        lambda run: (run / "manifest.json").write_text('{"a": {"size": 4}}'),
+        {"deviation"},
+    ),
     "scalars lost": (lambda run: next(run.glob("tensorboard/*")).write_bytes(b""), {"deviation"}),
 }
 
@@ -96,7 +106,11 @@ ENDS = {
     "error": (1, "error: work/a.png is damaged", set()),
     "another file": (1, "error: something is damaged", {"message"}),
     "no message": (1, "a.png\nsomething", {"message"}),
-    "traceback": (1, "Traceback (most recent call last):\n  File a.png\nValueError: x", {"traceback"}),
+    "traceback": (
+        1,
+        "Traceback (most recent call last):\n  File a.png\nValueError: x",
+        {"traceback"},
+    ),
     "killed": (-9, "", {"message"}),
 }
 
@@ -164,7 +178,12 @@ def test_lost_power_takes_what_was_not_synced(load, tmp_path):
         "        os.fsync(folder)\n"
     )
     power, product = load("power"), load("product")
-    for variant, expected in {"zeros": bytes(11), "half": b"new c", "empty": b"", "undone": b"old"}.items():
+    for variant, expected in {
+        "zeros": bytes(11),
+        "half": b"new c",
+        "empty": b"",
+        "undone": b"old",
+    }.items():
         site = load("sites").Site(tmp_path / variant, ("work",))
         site.fill(None)
         for name in ("safe", "lost"):
@@ -174,7 +193,9 @@ def test_lost_power_takes_what_was_not_synced(load, tmp_path):
         site.root.joinpath("run0").mkdir()
         (site.root / "old").rename(site.root / "run0/old")
         log = [json.loads(line) for line in (site.root / "log").read_text().splitlines()]
-        damage = power.lose_power(site, product.Run("x", 0, "", 1.0, log=log), before, variant, AllDrawn())
+        damage = power.lose_power(
+            site, product.Run("x", 0, "", 1.0, log=log), before, variant, AllDrawn()
+        )
         assert (site.here / "work/safe").read_bytes() == b"new content"
         assert (site.here / "work/lost").read_bytes() == expected
         assert [name for name in damage if not name.endswith(".tmp")] == ["work/lost"]
@@ -185,7 +206,16 @@ def test_lost_power_takes_what_was_not_synced(load, tmp_path):
 def test_trials_of_three_campaigns(tmp_path):
     """Kills are survived; each result has what is needed to repeat it."""
     output = tmp_path / "faults.json"
-    command = [sys.executable, FOLDER / "campaign.py", "--output", output, "--scratch", tmp_path, "--limit", "3"]
+    command = [
+        sys.executable,
+        FOLDER / "campaign.py",
+        "--output",
+        output,
+        "--scratch",
+        tmp_path,
+        "--limit",
+        "3",
+    ]
     trials = "kills/kernels/,power/kernels/,manifests/kernels/again/unknown"
     run = subprocess.run([*command, "--trial", trials], capture_output=True, text=True)
     assert "| all | 7 |" in run.stdout, run.stdout + run.stderr

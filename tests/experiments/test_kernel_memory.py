@@ -10,7 +10,16 @@ SCRIPT = Path(__file__).parents[2] / "experiments/benchmarks/kernel_memory.py"
 
 @pytest.mark.slow
 def test_the_benchmark_of_memory_tells_a_peak(tmp_path: Path) -> None:
-    arguments = ["--photos", "2", "--megapixels", "0.02", "--iterations", "2", "--json", tmp_path / "facts.json"]
+    arguments = [
+        "--photos",
+        "2",
+        "--megapixels",
+        "0.02",
+        "--iterations",
+        "2",
+        "--json",
+        tmp_path / "facts.json",
+    ]
     ended = subprocess.run(
         [sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=True
     )  # fmt: skip

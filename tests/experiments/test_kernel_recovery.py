@@ -24,7 +24,13 @@ def ran(tmp_path, capsys):
     def run(*more: str) -> str:
         study.main(
             ["--photos", "astronaut", "--estimators", "spectral", "--kernels", "2", "--scales", "2"]
-            + ["--records", str(tmp_path / "records.jsonl"), "--json", str(tmp_path / "summary.json"), *more]
+            + [
+                "--records",
+                str(tmp_path / "records.jsonl"),
+                "--json",
+                str(tmp_path / "summary.json"),
+                *more,
+            ]
         )
         return capsys.readouterr().out
 
@@ -104,14 +110,27 @@ def test_the_table_has_the_means_of_the_cases(ran):
         assert f"{np.mean(psnr):.1f} ± {np.std(psnr, ddof=1):.1f}" in printed
     for case in summary["cases"]:
         best = case["psnr"]["gaussian"][0]
-        assert best > max(case["psnr"]["isotropic"][0], case["psnr"]["spectral"][0], case["psnr"]["bicubic"][0])
+        assert best > max(
+            case["psnr"]["isotropic"][0], case["psnr"]["spectral"][0], case["psnr"]["bicubic"][0]
+        )
 
 
 def test_kernelgan_rows_carry_their_mean_kernel(tmp_path, capsys):
     import study
 
     study.main(
-        ["--photos", "astronaut", "--estimators", "kernelgan", "--scales", "2", "--seeds", "2", "--iterations", "3"]
+        [
+            "--photos",
+            "astronaut",
+            "--estimators",
+            "kernelgan",
+            "--scales",
+            "2",
+            "--seeds",
+            "2",
+            "--iterations",
+            "3",
+        ]
         + ["--records", str(tmp_path / "r.jsonl"), "--json", str(tmp_path / "s.json")]
     )
     summary = json.loads((tmp_path / "s.json").read_text())

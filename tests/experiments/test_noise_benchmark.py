@@ -19,7 +19,17 @@ def test_the_noise_benchmark_runs_and_ends_with_its_ratio(tmp_path, monkeypatch,
     photo = np.random.default_rng(0).integers(118, 123, (64, 96, 3), dtype=np.uint8)
     write_uint8(photos / "a.png", photo)
     monkeypatch.syspath_prepend(SCRIPTS)
-    arguments = [str(photos), "--workers", "0", "--rounds", "2", "--size", "32", "--json", str(tmp_path / "out.json")]
+    arguments = [
+        str(photos),
+        "--workers",
+        "0",
+        "--rounds",
+        "2",
+        "--size",
+        "32",
+        "--json",
+        str(tmp_path / "out.json"),
+    ]
     monkeypatch.setattr(sys, "argv", ["noise.py", *arguments])
     importlib.import_module("noise").main()
     results = json.loads((tmp_path / "out.json").read_text())["results"]

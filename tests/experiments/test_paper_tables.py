@@ -62,8 +62,13 @@ def evaluate(monkeypatch: pytest.MonkeyPatch):
         given = dict(text.split("=", 1) for text in command[3:])
         metrics = ("psnr", "ssim", "ssim_uniform", "niqe", "brisque", "piqe", "nrqm", "pi")
         names = given["weights"].strip("[]").split(",")
-        models = {name: {"mean": dict.fromkeys(metrics, k + 1 + 0.5)} for k, name in enumerate(names)}
-        content = {"protocol": {"name": given["protocol"], "crop": 4, "note": "long"}, "models": models}
+        models = {
+            name: {"mean": dict.fromkeys(metrics, k + 1 + 0.5)} for k, name in enumerate(names)
+        }
+        content = {
+            "protocol": {"name": given["protocol"], "crop": 4, "note": "long"},
+            "models": models,
+        }
         folder = Path(given["output"].strip("'"))
         folder.mkdir(parents=True)
         if given.get("device") != "broken":
@@ -123,7 +128,15 @@ def test_what_is_measured_stands_beneath_what_was_published(
 ) -> None:
     import table
 
-    arguments = ["bicubic_x4", "--hr", "Set5=photos", "--model", "DF2K=bicubic", "--model", "DPED=bicubic"]
+    arguments = [
+        "bicubic_x4",
+        "--hr",
+        "Set5=photos",
+        "--model",
+        "DF2K=bicubic",
+        "--model",
+        "DPED=bicubic",
+    ]
     assert table.main([*arguments, "--output", "out dir", "device=cpu"]) == 0
     assert evaluate == [
         [
@@ -138,7 +151,9 @@ def test_what_is_measured_stands_beneath_what_was_published(
     first = next(n for n, line in enumerate(lines) if line.startswith("| DF2K | Set5"))
     assert lines[first + 1] == "|  |  | measured | 1.5000 | 1.5000 |"
     assert lines[first + 2] == "|  |  | difference | -26.9385 | +0.6894 |"
-    assert lines[first + 3].startswith("| DF2K | Set14 | published"), "nothing is measured on what is not at hand"
+    assert lines[first + 3].startswith("| DF2K | Set14 | published"), (
+        "nothing is measured on what is not at hand"
+    )
     text = "\n".join(lines)
     assert "Measured with: name=basicsr, crop=4" in text
     assert "in its place" not in text
@@ -152,16 +167,27 @@ def test_another_data_set_in_its_place_is_told_and_measured_once(
     assert table.main(["bicubic_x4", "--hr", "photos", "--model", "DF2K=bicubic"]) == 0
     assert len(evaluate) == 1, "one folder for three data sets"
     said = capsys.readouterr().out
-    assert said.count("**Measured on another data set in its place**: photos, LR made by the protocol, 5 images") == 3
+    assert (
+        said.count(
+            "**Measured on another data set in its place**: photos, LR made by the protocol, 5 images"
+        )
+        == 3
+    )
     assert said.count("| measured, other data |") == said.count("| difference, other data |") == 3
     assert "- DPED: dped: is in no package" in said
 
 
-def test_photos_without_hr(capsys: pytest.CaptureFixture[str], evaluate: list, photos: Path) -> None:
+def test_photos_without_hr(
+    capsys: pytest.CaptureFixture[str], evaluate: list, photos: Path
+) -> None:
     import table
 
     assert table.main(["ntire2020_track2", "--lr", "photos"]) == 0
-    assert evaluate[0][:3] == ["weights=['bicubic']", "protocol=ntire2020_track2", "data.lr='photos'"]
+    assert evaluate[0][:3] == [
+        "weights=['bicubic']",
+        "protocol=ntire2020_track2",
+        "data.lr='photos'",
+    ]
     assert "| measured, other data | 1.50 | 1.5 | 1.5 | 1.50 | 1.50 |" in capsys.readouterr().out
 
 
@@ -172,7 +198,9 @@ def test_a_metric_that_was_not_measured_is_left_open(
 
     assert table.main(["ntire2020_track1", "--hr", "photos"]) == 0
     assert "| measured, other data |" in (said := capsys.readouterr().out)
-    assert all(line.endswith("| – |") for line in said.splitlines() if "other data |" in line), "no LPIPS"
+    assert all(line.endswith("| – |") for line in said.splitlines() if "other data |" in line), (
+        "no LPIPS"
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,11 +208,18 @@ def test_a_metric_that_was_not_measured_is_left_open(
     [
         (["--hr", "Set6=photos"], "no data set Set6; there is: DIV2K_valid, Set14, Set5"),
         (["--hr", "nowhere"], "no folder nowhere"),
-        (["--hr", "photos", "--model", "DF2K=bicubic", "device=broken"], "realsr.evaluate ended with code 1"),
+        (
+            ["--hr", "photos", "--model", "DF2K=bicubic", "device=broken"],
+            "realsr.evaluate ended with code 1",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_an_error(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], evaluate: list, photos: Path
+    arguments: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    evaluate: list,
+    photos: Path,
 ) -> None:
     import table
 
@@ -207,7 +242,9 @@ def test_lr_of_a_challenge_is_not_made_by_the_protocol(photos: Path) -> None:
     from published import read_table
 
     data = read_table("realsr_table1").data["ntire2020_track1_valid"]
-    assert "no LR is given, which it has of its own" in missing_data(data, Folders(photos, None, stand_in=False))
+    assert "no LR is given, which it has of its own" in missing_data(
+        data, Folders(photos, None, stand_in=False)
+    )
     assert missing_data(data, Folders(photos, None, stand_in=True)) == ""
 
 

@@ -34,7 +34,9 @@ def benchmark(monkeypatch):
 
 
 def test_it_ends_with_its_ratio(benchmark, monkeypatch, tmp_path, capsys):
-    options = f"--small --device cpu --steps 2 --rounds 2 --project 7200 --json {tmp_path / 'x.json'}"
+    options = (
+        f"--small --device cpu --steps 2 --rounds 2 --project 7200 --json {tmp_path / 'x.json'}"
+    )
     monkeypatch.setattr(sys, "argv", ["training.py", *options.split()])
     benchmark.main()
     results = json.loads((tmp_path / "x.json").read_text())["results"]
@@ -42,13 +44,17 @@ def test_it_ends_with_its_ratio(benchmark, monkeypatch, tmp_path, capsys):
     assert results["ratio"] == pytest.approx(
         results["plain_seconds_a_step"] / results["ours_seconds_a_step"], rel=0.05, abs=0.01
     )
-    assert results["ours_hours_of_7200_steps"] == pytest.approx(2 * results["ours_seconds_a_step"], abs=0.006)
+    assert results["ours_hours_of_7200_steps"] == pytest.approx(
+        2 * results["ours_seconds_a_step"], abs=0.006
+    )
     assert results["ours_share_of_bf16_peak"] is None, "of a CPU no peak is known"
 
 
 def test_both_forms_are_the_same_training(benchmark, tmp_path):
     vgg = benchmark.write_vgg(tmp_path / "vgg.safetensors")
-    results = benchmark.compare(benchmark.make_config(False, vgg, "fp32", False), torch.device("cpu"), 1, 1)
+    results = benchmark.compare(
+        benchmark.make_config(False, vgg, "fp32", False), torch.device("cpu"), 1, 1
+    )
     assert results["loss_difference"] < 1e-3
     for ours, plain in zip(results["ours_losses"], results["plain_losses"], strict=True):
         assert set(plain) == {"pixel", "perceptual", "gan", "generator", "discriminator"}

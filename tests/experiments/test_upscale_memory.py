@@ -11,7 +11,16 @@ SCRIPT = EXPERIMENTS / "benchmarks/upscale_memory.py"
 
 @pytest.mark.slow
 def test_it_measures_the_command_on_a_small_photo(tmp_path: Path) -> None:
-    command = [sys.executable, SCRIPT, "--width", "60", "--height", "40", "--json", tmp_path / "out.json"]
+    command = [
+        sys.executable,
+        SCRIPT,
+        "--width",
+        "60",
+        "--height",
+        "40",
+        "--json",
+        tmp_path / "out.json",
+    ]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     results = json.loads((tmp_path / "out.json").read_text())["results"]
     assert said.splitlines()[-1] == f"ratio {results['ratio']}"

@@ -10,8 +10,27 @@ import imagecodecs
 import numpy as np
 
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, IFD = 1, 2, 3, 4, 5, 7, 13
-_FORMS = {BYTE: "B", ASCII: "B", SHORT: "H", LONG: "I", RATIONAL: "I", UNDEFINED: "B", IFD: "I", 16: "Q"}
-NONE, LZW, JPEG, DEFLATE, PACKBITS, OLD_DEFLATE, LZMA, ZSTD, WEBP = 1, 5, 7, 8, 32773, 32946, 34925, 50000, 50001
+_FORMS = {
+    BYTE: "B",
+    ASCII: "B",
+    SHORT: "H",
+    LONG: "I",
+    RATIONAL: "I",
+    UNDEFINED: "B",
+    IFD: "I",
+    16: "Q",
+}
+NONE, LZW, JPEG, DEFLATE, PACKBITS, OLD_DEFLATE, LZMA, ZSTD, WEBP = (
+    1,
+    5,
+    7,
+    8,
+    32773,
+    32946,
+    34925,
+    50000,
+    50001,
+)
 
 Tag = tuple[int, Sequence[int] | bytes]
 
@@ -74,7 +93,9 @@ def tiff_page(
             for left in range(0, width, wide):
                 part = plane[top : top + high, left : left + wide].copy()
                 if tile:
-                    part = np.pad(part, [(0, high - part.shape[0]), (0, wide - part.shape[1]), (0, 0)])
+                    part = np.pad(
+                        part, [(0, high - part.shape[0]), (0, wide - part.shape[1]), (0, 0)]
+                    )
                 if predictor == 2:
                     part[:, 1:] -= part[:, :-1].copy()
                 rows = None if compress else pack(part.reshape(len(part), -1), bits, order)
@@ -93,13 +114,19 @@ def tiff_page(
     tags |= {266: (SHORT, [2])} if fill == 2 else {}
     tags |= {317: (SHORT, [predictor])} if predictor != 1 else {}
     tags |= {338: (SHORT, extra)} if extra else {}
-    tags |= {339: (SHORT, [{"i": 2, "f": 3}[raw.dtype.kind]] * channels)} if raw.dtype.kind in "if" else {}
+    tags |= (
+        {339: (SHORT, [{"i": 2, "f": 3}[raw.dtype.kind]] * channels)}
+        if raw.dtype.kind in "if"
+        else {}
+    )
     tags |= {int(name[1:]): tag for name, tag in more.items()}
     return Page({tag: value for tag, value in tags.items() if value[1] is not None}, segments)
 
 
 def reverse_bits(data: bytes) -> bytes:
-    return np.packbits(np.unpackbits(np.frombuffer(data, np.uint8)).reshape(-1, 8)[:, ::-1]).tobytes()
+    return np.packbits(
+        np.unpackbits(np.frombuffer(data, np.uint8)).reshape(-1, 8)[:, ::-1]
+    ).tobytes()
 
 
 def tiff(*pages: Page, order: str = "<", big: bool = False, exif: Page | None = None) -> bytes:
@@ -130,10 +157,18 @@ def tiff(*pages: Page, order: str = "<", big: bool = False, exif: Page | None = 
         entries, positions = b"", {}
         for tag, (kind, values) in sorted(tags.items()):
             form = _FORMS.get(kind, number)
-            body = bytes(values) if isinstance(values, bytes) else struct.pack(f"{order}{len(values)}{form}", *values)
+            body = (
+                bytes(values)
+                if isinstance(values, bytes)
+                else struct.pack(f"{order}{len(values)}{form}", *values)
+            )
             count = len(body) // struct.calcsize("<" + form) // (2 if kind == RATIONAL else 1)
             positions[tag] = append(body) if len(body) > room else None
-            value = body.ljust(room, b"\0") if len(body) <= room else struct.pack(order + number, positions[tag])
+            value = (
+                body.ljust(room, b"\0")
+                if len(body) <= room
+                else struct.pack(order + number, positions[tag])
+            )
             entries += struct.pack(order + "HH" + number, tag, kind, count) + value
         begin = struct.pack(order + ("Q" if big else "H"), len(tags))
         position = append(begin + entries + bytes(room))
@@ -141,7 +176,12 @@ def tiff(*pages: Page, order: str = "<", big: bool = False, exif: Page | None = 
         for tag, children in ((330, page.children), (34665, [exif] if 34665 in tags else [])):
             place = positions.get(tag)
             if place is None and children:
-                place = position + len(begin) + sorted(tags).index(tag) * (20 if big else 12) + (12 if big else 8)
+                place = (
+                    position
+                    + len(begin)
+                    + sorted(tags).index(tag) * (20 if big else 12)
+                    + (12 if big else 8)
+                )
             for index, child in enumerate(children):
                 add(child, place + index * room)
         return position + len(begin) + len(entries)
@@ -156,17 +196,34 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def png(raw: np.ndarray, bits: int, colour: int, *extra: bytes, interlaced: bool = False, after: bytes = b"") -> bytes:
+def png(
+    raw: np.ndarray,
+    bits: int,
+    colour: int,
+    *extra: bytes,
+    interlaced: bool = False,
+    after: bytes = b"",
+) -> bytes:
     """Return a PNG of (H, W, C) numbers; colour: the type in IHDR; extra: whole chunks before the pixels."""
     height, width, _ = raw.shape
     passes = [(0, 0, 1, 1)]
     if interlaced:
-        passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+        passes = [
+            (0, 0, 8, 8),
+            (0, 4, 8, 8),
+            (4, 0, 8, 4),
+            (0, 2, 4, 4),
+            (2, 0, 4, 2),
+            (0, 1, 2, 2),
+            (1, 0, 2, 1),
+        ]
     data = b""
     for top, left, down, right in passes:
         part = raw[top::down, left::right]
         if part.size:
-            data += b"".join(b"\0" + row.tobytes() for row in pack(part.reshape(len(part), -1), bits))
+            data += b"".join(
+                b"\0" + row.tobytes() for row in pack(part.reshape(len(part), -1), bits)
+            )
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlaced)
     return b"".join(
         [
@@ -193,12 +250,33 @@ def bmp(
     """Return a BMP of (h, bytes) uint8 rows from the lowest up, or of compressed data; height < 0 for top-down."""
     if not isinstance(rows, bytes):
         rows = np.pad(rows, [(0, 0), (0, -rows.shape[1] % 4)]).tobytes()
-    colours = b"" if palette is None else np.pad(palette[:, ::-1], [(0, 0), (0, 1)]).astype(np.uint8).tobytes()
+    colours = (
+        b""
+        if palette is None
+        else np.pad(palette[:, ::-1], [(0, 0), (0, 1)]).astype(np.uint8).tobytes()
+    )
     fields = struct.pack(
-        "<IiiHHIIiiII", header, width, height, 1, bits, compression, len(rows), 0, 0, len(colours) // 4, 0
+        "<IiiHHIIiiII",
+        header,
+        width,
+        height,
+        1,
+        bits,
+        compression,
+        len(rows),
+        0,
+        0,
+        len(colours) // 4,
+        0,
     )
     after = struct.pack(f"<{len(masks)}I", *masks)
     if header > 40:
         after = after.ljust(16, b"\0") + struct.pack("<I", 0x73524742).ljust(header - 56, b"\0")
     start = 14 + len(fields) + len(after) + len(colours)
-    return struct.pack("<2sIHHI", b"BM", start + len(rows), 0, 0, start) + fields + after + colours + rows
+    return (
+        struct.pack("<2sIHHI", b"BM", start + len(rows), 0, 0, start)
+        + fields
+        + after
+        + colours
+        + rows
+    )

@@ -31,10 +31,14 @@ class Case:
     keeps: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def random_samples(channels: int, bits: int, shape: tuple[int, int] = FEW, seed: int = 0) -> np.ndarray:
+def random_samples(
+    channels: int, bits: int, shape: tuple[int, int] = FEW, seed: int = 0
+) -> np.ndarray:
     """(H, W, channels) numbers below 2**bits in the smallest unsigned type, the least and the greatest among them."""
     kind = np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32
-    samples = np.random.default_rng([seed, channels, bits]).integers(0, 2**bits, (*shape, channels), dtype=kind)
+    samples = np.random.default_rng([seed, channels, bits]).integers(
+        0, 2**bits, (*shape, channels), dtype=kind
+    )
     samples[0, 0], samples[0, 1] = 0, 2**bits - 1
     return samples
 
@@ -60,4 +64,6 @@ def rgb_from_cmyk(samples: np.ndarray) -> np.ndarray:
 def smooth_samples(channels: int, shape: tuple[int, int] = FEW) -> np.ndarray:
     """(H, W, channels) uint8 that compression with loss changes little."""
     y, x = np.mgrid[: shape[0], : shape[1]]
-    return np.stack([128 + 90 * np.sin((x + c * y) / 25 + c) for c in range(1, channels + 1)], 2).astype(np.uint8)
+    return np.stack(
+        [128 + 90 * np.sin((x + c * y) / 25 + c) for c in range(1, channels + 1)], 2
+    ).astype(np.uint8)

@@ -15,10 +15,15 @@ from PIL import Image, ImageCms
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP_HEAD = b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
-XMP_HEAD += b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+XMP_HEAD += (
+    b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+)
 XMP_HEAD += b'xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="4" xmp:Label="'
 XMP_TAIL = b'"/></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
-IPTC = b"".join(b"\x1c\x02" + struct.pack(">BH", n, len(t)) + t for n, t in ((105, b"Headline"), (80, b"A. Person")))
+IPTC = b"".join(
+    b"\x1c\x02" + struct.pack(">BH", n, len(t)) + t
+    for n, t in ((105, b"Headline"), (80, b"A. Person"))
+)
 RGB = smooth_samples(3)
 
 
@@ -47,7 +52,9 @@ def _orientations() -> Iterator[Case]:
         kept, tolerance = {"exif": b"Maker"}, 12 if suffix == ".jpg" else 0
         kind = {".png": "PNG", ".tif": "TIFF", ".webp": "WEBP", ".jpg": "JPEG"}[suffix]
         if suffix != ".tif":
-            data = saved(as_image(RGB), kind, exif=exif_block(orientation), lossless=True, quality=97)
+            data = saved(
+                as_image(RGB), kind, exif=exif_block(orientation), lossless=True, quality=97
+            )
             yield Case(
                 "orientation",
                 f"{kind} {orientation}",
@@ -74,7 +81,12 @@ def _orientations() -> Iterator[Case]:
                 samples = random_samples(channels, bits)
                 tags = {"t271": (w.ASCII, b"Maker\0"), "t274": (w.SHORT, [orientation])}
                 page = tiff_page(
-                    samples, bits, 2 if channels == 3 else 1, compression=codec, extra=(2,) * (channels == 2), **tags
+                    samples,
+                    bits,
+                    2 if channels == 3 else 1,
+                    compression=codec,
+                    extra=(2,) * (channels == 2),
+                    **tags,
                 )
                 yield Case(
                     "orientation",
@@ -88,16 +100,30 @@ def _orientations() -> Iterator[Case]:
 
 
 def _xmp_orientations() -> Iterator[Case]:
-    for orientation, form in product(range(1, 9), ('tiff:Orientation="%d"', "<tiff:Orientation>%d</tiff:Orientation>")):
+    for orientation, form in product(
+        range(1, 9), ('tiff:Orientation="%d"', "<tiff:Orientation>%d</tiff:Orientation>")
+    ):
         text = packet(10, (form % orientation).encode())
         data = png(RGB, 8, 2, chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + text))
         upright = {"xmp": (form % 1).encode()}
         yield Case(
-            "orientation in XMP", f"PNG {orientation}", ".png", data, turned(RGB, orientation), RGB, keeps=upright
+            "orientation in XMP",
+            f"PNG {orientation}",
+            ".png",
+            data,
+            turned(RGB, orientation),
+            RGB,
+            keeps=upright,
         )
         data = saved(as_image(RGB), "WEBP", xmp=text, lossless=True)
         yield Case(
-            "orientation in XMP", f"WebP {orientation}", ".webp", data, turned(RGB, orientation), RGB, keeps=upright
+            "orientation in XMP",
+            f"WebP {orientation}",
+            ".webp",
+            data,
+            turned(RGB, orientation),
+            RGB,
+            keeps=upright,
         )
 
 
@@ -115,7 +141,9 @@ def _profiles() -> Iterator[Case]:
                 lossless=True,
                 quality=97,
             )
-        yield Case("ICC profile", about, suffix, data, RGB, RGB, 12 * (suffix == ".jpg"), keeps=keeps)
+        yield Case(
+            "ICC profile", about, suffix, data, RGB, RGB, 12 * (suffix == ".jpg"), keeps=keeps
+        )
 
 
 def _exif() -> Iterator[Case]:
@@ -136,7 +164,14 @@ def _exif() -> Iterator[Case]:
                 quality=97,
             )
         yield Case(
-            "EXIF", f"{suffix} {size} bytes", suffix, data, RGB, RGB, 12 * (suffix == ".jpg"), keeps={"exif": note}
+            "EXIF",
+            f"{suffix} {size} bytes",
+            suffix,
+            data,
+            RGB,
+            RGB,
+            12 * (suffix == ".jpg"),
+            keeps={"exif": note},
         )
 
 
@@ -154,14 +189,39 @@ def _xmp() -> Iterator[Case]:
         elif suffix == ".png":
             data = png(RGB, 8, 2, chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
         else:
-            data = saved(as_image(RGB), {".webp": "WEBP", ".jpg": "JPEG"}[suffix], xmp=xmp, lossless=True, quality=97)
-        yield Case("XMP", f"{suffix} {size} bytes", suffix, data, RGB, RGB, 12 * (suffix == ".jpg"), keeps={"xmp": xmp})
+            data = saved(
+                as_image(RGB),
+                {".webp": "WEBP", ".jpg": "JPEG"}[suffix],
+                xmp=xmp,
+                lossless=True,
+                quality=97,
+            )
+        yield Case(
+            "XMP",
+            f"{suffix} {size} bytes",
+            suffix,
+            data,
+            RGB,
+            RGB,
+            12 * (suffix == ".jpg"),
+            keeps={"xmp": xmp},
+        )
     compressed = chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(packet(9000)))
-    yield Case("XMP", "compressed in PNG", ".png", png(RGB, 8, 2, compressed), RGB, RGB, keeps={"xmp": packet(9000)})
+    yield Case(
+        "XMP",
+        "compressed in PNG",
+        ".png",
+        png(RGB, 8, 2, compressed),
+        RGB,
+        RGB,
+        keeps={"xmp": packet(9000)},
+    )
     for size in (1000, 200_000):
         extension = b"<x:xmpmeta/>" + b"y" * size
         name = hashlib.md5(extension).hexdigest().upper().encode()
-        note = b'xmlns:xmpNote="http://ns.adobe.com/xmp/note/" xmpNote:HasExtendedXMP="' + name + b'"'
+        note = (
+            b'xmlns:xmpNote="http://ns.adobe.com/xmp/note/" xmpNote:HasExtendedXMP="' + name + b'"'
+        )
         parts = [extension[i : i + 65000] for i in range(0, len(extension), 65000)]
         signature = b"http://ns.adobe.com/xmp/extension/\0" + name
         segments = [
@@ -199,15 +259,36 @@ def _iptc() -> Iterator[Case]:
     for more in (b"", b"z" * 1001):
         iptc = IPTC + more
         data = with_segments(segment(0xED, b"Photoshop 3.0\0" + photoshop(0x404, iptc)))
-        yield Case("IPTC", f"JPEG {len(iptc)} bytes", ".jpg", data, RGB, RGB, 12, keeps={"iptc": iptc})
+        yield Case(
+            "IPTC", f"JPEG {len(iptc)} bytes", ".jpg", data, RGB, RGB, 12, keeps={"iptc": iptc}
+        )
         for kind in (w.BYTE, w.UNDEFINED, w.LONG):
             body = iptc + bytes(-len(iptc) % 4)
             data = tiff(tiff_page(RGB, 8, 2, t33723=(kind, body)))
-            yield Case("IPTC", f"TIFF type {kind}, {len(iptc)} bytes", ".tif", data, RGB, RGB, keeps={"iptc": iptc})
+            yield Case(
+                "IPTC",
+                f"TIFF type {kind}, {len(iptc)} bytes",
+                ".tif",
+                data,
+                RGB,
+                RGB,
+                keeps={"iptc": iptc},
+            )
 
 
 def _large_iptc() -> Iterator[Case]:
     iptc = IPTC * 4000
     body = photoshop(0x404, iptc)
-    parts = [segment(0xED, b"Photoshop 3.0\0" + body[i : i + 65000]) for i in range(0, len(body), 65000)]
-    yield Case("IPTC", f"JPEG {len(iptc)} bytes", ".jpg", with_segments(*parts), RGB, RGB, 12, keeps={"iptc": iptc})
+    parts = [
+        segment(0xED, b"Photoshop 3.0\0" + body[i : i + 65000]) for i in range(0, len(body), 65000)
+    ]
+    yield Case(
+        "IPTC",
+        f"JPEG {len(iptc)} bytes",
+        ".jpg",
+        with_segments(*parts),
+        RGB,
+        RGB,
+        12,
+        keeps={"iptc": iptc},
+    )

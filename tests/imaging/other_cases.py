@@ -42,15 +42,27 @@ def _png() -> Iterator[Case]:
             raw = random_samples(channels, bits)
             whole = grow(raw, bits) if bits < 8 else raw
             other = whole if bits >= 8 else raw
-            yield Case(f"PNG {name}", about, ".png", png(raw, bits, colour, interlaced=interlaced), whole, whole)
+            yield Case(
+                f"PNG {name}",
+                about,
+                ".png",
+                png(raw, bits, colour, interlaced=interlaced),
+                whole,
+                whole,
+            )
             if colour in (0, 2):
                 key = chunk(b"tRNS", struct.pack(f">{channels}H", *raw[3, 4].tolist()))
                 there = (raw != raw[3, 4]).any(2, keepdims=True) * np.iinfo(other.dtype).max
                 expected = np.concatenate([whole, there.astype(other.dtype)], 2)
                 data = png(raw, bits, colour, key, interlaced=interlaced)
-                yield Case("PNG colour key (tRNS)", f"{name}, {about}", ".png", data, expected, expected)
+                yield Case(
+                    "PNG colour key (tRNS)", f"{name}, {about}", ".png", data, expected, expected
+                )
     for bits, interlaced, entries in product((1, 2, 4, 8), (False, True), (0, 1, 3)):
-        raw, palette = random_samples(1, bits), np.random.default_rng(bits).integers(0, 256, (2**bits, 3), np.uint8)
+        raw, palette = (
+            random_samples(1, bits),
+            np.random.default_rng(bits).integers(0, 256, (2**bits, 3), np.uint8),
+        )
         alpha = np.full(2**bits, 255, np.uint8)
         alpha[: min(entries, 2**bits)] = np.array([7, 200, 90], np.uint8)[: min(entries, 2**bits)]
         extra = [chunk(b"PLTE", palette.tobytes())]
@@ -68,7 +80,9 @@ def _png_animations() -> Iterator[Case]:
         size = struct.pack(">II", FEW[1], FEW[0])
         control = [chunk(b"acTL", struct.pack(">II", frames, 0))]
         frame = [size + struct.pack(">IIHHBB", 0, 0, 1, 10, 0, 0)] * frames
-        body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pack(raw.reshape(len(raw), -1), bits)))
+        body = zlib.compress(
+            b"".join(b"\0" + row.tobytes() for row in pack(raw.reshape(len(raw), -1), bits))
+        )
         control += [] if hidden else [chunk(b"fcTL", struct.pack(">I", 0) + frame.pop())]
         after, number = b"", 0 if hidden else 1
         for fields in frame:
@@ -90,7 +104,9 @@ def _png_animations() -> Iterator[Case]:
 
 def _jpeg() -> Iterator[Case]:
     rgb = smooth_samples(3)
-    for sampling, progressive, restart in product(("4:4:4", "4:2:2", "4:2:0"), (False, True), (0, 1)):
+    for sampling, progressive, restart in product(
+        ("4:4:4", "4:2:2", "4:2:0"), (False, True), (0, 1)
+    ):
         data = saved(
             as_image(rgb),
             "JPEG",
@@ -100,7 +116,13 @@ def _jpeg() -> Iterator[Case]:
             restart_marker_rows=restart,
         )
         yield Case(
-            "JPEG RGB", f"{sampling}, progressive {progressive}, restart {restart}", ".jpg", data, rgb, rgb, tolerance=8
+            "JPEG RGB",
+            f"{sampling}, progressive {progressive}, restart {restart}",
+            ".jpg",
+            data,
+            rgb,
+            rgb,
+            tolerance=8,
         )
     yield Case(
         "JPEG RGB",
@@ -119,7 +141,12 @@ def _jpeg() -> Iterator[Case]:
         data = saved(as_image(gray), "JPEG", quality=97, progressive=progressive)
         yield Case("JPEG gray", f"progressive {progressive}", ".jpg", data, gray, gray, tolerance=8)
         ink = smooth_samples(4)
-        data = saved(Image.frombytes("CMYK", FEW[::-1], ink.tobytes()), "JPEG", quality=97, progressive=progressive)
+        data = saved(
+            Image.frombytes("CMYK", FEW[::-1], ink.tobytes()),
+            "JPEG",
+            quality=97,
+            progressive=progressive,
+        )
         yield Case(
             "JPEG CMYK",
             f"inverted as Adobe does, progressive {progressive}",
@@ -130,14 +157,33 @@ def _jpeg() -> Iterator[Case]:
         )
         at = data.index(b"Adobe") - 4
         plain = data[:at] + data[at + 16 :]
-        yield Case("JPEG CMYK", f"inverted or not, progressive {progressive}", ".jpg", plain, None, says="CMYK")
+        yield Case(
+            "JPEG CMYK",
+            f"inverted or not, progressive {progressive}",
+            ".jpg",
+            plain,
+            None,
+            says="CMYK",
+        )
         # YCCK: the first three channels of inverted ink are coded as YCbCr
-        ycck = np.concatenate([np.asarray(as_image(ink[..., :3]).convert("YCbCr")), 255 - ink[..., 3:]], 2)
+        ycck = np.concatenate(
+            [np.asarray(as_image(ink[..., :3]).convert("YCbCr")), 255 - ink[..., 3:]], 2
+        )
         data = saved(
-            Image.frombytes("CMYK", FEW[::-1], (255 - ycck).tobytes()), "JPEG", quality=97, progressive=progressive
+            Image.frombytes("CMYK", FEW[::-1], (255 - ycck).tobytes()),
+            "JPEG",
+            quality=97,
+            progressive=progressive,
         )
         data = data[: at + 15] + b"\2" + data[at + 16 :]
-        yield Case("JPEG CMYK", f"YCCK, progressive {progressive}", ".jpg", data, rgb_from_cmyk(ink), tolerance=12)
+        yield Case(
+            "JPEG CMYK",
+            f"YCCK, progressive {progressive}",
+            ".jpg",
+            data,
+            rgb_from_cmyk(ink),
+            tolerance=12,
+        )
 
 
 def _jpeg_others() -> Iterator[Case]:
@@ -145,15 +191,40 @@ def _jpeg_others() -> Iterator[Case]:
     for channels in (1, 3):
         twelve = (smooth_samples(channels).astype(np.uint16) * 16).squeeze()
         data = imagecodecs.jpeg8_encode(twelve, level=95, bitspersample=12)
-        yield Case("JPEG 12 bits, lossless", f"12 bits, {channels} channels", ".jpg", data, None, says="12 bits")
+        yield Case(
+            "JPEG 12 bits, lossless",
+            f"12 bits, {channels} channels",
+            ".jpg",
+            data,
+            None,
+            says="12 bits",
+        )
         samples = random_samples(channels, 8)
         data = imagecodecs.jpeg8_encode(samples.squeeze(), lossless=True)
-        yield Case("JPEG 12 bits, lossless", f"lossless, {channels} channels", ".jpg", data, samples, samples)
+        yield Case(
+            "JPEG 12 bits, lossless",
+            f"lossless, {channels} channels",
+            ".jpg",
+            data,
+            samples,
+            samples,
+        )
     for count in (1, 3):
         more = [as_image(255 - rgb)] * count
-        data = saved(as_image(rgb), "MPO", save_all=True, append_images=more, quality=97, subsampling=0)
+        data = saved(
+            as_image(rgb), "MPO", save_all=True, append_images=more, quality=97, subsampling=0
+        )
         says = f"{count} further picture"
-        yield Case("JPEG with further pictures (MPO)", f"{count} more", ".jpg", data, rgb, rgb, tolerance=8, says=says)
+        yield Case(
+            "JPEG with further pictures (MPO)",
+            f"{count} more",
+            ".jpg",
+            data,
+            rgb,
+            rgb,
+            tolerance=8,
+            says=says,
+        )
     base = saved(as_image(rgb), "JPEG", quality=97, subsampling=0)
     yield Case(
         "JPEG with bytes after its end",
@@ -175,7 +246,9 @@ def _jpeg_others() -> Iterator[Case]:
         tolerance=8,
         says="after (its|the) end",
     )
-    yield Case("JPEG with bytes after its end", "zeros", ".jpg", base + bytes(999), rgb, rgb, tolerance=8)
+    yield Case(
+        "JPEG with bytes after its end", "zeros", ".jpg", base + bytes(999), rgb, rgb, tolerance=8
+    )
 
 
 def _webp() -> Iterator[Case]:
@@ -198,11 +271,19 @@ def _webp() -> Iterator[Case]:
                 )  # a decoder of animations clears what cannot be seen
             more = [as_image(random_samples(channels, 8, seed=n)) for n in range(1, frames)]
             data = saved(
-                as_image(samples), "WEBP", save_all=True, append_images=more, lossless=lossless, quality=100, exact=True
+                as_image(samples),
+                "WEBP",
+                save_all=True,
+                append_images=more,
+                lossless=lossless,
+                quality=100,
+                exact=True,
             )
             says = f"{frames - 1} further"
             expected = samples
-            if lossless and channels == 3:  # the frames after the first have alpha, by Pillow's choice
+            if (
+                lossless and channels == 3
+            ):  # the frames after the first have alpha, by Pillow's choice
                 expected = np.concatenate([samples, np.full((*FEW, 1), 255, np.uint8)], 2)
             yield Case(
                 "WebP animated",

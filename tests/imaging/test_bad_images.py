@@ -18,7 +18,9 @@ SIDE = 100_000
 
 def png(width: int, height: int, bits: int, colour: int) -> bytes:
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(100_000))), (b"IEND", b"")]
@@ -86,7 +88,9 @@ def test_an_image_larger_than_the_memory_is_refused(tmp_path, monkeypatch):
 
 def test_a_png_that_is_too_long_is_refused(tmp_path):
     write_photo(tmp_path / "a.png", Photo(np.zeros((1, 10**6 + 1, 1), np.uint8), Metadata()))
-    with pytest.raises(ImageError, match=r"a\.png holds a PNG with a side of more than 1000000 pixels.*Save it as"):
+    with pytest.raises(
+        ImageError, match=r"a\.png holds a PNG with a side of more than 1000000 pixels.*Save it as"
+    ):
         read_photo(tmp_path / "a.png")
 
 
@@ -132,5 +136,7 @@ def test_a_png_that_declares_more_than_its_bytes_can_hold_is_refused_before_it_i
     monkeypatch.setattr("realsr.imaging.png.check_size", lambda *arguments: None)
     monkeypatch.setattr("imagecodecs.png_decode", None)
     (tmp_path / "a.png").write_bytes(png(20_000, 20_000, 8, 2))
-    with pytest.raises(ImageError, match=r"a\.png declares 20000x20000 pixels, more than its \d+ bytes can hold"):
+    with pytest.raises(
+        ImageError, match=r"a\.png declares 20000x20000 pixels, more than its \d+ bytes can hold"
+    ):
         read_photo(tmp_path / "a.png")

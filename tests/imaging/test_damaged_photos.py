@@ -62,7 +62,9 @@ SOUND = {
 
 def pillow_samples(data: bytes) -> np.ndarray:
     image = Image.open(io.BytesIO(data))
-    return np.asarray(image.convert("RGB") if image.mode == "CMYK" else image).reshape(*image.size[::-1], -1)
+    return np.asarray(image.convert("RGB") if image.mode == "CMYK" else image).reshape(
+        *image.size[::-1], -1
+    )
 
 
 @pytest.mark.parametrize("name", [*JPEGS, *SOUND])
@@ -77,7 +79,9 @@ def test_a_sound_jpeg_has_pillow_s_samples(tmp_path, name, caplog):
 def test_a_damaged_jpeg_is_refused_or_accepted_with_a_line(tmp_path, name, caplog):
     path = tmp_path / "a.jpg"
     path.write_bytes(damage_middle(JPEGS[name]))
-    with pytest.raises(ImageError, match=r"a\.jpg: damaged \(its compressed data are corrupt\).*damaged=accept"):
+    with pytest.raises(
+        ImageError, match=r"a\.jpg: damaged \(its compressed data are corrupt\).*damaged=accept"
+    ):
         read_uint8(path)
     assert not caplog.records
     whole, part = pillow_samples(JPEGS[name]), read_photo(path, "accept")
@@ -86,7 +90,9 @@ def test_a_damaged_jpeg_is_refused_or_accepted_with_a_line(tmp_path, name, caplo
     assert str(path) in caplog.text
     assert part.damage in caplog.text
     difference = np.abs(part.samples[:32].astype(int) - whole[:32])
-    assert difference.mean() < 10 if name == "progressive" else difference.max() == 0  # there every scan is of all rows
+    assert (
+        difference.mean() < 10 if name == "progressive" else difference.max() == 0
+    )  # there every scan is of all rows
     assert (part.samples != whole).any()
 
 
@@ -127,7 +133,9 @@ def test_jpeg_in_tiff_is_judged_too(tmp_path):
     path.write_bytes(saved("TIFF", compression="jpeg", quality=90))
     assert read_uint8(path).shape == (150, 201, 3)
     path.write_bytes(damage_middle(path.read_bytes()))
-    with pytest.raises(ImageError, match=r"a\.tif: damaged \(strip \d: its compressed data are corrupt"):
+    with pytest.raises(
+        ImageError, match=r"a\.tif: damaged \(strip \d: its compressed data are corrupt"
+    ):
         read_uint8(path)
     assert read_uint8(path, "accept").shape == (150, 201, 3)
 
@@ -145,11 +153,14 @@ def test_a_png_s_checksums_matter_where_pixels_depend_on_them(tmp_path, caplog):
     photo = read_photo(path)
     assert photo.metadata.icc is None
     assert f"{path}: left out: damaged colour profile" in caplog.text
-    np.testing.assert_array_equal(photo.samples, np.asarray(Image.open(io.BytesIO(whole)).convert("RGBA")))
+    np.testing.assert_array_equal(
+        photo.samples, np.asarray(Image.open(io.BytesIO(whole)).convert("RGBA"))
+    )
     for kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT"):
         path.write_bytes(spoil_checksum(whole, kind))
         with pytest.raises(
-            ImageError, match=rf"a\.png is damaged or incomplete: wrong checksum of its chunk {kind.decode()}\. Copy"
+            ImageError,
+            match=rf"a\.png is damaged or incomplete: wrong checksum of its chunk {kind.decode()}\. Copy",
         ):
             read_photo(path, "accept")
     path.write_bytes(whole[:-12])

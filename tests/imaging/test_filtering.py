@@ -11,7 +11,9 @@ def example(height: int, width: int, rows: int, columns: int) -> tuple[torch.Ten
     return torch.from_numpy(rng.random((3, height, width))), rng.random((rows, columns))
 
 
-@pytest.mark.parametrize(("names", "scale"), [(("kernel", "lr_float"), 4), (("kernel_x2", "lr_x2_float"), 2)])
+@pytest.mark.parametrize(
+    ("names", "scale"), [(("kernel", "lr_float"), 4), (("kernel_x2", "lr_x2_float"), 2)]
+)
 def test_matches_golden(golden, names, scale):
     arrays = golden("kernel_downsample.npz")
     image = torch.from_numpy(arrays["image_uint8_hwc"]).permute(2, 0, 1).double() / 255

@@ -38,7 +38,15 @@ def make(folder: Path, *names: str) -> None:
 
 def test_find_images_goes_into_subfolders_but_not_hidden_ones(tmp_path):
     make(
-        tmp_path, "b/2.PNG", "b/c/1.webp", "a.jpg", "b/.hidden.png", ".git/x.png", "b/.c/x.png", "notes.txt", "b.png/n"
+        tmp_path,
+        "b/2.PNG",
+        "b/c/1.webp",
+        "a.jpg",
+        "b/.hidden.png",
+        ".git/x.png",
+        "b/.c/x.png",
+        "notes.txt",
+        "b.png/n",
     )
     found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
     assert found == ["a.jpg", "b/2.PNG", "b/c/1.webp"]

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from realsr.imaging import IMAGE_SUFFIXES, ImageError, find_images, list_images, read_uint8, write_uint8
+from realsr.imaging import (
+    IMAGE_SUFFIXES,
+    ImageError,
+    find_images,
+    list_images,
+    read_uint8,
+    write_uint8,
+)
 from realsr.imaging.formats import IMAGE_SIGNATURES, READ_FORMATS, UNREAD_SUFFIXES
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
@@ -22,14 +29,24 @@ def encode(kind: str) -> bytes:
 
 @pytest.mark.parametrize(
     ("kind", "said"),
-    [("GIF", "GIF"), ("PPM", "Netpbm"), ("PDF", "PDF"), ("DDS", "DDS"), ("ICO", "icon"), ("EPS", "PostScript")]
+    [
+        ("GIF", "GIF"),
+        ("PPM", "Netpbm"),
+        ("PDF", "PDF"),
+        ("DDS", "DDS"),
+        ("ICO", "icon"),
+        ("EPS", "PostScript"),
+    ]
     + [("AVIF", "AVIF")] * features.check("avif")
     + [("JPEG2000", "JPEG 2000")] * features.check("jpg_2000"),
 )
 def test_files_that_pillow_writes(kind: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(encode(kind))
-    with pytest.raises(ImageError, match=rf"photo\.jpg is of the format {said}, which is not read\. Convert it to PNG"):
+    with pytest.raises(
+        ImageError,
+        match=rf"photo\.jpg is of the format {said}, which is not read\. Convert it to PNG",
+    ):
         read_uint8(path)
 
 
@@ -60,7 +77,9 @@ def test_files_that_are_known_by_their_first_bytes(start: bytes, said: str, tmp_
 def test_other_files_are_of_no_known_format(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(content)
-    with pytest.raises(ImageError, match="is not an image that can be read: expected PNG, JPEG, TIFF, WEBP, BMP"):
+    with pytest.raises(
+        ImageError, match="is not an image that can be read: expected PNG, JPEG, TIFF, WEBP, BMP"
+    ):
         read_uint8(path)
 
 
@@ -82,7 +101,9 @@ def test_a_folder_s_other_images_are_told(tmp_path: Path, caplog: pytest.LogCapt
 
 def test_a_raw_file_is_not_read_as_the_preview_in_it(tmp_path: Path) -> None:
     (tmp_path / "photo.NEF").write_bytes(encode("TIFF"))
-    with pytest.raises(ImageError, match=r"photo\.NEF is of the format camera raw, which is not read"):
+    with pytest.raises(
+        ImageError, match=r"photo\.NEF is of the format camera raw, which is not read"
+    ):
         find_images(tmp_path / "photo.NEF")
 
 
@@ -100,7 +121,9 @@ def test_each_signature_is_of_a_format_that_has_suffixes() -> None:
     assert {kind for _, _, kind in IMAGE_SIGNATURES} <= {*READ_FORMATS, *UNREAD_SUFFIXES.values()}
 
 
-@pytest.mark.parametrize("suffix", [".jpe", ".jfif", ".jif", ".jps", ".mpo", ".JPEG", ".dib", ".tiff"])
+@pytest.mark.parametrize(
+    "suffix", [".jpe", ".jfif", ".jif", ".jps", ".mpo", ".JPEG", ".dib", ".tiff"]
+)
 def test_other_suffixes_of_formats_that_are_read(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"photo{suffix}"
     kind = {".mpo": "MPO", ".dib": "BMP", ".tiff": "TIFF"}.get(suffix, "JPEG")

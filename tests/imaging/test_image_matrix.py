@@ -75,7 +75,11 @@ def judge(case: Case, folder: Path) -> tuple[str, str]:
         return "wrong samples", f"difference {difference} {log}"
     if log.count("\n") > 1 or bool(log) != bool(case.says) or not re.search(case.says, log):
         return "unsaid", f"log: {log!r}"
-    lost = [name for name, value in case.keeps.items() if value not in (getattr(photo.metadata, name, None) or b"")]
+    lost = [
+        name
+        for name, value in case.keeps.items()
+        if value not in (getattr(photo.metadata, name, None) or b"")
+    ]
     if lost:
         return "unsaid", f"lost: {lost}"
     return "right", log
@@ -86,8 +90,15 @@ def read_elsewhere(case: Case) -> np.ndarray | None:
     try:
         if case.suffix == ".tif":
             with tifffile.TiffFile(io.BytesIO(case.data)) as file:
-                page = next(p for p in file.pages if not p.is_reduced) if len(file.pages) > 1 else file.pages[0]
-                numbers, planar = page.asarray(), page.planarconfig == 2 and page.samplesperpixel > 1
+                page = (
+                    next(p for p in file.pages if not p.is_reduced)
+                    if len(file.pages) > 1
+                    else file.pages[0]
+                )
+                numbers, planar = (
+                    page.asarray(),
+                    page.planarconfig == 2 and page.samplesperpixel > 1,
+                )
         else:
             planar = False
             numbers = {
@@ -120,7 +131,10 @@ def test_another_reader_finds_what_the_files_were_made_of():
     agree = Counter()
     for case in cases():
         if case.raw is not None and (numbers := read_elsewhere(case)) is not None:
-            same = numbers.shape == case.raw.shape and np.abs(numbers.astype(float) - case.raw).max() <= case.tolerance
+            same = (
+                numbers.shape == case.raw.shape
+                and np.abs(numbers.astype(float) - case.raw).max() <= case.tolerance
+            )
             assert same, f"{case.kind}: {case.about}"
             agree[case.kind] += 1
     assert agree.total() >= 300
@@ -140,7 +154,9 @@ def damage(data: bytes) -> Iterator[bytes]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_damaged_files_are_refused_in_words(tmp_path, monkeypatch):
-    monkeypatch.setattr(decoding, "_machine_memory", lambda: 2**26)  # sizes that are only claimed take time
+    monkeypatch.setattr(
+        decoding, "_machine_memory", lambda: 2**26
+    )  # sizes that are only claimed take time
     first = {case.kind: case for case in cases()}
     messages = set()
     for case in first.values():
@@ -153,7 +169,9 @@ def test_damaged_files_are_refused_in_words(tmp_path, monkeypatch):
                 except ImageError as error:
                     messages.add(str(error))
     assert len(messages) > 20
-    assert [m for m in messages if not is_clear(m, tmp_path / Path(m.split(" ")[0].rstrip(":")).name)] == []
+    assert [
+        m for m in messages if not is_clear(m, tmp_path / Path(m.split(" ")[0].rstrip(":")).name)
+    ] == []
 
 
 def format_table(rows: Mapping[str, Counter]) -> str:
@@ -166,9 +184,13 @@ def format_table(rows: Mapping[str, Counter]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--verbose", action="store_true", help="name each file that is not read or refused as it should"
+        "--verbose",
+        action="store_true",
+        help="name each file that is not read or refused as it should",
     )
     verbose = parser.parse_args().verbose
     rows: dict[str, Counter] = {}

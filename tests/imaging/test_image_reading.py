@@ -28,7 +28,9 @@ def png_16(colour_type: int, samples: np.ndarray, *extra: tuple[bytes, bytes]) -
     """A PNG written independently of the package: filter 0, big-endian."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
     header = struct.pack(">IIBBBBB", samples.shape[1], samples.shape[0], 16, colour_type, 0, 0, 0)
@@ -57,7 +59,9 @@ def test_orientation_is_applied(tmp_path, suffix, orientation):
     exif = Image.Exif()
     exif[274] = orientation
     blocks = np.kron(RNG.integers(0, 256, (2, 3, 1), dtype=np.uint8), np.ones((8, 8, 3), np.uint8))
-    path = save(tmp_path / f"a{suffix}", Image.fromarray(blocks), exif=exif, lossless=True, quality=100)
+    path = save(
+        tmp_path / f"a{suffix}", Image.fromarray(blocks), exif=exif, lossless=True, quality=100
+    )
     expected = turned(blocks, orientation)
     assert read_uint8(path).shape == expected.shape
     assert np.abs(read_uint8(path).astype(int) - expected).max() <= 3  # JPEG
@@ -79,7 +83,9 @@ def test_broken_exif_says_nothing_about_the_pixels(tmp_path):
     np.testing.assert_array_equal(read_uint8(path), RGB)
 
 
-@pytest.mark.parametrize(("mode", "channels"), [("1", 1), ("L", 1), ("LA", 2), ("P", 3), ("RGB", 3), ("RGBA", 4)])
+@pytest.mark.parametrize(
+    ("mode", "channels"), [("1", 1), ("L", 1), ("LA", 2), ("P", 3), ("RGB", 3), ("RGBA", 4)]
+)
 def test_png_modes(tmp_path, mode, channels):
     source = Image.fromarray(RGB).convert("L" if mode == "LA" else mode)
     opacity = RNG.integers(0, 256, (6, 9), dtype=np.uint8)
@@ -90,7 +96,9 @@ def test_png_modes(tmp_path, mode, channels):
     path = save(tmp_path / "a.png", source)
     samples, expected = read_photo(path).samples, np.asarray(source.convert("RGB"))
     assert (samples.shape[2], samples.dtype) == (channels, np.uint8)
-    np.testing.assert_array_equal(np.broadcast_to(samples[..., : 3 if channels > 2 else 1], (6, 9, 3)), expected)
+    np.testing.assert_array_equal(
+        np.broadcast_to(samples[..., : 3 if channels > 2 else 1], (6, 9, 3)), expected
+    )
     np.testing.assert_array_equal(read_uint8(path), expected)
     if channels in (2, 4):
         np.testing.assert_array_equal(samples[..., -1], opacity)
@@ -109,12 +117,17 @@ def test_transparent_colours_become_alpha(tmp_path):
     value = int(GRAY_16[2, 3])
     (tmp_path / "g16.png").write_bytes(png_16(0, GRAY_16, (b"tRNS", struct.pack(">H", value))))
     deep = read_photo(tmp_path / "g16.png").samples
-    np.testing.assert_array_equal(deep, np.stack([GRAY_16, np.where(value == GRAY_16, 0, 65535)], 2))
+    np.testing.assert_array_equal(
+        deep, np.stack([GRAY_16, np.where(value == GRAY_16, 0, 65535)], 2)
+    )
 
 
 def test_cmyk_jpeg(tmp_path):
     image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
-    assert np.abs(read_uint8(save(tmp_path / "a.jpg", image))[8, 8].astype(int) - (255, 0, 0)).max() <= 4
+    assert (
+        np.abs(read_uint8(save(tmp_path / "a.jpg", image))[8, 8].astype(int) - (255, 0, 0)).max()
+        <= 4
+    )
 
 
 @pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (4, 2), (2, 3), (6, 4)])
@@ -129,7 +142,9 @@ def test_16_bit_png_keeps_every_bit(tmp_path, colour_type, channels):
 @pytest.mark.parametrize("channels", [3, 4])
 def test_16_bit_tiff_of_another_writer(tmp_path, channels):
     samples = RNG.integers(0, 65536, (5, 7, channels), dtype=np.uint16)
-    (tmp_path / "a.tif").write_bytes(cv2.imencode(".tif", samples[..., [2, 1, 0, 3][:channels]])[1].tobytes())
+    (tmp_path / "a.tif").write_bytes(
+        cv2.imencode(".tif", samples[..., [2, 1, 0, 3][:channels]])[1].tobytes()
+    )
     np.testing.assert_array_equal(read_photo(tmp_path / "a.tif").samples[..., :3], samples[..., :3])
 
 
@@ -151,7 +166,9 @@ def test_premultiplied_white_is_zero_and_refused_16_bit_tiffs(tmp_path):
         (np.zeros((6, 9), np.float32), "minisblack", "floating-point samples"),
     ]:
         tifffile.imwrite(path, samples, photometric=photometric)
-        with pytest.raises(ImageError, match=rf"a\.tif holds {content}, which realsr does not read\. Save it"):
+        with pytest.raises(
+            ImageError, match=rf"a\.tif holds {content}, which realsr does not read\. Save it"
+        ):
             read_photo(path)
 
 

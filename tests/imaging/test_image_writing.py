@@ -27,7 +27,9 @@ LOSSLESS = [".png", ".tif", ".tiff", ".webp", ".bmp", ".PNG"]
 def example(bits: int, gray: bool, alpha: bool, height: int = 70, width: int = 9) -> Photo:
     """A photo of random samples; 70 rows are two strips of a TIFF."""
     shape = (height, width, (1 if gray else 3) + alpha)
-    samples = np.random.default_rng(0).integers(0, 2**bits, shape, np.uint16 if bits == 16 else np.uint8)
+    samples = np.random.default_rng(0).integers(
+        0, 2**bits, shape, np.uint16 if bits == 16 else np.uint8
+    )
     if alpha:
         samples[: height // 2, :, -1] = 0  # colours under transparent pixels must be kept too
     return Photo(samples, Metadata())
@@ -35,7 +37,9 @@ def example(bits: int, gray: bool, alpha: bool, height: int = 70, width: int = 9
 
 def holds(suffix: str, bits: int, alpha: bool) -> bool:
     suffix = suffix.lower()
-    return not (alpha and suffix == ".bmp") and not (bits == 16 and suffix not in (".png", ".tif", ".tiff"))
+    return not (alpha and suffix == ".bmp") and not (
+        bits == 16 and suffix not in (".png", ".tif", ".tiff")
+    )
 
 
 @pytest.mark.parametrize("suffix", LOSSLESS)

@@ -34,8 +34,12 @@ def test_postprocessing_matches_golden(golden):
     filtered = filter_small(arrays["raw_x2"])
     np.testing.assert_allclose(filtered, arrays["filtered_x2"], atol=1e-9, rtol=0)
     np.testing.assert_allclose(align(filtered), arrays["final_x2"], atol=1e-6, rtol=0)
-    np.testing.assert_allclose(compose_x4(arrays["final_x2"]), arrays["analytic_x4"], atol=1e-6, rtol=0)
-    np.testing.assert_allclose(postprocess(arrays["raw_x2"]), arrays["final_x2"] / arrays["final_x2"].sum(), atol=1e-6)
+    np.testing.assert_allclose(
+        compose_x4(arrays["final_x2"]), arrays["analytic_x4"], atol=1e-6, rtol=0
+    )
+    np.testing.assert_allclose(
+        postprocess(arrays["raw_x2"]), arrays["final_x2"] / arrays["final_x2"].sum(), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("keep", [40, 5])
@@ -136,7 +140,9 @@ def test_loads_kernels_made_elsewhere(tmp_path):
     matlab.savemat(tmp_path / "a.mat", {"Kernel": np.ones((5, 5), np.float32)})
     matlab.savemat(tmp_path / "b.mat", {"Kernel": np.ones((5, 5), np.uint8), "other": 1})
     for name in ("a.mat", "b.mat"):
-        np.testing.assert_allclose(load_kernel(tmp_path / name), np.full((5, 5), 1 / 25), rtol=1e-15)
+        np.testing.assert_allclose(
+            load_kernel(tmp_path / name), np.full((5, 5), 1 / 25), rtol=1e-15
+        )
 
 
 @pytest.mark.parametrize(
@@ -169,7 +175,9 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path, content):
         load_kernel(tmp_path / "bad.mat")
 
 
-@pytest.mark.parametrize("bad", [np.zeros((3, 3)), -np.ones((3, 3)), np.full((3, 3), np.nan), np.full((3, 3), np.inf)])
+@pytest.mark.parametrize(
+    "bad", [np.zeros((3, 3)), -np.ones((3, 3)), np.full((3, 3), np.nan), np.full((3, 3), np.inf)]
+)
 def test_normalise_refuses_what_has_no_positive_sum(bad):
     with pytest.raises(ValueError, match="positive, finite sum"):
         normalise(bad)
@@ -216,7 +224,9 @@ def test_kernel_psnr_agrees_with_the_shared_tool(kernel_pairs, shared):
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     for true, estimate in kernel_pairs:
-        assert kernel_psnr(true, estimate) == pytest.approx(tool.kernel_psnr(true, estimate), abs=1e-9)
+        assert kernel_psnr(true, estimate) == pytest.approx(
+            tool.kernel_psnr(true, estimate), abs=1e-9
+        )
 
 
 def test_kernel_psnr_forgives_shift_and_sum_only():
@@ -231,4 +241,6 @@ def test_kernel_psnr_forgives_shift_and_sum_only():
     wrong[5, 2] += d / 2
     wrong[5, 8] += d / 2
     wrong[5, 5] -= d
-    assert kernel_psnr(centred, wrong) == pytest.approx(10 * np.log10(961 / (0.1**2 * 1.5)), abs=1e-6)
+    assert kernel_psnr(centred, wrong) == pytest.approx(
+        10 * np.log10(961 / (0.1**2 * 1.5)), abs=1e-6
+    )

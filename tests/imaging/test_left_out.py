@@ -9,7 +9,15 @@ import tifffile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from realsr.imaging import ImageError, Metadata, Photo, count_pixels, read_photo, read_uint8, write_photo
+from realsr.imaging import (
+    ImageError,
+    Metadata,
+    Photo,
+    count_pixels,
+    read_photo,
+    read_uint8,
+    write_photo,
+)
 
 SUFFIXES = [".jpg", ".png", ".webp", ".tif"]
 XMP = (
@@ -79,7 +87,13 @@ def test_one_line_names_all_that_is_left_out(tmp_path, caplog):
     info.add(b"gAMA", struct.pack(">I", 100_000))
     frames = [Image.new("RGB", (9, 6), (level, 0, 0)) for level in (1, 2)]
     first = Image.new("RGB", (9, 6))
-    first.save(path, save_all=True, append_images=frames, pnginfo=info, icc_profile=bytes(16) + b"CMYK" + bytes(200))
+    first.save(
+        path,
+        save_all=True,
+        append_images=frames,
+        pnginfo=info,
+        icc_profile=bytes(16) + b"CMYK" + bytes(200),
+    )
     photo = read_photo(path)
     (line,) = lines(caplog)
     assert line.startswith(f"{path}: left out: 2 further frames, ")
@@ -90,10 +104,18 @@ def test_one_line_names_all_that_is_left_out(tmp_path, caplog):
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".bmp"])
 def test_one_line_names_all_that_a_format_cannot_hold(tmp_path, caplog, suffix):
     exif = b"II*\0\x08\0\0\0" + struct.pack("<HHHI4sI", 1, 271, 2, 3, b"Me\0", 0)
-    metadata = Metadata(bytes(16) + b"RGB " + bytes(9), exif + bytes(70_000), xmp(1, 9, 6) + b" " * 70_000, IPTC * 3000)
+    metadata = Metadata(
+        bytes(16) + b"RGB " + bytes(9),
+        exif + bytes(70_000),
+        xmp(1, 9, 6) + b" " * 70_000,
+        IPTC * 3000,
+    )
     path = tmp_path / f"a{suffix}"
     write_photo(path, Photo(np.zeros((6, 9, 3), np.uint8), metadata))
-    sizes = [f"{name}, whose {size} bytes do not fit a JPEG" for name, size in (("EXIF", 70026), ("XMP", 70252))]
+    sizes = [
+        f"{name}, whose {size} bytes do not fit a JPEG"
+        for name, size in (("EXIF", 70026), ("XMP", 70252))
+    ]
     omissions = {
         ".bmp": "colour profile, EXIF, XMP, IPTC",
         ".jpg": ", ".join([*sizes, "IPTC, whose 81000 bytes do not fit a JPEG"]),
@@ -129,9 +151,13 @@ def test_metadata_that_nobody_asks_for_are_not_logged(tmp_path, caplog):
 def test_the_size_of_a_tiff_is_told_whatever_its_layout(tmp_path):
     path = tmp_path / "a.tif"
     planes = np.zeros((2, 30, 20), np.uint16)
-    tifffile.imwrite(path, planes, photometric="minisblack", planarconfig="separate", extrasamples=["unassalpha"])
+    tifffile.imwrite(
+        path, planes, photometric="minisblack", planarconfig="separate", extrasamples=["unassalpha"]
+    )
     assert count_pixels(path) == 600
     tifffile.imwrite(path, np.zeros((30, 20), np.float32))
     assert count_pixels(path) == 0  # it is refused when it is read
-    with pytest.raises(ImageError, match=r"holds floating-point samples, which realsr does not read\. Save it as"):
+    with pytest.raises(
+        ImageError, match=r"holds floating-point samples, which realsr does not read\. Save it as"
+    ):
         read_photo(path)

@@ -41,7 +41,10 @@ CAMERA = {
     Base.ExifImageWidth: 9,
     Base.ExifImageHeight: 6,
 }
-PLACE = {GPS.GPSLatitudeRef: "N", GPS.GPSLatitude: (IFDRational(48), IFDRational(51), IFDRational(5, 2))}
+PLACE = {
+    GPS.GPSLatitudeRef: "N",
+    GPS.GPSLatitude: (IFDRational(48), IFDRational(51), IFDRational(5, 2)),
+}
 
 
 def camera_exif(order: str = ">", orientation: int = 6, thumbnail: bool = True) -> bytes:
@@ -64,7 +67,11 @@ def camera_exif(order: str = ">", orientation: int = 6, thumbnail: bool = True) 
         Image.new("RGB", (16, 12)).save(jpeg, "JPEG")
         entries = [(513, 4, 1, start + 30), (514, 4, 1, len(jpeg.getvalue()))]
         block = block.ljust(start, b"\0") + struct.pack(order + "H", 2)
-        block += b"".join(struct.pack(order + "HHII", *entry) for entry in entries) + bytes(4) + jpeg.getvalue()
+        block += (
+            b"".join(struct.pack(order + "HHII", *entry) for entry in entries)
+            + bytes(4)
+            + jpeg.getvalue()
+        )
     return bytes(block)
 
 
@@ -83,7 +90,9 @@ def check(path, width: int, height: int) -> None:
     first, camera, place, interoperability = tell(path)
     for tag, value in FIRST.items():
         # Pillow reads text as Latin-1.
-        assert first[tag] == ("© Ünal".encode().decode("latin-1") if tag == Base.Copyright else value), tag
+        assert first[tag] == (
+            "© Ünal".encode().decode("latin-1") if tag == Base.Copyright else value
+        ), tag
     assert camera == CAMERA | {Base.ExifImageWidth: width, Base.ExifImageHeight: height}
     assert place == PLACE
     assert interoperability == {1: "R98", 4097: width, 4098: height}
@@ -96,9 +105,13 @@ def check(path, width: int, height: int) -> None:
 
 
 def photo_file(path, orientation: int = 6, order: str = ">", **options):
-    pixels = np.kron(np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
+    pixels = np.kron(
+        np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8), np.ones((8, 8, 1), np.uint8)
+    )
     exif = b"Exif\0\0" + camera_exif(order, orientation)
-    Image.fromarray(pixels).save(path, exif=exif, icc_profile=RGB_PROFILE, quality=100, subsampling=0, **options)
+    Image.fromarray(pixels).save(
+        path, exif=exif, icc_profile=RGB_PROFILE, quality=100, subsampling=0, **options
+    )
     return pixels
 
 
@@ -211,7 +224,9 @@ def test_exif_that_cannot_be_read_is_left_out_and_said(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "realsr"):
         photo = read_photo(tmp_path / "a.png")
     assert photo.metadata.exif is None
-    assert [record.getMessage().split(": ")[0] for record in caplog.records] == [str(tmp_path / "a.png")]
+    assert [record.getMessage().split(": ")[0] for record in caplog.records] == [
+        str(tmp_path / "a.png")
+    ]
     assert photo.samples.shape == (4, 5, 3)
 
 

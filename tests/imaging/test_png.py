@@ -38,7 +38,8 @@ def test_the_filter_is_that_of_the_specification(shape, step):
     filtered = average(rows, above, step)
     assert (filtered[:, 0] == 3).all()
     for row, column in {
-        (int(r), int(c)) for r, c in zip(*np.divmod(rng.permutation(rows.size)[:2000], rows.shape[1]), strict=True)
+        (int(r), int(c))
+        for r, c in zip(*np.divmod(rng.permutation(rows.size)[:2000], rows.shape[1]), strict=True)
     }:
         up = int(rows[row - 1, column] if row else above[column])
         left = int(rows[row, column - step]) if column >= step else 0
@@ -53,5 +54,7 @@ def test_noise_is_written_with_differences_to_the_left():
         parts += data[position + 8 : position + 8 + length] if kind == b"IDAT" else b""
         position += 12 + length
     rows = noise.reshape(300, 60).astype(int)
-    differences = np.concatenate([np.ones((300, 1), int), rows[:, :3], rows[:, 3:] - rows[:, :-3]], 1)
+    differences = np.concatenate(
+        [np.ones((300, 1), int), rows[:, :3], rows[:, 3:] - rows[:, :-3]], 1
+    )
     assert zlib.decompress(parts) == (differences % 256).astype(np.uint8).tobytes()

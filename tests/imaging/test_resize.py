@@ -67,7 +67,9 @@ def test_known_weights_of_a_single_pixel():
     # Keys' cubic at 1/4, 3/4, 5/4 and 7/4 is 111, 29, -9 and -3 in 1/128. Output i of x2 lies at
     # (i + 1/2)/2 - 1/2, so pixel 6 is a quarter from outputs 12 and 13.
     up = resize(delta, size=(1, 24))[0] * 128
-    assert up.tolist() == pytest.approx([0] * 9 + [-3, -9, 29, 111, 111, 29, -9, -3] + [0] * 7, abs=1e-9)
+    assert up.tolist() == pytest.approx(
+        [0] * 9 + [-3, -9, 29, 111, 111, 29, -9, -3] + [0] * 7, abs=1e-9
+    )
     # Output i of /2 lies at 2 i + 1/2: pixel 6 is 1/2 from output 3, in a cubic twice as wide.
     down = resize(delta, size=(1, 6))[0] * 256
     assert down.tolist() == pytest.approx([0, -3, 29, 111, -9, 0], abs=1e-9)
@@ -104,7 +106,10 @@ def test_shrinking_removes_what_the_small_grid_cannot_hold():
 def test_sizes():
     image = torch.rand(3, 49, 30)
     assert resize(image, factor=1 / 7).shape == (3, 7, 5)
-    assert resize(torch.rand(1, 100), factor=0.07).shape == (1, 7)  # 100 * 0.07 > 7 in floating point
+    assert resize(torch.rand(1, 100), factor=0.07).shape == (
+        1,
+        7,
+    )  # 100 * 0.07 > 7 in floating point
     assert resize(image, factor=0.1).shape == (3, 5, 3)
     assert resize(image, factor=1 / 100).shape == (3, 1, 1)
     assert resize(image, size=(20, 61)).shape == (3, 20, 61)
@@ -117,7 +122,8 @@ def test_gradients_flow():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{}, {"factor": 2, "size": (4, 4)}, {"factor": 0}, {"factor": -1}, {"size": (0, 4)}]
+    "arguments",
+    [{}, {"factor": 2, "size": (4, 4)}, {"factor": 0}, {"factor": -1}, {"size": (0, 4)}],
 )
 def test_refuses_unusable_sizes(arguments):
     with pytest.raises(ValueError, match=r"size|factor"):
@@ -164,7 +170,9 @@ def shrink_in_whole_numbers(image: np.ndarray, factor: int) -> np.ndarray:
         padding = [(0, 0)] * 3
         padding[axis] = (before, 3 * factor + before)
         padded = np.pad(image.astype(np.int64), padding, mode="symmetric")
-        taps = [w * padded.take(range(t, t + length, factor), axis=axis) for t, w in enumerate(weights)]
+        taps = [
+            w * padded.take(range(t, t + length, factor), axis=axis) for t, w in enumerate(weights)
+        ]
         image = np.sum(taps, axis=0)
     halves = 2 * image + unit**2  # 2 * unit^2 * (value + 1/2)
     rounded = halves // (2 * unit**2)
@@ -177,14 +185,18 @@ def shrink_in_whole_numbers(image: np.ndarray, factor: int) -> np.ndarray:
 @pytest.mark.parametrize("saturated", [False, True])
 def test_shrinking_is_exactly_what_whole_numbers_give(factor, size, saturated):
     image = photo(*size, saturated)
-    np.testing.assert_array_equal(shrink_uint8(image, factor), shrink_in_whole_numbers(image, factor))
+    np.testing.assert_array_equal(
+        shrink_uint8(image, factor), shrink_in_whole_numbers(image, factor)
+    )
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 5, 6])
 @pytest.mark.parametrize("size", [(1, 1), (7, 30), (261, 50)])
 def test_shrinking_is_resize(factor, size):
     image = photo(*size)
-    expected = resize(torch.from_numpy(image).permute(2, 0, 1).double(), factor=1 / factor).clamp(0, 255)
+    expected = resize(torch.from_numpy(image).permute(2, 0, 1).double(), factor=1 / factor).clamp(
+        0, 255
+    )
     result = shrink_uint8(image, factor)
     assert result.dtype == np.uint8
     assert np.abs(result - expected.permute(1, 2, 0).numpy()).max() <= 0.5 + 1e-9
@@ -192,7 +204,9 @@ def test_shrinking_is_resize(factor, size):
 
 def test_shrinking_a_part_of_a_larger_array_is_read_alone():
     image = photo(60, 60)
-    np.testing.assert_array_equal(shrink_uint8(image[10:50, 10:50], 2), shrink_uint8(image[10:50, 10:50].copy(), 2))
+    np.testing.assert_array_equal(
+        shrink_uint8(image[10:50, 10:50], 2), shrink_uint8(image[10:50, 10:50].copy(), 2)
+    )
 
 
 def test_shrinking_by_one_changes_nothing_and_less_is_refused():

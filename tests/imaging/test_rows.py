@@ -29,7 +29,9 @@ def smooth(height: int, width: int, channels: int, bits: int) -> np.ndarray:
     waves = [np.sin(rows / (7 + c) + columns / (11 - c)) for c in range(channels)]
     noise = np.random.default_rng(0).normal(0, 0.02, (height, width, channels))
     top = 2**bits - 1
-    return ((np.stack(waves, 2) * 0.4 + 0.5 + noise).clip(0, 1) * top).astype(np.uint8 if bits == 8 else np.uint16)
+    return ((np.stack(waves, 2) * 0.4 + 0.5 + noise).clip(0, 1) * top).astype(
+        np.uint8 if bits == 8 else np.uint16
+    )
 
 
 def write(path, samples: np.ndarray, *heights: int) -> bytes:
@@ -93,11 +95,21 @@ def test_other_readers_see_the_same(tmp_path, suffix, channels, bits):
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             assert bits == 16 or np.array_equal(np.asarray(image).reshape(samples.shape), samples)
-    if channels != 2 and (suffix, channels, bits) != (".tif", 4, 8):  # OpenCV has no gray + alpha, and multiplies by it
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED).reshape(samples.shape)
-        np.testing.assert_array_equal(decoded[..., {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]], samples)
+    if channels != 2 and (suffix, channels, bits) != (
+        ".tif",
+        4,
+        8,
+    ):  # OpenCV has no gray + alpha, and multiplies by it
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED).reshape(
+            samples.shape
+        )
+        np.testing.assert_array_equal(
+            decoded[..., {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]], samples
+        )
     if suffix == ".tif":
-        np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif").reshape(samples.shape), samples)
+        np.testing.assert_array_equal(
+            tifffile.imread(tmp_path / "a.tif").reshape(samples.shape), samples
+        )
 
 
 @pytest.mark.parametrize(("channels", "bits"), HOLDS[".tif"])
@@ -143,7 +155,9 @@ def test_an_error_between_bands_leaves_the_old_file_and_nothing_else(tmp_path, s
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [(path.name, b"old")]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a limit of the file's size stands for a full disk")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="a limit of the file's size stands for a full disk"
+)
 def test_a_full_disk_is_an_error_that_names_the_file(tmp_path):
     import resource
 
@@ -172,7 +186,10 @@ def test_missing_and_surplus_and_wrong_rows_are_refused(tmp_path):
     ):
         writer.write(band)
     for wrong in (band[..., :1], band[:, :19], band.astype(np.uint16), band[0]):
-        with pytest.raises(ValueError, match="expected rows"), open_photo_writer(path, 11, 20, 3, 8) as writer:
+        with (
+            pytest.raises(ValueError, match="expected rows"),
+            open_photo_writer(path, 11, 20, 3, 8) as writer,
+        ):
             writer.write(wrong)
     assert list(tmp_path.iterdir()) == []
 

@@ -6,7 +6,9 @@ import pytest
 from realsr.imaging import decoding, fill_transparent, is_opaque
 
 
-def disc(colour: tuple[int, ...], dtype: type, soft: bool, side: int = 41, under: int = 0) -> np.ndarray:
+def disc(
+    colour: tuple[int, ...], dtype: type, soft: bool, side: int = 41, under: int = 0
+) -> np.ndarray:
     """A disc of one colour (8-bit levels), transparent outside, where all colours are `under`."""
     levels = np.iinfo(dtype).max // 255
     y, x = np.mgrid[:side, :side] - side // 2
@@ -18,7 +20,9 @@ def disc(colour: tuple[int, ...], dtype: type, soft: bool, side: int = 41, under
     return samples
 
 
-@pytest.mark.parametrize("colour", [(255,), (0,), (97,), (255, 255, 255), (0, 0, 0), (255, 0, 0), (3, 200, 120)])
+@pytest.mark.parametrize(
+    "colour", [(255,), (0,), (97,), (255, 255, 255), (0, 0, 0), (255, 0, 0), (3, 200, 120)]
+)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("under", [0, 255])
@@ -29,7 +33,9 @@ def test_an_object_of_one_colour_fills_the_whole_picture(
     alpha = samples[..., -1].copy()
     fill_transparent(samples)
     wanted = np.array(colour) * (np.iinfo(dtype).max // 255)
-    np.testing.assert_array_equal(samples[..., :-1], np.broadcast_to(wanted, samples[..., :-1].shape))
+    np.testing.assert_array_equal(
+        samples[..., :-1], np.broadcast_to(wanted, samples[..., :-1].shape)
+    )
     np.testing.assert_array_equal(samples[..., -1], alpha)
 
 
@@ -82,7 +88,9 @@ def test_nothing_is_done_where_nothing_or_all_is_visible(alpha: int) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 2), (1, 9), (9, 1), (31, 2), (37, 53), (64, 64)])
 @pytest.mark.parametrize("channels", [2, 4])
-def test_bands_change_nothing(shape: tuple[int, int], channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bands_change_nothing(
+    shape: tuple[int, int], channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(0)
     samples = rng.integers(0, 65536, (*shape, channels), np.uint16)
     samples[..., -1] *= rng.random(shape) < 0.3

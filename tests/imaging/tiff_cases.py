@@ -20,7 +20,11 @@ FORMS = {  # name: photometric, channels, extra samples
     "gray + associated alpha": (GRAY, 2, (1,)),
     "RGB + associated alpha": (RGB, 4, (1,)),
 }
-CODECS = [(w.NONE, 1)] + [(codec, p) for codec in (w.LZW, w.DEFLATE, w.ZSTD) for p in (1, 2)] + [(w.PACKBITS, 1)]
+CODECS = (
+    [(w.NONE, 1)]
+    + [(codec, p) for codec in (w.LZW, w.DEFLATE, w.ZSTD) for p in (1, 2)]
+    + [(w.PACKBITS, 1)]
+)
 
 
 def tiff_cases() -> Iterator[Case]:
@@ -37,9 +41,13 @@ def _layouts() -> Iterator[Case]:
         expected = straight(raw) if extra == (1,) else raw
         expected = np.iinfo(raw.dtype).max - raw if photometric == GRAY_WHITE else expected
         for planar, tile, order, (codec, predictor) in product((1, 2), (None, 16), "<>", CODECS):
-            page = tiff_page(raw, bits, photometric, order, planar, tile, codec, predictor, extra=extra)
+            page = tiff_page(
+                raw, bits, photometric, order, planar, tile, codec, predictor, extra=extra
+            )
             about = f"planar {planar}, {'tiles' if tile else 'strips'}, {order}, codec {codec}, predictor {predictor}"
-            yield Case(f"TIFF {name}, {bits} bits", about, ".tif", tiff(page, order=order), expected, raw)
+            yield Case(
+                f"TIFF {name}, {bits} bits", about, ".tif", tiff(page, order=order), expected, raw
+            )
 
 
 def _rare_storage() -> Iterator[Case]:
@@ -50,9 +58,18 @@ def _rare_storage() -> Iterator[Case]:
             about = f"{name}, {bits} bits, {order}, codec {codec}, tile {tile}"
             yield Case("TIFF BigTIFF", about, ".tif", tiff(page, order=order, big=True), raw, raw)
             page = tiff_page(raw, bits, photometric, order, 1, tile, codec, fill=2, extra=extra)
-            yield Case("TIFF bits in reverse order (FillOrder 2)", about, ".tif", tiff(page, order=order), raw, raw)
+            yield Case(
+                "TIFF bits in reverse order (FillOrder 2)",
+                about,
+                ".tif",
+                tiff(page, order=order),
+                raw,
+                raw,
+            )
         for codec in (w.NONE, w.PACKBITS):
-            page = tiff_page(raw, bits, photometric, compression=codec, extra=extra, t317=(w.SHORT, [2]))
+            page = tiff_page(
+                raw, bits, photometric, compression=codec, extra=extra, t317=(w.SHORT, [2])
+            )
             about = f"{name}, {bits} bits, codec {codec}"  # tifffile would add the samples up
             yield Case("TIFF predictor that does not count", about, ".tif", tiff(page), raw)
         page = tiff_page(raw[:7], bits, photometric, extra=extra, t278=(w.LONG, None))
@@ -67,15 +84,29 @@ def _extra_samples() -> Iterator[Case]:
         about = f"planar {planar}, codec {codec}"
         options = {"planar": planar, "compression": codec}
         for photometric, colours, name in ((GRAY, 1, "gray"), (RGB, 3, "RGB")):
-            for extra, alpha in (((0,), None), ((0, 0), None), ((2, 0), 0), ((0, 2), 1), ((2, 0, 0), 0)):
+            for extra, alpha in (
+                ((0,), None),
+                ((0, 0), None),
+                ((2, 0), 0),
+                ((0, 2), 1),
+                ((2, 0, 0), 0),
+            ):
                 raw = random_samples(colours + len(extra), bits)
                 colour = raw[..., :colours]
-                expected = colour if alpha is None else np.concatenate([colour, raw[..., colours + alpha, None]], 2)
+                expected = (
+                    colour
+                    if alpha is None
+                    else np.concatenate([colour, raw[..., colours + alpha, None]], 2)
+                )
                 page = tiff_page(raw, bits, photometric, extra=extra, **options)
-                yield Case(kind, f"{name}, {extra}, {about}", ".tif", tiff(page), expected, raw, says=says)
+                yield Case(
+                    kind, f"{name}, {extra}, {about}", ".tif", tiff(page), expected, raw, says=says
+                )
             raw = random_samples(colours + 1, bits)
             page = tiff_page(raw, bits, photometric, **options)
-            yield Case(kind, f"{name}, alpha without its tag, {about}", ".tif", tiff(page), raw, raw)
+            yield Case(
+                kind, f"{name}, alpha without its tag, {about}", ".tif", tiff(page), raw, raw
+            )
 
 
 def _few_bits() -> Iterator[Case]:
@@ -86,7 +117,9 @@ def _few_bits() -> Iterator[Case]:
         expected = grow(raw if photometric == GRAY else 2**bits - 1 - raw, bits)
         page = tiff_page(raw, bits, photometric, tile=tile, compression=codec, fill=fill)
         about = f"photometric {photometric}, tile {tile}, codec {codec}, fill order {fill}"
-        yield Case(f"TIFF {bits}-bit gray", about, ".tif", tiff(page), expected, raw if fill == 1 else None)
+        yield Case(
+            f"TIFF {bits}-bit gray", about, ".tif", tiff(page), expected, raw if fill == 1 else None
+        )
     for bits, (name, (photometric, channels, extra)) in product((1, 2, 4), FORMS.items()):
         if channels > 1 and extra != (1,):
             raw = random_samples(channels, bits)
@@ -113,7 +146,15 @@ def _number_types() -> Iterator[Case]:
         page = partial(_file, photometric=photometric, order=order, compression=codec, extra=extra)
         for bits in (8, 16, 32):
             signed = random_samples(channels, bits).view(f"i{bits // 8}")
-            yield Case("TIFF signed", f"{bits} bits, {about}", ".tif", page(signed, bits), None, signed, says="signed")
+            yield Case(
+                "TIFF signed",
+                f"{bits} bits, {about}",
+                ".tif",
+                page(signed, bits),
+                None,
+                signed,
+                says="signed",
+            )
         for bits in (16, 32, 64):
             floats = random_samples(channels, 8).astype(f"f{bits // 8}") / 255
             yield Case(
@@ -144,18 +185,31 @@ def _number_types() -> Iterator[Case]:
         raw = random_samples(len(bits), min(bits))
         photometric, extra = (RGB if len(bits) > 2 else GRAY), ((2,) if len(bits) in (2, 4) else ())
         data = tiff(tiff_page(raw, bits, photometric, extra=extra))
-        yield Case("TIFF bits that differ between samples", str(bits), ".tif", data, None, says="differ")
+        yield Case(
+            "TIFF bits that differ between samples", str(bits), ".tif", data, None, says="differ"
+        )
 
 
 def _palettes() -> Iterator[Case]:
-    for bits, order, codec, tile, fill in product((1, 2, 4, 8), "<>", (w.NONE, w.LZW, w.PACKBITS), (None, 16), (1, 2)):
+    for bits, order, codec, tile, fill in product(
+        (1, 2, 4, 8), "<>", (w.NONE, w.LZW, w.PACKBITS), (None, 16), (1, 2)
+    ):
         raw = random_samples(1, bits)
         colours = np.random.default_rng(bits).integers(0, 256, (2**bits, 3))
         table = (w.SHORT, (colours.T.ravel() * 257).tolist())
-        page = tiff_page(raw, bits, PALETTE, order, compression=codec, tile=tile, fill=fill, t320=table)
+        page = tiff_page(
+            raw, bits, PALETTE, order, compression=codec, tile=tile, fill=fill, t320=table
+        )
         about = f"{bits} bits, {order}, codec {codec}, tile {tile}, fill order {fill}"
         expected = colours[raw[..., 0]].astype(np.uint8)
-        yield Case("TIFF palette", about, ".tif", tiff(page, order=order), expected, raw if fill == 1 else None)
+        yield Case(
+            "TIFF palette",
+            about,
+            ".tif",
+            tiff(page, order=order),
+            expected,
+            raw if fill == 1 else None,
+        )
     colours = np.random.default_rng(0).integers(0, 256, (256, 3))
     table = (w.SHORT, (colours.T.ravel() * 257).tolist())
     for extra, order, codec in product((2, 0, 1), "<>", (w.NONE, w.LZW)):
@@ -163,12 +217,30 @@ def _palettes() -> Iterator[Case]:
         page = tiff_page(raw, 8, PALETTE, order, extra=(extra,), compression=codec, t320=table)
         rgb = colours[raw[..., 0]].astype(np.uint8)
         expected = {0: rgb, 2: np.concatenate([rgb, raw[..., 1:]], 2), 1: None}[extra]
-        about, says = f"extra sample {extra}, {order}, codec {codec}", {0: "extra channel", 2: "", 1: "palette"}[extra]
-        yield Case("TIFF palette + extra sample", about, ".tif", tiff(page, order=order), expected, raw, says=says)
+        about, says = (
+            f"extra sample {extra}, {order}, codec {codec}",
+            {0: "extra channel", 2: "", 1: "palette"}[extra],
+        )
+        yield Case(
+            "TIFF palette + extra sample",
+            about,
+            ".tif",
+            tiff(page, order=order),
+            expected,
+            raw,
+            says=says,
+        )
     raw = random_samples(1, 8)
     page = tiff_page(raw, 8, PALETTE, t320=(w.SHORT, colours.T.ravel().tolist()))
     expected = colours[raw[..., 0]].astype(np.uint8)
-    yield Case("TIFF palette", "8 bits, colours of 8 bits, as old programs wrote", ".tif", tiff(page), expected, raw)
+    yield Case(
+        "TIFF palette",
+        "8 bits, colours of 8 bits, as old programs wrote",
+        ".tif",
+        tiff(page),
+        expected,
+        raw,
+    )
     raw = random_samples(1, 16)
     table = (w.SHORT, np.zeros(3 * 65536, int).tolist())
     yield Case(

@@ -33,10 +33,15 @@ def shrunk_difference(sr: np.ndarray, lr: np.ndarray, scale: int) -> np.ndarray:
 
 @pytest.mark.parametrize("scale", [2, 4])
 @pytest.mark.parametrize("size", [64, 200])
-def test_the_result_shrunk_is_the_photo(bicubic_of: Bicubic, photo: Tensor, scale: int, size: int) -> None:
+def test_the_result_shrunk_is_the_photo(
+    bicubic_of: Bicubic, photo: Tensor, scale: int, size: int
+) -> None:
     lr = ((photo * 0.6 + 0.2) * 255).round().byte().permute(1, 2, 0).numpy()
     model = shifting(bicubic_of(scale))
-    (plain, mended) = (np.concatenate(list(upscale_bands(m, lr, Tiles(size, 24)))) for m in (model, consistent(model)))
+    (plain, mended) = (
+        np.concatenate(list(upscale_bands(m, lr, Tiles(size, 24))))
+        for m in (model, consistent(model))
+    )
     assert shrunk_difference(plain, lr, scale).max() > 20
     # half a level is the tolerance; the rest is the result's rounding, and blending tiles of different noise
     assert shrunk_difference(mended, lr, scale).max() <= 1
@@ -47,12 +52,16 @@ def test_flat_areas_keep_their_colour(bicubic_of: Bicubic) -> None:
     flat = np.tile(np.array([200, 30, 90], np.uint8), (40, 40, 1))
     model = bicubic_of(4)
     dark = replace(model, run=lambda lr: model.run(lr) * 0.8)
-    (plain,), (mended,) = (list(upscale_bands(m, flat, Tiles(64, 16))) for m in (dark, consistent(dark)))
+    (plain,), (mended,) = (
+        list(upscale_bands(m, flat, Tiles(64, 16))) for m in (dark, consistent(dark))
+    )
     np.testing.assert_array_equal(plain, np.full_like(plain, 0) + np.array([160, 24, 72], np.uint8))
     np.testing.assert_array_equal(mended, np.tile(flat, (4, 4, 1)))
 
 
-def test_what_black_and_white_do_not_allow_remains_small_and_in_range(bicubic_of: Bicubic, photo: Tensor) -> None:
+def test_what_black_and_white_do_not_allow_remains_small_and_in_range(
+    bicubic_of: Bicubic, photo: Tensor
+) -> None:
     """Edges between black and white: interpolated, they would overshoot."""
     extreme = (photo > 0.5).float()
     model = bicubic_of(4)
@@ -76,4 +85,6 @@ def test_a_photo_of_one_pixel(bicubic_of: Bicubic) -> None:
     model = shifting(bicubic_of(4))
     found = consistent(model).run(torch.full((1, 3, 1, 1), 0.5))
     assert found.shape == (1, 3, 4, 4)
-    torch.testing.assert_close(resize(found, factor=0.25), torch.full((1, 3, 1, 1), 0.5), rtol=0, atol=0.5 / 255)
+    torch.testing.assert_close(
+        resize(found, factor=0.25), torch.full((1, 3, 1, 1), 0.5), rtol=0, atol=0.5 / 255
+    )

@@ -6,7 +6,9 @@ from realsr.inference.tile_layout import Tiles
 from realsr.inference.tiling import upscale_image
 
 
-def test_the_ensemble_is_the_mean_of_eight_undone_turns(generator_model: SRModel, photo: Tensor) -> None:
+def test_the_ensemble_is_the_mean_of_eight_undone_turns(
+    generator_model: SRModel, photo: Tensor
+) -> None:
     lr, expected = photo[None], torch.zeros(1, 3, 4 * 72, 4 * 90)
     with torch.no_grad():
         for transposed in (False, True):
@@ -19,7 +21,9 @@ def test_the_ensemble_is_the_mean_of_eight_undone_turns(generator_model: SRModel
     assert (found - generator_model.run(lr)).abs().max() > 0.01
 
 
-def test_the_ensemble_commutes_with_turning_the_photo(generator_model: SRModel, photo: Tensor) -> None:
+def test_the_ensemble_commutes_with_turning_the_photo(
+    generator_model: SRModel, photo: Tensor
+) -> None:
     model = ensemble(generator_model)
     with torch.no_grad():
         turned = model.run(torch.rot90(photo, 1, (-2, -1))[None])

@@ -21,7 +21,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def make_compact(channels: int = 3, scale: int = 2) -> nn.Module:
     from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
-    return SRVGGNetCompact(num_in_ch=channels, num_out_ch=channels, num_feat=8, num_conv=2, upscale=scale)
+    return SRVGGNetCompact(
+        num_in_ch=channels, num_out_ch=channels, num_feat=8, num_conv=2, upscale=scale
+    )
 
 
 def make_swinir() -> nn.Module:
@@ -56,7 +58,9 @@ def test_it_is_spandrels_own_call(make, tmp_path: Path) -> None:
 def test_a_network_for_something_else_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
     torch.save(make_compact(channels=1).state_dict(), tmp_path / "x.pth")
-    with pytest.raises(UserError, match=r"x\.pth: a network for SR \(.*\) of 1 channels in and 1 out"):
+    with pytest.raises(
+        UserError, match=r"x\.pth: a network for SR \(.*\) of 1 channels in and 1 out"
+    ):
         load_model(tmp_path / "x.pth", CPU)
 
 
@@ -68,7 +72,9 @@ def test_what_nobody_knows_is_told_by_its_first_names(tmp_path: Path) -> None:
         load_model(tmp_path / "x.pth", CPU)
 
 
-def test_without_spandrel_it_is_said_how_to_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_spandrel_it_is_said_how_to_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "spandrel", None)
     torch.save(nn.Linear(3, 3).state_dict(), tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"x\.pth: not an RRDB .*pip install 'realsr\[spandrel\]'"):
@@ -80,7 +86,10 @@ def test_a_damaged_rrdb_is_told_as_one(lost: str, tmp_path: Path) -> None:
     state = make_rrdb().state_dict()
     del state[lost]
     torch.save(state, tmp_path / "x.pth")
-    with pytest.raises(UserError, match=rf"x\.pth: not the RRDB .* \(missing: {lost}\).* spandrel .* cannot load it"):
+    with pytest.raises(
+        UserError,
+        match=rf"x\.pth: not the RRDB .* \(missing: {lost}\).* spandrel .* cannot load it",
+    ):
         load_model(tmp_path / "x.pth", CPU)
 
 
@@ -105,20 +114,36 @@ def esrgan(scale: int, plus: bool = False) -> dict[str, torch.Tensor]:
 
 def unshuffled() -> dict[str, torch.Tensor]:
     """BasicSR's RRDB for x2, which begins with pixel-unshuffle."""
-    names = {"RRDB_trunk": "body", "RDB": "rdb", "trunk_conv": "conv_body", "upconv": "conv_up", "HRconv": "conv_hr"}
+    names = {
+        "RRDB_trunk": "body",
+        "RDB": "rdb",
+        "trunk_conv": "conv_body",
+        "upconv": "conv_up",
+        "HRconv": "conv_hr",
+    }
     state = make_rrdb(4, growth=32).state_dict()
-    state = {re.sub("|".join(names), lambda part: names[part[0]], name): value for name, value in state.items()}
-    return state | {"conv_first.weight": torch.randn(6, 12, 3, 3, generator=torch.Generator().manual_seed(0)) / 10}
+    state = {
+        re.sub("|".join(names), lambda part: names[part[0]], name): value
+        for name, value in state.items()
+    }
+    return state | {
+        "conv_first.weight": torch.randn(6, 12, 3, 3, generator=torch.Generator().manual_seed(0))
+        / 10
+    }
 
 
-@pytest.mark.parametrize("wrap", [lambda state: {"params_ema": state}, lambda state: averaged(state)])
+@pytest.mark.parametrize(
+    "wrap", [lambda state: {"params_ema": state}, lambda state: averaged(state)]
+)
 @pytest.mark.parametrize(
     ("state", "scale"),
     [(esrgan(4, plus=True), 4), (esrgan(2, plus=True), 2), (esrgan(8), 8), (unshuffled(), 2)],
     ids=["plus x4", "plus x2", "x8", "unshuffle"],
 )
 @torch.no_grad()
-def test_variants_of_esrgan_are_other_authors_networks(wrap, state: dict, scale: int, tmp_path: Path) -> None:
+def test_variants_of_esrgan_are_other_authors_networks(
+    wrap, state: dict, scale: int, tmp_path: Path
+) -> None:
     spandrel = pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
     torch.save(wrap(state), tmp_path / "x.pth")
     model = load_model(tmp_path / "x.pth", CPU, "fp32")
@@ -128,21 +153,30 @@ def test_variants_of_esrgan_are_other_authors_networks(wrap, state: dict, scale:
     assert torch.allclose(model.run(x), expected, atol=1e-6)
     for load in (load_generator, lambda path: load_generator_state(make_rrdb(growth=32), path)):
         with pytest.raises(
-            UserError, match=r"x\.pth: (no generator can be made of it: not the RRDB|weights of another)"
+            UserError,
+            match=r"x\.pth: (no generator can be made of it: not the RRDB|weights of another)",
         ):
             load(tmp_path / "x.pth")
 
 
 def averaged(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """As `torch.optim.swa_utils.AveragedModel` of a compiled network saves it."""
-    return {"n_averaged": torch.tensor(4)} | {f"module._orig_mod.{name}": value for name, value in state.items()}
+    return {"n_averaged": torch.tensor(4)} | {
+        f"module._orig_mod.{name}": value for name, value in state.items()
+    }
 
 
 @pytest.mark.parametrize("extra", ["RRDB_trunk.0.RDB1.conv1x1.weight", "attention.weight"])
-def test_an_rrdb_with_a_layer_that_spandrel_leaves_out_is_refused(extra: str, tmp_path: Path) -> None:
+def test_an_rrdb_with_a_layer_that_spandrel_leaves_out_is_refused(
+    extra: str, tmp_path: Path
+) -> None:
     pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
-    torch.save(make_rrdb(growth=32).state_dict() | {extra: torch.ones(32, 6, 1, 1)}, tmp_path / "x.pth")
-    with pytest.raises(UserError, match=rf"x\.pth: not the RRDB .*not expected: {extra}\).* leaves out some of its"):
+    torch.save(
+        make_rrdb(growth=32).state_dict() | {extra: torch.ones(32, 6, 1, 1)}, tmp_path / "x.pth"
+    )
+    with pytest.raises(
+        UserError, match=rf"x\.pth: not the RRDB .*not expected: {extra}\).* leaves out some of its"
+    ):
         load_model(tmp_path / "x.pth", CPU)
 
 
@@ -162,24 +196,36 @@ def test_a_network_for_faces_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
     monkeypatch.setattr("spandrel.ImageModelDescriptor.purpose", "FaceSR")
     torch.save(make_compact().state_dict(), tmp_path / "x.pth")
-    with pytest.raises(UserError, match=r"x\.pth: a network for FaceSR .*; expected one for super-resolution or for"):
+    with pytest.raises(
+        UserError,
+        match=r"x\.pth: a network for FaceSR .*; expected one for super-resolution or for",
+    ):
         load_model(tmp_path / "x.pth", CPU)
 
 
-@pytest.mark.parametrize("wrap", [averaged, lambda state: {"state_dict": {f"model.{k}": v for k, v in state.items()}}])
+@pytest.mark.parametrize(
+    "wrap", [averaged, lambda state: {"state_dict": {f"model.{k}": v for k, v in state.items()}}]
+)
 @torch.no_grad()
 def test_prefixes_and_counters_of_any_network_are_left_out(wrap, tmp_path: Path) -> None:
     pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
     network = make_compact().eval()
     torch.save(wrap(network.state_dict()), tmp_path / "x.pth")
     x = torch.rand(1, 3, 8, 6)
-    assert torch.allclose(load_model(tmp_path / "x.pth", CPU, "fp32").run(x), network(x).clamp(0, 1), atol=1e-6)
+    assert torch.allclose(
+        load_model(tmp_path / "x.pth", CPU, "fp32").run(x), network(x).clamp(0, 1), atol=1e-6
+    )
 
 
 def test_a_discriminator_is_told_as_one(tmp_path: Path) -> None:
     pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
     network = build_discriminator({"name": "patchgan", "features": 4, "layers": 3})
     torch.save(network.state_dict(), tmp_path / "netD.pth")
-    for load in (lambda path: load_model(path, CPU), lambda path: load_generator_state(make_rrdb(), path)):
-        with pytest.raises(UserError, match=r"netD\.pth: .* It looks like a discriminator.*netG, not netD"):
+    for load in (
+        lambda path: load_model(path, CPU),
+        lambda path: load_generator_state(make_rrdb(), path),
+    ):
+        with pytest.raises(
+            UserError, match=r"netD\.pth: .* It looks like a discriminator.*netG, not netD"
+        ):
             load(tmp_path / "netD.pth")

@@ -11,18 +11,24 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
 
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch, bf16: bool, capability: tuple[int, int]) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16 or including_emulation)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: bf16 or including_emulation
+    )
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
 
 
 @pytest.mark.parametrize("has_bf16", [True, False])
-def test_a_cpu_computes_in_bf16_where_it_has_instructions(has_bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_computes_in_bf16_where_it_has_instructions(
+    has_bf16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: has_bf16)
     assert choose_precision("auto", CPU).half == (torch.bfloat16 if has_bf16 else None)
     assert choose_precision("fp32", CPU).half is None
 
 
-def test_what_a_cpu_emulates_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_cpu_emulates_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: False)
     with caplog.at_level(logging.WARNING, logger="realsr"):
         assert choose_precision("bf16", CPU).half == torch.bfloat16
@@ -34,13 +40,19 @@ def test_what_a_cpu_emulates_is_said(monkeypatch: pytest.MonkeyPatch, caplog: py
     [(True, (9, 0), torch.bfloat16), (False, (7, 5), torch.float16), (False, (6, 1), None)],
 )  # fmt: skip
 def test_a_gpu_computes_in_what_its_matrix_units_have(
-    bf16: bool, capability: tuple[int, int], half: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+    bf16: bool,
+    capability: tuple[int, int],
+    half: torch.dtype | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pretend_gpu(monkeypatch, bf16, capability)
     assert choose_precision("auto", GPU).half == half
     assert choose_precision("fp16", GPU).half == torch.float16
     if not bf16:
-        with pytest.raises(UserError, match=r"precision=bf16: this GPU does not compute in bf16; set .*fp16.* or auto"):
+        with pytest.raises(
+            UserError,
+            match=r"precision=bf16: this GPU does not compute in bf16; set .*fp16.* or auto",
+        ):
             choose_precision("bf16", GPU)
 
 
@@ -50,7 +62,9 @@ def test_an_unknown_precision_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("name", "tf32"), [("fp32", False), ("fp16", True)])
-def test_float32_on_a_gpu_is_exact_while_it_computes(name: str, tf32: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float32_on_a_gpu_is_exact_while_it_computes(
+    name: str, tf32: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pretend_gpu(monkeypatch, True, (9, 0))
     before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     with choose_precision(name, GPU).computing():

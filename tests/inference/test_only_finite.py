@@ -86,16 +86,25 @@ def test_nothing_is_written_of_a_photo_whose_result_is_not_finite(
     write_uint8(tmp_path / "photo.png", np.full((20, 20, 3), 200, np.uint8))
     model = load_model(path, CPU, "fp32")
     plan = [UpscaleTask(tmp_path / "photo.png", tmp_path / "out/photo.png")]
-    with pytest.raises(UserError, match=r"1 of 1 photos could not be upscaled, see above: .*photo\.png"):
+    with pytest.raises(
+        UserError, match=r"1 of 1 photos could not be upscaled, see above: .*photo\.png"
+    ):
         upscale_photos(plan, model, lambda width: Tiles(400))
-    assert f"{tmp_path / 'photo.png'}: {path}: the network gives values that are not finite" in caplog.text
+    assert (
+        f"{tmp_path / 'photo.png'}: {path}: the network gives values that are not finite"
+        in caplog.text
+    )
     assert not list((tmp_path / "out").iterdir())
     image = EvaluationImage("a", torch.rand(3, 20, 20), torch.rand(3, 80, 80))
-    with pytest.raises(UserError, match=r"a: .*x\.pth: the network gives values that are not finite"):
+    with pytest.raises(
+        UserError, match=r"a: .*x\.pth: the network gives values that are not finite"
+    ):
         evaluate_models({"x": as_function(model, 400)}, {"a": lambda: image}, psnr_and_ssim(), 0)
 
 
-def test_infinity_that_spandrel_would_clamp_to_white_is_an_error(tmp_path: Path, one_thread: None) -> None:
+def test_infinity_that_spandrel_would_clamp_to_white_is_an_error(
+    tmp_path: Path, one_thread: None
+) -> None:
     pytest.importorskip("spandrel")
     from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
@@ -105,5 +114,7 @@ def test_infinity_that_spandrel_would_clamp_to_white_is_an_error(tmp_path: Path,
     torch.nn.init.constant_(network.body[0].weight, 1.0)
     torch.save(network.state_dict(), tmp_path / "compact.pth")
     model = load_model(tmp_path / "compact.pth", CPU, "fp32")
-    with pytest.raises(UserError, match=r"compact\.pth: the network gives values that are not finite"):
+    with pytest.raises(
+        UserError, match=r"compact\.pth: the network gives values that are not finite"
+    ):
         model.run(torch.ones(1, 3, 8, 8))

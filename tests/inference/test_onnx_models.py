@@ -45,7 +45,9 @@ def nearest() -> onnx.ModelProto:
 
 @pytest.fixture
 def save(tmp_path: Path) -> Save:
-    def write(model: onnx.ModelProto, metadata: dict[str, str] | None = None, name: str = "x.onnx") -> Path:
+    def write(
+        model: onnx.ModelProto, metadata: dict[str, str] | None = None, name: str = "x.onnx"
+    ) -> Path:
         helper.set_model_props(model, FACTS.as_metadata() if metadata is None else metadata)
         (tmp_path / name).write_bytes(model.SerializeToString())
         return tmp_path / name
@@ -57,7 +59,11 @@ def test_it_gives_what_torch_gives(save: Save) -> None:
     model = load_model(str(save(exported_rrdb(2))), CPU, scale=2)
     assert (model.scale, model.device) == (2, CPU)
     x = torch.rand(2, 3, 11, 7)
-    for lr in (x, x[:, :, ::2, 1:], x[:1, :1].expand(-1, 3, -1, -1)):  # tiles of a gray photo are the last kind
+    for lr in (
+        x,
+        x[:, :, ::2, 1:],
+        x[:1, :1].expand(-1, 3, -1, -1),
+    ):  # tiles of a gray photo are the last kind
         given = model.run(lr)
         assert given.dtype == torch.float32
         assert np.abs(given.numpy() - run_torch(rrdb(2), lr)).max() < 1e-5
@@ -91,10 +97,14 @@ def test_facts_come_back(save: Save) -> None:
     ],
 )  # fmt: skip
 def test_metadata_of_other_programs_is_refused(changed: dict[str, str | None], save: Save) -> None:
-    metadata = {key: value for key, value in (FACTS.as_metadata() | changed).items() if value is not None}
+    metadata = {
+        key: value for key, value in (FACTS.as_metadata() | changed).items() if value is not None
+    }
     with pytest.raises(ValueError, match=r"its metadata is not what realsr.export writes"):
         read_facts(metadata)
-    with pytest.raises(UserError, match=r"x.onnx: cannot be used as a model .*; expected a file of realsr.export"):
+    with pytest.raises(
+        UserError, match=r"x.onnx: cannot be used as a model .*; expected a file of realsr.export"
+    ):
         load_model(save(nearest(), metadata), CPU)
 
 
@@ -111,7 +121,8 @@ def test_files_that_are_no_network_are_refused(save: Save, tmp_path: Path) -> No
     for name, content in contents.items():
         (tmp_path / f"{name}.onnx").write_bytes(content)
         with pytest.raises(
-            UserError, match=rf"{name}.onnx: (is .*no.* ONNX file|is damaged|holds Python objects|is empty)"
+            UserError,
+            match=rf"{name}.onnx: (is .*no.* ONNX file|is damaged|holds Python objects|is empty)",
         ):
             load_model(tmp_path / f"{name}.onnx", CPU)
     assert not (tmp_path / "was_run").exists()
@@ -124,7 +135,9 @@ def test_a_network_of_other_names_is_refused(save: Save) -> None:
     """Its metadata may say what it likes."""
     model = nearest()
     model.graph.input[0].name = model.graph.node[0].input[0] = "image"
-    with pytest.raises(UserError, match=r"x.onnx: cannot be used .*input and output are image, sr, not lr and sr\)"):
+    with pytest.raises(
+        UserError, match=r"x.onnx: cannot be used .*input and output are image, sr, not lr and sr\)"
+    ):
         load_model(save(model), CPU)
 
 
@@ -148,9 +161,13 @@ def test_weights_in_other_files_are_not_read(
         elsewhere.external_data.add(key=key, value=value)
     model.graph.initializer.append(elsewhere)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"x.onnx: has its weights in other files: save it as one file"):
+    with pytest.raises(
+        UserError, match=r"x.onnx: has its weights in other files: save it as one file"
+    ):
         load_model(save(model), CPU)
-    with pytest.raises(UserError, match=r"x.onnx: has its weights in other files: save it as one file"):
+    with pytest.raises(
+        UserError, match=r"x.onnx: has its weights in other files: save it as one file"
+    ):
         load_model(save(model, name="models/x.onnx"), CPU)
 
 
@@ -171,7 +188,10 @@ def test_another_scale_is_refused(save: Save) -> None:
 def test_without_onnxruntime_it_is_named(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(nearest())
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UserError, match=r"x.onnx: running ONNX files needs onnxruntime: pip install 'realsr\[onnx\]'"):
+    with pytest.raises(
+        UserError,
+        match=r"x.onnx: running ONNX files needs onnxruntime: pip install 'realsr\[onnx\]'",
+    ):
         load_model(path, CPU)
 
 
@@ -184,7 +204,9 @@ def test_what_it_takes_a_pixel_is_what_the_file_tells(save: Save) -> None:
 def test_onnxruntime_s_lack_of_memory_is_known_as_such(save: Save) -> None:
     """A result of many terabytes is asked for."""
     model = nearest()
-    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.float32([1, 1, 1 << 20, 1 << 20]), "factors"))
+    model.graph.initializer[0].CopyFrom(
+        numpy_helper.from_array(np.float32([1, 1, 1 << 20, 1 << 20]), "factors")
+    )
     path = save(model)
     session, _ = open_session(path, 1)
     with pytest.raises(RuntimeError) as caught:
@@ -203,9 +225,16 @@ def test_other_errors_of_onnxruntime_are_not_lack_of_memory(save: Save) -> None:
 
 @pytest.mark.parametrize(
     ("flags", "overflows"),
-    [("fpu avx2 avx512f", True), ("avx2 avx512f avx512_vnni", False), ("avx2 avx_vnni", False), ("sse4_1", False)],
+    [
+        ("fpu avx2 avx512f", True),
+        ("avx2 avx512f avx512_vnni", False),
+        ("avx2 avx_vnni", False),
+        ("sse4_1", False),
+    ],
 )
-def test_the_exact_way_of_int8_is_for_processors_that_need_it(flags: str, overflows: bool, tmp_path: Path) -> None:
+def test_the_exact_way_of_int8_is_for_processors_that_need_it(
+    flags: str, overflows: bool, tmp_path: Path
+) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
     assert _int8_overflows(tmp_path / "cpuinfo") is overflows
     assert not _int8_overflows(tmp_path / "none")

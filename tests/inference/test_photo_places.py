@@ -15,7 +15,9 @@ def results(source: Path, output: str | Path, kind: str | None = None) -> list[s
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    write_images("photos/a.jpg", "photos/2024/b.PNG", "photos/2024/05/c.tif", "photos/.hidden/d.png")
+    write_images(
+        "photos/a.jpg", "photos/2024/b.PNG", "photos/2024/05/c.tif", "photos/.hidden/d.png"
+    )
     return Path("photos")
 
 
@@ -30,7 +32,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("big.png", "png", "big.png"),
     ],
 )
-def test_a_photo_goes_to_a_file_or_into_a_folder(folder: Path, output: str, kind: str | None, result: str) -> None:
+def test_a_photo_goes_to_a_file_or_into_a_folder(
+    folder: Path, output: str, kind: str | None, result: str
+) -> None:
     assert results(folder / "a.jpg", Path(output), kind) == [result]
 
 
@@ -41,7 +45,11 @@ def test_a_folder_that_is_there_may_have_a_dot(folder: Path) -> None:
 
 def test_folders_are_repeated(folder: Path) -> None:
     assert results(folder, Path("new")) == ["new/2024/05/c.tif", "new/2024/b.PNG", "new/a.jpg"]
-    assert results(folder, Path("new"), "png") == ["new/2024/05/c.png", "new/2024/b.png", "new/a.png"]
+    assert results(folder, Path("new"), "png") == [
+        "new/2024/05/c.png",
+        "new/2024/b.png",
+        "new/a.png",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -60,9 +68,19 @@ def test_folders_are_repeated(folder: Path) -> None:
         ("photos", "photos/2024/new", None, "lies in the folder of photos"),
         ("photos", "big.png", None, "output must be a folder"),
         ("photos/2024", "new", "png", "would both become new/b.png"),
-        ("photos", "plain", None, "output=plain is a file, but a folder is expected: set another output"),
+        (
+            "photos",
+            "plain",
+            None,
+            "output=plain is a file, but a folder is expected: set another output",
+        ),
         ("photos/a.jpg", "plain", None, "output=plain is a file, but a folder is expected"),
-        ("photos/a.jpg", "plain/new/big.png", None, "output=plain/new: plain is a file, but a folder is expected"),
+        (
+            "photos/a.jpg",
+            "plain/new/big.png",
+            None,
+            "output=plain/new: plain is a file, but a folder is expected",
+        ),
     ],
 )
 def test_bad_places(folder: Path, source: str, output: str, kind: str | None, said: str) -> None:
@@ -93,18 +111,30 @@ def test_several_sources(folder: Path) -> None:
 
 
 def test_a_photo_that_is_named_twice_is_enlarged_once(folder: Path) -> None:
-    for again in (Path("photos/a.jpg"), Path("photos/../photos/a.jpg"), Path("photos/a.jpg").absolute()):
+    for again in (
+        Path("photos/a.jpg"),
+        Path("photos/../photos/a.jpg"),
+        Path("photos/a.jpg").absolute(),
+    ):
         plan = plan_tasks([folder / "a.jpg", again], "big.png")
         assert [task.result for task in plan] == [Path("big.png")]
     plan = plan_tasks([folder / "a.jpg", folder, folder / "2024"], "new")
-    assert sorted(task.result.as_posix() for task in plan) == ["new/2024/05/c.tif", "new/2024/b.PNG", "new/a.jpg"]
+    assert sorted(task.result.as_posix() for task in plan) == [
+        "new/2024/05/c.tif",
+        "new/2024/b.PNG",
+        "new/a.jpg",
+    ]
 
 
 def test_several_sources_that_do_not_go_together(folder: Path) -> None:
     write_images("more/a.jpg")
-    with pytest.raises(UserError, match=r"photos/a\.jpg and more/a\.jpg would both become new/a\.jpg"):
+    with pytest.raises(
+        UserError, match=r"photos/a\.jpg and more/a\.jpg would both become new/a\.jpg"
+    ):
         plan_tasks([folder, Path("more")], "new")
-    with pytest.raises(UserError, match="several photos are given, so that output must be a folder"):
+    with pytest.raises(
+        UserError, match="several photos are given, so that output must be a folder"
+    ):
         plan_tasks([folder / "a.jpg", Path("more/a.jpg")], "big.png")
     with pytest.raises(UserError, match="lies in the folder of photos, photos"):
         plan_tasks([Path("more/a.jpg"), folder], "photos/new")

@@ -24,7 +24,9 @@ CUTS = [(64, 0), (64, 8), (64, 28), (97, 16), (8, 0)]
 
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("length", SIDES)
-def test_tiles_cover_a_side_share_enough_and_are_all_of_one_size(length: int, cut: tuple[int, int]) -> None:
+def test_tiles_cover_a_side_share_enough_and_are_all_of_one_size(
+    length: int, cut: tuple[int, int]
+) -> None:
     tiles = Tiles(*cut)
     starts, size = place_tiles(length, tiles)
     assert size <= tiles.size
@@ -32,7 +34,10 @@ def test_tiles_cover_a_side_share_enough_and_are_all_of_one_size(length: int, cu
     shared = [first + size - second for first, second in itertools.pairwise(starts)]
     assert all(tiles.overlap <= pixels <= tiles.overlap + 2 for pixels in shared)
     # No fewer tiles would do, and no tile blends with both neighbours at one place: see blend_weights.
-    assert len(starts) == 1 or (len(starts) - 1) * tiles.size - (len(starts) - 2) * tiles.overlap < length
+    assert (
+        len(starts) == 1
+        or (len(starts) - 1) * tiles.size - (len(starts) - 2) * tiles.overlap < length
+    )
     if len(starts) > 1:
         assert size >= 1.25 * (tiles.overlap + 2) or tiles.overlap == 0
 
@@ -75,7 +80,9 @@ def test_tiles_grow_with_free_memory_up_to_what_pays(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(tile_layout, "free_memory", lambda device: free)
         tiles = choose_tiles(SRModel(4, CPU, nn.Identity(), bytes_per_pixel), overlap=32)(width)
         if free is not None and tiles.size > 72:
-            needed = tiles.size**2 * bytes_per_pixel * tile_layout.SCRATCH + tiles.size * width * 20 * 16
+            needed = (
+                tiles.size**2 * bytes_per_pixel * tile_layout.SCRATCH + tiles.size * width * 20 * 16
+            )
             assert needed <= tile_layout.SHARE * free
         return tiles.size
 
@@ -90,7 +97,9 @@ def test_tiles_grow_with_free_memory_up_to_what_pays(monkeypatch: pytest.MonkeyP
 
 def test_errors_of_memory_are_told_from_others() -> None:
     assert is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
-    assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"))
+    assert is_out_of_memory(
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+    )
     assert not is_out_of_memory(RuntimeError("Kernel size can't be greater than actual input size"))
     assert not is_out_of_memory(OSError("Cannot allocate memory"))
 

@@ -28,7 +28,9 @@ def plain(samples: np.ndarray, scale: int) -> np.ndarray:
     return values.round().permute(1, 2, 0).numpy().astype(samples.dtype)
 
 
-@pytest.mark.parametrize(("size", "seamless"), [((40, 16), True), ((64, 16), True), ((40, 0), False), ((40, 2), False)])
+@pytest.mark.parametrize(
+    ("size", "seamless"), [((40, 16), True), ((64, 16), True), ((40, 0), False), ((40, 2), False)]
+)
 def test_tiles_leave_no_seam_given_enough_overlap(
     generator_model: SRModel, photo: Tensor, size: tuple[int, int], seamless: bool
 ) -> None:
@@ -39,17 +41,23 @@ def test_tiles_leave_no_seam_given_enough_overlap(
 
 
 def test_one_tile_is_exactly_the_whole(generator_model: SRModel, photo: Tensor) -> None:
-    assert torch.equal(upscale_image(generator_model, photo, Tiles(96, 16)), whole(generator_model, photo))
+    assert torch.equal(
+        upscale_image(generator_model, photo, Tiles(96, 16)), whole(generator_model, photo)
+    )
 
 
-def test_the_photo_s_border_is_treated_as_the_whole_s(generator_model: SRModel, photo: Tensor) -> None:
+def test_the_photo_s_border_is_treated_as_the_whole_s(
+    generator_model: SRModel, photo: Tensor
+) -> None:
     expected = whole(generator_model, photo)
     found = upscale_image(generator_model, photo, Tiles(56, 24))
     for border in (np.s_[:, :8], np.s_[:, -8:], np.s_[:, :, :8], np.s_[:, :, -8:]):
         torch.testing.assert_close(found[border], expected[border], rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (1, 2000), (700, 2), (33, 47), (40, 40), (90, 41)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (3, 5), (1, 2000), (700, 2), (33, 47), (40, 40), (90, 41)]
+)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("scale", [2, 4])
 def test_any_size_and_channels_give_the_whole_photo_s_samples(
@@ -107,7 +115,9 @@ def test_bands_come_one_row_of_tiles_after_the_other(bicubic_of: Bicubic) -> Non
     "error",
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to"
+        ),
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
         MemoryError(),
     ],
@@ -137,11 +147,15 @@ def test_tiles_are_halved_until_memory_suffices(
     assert len(caplog.records) == 1, "the next photo begins with what has fitted"
 
 
-def test_too_little_memory_for_the_smallest_tile_is_told(generator_model: SRModel, photo: Tensor) -> None:
+def test_too_little_memory_for_the_smallest_tile_is_told(
+    generator_model: SRModel, photo: Tensor
+) -> None:
     def run(lr: Tensor) -> Tensor:
         raise torch.OutOfMemoryError("out of memory")
 
-    with pytest.raises(UserError, match=r"tiles of 35 pixels a side \(out of memory\).*none below 40: close other"):
+    with pytest.raises(
+        UserError, match=r"tiles of 35 pixels a side \(out of memory\).*none below 40: close other"
+    ):
         upscale_image(SRModel(4, CPU, run), photo, Tiles(64, 16))
 
 

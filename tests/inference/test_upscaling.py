@@ -31,7 +31,9 @@ def tiles_for(width: int) -> Tiles:
         *[("tif", np.uint16, channels) for channels in (1, 3, 4)],
     ],
 )
-def test_samples_are_those_of_the_whole_photo(channels: int, kind: str, dtype: type, tmp_path: Path) -> None:
+def test_samples_are_those_of_the_whole_photo(
+    channels: int, kind: str, dtype: type, tmp_path: Path
+) -> None:
     peak = np.iinfo(dtype).max
     samples = np.random.default_rng(0).integers(0, peak, (31, 50, channels), dtype, endpoint=True)
     if channels in (2, 4):
@@ -43,7 +45,9 @@ def test_samples_are_those_of_the_whole_photo(channels: int, kind: str, dtype: t
     found = read_photo(tmp_path / f"new/b.{kind}").samples
     assert found.dtype == dtype
     assert found.shape == expected.shape
-    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1, "sums of tiles may round the other way"
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1, (
+        "sums of tiles may round the other way"
+    )
     assert np.mean(found != expected) < 0.02
 
 
@@ -68,13 +72,19 @@ def test_the_photo_s_turn_profile_and_exif(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("width", "suffix", "said"), [(8192, ".webp", "16383 a side"), (32768, ".jpg", "65500 a side")]
 )
-def test_a_format_s_limit_is_told_before_the_work(width: int, suffix: str, said: str, tmp_path: Path) -> None:
+def test_a_format_s_limit_is_told_before_the_work(
+    width: int, suffix: str, said: str, tmp_path: Path
+) -> None:
     def run(x: torch.Tensor) -> torch.Tensor:
         raise AssertionError("work")
 
     write_images(str(tmp_path / "a.png"), size=(1, width))
-    with pytest.raises(ImageError, match=rf"a\.png, upscaled: .+{said}.+ or set format=png for a folder"):
-        upscale_photo(tmp_path / "a.png", tmp_path / f"new/b{suffix}", SRModel(2, CPU, run), tiles_for)
+    with pytest.raises(
+        ImageError, match=rf"a\.png, upscaled: .+{said}.+ or set format=png for a folder"
+    ):
+        upscale_photo(
+            tmp_path / "a.png", tmp_path / f"new/b{suffix}", SRModel(2, CPU, run), tiles_for
+        )
     assert not (tmp_path / "new").exists()
 
 
@@ -85,7 +95,9 @@ def test_photos_that_cannot_be_enlarged_are_told_and_the_others_done(
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
     (tmp_path / "d.png").write_bytes(b"")
     plan = [UpscaleTask(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "abcd"]
-    with pytest.raises(UserError, match=r"2 of 4 photos could not be upscaled, see above: .+b\.png, .+d\.png"):
+    with pytest.raises(
+        UserError, match=r"2 of 4 photos could not be upscaled, see above: .+b\.png, .+d\.png"
+    ):
         upscale_photos(plan, BICUBIC, tiles_for)
     assert "d.png is empty (0 bytes)" in caplog.text
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["a.png", "c.png"]
@@ -104,13 +116,20 @@ def test_a_photo_that_the_network_fails_on_is_told_and_the_others_done(
     plan = [UpscaleTask(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "ab"]
     with pytest.raises(UserError, match="1 of 2 photos"):
         upscale_photos(plan, SRModel(2, CPU, run), tiles_for)
-    assert "a.png: the network fails on this photo (Padding size should be less than the input)" in caplog.text
+    assert (
+        "a.png: the network fails on this photo (Padding size should be less than the input)"
+        in caplog.text
+    )
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["b.png"]
 
 
-def test_a_result_without_a_place_is_told_and_the_others_done(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_result_without_a_place_is_told_and_the_others_done(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     long, sound = "y" * 251 + ".png", "写" * 83 + ".png"
-    write_images(*(str(tmp_path / "photos" / name) for name in ("a/1.png", "b.png", "c.png", long, sound)))
+    write_images(
+        *(str(tmp_path / "photos" / name) for name in ("a/1.png", "b.png", "c.png", long, sound))
+    )
     new = tmp_path / "new"
     new.mkdir()
     (new / "a").write_text("precious")
@@ -129,18 +148,29 @@ def test_a_result_without_a_place_is_told_and_the_others_done(tmp_path: Path, ca
         upscale_photos(plan, BICUBIC, tiles_for)
     errors = [record.message for record in caplog.records if record.levelname == "ERROR"]
     assert re.search(r"photos/a/1\.png cannot be upscaled into .*new/a \(", errors[0])
-    assert re.search(r"photos/b\.png cannot be upscaled into .*new \(a folder has the name b\.png\): move", errors[1])
-    assert re.search(r"y+\.png cannot be upscaled into .*\(the name .* has 256 bytes.* at most 255", errors[2])
+    assert re.search(
+        r"photos/b\.png cannot be upscaled into .*new \(a folder has the name b\.png\): move",
+        errors[1],
+    )
+    assert re.search(
+        r"y+\.png cannot be upscaled into .*\(the name .* has 256 bytes.* at most 255", errors[2]
+    )
     assert (new / "a").read_text() == "precious"
     assert {path.name for path in new.iterdir() if path.is_file()} == {"a", "c.png", sound}
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES])
-def test_only_a_full_disk_stops_the_others(code: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_only_a_full_disk_stops_the_others(
+    code: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     plan = [UpscaleTask(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "abc"]
     write_images(*(str(task.photo) for task in plan))
     full = code in (errno.ENOSPC, errno.EDQUOT)
-    error = pytest.raises(OSError, match=r"says no: .*a\.png") if full else pytest.raises(UserError, match="3 of 3")
+    error = (
+        pytest.raises(OSError, match=r"says no: .*a\.png")
+        if full
+        else pytest.raises(UserError, match="3 of 3")
+    )
     with full_disk(code), error:
         upscale_photos(plan, BICUBIC, tiles_for)
     lines = [record.message for record in caplog.records if record.levelname == "ERROR"]
@@ -157,7 +187,9 @@ def test_progress_ends_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert "upscaled, percent: 100 of 100" in caplog.text
 
 
-def test_progress_does_not_count_what_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_progress_does_not_count_what_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
     write_images(str(tmp_path / "a.png"), str(tmp_path / "b.png"))
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-30])

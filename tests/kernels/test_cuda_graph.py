@@ -39,7 +39,9 @@ class CPUGraph:
             return
         with torch.no_grad():
             for function, args, kwargs, results in self._operations:
-                for old, new in zip(tree_leaves(results), tree_leaves(function(*args, **kwargs)), strict=True):
+                for old, new in zip(
+                    tree_leaves(results), tree_leaves(function(*args, **kwargs)), strict=True
+                ):
                     if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
                         old.copy_(new)
 
@@ -104,7 +106,9 @@ def test_without_a_graph_steps_are_ordinary_ones(photos, graphs, monkeypatch, ca
         yield
 
     monkeypatch.setattr(torch.cuda, "graph", fail)
-    assert_same(train(photos, lambda step: CapturedStep(step, CPU)), train(photos, lambda step: step))
+    assert_same(
+        train(photos, lambda step: CapturedStep(step, CPU)), train(photos, lambda step: step)
+    )
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "not permitted" in caplog.text
 

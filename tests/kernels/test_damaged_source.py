@@ -27,7 +27,9 @@ def source(tmp_path: Path) -> Path:
     """Three JPEGs of noise on gray; 300 bytes in the middle of b.jpg are zero."""
     (tmp_path / "photos").mkdir()
     for seed, name in enumerate("abc"):
-        pixels = np.random.default_rng(seed).normal(128, 6, (96, 128, 3)).clip(0, 255).astype(np.uint8)
+        pixels = (
+            np.random.default_rng(seed).normal(128, 6, (96, 128, 3)).clip(0, 255).astype(np.uint8)
+        )
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{name}.jpg", quality=95)
     bad = tmp_path / "photos" / "b.jpg"
     data = bytearray(bad.read_bytes())
@@ -37,7 +39,9 @@ def source(tmp_path: Path) -> Path:
 
 
 STAGES = {
-    "pairs": lambda source, out, **rest: make_pairs(source, None, None, out, config_of(PairsConfig), 2, **rest),
+    "pairs": lambda source, out, **rest: make_pairs(
+        source, None, None, out, config_of(PairsConfig), 2, **rest
+    ),
     "noise": lambda source, out, **rest: collect_noise(source, out, NOISE, **rest),
     "kernels": lambda source, out, **rest: estimate_kernels(
         source, out, yaml_values("kernels/spectral", gates=None), **rest
@@ -49,15 +53,23 @@ STAGES = {
 
 
 def lines(caplog: pytest.LogCaptureFixture, path: Path) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING and str(path) in r.getMessage()]
+    return [
+        r.getMessage()
+        for r in caplog.records
+        if r.levelno >= logging.WARNING and str(path) in r.getMessage()
+    ]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_refuses_or_accepts_and_tells_it_once(source, tmp_path, caplog, capfd, stage, workers):
+def test_a_stage_refuses_or_accepts_and_tells_it_once(
+    source, tmp_path, caplog, capfd, stage, workers
+):
     run = partial(STAGES[stage], source, tmp_path / "out", workers=workers)
     section = stage.partition(" ")[0]
-    with pytest.raises(UserError, match=r"1 of 3 (.|\n)*b\.jpg: damaged \(its compressed data are corrupt"):
+    with pytest.raises(
+        UserError, match=r"1 of 3 (.|\n)*b\.jpg: damaged \(its compressed data are corrupt"
+    ):
         run()
     assert sorted(read_manifest(tmp_path / "out")[section]["items"]) == ["a", "c"]
     caplog.clear()
@@ -82,7 +94,10 @@ def test_the_survey_tells_it_once(source, tmp_path, caplog, workers):
     assert len(lines(caplog, source / "b.jpg")) == 1
     with pytest.raises(UserError, match="no thresholds suit"):
         choose_thresholds(
-            source, tmp_path / "pool", config_of(NoiseConfig, size=32, stride=32, max_variance=1e-4), damaged="accept"
+            source,
+            tmp_path / "pool",
+            config_of(NoiseConfig, size=32, stride=32, max_variance=1e-4),
+            damaged="accept",
         )
 
 

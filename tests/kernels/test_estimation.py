@@ -42,11 +42,17 @@ def pool(tmp_path):
 
 
 def state(pool):
-    return {path.relative_to(pool).as_posix(): path.stat().st_mtime_ns for path in pool.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(pool).as_posix(): path.stat().st_mtime_ns
+        for path in pool.rglob("*")
+        if path.is_file()
+    }
 
 
 def names(*photos: str) -> set[str]:
-    return {f"kernels/{photo}_kernel_x{scale}.mat" for photo in photos for scale in (2, 4)} | {MANIFEST}
+    return {f"kernels/{photo}_kernel_x{scale}.mat" for photo in photos for scale in (2, 4)} | {
+        MANIFEST
+    }
 
 
 def losses_of(count: int) -> dict[str, np.ndarray]:
@@ -62,7 +68,10 @@ def test_files_names_and_contents(make_photos, pool, config):
         seeds = [derive_seed(5, "kernels", name) for name in batch]
         images = [read_uint8(source / f"{name}.png").copy() for name in batch]
         short = KernelGANConfig(3, config["learning_rate"], config["border"])
-        photos = [prepare_photo(image, short, [seed])[0] for image, seed in zip(images, seeds, strict=True)]
+        photos = [
+            prepare_photo(image, short, [seed])[0]
+            for image, seed in zip(images, seeds, strict=True)
+        ]
         raws += list(train_kernelgans(photos, short, seeds).kernels)
     for name, raw in zip(SIZES, raws, strict=True):
         x2, x4 = (load_kernel(pool / "kernels" / f"{name}_kernel_x{scale}.mat") for scale in (2, 4))
@@ -89,7 +98,9 @@ def test_again_does_nothing(make_photos, pool, config, monkeypatch):
 
     monkeypatch.setattr(estimator, "read_uint8_and_damage", refuse)
     estimate_kernels(source, pool, config)
-    estimate_kernels(source, pool, KERNELGAN(iterations=3, batch=7, gates=None))  # batch makes no difference
+    estimate_kernels(
+        source, pool, KERNELGAN(iterations=3, batch=7, gates=None)
+    )  # batch makes no difference
     assert state(pool) == before
 
 
@@ -163,7 +174,9 @@ def test_bad_photos_do_not_stop_the_others(make_photos, pool, config):
     source = make_photos({**SIZES, "small": (65, 200)})
     whole = (source / "a.png").read_bytes()
     (source / "a.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"2 of 4(.|\n)*a\.png(.|\n)*small\.png.*200x65 pixels.* needs 66"):
+    with pytest.raises(
+        UserError, match=r"2 of 4(.|\n)*a\.png(.|\n)*small\.png.*200x65 pixels.* needs 66"
+    ):
         estimate_kernels(source, pool, config)
     before = state(pool)
     assert before.keys() == names("b.x", "c")
@@ -210,7 +223,9 @@ def test_unsound_kernels_are_kept_apart_and_gates_may_move(make_photos, pool, tr
     estimate_kernels(source, pool, config := KERNELGAN(batch=4))
     items = read_manifest(pool)["kernels"]["items"]
     files = names("a") | {f"rejected/b.x_kernel_x{scale}.mat" for scale in (2, 4)}
-    files |= {f"rejected/d_kernel_x{scale}.mat" for scale in (2, 4)} if items["d"]["files"] else set()
+    files |= (
+        {f"rejected/d_kernel_x{scale}.mat" for scale in (2, 4)} if items["d"]["files"] else set()
+    )
     assert state(pool).keys() == files
     assert items["a"]["rejected"] == []
     assert items["b.x"]["rejected"] == ["sum 0.01 is below min_sum 0.1"]
@@ -233,7 +248,9 @@ def test_unsound_kernels_are_kept_apart_and_gates_may_move(make_photos, pool, tr
     assert batches == [4], "nothing is estimated again"
 
 
-def test_a_photo_without_detail_has_no_kernel_and_the_others_have(make_photos, pool, config, caplog):
+def test_a_photo_without_detail_has_no_kernel_and_the_others_have(
+    make_photos, pool, config, caplog
+):
     source = make_photos({"a": (70, 80)})
     shape, rng = (80, 90, 3), np.random.default_rng(0)
     bad = {
@@ -244,7 +261,10 @@ def test_a_photo_without_detail_has_no_kernel_and_the_others_have(make_photos, p
     }
     for name, pixels in bad.items():
         write_uint8(source / f"{name}.png", pixels.round().clip(0, 255).astype(np.uint8))
-    for method, values in (("kernelgan", config), ("spectral", SPECTRUM(gates={"min_signal": 0.02}))):
+    for method, values in (
+        ("kernelgan", config),
+        ("spectral", SPECTRUM(gates={"min_signal": 0.02})),
+    ):
         estimate_kernels(source, pool / method, values)
         items = read_manifest(pool / method)["kernels"]["items"]
         assert not any(items[name]["files"] for name in bad if name != "noise")
@@ -252,7 +272,10 @@ def test_a_photo_without_detail_has_no_kernel_and_the_others_have(make_photos, p
         for name in ("black", "colour", "white"):
             assert f"{name}: the photo is flat" in caplog.text
         caplog.clear()
-    assert "noise alone" in read_manifest(pool / "kernelgan")["kernels"]["items"]["noise"]["rejected"][0]
+    assert (
+        "noise alone"
+        in read_manifest(pool / "kernelgan")["kernels"]["items"]["noise"]["rejected"][0]
+    )
     before = state(pool)
     estimate_kernels(source, pool / "kernelgan", config)
     assert state(pool) == before
@@ -261,7 +284,9 @@ def test_a_photo_without_detail_has_no_kernel_and_the_others_have(make_photos, p
 def test_no_sound_kernel_at_all(make_photos, pool, train):
     source, batches = make_photos(SIZES), train(*[blob(total=0.01)] * 3)
     for _ in range(2):
-        with pytest.raises(UserError, match=r"none of the 3 kernels is sound(.|\n)*kernels\.gates=null"):
+        with pytest.raises(
+            UserError, match=r"none of the 3 kernels is sound(.|\n)*kernels\.gates=null"
+        ):
             estimate_kernels(source, pool, KERNELGAN(batch=4))
     assert read_manifest(pool)["kernels"]["complete"]
     assert batches == [3]
@@ -272,11 +297,19 @@ def test_seeds_of_a_photo_share_a_batch_and_its_pixels(make_photos, pool, monkey
 
     def watch(photos, config, seeds, progress, device):
         seen.append((photos, list(seeds)))
-        return Estimates(np.stack([blob(sigma=1.2), blob(sigma=1.6), blob(sigma=1.5)] * (len(photos) // 3)), losses)
+        return Estimates(
+            np.stack([blob(sigma=1.2), blob(sigma=1.6), blob(sigma=1.5)] * (len(photos) // 3)),
+            losses,
+        )
 
     losses = {name: np.arange(6) / 10 for name in ("generator", "discriminator", "bicubic")}
     monkeypatch.setattr(kernelgan, "train_kernelgans", watch)
-    estimate_kernels(source, pool, KERNELGAN(iterations=3, batch=6, seeds=3, combine="medoid", gates=None), seed=4)
+    estimate_kernels(
+        source,
+        pool,
+        KERNELGAN(iterations=3, batch=6, seeds=3, combine="medoid", gates=None),
+        seed=4,
+    )
     assert [len(seeds) for _, seeds in seen] == [6, 3]
     photos, seeds = seen[0]
     assert len(set(seeds)) == 6
@@ -288,8 +321,12 @@ def test_seeds_of_a_photo_share_a_batch_and_its_pixels(make_photos, pool, monkey
         item = read_manifest(pool)["kernels"]["items"][name]
         assert item["chosen"] == 2
         assert item["health"]["agreement"] > 20
-    assert read_manifest(pool)["kernels"]["items"]["b.x"]["health"]["generator"] == pytest.approx(0.5)
-    np.testing.assert_allclose(load_kernel(pool / "kernels/a_kernel_x2.mat"), postprocess(blob(sigma=1.5)), atol=1e-12)
+    assert read_manifest(pool)["kernels"]["items"]["b.x"]["health"]["generator"] == pytest.approx(
+        0.5
+    )
+    np.testing.assert_allclose(
+        load_kernel(pool / "kernels/a_kernel_x2.mat"), postprocess(blob(sigma=1.5)), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(("free", "sizes"), [(10**12, [3]), (10**6, [1, 1, 1]), (None, [3])])
@@ -302,7 +339,14 @@ def test_a_batch_fits_into_free_memory(make_photos, pool, train, monkeypatch, fr
 
 @pytest.mark.parametrize(
     "change",
-    [{"seeds": 0}, {"batch": 0}, {"combine": "median"}, {"iterations": 0}, {"device": "abacus"}, {"name": "magic"}],
+    [
+        {"seeds": 0},
+        {"batch": 0},
+        {"combine": "median"},
+        {"iterations": 0},
+        {"device": "abacus"},
+        {"name": "magic"},
+    ],
 )
 def test_settings_that_mean_nothing(make_photos, pool, change):
     with pytest.raises(UserError, match=f"kernels.{next(iter(change))}"):
@@ -347,7 +391,10 @@ def test_the_spectral_method_in_any_number_of_processes(make_photos, pool, worke
     items = read_manifest(pool)["kernels"]["items"]
     assert list(items) == sorted(SPECTRAL)
     for name in SPECTRAL:
-        spectral = Spectral(**{key: value for key, value in config.items() if key not in ("name", "gates")}, workers=0)
+        spectral = Spectral(
+            **{key: value for key, value in config.items() if key not in ("name", "gates")},
+            workers=0,
+        )
         expected = estimate_spectral(read_uint8(source / f"{name}.png"), spectral)
         kernel = load_kernel(pool / "kernels" / f"{name}_kernel_x2.mat")
         np.testing.assert_allclose(kernel, expected.kernel, rtol=1e-12)

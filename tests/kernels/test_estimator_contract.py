@@ -30,11 +30,15 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def source(make_photos: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def source(
+    make_photos: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     monkeypatch.chdir(tmp_path)
     for name, angle in (("x", 10), ("y", 50)):
         (tmp_path / "mats").mkdir(exist_ok=True)
-        save_kernel(tmp_path / f"mats/{name}.mat", anisotropic_kernel(21, (2.0, 1.2), angle, scale=2))
+        save_kernel(
+            tmp_path / f"mats/{name}.mat", anisotropic_kernel(21, (2.0, 1.2), angle, scale=2)
+        )
     return make_photos(SIZES)
 
 
@@ -43,7 +47,9 @@ def contents(pool: Path) -> dict[str, bytes]:
 
 
 def make(option: str, source: Path, pool: Path, scale: int = 2, **rest: Any) -> KernelPool:
-    made = estimate_kernels(source, pool, yaml_values(f"kernels/{option}", **SMALL[option]), scale, **rest)
+    made = estimate_kernels(
+        source, pool, yaml_values(f"kernels/{option}", **SMALL[option]), scale, **rest
+    )
     made.check()
     return made
 
@@ -53,12 +59,17 @@ def test_every_option_is_tested() -> None:
 
 
 @pytest.mark.parametrize("option", SMALL)
-def test_kernels_sum_to_one_and_are_aligned_at_their_scale(option: str, source: Path, tmp_path: Path) -> None:
+def test_kernels_sum_to_one_and_are_aligned_at_their_scale(
+    option: str, source: Path, tmp_path: Path
+) -> None:
     for scale in (2, 4):
         pool = tmp_path / f"pool_x{scale}"
         made = make(option, source, pool, scale)
         assert (made.problem, made.rejected, made.changed) == (None, {}, True)
-        assert read_manifest(pool)["kernels"]["config"]["name"] == yaml_values(f"kernels/{option}")["name"]
+        assert (
+            read_manifest(pool)["kernels"]["config"]["name"]
+            == yaml_values(f"kernels/{option}")["name"]
+        )
         for path in list_kernels(pool, scale):
             kernel = load_kernel(path)
             assert kernel.dtype == np.float64
@@ -85,13 +96,18 @@ def test_a_result_depends_neither_on_order_nor_on_workers_nor_on_shards(
 
 
 @pytest.mark.parametrize("option", SMALL)
-def test_what_is_reported_is_declared_and_gates_are_of_it(option: str, source: Path, tmp_path: Path) -> None:
+def test_what_is_reported_is_declared_and_gates_are_of_it(
+    option: str, source: Path, tmp_path: Path
+) -> None:
     estimator, _ = make_estimator(yaml_values(f"kernels/{option}", **SMALL[option]), "kernels", 2)
     assert estimator.runtime_only <= yaml_values(f"kernels/{option}").keys()
     for item in make(option, source, tmp_path / "pool").items.values():
         assert set(item.get("health", {})) <= set(estimator.numbers)
     values = yaml_values(f"kernels/{option}", **SMALL[option]) | {"gates": {"max_x": 9}}
-    with pytest.raises(UserError, match=r"kernels\.gates\.max_x: expected min_ or max_ of a number that is reported: "):
+    with pytest.raises(
+        UserError,
+        match=r"kernels\.gates\.max_x: expected min_ or max_ of a number that is reported: ",
+    ):
         estimate_kernels(source, tmp_path / "refused", values, 2)
     assert not (tmp_path / "refused").exists()
 
@@ -146,7 +162,12 @@ def camera(own_modules: Path) -> Callable[..., KernelPool]:
 
     def run(source: Path, pool: Path, **rest: Any) -> KernelPool:
         gates = rest.pop("gates", None)
-        values = {"name": "own_camera.Camera", "draws": rest.pop("draws", 3), "log": str(pool) + ".log", "gates": gates}
+        values = {
+            "name": "own_camera.Camera",
+            "draws": rest.pop("draws", 3),
+            "log": str(pool) + ".log",
+            "gates": gates,
+        }
         return estimate_kernels(source, pool, values, **rest)
 
     return run
@@ -166,13 +187,21 @@ def test_an_own_joint_estimator_sees_all_photos_and_gives_several_kernels(
     assert [path.name for path in list_kernels(pool, 4)] == names
     assert log(pool) == ["a", "b", "c"]
     assert set(read_manifest(pool)) == {"observations", "kernels"}
-    assert set(read_manifest(pool)["kernels"]["inputs"]) == {f"observations/{name}.npz" for name in "abc"}
-    assert read_manifest(pool)["kernels"]["config"] == {"name": "own_camera.Camera", "draws": 3, "scale": 4}
+    assert set(read_manifest(pool)["kernels"]["inputs"]) == {
+        f"observations/{name}.npz" for name in "abc"
+    }
+    assert read_manifest(pool)["kernels"]["config"] == {
+        "name": "own_camera.Camera",
+        "draws": 3,
+        "scale": 4,
+    }
     (tmp_path / "few").mkdir()
     for name in "ab":
         (tmp_path / "few" / f"{name}.png").write_bytes((source / f"{name}.png").read_bytes())
     camera(tmp_path / "few", tmp_path / "other").check()
-    assert contents(tmp_path / "other")["a_000_kernel_x2.mat"] != contents(pool)["a_000_kernel_x2.mat"]
+    assert (
+        contents(tmp_path / "other")["a_000_kernel_x2.mat"] != contents(pool)["a_000_kernel_x2.mat"]
+    )
     assert made.items["a"]["health"]["widest"] > 1
 
 

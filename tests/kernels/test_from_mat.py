@@ -40,9 +40,14 @@ def mats(tmp_path, kernels):
     (folder / "deep").mkdir(parents=True)
     cells = np.empty((1, 3), dtype=object)
     cells[0] = [kernel * 3 for kernel in kernels]
-    matlab.savemat(folder / "cells.mat", {"kernels": cells, "note": "text", "count": 3.0, "row": np.ones((1, 4))})
+    matlab.savemat(
+        folder / "cells.mat",
+        {"kernels": cells, "note": "text", "count": 3.0, "row": np.ones((1, 4))},
+    )
     matlab.savemat(folder / "stack.mat", {"k": np.stack([kernels[0], kernels[0].T], axis=2)})
-    matlab.savemat(folder / "two.mat", {"a": kernels[1].astype(np.float32), "b": np.stack([kernels[2]] * 4)})
+    matlab.savemat(
+        folder / "two.mat", {"a": kernels[1].astype(np.float32), "b": np.stack([kernels[2]] * 4)}
+    )
     save_kernel(folder / "deep/photo_kernel_x2.mat", kernels[1])
     save_kernel(folder / "deep/photo_kernel_x4.mat", compose_x4(kernels[1]))
     return folder
@@ -86,7 +91,10 @@ def test_kernels_are_moved_to_where_the_scale_has_them(tmp_path, mats, scale):
 
 def test_one_variable_can_be_named(tmp_path, mats, kernels):
     assert list(read_mat_kernels(mats / "two.mat", "a")) == ["a"]
-    with pytest.raises(MatFileError, match=r"no variable c in it, it holds a, b: name another by pool\.estimator\.key"):
+    with pytest.raises(
+        MatFileError,
+        match=r"no variable c in it, it holds a, b: name another by pool\.estimator\.key",
+    ):
         read_mat_kernels(mats / "two.mat", "c")
 
 
@@ -96,7 +104,11 @@ def test_bad_files_are_named_and_the_others_done(tmp_path, mats):
     matlab.savemat(mats / "zero.mat", {"k": np.zeros((5, 5))})
     with pytest.raises(UserError, match="kernels: 3 of 7 could not be done") as caught:
         import_kernels(tmp_path / "pool", mats, 2)
-    for said in ("torn.mat: not a readable", "text.mat: no kernel in it, it holds title, n", "zero.mat: variable k: a"):
+    for said in (
+        "torn.mat: not a readable",
+        "text.mat: no kernel in it, it holds title, n",
+        "zero.mat: variable k: a",
+    ):
         assert said in str(caught.value)
     assert len(names(tmp_path / "pool")) == 11
     for name in ("torn", "text", "zero"):
@@ -131,7 +143,9 @@ def test_matlab_7_3_holds_the_same_the_other_way_round(tmp_path, kernels):
             node.attrs["MATLAB_class"] = np.bytes_("double")
             cells[index, 0] = node.ref
         file.create_dataset("stack", data=stack.T).attrs["MATLAB_class"] = np.bytes_("double")
-        file.create_dataset("text", data=np.ones((4, 4), np.uint16)).attrs["MATLAB_class"] = np.bytes_("char")
+        file.create_dataset("text", data=np.ones((4, 4), np.uint16)).attrs["MATLAB_class"] = (
+            np.bytes_("char")
+        )
         file.create_group("settings").attrs["MATLAB_class"] = np.bytes_("struct")
     header = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"
     with path.open("r+b") as raw:
@@ -145,7 +159,9 @@ def test_matlab_7_3_holds_the_same_the_other_way_round(tmp_path, kernels):
 
 
 def test_without_h5py_the_extra_is_named(tmp_path, monkeypatch):
-    (tmp_path / "new.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(900))
+    (tmp_path / "new.mat").write_bytes(
+        b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(900)
+    )
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(MatFileError, match=r"needs h5py: pip install 'realsr\[mat73\]'"):
         read_mat_kernels(tmp_path / "new.mat")
@@ -161,4 +177,7 @@ def test_published_kernels(shared):
     for name, count in counts.items():
         (kernels,) = read_mat_kernels(shared(f"data/kernels/{name}.mat")).values()
         assert len(kernels) == count
-        assert all(kernel.sum() == pytest.approx(1) and kernel.shape[0] == kernel.shape[1] for kernel in kernels)
+        assert all(
+            kernel.sum() == pytest.approx(1) and kernel.shape[0] == kernel.shape[1]
+            for kernel in kernels
+        )

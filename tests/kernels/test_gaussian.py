@@ -34,7 +34,9 @@ def test_a_gaussian_far_away_or_very_narrow_is_still_one():
 
 
 @pytest.mark.parametrize("isotropic", [False, True])
-@pytest.mark.parametrize("settings", [{}, {"size": 13}, {"eigenvalues": (0.2, 12.0)}, {"noise": 0.0}, {"noise": 0.9}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"size": 13}, {"eigenvalues": (0.2, 12.0)}, {"noise": 0.0}, {"noise": 0.9}]
+)
 def test_drawn_kernels_sum_to_one_are_positive_and_aligned_at_both_scales(isotropic, settings):
     rng = np.random.default_rng(1)
     for _ in range(20):
@@ -46,7 +48,9 @@ def test_drawn_kernels_sum_to_one_are_positive_and_aligned_at_both_scales(isotro
         assert ndimage.center_of_mass(kernel) == pytest.approx([size // 2 + 0.5] * 2, abs=1e-9)
         whole = compose_x4(kernel, crop=False)
         assert whole.shape == (3 * size - 2,) * 2
-        assert ndimage.center_of_mass(whole) == pytest.approx([(3 * size - 2) // 2 + 1.5] * 2, abs=1e-9)
+        assert ndimage.center_of_mass(whole) == pytest.approx(
+            [(3 * size - 2) // 2 + 1.5] * 2, abs=1e-9
+        )
 
 
 def test_eigenvalues_are_spread_evenly_between_the_limits_and_angles_over_all_directions():
@@ -88,7 +92,9 @@ def test_the_uncropped_x4_kernel_is_the_two_steps_of_x2_in_one():
     # The kernel is already whole: cropping loses what a wide kernel has there.
     wide = gaussian_kernel(np.eye(2) * 5, 11, 5.5)
     whole = compose_x4(wide, crop=False)
-    np.testing.assert_allclose(compose_x4(wide), whole[5:-5, 5:-5] / whole[5:-5, 5:-5].sum(), atol=1e-12)
+    np.testing.assert_allclose(
+        compose_x4(wide), whole[5:-5, 5:-5] / whole[5:-5, 5:-5].sum(), atol=1e-12
+    )
     assert whole[5:-5, 5:-5].sum() < 0.95
 
 
@@ -108,15 +114,21 @@ def test_drawn_kernels_are_there_for_both_scales_each_by_its_number(tmp_path):
     draw(tmp_path / "few", {}, seed=1)
     draw(tmp_path / "more", {"count": 9}, seed=1)
     draw(tmp_path / "other", {}, seed=2)
-    assert names(tmp_path / "few") == [f"gaussian_{n:04d}_kernel_x{s}.mat" for n in range(6) for s in (2, 4)]
+    assert names(tmp_path / "few") == [
+        f"gaussian_{n:04d}_kernel_x{s}.mat" for n in range(6) for s in (2, 4)
+    ]
     for name in names(tmp_path / "few"):
-        few, more, other = ((tmp_path / pool / "kernels" / name).read_bytes() for pool in ("few", "more", "other"))
+        few, more, other = (
+            (tmp_path / pool / "kernels" / name).read_bytes() for pool in ("few", "more", "other")
+        )
         assert few == more
         assert few != other
     for x2, x4 in zip(*(list_kernels(tmp_path / "few", scale) for scale in (2, 4)), strict=True):
         assert load_kernel(x2).shape == (11, 11)
         assert ndimage.center_of_mass(load_kernel(x4)) == pytest.approx([16.5, 16.5])
-        np.testing.assert_allclose(load_kernel(x4), compose_x4(load_kernel(x2), crop=False), atol=1e-15)
+        np.testing.assert_allclose(
+            load_kernel(x4), compose_x4(load_kernel(x2), crop=False), atol=1e-15
+        )
 
 
 def test_drawing_goes_on_does_nothing_twice_and_tells_what_differs(tmp_path):
@@ -138,11 +150,15 @@ def test_drawing_goes_on_does_nothing_twice_and_tells_what_differs(tmp_path):
 
 
 def test_settings_that_mean_nothing(tmp_path):
-    with pytest.raises(UserError, match=r"kernels.eigenvalues=\[5\]: expected a list in brackets of 2"):
+    with pytest.raises(
+        UserError, match=r"kernels.eigenvalues=\[5\]: expected a list in brackets of 2"
+    ):
         draw(tmp_path, {"eigenvalues": [5]})
     with pytest.raises(UserError, match=r"kernels.count=0: expected 1 or more"):
         draw(tmp_path, {"count": 0})
     with pytest.raises(UserError, match=r"eigenvalues=\[5.0,2.0\]: expected \[lowest,highest\]"):
         draw(tmp_path, {"eigenvalues": [5, 2]})
-    with pytest.raises(UserError, match=r"scale=3: kernels.name=gaussian makes kernels for scale 2 and 4"):
+    with pytest.raises(
+        UserError, match=r"scale=3: kernels.name=gaussian makes kernels for scale 2 and 4"
+    ):
         draw(tmp_path, {}, scale=3)

@@ -35,7 +35,11 @@ def test_spreads_are_those_of_the_gaussian_at_any_angle(angle):
 
 
 def test_entropy_of_known_kernels():
-    for kernel, entropy in ((np.pad([[1.0]], 6), 0), (np.full((13, 13), 3.0), math.log2(169)), (square(4), 4)):
+    for kernel, entropy in (
+        (np.pad([[1.0]], 6), 0),
+        (np.full((13, 13), 3.0), math.log2(169)),
+        (square(4), 4),
+    ):
         assert measure_health(kernel, kernel)["entropy"] == pytest.approx(entropy)
 
 
@@ -52,12 +56,21 @@ def test_numbers_of_the_raw_kernel():
 
 
 def gaussian(sigma: float, **changes) -> np.ndarray:
-    return anisotropic_kernel(13, (sigma, changes.pop("short", sigma)), 30, scale=2) * changes.pop("total", 1)
+    return anisotropic_kernel(13, (sigma, changes.pop("short", sigma)), 30, scale=2) * changes.pop(
+        "total", 1
+    )
 
 
 @pytest.mark.parametrize(
     "raw",
-    [gaussian(0.7), gaussian(1.5), gaussian(2.5), gaussian(2.5, short=0.7), gaussian(1.5, total=0.36), square(2)],
+    [
+        gaussian(0.7),
+        gaussian(1.5),
+        gaussian(2.5),
+        gaussian(2.5, short=0.7),
+        gaussian(1.5, total=0.36),
+        square(2),
+    ],
 )
 def test_sound_kernels_pass(raw):
     assert check_health(measure(raw), GATES) == []
@@ -69,7 +82,10 @@ def test_sound_kernels_pass(raw):
         (gaussian(1.5, total=0.004), {"min_sum"}),
         (gaussian(1.5, total=2), {"max_sum"}),
         (np.roll(gaussian(1), 2, 0), {"max_centre_offset"}),
-        (np.ones((13, 13)) / 169 + np.pad([[0.001]], 6), {"max_border", "max_entropy", "max_spread_long"}),
+        (
+            np.ones((13, 13)) / 169 + np.pad([[0.001]], 6),
+            {"max_border", "max_entropy", "max_spread_long"},
+        ),
         (gaussian(1.5) - 0.3 * np.roll(gaussian(1), 4, 1), {"max_negative"}),
     ],
 )
@@ -86,24 +102,38 @@ def test_golden_raw_kernel_is_sound(golden):
 
 
 def test_each_gate_is_a_limit_of_one_number():
-    health = measure(gaussian(1.5)) | {"agreement": 30.0, "residual": 0.1, "bicubic": 0.01, "discriminator": 0.2}
+    health = measure(gaussian(1.5)) | {
+        "agreement": 30.0,
+        "residual": 0.1,
+        "bicubic": 0.01,
+        "discriminator": 0.2,
+    }
     health |= {"signal": 0.9}
     for gate in GATES:
         side, name = gate.split("_", 1)
         value, off = health[name], dict.fromkeys(GATES)
-        for limit, passes in ((value, True), (value + 1e-6, side == "max"), (value - 1e-6, side == "min")):
+        for limit, passes in (
+            (value, True),
+            (value + 1e-6, side == "max"),
+            (value - 1e-6, side == "min"),
+        ):
             assert (check_health(health, off | {gate: limit}) == []) == passes, gate
         assert check_health(health | {name: math.nan}, off | {gate: 1.0})
 
 
 def test_one_seed_cannot_disagree():
     assert check_health(measure(gaussian(1.5)), {"min_agreement": 1e9}) == []
-    assert check_health({"agreement": None}, {"min_agreement": 1e9}) == [], "as earlier versions record it"
+    assert check_health({"agreement": None}, {"min_agreement": 1e9}) == [], (
+        "as earlier versions record it"
+    )
 
 
 def test_gates_are_read_and_refused() -> None:
     assert read_gates(None, "kernels.gates", HEALTH) == {}
-    assert read_gates({"min_sum": 1, "max_sum": None}, "kernels.gates", HEALTH) == {"min_sum": 1, "max_sum": None}
+    assert read_gates({"min_sum": 1, "max_sum": None}, "kernels.gates", HEALTH) == {
+        "min_sum": 1,
+        "max_sum": None,
+    }
     refused = {
         (
             "max_x",

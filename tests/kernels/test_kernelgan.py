@@ -12,7 +12,9 @@ def gaussian(sigma: float, size: int = 13, angle: float = 0) -> np.ndarray:
 
 
 def choose(*raws: np.ndarray, how: str) -> KernelEstimate:
-    losses = {name: np.arange(float(len(raws))) for name in ("generator", "discriminator", "bicubic")}
+    losses = {
+        name: np.arange(float(len(raws))) for name in ("generator", "discriminator", "bicubic")
+    }
     estimate = choose_kernel(np.stack(raws), losses, how)
     assert isinstance(estimate, KernelEstimate)
     return estimate

@@ -14,7 +14,9 @@ def half_flat(height: int = 200, width: int = 301) -> np.ndarray:
 
 
 @pytest.mark.parametrize("border", [0, 5, 10])
-@pytest.mark.parametrize(("shape", "at"), [((200, 302), 1), ((200, 302), 2), ((86, 87), 1), ((91, 400), 1)])
+@pytest.mark.parametrize(
+    ("shape", "at"), [((200, 302), 1), ((200, 302), 2), ((86, 87), 1), ((91, 400), 1)]
+)
 def test_corners_are_even_and_inside_the_border(shape, at, border):
     interest = np.random.default_rng(0).random((shape[0] // at, shape[1] // at))
     corners = draw_crops(interest, shape, 64, 2000, border, np.random.default_rng(1))
@@ -54,7 +56,10 @@ def test_probability_is_proportional_to_the_map():
 
 def test_drawing_depends_on_the_generator_alone():
     interest = interest_map(half_flat(), 26)
-    draws = [draw_crops(interest, (200, 301), 26, 100, 10, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    draws = [
+        draw_crops(interest, (200, 301), 26, 100, 10, np.random.default_rng(seed))
+        for seed in (0, 0, 1)
+    ]
     np.testing.assert_array_equal(draws[0], draws[1])
     assert (draws[0] != draws[2]).any()
 
@@ -78,7 +83,9 @@ def test_interest_map_written_plainly():
         clipped = np.minimum(np.where(gradient > limit, gradient, 0), limit * (1 + 1e-6))
         total += clipped / clipped.sum()
     padded = np.pad(total, ((6, 5), (6, 5)))  # a box of 12 has its centre at index 6
-    expected = np.array([[padded[y : y + 12, x : x + 12].mean() for x in range(90)] for y in range(70)])
+    expected = np.array(
+        [[padded[y : y + 12, x : x + 12].mean() for x in range(90)] for y in range(70)]
+    )
     np.testing.assert_allclose(interest_map(gray, 24), expected, atol=1e-9)
 
 

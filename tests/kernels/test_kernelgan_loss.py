@@ -116,7 +116,9 @@ def test_schedule_of_a_photo():
 def test_decay_begins_after_three_in_a_row_below(losses, decays):
     loss = KernelLoss(1)
     for iteration in range(1, 201):
-        loss.advance(iteration, torch.tensor([losses[iteration - 1] if iteration <= len(losses) else 1.0]))
+        loss.advance(
+            iteration, torch.tensor([losses[iteration - 1] if iteration <= len(losses) else 1.0])
+        )
         assert iteration == 200 or loss.bicubic_weight.item() == 5
     assert loss.bicubic_weight.item() == pytest.approx(0.05 if decays else 5)
 

@@ -33,7 +33,9 @@ def run_layers(x: torch.Tensor, weights: list[torch.Tensor]) -> torch.Tensor:
 
 def test_generator_is_its_layers_and_so_are_the_gradients(float64):
     generator = ComposedGenerator(generators(0, 1), CPU)
-    assert [tuple(p.shape[3:]) for p in generator.parameters] == [(s, s) for s in (7, 5, 3, 1, 1, 1)]
+    assert [tuple(p.shape[3:]) for p in generator.parameters] == [
+        (s, s) for s in (7, 5, 3, 1, 1, 1)
+    ]
     crops, target = noise(2, 3, 64, 64), noise(2, 3, 26, 26, seed=1)
     rows, kernel = CropRows(crops), generator.kernel()
     fast = rows.shrink(kernel).detach()
@@ -68,7 +70,9 @@ def test_shrinking_is_a_strided_convolution():
 
 
 def test_weights_start_xavier_normal_with_gain_a_tenth():
-    first, hidden, last, bias, scales, shifts = BatchedDiscriminator(generators(0, 1), CPU).parameters
+    first, hidden, last, bias, scales, shifts = BatchedDiscriminator(
+        generators(0, 1), CPU
+    ).parameters
     layers = [
         (p.detach(), p.shape[1] + p.shape[2], p.shape[3])
         for p in ComposedGenerator(generators(0, 1), CPU).parameters[:-1]
@@ -101,7 +105,9 @@ def plain_normalised(weight: torch.Tensor, left: torch.Tensor) -> torch.Tensor:
     return weight / (left.T @ weight @ right)
 
 
-def plain_discriminator(x: torch.Tensor, parameters: list[torch.Tensor], lefts: list[torch.Tensor]) -> torch.Tensor:
+def plain_discriminator(
+    x: torch.Tensor, parameters: list[torch.Tensor], lefts: list[torch.Tensor]
+) -> torch.Tensor:
     """One photo's D as its paper describes it."""
     first, hidden, last, bias, scales, shifts = parameters
     x = F.conv2d(x, plain_normalised(first, lefts[0]).view(64, 3, 7, 7))
@@ -126,13 +132,17 @@ def test_discriminator_and_its_gradients_are_those_of_a_plain_one(float64):
             return plain_discriminator(x, own, [left[i] for left in lefts])
 
         g_loss = (1 - judge(crop)).abs().mean()
-        d_loss = ((1 - judge(real[i : i + 1])).abs().mean() + judge(noisy[i : i + 1]).abs().mean()) / 2
+        d_loss = (
+            (1 - judge(real[i : i + 1])).abs().mean() + judge(noisy[i : i + 1]).abs().mean()
+        ) / 2
         assert output.generator_loss[i].item() == pytest.approx(g_loss.item(), rel=1e-6)
         assert output.discriminator_loss[i].item() == pytest.approx(d_loss.item(), rel=1e-6)
         expected = [torch.autograd.grad(g_loss, crop)[0][0], *torch.autograd.grad(d_loss, own)]
         ours = [output.fake_gradient[i], *(gradient[i] for gradient in output.gradients)]
         for gradient, plain in zip(ours, expected, strict=True):
-            torch.testing.assert_close(gradient, plain, rtol=1e-5, atol=1e-6 * float(plain.abs().max()))
+            torch.testing.assert_close(
+                gradient, plain, rtol=1e-5, atol=1e-6 * float(plain.abs().max())
+            )
 
 
 def test_each_power_iteration_comes_nearer():

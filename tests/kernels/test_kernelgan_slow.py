@@ -29,5 +29,8 @@ def test_finds_the_golden_kernels(shared):
     config = KernelGANConfig(3000, 2e-4, border=10)
     photos = [prepare_photo(read_uint8(folder / f"im{i}.png"), config, [i])[0] for i in range(3)]
     raw = train_kernelgans(photos, config, seeds=[0, 1, 2]).kernels
-    scores = [kernel_psnr(load_kernel(folder / f"im{i}_true_x2.mat"), postprocess(raw[i])) for i in range(3)]
+    scores = [
+        kernel_psnr(load_kernel(folder / f"im{i}_true_x2.mat"), postprocess(raw[i]))
+        for i in range(3)
+    ]
     assert np.mean(scores) >= 30, scores

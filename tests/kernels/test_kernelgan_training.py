@@ -15,7 +15,9 @@ def image(height: int, width: int, seed: int) -> np.ndarray:
 
 
 def train(images, config, seeds, *rest):
-    photos = [prepare_photo(image, config, [seed])[0] for image, seed in zip(images, seeds, strict=True)]
+    photos = [
+        prepare_photo(image, config, [seed])[0] for image, seed in zip(images, seeds, strict=True)
+    ]
     return train_kernelgans(photos, config, seeds, *rest)
 
 
@@ -63,7 +65,9 @@ def test_losses_at_the_end():
     assert all(values.shape == (2,) for values in losses.values())
     assert all((values > 0).all() for values in losses.values())
     assert (losses["bicubic"] > 0.01).all()  # nothing is learnt in three iterations
-    np.testing.assert_allclose(losses["discriminator"], 0.5, atol=0.05)  # and D cannot tell real from fake
+    np.testing.assert_allclose(
+        losses["discriminator"], 0.5, atol=0.05
+    )  # and D cannot tell real from fake
 
 
 @pytest.mark.parametrize(("border", "needed"), [(0, 66), (10, 86), (3, 72)])
@@ -100,7 +104,9 @@ def test_bicubic_is_aligned_with_g():
     kernel = torch.zeros(1, 13, 13)
     kernel[0, 6:8, 6:8] = 0.25
     rows = bicubic_rows()
-    torch.testing.assert_close(CropRows(ramp).shrink(kernel), rows @ ramp @ rows.T, rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        CropRows(ramp).shrink(kernel), rows @ ramp @ rows.T, rtol=0, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -14,7 +14,9 @@ from realsr.kernels.kernelgan import DETAIL
 from realsr.kernels.spectral import Spectral, estimate_spectral, noise_power, power_spectrum
 
 VALUES = yaml_values("kernels/spectral")
-SPECTRAL = Spectral(**{key: value for key, value in VALUES.items() if key not in ("name", "gates")}, workers=0)
+SPECTRAL = Spectral(
+    **{key: value for key, value in VALUES.items() if key not in ("name", "gates")}, workers=0
+)
 WITHOUT_BORDER = replace(SPECTRAL, border=10)
 
 
@@ -36,7 +38,9 @@ def power_law_photo(side: int, exponent: float, seed: int) -> torch.Tensor:
 def photograph(hr: torch.Tensor, kernel: np.ndarray, noise: float, seed: int = 0) -> np.ndarray:
     lr = apply_kernel(hr, kernel, 2)
     rng = np.random.default_rng(seed)
-    return to_uint8((lr + torch.from_numpy(rng.normal(0, noise / 255, lr.shape)).float()).clamp(0, 1))
+    return to_uint8(
+        (lr + torch.from_numpy(rng.normal(0, noise / 255, lr.shape)).float()).clamp(0, 1)
+    )
 
 
 @pytest.mark.parametrize("noise", [0.0, 2.0])
@@ -46,7 +50,9 @@ def test_finds_the_covariance_under_the_model(noise, exponent):
     kernel = gaussian_kernel(true, 17, 8.5)
     photo = photograph(power_law_photo(1024, exponent, 1), kernel, noise)
     found = estimate_spectral(photo, SPECTRAL)
-    np.testing.assert_allclose(covariance(found.kernel), true, atol=0.6)  # 2.7 is assumed of the exponent
+    np.testing.assert_allclose(
+        covariance(found.kernel), true, atol=0.6
+    )  # 2.7 is assumed of the exponent
     assert found.residual < 0.1
     assert kernel_psnr(kernel, found.kernel) > 36
 
@@ -63,15 +69,21 @@ def test_finds_the_kernels_of_photographs(noise):
         assert found.kernel.shape == (17, 17)
         assert found.kernel.sum() == pytest.approx(1)
         positions = np.arange(17)
-        np.testing.assert_allclose([found.kernel.sum(1) @ positions, found.kernel.sum(0) @ positions], 8.5, atol=0.01)
+        np.testing.assert_allclose(
+            [found.kernel.sum(1) @ positions, found.kernel.sum(0) @ positions], 8.5, atol=0.01
+        )
     assert np.mean(scores) > 36, scores
     assert min(scores) > 31, scores
 
 
 def test_the_x4_kernel_is_the_same_blur_at_twice_the_size():
     """What the x4 kernel makes of a sharp photo looks to the estimator as it found it."""
-    found = estimate_spectral(photograph(power_law_photo(1024, 2.7, 1), np.ones((3, 3)) / 9, 1.0), SPECTRAL)
-    np.testing.assert_allclose(covariance(found.kernel_x4), 4 * covariance(found.kernel), rtol=0.02, atol=0.02)
+    found = estimate_spectral(
+        photograph(power_law_photo(1024, 2.7, 1), np.ones((3, 3)) / 9, 1.0), SPECTRAL
+    )
+    np.testing.assert_allclose(
+        covariance(found.kernel_x4), 4 * covariance(found.kernel), rtol=0.02, atol=0.02
+    )
     positions = np.arange(33)
     centres = [found.kernel_x4.sum(axis) @ positions for axis in (0, 1)]
     np.testing.assert_allclose(centres, 17.5, atol=0.01)
@@ -107,13 +119,22 @@ def test_white_noise_has_its_variance_at_all_frequencies():
     assert power[4:28, 4:12].mean() == pytest.approx(9, rel=0.03)
     assert noise_power(gray) == pytest.approx(9, rel=0.35)
     ramp = np.add.outer(np.arange(400.0), np.arange(400.0))
-    assert noise_power(gray + ramp) == pytest.approx(noise_power(gray), rel=1e-3)  # shading is no noise
+    assert noise_power(gray + ramp) == pytest.approx(
+        noise_power(gray), rel=1e-3
+    )  # shading is no noise
 
 
 def test_signal_is_what_is_no_noise():
-    noise = np.random.default_rng(0).normal(128, 4, (300, 300, 3)).round().clip(0, 255).astype(np.uint8)
+    noise = (
+        np.random.default_rng(0).normal(128, 4, (300, 300, 3)).round().clip(0, 255).astype(np.uint8)
+    )
     assert estimate_spectral(noise, SPECTRAL).signal < 0.2
-    assert estimate_spectral(photograph(to_float(data.coffee()), np.ones((3, 3)) / 9, 0), SPECTRAL).signal > 0.8
+    assert (
+        estimate_spectral(
+            photograph(to_float(data.coffee()), np.ones((3, 3)) / 9, 0), SPECTRAL
+        ).signal
+        > 0.8
+    )
 
 
 def test_photos_without_anything_to_see():
@@ -129,7 +150,9 @@ def test_photos_without_anything_to_see():
 def test_large_photos_are_sampled():
     """However many pixels, the windows are about as many; the spectrum stays the same."""
     gray = np.tile(np.random.default_rng(0).random((128, 128)).astype(np.float32), (16, 16))
-    np.testing.assert_allclose(power_spectrum(gray)[3:, 3:], power_spectrum(gray[:512, :512])[3:, 3:], rtol=0.5)
+    np.testing.assert_allclose(
+        power_spectrum(gray)[3:, 3:], power_spectrum(gray[:512, :512])[3:, 3:], rtol=0.5
+    )
 
 
 def test_finds_the_golden_kernels(shared):

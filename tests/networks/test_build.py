@@ -47,8 +47,12 @@ def folder(own_modules: Path) -> Path:
 
 
 def test_names_of_the_package() -> None:
-    assert isinstance(build_generator({"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}, 2), RRDB)
-    assert isinstance(build_discriminator({"name": "patchgan", "features": 4, "layers": 3}), PatchGAN)
+    assert isinstance(
+        build_generator({"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}, 2), RRDB
+    )
+    assert isinstance(
+        build_discriminator({"name": "patchgan", "features": 4, "layers": 3}), PatchGAN
+    )
     assert isinstance(build_discriminator({"name": "vgg128", "features": 4}), VGG128)
 
 
@@ -83,7 +87,9 @@ def test_a_dotted_name_is_called_with_its_arguments() -> None:
         ("own.nets.Net", {"width": -1}, "failed: ValueError: the width is negative ({folder}/own/nets.py, line 9)"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_built_is_told(name: str, arguments: dict[str, object], said: str, folder: Path) -> None:
+def test_what_cannot_be_built_is_told(
+    name: str, arguments: dict[str, object], said: str, folder: Path
+) -> None:
     with pytest.raises(
         UserError, match=rf"^generator\.name={re.escape(name)}: |^there is no key generator\."
     ) as caught:
@@ -94,9 +100,13 @@ def test_what_cannot_be_built_is_told(name: str, arguments: dict[str, object], s
 def test_discriminators_are_told_by_their_role() -> None:
     with pytest.raises(UserError, match=r"discriminator\.name=a\.B: there is no module a"):
         build_discriminator({"name": "a.B"})
-    with pytest.raises(UserError, match=r"discriminator\.name=other: expected one of patchgan, .*or module\.Class"):
+    with pytest.raises(
+        UserError, match=r"discriminator\.name=other: expected one of patchgan, .*or module\.Class"
+    ):
         build_discriminator({"name": "other", "features": 64, "layers": 3})
-    with pytest.raises(UserError, match=r"there is no key discriminator\.k\. patchgan has: features, layers\."):
+    with pytest.raises(
+        UserError, match=r"there is no key discriminator\.k\. patchgan has: features, layers\."
+    ):
         build_discriminator({"name": "patchgan", "features": 64, "layers": 3, "k": 1})
 
 
@@ -104,7 +114,9 @@ def test_a_failure_within_torch_is_told_with_the_users_line(folder: Path) -> Non
     (folder / "within.py").write_text(
         "from torch import nn\n\ndef make(scale):\n    return nn.Conv2d(3, 5, 3, groups=2)\n"
     )
-    with pytest.raises(UserError, match=r"in_channels must be divisible by groups \(\S+/within\.py, line 4\)$"):
+    with pytest.raises(
+        UserError, match=r"in_channels must be divisible by groups \(\S+/within\.py, line 4\)$"
+    ):
         build_generator({"name": "within.make"}, 2)
 
 

@@ -12,7 +12,9 @@ from realsr.networks.build import build_discriminator, build_generator
 
 
 def options(group: str) -> list[str]:
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if path.stem != "custom")
+    return sorted(
+        path.stem for path in (conf_dir() / group).glob("*.yaml") if path.stem != "custom"
+    )
 
 
 @pytest.mark.parametrize("option", options("generator"))
@@ -26,7 +28,9 @@ def test_a_generator_enlarges_by_the_scale(option: str, scale: int) -> None:
 @pytest.mark.parametrize("option", options("discriminator"))
 def test_a_discriminator_gives_logits_for_each_image(option: str) -> None:
     with torch.device("meta"):
-        logits = build_discriminator(yaml_values(f"discriminator/{option}"))(torch.zeros(2, 3, 128, 128))
+        logits = build_discriminator(yaml_values(f"discriminator/{option}"))(
+            torch.zeros(2, 3, 128, 128)
+        )
     assert logits.shape[0] == 2
     assert logits.is_floating_point()
 

@@ -9,7 +9,9 @@ from realsr.networks.patchgan import PatchGAN
 
 @pytest.mark.parametrize(("layers", "field"), [(1, 16), (2, 34), (3, 70), (4, 142)])
 def test_receptive_field(layers: int, field: int) -> None:
-    net = PatchGAN(features=4, layers=layers).double().eval()  # eval: batch statistics see the whole image
+    net = (
+        PatchGAN(features=4, layers=layers).double().eval()
+    )  # eval: batch statistics see the whole image
     x = torch.rand(1, 3, 2 * field, 2 * field, dtype=torch.float64, requires_grad=True)
     logits = net(x)
     logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
@@ -26,10 +28,16 @@ def test_default_is_pix2pix() -> None:
     assert [c.out_channels for c in convs] == [64, 128, 256, 512, 1]
     assert [c.stride[0] for c in convs] == [2, 2, 2, 1, 1]
     assert sum(p.numel() for p in net.parameters()) == 2_765_633
-    assert [m.num_features for m in net.modules() if isinstance(m, nn.BatchNorm2d)] == [128, 256, 512]
+    assert [m.num_features for m in net.modules() if isinstance(m, nn.BatchNorm2d)] == [
+        128,
+        256,
+        512,
+    ]
 
 
-@pytest.mark.parametrize(("size", "map_size"), [((128, 128), (14, 14)), ((96, 131), (10, 14)), ((24, 25), (1, 1))])
+@pytest.mark.parametrize(
+    ("size", "map_size"), [((128, 128), (14, 14)), ((96, 131), (10, 14)), ((24, 25), (1, 1))]
+)
 def test_one_logit_for_each_patch(size: tuple[int, int], map_size: tuple[int, int]) -> None:
     assert PatchGAN(features=4, layers=3)(torch.rand(2, 3, *size)).shape == (2, 1, *map_size)
 
@@ -42,7 +50,10 @@ def test_forward_is_the_written_out_chain() -> None:
         y = F.conv2d(y, conv.weight, conv.bias, stride=2 if k < 3 else 1, padding=1)
         if 0 < k < 4:  # batch norm in training mode: the statistics of this batch
             norm = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)][k - 1]
-            mean, variance = y.mean((0, 2, 3), keepdim=True), y.var((0, 2, 3), keepdim=True, unbiased=False)
+            mean, variance = (
+                y.mean((0, 2, 3), keepdim=True),
+                y.var((0, 2, 3), keepdim=True, unbiased=False),
+            )
             y = (y - mean) / (variance + 1e-5).sqrt()
             y = y * norm.weight.view(1, -1, 1, 1) + norm.bias.view(1, -1, 1, 1)
         if k < 4:

@@ -56,7 +56,9 @@ def test_other_scales_are_refused_by_name(scale: int) -> None:
 def dense_by_hand(state: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     seen = [x]
     for k in range(1, 6):
-        y = F.conv2d(torch.cat(seen, 1), state[f"conv{k}.weight"], state[f"conv{k}.bias"], padding=1)
+        y = F.conv2d(
+            torch.cat(seen, 1), state[f"conv{k}.weight"], state[f"conv{k}.bias"], padding=1
+        )
         seen.append(torch.where(y > 0, y, 0.2 * y))
     return x + 0.2 * y
 
@@ -79,7 +81,10 @@ def test_dense_block_is_the_written_out_formula(training: bool) -> None:
 
 
 def gradients(
-    block: DenseBlock, form: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, low: torch.dtype | None = None
+    block: DenseBlock,
+    form: Callable[[torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    low: torch.dtype | None = None,
 ) -> list[torch.Tensor]:
     """The output and all gradients of a fixed function of it; `low`: under autocast to this type."""
     x = x.clone(memory_format=torch.preserve_format).requires_grad_()
@@ -97,11 +102,15 @@ def test_gradients_in_training_are_autograd_s(
     block = DenseBlock(6, 4).to(dtype).to(memory_format=layout)
     large_random(block)
     block.to(dtype)
-    x = torch.randn(2, 6, 5, 7, generator=torch.Generator().manual_seed(1)).to(dtype, memory_format=layout)
+    x = torch.randn(2, 6, 5, 7, generator=torch.Generator().manual_seed(1)).to(
+        dtype, memory_format=layout
+    )
     expected = gradients(block, lambda x: dense_by_hand(dict(block.named_parameters()), x), x)
     for found, wanted in zip(gradients(block, block, x), expected, strict=True):
         assert found.dtype == wanted.dtype
-        torch.testing.assert_close(found, wanted, rtol=tolerance, atol=tolerance * float(wanted.abs().max()))
+        torch.testing.assert_close(
+            found, wanted, rtol=tolerance, atol=tolerance * float(wanted.abs().max())
+        )
 
 
 def test_autocast_errs_no_more_than_the_written_out_formula() -> None:
@@ -110,10 +119,15 @@ def test_autocast_errs_no_more_than_the_written_out_formula() -> None:
     x = torch.randn(4, 16, 12, 12, generator=torch.Generator().manual_seed(1)).bfloat16()
     exact = gradients(block, block, x.float())
     errors = {}
-    for name, form in (("ours", block), ("plain", lambda x: dense_by_hand(dict(block.named_parameters()), x))):
+    for name, form in (
+        ("ours", block),
+        ("plain", lambda x: dense_by_hand(dict(block.named_parameters()), x)),
+    ):
         found = gradients(block, form, x, torch.bfloat16)
         assert [tensor.dtype for tensor in found] == 2 * [torch.bfloat16] + 10 * [torch.float32]
-        errors[name] = [float((a.float() - b).norm() / b.norm()) for a, b in zip(found, exact, strict=True)]
+        errors[name] = [
+            float((a.float() - b).norm() / b.norm()) for a, b in zip(found, exact, strict=True)
+        ]
     assert sum(errors["ours"]) < 1.01 * sum(errors["plain"])
 
 
@@ -169,7 +183,9 @@ def test_compiled_it_is_the_same(checkpointing: bool) -> None:
     results = []
     for form in (net, compiled):
         y = form(x)
-        results.append([y.detach(), *torch.autograd.grad(y.square().mean(), list(net.parameters()))])
+        results.append(
+            [y.detach(), *torch.autograd.grad(y.square().mean(), list(net.parameters()))]
+        )
     for found, wanted in zip(*results, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
 

@@ -52,12 +52,20 @@ def test_patches_are_the_pixels_of_their_tiles(source, tmp_path):
     assert section["complete"]
     assert section["config"]["max_variance"] == 20
     assert section["items"]["none"]["files"] == {}
-    assert [(tile["top"], tile["left"]) for tile in section["items"]["b"]["tiles"]] == [(32, 64), (64, 0)]
+    assert [(tile["top"], tile["left"]) for tile in section["items"]["b"]["tiles"]] == [
+        (32, 64),
+        (64, 0),
+    ]
     assert section["items"]["b"]["source"] == "b.png"
 
 
 def test_again_reads_nothing(source, tmp_path, monkeypatch):
-    source({"a.png": flat_photo(64, 64), "none.png": np.eye(64, dtype=np.uint8)[..., None].repeat(3, 2) * 255})
+    source(
+        {
+            "a.png": flat_photo(64, 64),
+            "none.png": np.eye(64, dtype=np.uint8)[..., None].repeat(3, 2) * 255,
+        }
+    )
     collect_noise(tmp_path / "source", tmp_path / "pool", config_of(NoiseConfig, **SMALL))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "pool").rglob("*")}
 
@@ -77,13 +85,17 @@ def test_another_threshold_needs_overwrite_and_leaves_nothing_of_the_old(source,
     assert len(patches(pool)) == 4
     with pytest.raises(UserError, match=r"max_variance: 100.* there, 6.* now(.|\n)*overwrite=true"):
         collect_noise(tmp_path / "source", pool, config_of(NoiseConfig, **SMALL, max_variance=6))
-    collect_noise(tmp_path / "source", pool, config_of(NoiseConfig, **SMALL, max_variance=6), overwrite=True)
+    collect_noise(
+        tmp_path / "source", pool, config_of(NoiseConfig, **SMALL, max_variance=6), overwrite=True
+    )
     assert len(patches(pool)) == 2
 
 
 # One photo with fewer tiles than the message would aim for, one with more, of nearly equal variances.
 @pytest.mark.parametrize(("shape", "tiles"), [((64, 96), 6), ((416, 416), 169)])
-def test_where_nothing_is_found_the_message_promises_what_comes_true(source, tmp_path, shape, tiles):
+def test_where_nothing_is_found_the_message_promises_what_comes_true(
+    source, tmp_path, shape, tiles
+):
     photo = flat_photo(*shape, level=12)
     source({"a.png": photo, "b.png": np.zeros((32, 32, 3), np.uint8)})
     pool, config = tmp_path / "pool", config_of(NoiseConfig, **SMALL, max_variance=3, min_mean=50)
@@ -99,7 +111,9 @@ def test_where_nothing_is_found_the_message_promises_what_comes_true(source, tmp
     promise = re.search(r"noise\.max_variance=([\d.]+) would yield up to (\d+) patches", message)
     # Its next run takes the threshold without overwrite=true: nothing was made.
     collect_noise(
-        tmp_path / "source", pool, config_of(NoiseConfig, **SMALL, max_variance=float(promise[1]), min_mean=50)
+        tmp_path / "source",
+        pool,
+        config_of(NoiseConfig, **SMALL, max_variance=float(promise[1]), min_mean=50),
     )
     assert len(patches(pool)) == int(promise[2])
     assert min(tiles, 100) <= int(promise[2]) <= tiles
@@ -108,7 +122,9 @@ def test_where_nothing_is_found_the_message_promises_what_comes_true(source, tmp
 def test_where_no_tile_is_bright_enough_the_message_says_so(source, tmp_path):
     source({"a.png": flat_photo(64, 64) // 4})
     config = config_of(NoiseConfig, **SMALL, min_mean=50)
-    with pytest.raises(UserError, match=r"brightest has a mean of (29|30)\.\d.* Lower noise\.min_mean"):
+    with pytest.raises(
+        UserError, match=r"brightest has a mean of (29|30)\.\d.* Lower noise\.min_mean"
+    ):
         collect_noise(tmp_path / "source", tmp_path / "pool", config)
 
 
@@ -130,7 +146,9 @@ def test_after_an_interruption_the_message_still_counts_all_tiles(source, tmp_pa
 
 def test_a_photo_smaller_than_a_tile_is_named(source, tmp_path):
     source({"good.png": flat_photo(64, 64), "small.png": flat_photo(64, 31)})
-    with pytest.raises(UserError, match=r"small\.png.*31x64 pixels are too few for a noise tile of 32"):
+    with pytest.raises(
+        UserError, match=r"small\.png.*31x64 pixels are too few for a noise tile of 32"
+    ):
         collect_noise(tmp_path / "source", tmp_path / "pool", config_of(NoiseConfig, **SMALL))
     assert patches(tmp_path / "pool") == [f"good_00{i}.png" for i in range(4)]
 
@@ -161,27 +179,54 @@ def test_patches_made_elsewhere_are_not_mixed_with_ours(source, tmp_path):
 
 
 def striped(seed: int) -> np.ndarray:
-    return (flat_photo(32, 32, seed=seed) + 4 * (np.arange(32) % 16 < 8)[:, None, None]).astype(np.uint8)
+    return (flat_photo(32, 32, seed=seed) + 4 * (np.arange(32) % 16 < 8)[:, None, None]).astype(
+        np.uint8
+    )
 
 
-def test_tiles_without_whole_noise_are_dropped_unless_the_released_rule_is_asked_for(source, tmp_path):
+def test_tiles_without_whole_noise_are_dropped_unless_the_released_rule_is_asked_for(
+    source, tmp_path
+):
     good = flat_photo(32, 64)
     burnt = (flat_photo(32, 32, seed=1).astype(int) + 132).clip(0, 255).astype(np.uint8)
     again = flat_photo(32, 32, seed=2)
-    first = np.concatenate([good, burnt, np.full((32, 32, 3), 90, np.uint8), again, striped(3)], axis=1)
+    first = np.concatenate(
+        [good, burnt, np.full((32, 32, 3), 90, np.uint8), again, striped(3)], axis=1
+    )
     other = np.concatenate([flat_photo(32, 128, seed=4), again, flat_photo(32, 32, seed=5)], axis=1)
     source({"a.png": first, "b.png": other})
     collect_noise(tmp_path / "source", tmp_path / "pool", config_of(NoiseConfig, **SMALL))
     items = read_manifest(tmp_path / "pool")["noise"]["items"]
-    assert {tile["left"]: tile["flag"] for tile in items["a"]["tiles"]} == {0: "", 32: "", 128: "", 160: "structured"}
+    assert {tile["left"]: tile["flag"] for tile in items["a"]["tiles"]} == {
+        0: "",
+        32: "",
+        128: "",
+        160: "structured",
+    }
     assert items["a"]["dropped"] == {"constant": 1, "clipped": 1, "structured": 0, "duplicate": 0}
     assert [tile["left"] for tile in items["b"]["tiles"]] == [0, 32, 64, 96, 160]
     assert items["b"]["dropped"]["duplicate"] == 1
-    assert set(items["a"]["tiles"][0]) == {"top", "left", "variance", "mean", "clipped", "structure", "flag"}
-    assert patches(tmp_path / "pool") == [f"a_00{i}.png" for i in range(4)] + [f"b_00{i}.png" for i in range(5)]
+    assert set(items["a"]["tiles"][0]) == {
+        "top",
+        "left",
+        "variance",
+        "mean",
+        "clipped",
+        "structure",
+        "flag",
+    }
+    assert patches(tmp_path / "pool") == [f"a_00{i}.png" for i in range(4)] + [
+        f"b_00{i}.png" for i in range(5)
+    ]
 
-    collect_noise(tmp_path / "source", tmp_path / "no", config_of(NoiseConfig, **SMALL, drop_structured=True))
-    assert [t["left"] for t in read_manifest(tmp_path / "no")["noise"]["items"]["a"]["tiles"]] == [0, 32, 128]
+    collect_noise(
+        tmp_path / "source", tmp_path / "no", config_of(NoiseConfig, **SMALL, drop_structured=True)
+    )
+    assert [t["left"] for t in read_manifest(tmp_path / "no")["noise"]["items"]["a"]["tiles"]] == [
+        0,
+        32,
+        128,
+    ]
 
     # The published code drops nothing, and forgets the last row: this photo has one row, so its double is measured.
     source({"a.png": np.concatenate([first, first]), "b.png": np.concatenate([other, other])})
@@ -205,20 +250,38 @@ def test_structured_patches_are_told_of(source, tmp_path, caplog):
     source({"a.png": np.concatenate([striped(1), striped(2), noisy], axis=1)})
     said = r"2 structured; noise\.drop_structured=false keeps these(.|\n)* would let in 1 more, less those"
     with pytest.raises(UserError, match=said):
-        collect_noise(tmp_path / "source", tmp_path / "no", config_of(NoiseConfig, **SMALL, drop_structured=True))
+        collect_noise(
+            tmp_path / "source",
+            tmp_path / "no",
+            config_of(NoiseConfig, **SMALL, drop_structured=True),
+        )
 
 
 def everything(pool: Path) -> dict[str, bytes]:
-    return {path.relative_to(pool).as_posix(): path.read_bytes() for path in sorted(pool.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(pool).as_posix(): path.read_bytes()
+        for path in sorted(pool.rglob("*"))
+        if path.is_file()
+    }
 
 
 def test_worker_processes_change_no_file(source, tmp_path):
     photos = {f"{name}.png": flat_photo(64, 64, seed=seed) for seed, name in enumerate("abc")}
-    source(photos | {"d.png": photos["a.png"], "small.png": flat_photo(20, 20), "e.png": flat_photo(64, 32, 60)})
+    source(
+        photos
+        | {
+            "d.png": photos["a.png"],
+            "small.png": flat_photo(20, 20),
+            "e.png": flat_photo(64, 32, 60),
+        }
+    )
     for workers in (0, 2):
         with pytest.raises(UserError, match=r"1 of 6(.|\n)*small\.png"):
             collect_noise(
-                tmp_path / "source", tmp_path / str(workers), config_of(NoiseConfig, **SMALL), workers=workers
+                tmp_path / "source",
+                tmp_path / str(workers),
+                config_of(NoiseConfig, **SMALL),
+                workers=workers,
             )
     assert everything(tmp_path / "2") == everything(tmp_path / "0")
     assert len(patches(tmp_path / "2")) == 12
@@ -244,8 +307,12 @@ def test_an_interrupted_run_knows_the_tiles_it_has(source, tmp_path, monkeypatch
     assert len(patches(tmp_path / "pool")) == 8
 
 
-def test_patches_of_a_run_that_was_killed_before_it_recorded_them_do_not_stay(source, tmp_path, monkeypatch):
-    source({"a.png": np.concatenate([flat_photo(32, 32), flat_photo(32, 64, level=4, seed=1)], axis=1)})
+def test_patches_of_a_run_that_was_killed_before_it_recorded_them_do_not_stay(
+    source, tmp_path, monkeypatch
+):
+    source(
+        {"a.png": np.concatenate([flat_photo(32, 32), flat_photo(32, 64, level=4, seed=1)], axis=1)}
+    )
 
     def kill(self, *_, **__):
         raise KeyboardInterrupt
@@ -255,5 +322,7 @@ def test_patches_of_a_run_that_was_killed_before_it_recorded_them_do_not_stay(so
         with pytest.raises(KeyboardInterrupt):
             collect_noise(tmp_path / "source", tmp_path / "pool", config_of(NoiseConfig, **SMALL))
     assert len(patches(tmp_path / "pool")) == 3
-    collect_noise(tmp_path / "source", tmp_path / "pool", config_of(NoiseConfig, **SMALL, max_variance=5))
+    collect_noise(
+        tmp_path / "source", tmp_path / "pool", config_of(NoiseConfig, **SMALL, max_variance=5)
+    )
     assert patches(tmp_path / "pool") == ["a_000.png"]

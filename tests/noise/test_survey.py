@@ -36,13 +36,20 @@ def source(tmp_path) -> Callable[..., Path]:
 
 def config(**changes) -> NoiseConfig:
     return config_of(
-        NoiseConfig, **{"size": SIZE, "stride": SIZE, "auto": True, "drop_structured": True, "min_patches": 5} | changes
+        NoiseConfig,
+        **{"size": SIZE, "stride": SIZE, "auto": True, "drop_structured": True, "min_patches": 5}
+        | changes,
     )
 
 
 def test_a_survey_tells_of_all_tiles_what_speaks_against_them(source, tmp_path):
     folder = source(
-        a=[tile(4, seed=1), tile(4, content=3), np.full((32, 32, 3), 80, np.uint8), tile(40, seed=2)],
+        a=[
+            tile(4, seed=1),
+            tile(4, content=3),
+            np.full((32, 32, 3), 80, np.uint8),
+            tile(40, seed=2),
+        ],
         b=[tile(2, mean=2), tile(3000), tile(9, seed=3)],
     )
     survey = survey_noise(folder, tmp_path / "pool", config())
@@ -74,11 +81,15 @@ def test_what_a_survey_keeps_is_what_is_collected(source, tmp_path):
         for index, name in enumerate("abc"):
             expected = kept[kept["photo"] == index]
             assert [t["left"] for t in collected[name]["tiles"]] == expected["left"].tolist()
-            assert [t["structure"] for t in collected[name]["tiles"]] == pytest.approx(expected["structure"], abs=1e-4)
+            assert [t["structure"] for t in collected[name]["tiles"]] == pytest.approx(
+                expected["structure"], abs=1e-4
+            )
         assert 5 < len(kept) < 22
 
 
-def make_survey(variances: list[float], structured: list[bool] | None = None, mean: float = 120, **changes) -> Survey:
+def make_survey(
+    variances: list[float], structured: list[bool] | None = None, mean: float = 120, **changes
+) -> Survey:
     tiles = np.zeros(len(variances), SURVEYED)
     tiles["variance"], tiles["mean"] = variances, mean
     tiles["structure"] = np.array(structured if structured is not None else False) * 0.5
@@ -87,7 +98,14 @@ def make_survey(variances: list[float], structured: list[bool] | None = None, me
 
 def test_suggested_thresholds_are_the_lowest_that_yield_enough():
     survey = make_survey([1.1, 1.3, 2.2, 3.1, 3.2, 7.0, 9.0])
-    for required, expected, patches in ((1, 1.2, 1), (2, 1.5, 2), (3, 2.5, 3), (5, 4, 5), (6, 8, 6), (7, 10, 7)):
+    for required, expected, patches in (
+        (1, 1.2, 1),
+        (2, 1.5, 2),
+        (3, 2.5, 3),
+        (5, 4, 5),
+        (6, 8, 6),
+        (7, 10, 7),
+    ):
         offer = survey.suggest(required)
         assert (offer.max_variance, offer.patches) == (expected, patches)
     assert survey.suggest(2, lowest=2.7).max_variance == 2.7
@@ -156,8 +174,14 @@ def test_a_damaged_photo_does_not_keep_thresholds_from_being_chosen(source, tmp_
 
 
 def test_where_nothing_is_flat_it_says_so_and_leaves_nothing_decided(source, tmp_path):
-    folder = source(a=[tile(5, content=3, seed=seed) for seed in range(3)] + [tile(5, mean=6)] * 2 + [tile(4000)])
-    with pytest.raises(UserError, match=r"5 of 6 tiles.*below 200.*3 structured.*noise\.size=16.*figure"):
+    folder = source(
+        a=[tile(5, content=3, seed=seed) for seed in range(3)]
+        + [tile(5, mean=6)] * 2
+        + [tile(4000)]
+    )
+    with pytest.raises(
+        UserError, match=r"5 of 6 tiles.*below 200.*3 structured.*noise\.size=16.*figure"
+    ):
         choose_thresholds(folder, tmp_path / "pool", config())
     source(a=[tile(5, seed=seed) for seed in range(6)])
     assert choose_thresholds(folder, tmp_path / "pool", config())[0].max_variance == 20

@@ -72,7 +72,9 @@ def check_photo(golden, shared, photo, rule):
     # JPEG decoders differ in the last bit, so a tile at the threshold may fall on its other side.
     for place in found ^ {(top, left) for top, left in expected[:, :2].tolist()}:
         at = (measured[:, :2] == place).all(1)
-        assert abs(measured[at, 2] - variance).item() < 0.2 or abs(measured[at, 3] - mean).item() < 0.2
+        assert (
+            abs(measured[at, 2] - variance).item() < 0.2 or abs(measured[at, 3] - mean).item() < 0.2
+        )
     for top, left, *values in expected.tolist():
         at = (measured[:, :2] == (top, left)).all(1)
         np.testing.assert_allclose(measured[at, 2:][0], values, atol=0.2)
@@ -81,7 +83,10 @@ def check_photo(golden, shared, photo, rule):
 @pytest.mark.parametrize("size", [256, 64])
 def test_the_last_exact_tile_is_taken_unless_the_released_rule_is_asked_for(size):
     photo = flat_photo(512, 512)
-    for released, starts in ((False, range(0, 513 - size, size)), (True, range(0, 512 - size, size))):
+    for released, starts in (
+        (False, range(0, 513 - size, size)),
+        (True, range(0, 512 - size, size)),
+    ):
         config = config_of(NoiseConfig, size=size, stride=size, released_rule=released)
         places = select_tiles(measure_tiles(photo, config), config)[["top", "left"]].tolist()
         assert places == [(top, left) for top in starts for left in starts]
@@ -89,7 +94,8 @@ def test_the_last_exact_tile_is_taken_unless_the_released_rule_is_asked_for(size
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "size", "stride"), [(100, 131, 32, 32), (96, 64, 32, 20), (40, 33, 32, 3), (64, 99, 16, 40)]
+    ("height", "width", "size", "stride"),
+    [(100, 131, 32, 32), (96, 64, 32, 20), (40, 33, 32, 3), (64, 99, 16, 40)],
 )
 def test_tiles_written_as_plain_loops(height, width, size, stride):
     photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -102,10 +108,14 @@ def test_tiles_written_as_plain_loops(height, width, size, stride):
                 continue
             tile = luma[top : top + size, left : left + size]
             mean = sum(tile.ravel()) / size**2
-            expected.append([top, left, sum((value - mean) ** 2 for value in tile.ravel()) / size**2, mean])
+            expected.append(
+                [top, left, sum((value - mean) ** 2 for value in tile.ravel()) / size**2, mean]
+            )
     config = config_of(NoiseConfig, size=size, stride=stride)
     tiles = measure_tiles(photo, config)
-    np.testing.assert_allclose(as_rows(tiles), expected, atol=1e-2, rtol=1e-3)  # luma may round .5 to either side
+    np.testing.assert_allclose(
+        as_rows(tiles), expected, atol=1e-2, rtol=1e-3
+    )  # luma may round .5 to either side
     limits = config_of(NoiseConfig, size=size, stride=stride, max_variance=20.0, min_mean=119.0)
     assert as_rows(select_tiles(tiles, limits)).tolist() == [
         row for row in as_rows(tiles).tolist() if row[2] < 20 and row[3] > 119
@@ -152,7 +162,9 @@ def sensor_noise(size: int, seed: int, level: float = 2.5) -> np.ndarray:
     """Noise as photos have it: demosaicked (smooth over some pixels) and saved as JPEG."""
     noise = cv2.GaussianBlur(np.random.default_rng(seed).normal(0, 1, (size, size, 3)), (0, 0), 0.8)
     tile = np.rint(120 + noise * level / noise.std()).astype(np.uint8)
-    return cv2.imdecode(cv2.imencode(".jpg", tile, [cv2.IMWRITE_JPEG_QUALITY, 90])[1], cv2.IMREAD_COLOR)
+    return cv2.imdecode(
+        cv2.imencode(".jpg", tile, [cv2.IMWRITE_JPEG_QUALITY, 90])[1], cv2.IMREAD_COLOR
+    )
 
 
 @pytest.mark.parametrize("size", [32, 64, 256])
@@ -199,9 +211,13 @@ def test_stones_under_water_are_structure_and_a_chart_is_not(shared):
     def structures(photo: str) -> dict[tuple[int, int], float]:
         image = read_uint8(shared(f"data/{photo}.JPG"))
         tiles = select_tiles(
-            measure_tiles(image, config_of(NoiseConfig, min_mean=50)), config_of(NoiseConfig, min_mean=50)
+            measure_tiles(image, config_of(NoiseConfig, min_mean=50)),
+            config_of(NoiseConfig, min_mean=50),
         )
-        cuts = {(t["top"], t["left"]): image[t["top"] : t["top"] + 256, t["left"] : t["left"] + 256] for t in tiles}
+        cuts = {
+            (t["top"], t["left"]): image[t["top"] : t["top"] + 256, t["left"] : t["left"] + 256]
+            for t in tiles
+        }
         return {place: measure_structure(remove_shading(tile)) for place, tile in cuts.items()}
 
     stones = structures("source_dji_fc300s/DJI_0030")
@@ -217,12 +233,19 @@ def test_a_photo_saved_again_is_recognised_and_another_frame_is_not():
     scene = np.random.default_rng(9).normal(0, 1, (256, 256, 1))
     photo = np.rint(sensor_noise(256, seed=0) + scene).astype(np.uint8)
     other = np.rint(sensor_noise(256, seed=1) + scene).astype(np.uint8)
-    again = cv2.imdecode(cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, 92])[1], cv2.IMREAD_COLOR)
+    again = cv2.imdecode(
+        cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, 92])[1], cv2.IMREAD_COLOR
+    )
     first, second, third = (make_signature(remove_shading(tile)) for tile in (photo, again, other))
     assert np.linalg.norm(first) == pytest.approx(1, abs=1e-5)
     assert first @ second > SAME > 2 * abs(first @ third)
     seen = SeenTiles()
-    assert [seen.add((0, 0), s) for s in (first, third, second, first)] == [True, True, False, False]
+    assert [seen.add((0, 0), s) for s in (first, third, second, first)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
     assert seen.add((0, 256), first)
 
 
@@ -235,5 +258,7 @@ def test_many_tiles_of_one_place_are_remembered():
 
 @pytest.mark.parametrize("wrong", [{"size": 4}, {"stride": 0}])
 def test_tiles_that_cannot_be_cut_are_refused(wrong):
-    with pytest.raises(UserError, match=r"noise\.(size=4: expected 8|stride=0: expected 1) or more"):
+    with pytest.raises(
+        UserError, match=r"noise\.(size=4: expected 8|stride=0: expected 1) or more"
+    ):
         check_ranges(config_of(NoiseConfig, **wrong), "noise")

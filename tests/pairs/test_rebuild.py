@@ -28,7 +28,9 @@ def work(make_photos, tmp_path, request):
 
 
 def rebuild(work, name="0801", source="source"):
-    return rebuild_pair(name, work / source if source else None, None, work / "pool", work / "pairs")
+    return rebuild_pair(
+        name, work / source if source else None, None, work / "pool", work / "pairs"
+    )
 
 
 def contents(work):
@@ -61,12 +63,16 @@ def test_what_is_there_is_left_alone_and_said(work, caplog):
     with caplog.at_level(logging.INFO, "realsr"):
         assert rebuild(work) == []
     assert {path: path.stat().st_mtime_ns for path in contents(work)} == times
-    manifest = json.loads((work / "pairs/manifest.json").read_text())["pairs"]["items"]["0801"]["files"]
+    manifest = json.loads((work / "pairs/manifest.json").read_text())["pairs"]["items"]["0801"][
+        "files"
+    ]
     assert f"unchanged: sha256 {manifest['LR/0801.png']['sha256']}" in caplog.text
 
 
 def test_an_unknown_name_is_told_with_near_ones(work):
-    with pytest.raises(UserError, match=r"pair=0802: not among the 3 pairs of .*did you mean 0801\?"):
+    with pytest.raises(
+        UserError, match=r"pair=0802: not among the 3 pairs of .*did you mean 0801\?"
+    ):
         rebuild(work, "0802")
 
 
@@ -88,7 +94,9 @@ def test_another_kernel_than_the_recorded_is_refused(work):
     section = json.loads((work / "pairs/manifest.json").read_text())["pairs"]
     kernel = work / "pool/kernels" / section["items"]["0801"]["kernel"]
     save_kernel(kernel, np.ones((3, 3)))
-    with pytest.raises(UserError, match=r"_kernel_x4\.mat: has sha256 .* kernels/sub/._kernel_x4\.mat of sha256"):
+    with pytest.raises(
+        UserError, match=r"_kernel_x4\.mat: has sha256 .* kernels/sub/._kernel_x4\.mat of sha256"
+    ):
         rebuild(work)
 
 
@@ -98,12 +106,16 @@ def test_a_result_unlike_the_record_is_not_written_and_versions_are_told(work):
     manifest["pairs"]["items"]["0801"]["files"]["LR/0801.png"]["sha256"] = "0" * 64
     path.write_text(json.dumps(manifest))
     before = contents(work)
-    with pytest.raises(UserError, match=r"LR/0801\.png: cannot be made as it was.*this program itself has changed"):
+    with pytest.raises(
+        UserError, match=r"LR/0801\.png: cannot be made as it was.*this program itself has changed"
+    ):
         rebuild(work)
     manifest["pairs"]["versions"]["pillow"] = "1.0"
     path.write_text(json.dumps(manifest))
     before[path] = path.read_bytes()
-    with pytest.raises(UserError, match=r"LR/0801\.png: cannot(.|\n)*pillow: 1\.0 then, \d+\.\d+\S* now$"):
+    with pytest.raises(
+        UserError, match=r"LR/0801\.png: cannot(.|\n)*pillow: 1\.0 then, \d+\.\d+\S* now$"
+    ):
         rebuild(work)
     assert contents(work) == before
 
@@ -114,7 +126,9 @@ def test_after_a_pair_is_made_again_the_stage_has_nothing_to_do(work):
     rebuild(work, "p1")
     kernel = json.loads((work / "pairs/manifest.json").read_text())["pairs"]["config"]["kernel"]
     pool = work / "pool" if kernel == "pool" else None
-    result = make_pairs(work / "source", None, pool, work / "pairs", config_of(PairsConfig), 4, seed=3)
+    result = make_pairs(
+        work / "source", None, pool, work / "pairs", config_of(PairsConfig), 4, seed=3
+    )
     assert (result.count, result.made) == (3, 0)
     assert contents(work) == before
 

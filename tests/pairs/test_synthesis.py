@@ -17,7 +17,9 @@ from realsr.simulation.camera import anisotropic_kernel
 def pool(tmp_path):
     """Kernels of scale 2 and 4; two of scale 4 bear one name, as those of two releases may."""
     rng = np.random.default_rng(0)
-    names = [f"{name}_kernel_x{scale}.mat" for name in ("a", "one/b", "two/b", "c") for scale in (2, 4)]
+    names = [
+        f"{name}_kernel_x{scale}.mat" for name in ("a", "one/b", "two/b", "c") for scale in (2, 4)
+    ]
     for name in names:
         path = tmp_path / "pool" / "kernels" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +34,9 @@ def _in_this_process(monkeypatch):
 
 
 def files(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.png")}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.png")
+    }
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -47,29 +51,47 @@ def test_degrade_written_plainly(scale):
 def test_degrade_matches_golden(golden):
     arrays = golden("kernel_downsample.npz")
     for scale, kernel, lr in ((4, "kernel", "lr_float"), (2, "kernel_x2", "lr_x2_float")):
-        difference = degrade(arrays["image_uint8_hwc"], scale, arrays[kernel]) - arrays[lr].clip(0, 255)
+        difference = degrade(arrays["image_uint8_hwc"], scale, arrays[kernel]) - arrays[lr].clip(
+            0, 255
+        )
         assert np.abs(difference).max() < 0.5 + 3e-4
 
 
-@pytest.mark.parametrize(("factor", "scale", "shape"), [(2, 4, (32, 52)), (1, 4, (68, 100)), (3, 2, (22, 34))])
+@pytest.mark.parametrize(
+    ("factor", "scale", "shape"), [(2, 4, (32, 52)), (1, 4, (68, 100)), (3, 2, (22, 34))]
+)
 def test_clean_up(factor, scale, shape):
     photo = np.random.default_rng(0).integers(0, 256, (69, 103, 3), dtype=np.uint8)
     clean = clean_up(photo, factor, scale)
-    expected = resize(torch.from_numpy(photo).permute(2, 0, 1).double(), factor=1 / factor).clamp(0, 255).round()
+    expected = (
+        resize(torch.from_numpy(photo).permute(2, 0, 1).double(), factor=1 / factor)
+        .clamp(0, 255)
+        .round()
+    )
     np.testing.assert_array_equal(clean, expected.permute(1, 2, 0)[: shape[0], : shape[1]])
     assert clean.shape == (*shape, 3)
 
 
 @pytest.mark.parametrize("scale", [2, 4])
 @pytest.mark.parametrize("bicubic", [False, True], ids=["kernel", "bicubic"])
-def test_the_same_bytes_with_any_number_of_workers_and_threads(make_photos, pool, tmp_path, bicubic, scale):
+def test_the_same_bytes_with_any_number_of_workers_and_threads(
+    make_photos, pool, tmp_path, bicubic, scale
+):
     source = make_photos({f"p{i}": (170 + i, 231) for i in range(5)})
     threads = torch.get_num_threads()
     for workers in (0, 1, 3):
         try:
             torch.set_num_threads(4)  # in this process: workers have one
             kernels = None if bicubic else pool
-            make_pairs(source, None, kernels, tmp_path / f"{workers}", config_of(PairsConfig), scale, workers=workers)
+            make_pairs(
+                source,
+                None,
+                kernels,
+                tmp_path / f"{workers}",
+                config_of(PairsConfig),
+                scale,
+                workers=workers,
+            )
         finally:
             torch.set_num_threads(threads)
     assert len(files(tmp_path / "0")) == 10
@@ -92,9 +114,13 @@ def test_each_lr_can_be_made_again_from_its_hr_and_the_manifest(make_photos, poo
         assert hr.shape == ((70 + i + 1) // 2 // scale * scale, 51 // scale * scale, 3)
         assert lr.shape == (hr.shape[0] // scale, hr.shape[1] // scale, 3)
         np.testing.assert_array_equal(hr, clean_up(read_uint8(source / f"{name}.png"), 2, scale))
-        kernel = load_kernel(pool / "kernels" / item["kernel"])  # by its path, since names may repeat
+        kernel = load_kernel(
+            pool / "kernels" / item["kernel"]
+        )  # by its path, since names may repeat
         assert item["kernel"].endswith(f"_x{scale}.mat")
-        blurred = np.stack([ndimage.correlate(c, kernel, mode="reflect") for c in hr.transpose(2, 0, 1) / 255.0])
+        blurred = np.stack(
+            [ndimage.correlate(c, kernel, mode="reflect") for c in hr.transpose(2, 0, 1) / 255.0]
+        )
         plain = blurred[:, ::scale, ::scale].transpose(1, 2, 0) * 255
         assert np.abs(lr - plain).max() < 0.5 + 1e-6  # scipy's sum may lie on the other side of .5
         np.testing.assert_array_equal(lr, degrade(hr, scale, kernel))
@@ -117,7 +143,9 @@ def test_a_photo_more_changes_nothing_for_the_others(make_photos, pool, tmp_path
     assert len(one) == 12
     assert len(two) == 16
     assert one.items() <= two.items()
-    make_pairs(make_photos(sizes), None, pool, tmp_path / "three", config_of(PairsConfig), 4, seed=4)
+    make_pairs(
+        make_photos(sizes), None, pool, tmp_path / "three", config_of(PairsConfig), 4, seed=4
+    )
     assert files(tmp_path / "three") != one  # the seed draws the kernels
 
 
@@ -130,7 +158,9 @@ def test_bicubic_pairs_of_source_and_target(make_photos, tmp_path):
     np.testing.assert_array_equal(hr, read_uint8(target / "t.png")[:64, :88])  # at its own size
     for name in "st":
         hr, lr = (read_uint8(tmp_path / "pairs" / kind / f"{name}.png") for kind in ("HR", "LR"))
-        expected = resize(torch.tensor(hr).permute(2, 0, 1).double(), factor=1 / 4).clamp(0, 255).round()
+        expected = (
+            resize(torch.tensor(hr).permute(2, 0, 1).double(), factor=1 / 4).clamp(0, 255).round()
+        )
         np.testing.assert_array_equal(lr, expected.permute(1, 2, 0))
     items = read_manifest(tmp_path / "pairs")["pairs"]["items"]
     assert (items["s"]["clean_up"], items["t"]["clean_up"]) == (2, 1)
@@ -138,7 +168,10 @@ def test_bicubic_pairs_of_source_and_target(make_photos, tmp_path):
 
 
 def test_a_name_in_both_source_and_target(make_photos, tmp_path):
-    source, target = make_photos({"a": (64, 64), "b": (64, 64)}), make_photos({"b": (64, 64)}, "target")
+    source, target = (
+        make_photos({"a": (64, 64), "b": (64, 64)}),
+        make_photos({"b": (64, 64)}, "target"),
+    )
     config = config_of(PairsConfig, hr=["source", "target"])
     with pytest.raises(UserError, match=r"b is in both data\.source and data\.target: rename"):
         make_pairs(source, target, None, tmp_path / "pairs", config, 4)
@@ -155,19 +188,30 @@ def test_a_name_in_both_source_and_target(make_photos, tmp_path):
 )
 def test_values_that_mean_nothing_are_quoted(tmp_path, values, message):
     with pytest.raises(UserError, match=message):
-        make_pairs(tmp_path, None, tmp_path, tmp_path / "pairs", config_of(PairsConfig, **values), 4)
+        make_pairs(
+            tmp_path, None, tmp_path, tmp_path / "pairs", config_of(PairsConfig, **values), 4
+        )
 
 
 def test_kernels_that_are_missing_name_the_command(make_photos, tmp_path):
     with pytest.raises(UserError, match=r"realsr\.estimate_kernels"):
-        make_pairs(make_photos({"a": (64, 64)}), None, tmp_path / "pool", tmp_path / "pairs", config_of(PairsConfig), 4)
+        make_pairs(
+            make_photos({"a": (64, 64)}),
+            None,
+            tmp_path / "pool",
+            tmp_path / "pairs",
+            config_of(PairsConfig),
+            4,
+        )
 
 
 def test_a_bad_photo_does_not_stop_the_others_and_is_made_when_mended(make_photos, pool, tmp_path):
     source = make_photos({"a": (64, 64), "b": (64, 64), "c": (64, 64), "tiny": (6, 64)})
     whole = (source / "b.png").read_bytes()
     (source / "b.png").write_bytes(whole[:300])
-    with pytest.raises(UserError, match=r"2 of 4(.|\n)*b\.png(.|\n)*tiny\.png: cannot crop 32x3 pixels"):
+    with pytest.raises(
+        UserError, match=r"2 of 4(.|\n)*b\.png(.|\n)*tiny\.png: cannot crop 32x3 pixels"
+    ):
         make_pairs(source, None, pool, tmp_path / "pairs", config_of(PairsConfig), 4)
     assert files(tmp_path / "pairs").keys() == {"HR/a.png", "LR/a.png", "HR/c.png", "LR/c.png"}
     (source / "b.png").write_bytes(whole)

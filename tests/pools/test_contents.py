@@ -12,9 +12,18 @@ def make(pool, *names):
 
 
 def test_kernels_of_a_scale_are_found_sorted_and_nested(tmp_path):
-    make(tmp_path, *(f"kernels/{n}" for n in ("b_kernel_x4.mat", "b_kernel_x2.mat", "a/a_kernel_x4.mat", "c_x4.txt")))
+    make(
+        tmp_path,
+        *(
+            f"kernels/{n}"
+            for n in ("b_kernel_x4.mat", "b_kernel_x2.mat", "a/a_kernel_x4.mat", "c_x4.txt")
+        ),
+    )
     make(tmp_path, "elsewhere/d_kernel_x4.mat", "kernels/deep/er/0_kernel_x2.mat")
-    found = {s: [p.relative_to(tmp_path / "kernels").as_posix() for p in list_kernels(tmp_path, s)] for s in (2, 4)}
+    found = {
+        s: [p.relative_to(tmp_path / "kernels").as_posix() for p in list_kernels(tmp_path, s)]
+        for s in (2, 4)
+    }
     assert found[4] == ["a/a_kernel_x4.mat", "b_kernel_x4.mat"]
     assert found[2] == ["b_kernel_x2.mat", "deep/er/0_kernel_x2.mat"]
 

@@ -21,7 +21,10 @@ from realsr.simulation.camera import anisotropic_kernel
 
 def patches(noise, count=4):
     """Noise patches of a process: (h, w, 3) of standard deviation 1 -> 8 bit, about gray, eight times as strong."""
-    return [(128 + 8 * noise(np.random.default_rng(i))).round().clip(0, 255).astype(np.uint8) for i in range(count)]
+    return [
+        (128 + 8 * noise(np.random.default_rng(i))).round().clip(0, 255).astype(np.uint8)
+        for i in range(count)
+    ]
 
 
 @pytest.mark.parametrize(("angle", "turned"), [(0, 0), (30, 150), (90, 90), (135, 45)])
@@ -31,19 +34,26 @@ def test_moments_of_a_known_kernel(angle, turned):
     assert moments.sum == pytest.approx(2)
     assert moments.offset == pytest.approx((1, -2), abs=0.01)
     assert moments.spread == pytest.approx((3.0, 1.5), rel=0.01)
-    assert moments.angle == pytest.approx(turned, abs=0.5) or moments.angle == pytest.approx(turned + 180, abs=0.5)
+    assert moments.angle == pytest.approx(turned, abs=0.5) or moments.angle == pytest.approx(
+        turned + 180, abs=0.5
+    )
 
 
 def test_the_spectrum_of_a_gaussian_is_one():
     sigma = 1.7
     kernel = gaussian_kernel(np.eye(2) * sigma**2, 31, 15.3)
     expected = np.exp(-2 * (np.pi * sigma * FREQUENCIES) ** 2)
-    np.testing.assert_allclose(kernel_spectrum(kernel * 5), expected, atol=8e-3)  # over rings some pixels wide
+    np.testing.assert_allclose(
+        kernel_spectrum(kernel * 5), expected, atol=8e-3
+    )  # over rings some pixels wide
     np.testing.assert_allclose(kernel_spectrum(np.eye(1)), 1)
 
 
 def test_the_mean_is_that_of_the_spectra_and_sizes_may_differ():
-    kernels = {"a": gaussian_kernel(np.eye(2), 11, 5.5), "b": gaussian_kernel(np.eye(2) * 9, 91, 45.5)}
+    kernels = {
+        "a": gaussian_kernel(np.eye(2), 11, 5.5),
+        "b": gaussian_kernel(np.eye(2) * 9, 91, 45.5),
+    }
     statistics = measure_kernels(kernels, 2)
     np.testing.assert_allclose(statistics.spectrum, sum(map(kernel_spectrum, kernels.values())) / 2)
     assert list(statistics.moments) == ["a", "b"]
@@ -78,7 +88,9 @@ def test_levels_and_correlation_of_colours_are_found():
 
 def test_smoothing_along_one_axis_shows_along_it_alone():
     # A mean of n neighbours has the autocorrelation 1 - lag / n.
-    process = lambda rng: 2 * ndimage.uniform_filter1d(rng.standard_normal((160, 160, 3)), 4, axis=1)  # noqa: E731
+    def process(rng):
+        return 2 * ndimage.uniform_filter1d(rng.standard_normal((160, 160, 3)), 4, axis=1)
+
     noise = measure_noise(patches(process, 6))
     np.testing.assert_allclose(noise.autocorrelation[1], (1 - np.arange(9) / 4).clip(0), atol=0.05)
     np.testing.assert_allclose(noise.autocorrelation[0, 1:], 0, atol=0.05)
@@ -102,7 +114,9 @@ def test_a_pool_may_lack_kernels_or_noise_but_not_both(tmp_path):
     assert list(pool.kernels[4].moments) == ["deep/p"]
     assert pool.noise is None
     (tmp_path / "b/noise").mkdir(parents=True)
-    write_uint8(tmp_path / "b/noise/p_000.png", patches(lambda rng: rng.standard_normal((16, 16, 3)))[0])
+    write_uint8(
+        tmp_path / "b/noise/p_000.png", patches(lambda rng: rng.standard_normal((16, 16, 3)))[0]
+    )
     pool = measure_pool(tmp_path / "b")
     assert pool.kernels == {}
     assert pool.noise is not None

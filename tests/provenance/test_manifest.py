@@ -35,7 +35,9 @@ def folder(tmp_path):
     return tmp_path / "out" / "pool"
 
 
-def run(folder: Path, inputs, *, config=None, seed=0, stop_after=None, only=None, **options) -> list[str]:
+def run(
+    folder: Path, inputs, *, config=None, seed=0, stop_after=None, only=None, **options
+) -> list[str]:
     """A stage that copies its inputs; returns which items it had to make."""
     made = []
     config = {"size": 3} if config is None else config
@@ -60,7 +62,11 @@ def replace(path: Path, text: str) -> None:
 
 
 def test_tells_where_everything_came_from(folder, inputs):
-    assert run(folder, inputs, config={"size": 3, "folder": Path("x")}, seed=5) == ["source/a", "source/b", "source/c"]
+    assert run(folder, inputs, config={"size": 3, "folder": Path("x")}, seed=5) == [
+        "source/a",
+        "source/b",
+        "source/c",
+    ]
     section = json.loads((folder / MANIFEST).read_text())["copies"]
     assert section == read_manifest(folder)["copies"]
     assert section["config"] == {"size": 3, "folder": "x"}
@@ -74,7 +80,10 @@ def test_tells_where_everything_came_from(folder, inputs):
         "sha256": digest,
         "mtime_ns": inputs["source/a"].stat().st_mtime_ns,
     }
-    assert section["items"]["source/a"] == {"files": {"a.copy": {"size": 7, "sha256": digest}}, "source": "a"}
+    assert section["items"]["source/a"] == {
+        "files": {"a.copy": {"size": 7, "sha256": digest}},
+        "source": "a",
+    }
 
 
 def test_again_does_nothing_and_reads_no_input(folder, inputs, monkeypatch):
@@ -146,7 +155,9 @@ def test_other_config_is_told_and_overwritten_only_when_asked(folder, inputs, ch
     assert (folder / MANIFEST).read_bytes() == before
     assert (folder / "a.copy").exists()
     assert len(run(folder, inputs, overwrite=True, **change)) == 3
-    assert run(folder, inputs, overwrite=True, **change) == []  # overwrite is no order to do it twice
+    assert (
+        run(folder, inputs, overwrite=True, **change) == []
+    )  # overwrite is no order to do it twice
 
 
 def test_other_inputs_are_told(folder, inputs):
@@ -181,7 +192,9 @@ def test_a_touched_input_is_no_difference(folder, inputs):
     replace(inputs["source/a"], "input a")
     assert run(folder, inputs) == []
     known = read_manifest(folder)["copies"]["inputs"]["source/a"]
-    assert known["mtime_ns"] == inputs["source/a"].stat().st_mtime_ns  # and is not read a third time
+    assert (
+        known["mtime_ns"] == inputs["source/a"].stat().st_mtime_ns
+    )  # and is not read a third time
 
 
 def test_an_unfinished_stage_takes_more_inputs_that_stand_for_themselves(folder, inputs):
@@ -244,8 +257,16 @@ def test_overwrite_removes_what_belongs_to_the_stage(folder, inputs):
     (folder / "logs" / "1.txt").write_text("x")
     (folder / "best").write_text("x")
     (folder / "mine").write_text("x")
-    run(folder, inputs, seed=1, overwrite=True, rules=StageRules(owned_paths=["logs", "best", "never there"]))
-    assert sorted(path.name for path in folder.iterdir()) == sorted(["a.copy", "b.copy", "c.copy", "mine", MANIFEST])
+    run(
+        folder,
+        inputs,
+        seed=1,
+        overwrite=True,
+        rules=StageRules(owned_paths=["logs", "best", "never there"]),
+    )
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["a.copy", "b.copy", "c.copy", "mine", MANIFEST]
+    )
 
 
 def test_leftovers_of_a_killed_run_are_removed(folder, inputs):
@@ -260,7 +281,9 @@ def test_leftovers_of_a_killed_run_are_removed(folder, inputs):
 def test_a_killed_run_leaves_a_manifest_that_knows_of_it(folder, inputs):
     with open_stage(folder, "copies", config={}, seed=0, inputs=inputs):
         (folder / "a.copy").write_text("a")
-        assert not is_foreign(folder, "copies", "*.copy")  # were the process killed here, without any clean-up
+        assert not is_foreign(
+            folder, "copies", "*.copy"
+        )  # were the process killed here, without any clean-up
 
 
 def test_foreign_files_are_refused(folder):
@@ -290,7 +313,9 @@ def test_a_write_that_fails_leaves_the_old_manifest(folder, inputs):
     assert run(folder, inputs) == ["source/a"]
 
 
-@pytest.mark.parametrize("content", [b"{", b"[1]", b'"text"', b"\xff\xfe", b'{"copies": 1}', b'{"copies": {"x": 1}}'])
+@pytest.mark.parametrize(
+    "content", [b"{", b"[1]", b'"text"', b"\xff\xfe", b'{"copies": 1}', b'{"copies": {"x": 1}}']
+)
 def test_what_is_no_manifest_is_said_to_be_none(folder, inputs, content):
     folder.mkdir(parents=True)
     (folder / MANIFEST).write_bytes(content)
@@ -309,7 +334,19 @@ def test_a_file_in_the_way_of_the_folder(tmp_path, inputs, below):
 
 
 @pytest.mark.parametrize(
-    "name", ["../../kept", "deep/../../../kept", "link/kept", "file", "\0", "", ".", "x" * 300, "loop", "\ud800"]
+    "name",
+    [
+        "../../kept",
+        "deep/../../../kept",
+        "link/kept",
+        "file",
+        "\0",
+        "",
+        ".",
+        "x" * 300,
+        "loop",
+        "\ud800",
+    ],
 )
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("shard", [False, True])
@@ -336,14 +373,18 @@ def test_an_absolute_path_is_refused(folder, inputs, tmp_path):
     run(folder, inputs)
     (tmp_path / "kept").write_text("precious")
     manifest = read_manifest(folder)
-    manifest["copies"]["items"]["source/a"]["files"] = {str(tmp_path / "kept"): {"size": 8, "sha256": "0" * 64}}
+    manifest["copies"]["items"]["source/a"]["files"] = {
+        str(tmp_path / "kept"): {"size": 8, "sha256": "0" * 64}
+    }
     (folder / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="outside"):
         run(folder, inputs, overwrite=True, config={"size": 4})
     assert (tmp_path / "kept").exists()
 
 
-@pytest.mark.parametrize("damage", ["empty", "zeros", "half", "zeros at the end", "zeros at the start"])
+@pytest.mark.parametrize(
+    "damage", ["empty", "zeros", "half", "zeros at the end", "zeros at the start"]
+)
 @pytest.mark.parametrize("size", [40, 200_000])
 def test_a_file_that_a_power_cut_spoilt_is_made_again(folder, tmp_path, damage, size):
     (tmp_path / "in").write_bytes(os.urandom(size))
@@ -366,7 +407,9 @@ def test_a_file_that_a_power_cut_spoilt_is_made_again(folder, tmp_path, damage, 
 
 
 @pytest.mark.parametrize("content", [b"", bytes(300)])
-def test_items_of_a_lost_manifest_are_made_again_and_not_taken_for_foreign(folder, inputs, content, caplog):
+def test_items_of_a_lost_manifest_are_made_again_and_not_taken_for_foreign(
+    folder, inputs, content, caplog
+):
     run(folder, inputs)
     (folder / MANIFEST).write_bytes(content)
     assert not is_foreign(folder, "copies", "*.copy")
@@ -414,7 +457,9 @@ def test_a_second_process_is_refused_or_waits(folder, inputs, caplog):
     caplog.set_level("INFO")
     with ThreadPoolExecutor() as threads:
         with open_stage(folder, "copies", config={"size": 3}, seed=0, inputs=inputs):
-            with pytest.raises(UserError, match=rf"in use by process {os.getpid()} on .* since \d{{4}}-"):
+            with pytest.raises(
+                UserError, match=rf"in use by process {os.getpid()} on .* since \d{{4}}-"
+            ):
                 run(folder, inputs, rules=StageRules(wait=False))
             other = threads.submit(run, folder, inputs)
             while "waiting for process" not in caplog.text:
@@ -462,7 +507,9 @@ def test_a_value_that_names_a_file_is_compared_by_content(tmp_path: Path) -> Non
 
     def make(path: Path) -> None:
         config, files = {"weights": path}, {"weights": path}
-        with open_stage(tmp_path / "out", "stage", config=config, seed=0, inputs={}, files=files) as record:
+        with open_stage(
+            tmp_path / "out", "stage", config=config, seed=0, inputs={}, files=files
+        ) as record:
             (tmp_path / "out" / "item").write_bytes(b"x")
             record.add("item", [tmp_path / "out" / "item"])
             record.finish()

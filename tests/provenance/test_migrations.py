@@ -21,7 +21,9 @@ def test_a_training_of_the_first_format_names_its_components() -> None:
 
 def test_networks_of_ones_own_keep_their_arguments_alone() -> None:
     old = OLD | {"generator.name": "my.Net", "generator.arguments.file": "x.bin", "loss.gan": 0.0}
-    section = migrate("training", {"config": old, "files": {"generator.arguments.file": {"sha256": "0"}}})
+    section = migrate(
+        "training", {"config": old, "files": {"generator.arguments.file": {"sha256": "0"}}}
+    )
     assert section["config"] == {
         "generator.name": "my.Net", "generator.file": "x.bin",
         "loss.pixel.name": "l1", "loss.pixel.weight": 1.0, "scale": 2,

@@ -8,7 +8,14 @@ import pytest
 
 from realsr.core.errors import UserError
 from realsr.core.files import replace_file
-from realsr.provenance.manifest import Shard, choose_shard, is_foreign, name_inputs, open_stage, read_manifest
+from realsr.provenance.manifest import (
+    Shard,
+    choose_shard,
+    is_foreign,
+    name_inputs,
+    open_stage,
+    read_manifest,
+)
 from realsr.provenance.sections import MANIFEST, list_shard_manifests
 
 
@@ -29,7 +36,9 @@ def run(folder: Path, inputs, shard=None, stop_after=None, config=None, **option
     """A stage that copies its inputs; returns which items it had to make."""
     made = []
     config = {"size": 3} if config is None else config
-    with open_stage(folder, "copies", config=config, seed=0, inputs=inputs, shard=shard, **options) as record:
+    with open_stage(
+        folder, "copies", config=config, seed=0, inputs=inputs, shard=shard, **options
+    ) as record:
         for name in list(inputs) if shard is None else shard.take(list(inputs)):
             if record.is_done(name):
                 continue
@@ -71,7 +80,9 @@ def test_merged_shards_are_a_whole_run(folder, inputs, tmp_path):
         before = contents(folder) if folder.exists() else {}
         made = run(folder, inputs, Shard(index, 3))
         assert made == list("abcdefg")[index::3]
-        assert {name: contents(folder)[name] for name in before} == before, "no other shard's file is touched"
+        assert {name: contents(folder)[name] for name in before} == before, (
+            "no other shard's file is touched"
+        )
     assert len(list_shard_manifests(folder, "copies")) == 3
     assert not (folder / MANIFEST).exists()
     assert run(folder, inputs, Shard(1, 3)) == []
@@ -127,7 +138,9 @@ def test_differences_between_shards_are_told_and_nothing_is_deleted(folder, inpu
     with pytest.raises(UserError, match="source/a: has another content now"):
         run(folder, inputs, Shard(0, 2))
     with pytest.raises(UserError, match="source/a: was there, is gone now"):
-        run(folder, {name: path for name, path in inputs.items() if name != "source/a"}, Shard(1, 2))
+        run(
+            folder, {name: path for name, path in inputs.items() if name != "source/a"}, Shard(1, 2)
+        )
     assert contents(folder) == before
     assert run(folder, inputs, overwrite=True) == list("abcdefg")
     assert not list_shard_manifests(folder, "copies")
@@ -148,7 +161,9 @@ def test_all_items_and_a_shard_wait_for_each_other(folder, inputs, caplog):
     for first, second in ((Shard(0, 2), None), (None, Shard(1, 2))):
         caplog.clear()
         with ThreadPoolExecutor() as threads:
-            with open_stage(folder, "copies", config={"size": 3}, seed=0, inputs=inputs, shard=first):
+            with open_stage(
+                folder, "copies", config={"size": 3}, seed=0, inputs=inputs, shard=first
+            ):
                 other = threads.submit(run, folder, inputs, second)
                 while "waiting for process" not in caplog.text:
                     time.sleep(0.01)

@@ -51,7 +51,10 @@ def test_details_are_repeated_pixels_of_one_size_and_the_box_is_around_the_place
     window = Window(40, 20, 32, 16)
     colours = {"LR": (10, 200, 30), "model": (200, 10, 200), "HR": (20, 30, 240)}
     details = {
-        title: torch.tensor(colour).reshape(3, 1, 1).expand(3, *((4, 8) if title == "LR" else (16, 32))) / 255
+        title: torch.tensor(colour)
+        .reshape(3, 1, 1)
+        .expand(3, *((4, 8) if title == "LR" else (16, 32)))
+        / 255
         for title, colour in colours.items()
     }
     picture = draw_crops("photo", photo, window, details, {"model": "27.17 dB"})
@@ -75,7 +78,9 @@ def test_details_are_repeated_pixels_of_one_size_and_the_box_is_around_the_place
 def test_any_shape_gives_a_picture_of_moderate_size(size: tuple[int, int], count: int) -> None:
     photo = torch.zeros(1, 1, 1).expand(3, *size)
     window = Window(0, 0, min(size[1], 2000), min(size[0], 2000))
-    details = {f"a model with quite a long name number {n}": window.cut(photo) for n in range(count)}
+    details = {
+        f"a model with quite a long name number {n}": window.cut(photo) for n in range(count)
+    }
     picture = draw_crops("name", photo, window, details, {})
     assert picture.dtype == np.uint8
     assert max(picture.shape) < 5000
@@ -91,13 +96,23 @@ def test_details_of_a_photo_without_hr_are_repeated_a_whole_number_of_times() ->
     assert np.array_equal(shown[3::6, 3::6], pixels.permute(1, 2, 0))
 
 
-def test_a_comparison_shows_images_and_kernels_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+def test_a_comparison_shows_images_and_kernels_and_leaves_nothing_half_written(
+    tmp_path: Path,
+) -> None:
     red, green = torch.zeros(3, 8, 8), torch.zeros(3, 8, 8)
     red[0], green[1] = 1, 1
     kernels = {"true": np.eye(3) / 3, "estimated\n30 dB": np.eye(5) / 10}
-    write_comparison(tmp_path / "comparison.png", [("photo", {"LR": red, "HR": green}, {})], kernels)
+    write_comparison(
+        tmp_path / "comparison.png", [("photo", {"LR": red, "HR": green}, {})], kernels
+    )
     picture = read_uint8(tmp_path / "comparison.png")
-    assert (picture == (255, 0, 0)).all(axis=2).sum() == (picture == (0, 255, 0)).all(axis=2).sum() == 256**2
+    assert (
+        (picture == (255, 0, 0)).all(axis=2).sum()
+        == (picture == (0, 255, 0)).all(axis=2).sum()
+        == 256**2
+    )
     brightest = colour_values(np.ones((1, 1)))[0, 0]
-    assert (picture == brightest).all(axis=2).sum() == 3 * 51**2, "the kernels have one scale and one brightness"
+    assert (picture == brightest).all(axis=2).sum() == 3 * 51**2, (
+        "the kernels have one scale and one brightness"
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["comparison.png"]

@@ -83,7 +83,9 @@ def test_pixels_are_repeated_a_whole_number_of_times() -> None:
 def test_tiles_are_whole_and_in_order_with_their_frames_and_text() -> None:
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 200, (40, 50, 3), dtype=np.uint8) for _ in range(5)]
-    tiles = [Tile(image, [("name", "#0000ff")] * index, "#ff0000") for index, image in enumerate(images)]
+    tiles = [
+        Tile(image, [("name", "#0000ff")] * index, "#ff0000") for index, image in enumerate(images)
+    ]
     sheet = draw_tiles(tiles, 2, 50, "a title")
     assert sheet.shape[1] == 2 * 50 + GAP + 2 * FRAME
     red = (sheet == (255, 0, 0)).all(2)
@@ -101,12 +103,21 @@ def test_names_of_any_length_and_kind() -> None:
     pixels = np.zeros((20, 30, 3), np.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        lines = [(text, "black") for text in ("写真 of a very long name " * 9, r"$\frac$ $", "\udcff\x1b\n", "")]
-        assert draw_tiles([Tile(pixels, lines)], 3, 30, "a title " * 40).shape[1] == 3 * 30 + 2 * GAP + 2 * FRAME
+        lines = [
+            (text, "black")
+            for text in ("写真 of a very long name " * 9, r"$\frac$ $", "\udcff\x1b\n", "")
+        ]
+        assert (
+            draw_tiles([Tile(pixels, lines)], 3, 30, "a title " * 40).shape[1]
+            == 3 * 30 + 2 * GAP + 2 * FRAME
+        )
     assert colour_values(np.array([[-1.0, 0.0, 1.0, 2.0]])).tolist()[0][0] == [0, 0, 3]
 
 
 def test_the_modules_import_no_matplotlib() -> None:
     names = [path.stem for path in Path(realsr.reporting.__file__ or "").parent.glob("*.py")]
     imports = "".join(f"import realsr.reporting.{name}\n" for name in names if name != "__init__")
-    subprocess.run([sys.executable, "-c", f"import sys\n{imports}assert 'matplotlib' not in sys.modules"], check=True)
+    subprocess.run(
+        [sys.executable, "-c", f"import sys\n{imports}assert 'matplotlib' not in sys.modules"],
+        check=True,
+    )

@@ -12,7 +12,8 @@ from realsr.reporting.figures import Figures, Window, parse_figures
 from toy_metrics import ToyMetric
 
 METRICS = {
-    name: ToyMetric(higher_is_better=True, digits=digits) for name, digits in (("psnr", 2), ("ssim", 4), ("psnr_y", 2))
+    name: ToyMetric(higher_is_better=True, digits=digits)
+    for name, digits in (("psnr", 2), ("ssim", 4), ("psnr_y", 2))
 }
 SCORES = {"psnr": 27.168, "ssim": 0.5, "psnr_y": 1.0}
 
@@ -28,17 +29,27 @@ def test_what_is_asked_for() -> None:
     assert parse_figures(["all"], images) == dict.fromkeys(images)
     assert parse_figures(["a:1,2,3,4", "all"], images)["a"] == Window(1, 2, 3, 4)
     for wrong in ("c", "a:1,2,3", "a:1,2,0,4", "c:1,2,3,4"):
-        with pytest.raises(UserError, match=f"figures: {wrong}: expected NAME or .*the images are 0801, a, b:1"):
+        with pytest.raises(
+            UserError, match=f"figures: {wrong}: expected NAME or .*the images are 0801, a, b:1"
+        ):
             parse_figures([wrong], images)
 
 
-def test_a_figure_is_written_after_the_last_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_figure_is_written_after_the_last_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn = []
     real = figures_module.draw_crops
-    monkeypatch.setattr(figures_module, "draw_crops", lambda *given: (drawn.append(given), real(*given))[1])
+    monkeypatch.setattr(
+        figures_module, "draw_crops", lambda *given: (drawn.append(given), real(*given))[1]
+    )
     image = EvaluationImage("a", torch.rand(3, 20, 30), torch.rand(3, 40, 60))
     figures = Figures(
-        tmp_path / "figures", {"a": Window(9, 4, 8, 8)}, {"bicubic": "bicubic", "runs/x": "x"}, METRICS, 2
+        tmp_path / "figures",
+        {"a": Window(9, 4, 8, 8)},
+        {"bicubic": "bicubic", "runs/x": "x"},
+        METRICS,
+        2,
     )
     sr = bicubic_model(2)(image.lr)
     figures.add(image, "bicubic", sr, SCORES)
@@ -56,10 +67,14 @@ def test_a_figure_is_written_after_the_last_model(tmp_path: Path, monkeypatch: p
     assert not figures.failed
 
 
-def test_photos_without_hr_are_shown_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_photos_without_hr_are_shown_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn = []
     real = figures_module.draw_crops
-    monkeypatch.setattr(figures_module, "draw_crops", lambda *given: (drawn.append(given), real(*given))[1])
+    monkeypatch.setattr(
+        figures_module, "draw_crops", lambda *given: (drawn.append(given), real(*given))[1]
+    )
     image = EvaluationImage("a", torch.rand(3, 20, 30), None)
     figures = Figures(tmp_path, {"a": None}, {"x": "x"}, {}, 4)
     figures.add(image, "x", torch.rand(3, 80, 120), {})

@@ -31,7 +31,11 @@ def source(tmp_path):
     (tmp_path / "source").mkdir()
     for name in "ab":
         tiles = [120 + rng.normal(0, level, (32, 32, 1)) for level in (1, 2, 3, 4, 6, 40)]
-        tiles.append(120 + 3 * np.sign(np.sin(np.arange(32) / 3))[:, None, None] + rng.normal(0, 1, (32, 32, 1)))
+        tiles.append(
+            120
+            + 3 * np.sign(np.sin(np.arange(32) / 3))[:, None, None]
+            + rng.normal(0, 1, (32, 32, 1))
+        )
         photo = np.rint(np.concatenate(tiles, axis=1)).clip(0, 255).astype(np.uint8).repeat(3, 2)
         write_uint8(tmp_path / "source" / f"{name}.png", photo)
     return tmp_path / "source"
@@ -45,7 +49,11 @@ def test_files_of_a_survey(source, tmp_path):
     survey = survey_noise(source, tmp_path, CONFIG)
     report_survey(survey, tmp_path / "pool/noise_survey")
     folder = tmp_path / "pool/noise_survey"
-    assert sorted(path.name for path in folder.iterdir()) == ["summary.json", "survey.png", "tiles.csv"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "summary.json",
+        "survey.png",
+        "tiles.csv",
+    ]
     with (folder / "tiles.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 14
@@ -75,7 +83,9 @@ def test_the_text_says_what_to_do(source, tmp_path):
     text = describe(survey, tmp_path)
     assert "2 photos, 14 tiles of 32x32" in text
     assert "noise.max_variance=20 noise.min_mean=50 let in 10 of them, 10 would be kept" in text
-    assert [line.split() for line in text.splitlines() if line.split()[0] == "20"] == [["20", "10", "8", "2", "0", "0"]]
+    assert [line.split() for line in text.splitlines() if line.split()[0] == "20"] == [
+        ["20", "10", "8", "2", "0", "0"]
+    ]
     assert f"next: look at {tmp_path / 'survey.png'}, then noise.max_variance=" in text
     # A survey's thresholds may have been raised by noise=auto; beyond its limit no tile was judged.
     raised = replace(survey, config=replace(CONFIG, max_variance=30, auto=True))
@@ -102,7 +112,9 @@ def test_tiles_are_chosen_evenly_over_their_variances():
     assert choose_tiles(survey, np.arange(5) > 1, 9) == [3, 2, 4]
 
 
-@pytest.mark.parametrize(("size", "shown"), [(8, 256), (32, 256), (100, 200), (256, 256), (300, 150), (512, 256)])
+@pytest.mark.parametrize(
+    ("size", "shown"), [(8, 256), (32, 256), (100, 200), (256, 256), (300, 150), (512, 256)]
+)
 def test_a_tile_is_shown_at_a_whole_number_of_its_size(size, shown):
     noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     picture = stretch(noise)
@@ -119,7 +131,9 @@ def test_the_picture_grows_with_its_sections(tiles):
     measured["structure"] = np.nan
     measured["variance"] = 1e9  # beyond the axis
     survey = Survey(Path(), ["a.png"], measured, CONFIG, 200.0, {})
-    some = [Tile(np.zeros((256, 256, 3), np.uint8), [("label", "black")], COLOURS["clipped"])] * tiles
+    some = [
+        Tile(np.zeros((256, 256, 3), np.uint8), [("label", "black")], COLOURS["clipped"])
+    ] * tiles
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         picture = draw_survey(survey, {"kept": some, "nearly kept": []})

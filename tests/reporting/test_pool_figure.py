@@ -8,7 +8,13 @@ from PIL import Image
 from realsr.imaging import read_uint8, write_uint8
 from realsr.imaging.kernel_shapes import save_kernel
 from realsr.pools.pool_statistics import measure_pool
-from realsr.reporting.pool_figure import SHEET_SIDE, WINDOW, draw_sheet, paint_kernel, write_pool_figure
+from realsr.reporting.pool_figure import (
+    SHEET_SIDE,
+    WINDOW,
+    draw_sheet,
+    paint_kernel,
+    write_pool_figure,
+)
 from realsr.reporting.pool_table import compare_pools, describe_pool, format_comparison, format_pool
 from realsr.simulation.camera import anisotropic_kernel
 
@@ -20,7 +26,12 @@ def make_pool(tmp_path):
             for index in range(count):
                 path = tmp_path / name / "kernels" / f"photo{index}_kernel_x{scale}.mat"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                save_kernel(path, anisotropic_kernel(8 * scale + 5, (sigma * scale / 2, scale / 2), 30 * index, scale))
+                save_kernel(
+                    path,
+                    anisotropic_kernel(
+                        8 * scale + 5, (sigma * scale / 2, scale / 2), 30 * index, scale
+                    ),
+                )
         for index in range(patches):
             path = tmp_path / name / "noise" / f"photo_{index:03d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +53,9 @@ def test_the_picture_of_a_pool_has_a_tile_for_each_kernel_and_patch(make_pool, t
     assert sum(80 < box[2] == box[3] <= 100 for box in boxes.tolist()) == 4
 
 
-@pytest.mark.parametrize("lacking", [{"patches": 0}, {"count": 0}, {"scales": (4,)}, {"count": 1, "patches": 1}])
+@pytest.mark.parametrize(
+    "lacking", [{"patches": 0}, {"count": 0}, {"scales": (4,)}, {"count": 1, "patches": 1}]
+)
 def test_two_pools_are_drawn_and_told_apart_whatever_one_lacks(lacking, make_pool, tmp_path):
     one, two = make_pool("one"), make_pool("two", sigma=2.5, **lacking)
     for pools in ([one, two], [two, one], [two]):
@@ -73,7 +86,10 @@ def test_a_comparison_is_second_minus_first(make_pool):
     found = compare_pools(one, two)
     assert found["noise"]["level_ratio"] == pytest.approx([2, 2, 2], rel=0.05)
     assert found["kernels"]["x2"]["spread"] == pytest.approx([1.0, 0.0], abs=0.05)
-    assert min(found["kernels"]["x2"]["spectrum"]) == -found["kernels"]["x2"]["largest_spectrum_difference"]
+    assert (
+        min(found["kernels"]["x2"]["spectrum"])
+        == -found["kernels"]["x2"]["largest_spectrum_difference"]
+    )
     same = compare_pools(one, one)
     assert same["kernels"]["x4"]["largest_spectrum_difference"] == 0
     assert not np.any(same["noise"]["autocorrelation"])
@@ -138,7 +154,9 @@ def test_every_kernel_is_on_the_sheet_and_rejected_ones_are_red(draw, count):
 
 
 def test_a_sheet_of_photos_without_a_kernel(tmp_path):
-    items = {"写真 of a very long name " * 9: {"files": [], "health": None, "rejected": ["x" * 300]}}
+    items = {
+        "写真 of a very long name " * 9: {"files": [], "health": None, "rejected": ["x" * 300]}
+    }
     draw_sheet(tmp_path / "sheet.png", tmp_path, items)
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
     assert (read_uint8(tmp_path / "sheet.png") == 220).all(axis=2).sum() >= SHEET_SIDE**2

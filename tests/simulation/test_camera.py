@@ -36,12 +36,16 @@ def test_without_noise_it_is_blur_and_every_second_pixel():
     kernel = anisotropic_kernel(11, (2.0, 1.0), 30, scale=2)
     scene = torch.from_numpy(np.random.default_rng(0).random((3, 40, 36)))
     photo = Camera(kernel, 2, (0, 0))(scene, np.random.default_rng(0))
-    expected = np.stack([ndimage.correlate(channel, kernel, mode="reflect") for channel in scene.numpy()])[:, ::2, ::2]
+    expected = np.stack(
+        [ndimage.correlate(channel, kernel, mode="reflect") for channel in scene.numpy()]
+    )[:, ::2, ::2]
     np.testing.assert_allclose(photo.numpy(), expected, atol=1e-12)
 
 
 def test_a_photo_stays_in_range_and_depends_on_the_generator_alone():
-    scene = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)).round()  # black and white
+    scene = torch.rand(
+        3, 64, 64, generator=torch.Generator().manual_seed(0)
+    ).round()  # black and white
     camera = Camera(DELTA, 2, (20, 20))
     photos = [camera(scene, np.random.default_rng(seed)) for seed in (0, 0, 1)]
     assert photos[0].shape == (3, 32, 32)
@@ -52,7 +56,9 @@ def test_a_photo_stays_in_range_and_depends_on_the_generator_alone():
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
-@pytest.mark.parametrize(("sigmas", "angle"), [((2.0, 1.0), 30), ((1.5, 1.5), 0), ((1.0, 2.5), 110)])
+@pytest.mark.parametrize(
+    ("sigmas", "angle"), [((2.0, 1.0), 30), ((1.5, 1.5), 0), ((1.0, 2.5), 110)]
+)
 def test_kernels_have_the_moments_asked_for(sigmas, angle, scale):
     kernel = anisotropic_kernel(41, sigmas, angle, scale)
     assert kernel.shape == (41, 41)

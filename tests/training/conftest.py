@@ -50,13 +50,21 @@ def make_config() -> MakeConfig:
         init: str | None = None,
         **trainer: object,
     ) -> TrainingConfig:
-        settings = {"max_steps": 6, "batch": 2, "crop": 16, "workers": 0, "device": "cpu", "log_every": 1}
+        settings = {
+            "max_steps": 6,
+            "batch": 2,
+            "crop": 16,
+            "workers": 0,
+            "device": "cpu",
+            "log_every": 1,
+        }
         settings |= {"ema": 0.9, "checkpoint_every": 2, "validate_every": 3, "keep_checkpoints": 2}
         return TrainingConfig(
             generator=generator or {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4},
             discriminator=discriminator or {"name": "patchgan", "features": 4, "layers": 1},
             loss=loss or loss_values(pixel=1.0, gan=0.1),
-            optimiser=optimiser or config_of(OptimiserConfig, learning_rate=1e-3, milestones=[2, 5]),
+            optimiser=optimiser
+            or config_of(OptimiserConfig, learning_rate=1e-3, milestones=[2, 5]),
             trainer=config_of(TrainerConfig, **{**settings, **trainer}),  # type: ignore[arg-type]
             scale=2,
             init=init,
@@ -91,7 +99,8 @@ def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         features = vgg19(weights=None, init_weights=False).features
     chance = torch.Generator().manual_seed(0)
     state = {
-        f"features.{key}": torch.randn(value.shape, generator=chance) * (2 / max(1, value[0].numel())) ** 0.5
+        f"features.{key}": torch.randn(value.shape, generator=chance)
+        * (2 / max(1, value[0].numel())) ** 0.5
         for key, value in features.state_dict().items()
     }
     torch.save(state, path := tmp_path_factory.mktemp("vgg") / "vgg19.pth")

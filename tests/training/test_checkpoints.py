@@ -24,7 +24,9 @@ def test_the_newest_are_kept_and_the_newest_is_found(tmp_path: Path) -> None:
     assert find_newest(folder) is None
     for step in (2, 10, 9, 100):
         save(folder, step, keep=3, value=step)
-    assert [path.name for path in list_checkpoints(folder)] == [f"step_{s:08d}.pt" for s in (9, 10, 100)]
+    assert [path.name for path in list_checkpoints(folder)] == [
+        f"step_{s:08d}.pt" for s in (9, 10, 100)
+    ]
     newest = find_newest(folder)
     assert newest is not None
     state = load(newest)
@@ -46,7 +48,10 @@ def test_a_failed_write_leaves_the_older_ones(tmp_path: Path) -> None:
 
     with full_disk(errno.ENOSPC), pytest.raises(OSError, match="the disk says no"):
         save(tmp_path, 3)
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step_00000001.pt", "step_00000002.pt"]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "step_00000001.pt",
+        "step_00000002.pt",
+    ]
 
 
 @pytest.mark.parametrize("kept", [0, 10, 1000, 20000, 39000, -1000, -10])
@@ -63,7 +68,9 @@ def test_a_truncated_newest_is_told_and_the_one_before_is_found(
     assert "renamed to step_00000002.damaged" in caplog.text
     save(tmp_path, 3)
     names = [path.name for path in sorted(tmp_path.iterdir())]
-    assert names == ["step_00000001.pt", "step_00000002.damaged", "step_00000003.pt"], "it is none of those to keep"
+    assert names == ["step_00000001.pt", "step_00000002.damaged", "step_00000003.pt"], (
+        "it is none of those to keep"
+    )
 
 
 def test_where_no_other_is_whole_the_best_is_found(tmp_path: Path) -> None:
@@ -73,7 +80,9 @@ def test_where_no_other_is_whole_the_best_is_found(tmp_path: Path) -> None:
     assert find_newest(tmp_path) == tmp_path / "best.pt"
 
 
-def test_a_disk_that_cannot_be_read_is_no_damaged_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_cannot_be_read_is_no_damaged_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save(tmp_path, 1)
 
     def fail(path: Path) -> bytes:

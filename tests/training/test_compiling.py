@@ -21,7 +21,10 @@ def test_a_failure_is_told_and_the_network_is_used_as_it_is(
     monkeypatch.setattr(torch, "compile", fail)
     net = nn.Conv2d(3, 3, 3)
     assert compile_network(net, trial) is net
-    assert "Conv2d cannot be compiled (RuntimeError: no compiler found); training goes on without" in caplog.text
+    assert (
+        "Conv2d cannot be compiled (RuntimeError: no compiler found); training goes on without"
+        in caplog.text
+    )
     assert "long story" not in caplog.text
 
 
@@ -51,6 +54,8 @@ def test_a_compiled_generator_computes_the_same(caplog: pytest.LogCaptureFixture
     for form in (net, compiled):
         net.zero_grad()
         form(lr).square().mean().backward()
-        gradients.append({name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None})
+        gradients.append(
+            {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+        )
     torch.testing.assert_close(compiled(lr), net(lr), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=1e-6)

@@ -22,7 +22,10 @@ Results = list[dict[str, Any]]
 @pytest.fixture(scope="module")
 def logits() -> dict[str, Tensor]:
     chance = torch.Generator().manual_seed(0)
-    return {name: torch.randn(4, 1, 3, 3, generator=chance) + shift for name, shift in (("real", 0.5), ("fake", -0.2))}
+    return {
+        name: torch.randn(4, 1, 3, 3, generator=chance) + shift
+        for name, shift in (("real", 0.5), ("fake", -0.2))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,11 @@ def together(logits: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(
-        [*command, str(TOGETHER), str(folder)], env=environment, capture_output=True, text=True, timeout=300
+        [*command, str(TOGETHER), str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
@@ -78,7 +85,9 @@ def test_what_is_shared_gathered_and_led(together: Results) -> None:
 
 def test_two_processes_follow_one_with_the_whole_batch(together: Results, tmp_path: Path) -> None:
     alone = train_small(SINGLE_PROCESS, tmp_path)
-    assert together[0]["train_small"] == together[1]["train_small"], "all processes see the same values"
+    assert together[0]["train_small"] == together[1]["train_small"], (
+        "all processes see the same values"
+    )
     assert len(alone) == 20
     for one, two in zip(alone, together[0]["train_small"], strict=True):
         assert one.keys() == two.keys()

@@ -43,7 +43,9 @@ def events(run: Path) -> EventAccumulator:
     return EventAccumulator(str(run / "tensorboard"), {"images": 0, "scalars": 0}).Reload()
 
 
-def test_the_run_holds_what_can_be_watched(trained: Train, images: list[ValidationImage], tmp_path: Path) -> None:
+def test_the_run_holds_what_can_be_watched(
+    trained: Train, images: list[ValidationImage], tmp_path: Path
+) -> None:
     run = trained(images=images).parent
     seen = events(run)
     assert set(seen.Tags()["scalars"]) >= {
@@ -66,15 +68,22 @@ def test_the_run_holds_what_can_be_watched(trained: Train, images: list[Validati
     assert samples == [f"{image.name}/step_{step:08d}.png" for image in images for step in (3, 6)]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [3, 6]
-    assert lines[-1]["psnr"] == pytest.approx(seen.Scalars("validation held_out/psnr")[-1].value, rel=1e-5)
-    assert [path.name for path in list_checkpoints(run / "checkpoints")] == ["step_00000004.pt", "step_00000006.pt"]
+    assert lines[-1]["psnr"] == pytest.approx(
+        seen.Scalars("validation held_out/psnr")[-1].value, rel=1e-5
+    )
+    assert [path.name for path in list_checkpoints(run / "checkpoints")] == [
+        "step_00000004.pt",
+        "step_00000006.pt",
+    ]
 
 
 def test_averaged_weights_are_written_and_the_best_are_kept(
     trained: Train, images: list[ValidationImage], tmp_path: Path
 ) -> None:
     run = trained(images=images, validate_every=1, ema=0.5).parent
-    raw, averaged = (load_file(run / f"{name}.safetensors") for name in ("generator", "generator_ema"))
+    raw, averaged = (
+        load_file(run / f"{name}.safetensors") for name in ("generator", "generator_ema")
+    )
     assert raw.keys() == averaged.keys()
     assert not same(raw, averaged)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -145,7 +154,9 @@ def remove_at(step: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove a folder once the checkpoint of a step is written."""
     save = CheckpointWriter.save
 
-    def save_and_remove(writer: CheckpointWriter, state: dict[str, Any], best: bool = False) -> None:
+    def save_and_remove(
+        writer: CheckpointWriter, state: dict[str, Any], best: bool = False
+    ) -> None:
         save(writer, state, best)
         if state["step"] == step:
             writer.wait()
@@ -173,7 +184,10 @@ def test_a_result_that_is_not_finite_is_an_error(
 
     forward = RRDB.forward
     monkeypatch.setattr(RRDB, "forward", overflow)
-    with pytest.raises(UserError, match="validation image p0: the generator's result has values that are not finite"):
+    with pytest.raises(
+        UserError,
+        match="validation image p0: the generator's result has values that are not finite",
+    ):
         trained(images=images)
 
 
@@ -195,7 +209,9 @@ def test_a_stop_signal_is_heeded_while_a_batch_does_not_come(
     monkeypatch.setattr(monitor, "PATIENCE", 0.1)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "load_batches", hang)
-        with pytest.raises(Interrupted, match=rf"stopped after step 3 by {sent.name}; it is saved") as stop:
+        with pytest.raises(
+            Interrupted, match=rf"stopped after step 3 by {sent.name}; it is saved"
+        ) as stop:
             trained()
     assert stop.value.code == 128 + sent
     assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == "step_00000003.pt"
@@ -232,27 +248,40 @@ def test_a_profile_is_a_trace_of_steps(trained: Train, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_init_is_where_training_starts(suffix: str, trained: Train, make_config: MakeConfig, tmp_path: Path) -> None:
-    start = build_generator({"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}, 2).state_dict()
+def test_init_is_where_training_starts(
+    suffix: str, trained: Train, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    start = build_generator(
+        {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}, 2
+    ).state_dict()
     path = tmp_path / f"psnr{suffix}"
     torch.save(start, path) if suffix == ".pth" else save_file(start, path)
-    still = make_config(optimiser=config_of(OptimiserConfig, learning_rate=0.0), max_steps=1, init=str(path))
+    still = make_config(
+        optimiser=config_of(OptimiserConfig, learning_rate=0.0), max_steps=1, init=str(path)
+    )
     weights = trained(config=still)
     assert same(load_file(weights), start)
     averaged = load_file(weights.with_name("generator_ema.safetensors"))
     assert all(torch.allclose(averaged[name], start[name]) for name in start)
-    other = make_config(generator={"name": "rrdb", "features": 6, "blocks": 1, "growth": 4}, init=str(path))
+    other = make_config(
+        generator={"name": "rrdb", "features": 6, "blocks": 1, "growth": 4}, init=str(path)
+    )
     with pytest.raises(UserError, match=r"conv_first\.weight"):
         trained("other", config=other)
 
 
-def test_without_init_it_says_that_it_starts_from_scratch(trained: Train, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_init_it_says_that_it_starts_from_scratch(
+    trained: Train, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO):
         trained(max_steps=1)
     assert "starts from scratch" in caplog.text
     assert "init=" in caplog.text
     assert "RRDB of " in caplog.text
-    assert "million parameters at scale 2, 4 pairs, batches of 2 crops of 16x16; on cpu in float32" in caplog.text
+    assert (
+        "million parameters at scale 2, 4 pairs, batches of 2 crops of 16x16; on cpu in float32"
+        in caplog.text
+    )
 
 
 def test_a_training_by_pixels_alone_starts_from_scratch_as_it_should(
@@ -281,7 +310,8 @@ def test_missing_vgg_weights_name_three_ways_out(
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
     with pytest.raises(
-        WeightsError, match=r"(?s)\(1\).*\(2\) loss\.perceptual\.weights=.*\(3\) loss\.perceptual\.weight=0"
+        WeightsError,
+        match=r"(?s)\(1\).*\(2\) loss\.perceptual\.weights=.*\(3\) loss\.perceptual\.weight=0",
     ):
         trained(config=make_config(yaml_values("loss/realsr")))
 
@@ -307,8 +337,14 @@ def test_missing_vgg_weights_name_three_ways_out(
         ({"log_every": 0}, r"trainer\.log_every=0: expected 1 or more"),
         ({"keep_checkpoints": 0}, r"trainer\.keep_checkpoints=0: expected 1 or more"),
         ({"workers": -1}, r"trainer\.workers=-1: expected 0 or more"),
-        ({"accumulate": 3}, r"trainer\.batch=2 cannot be shared out among trainer\.accumulate=3 parts"),
-        ({"precision": "int8"}, r"trainer\.precision=int8: expected one of auto, bf16, fp16, tf32, fp32"),
+        (
+            {"accumulate": 3},
+            r"trainer\.batch=2 cannot be shared out among trainer\.accumulate=3 parts",
+        ),
+        (
+            {"precision": "int8"},
+            r"trainer\.precision=int8: expected one of auto, bf16, fp16, tf32, fp32",
+        ),
         ({"best_by": "niqe"}, r"trainer\.best_by=niqe: expected one of psnr, ssim, lpips"),
         ({"ema": 1.0}, r"trainer\.ema=1\.0: expected from 0 to below 1, or null"),
         (
@@ -320,7 +356,11 @@ def test_missing_vgg_weights_name_three_ways_out(
     ],
 )
 def test_settings_that_cannot_be_trained_with_are_told(
-    settings: dict[str, object], message: str, trained: Train, make_config: MakeConfig, tmp_path: Path
+    settings: dict[str, object],
+    message: str,
+    trained: Train,
+    make_config: MakeConfig,
+    tmp_path: Path,
 ) -> None:
     with pytest.raises(UserError, match=message):
         trained(config=make_config(**settings))

@@ -10,7 +10,12 @@ from config_files import loss_values, yaml_values
 from realsr.config.options import conf_dir
 from realsr.core.errors import UserError
 from realsr.training.checkpoints import list_checkpoints
-from realsr.training.generator_loss import GeneratorLoss, active_terms, check_loss, needs_discriminator
+from realsr.training.generator_loss import (
+    GeneratorLoss,
+    active_terms,
+    check_loss,
+    needs_discriminator,
+)
 from realsr.training.loss_terms.term import StepTensors
 from realsr.training.settings import TrainingConfig
 
@@ -33,13 +38,18 @@ class NearAverage(LossTerm):
 
 
 @pytest.mark.parametrize("option", TERMS)
-def test_a_term_is_a_finite_scalar_whose_gradient_reaches_sr_alone(option: str, vgg_file: Path) -> None:
+def test_a_term_is_a_finite_scalar_whose_gradient_reaches_sr_alone(
+    option: str, vgg_file: Path
+) -> None:
     values = yaml_values(f"loss/term/{option}")
     if "weights" in values:
         values["weights"] = str(vgg_file)
     loss = GeneratorLoss({"x": values})
     chance = torch.Generator().manual_seed(0)
-    lr, hr, sr, real = (torch.rand(2, 3, size, size, generator=chance, requires_grad=True) for size in (8, 16, 16, 4))
+    lr, hr, sr, real = (
+        torch.rand(2, 3, size, size, generator=chance, requires_grad=True)
+        for size in (8, 16, 16, 4)
+    )
     terms = loss(StepTensors(lr, hr, sr, sr.detach(), real.detach(), sr.mean((1, 2, 3))))
     assert terms["x"].shape == ()
     assert terms["generator"].isfinite()
@@ -74,5 +84,7 @@ def test_a_term_of_ones_own_reads_the_averaged_generator_and_goes_on(
     assert newest["threads"] == torch.get_num_threads()
     with pytest.raises(UserError, match=r"trainer\.crop=4: loss\.near needs 8 or more"):
         check_loss(loss, 4, 0.9)
-    with pytest.raises(UserError, match=r"trainer\.ema=null: loss\.near needs the averaged generator"):
+    with pytest.raises(
+        UserError, match=r"trainer\.ema=null: loss\.near needs the averaged generator"
+    ):
         check_loss(loss, 16, None)

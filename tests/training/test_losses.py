@@ -19,8 +19,12 @@ GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "ragan.npz"
 def test_ragan_agrees_with_an_independent_implementation() -> None:
     golden = np.load(GOLDEN)
     real, fake = torch.from_numpy(golden["real_logits"]), torch.from_numpy(golden["fake_logits"])
-    assert generator_ragan_loss(real, fake).item() == pytest.approx(float(golden["generator_loss"]), abs=1e-6)
-    assert discriminator_ragan_loss(real, fake).item() == pytest.approx(float(golden["discriminator_loss"]), abs=1e-6)
+    assert generator_ragan_loss(real, fake).item() == pytest.approx(
+        float(golden["generator_loss"]), abs=1e-6
+    )
+    assert discriminator_ragan_loss(real, fake).item() == pytest.approx(
+        float(golden["discriminator_loss"]), abs=1e-6
+    )
 
 
 def sigmoid(x: float) -> float:
@@ -99,7 +103,9 @@ def perceptual(monkeypatch: pytest.MonkeyPatch) -> Perceptual:
     return Perceptual(Path("vgg.pth"))
 
 
-def test_perceptual_loss_is_the_mean_absolute_difference_of_features(perceptual: Perceptual) -> None:
+def test_perceptual_loss_is_the_mean_absolute_difference_of_features(
+    perceptual: Perceptual,
+) -> None:
     sr, hr = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.25)
     assert value(perceptual, sr, hr).item() == pytest.approx(0.5)
     assert perceptual.features.weights == Path("vgg.pth")

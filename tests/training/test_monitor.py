@@ -17,7 +17,9 @@ GOOD = {
 
 
 def outcome(**changed: float) -> Outcome:
-    values = GOOD | {name.replace("__", "/").replace("_dot_", "."): value for name, value in changed.items()}
+    values = GOOD | {
+        name.replace("__", "/").replace("_dot_", "."): value for name, value in changed.items()
+    }
     finite = all(math.isfinite(value) for value in values.values())
     values |= {"stop": values.get("stop", 0.0), "skipped": float(not finite)}
     return Outcome(list(values), torch.tensor(list(values.values())))
@@ -52,7 +54,10 @@ def test_too_many_skipped_in_a_row_stop_and_a_good_one_between_does_not() -> Non
         seen.follow(step, outcome(loss__pixel=value))
     again = watch(max_skipped=2)
     again.load_state_dict(seen.state_dict())  # as after resuming
-    with pytest.raises(UserError, match=r"step 6 .*3 in a row, more than trainer\.max_skipped=2.*checkpoints are good"):
+    with pytest.raises(
+        UserError,
+        match=r"step 6 .*3 in a row, more than trainer\.max_skipped=2.*checkpoints are good",
+    ):
         again.follow(6, outcome(loss__pixel=math.nan))
 
 
@@ -81,7 +86,9 @@ def test_a_discriminator_pinned_to_an_end_is_told_once(
     assert not caplog.text, "one step in doubt begins the count anew"
 
 
-def test_falling_variance_is_told_once_but_not_that_of_a_beginning(caplog: pytest.LogCaptureFixture) -> None:
+def test_falling_variance_is_told_once_but_not_that_of_a_beginning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     seen = watch()
     for step in range(600):  # from black to HR's variance, and above for a while
         seen.follow(step, outcome(variance__SR=min(0.13, 0.0005 * step)))

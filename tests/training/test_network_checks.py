@@ -42,7 +42,11 @@ def own_nets(own_modules: Path) -> None:
 
 
 def check(
-    generator: str = "Up", critic: str | None = None, batch: int = 2, crop: int = 16, **arguments: object
+    generator: str = "Up",
+    critic: str | None = None,
+    batch: int = 2,
+    crop: int = 16,
+    **arguments: object,
 ) -> None:
     discriminator = critic and {"name": "checked_nets.Critic", "kind": critic}
     config = {"name": f"checked_nets.{generator}", **arguments}
@@ -73,7 +77,9 @@ def test_networks_that_fit_pass_and_use_up_no_chance(critic: str | None) -> None
         ),
     ],
 )
-def test_a_generator_that_does_not_fit_is_told(generator: str, arguments: dict[str, object], said: str) -> None:
+def test_a_generator_that_does_not_fit_is_told(
+    generator: str, arguments: dict[str, object], said: str
+) -> None:
     with pytest.raises(UserError, match=said):
         check(generator, **arguments)
 
@@ -84,7 +90,10 @@ def test_a_generator_that_does_not_fit_is_told(generator: str, arguments: dict[s
         ("mean", r"Critic: given 2 images, it gave a tensor \(\) .*expected logits for each image"),
         ("list", r"gave a list; expected logits"),
         ("whole", r"gave a tensor \(2, 1, 4, 4\) of torch.int64; expected"),
-        ("first", r"given 2 images, it gave a tensor \(1, 1, 4, 4\) of torch.float32; expected .* tensor \(2, …\)"),
+        (
+            "first",
+            r"given 2 images, it gave a tensor \(1, 1, 4, 4\) of torch.float32; expected .* tensor \(2, …\)",
+        ),
         ("none", r"given 2 images, it gave a tensor \(2, 0, 4, 4\)"),
     ],
 )

@@ -39,7 +39,9 @@ def weights(state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) 
     return path
 
 
-def test_features_are_torchvision_s_layer_34_of_the_normalised_image(reference: nn.Sequential, weights: Path) -> None:
+def test_features_are_torchvision_s_layer_34_of_the_normalised_image(
+    reference: nn.Sequential, weights: Path
+) -> None:
     x = torch.rand(2, 3, 48, 32, generator=torch.Generator().manual_seed(1))
     kept = x.clone()
     normalised = torch.stack(
@@ -69,8 +71,12 @@ def test_frozen_but_the_gradient_reaches_the_image(weights: Path) -> None:
     assert x.grad.any()
 
 
-@pytest.mark.parametrize("form", ["features only", "without prefix", "half precision", "safetensors"])
-def test_other_forms_of_the_same_weights(form: str, state: dict[str, Tensor], weights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "form", ["features only", "without prefix", "half precision", "safetensors"]
+)
+def test_other_forms_of_the_same_weights(
+    form: str, state: dict[str, Tensor], weights: Path, tmp_path: Path
+) -> None:
     features = {key: value for key, value in state.items() if key.startswith("features.")}
     path = tmp_path / ("vgg.safetensors" if form == "safetensors" else "vgg.pth")
     if form == "safetensors":
@@ -84,7 +90,9 @@ def test_other_forms_of_the_same_weights(form: str, state: dict[str, Tensor], we
     net = VGGFeatures(path)
     for key, value in VGGFeatures(weights).state_dict().items():
         assert net.state_dict()[key].dtype == torch.float32
-        assert torch.equal(net.state_dict()[key], value.half().float() if form == "half precision" else value)
+        assert torch.equal(
+            net.state_dict()[key], value.half().float() if form == "half precision" else value
+        )
 
 
 def test_no_random_number_is_spent(weights: Path) -> None:
@@ -136,7 +144,9 @@ def test_failed_download_names_three_ways_out(
     assert f"cannot be loaded ({reason})" in message
 
 
-def test_damaged_cached_download_names_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_damaged_cached_download_names_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path))
     cached = tmp_path / "checkpoints" / "vgg19-dcbb9e9d.pth"
     cached.parent.mkdir()
@@ -183,7 +193,9 @@ def test_truncated_file_is_an_error_that_names_it(
     else:
         save_file(small, path)
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(WeightsError, match=rf"vgg\{suffix}: is (empty|cut off|damaged).* a state dict of VGG19"):
+    with pytest.raises(
+        WeightsError, match=rf"vgg\{suffix}: is (empty|cut off|damaged).* a state dict of VGG19"
+    ):
         VGGFeatures(path)
 
 
@@ -233,5 +245,7 @@ def test_wrong_shape_is_refused_with_both_shapes(tmp_path: Path) -> None:
 def test_a_file_without_a_state_dict_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "tensor.pth"
     torch.save(torch.zeros(3), path)
-    with pytest.raises(WeightsError, match=r"tensor\.pth: holds no state dict; expected one of VGG19"):
+    with pytest.raises(
+        WeightsError, match=r"tensor\.pth: holds no state dict; expected one of VGG19"
+    ):
         VGGFeatures(path)

@@ -11,7 +11,11 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 @pytest.fixture(autouse=True)
 def switches() -> Iterator[None]:
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    before = (
+        torch.get_float32_matmul_precision(),
+        torch.backends.cudnn.allow_tf32,
+        torch.backends.cudnn.benchmark,
+    )
     yield
     torch.set_float32_matmul_precision(before[0])
     torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = before[1:]
@@ -30,7 +34,12 @@ def switches() -> Iterator[None]:
     ],
 )
 def test_what_a_name_means(
-    name: str, device: torch.device, bf16: bool, half: torch.dtype | None, tf32: bool, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    device: torch.device,
+    bf16: bool,
+    half: torch.dtype | None,
+    tf32: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: bf16)
     precision = choose_precision(name, device, training=True)

@@ -29,7 +29,9 @@ Weights = dict[str, torch.Tensor]
 
 
 def different(a: Weights, b: Weights) -> list[str]:
-    return sorted(a.keys() ^ b.keys()) + [name for name in a.keys() & b.keys() if not torch.equal(a[name], b[name])]
+    return sorted(a.keys() ^ b.keys()) + [
+        name for name in a.keys() & b.keys() if not torch.equal(a[name], b[name])
+    ]
 
 
 def all_weights(run: Path) -> Weights:
@@ -51,7 +53,9 @@ def all_weights(run: Path) -> Weights:
 
 
 @pytest.mark.parametrize("stopped_after", [1, 3, 4])
-def test_resuming_gives_the_training_in_one_go(stopped_after: int, trained: Train, pairs: list[Pair]) -> None:
+def test_resuming_gives_the_training_in_one_go(
+    stopped_after: int, trained: Train, pairs: list[Pair]
+) -> None:
     images = load_validation(pairs, 2, Identity(), seed=0, largest=32, most=2)
     whole = trained("whole", images).parent
     trained("parts", images, max_steps=stopped_after)
@@ -60,7 +64,9 @@ def test_resuming_gives_the_training_in_one_go(stopped_after: int, trained: Trai
     assert not different(all_weights(whole), all_weights(parts))
 
 
-def test_a_degradation_of_hr_by_a_dotted_name_is_trained_with_and_resumed(trained: Train, pairs: list[Pair]) -> None:
+def test_a_degradation_of_hr_by_a_dotted_name_is_trained_with_and_resumed(
+    trained: Train, pairs: list[Pair]
+) -> None:
     values = {"name": "toy_degradation.Drift", "margin": 3, "gain": 0.1}
     degradation = build_degradation(values, 2, DecodedImages([]))
     images = load_validation(pairs, 2, degradation, seed=0, largest=32, most=2)
@@ -73,7 +79,9 @@ def test_a_degradation_of_hr_by_a_dotted_name_is_trained_with_and_resumed(traine
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_resuming_in_half_precision_gives_the_training_in_one_go(precision: str, trained: Train) -> None:
+def test_resuming_in_half_precision_gives_the_training_in_one_go(
+    precision: str, trained: Train
+) -> None:
     whole = trained("whole", precision=precision).parent
     trained("parts", precision=precision, max_steps=3)
     parts = trained("parts", precision=precision).parent
@@ -93,7 +101,8 @@ class Lottery(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         import random
 
-        x = nn.functional.dropout(self.conv(x), 0.3, self.training) * random.random() * np.random.rand()  # noqa: NPY002
+        x = nn.functional.dropout(self.conv(x), 0.3, self.training) * random.random()
+        x = x * np.random.rand()  # noqa: NPY002
         return x.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
 
 
@@ -113,7 +122,9 @@ def test_networks_that_draw_lots_draw_the_same_after_resuming(
     trained("parts", config=replace(config, trainer=replace(config.trainer, max_steps=4)))
     torch.rand(7), np.random.rand(7), random.random()  # noqa: NPY002
     parts = trained("parts", config=config).parent
-    assert not different(load_file(whole / "generator.safetensors"), load_file(parts / "generator.safetensors"))
+    assert not different(
+        load_file(whole / "generator.safetensors"), load_file(parts / "generator.safetensors")
+    )
 
 
 def test_a_truncated_checkpoint_is_told_and_the_one_before_is_used(
@@ -135,7 +146,9 @@ def test_a_checkpoint_with_weights_that_are_not_finite_is_named(trained: Train) 
     state = torch.load(newest, weights_only=True)
     state["generator"]["conv_last.bias"][0] = float("nan")
     torch.save(state, newest)
-    with pytest.raises(UserError, match=rf"{newest}: 1 of its \d+ tensors hold values .*conv_last\.bias"):
+    with pytest.raises(
+        UserError, match=rf"{newest}: 1 of its \d+ tensors hold values .*conv_last\.bias"
+    ):
         trained(max_steps=8)
 
 
@@ -154,7 +167,9 @@ def test_a_signal_saves_and_leaves(
     before = signal.getsignal(number)
     with monkeypatch.context() as patched:
         patched.setattr(TrainingMonitor, "follow", asked)
-        with pytest.raises(Interrupted, match=rf"stopped after step 3 by {number.name}; it is saved") as stopped:
+        with pytest.raises(
+            Interrupted, match=rf"stopped after step 3 by {number.name}; it is saved"
+        ) as stopped:
             trained("parts", checkpoint_every=100)
     assert stopped.value.code == code
     assert signal.getsignal(number) is before
@@ -174,10 +189,13 @@ def test_a_second_ctrl_c_does_not_wait(trained: Train, monkeypatch: pytest.Monke
         trained()
 
 
-def test_what_the_config_says_of_the_optimiser_stands_after_resuming(trained: Train, make_config: MakeConfig) -> None:
+def test_what_the_config_says_of_the_optimiser_stands_after_resuming(
+    trained: Train, make_config: MakeConfig
+) -> None:
     def config(beta1: float, steps: int) -> TrainingConfig:
         return make_config(
-            optimiser=config_of(OptimiserConfig, learning_rate=1e-3, beta1=beta1, milestones=[]), max_steps=steps
+            optimiser=config_of(OptimiserConfig, learning_rate=1e-3, beta1=beta1, milestones=[]),
+            max_steps=steps,
         )
 
     trained("parts", config=config(0.5, 4))
@@ -189,16 +207,23 @@ def test_what_the_config_says_of_the_optimiser_stands_after_resuming(trained: Tr
 def test_a_checkpoint_of_other_networks_is_refused(trained: Train, make_config: MakeConfig) -> None:
     trained(max_steps=2)
     with pytest.raises(UserError, match=r"is of another training \(.+init=RUN"):
-        trained(config=make_config(generator={"name": "rrdb", "features": 6, "blocks": 1, "growth": 4}))
+        trained(
+            config=make_config(generator={"name": "rrdb", "features": 6, "blocks": 1, "growth": 4})
+        )
 
 
-def test_the_threads_of_a_checkpoint_are_used_again(trained: Train, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_threads_of_a_checkpoint_are_used_again(
+    trained: Train, caplog: pytest.LogCaptureFixture
+) -> None:
     trained(max_steps=2)
     torch.set_num_threads(2)
     try:
         with caplog.at_level("INFO"):
             trained(max_steps=4)
-        assert "was computed with 1 threads, and the training goes on with them; 2 are set now" in caplog.text
+        assert (
+            "was computed with 1 threads, and the training goes on with them; 2 are set now"
+            in caplog.text
+        )
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(1)

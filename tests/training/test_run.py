@@ -22,18 +22,27 @@ MakeConfig = Callable[..., TrainingConfig]
 
 @pytest.fixture
 def run(pairs: list[Pair], tmp_path: Path) -> Callable[..., bool]:
-    def call(config: TrainingConfig, noise: bool = True, overwrite: bool = False, pairs: list[Pair] = pairs) -> bool:
+    def call(
+        config: TrainingConfig,
+        noise: bool = True,
+        overwrite: bool = False,
+        pairs: list[Pair] = pairs,
+    ) -> bool:
         patches = [pairs[0].lr] if noise else []
         values = yaml_values("online_degradation/noise")
         validation = ValidationSet("held_out", [])
         cache = tmp_path / "cache"
-        return train_run(tmp_path / "run", pairs, patches, values, validation, config, "yaml", cache, overwrite)
+        return train_run(
+            tmp_path / "run", pairs, patches, values, validation, config, "yaml", cache, overwrite
+        )
 
     return call
 
 
 def times(folder: Path) -> dict[str, int]:
-    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()
+    }
 
 
 def test_a_finished_run_does_nothing_and_a_longer_one_goes_on(
@@ -42,17 +51,25 @@ def test_a_finished_run_does_nothing_and_a_longer_one_goes_on(
     assert run(make_config(max_steps=2))
     before = times(tmp_path / "run")
     assert (tmp_path / "run" / "config.yaml").read_text() == "yaml"
-    assert not run(make_config(max_steps=2, log_every=50, workers=1)), "how it is watched is no part of the training"
+    assert not run(make_config(max_steps=2, log_every=50, workers=1)), (
+        "how it is watched is no part of the training"
+    )
     assert times(tmp_path / "run") == before
     (tmp_path / "run" / "metrics.json").write_text("{}")  # as the evaluation leaves it
     assert run(make_config(max_steps=3))
-    assert not (tmp_path / "run" / "metrics.json").exists(), "scores of the shorter training would be taken for its own"
+    assert not (tmp_path / "run" / "metrics.json").exists(), (
+        "scores of the shorter training would be taken for its own"
+    )
     assert not run(make_config(max_steps=3))
 
 
-def test_fewer_steps_than_trained_are_refused(run: Callable[..., bool], make_config: MakeConfig) -> None:
+def test_fewer_steps_than_trained_are_refused(
+    run: Callable[..., bool], make_config: MakeConfig
+) -> None:
     run(make_config(max_steps=3))
-    with pytest.raises(UserError, match=r"trained further \(step_00000003\.pt\) than trainer\.max_steps=2.*delete"):
+    with pytest.raises(
+        UserError, match=r"trained further \(step_00000003\.pt\) than trainer\.max_steps=2.*delete"
+    ):
         run(make_config(max_steps=2))
 
 
@@ -62,9 +79,12 @@ def test_another_config_is_shown_and_refused_unless_it_may_overwrite(
     run(make_config(max_steps=2))
     weights = tmp_path / "run" / "generator.safetensors"
     before = load_file(weights)
-    wider = make_config(max_steps=2, generator={"name": "rrdb", "features": 6, "blocks": 1, "growth": 4})
+    wider = make_config(
+        max_steps=2, generator={"name": "rrdb", "features": 6, "blocks": 1, "growth": 4}
+    )
     with pytest.raises(
-        UserError, match=r"(?s)generator\.features: 4 there, 6 now.*overwrite=true.*trainer\.allow_changes=true"
+        UserError,
+        match=r"(?s)generator\.features: 4 there, 6 now.*overwrite=true.*trainer\.allow_changes=true",
     ):
         run(wider)
     with pytest.raises(UserError, match="seed: 0 there, 1 now"):
@@ -76,7 +96,9 @@ def test_another_config_is_shown_and_refused_unless_it_may_overwrite(
     assert load_file(weights).keys() == before.keys()
     assert run(wider, overwrite=True)
     assert load_file(weights)["conv_first.weight"].shape[0] == 6
-    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1, "nothing of the old training is left"
+    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1, (
+        "nothing of the old training is left"
+    )
 
 
 def test_changes_that_are_allowed_are_shown_kept_in_the_manifest_and_trained_with(
@@ -95,18 +117,26 @@ def test_changes_that_are_allowed_are_shown_kept_in_the_manifest_and_trained_wit
     assert "HR/p3.png: was there, is gone now" in caplog.text
     assert "training goes on after step 2" in caplog.text
     after = load_file(tmp_path / "run" / "generator.safetensors")
-    assert all((after[name] == before[name]).all() for name in before), "the new learning rate holds"
+    assert all((after[name] == before[name]).all() for name in before), (
+        "the new learning rate holds"
+    )
     section = json.loads((tmp_path / "run" / "manifest.json").read_text())["training"]
     assert section["config"]["optimiser.learning_rate"] == 0.0
     assert any("optimiser.learning_rate" in line for line in section["notes"]["changes"][0])
     assert "HR/p3.png" not in section["inputs"]
-    assert not run(make_config(max_steps=4, optimiser=still), pairs=pairs[:3]), "the changed one is now the training"
+    assert not run(make_config(max_steps=4, optimiser=still), pairs=pairs[:3]), (
+        "the changed one is now the training"
+    )
 
 
-def test_a_change_that_cannot_be_gone_on_with_says_so(run: Callable[..., bool], make_config: MakeConfig) -> None:
+def test_a_change_that_cannot_be_gone_on_with_says_so(
+    run: Callable[..., bool], make_config: MakeConfig
+) -> None:
     run(make_config(max_steps=2))
     wider = make_config(
-        max_steps=3, generator={"name": "rrdb", "features": 6, "blocks": 1, "growth": 4}, allow_changes=True
+        max_steps=3,
+        generator={"name": "rrdb", "features": 6, "blocks": 1, "growth": 4},
+        allow_changes=True,
     )
     with pytest.raises(UserError, match=r"is of another training \(.+overwrite=true"):
         run(wider)
@@ -119,17 +149,24 @@ def test_a_run_that_has_begun_takes_no_other_init(
     run(make_config(max_steps=2))
     weights = (tmp_path / "run" / "generator.safetensors").rename(tmp_path / "start.safetensors")
     late = make_config(max_steps=3, init=str(weights), allow_changes=True)
-    with pytest.raises(UserError, match=r"started with init=null.*init=.+start\.safetensors.*overwrite=true"):
+    with pytest.raises(
+        UserError, match=r"started with init=null.*init=.+start\.safetensors.*overwrite=true"
+    ):
         run(late)
     assert run(late, overwrite=True)
     notes = json.loads((tmp_path / "run" / "manifest.json").read_text())["training"]["notes"]
     assert notes["init"]["size"] == weights.stat().st_size
     weights.unlink()
-    assert run(replace(late, trainer=replace(late.trainer, max_steps=4))), "it is read at the beginning only"
+    assert run(replace(late, trainer=replace(late.trainer, max_steps=4))), (
+        "it is read at the beginning only"
+    )
 
 
 def test_the_same_init_by_another_path_is_the_same_and_a_changed_one_is_not(
-    run: Callable[..., bool], make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., bool],
+    make_config: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run(make_config(max_steps=2))
     weights = (tmp_path / "run" / "generator.safetensors").rename(tmp_path / "start.safetensors")
@@ -146,7 +183,9 @@ def test_the_same_init_by_another_path_is_the_same_and_a_changed_one_is_not(
     moved.write_bytes(content)
     with pytest.raises(UserError, match=r"init: .+x\.safetensors has another content now"):
         run(make_config(max_steps=7, init=str(moved)))
-    with pytest.raises(UserError, match=r"cannot be changed .*init: .+x\.safetensors there, .+y\.safetensors now"):
+    with pytest.raises(
+        UserError, match=r"cannot be changed .*init: .+x\.safetensors there, .+y\.safetensors now"
+    ):
         run(make_config(max_steps=7, init=str(moved.rename(tmp_path / "y.safetensors"))))
 
 
@@ -160,7 +199,9 @@ def test_a_record_of_an_earlier_version_knows_init_by_its_note(
     content = json.loads(manifest.read_text())
     del content["training"]["files"]
     manifest.write_text(json.dumps(content))
-    assert run(make_config(max_steps=3, init=str(weights.rename(tmp_path / "elsewhere.safetensors"))))
+    assert run(
+        make_config(max_steps=3, init=str(weights.rename(tmp_path / "elsewhere.safetensors")))
+    )
 
 
 def test_a_training_that_fails_at_once_leaves_no_config(
@@ -178,12 +219,17 @@ def test_too_little_memory_is_told_with_what_helps(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB\nmore")
 
     monkeypatch.setattr("realsr.training.step.TrainStep.__call__", full)
-    with pytest.raises(UserError, match=r"Tried to allocate 20 GiB\).*checkpoint_activations=true.*accumulate=2"):
+    with pytest.raises(
+        UserError, match=r"Tried to allocate 20 GiB\).*checkpoint_activations=true.*accumulate=2"
+    ):
         run(make_config())
 
 
 def test_the_config_is_recorded_before_the_first_step(
-    run: Callable[..., bool], make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., bool],
+    make_config: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen = []
 

@@ -37,7 +37,9 @@ def test_step_is_torch_s_multi_step(milestones: list[int]) -> None:
 
 @pytest.mark.parametrize("final", [0.0, 1e-7])
 def test_a_period_of_cosine_is_torch_s_cosine_annealing(final: float) -> None:
-    config = config_of(OptimiserConfig, learning_rate=2e-4, schedule="cosine", period=STEPS, final=final)
+    config = config_of(
+        OptimiserConfig, learning_rate=2e-4, schedule="cosine", period=STEPS, final=final
+    )
     expected = rates_of(lambda o: lr_scheduler.CosineAnnealingLR(o, STEPS, eta_min=final), 2e-4)
     # torch's goes from each rate to the next, which adds up rounding
     assert ours(config) == pytest.approx(expected, rel=1e-6, abs=1e-14)
@@ -45,14 +47,21 @@ def test_a_period_of_cosine_is_torch_s_cosine_annealing(final: float) -> None:
 
 @pytest.mark.parametrize("period", [1, 2, 250, 999])
 def test_cosine_begins_anew_after_each_period_as_torch_s_with_warm_restarts(period: int) -> None:
-    config = config_of(OptimiserConfig, learning_rate=2e-4, schedule="cosine", period=period, final=1e-7)
-    expected = rates_of(lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, period, eta_min=1e-7), 2e-4)
+    config = config_of(
+        OptimiserConfig, learning_rate=2e-4, schedule="cosine", period=period, final=1e-7
+    )
+    expected = rates_of(
+        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, period, eta_min=1e-7), 2e-4
+    )
     assert ours(config) == pytest.approx(expected, rel=1e-9)
 
 
 def test_cosine_is_basicsr_s_but_for_the_one_step_after_each_period() -> None:
     # CosineAnnealingRestartLR, written from its formula: a period's last point belongs to that period.
-    period, config = 100, config_of(OptimiserConfig, learning_rate=2e-4, schedule="cosine", period=100, final=1e-7)
+    period, config = (
+        100,
+        config_of(OptimiserConfig, learning_rate=2e-4, schedule="cosine", period=100, final=1e-7),
+    )
 
     def basicsr(done: int) -> float:
         restart = max(0, math.ceil(done / period) - 1) * period
@@ -60,7 +69,10 @@ def test_cosine_is_basicsr_s_but_for_the_one_step_after_each_period() -> None:
 
     for done in range(400):
         if done % period == 0 and done:
-            assert (basicsr(done), learning_rate(done, config)) == (pytest.approx(1e-7), pytest.approx(2e-4))
+            assert (basicsr(done), learning_rate(done, config)) == (
+                pytest.approx(1e-7),
+                pytest.approx(2e-4),
+            )
         else:
             assert learning_rate(done, config) == pytest.approx(basicsr(done), rel=1e-12)
 
@@ -92,8 +104,14 @@ def test_a_rate_of_zero_stays_zero() -> None:
         ({"schedule": "linear"}, "optimiser.schedule=linear: expected one of step, cosine"),
         ({"schedule": "cosine", "period": 0}, "optimiser.period=0: expected 1 or more"),
         ({"schedule": "cosine", "final": -1.0}, "optimiser.final=-1.0: expected 0 or more"),
-        ({"schedule": "cosine", "final": 1.0}, "optimiser.final=1.0: expected at most the learning_rate"),
-        ({"milestones": [5, 3]}, r"optimiser.milestones=\[5, 3\]: expected steps above 0 in ascending order"),
+        (
+            {"schedule": "cosine", "final": 1.0},
+            "optimiser.final=1.0: expected at most the learning_rate",
+        ),
+        (
+            {"milestones": [5, 3]},
+            r"optimiser.milestones=\[5, 3\]: expected steps above 0 in ascending order",
+        ),
         ({"milestones": [5, 5]}, r"optimiser.milestones=\[5, 5\]"),
         ({"milestones": [0]}, r"optimiser.milestones=\[0\]"),
         ({"decay": 0.0}, "optimiser.decay=0.0: expected above 0, at most 1"),

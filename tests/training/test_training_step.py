@@ -69,7 +69,11 @@ def test_steps_are_those_of_the_plain_form(batch: tuple[Tensor, Tensor]) -> None
     use_sgd(parts)
     assert parts.discriminator is not None
     assert parts.ema is not None
-    g, d, ema = copy.deepcopy(parts.generator), copy.deepcopy(parts.discriminator), copy.deepcopy(parts.ema)
+    g, d, ema = (
+        copy.deepcopy(parts.generator),
+        copy.deepcopy(parts.discriminator),
+        copy.deepcopy(parts.ema),
+    )
     plain_g, plain_d = (torch.optim.SGD(net.parameters(), lr=RATE) for net in (g, d))
     for _ in range(3):
         values = named(step(lr, hr, RATE, decay=0.5))
@@ -81,10 +85,16 @@ def test_steps_are_those_of_the_plain_form(batch: tuple[Tensor, Tensor]) -> None
         pixel = (sr - hr).abs().mean()
         plain_g.zero_grad()
         (0.5 * pixel + 0.25 * gan / 2).backward()
-        norm = torch.stack([p.grad.square().sum() for p in g.parameters() if p.grad is not None]).sum().sqrt()
+        norm = (
+            torch.stack([p.grad.square().sum() for p in g.parameters() if p.grad is not None])
+            .sum()
+            .sqrt()
+        )
         plain_g.step()
         real, fake = d(hr), d(sr.detach())
-        d_loss = (F.softplus(-(real - fake.mean())).mean() + F.softplus(fake - real.mean()).mean()) / 2
+        d_loss = (
+            F.softplus(-(real - fake.mean())).mean() + F.softplus(fake - real.mean()).mean()
+        ) / 2
         plain_d.zero_grad()
         d_loss.backward()
         plain_d.step()
@@ -157,7 +167,10 @@ def test_without_the_gan_term_there_is_no_discriminator(batch: tuple[Tensor, Ten
     parts, step = make_step(gan=0.0)
     assert parts.discriminator is None
     values = named(step(*batch, RATE))
-    assert {name for name in values if name.startswith(("loss", "discriminator"))} == {"loss/pixel", "loss/generator"}
+    assert {name for name in values if name.startswith(("loss", "discriminator"))} == {
+        "loss/pixel",
+        "loss/generator",
+    }
 
 
 @pytest.mark.parametrize("where", ["LR", "HR", "loss"])
@@ -189,7 +202,9 @@ def test_a_step_with_a_value_that_is_not_finite_changes_nothing(
     assert not torch.equal(weights(parts)["g.conv_first.weight"], before["g.conv_first.weight"])
 
 
-def test_parts_of_a_batch_one_after_another_are_the_whole_batch(batch: tuple[Tensor, Tensor]) -> None:
+def test_parts_of_a_batch_one_after_another_are_the_whole_batch(
+    batch: tuple[Tensor, Tensor],
+) -> None:
     """For the terms that are means over images; RaGAN's means are of each part."""
     results = []
     for accumulate in (1, 2, 4):
@@ -201,7 +216,9 @@ def test_parts_of_a_batch_one_after_another_are_the_whole_batch(batch: tuple[Ten
 
 
 def test_activation_checkpointing_computes_the_same(batch: tuple[Tensor, Tensor]) -> None:
-    plain, checkpointed = (named(make_step(checkpoint_activations=value)[1](*batch, RATE)) for value in (False, True))
+    plain, checkpointed = (
+        named(make_step(checkpoint_activations=value)[1](*batch, RATE)) for value in (False, True)
+    )
     assert checkpointed == pytest.approx(plain, rel=1e-5)
 
 
@@ -214,15 +231,22 @@ def test_half_precision_is_near_float32_and_loses_nothing_of_the_weights(
     assert second["skipped"] == 0
     for name in ("loss/pixel", "loss/gan", "loss/discriminator", "variance/SR"):
         assert second[name] == pytest.approx(first[name], rel=0.03), name
-        assert second[name] != first[name] or name == "loss/gan", f"{name}: was anything computed in {precision}?"
+        assert second[name] != first[name] or name == "loss/gan", (
+            f"{name}: was anything computed in {precision}?"
+        )
     norms = [
-        sum(v**2 for k, v in values.items() if k.startswith("gradient/generator")) ** 0.5 for values in (first, second)
+        sum(v**2 for k, v in values.items() if k.startswith("gradient/generator")) ** 0.5
+        for values in (first, second)
     ]
-    assert norms[1] == pytest.approx(norms[0], rel=0.05), "gradients are told without the scale of the loss"
+    assert norms[1] == pytest.approx(norms[0], rel=0.05), (
+        "gradients are told without the scale of the loss"
+    )
     assert all(value.dtype == torch.float32 for value in parts.generator.parameters())
 
 
-def test_fp16_lowers_the_scale_of_the_loss_when_gradients_overflow(batch: tuple[Tensor, Tensor]) -> None:
+def test_fp16_lowers_the_scale_of_the_loss_when_gradients_overflow(
+    batch: tuple[Tensor, Tensor],
+) -> None:
     parts, step = make_step(precision="fp16")
     step(*batch, RATE)
     parts.scaler.update(new_scale=2.0**40)

@@ -23,7 +23,9 @@ class Nearest(nn.Module):
 def images(count: int) -> list[ValidationImage]:
     chance = torch.Generator().manual_seed(0)
     return [
-        ValidationImage(f"i{n}", torch.rand(3, 9, 10, generator=chance), torch.rand(3, 18, 20, generator=chance))
+        ValidationImage(
+            f"i{n}", torch.rand(3, 9, 10, generator=chance), torch.rand(3, 18, 20, generator=chance)
+        )
         for n in range(count)
     ]
 
@@ -32,7 +34,9 @@ def test_scores_are_means_of_the_clamped_output_without_the_border() -> None:
     net = Nearest().train()
     means, strips = validate(net, shown := images(6), scale=2)
     srs = [(i.lr.repeat_interleave(2, 1).repeat_interleave(2, 2) + 0.5).clamp(0, 1) for i in shown]
-    scores = [(psnr(sr, i.hr, crop=2), ssim(sr, i.hr, crop=2)) for sr, i in zip(srs, shown, strict=True)]
+    scores = [
+        (psnr(sr, i.hr, crop=2), ssim(sr, i.hr, crop=2)) for sr, i in zip(srs, shown, strict=True)
+    ]
     assert means.keys() == {"psnr", "ssim"}
     assert means["psnr"] == pytest.approx(sum(s[0] for s in scores) / 6)
     assert means["ssim"] == pytest.approx(sum(s[1] for s in scores) / 6)
@@ -58,7 +62,9 @@ def test_lpips_is_of_whole_images_and_the_mode_stays() -> None:
     assert not net.training
     for (sr, hr), image in zip(seen, shown, strict=True):
         assert torch.equal(hr, image.hr)
-        assert torch.equal(sr, (image.lr.repeat_interleave(2, 1).repeat_interleave(2, 2) + 0.5).clamp(0, 1))
+        assert torch.equal(
+            sr, (image.lr.repeat_interleave(2, 1).repeat_interleave(2, 2) + 0.5).clamp(0, 1)
+        )
 
 
 def test_a_strip_is_lr_bicubic_sr_hr() -> None:

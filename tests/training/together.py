@@ -44,7 +44,9 @@ def ragan(processes: DistributedContext, folder: Path) -> list[float]:
     from test_distributed import ragan_gradients
 
     logits = torch.load(folder.parent / "logits.pt")
-    mine = {name: values.chunk(processes.world_size)[processes.rank] for name, values in logits.items()}
+    mine = {
+        name: values.chunk(processes.world_size)[processes.rank] for name, values in logits.items()
+    }
     return ragan_gradients(mine["real"], mine["fake"])
 
 
@@ -80,7 +82,10 @@ def write_pairs(folder: Path) -> None:
 
 
 def train_small(
-    processes: DistributedContext, folder: Path, steps: int = 20, each: Callable[[int], None] = lambda step: None
+    processes: DistributedContext,
+    folder: Path,
+    steps: int = 20,
+    each: Callable[[int], None] = lambda step: None,
 ) -> list[dict[str, float]]:
     """Train small networks on a batch of 16, call `each` after each step, and return what was seen of each."""
     processes.run_on_main(lambda: write_pairs(folder / "pairs"))
@@ -91,7 +96,13 @@ def train_small(
         loss={"pixel": {"name": "l1", "weight": 0.1}, "gan": {"name": "ragan", "weight": 0.5}},
         optimiser=config_of(OptimiserConfig, learning_rate=1e-3),
         trainer=config_of(
-            TrainerConfig, max_steps=steps, batch=16, crop=16, workers=0, device="cpu", checkpoint_every=100
+            TrainerConfig,
+            max_steps=steps,
+            batch=16,
+            crop=16,
+            workers=0,
+            device="cpu",
+            checkpoint_every=100,
         ),
         scale=2,
     )
@@ -105,7 +116,15 @@ def train_small(
 
     loop.TrainingMonitor = Noting  # type: ignore[misc]
     noise = Noise(DecodedImages([pairs[0].lr]))
-    loop.train(pairs, noise, ValidationSet("held_out", []), folder / "run", config, folder / "cache", processes)
+    loop.train(
+        pairs,
+        noise,
+        ValidationSet("held_out", []),
+        folder / "run",
+        config,
+        folder / "cache",
+        processes,
+    )
     return seen
 
 
@@ -144,7 +163,8 @@ def main() -> None:
     torch.set_num_threads(1)
     with start_processes(CPU) as processes:
         results = {
-            task.__name__: task(processes, folder / task.__name__) for task in (ragan, talk, train_small, stop, skip)
+            task.__name__: task(processes, folder / task.__name__)
+            for task in (ragan, talk, train_small, stop, skip)
         }
         (folder / f"{processes.rank}.json").write_text(json.dumps(results))
 

@@ -19,10 +19,13 @@ State = dict[str, Tensor]
 
 
 @pytest.mark.parametrize(
-    "name", ["MODEL.SAFETENSORS", "x.pth", "x.PT", "x.ckpt", "x.bin", "x.onnx", "x", "x.safetensors"]
+    "name",
+    ["MODEL.SAFETENSORS", "x.pth", "x.PT", "x.ckpt", "x.bin", "x.onnx", "x", "x.safetensors"],
 )
 @pytest.mark.parametrize("kind", ["safetensors", "zip", "pickle"])
-def test_any_name_will_do(name: str, kind: str, make_network: MakeNetwork, same_output, tmp_path: Path) -> None:
+def test_any_name_will_do(
+    name: str, kind: str, make_network: MakeNetwork, same_output, tmp_path: Path
+) -> None:
     network, path = make_network(), tmp_path / name
     if kind == "safetensors":
         save_file(network.state_dict(), path)
@@ -61,12 +64,16 @@ def test_ncnn_names_in_capitals(make_network: MakeNetwork, same_output, tmp_path
         assert same_output(load_generator(tmp_path / name)[0], network)
 
 
-def test_a_bin_of_torch_is_no_half_of_an_ncnn_model(make_network: MakeNetwork, same_output, tmp_path: Path) -> None:
+def test_a_bin_of_torch_is_no_half_of_an_ncnn_model(
+    make_network: MakeNetwork, same_output, tmp_path: Path
+) -> None:
     network = make_network()
     param = write_ncnn(tmp_path, network.state_dict(), half=False)
     torch.save(network.state_dict(), param.with_suffix(".bin"))
     assert same_output(load_generator(param.with_suffix(".bin"))[0], network)
-    with pytest.raises(UserError, match=r"x4\.bin: is a PyTorch file, not the other half of x4\.param"):
+    with pytest.raises(
+        UserError, match=r"x4\.bin: is a PyTorch file, not the other half of x4\.param"
+    ):
         load_generator(param)
     param.with_suffix(".bin").write_text("<html></html>")
     for path in (param, param.with_suffix(".bin")):
@@ -75,7 +82,11 @@ def test_a_bin_of_torch_is_no_half_of_an_ncnn_model(make_network: MakeNetwork, s
 
 
 def counted(state: State) -> State:
-    return state | {"n_averaged": torch.tensor(3), "step": torch.tensor(7), "initted": torch.tensor(True)}
+    return state | {
+        "n_averaged": torch.tensor(3),
+        "step": torch.tensor(7),
+        "initted": torch.tensor(True),
+    }
 
 
 def under(prefix: str) -> Callable[[State], State]:
@@ -93,13 +104,30 @@ def under(prefix: str) -> Callable[[State], State]:
         under("generator."),
         lambda state: state | {"epoch": 3, "name": "x"},
         *(
-            lambda state, key=key: {key: counted(state), "epoch": 3, "loss": torch.tensor(0.3), "scaler": {}}
-            for key in ("params_ema", "params", "state_dict", "generator", "model", "netG", "my_network")
+            lambda state, key=key: {
+                key: counted(state),
+                "epoch": 3,
+                "loss": torch.tensor(0.3),
+                "scaler": {},
+            }
+            for key in (
+                "params_ema",
+                "params",
+                "state_dict",
+                "generator",
+                "model",
+                "netG",
+                "my_network",
+            )
         ),
     ],
 )
 def test_counters_prefixes_and_dictionaries_around_weights(
-    wrap: Callable[[State], object], rename: Callable[[State], State], make_network: MakeNetwork, same_output, tmp_path
+    wrap: Callable[[State], object],
+    rename: Callable[[State], State],
+    make_network: MakeNetwork,
+    same_output,
+    tmp_path,
 ) -> None:
     network = make_network()
     torch.save(wrap(rename(network.state_dict())), tmp_path / "x.pth")
@@ -124,13 +152,17 @@ def test_a_network_of_ones_own_keeps_its_own_counters(tmp_path: Path) -> None:
 def test_of_several_networks_without_a_known_key_none_is_guessed(tmp_path: Path) -> None:
     one, other = nn.Conv2d(3, 4, 3).state_dict(), nn.Conv2d(3, 5, 3).state_dict()
     torch.save({"first": one, "second": other}, tmp_path / "x.pth")
-    with pytest.raises(UserError, match=r"x\.pth: no network's weights in it \(it has keys first, second\)"):
+    with pytest.raises(
+        UserError, match=r"x\.pth: no network's weights in it \(it has keys first, second\)"
+    ):
         read_weights(tmp_path / "x.pth")
     torch.save({"first": one, "epoch": 3}, tmp_path / "x.pth")
     assert torch.equal(read_weights(tmp_path / "x.pth").state["weight"], one["weight"])
 
 
-def test_a_sector_that_is_lost_is_noticed_by_the_checksum(make_network: MakeNetwork, tmp_path: Path) -> None:
+def test_a_sector_that_is_lost_is_noticed_by_the_checksum(
+    make_network: MakeNetwork, tmp_path: Path
+) -> None:
     path, network = tmp_path / "x.pth", make_network(features=32)
     torch.save(network.state_dict(), path)
     content = bytearray(path.read_bytes())
@@ -138,11 +170,15 @@ def test_a_sector_that_is_lost_is_noticed_by_the_checksum(make_network: MakeNetw
     assert start > 0
     content[start : start + 512] = bytes(512)
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"x\.pth: is damaged: its part '\S+' does not have its checksum"):
+    with pytest.raises(
+        UserError, match=r"x\.pth: is damaged: its part '\S+' does not have its checksum"
+    ):
         load_generator(path)
 
 
-def test_a_file_saved_without_checksums_is_read(make_network: MakeNetwork, same_output, tmp_path: Path) -> None:
+def test_a_file_saved_without_checksums_is_read(
+    make_network: MakeNetwork, same_output, tmp_path: Path
+) -> None:
     network = make_network()
     before = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
@@ -153,7 +189,9 @@ def test_a_file_saved_without_checksums_is_read(make_network: MakeNetwork, same_
     assert same_output(load_generator(tmp_path / "x.pth")[0], network)
 
 
-def test_weights_are_written_by_a_suffix_in_any_case(make_network: MakeNetwork, same_output, tmp_path: Path) -> None:
+def test_weights_are_written_by_a_suffix_in_any_case(
+    make_network: MakeNetwork, same_output, tmp_path: Path
+) -> None:
     network = make_network()
     torch.save(network.state_dict(), tmp_path / "x.pth")
     for name in ("OUT.PTH", "OUT.SafeTensors"):
@@ -161,7 +199,9 @@ def test_weights_are_written_by_a_suffix_in_any_case(make_network: MakeNetwork, 
         assert same_output(load_generator(tmp_path / name)[0], network)
 
 
-def test_a_file_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_may_not_be_read_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "x.pth").write_bytes(b"x")
 
     def refuse(*_: object) -> None:

@@ -20,7 +20,11 @@ def test_the_published_names_of_the_first_layout(make_network: MakeNetwork) -> N
     assert {name.removesuffix(".weight") for name in names if ".sub." not in name and name.endswith(".weight")} == {
         "model.0", "model.3", "model.6", "model.8", "model.10",
     }  # fmt: skip
-    assert {"model.1.sub.3.bias", "model.1.sub.0.RDB1.conv1.0.weight", "model.1.sub.2.RDB3.conv5.0.bias"} <= names
+    assert {
+        "model.1.sub.3.bias",
+        "model.1.sub.0.RDB1.conv1.0.weight",
+        "model.1.sub.2.RDB3.conv5.0.bias",
+    } <= names
     assert "model.7.weight" in to_first_layout(make_network(2).state_dict())
 
 
@@ -34,19 +38,28 @@ def test_the_first_layout_and_back_is_the_same(scale: int, make_network: MakeNet
 
 @pytest.mark.parametrize("scale", [2, 4])
 @pytest.mark.parametrize("name", ["x.pth", "new/x.safetensors"])
-def test_what_is_written_loads_as_the_same(name: str, scale: int, make_network: MakeNetwork, tmp_path: Path) -> None:
+def test_what_is_written_loads_as_the_same(
+    name: str, scale: int, make_network: MakeNetwork, tmp_path: Path
+) -> None:
     network = make_network(scale, blocks=3)
     torch.save({"params_ema": network.state_dict()}, tmp_path / "source.pth")
     config, found = convert_weights(tmp_path / "source.pth", tmp_path / name)
     assert (config, found) == ({"name": "rrdb", "features": 6, "blocks": 3, "growth": 4}, scale)
     back, found = load_generator(tmp_path / name)
     assert found == scale
-    assert all(torch.equal(value, network.state_dict()[key]) for key, value in back.state_dict().items())
-    assert sorted(path.name for path in (tmp_path / name).parent.iterdir() if path.is_file())[-1] == Path(name).name
+    assert all(
+        torch.equal(value, network.state_dict()[key]) for key, value in back.state_dict().items()
+    )
+    assert (
+        sorted(path.name for path in (tmp_path / name).parent.iterdir() if path.is_file())[-1]
+        == Path(name).name
+    )
     again = tmp_path / "again.pth"
     convert_weights(tmp_path / name, again)
     convert_weights(tmp_path / "source.pth", tmp_path / "once.pth")
-    assert again.read_bytes() == (tmp_path / "once.pth").read_bytes(), "equal weights are equal files"
+    assert again.read_bytes() == (tmp_path / "once.pth").read_bytes(), (
+        "equal weights are equal files"
+    )
 
 
 def test_what_a_run_told_is_kept(make_network: MakeNetwork, tmp_path: Path) -> None:
@@ -58,19 +71,27 @@ def test_what_a_run_told_is_kept(make_network: MakeNetwork, tmp_path: Path) -> N
     assert (tmp_path / "x.safetensors").read_bytes() == (tmp_path / "best.safetensors").read_bytes()
 
 
-def test_a_network_of_ones_own_goes_to_safetensors_alone_and_its_code_is_not_run(tmp_path: Path) -> None:
+def test_a_network_of_ones_own_goes_to_safetensors_alone_and_its_code_is_not_run(
+    tmp_path: Path,
+) -> None:
     network, config = nn.Conv2d(3, 3, 1), {"name": "no_such_module.make", "width": 2}
     save_generator(tmp_path / "own.safetensors", network, config, 2)
     assert convert_weights(tmp_path / "own.safetensors", tmp_path / "x.safetensors") == (config, 2)
     assert (tmp_path / "x.safetensors").read_bytes() == (tmp_path / "own.safetensors").read_bytes()
-    with pytest.raises(UserError, match=r"own\.safetensors: .*no_such_module\.make.*set output=FILE\.safetensors"):
+    with pytest.raises(
+        UserError, match=r"own\.safetensors: .*no_such_module\.make.*set output=FILE\.safetensors"
+    ):
         convert_weights(tmp_path / "own.safetensors", tmp_path / "x.pth")
     assert not (tmp_path / "x.pth").exists()
 
 
-def test_what_cannot_be_written_is_told_before_it_is_read(make_network: MakeNetwork, tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_told_before_it_is_read(
+    make_network: MakeNetwork, tmp_path: Path
+) -> None:
     torch.save(make_network().state_dict(), tmp_path / "x.pth")
-    with pytest.raises(UserError, match=r"x\.onnx: expected a file whose name ends in \.safetensors or \.pth"):
+    with pytest.raises(
+        UserError, match=r"x\.onnx: expected a file whose name ends in \.safetensors or \.pth"
+    ):
         convert_weights("nowhere", tmp_path / "x.onnx")
     before = (tmp_path / "x.pth").read_bytes()
     with pytest.raises(UserError, match=r"x\.pth: exists already; set overwrite=true"):
@@ -95,7 +116,9 @@ def test_spandrel_reads_it_as_the_same_network(
     read = spandrel.ModelLoader().load_from_file(tmp_path / f"x{suffix}")
     assert (read.scale, read.architecture.id) == (scale, "ESRGAN")
     lr = torch.rand(1, 3, 12, 9)
-    assert (read.model.eval().double()(lr.double()) - network.double()(lr.double())).abs().max() < 1e-12
+    assert (
+        read.model.eval().double()(lr.double()) - network.double()(lr.double())
+    ).abs().max() < 1e-12
     assert (read.model.float()(lr) - network.float()(lr)).abs().max() < 1e-6
 
 
@@ -104,7 +127,9 @@ def test_spandrel_reads_it_as_the_same_network(
 @torch.no_grad()
 def test_spandrel_reads_the_published_models(name: str, tmp_path: Path) -> None:
     spandrel = pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
-    data = pytest.importorskip("skimage.data", reason="scikit-image's photographs are not installed")
+    data = pytest.importorskip(
+        "skimage.data", reason="scikit-image's photographs are not installed"
+    )
     try:
         find_weights(name)
     except UserError as error:
@@ -114,4 +139,6 @@ def test_spandrel_reads_the_published_models(name: str, tmp_path: Path) -> None:
     read = spandrel.ModelLoader().load_from_file(tmp_path / "x.pth").model.eval()
     # In float32 the order of the sums shows: 7e-7 on this photo, more on noise, which these networks amplify.
     assert (read(lr) - load_generator(name)[0](lr)).abs().max() < 1e-6
-    assert (read.double()(lr.double()) - load_generator(name)[0].double()(lr.double())).abs().max() < 1e-12
+    assert (
+        read.double()(lr.double()) - load_generator(name)[0].double()(lr.double())
+    ).abs().max() < 1e-12

@@ -27,7 +27,9 @@ def saved(tmp_path: Path) -> tuple[torch.nn.Module, Path]:
 
 
 @pytest.mark.parametrize("by", ["file", "run"])
-def test_a_saved_generator_comes_back_the_same(by: str, saved: tuple[torch.nn.Module, Path]) -> None:
+def test_a_saved_generator_comes_back_the_same(
+    by: str, saved: tuple[torch.nn.Module, Path]
+) -> None:
     generator, path = saved
     back, scale = load_generator(path if by == "file" else path.parent)
     assert scale == 2
@@ -41,7 +43,9 @@ def test_the_file_tells_what_it_is(saved: tuple[torch.nn.Module, Path]) -> None:
         metadata = content.metadata()
     generator = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}
     assert json.loads(metadata["realsr"]) == {"generator": generator, "scale": 2}
-    assert [path.name for path in saved[1].parent.iterdir()] == ["generator.safetensors"], "nothing temporary is left"
+    assert [path.name for path in saved[1].parent.iterdir()] == ["generator.safetensors"], (
+        "nothing temporary is left"
+    )
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, -1])
@@ -61,7 +65,10 @@ def test_a_damaged_file_is_named(kept: int, saved: tuple[torch.nn.Module, Path])
         ('{"scale": "two", "generator": {}}', "do not state its generator"),
         ('{"scale": 2, "generator": {"depth": 3}}', "do not state its generator"),
         ('{"scale": 2, "generator": {"name": 3}}', "do not state its generator"),
-        ('{"scale": 2, "generator": {"name": "a.B", "arguments": 3}}', "do not state its generator"),
+        (
+            '{"scale": 2, "generator": {"name": "a.B", "arguments": 3}}',
+            "do not state its generator",
+        ),
         ("no json", "do not state its generator"),
         ("[]", "do not state its generator"),
         (
@@ -76,10 +83,15 @@ def test_a_damaged_file_is_named(kept: int, saved: tuple[torch.nn.Module, Path])
             '{"scale": 2, "generator": {"name": "rrdb", "features": 4, "blocks": 999999999, "growth": 4}}',
             "'blocks': 999999999",
         ),
-        ('{"scale": 2, "generator": {"name": "other"}}', r"no generator can be made of it: generator.name=other"),
+        (
+            '{"scale": 2, "generator": {"name": "other"}}',
+            r"no generator can be made of it: generator.name=other",
+        ),
     ],
 )
-def test_a_file_that_tells_of_something_else_is_refused(told: str, said: str, tmp_path: Path) -> None:
+def test_a_file_that_tells_of_something_else_is_refused(
+    told: str, said: str, tmp_path: Path
+) -> None:
     save_file(build_generator(TINY, 2).state_dict(), tmp_path / "x.safetensors", {"realsr": told})
     with pytest.raises(UserError, match=rf"x\.safetensors: .*{said}"):
         load_generator(tmp_path / "x.safetensors")
@@ -92,10 +104,15 @@ def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
     own = {"name": "my.Net", "features": 64, "blocks": 23, "growth": 32, "arguments": {"width": 8}}
     told = json.dumps({"scale": 2, "generator": own})
     save_file({"x": torch.zeros(1)}, tmp_path / "own.safetensors", {"realsr": told})
-    assert read_facts(read_weights(tmp_path / "own.safetensors")) == ({"name": "my.Net", "width": 8}, 2)
+    assert read_facts(read_weights(tmp_path / "own.safetensors")) == (
+        {"name": "my.Net", "width": 8},
+        2,
+    )
 
 
-def test_a_network_of_ones_own_is_loaded_only_when_asked(own_modules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_of_ones_own_is_loaded_only_when_asked(
+    own_modules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tmp_path = own_modules
     (tmp_path / "own_network.py").write_text(
         "import pathlib, torch\npathlib.Path('imported').touch()\n"
@@ -104,7 +121,9 @@ def test_a_network_of_ones_own_is_loaded_only_when_asked(own_modules: Path, monk
     config = {"name": "own_network.make", "width": 2}
     network = torch.nn.ConvTranspose2d(3, 3, 2, 2)
     save_generator(tmp_path / "x.safetensors", network, config, 2)
-    with pytest.raises(UserError, match=r"x\.safetensors: .*own_network\.make.*set allow_custom_code=true if you"):
+    with pytest.raises(
+        UserError, match=r"x\.safetensors: .*own_network\.make.*set allow_custom_code=true if you"
+    ):
         load_generator("x.safetensors")
     assert not Path("imported").exists()
     back, scale = load_generator("x.safetensors", allow_custom_code=True)
@@ -122,10 +141,14 @@ def test_a_network_of_ones_own_is_loaded_only_when_asked(own_modules: Path, monk
         load_generator("x.safetensors", allow_custom_code=True)
 
 
-@pytest.mark.parametrize("content", [[torch.zeros(1)], {"epoch": 3, "optimizers": []}, {}, {"params": {}}, "text"])
+@pytest.mark.parametrize(
+    "content", [[torch.zeros(1)], {"epoch": 3, "optimizers": []}, {}, {"params": {}}, "text"]
+)
 def test_files_that_hold_no_state_dict_are_refused(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "x.pth")
-    with pytest.raises(UserError, match=r"x\.pth: no network's weights in it \(it has .*expected a state dict"):
+    with pytest.raises(
+        UserError, match=r"x\.pth: no network's weights in it \(it has .*expected a state dict"
+    ):
         load_generator_state(build_generator(TINY, 2), tmp_path / "x.pth")
 
 
@@ -143,12 +166,25 @@ def test_a_basicsr_state_of_a_training_says_where_its_weights_are(tmp_path: Path
     network(torch.rand(1, 3, 4, 4)).mean().backward()
     optimiser.step()
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [1, 2])
-    state = {"epoch": 1, "iter": 5, "optimizers": [optimiser.state_dict()], "schedulers": [schedule.state_dict()]}
+    state = {
+        "epoch": 1,
+        "iter": 5,
+        "optimizers": [optimiser.state_dict()],
+        "schedulers": [schedule.state_dict()],
+    }
     torch.save(state, tmp_path / "5.state")
-    with pytest.raises(UserError, match=r"5\.state: no network's weights .*epoch, iter, .*are in models/net_g_\*\.pth"):
+    with pytest.raises(
+        UserError,
+        match=r"5\.state: no network's weights .*epoch, iter, .*are in models/net_g_\*\.pth",
+    ):
         load_generator(tmp_path / "5.state")
-    torch.save({"generator": network.state_dict(), "optimizer": optimiser.state_dict(), **state}, tmp_path / "whole.pt")
-    assert torch.equal(load_generator(tmp_path / "whole.pt")[0].conv_last.weight, network.conv_last.weight)
+    torch.save(
+        {"generator": network.state_dict(), "optimizer": optimiser.state_dict(), **state},
+        tmp_path / "whole.pt",
+    )
+    assert torch.equal(
+        load_generator(tmp_path / "whole.pt")[0].conv_last.weight, network.conv_last.weight
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,16 +194,22 @@ def test_a_basicsr_state_of_a_training_says_where_its_weights_are(tmp_path: Path
         build_discriminator({"name": "patchgan", "features": 4, "layers": 3}),
     ],
 )
-def test_weights_of_another_architecture_name_their_first_keys(network: torch.nn.Module, tmp_path: Path) -> None:
+def test_weights_of_another_architecture_name_their_first_keys(
+    network: torch.nn.Module, tmp_path: Path
+) -> None:
     torch.save(network.state_dict(), tmp_path / "x.pth")
     first = next(iter(network.state_dict()))
-    with pytest.raises(UserError, match=rf"x\.pth: .*not an RRDB generator \(its first tensors are {first}"):
+    with pytest.raises(
+        UserError, match=rf"x\.pth: .*not an RRDB generator \(its first tensors are {first}"
+    ):
         load_generator(tmp_path / "x.pth")
     with pytest.raises(UserError, match=rf"x\.pth: .*\(missing: conv_first.*not expected: {first}"):
         load_generator_state(build_generator(TINY, 2), tmp_path / "x.pth")
 
 
-@pytest.mark.parametrize("name", ["photo.png", "x.onnx", "x.pth", "x.bin", "x.param", "x.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["photo.png", "x.onnx", "x.pth", "x.bin", "x.param", "x.safetensors"]
+)
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(50)])
 def test_a_file_of_something_else_is_named(content: bytes, name: str, tmp_path: Path) -> None:
     (tmp_path / "x.bin").touch()
@@ -181,14 +223,19 @@ class Command:
         return os.system, ("touch ran",)
 
 
-@pytest.mark.parametrize("where", [lambda trap: trap, lambda trap: {"params": {"x": torch.ones(1)}, "meta": trap}])
+@pytest.mark.parametrize(
+    "where", [lambda trap: trap, lambda trap: {"params": {"x": torch.ones(1)}, "meta": trap}]
+)
 def test_a_shell_command_in_a_pickle_is_not_run(
     where: Callable[[Command], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save(where(Command()), "evil.pth")
     for read in (load_generator, lambda path: convert_weights(path, Path("x.safetensors"))):
-        with pytest.raises(UserError, match=r"evil\.pth: holds Python objects .* \(posix\.system\).* so it is refused"):
+        with pytest.raises(
+            UserError,
+            match=r"evil\.pth: holds Python objects .* \(posix\.system\).* so it is refused",
+        ):
             read("evil.pth")
     assert not Path("ran").exists()
     assert not Path("x.safetensors").exists()
@@ -211,7 +258,9 @@ def test_a_pickle_with_code_is_refused_and_not_run(format: str, tmp_path: Path) 
         torch.save({"conv_first.weight": Malicious(marker)}, path)
     else:
         path.write_bytes(pickle.dumps({"conv_first.weight": Malicious(marker)}, protocol=2))
-    with pytest.raises(UserError, match=r"evil\.pth: holds Python objects beside tensors \([\w.]+\).* refused"):
+    with pytest.raises(
+        UserError, match=r"evil\.pth: holds Python objects beside tensors \([\w.]+\).* refused"
+    ):
         load_generator_state(build_generator(TINY, 2), path)
     with pytest.raises(UserError, match=r"evil\.pth: holds Python objects"):
         load_generator(path)

@@ -33,9 +33,23 @@ def first_layout(state: State) -> State:
 
 
 def basicsr(state: State) -> State:
-    names = {"RRDB_trunk": "body", "RDB": "rdb", "trunk_conv": "conv_body", "upconv": "conv_up", "HRconv": "conv_hr"}
-    renamed = {re.sub("|".join(names), lambda found: names[found[0]], name): value for name, value in state.items()}
-    assert {"body.0.rdb1.conv1.weight", "conv_up2.bias", "conv_hr.bias", "conv_body.bias"} <= renamed.keys()
+    names = {
+        "RRDB_trunk": "body",
+        "RDB": "rdb",
+        "trunk_conv": "conv_body",
+        "upconv": "conv_up",
+        "HRconv": "conv_hr",
+    }
+    renamed = {
+        re.sub("|".join(names), lambda found: names[found[0]], name): value
+        for name, value in state.items()
+    }
+    assert {
+        "body.0.rdb1.conv1.weight",
+        "conv_up2.bias",
+        "conv_hr.bias",
+        "conv_body.bias",
+    } <= renamed.keys()
     return renamed
 
 
@@ -60,7 +74,12 @@ LAYOUTS = [
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize(("rename", "scale"), LAYOUTS)
 def test_every_layout_is_the_same_network(
-    rename: Callable[[State], State], scale: int, suffix: str, make_network: MakeNetwork, same_output, tmp_path: Path
+    rename: Callable[[State], State],
+    scale: int,
+    suffix: str,
+    make_network: MakeNetwork,
+    same_output,
+    tmp_path: Path,
 ) -> None:
     network = make_network(scale, blocks=3)
     path = tmp_path / f"x{suffix}"
@@ -80,17 +99,27 @@ def test_every_layout_is_the_same_network(
     ("wrap", "said"),
     [
         (lambda good, bad: {"params": good}, "under params"),
-        (lambda good, bad: {"params": bad, "params_ema": good}, "under params_ema (also there: params)"),
+        (
+            lambda good, bad: {"params": bad, "params_ema": good},
+            "under params_ema (also there: params)",
+        ),
         (lambda good, bad: {"state_dict": good, "epoch": 3}, "under state_dict"),
         (lambda good, bad: {"model": {"params": good}}, "under params"),
         (lambda good, bad: {"step": 4, "generator": good, "discriminator": bad}, "under generator"),
-        (lambda good, bad: {"epoch": 4, "net_g": good, "net_d": {"conv.weight": torch.ones(1)}}, "under net_g"),
         (
-            lambda good, bad: {"state_dict": under("generator.", good) | {"discriminator.x": torch.ones(1)}},
+            lambda good, bad: {"epoch": 4, "net_g": good, "net_d": {"conv.weight": torch.ones(1)}},
+            "under net_g",
+        ),
+        (
+            lambda good, bad: {
+                "state_dict": under("generator.", good) | {"discriminator.x": torch.ones(1)}
+            },
             "state_dict",
         ),
         (
-            lambda good, bad: {"state_dict": under("generator.", bad) | under("generator_ema.", good)},
+            lambda good, bad: {
+                "state_dict": under("generator.", bad) | under("generator_ema.", good)
+            },
             "under generator_ema. (also there: generator.)",
         ),
     ],
@@ -126,7 +155,8 @@ def test_weights_of_another_size_name_tensors_and_what_would_fit(
     generator = make_network(4, blocks=2)
     before = {name: value.clone() for name, value in generator.state_dict().items()}
     expected = (
-        r"x\.pth: weights of another generator \(not expected: RRDB_trunk\.2\.\S+, .*: they fit generator\.blocks=3$"
+        r"x\.pth: weights of another generator \(not expected: RRDB_trunk\.2\.\S+, .*: "
+        r"they fit generator\.blocks=3$"
     )
     with pytest.raises(UserError, match=expected):
         load_generator_state(generator, tmp_path / "x.pth")
@@ -136,27 +166,41 @@ def test_weights_of_another_size_name_tensors_and_what_would_fit(
         (make_network(2, blocks=3), "scale=4"),
         (make_network(4, blocks=3, growth=5), "generator.growth=4"),
         (make_network(2, features=5), "generator.features=6 generator.blocks=3 scale=4"),
-        (nn.Conv2d(3, 3, 1), "generator=rrdb generator.features=6 generator.blocks=3 generator.growth=4 scale=4"),
+        (
+            nn.Conv2d(3, 3, 1),
+            "generator=rrdb generator.features=6 generator.blocks=3 generator.growth=4 scale=4",
+        ),
     ):
         with pytest.raises(UserError, match=rf": they fit {re.escape(fits)}$"):
             load_generator_state(other, tmp_path / "x.pth")
-    with pytest.raises(UserError, match=r"RRDB_trunk.0.RDB1.conv1.weight \(4, 6, 3, 3\) instead of \(5, 6, 3, 3\)"):
+    with pytest.raises(
+        UserError, match=r"RRDB_trunk.0.RDB1.conv1.weight \(4, 6, 3, 3\) instead of \(5, 6, 3, 3\)"
+    ):
         load_generator_state(make_network(4, blocks=3, growth=5), tmp_path / "x.pth")
 
 
-def test_pixel_unshuffle_is_told_as_another_network(make_network: MakeNetwork, tmp_path: Path) -> None:
+def test_pixel_unshuffle_is_told_as_another_network(
+    make_network: MakeNetwork, tmp_path: Path
+) -> None:
     state = basicsr(make_network().state_dict())
     state["conv_first.weight"] = torch.zeros(6, 12, 3, 3)
     torch.save({"params_ema": state}, tmp_path / "x2plus.pth")
     for read in (load_generator, lambda path: load_generator_state(make_network(2), path)):
-        with pytest.raises(UserError, match=r"x2plus\.pth.* \(6, 12, 3, 3\) instead of \(6, 3, 3, 3\)"):
+        with pytest.raises(
+            UserError, match=r"x2plus\.pth.* \(6, 12, 3, 3\) instead of \(6, 3, 3, 3\)"
+        ):
             read(tmp_path / "x2plus.pth")
 
 
-def test_a_whole_that_lacks_or_adds_a_layer_is_refused(make_network: MakeNetwork, tmp_path: Path) -> None:
+def test_a_whole_that_lacks_or_adds_a_layer_is_refused(
+    make_network: MakeNetwork, tmp_path: Path
+) -> None:
     state = make_network().state_dict()
     for name, changed in (
-        ("missing: HRconv.bias", {key: value for key, value in state.items() if key != "HRconv.bias"}),
+        (
+            "missing: HRconv.bias",
+            {key: value for key, value in state.items() if key != "HRconv.bias"},
+        ),
         ("not expected: attention.weight", state | {"attention.weight": torch.zeros(1)}),
         ("not expected: upconv3.weight", state | {"upconv3.weight": torch.zeros(6, 6, 3, 3)}),
         ("an? RRDB generator|another generator", {"weight": torch.zeros(3)}),

@@ -41,7 +41,11 @@ def test_a_file_that_declares_too_much_is_refused_in_one_line(
     monkeypatch.setattr(onnx_files, "PROBE_LIMIT", 0.5)
     paths = malformed.write(tmp_path, malformed.KINDS[kind]())
     ends = {path.name: malformed.classify(path) for path in paths}
-    wrong = {name: end for name, end in ends.items() if end[0] != "refused" and name not in SOUND.get(kind, ())}
+    wrong = {
+        name: end
+        for name, end in ends.items()
+        if end[0] != "refused" and name not in SOUND.get(kind, ())
+    }
     assert not wrong
     assert not any(outcome in ("unclear", "traceback") for outcome, _ in ends.values())
     assert not (tmp_path / "touched").exists()
@@ -77,7 +81,8 @@ def test_weights_that_are_not_finite_are_named(name: str, tmp_path: Path) -> Non
         torch.save({"generator": state, "step": 3} if path.suffix == ".pt" else state, path)
     name = r"RRDB_trunk\.0\.RDB1\.conv\d\.\w+"
     said = (
-        rf"{path.name}: 5 of its {len(state)} tensors hold values that are not finite .*: {name}, {name}, {name}, …; "
+        rf"{path.name}: 5 of its {len(state)} tensors hold values that are not finite .*: "
+        rf"{name}, {name}, {name}, …; "
     )
     for load in (load_generator, lambda path: load_generator_state(build_generator(TINY, 2), path)):
         with pytest.raises(UserError, match=said):
@@ -88,16 +93,22 @@ def test_weights_for_the_loss_that_are_not_finite_are_named(tmp_path: Path) -> N
     torch.save((torch.full((4,), torch.nan), torch.ones(4, 36)), tmp_path / "x.pth")
     for check in (
         lambda path: check_content(read_metric_weights(path, "x", "BRISQUE"), path),
-        lambda path: select_features({"0.weight": torch.full((4,), torch.nan)}, {"0.weight": (4,)}, "x.pth", "VGG19"),
+        lambda path: select_features(
+            {"0.weight": torch.full((4,), torch.nan)}, {"0.weight": (4,)}, "x.pth", "VGG19"
+        ),
     ):
-        with pytest.raises(WeightsError, match=r"x\.pth: 1 of its \d tensors hold values that are not finite .*: 0"):
+        with pytest.raises(
+            WeightsError, match=r"x\.pth: 1 of its \d tensors hold values that are not finite .*: 0"
+        ):
             check(tmp_path / "x.pth")
 
 
 def test_weights_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     generator = build_generator(TINY, 2)
     torch.nn.init.constant_(generator.conv_last.bias, torch.nan)
-    with pytest.raises(UserError, match=r"x\.safetensors is not written: 1 of its .*conv_last\.bias"):
+    with pytest.raises(
+        UserError, match=r"x\.safetensors is not written: 1 of its .*conv_last\.bias"
+    ):
         save_generator(tmp_path / "x.safetensors", generator, TINY, 2)
     assert not list(tmp_path.iterdir())
 
@@ -107,7 +118,9 @@ def test_what_a_pickle_attaches_to_a_tensor_is_left_behind(tmp_path: Path) -> No
     state["conv_first.bias"] = torch.nn.Parameter(state["conv_first.bias"].clone())
     state["conv_first.bias"].clone = 3
     torch.save(state, tmp_path / "x.pth")
-    assert all(type(value) is torch.Tensor for value in read_weights(tmp_path / "x.pth").state.values())
+    assert all(
+        type(value) is torch.Tensor for value in read_weights(tmp_path / "x.pth").state.values()
+    )
 
 
 def test_the_limit_of_memory_holds_inside_the_block_alone() -> None:

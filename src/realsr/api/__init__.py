@@ -37,7 +37,13 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "api.data_check": ["check_data"],
-    "api.degradation_stages": ["collect_noise", "estimate_kernels", "make_pairs", "rebuild_pair", "survey_noise"],
+    "api.degradation_stages": [
+        "collect_noise",
+        "estimate_kernels",
+        "make_pairs",
+        "rebuild_pair",
+        "survey_noise",
+    ],
     "api.demo_study": ["demo"],
     "api.generator_export": ["export"],
     "api.model_evaluation": ["evaluate"],

@@ -47,16 +47,22 @@ def run_command(name: str) -> None:
         # Errors are met here, since Hydra would write about its overrides first.
         try:
             if HydraConfig.get().job.chdir:
-                raise UserError("hydra.job.chdir=true: paths are relative to the folder of the command: remove it")
+                raise UserError(
+                    "hydra.job.chdir=true: paths are relative to the folder of the command: remove it"
+                )
             overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)
             part = to_part(config, name, cast(list[str], overrides))
             getattr(import_module("realsr.api"), name)(part)
         except (UserError, ImageError, WeightsError) as error:
             _leave_job(str(error))
         except MemoryError:
-            _leave_job("memory does not suffice; what is done is kept: set smaller values, or free memory, and repeat")
+            _leave_job(
+                "memory does not suffice; what is done is kept: set smaller values, or free memory, and repeat"
+            )
         except OSError as error:
-            _leave_job(f"{error}: what is done is kept; make room or choose another work_dir, then repeat the command")
+            _leave_job(
+                f"{error}: what is done is kept; make room or choose another work_dir, then repeat the command"
+            )
         except Interrupted as interrupted:
             _leave(str(interrupted), interrupted.code)
         except KeyboardInterrupt:
@@ -70,8 +76,12 @@ def run_command(name: str) -> None:
         arguments = quote_arguments(command_line[1:], specification.whole, specification.photos)
         sys.argv = [command_line[0], *cleanup.enter_context(sweep_into_temporary(arguments))]
         cleanup.enter_context(read_paths_as_text(specification.whole))
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its errors and exit; they are explained below
-        hydra.main(config_path=str(conf_dir()), config_name=specification.file, version_base="1.3")(main)()
+        os.environ["HYDRA_FULL_ERROR"] = (
+            "1"  # Hydra would print its errors and exit; they are explained below
+        )
+        hydra.main(config_path=str(conf_dir()), config_name=specification.file, version_base="1.3")(
+            main
+        )()
     except UserError as error:
         _leave(str(error))
     except CONFIG_ERRORS as error:
@@ -113,7 +123,9 @@ class _LineFormatter(logging.Formatter):
 
 
 def _set_up_logging() -> None:
-    if isinstance(sys.stdout, TextIOWrapper):  # whose encoding may lack what a help text or a name of a photo holds
+    if isinstance(
+        sys.stdout, TextIOWrapper
+    ):  # whose encoding may lack what a help text or a name of a photo holds
         sys.stdout.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_LineFormatter())

@@ -37,7 +37,12 @@ def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
         needed = role in config.pairs.hr or (role == "source" and config.pool.learns_from_source)
         if folder is None:
             if needed or expected:
-                logger.info("data.%s: not given%s. %s", role, "" if needed else " (optional)", _expectation(expected))
+                logger.info(
+                    "data.%s: not given%s. %s",
+                    role,
+                    "" if needed else " (optional)",
+                    _expectation(expected),
+                )
             if needed:
                 problems.append(f"data.{role} is not given")
             continue
@@ -65,7 +70,9 @@ def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
                 "VGG19's weights: torchvision's copy; torchvision downloads it before the training if it is missing"
             )
     if problems:
-        raise UserError("the data are not complete:\n" + "\n".join(f"  {line}" for line in problems))
+        raise UserError(
+            "the data are not complete:\n" + "\n".join(f"  {line}" for line in problems)
+        )
     logger.info("all photos that track %s needs can be read", config.track)
     return reports
 
@@ -87,7 +94,9 @@ def check_folder(folder: Path, damaged: str = "refuse") -> FolderReport:
     paths = list_images(folder)
     with ThreadPoolExecutor() as threads, Progress(f"reading {folder}", len(paths)) as progress:
         for result in threads.map(size, paths):
-            report.unreadable.append(result) if isinstance(result, str) else report.sizes.append(result)
+            report.unreadable.append(result) if isinstance(result, str) else report.sizes.append(
+                result
+            )
             progress.advance()
     return report
 
@@ -100,7 +109,9 @@ def _parts(folder: Path) -> list[Path]:
 def _summary(report: FolderReport) -> str:
     text = f"{len(report.sizes)} images"
     if report.sizes:
-        smallest, largest = (choose(report.sizes, key=lambda s: s[0] * s[1]) for choose in (min, max))
+        smallest, largest = (
+            choose(report.sizes, key=lambda s: s[0] * s[1]) for choose in (min, max)
+        )
         text += f" from {smallest[0]}x{smallest[1]} to {largest[0]}x{largest[1]}"
     return text + (f", {len(report.unreadable)} that cannot be read" if report.unreadable else "")
 

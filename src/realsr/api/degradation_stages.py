@@ -70,11 +70,15 @@ def survey_noise(config: SurveyNoiseConfig) -> Survey:
     """
     pool = config.noise_pool_dir
     check_folder_place("noise_pool_dir", pool, [survey.STAGE])
-    result = survey.survey_noise(config.data.source, pool, config.noise, config.workers, config.damaged)
+    result = survey.survey_noise(
+        config.data.source, pool, config.noise, config.workers, config.damaged
+    )
     report_survey(result, pool / survey.STAGE)
     if result.failures:
         listing = "".join(f"\n  {failure}" for failure in result.failures.values())
-        raise UserError(f"noise survey: {len(result.failures)} of {len(result.photos)} could not be done:{listing}")
+        raise UserError(
+            f"noise survey: {len(result.failures)} of {len(result.photos)} could not be done:{listing}"
+        )
     return result
 
 
@@ -85,11 +89,17 @@ def collect_noise(config: CollectNoiseConfig) -> Path:
     if noise.auto:
         check_folder_place("noise_pool_dir", pool, [survey.STAGE])
         try:
-            noise, result = choose_thresholds(source, pool, noise, config.overwrite, config.workers, config.damaged)
+            noise, result = choose_thresholds(
+                source, pool, noise, config.overwrite, config.workers, config.damaged
+            )
         except NothingFlatError as error:
             report_survey(error.survey, pool / survey.STAGE)
             raise
-        logger.info("noise: chosen noise.max_variance=%g noise.min_mean=%g", noise.max_variance, noise.min_mean)
+        logger.info(
+            "noise: chosen noise.max_variance=%g noise.min_mean=%g",
+            noise.max_variance,
+            noise.min_mean,
+        )
         if result is not None:
             report_survey(result, pool / survey.STAGE)
     collection.collect_noise(source, pool, noise, config.overwrite, config.workers, config.damaged)
@@ -117,5 +127,10 @@ def make_pairs(config: MakePairsConfig) -> PairsResult:
 def rebuild_pair(config: RebuildPairConfig) -> list[Path]:
     """Make the LR image of one pair again from the manifest, byte for byte; return the files written."""
     return rebuild.rebuild_pair(
-        config.pair, config.data.source, config.data.target, config.pool_dir, config.pairs_dir, config.damaged
+        config.pair,
+        config.data.source,
+        config.data.target,
+        config.pool_dir,
+        config.pairs_dir,
+        config.damaged,
     )

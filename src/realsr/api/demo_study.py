@@ -38,7 +38,9 @@ logger = logging.getLogger("realsr")
 
 # Fixed before any training: the hidden truth, and which photographs are for what.
 SIGMAS, ANGLE = (2.0, 1.2), 35
-CAMERA = Camera(kernel=anisotropic_kernel(13, SIGMAS, ANGLE, scale=2), scale=2, noise_levels=(2.0, 3.5))
+CAMERA = Camera(
+    kernel=anisotropic_kernel(13, SIGMAS, ANGLE, scale=2), scale=2, noise_levels=(2.0, 3.5)
+)
 SOURCE = ("camera", "coins", "grass", "gravel", "rocket")
 # Colour photos only: a small network shown gray ones learns to forget colour.
 TARGET = ("astronaut", "hubble_deep_field", "immunohistochemistry", "retina", "stereo_motorcycle")
@@ -64,7 +66,10 @@ def demo(config: TrainConfig) -> dict[str, object]:
         models[f"trained_on_{name}"] = as_function(load_model(arm.run, cpu, "fp32"))
     images = list(read_folders(folder / "data/test/HR", folder / "data/test/LR", config.scale))
     scores = evaluate_models(models, as_readers(images), psnr_and_ssim(), crop=config.scale).scores
-    kernels = {path.stem.split("_kernel")[0]: load_kernel(path) for path in list_kernels(config.pool_dir, config.scale)}
+    kernels = {
+        path.stem.split("_kernel")[0]: load_kernel(path)
+        for path in list_kernels(config.pool_dir, config.scale)
+    }
     metrics = summarise(scores, kernels, noise_patches=len(list_noise(config.noise_pool_dir)))
     write_bytes(folder / "metrics.json", json.dumps(metrics, indent=1).encode())
     draw(folder / "comparison.png", images, models, scores, kernels)
@@ -109,7 +114,9 @@ def bicubic_arm(config: TrainConfig) -> TrainConfig:
 
 
 def summarise(
-    scores: Mapping[str, Mapping[str, Scores]], kernels: Mapping[str, np.ndarray], noise_patches: int
+    scores: Mapping[str, Mapping[str, Scores]],
+    kernels: Mapping[str, np.ndarray],
+    noise_patches: int,
 ) -> dict[str, object]:
     """Return the content of metrics.json; kernel_psnr is the mean over source photos, in dB."""
     means = {name: mean_scores(by_image) for name, by_image in scores.items()}
@@ -132,11 +139,20 @@ def draw(
     rows = []
     for image in images:
         top, left = ZOOM[image.name]
-        nearest = image.lr.repeat_interleave(CAMERA.scale, dim=1).repeat_interleave(CAMERA.scale, dim=2)
-        views = {"LR": nearest} | {name.replace("_", " "): model(image.lr) for name, model in models.items()}
+        nearest = image.lr.repeat_interleave(CAMERA.scale, dim=1).repeat_interleave(
+            CAMERA.scale, dim=2
+        )
+        views = {"LR": nearest} | {
+            name.replace("_", " "): model(image.lr) for name, model in models.items()
+        }
         views["HR"] = image.hr
-        crops = {name: x[:, top : top + ZOOM_SIDE, left : left + ZOOM_SIDE] for name, x in views.items()}
-        notes = {name.replace("_", " "): f"{by_image[image.name]['psnr']:.2f} dB" for name, by_image in scores.items()}
+        crops = {
+            name: x[:, top : top + ZOOM_SIDE, left : left + ZOOM_SIDE] for name, x in views.items()
+        }
+        notes = {
+            name.replace("_", " "): f"{by_image[image.name]['psnr']:.2f} dB"
+            for name, by_image in scores.items()
+        }
         rows.append((image.name, crops, notes))
     titled = {"true kernel": CAMERA.kernel}
     for name, kernel in kernels.items():

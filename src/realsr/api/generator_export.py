@@ -33,7 +33,9 @@ def export(config: ExportConfig) -> Path:
             f"into a file whose name ends in {' or '.join(WEIGHTS)}"
         )
     elif (
-        config.formats is None and mimetypes.MimeTypes().guess_type(output.name)[0] is not None and not output.is_dir()
+        config.formats is None
+        and mimetypes.MimeTypes().guess_type(output.name)[0] is not None
+        and not output.is_dir()
     ):
         raise UserError(
             f"output={output}: expected a file whose name ends in {' or '.join(WEIGHTS)}, or a folder for ONNX; for a "
@@ -47,11 +49,17 @@ def export(config: ExportConfig) -> Path:
 def export_weights(config: ExportConfig) -> None:
     """Convert the weights that a config names, and say what was written."""
     if config.formats is not None:
-        raise UserError(f"output={config.output} is a file of weights: formats={config.formats} need output=FOLDER")
+        raise UserError(
+            f"output={config.output} is a file of weights: formats={config.formats} need output=FOLDER"
+        )
     generator, scale = convert_weights(config.weights, config.output, config.overwrite)
     name = generator["name"]
-    size = "" if "." in name else f", {generator['blocks']} blocks, {generator['features']} features"
-    logger.info("%s: the generator of %s (%s%s, scale %d)", config.output, config.weights, name, size, scale)
+    size = (
+        "" if "." in name else f", {generator['blocks']} blocks, {generator['features']} features"
+    )
+    logger.info(
+        "%s: the generator of %s (%s%s, scale %d)", config.output, config.weights, name, size, scale
+    )
 
 
 def export_formats(config: ExportConfig) -> None:

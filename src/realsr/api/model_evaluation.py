@@ -37,15 +37,24 @@ def evaluate(config: EvaluateConfig) -> Report:
     Raises UserError before any work for what cannot be evaluated, and at the end if some images could not be.
     """
     if not config.weights:
-        raise UserError("weights=[]: name at least one model, e.g. weights=[bicubic,work/dped/runs/default]")
+        raise UserError(
+            "weights=[]: name at least one model, e.g. weights=[bicubic,work/dped/runs/default]"
+        )
     if config.output is None and (config.figures or config.save_images):
         raise UserError("figures and save_images write files: set output=DIR")
     if config.output is not None:
         folders = ["images"] * config.save_images + ["figures"] * bool(config.figures)
         check_folder_place("output", config.output, ["", *folders])
     metrics_file = None if config.output is None else config.output / "metrics.json"
-    if metrics_file is not None and metrics_file.exists() and not looks_lost(metrics_file) and not config.overwrite:
-        raise UserError(f"{config.output}: has an evaluation already: set overwrite=true, or choose another output")
+    if (
+        metrics_file is not None
+        and metrics_file.exists()
+        and not looks_lost(metrics_file)
+        and not config.overwrite
+    ):
+        raise UserError(
+            f"{config.output}: has an evaluation already: set overwrite=true, or choose another output"
+        )
     check_names(config.weights, [*PUBLISHED, BICUBIC])
     for name in config.weights:
         if name != BICUBIC:
@@ -57,7 +66,9 @@ def evaluate(config: EvaluateConfig) -> Report:
     device = choose_device(config.device)
     metrics = load_metrics(protocol.metrics, load_metric_values(), config.metric_files, device)
     if config.data.hr is None and (needing := list_needing_hr(metrics)):
-        raise UserError(f"data.hr must be given, since {', '.join(needing)} need HR: set data.hr=DIR")
+        raise UserError(
+            f"data.hr must be given, since {', '.join(needing)} need HR: set data.hr=DIR"
+        )
     loaded = {name: make_model(name, config, device) for name in config.weights}
 
     names = shorten_names(config.weights)
@@ -70,7 +81,8 @@ def evaluate(config: EvaluateConfig) -> Report:
         protocol,
         list_changes(protocol, resolve(named, config.scale)),
         config.scale,
-        config.precision + " (ONNX files: their own)" * any(name.endswith(".onnx") for name in config.weights),
+        config.precision
+        + " (ONNX files: their own)" * any(name.endswith(".onnx") for name in config.weights),
         device.type,
         lr=None if config.data.lr is None else str(resolve_unnamed(config.data.lr)),
         hr=config.data.hr is not None,
@@ -86,19 +98,29 @@ def evaluate(config: EvaluateConfig) -> Report:
     return report
 
 
-def make_model(name: str, config: EvaluateConfig, device: torch.device) -> tuple[Model, dict[str, Any]]:
+def make_model(
+    name: str, config: EvaluateConfig, device: torch.device
+) -> tuple[Model, dict[str, Any]]:
     """Return a model of any source that `load_model` takes, and where it is from.
 
     Raises UserError where its scale is another, or it cannot be loaded.
     """
     model = load_model(name, device, config.precision, config.allow_custom_code, config.scale)
-    facts = {"source": name} if name == BICUBIC else {"source": name} | describe_weights(find_weights(name))
+    facts = (
+        {"source": name}
+        if name == BICUBIC
+        else {"source": name} | describe_weights(find_weights(name))
+    )
     return as_function(model, config.tile), facts
 
 
 def list_needing_hr(metrics: Mapping[str, Metric]) -> list[str]:
     """Return the names of the metrics that compare with HR."""
-    return [name for name, metric in metrics.items() if not isinstance(metric, ImageMetric) or metric.needs_hr]
+    return [
+        name
+        for name, metric in metrics.items()
+        if not isinstance(metric, ImageMetric) or metric.needs_hr
+    ]
 
 
 def write_report(folder: Path, report: Report) -> None:
@@ -119,12 +141,16 @@ class Writer:
         metrics: Mapping[str, Metric],
     ) -> None:
         output = config.output or Path()
-        scored = {name: metric for name, metric in metrics.items() if isinstance(metric, ImageMetric)}
+        scored = {
+            name: metric for name, metric in metrics.items() if isinstance(metric, ImageMetric)
+        }
         self.figures = Figures(output / "figures", figures, names, scored, config.scale)
         self._images = output / "images" if config.save_images else None
         self._folders = {model: name.replace("/", "_") for model, name in names.items()}
 
-    def add(self, image: EvaluationImage, model: str, sr: Tensor, scores: Mapping[str, float]) -> None:
+    def add(
+        self, image: EvaluationImage, model: str, sr: Tensor, scores: Mapping[str, float]
+    ) -> None:
         """Take a result in."""
         if self._images is not None:
             folder = self._images / self._folders[model]

@@ -35,7 +35,11 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
 
 
 def degrade(
-    hr: np.ndarray, scale: int = 4, kernel: np.ndarray | None = None, noise: np.ndarray | None = None, seed: int = 0
+    hr: np.ndarray,
+    scale: int = 4,
+    kernel: np.ndarray | None = None,
+    noise: np.ndarray | None = None,
+    seed: int = 0,
 ) -> np.ndarray:
     """Return the LR image (h, w, 3) uint8 of an HR image (s*h, s*w, 3) uint8, as pairs and training make it.
 
@@ -47,7 +51,9 @@ def degrade(
         seed: of the crop of the noise patch.
     """
     if any(side % scale for side in hr.shape[:2]):
-        raise UserError(f"degrade: HR of {hr.shape[1]}x{hr.shape[0]}: expected multiples of scale={scale}")
+        raise UserError(
+            f"degrade: HR of {hr.shape[1]}x{hr.shape[0]}: expected multiples of scale={scale}"
+        )
     lr = synthesis.degrade(hr, scale, kernel)
     if noise is None:
         return lr
@@ -96,9 +102,13 @@ def upscale(
     if isinstance(photos, np.ndarray):
         return _upscale_array(photos, weights, output, keys)
     if isinstance(weights, SRModel) or output is None:
-        raise UserError("upscale: photos need weights by name or path, and output=FILE or output=FOLDER")
+        raise UserError(
+            "upscale: photos need weights by name or path, and output=FILE or output=FOLDER"
+        )
     inputs = [photos] if isinstance(photos, str | Path) else list(photos)
-    return _upscale_files(load_config("upscale", input=inputs, weights=weights, output=output, **keys))
+    return _upscale_files(
+        load_config("upscale", input=inputs, weights=weights, output=output, **keys)
+    )
 
 
 def _upscale_array(
@@ -109,8 +119,12 @@ def _upscale_array(
             f"upscale: an array of shape {image.shape} and type {image.dtype}: expected (H, W, 3), uint8 or float32"
         )
     if output is not None:
-        raise UserError("upscale: an array's result is returned: write it with write_image instead of output")
-    ensembled, consistency, tile = (keys.pop(key, None) for key in ("ensemble", "consistency", "tile"))
+        raise UserError(
+            "upscale: an array's result is returned: write it with write_image instead of output"
+        )
+    ensembled, consistency, tile = (
+        keys.pop(key, None) for key in ("ensemble", "consistency", "tile")
+    )
     model = weights if isinstance(weights, SRModel) else load_model(weights, **keys)
     x = to_float(image) if image.dtype == np.uint8 else torch.from_numpy(image).permute(2, 0, 1)
     sr = as_function(refine(model, bool(ensembled), bool(consistency)), tile)(x)
@@ -125,7 +139,11 @@ def _upscale_files(config: UpscaleConfig) -> list[Path]:
         tasks = skip_finished(tasks)
     if tasks:
         device = choose_device(config.device)
-        model = models.load_model(config.weights, device, config.precision, config.allow_custom_code, config.scale)
+        model = models.load_model(
+            config.weights, device, config.precision, config.allow_custom_code, config.scale
+        )
         tiles_for = choose_tiles(model, config.tile, config.overlap)
-        upscale_photos(tasks, refine(model, config.ensemble, config.consistency), tiles_for, config.damaged)
+        upscale_photos(
+            tasks, refine(model, config.ensemble, config.consistency), tiles_for, config.damaged
+        )
     return results

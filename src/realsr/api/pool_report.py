@@ -46,7 +46,9 @@ def pool(config: PoolReportConfig) -> list[PoolStatistics]:
     """
     output = config.output or config.pool_dir
     check_folder_place("pool_dir" if config.output is None else "output", output)
-    pools = [measure_pool(folder) for folder in (config.pool_dir, config.compare) if folder is not None]
+    pools = [
+        measure_pool(folder) for folder in (config.pool_dir, config.compare) if folder is not None
+    ]
     name, facts = "pool", describe_pool(pools[0])
     if len(pools) == 1:
         logger.info("\n%s", format_pool(pools[0]))
@@ -59,5 +61,8 @@ def pool(config: PoolReportConfig) -> list[PoolStatistics]:
     write_pool_figure(output / f"{name}.png", pools)
     logger.info("\nfigure   %s\nnumbers  %s", output / f"{name}.png", output / f"{name}.json")
     if unreadable := [reason for pool in pools for reason in pool.unreadable]:
-        raise UserError("left out, since they cannot be read:" + "".join(f"\n  {reason}" for reason in unreadable))
+        raise UserError(
+            "left out, since they cannot be read:"
+            + "".join(f"\n  {reason}" for reason in unreadable)
+        )
     return pools

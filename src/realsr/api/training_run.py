@@ -10,7 +10,12 @@ from typing import Any, TypeVar
 
 from realsr.api import degradation_stages as stages
 from realsr.config.composition import load_metric_values, load_protocol, takes_keys, to_yaml
-from realsr.config.schema import CollectNoiseConfig, EstimateKernelsConfig, MakePairsConfig, TrainConfig
+from realsr.config.schema import (
+    CollectNoiseConfig,
+    EstimateKernelsConfig,
+    MakePairsConfig,
+    TrainConfig,
+)
 from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
 from realsr.core.file_names import printable, resolve_unnamed
@@ -56,7 +61,9 @@ class TrainResult:
     def weights(self) -> dict[str, Path]:
         """The files of weights that there are, by name: generator, generator_ema, best."""
         names = ("generator", "generator_ema", "best")
-        return {name: file for name in names if (file := self.folder / f"{name}.safetensors").is_file()}
+        return {
+            name: file for name in names if (file := self.folder / f"{name}.safetensors").is_file()
+        }
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -179,12 +186,19 @@ def split_pairs(config: TrainConfig, noise: list[Path]) -> tuple[list[Pair], Val
             config.damaged,
             lr_name,
         )
-        return pairs, ValidationSet(printable(resolve_unnamed(config.data.validation).name or "/"), images)
+        return pairs, ValidationSet(
+            printable(resolve_unnamed(config.data.validation).name or "/"), images
+        )
     pairs, held_out = hold_out(pairs, config.data.held_out, config.seed)
     if held_out:
         logger.info("held out for validation: %s", ", ".join(pair.name for pair in held_out))
     images = load_validation(
-        held_out, config.scale, degradation, config.seed, trainer.validation_crop, trainer.validation_images
+        held_out,
+        config.scale,
+        degradation,
+        config.seed,
+        trainer.validation_crop,
+        trainer.validation_images,
     )
     return pairs, ValidationSet("held_out", images)
 
@@ -207,7 +221,10 @@ def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], met
     Raises UserError where a file in the run's folder is of another network with code of its own than the config's,
     and at the end if some images could not be evaluated.
     """
-    scale, device = config.scale, choose_device(config.trainer.device, "trainer.device", local_rank())
+    scale, device = (
+        config.scale,
+        choose_device(config.trainer.device, "trainer.device", local_rank()),
+    )
     protocol = resolve(load_protocol("realsr_release"), scale)
     models, weights = {"bicubic": bicubic_model(scale)}, dict[str, dict[str, Any]]()
     for name in ("generator", "generator_ema", "best"):
@@ -219,7 +236,9 @@ def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], met
             weights[name] = describe_weights(file)
     scored = load_metrics(protocol.metrics, load_metric_values(), {}, device)
     results = evaluate_models(models, as_readers(validation), scored, scale)
-    setting = Setting(protocol, [], scale, "fp32", device.type, lr="the validation images, cut to their centres")
+    setting = Setting(
+        protocol, [], scale, "fp32", device.type, lr="the validation images, cut to their centres"
+    )
     report = Report(setting, scored, results, weights)
     write_json(metrics, report)
     logger.info("\n%s\n", format_report(report))
@@ -229,9 +248,13 @@ def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], met
         facts = [notes.get(key) for key in ("step", "by", "set")]
         logger.info("best: step %s, %s weights, by %s on %s", facts[0], kind, *facts[1:])
     logger.info("weights: %s\nmetrics: %s", config.run / "generator.safetensors", metrics)
-    logger.info("images and curves: tensorboard --logdir %s", shlex.quote(str(config.run / "tensorboard")))
+    logger.info(
+        "images and curves: tensorboard --logdir %s", shlex.quote(str(config.run / "tensorboard"))
+    )
     if results.failed:
-        raise UserError(f"{metrics}: {len(results.failed)} could not be evaluated:{list_failures(results.failed)}")
+        raise UserError(
+            f"{metrics}: {len(results.failed)} could not be evaluated:{list_failures(results.failed)}"
+        )
 
 
 def _as_saved(config: TrainConfig) -> tuple[dict[str, Any], int]:
@@ -241,5 +264,6 @@ def _as_saved(config: TrainConfig) -> tuple[dict[str, Any], int]:
 
 def _part(config: TrainConfig, kind: type[P], **values: Any) -> P:
     """Return a stage's configuration, which is a part of the training's."""
-    shared = {field.name: getattr(config, field.name) for field in fields(kind) if field.name not in values}  # type: ignore[arg-type]
+    names = {field.name for field in fields(kind)} - set(values)  # type: ignore[arg-type]
+    shared = {name: getattr(config, name) for name in names}
     return kind(**shared, **values)

@@ -25,10 +25,17 @@ _WITHOUT_VALUE = ("--help", "-h", "--hydra-help", "--version", "--resolve", "--r
                   "--shell-completion", "-sc")  # fmt: skip
 _OF_OTHER_CONFIG = ("--config-path", "-cp", "--config-name", "-cn")
 # What conf/hydra_quiet.yaml sets, for a config that does not name it, such as that of a run.
-_QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null", "hydra.run.dir=.")
+_QUIET = (
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+    "hydra.output_subdir=null",
+    "hydra.run.dir=.",
+)
 COMPONENT_TEXTS = {"folder", "key", "weights"}
 """Keys of components that hold a text or a path."""
-_ELEMENT = re.compile(r"""\s*((['"])(?:\\.|(?!\2).)*\2(?=\s*(?:,|$))|[^,]*?)\s*(?:,|$)""", re.DOTALL)
+_ELEMENT = re.compile(
+    r"""\s*((['"])(?:\\.|(?!\2).)*\2(?=\s*(?:,|$))|[^,]*?)\s*(?:,|$)""", re.DOTALL
+)
 
 
 def key_types(schema: type, prefix: str = "") -> dict[str, Any]:
@@ -55,7 +62,10 @@ def quote_arguments(arguments: Sequence[str], schema: type, photos: str | None =
     Raises UserError for an unknown flag, an empty value, and an argument that can be a file as well as a key or a flag.
     """
     types = key_types(schema)
-    multirun = any(argument in ("-m", "--multirun") or argument.startswith("hydra.mode=") for argument in arguments)
+    multirun = any(
+        argument in ("-m", "--multirun") or argument.startswith("hydra.mode=")
+        for argument in arguments
+    )
     overrides: list[str] = []
     flags: list[str] = []
     plain: list[str] = []
@@ -70,7 +80,9 @@ def quote_arguments(arguments: Sequence[str], schema: type, photos: str | None =
         else:
             overrides.append(_quote_override(argument, types, multirun))
     if plain and any(re.match(rf"\+*{photos}=", override) for override in overrides):
-        raise UserError(f"{plain[0]}: photos are named both with {photos}= and without: choose one way for all of them")
+        raise UserError(
+            f"{plain[0]}: photos are named both with {photos}= and without: choose one way for all of them"
+        )
     if plain:
         overrides.insert(0, f"{photos}=[{','.join(map(_quote_photo, plain))}]")
     if any(flag.startswith(_OF_OTHER_CONFIG) for flag in flags):
@@ -86,7 +98,9 @@ def _check_flag(flag: str, types: dict[str, Any]) -> str:
     if _exists(flag):
         raise UserError(f"{flag}: begins as a flag does: type ./{flag} for the file")
     key = name.lstrip("-")
-    advice = f"set {key}={value or '…'}" if key in types else "expected key=value; --help shows the keys"
+    advice = (
+        f"set {key}={value or '…'}" if key in types else "expected key=value; --help shows the keys"
+    )
     raise UserError(f"{flag}: there is no such flag: {advice}")
 
 
@@ -110,7 +124,9 @@ def _is_path(argument: str, types: dict[str, Any]) -> bool:
     """Whether an argument is the path of a photo. Raises UserError where it can be a key as well."""
     key, equals, _ = argument.partition("=")
     if equals and key in types and _exists(argument):
-        raise UserError(f"{argument}: is a file, and sets the key {key}: type ./{argument} for the file")
+        raise UserError(
+            f"{argument}: is a file, and sets the key {key}: type ./{argument} for the file"
+        )
     return not equals or (key.lstrip("+~") not in types and _exists(argument))
 
 
@@ -132,7 +148,9 @@ def _quote_override(argument: str, types: dict[str, Any], multirun: bool) -> str
     if value == "null" or (multirun and sweep):
         return argument
     if kind in (list[str], list[Path], str, Path) and not value:
-        raise UserError(f"{key}=: has no value (an unset variable?): set {key}=…, or {key}=. for the current folder")
+        raise UserError(
+            f"{key}=: has no value (an unset variable?): set {key}=…, or {key}=. for the current folder"
+        )
     if kind in (list[str], list[Path]):
         return f"{key}=[{','.join(map(_quote_text, _split(value)))}]"
     if kind in (str, Path):
@@ -190,13 +208,17 @@ def read_paths_as_text(schema: type) -> Iterator[None]:
     component's keys, whose types no schema has, those of `COMPONENT_TEXTS` are text.
     """
     texts = {
-        key.rpartition(".")[2] for key, kind in key_types(schema).items() if kind in (str, Path, list[str], list[Path])
+        key.rpartition(".")[2]
+        for key, kind in key_types(schema).items()
+        if kind in (str, Path, list[str], list[Path])
     }
     make_loader: Callable[[], Any] = omegaconf._utils.get_yaml_loader
 
     def make_text_loader() -> Any:
         class TextLoader(make_loader()):  # type: ignore[misc]
-            def get_single_node(self) -> Any:  # PyYAML's name for the content of a file before types are chosen
+            def get_single_node(
+                self,
+            ) -> Any:  # PyYAML's name for the content of a file before types are chosen
                 node = super().get_single_node()
                 _keep_text(node, texts)
                 return node
@@ -232,9 +254,15 @@ def sweep_into_temporary(arguments: Sequence[str]) -> Iterator[list[str]]:
     if not {"-m", "--multirun"}.intersection(arguments):
         yield list(arguments)
         return
-    launcher = [argument for argument in arguments if argument.startswith("hydra/launcher=submitit")]
-    if launcher and not any("hydra.launcher.submitit_folder=" in argument for argument in arguments):
-        raise UserError(f"{launcher[0]}: set hydra.launcher.submitit_folder=FOLDER, where the jobs keep their files")
+    launcher = [
+        argument for argument in arguments if argument.startswith("hydra/launcher=submitit")
+    ]
+    if launcher and not any(
+        "hydra.launcher.submitit_folder=" in argument for argument in arguments
+    ):
+        raise UserError(
+            f"{launcher[0]}: set hydra.launcher.submitit_folder=FOLDER, where the jobs keep their files"
+        )
     if any("hydra.sweep.dir=" in argument for argument in arguments):
         yield list(arguments)
         return

@@ -15,7 +15,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from realsr.config.command_line import key_types, localize_paths, quote_arguments, read_paths_as_text
+from realsr.config.command_line import (
+    key_types,
+    localize_paths,
+    quote_arguments,
+    read_paths_as_text,
+)
 from realsr.config.messages import CONFIG_ERRORS, explain
 from realsr.config.options import choices, conf_dir
 from realsr.config.schema import COMMANDS, COMPONENTS, Command
@@ -48,7 +53,9 @@ def load_config(command: str, overrides: Sequence[str] = (), /, **values: Any) -
         raise UserError(f"there is no command {command}: expected one of {', '.join(COMMANDS)}")
     specification = COMMANDS[command]
     register_schemas()
-    lines = quote_arguments([*overrides, *_as_overrides(values)], specification.whole, specification.photos)
+    lines = quote_arguments(
+        [*overrides, *_as_overrides(values)], specification.whole, specification.photos
+    )
     try:
         with _composing(specification.whole):
             composed = compose(specification.file, lines, return_hydra_config=True)
@@ -70,7 +77,9 @@ def takes_keys(command: str) -> Callable[[Callable[[Any], R]], Callable[..., R]]
         @wraps(function)
         def call(config: Any = None, /, **values: Any) -> R:
             if config is not None and values:
-                raise TypeError(f"{command}: expected a configuration or keys, not both: add keys to load_config")
+                raise TypeError(
+                    f"{command}: expected a configuration or keys, not both: add keys to load_config"
+                )
             return function(load_config(command, **values) if config is None else config)
 
         return call
@@ -149,7 +158,9 @@ def _fill(config: DictConfig, specification: Command) -> DictConfig:
         return config
     options, values = migrate_run_config(cast(dict[str, Any], OmegaConf.to_container(config)))
     with _composing(specification.whole):
-        base = compose(specification.file, [f"{group}={option}" for group, option in options.items()])
+        base = compose(
+            specification.file, [f"{group}={option}" for group, option in options.items()]
+        )
     OmegaConf.set_struct(base, False)
     if options:
         values = _drop_unknown(values, base)
@@ -209,7 +220,9 @@ def _take(whole: Any, part: type) -> Any:
     for field in fields(part):
         value: Any = getattr(whole, field.name)
         kind: Any = get_type_hints(part)[field.name]
-        values[field.name] = _take(value, kind) if is_dataclass(value) and isinstance(kind, type) else value
+        values[field.name] = (
+            _take(value, kind) if is_dataclass(value) and isinstance(kind, type) else value
+        )
     return part(**values)
 
 
@@ -231,8 +244,12 @@ def to_dataclass(config: DictConfig, schema: type, needed: Mapping[str, Any] | N
     try:  # +key=value gets past Hydra even where the schema has no such key
         absent = OmegaConf.missing_keys(config)
         keys = key_types(schema)
-        if missing := sorted(key for key in absent if needed is None or _name_key(key, keys) in needed):
-            raise UserError(f"{' and '.join(missing)} must be given: set {' '.join(f'{key}=…' for key in missing)}")
+        if missing := sorted(
+            key for key in absent if needed is None or _name_key(key, keys) in needed
+        ):
+            raise UserError(
+                f"{' and '.join(missing)} must be given: set {' '.join(f'{key}=…' for key in missing)}"
+            )
         merged = OmegaConf.merge(_open_schema(schema), OmegaConf.to_container(config))
         for key in absent:
             OmegaConf.update(merged, key, None)
@@ -247,7 +264,9 @@ def to_dataclass(config: DictConfig, schema: type, needed: Mapping[str, Any] | N
 def load_protocol(name: str) -> Protocol:
     """Return a protocol of conf/protocol by its name."""
     values = OmegaConf.load(conf_dir() / "protocol" / f"{name}.yaml")
-    return cast(Protocol, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Protocol), values)))
+    return cast(
+        Protocol, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Protocol), values))
+    )
 
 
 def load_metric_values() -> dict[str, dict[str, Any]]:
@@ -256,8 +275,13 @@ def load_metric_values() -> dict[str, dict[str, Any]]:
     if HydraConfig.initialized():
         sources = HydraConfig.get().runtime.config_sources
         folders += [Path(source.path) for source in sources if source.provider == "command-line"]
-    files = {path.stem: path for folder in folders for path in sorted((folder / "metric").glob("*.yaml"))}
-    return {name: cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path))) for name, path in files.items()}
+    files = {
+        path.stem: path for folder in folders for path in sorted((folder / "metric").glob("*.yaml"))
+    }
+    return {
+        name: cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))
+        for name, path in files.items()
+    }
 
 
 def to_yaml(config: Any) -> str:

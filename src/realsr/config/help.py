@@ -33,20 +33,32 @@ def write_help(command: str, arguments: Sequence[str]) -> None:
     """Print the help of a command; `group=option` among its arguments shows that option's keys."""
     specification = COMMANDS[command]
     types = get_type_hints(specification.part)
-    chosen = dict(argument.lstrip("+").split("=", 1) for argument in arguments if re.match(r"\+?[\w/]+=", argument))
+    chosen = dict(
+        argument.lstrip("+").split("=", 1)
+        for argument in arguments
+        if re.match(r"\+?[\w/]+=", argument)
+    )
     folders = [conf_dir(), *_config_dirs(arguments)]
     defaults = _read_defaults(specification.file)
-    groups = {group: chosen.get(group, option) for group, option in defaults.items() if group in types}
+    groups = {
+        group: chosen.get(group, option) for group, option in defaults.items() if group in types
+    }
     others = ", ".join(name for name in COMMANDS if name != command)
     usage = str(import_module(f"realsr.{command}").__doc__).strip()
     lines = [usage, "", f"Other commands: {others}"]
     names = sorted([*groups, *(_ADDED if "track" in types else [])])
     lines += ["", "Groups and their options:"] if names else []
     for group in names:
-        options = sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
-        lines.append(f"  {'+' if group in _ADDED else ''}{group}={_ADDED.get(group, '<option>')}: {', '.join(options)}")
+        options = sorted(
+            {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
+        )
+        lines.append(
+            f"  {'+' if group in _ADDED else ''}{group}={_ADDED.get(group, '<option>')}: {', '.join(options)}"
+        )
     lines += ["", _FLAGS, "", "Keys, values and what they mean (a track changes some values):"]
-    lines += _select(_read_body(conf_dir() / f"{_base(specification.file)}.yaml"), specification.part)
+    lines += _select(
+        _read_body(conf_dir() / f"{_base(specification.file)}.yaml"), specification.part
+    )
     for group, option in groups.items():
         files = [folder / group / f"{option}.yaml" for folder in folders[::-1]]
         option_lines = next((_read_option(file) for file in files if file.is_file()), [])
@@ -69,7 +81,12 @@ def _base(file: str) -> str:
 def _read_defaults(file: str) -> dict[str, str]:
     """Return the groups of a primary file with their default options."""
     content = yaml.safe_load((conf_dir() / f"{_base(file)}.yaml").read_text(encoding="utf-8"))
-    return {group: option for item in content["defaults"] if isinstance(item, dict) for group, option in item.items()}
+    return {
+        group: option
+        for item in content["defaults"]
+        if isinstance(item, dict)
+        for group, option in item.items()
+    }
 
 
 def _read_body(path: Path) -> list[str]:
@@ -88,9 +105,18 @@ def _read_body(path: Path) -> list[str]:
 def _read_option(path: Path) -> list[str]:
     """Return the lines of a group's option, those that it is based on first."""
     text = path.read_text(encoding="utf-8")
-    heading = [line for line in text.splitlines() if line.startswith("#") and "@package" not in line]
-    bases = [base for base in (yaml.safe_load(text) or {}).get("defaults", []) if isinstance(base, str)]
-    based = [line for base in bases if base != "_self_" for line in _read_option(path.with_name(f"{base}.yaml"))]
+    heading = [
+        line for line in text.splitlines() if line.startswith("#") and "@package" not in line
+    ]
+    bases = [
+        base for base in (yaml.safe_load(text) or {}).get("defaults", []) if isinstance(base, str)
+    ]
+    based = [
+        line
+        for base in bases
+        if base != "_self_"
+        for line in _read_option(path.with_name(f"{base}.yaml"))
+    ]
     return [*heading, *based, *(line for line in _read_body(path) if not line.startswith("#"))]
 
 
@@ -104,7 +130,11 @@ def _select(lines: Sequence[str], part: type) -> list[str]:
             block = key[1]
         inside = re.match(r"  (\w+):", line)
         kind = types.get(block)
-        known = inside is None or not is_dataclass(kind) or inside[1] in {field.name for field in fields(kind)}
+        known = (
+            inside is None
+            or not is_dataclass(kind)
+            or inside[1] in {field.name for field in fields(kind)}
+        )
         if block in names and known and line.strip():
             selection.append(line)
     return selection

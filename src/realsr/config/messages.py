@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import yaml  # type: ignore[import-untyped]
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException, SearchPathException
+from hydra.errors import (
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+    SearchPathException,
+)
 from omegaconf.errors import (
     GrammarParseError,
     InterpolationKeyError,
@@ -21,7 +26,13 @@ from realsr.config.options import choices
 from realsr.provenance.migrations import name_replacement
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
-_TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+_TYPES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Path: "a path",
+}
 
 
 def explain(error: Exception, schema: type) -> str:
@@ -29,16 +40,17 @@ def explain(error: Exception, schema: type) -> str:
     if isinstance(error, yaml.YAMLError):
         return _explain_yaml(error)
     if isinstance(error, UnicodeDecodeError):
-        return (
-            f"a YAML file is not UTF-8 text (byte {error.start} is 0x{error.object[error.start]:02x}): save it as UTF-8"
-        )
+        byte = f"byte {error.start} is 0x{error.object[error.start]:02x}"
+        return f"a YAML file is not UTF-8 text ({byte}): save it as UTF-8"
     if isinstance(error, OverrideParseException):
         return _explain_override(error)
     if isinstance(error, SearchPathException):
         return f"--config-dir: {str(error).partition(chr(10))[0]}: name a folder with groups of your own"
     if isinstance(error, MissingConfigException):
         return _explain_missing(error)
-    if merge := re.match(r"In '(.*?)': (?:.*\nMerge error|ConfigTypeError raised while composing)", str(error)):
+    if merge := re.match(
+        r"In '(.*?)': (?:.*\nMerge error|ConfigTypeError raised while composing)", str(error)
+    ):
         return f"{merge[1]}.yaml: expected lines of key: value"
     types = key_types(schema)
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
@@ -48,7 +60,10 @@ def explain(error: Exception, schema: type) -> str:
 
 
 def _explain_yaml(error: yaml.YAMLError) -> str:
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+    mark, problem = (
+        getattr(error, "problem_mark", None),
+        getattr(error, "problem", None) or str(error),
+    )
     if mark is None:
         return f"a YAML file cannot be read: {problem}"
     return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: no valid YAML: {problem}"
@@ -69,12 +84,16 @@ def _explain_missing(error: MissingConfigException) -> str:
         return message.partition("Config search path")[0].strip()
     where, (group, _, option) = match[1], match[2].rpartition("/")
     options = re.findall(r"^\t([^=\s]+)$", message, re.MULTILINE)
-    expected = f"expected one of {', '.join(options)}" if options else f"there is no {match[2]}.yaml"
+    expected = (
+        f"expected one of {', '.join(options)}" if options else f"there is no {match[2]}.yaml"
+    )
     origin = "" if "/" not in where else f"{where}.yaml: "
     return f"{origin}{group}={option}: {expected}" if group else f"{origin}{option}: {expected}"
 
 
-def _explain_interpolation(error: OmegaConfBaseException, types: dict[str, Any], context: str) -> str:
+def _explain_interpolation(
+    error: OmegaConfBaseException, types: dict[str, Any], context: str
+) -> str:
     message = str(error).partition("\n")[0]
     key = getattr(error, "full_key", None)
     node = getattr(error, "child_node", None)
@@ -103,7 +122,9 @@ def _explain_key(error: Exception, cause: BaseException, types: dict[str, Any]) 
             "two tracks are chosen: a recipe (+experiment=…) brings its own, so drop +track=…; without the plus, "
             "track=<track> puts the recipe onto another track"
         )
-    match = re.search(r"Could not (?:override|append) '([\w.@/]+)'|full_key: ([\w.]+)", f"{message}\n{cause}")
+    match = re.search(
+        r"Could not (?:override|append) '([\w.@/]+)'|full_key: ([\w.]+)", f"{message}\n{cause}"
+    )
     if not match:
         return message.partition("\n")[0]
     key = str(match[1] or match[2])
@@ -120,7 +141,11 @@ def _explain_key(error: Exception, cause: BaseException, types: dict[str, Any]) 
         value = override[1] if override else getattr(cause, "value", None)
         if value is None and (match := re.search(r"Value '(.*)' of type|value: (.*)", message)):
             value = match[1] or match[2]
-        hint = "; ./null is a file of that name" if value == "null" and types[key] in (str, Path, list[Path]) else ""
+        hint = (
+            "; ./null is a file of that name"
+            if value == "null" and types[key] in (str, Path, list[Path])
+            else ""
+        )
         return f"{start}{key}{'' if value is None else f'={value}'}: expected {_describe_type(key, types)}{hint}"
     return f"{start}there is no key {key}.{_near(key, list(types))}{_siblings(key, list(types))} --cfg job shows all."
 

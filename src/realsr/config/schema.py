@@ -21,7 +21,9 @@ KERNEL_SCALES = (2, 4)
 COMPONENTS = ("generator", "discriminator", "loss", "kernels", "online_degradation")
 """Groups whose keys are those of the chosen component's constructor."""
 
-Damaged = Annotated[str, Choice("refuse", "accept")]  # accept: what can be decoded of damaged photos is used
+Damaged = Annotated[
+    str, Choice("refuse", "accept")
+]  # accept: what can be decoded of damaged photos is used
 Scale = Annotated[int, Range(1, 64)]
 Seed = Annotated[int, Range(0)]
 Workers = Annotated[int, Range(0)] | None
@@ -32,7 +34,9 @@ def _keep_apart(key: str, output: Path | None, photos: dict[str, Path | None], c
     """Raise UserError where an output, the value of `key`, is one of the folders of photos, each by its key."""
     for role, folder in photos.items():
         if output is not None and folder is not None and output.resolve() == folder.resolve():
-            raise UserError(f"{role} and {key} are the same folder, {folder}: choose another {choose}")
+            raise UserError(
+                f"{role} and {key} are the same folder, {folder}: choose another {choose}"
+            )
 
 
 @dataclass
@@ -241,7 +245,12 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         """Raise UserError where results would be written among the images."""
-        _keep_apart("output", self.output, {"data.hr": self.data.hr, "data.lr": self.data.lr}, choose="output")
+        _keep_apart(
+            "output",
+            self.output,
+            {"data.hr": self.data.hr, "data.lr": self.data.lr},
+            choose="output",
+        )
 
 
 @dataclass

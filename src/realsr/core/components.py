@@ -41,7 +41,9 @@ def build_component(room: str, key: str, values: Values, **supplied: Any) -> Any
     try:
         return factory(**arguments)
     except Exception as error:
-        if isinstance(error, UserError) or ("." not in values["name"] and not isinstance(error, ValueError)):
+        if isinstance(error, UserError) or (
+            "." not in values["name"] and not isinstance(error, ValueError)
+        ):
             raise
         text = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
         raise UserError(
@@ -60,10 +62,16 @@ def find_component(room: str, key: str, values: Values) -> Callable[..., Any]:
         return _import_custom(f"{key}.name={name}", name)
     names = list_components(room)
     if name not in names:
-        raise UserError(f"{key}.name={name}: expected one of {', '.join(names)}, or module.Class of your own")
+        raise UserError(
+            f"{key}.name={name}: expected one of {', '.join(names)}, or module.Class of your own"
+        )
     module = importlib.import_module(f"{room}.{name}")
     class_name = name.replace("_", "")
-    return next(item for key, item in vars(module).items() if key.lower() == class_name and inspect.isclass(item))
+    return next(
+        item
+        for key, item in vars(module).items()
+        if key.lower() == class_name and inspect.isclass(item)
+    )
 
 
 def list_components(room: str) -> list[str]:
@@ -86,7 +94,9 @@ def bind(factory: Callable[..., Any], key: str, values: Values, supplied: Values
     is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     arguments = {name: value for name, value in supplied.items() if name in parameters}
     names = [
-        n for n, p in parameters.items() if n not in arguments and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+        n
+        for n, p in parameters.items()
+        if n not in arguments and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
     for name, value in values.items():
         if name == "name":
@@ -101,7 +111,11 @@ def bind(factory: Callable[..., Any], key: str, values: Values, supplied: Values
             raise UserError(
                 f"there is no key {key}.{name}.{advice} {values['name']} has: {', '.join(names) or 'none'}."
             )
-    missing = [name for name in names if name not in arguments and parameters[name].default is inspect.Parameter.empty]
+    missing = [
+        name
+        for name in names
+        if name not in arguments and parameters[name].default is inspect.Parameter.empty
+    ]
     if missing:
         text = " ".join(f"{key}.{name}=…" for name in missing)
         raise UserError(f"{key}: {values['name']} needs {', '.join(missing)}: set {text}")
@@ -132,22 +146,38 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
     if origin is Literal and value in arguments:
         return value
     if origin in (list, tuple) and isinstance(value, list | tuple):
-        kinds = [arguments[0]] * len(value) if origin is list or arguments[-1] is ... else list(arguments)
+        kinds = (
+            [arguments[0]] * len(value)
+            if origin is list or arguments[-1] is ...
+            else list(arguments)
+        )
         if len(kinds) == len(value):
-            return origin(_convert(key, item, kind) for item, kind in zip(value, kinds, strict=True))
+            return origin(
+                _convert(key, item, kind) for item, kind in zip(value, kinds, strict=True)
+            )
     if origin is dict and isinstance(value, Mapping):
         return {name: _convert(f"{key}.{name}", item, arguments[1]) for name, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
-    if inspect.isclass(hint) and isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):
+    if (
+        inspect.isclass(hint)
+        and isinstance(value, hint)
+        and not (hint in (int, float) and isinstance(value, bool))
+    ):
         return value
     raise UserError(f"{key}={value}: expected {_describe(hint)}")
 
 
 def _describe(hint: Any) -> str:
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        Path: "a path",
+    }
     origin, arguments = get_origin(hint), get_args(hint)
     if hint in words:
         return words[hint]
@@ -181,16 +211,26 @@ def _import_custom(text: str, name: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except Exception as error:
         message = f"importing {module_name} failed: {locate_error(error)}"
-        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
+            f"{error.name}."
+        ):
             message = f"there is no module {error.name}; searched: the current folder {folder} and what is installed"
         raise UserError(f"{text}: {message}") from error
     component = getattr(module, attribute, None)
     if not callable(component):
-        names = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        names = [
+            key
+            for key, value in vars(module).items()
+            if getattr(value, "__module__", None) == module.__name__
+        ]
         reason = (
-            f"has no {attribute}" if component is None else f"has {attribute}, which is a {type(component).__name__}"
+            f"has no {attribute}"
+            if component is None
+            else f"has {attribute}, which is a {type(component).__name__}"
         )
-        raise UserError(f"{text}: {module.__file__} {reason}; it defines {', '.join(names) or 'no class'}")
+        raise UserError(
+            f"{text}: {module.__file__} {reason}; it defines {', '.join(names) or 'no class'}"
+        )
     return component
 
 
@@ -200,7 +240,8 @@ def locate_error(error: Exception) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(libraries) and "/torch/" not in frame.filename.replace("\\", "/")
+        if not frame.filename.startswith(libraries)
+        and "/torch/" not in frame.filename.replace("\\", "/")
     ]
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{where}"

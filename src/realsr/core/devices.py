@@ -37,7 +37,9 @@ def choose_device(name: str, option: str = "device", index: int = 0) -> torch.de
     except (RuntimeError, AssertionError) as error:
         names = ["auto", "cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
         reason = str(error).splitlines()[0]
-        raise UserError(f"{option}={name}: cannot be used ({reason}): expected {', '.join(names)}") from error
+        raise UserError(
+            f"{option}={name}: cannot be used ({reason}): expected {', '.join(names)}"
+        ) from error
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device
@@ -60,7 +62,9 @@ class Precision:
 
     def scaler(self) -> torch.amp.GradScaler:
         """Return the scaler of a training's losses, which does nothing unless the precision is fp16."""
-        return torch.amp.GradScaler(self.device.type, init_scale=2.0**13, enabled=self.half == torch.float16)
+        return torch.amp.GradScaler(
+            self.device.type, init_scale=2.0**13, enabled=self.half == torch.float16
+        )
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -97,7 +101,9 @@ def choose_precision(name: str, device: torch.device, training: bool = False) ->
 
     Raises UserError for another name, and for one that a GPU does not compute in.
     """
-    names = ("auto", "bf16", "fp16", "tf32", "fp32") if training else ("auto", "bf16", "fp16", "fp32")
+    names = (
+        ("auto", "bf16", "fp16", "tf32", "fp32") if training else ("auto", "bf16", "fp16", "fp32")
+    )
     key, on_gpu = "trainer.precision" if training else "precision", device.type == "cuda"
     if name not in names:
         raise UserError(f"{key}={name}: expected one of {', '.join(names)}")
@@ -106,9 +112,15 @@ def choose_precision(name: str, device: torch.device, training: bool = False) ->
     elif name == "auto":
         name = _native_precisions(device)[0]
     elif name == "bf16" and on_gpu and not _gpu_has_bf16():
-        raise UserError(f"{key}=bf16: this GPU does not compute in bf16; set {', '.join(names[2:])} or auto")
+        raise UserError(
+            f"{key}=bf16: this GPU does not compute in bf16; set {', '.join(names[2:])} or auto"
+        )
     elif not on_gpu and not training and name not in _native_precisions(device):
-        logger.warning("precision=%s: this %s only emulates it, which is slow; auto is faster", name, device.type)
+        logger.warning(
+            "precision=%s: this %s only emulates it, which is slow; auto is faster",
+            name,
+            device.type,
+        )
     precision = Precision(device, HALVES.get(name), tf32=on_gpu and name != "fp32")
     if training and on_gpu:
         allow_tf32(precision.tf32)
@@ -134,7 +146,11 @@ def _native_precisions(device: torch.device) -> list[str]:
         return ["fp32", "fp16"]
     if _gpu_has_bf16():
         return ["bf16", "fp16", "fp32"]
-    return ["fp16", "fp32"] if torch.cuda.get_device_capability(device) >= TENSOR_CORES else ["fp32", "fp16"]
+    return (
+        ["fp16", "fp32"]
+        if torch.cuda.get_device_capability(device) >= TENSOR_CORES
+        else ["fp32", "fp16"]
+    )
 
 
 def _gpu_has_bf16() -> bool:

@@ -16,7 +16,9 @@ THE_FILE = (
     "on Hugging Face, in place of /blob/)"
 )
 UNPACK = "Unpack it and give the file inside"
-STATE_DICT = "In the program that wrote it, save the weights alone: torch.save(model.state_dict(), FILE)"
+STATE_DICT = (
+    "In the program that wrote it, save the weights alone: torch.save(model.state_dict(), FILE)"
+)
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,12 @@ WEB_PAGE = FileKind("a web page (HTML)", THE_FILE)
 TORCHSCRIPT = FileKind("a TorchScript program", STATE_DICT)
 EXPORTED = FileKind("a program of torch.export", STATE_DICT)
 EMPTY = FileKind("empty (0 bytes)", AGAIN, damaged=True)
-ZEROS = FileKind("damaged: it begins with zeros, as after a broken download or a crash", AGAIN, damaged=True)
-CUT_OFF = FileKind("cut off or damaged: the end of a PyTorch file or zip archive is missing", AGAIN, damaged=True)
+ZEROS = FileKind(
+    "damaged: it begins with zeros, as after a broken download or a crash", AGAIN, damaged=True
+)
+CUT_OFF = FileKind(
+    "cut off or damaged: the end of a PyTorch file or zip archive is missing", AGAIN, damaged=True
+)
 UNKNOWN = FileKind("damaged, or of an unknown kind", f"{AGAIN}, or give another file", damaged=True)
 
 RAW = "camera raw"
@@ -57,7 +63,10 @@ IMAGE_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (  # place, bytes, image 
     *((0, header, "TIFF") for header in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
     (8, b"WEBP", "WEBP"),
     (0, b"BM", "BMP"),
-    *((0, raw, RAW) for raw in (b"FUJIFILMCCD-RAW", b"FOVb", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"\0MRM")),
+    *(
+        (0, raw, RAW)
+        for raw in (b"FUJIFILMCCD-RAW", b"FOVb", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"\0MRM")
+    ),
     (0, b"II\x1a\0\0\0HEAPCCDR", RAW),
     (0, b"DDS ", "DDS"),
     (0, b"SIMPLE  =", "FITS"),
@@ -70,7 +79,10 @@ IMAGE_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (  # place, bytes, image 
     (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
     (0, b"\xff\x0a", "JPEG XL"),
     (0, b"II\xbc\x01", "JPEG XR"),
-    *((0, netpbm, "Netpbm") for netpbm in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"P7", b"PF", b"Pf")),
+    *(
+        (0, netpbm, "Netpbm")
+        for netpbm in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"P7", b"PF", b"Pf")
+    ),
     (0, b"\x76\x2f\x31\x01", "OpenEXR"),
     (0, b"%PDF", "PDF"),
     (0, b"8BPS", "Photoshop"),
@@ -97,9 +109,21 @@ MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (4, b"TFL3", FileKind("a TensorFlow Lite network")),
     (0, b"\x7fELF", PROGRAM),
     (0, b"MZ", PROGRAM),
-    (0, b"\0\5\x16\7", FileKind("a note that macOS adds beside a file (._NAME)", "Give the file without ._")),
-    (0, struct.pack("<i", 7767517), FileKind("ncnn's .param in binary form", "Give the text form and its .bin")),
-    (0, b"L119547037146038801333356L\n", TORCH),  # the number that PyTorch's form before 1.6 begins with, as text
+    (
+        0,
+        b"\0\5\x16\7",
+        FileKind("a note that macOS adds beside a file (._NAME)", "Give the file without ._"),
+    ),
+    (
+        0,
+        struct.pack("<i", 7767517),
+        FileKind("ncnn's .param in binary form", "Give the text form and its .bin"),
+    ),
+    (
+        0,
+        b"L119547037146038801333356L\n",
+        TORCH,
+    ),  # the number that PyTorch's form before 1.6 begins with, as text
 )
 ZIP_MEMBERS = {  # the name of a member, and what its zip is; the first that fits counts
     "constants.pkl": TORCHSCRIPT,
@@ -108,7 +132,9 @@ ZIP_MEMBERS = {  # the name of a member, and what its zip is; the first that fit
     "data.pkl": TORCH,
 }
 PICKLE = re.compile(rb"\x80[\x02-\x05]")
-ONNX_BEGIN = re.compile(rb"\x08[\x01-\x7f][\x12\x1a\x22\x28\x32\x3a\x42]")  # a version, then another field of a model
+ONNX_BEGIN = re.compile(
+    rb"\x08[\x01-\x7f][\x12\x1a\x22\x28\x32\x3a\x42]"
+)  # a version, then another field of a model
 BITMAP = re.compile(rb"BM.{4}\0{4}", re.DOTALL)
 
 
@@ -121,7 +147,9 @@ def identify_file(path: Path) -> FileKind:
     if head[:4] in (b"PK\3\4", b"PK\5\6"):
         return _identify_zip(path)
     # MATLAB 7.3 is HDF5 behind 512 bytes that are as those of MATLAB 5.
-    if head.startswith(b"MATLAB ") or (head[126:128] in (b"IM", b"MI") and head[124:126] in (b"\0\1", b"\1\0")):
+    if head.startswith(b"MATLAB ") or (
+        head[126:128] in (b"IM", b"MI") and head[124:126] in (b"\0\1", b"\1\0")
+    ):
         return MAT
     for place, magic, kind in MAGIC:
         if head.startswith(magic, place):
@@ -135,7 +163,9 @@ def identify_file(path: Path) -> FileKind:
     if _is_safetensors(head):
         return SAFETENSORS
     # A text may begin with the two bytes of a signature.
-    if any(len(magic) > 2 and head.startswith(magic, place) for place, magic, _ in IMAGE_SIGNATURES):
+    if any(
+        len(magic) > 2 and head.startswith(magic, place) for place, magic, _ in IMAGE_SIGNATURES
+    ):
         return IMAGE
     if (text := _decode(head)) is not None:
         return _identify_text(text)
@@ -155,7 +185,11 @@ def _identify_zip(path: Path) -> FileKind:
 
 
 def _is_safetensors(head: bytes) -> bool:
-    return len(head) > 8 and 2 <= struct.unpack("<Q", head[:8])[0] <= LARGEST_HEADER and head[8:9] == b"{"
+    return (
+        len(head) > 8
+        and 2 <= struct.unpack("<Q", head[:8])[0] <= LARGEST_HEADER
+        and head[8:9] == b"{"
+    )
 
 
 def _decode(head: bytes) -> str | None:
@@ -181,5 +215,9 @@ def _identify_text(text: str) -> FileKind:
         return WEB_PAGE
     if text.startswith("<") and "<net " in text:
         return FileKind("a network of OpenVINO", "Give the weights it was made of")
-    line = "".join(letter if letter.isprintable() else " " for letter in text.partition("\n")[0]).strip()
-    return FileKind(f'a text (it begins "{line[:QUOTE]}{"…" if len(line) > QUOTE else ""}")', THE_FILE)
+    line = "".join(
+        letter if letter.isprintable() else " " for letter in text.partition("\n")[0]
+    ).strip()
+    return FileKind(
+        f'a text (it begins "{line[:QUOTE]}{"…" if len(line) > QUOTE else ""}")', THE_FILE
+    )

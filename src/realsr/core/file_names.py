@@ -83,11 +83,14 @@ def list_files(
             if recursive and not hidden and entry.is_dir():
                 collect(path)
             elif not hidden and (
-                (suffix in suffixes and (dangling or entry.is_file())) or (dangling and recursive and not suffix)
+                (suffix in suffixes and (dangling or entry.is_file()))
+                or (dangling and recursive and not suffix)
             ):
                 files.append(path)
             else:
-                kind = "subfolder" if entry.is_dir() else "image" if suffix in unread else "other file"
+                kind = (
+                    "subfolder" if entry.is_dir() else "image" if suffix in unread else "other file"
+                )
                 left_out.setdefault(kind, []).append(path.relative_to(folder).as_posix())
 
     collect(folder)
@@ -95,7 +98,9 @@ def list_files(
         line = f"{folder}: {_count('image', images)} of formats that are not read: convert them to PNG or TIFF"
         _log_once(line, logging.WARNING)
     if left_out:
-        _log_once(f"{folder}: left out: {'; '.join(_count(kind, names) for kind, names in left_out.items())}")
+        _log_once(
+            f"{folder}: left out: {'; '.join(_count(kind, names) for kind, names in left_out.items())}"
+        )
     return sorted(files)
 
 

@@ -132,7 +132,9 @@ def hold_lock(path: Path, work: str, wait: bool = True, advice: str = "") -> Ite
         command = Path(sys.argv[0]).stem if sys.argv and sys.argv[0] else "python"
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {since} ({command})".encode())
+        file.write(
+            f"process {os.getpid()} on {socket.gethostname()} since {since} ({command})".encode()
+        )
         file.flush()
         try:
             yield
@@ -193,7 +195,9 @@ def inside(folder: Path, name: object, follow_links: bool = False) -> Path:
         raise ValueError(f"{_shorten(name)} is not the name of a file")
     try:
         outside = path.is_absolute() or path.drive or ".." in path.parts
-        outside = outside or not (follow_links or (folder / path).resolve().is_relative_to(folder.resolve()))
+        outside = outside or not (
+            follow_links or (folder / path).resolve().is_relative_to(folder.resolve())
+        )
     except (OSError, RuntimeError):  # RuntimeError: a link that leads to itself, before Python 3.13
         outside = True
     if outside:
@@ -217,8 +221,12 @@ def _lock(path: Path) -> BinaryIO:
 
 def _try_lock(path: Path) -> BinaryIO | None:
     """Open a file, made where it is missing, that no other process holds by this function; None where one does."""
+
     # Made by the call that opens it: between two calls another process may rename or remove it.
-    file = cast(BinaryIO, open(path, "r+b", opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o666)))  # noqa: SIM115
+    def create(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_CREAT, 0o666)
+
+    file = cast(BinaryIO, open(path, "r+b", opener=create))  # noqa: SIM115
     if os.name != "posix":
         return file
     import fcntl

@@ -35,10 +35,15 @@ def read_variables(path: Path) -> dict[str, Any]:
     try:
         size = path.stat().st_size
         if size > LARGEST:
-            raise MatFileError(f"not a file of kernels: it has {size} bytes, at most {LARGEST} are read")
+            raise MatFileError(
+                f"not a file of kernels: it has {size} bytes, at most {LARGEST} are read"
+            )
         content = path.read_bytes()
         with limited_memory(size):
-            if content[124:126] in (b"\x00\x02", b"\x02\x00") or b"\x89HDF\r\n\x1a\n" in content[: 4 * 512 + 8]:
+            if (
+                content[124:126] in (b"\x00\x02", b"\x02\x00")
+                or b"\x89HDF\r\n\x1a\n" in content[: 4 * 512 + 8]
+            ):
                 return _read_hdf5(path)
             if content[126:128] in (b"IM", b"MI"):
                 _check_sizes(content)
@@ -49,7 +54,9 @@ def read_variables(path: Path) -> dict[str, Any]:
         if isinstance(error, OSError) and error.strerror:  # h5py's own have none
             raise MatFileError(f"not a readable .mat file ({error.strerror})") from error
         kind = identify_file(path)
-        name, advice = ("cut off or damaged", AGAIN) if kind.format == "mat" else (kind.name, kind.advice)
+        name, advice = (
+            ("cut off or damaged", AGAIN) if kind.format == "mat" else (kind.name, kind.advice)
+        )
         ending = f". {advice}" if advice not in ("", STATE_DICT) else ""
         raise MatFileError(f"not a readable .mat file: it is {name}{ending}") from error
     return {name: value for name, value in variables.items() if not name.startswith("__")}
@@ -76,7 +83,9 @@ def _check_sizes(content: bytes) -> None:
                     f"not a readable .mat file (compressed data that are cut off, or of more than {LARGEST} bytes)"
                 )
         if element.count(struct.pack(f"{order}I", MATRIX)) > MOST_ARRAYS:
-            raise MatFileError(f"not a file of kernels: a variable holds more than {MOST_ARRAYS} arrays")
+            raise MatFileError(
+                f"not a file of kernels: a variable holds more than {MOST_ARRAYS} arrays"
+            )
         position += 8 + size
     declared = 0
     for _, shape, _ in matlab.whosmat(io.BytesIO(content)):
@@ -87,14 +96,18 @@ def _check_sizes(content: bytes) -> None:
 
 def _check_size(declared: int) -> None:
     if not 0 <= declared <= LARGEST:
-        raise MatFileError(f"not a file of kernels: its arrays declare {declared} bytes, at most {LARGEST} are read")
+        raise MatFileError(
+            f"not a file of kernels: its arrays declare {declared} bytes, at most {LARGEST} are read"
+        )
 
 
 def _read_hdf5(path: Path) -> dict[str, Any]:
     try:
         import h5py
     except ImportError as error:
-        raise MatFileError("a file of MATLAB 7.3 needs h5py: pip install 'realsr[mat73]'") from error
+        raise MatFileError(
+            "a file of MATLAB 7.3 needs h5py: pip install 'realsr[mat73]'"
+        ) from error
 
     declared = 0
 
@@ -103,11 +116,17 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
         if not isinstance(node, h5py.Dataset) or node.shape is None:  # a struct, or nothing
             return None
         if node.external or node.is_virtual:
-            raise MatFileError("not a readable .mat file (an array whose values are in another file)")
+            raise MatFileError(
+                "not a readable .mat file (an array whose values are in another file)"
+            )
         if depth > DEEPEST:
-            raise MatFileError(f"not a file of kernels: its cells lie more than {DEEPEST} inside each other")
+            raise MatFileError(
+                f"not a file of kernels: its cells lie more than {DEEPEST} inside each other"
+            )
         is_cell = h5py.check_ref_dtype(node.dtype) is h5py.Reference
-        if not is_cell and (node.dtype.kind not in "biuf" or _is_text(node.attrs.get("MATLAB_class"))):
+        if not is_cell and (
+            node.dtype.kind not in "biuf" or _is_text(node.attrs.get("MATLAB_class"))
+        ):
             return None
         nonlocal declared
         declared += 8 * node.size

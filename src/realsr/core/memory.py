@@ -28,7 +28,10 @@ def free_memory(device: "torch.device") -> int | None:
     if free is None:
         return None
     try:  # a container's or a cluster job's limit; "max" where there is none
-        limit, used = ((CGROUP / name).read_text(encoding="utf-8").strip() for name in ("memory.max", "memory.current"))
+        limit, used = (
+            (CGROUP / name).read_text(encoding="utf-8").strip()
+            for name in ("memory.max", "memory.current")
+        )
         free = min(free, max(0, int(limit) - int(used)))
     except (OSError, ValueError):
         pass
@@ -51,7 +54,11 @@ def limited_memory(size: int) -> Iterator[None]:
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limits = [value for value in (soft, hard, allocated + ROOM + TIMES * size) if value != resource.RLIM_INFINITY]
+    limits = [
+        value
+        for value in (soft, hard, allocated + ROOM + TIMES * size)
+        if value != resource.RLIM_INFINITY
+    ]
     resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
     try:
         yield

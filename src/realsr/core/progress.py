@@ -27,7 +27,12 @@ class Progress:
         self.title, self.total, self.count = title, total, done
         self._first, self._note, self._silent = done, "", silent
         self._bar = tqdm(
-            total=total, initial=done, desc=title, disable=silent or None, file=sys.stderr, dynamic_ncols=True
+            total=total,
+            initial=done,
+            desc=title,
+            disable=silent or None,
+            file=sys.stderr,
+            dynamic_ncols=True,
         )
         self._redirect = logging_redirect_tqdm()
 
@@ -47,7 +52,11 @@ class Progress:
             self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(steps)
         now = time.monotonic()
-        if self._bar.disable and not self._silent and (now - self._logged >= INTERVAL or self.count == self.total):
+        if (
+            self._bar.disable
+            and not self._silent
+            and (now - self._logged >= INTERVAL or self.count == self.total)
+        ):
             self._logged = now
             logger.info(self._line(now - self._start))
 

@@ -18,14 +18,22 @@ class Range:
     below: float = inf
 
     def __contains__(self, value: float) -> bool:
-        return isfinite(value) and self.minimum <= value <= self.maximum and self.above < value < self.below
+        return (
+            isfinite(value)
+            and self.minimum <= value <= self.maximum
+            and self.above < value < self.below
+        )
 
     def __str__(self) -> str:
         if isfinite(self.minimum) and not isfinite(self.maximum) and not isfinite(self.below):
             return f"{self.minimum} or more"
         words = {"from": self.minimum, "above": self.above, "to": self.maximum, "below": self.below}
         text = " ".join(f"{word} {end}" for word, end in words.items() if isfinite(end))
-        return text.replace(" to", ", at most") if isfinite(self.above) else text.replace(" below", " to below")
+        return (
+            text.replace(" to", ", at most")
+            if isfinite(self.above)
+            else text.replace(" below", " to below")
+        )
 
 
 class Choice:
@@ -50,7 +58,11 @@ def check_ranges(config: Any, prefix: str = "") -> None:
     hints = get_type_hints(type(config), include_extras=True)
     for field in fields(config):
         name, value = f"{key}{field.name}", getattr(config, field.name)
-        parts = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
+        parts = (
+            {f"{name}.{k}": v for k, v in value.items()}
+            if isinstance(value, dict)
+            else {name: value}
+        )
         for part, content in parts.items():
             if is_dataclass(content):
                 check_ranges(content, part)
@@ -62,7 +74,9 @@ def check_value(key: str, value: Any, hint: Any) -> None:
     for item in value if isinstance(value, list | tuple) else [value]:
         for limits in _find_ranges(hint):
             if item is not None and item not in limits:
-                text = f"[{','.join(map(str, value))}]" if isinstance(value, list | tuple) else value
+                text = (
+                    f"[{','.join(map(str, value))}]" if isinstance(value, list | tuple) else value
+                )
                 raise UserError(f"{key}={text}: expected {_describe(limits, hint, item)}")
 
 

@@ -22,6 +22,8 @@ def numpy_generator(seed: int, *names: str | int) -> np.random.Generator:
     return np.random.default_rng(derive_seed(seed, *names))
 
 
-def torch_generator(seed: int, *names: str | int, device: torch.device | str = "cpu") -> torch.Generator:
+def torch_generator(
+    seed: int, *names: str | int, device: torch.device | str = "cpu"
+) -> torch.Generator:
     """Return torch's generator for the use that `names` spells, on a device."""
     return torch.Generator(device).manual_seed(derive_seed(seed, *names))

@@ -47,13 +47,21 @@ def _read_pickle(path: Path) -> object:
     size = path.stat().st_size
     try:
         _check_zip(path, size)
-        with TemporaryDirectory(prefix="realsr_") as folder, limited_memory(size), warnings.catch_warnings():
+        with (
+            TemporaryDirectory(prefix="realsr_") as folder,
+            limited_memory(size),
+            warnings.catch_warnings(),
+        ):
             # torch.load takes a file by its suffix for one of safetensors, and opens UTF-8 names only.
             link = Path(folder, "weights.pth")
             link.symlink_to(path.absolute())
-            warnings.simplefilter("ignore")  # of newer pickles and older tensors, which are read all the same
+            warnings.simplefilter(
+                "ignore"
+            )  # of newer pickles and older tensors, which are read all the same
             # Mapped, a tensor that declares more than its record has cannot read beyond the file.
-            return torch.load(link, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            return torch.load(
+                link, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
     except (TensorFileError, OSError):
         raise
     except Exception as error:  # torch raises many kinds for a broken file
@@ -63,13 +71,19 @@ def _read_pickle(path: Path) -> object:
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     size = path.stat().st_size
     try:
-        with limited_memory(size), utf8_path(path) as file, safe_open(file, framework="pt") as content:
+        with (
+            limited_memory(size),
+            utf8_path(path) as file,
+            safe_open(file, framework="pt") as content,
+        ):
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
             return tensors, content.metadata() or {}
     except OSError:
         raise
     except Exception as error:  # safetensors' own, and torch's for sizes that it cannot have
-        raise TensorFileError(f"is cut off or damaged: its header does not fit its {size} bytes. {AGAIN}") from error
+        raise TensorFileError(
+            f"is cut off or damaged: its header does not fit its {size} bytes. {AGAIN}"
+        ) from error
 
 
 def check_tensors(state: Mapping[Any, object], size: int) -> dict[str, Tensor]:
@@ -92,7 +106,9 @@ def check_tensors(state: Mapping[Any, object], size: int) -> dict[str, Tensor]:
         tensors[name] = _check_kind(name, value)
     total = sum(value.numel() * value.element_size() for value in tensors.values())
     if total > COPIES * size:
-        raise TensorFileError(f"its tensors declare {total} bytes, but the file has {size}; copy or download it again")
+        raise TensorFileError(
+            f"its tensors declare {total} bytes, but the file has {size}; copy or download it again"
+        )
     copies = {name: value.clone() for name, value in tensors.items()}
     check_finite(copies)
     return copies
@@ -121,7 +137,9 @@ def tell_reason(error: BaseException) -> str:
 def _check_kind(name: str, value: Tensor) -> Tensor:
     """Return the tensor without what a pickle may have attached to it."""
     value = Tensor.detach(value)
-    is_dense = value.device.type == "cpu" and value.layout is torch.strided and not value.is_quantized
+    is_dense = (
+        value.device.type == "cpu" and value.layout is torch.strided and not value.is_quantized
+    )
     if not is_dense or value.is_complex() or type(value) is not Tensor:
         raise TensorFileError(
             f"the tensor {name} is {value.layout}, {value.dtype}, on {value.device}; expected a dense tensor of real "
@@ -160,7 +178,9 @@ def _check_zip(path: Path, size: int) -> None:
             )
         # torch.save can leave checksums out, then all are 0; torch.load does not compare them.
         if any(record.CRC for record in records) and (name := content.testzip()) is not None:
-            raise TensorFileError(f"is damaged: its part {name[:REASON]!r} does not have its checksum. {AGAIN}")
+            raise TensorFileError(
+                f"is damaged: its part {name[:REASON]!r} does not have its checksum. {AGAIN}"
+            )
 
 
 def is_counter(value: object) -> bool:
@@ -168,7 +188,12 @@ def is_counter(value: object) -> bool:
 
     Such are `n_averaged`, `num_batches_tracked` and `step`.
     """
-    return isinstance(value, Tensor) and value.ndim == 0 and not value.is_floating_point() and not value.is_complex()
+    return (
+        isinstance(value, Tensor)
+        and value.ndim == 0
+        and not value.is_floating_point()
+        and not value.is_complex()
+    )
 
 
 def strip_prefixes(state: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
@@ -180,7 +205,9 @@ def strip_prefixes(state: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     yield state
     while True:
         words = {
-            name.partition(".")[0] if "." in name else "" for name, value in state.items() if not is_counter(value)
+            name.partition(".")[0] if "." in name else ""
+            for name, value in state.items()
+            if not is_counter(value)
         }
         if len(words) != 1 or "" in words:
             return
@@ -198,8 +225,14 @@ def describe_tensors(state: Mapping[Any, object]) -> str:
     if any(name.lower().endswith(("rdb1.conv1.weight", "rdb1.conv1.0.weight")) for name in tensors):
         return "It looks like an RRDB generator"
     reads_rgb = any(len(shape) == 4 and shape[1] in (3, 6) for shape in layers)
-    if reads_rgb and any(shape[0] == 1 for shape in layers) and not any(shape[0] == 3 for shape in layers):
+    if (
+        reads_rgb
+        and any(shape[0] == 1 for shape in layers)
+        and not any(shape[0] == 3 for shape in layers)
+    ):
         return f"It looks like a discriminator, which gives one value for an image. {GENERATOR} (netG, not netD)"
     if reads_rgb and (classes := [shape[0] for shape in layers if len(shape) == 2]):
-        return f"It looks like a classifier of {classes[-1]} classes (as VGG or ResNet). {GENERATOR}"
+        return (
+            f"It looks like a classifier of {classes[-1]} classes (as VGG or ResNet). {GENERATOR}"
+        )
     return ""

@@ -31,7 +31,9 @@ def count_workers(items: int, workers: int | None) -> int:
     """Return how many worker processes to use: `workers` if it is set, else one per core, or none for a few items."""
     if workers is not None:
         return min(workers, items)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return min(cores, items) if items >= FEW and cores > 1 else 0
 
 
@@ -94,7 +96,10 @@ def worker_context() -> BaseContext:
     it cannot use; a process started from nothing imports torch for seconds.
     """
     method = "forkserver" if os.name == "posix" else "spawn"
-    if multiprocessing.get_start_method(allow_none=True) not in (None, *multiprocessing.get_all_start_methods()):
+    if multiprocessing.get_start_method(allow_none=True) not in (
+        None,
+        *multiprocessing.get_all_start_methods(),
+    ):
         # joblib's processes have a default method that their children would not know.
         multiprocessing.set_start_method(method, force=True)
     if method == "spawn":

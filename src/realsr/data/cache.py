@@ -29,7 +29,10 @@ from realsr.imaging import ImageError, read_uint8
 logger = logging.getLogger("realsr")
 FORMAT = b"realsr02"
 _END = 32 + 8 + len(FORMAT)  # bytes of the SHA-256, of the index's length, of the format's name
-_PAGES, _PAGE = 64, 4096  # how many places are checked when a cache is opened, and their size in bytes
+_PAGES, _PAGE = (
+    64,
+    4096,
+)  # how many places are checked when a cache is opened, and their size in bytes
 _ELSEWHERE = "give cache_dir=FOLDER on another disk, or do without: trainer.cache=false"
 
 
@@ -73,7 +76,9 @@ class MappedImages:
     def __getitem__(self, index: int) -> np.ndarray:
         if self._pixels is None:
             with self._file.open("rb") as file:
-                if _read_end(file)[0] != self._digest:  # other offsets: the pixels would be of any image
+                if (
+                    _read_end(file)[0] != self._digest
+                ):  # other offsets: the pixels would be of any image
                     raise UserError(
                         f"{self._file}: was made again for other images since this training began; repeat the command, "
                         "and give trainings on other images a cache_dir=FOLDER of their own"
@@ -126,13 +131,19 @@ def cache_images(file: Path, paths: Sequence[Path], workers: int | None) -> Mapp
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with hold_lock(file.with_name(f".{file.name}.lock"), f"{file}: cache"):
-            if (images := open_cache(file, paths)) is None:  # else another process has made it in the meantime
+            if (
+                images := open_cache(file, paths)
+            ) is None:  # else another process has made it in the meantime
                 _make_cache(file, paths, workers)
                 images = open_cache(file, paths)
     except OSError as error:
-        raise UserError(f"the cache {file} cannot be made ({error.strerror or error}): {_ELSEWHERE}") from error
+        raise UserError(
+            f"the cache {file} cannot be made ({error.strerror or error}): {_ELSEWHERE}"
+        ) from error
     if images is None:
-        raise UserError(f"{file}: the images have changed while they were decoded: repeat the command")
+        raise UserError(
+            f"{file}: the images have changed while they were decoded: repeat the command"
+        )
     return images
 
 
@@ -155,7 +166,9 @@ def open_cache(file: Path, paths: Sequence[Path]) -> MappedImages | None:
         images = [places[_status(path)] for path in paths]
     except (KeyError, OSError):
         return None
-    if not all(0 <= offset <= offset + 3 * height * width <= end for offset, height, width in images):
+    if not all(
+        0 <= offset <= offset + 3 * height * width <= end for offset, height, width in images
+    ):
         return None
     return MappedImages(file, digest, [(offset, height, width) for offset, height, width in images])
 
@@ -173,7 +186,10 @@ def _make_cache(file: Path, paths: Sequence[Path], workers: int | None) -> None:
             f"{file.parent}: the decoded images take {offsets[-1] / 1e9:.3g} GB, but only {free / 1e9:.3g} GB are "
             f"free: {_ELSEWHERE}"
         )
-    with replace_file(file) as stream, Progress(f"cache, {file.stem}", total=len(paths)) as progress:
+    with (
+        replace_file(file) as stream,
+        Progress(f"cache, {file.stem}", total=len(paths)) as progress,
+    ):
         index = list[list[Any]]()
         write = partial(_write_image, temporary_path(file))
         items = zip(paths, offsets, offsets[1:], strict=False)
@@ -182,7 +198,9 @@ def _make_cache(file: Path, paths: Sequence[Path], workers: int | None) -> None:
             progress.advance()
         text = json.dumps({"images": index, "pages": _checksums(stream, offsets[-1])}).encode()
         stream.seek(offsets[-1])
-        stream.write(text + hashlib.sha256(text).digest() + len(text).to_bytes(8, "little") + FORMAT)
+        stream.write(
+            text + hashlib.sha256(text).digest() + len(text).to_bytes(8, "little") + FORMAT
+        )
 
 
 def _files(pairs: Sequence[Pair]) -> list[Path]:
@@ -199,7 +217,9 @@ def _write_image(target: Path, item: tuple[Path, int, int]) -> tuple[int, int]:
     path, first, last = item
     image = read_uint8(path)
     if image.nbytes != last - first:
-        raise ImageError(f"{path} does not have the size of its header. Make it again, or remove it.")
+        raise ImageError(
+            f"{path} does not have the size of its header. Make it again, or remove it."
+        )
     with target.open("r+b") as stream:
         stream.seek(first)
         stream.write(image.data)

@@ -67,15 +67,22 @@ class CropDataset(Dataset[Batch]):
         if crop % scale:
             raise ValueError(f"crop {crop} is not a multiple of the scale {scale}")
         if batch % parts or not 0 <= part < parts:
-            raise ValueError(f"part {part} of {parts}: expected equal parts of the batch of {batch}")
+            raise ValueError(
+                f"part {part} of {parts}: expected equal parts of the batch of {batch}"
+            )
         self._images, self._batch, self._degradation, self._seed = images, batch, degradation, seed
         self._crop, self._size, self._scale = crop, crop // scale, scale
         self._share = batch // parts
         self._first = part * self._share
         self._epoch, self._order = -1, np.arange(0)
-        arrays = {"hr": np.empty((crop, crop, 3), np.uint8)} | try_degradation(degradation, crop, scale)
+        arrays = {"hr": np.empty((crop, crop, 3), np.uint8)} | try_degradation(
+            degradation, crop, scale
+        )
         self._layout = {
-            key: ((self._share, *array.shape), torch.float32 if array.dtype == np.float32 else torch.uint8)
+            key: (
+                (self._share, *array.shape),
+                torch.float32 if array.dtype == np.float32 else torch.uint8,
+            )
             for key, array in sorted(arrays.items(), key=lambda item: item[1].dtype != np.float32)
         }
 
@@ -103,11 +110,20 @@ class CropDataset(Dataset[Batch]):
         margin, scale = self._degradation.margin, self._scale
         of_hr = self._degradation.reads == "hr"
         room = -(-margin // scale) if of_hr else 0
-        top, left = self._draw_place(lr.shape[0], room, rng), self._draw_place(lr.shape[1], room, rng)
+        top, left = (
+            self._draw_place(lr.shape[0], room, rng),
+            self._draw_place(lr.shape[1], room, rng),
+        )
         turn = int(rng.integers(8))
-        _turn(hr[top * scale : top * scale + self._crop, left * scale : left * scale + self._crop], turn, out["hr"])
+        _turn(
+            hr[top * scale : top * scale + self._crop, left * scale : left * scale + self._crop],
+            turn,
+            out["hr"],
+        )
         image, step, side = (hr, scale, self._crop) if of_hr else (lr, 1, self._size)
-        around = cut_mirrored(image, top * step - margin, left * step - margin, side + 2 * margin, side + 2 * margin)
+        around = cut_mirrored(
+            image, top * step - margin, left * step - margin, side + 2 * margin, side + 2 * margin
+        )
         arrays = self._degradation.prepare(_turn(around, turn), margin, scale, rng)
         for key, place in out.items():
             if key == "hr":

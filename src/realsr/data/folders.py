@@ -47,7 +47,9 @@ def list_by_name(folder: Path) -> dict[str, Path]:
 def join_names(names: Iterable[str], most: int = SHOWN) -> str:
     """Return names for a message, sorted, and how many more there are than `most`."""
     listed = sorted(names)
-    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+    return ", ".join(listed[:most]) + (
+        f" and {len(listed) - most} more" if len(listed) > most else ""
+    )
 
 
 def list_photos(folder: Path | None, role: str, output: Path) -> dict[str, Path]:
@@ -58,9 +60,13 @@ def list_photos(folder: Path | None, role: str, output: Path) -> dict[str, Path]
     Raises UserError; else as `list_by_name` does.
     """
     if folder is None:
-        raise UserError(f"data.{role} is not set; it is the folder of {ROLES[role]}: set data.{role}=FOLDER")
+        raise UserError(
+            f"data.{role} is not set; it is the folder of {ROLES[role]}: set data.{role}=FOLDER"
+        )
     if folder.resolve() == output.resolve():
-        raise UserError(f"data.{role} and the output folder are the same, {folder}: choose another work_dir")
+        raise UserError(
+            f"data.{role} and the output folder are the same, {folder}: choose another work_dir"
+        )
     return list_by_name(folder)
 
 
@@ -93,18 +99,26 @@ def match_folders(
     for name, matches in partners.items():
         if len(matches) > 1:
             choices = " or ".join(_suggest(template) for template in matches.values())
-            raise UserError(f"{hr}: {name} has several LR in {lr}: {join_names(matches)}. Choose one by {choices}")
+            raise UserError(
+                f"{hr}: {name} has several LR in {lr}: {join_names(matches)}. Choose one by {choices}"
+            )
         for partner in matches:
             if partner in owners:
-                raise UserError(f"{lr}: {partner} is the LR of both {owners[partner]} and {name} in {hr}; rename one")
+                raise UserError(
+                    f"{lr}: {partner} is the LR of both {owners[partner]} and {name} in {hr}; rename one"
+                )
             owners[partner] = name
-    pairs: dict[str, tuple[Path, Path | None]] = {name: (high[name], low[partner]) for partner, name in owners.items()}
+    pairs: dict[str, tuple[Path, Path | None]] = {
+        name: (high[name], low[partner]) for partner, name in owners.items()
+    }
     rest = low.keys() - owners.keys() - ({_compose(name) for name in pairs} if together else set())
     if together:  # other images may be in the folder, too
         unmatched = {hr: {name for name in rest if lr_name is None and _is_named(name, rules)}}
     else:
         unmatched = {hr: high.keys() - pairs.keys(), lr: rest if lr_name is None else set()}
-    lines = [f"only {folder} has {join_names(names)}" for folder, names in unmatched.items() if names]
+    lines = [
+        f"only {folder} has {join_names(names)}" for folder, names in unmatched.items() if names
+    ]
     if lines or not pairs:
         raise UserError(
             f"{hr} and {lr} do not have the same names: {'; '.join(lines) or 'no two belong together'}. Each HR needs "
@@ -123,18 +137,30 @@ def holds_both(folder: Path, scale: int, lr_name: str | None = None) -> bool:
     """Return whether HR and LR are in one folder, by their names. Raises as `match_folders`."""
     images = list_by_name(folder)
     low = _compose_names(folder, images)
-    return any(_find_partners(images, low, _choose_rules(scale, lr_name), True, lr_name is not None).values())
+    return any(
+        _find_partners(
+            images, low, _choose_rules(scale, lr_name), True, lr_name is not None
+        ).values()
+    )
 
 
 def _find_partners(
-    high: Mapping[str, Path], low: Mapping[str, Path], rules: Sequence[tuple[str, str]], together: bool, template: bool
+    high: Mapping[str, Path],
+    low: Mapping[str, Path],
+    rules: Sequence[tuple[str, str]],
+    together: bool,
+    template: bool,
 ) -> dict[str, dict[str, str]]:
     """Return for each HR the LR that may be its own, each with its rule; with a template it may have an HR's name."""
     names = {_compose(name) for name in high}
     partners = {name: dict[str, str]() for name in high}
     for name, matches in partners.items():
         for partner, rule in _apply(rules, _compose(name)):
-            if partner not in low or (together and partner == _compose(name)) or "{}" in matches.values():
+            if (
+                partner not in low
+                or (together and partner == _compose(name))
+                or "{}" in matches.values()
+            ):
                 continue
             if together or template or rule == "{}" or partner not in names:
                 matches.setdefault(partner, rule)
@@ -143,12 +169,15 @@ def _find_partners(
 
 def _choose_rules(scale: int, lr_name: str | None) -> list[tuple[str, str]]:
     rules = [
-        (ending.replace("{scale}", str(scale)), template.replace("{scale}", str(scale))) for ending, template in RULES
+        (ending.replace("{scale}", str(scale)), template.replace("{scale}", str(scale)))
+        for ending, template in RULES
     ]
     if lr_name is None:
         return rules
     if lr_name.count("{}") != 1:
-        raise UserError(f"data.lr_name={lr_name}: expected {{}} once, in the place of HR's name: {_suggest('{}x4')}")
+        raise UserError(
+            f"data.lr_name={lr_name}: expected {{}} once, in the place of HR's name: {_suggest('{}x4')}"
+        )
     return [(ending, _compose(lr_name)) for ending in dict.fromkeys(ending for ending, _ in rules)]
 
 
@@ -161,7 +190,9 @@ def _apply(rules: Sequence[tuple[str, str]], name: str) -> Iterator[tuple[str, s
 
 def _is_named(name: str, rules: Sequence[tuple[str, str]]) -> bool:
     """Return whether a name ends as HR's or LR's, behind an underscore: other endings may be anyone's."""
-    endings = [ending for ending, _ in rules] + [template.removeprefix("{}") for _, template in rules]
+    endings = [ending for ending, _ in rules] + [
+        template.removeprefix("{}") for _, template in rules
+    ]
     return name.endswith(tuple(ending for ending in endings if ending.startswith("_")))
 
 

@@ -31,7 +31,12 @@ class LoadingError(UserError):
 
 
 def load_batches(
-    dataset: CropDataset, first_step: int, last_step: int, workers: int, pinned: bool = False, timeout: float = 55
+    dataset: CropDataset,
+    first_step: int,
+    last_step: int,
+    workers: int,
+    pinned: bool = False,
+    timeout: float = 55,
 ) -> Iterator[Batch]:
     """Yield the dataset's items first_step to last_step - 1 in order, computed ahead by workers, here if there are 0.
 
@@ -91,7 +96,9 @@ def fit_workers(batch_bytes: int, workers: int) -> int:
     return fitting
 
 
-def _next_batch(batches: Iterator[Batch | Exception], workers: Sequence[BaseProcess], timeout: float) -> Batch | None:
+def _next_batch(
+    batches: Iterator[Batch | Exception], workers: Sequence[BaseProcess], timeout: float
+) -> Batch | None:
     """Return the next batch, None after the last. Raises what the dataset raised in a worker, LoadingError."""
     # A worker that is stuck can block this process in the middle of a message, where DataLoader has no timeout.
     stuck, dead = threading.Event(), False
@@ -114,13 +121,13 @@ def _next_batch(batches: Iterator[Batch | Exception], workers: Sequence[BaseProc
         timer.cancel()
     if not isinstance(batch, Exception):
         return batch
-    if not dead and not (isinstance(batch, RuntimeError) and "shared memory" in str(batch)):  # torch's words if full
+    if not dead and not (
+        isinstance(batch, RuntimeError) and "shared memory" in str(batch)
+    ):  # torch's words if full
         raise batch
     line = (str(batch) or repr(batch)).splitlines()[0]
-    reason = (
-        f"a data worker {'has died' if dead else 'cannot hand over its batch'} ({line}), most often because memory "
-    )
-    reason += f"or {SHARED_MEMORY} is full (docker run --shm-size=1g)"
+    reason = f"a data worker {'has died' if dead else 'cannot hand over its batch'} ({line}), "
+    reason += f"most often because memory or {SHARED_MEMORY} is full (docker run --shm-size=1g)"
     if stuck.is_set():
         reason = f"no batch has come for {timeout:g} seconds (trainer.data_timeout): the disk is slow or stuck"
     raise LoadingError(

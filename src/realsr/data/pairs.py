@@ -54,7 +54,9 @@ def image_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             return image.size
     except OSError as error:
-        raise UserError(f"{path}: not a readable image ({error}); remove it or make it again") from error
+        raise UserError(
+            f"{path}: not a readable image ({error}); remove it or make it again"
+        ) from error
 
 
 def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
@@ -67,14 +69,18 @@ def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair],
     count = min(max(round(fraction * len(pairs)), 1 if fraction > 0 else 0), len(pairs) - 1)
     draws = {pair.name: numpy_generator(seed, "held out", pair.name).random() for pair in pairs}
     held_out = set(sorted(draws, key=draws.__getitem__)[:count])
-    return [pair for pair in pairs if pair.name not in held_out], [pair for pair in pairs if pair.name in held_out]
+    return [pair for pair in pairs if pair.name not in held_out], [
+        pair for pair in pairs if pair.name in held_out
+    ]
 
 
 def keep_large(pairs: list[Pair], crop: int) -> list[Pair]:
     """Return the pairs whose HR has room for a crop; a warning names the others. Raises UserError where none has."""
     small = [pair for pair in pairs if min(image_size(pair.hr)) < crop]
     if len(small) == len(pairs):
-        raise UserError(f"no pair's HR is as large as a crop of {crop}: give larger photos or a smaller trainer.crop")
+        raise UserError(
+            f"no pair's HR is as large as a crop of {crop}: give larger photos or a smaller trainer.crop"
+        )
     if small:
         logger.warning(
             "%d pairs are smaller than a crop of %d and left out: %s",

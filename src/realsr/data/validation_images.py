@@ -38,7 +38,12 @@ class ValidationImage(EvaluationImage):
 
 
 def load_validation(
-    pairs: Sequence[Pair], scale: int, degradation: OnlineDegradation, seed: int, largest: int, most: int
+    pairs: Sequence[Pair],
+    scale: int,
+    degradation: OnlineDegradation,
+    seed: int,
+    largest: int,
+    most: int,
 ) -> list[ValidationImage]:
     """Read up to `most` pairs, each cut to its central `largest` x `largest` HR pixels.
 
@@ -87,7 +92,11 @@ def read_image(
 
 
 def prepare_pair(
-    original: np.ndarray, scale: int, lr: Tensor | None = None, side: int | None = None, area: bool = False
+    original: np.ndarray,
+    scale: int,
+    lr: Tensor | None = None,
+    side: int | None = None,
+    area: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return LR and HR of an original (H, W, 3) uint8, float32 on the 8-bit grid.
 
@@ -96,9 +105,17 @@ def prepare_pair(
 
     Raises ValueError for an original smaller than the scale.
     """
-    hr = crop_to_multiple(to_float(original), scale) if side is None else _resize_area(original, (side, side))
+    hr = (
+        crop_to_multiple(to_float(original), scale)
+        if side is None
+        else _resize_area(original, (side, side))
+    )
     if lr is None:
-        lr = _resize_area(original, (hr.shape[1] // scale, hr.shape[2] // scale)) if area else shrink(hr, scale)
+        lr = (
+            _resize_area(original, (hr.shape[1] // scale, hr.shape[2] // scale))
+            if area
+            else shrink(hr, scale)
+        )
     return lr, hr
 
 
@@ -111,13 +128,19 @@ def shrink(hr: Tensor, scale: int) -> Tensor:
     return to_float(to_uint8(resize(hr, factor=1 / scale)))
 
 
-def check_sizes(path: Path | None, lr: Tensor, hr: Tensor, scale: int, original: Sequence[int]) -> None:
+def check_sizes(
+    path: Path | None, lr: Tensor, hr: Tensor, scale: int, original: Sequence[int]
+) -> None:
     """Raise UserError, naming LR's file, where HR is not `scale` times as large.
 
     original: height and width of HR's file, before it was cropped or resized.
     """
     if [side * scale for side in lr.shape[1:]] != list(hr.shape[1:]):
-        preparation = f"{original[1]}x{original[0]}, prepared as " if list(original[:2]) != list(hr.shape[1:]) else ""
+        preparation = (
+            f"{original[1]}x{original[0]}, prepared as "
+            if list(original[:2]) != list(hr.shape[1:])
+            else ""
+        )
         raise UserError(
             f"{path}: {lr.shape[2]}x{lr.shape[1]} pixels, but its HR has {preparation}{hr.shape[2]}x{hr.shape[1]}; at "
             f"scale={scale} it must be {scale} times as large"
@@ -148,7 +171,11 @@ def load_validation_folder(
 
 
 def _prepare(
-    image: ValidationImage, scale: int, degradation: OnlineDegradation | None, seed: int, largest: int
+    image: ValidationImage,
+    scale: int,
+    degradation: OnlineDegradation | None,
+    seed: int,
+    largest: int,
 ) -> ValidationImage:
     """Cut an image to its centre, and degrade that.
 
@@ -166,5 +193,9 @@ def _prepare(
         margin = degradation.margin
         around = top - margin, left - margin, height + 2 * margin, width + 2 * margin
         crop = cut_mirrored(to_uint8(image.hr), *around)
-    arrays = degradation.prepare(crop, margin, scale, numpy_generator(seed, "validation", image.name))
-    return ValidationImage(image.name, degradation.apply(to_batch(arrays, to_uint8(hr)))[0].contiguous(), hr)
+    arrays = degradation.prepare(
+        crop, margin, scale, numpy_generator(seed, "validation", image.name)
+    )
+    return ValidationImage(
+        image.name, degradation.apply(to_batch(arrays, to_uint8(hr)))[0].contiguous(), hr
+    )

@@ -64,23 +64,36 @@ def check_file(file: File, generator: Generator, photos: Sequence[Tensor]) -> No
     """
     name, threads = file.path.name, torch.get_num_threads()
     samples = [photo[:, :, :SIDE, :SIDE].contiguous().numpy() for photo in photos[:2]]
-    least = check_result(name, open_file(file.path, threads), generator.network, samples, file.precision)
+    least = check_result(
+        name, open_file(file.path, threads), generator.network, samples, file.precision
+    )
     if file.scored is not None:
         run = open_file(file.scored, threads)
         if not all(np.isfinite(run(lr)).all() for lr in samples):
-            raise UserError(f"{name}: its results, each rounded to fp16, are not finite, so it is not written")
-    logger.info("%s: written and checked, PSNR to the generator on photos %.1f dB or more", name, least)
+            raise UserError(
+                f"{name}: its results, each rounded to fp16, are not finite, so it is not written"
+            )
+    logger.info(
+        "%s: written and checked, PSNR to the generator on photos %.1f dB or more", name, least
+    )
 
 
-def check_result(name: str, run: Run, network: nn.Module, photos: Sequence[np.ndarray], precision: str) -> float:
+def check_result(
+    name: str, run: Run, network: nn.Module, photos: Sequence[np.ndarray], precision: str
+) -> float:
     """Return the least PSNR of a file's results to those of the network on photos (1, 3, h, w).
 
     Raises UserError where they differ by more than `MIN_PSNR` allows, on these or on random inputs, in size, or are not
     finite.
     """
-    random = [np.random.default_rng(seed).random((1, 3, *size), np.float32) for seed, size in enumerate(SIZES)]
+    random = [
+        np.random.default_rng(seed).random((1, 3, *size), np.float32)
+        for seed, size in enumerate(SIZES)
+    ]
     least = math.inf
-    for inputs, minimum, what in zip((random, photos), MIN_PSNR[precision], ("random inputs", "photos"), strict=True):
+    for inputs, minimum, what in zip(
+        (random, photos), MIN_PSNR[precision], ("random inputs", "photos"), strict=True
+    ):
         least = float(np.min([_compare(name, run, network, lr) for lr in inputs]))
         if not least >= minimum:  # nan is not, either
             raise UserError(
@@ -123,7 +136,9 @@ def load_evaluation_sets(
 
     def read(name: str, protocol: Protocol) -> EvaluationImage:
         photograph = load_photograph(name, "export without folders of photos", "onnx")
-        return EvaluationImage(name, *prepare_pair(photograph, scale, None, protocol.hr_side, protocol.lr == "area"))
+        return EvaluationImage(
+            name, *prepare_pair(photograph, scale, None, protocol.hr_side, protocol.lr == "area")
+        )
 
     sets = {}
     for key, values in protocols.items():
@@ -156,10 +171,14 @@ def score_files(generator: Generator, files: Sequence[File], sets: EvaluationSet
 
     for protocol, (images, border) in sets.items():
         logger.info("scored by %s", protocol)
-        results = evaluate_models(models, images, metrics, border, compare if protocol == next(iter(sets)) else None)
+        results = evaluate_models(
+            models, images, metrics, border, compare if protocol == next(iter(sets)) else None
+        )
         failed |= results.failed
         for model, rows in results.scores.items():
-            means[model][protocol] = {name: fmean(row[name] for row in rows.values()) for name in METRICS}
+            means[model][protocol] = {
+                name: fmean(row[name] for row in rows.values()) for name in METRICS
+            }
     reasons = [f"{name}: {reason}" for name, reason in failed.items()]
     return Scores(means, {name: fmean(values) for name, values in similarities.items()}, reasons)
 
@@ -169,7 +188,9 @@ def _compare(name: str, run: Run, network: nn.Module, lr: np.ndarray) -> float:
         reference = network(torch.from_numpy(lr)).numpy()
     sr = run(lr)
     if sr.shape != reference.shape:
-        raise UserError(f"{name}: gives {sr.shape} for {lr.shape}, but the generator {reference.shape}")
+        raise UserError(
+            f"{name}: gives {sr.shape} for {lr.shape}, but the generator {reference.shape}"
+        )
     return similarity(sr, reference)
 
 
@@ -179,4 +200,8 @@ def _on_tensor(run: Run, lr: Tensor) -> Tensor:
 
 def _as_model(generator: Generator, run: Callable[[Tensor], Tensor], name: str) -> Model:
     """A function of one image, in tiles where memory asks for them."""
-    return as_function(SRModel(generator.scale, torch.device("cpu"), only_finite(run, name), generator.bytes_per_pixel))
+    return as_function(
+        SRModel(
+            generator.scale, torch.device("cpu"), only_finite(run, name), generator.bytes_per_pixel
+        )
+    )

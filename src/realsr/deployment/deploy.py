@@ -74,7 +74,9 @@ def export_networks(
     warnings = check_calibration(photos, f"int8.photos={int8.photos}") if calibrated else []
     with unfinished(output) as folder:
         files, failed, sensitivity = _make(generator, folder, formats, int8, photos)
-        for path in list_exported(output) if files else []:  # where no file passed, the earlier ones stay
+        for path in (
+            list_exported(output) if files else []
+        ):  # where no file passed, the earlier ones stay
             path.unlink()
         files = [file.move(output) for file in files]  # before what may still go wrong
         scores = score_files(generator, files, sets)
@@ -98,7 +100,9 @@ def export_networks(
     return deployment
 
 
-def _check_folders(source: str, output: Path, photos: Path | None, hr: Path | None, overwrite: bool) -> None:
+def _check_folders(
+    source: str, output: Path, photos: Path | None, hr: Path | None, overwrite: bool
+) -> None:
     if (earlier := list_exported(output)) and not overwrite:
         raise UserError(
             f"{output}: has an export already ({', '.join(path.name for path in earlier)}): set overwrite=true, "
@@ -123,11 +127,17 @@ def write_tables(folder: Path, deployment: Deployment) -> None:
     """Write table.json and table.md."""
     text = json.dumps(deployment.as_json(), indent=1, allow_nan=False, ensure_ascii=False)
     write_bytes(folder / "table.json", text.encode("utf-8", "backslashreplace"))
-    write_bytes(folder / "table.md", deployment.format_markdown().encode("utf-8", "backslashreplace"))
+    write_bytes(
+        folder / "table.md", deployment.format_markdown().encode("utf-8", "backslashreplace")
+    )
 
 
 def _make(
-    generator: Generator, folder: Path, formats: Sequence[str], int8: Int8Config, photos: Sequence[Tensor]
+    generator: Generator,
+    folder: Path,
+    formats: Sequence[str],
+    int8: Int8Config,
+    photos: Sequence[Tensor],
 ) -> tuple[list[File], list[str], SensitivityReport | None]:
     """Write and check the files; return those that pass, why others do not, and what layers cost."""
     maker = Maker(generator, folder, int8, photos)
@@ -142,12 +152,16 @@ def _make(
     return files, failed, maker.sensitivity
 
 
-def _remove_dissimilar(files: Sequence[File], scores: Scores, warnings: list[str], failed: list[str]) -> list[File]:
+def _remove_dissimilar(
+    files: Sequence[File], scores: Scores, warnings: list[str], failed: list[str]
+) -> list[File]:
     """Return the files that pass `check_similarity`; delete the others, and note why."""
     passed = []
     for file in files:
         try:
-            warning = check_similarity(file.path.name, file.precision, scores.similarity[file.path.stem])
+            warning = check_similarity(
+                file.path.name, file.precision, scores.similarity[file.path.stem]
+            )
             warnings += [warning] if warning else []
             passed.append(file)
         except UserError as error:
@@ -158,7 +172,9 @@ def _remove_dissimilar(files: Sequence[File], scores: Scores, warnings: list[str
     return passed
 
 
-def _measure(generator: Generator, files: Sequence[File], scores: Scores, allow_custom_code: bool) -> list[Row]:
+def _measure(
+    generator: Generator, files: Sequence[File], scores: Scores, allow_custom_code: bool
+) -> list[Row]:
     """Return the table's rows: PyTorch's float32, and each file."""
 
     def cost(source: str | Path, kind: str) -> Cost:
@@ -194,6 +210,10 @@ def _measure(generator: Generator, files: Sequence[File], scores: Scores, allow_
 def _processor() -> str:
     """The processor's name where the system reports it."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.is_file() else []
+    lines = (
+        cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+        if cpuinfo.is_file()
+        else []
+    )
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()

@@ -18,17 +18,26 @@ from realsr.networks.rrdb import RESIDUAL_SCALE, RRDB, DenseBlock, dense_layers
 
 NARROWEST = 2**-6  # of the whole range: narrower channels are not widened to all of it
 
-_Factors = dict[nn.Module, Tensor]  # of a convolution's input or output: by which each channel fills the range of all
+_Factors = dict[
+    nn.Module, Tensor
+]  # of a convolution's input or output: by which each channel fills the range of all
 
 
 def equalise(network: RRDB, photos: Sequence[Tensor]) -> "EqualisedRRDB":
     """Return the same function, up to rounding, with channels of equal ranges on photos, each (1, 3, h, w) in 0..1."""
     equal = EqualisedRRDB(network)
     trunk = equal.trunk_conv
-    tail = [equal.upconv1, *([equal.upconv2] if equal.scale == 4 else []), equal.HRconv, equal.conv_last]
+    tail = [
+        equal.upconv1,
+        *([equal.upconv2] if equal.scale == 4 else []),
+        equal.HRconv,
+        equal.conv_last,
+    ]
     with torch.no_grad():
         reads, gives = _measure(equal, photos)
-        for dense in [module for module in equal.RRDB_trunk.modules() if isinstance(module, EqualisedDense)]:
+        for dense in [
+            module for module in equal.RRDB_trunk.modules() if isinstance(module, EqualisedDense)
+        ]:
             *hidden, last = dense.convs()
             widths = reads[last]  # the last reads all that the others do
             for conv in hidden:
@@ -106,15 +115,24 @@ def _measure(network: EqualisedRRDB, photos: Sequence[Tensor]) -> tuple[_Factors
         for table, values in zip(ranges, (inputs[0], output), strict=True):
             least, greatest = values.transpose(0, 1).flatten(1).aminmax(dim=1)
             if module in table:
-                least, greatest = torch.minimum(least, table[module][0]), torch.maximum(greatest, table[module][1])
+                least, greatest = (
+                    torch.minimum(least, table[module][0]),
+                    torch.maximum(greatest, table[module][1]),
+                )
             table[module] = least, greatest
 
-    hooks = [conv.register_forward_hook(note) for conv in network.modules() if isinstance(conv, nn.Conv2d)]
+    hooks = [
+        conv.register_forward_hook(note)
+        for conv in network.modules()
+        if isinstance(conv, nn.Conv2d)
+    ]
     for photo in photos:
         network(photo)
     for hook in hooks:
         hook.remove()
-    reads, gives = ({module: _widen(*limits) for module, limits in table.items()} for table in ranges)
+    reads, gives = (
+        {module: _widen(*limits) for module, limits in table.items()} for table in ranges
+    )
     return reads, gives
 
 
@@ -122,7 +140,9 @@ def _widen(least: Tensor, greatest: Tensor) -> Tensor:
     """Return the factor of each channel by which it fills the range of all."""
     least, greatest = (-least).clamp_min(0), greatest.clamp_min(0)
     tiny = torch.finfo(least.dtype).tiny
-    shares = torch.maximum(least / least.max().clamp_min(tiny), greatest / greatest.max().clamp_min(tiny))
+    shares = torch.maximum(
+        least / least.max().clamp_min(tiny), greatest / greatest.max().clamp_min(tiny)
+    )
     return 1 / shares.clamp_min(NARROWEST)
 
 

@@ -20,7 +20,9 @@ from realsr.weights.generators import make_generator
 from realsr.weights.sources import find_weights
 from realsr.weights.state_files import read_weights
 
-UNFINISHED = ".unfinished"  # a fixed name, so that the next export removes the files of a killed one
+UNFINISHED = (
+    ".unfinished"  # a fixed name, so that the next export removes the files of a killed one
+)
 TABLES = ("table.json", "table.md", "sensitivity.png")
 
 
@@ -55,7 +57,11 @@ class File:
     @property
     def parts(self) -> list[Path]:
         """All files that it consists of."""
-        return [self.path] if self.path.suffix == ".onnx" else [self.path, self.path.with_suffix(".bin")]
+        return (
+            [self.path]
+            if self.path.suffix == ".onnx"
+            else [self.path, self.path.with_suffix(".bin")]
+        )
 
     def move(self, folder: Path) -> "File":
         """Move it to a folder of the same disk, where it lasts through a power cut; return it as it is there."""
@@ -78,7 +84,9 @@ def load(source: str, allow_custom_code: bool = False) -> Generator:
 def list_exported(folder: Path) -> list[Path]:
     """Return the files of a folder that have the names of an export's; none where there is no folder."""
     stems = {*FORMATS, *(f"onnx_int8_{method}" for method in METHODS)}
-    networks = {f"{stem}{suffix}" for stem in stems for suffix in (".onnx", ".xml", ".bin", ".param")}
+    networks = {
+        f"{stem}{suffix}" for stem in stems for suffix in (".onnx", ".xml", ".bin", ".param")
+    }
     return sorted(path for path in folder.glob("*") if path.name in networks.union(TABLES))
 
 

@@ -39,12 +39,21 @@ class Int8Config:
 
 def check_formats(formats: Sequence[str], int8: Int8Config) -> None:
     """Raise UserError for names that are unknown or repeated, and where a library is not installed."""
-    for key, names, options in (("formats", formats, FORMATS), ("int8.methods", int8.methods, METHODS)):
+    for key, names, options in (
+        ("formats", formats, FORMATS),
+        ("int8.methods", int8.methods, METHODS),
+    ):
         if not names or not set(names) <= set(options) or len(set(names)) < len(names):
-            raise UserError(f"{key}=[{','.join(names)}]: expected one or more of {', '.join(options)}, each once")
+            raise UserError(
+                f"{key}=[{','.join(names)}]: expected one or more of {', '.join(options)}, each once"
+            )
     # All formats begin with ONNX's graph, or its names of layers.
-    extras = ["onnx"] + [extra for extra in ("openvino", "ncnn") if any(name.startswith(extra) for name in formats)]
-    if missing := [name for extra in extras for name in LIBRARIES[extra] if find_spec(name) is None]:
+    extras = ["onnx"] + [
+        extra for extra in ("openvino", "ncnn") if any(name.startswith(extra) for name in formats)
+    ]
+    if missing := [
+        name for extra in extras for name in LIBRARIES[extra] if find_spec(name) is None
+    ]:
         raise UserError(
             f"formats=[{','.join(formats)}] need {', '.join(missing)}: pip install 'realsr[{','.join(extras)}]'"
         )

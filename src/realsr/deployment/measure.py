@@ -50,12 +50,27 @@ def measure(source: str | Path, side: int, threads: int, kind: str = "file") -> 
 
     Raises RuntimeError where that process fails.
     """
-    command = [sys.executable, "-m", "realsr.deployment.measure", str(source), str(side), str(threads), kind]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [
+        sys.executable,
+        "-m",
+        "realsr.deployment.measure",
+        str(source),
+        str(side),
+        str(threads),
+        kind,
+    ]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
     process = subprocess.run(command, capture_output=True, text=True, env=environment)
     if process.returncode != 0:
         lines = process.stderr.strip().splitlines()[-1:] if process.returncode == REFUSED else []
-        reason = lines[0] if lines else f"its process ended with {process.returncode}, as where memory does not suffice"
+        reason = (
+            lines[0]
+            if lines
+            else f"its process ended with {process.returncode}, as where memory does not suffice"
+        )
         raise RuntimeError(f"{source} could not be measured: {reason}")
     return Cost(**json.loads(process.stdout.splitlines()[-1]))
 
@@ -90,7 +105,10 @@ def count_gflop(network: "nn.Module", side: int) -> float:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         try:
             copy.deepcopy(network).to("meta")(torch.empty(1, 3, side, side, device="meta"))
-        except (NotImplementedError, RuntimeError):  # a network that looks at values has to compute them
+        except (
+            NotImplementedError,
+            RuntimeError,
+        ):  # a network that looks at values has to compute them
             counter.flop_counts.clear()
             network(torch.zeros(1, 3, side, side))
     return counter.get_total_flops() / 1e9
@@ -103,7 +121,11 @@ def main(source: str, side: int, threads: int, kind: str) -> Cost:
     else:
         import torch  # noqa: F401
     before = process_memory("VmRSS")
-    run = open_file(Path(source), threads) if kind == "file" else _open_weights(source, threads, kind == "custom")
+    run = (
+        open_file(Path(source), threads)
+        if kind == "file"
+        else _open_weights(source, threads, kind == "custom")
+    )
     run(np.zeros((1, 3, 16, 16), np.float32))  # what is set up once does not count
     lr = np.random.default_rng(0).random((1, 3, side, side), np.float32)
     seconds = []
@@ -123,7 +145,9 @@ def _load_library(path: Path) -> Any:
     except ImportError as error:
         raise UserError(f"{path}: running it needs {name}: pip install {name}") from error
     if name == "openvino":
-        openvino_core().get_property("CPU", "FULL_DEVICE_NAME")  # the part for the CPU is loaded at its first use
+        openvino_core().get_property(
+            "CPU", "FULL_DEVICE_NAME"
+        )  # the part for the CPU is loaded at its first use
     return library
 
 
@@ -139,7 +163,9 @@ def _open_openvino(path: Path, threads: int) -> Run:
     try:
         model = openvino_core().compile_model(path, "CPU", settings)
     except RuntimeError as error:
-        raise UserError(f"{path}: damaged, no OpenVINO model, or its .bin is not beside it") from error
+        raise UserError(
+            f"{path}: damaged, no OpenVINO model, or its .bin is not beside it"
+        ) from error
     return lambda lr: model({INPUT: lr})[OUTPUT]
 
 
@@ -149,8 +175,13 @@ def _open_ncnn(path: Path, threads: int) -> Run:
     net.opt.num_threads = threads
     with utf8_path(path.parent) as folder:
         network = folder / path.name
-        if net.load_param(str(network)) != 0 or net.load_model(str(network.with_suffix(".bin"))) != 0:
-            raise UserError(f"{path}: damaged, has layers that ncnn does not know, or its .bin is not beside it")
+        if (
+            net.load_param(str(network)) != 0
+            or net.load_model(str(network.with_suffix(".bin"))) != 0
+        ):
+            raise UserError(
+                f"{path}: damaged, has layers that ncnn does not know, or its .bin is not beside it"
+            )
 
     def run(lr: np.ndarray) -> np.ndarray:
         extractor = net.create_extractor()
@@ -182,7 +213,8 @@ RUNTIMES: dict[str, tuple[str, Callable[[Path, int], Run]]] = {
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(asdict(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))))  # noqa: T201
+        result = main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+        print(json.dumps(asdict(result)))  # noqa: T201
     except UserError as error:
         print(str(error).replace("\n", " "), file=sys.stderr)  # noqa: T201
         sys.exit(REFUSED)

@@ -26,7 +26,12 @@ from realsr.deployment.equalise import equalise
 from realsr.deployment.export_files import File, Generator
 from realsr.deployment.export_options import Int8Config
 from realsr.deployment.measure import openvino_core
-from realsr.deployment.quantise import choose_ranges, collect_histograms, measure_sensitivity, to_int8
+from realsr.deployment.quantise import (
+    choose_ranges,
+    collect_histograms,
+    measure_sensitivity,
+    to_int8,
+)
 from realsr.deployment.table import SensitivityReport
 from realsr.inference.onnx_files import INPUT, OUTPUT, OnnxFacts
 from realsr.networks.rrdb import RRDB
@@ -35,13 +40,17 @@ logger = logging.getLogger("realsr")
 
 EXAMPLE = (1, 3, 24, 40)
 NCNN_SHAPES = (EXAMPLE, (1, 3, 32, 28))  # what differs between them pnnx leaves open
-RT_INFO = "realsr"  # the section of an OpenVINO model's rt_info where `OnnxFacts.as_metadata` is put
+RT_INFO = (
+    "realsr"  # the section of an OpenVINO model's rt_info where `OnnxFacts.as_metadata` is put
+)
 
 
 class Maker:
     """Makes files in a folder. `sensitivity` is what layers cost in INT8, once it has been measured."""
 
-    def __init__(self, generator: Generator, folder: Path, int8: Int8Config, photos: Sequence[Tensor]) -> None:
+    def __init__(
+        self, generator: Generator, folder: Path, int8: Int8Config, photos: Sequence[Tensor]
+    ) -> None:
         self.generator, self.folder, self.int8, self.photos = generator, folder, int8, photos
         self.sensitivity: SensitivityReport | None = None
         logger.info("%s: to ONNX's graph, by torch's exporter", generator.source)
@@ -49,7 +58,9 @@ class Maker:
         self.layers = layers(self.exact)
         self.kept = list(self.layers)[:1] if int8.keep is None else int8.keep
         if unknown := [name for name in self.kept if name not in self.layers]:
-            raise UserError(f"int8.keep: no layer {', '.join(unknown)}; the generator's are {', '.join(self.layers)}")
+            raise UserError(
+                f"int8.keep: no layer {', '.join(unknown)}; the generator's are {', '.join(self.layers)}"
+            )
 
     def make(self, name: str) -> Iterator[File]:
         """Yield the files of a format, each when it is finished."""
@@ -62,7 +73,9 @@ class Maker:
                 yield from self._make_int8()
             case "openvino":
                 yield self._make_openvino(name, self.exact, "fp32")
-            case "openvino_int8":  # the first of `onnx_int8`, which is made for it where it is missing
+            case (
+                "openvino_int8"
+            ):  # the first of `onnx_int8`, which is made for it where it is missing
                 method = self.int8.methods[0]
                 source = self.folder / f"onnx_int8_{method}.onnx"
                 if not source.is_file():
@@ -99,10 +112,19 @@ class Maker:
                 self.sensitivity = measure_sensitivity(exact, nodes, ranges, method, self.photos)
 
     def _make_openvino(
-        self, name: str, model: onnx.ModelProto, precision: str, calibration: str = "", kept: Sequence[str] = ()
+        self,
+        name: str,
+        model: onnx.ModelProto,
+        precision: str,
+        calibration: str = "",
+        kept: Sequence[str] = (),
     ) -> File:
         path = self.folder / f"{name}.xml"
-        write_openvino(model, self._metadata(f"{precision} ({calibration})" if calibration else precision), path)
+        write_openvino(
+            model,
+            self._metadata(f"{precision} ({calibration})" if calibration else precision),
+            path,
+        )
         return File(path, precision, calibration, kept)
 
     def _write(self, name: str, model: onnx.ModelProto, precision: str) -> Path:
@@ -115,7 +137,9 @@ class Maker:
 
     def _metadata(self, precision: str) -> dict[str, str]:
         generator, made_by = self.generator, f"realsr {realsr.__version__}"
-        facts = OnnxFacts(generator.scale, precision, generator.bytes_per_pixel, generator.sha256, made_by)
+        facts = OnnxFacts(
+            generator.scale, precision, generator.bytes_per_pixel, generator.sha256, made_by
+        )
         return facts.as_metadata()
 
 
@@ -141,7 +165,9 @@ def to_onnx(network: nn.Module) -> onnx.ModelProto:
                 verbose=False,
             )
     except Exception as error:  # torch has many kinds, for each step of its own
-        raise UserError(f"torch cannot express the generator in ONNX ({_first_line(error)})") from error
+        raise UserError(
+            f"torch cannot express the generator in ONNX ({_first_line(error)})"
+        ) from error
     model = program.model_proto
     for part in (model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
         del part.metadata_props[:]
@@ -159,8 +185,12 @@ def layers(model: onnx.ModelProto) -> dict[str, list[str]]:
     layer = ""
     for node in model.graph.node:
         if node.op_type == "Conv" and len(node.input) > 1 and node.input[1] in weights:
-            parts = node.input[1].split(".")[:-1]  # what is before the last point, as far as the first number
-            end = next((place for place, part in enumerate(parts, start=1) if part.isdigit()), len(parts))
+            parts = node.input[1].split(".")[
+                :-1
+            ]  # what is before the last point, as far as the first number
+            end = next(
+                (place for place, part in enumerate(parts, start=1) if part.isdigit()), len(parts)
+            )
             layer = ".".join(parts[:end]) or node.name
         if layer:
             nodes.setdefault(layer, []).append(node.name)
@@ -172,7 +202,9 @@ def to_half(model: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
 
     onnxruntime's converter; the given model stays as it is.
     """
-    half = convert_float_to_float16(copy.deepcopy(model), keep_io_types=True, node_block_list=list(keep))
+    half = convert_float_to_float16(
+        copy.deepcopy(model), keep_io_types=True, node_block_list=list(keep)
+    )
     OnnxModel(half).topological_sort()  # the converter puts the input's cast at the end
     del half.graph.value_info[:]  # some of it has the types of before
     _remove_redundant_casts(half.graph)
@@ -187,22 +219,36 @@ def with_rounding(half: onnx.ModelProto) -> onnx.ModelProto:
     """
     half = onnx.shape_inference.infer_shapes(half, strict_mode=True)
     graph = half.graph
-    rounded = {value.name for value in graph.value_info if value.type.tensor_type.elem_type == TensorProto.FLOAT16}
+    rounded = {
+        value.name
+        for value in graph.value_info
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT16
+    }
     for weight in graph.initializer:
         if weight.data_type == TensorProto.FLOAT16:
-            weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float32), weight.name))
+            weight.CopyFrom(
+                numpy_helper.from_array(
+                    numpy_helper.to_array(weight).astype(np.float32), weight.name
+                )
+            )
     nodes = []
     for node in graph.node:
-        if _casts_to(node, TensorProto.FLOAT16):  # the others stay: of integers, or from float32 to itself
+        if _casts_to(
+            node, TensorProto.FLOAT16
+        ):  # the others stay: of integers, or from float32 to itself
             node.attribute[0].i = TensorProto.FLOAT
         nodes.append(node)
         for index, name in enumerate(node.output):
             if name in rounded:
                 node.output[index], down = f"{name}_exact", f"{name}_half"
                 nodes.append(
-                    helper.make_node("Cast", [f"{name}_exact"], [down], f"{down}_down", to=TensorProto.FLOAT16)
+                    helper.make_node(
+                        "Cast", [f"{name}_exact"], [down], f"{down}_down", to=TensorProto.FLOAT16
+                    )
                 )
-                nodes.append(helper.make_node("Cast", [down], [name], f"{down}_up", to=TensorProto.FLOAT))
+                nodes.append(
+                    helper.make_node("Cast", [down], [name], f"{down}_up", to=TensorProto.FLOAT)
+                )
     exact = copy.deepcopy(half)
     del exact.graph.node[:], exact.graph.value_info[:]
     exact.graph.node.extend(nodes)
@@ -222,7 +268,9 @@ def write_openvino(model: onnx.ModelProto, metadata: dict[str, str], path: Path)
         converted = openvino_core().read_model(model.SerializeToString())
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"OpenVINO cannot express the generator ({reason}): leave its formats out") from error
+        raise UserError(
+            f"OpenVINO cannot express the generator ({reason}): leave its formats out"
+        ) from error
     for key, value in metadata.items():
         converted.set_rt_info(value, [RT_INFO, key])
     openvino.save_model(converted, path, compress_to_fp16=False)
@@ -243,22 +291,39 @@ def write_ncnn(network: nn.Module, path: Path) -> None:
     with TemporaryDirectory(prefix="realsr_") as folder:
         try:
             with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")  # torch prefers its own new formats, which pnnx does not read
-                program = torch.jit.trace(network.eval(), torch.zeros(NCNN_SHAPES[0]), check_trace=False)
+                warnings.simplefilter(
+                    "ignore"
+                )  # torch prefers its own new formats, which pnnx does not read
+                program = torch.jit.trace(
+                    network.eval(), torch.zeros(NCNN_SHAPES[0]), check_trace=False
+                )
                 program.save(str(Path(folder, "network.pt")))
         except Exception as error:  # whatever the network's own code raises, too
             raise UserError(
                 f"torch cannot trace the generator for pnnx ({_first_line(error)}): leave the format ncnn out"
             ) from error
         shapes = ["[{},{},{},{}]f32".format(*shape) for shape in NCNN_SHAPES]
-        command = [EXEC_PATH, "network.pt", f"inputshape={shapes[0]}", f"inputshape2={shapes[1]}", "fp16=1"]
+        command = [
+            EXEC_PATH,
+            "network.pt",
+            f"inputshape={shapes[0]}",
+            f"inputshape2={shapes[1]}",
+            "fp16=1",
+        ]
         try:
-            process = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
+            process = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, errors="replace"
+            )
         except OSError as error:
             raise UserError(f"pnnx cannot be run ({error}): leave the format ncnn out") from error
-        parts = [(Path(folder, f"network.ncnn{suffix}"), path.with_suffix(suffix)) for suffix in (".param", ".bin")]
+        parts = [
+            (Path(folder, f"network.ncnn{suffix}"), path.with_suffix(suffix))
+            for suffix in (".param", ".bin")
+        ]
         if process.returncode != 0 or not all(part.is_file() for part, _ in parts):
-            last = (process.stderr.strip() or process.stdout.strip() or "no message").splitlines()[-1]
+            last = (process.stderr.strip() or process.stdout.strip() or "no message").splitlines()[
+                -1
+            ]
             raise UserError(
                 f"pnnx cannot express the generator (ended with {process.returncode}: {last}): leave the format ncnn "
                 "out"
@@ -286,12 +351,18 @@ def _first_line(error: Exception) -> str:
 
 def _remove_redundant_casts(graph: onnx.GraphProto) -> None:
     """Hand float32 on as it is where the converter casts it down and up again: between, before and after kept nodes."""
-    exact = {node.output[0]: node.input[0] for node in graph.node if _casts_to(node, TensorProto.FLOAT16)}
+    exact = {
+        node.output[0]: node.input[0] for node in graph.node if _casts_to(node, TensorProto.FLOAT16)
+    }
     for node in graph.node:
         if _casts_to(node, TensorProto.FLOAT) and node.input[0] in exact:
-            node.input[0] = exact[node.input[0]]  # a cast that does nothing, unless this is an integer
+            node.input[0] = exact[
+                node.input[0]
+            ]  # a cast that does nothing, unless this is an integer
     read = {name for node in graph.node for name in node.input}
-    for node in [node for node in graph.node if node.output[0] in exact and node.output[0] not in read]:
+    for node in [
+        node for node in graph.node if node.output[0] in exact and node.output[0] not in read
+    ]:
         graph.node.remove(node)
 
 

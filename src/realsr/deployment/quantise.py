@@ -47,7 +47,11 @@ MIN_LEVELS, FEW_LEVELS, USUAL_LEVELS = 64, 128, 220  # of 255; see docs/deploy/d
 MIN_PHOTOS = 5
 MIN_SATURATION = 16  # levels between the channels of a pixel
 
-QUANTISED = ("Conv", "LeakyRelu", "Concat")  # residual sums stay float32: they are few, and all later layers read them
+QUANTISED = (
+    "Conv",
+    "LeakyRelu",
+    "Concat",
+)  # residual sums stay float32: they are few, and all later layers read them
 BINS, LEVELS = 1024, 128  # onnxruntime's own 128 bins leave its entropy nothing to choose from
 PERCENTILE = 99.999  # onnxruntime's own
 
@@ -59,7 +63,9 @@ Histogram = tuple[np.ndarray, np.ndarray, Any, Any]  # counts, edges, least, gre
 Range = tuple[Any, Any]
 
 
-def load_calibration(folder: Path | None, side: int, scale: int, damaged: str = "refuse") -> list[Tensor]:
+def load_calibration(
+    folder: Path | None, side: int, scale: int, damaged: str = "refuse"
+) -> list[Tensor]:
     """Return the middle of each photo as LR, (1, 3, h, w) float32 in 0..1, at most `side` pixels a side.
 
     A folder's photos are taken as they are; of scikit-image's, which are sharper than a camera's pixels, LR is made by
@@ -70,7 +76,9 @@ def load_calibration(folder: Path | None, side: int, scale: int, damaged: str = 
     if folder is not None:
         photos = [to_float(read_uint8(path, damaged)) for path in list_images(folder)]
     else:
-        images = [load_photograph(name, "export without folders of photos", "onnx") for name in CALIBRATED]
+        images = [
+            load_photograph(name, "export without folders of photos", "onnx") for name in CALIBRATED
+        ]
         photos = [shrink(crop_to_multiple(to_float(image), scale), scale) for image in images]
     middles = []
     for photo in photos:
@@ -85,7 +93,9 @@ def check_calibration(photos: Sequence[Tensor], name: str) -> list[str]:
     name: what they are, for messages. Raises UserError where they cover so few levels that INT8 would cut off most of
     other photos.
     """
-    low, high = np.quantile(np.concatenate([photo.numpy().ravel() for photo in photos]), OUTER_LEVELS)
+    low, high = np.quantile(
+        np.concatenate([photo.numpy().ravel() for photo in photos]), OUTER_LEVELS
+    )
     levels = round(255 * float(high - low))
     if levels < MIN_LEVELS:
         raise UserError(
@@ -95,7 +105,9 @@ def check_calibration(photos: Sequence[Tensor], name: str) -> list[str]:
         )
     warnings = list[str]()
     if len(photos) < MIN_PHOTOS:
-        warnings.append(f"INT8 is calibrated on few photos ({len(photos)}): set int8.photos to a folder of ten or more")
+        warnings.append(
+            f"INT8 is calibrated on few photos ({len(photos)}): set int8.photos to a folder of ten or more"
+        )
     if levels < FEW_LEVELS:
         warnings.append(
             f"INT8 is calibrated on photos that cover {levels} of 255 levels (usual: {USUAL_LEVELS}): add dark and "
@@ -103,13 +115,20 @@ def check_calibration(photos: Sequence[Tensor], name: str) -> list[str]:
         )
     saturation = np.concatenate([np.ptp(photo.numpy(), axis=1).ravel() for photo in photos])
     if 255 * np.quantile(saturation, OUTER_LEVELS[1]) < MIN_SATURATION:
-        warnings.append("INT8 is calibrated on photos without colour: add photos with colours to int8.photos")
+        warnings.append(
+            "INT8 is calibrated on photos without colour: add photos with colours to int8.photos"
+        )
     return warnings
 
 
-def collect_histograms(model: onnx.ModelProto, photos: Sequence[np.ndarray]) -> dict[str, Histogram]:
+def collect_histograms(
+    model: onnx.ModelProto, photos: Sequence[np.ndarray]
+) -> dict[str, Histogram]:
     """Return a histogram of each tensor to be quantised of a float32 model over photos, each (1, 3, h, w) in 0..1."""
-    with TemporaryDirectory(prefix="realsr_") as folder, Progress("ranges, photos", total=len(photos)) as progress:
+    with (
+        TemporaryDirectory(prefix="realsr_") as folder,
+        Progress("ranges, photos", total=len(photos)) as progress,
+    ):
         onnx.save(model, Path(folder, "model.onnx"))
         calibrator = create_calibrator(
             Path(folder, "model.onnx"),
@@ -151,7 +170,9 @@ def choose_ranges(histograms: dict[str, Histogram], method: str) -> dict[str, Ra
     return dict(zip(histograms, ranges, strict=True))
 
 
-def to_int8(model: onnx.ModelProto, ranges: dict[str, Range], keep: Collection[str]) -> onnx.ModelProto:
+def to_int8(
+    model: onnx.ModelProto, ranges: dict[str, Range], keep: Collection[str]
+) -> onnx.ModelProto:
     """Return an INT8 model by onnxruntime's static quantisation: weights signed, activations unsigned.
 
     Args:
@@ -166,7 +187,9 @@ def to_int8(model: onnx.ModelProto, ranges: dict[str, Range], keep: Collection[s
         reduce_range=False,
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QUInt8,
-        tensors_range=TensorsData(CalibrationMethod.MinMax, limits),  # as which any ranges are taken
+        tensors_range=TensorsData(
+            CalibrationMethod.MinMax, limits
+        ),  # as which any ranges are taken
         nodes_to_quantize=[],
         nodes_to_exclude=list(keep),
         op_types_to_quantize=list(QUANTISED),
@@ -201,7 +224,14 @@ def measure_sensitivity(
         return _open(to_int8(model, ranges, [node for name in kept for node in nodes[name]]))
 
     def compare(run: Run) -> float:
-        return float(np.mean([similarity(run(lr), reference) for lr, reference in zip(lrs, references, strict=True)]))
+        return float(
+            np.mean(
+                [
+                    similarity(run(lr), reference)
+                    for lr, reference in zip(lrs, references, strict=True)
+                ]
+            )
+        )
 
     alone, choices = dict[str, float](), list[KeptLayers]()
     with Progress("layers in INT8", total=len(nodes) + len(counts)) as progress:
@@ -212,7 +242,11 @@ def measure_sensitivity(
         for count in counts:
             run = quantise(ranked[:count])
             seconds = _take_turns([exact, run], lrs[0])
-            choices.append(KeptLayers(ranked[:count], round(compare(run), 2), round(seconds[1] / seconds[0], 3)))
+            choices.append(
+                KeptLayers(
+                    ranked[:count], round(compare(run), 2), round(seconds[1] / seconds[0], 3)
+                )
+            )
             progress.advance()
     return SensitivityReport(method, alone, choices)
 

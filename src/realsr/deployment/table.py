@@ -92,17 +92,34 @@ class Deployment:
     def format_text(self) -> str:
         """Return what is printed: narrow tables."""
         costs, scores = self._costs(), self._scores()
-        tables = [Table(self._title(), costs[0], costs[1:]), Table("quality", scores[0], scores[1:])]
-        return "\n\n".join([table.as_text() for table in tables + self._sensitivity_tables()] + [self._notes()])
+        tables = [
+            Table(self._title(), costs[0], costs[1:]),
+            Table("quality", scores[0], scores[1:]),
+        ]
+        return "\n\n".join(
+            [table.as_text() for table in tables + self._sensitivity_tables()] + [self._notes()]
+        )
 
     def format_markdown(self) -> str:
         """Return what table.md holds: one table, and the sensitivity's."""
-        head, *rows = [[*cost, *score[1:]] for cost, score in zip(self._costs(), self._scores(), strict=True)]
+        head, *rows = [
+            [*cost, *score[1:]] for cost, score in zip(self._costs(), self._scores(), strict=True)
+        ]
         tables = [Table(self._title(), head, rows), *self._sensitivity_tables()]
         return "\n\n".join([*(table.as_markdown() for table in tables), f"{self._notes()}\n"])
 
     def _costs(self) -> list[list[str]]:
-        head = ["", "precision", "calibration", "float32 layers", "MB", "GFLOP", "M parameters", "seconds", "memory MB"]
+        head = [
+            "",
+            "precision",
+            "calibration",
+            "float32 layers",
+            "MB",
+            "GFLOP",
+            "M parameters",
+            "seconds",
+            "memory MB",
+        ]
         return [head] + [
             [
                 row.name,
@@ -122,12 +139,22 @@ class Deployment:
         """Means, and behind each how much it differs from float32."""
         reference = self.rows[0].scores
         cells = [(protocol, metric) for protocol in reference for metric in METRICS]
-        table = [["", *(f"{METRICS[metric][0]} {protocol}" for protocol, metric in cells), "PSNR to float32"]]
+        table = [
+            [
+                "",
+                *(f"{METRICS[metric][0]} {protocol}" for protocol, metric in cells),
+                "PSNR to float32",
+            ]
+        ]
         for row in self.rows:
             texts = []
             for protocol, metric in cells:
                 digits, value = METRICS[metric][1], row.scores[protocol][metric]
-                difference = f" ({value - reference[protocol][metric]:+.{digits}f})" if row is not self.rows[0] else ""
+                difference = (
+                    f" ({value - reference[protocol][metric]:+.{digits}f})"
+                    if row is not self.rows[0]
+                    else ""
+                )
                 texts.append(f"{value:.{digits}f}{difference}")
             table.append([row.name, *texts, _decibels(row.similarity)])
         return table

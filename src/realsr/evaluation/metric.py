@@ -92,11 +92,15 @@ def load_metrics(
         for reason in reasons:
             problems.setdefault(reason, []).append(name)
     if problems:
-        raise UserError("\n".join(f"{', '.join(affected)}: {problem}" for problem, affected in problems.items()))
+        raise UserError(
+            "\n".join(f"{', '.join(affected)}: {problem}" for problem, affected in problems.items())
+        )
     return metrics
 
 
-def _load(name: str, values: Mapping[str, Values], files: MetricFiles, device: torch.device) -> Metric:
+def _load(
+    name: str, values: Mapping[str, Values], files: MetricFiles, device: torch.device
+) -> Metric:
     if name not in values:
         raise UserError(f"there is no such metric; there are {', '.join(values)}")
     metric = build_component(ROOM, f"metric.{name}", values[name], device=device, files=files)

@@ -6,7 +6,10 @@ from typing import Annotated, Any
 from realsr.core.errors import UserError
 from realsr.core.ranges import Choice, Range, check_ranges
 
-LR = {"bicubic": "by MATLAB's bicubic from HR, in 8 bit", "area": "the original resized by INTER_AREA, in 8 bit"}
+LR = {
+    "bicubic": "by MATLAB's bicubic from HR, in 8 bit",
+    "area": "the original resized by INTER_AREA, in 8 bit",
+}
 
 
 @dataclass
@@ -34,18 +37,26 @@ def resolve(protocol: Protocol, scale: int) -> Protocol:
     """Return the protocol with its crop as a number. Raises UserError for values that cannot be used."""
     check_ranges(protocol, "protocol")
     if not protocol.metrics:
-        raise UserError("protocol.metrics=[]: name at least one metric, e.g. protocol.metrics=[psnr,ssim]")
+        raise UserError(
+            "protocol.metrics=[]: name at least one metric, e.g. protocol.metrics=[psnr,ssim]"
+        )
     if len(set(protocol.metrics)) < len(protocol.metrics):
         raise UserError(f"protocol.metrics=[{','.join(protocol.metrics)}]: a metric is named twice")
     if protocol.hr_side is not None and (protocol.hr_side % scale):
-        raise UserError(f"protocol.hr_side={protocol.hr_side}: expected a multiple of scale={scale}")
+        raise UserError(
+            f"protocol.hr_side={protocol.hr_side}: expected a multiple of scale={scale}"
+        )
     return replace(protocol, crop=scale if protocol.crop is None else protocol.crop)
 
 
 def list_changes(protocol: Protocol, named: Protocol) -> list[str]:
     """Return what differs from the protocol of that name, e.g. ["crop=0"]; both resolved."""
     original = asdict(named)
-    return [f"{key}={_format_value(value)}" for key, value in asdict(protocol).items() if value != original[key]]
+    return [
+        f"{key}={_format_value(value)}"
+        for key, value in asdict(protocol).items()
+        if value != original[key]
+    ]
 
 
 def _format_value(value: Any) -> str:

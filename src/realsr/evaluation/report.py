@@ -62,24 +62,34 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
         method="percentile",
         random_state=numpy_generator(0, "bootstrap"),
     )
-    return Estimate(mean, (float(result.confidence_interval.low), float(result.confidence_interval.high)))
+    return Estimate(
+        mean, (float(result.confidence_interval.low), float(result.confidence_interval.high))
+    )
 
 
-def compare(values: Sequence[float], reference: Sequence[float], higher_is_better: bool) -> Difference:
+def compare(
+    values: Sequence[float], reference: Sequence[float], higher_is_better: bool
+) -> Difference:
     """Return how a model's values differ from another's on the same images, in the same order.
 
     Equal values, infinite ones too, differ by 0.
     """
     differences = [0.0 if a == b else a - b for a, b in zip(values, reference, strict=True)]
     estimate = estimate_mean(differences)
-    better = sum(difference > 0 if higher_is_better else difference < 0 for difference in differences)
+    better = sum(
+        difference > 0 if higher_is_better else difference < 0 for difference in differences
+    )
     return Difference(estimate.mean, estimate.interval, better, len(differences))
 
 
 def mean_scores(by_image: Mapping[str, Scores]) -> dict[str, float]:
     """Return the mean over images of each metric."""
     rows = list(by_image.values())
-    return {metric: math.fsum(row[metric] for row in rows) / len(rows) for metric in rows[0]} if rows else {}
+    return (
+        {metric: math.fsum(row[metric] for row in rows) / len(rows) for metric in rows[0]}
+        if rows
+        else {}
+    )
 
 
 @dataclass(frozen=True)
@@ -134,12 +144,17 @@ class Report:
     @property
     def image_metrics(self) -> dict[str, ImageMetric]:
         """The metrics that give a number for each image."""
-        return {name: metric for name, metric in self.metrics.items() if isinstance(metric, ImageMetric)}
+        return {
+            name: metric for name, metric in self.metrics.items() if isinstance(metric, ImageMetric)
+        }
 
     @cached_property
     def means(self) -> dict[str, dict[str, Estimate]]:
         """Model -> metric -> mean over images."""
-        return {m: {name: estimate_mean(self.values(m, name)) for name in self.image_metrics} for m in self.models}
+        return {
+            m: {name: estimate_mean(self.values(m, name)) for name in self.image_metrics}
+            for m in self.models
+        }
 
     @cached_property
     def differences(self) -> dict[str, dict[str, Difference]]:
@@ -147,7 +162,9 @@ class Report:
         first = self.models[0]
         return {
             model: {
-                name: compare(self.values(model, name), self.values(first, name), metric.higher_is_better)
+                name: compare(
+                    self.values(model, name), self.values(first, name), metric.higher_is_better
+                )
                 for name, metric in self.image_metrics.items()
             }
             for model in self.models[1:]
@@ -184,19 +201,27 @@ def write_json(path: Path, report: Report) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
-    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # a lone surrogate of a name becomes JSON's \udce9
+    write_bytes(
+        path, text.encode("utf-8", "backslashreplace")
+    )  # a lone surrogate of a name becomes JSON's \udce9
 
 
 def _model_content(report: Report, model: str) -> dict[str, Any]:
     means, results = report.means[model], report.results
     differences = {
-        name: {"mean": _finite(d.mean), "interval": d.interval and list(d.interval), "better": d.better}
+        name: {
+            "mean": _finite(d.mean),
+            "interval": d.interval and list(d.interval),
+            "better": d.better,
+        }
         for name, d in report.differences.get(model, {}).items()
     }
     return {
         "weights": dict(report.weights.get(model, {})),
         "mean": _finite_values({name: estimate.mean for name, estimate in means.items()}),
-        "interval": {name: estimate.interval and list(estimate.interval) for name, estimate in means.items()},
+        "interval": {
+            name: estimate.interval and list(estimate.interval) for name, estimate in means.items()
+        },
         "sets": _finite_values(results.sets.get(model, {})),
         "against": {report.models[0]: differences} if model in report.differences else {},
         "images": {image: _finite_values(row) for image, row in results.scores[model].items()},
@@ -211,7 +236,13 @@ def write_csv(path: Path, report: Report) -> None:
     for image in report.images:
         for model in report.models:
             row = report.results.scores[model][image]
-            writer.writerow([printable(image), printable(model), *(repr(row[name]) for name in report.image_metrics)])
+            writer.writerow(
+                [
+                    printable(image),
+                    printable(model),
+                    *(repr(row[name]) for name in report.image_metrics),
+                ]
+            )
     write_bytes(path, text.getvalue().encode())
 
 

@@ -57,10 +57,22 @@ def match_images(
     raise ImageError for a file that cannot be read, otherwise as `read_image`.
     """
     if hr is not None:
-        prepare = partial(read_image, scale=scale, damaged=damaged, side=protocol.hr_side, area=protocol.lr == "area")
-        return {name: partial(prepare, name, *paths) for name, paths in match_folders(hr, lr, scale, lr_name).items()}
+        prepare = partial(
+            read_image,
+            scale=scale,
+            damaged=damaged,
+            side=protocol.hr_side,
+            area=protocol.lr == "area",
+        )
+        return {
+            name: partial(prepare, name, *paths)
+            for name, paths in match_folders(hr, lr, scale, lr_name).items()
+        }
     if lr is not None:
-        return {name: partial(_read_photo, name, path, damaged) for name, path in list_by_name(lr).items()}
+        return {
+            name: partial(_read_photo, name, path, damaged)
+            for name, path in list_by_name(lr).items()
+        }
     raise UserError("data.hr must be given: set data.hr=DIR, or for photos without HR data.lr=DIR")
 
 
@@ -107,7 +119,9 @@ def evaluate_models(
         UserError: if no image could be scored.
     """
     results = Results({name: {} for name in models})
-    features = _Features({name: metric for name, metric in metrics.items() if isinstance(metric, SetMetric)})
+    features = _Features(
+        {name: metric for name, metric in metrics.items() if isinstance(metric, SetMetric)}
+    )
     with Progress("evaluation", total=len(images) * len(models)) as progress:
         for position, (name, read) in enumerate(images.items(), start=1):
             try:
@@ -119,7 +133,10 @@ def evaluate_models(
                     sr = run(image.lr)
                     cropped = _prepare_sr(sr, image, crop)
                     try:
-                        scores[model], computed[model] = _score(cropped, hr, metrics), features.compute(cropped)
+                        scores[model], computed[model] = (
+                            _score(cropped, hr, metrics),
+                            features.compute(cropped),
+                        )
                     except ValueError as error:  # of a metric, which does not know what was cropped
                         raise ValueError(f"{error} (of {_size(sr)}, after crop={crop})") from error
                     if on_result is not None:
@@ -193,7 +210,10 @@ class _Features:
         """Put the distances into the results."""
         for name, metric in self._metrics.items():
             for model in results.scores:
-                sets = [torch.cat([image[metric.features] for image in self._images[key]]) for key in (model, "HR")]
+                sets = [
+                    torch.cat([image[metric.features] for image in self._images[key]])
+                    for key in (model, "HR")
+                ]
                 try:
                     value = metric.distance(*sets)
                 except ValueError as error:
@@ -204,7 +224,9 @@ class _Features:
 
 def _reason(error: BaseException, name: str) -> str:
     message = str(error) or type(error).__name__
-    if not isinstance(error, ImageError | UserError):  # whose one line may name a file with an end of line in its name
+    if not isinstance(
+        error, ImageError | UserError
+    ):  # whose one line may name a file with an end of line in its name
         message = message.splitlines()[0]
     return message.removeprefix(f"{name}: ")
 

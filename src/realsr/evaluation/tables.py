@@ -28,13 +28,19 @@ class Table:
         """Return it with aligned columns."""
         lines = [[printable(cell) for cell in line] for line in (self.head, *self.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.head))]
-        text = ["  ".join([f"{line[0]:{widths[0]}}", *map(str.ljust, line[1:], widths[1:])]).rstrip() for line in lines]
+        text = [
+            "  ".join([f"{line[0]:{widths[0]}}", *map(str.ljust, line[1:], widths[1:])]).rstrip()
+            for line in lines
+        ]
         return "\n".join([printable(self.title), *text])
 
     def as_markdown(self) -> str:
         """Return it as a table of Markdown."""
         lines = [self.head, ["---"] * len(self.head), *self.rows]
-        cells = ["| " + " | ".join(printable(cell).replace("|", "\\|") for cell in line) + " |" for line in lines]
+        cells = [
+            "| " + " | ".join(printable(cell).replace("|", "\\|") for cell in line) + " |"
+            for line in lines
+        ]
         return "\n".join([printable(self.title), "", *cells])
 
 
@@ -45,8 +51,12 @@ def make_tables(report: Report) -> list[Table]:
     rows = []
     for model in report.models:
         means, values = report.means[model], report.results.sets.get(model, {})
-        cells = [_format_estimate(estimate, metrics[name].digits) for name, estimate in means.items()]
-        cells += [f"{values[name]:.{metrics[name].digits}f}" if name in values else "—" for name in sets]
+        cells = [
+            _format_estimate(estimate, metrics[name].digits) for name, estimate in means.items()
+        ]
+        cells += [
+            f"{values[name]:.{metrics[name].digits}f}" if name in values else "—" for name in sets
+        ]
         rows.append([names[model], *cells])
     head = [_title(name, metrics[name]) for name in [*report.image_metrics, *sets]]
     images = "1 image" if count == 1 else f"{count} images, mean [95 % interval]"
@@ -66,9 +76,17 @@ def make_tables(report: Report) -> list[Table]:
 
 def make_image_table(report: Report) -> Table:
     """Return the scores of each image by each model."""
-    names, scores, metrics = shorten_names(report.models), report.results.scores, report.image_metrics
+    names, scores, metrics = (
+        shorten_names(report.models),
+        report.results.scores,
+        report.image_metrics,
+    )
     rows = [
-        [image, names[model], *(f"{scores[model][image][name]:.{m.digits}f}" for name, m in metrics.items())]
+        [
+            image,
+            names[model],
+            *(f"{scores[model][image][name]:.{m.digits}f}" for name, m in metrics.items()),
+        ]
         for image in report.images
         for model in report.models
     ]
@@ -77,7 +95,11 @@ def make_image_table(report: Report) -> Table:
 
 def format_report(report: Report) -> str:
     """Return what an evaluation prints."""
-    blocks = [report.setting.describe(), *(table.as_text() for table in make_tables(report)), *_remarks(report)]
+    blocks = [
+        report.setting.describe(),
+        *(table.as_text() for table in make_tables(report)),
+        *_remarks(report),
+    ]
     return "\n\n".join(blocks)
 
 
@@ -111,7 +133,11 @@ def _title(name: str, metric: Metric) -> str:
 
 def _format_estimate(estimate: Estimate, digits: int, sign: str = "") -> str:
     form = f"{sign}.{digits}f"
-    interval = "" if estimate.interval is None else f" [{', '.join(format(end, form) for end in estimate.interval)}]"
+    interval = (
+        ""
+        if estimate.interval is None
+        else f" [{', '.join(format(end, form) for end in estimate.interval)}]"
+    )
     return f"{estimate.mean:{form}}{interval}"
 
 
@@ -131,19 +157,28 @@ def shorten_names(names: Sequence[str]) -> dict[str, str]:
     `runs/a/generator.safetensors` is `a`, beside `runs/a/best.safetensors`, which is `a/best`.
     """
     parts = {name: _parts(name) for name in names}
-    return {name: _shorten(parts[name], [other for n, other in parts.items() if n != name]) or name for name in names}
+    return {
+        name: _shorten(parts[name], [other for n, other in parts.items() if n != name]) or name
+        for name in names
+    }
 
 
 def _parts(name: str) -> list[str]:
     suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
     path = Path(name.removesuffix(suffix))
-    parts = [part for part in (path.resolve() if ".." in path.parts or not path.name else path).parts if part != "/"]
+    parts = [
+        part
+        for part in (path.resolve() if ".." in path.parts or not path.name else path).parts
+        if part != "/"
+    ]
     return parts[:-1] if suffix and parts[-1:] == ["generator"] and len(parts) > 1 else parts
 
 
 def _shorten(parts: list[str], others: list[list[str]]) -> str:
     for count in range(1, len(parts) + 1):
         tail = parts[-count:]
-        if (tail[0] not in COMMON or count == len(parts)) and all(other[-count:] != tail for other in others):
+        if (tail[0] not in COMMON or count == len(parts)) and all(
+            other[-count:] != tail for other in others
+        ):
             return "/".join(tail)
     return ""

@@ -1,7 +1,13 @@
 """Images: reading and writing files, resizing, applying kernels. Pure; knows nothing of learning."""
 
 from realsr.core.errors import ImageError
-from realsr.imaging.formats import IMAGE_SUFFIXES, check_format, find_images, holds_alpha, list_images
+from realsr.imaging.formats import (
+    IMAGE_SUFFIXES,
+    check_format,
+    find_images,
+    holds_alpha,
+    list_images,
+)
 from realsr.imaging.image_files import (
     count_pixels,
     encode_uint8,
@@ -14,7 +20,13 @@ from realsr.imaging.image_files import (
     write_uint8,
 )
 from realsr.imaging.photo import Metadata, Photo
-from realsr.imaging.resampling import apply_kernel, apply_kernel_uint8, crop_to_multiple, resize, shrink_uint8
+from realsr.imaging.resampling import (
+    apply_kernel,
+    apply_kernel_uint8,
+    crop_to_multiple,
+    resize,
+    shrink_uint8,
+)
 from realsr.imaging.samples import fill_transparent, is_opaque, to_float, to_uint8
 
 __all__ = [

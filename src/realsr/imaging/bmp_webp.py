@@ -28,7 +28,9 @@ def decode_webp(data: bytes, name: str, damaged: str, with_metadata: bool) -> Fi
 
 def decode_bmp(data: bytes, name: str, damaged: str, with_metadata: bool) -> FileContent:
     """Decode a BMP file's contents (see `image_files.decode_photo`)."""
-    error = content_error(name, "BMP with a rare compression, order of colours (bit masks) or number of bits")
+    error = content_error(
+        name, "BMP with a rare compression, order of colours (bit masks) or number of bits"
+    )
     if not _is_regular(data):
         raise error
     try:
@@ -50,7 +52,9 @@ def _is_regular(data: bytes) -> bool:
 
 def _list_omissions(data: bytes) -> list[str]:
     """Return what is left out of a BMP that Pillow has decoded, in words."""
-    start, size, width, height, bits, compression = struct.unpack_from("<IIii2xHI", data.ljust(34, b"\0"), 10)
+    start, size, width, height, bits, compression = struct.unpack_from(
+        "<IIii2xHI", data.ljust(34, b"\0"), 10
+    )
     omissions = []
     if size >= 40 and bits == 32 and compression != _MASKS:
         fourth = np.frombuffer(data, np.uint8, 4 * width * abs(height), start)[3::4]
@@ -68,7 +72,9 @@ class _PillowEncoder:
 
     def __init__(self, kind: str, file: BinaryIO, layout: Layout, metadata: Metadata):
         self._kind, self._file, self._metadata, self._top = kind, file, metadata, 0
-        self._image = Image.new({1: "L", 3: "RGB", 4: "RGBA"}[layout.channels], (layout.width, layout.height))
+        self._image = Image.new(
+            {1: "L", 3: "RGB", 4: "RGBA"}[layout.channels], (layout.width, layout.height)
+        )
 
     def write(self, samples: np.ndarray) -> None:
         """Add (h, W, C) uint8 samples below those before."""
@@ -78,7 +84,11 @@ class _PillowEncoder:
 
     def finish(self) -> None:
         """Compress and write the image; WebP is lossless and keeps colours under transparent pixels."""
-        metadata = {"icc_profile": self._metadata.icc, "exif": self._metadata.exif, "xmp": self._metadata.xmp}
+        metadata = {
+            "icc_profile": self._metadata.icc,
+            "exif": self._metadata.exif,
+            "xmp": self._metadata.xmp,
+        }
         metadata = {name: value for name, value in metadata.items() if value is not None}
         # Without loss, quality is effort: the default of 80 takes four times as long for files 0 to 3 % smaller.
         with io.BytesIO() as memory:
@@ -100,7 +110,9 @@ def _mark_alpha(data: memoryview) -> None:
         kind, length = struct.unpack_from("<4sI", data, position)
         if kind == b"VP8X":
             data[position + 8] |= 0x10
-        elif kind == b"VP8L":  # a signature; 14 bits each of width and height less 1; whether there is alpha
+        elif (
+            kind == b"VP8L"
+        ):  # a signature; 14 bits each of width and height less 1; whether there is alpha
             data[position + 12] |= 0x10
             return
         position += 8 + length + length % 2

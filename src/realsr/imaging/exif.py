@@ -14,26 +14,69 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-BYTE, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 1, 3, 4, 5, 7, 16  # the types of values that are written here
+BYTE, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = (
+    1,
+    3,
+    4,
+    5,
+    7,
+    16,
+)  # the types of values that are written here
 _RATIONALS = (5, 10)  # types of values that are made of two numbers
-_NUMBERS = {1: (1, 2, 6, 7), 2: (3, 8), 4: (4, 5, 9, 10, 11, 13), 8: (12, 16, 17, 18)}  # types by the bytes of a number
-_SIZES = {kind: size * (2 if kind in _RATIONALS else 1) for size, kinds in _NUMBERS.items() for kind in kinds}
+_NUMBERS = {
+    1: (1, 2, 6, 7),
+    2: (3, 8),
+    4: (4, 5, 9, 10, 11, 13),
+    8: (12, 16, 17, 18),
+}  # types by the bytes of a number
+_SIZES = {
+    kind: size * (2 if kind in _RATIONALS else 1)
+    for size, kinds in _NUMBERS.items()
+    for kind in kinds
+}
 
-_FORMS = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}  # of whole numbers without a sign, for `struct`
+_FORMS = {
+    1: "B",
+    3: "H",
+    4: "I",
+    7: "B",
+    13: "I",
+    16: "Q",
+    18: "Q",
+}  # of whole numbers without a sign, for `struct`
 
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965  # tags whose value is the position of a directory
 _SUBDIRECTORIES = (EXIF, GPS, INTEROPERABILITY)
 _DEEPEST = 2  # interoperability in EXIF in the first directory
 
 _ORIENTATION, _THUMBNAIL_START, _THUMBNAIL_LENGTH = 274, 513, 514
-_WIDTHS = {None: 256, EXIF: 40962, INTEROPERABILITY: 4097}  # by directory; the height's tag is one more
+_WIDTHS = {
+    None: 256,
+    EXIF: 40962,
+    INTEROPERABILITY: 4097,
+}  # by directory; the height's tag is one more
 _RESOLUTIONS, _RESOLUTION_UNIT = (282, 283), 296
 INCH, CENTIMETRE = 2, 3
 _PREFIX = b"Exif\0\0"
 
 # The tags of a TIFF's first directory that describe the photo, not the layout of the file.
 DESCRIPTIVE = frozenset(
-    [269, 270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432, EXIF, GPS]  # from DocumentName to Copyright
+    [
+        269,
+        270,
+        271,
+        272,
+        282,
+        283,
+        296,
+        305,
+        306,
+        315,
+        316,
+        33432,
+        EXIF,
+        GPS,
+    ]  # from DocumentName to Copyright
     + [18246, 18249, *range(40091, 40096)]  # rating; title, comment, author, keywords, subject
 )
 
@@ -113,7 +156,11 @@ class TagReader:
     def _little_endian(self, entry: Entry) -> bytes:
         data = bytes(self.data[entry.start : entry.start + entry.length])
         width = _SIZES[entry.kind] // (2 if entry.kind in _RATIONALS else 1)
-        return data if self.order == "<" else np.frombuffer(data, np.uint8).reshape(-1, width)[:, ::-1].tobytes()
+        return (
+            data
+            if self.order == "<"
+            else np.frombuffer(data, np.uint8).reshape(-1, width)[:, ::-1].tobytes()
+        )
 
     def _number(self, form: str, position: int) -> int:
         try:
@@ -124,7 +171,9 @@ class TagReader:
 
 def integers(kind: int, *values: int) -> Value:
     """Return whole numbers as a tag's values; kind: SHORT, LONG or LONG8."""
-    return Value(kind, struct.pack(f"<{len(values)}{ {SHORT: 'H', LONG: 'I', LONG8: 'Q'}[kind] }", *values))
+    return Value(
+        kind, struct.pack(f"<{len(values)}{ {SHORT: 'H', LONG: 'I', LONG8: 'Q'}[kind] }", *values)
+    )
 
 
 def header(first: int, big: bool = False) -> bytes:

@@ -51,17 +51,27 @@ _UNREAD = {
     "SVG": ".svg .svgz",
     "TGA": ".tga",
 }
-UNREAD_SUFFIXES = {suffix: name for name, suffixes in _UNREAD.items() for suffix in suffixes.split()}
+UNREAD_SUFFIXES = {
+    suffix: name for name, suffixes in _UNREAD.items() for suffix in suffixes.split()
+}
 _BRANDS = {  # of ISO base media files
     b"avif": "AVIF",
     b"avis": "AVIF",
     b"crx ": RAW,
-    **dict.fromkeys((b"heic", b"heix", b"hevc", b"mif1"), "HEIC"),  # mif1: of AVIF too, beside its own
+    **dict.fromkeys(
+        (b"heic", b"heix", b"hevc", b"mif1"), "HEIC"
+    ),  # mif1: of AVIF too, beside its own
 }
 
 _WITHOUT_ALPHA = ("JPEG", "BMP")
 # JPEG itself allows 65535, but the library that everyone uses refuses more than 65500.
-_LONGEST_SIDE = {"PNG": 2**31 - 1, "JPEG": 65500, "TIFF": 2**32 - 1, "WEBP": 16383, "BMP": 2**31 - 1}
+_LONGEST_SIDE = {
+    "PNG": 2**31 - 1,
+    "JPEG": 65500,
+    "TIFF": 2**32 - 1,
+    "WEBP": 16383,
+    "BMP": 2**31 - 1,
+}
 
 
 @dataclass(frozen=True)
@@ -101,20 +111,30 @@ def check_format(suffix: str, height: int, width: int, channels: int, bits: int)
     kind = _FORMAT.get(suffix.lower())
     if kind is None:
         suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-        raise ImageError(f"no image format is known for the suffix {suffix!r}: use one of {suffixes}.")
+        raise ImageError(
+            f"no image format is known for the suffix {suffix!r}: use one of {suffixes}."
+        )
     if min(height, width) == 0:
         raise ImageError(f"an image of {width}x{height} pixels has nothing to write.")
     if channels in (2, 4) and kind in _WITHOUT_ALPHA:
-        raise ImageError(f"{kind} cannot hold the image's alpha channel: write .png, .tif or .webp.")
+        raise ImageError(
+            f"{kind} cannot hold the image's alpha channel: write .png, .tif or .webp."
+        )
     if bits == 16 and kind not in ("PNG", "TIFF"):
-        raise ImageError(f"{kind} cannot hold 16 bits per sample: write .png or .tif, or convert to 8 bit.")
+        raise ImageError(
+            f"{kind} cannot hold 16 bits per sample: write .png or .tif, or convert to 8 bit."
+        )
     if max(height, width) > _LONGEST_SIDE[kind]:
         others = ".tif" if kind == "PNG" else ".png or .tif"
         raise ImageError(
             f"{kind} cannot hold {width}x{height} pixels (at most {_LONGEST_SIDE[kind]} a side): write {others}."
         )
-    if kind == "BMP" and 1078 + (width * channels + 3) // 4 * 4 * height >= 2**32:  # rows begin at multiples of 4
-        raise ImageError(f"BMP cannot hold {width}x{height} pixels (at most 4 GiB): write .png or .tif.")
+    if (
+        kind == "BMP" and 1078 + (width * channels + 3) // 4 * 4 * height >= 2**32
+    ):  # rows begin at multiples of 4
+        raise ImageError(
+            f"BMP cannot hold {width}x{height} pixels (at most 4 GiB): write .png or .tif."
+        )
     return kind
 
 
@@ -126,7 +146,9 @@ def identify_format(data: bytes) -> str | None:
         return next((kind for brand, kind in _BRANDS.items() if brand in brands), None)
     if b"<svg" in data[:1024]:
         return "SVG"
-    return next((kind for place, magic, kind in IMAGE_SIGNATURES if data.startswith(magic, place)), None)
+    return next(
+        (kind for place, magic, kind in IMAGE_SIGNATURES if data.startswith(magic, place)), None
+    )
 
 
 def explain_unread(path: Path | str, kind: str | None) -> str:
@@ -171,10 +193,14 @@ def _list(folder: Path, recursive: bool) -> list[Path]:
         images = list_files(folder, IMAGE_SUFFIXES, recursive, UNREAD_SUFFIXES)
         if images:
             return images
-        subfolders = {path.parent.name for path in folder.glob("*/*") if path.suffix.lower() in IMAGE_SUFFIXES}
+        subfolders = {
+            path.parent.name for path in folder.glob("*/*") if path.suffix.lower() in IMAGE_SUFFIXES
+        }
     except OSError as error:
         place, reason = error.filename or folder, error.strerror or error
-        raise ImageError(f"the folder {place} cannot be listed ({reason}). Check its permissions.") from error
+        raise ImageError(
+            f"the folder {place} cannot be listed ({reason}). Check its permissions."
+        ) from error
     message = f"the folder {folder} has no images; expected {' '.join(sorted(IMAGE_SUFFIXES))}."
     if subfolders and not recursive:
         more = " and others" if len(subfolders) > 3 else ""

@@ -27,8 +27,16 @@ from realsr.imaging.tiff_encoder import TiffEncoder
 
 logger = logging.getLogger("realsr")
 
-_DECODERS = {"PNG": decode_png, "JPEG": decode_jpeg, "TIFF": decode_tiff, "WEBP": decode_webp, "BMP": decode_bmp}
-_ENCODERS: dict[str, Callable[[BinaryIO, Layout, Metadata], Any]] = {  # they take `rows` rows at a time
+_DECODERS = {
+    "PNG": decode_png,
+    "JPEG": decode_jpeg,
+    "TIFF": decode_tiff,
+    "WEBP": decode_webp,
+    "BMP": decode_bmp,
+}
+_ENCODERS: dict[
+    str, Callable[[BinaryIO, Layout, Metadata], Any]
+] = {  # they take `rows` rows at a time
     "PNG": PngEncoder,
     "JPEG": JpegEncoder,
     "TIFF": TiffEncoder,
@@ -101,11 +109,16 @@ def _read_bytes(path: Path) -> bytes:
     except OSError as error:
         reason, advice = error.strerror or error, "Check the path and its permissions."
         if Path(path).is_symlink() and not Path(path).exists():
-            reason, advice = f"a link to {Path(path).readlink()}, which is missing", "Repair or remove it."
+            reason, advice = (
+                f"a link to {Path(path).readlink()}, which is missing",
+                "Repair or remove it.",
+            )
         raise ImageError(f"{path} cannot be read ({reason}). {advice}") from error
 
 
-def decode_photo(data: bytes, name: str, damaged: str = "refuse", with_metadata: bool = True) -> Photo:
+def decode_photo(
+    data: bytes, name: str, damaged: str = "refuse", with_metadata: bool = True
+) -> Photo:
     """Decode an image file's contents, EXIF orientation applied.
 
     data: the contents of a PNG, JPEG, TIFF, WebP or BMP file. name: what messages call the file.
@@ -124,7 +137,9 @@ def decode_photo(data: bytes, name: str, damaged: str = "refuse", with_metadata:
     except ImageError:
         raise
     except MemoryError as error:
-        raise ImageError(f"{name} needs more memory than there is. Free some, or shrink the image.") from error
+        raise ImageError(
+            f"{name} needs more memory than there is. Free some, or shrink the image."
+        ) from error
     # Damaged files raise whatever their decoder stumbles over: OSError, SyntaxError, zlib.error, ...
     except Exception as error:
         reason = str(error) if isinstance(error, DamageError) else "its data cannot be decoded"
@@ -161,7 +176,9 @@ class PhotoWriter:
         if layout.channels <= 2 and kind == "WEBP":
             self._channels = [0, 0, *self._channels]
         file_layout = replace(layout, channels=len(self._channels))
-        metadata, omissions = fit_metadata(metadata, layout.height, layout.width, len(self._channels), kind)
+        metadata, omissions = fit_metadata(
+            metadata, layout.height, layout.width, len(self._channels), kind
+        )
         if omissions:
             logger.warning("%s: left out: %s", path, ", ".join(omissions))
         self._encoder = _ENCODERS[kind](file, file_layout, metadata)
@@ -200,7 +217,9 @@ class PhotoWriter:
 
     def _flush(self) -> None:
         rows = self._buffer[: self._fill]
-        self._encoder.write(rows if len(self._channels) == rows.shape[2] else rows[..., self._channels])
+        self._encoder.write(
+            rows if len(self._channels) == rows.shape[2] else rows[..., self._channels]
+        )
         self._fill = 0
 
 
@@ -241,7 +260,9 @@ def open_photo_writer(
 def write_photo(path: Path, photo: Photo) -> None:
     """Write a photo with its metadata, as `open_photo_writer` does. Raises ImageError."""
     height, width, channels = photo.samples.shape
-    with open_photo_writer(path, height, width, channels, 8 * photo.samples.itemsize, photo.metadata) as writer:
+    with open_photo_writer(
+        path, height, width, channels, 8 * photo.samples.itemsize, photo.metadata
+    ) as writer:
         writer.write(photo.samples)
 
 
@@ -271,5 +292,9 @@ def _naming(path: Path) -> Iterator[None]:
             raise
         reason = str(error)
         if isinstance(error, OSError):  # without the system's reason it comes from an encoder
-            reason = f"{error.strerror}: check the folder" if error.strerror else "the image cannot be encoded"
+            reason = (
+                f"{error.strerror}: check the folder"
+                if error.strerror
+                else "the image cannot be encoded"
+            )
         raise ImageError(f"{path} cannot be written: {reason.rstrip('.')}.") from error

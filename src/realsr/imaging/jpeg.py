@@ -19,7 +19,13 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from realsr.imaging.decoding import FileContent, content_error, copy_samples, damage_error, open_contents
+from realsr.imaging.decoding import (
+    FileContent,
+    content_error,
+    copy_samples,
+    damage_error,
+    open_contents,
+)
 from realsr.imaging.exif import CENTIMETRE, INCH, resolution_exif
 from realsr.imaging.formats import Layout
 from realsr.imaging.photo import Metadata, count_words, find_orientation
@@ -40,19 +46,32 @@ _PREFIXES = {  # by segment: what comes into the metadata, or is counted as pict
     "APP13": (_PHOTOSHOP,),
     "APP14": (b"Adobe",),
 }
-_DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG file", "Inconsistent progression")  # of libjpeg's jerror.h
+_DAMAGE = (
+    "Corrupt JPEG data",
+    "Premature end of JPEG file",
+    "Inconsistent progression",
+)  # of libjpeg's jerror.h
 _EXTRA = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 _ROWS, _BLOCK = 32, 8
 
 
 def decode_jpeg(data: bytes, name: str, damaged: str, with_metadata: bool) -> FileContent:
     """Decode a JPEG file's contents (see `image_files.decode_photo`)."""
-    bits = next((data[start] for kind, start, _ in _segments(data) if kind in _FRAMES and start < len(data)), 8)
+    bits = next(
+        (
+            data[start]
+            for kind, start, _ in _segments(data)
+            if kind in _FRAMES and start < len(data)
+        ),
+        8,
+    )
     if bits != 8:
         raise content_error(name, f"JPEG samples of {bits} bits")
     with open_contents(data, name) as image:
         if image.mode == "CMYK" and "adobe" not in image.info:
-            raise content_error(name, "CMYK colour that may be inverted or not (it lacks the marker of Adobe)")
+            raise content_error(
+                name, "CMYK colour that may be inverted or not (it lacks the marker of Adobe)"
+            )
         metadata, omissions = _read_metadata(image)
         if with_metadata:  # to look for the end takes some milliseconds
             omissions += _list_further_pictures(image, data)
@@ -64,7 +83,9 @@ def decode_jpeg(data: bytes, name: str, damaged: str, with_metadata: bool) -> Fi
     return FileContent(samples, metadata, omissions, find_orientation(metadata), damage)
 
 
-def decode_jpeg_samples(data: bytes, colour: str, damaged: str) -> tuple[np.ndarray | None, str | None]:
+def decode_jpeg_samples(
+    data: bytes, colour: str, damaged: str
+) -> tuple[np.ndarray | None, str | None]:
     """Decode a JPEG file's contents, and return what is wrong with them, None for a sound file.
 
     colour: GRAY, RGB or CMYK, as the file is coded (RGB for YCbCr too).
@@ -89,7 +110,10 @@ def decode_jpeg_samples(data: bytes, colour: str, damaged: str) -> tuple[np.ndar
         with contextlib.suppress(ValueError):
             samples = simplejpeg.decode_jpeg(data, colour, strict=False)
     early = reason.startswith("Premature")
-    return samples, None if sound else "it ends early" if early else "its compressed data are corrupt"
+    return (
+        samples,
+        None if sound else "it ends early" if early else "its compressed data are corrupt",
+    )
 
 
 def _keep_pixels(data: bytes) -> tuple[bytes, int]:
@@ -101,7 +125,9 @@ def _keep_pixels(data: bytes) -> tuple[bytes, int]:
         segment = bytearray(data[start - 2 : end])
         if segment[2:7] == b"JFIF\0" and len(segment) > 7:
             segment[7] = 1  # the revision: the others are read as this one is
-        if kind in (_APPLICATION, _ADOBE) or not (_APPLICATION <= kind < _APPLICATION + 16 or kind == _COMMENT):
+        if kind in (_APPLICATION, _ADOBE) or not (
+            _APPLICATION <= kind < _APPLICATION + 16 or kind == _COMMENT
+        ):
             payload += bytes([0xFF, kind]) + segment
     return data, 0
 
@@ -146,7 +172,10 @@ def _read_metadata(image: Image.Image) -> tuple[Metadata, list[str]]:
     if info.get("jfif_unit") in _UNITS:
         resolution = resolution_exif(info["jfif_density"], 1, _UNITS[info["jfif_unit"]])
     metadata = Metadata(
-        info.get("icc_profile"), info.get("exif") or resolution, info.get("xmp"), resources.get(_IPTC) or None
+        info.get("icc_profile"),
+        info.get("exif") or resolution,
+        info.get("xmp"),
+        resources.get(_IPTC) or None,
     )
     return metadata, list(dict.fromkeys(omissions))
 
@@ -156,7 +185,9 @@ def _read_resources(data: bytes) -> dict[int, bytes]:
     resources, position = dict[int, bytes](), 0
     while data[position : position + 4] == b"8BIM" and position + 12 <= len(data):
         number, name = struct.unpack_from(">HB", data, position + 4)
-        start = position + 6 + (name + 2) // 2 * 2 + 4  # a name with its length has an even number of bytes
+        start = (
+            position + 6 + (name + 2) // 2 * 2 + 4
+        )  # a name with its length has an even number of bytes
         size = int.from_bytes(data[start - 4 : start], "big")
         resources[number] = data[start : start + size]
         position = start + size + size % 2
@@ -170,7 +201,11 @@ def _list_further_pictures(image: Image.Image, data: bytes) -> list[str]:
     scan = next((start for kind, start, _ in _segments(data) if kind == _START_OF_SCAN), len(data))
     end = data.find(_END, scan)
     after = len(data[end + 2 :].strip(b"\0\xff")) if end >= 0 else 0
-    return [f"{count_words(after, 'byte')} after its end (of a film or a further picture)"] if after else []
+    return (
+        [f"{count_words(after, 'byte')} after its end (of a film or a further picture)"]
+        if after
+        else []
+    )
 
 
 class JpegEncoder:
@@ -185,9 +220,13 @@ class JpegEncoder:
     def write(self, samples: np.ndarray) -> None:
         """Append one strip of (h, W, C) uint8 samples: `rows` of them, fewer only at the end."""
         first = self._strips == 0
-        icc, extra = (self._metadata.icc, _metadata_segments(self._metadata)) if first else (None, b"")
+        icc, extra = (
+            (self._metadata.icc, _metadata_segments(self._metadata)) if first else (None, b"")
+        )
         with io.BytesIO() as strip:
-            image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else np.ascontiguousarray(samples))
+            image = Image.fromarray(
+                samples[..., 0] if samples.shape[2] == 1 else np.ascontiguousarray(samples)
+            )
             image.save(strip, "JPEG", quality=95, subsampling="4:4:4", extra=extra, icc_profile=icc)
             data = strip.getvalue()
         scan = next(start for kind, start, _ in _segments(data) if kind == _START_OF_SCAN)
@@ -212,7 +251,9 @@ def _metadata_segments(metadata: Metadata) -> bytes:
         data += _segment(0xE1, _EXIF + metadata.exif)
     if metadata.xmp:
         data += _segment(0xE1, _XMP + metadata.xmp)
-    if metadata.iptc:  # a resource of Photoshop: its number, an empty name, its length, filled up to an even one
+    if (
+        metadata.iptc
+    ):  # a resource of Photoshop: its number, an empty name, its length, filled up to an even one
         resource = struct.pack(">HHI", _IPTC, 0, len(metadata.iptc)) + metadata.iptc
         data += _segment(0xED, _PHOTOSHOP + b"8BIM" + resource + bytes(len(resource) % 2))
     return data

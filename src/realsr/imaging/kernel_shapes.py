@@ -29,7 +29,9 @@ def normalise(kernel: Kernel) -> Kernel:
         total = kernel.sum()
         normalised = kernel / total if total > 0 else kernel
     if not total > 0 or not np.isfinite(total) or not np.isfinite(normalised).all():
-        raise ValueError(f"a kernel must have finite values of a positive, finite sum, got sum {total}")
+        raise ValueError(
+            f"a kernel must have finite values of a positive, finite sum, got sum {total}"
+        )
     return normalised
 
 
@@ -111,7 +113,11 @@ def read_kernel(path: Path) -> Kernel:
         )
     kernel = content["Kernel"]
     if not isinstance(kernel, np.ndarray) or kernel.ndim != 2 or kernel.dtype.kind not in "biuf":
-        kind = f"{kernel.dtype} of shape {kernel.shape}" if isinstance(kernel, np.ndarray) else type(kernel).__name__
+        kind = (
+            f"{kernel.dtype} of shape {kernel.shape}"
+            if isinstance(kernel, np.ndarray)
+            else type(kernel).__name__
+        )
         raise UserError(f"{path}: `Kernel` is no 2-D kernel, it holds {kind}")
     try:
         normalise(kernel)
@@ -138,7 +144,9 @@ def kernel_distance(first: Kernel, second: Kernel, size: int = 31) -> float:
 
 def _centred(kernel: Kernel, size: int) -> Kernel:
     canvas = np.zeros((max(size, kernel.shape[0]), max(size, kernel.shape[1])))
-    top, left = ((outer - inner) // 2 for outer, inner in zip(canvas.shape, kernel.shape, strict=True))
+    top, left = (
+        (outer - inner) // 2 for outer, inner in zip(canvas.shape, kernel.shape, strict=True)
+    )
     canvas[top : top + kernel.shape[0], left : left + kernel.shape[1]] = normalise(kernel)
     middle = np.array(canvas.shape) // 2
     canvas = ndimage.shift(canvas, middle - np.array(ndimage.center_of_mass(canvas)), order=1)

@@ -8,14 +8,25 @@ import numpy as np
 from realsr.imaging.exif import exif_orientation, sized_exif, upright_exif
 
 _NAMES = {"icc": "colour profile", "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC"}
-_PARTS = {"PNG": ("icc", "exif", "xmp"), "WEBP": ("icc", "exif", "xmp"), "BMP": ()}  # of metadata; the others hold all
+_PARTS = {
+    "PNG": ("icc", "exif", "xmp"),
+    "WEBP": ("icc", "exif", "xmp"),
+    "BMP": (),
+}  # of metadata; the others hold all
 _SEGMENT = 65533  # bytes of a segment of JPEG; a profile may have 255
-_LONGEST_IN_JPEG = {"icc": 255 * (_SEGMENT - 14), "exif": _SEGMENT - 6, "xmp": _SEGMENT - 29, "iptc": _SEGMENT - 28}
+_LONGEST_IN_JPEG = {
+    "icc": 255 * (_SEGMENT - 14),
+    "exif": _SEGMENT - 6,
+    "xmp": _SEGMENT - 29,
+    "iptc": _SEGMENT - 28,
+}
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:=["']|>))([1-8])""")
 _XMP_WIDTH = re.compile(rb"""((?:tiff:ImageWidth|exif:PixelXDimension)(?:=["']|>))\d+""")
 _XMP_HEIGHT = re.compile(rb"""((?:tiff:ImageLength|exif:PixelYDimension)(?:=["']|>))\d+""")
 # A preview, and the name of further parts, which are not kept.
-_XMP_PREVIEW = re.compile(rb"""<xmp:Thumbnails>.*?</xmp:Thumbnails>|\sxmpNote:HasExtendedXMP=["']\w*["']""", re.DOTALL)
+_XMP_PREVIEW = re.compile(
+    rb"""<xmp:Thumbnails>.*?</xmp:Thumbnails>|\sxmpNote:HasExtendedXMP=["']\w*["']""", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,9 @@ def upright_metadata(metadata: Metadata) -> tuple[Metadata, list[str]]:
             exif, omissions = None, ["EXIF that cannot be read"]
     if xmp:
         xmp = _XMP_PREVIEW.sub(b"", _XMP_ORIENTATION.sub(rb"\g<1>1", xmp))
-    return replace(metadata, icc=metadata.icc or None, exif=exif or None, xmp=xmp or None), omissions
+    return replace(
+        metadata, icc=metadata.icc or None, exif=exif or None, xmp=xmp or None
+    ), omissions
 
 
 def fit_metadata(
@@ -110,7 +123,9 @@ def _describe_misfit(part: str, value: bytes, channels: int, kind: str | None) -
     if kind == "JPEG" and len(value) > _LONGEST_IN_JPEG[part]:
         return f"{name}, whose {len(value)} bytes do not fit a JPEG"
     expected = b"GRAY" if channels <= 2 else b"RGB "
-    if part == "icc" and value[16:20] != expected:  # the colour space in its header, ICC.1 section 7.2
+    if (
+        part == "icc" and value[16:20] != expected
+    ):  # the colour space in its header, ICC.1 section 7.2
         space = value[16:20].decode("latin-1").strip() or "unknown"
         return f"{space} colour profile, which does not fit {expected.decode().strip()}"
     return None

@@ -15,7 +15,9 @@ from realsr.imaging.exif import CENTIMETRE, resolution_exif
 from realsr.imaging.formats import Layout
 from realsr.imaging.photo import Metadata, count_words, find_orientation
 
-logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)  # of what it logs, errors become an ImageError
+logging.getLogger("imagecodecs").setLevel(
+    logging.CRITICAL
+)  # of what it logs, errors become an ImageError
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> gray, gray + alpha, RGB, RGBA
@@ -64,11 +66,17 @@ def _read_chunks(data: bytes) -> tuple[list[tuple[bytes, bytes]], list[str]]:
     view, position, kind = memoryview(data), len(_SIGNATURE), b""
     ancillary, omissions, frames, has_pixels = list[tuple[bytes, bytes]](), list[str](), 0, False
     while kind != b"IEND":
-        length, kind = struct.unpack_from(">I4s", data, position) if position + 12 <= len(data) else (len(data), b"")
+        length, kind = (
+            struct.unpack_from(">I4s", data, position)
+            if position + 12 <= len(data)
+            else (len(data), b"")
+        )
         end = position + 12 + length
         if end > len(data):
             raise DamageError("it ends before its end chunk")
-        is_essential = not kind[0] & 0x20 or kind == b"tRNS"  # a small first letter marks an ancillary chunk
+        is_essential = (
+            not kind[0] & 0x20 or kind == b"tRNS"
+        )  # a small first letter marks an ancillary chunk
         if view[end - 4 : end] != struct.pack(">I", zlib.crc32(view[position + 4 : end - 4])):
             if is_essential:
                 raise DamageError(f"wrong checksum of its {_name(kind)}")
@@ -93,10 +101,16 @@ def _read_metadata(chunks: list[tuple[bytes, bytes]]) -> tuple[Metadata, list[st
             elif kind == b"eXIf":
                 values["exif"] = body
             elif kind in (b"tEXt", b"zTXt") and text == b"Raw profile type exif":
-                profile = body[len(text) + 1 :] if kind == b"tEXt" else _inflate(body[len(text) + 2 :])
-                values.setdefault("exif", bytes.fromhex("".join(profile.decode("latin-1").split()[2:])))
+                profile = (
+                    body[len(text) + 1 :] if kind == b"tEXt" else _inflate(body[len(text) + 2 :])
+                )
+                values.setdefault(
+                    "exif", bytes.fromhex("".join(profile.decode("latin-1").split()[2:]))
+                )
             elif kind == b"iTXt" and text == b"XML:com.adobe.xmp":
-                packet = body[len(text) + 3 :].split(b"\0", 2)[2]  # after the language and the keyword in it
+                packet = body[len(text) + 3 :].split(b"\0", 2)[
+                    2
+                ]  # after the language and the keyword in it
                 values["xmp"] = _inflate(packet) if body[len(text) + 1] else packet
             elif kind == b"pHYs" and body[8] == 1:  # pixels in a metre
                 resolution = resolution_exif(struct.unpack_from(">II", body), 100, CENTIMETRE)
@@ -135,11 +149,18 @@ class PngEncoder:
     rows = 64
 
     def __init__(self, file: BinaryIO, layout: Layout, metadata: Metadata):
-        self._file, self._step, self._compressor = file, layout.channels * layout.bits // 8, fast_deflate()
+        self._file, self._step, self._compressor = (
+            file,
+            layout.channels * layout.bits // 8,
+            fast_deflate(),
+        )
         self._above = np.zeros(layout.row_bytes, np.uint8)
         file.write(_SIGNATURE)
         colour = _COLOUR_TYPE[layout.channels]
-        self._chunk(b"IHDR", struct.pack(">IIBBBBB", layout.width, layout.height, layout.bits, colour, 0, 0, 0))
+        self._chunk(
+            b"IHDR",
+            struct.pack(">IIBBBBB", layout.width, layout.height, layout.bits, colour, 0, 0, 0),
+        )
         if metadata.icc is not None:
             self._chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))
         if metadata.exif is not None:
@@ -150,7 +171,9 @@ class PngEncoder:
 
     def write(self, samples: np.ndarray) -> None:
         """Append (h, W, C) samples; with the last row the file is complete."""
-        big_endian = np.ascontiguousarray(samples.astype(samples.dtype.newbyteorder(">"), copy=False))
+        big_endian = np.ascontiguousarray(
+            samples.astype(samples.dtype.newbyteorder(">"), copy=False)
+        )
         rows = big_endian.view(np.uint8).reshape(len(samples), -1)
         filtered = average(rows, self._above, self._step)
         self._above = rows[-1].copy()
@@ -177,7 +200,11 @@ def encode_png(samples: np.ndarray) -> bytes:
     All rows have the filter Sub, differences to the left. For noise that is as good as a search for the best filter of
     each row, and takes half the time.
     """
-    return bytes(imagecodecs.png_encode(samples, level=1, strategy=PNG.STRATEGY.DEFAULT, filter=PNG.FILTER.SUB))
+    return bytes(
+        imagecodecs.png_encode(
+            samples, level=1, strategy=PNG.STRATEGY.DEFAULT, filter=PNG.FILTER.SUB
+        )
+    )
 
 
 def average(rows: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:

@@ -17,7 +17,9 @@ _ROWS = 4  # output rows computed by one product of matrices
 _WEIGHT_STEP = 2.0**-43
 
 
-def resize(image: Tensor, factor: float | None = None, size: tuple[int, int] | None = None) -> Tensor:
+def resize(
+    image: Tensor, factor: float | None = None, size: tuple[int, int] | None = None
+) -> Tensor:
     """Resize by bicubic interpolation as MATLAB's `imresize` does.
 
     Keys' cubic (1981) with a = -0.5, widened by 1/factor when shrinking (antialiasing), symmetric border.
@@ -29,9 +31,13 @@ def resize(image: Tensor, factor: float | None = None, size: tuple[int, int] | N
     Returns (..., H', W') of the same dtype. Raises ValueError for other dtypes and unusable sizes.
     """
     if (factor is None) == (size is None):
-        raise ValueError(f"give exactly one of factor and size, got factor={factor} and size={size}")
+        raise ValueError(
+            f"give exactly one of factor and size, got factor={factor} and size={size}"
+        )
     if image.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"resize needs float32 or float64, got {image.dtype}: convert the image first")
+        raise ValueError(
+            f"resize needs float32 or float64, got {image.dtype}: convert the image first"
+        )
     sides = (image.shape[-2], image.shape[-1])
     if min(sides) == 0:
         raise ValueError(f"cannot resize an image of {sides[1]}x{sides[0]} pixels")
@@ -81,7 +87,9 @@ def shrink_uint8(image_uint8: np.ndarray, factor: int) -> np.ndarray:
     weights, identity = (values / values.sum()).numpy(), np.ones(1)
     # The weights are multiples of 2^-8 for 2, of 2^-12 for 4: levels times these fit float32, and for 2 so do the
     # sums of both directions, 24 bits with levels centred. For other factors nothing is exact.
-    first, second = {2: (cv2.CV_32F, cv2.CV_32F), 4: (cv2.CV_32F, cv2.CV_64F)}.get(factor, (cv2.CV_64F, cv2.CV_64F))
+    first, second = {2: (cv2.CV_32F, cv2.CV_32F), 4: (cv2.CV_32F, cv2.CV_64F)}.get(
+        factor, (cv2.CV_64F, cv2.CV_64F)
+    )
     border = cv2.BORDER_REFLECT  # OpenCV's name for the symmetric border
     height, width = (-(-side // factor) for side in image_uint8.shape[:2])
     out = np.empty((height, width, 3), np.uint8)
@@ -89,10 +97,16 @@ def shrink_uint8(image_uint8: np.ndarray, factor: int) -> np.ndarray:
         bottom = min(top + _STRIP, height)
         start = max(0, factor * top - reach)
         rows = cv2.sepFilter2D(
-            image_uint8[start : factor * bottom + reach], first, identity, weights, borderType=border
+            image_uint8[start : factor * bottom + reach],
+            first,
+            identity,
+            weights,
+            borderType=border,
         )
         rows = rows[factor * top - start :: factor][: bottom - top] - 128
-        levels = cv2.sepFilter2D(rows, second, weights, identity, borderType=border)[:, ::factor] + 128
+        levels = (
+            cv2.sepFilter2D(rows, second, weights, identity, borderType=border)[:, ::factor] + 128
+        )
         out[top:bottom] = np.rint(levels).clip(0, 255)
     return out
 
@@ -111,7 +125,9 @@ def apply_kernel(image: Tensor, kernel: np.ndarray | Tensor, scale: int = 1) -> 
     """
     weights = torch.as_tensor(kernel).to(image.device, torch.float64)
     if image.ndim != 3 or 0 in image.shape or not image.is_floating_point():
-        raise ValueError(f"expected a (C, H, W) image of floats, got {tuple(image.shape)} {image.dtype}")
+        raise ValueError(
+            f"expected a (C, H, W) image of floats, got {tuple(image.shape)} {image.dtype}"
+        )
     if weights.ndim != 2 or 0 in weights.shape:
         raise ValueError(f"expected a (k, l) kernel, got {tuple(weights.shape)}")
     if scale < 1:
@@ -194,7 +210,9 @@ def _correlate(image: Tensor, weights: Tensor, scale: int) -> Tensor:
     window = rows + step - scale
     padded = _extend(image, -2, rows // 2, window + step * (strips - 1))
     padded = _extend(padded, -1, columns // 2, scale * (width + shifts - 1))
-    phases = padded.unflatten(-1, (-1, scale)).permute(1, 3, 0, 2).contiguous()  # row, phase, channel, x
+    phases = (
+        padded.unflatten(-1, (-1, scale)).permute(1, 3, 0, 2).contiguous()
+    )  # row, phase, channel, x
 
     taps = F.pad(weights, (0, shifts * scale - columns)).view(rows, shifts, scale).transpose(0, 1)
     matrix = weights.new_zeros(_ROWS, shifts, window, scale)
@@ -218,6 +236,7 @@ def _extend(image: Tensor, dim: int, before: int, length: int) -> Tensor:
     inside = image.shape[dim]
     outside = ((-before, 0), (inside, max(inside, length - before)))
     left, right = (
-        image.index_select(dim, symmetric_index(torch.arange(*side, device=image.device), inside)) for side in outside
+        image.index_select(dim, symmetric_index(torch.arange(*side, device=image.device), inside))
+        for side in outside
     )
     return torch.cat([left, image, right], dim).narrow(dim, 0, length)

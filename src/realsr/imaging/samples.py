@@ -8,7 +8,9 @@ from torch import Tensor
 from realsr.core.errors import ImageError
 from realsr.imaging.decoding import row_bands
 
-OPAQUE_ENOUGH = 1 / 16  # alpha from which a pixel keeps its colour; 8-bit premultiplied files round it too far below
+OPAQUE_ENOUGH = (
+    1 / 16
+)  # alpha from which a pixel keeps its colour; 8-bit premultiplied files round it too far below
 
 
 def to_float(image_uint8: np.ndarray) -> Tensor:
@@ -22,7 +24,9 @@ def to_uint8(image: Tensor) -> np.ndarray:
     Raises ImageError for values that are not finite, which would become black.
     """
     if not torch.isfinite(image).all():
-        raise ImageError("the image has values that are not finite (NaN or infinite), so it is not written.")
+        raise ImageError(
+            "the image has values that are not finite (NaN or infinite), so it is not written."
+        )
     levels = image.detach().clamp(0, 1).mul(255).round_().to(torch.uint8)
     return np.ascontiguousarray(levels.permute(1, 2, 0).cpu().numpy())
 
@@ -41,7 +45,9 @@ def to_rgb_uint8(samples: np.ndarray) -> np.ndarray:
 
 def is_opaque(samples: np.ndarray) -> bool:
     """Return whether samples (H, W, C), C = 1..4 as in `Photo`, have no transparent pixel."""
-    return samples.shape[2] in (1, 3) or bool((samples[..., -1] == np.iinfo(samples.dtype).max).all())
+    return samples.shape[2] in (1, 3) or bool(
+        (samples[..., -1] == np.iinfo(samples.dtype).max).all()
+    )
 
 
 def fill_transparent(samples: np.ndarray) -> None:
@@ -101,7 +107,10 @@ def _add_missing(values: np.ndarray, coarse: np.ndarray, rows: slice) -> None:
 
     rows: where the values lie in their level; coarse: (H / 2, W / 2, C), all of it.
     """
-    first, last = max(0, rows.start // 2 - 1), -(-rows.stop // 2) + 1  # a row more for the interpolation
+    first, last = (
+        max(0, rows.start // 2 - 1),
+        -(-rows.stop // 2) + 1,
+    )  # a row more for the interpolation
     part = np.ascontiguousarray(coarse[first:last])
     height, width, colours = part.shape
     double = cv2.resize(part, (2 * width, 2 * height)).reshape(2 * height, 2 * width, colours)

@@ -20,13 +20,22 @@ import numpy as np
 from PIL import Image
 from tifffile import TIFF, TiffFile, TiffPage
 
-from realsr.imaging.decoding import DamageError, FileContent, check_size, content_error, damage_error, row_bands
+from realsr.imaging.decoding import (
+    DamageError,
+    FileContent,
+    check_size,
+    content_error,
+    damage_error,
+    row_bands,
+)
 from realsr.imaging.exif import DESCRIPTIVE, exif_from_tiff
 from realsr.imaging.jpeg import decode_jpeg_samples
 from realsr.imaging.photo import Metadata, count_words
 from realsr.imaging.tiff_encoder import ICC, IPTC, XMP
 
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of what it logs, errors become an ImageError
+logging.getLogger("tifffile").setLevel(
+    logging.CRITICAL
+)  # of what it logs, errors become an ImageError
 
 _PIECE = 2**16
 _SURPLUS = 2**16  # bytes that some programs write beyond the last row
@@ -124,7 +133,13 @@ def _open(source: Path | BinaryIO, name: str) -> TiffFile:
 
 def _values(page: TiffPage, tag: int, *default: int) -> tuple[int, ...]:
     value = page.tags.valueof(tag)
-    return default if value is None or value == () else value if isinstance(value, tuple) else (int(value),)
+    return (
+        default
+        if value is None or value == ()
+        else value
+        if isinstance(value, tuple)
+        else (int(value),)
+    )
 
 
 def _find_picture(file: TiffFile, name: str) -> _Picture:
@@ -132,7 +147,9 @@ def _find_picture(file: TiffFile, name: str) -> _Picture:
     pages = list(_list_pages(file))
     kinds = [_page_kind(page) for page in pages]
     if "further page" not in kinds:
-        raise content_error(name, "only a preview or a mask, or the photo in another form such as raw data")
+        raise content_error(
+            name, "only a preview or a mask, or the photo in another form such as raw data"
+        )
     page = pages[kinds.index("further page")]
     kinds.remove("further page")
     with contextlib.suppress(Exception):  # some programs copy positions without the pages
@@ -140,22 +157,46 @@ def _find_picture(file: TiffFile, name: str) -> _Picture:
     omissions = [count_words(number, kind) for kind, number in Counter(kinds).items()]
 
     all_bits = _values(page, 258, 1)
-    height, width, channels = page.imagelength, page.imagewidth, _values(page, 277, len(all_bits))[0]
-    bits, photometric, compression = all_bits[0], _values(page, 262, -1)[0], _values(page, 259, NONE)[0]
+    height, width, channels = (
+        page.imagelength,
+        page.imagewidth,
+        _values(page, 277, len(all_bits))[0],
+    )
+    bits, photometric, compression = (
+        all_bits[0],
+        _values(page, 262, -1)[0],
+        _values(page, 259, NONE)[0],
+    )
     if min(height, width, channels) < 1:
         raise DamageError("its size is missing")
     problem = _find_problem(page, photometric, compression, all_bits[:channels], channels)
     if problem is not None:
         raise content_error(name, problem)
     colours = _COLOURS[photometric]
-    extra = _values(page, 338)[: channels - colours] or (_ALPHA,) * (channels == colours + 1)  # some leave the tag out
+    extra = _values(page, 338)[: channels - colours] or (_ALPHA,) * (
+        channels == colours + 1
+    )  # some leave the tag out
     alpha = next((i for i, kind in enumerate(extra) if kind in (_ASSOCIATED, _ALPHA)), None)
-    if alpha is not None and (photometric in (CMYK, YCBCR, LAB) or (photometric == PALETTE and extra[alpha] != _ALPHA)):
+    if alpha is not None and (
+        photometric in (CMYK, YCBCR, LAB) or (photometric == PALETTE and extra[alpha] != _ALPHA)
+    ):
         raise content_error(name, f"{_NAMES[photometric]} colour with alpha")
     if more := channels - colours - (alpha is not None):
         omissions.append(count_words(more, "extra channel"))
-    associated, place = alpha is not None and extra[alpha] == _ASSOCIATED, None if alpha is None else colours + alpha
-    return _Picture(page, (height, width, channels), bits, photometric, compression, place, associated, omissions)
+    associated, place = (
+        alpha is not None and extra[alpha] == _ASSOCIATED,
+        None if alpha is None else colours + alpha,
+    )
+    return _Picture(
+        page,
+        (height, width, channels),
+        bits,
+        photometric,
+        compression,
+        place,
+        associated,
+        omissions,
+    )
 
 
 def _list_pages(file: TiffFile) -> Iterator[TiffPage]:
@@ -178,8 +219,14 @@ def _find_problem(
 ) -> str | None:
     """Say in words why a picture is not read; None if it is. bits: of each sample of a pixel."""
     kinds, predictor, depth = _values(page, 339, 1), _values(page, 317, 1)[0], bits[0]
-    subsampled = photometric == YCBCR and compression not in (JPEG, WEBP) and _values(page, 530, 2, 2) != (1, 1)
-    misfit = (compression in (JPEG, WEBP) and depth != 8) or (compression in FAX and (depth, channels) != (1, 1))
+    subsampled = (
+        photometric == YCBCR
+        and compression not in (JPEG, WEBP)
+        and _values(page, 530, 2, 2) != (1, 1)
+    )
+    misfit = (compression in (JPEG, WEBP) and depth != 8) or (
+        compression in FAX and (depth, channels) != (1, 1)
+    )
     rare_predictor = compression in _PREDICTED and predictor != 1 and (predictor != 2 or depth < 8)
     tile_bits = page.tilewidth * (1 if _is_planar(page) else channels) * depth
     rules = (
@@ -188,10 +235,19 @@ def _find_problem(
         (not {1, 4}.issuperset(kinds), "samples that are no plain numbers"),
         (len(set(bits)) > 1, f"samples whose bits differ ({', '.join(map(str, bits))})"),
         (depth not in (1, 2, 4, 8, 16), f"samples of {depth} bits"),
-        (compression not in _CODECS, _OTHER_CODECS.get(compression, "data in a rare form of compression")),
-        (photometric not in _COLOURS, _OTHER_COLOURS.get(photometric, "pixels of no known colour space")),
+        (
+            compression not in _CODECS,
+            _OTHER_CODECS.get(compression, "data in a rare form of compression"),
+        ),
+        (
+            photometric not in _COLOURS,
+            _OTHER_COLOURS.get(photometric, "pixels of no known colour space"),
+        ),
         (channels < _COLOURS.get(photometric, 0), "fewer channels than its colour space needs"),
-        (depth not in _BITS.get(photometric, (depth,)), f"{depth}-bit {_NAMES.get(photometric)} colour"),
+        (
+            depth not in _BITS.get(photometric, (depth,)),
+            f"{depth}-bit {_NAMES.get(photometric)} colour",
+        ),
         (subsampled, "YCbCr colour of reduced resolution without JPEG compression"),
         (misfit, f"samples of {depth} bits in a compression that is for others"),
         (rare_predictor, "data in a rare form of compression (differences between samples)"),
@@ -209,22 +265,32 @@ def _read_segments(
 ) -> Iterator[tuple[bytes | memoryview, str | None]]:
     """Yield strips or tiles as `page.decode` reads them, and what is wrong with each."""
     page, compression, (height, width, channels) = picture.page, picture.compression, picture.shape
-    high, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, height), width)
+    high, wide = (
+        (page.tilelength, page.tilewidth)
+        if page.is_tiled
+        else (min(page.rowsperstrip, height), width)
+    )
     check_size(wide, high, name)
     planes = channels if _is_planar(page) else 1
     starts = _values(page, 324 if page.is_tiled else 273)
-    lengths = _values(page, 325 if page.is_tiled else 279) or (len(data),) * len(starts)  # some leave the tag out
+    lengths = _values(page, 325 if page.is_tiled else 279) or (len(data),) * len(
+        starts
+    )  # some leave the tag out
     count = planes * -(-height // high) * -(-width // wide)
     if len(starts) < count:
         raise DamageError("some of its strips or tiles are missing")
     reverse = page.fillorder == 2 and compression not in (JPEG, WEBP)
     page.fillorder = 1
-    page.predictor = page.predictor if compression in _PREDICTED else 1  # elsewhere it does not count
+    page.predictor = (
+        page.predictor if compression in _PREDICTED else 1
+    )  # elsewhere it does not count
     if compression not in (*FAX, WEBP):
         page.compression, page.subsampling = NONE, (1, 1)
     size = high * -(-wide * channels // planes * picture.bits // 8)
     for start, length in zip(starts[:count], lengths[:count], strict=True):
-        part: bytes | memoryview = memoryview(data)[start : start + (size if compression == NONE else length)]
+        part: bytes | memoryview = memoryview(data)[
+            start : start + (size if compression == NONE else length)
+        ]
         reason = None
         if reverse:
             part = bytes(imagecodecs.bitorder_decode(bytes(part)))
@@ -239,17 +305,23 @@ def _read_segments(
 
 def _inflate(part: bytes | memoryview, size: int) -> tuple[bytes, str | None]:
     """Return the first `size` bytes of deflate's data, and what its checksum of all of them says."""
-    decompressor = zlib.decompressobj(-zlib.MAX_WBITS)  # past the header of 2 bytes: the checksum is checked here
+    decompressor = zlib.decompressobj(
+        -zlib.MAX_WBITS
+    )  # past the header of 2 bytes: the checksum is checked here
     segment = decompressor.decompress(part[2:], size)
     checksum = zlib.adler32(segment)
-    while not decompressor.eof and (more := decompressor.decompress(decompressor.unconsumed_tail, _PIECE)):
+    while not decompressor.eof and (
+        more := decompressor.decompress(decompressor.unconsumed_tail, _PIECE)
+    ):
         checksum = zlib.adler32(more, checksum)
     end = decompressor.unused_data[:4]
     mismatch = decompressor.eof and len(end) == 4 and int.from_bytes(end, "big") != checksum
     return segment, "wrong checksum" if mismatch else None
 
 
-def _decode_jpeg(part: bytes | memoryview, picture: _Picture, name: str, damaged: str) -> tuple[memoryview, str | None]:
+def _decode_jpeg(
+    part: bytes | memoryview, picture: _Picture, name: str, damaged: str
+) -> tuple[memoryview, str | None]:
     page = picture.page
     tables = page.jpegtables or b"\xff\xd8\xff\xd9"
     jpeg = b"\xff\xd8" + _ADOBE + bytes([picture.photometric == YCBCR]) + tables[2:-2] + part[2:]
@@ -284,7 +356,9 @@ def _interpret(raw: np.ndarray, picture: _Picture, palette: np.ndarray | None) -
     if picture.bits < 8:
         raw *= 255 // (2**picture.bits - 1)
     colours = _COLOURS[photometric]
-    if photometric == CMYK or (photometric in _PILLOW_MODES and picture.compression not in (JPEG, WEBP)):
+    if photometric == CMYK or (
+        photometric in _PILLOW_MODES and picture.compression not in (JPEG, WEBP)
+    ):
         return _convert(raw[..., :colours], _PILLOW_MODES[photometric])
     channels = [*range(colours)] + ([] if alpha is None else [alpha])
     samples = raw if len(channels) == raw.shape[2] else raw[..., channels]

@@ -84,7 +84,11 @@ class TiffEncoder:
             numbers[338] = (SHORT, [2])  # the extra sample is alpha, not premultiplied
         tags: Directory = {tag: integers(kind, *values) for tag, (kind, values) in numbers.items()}
         metadata = self._metadata
-        values = ((ICC, UNDEFINED, metadata.icc), (XMP, BYTE, metadata.xmp), (IPTC, UNDEFINED, metadata.iptc))
+        values = (
+            (ICC, UNDEFINED, metadata.icc),
+            (XMP, BYTE, metadata.xmp),
+            (IPTC, UNDEFINED, metadata.iptc),
+        )
         for tag, kind, value in values:
             if value is not None:
                 tags[tag] = Value(kind, value)

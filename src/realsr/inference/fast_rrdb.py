@@ -38,13 +38,18 @@ class FastRRDB:
     def __init__(self, network: RRDB, half: torch.dtype | None, cell: int | None = None) -> None:
         self.half = half or torch.float32
         self.cell = cell or (CELL_CUDA if network.conv_first.weight.is_cuda else CELL_CPU)
-        self.network = network = copy.deepcopy(network).requires_grad_(False).to(memory_format=torch.channels_last)
+        self.network = network = (
+            copy.deepcopy(network).requires_grad_(False).to(memory_format=torch.channels_last)
+        )
         self.upsamplings = [_fold_upsampling(network.upconv1, torch.float32)]
         if network.scale == 4:
             self.upsamplings.append(_fold_upsampling(network.upconv2, self.half))
         network.HRconv.to(self.half)
         self.blocks = [
-            [cast(list[Callable[[Tensor], Tensor]], list(dense.children())) for dense in block.children()]
+            [
+                cast(list[Callable[[Tensor], Tensor]], list(dense.children()))
+                for dense in block.children()
+            ]
             for block in network.RRDB_trunk.to(self.half)
         ]
 
@@ -97,7 +102,9 @@ def _fold_upsampling(conv: nn.Conv2d, dtype: torch.dtype) -> tuple[list[Tensor],
     for upper, lower in ((first, second + third), (first + second, third)):
         left, middle, right = torch.stack((upper, lower), dim=2).unbind(dim=3)
         for pair in ((left, middle + right), (left + middle, right)):
-            weights.append(torch.stack(pair, dim=3).to(dtype).contiguous(memory_format=torch.channels_last))
+            weights.append(
+                torch.stack(pair, dim=3).to(dtype).contiguous(memory_format=torch.channels_last)
+            )
     return weights, conv.bias.to(dtype)
 
 

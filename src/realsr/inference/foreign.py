@@ -16,7 +16,10 @@ from realsr.weights.layouts import describe_other, prefixes, rrdb_size, select_r
 from realsr.weights.state_files import WeightsFile
 
 COUNTERS = "num_batches_tracked"  # those that batch normalisation has
-PURPOSES = ("SR", "Restoration")  # in spandrel's words; the latter removes noise, blur or JPEG's traces at scale 1
+PURPOSES = (
+    "SR",
+    "Restoration",
+)  # in spandrel's words; the latter removes noise, blur or JPEG's traces at scale 1
 
 
 def load_foreign(
@@ -47,10 +50,16 @@ def load_foreign(
             f"{channels[1]} out; expected one for super-resolution or for restoration at scale 1, of scale 1 to "
             f"{MAX_SCALE}, of 3 channels in and out (RGB)"
         )
-    fits = {torch.bfloat16: network.supports_bfloat16, torch.float16: network.supports_half, None: True}
+    fits = {
+        torch.bfloat16: network.supports_bfloat16,
+        torch.float16: network.supports_half,
+        None: True,
+    }
     if not fits[precision.half]:
         if not automatic:
-            raise UserError(f"{file.path}: {name} cannot be computed in {precision.half}; set precision=fp32")
+            raise UserError(
+                f"{file.path}: {name} cannot be computed in {precision.half}; set precision=fp32"
+            )
         precision = replace(precision, half=None)
     network.model.requires_grad_(False)
     network.model.register_forward_hook(_keep_infinite)
@@ -68,13 +77,23 @@ def _recognise(file: WeightsFile, state: Mapping[str, Tensor]) -> tuple[Any, Map
         ) from error
     cause = None
     for stripped in strip_prefixes(state):
-        weights = {name: value for name, value in stripped.items() if not is_counter(value) or name.endswith(COUNTERS)}
+        weights = {
+            name: value
+            for name, value in stripped.items()
+            if not is_counter(value) or name.endswith(COUNTERS)
+        }
         try:
-            with limited_memory(file.path.stat().st_size):  # of the sizes that the tensors give the network
-                return ModelLoader(device="cpu").load_from_state_dict(canonicalize_state_dict(weights)), weights
+            with limited_memory(
+                file.path.stat().st_size
+            ):  # of the sizes that the tensors give the network
+                return ModelLoader(device="cpu").load_from_state_dict(
+                    canonicalize_state_dict(weights)
+                ), weights
         except UnsupportedModelError as error:
             cause = error
-        except Exception as error:  # each architecture has its own ways to fail on tensors that are not its own
+        except (
+            Exception
+        ) as error:  # each architecture has its own ways to fail on tensors that are not its own
             raise UserError(
                 f"{subject}. spandrel takes it for a network that it knows, but cannot load it: download it again, or "
                 f"give other weights{advice}"

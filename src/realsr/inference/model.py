@@ -75,9 +75,15 @@ def load_model(
     kind = identify_weights(path)
     if kind.format == "onnx" or (not kind.format and path.suffix.lower() == ".onnx"):
         run, facts, device = load_onnx(path, device)
-        own_scale, computed, bytes_per_pixel = facts.scale, f"{facts.precision}, by onnxruntime", facts.bytes_per_pixel
+        own_scale, computed, bytes_per_pixel = (
+            facts.scale,
+            f"{facts.precision}, by onnxruntime",
+            facts.bytes_per_pixel,
+        )
         if precision in HALVES:
-            raise UserError(f"precision={precision}: {path} computes in {facts.precision}: leave precision out")
+            raise UserError(
+                f"precision={precision}: {path} computes in {facts.precision}: leave precision out"
+            )
     else:
         file = read_weights(path)
         if is_generator(file):
@@ -85,7 +91,10 @@ def load_model(
             network: Run = generator.to(device)
         else:
             network, own_scale, numbers = load_foreign(file, numbers, automatic=precision == "auto")
-        run, computed = _in_precision(network, numbers), str(numbers.half or torch.float32).removeprefix("torch.")
+        run, computed = (
+            _in_precision(network, numbers),
+            str(numbers.half or torch.float32).removeprefix("torch."),
+        )
         if numbers.half is not None:
             exact = partial(_in_precision, network, replace(numbers, half=None))
     if scale not in (None, own_scale):

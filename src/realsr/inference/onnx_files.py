@@ -22,12 +22,23 @@ if TYPE_CHECKING:
     import torch
 
 INPUT, OUTPUT = "lr", "sr"
-CONVENTION = {"range": "0..1", "colours": "RGB", "layout": "NCHW", "output": "clamp to 0..1, times 255, round"}
+CONVENTION = {
+    "range": "0..1",
+    "colours": "RGB",
+    "layout": "NCHW",
+    "output": "clamp to 0..1, times 255, round",
+}
 """How pixels become the input, and the output pixels: stated in each file, for programs without this package."""
 MAX_BYTES = 1e9  # for one pixel; DF2K takes 14,000
 LONGEST_TEXT = 200
-PROBE, PROBE_LIMIT = 16, 10.0  # LR pixels a side of the first tile, and the seconds that it may take
-RUN_LIMIT, RUN_TIMES = 60.0, 100  # a later tile may take these seconds, and this many times as long as the first
+PROBE, PROBE_LIMIT = (
+    16,
+    10.0,
+)  # LR pixels a side of the first tile, and the seconds that it may take
+RUN_LIMIT, RUN_TIMES = (
+    60.0,
+    100,
+)  # a later tile may take these seconds, and this many times as long as the first
 OTHER_FILES = "session.model_external_initializers_file_folder_path"
 """Where onnxruntime looks for other files that a model given as bytes names; by default the current folder."""
 
@@ -73,14 +84,18 @@ def read_facts(metadata: dict[str, str]) -> OnnxFacts:
     facts = None
     try:
         texts = [metadata[key] for key in ("precision", "source_sha256", "made_by")]
-        facts = OnnxFacts(int(metadata["scale"]), texts[0], float(metadata["bytes_per_pixel"]), *texts[1:])
+        facts = OnnxFacts(
+            int(metadata["scale"]), texts[0], float(metadata["bytes_per_pixel"]), *texts[1:]
+        )
         sound = all(len(text) <= LONGEST_TEXT and text.isprintable() for text in texts)
         sound &= 1 <= facts.scale <= MAX_SCALE and 1 <= facts.bytes_per_pixel <= MAX_BYTES
         sound &= all(metadata[key] == value for key, value in CONVENTION.items())
     except (KeyError, ValueError):
         sound = False
     if facts is None or not sound:
-        raise ValueError("its metadata is not what realsr.export writes: scale, range, colours, precision …")
+        raise ValueError(
+            "its metadata is not what realsr.export writes: scale, range, colours, precision …"
+        )
     return facts
 
 
@@ -100,9 +115,13 @@ def load_onnx(
     from realsr.core.tensor_files import tell_reason
 
     def refuse(reason: object) -> UserError:
-        return UserError(f"{path}: cannot be used as a model ({reason}); expected a file of realsr.export")
+        return UserError(
+            f"{path}: cannot be used as a model ({reason}); expected a file of realsr.export"
+        )
 
-    session, on_gpu = open_session(path, torch.get_num_threads(), device.index or 0 if device.type == "cuda" else None)
+    session, on_gpu = open_session(
+        path, torch.get_num_threads(), device.index or 0 if device.type == "cuda" else None
+    )
     try:
         facts = read_facts(session.get_modelmeta().custom_metadata_map)
         _check_ends(session)
@@ -114,21 +133,32 @@ def load_onnx(
         expected = (len(x), 3, facts.scale * x.shape[2], facts.scale * x.shape[3])
         if not isinstance(y, np.ndarray) or y.dtype != np.float32 or y.shape != expected:
             kind = f"{y.shape} of {y.dtype}" if isinstance(y, np.ndarray) else "no numbers"
-            raise ValueError(f"it gives {kind} for {tuple(x.shape)}, expected {expected} of float32")
+            raise ValueError(
+                f"it gives {kind} for {tuple(x.shape)}, expected {expected} of float32"
+            )
         return torch.from_numpy(y).to(x.device)
 
     start = time.monotonic()
     try:
         with limited_memory(path.stat().st_size) if not on_gpu else nullcontext():
-            compute(torch.rand(1, 3, PROBE, PROBE, generator=torch.Generator().manual_seed(0)), PROBE_LIMIT)
+            compute(
+                torch.rand(1, 3, PROBE, PROBE, generator=torch.Generator().manual_seed(0)),
+                PROBE_LIMIT,
+            )
     except (ValueError, RuntimeError, TimeoutError) as error:
-        reason = "onnxruntime cannot compute it" if isinstance(error, RuntimeError) else tell_reason(error)
+        reason = (
+            "onnxruntime cannot compute it"
+            if isinstance(error, RuntimeError)
+            else tell_reason(error)
+        )
         raise refuse(f"a tile of {PROBE}x{PROBE} pixels fails: {reason}") from error
     per_pixel = (time.monotonic() - start) / PROBE**2
 
     def run(x: torch.Tensor) -> torch.Tensor:
         try:
-            return compute(x, RUN_LIMIT + RUN_TIMES * per_pixel * x.shape[0] * x.shape[2] * x.shape[3])
+            return compute(
+                x, RUN_LIMIT + RUN_TIMES * per_pixel * x.shape[0] * x.shape[2] * x.shape[3]
+            )
         except (ValueError, TimeoutError) as error:
             raise refuse(error) from error
 
@@ -146,7 +176,9 @@ def open_session(path: Path, threads: int, gpu: int | None = None) -> tuple[Any,
     try:
         import onnxruntime
     except ImportError as error:
-        raise UserError(f"{path}: running ONNX files needs onnxruntime: pip install 'realsr[onnx]'") from error
+        raise UserError(
+            f"{path}: running ONNX files needs onnxruntime: pip install 'realsr[onnx]'"
+        ) from error
     cuda = "CUDAExecutionProvider"
     on_gpu = gpu is not None and cuda in onnxruntime.get_available_providers()
     provider: Any = (cuda, {"device_id": gpu}) if on_gpu else "CPUExecutionProvider"
@@ -188,7 +220,9 @@ def run_session(session: Any, lr: np.ndarray, limit: float) -> Any:
         except Exception as error:  # onnxruntime's own classes, one for each code
             raise RuntimeError(str(error)) from error
         finally:
-            options.terminate = True  # of no effect where the run has ended; else the executor waits for it
+            options.terminate = (
+                True  # of no effect where the run has ended; else the executor waits for it
+            )
 
 
 def _check_ends(session: Any) -> None:
@@ -213,7 +247,11 @@ def _int8_overflows(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     the system does not report its processor.
     """
     try:
-        lines = [line for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith("flags")]
+        lines = [
+            line
+            for line in cpuinfo.read_text(encoding="utf-8").splitlines()
+            if line.startswith("flags")
+        ]
     except OSError:
         return False
     flags = set(lines[0].split()) if lines else set()

@@ -19,7 +19,10 @@ OVERLAP = 96
 PROBE = 64
 SHARE = 0.6  # of the free memory; the rest is for the photo, its file, and other programs
 SCRATCH = 2.0  # convolutions take memory of their own: up to 0.7 of the tensors, measured on the CPU in float32
-LARGEST_CPU, LARGEST_CUDA = 512, 1024  # LR pixels a side: beyond, only the overlap's share of the time still falls
+LARGEST_CPU, LARGEST_CUDA = (
+    512,
+    1024,
+)  # LR pixels a side: beyond, only the overlap's share of the time still falls
 UNKNOWN = 4 * 1024**3  # bytes taken as free where the system does not report them
 OUT_OF_MEMORY = (
     "can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "alloc_failed",
@@ -64,7 +67,9 @@ def place_tiles(length: int, tiles: Tiles) -> tuple[list[int], int]:
     return [i * (length - size) // (count - 1) for i in range(count)], size
 
 
-def choose_tiles(model: SRModel, size: int | None = None, overlap: int = OVERLAP) -> Callable[[int], Tiles]:
+def choose_tiles(
+    model: SRModel, size: int | None = None, overlap: int = OVERLAP
+) -> Callable[[int], Tiles]:
     """Return how to cut a photo of a given width in LR pixels.
 
     In tiles of a size, or (None) in the largest that are worth it and fit the memory that is free then, of which a band
@@ -79,7 +84,9 @@ def choose_tiles(model: SRModel, size: int | None = None, overlap: int = OVERLAP
     def fit(width: int) -> Tiles:
         free = free_memory(model.device)
         budget = SHARE * (UNKNOWN if free is None else free)
-        band = 20 * model.scale**2 * width  # a row: three float32, their samples and what passes on to the next band
+        band = (
+            20 * model.scale**2 * width
+        )  # a row: three float32, their samples and what passes on to the next band
         side = (math.sqrt(band**2 + 4 * tile * budget) - band) / (2 * tile)
         return Tiles(max(smallest_size(overlap), min(largest, int(side) // 16 * 16)), overlap)
 
@@ -109,7 +116,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that memory does not suffice, on the CPU or a GPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError) and any(
+        words in str(error).lower() for words in OUT_OF_MEMORY
+    )
 
 
 class _TensorPeak(TorchFunctionMode):

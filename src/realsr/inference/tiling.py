@@ -11,7 +11,13 @@ from torch import Tensor
 from realsr.core.errors import UserError
 from realsr.imaging import resize
 from realsr.inference.model import SRModel
-from realsr.inference.tile_layout import Tiles, choose_tiles, is_out_of_memory, place_tiles, smallest_size
+from realsr.inference.tile_layout import (
+    Tiles,
+    choose_tiles,
+    is_out_of_memory,
+    place_tiles,
+    smallest_size,
+)
 
 logger = logging.getLogger("realsr")
 
@@ -48,7 +54,9 @@ def upscale_bands(
     top = 0
     for band in _upscale(model, read, height, width, tiles, advance):
         bottom = top + band.shape[1] // model.scale
-        parts = [_to_samples(band if colours == 3 else band.mean(0, keepdim=True), peak, samples.dtype)]
+        parts = [
+            _to_samples(band if colours == 3 else band.mean(0, keepdim=True), peak, samples.dtype)
+        ]
         del band  # before the next one is computed
         if channels > colours:
             alpha = _resize_rows(samples[..., -1], top, bottom, model.scale, peak)
@@ -104,11 +112,15 @@ def _rise(overlap: int, scale: int) -> Tensor:
     return 0.5 - 0.5 * torch.cos(math.pi * place.clamp(0, 1))
 
 
-def _upscale(model: SRModel, read: _Read, height: int, width: int, tiles: Tiles, advance: Advance) -> Iterator[Tensor]:
+def _upscale(
+    model: SRModel, read: _Read, height: int, width: int, tiles: Tiles, advance: Advance
+) -> Iterator[Tensor]:
     """Yield finished bands (3, h, s * width), which the caller may overwrite."""
     scale, done = model.scale, 0
 
-    def report(position: int) -> None:  # pixels above and left of a place; those of a repeated row count once
+    def report(
+        position: int,
+    ) -> None:  # pixels above and left of a place; those of a repeated row count once
         nonlocal done
         if position > done:
             advance(position - done)
@@ -120,11 +132,15 @@ def _upscale(model: SRModel, read: _Read, height: int, width: int, tiles: Tiles,
         top, after = starts[0], starts[0] + rows - starts[1] if len(starts) > 1 else 0
         failure = None
         try:
-            band = _upscale_row(model, read, slice(top, top + rows), after, width, tiles, carry, report)
+            band = _upscale_row(
+                model, read, slice(top, top + rows), after, width, tiles, carry, report
+            )
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            failure = str(error)  # the exception itself would hold the memory of the tile that failed
+            failure = str(
+                error
+            )  # the exception itself would hold the memory of the tile that failed
         if failure is not None:
             _shrink(tiles, max(rows, place_tiles(width, tiles)[1]), failure, model.device)
             starts, rows = place_tiles(height - top, tiles)
@@ -179,7 +195,9 @@ def _shrink(tiles: Tiles, used: int, failure: str, device: torch.device) -> None
             f"allows none below {smallest}: close other programs, {instead}, or set a smaller overlap"
         )
     tiles.size = max(smallest, used // 2)
-    logger.warning("memory does not suffice for tiles of %d pixels: going on with %d", used, tiles.size)
+    logger.warning(
+        "memory does not suffice for tiles of %d pixels: going on with %d", used, tiles.size
+    )
     if device.type == "cuda":
         torch.cuda.empty_cache()
 

@@ -38,7 +38,9 @@ class UpscaleTask:
     result: Path
 
 
-def plan_tasks(sources: Sequence[Path], output: str | Path, kind: str | None = None) -> list[UpscaleTask]:
+def plan_tasks(
+    sources: Sequence[Path], output: str | Path, kind: str | None = None
+) -> list[UpscaleTask]:
     """Return the photos of files and of folders with their subfolders, which the results' folder repeats.
 
     A photo that is named twice, or that lies in a folder that is named too, is returned once.
@@ -68,12 +70,20 @@ def plan_tasks(sources: Sequence[Path], output: str | Path, kind: str | None = N
         if suffix not in (None, place.suffix):
             raise UserError(f"output={output} and format={kind} set two formats: leave one out")
     elif place.suffix.lower() in IMAGE_SUFFIXES and not is_folder:
-        what = f"{sources[0]} is a folder of photos" if len(sources) == 1 else "several photos are given"
+        what = (
+            f"{sources[0]} is a folder of photos"
+            if len(sources) == 1
+            else "several photos are given"
+        )
         raise UserError(f"output={output}: {what}, so that output must be a folder, too")
     tasks = []
     for photo, relative in _gather(sources, place).items():
         result = place / relative
-        tasks.append(UpscaleTask(photo, place if to_file else result.with_suffix(suffix) if suffix else result))
+        tasks.append(
+            UpscaleTask(
+                photo, place if to_file else result.with_suffix(suffix) if suffix else result
+            )
+        )
     check_folder_place("output", place.parent if to_file else place)
     _check_places(tasks)
     return tasks
@@ -93,7 +103,10 @@ def skip_finished(tasks: list[UpscaleTask]) -> list[UpscaleTask]:
 
 
 def upscale_photos(
-    tasks: Sequence[UpscaleTask], model: SRModel, tiles_for: Callable[[int], Tiles], damaged: str = "refuse"
+    tasks: Sequence[UpscaleTask],
+    model: SRModel,
+    tiles_for: Callable[[int], Tiles],
+    damaged: str = "refuse",
 ) -> None:
     """Upscale photos, cut into tiles as `choose_tiles` returns; an error of one is logged, and the others are done.
 
@@ -130,7 +143,9 @@ def upscale_photos(
             done, sizes[photo] = before, 0
     if failed:
         names = ", ".join(map(str, failed[:5])) + (", …" if len(failed) > 5 else "")
-        raise UserError(f"{len(failed)} of {len(tasks)} photos could not be upscaled, see above: {names}")
+        raise UserError(
+            f"{len(failed)} of {len(tasks)} photos could not be upscaled, see above: {names}"
+        )
 
 
 def upscale_photo(
@@ -159,7 +174,9 @@ def upscale_photo(
     try:
         check_format(result.suffix, *layout)
     except ImageError as error:
-        raise ImageError(f"{photo}, upscaled: {error} Name output so, or set format=png for a folder.") from error
+        raise ImageError(
+            f"{photo}, upscaled: {error} Name output so, or set format=png for a folder."
+        ) from error
     _make_place(photo, result)
     if channels in (2, 4):
         samples = np.require(samples, requirements="W")
@@ -193,7 +210,9 @@ def _absolute(path: Path) -> str:
 def _check_suffix(suffix: str, setting: str, advice: str = "") -> None:
     if suffix.lower() not in IMAGE_SUFFIXES:
         suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-        raise UserError(f"{setting}: {suffix} is no known image format: expected one of {suffixes}{advice}")
+        raise UserError(
+            f"{setting}: {suffix} is no known image format: expected one of {suffixes}{advice}"
+        )
 
 
 def _check_places(tasks: list[UpscaleTask]) -> None:
@@ -202,7 +221,9 @@ def _check_places(tasks: list[UpscaleTask]) -> None:
     for task in tasks:
         place = task.result.resolve()
         if place in photos:
-            raise UserError(f"{task.result}: the result would take the place of a photo: choose another output")
+            raise UserError(
+                f"{task.result}: the result would take the place of a photo: choose another output"
+            )
         if place in places:
             raise UserError(
                 f"{places[place]} and {task.photo} would both become {task.result}: leave format out, rename one, or "

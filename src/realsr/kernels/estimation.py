@@ -18,7 +18,14 @@ from realsr.core.ranges import Range
 from realsr.data.folders import damage_facts, list_photos
 from realsr.imaging import tell_damage
 from realsr.imaging.kernel_shapes import save_kernel
-from realsr.kernels.estimator import Batch, KernelEstimate, KernelEstimator, NoKernelError, Observation, SourcePhoto
+from realsr.kernels.estimator import (
+    Batch,
+    KernelEstimate,
+    KernelEstimator,
+    NoKernelError,
+    Observation,
+    SourcePhoto,
+)
 from realsr.provenance.manifest import Shard, StageRules, open_stage, refuse_foreign
 from realsr.provenance.sections import StageRecord
 
@@ -31,7 +38,9 @@ SHEET = "kernels.png"  # drawn by the command; belongs to the stage's files
 LISTED = 20
 ADVICE = "  If enough others are left, nothing is to be done; else try kernels.seeds=3 or kernels=spectral"
 
-Gates = Mapping[str, float | None]  # limits by `min_` or `max_` and a number that is reported; None: no limit
+Gates = Mapping[
+    str, float | None
+]  # limits by `min_` or `max_` and a number that is reported; None: no limit
 
 
 @dataclass(frozen=True)
@@ -77,16 +86,29 @@ def estimate_kernels(
     """
     estimator, gates = make_estimator(values, key, scale, workers, shard)
     list_items = getattr(estimator, "list_items", None)
-    paths: Mapping[str, Path | None] = list_items(pool) if list_items else list_photos(source, "source", pool)
+    paths: Mapping[str, Path | None] = (
+        list_items(pool) if list_items else list_photos(source, "source", pool)
+    )
     check_folder_place("pool_dir", pool, (STAGE, REJECTED))
     refuse_foreign(pool, STAGE, "kernels/**/*.mat")
     photos = {name: SourcePhoto(name, path or Path(), damaged) for name, path in paths.items()}
-    config = {name: value for name, value in values.items() if name not in estimator.runtime_only | {"gates"}}
+    config = {
+        name: value
+        for name, value in values.items()
+        if name not in estimator.runtime_only | {"gates"}
+    }
     if "scale" in inspect.signature(find_component("realsr.kernels", key, values)).parameters:
         config["scale"] = scale
     recorded_seed = None if estimator.inputs == "mat" else seed
-    request: dict[str, Any] = {"config": config, "seed": recorded_seed, "overwrite": overwrite, "shard": shard}
-    inputs = {_input_name(estimator, photo): photo.path for photo in photos.values() if photo.path.name}
+    request: dict[str, Any] = {
+        "config": config,
+        "seed": recorded_seed,
+        "overwrite": overwrite,
+        "shard": shard,
+    }
+    inputs = {
+        _input_name(estimator, photo): photo.path for photo in photos.values() if photo.path.name
+    }
     observed: dict[str, Any] | None = None
     if estimator.joint:
         with open_stage(pool, OBSERVATIONS, inputs=inputs, **request) as record:
@@ -96,9 +118,13 @@ def estimate_kernels(
             observed = dict(record.items)
         if shard is not None:
             return KernelPool(pool, {}, False, None)
-        inputs = {relative: pool / relative for item in observed.values() for relative in item["files"]}
+        inputs = {
+            relative: pool / relative for item in observed.values() for relative in item["files"]
+        }
     rules = StageRules(allow_new_inputs=not estimator.joint, owned_paths=[SHEET])
-    with open_stage(pool, STAGE, inputs=inputs, check_item=_check_item, rules=rules, **request) as record:
+    with open_stage(
+        pool, STAGE, inputs=inputs, check_item=_check_item, rules=rules, **request
+    ) as record:
         changed = _apply_gates(record, gates) or not record.complete
         if observed is None:
             batches = _observe(record, estimator, photos, seed, shard)
@@ -106,7 +132,9 @@ def estimate_kernels(
             batches = _load_observations(record, observed)
         for batch in batches:
             changed = True
-            observations = {name: item for name, item in batch.items() if isinstance(item, Observation)}
+            observations = {
+                name: item for name, item in batch.items() if isinstance(item, Observation)
+            }
             estimates = estimator.estimate(observations, seed)
             for name, item in batch.items():
                 if isinstance(item, Observation):
@@ -127,7 +155,9 @@ def make_estimator(
     estimator: KernelEstimator = build_component("realsr.kernels", key, arguments, **supplied)
     if scale not in estimator.scales:
         scales = " and ".join(map(str, estimator.scales))
-        raise UserError(f"scale={scale}: {key}.name={values['name']} makes kernels for scale {scales}")
+        raise UserError(
+            f"scale={scale}: {key}.name={values['name']} makes kernels for scale {scales}"
+        )
     return estimator, read_gates(values.get("gates"), f"{key}.gates", estimator.numbers)
 
 
@@ -138,7 +168,9 @@ def read_gates(values: Any, key: str, numbers: Collection[str]) -> dict[str, flo
         side, _, name = str(gate).partition("_")
         if side not in ("min", "max") or name not in numbers:
             reported = ", ".join(numbers) or "none"
-            raise UserError(f"{key}.{gate}: expected min_ or max_ of a number that is reported: {reported}")
+            raise UserError(
+                f"{key}.{gate}: expected min_ or max_ of a number that is reported: {reported}"
+            )
         convert(f"{key}.{gate}", limit, Annotated[float, Range()] | None)
     return gates
 
@@ -151,7 +183,9 @@ def check_health(numbers: Mapping[str, float | None], gates: Gates) -> list[str]
         value = numbers.get(name)
         if limit is None or value is None or (value >= limit if side == "min" else value <= limit):
             continue  # nan fails
-        reasons.append(f"{name} {value:.3g} is {'below' if side == 'min' else 'above'} {gate} {limit:g}")
+        reasons.append(
+            f"{name} {value:.3g} is {'below' if side == 'min' else 'above'} {gate} {limit:g}"
+        )
     return reasons
 
 
@@ -163,7 +197,11 @@ def _input_name(estimator: KernelEstimator, photo: SourcePhoto) -> str:
 
 
 def _observe(
-    record: StageRecord, estimator: KernelEstimator, photos: Mapping[str, SourcePhoto], seed: int, shard: Shard | None
+    record: StageRecord,
+    estimator: KernelEstimator,
+    photos: Mapping[str, SourcePhoto],
+    seed: int,
+    shard: Shard | None,
 ) -> Iterator[Batch]:
     """Yield the observations of the photos that are not done; failures are noted in the record."""
     names = list(photos) if shard is None else shard.take(list(photos))
@@ -177,7 +215,9 @@ def _observe(
     title = "kernels" if shard is None else f"kernels of shard {shard.index} of {shard.count}"
     title += f", {estimator.unit}" if estimator.unit else ""
     done = len(names) - len(missing)
-    with Progress(title, total=len(names) * estimator.steps, done=done * estimator.steps) as progress:
+    with Progress(
+        title, total=len(names) * estimator.steps, done=done * estimator.steps
+    ) as progress:
         for batch in estimator.observe(missing, seed, progress.advance):
             for name, item in batch.items():
                 if isinstance(item, Observation):
@@ -187,7 +227,9 @@ def _observe(
             yield batch
 
 
-def _save_observations(record: StageRecord, photos: Mapping[str, SourcePhoto], batch: Batch) -> None:
+def _save_observations(
+    record: StageRecord, photos: Mapping[str, SourcePhoto], batch: Batch
+) -> None:
     for name, item in batch.items():
         facts = {"source": photos[name].path.name}
         if isinstance(item, Observation):
@@ -201,7 +243,9 @@ def _save_observations(record: StageRecord, photos: Mapping[str, SourcePhoto], b
             record.add(name, [], **facts, rejected=[str(item)])
 
 
-def _load_observations(record: StageRecord, observed: Mapping[str, Mapping[str, Any]]) -> Iterator[Batch]:
+def _load_observations(
+    record: StageRecord, observed: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Batch]:
     """Yield all stored observations as one batch, unless the kernels of all are done."""
     if all(record.is_done(name) for name in observed):
         return
@@ -223,7 +267,9 @@ def _save(
     gates: Gates,
     damage: str | None = None,
 ) -> None:
-    facts: dict[str, Any] = ({"source": photo.path.name} if photo.path.name else {}) | damage_facts(damage)
+    facts: dict[str, Any] = ({"source": photo.path.name} if photo.path.name else {}) | damage_facts(
+        damage
+    )
     if isinstance(estimate, NoKernelError):
         record.add(photo.name, [], **facts, health=None, rejected=[str(estimate)])
         return
@@ -247,7 +293,9 @@ def _check_item(item: dict[str, Any]) -> None:
     reasons = item.get("rejected", []) if health is None else item["rejected"]
     if not all(isinstance(reason, str) for reason in reasons):
         raise TypeError("rejected is not a list of reasons")
-    if health is not None and not all(isinstance(value, int | float | None) for value in health.values()):
+    if health is not None and not all(
+        isinstance(value, int | float | None) for value in health.values()
+    ):
         raise TypeError("health is not made of numbers")
 
 

@@ -112,7 +112,9 @@ class KernelEstimator(Protocol):
     steps: int = 1
     unit: str = ""
 
-    def observe(self, photos: Sequence[SourcePhoto], seed: int, advance: Advance) -> Iterator[Batch]:
+    def observe(
+        self, photos: Sequence[SourcePhoto], seed: int, advance: Advance
+    ) -> Iterator[Batch]:
         """Yield observations by the photos' names, in batches that are saved together.
 
         In place of an observation: NoKernelError where the photo shows nothing of a kernel, another exception where
@@ -146,7 +148,9 @@ def measure_health(raw: Kernel, final: Kernel) -> dict[str, float]:
     entropy: of final, in bits; 0 for a single pixel, 7.4 for a flat 13x13.
     """
     magnitude, filtered = np.abs(raw), filter_small(raw)
-    offset = np.array(ndimage.center_of_mass(filtered)) - [aligned_centre(size, scale=2) for size in raw.shape]
+    offset = np.array(ndimage.center_of_mass(filtered)) - [
+        aligned_centre(size, scale=2) for size in raw.shape
+    ]
     short, long = np.linalg.eigvalsh(moments(np.clip(final, 0, None))[1])
     mass = final[final > 0] / final[final > 0].sum()
     return {

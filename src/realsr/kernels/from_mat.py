@@ -8,7 +8,14 @@ from realsr.core.errors import UserError
 from realsr.core.file_names import list_files
 from realsr.core.files import check_name
 from realsr.imaging.kernel_shapes import align, normalise
-from realsr.kernels.estimator import Advance, Batch, KernelEstimate, KernelEstimator, Observation, SourcePhoto
+from realsr.kernels.estimator import (
+    Advance,
+    Batch,
+    KernelEstimate,
+    KernelEstimator,
+    Observation,
+    SourcePhoto,
+)
 from realsr.kernels.mat_files import MatFileError, read_mat_kernels
 
 
@@ -25,7 +32,9 @@ class FromMat(KernelEstimator):
 
     def __init__(self, folder: Path | None, key: str | None, align: bool, scale: int) -> None:
         if folder is None or not folder.is_dir():
-            raise UserError(f"folder={folder}: no such folder; set pool.estimator.folder=DIR to one of .mat files")
+            raise UserError(
+                f"folder={folder}: no such folder; set pool.estimator.folder=DIR to one of .mat files"
+            )
         self._folder, self._key, self._align, self._scale = folder, key, align, scale
         self.scales = (scale,)
 
@@ -33,7 +42,9 @@ class FromMat(KernelEstimator):
         """Return the files by the names of their kernels. Raises UserError where there are none."""
         folder, kernels = self._folder, (pool / "kernels").resolve()
         if folder.resolve() == kernels or folder.resolve() in kernels.parents:
-            raise UserError(f"folder={folder}: the pool's own kernels would be written below it; choose another one")
+            raise UserError(
+                f"folder={folder}: the pool's own kernels would be written below it; choose another one"
+            )
         files: dict[str, Path | None] = {}
         others = 0
         for path in list_files(folder, {".mat"}, recursive=True):
@@ -41,7 +52,9 @@ class FromMat(KernelEstimator):
             if ending and int(ending[1]) != self._scale:
                 others += 1
                 continue
-            name = re.sub(r"(_kernel)?_x\d+$", "", "_".join(path.relative_to(folder).with_suffix("").parts))
+            name = re.sub(
+                r"(_kernel)?_x\d+$", "", "_".join(path.relative_to(folder).with_suffix("").parts)
+            )
             if name in files:
                 raise UserError(f"{files[name]} and {path} would both be called {name}; rename one")
             files[name] = path
@@ -50,23 +63,36 @@ class FromMat(KernelEstimator):
             raise UserError(f"folder={folder}: {text}")
         return files
 
-    def observe(self, photos: Sequence[SourcePhoto], seed: int, advance: Advance) -> Iterator[Batch]:
+    def observe(
+        self, photos: Sequence[SourcePhoto], seed: int, advance: Advance
+    ) -> Iterator[Batch]:
         """Yield the kernels of one file after the other, each by its variable and index."""
         for file in photos:
             advance(1)
             try:
                 stacks = read_mat_kernels(file.path, self._key)
-                kernels = {f"{key}[{i}]": kernel for key, stack in stacks.items() for i, kernel in enumerate(stack)}
+                kernels = {
+                    f"{key}[{i}]": kernel
+                    for key, stack in stacks.items()
+                    for i, kernel in enumerate(stack)
+                }
                 if self._align:
-                    kernels = {key: normalise(align(kernel, self._scale)) for key, kernel in kernels.items()}
+                    kernels = {
+                        key: normalise(align(kernel, self._scale))
+                        for key, kernel in kernels.items()
+                    }
                 check_name(f"{file.name}_{len(kernels):03d}_kernel_x{self._scale}.mat")
                 yield {file.name: Observation(kernels)}
             except (MatFileError, ValueError) as error:
                 yield {file.name: error}
 
-    def estimate(self, observations: Mapping[str, Observation], seed: int) -> Mapping[str, KernelEstimate]:
+    def estimate(
+        self, observations: Mapping[str, Observation], seed: int
+    ) -> Mapping[str, KernelEstimate]:
         """Return the files' kernels as they are."""
         return {
-            name: KernelEstimate({self._scale: list(file.values.values())}, facts={"kernels": list(file.values)})
+            name: KernelEstimate(
+                {self._scale: list(file.values.values())}, facts={"kernels": list(file.values)}
+            )
             for name, file in observations.items()
         }

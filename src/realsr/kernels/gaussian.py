@@ -11,7 +11,14 @@ from realsr.core.errors import UserError
 from realsr.core.ranges import Range
 from realsr.core.seeding import numpy_generator
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre, compose_x4, normalise
-from realsr.kernels.estimator import Advance, Batch, KernelEstimate, KernelEstimator, Observation, SourcePhoto
+from realsr.kernels.estimator import (
+    Advance,
+    Batch,
+    KernelEstimate,
+    KernelEstimator,
+    Observation,
+    SourcePhoto,
+)
 
 
 @dataclass(frozen=True)
@@ -32,29 +39,39 @@ class Gaussian(KernelEstimator):
 
     def __post_init__(self) -> None:
         if self.eigenvalues[0] > self.eigenvalues[1]:
-            raise UserError(f"eigenvalues=[{self.eigenvalues[0]},{self.eigenvalues[1]}]: expected [lowest,highest]")
+            raise UserError(
+                f"eigenvalues=[{self.eigenvalues[0]},{self.eigenvalues[1]}]: expected [lowest,highest]"
+            )
 
     def list_items(self, pool: Path) -> dict[str, Path | None]:
         """Return the kernels' names, for which no file is read."""
         return {f"gaussian_{index:04d}": None for index in range(self.count)}
 
-    def observe(self, photos: Sequence[SourcePhoto], seed: int, advance: Advance) -> Iterator[Batch]:
+    def observe(
+        self, photos: Sequence[SourcePhoto], seed: int, advance: Advance
+    ) -> Iterator[Batch]:
         """Yield empty observations."""
         for photo in photos:
             advance(1)
             yield {photo.name: Observation({})}
 
-    def estimate(self, observations: Mapping[str, Observation], seed: int) -> Mapping[str, KernelEstimate]:
+    def estimate(
+        self, observations: Mapping[str, Observation], seed: int
+    ) -> Mapping[str, KernelEstimate]:
         """Draw a kernel for each name."""
         estimates = {}
         for name in observations:
             rng = numpy_generator(seed, "kernels", name)
-            kernel = draw_div2krk(rng, self.isotropic, eigenvalues=self.eigenvalues, noise=self.multiplicative_noise)
+            kernel = draw_div2krk(
+                rng, self.isotropic, eigenvalues=self.eigenvalues, noise=self.multiplicative_noise
+            )
             estimates[name] = KernelEstimate({2: [kernel], 4: [compose_x4(kernel, crop=False)]})
         return estimates
 
 
-def gaussian_kernel(covariance: np.ndarray, size: int, centre: tuple[float, float] | float) -> Kernel:
+def gaussian_kernel(
+    covariance: np.ndarray, size: int, centre: tuple[float, float] | float
+) -> Kernel:
     """Return a Gaussian (size, size) that sums to 1: exp(-d' C^-1 d / 2) at d = (row, column) - centre.
 
     covariance: (2, 2), in pixels squared, rows before columns. centre: (row, column) or one number for both.

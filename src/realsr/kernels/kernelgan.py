@@ -13,7 +13,14 @@ from realsr.core.memory import free_memory
 from realsr.core.ranges import Range
 from realsr.core.seeding import derive_seed
 from realsr.imaging import ImageError
-from realsr.imaging.kernel_shapes import Kernel, compose_x4, kernel_distance, kernel_psnr, normalise, postprocess
+from realsr.imaging.kernel_shapes import (
+    Kernel,
+    compose_x4,
+    kernel_distance,
+    kernel_psnr,
+    normalise,
+    postprocess,
+)
 from realsr.kernels.estimator import (
     HEALTH,
     Advance,
@@ -37,7 +44,13 @@ MIN_SUM = 0.1  # of a raw kernel: diverged training ends near 0
 # A photo has detail if a fit with these values finds that share of signal in it: white noise has 0.006 at most, the
 # noisiest photos 0.02.
 DETAIL = Spectral(
-    border=0, exponent=2.7, exponent_weight=16.0, width=1.5, width_weight=3.0, noise_weight=1.0, workers=0
+    border=0,
+    exponent=2.7,
+    exponent_weight=16.0,
+    width=1.5,
+    width_weight=3.0,
+    noise_weight=1.0,
+    workers=0,
 )
 MIN_SIGNAL = 0.01
 
@@ -71,7 +84,9 @@ class KernelGAN(KernelEstimator):
         self.steps = iterations * seeds
         self.runtime_only = frozenset({"batch", "device"} | ({"combine"} if seeds == 1 else set()))
 
-    def observe(self, photos: Sequence[SourcePhoto], seed: int, advance: Advance) -> Iterator[Batch]:
+    def observe(
+        self, photos: Sequence[SourcePhoto], seed: int, advance: Advance
+    ) -> Iterator[Batch]:
         """Yield the raw kernels (seeds, 13, 13) and final losses (seeds,) of one batch of photos after the other."""
         batch: dict[str, list[Photo]] = {}  # each photo once a seed
         damage: dict[str, str | None] = {}
@@ -85,14 +100,22 @@ class KernelGAN(KernelEstimator):
                 image, damage[photo.name] = photo.read()
                 copies = prepare_photo(image, self._config, self._photo_seeds(seed, photo.name))
                 # A GAN makes a kernel of anything, a flat photo and noise too.
-                if estimate_spectral(image, replace(DETAIL, border=self._config.border)).signal < MIN_SIGNAL:
-                    raise NoKernelError("the photo shows noise alone: take one with detail in focus")
+                if (
+                    estimate_spectral(image, replace(DETAIL, border=self._config.border)).signal
+                    < MIN_SIGNAL
+                ):
+                    raise NoKernelError(
+                        "the photo shows noise alone: take one with detail in focus"
+                    )
             except (ImageError, ValueError) as error:
                 failures[photo.name] = error.with_traceback(None)  # which would hold the pixels
                 continue
             batch[photo.name] = copies
             used += copies[0].pixels.nbytes + self._seeds * ENTRY_BYTES
-            del image, copies  # nothing but `batch` holds photos, and it is emptied before the next ones are read
+            del (
+                image,
+                copies,
+            )  # nothing but `batch` holds photos, and it is emptied before the next ones are read
             if (len(batch) + 1) * self._seeds > limit or (room is not None and used >= room):
                 yield failures | self._train(batch, damage, seed, advance)
                 batch, failures = {}, {}
@@ -102,7 +125,11 @@ class KernelGAN(KernelEstimator):
             yield failures
 
     def _train(
-        self, batch: Mapping[str, list[Photo]], damage: Mapping[str, str | None], seed: int, advance: Advance
+        self,
+        batch: Mapping[str, list[Photo]],
+        damage: Mapping[str, str | None],
+        seed: int,
+        advance: Advance,
     ) -> dict[str, Observation | Exception]:
         seeds = [number for name in batch for number in self._photo_seeds(seed, name)]
         photos = [photo for copies in batch.values() for photo in copies]
@@ -111,7 +138,9 @@ class KernelGAN(KernelEstimator):
         for position, name in enumerate(batch):
             part = slice(position * self._seeds, (position + 1) * self._seeds)
             losses = {key: values[part] for key, values in estimates.losses.items()}
-            observations[name] = Observation({"raw": estimates.kernels[part], **losses}, damage[name])
+            observations[name] = Observation(
+                {"raw": estimates.kernels[part], **losses}, damage[name]
+            )
         return observations
 
     def estimate(
@@ -119,16 +148,23 @@ class KernelGAN(KernelEstimator):
     ) -> Mapping[str, KernelEstimate | NoKernelError]:
         """Return one kernel of those of a photo's seeds."""
         return {
-            name: choose_kernel(item.values["raw"], {key: item.values[key] for key in LOSSES}, self._combine)
+            name: choose_kernel(
+                item.values["raw"], {key: item.values[key] for key in LOSSES}, self._combine
+            )
             for name, item in observations.items()
         }
 
     def _photo_seeds(self, seed: int, name: str) -> list[int]:
         # The first of several seeds is the one that a photo has alone.
-        return [derive_seed(seed, "kernels", name, *([index] if index else [])) for index in range(self._seeds)]
+        return [
+            derive_seed(seed, "kernels", name, *([index] if index else []))
+            for index in range(self._seeds)
+        ]
 
 
-def choose_kernel(raws: np.ndarray, losses: Mapping[str, np.ndarray], how: str) -> KernelEstimate | NoKernelError:
+def choose_kernel(
+    raws: np.ndarray, losses: Mapping[str, np.ndarray], how: str
+) -> KernelEstimate | NoKernelError:
     """Make one kernel of a photo's raw ones (seeds, 13, 13), with the losses (seeds,) by name.
 
     how: `medoid`, the kernel with the smallest sum of distances to the others, or `mean`. Diverged ones are left out
@@ -140,10 +176,16 @@ def choose_kernel(raws: np.ndarray, losses: Mapping[str, np.ndarray], how: str) 
             processed[index] = postprocess(raw)
     if not processed:
         return NoKernelError("no kernel came out: its sum is not a positive number")
-    processed = {index: kernel for index, kernel in processed.items() if raws[index].sum() > MIN_SUM} or processed
+    processed = {
+        index: kernel for index, kernel in processed.items() if raws[index].sum() > MIN_SUM
+    } or processed
     indices, kernels = list(processed), list(processed.values())
     if how == "medoid":
-        position = int(np.argmin([sum(kernel_distance(kernel, other) for other in kernels) for kernel in kernels]))
+        position = int(
+            np.argmin(
+                [sum(kernel_distance(kernel, other) for other in kernels) for kernel in kernels]
+            )
+        )
         kernel, indices = kernels[position], [indices[position]]
     else:
         kernel = average(kernels)
@@ -152,7 +194,9 @@ def choose_kernel(raws: np.ndarray, losses: Mapping[str, np.ndarray], how: str) 
     if len(kernels) > 1:
         numbers["agreement"] = agreement(kernels)
     return KernelEstimate(
-        {2: [kernel], 4: [compose_x4(kernel)]}, numbers, {"chosen": indices[0] if how == "medoid" else None}
+        {2: [kernel], 4: [compose_x4(kernel)]},
+        numbers,
+        {"chosen": indices[0] if how == "medoid" else None},
     )
 
 
@@ -169,4 +213,6 @@ def average(kernels: Sequence[Kernel]) -> Kernel:
 def agreement(kernels: Sequence[Kernel]) -> float:
     """Return the mean kernel PSNR over ordered pairs of two kernels or more, in dB, 100 at most."""
     pairs = combinations(kernels, 2)
-    return float(np.mean([min(100.0, (kernel_psnr(a, b) + kernel_psnr(b, a)) / 2) for a, b in pairs]))
+    return float(
+        np.mean([min(100.0, (kernel_psnr(a, b) + kernel_psnr(b, a)) / 2) for a, b in pairs])
+    )

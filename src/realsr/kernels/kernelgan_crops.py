@@ -35,7 +35,9 @@ class Photo:
     d_crops: np.ndarray
 
 
-def prepare_photo(image_uint8: np.ndarray, config: KernelGANConfig, seeds: Sequence[int]) -> list[Photo]:
+def prepare_photo(
+    image_uint8: np.ndarray, config: KernelGANConfig, seeds: Sequence[int]
+) -> list[Photo]:
     """Draw the crops of a photo (H, W, 3), once for each seed; the pixels are shared. Raises as `check_room`."""
     check_room(image_uint8, G_CROP + 2 * (config.border + 1))
     pixels = torch.from_numpy(np.require(image_uint8, requirements="W")).permute(2, 0, 1)
@@ -44,11 +46,23 @@ def prepare_photo(image_uint8: np.ndarray, config: KernelGANConfig, seeds: Seque
     luma = torch.tensor([0.299, 0.587, 0.114])
     gray = sum(weight * channel for weight, channel in zip(luma, pixels, strict=True)) / 255
     half = resize(gray[None], factor=0.5)[0]
-    maps = {G_CROP: interest_map(half.numpy(), G_CROP // 2), D_CROP: interest_map(gray.numpy(), D_CROP)}
+    maps = {
+        G_CROP: interest_map(half.numpy(), G_CROP // 2),
+        D_CROP: interest_map(gray.numpy(), D_CROP),
+    }
     photos = []
     for seed in seeds:
-        draw = partial(draw_crops, count=config.iterations, border=config.border, rng=numpy_generator(seed, "crops"))
-        photos.append(Photo(pixels, *(draw(interest, (height, width), crop) for crop, interest in maps.items())))
+        draw = partial(
+            draw_crops,
+            count=config.iterations,
+            border=config.border,
+            rng=numpy_generator(seed, "crops"),
+        )
+        photos.append(
+            Photo(
+                pixels, *(draw(interest, (height, width), crop) for crop, interest in maps.items())
+            )
+        )
     return photos
 
 
@@ -88,7 +102,9 @@ def draw_crops(
     if not weights.sum() > 0:  # a photo without any gradient
         weights = np.ones_like(weights)
     centres = rng.choice(weights.size, size=count, p=weights / weights.sum())
-    corners = np.stack(np.unravel_index(centres, interest.shape), axis=1) * np.array(step) - crop / 2
+    corners = (
+        np.stack(np.unravel_index(centres, interest.shape), axis=1) * np.array(step) - crop / 2
+    )
     # An even corner keeps a crop of the photo at half size equal to the half-size of a crop.
     first = border + border % 2
     last = [(size - crop - border) // 2 * 2 for size in (height, width)]

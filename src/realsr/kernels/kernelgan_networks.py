@@ -29,7 +29,9 @@ class ComposedGenerator:
     def __init__(self, generators: Sequence[torch.Generator], device: torch.device):
         channels = [1] + [FEATURES] * (len(G_SIZES) - 1) + [1]
         shapes = [(channels[i + 1], channels[i], size, size) for i, size in enumerate(G_SIZES)]
-        self.parameters = [_xavier(shape, generators).to(device).requires_grad_() for shape in shapes]
+        self.parameters = [
+            _xavier(shape, generators).to(device).requires_grad_() for shape in shapes
+        ]
 
     def kernel(self) -> Tensor:
         """Compose the layers into the kernels (B, 13, 13), from the last layer to the first."""
@@ -78,7 +80,9 @@ class CropRows:
     def shrink(self, kernel: Tensor) -> Tensor:
         """Correlate with kernels (B, 13, 13) at every second sample: (B, 3, 26, 26)."""
         last = 2 * (D_CROP - 1)  # where the last output column's taps begin
-        windows = F.pad(kernel, (last, G_CROP - KERNEL_SIZE)).unfold(2, G_CROP, 2)  # (B, 13, 26, 64), it first
+        windows = F.pad(kernel, (last, G_CROP - KERNEL_SIZE)).unfold(
+            2, G_CROP, 2
+        )  # (B, 13, 26, 64), it first
         bands = windows.transpose(1, 2).flatten(2)
         return (self._rows @ bands.transpose(1, 2)).unflatten(1, (3, D_CROP)).flip(3)
 
@@ -110,9 +114,14 @@ class BatchedDiscriminator:
     def __init__(self, generators: Sequence[torch.Generator], device: torch.device):
         batch = len(generators)
         first = _xavier((FEATURES, 3, PATCH, PATCH), generators).flatten(2)
-        hidden = torch.stack([_xavier((FEATURES, FEATURES, 1, 1), generators).flatten(2) for _ in range(HIDDEN)], dim=1)
+        hidden = torch.stack(
+            [_xavier((FEATURES, FEATURES, 1, 1), generators).flatten(2) for _ in range(HIDDEN)],
+            dim=1,
+        )
         last = _xavier((1, FEATURES, 1, 1), generators).flatten(2)
-        scale = torch.stack([1 + 0.02 * torch.randn(HIDDEN, FEATURES, generator=g) for g in generators])
+        scale = torch.stack(
+            [1 + 0.02 * torch.randn(HIDDEN, FEATURES, generator=g) for g in generators]
+        )
         shift, bias = torch.zeros(batch, HIDDEN, FEATURES), torch.zeros(batch, 1, 1)
         self.parameters = [x.to(device) for x in (first, hidden, last, bias, scale, shift)]
         self._spectral = [SpectralNorm(weight, generators) for weight in self.parameters[:3]]
@@ -121,17 +130,25 @@ class BatchedDiscriminator:
         self._patches = torch.empty(batch, 3 * PATCH**2, GROUPS * PATCHES, device=device)
         self._by_patches = torch.empty(batch, 3 * PATCH**2, PATCHES, device=device)
         self._by_output = torch.empty(batch, FEATURES, GROUPS * PATCHES, device=device)
-        self._signs = torch.tensor([-1.0, -0.5, 0.5], device=device).repeat_interleave(PATCHES) / PATCHES
+        self._signs = (
+            torch.tensor([-1.0, -0.5, 0.5], device=device).repeat_interleave(PATCHES) / PATCHES
+        )
 
-    def discriminate(self, fake: Tensor, noisy_real: Tensor, noisy_fake: Tensor) -> DiscriminatorOutput:
+    def discriminate(
+        self, fake: Tensor, noisy_real: Tensor, noisy_fake: Tensor
+    ) -> DiscriminatorOutput:
         """Pass crops (B, 3, 26, 26): `fake` for G, the other two for D, each with its own batch statistics."""
         raw, (bias, scales, shifts) = self.parameters[:3], self.parameters[3:]
-        first, hidden, last = (norm(weight) for norm, weight in zip(self._spectral, raw, strict=True))
+        first, hidden, last = (
+            norm(weight) for norm, weight in zip(self._spectral, raw, strict=True)
+        )
         patches, by_patches, by_output = self._patches, self._by_patches, self._by_output
         _arrange_patches([fake, noisy_real, noisy_fake], patches)
         weights = [hidden[:, 0] @ first, *hidden[:, 1:].unbind(1)]
         inputs = [patches]
-        for weight, layer, scale, shift in zip(weights, self._layers, scales.unbind(1), shifts.unbind(1), strict=True):
+        for weight, layer, scale, shift in zip(
+            weights, self._layers, scales.unbind(1), shifts.unbind(1), strict=True
+        ):
             inputs.append(layer(weight, inputs[-1], scale, shift))
         # In float64, since vector units and scalar code differ in the last bit of float32's sigmoid.
         probability = torch.sigmoid(torch.baddbmm(bias, last, inputs[-1]).double()).to(bias.dtype)
@@ -161,9 +178,15 @@ class BatchedDiscriminator:
             fake_gradient=_fold(by_patches, D_CROP, PATCH),
             gradients=[
                 norm.backward(g)
-                for norm, g in zip(self._spectral, (first_gradient, hidden_gradient, last_gradient), strict=True)
+                for norm, g in zip(
+                    self._spectral, (first_gradient, hidden_gradient, last_gradient), strict=True
+                )
             ]
-            + [bias_gradient, torch.stack(scale_gradients[::-1], dim=1), torch.stack(shift_gradients[::-1], dim=1)],
+            + [
+                bias_gradient,
+                torch.stack(scale_gradients[::-1], dim=1),
+                torch.stack(shift_gradients[::-1], dim=1),
+            ],
         )
 
 
@@ -180,7 +203,9 @@ class SpectralNorm:
         # Sums, not matrix products, whose rounding depends on how many matrices there are.
         self._right = F.normalize((weight * self._left).sum(-2).unsqueeze(-1), dim=-2)
         left = (weight * self._right.mT).sum(-1, keepdim=True)
-        self._left.copy_(F.normalize(left, dim=-2))  # in place, for a graph of the step to go on with
+        self._left.copy_(
+            F.normalize(left, dim=-2)
+        )  # in place, for a graph of the step to go on with
         self._sigma = (left * self._left).sum((-2, -1), keepdim=True)
         self._normalised = weight / self._sigma
         return self._normalised
@@ -212,7 +237,9 @@ class NormalisedLayer:
 
     def backward(self, by_output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients by weight @ x, and by scale and shift (B, 64) of D's two groups; overwrites buffers."""
-        torch.ops.aten.threshold_backward.grad_input(by_output, self._output, 0, grad_input=by_output)
+        torch.ops.aten.threshold_backward.grad_input(
+            by_output, self._output, 0, grad_input=by_output
+        )
         gradient, product = _groups(by_output), _groups(self._product)
         shift = gradient.sum(3, keepdim=True)
         torch.mul(gradient, product, out=_groups(self._output))
@@ -230,6 +257,8 @@ def _groups(x: Tensor) -> Tensor:
 def _arrange_patches(crops: Sequence[Tensor], out: Tensor) -> None:
     """Arrange the 7x7 patches of three crops (B, 3, 26, 26) as columns: out is (B, 147, 3 * 400)."""
     stacked = torch.stack(list(crops), dim=2)  # (B, 3, groups, 26, 26)
-    stacked = stacked - stacked.mean((3, 4), keepdim=True)  # as batch norm does anyway: small numbers round less
+    stacked = stacked - stacked.mean(
+        (3, 4), keepdim=True
+    )  # as batch norm does anyway: small numbers round less
     windows = stacked.unfold(3, PATCH, 1).unfold(4, PATCH, 1).permute(0, 1, 5, 6, 2, 3, 4)
     out.view(windows.shape).copy_(windows)

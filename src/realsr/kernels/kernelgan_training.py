@@ -68,7 +68,9 @@ def train_kernelgans(
     if device.type != "cpu":
         return train(photos, seeds, progress=progress)
     parts = split_work(train, [photos, seeds], progress)
-    losses = {name: np.concatenate([part.losses[name] for part in parts]) for name in parts[0].losses}
+    losses = {
+        name: np.concatenate([part.losses[name] for part in parts]) for name in parts[0].losses
+    }
     return Estimates(np.concatenate([part.kernels for part in parts]), losses)
 
 
@@ -93,13 +95,21 @@ def _train(
         progress(count * len(photos))
     kernels = gans.generator.kernel().detach().double().cpu().numpy()
     shares = min(LAST, config.iterations)
-    return Estimates(kernels, {name: (total / shares).double().cpu().numpy() for name, total in sums.items()})
+    return Estimates(
+        kernels, {name: (total / shares).double().cpu().numpy() for name, total in sums.items()}
+    )
 
 
 class _GANs:
     """The GANs of B photos, and one step of them all."""
 
-    def __init__(self, photos: Sequence[Photo], config: KernelGANConfig, seeds: Sequence[int], device: torch.device):
+    def __init__(
+        self,
+        photos: Sequence[Photo],
+        config: KernelGANConfig,
+        seeds: Sequence[int],
+        device: torch.device,
+    ):
         weights = [torch_generator(seed, "weights") for seed in seeds]
         self.generator = ComposedGenerator(weights, device)
         self.discriminator = BatchedDiscriminator(weights, device)
@@ -107,13 +117,20 @@ class _GANs:
         self._rate = torch.tensor(config.learning_rate, device=device)
         self._optimisers = [
             torch.optim.Adam(
-                net.parameters, lr=self._rate, betas=(0.5, 0.999), fused=True, capturable=device.type == "cuda"
+                net.parameters,
+                lr=self._rate,
+                betas=(0.5, 0.999),
+                fused=True,
+                capturable=device.type == "cuda",
             )
             for net in (self.generator, self.discriminator)
         ]
         self._noise = [torch_generator(derive_seed(seed, "noise"), device=device) for seed in seeds]
         self._photos = [
-            (photo.pixels.to(device), *(torch.from_numpy(c).to(device) for c in (photo.g_crops, photo.d_crops)))
+            (
+                photo.pixels.to(device),
+                *(torch.from_numpy(c).to(device) for c in (photo.g_crops, photo.d_crops)),
+            )
             for photo in photos
         ]
         self._bicubic = bicubic_rows().to(device)
@@ -123,9 +140,16 @@ class _GANs:
         part = slice(start, start + count)
         shape = (count, 2, 3, D_CROP, D_CROP)
         return (
-            torch.stack([cut_crops(pixels, corners[part], G_CROP) for pixels, corners, _ in self._photos], 1),
-            torch.stack([cut_crops(pixels, corners[part], D_CROP) for pixels, _, corners in self._photos], 1),
-            torch.stack([torch.randn(shape, generator=noise, device=noise.device) for noise in self._noise], 1),
+            torch.stack(
+                [cut_crops(pixels, corners[part], G_CROP) for pixels, corners, _ in self._photos], 1
+            ),
+            torch.stack(
+                [cut_crops(pixels, corners[part], D_CROP) for pixels, _, corners in self._photos], 1
+            ),
+            torch.stack(
+                [torch.randn(shape, generator=noise, device=noise.device) for noise in self._noise],
+                1,
+            ),
         )
 
     def step(self, g_crops: Tensor, d_crops: Tensor, noise: Tensor) -> dict[str, Tensor]:
@@ -138,9 +162,13 @@ class _GANs:
             from_bicubic = fake - self._bicubic @ crops @ self._bicubic.T
             bicubic_loss = from_bicubic.square().mean(dim=(1, 2, 3))
             noise = noise / 255
-            output = self.discriminator.discriminate(fake, _to_signed(d_crops) + 2 * noise[:, 0], fake + noise[:, 1])
+            output = self.discriminator.discriminate(
+                fake, _to_signed(d_crops) + 2 * noise[:, 0], fake + noise[:, 1]
+            )
             weight = self._kernel_loss.bicubic_weight * 2 / fake[0].numel()
-            slope = rows.kernel_gradient(output.fake_gradient + weight[:, None, None, None] * from_bicubic)
+            slope = rows.kernel_gradient(
+                output.fake_gradient + weight[:, None, None, None] * from_bicubic
+            )
         # By the chain rule: `slope` is the gradient by the kernel of all that comes after it. The photos' losses can
         # be summed, as no parameter is shared.
         loss = self._kernel_loss(kernel).sum() + (kernel * slope).sum()
@@ -206,7 +234,9 @@ class KernelLoss:
 def bicubic_rows() -> Tensor:
     """Return bicubic /2 of a crop's rows as a matrix (26, 64), for the samples where G's lie."""
     rows = resize(torch.eye(G_CROP, dtype=torch.float64), size=(G_CROP // 2, G_CROP))
-    margin = KERNEL_SIZE // 4  # samples of the half-size crop that G's valid output lacks on each side
+    margin = (
+        KERNEL_SIZE // 4
+    )  # samples of the half-size crop that G's valid output lacks on each side
     return rows[margin : margin + D_CROP].float()
 
 
@@ -249,7 +279,9 @@ class CapturedStep:
         self._inputs = [value.clone() for value in inputs]
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, stream=self._stream):  # this records, and computes nothing yet
+            with torch.cuda.graph(
+                graph, stream=self._stream
+            ):  # this records, and computes nothing yet
                 self._outputs = self._step(*self._inputs)
         except RuntimeError as error:
             logger.warning("no CUDA graph of a training step, so training is slower: %s", error)

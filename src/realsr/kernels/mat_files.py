@@ -22,16 +22,22 @@ def read_mat_kernels(path: Path, key: str | None = None) -> dict[str, list[Kerne
     variables = read_variables(path)
     listing = list_names(variables)
     if key is not None and key not in variables:
-        raise MatFileError(f"no variable {key} in it, it holds {listing}: name another by pool.estimator.key")
+        raise MatFileError(
+            f"no variable {key} in it, it holds {listing}: name another by pool.estimator.key"
+        )
     kernels: dict[str, list[Kernel]] = {}
     for name, value in variables.items():
         if key in (None, name) and (arrays := list(_kernels(value))):
             try:
                 kernels[name] = [normalise(array) for array in arrays]
             except ValueError as error:
-                raise MatFileError(f"variable {name}: {error}; name another by pool.estimator.key") from error
+                raise MatFileError(
+                    f"variable {name}: {error}; name another by pool.estimator.key"
+                ) from error
     if not kernels:
-        raise MatFileError(f"no kernel in it, it holds {listing}: a kernel is a numeric array of two sides or more")
+        raise MatFileError(
+            f"no kernel in it, it holds {listing}: a kernel is a numeric array of two sides or more"
+        )
     return kernels
 
 
@@ -42,7 +48,11 @@ def _kernels(value: Any, depth: int = 0) -> Iterator[np.ndarray]:
         for cell in value.ravel(order="F"):
             yield from _kernels(cell, depth + 1)
     elif value.dtype.kind in "biuf" and value.ndim >= 2 and value.size:
-        last = value.ndim > 2 and value.shape[0] != value.shape[1] and value.shape[-1] == value.shape[-2]
+        last = (
+            value.ndim > 2
+            and value.shape[0] != value.shape[1]
+            and value.shape[-1] == value.shape[-2]
+        )
         flat = value.reshape(*value.shape[:2], -1, order="F")
         stack = value.reshape(-1, *value.shape[-2:]) if last else np.moveaxis(flat, -1, 0)
         if min(stack.shape[1:]) > 1:

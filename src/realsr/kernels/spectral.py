@@ -75,21 +75,29 @@ class Spectral(KernelEstimator):
     noise_weight: Annotated[float, Range(above=0)]
     workers: int | None
 
-    def observe(self, photos: Sequence[SourcePhoto], seed: int, advance: Advance) -> Iterator[Batch]:
+    def observe(
+        self, photos: Sequence[SourcePhoto], seed: int, advance: Advance
+    ) -> Iterator[Batch]:
         """Yield each photo's kernels, computed in worker processes."""
-        outcomes = map_items(partial(_observe, self), photos, count_workers(len(photos), self.workers))
+        outcomes = map_items(
+            partial(_observe, self), photos, count_workers(len(photos), self.workers)
+        )
         for photo, outcome in zip(photos, outcomes, strict=True):
             advance(1)
             yield {photo.name: outcome}
 
-    def estimate(self, observations: Mapping[str, Observation], seed: int) -> Mapping[str, KernelEstimate]:
+    def estimate(
+        self, observations: Mapping[str, Observation], seed: int
+    ) -> Mapping[str, KernelEstimate]:
         """Return the kernels with their numbers."""
         estimates = {}
         for name, observation in observations.items():
             values = observation.values
             numbers = measure_health(values["kernel"], values["kernel"])
             numbers |= {"residual": float(values["residual"]), "signal": float(values["signal"])}
-            estimates[name] = KernelEstimate({2: [values["kernel"]], 4: [values["kernel_x4"]]}, numbers)
+            estimates[name] = KernelEstimate(
+                {2: [values["kernel"]], 4: [values["kernel_x4"]]}, numbers
+            )
         return estimates
 
 
@@ -117,7 +125,9 @@ def estimate_spectral(image_uint8: np.ndarray, spectral: Spectral) -> SpectralEs
     band = (radius > BAND[0]) & (radius < BAND[1]) & ((columns > 0) | (rows > 0))
     power = power_spectrum(gray)[band]
     if not power.min() > 1e-6:  # a flat photo leaves what float32 rounds
-        raise NoKernelError("the photo is flat, or has no detail in some direction: take one with detail in focus")
+        raise NoKernelError(
+            "the photo is flat, or has no detail in some direction: take one with detail in focus"
+        )
     return _fit(np.log(power), np.stack([rows[band], columns[band]]), noise_power(gray), spectral)
 
 
@@ -145,7 +155,9 @@ def noise_power(gray: np.ndarray) -> float:
     return max(float(np.quantile(local, 0.02)), 0.01)
 
 
-def _fit(log_power: np.ndarray, frequencies: np.ndarray, noise: float, prior: Spectral) -> SpectralEstimate:
+def _fit(
+    log_power: np.ndarray, frequencies: np.ndarray, noise: float, prior: Spectral
+) -> SpectralEstimate:
     shifts = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij")).reshape(2, 9, 1)
     h = (frequencies[:, None] + shifts) / 2  # (2, 9, N)
     inside = (np.abs(h) <= 0.5).all(0)
@@ -164,7 +176,9 @@ def _fit(log_power: np.ndarray, frequencies: np.ndarray, noise: float, prior: Sp
         return log_power - np.log(signal(x) + noise * np.exp(x[4]))
 
     def residuals(x: np.ndarray) -> np.ndarray:
-        of_width = prior.width_weight * np.array([x[0] - log_width, x[2] - log_width, np.sqrt(2) * x[1]])
+        of_width = prior.width_weight * np.array(
+            [x[0] - log_width, x[2] - log_width, np.sqrt(2) * x[1]]
+        )
         of_others = [prior.noise_weight * x[4], prior.exponent_weight * x[5]]
         return np.concatenate([misfit(x) * weights, of_width, of_others])
 

@@ -20,10 +20,15 @@ class PatchGAN(nn.Module):
         layers: number of convolutions of stride 2.
     """
 
-    def __init__(self, features: Annotated[int, Range(1)], layers: Annotated[int, Range(1)]) -> None:
+    def __init__(
+        self, features: Annotated[int, Range(1)], layers: Annotated[int, Range(1)]
+    ) -> None:
         super().__init__()
         self.smallest = 3 * 2**layers
-        modules: list[nn.Module] = [nn.Conv2d(3, features, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        modules: list[nn.Module] = [
+            nn.Conv2d(3, features, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
         channels = features
         for layer in range(1, layers + 1):
             outputs = features * min(2**layer, 8)

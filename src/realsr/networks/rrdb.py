@@ -72,7 +72,9 @@ def dense_layers(x: Tensor, convs: Sequence[Callable[[Tensor], Tensor]]) -> tupl
 def _dense(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
     """The block's equation, given five weights and five biases: y and [x, x_1, ..., x_4]."""
     pairs = zip(parameters[:5], parameters[5:], strict=True)
-    y, stack = dense_layers(x, [partial(F.conv2d, weight=weight, bias=bias, padding=1) for weight, bias in pairs])
+    y, stack = dense_layers(
+        x, [partial(F.conv2d, weight=weight, bias=bias, padding=1) for weight, bias in pairs]
+    )
     return torch.add(x, y, alpha=RESIDUAL_SCALE), stack
 
 
@@ -107,7 +109,9 @@ class _ThriftyDense(torch.autograd.Function):
             d_stack = d_inputs if d_stack is None else d_inputs.add_(d_stack[:, :inputs])
             if k > 0:  # the output of a leaky ReLU has the sign of its input
                 channels = slice(inputs - len(weights[k - 1]), inputs)
-                g = torch.ops.aten.leaky_relu_backward(d_stack[:, channels], stack[:, channels], SLOPE, True)
+                g = torch.ops.aten.leaky_relu_backward(
+                    d_stack[:, channels], stack[:, channels], SLOPE, True
+                )
         return d_stack + dy, *d_weights, *d_biases
 
 
@@ -148,7 +152,9 @@ class RRDB(nn.Module):
         self.scale = scale
         self.checkpoint_activations = False
         self.conv_first = conv3x3(3, features)
-        self.RRDB_trunk = nn.Sequential(*(ResidualDenseBlocks(features, growth) for _ in range(blocks)))
+        self.RRDB_trunk = nn.Sequential(
+            *(ResidualDenseBlocks(features, growth) for _ in range(blocks))
+        )
         self.trunk_conv = conv3x3(features, features)
         self.upconv1 = conv3x3(features, features)
         if scale == 4:

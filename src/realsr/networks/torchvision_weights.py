@@ -21,7 +21,9 @@ def read_state(path: Path, option: str, network: str) -> object:
     try:
         return read_tensors(path)[0]
     except TensorFileError as error:
-        raise WeightsError(f"{path}: {error}. Expected: a state dict of {network} as .pth or .safetensors") from error
+        raise WeightsError(
+            f"{path}: {error}. Expected: a state dict of {network} as .pth or .safetensors"
+        ) from error
 
 
 def check_content(content: object, path: Path) -> object:
@@ -32,7 +34,11 @@ def check_content(content: object, path: Path) -> object:
     size = path.stat().st_size
     try:
         if isinstance(content, tuple | list):
-            return tuple(check_tensors({str(place): value for place, value in enumerate(content)}, size).values())
+            return tuple(
+                check_tensors(
+                    {str(place): value for place, value in enumerate(content)}, size
+                ).values()
+            )
         return check_tensors(content, size) if isinstance(content, dict) else content
     except TensorFileError as error:
         raise WeightsError(f"{path}: {error}") from error
@@ -71,7 +77,9 @@ def select_features(
             if name in shapes and shapes[name] != tuple(shape)
         ],
     }
-    text = "; ".join(f"{kind}: {', '.join(names[:3])}" for kind, names in differences.items() if names)
+    text = "; ".join(
+        f"{kind}: {', '.join(names[:3])}" for kind, names in differences.items() if names
+    )
     if text:
         looks = describe_tensors(state).partition(". ")[0]
         raise WeightsError(
@@ -79,7 +87,9 @@ def select_features(
             f"{looks and f'{looks}. '}Expected: a state dict of torchvision's {network.lower()}"
         )
     try:
-        features = check_tensors(features, sys.maxsize)  # the shapes are known, so their size needs no limit
+        features = check_tensors(
+            features, sys.maxsize
+        )  # the shapes are known, so their size needs no limit
     except TensorFileError as error:
         raise WeightsError(f"{source}: {error}") from error
     return {name: value.float() for name, value in features.items()}

@@ -49,7 +49,10 @@ class VGG128(nn.Module):
             )
         y = _lrelu(self.conv0_0(x))
         for stage, half in LAYERS[1:]:
-            conv, norm = self.get_submodule(f"conv{stage}_{half}"), self.get_submodule(f"bn{stage}_{half}")
+            conv, norm = (
+                self.get_submodule(f"conv{stage}_{half}"),
+                self.get_submodule(f"bn{stage}_{half}"),
+            )
             y = _lrelu(norm(conv(y)))
         return self.linear2(_lrelu(self.linear1(y.flatten(1))))
 

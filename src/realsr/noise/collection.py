@@ -88,17 +88,27 @@ def collect_noise(
     check_folder_place("noise_pool_dir", pool, [STAGE])
     refuse_foreign(pool, STAGE, "noise/**/*.png")
     inputs = name_inputs("source", list(photos.values()))
-    values = {key: value for key, value in asdict(config).items() if key not in ("auto", "min_patches")}
+    values = {
+        key: value for key, value in asdict(config).items() if key not in ("auto", "min_patches")
+    }
     measured: list[np.ndarray] = []
     with open_stage(
-        pool, STAGE, config=values, seed=None, inputs=inputs, overwrite=overwrite, check_item=_check_item
+        pool,
+        STAGE,
+        config=values,
+        seed=None,
+        inputs=inputs,
+        overwrite=overwrite,
+        check_item=_check_item,
     ) as record:
         # As long as there is no patch all tiles are measured again, so that the message counts all of them.
         any_patch = any(item["files"] for item in record.items.values())
         missing = [name for name in photos if not (any_patch and record.is_done(name))]
         history = _recall(record, set(missing)) if missing else SeenTiles()
         examine = partial(examine_photo, config=config, damaged=damaged)
-        results = map_items(examine, (photos[name] for name in missing), count_workers(len(missing), workers))
+        results = map_items(
+            examine, (photos[name] for name in missing), count_workers(len(missing), workers)
+        )
         with Progress(STAGE, total=len(photos), done=len(photos) - len(missing)) as progress:
             for name, result in zip(missing, results, strict=True):
                 path = photos[name]
@@ -107,26 +117,38 @@ def collect_noise(
                     record.fail(name, f"source/{path.name}", path, result)
                     continue
                 tell_damage(path, result.damage)
-                patches = [p for p in result.patches if config.released_rule or history.add(p.place, p.signature)]
+                patches = [
+                    p
+                    for p in result.patches
+                    if config.released_rule or history.add(p.place, p.signature)
+                ]
                 dropped = result.dropped | {"duplicate": len(result.patches) - len(patches)}
                 files = list(_write(patches, name, pool / "noise"))
-                facts = {"tiles": [p.facts for p in patches], "dropped": dropped} | damage_facts(result.damage)
+                facts = {"tiles": [p.facts for p in patches], "dropped": dropped} | damage_facts(
+                    result.damage
+                )
                 record.add(name, files, source=path.name, **facts)
                 any_patch = any_patch or bool(files)
                 measured = [] if any_patch else [*measured, result.tiles]
         if record.items and not any(item["files"] for item in record.items.values()):
             drops = _count_drops(record)
             record.reset()
-            raise UserError(_explain_none(np.concatenate(measured), drops, config) + record.list_failures())
+            raise UserError(
+                _explain_none(np.concatenate(measured), drops, config) + record.list_failures()
+            )
         _summarise(record, len(photos))
         record.finish()
         return [record.path(file) for item in record.items.values() for file in item["files"]]
 
 
-def examine_photo(path: Path, config: NoiseConfig, damaged: str) -> PhotoNoise | ImageError | ValueError:
+def examine_photo(
+    path: Path, config: NoiseConfig, damaged: str
+) -> PhotoNoise | ImageError | ValueError:
     """Find the noise patches of one photo; return the error of a photo that cannot be used."""
     try:
-        image, tiles, damage = measure_photo(path, config, damaged, config.max_variance, config.min_mean)
+        image, tiles, damage = measure_photo(
+            path, config, damaged, config.max_variance, config.min_mean
+        )
         flat = tiles[mask_tiles(tiles, config.max_variance, config.min_mean)]
         check_name(_patch_file(path.stem, len(flat)))
     except (ImageError, ValueError) as error:
@@ -146,10 +168,13 @@ def examine_photo(path: Path, config: NoiseConfig, damaged: str) -> PhotoNoise |
 
 def _check_item(item: dict[str, Any]) -> None:
     """Raise KeyError, TypeError or ValueError where a recorded item lacks what `collect_noise` records."""
-    if len(item["tiles"]) != len(item["files"]) or not all(type(count) is int for count in item["dropped"].values()):
+    if len(item["tiles"]) != len(item["files"]) or not all(
+        type(count) is int for count in item["dropped"].values()
+    ):
         raise ValueError("its tiles do not fit its files")
     if not all(
-        type(tile["top"]) is type(tile["left"]) is int and isinstance(tile["flag"], str) for tile in item["tiles"]
+        type(tile["top"]) is type(tile["left"]) is int and isinstance(tile["flag"], str)
+        for tile in item["tiles"]
     ):
         raise TypeError("a tile has no place")
 
@@ -226,7 +251,9 @@ def _explain_none(tiles: np.ndarray, drops: Counter[str], config: NoiseConfig) -
         return f"{text}.\nNo tile is bright enough: the brightest has a mean of {brightest:.1f}. Lower noise.min_mean."
     variances = np.sort(bright["variance"])
     quantiles = zip(
-        ("lowest", "1 %", "5 %", "25 %", "median"), np.percentile(variances, [0, 1, 5, 25, 50]), strict=True
+        ("lowest", "1 %", "5 %", "25 %", "median"),
+        np.percentile(variances, [0, 1, 5, 25, 50]),
+        strict=True,
     )
     # The threshold is exclusive, so it lies just above the variance of the last tile it is to let in.
     dropped = sum(drops.values())

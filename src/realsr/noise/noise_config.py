@@ -14,7 +14,9 @@ class NoiseConfig:
     stride: Annotated[int, Range(1)]
     max_variance: Annotated[float, Range(above=0)]
     min_mean: Annotated[float, Range(0, below=255)]
-    released_rule: bool  # the published code's: forgets the last exact tile of a row and column, drops nothing
+    released_rule: (
+        bool  # the published code's: forgets the last exact tile of a row and column, drops nothing
+    )
     max_clipped: Annotated[float, Range(0, 1)]  # part of a tile's pixels with a channel at 0 or 255
     max_structure: Annotated[float, Range(0)]  # see measure_structure
     drop_structured: bool

@@ -67,7 +67,10 @@ class Survey:
     def yields(self, max_variance: float) -> dict[str, int]:
         """Count the tiles below a variance and above min_mean, by reject reason; "" are the good ones."""
         reasons = self.judge()[mask_tiles(self.tiles, max_variance, self.config.min_mean)]
-        return {str(reason): int(count) for reason, count in zip(*np.unique(reasons, return_counts=True), strict=True)}
+        return {
+            str(reason): int(count)
+            for reason, count in zip(*np.unique(reasons, return_counts=True), strict=True)
+        }
 
     def suggest(self, min_patches: int, lowest: float = 0.0) -> Thresholds:
         """Return the lowest thresholds, of round numbers from `lowest` on, that yield so many good tiles.
@@ -82,7 +85,9 @@ class Survey:
         for variance in _round_numbers(lowest, self.limit):
             mean = max(self.config.min_mean, math.ceil(3 * math.sqrt(variance)))
             let_in = mask_tiles(self.tiles, variance, mean)
-            good, content = (int((let_in & (reasons == reason)).sum()) for reason in ("", "structured"))
+            good, content = (
+                int((let_in & (reasons == reason)).sum()) for reason in ("", "structured")
+            )
             if not offers:
                 first = (good, content) if lowest else first
             elif good - first[0] < content - first[1]:
@@ -98,7 +103,11 @@ def _round_numbers(lowest: float, highest: float) -> list[float]:
 
 
 def survey_noise(
-    source: Path | None, pool: Path, config: NoiseConfig, workers: int | None = None, damaged: str = "refuse"
+    source: Path | None,
+    pool: Path,
+    config: NoiseConfig,
+    workers: int | None = None,
+    damaged: str = "refuse",
 ) -> Survey:
     """Measure all tiles of a folder of source photos. Raises UserError where no photo can be measured."""
     check_ranges(config, "noise")
@@ -107,11 +116,15 @@ def survey_noise(
     measure = partial(_survey_photo, config=config, damaged=damaged, limit=limit)
     tables, failures = [np.empty(0, SURVEYED)], {}
     with Progress("noise survey", total=len(photos)) as progress:
-        for index, result in enumerate(map_items(measure, photos, count_workers(len(photos), workers))):
+        for index, result in enumerate(
+            map_items(measure, photos, count_workers(len(photos), workers))
+        ):
             path = photos[index]
             progress.advance()
             if isinstance(result, Exception):
-                failures[path.name] = str(result) if path.name in str(result) else f"{path}: {result}"
+                failures[path.name] = (
+                    str(result) if path.name in str(result) else f"{path}: {result}"
+                )
                 continue
             tiles, damage = result
             tell_damage(path, damage)
@@ -119,7 +132,8 @@ def survey_noise(
             tables.append(tiles)
     if len(failures) == len(photos):
         raise UserError(
-            "noise survey: no photo can be measured:" + "".join(f"\n  {line}" for line in failures.values())
+            "noise survey: no photo can be measured:"
+            + "".join(f"\n  {line}" for line in failures.values())
         )
     names = [path.name for path in photos]
     return Survey(photos[0].parent, names, np.concatenate(tables), config, limit, failures, damaged)
@@ -164,7 +178,13 @@ def choose_thresholds(
     inputs = name_inputs("source", list(photos.values()))
     survey = None
     with open_stage(
-        pool, STAGE, config=asdict(config), seed=None, inputs=inputs, overwrite=overwrite, check_item=_check_item
+        pool,
+        STAGE,
+        config=asdict(config),
+        seed=None,
+        inputs=inputs,
+        overwrite=overwrite,
+        check_item=_check_item,
     ) as record:
         if "thresholds" not in record.items:
             survey = survey_noise(source, pool, config, workers, damaged)
@@ -175,7 +195,9 @@ def choose_thresholds(
         chosen = record.items["thresholds"]
         if not chosen["failures"]:
             record.finish()
-        for name, reason in chosen["failures"].items():  # once mended they are collected from, by these thresholds
+        for name, reason in chosen[
+            "failures"
+        ].items():  # once mended they are collected from, by these thresholds
             record.fail(name, f"source/{name}", Path(name), UserError(reason))
     config = replace(config, max_variance=chosen["max_variance"], min_mean=chosen["min_mean"])
     return config, replace(survey, config=config) if survey else None
@@ -191,7 +213,10 @@ def _check_item(item: dict[str, Any]) -> None:
 
 def _nothing_flat(survey: Survey) -> str:
     counts = survey.yields(survey.limit)
-    reasons = [f"{count} {reason or 'so dark that their noise is cut off'}" for reason, count in counts.items()]
+    reasons = [
+        f"{count} {reason or 'so dark that their noise is cut off'}"
+        for reason, count in counts.items()
+    ]
     return (
         f"noise: no thresholds suit these photos: {sum(counts.values())} of {len(survey.tiles)} tiles of "
         f"{survey.config.size}x{survey.config.size} have a variance below {survey.limit:g} and a mean above "
@@ -205,7 +230,9 @@ def read_tiles(survey: Survey, indices: Sequence[int] | np.ndarray) -> dict[int,
     """Read the pixels (size, size, 3) of tiles by their index; each photo is decoded once."""
     pixels: dict[int, np.ndarray] = {}
     for photo in np.unique(survey.tiles["photo"][indices]):
-        image, _ = read_uint8_and_damage(survey.source / survey.photos[photo], survey.damaged)  # logged by the survey
+        image, _ = read_uint8_and_damage(
+            survey.source / survey.photos[photo], survey.damaged
+        )  # logged by the survey
         for index in indices:
             if survey.tiles["photo"][index] == photo:
                 pixels[int(index)] = cut(image, survey.tiles[index], survey.config.size).copy()

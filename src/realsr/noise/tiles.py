@@ -17,7 +17,10 @@ TILES = np.dtype(
 )
 CONSTANT = 0.05  # variance; the rounding of a smooth gradient to 8 bit alone has 1/12
 SAME = 0.8  # correlation of signatures; other frames of one scene reach 0.6, one frame saved again as JPEG 85 has 0.9
-_DISTANCES = (8, 16)  # pixels: beyond what demosaicing, sharpening, denoising and JPEG's blocks correlate
+_DISTANCES = (
+    8,
+    16,
+)  # pixels: beyond what demosaicing, sharpening, denoising and JPEG's blocks correlate
 _GRID = 12
 
 
@@ -54,7 +57,9 @@ def list_drop_reasons(config: NoiseConfig) -> tuple[str, ...]:
     """Return the reasons of `judge_tiles` for which a tile is no noise patch."""
     if config.released_rule:
         return ()
-    return ("constant", "clipped", "structured") if config.drop_structured else ("constant", "clipped")
+    return (
+        ("constant", "clipped", "structured") if config.drop_structured else ("constant", "clipped")
+    )
 
 
 def measure_tiles(image_uint8: np.ndarray, config: NoiseConfig) -> np.ndarray:
@@ -69,18 +74,28 @@ def measure_tiles(image_uint8: np.ndarray, config: NoiseConfig) -> np.ndarray:
             f"{width}x{height} pixels are too few for a noise tile of {config.size}: take a larger photo or a smaller "
             "noise.size"
         )
-    rows, columns = (length - config.size + (not config.released_rule) for length in (height, width))
+    rows, columns = (
+        length - config.size + (not config.released_rule) for length in (height, width)
+    )
     # Tiles that overlap share blocks, which are summed once: a tenth of the time for tiles of 64 every 16 pixels.
     block = math.gcd(config.size, config.stride)
     side, step = config.size // block, config.stride // block
     blocks = sliding_window_view(to_gray(image_uint8), (block, block))[::block, ::block]
-    block_sums = blocks.sum((2, 3), dtype=np.int64), np.einsum("ijkl,ijkl->ij", blocks, blocks, dtype=np.int64)
+    block_sums = (
+        blocks.sum((2, 3), dtype=np.int64),
+        np.einsum("ijkl,ijkl->ij", blocks, blocks, dtype=np.int64),
+    )
     starts = slice(0, -(-rows // block), step), slice(0, -(-columns // block), step)
-    sums, squares = (sliding_window_view(values, (side, side))[starts].sum((2, 3)).ravel() for values in block_sums)
+    sums, squares = (
+        sliding_window_view(values, (side, side))[starts].sum((2, 3)).ravel()
+        for values in block_sums
+    )
     pixels = config.size**2
     tiles = np.empty(sums.size, TILES)
     tiles["clipped"] = tiles["structure"] = np.nan
-    tiles["top"], tiles["left"] = np.mgrid[: rows : config.stride, : columns : config.stride].reshape(2, -1)
+    tiles["top"], tiles["left"] = np.mgrid[
+        : rows : config.stride, : columns : config.stride
+    ].reshape(2, -1)
     tiles["variance"] = (squares * pixels - sums**2) / pixels**2
     tiles["mean"] = sums / pixels
     return tiles
@@ -114,7 +129,9 @@ def remove_shading(tile_uint8: np.ndarray) -> np.ndarray:
 
 @cache
 def _polynomials(size: int) -> np.ndarray:
-    return np.linalg.qr(np.vander(np.linspace(-1, 1, size), 3, increasing=True))[0].astype(np.float32)
+    return np.linalg.qr(np.vander(np.linspace(-1, 1, size), 3, increasing=True))[0].astype(
+        np.float32
+    )
 
 
 def measure_structure(residual: np.ndarray) -> float:
@@ -133,7 +150,9 @@ def measure_structure(residual: np.ndarray) -> float:
         rows, columns = ((last, full), (first, full)), ((full, last), (full, first))
         diagonals = ((last, last), (first, first)), ((last, first), (first, last))
         for a, b in (rows, columns, *diagonals):
-            correlations.append(float(np.einsum("ij,ij->", residual[a], residual[b])) / residual[a].size)
+            correlations.append(
+                float(np.einsum("ij,ij->", residual[a], residual[b])) / residual[a].size
+            )
     return max(0.0, max(map(abs, correlations)) / power - 4 / size)
 
 
@@ -154,11 +173,15 @@ class SeenTiles:
     """Remembers tiles by place and signature, so that copies of a photo give no patch twice."""
 
     def __init__(self) -> None:
-        self._signatures: dict[tuple[int, int], tuple[np.ndarray, int]] = {}  # with room to grow, and their number
+        self._signatures: dict[
+            tuple[int, int], tuple[np.ndarray, int]
+        ] = {}  # with room to grow, and their number
 
     def add(self, place: tuple[int, int], signature: np.ndarray) -> bool:
         """Remember the tile and return True, unless one nearly the same was at this place of an earlier photo."""
-        signatures, count = self._signatures.get(place, (np.empty((1, len(signature)), np.float32), 0))
+        signatures, count = self._signatures.get(
+            place, (np.empty((1, len(signature)), np.float32), 0)
+        )
         if (signatures[:count] @ signature).max(initial=0) > SAME:
             return False
         if count == len(signatures):

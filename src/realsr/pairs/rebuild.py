@@ -20,7 +20,12 @@ logger = logging.getLogger("realsr")
 
 
 def rebuild_pair(
-    name: str, source: Path | None, target: Path | None, pool: Path, output: Path, damaged: str = "refuse"
+    name: str,
+    source: Path | None,
+    target: Path | None,
+    pool: Path,
+    output: Path,
+    damaged: str = "refuse",
 ) -> list[Path]:
     """Make the LR of one pair again as `output`'s manifest records it, whatever the config is now.
 
@@ -42,7 +47,9 @@ def rebuild_pair(
     if name not in section["items"]:
         near = difflib.get_close_matches(name, section["items"], cutoff=0.5)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UserError(f"pair={name}: not among the {len(section['items'])} pairs of {output}{hint}")
+        raise UserError(
+            f"pair={name}: not among the {len(section['items'])} pairs of {output}{hint}"
+        )
     item = section["items"][name]
     try:
         check_item(item)
@@ -76,7 +83,9 @@ def rebuild_pair(
             write_bytes(file, content)
             results.append(file)
             logger.info(
-                "%s: made again and written, byte for byte that of the manifest: sha256 %s", file, recorded[file]
+                "%s: made again and written, byte for byte that of the manifest: sha256 %s",
+                file,
+                recorded[file],
             )
     return results
 
@@ -85,10 +94,14 @@ def _find_input(name: str, folders: Mapping[str, Path | None], section: Mapping[
     """Return the path of a recorded input, `<role>/<file>`. Raises UserError where its content is another."""
     role, _, file = name.partition("/")
     if role not in folders:
-        raise UserError(f"{MANIFEST}: names the photo {name}; expected source/<file> or target/<file>")
+        raise UserError(
+            f"{MANIFEST}: names the photo {name}; expected source/<file> or target/<file>"
+        )
     folder = folders[role]
     if folder is None:
-        raise UserError(f"data.{role} is not given; it is the folder of the photo {file}: set data.{role}=FOLDER")
+        raise UserError(
+            f"data.{role} is not given; it is the folder of the photo {file}: set data.{role}=FOLDER"
+        )
     try:
         path = inside(folder, file, follow_links=True)  # the user's own links may lead elsewhere
     except ValueError as error:
@@ -96,7 +109,9 @@ def _find_input(name: str, folders: Mapping[str, Path | None], section: Mapping[
     recorded, current = section["inputs"][name]["sha256"], _hash_file(path)
     if current != recorded:
         what = "there is no such file" if current is None else f"has sha256 {current}"
-        raise UserError(f"{path}: {what}, but the pair was made from {name} of sha256 {recorded}: put that file there")
+        raise UserError(
+            f"{path}: {what}, but the pair was made from {name} of sha256 {recorded}: put that file there"
+        )
     return path
 
 

@@ -63,7 +63,11 @@ def degrade(hr_uint8: np.ndarray, scale: int, kernel: np.ndarray | None) -> np.n
 
     The same bytes on any number of threads and any machine, at scales 2 and 4.
     """
-    return shrink_uint8(hr_uint8, scale) if kernel is None else apply_kernel_uint8(hr_uint8, kernel, scale)
+    return (
+        shrink_uint8(hr_uint8, scale)
+        if kernel is None
+        else apply_kernel_uint8(hr_uint8, kernel, scale)
+    )
 
 
 def make_pairs(
@@ -100,7 +104,13 @@ def make_pairs(
     facts = asdict(config) | {"kernel": "pool" if pool else "bicubic", "scale": scale}
     facts["kernels"] = _describe(kernels, folder.parent)
     with open_stage(
-        output, STAGE, config=facts, seed=seed, inputs=inputs, overwrite=overwrite, check_item=check_item
+        output,
+        STAGE,
+        config=facts,
+        seed=seed,
+        inputs=inputs,
+        overwrite=overwrite,
+        check_item=check_item,
     ) as record:
         missing = [name for name in photos if not record.is_done(name)]
         tasks = []
@@ -135,7 +145,11 @@ def make_pairs(
 
 def check_item(item: Mapping[str, Any]) -> None:
     """Raise KeyError or TypeError where a recorded pair lacks what `make_pairs` records."""
-    if not isinstance(item["photo"], str) or not isinstance(item["kernel"], str) or type(item["clean_up"]) is not int:
+    if (
+        not isinstance(item["photo"], str)
+        or not isinstance(item["kernel"], str)
+        or type(item["clean_up"]) is not int
+    ):
         raise TypeError("photo, kernel or clean_up are of another type")
 
 
@@ -176,13 +190,17 @@ def _describe(kernels: list[Path], pool: Path) -> str:
     return f"{len(kernels)} files, {hashlib.sha256(encode_name(names)).hexdigest()[:8]}"
 
 
-def _gather(source: Path | None, target: Path | None, output: Path, config: PairsConfig) -> dict[str, tuple[str, Path]]:
+def _gather(
+    source: Path | None, target: Path | None, output: Path, config: PairsConfig
+) -> dict[str, tuple[str, Path]]:
     photos: dict[str, tuple[str, Path]] = {}
     for role, folder in (("source", source), ("target", target)):
         if role not in config.hr:
             continue
         for name, path in list_photos(folder, role, output).items():
             if name in photos:
-                raise UserError(f"{name} is in both data.source and data.target: rename {path} or {photos[name][1]}")
+                raise UserError(
+                    f"{name} is in both data.source and data.target: rename {path} or {photos[name][1]}"
+                )
             photos[name] = (role, path)
     return photos

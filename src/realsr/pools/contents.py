@@ -57,7 +57,13 @@ def list_kernels(pool: Path, scale: int) -> list[Path]:
         )
     if unnamed := [path.name for path in files if not re.search(r"_x\d+$", path.stem)]:
         names = ", ".join(unnamed[:5])
-        logger.info("%s: left out: %d whose name has no scale (_x%d): %s", folder, len(unnamed), scale, names)
+        logger.info(
+            "%s: left out: %d whose name has no scale (_x%d): %s",
+            folder,
+            len(unnamed),
+            scale,
+            names,
+        )
     return kernels
 
 

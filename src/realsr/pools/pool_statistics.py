@@ -88,10 +88,18 @@ def measure_pool(folder: Path) -> PoolStatistics:
     unreadable: dict[Path, str] = {}
     kernels = {}
     for scale in (2, 4):
-        files = [path for path in list_pool_files(folder / "kernels", ".mat") if path.stem.endswith(f"_x{scale}")]
-        names = {path: path.relative_to(folder / "kernels").as_posix().rpartition("_x")[0] for path in files}
+        files = [
+            path
+            for path in list_pool_files(folder / "kernels", ".mat")
+            if path.stem.endswith(f"_x{scale}")
+        ]
+        names = {
+            path: path.relative_to(folder / "kernels").as_posix().rpartition("_x")[0]
+            for path in files
+        }
         readable = {
-            names[path].removesuffix("_kernel"): kernel for path, kernel in _read(files, read_kernel, unreadable)
+            names[path].removesuffix("_kernel"): kernel
+            for path, kernel in _read(files, read_kernel, unreadable)
         }
         if readable:
             kernels[scale] = measure_kernels(readable, scale)
@@ -99,7 +107,9 @@ def measure_pool(folder: Path) -> PoolStatistics:
     noise = None
     if files:
         with Progress(f"noise of {folder.name}", total=len(files)) as progress:
-            noise = measure_noise(patch for _, patch in _read(files, read_uint8, unreadable, progress))
+            noise = measure_noise(
+                patch for _, patch in _read(files, read_uint8, unreadable, progress)
+            )
     if not kernels and noise is None:
         raise UserError(
             f"{folder}: neither kernels (kernels/*_x2.mat, *_x4.mat) nor noise patches (noise/*.png) in it"
@@ -129,7 +139,9 @@ def _read(
 def measure_kernels(kernels: dict[str, Kernel], scale: int) -> KernelStatistics:
     """Measure kernels (name -> (h, w), any size) that belong to a scale."""
     moments = {name: kernel_moments(kernel, scale) for name, kernel in kernels.items()}
-    return KernelStatistics(kernels, moments, np.stack([kernel_spectrum(kernel) for kernel in kernels.values()]))
+    return KernelStatistics(
+        kernels, moments, np.stack([kernel_spectrum(kernel) for kernel in kernels.values()])
+    )
 
 
 def kernel_moments(kernel: Kernel, scale: int) -> KernelMoments:
@@ -149,7 +161,9 @@ def kernel_moments(kernel: Kernel, scale: int) -> KernelMoments:
 
 def bicubic_kernel(scale: int) -> Kernel:
     """Return the kernel (64, 64) that bicubic downscaling correlates with, to compare a pool's kernels with."""
-    weights = resize(torch.eye(64, dtype=torch.float64), size=(64 // scale, 64))[32 // scale].numpy()
+    weights = resize(torch.eye(64, dtype=torch.float64), size=(64 // scale, 64))[
+        32 // scale
+    ].numpy()
     return np.outer(weights, weights)
 
 
@@ -172,7 +186,9 @@ def measure_noise(patches_uint8: Iterable[np.ndarray]) -> NoiseStatistics | None
         # The window removes the step between opposite edges, which would look like detail.
         patch *= np.outer(*(np.hanning(side + 2)[1:-1] for side in patch.shape[:2]))[..., None]
         spectra.append(_radial_mean((np.abs(np.fft.fft2(patch, axes=(0, 1))) ** 2).sum(axis=2)))
-        energies.append((patch**2).sum())  # by Parseval's theorem the mean of the power over all frequencies
+        energies.append(
+            (patch**2).sum()
+        )  # by Parseval's theorem the mean of the power over all frequencies
     if not levels:
         return None
     covariance, autocovariance = np.mean(covariances, axis=0), np.mean(autocovariances, axis=0)
@@ -188,7 +204,12 @@ def measure_noise(patches_uint8: Iterable[np.ndarray]) -> NoiseStatistics | None
 def _autocovariance(patch: np.ndarray) -> np.ndarray:
     """Return the covariance of a patch (h, w, 3) and itself shifted down by 0..LAGS pixels; 0 where it is too small."""
     height = len(patch)
-    return np.array([(patch[: height - lag] * patch[lag:]).mean() if lag < height else 0.0 for lag in range(LAGS + 1)])
+    return np.array(
+        [
+            (patch[: height - lag] * patch[lag:]).mean() if lag < height else 0.0
+            for lag in range(LAGS + 1)
+        ]
+    )
 
 
 def _radial_mean(spectrum: np.ndarray) -> np.ndarray:
@@ -206,4 +227,6 @@ def _radial_mean(spectrum: np.ndarray) -> np.ndarray:
         np.bincount(ring[inside], weights=values[inside], minlength=BINS)[filled] / counts[filled]
         for values in (spectrum, radii)
     )
-    return np.interp(FREQUENCIES, places, means)  # samples of a ring do not lie evenly about its middle
+    return np.interp(
+        FREQUENCIES, places, means
+    )  # samples of a ring do not lie evenly about its middle

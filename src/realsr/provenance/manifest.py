@@ -20,7 +20,14 @@ from realsr.core.errors import UserError
 from realsr.core.files import hold_lock, inside, remove_leftovers
 from realsr.provenance.fingerprints import fingerprint_inputs, package_versions
 from realsr.provenance.migrations import FORMAT, Section, migrate
-from realsr.provenance.sections import MANIFEST, StageRecord, is_lost, list_shard_manifests, read_parts, read_sections
+from realsr.provenance.sections import (
+    MANIFEST,
+    StageRecord,
+    is_lost,
+    list_shard_manifests,
+    read_parts,
+    read_sections,
+)
 
 logger = logging.getLogger("realsr")
 
@@ -101,12 +108,16 @@ def open_stage(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{folder}: a file is in the way; set another work_dir or move that file") from error
+        raise UserError(
+            f"{folder}: a file is in the way; set another work_dir or move that file"
+        ) from error
     file = MANIFEST if shard is None else f"manifest.{stage}.shard{shard.index}of{shard.count}.json"
     with _hold_locks(folder, stage, file, rules.wait):
         parts = read_parts(folder, stage, check_item)
         remove_leftovers(folder)
-        own_inputs = inputs if shard is None else {name: inputs[name] for name in shard.take(list(inputs))}
+        own_inputs = (
+            inputs if shard is None else {name: inputs[name] for name in shard.take(list(inputs))}
+        )
         request = {
             "format": FORMAT,
             "config": json.loads(json.dumps(dict(config), default=str)),
@@ -119,12 +130,19 @@ def open_stage(
         fixed = MANIFEST in parts and (parts[MANIFEST]["complete"] or not rules.allow_new_inputs)
         empty: Section = {"inputs": {}, "items": {}}
         before = copy.deepcopy(parts.get(MANIFEST, empty))
-        if differences := _find_differences(parts.values(), request, inputs.keys() - unreadable, fixed):
+        if differences := _find_differences(
+            parts.values(), request, inputs.keys() - unreadable, fixed
+        ):
             if overwrite and shard is None:
                 _delete(folder, parts, rules.owned_paths)
                 parts, before = {}, empty
             elif rules.allow_changes:
-                logger.warning("%s: %s continues with changes:\n%s", folder, stage, _list_differences(differences))
+                logger.warning(
+                    "%s: %s continues with changes:\n%s",
+                    folder,
+                    stage,
+                    _list_differences(differences),
+                )
                 parts = {name: _note_changes(part, differences) for name, part in parts.items()}
             else:
                 raise UserError(
@@ -151,7 +169,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises UserError where the file is not a manifest.
     """
-    return {stage: migrate(stage, section) for stage, section in read_sections(folder / MANIFEST).items()}
+    return {
+        stage: migrate(stage, section)
+        for stage, section in read_sections(folder / MANIFEST).items()
+    }
 
 
 def is_foreign(folder: Path, stage: str, pattern: str) -> bool:
@@ -176,13 +197,19 @@ def name_inputs(kind: str, paths: Sequence[Path]) -> dict[str, Path]:
     return {f"{kind}/{path.name}": path for path in paths}
 
 
-def compare_value(section: Section, key: str, value: object, files: Mapping[str, Any]) -> str | None:
+def compare_value(
+    section: Section, key: str, value: object, files: Mapping[str, Any]
+) -> str | None:
     """Return in words how a value of a section's config differs from the new one; None where it does not.
 
     A file is compared by its content, whatever its path is. files: fingerprints of the files that values of the new
     config name, by key.
     """
-    old, old_file, file = section["config"].get(key, "nothing"), section.get("files", {}).get(key), files.get(key)
+    old, old_file, file = (
+        section["config"].get(key, "nothing"),
+        section.get("files", {}).get(key),
+        files.get(key),
+    )
     if key == "init":  # earlier versions noted that file alone
         old_file = old_file or section.get("notes", {}).get("init")
     same_content = old_file and file and old_file["sha256"] == file["sha256"]
@@ -208,19 +235,31 @@ def _hold_locks(folder: Path, stage: str, file: str, wait: bool) -> Iterator[Non
 
 
 def _open_record(
-    folder: Path, stage: str, file: str, request: Section, parts: Mapping[str, Section], before: Section
+    folder: Path,
+    stage: str,
+    file: str,
+    request: Section,
+    parts: Mapping[str, Section],
+    before: Section,
 ) -> StageRecord:
     """Return the record of a request, with what `parts` have of it; file: the manifest that it is saved in."""
-    sections = parts if file == MANIFEST else {name: part for name, part in parts.items() if name == file}
+    sections = (
+        parts if file == MANIFEST else {name: part for name, part in parts.items() if name == file}
+    )
     merged = {
-        key: _merge(sections.values(), key) | request.get(key, {}) for key in ("inputs", "files", "items", "notes")
+        key: _merge(sections.values(), key) | request.get(key, {})
+        for key in ("inputs", "files", "items", "notes")
     }
-    section = request | merged | {"complete": sections.keys() == {file} and sections[file]["complete"]}
+    section = (
+        request | merged | {"complete": sections.keys() == {file} and sections[file]["complete"]}
+    )
     other_items = _merge((part for name, part in parts.items() if name not in sections), "items")
     record = StageRecord(folder, stage, section, file, other_items, before)
     # At once, so that a run killed at any moment leaves no file that no manifest lists, and that inputs which were
     # only touched are not read a third time.
-    if sections.keys() != {file} or any(section[key] != sections[file].get(key, {}) for key in ("inputs", "files")):
+    if sections.keys() != {file} or any(
+        section[key] != sections[file].get(key, {}) for key in ("inputs", "files")
+    ):
         record.save()
     if file == MANIFEST:
         for path in list_shard_manifests(folder, stage):
@@ -235,7 +274,10 @@ def _merge(sections: Iterable[Section], key: str) -> dict[str, Any]:
 
 def _delete(folder: Path, parts: Mapping[str, Section], owned_paths: Sequence[str]) -> None:
     for relative in (
-        relative for part in parts.values() for item in part["items"].values() for relative in item["files"]
+        relative
+        for part in parts.values()
+        for item in part["items"].values()
+        for relative in item["files"]
     ):
         inside(folder, relative).unlink(missing_ok=True)
     for path in (folder / name for name in owned_paths):
@@ -251,7 +293,9 @@ def _note_changes(section: Section, differences: list[str]) -> Section:
     return section | {"inputs": {}, "complete": False, "notes": notes}
 
 
-def _find_differences(parts: Collection[Section], request: Section, present: Collection[str], fixed: bool) -> list[str]:
+def _find_differences(
+    parts: Collection[Section], request: Section, present: Collection[str], fixed: bool
+) -> list[str]:
     """Return in words where the sections of a stage differ from a request.
 
     present: names of all inputs that exist, of which the request may have a shard's alone. fixed: whether new inputs
@@ -263,7 +307,9 @@ def _find_differences(parts: Collection[Section], request: Section, present: Col
         lines += [] if old["seed"] == seed else [f"seed: {old['seed']} there, {seed} now"]
         keys = old["config"].keys() | config.keys()
         # First what both have: what only one has follows from it, as a method's own settings do from the method.
-        for key in sorted(keys, key=lambda key: (key not in old["config"] or key not in config, key)):
+        for key in sorted(
+            keys, key=lambda key: (key not in old["config"] or key not in config, key)
+        ):
             if difference := compare_value(old, key, config.get(key, "nothing"), request["files"]):
                 lines.append(difference)
     known = _merge(parts, "inputs")

@@ -55,7 +55,10 @@ def name_replacement(key: str) -> str | None:
 def _name_training_components(section: Section) -> Section:
     """Networks and loss terms became components: a term has a name and a weight, arguments stand beside the name."""
     config, files = dict(section["config"]), dict(section.get("files", {}))
-    for role, sizes in (("generator", ("features", "blocks", "growth")), ("discriminator", ("features", "layers"))):
+    for role, sizes in (
+        ("generator", ("features", "blocks", "growth")),
+        ("discriminator", ("features", "layers")),
+    ):
         prefix = f"{role}.arguments."
         is_custom = "." in str(config.get(f"{role}.name"))
         for size in sizes if is_custom else ():
@@ -70,14 +73,18 @@ def _name_training_components(section: Section) -> Section:
 
     # Without a GAN term there was no discriminator; a term of weight 0 is not part of a record.
     if not config.get("loss.gan"):
-        config = {key: value for key, value in config.items() if not key.startswith("discriminator.")}
+        config = {
+            key: value for key, value in config.items() if not key.startswith("discriminator.")
+        }
     for key, name in (("pixel", "l1"), ("gan", "ragan")):
         if weight := config.pop(f"loss.{key}", None):
             config |= {f"loss.{key}.name": name, f"loss.{key}.weight": weight}
     if config.get("loss.perceptual.weight"):
         config["loss.perceptual.name"] = "perceptual"
     else:
-        config = {key: value for key, value in config.items() if not key.startswith("loss.perceptual.")}
+        config = {
+            key: value for key, value in config.items() if not key.startswith("loss.perceptual.")
+        }
 
     # What was put on LR was one class with noise and JPEG.
     if "look.noise" in config:
@@ -132,7 +139,10 @@ def migrate_run_config(config: Section) -> tuple[dict[str, str], Section]:
     if quality is not None:
         values["online_degradation"] = {"quality": quality}
     names = {"pixel": "l1", "perceptual": "perceptual", "gan": "ragan"}
-    terms = {key: term if isinstance(term, dict) else {"weight": term} for key, term in values["loss"].items()}
+    terms = {
+        key: term if isinstance(term, dict) else {"weight": term}
+        for key, term in values["loss"].items()
+    }
     values["loss"] = {key: {"name": names[key]} | term for key, term in terms.items()}
     for role in ("generator", "discriminator"):
         network = values[role]

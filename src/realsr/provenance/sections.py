@@ -58,7 +58,9 @@ def list_shard_manifests(folder: Path, stage: str) -> list[Path]:
     return sorted(folder.glob(f"manifest.{stage}.shard*of*.json"))
 
 
-def read_parts(folder: Path, stage: str, check_item: Callable[[dict[str, Any]], object]) -> dict[str, Section]:
+def read_parts(
+    folder: Path, stage: str, check_item: Callable[[dict[str, Any]], object]
+) -> dict[str, Section]:
     """Return the stage's section and those of its shards by file name, without sections that have no items.
 
     Raises UserError for an item that is not the stage's, or whose files lie outside of the folder.
@@ -129,14 +131,18 @@ class StageRecord:
         try:
             return inside(self.folder, relative)
         except ValueError as error:
-            raise UserError(f"{self.folder / self._file}: {error}; remove the link, or set another folder") from error
+            raise UserError(
+                f"{self.folder / self._file}: {error}; remove the link, or set another folder"
+            ) from error
 
     def add(self, name: str, files: Iterable[Path], **facts: Any) -> None:
         """Record an item whose files have been written, and facts about it.
 
         The files may be written without `sync`: they are synced before the manifest names them.
         """
-        contents = {path.relative_to(self.folder).as_posix(): fingerprint_file(path) for path in files}
+        contents = {
+            path.relative_to(self.folder).as_posix(): fingerprint_file(path) for path in files
+        }
         self._unsynced += map(self.path, contents)
         self.items[name] = {"files": contents, **facts}
         if time.monotonic() - self._saved > SAVE_INTERVAL:
@@ -205,7 +211,10 @@ def _check_section(stage: str, content: Section) -> None:
         if not isinstance(section[key], kind):
             raise TypeError(f"{stage}: {key} is of another type")
     files = [*section["inputs"].values(), *section["files"].values()]
-    for file in [*files, *(file for item in section["items"].values() for file in item["files"].values())]:
+    for file in [
+        *files,
+        *(file for item in section["items"].values() for file in item["files"].values()),
+    ]:
         if not isinstance(file["sha256"], str) or not isinstance(file["size"], int):
             raise TypeError(f"{stage}: a file has no size and hash")
 

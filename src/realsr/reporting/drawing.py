@@ -29,7 +29,11 @@ def choose_evenly(values: Sequence[Value], count: int) -> list[Value]:
 def shorten(text: str, width: int, size: float = TEXT) -> str:
     """Return a text on one line, cut in the middle to fit into about `width` pixels."""
     text, length = printable(text), int(width / (0.55 * size))
-    return text if len(text) <= length else f"{text[: length // 2]}…{text[len(text) - (length - 1) // 2 :]}"
+    return (
+        text
+        if len(text) <= length
+        else f"{text[: length // 2]}…{text[len(text) - (length - 1) // 2 :]}"
+    )
 
 
 def repeat_pixels(pixels: np.ndarray, side: int) -> np.ndarray:
@@ -57,7 +61,9 @@ def render(figure: "Figure") -> np.ndarray:
 
     canvas = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # names of files in scripts that the font lacks
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing"
+        )  # names of files in scripts that the font lacks
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
@@ -75,7 +81,9 @@ class Page:
         """Place an image (h, w, 3) uint8, pixel by pixel."""
         self._figure.figimage(pixels, left, self.height - top - len(pixels), origin="upper")
 
-    def write(self, text: str, left: float, top: float, size: float = TEXT, colour: str = INK) -> None:
+    def write(
+        self, text: str, left: float, top: float, size: float = TEXT, colour: str = INK
+    ) -> None:
         """Write a text below and to the right of a place."""
         x, y = left / self.width, 1 - top / self.height
         self._figure.text(x, y, text, va="top", fontsize=size, color=colour, parse_math=False)
@@ -83,7 +91,9 @@ class Page:
     def plot(self, left: int, top: int, width: int, height: int, title: str = "") -> "Axes":
         """Return axes whose data area has that place and size, with grid lines and the title above them."""
         x, y = left / self.width, 1 - (top + height) / self.height
-        axes = self._figure.add_axes((x, y, width / self.width, height / self.height), zorder=1)  # above images
+        axes = self._figure.add_axes(
+            (x, y, width / self.width, height / self.height), zorder=1
+        )  # above images
         axes.set_title(title, loc="left", fontsize=13)
         axes.tick_params(colors=FAINT, labelsize=11, length=0)
         axes.xaxis.label.set_color(FAINT)
@@ -125,14 +135,22 @@ def draw_tiles(
             left = FRAME + index * (side + GAP)
             if tile.frame:
                 shape = (len(tile.pixels) + 2 * FRAME, tile.pixels.shape[1] + 2 * FRAME, 3)
-                page.show(np.full(shape, np.rint(np.multiply(to_rgb(tile.frame), 255)), np.uint8), left - FRAME, 0)
+                page.show(
+                    np.full(shape, np.rint(np.multiply(to_rgb(tile.frame), 255)), np.uint8),
+                    left - FRAME,
+                    0,
+                )
             page.show(tile.pixels, left, FRAME)
             for number, (text, ink) in enumerate(tile.lines):
-                page.write(shorten(text, side, size), left, height + 2 * FRAME + number * line, size, ink)
+                page.write(
+                    shorten(text, side, size), left, height + 2 * FRAME + number * line, size, ink
+                )
         rows.append(page.render())
     return np.concatenate(rows)
 
 
 def stack(blocks: Sequence[np.ndarray]) -> np.ndarray:
     """Stack blocks (h, w, 3) of one width, and put a white margin around them."""
-    return np.pad(np.concatenate(blocks), ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), constant_values=255)
+    return np.pad(
+        np.concatenate(blocks), ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), constant_values=255
+    )

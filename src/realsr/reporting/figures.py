@@ -54,12 +54,16 @@ class Window:
 
     def shrunk(self, factor: int) -> "Window":
         """Return the same place in an image shrunk by a whole number, of which all four are multiples."""
-        return Window(*(value // factor for value in (self.left, self.top, self.width, self.height)))
+        return Window(
+            *(value // factor for value in (self.left, self.top, self.width, self.height))
+        )
 
     def widened(self, grid: int) -> "Window":
         """Return the smallest window around it whose corners lie on multiples of `grid`."""
         left, top = self.left // grid * grid, self.top // grid * grid
-        right, bottom = (-(-end // grid) * grid for end in (self.left + self.width, self.top + self.height))
+        right, bottom = (
+            -(-end // grid) * grid for end in (self.left + self.width, self.top + self.height)
+        )
         return Window(left, top, right - left, bottom - top)
 
 
@@ -111,14 +115,18 @@ class Figures:
         self._results: dict[str, Tensor] = {}
         self._notes: dict[str, str] = {}
 
-    def add(self, image: EvaluationImage, model: str, sr: Tensor, scores: Mapping[str, float]) -> None:
+    def add(
+        self, image: EvaluationImage, model: str, sr: Tensor, scores: Mapping[str, float]
+    ) -> None:
         """Add a result; the last model's writes the figure. Figures that cannot be drawn are reported in `failed`."""
         if image.name not in self._figures:
             return
         if model == next(iter(self._names)):
             self._results, self._notes = {}, {}
         self._results[self._names[model]] = sr.clamp(0, 1)
-        self._notes[self._names[model]] = " / ".join(_note(name, scores[name], m) for name, m in self._metrics.items())
+        self._notes[self._names[model]] = " / ".join(
+            _note(name, scores[name], m) for name, m in self._metrics.items()
+        )
         if len(self._results) == len(self._names):
             try:
                 self._write(image)
@@ -135,7 +143,9 @@ class Figures:
             details["HR"] = window.cut(image.hr)
             photo, box = image.hr, window
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_uint8(self._folder / f"{image.name}.png", draw_crops(image.name, photo, box, details, notes))
+        write_uint8(
+            self._folder / f"{image.name}.png", draw_crops(image.name, photo, box, details, notes)
+        )
 
     def _window(self, image: EvaluationImage) -> Window:
         height, width = (side * self._scale for side in image.lr.shape[1:])
@@ -143,7 +153,9 @@ class Figures:
         if window is None:
             images = list(self._results.values())
             if len(images) == 1:
-                images.append(image.hr if image.hr is not None else bicubic_model(self._scale)(image.lr))
+                images.append(
+                    image.hr if image.hr is not None else bicubic_model(self._scale)(image.lr)
+                )
             return choose_window(images, min(128, max(32, min(height, width) // 6)), self._scale)
         wide = window.widened(self._scale)
         if wide.left + wide.width > width or wide.top + wide.height > height:
@@ -163,17 +175,30 @@ def choose_window(images: Sequence[Tensor], size: int, grid: int = 1) -> Window:
     image is smaller. Its corners lie on multiples of `grid`.
     """
     height, width = images[0].shape[1:]
-    spread = torch.stack([(a - b).square().sum(dim=0) for a, b in combinations(images, 2)]).sum(dim=0)
-    cells = spread.double().reshape(height // grid, grid, width // grid, grid).sum(dim=(1, 3)).numpy()
+    spread = torch.stack([(a - b).square().sum(dim=0) for a, b in combinations(images, 2)]).sum(
+        dim=0
+    )
+    cells = (
+        spread.double().reshape(height // grid, grid, width // grid, grid).sum(dim=(1, 3)).numpy()
+    )
     rows, columns = (max(1, min(size // grid, count)) for count in cells.shape)
     total = cv2.integral(cells)
-    sums = total[rows:, columns:] - total[:-rows, columns:] - total[rows:, :-columns] + total[:-rows, :-columns]
+    sums = (
+        total[rows:, columns:]
+        - total[:-rows, columns:]
+        - total[rows:, :-columns]
+        + total[:-rows, :-columns]
+    )
     row, column = np.unravel_index(int(sums.argmax()), sums.shape)
     return Window(*(int(value) * grid for value in (column, row, columns, rows)))
 
 
 def draw_crops(
-    name: str, photo: Tensor, window: Window, details: Mapping[str, Tensor], notes: Mapping[str, str]
+    name: str,
+    photo: Tensor,
+    window: Window,
+    details: Mapping[str, Tensor],
+    notes: Mapping[str, str],
 ) -> np.ndarray:
     """Draw a photo with a box around the window, and beside it the details, each with its title and note below.
 
@@ -207,14 +232,22 @@ def _draw_photo(name: str, photo: Tensor, window: Window, height: int) -> np.nda
     width = max(shown_width, 160)
     page, top = Page(width + GAP, height), 8 + FRAME
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    page.show(cv2.resize(to_uint8(photo), (shown_width, shown_height), interpolation=method), 0, top)
+    page.show(
+        cv2.resize(to_uint8(photo), (shown_width, shown_height), interpolation=method), 0, top
+    )
     axes = page.plot(0, top, shown_width, shown_height)
     axes.set(xlim=(0, photo.shape[2]), ylim=(photo.shape[1], 0))
     axes.set_axis_off()
     corner = window.left, window.top
     for colour, line in (("white", 5), (BOX, 3)):
         box = Rectangle(
-            corner, window.width, window.height, edgecolor=colour, linewidth=line, fill=False, clip_on=False
+            corner,
+            window.width,
+            window.height,
+            edgecolor=colour,
+            linewidth=line,
+            fill=False,
+            clip_on=False,
         )
         axes.add_patch(box)
     page.write(shorten(name, width, TEXT), 0, top + shown_height + 4, TEXT)
@@ -233,7 +266,12 @@ def write_comparison(
     tiles = []
     for name, images, notes in rows:
         for title, image in images.items():
-            tiles.append(Tile(repeat_pixels(to_uint8(image), PANEL), [(title, INK), (notes.get(title, name), FAINT)]))
+            tiles.append(
+                Tile(
+                    repeat_pixels(to_uint8(image), PANEL),
+                    [(title, INK), (notes.get(title, name), FAINT)],
+                )
+            )
     brightest = max(kernel.max() for kernel in kernels.values())
     side = max(max(kernel.shape) for kernel in kernels.values())
     for title, kernel in kernels.items():

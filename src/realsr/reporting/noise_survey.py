@@ -15,7 +15,18 @@ from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
 from realsr.imaging import write_uint8
 from realsr.noise.survey import SUGGESTED, SURVEYED, Survey, read_tiles
-from realsr.reporting.drawing import FAINT, FRAME, GAP, INK, Page, Tile, choose_evenly, draw_tiles, repeat_pixels, stack
+from realsr.reporting.drawing import (
+    FAINT,
+    FRAME,
+    GAP,
+    INK,
+    Page,
+    Tile,
+    choose_evenly,
+    draw_tiles,
+    repeat_pixels,
+    stack,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +53,12 @@ def report_survey(survey: Survey, folder: Path) -> None:
     for tile, reason, kept in zip(survey.tiles, survey.judge(), survey.selection(), strict=True):
         facts = (f"{value:.6g}" for value in tile.tolist()[1:])
         writer.writerow(
-            [printable(survey.photos[tile["photo"]]), *("" if fact == "nan" else fact for fact in facts), reason, kept]
+            [
+                printable(survey.photos[tile["photo"]]),
+                *("" if fact == "nan" else fact for fact in facts),
+                reason,
+                kept,
+            ]
         )
     write_bytes(folder / "tiles.csv", table.getvalue().encode())
     write_bytes(folder / "summary.json", json.dumps(summarise(survey), indent=1).encode())
@@ -53,7 +69,9 @@ def report_survey(survey: Survey, folder: Path) -> None:
 def choose_tiles(survey: Survey, mask: np.ndarray, count: int) -> list[int]:
     """Return the indices of up to `count` tiles of a mask, evenly over their variances, lowest first."""
     indices = np.flatnonzero(mask)
-    return choose_evenly(indices[np.argsort(survey.tiles["variance"][indices], kind="stable")].tolist(), count)
+    return choose_evenly(
+        indices[np.argsort(survey.tiles["variance"][indices], kind="stable")].tolist(), count
+    )
 
 
 def _make_sections(survey: Survey) -> dict[str, list[Tile]]:
@@ -69,7 +87,9 @@ def _make_sections(survey: Survey) -> dict[str, list[Tile]]:
             name = printable(Path(survey.photos[tile["photo"]]).stem)[-10:]
             text = f"{name}  v{tile['variance']:.1f} m{tile['mean']:.0f} s{tile['structure']:.2f}"
             tiles.append(Tile(stretch(pixels[index]), [(text, INK)], COLOURS[str(reasons[index])]))
-        sections[f"{title}: {mask.sum()} tiles, {len(tiles)} of them from low variance to high"] = tiles
+        sections[f"{title}: {mask.sum()} tiles, {len(tiles)} of them from low variance to high"] = (
+            tiles
+        )
     return sections
 
 
@@ -86,21 +106,29 @@ def summarise(survey: Survey) -> dict[str, Any]:
             name: {str(p): float(np.percentile(survey.tiles[name], p)) for p in percents}
             for name in ("variance", "mean")
         },
-        "yields": [{"max_variance": v, **_titled(survey.yields(v))} for v in _table_variances(survey)],
+        "yields": [
+            {"max_variance": v, **_titled(survey.yields(v))} for v in _table_variances(survey)
+        ],
         "suggestions": [
-            {"min_patches": n, **asdict(survey.suggest(n))} for n in SUGGESTED if survey.suggest(n).patches
+            {"min_patches": n, **asdict(survey.suggest(n))}
+            for n in SUGGESTED
+            if survey.suggest(n).patches
         ],
     }
 
 
 def _table_variances(survey: Survey) -> list[float]:
     """Return the thresholds that are worth a row of a table; above the survey's limit nothing was judged."""
-    tenfold = (round(survey.config.max_variance * factor, 3) for factor in (0.1, 0.25, 0.5, 1, 2, 4, 10))
+    tenfold = (
+        round(survey.config.max_variance * factor, 3) for factor in (0.1, 0.25, 0.5, 1, 2, 4, 10)
+    )
     return [variance for variance in tenfold if variance < survey.limit] + [survey.limit]
 
 
 def _titled(counts: dict[str, int]) -> dict[str, int]:
-    return {"good": counts.get("", 0)} | {name: counts.get(name, 0) for name in ("structured", "clipped", "constant")}
+    return {"good": counts.get("", 0)} | {
+        name: counts.get(name, 0) for name in ("structured", "clipped", "constant")
+    }
 
 
 def describe(survey: Survey, folder: Path) -> str:
@@ -156,22 +184,38 @@ def draw_survey(survey: Survey, sections: Mapping[str, Sequence[Tile]]) -> np.nd
     )
     _plot_histogram(variance, survey, tiles["variance"].clip(0.1, 10_000), np.logspace(-1, 4, 51))
     variance.set_xscale("log")
-    variance.legend(loc="lower left", bbox_to_anchor=(-0.1, 1.12), ncols=len(COLOURS), frameon=False, fontsize=13)
+    variance.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.1, 1.12),
+        ncols=len(COLOURS),
+        frameon=False,
+        fontsize=13,
+    )
     _plot_histogram(mean, survey, np.where(low, tiles["mean"], -1), np.linspace(0, 256, 33))
     mean.set_xticks(range(0, 257, 32))
     mean.axvline(config.min_mean, color=LINE, linewidth=2)
     thresholds = np.geomspace(min(0.1, survey.limit / 10), survey.limit, 120)
     yields = [survey.yields(threshold) for threshold in thresholds]
-    for colour, curve in ((FAINT, [sum(y.values()) for y in yields]), (COLOURS[""], [y.get("", 0) for y in yields])):
+    for colour, curve in (
+        (FAINT, [sum(y.values()) for y in yields]),
+        (COLOURS[""], [y.get("", 0) for y in yields]),
+    ):
         counts.semilogx(thresholds, curve, color=colour, linewidth=3)
-        counts.annotate(str(curve[-1]), (thresholds[-1], curve[-1]), ha="right", va="bottom", fontsize=13)
+        counts.annotate(
+            str(curve[-1]), (thresholds[-1], curve[-1]), ha="right", va="bottom", fontsize=13
+        )
     for axes in (variance, counts):
         axes.axvline(config.max_variance, color=LINE, linewidth=2)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
     for axes in (variance, mean, counts):
         axes.locator_params(axis="y", integer=True)
-    return stack([page.render(), *(draw_tiles(group, COLUMNS, SIDE, title) for title, group in sections.items())])
+    return stack(
+        [
+            page.render(),
+            *(draw_tiles(group, COLUMNS, SIDE, title) for title, group in sections.items()),
+        ]
+    )
 
 
 def _plot_histogram(axes: "Axes", survey: Survey, values: np.ndarray, edges: np.ndarray) -> None:
@@ -179,7 +223,9 @@ def _plot_histogram(axes: "Axes", survey: Survey, values: np.ndarray, edges: np.
     reasons = np.where(np.isnan(survey.tiles["structure"]), "too varied", survey.judge())
     groups = [values[reasons == reason] for reason in COLOURS]
     names = [reason or "good" for reason in COLOURS]
-    axes.hist(groups, edges.tolist(), stacked=True, color=list(COLOURS.values()), label=names, rwidth=0.9)
+    axes.hist(
+        groups, edges.tolist(), stacked=True, color=list(COLOURS.values()), label=names, rwidth=0.9
+    )
     axes.set_xlim(edges[0], edges[-1])
 
 
@@ -187,7 +233,11 @@ def stretch(pixels: np.ndarray) -> np.ndarray:
     """Show a tile (s, s, 3) at the contrast of 35 levels a standard deviation, scaled by a whole number."""
     factor = -(-len(pixels) // SIDE)
     side = len(pixels) // factor
-    blocks = pixels[: side * factor, : side * factor].astype(np.float32).reshape(side, factor, side, factor, 3)
+    blocks = (
+        pixels[: side * factor, : side * factor]
+        .astype(np.float32)
+        .reshape(side, factor, side, factor, 3)
+    )
     means = blocks.mean((1, 3))
     flat = means - means.mean((0, 1))
     levels = flat * (35 / max(float(flat.std()), 0.2)) + 128

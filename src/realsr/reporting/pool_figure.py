@@ -10,7 +10,13 @@ import numpy as np
 
 from realsr.imaging import read_uint8, write_uint8
 from realsr.imaging.kernel_shapes import Kernel, load_kernel
-from realsr.pools.pool_statistics import FREQUENCIES, LAGS, PoolStatistics, bicubic_kernel, kernel_spectrum
+from realsr.pools.pool_statistics import (
+    FREQUENCIES,
+    LAGS,
+    PoolStatistics,
+    bicubic_kernel,
+    kernel_spectrum,
+)
 from realsr.reporting.drawing import (
     FAINT,
     FRAME,
@@ -41,11 +47,16 @@ SHEET_SIDE = 8 * WINDOW
 def write_pool_figure(path: Path, pools: Sequence[PoolStatistics]) -> None:
     """Draw one pool, or two to compare, and write a PNG, atomically. The noise patches are read again."""
     head = Page(WIDTH, 40 + 20 * len(pools))
-    head.write("Degradation pool" if len(pools) == 1 else "Degradation pools compared", FRAME, 0, 22)
+    head.write(
+        "Degradation pool" if len(pools) == 1 else "Degradation pools compared", FRAME, 0, 22
+    )
     for index, (pool, colour) in enumerate(zip(pools, PAIR, strict=False)):
         head.write(shorten(pool.folder.as_posix(), WIDTH, 14), FRAME, 34 + 20 * index, 14, colour)
     blocks = [head.render()]
-    blocks += [_draw_kernels(pools, scale) for scale in sorted({scale for pool in pools for scale in pool.kernels})]
+    blocks += [
+        _draw_kernels(pools, scale)
+        for scale in sorted({scale for pool in pools for scale in pool.kernels})
+    ]
     if any(pool.noise for pool in pools):
         blocks.append(_draw_noise(pools))
     write_uint8(path, stack(blocks))
@@ -54,7 +65,9 @@ def write_pool_figure(path: Path, pools: Sequence[PoolStatistics]) -> None:
 def _draw_kernels(pools: Sequence[PoolStatistics], scale: int) -> np.ndarray:
     """Tiles of kernels to the left, their spectra to the right."""
     entries = [
-        (pool.kernels[scale], colour) for pool, colour in zip(pools, PAIR, strict=False) if scale in pool.kernels
+        (pool.kernels[scale], colour)
+        for pool, colour in zip(pools, PAIR, strict=False)
+        if scale in pool.kernels
     ]
     count = KERNEL_COLUMNS * (3 if len(pools) == 1 else 2)
     chosen = [choose_evenly(list(statistics.kernels.items()), count) for statistics, _ in entries]
@@ -70,9 +83,21 @@ def _draw_kernels(pools: Sequence[PoolStatistics], scale: int) -> np.ndarray:
     left = sheets[0].shape[1] + 60
     axes = page.plot(left, 70, WIDTH - left - 20, 210, "Spectrum (band: 10 to 90 % of the kernels)")
     for statistics, colour in entries:
-        axes.fill_between(FREQUENCIES, *np.percentile(statistics.spectra, [10, 90], axis=0), color=colour, alpha=0.18)
-        axes.plot(FREQUENCIES, statistics.spectrum, color=colour, label=f"mean of {len(statistics.kernels)}")
-    axes.plot(FREQUENCIES, kernel_spectrum(bicubic_kernel(scale)), "--", color=FAINT, label="bicubic")
+        axes.fill_between(
+            FREQUENCIES,
+            *np.percentile(statistics.spectra, [10, 90], axis=0),
+            color=colour,
+            alpha=0.18,
+        )
+        axes.plot(
+            FREQUENCIES,
+            statistics.spectrum,
+            color=colour,
+            label=f"mean of {len(statistics.kernels)}",
+        )
+    axes.plot(
+        FREQUENCIES, kernel_spectrum(bicubic_kernel(scale)), "--", color=FAINT, label="bicubic"
+    )
     axes.axvline(0.5 / scale, color=FAINT, linewidth=1, label="limit of LR")
     axes.set(xlim=(0, 0.5), ylim=(0, 1), xlabel="cycles per pixel of HR")
     axes.legend(frameon=False, labelcolor="linecolor")
@@ -86,7 +111,10 @@ def _draw_noise(pools: Sequence[PoolStatistics]) -> np.ndarray:
     gain = 40 / max(0.1, *(float(pool.noise.level.max()) for pool in pools if pool.noise))
     sheets = []
     for pool, colour in zip(pools, PAIR, strict=False):
-        title, paths = f"{pool.folder.as_posix()}: no noise patches", choose_evenly(pool.patches, NOISE_COLUMNS)
+        title, paths = (
+            f"{pool.folder.as_posix()}: no noise patches",
+            choose_evenly(pool.patches, NOISE_COLUMNS),
+        )
         if pool.noise:
             red, green, blue = pool.noise.level
             title = f"{len(pool.patches)} patches; levels R {red:.2f}, G {green:.2f}, B {blue:.2f} of 255"
@@ -110,7 +138,9 @@ def _draw_noise(pools: Sequence[PoolStatistics]) -> np.ndarray:
         matrix.grid(False)
         for (row, column), value in np.ndenumerate(pool.noise.colour_correlation):
             ink = "white" if abs(value) > 0.67 else INK
-            matrix.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=12, color=ink)
+            matrix.text(
+                column, row, f"{value:.2f}", ha="center", va="center", fontsize=12, color=ink
+            )
         down, right = pool.noise.autocorrelation
         correlation.plot(right, color=colour, label="to the right")
         correlation.plot(down, "--", color=colour, label="down")
@@ -137,7 +167,9 @@ def _common_side(kernels: Sequence[Kernel]) -> int:
     """Return the side of the square around index k//2 that holds 99.5 % of each kernel's mass."""
 
     def radius(kernel: Kernel) -> int:
-        rows, columns = np.abs(np.indices(kernel.shape) - np.array([[[n // 2]] for n in kernel.shape]))
+        rows, columns = np.abs(
+            np.indices(kernel.shape) - np.array([[[n // 2]] for n in kernel.shape])
+        )
         reach, mass = np.maximum(rows, columns).ravel(), np.abs(kernel).ravel()
         return int(np.searchsorted(np.cumsum(np.bincount(reach, mass)), 0.995 * mass.sum()))
 
@@ -154,8 +186,14 @@ def _make_noise_tile(path: Path, gain: float) -> Tile:
     """Return the middle of a noise patch about gray, its deviations times `gain`; a small one with repeated pixels."""
     patch = read_uint8(path).astype(np.float64)
     top, left = (max(0, (length - NOISE_SIDE) // 2) for length in patch.shape[:2])
-    levels = 128 + gain * (patch - patch.mean(axis=(0, 1)))[top : top + NOISE_SIDE, left : left + NOISE_SIDE]
-    return Tile(repeat_pixels(levels.clip(0, 255).round().astype(np.uint8), NOISE_SIDE), [(path.stem, FAINT)])
+    levels = (
+        128
+        + gain * (patch - patch.mean(axis=(0, 1)))[top : top + NOISE_SIDE, left : left + NOISE_SIDE]
+    )
+    return Tile(
+        repeat_pixels(levels.clip(0, 255).round().astype(np.uint8), NOISE_SIDE),
+        [(path.stem, FAINT)],
+    )
 
 
 def draw_sheet(path: Path, pool: Path, items: Mapping[str, Mapping[str, Any]]) -> None:
@@ -165,13 +203,22 @@ def draw_sheet(path: Path, pool: Path, items: Mapping[str, Mapping[str, Any]]) -
     """
     rejected = sum(bool(item["rejected"]) for item in items.values())
     names = choose_evenly(sorted(items), MAX_KERNELS)
-    title = f"{len(items) - rejected} kernels for scale 2" + (f", and {rejected} rejected (red)" if rejected else "")
+    title = f"{len(items) - rejected} kernels for scale 2" + (
+        f", and {rejected} rejected (red)" if rejected else ""
+    )
     if len(names) < len(items):
         title += f"; {len(names)} of them, evenly chosen by name"
     columns = max(4, math.ceil(math.sqrt(1.5 * len(names))))
     tiles = [_make_sheet_tile(name, items[name], pool) for name in names]
     write_uint8(
-        path, stack([draw_tiles(tiles, columns, SHEET_SIDE, f"{title}\neach at its own brightness; black is 0")])
+        path,
+        stack(
+            [
+                draw_tiles(
+                    tiles, columns, SHEET_SIDE, f"{title}\neach at its own brightness; black is 0"
+                )
+            ]
+        ),
     )
 
 
@@ -180,7 +227,9 @@ def _make_sheet_tile(name: str, item: Mapping[str, Any], pool: Path) -> Tile:
     paths = sorted(pool / relative for relative in item["files"] if relative.endswith("_x2.mat"))
     health, lines = item["health"] or {}, [(name, INK)]
     if "spread_long" in health:
-        lines.append((f"spread {health['spread_long']:.2f} x {health['spread_short']:.2f} px", FAINT))
+        lines.append(
+            (f"spread {health['spread_long']:.2f} x {health['spread_short']:.2f} px", FAINT)
+        )
     if "sum" in health:
         seeds = "" if health.get("agreement") is None else f"  seeds {health['agreement']:.0f} dB"
         lines.append((f"sum {health['sum']:.2f}{seeds}", FAINT))
@@ -189,7 +238,11 @@ def _make_sheet_tile(name: str, item: Mapping[str, Any], pool: Path) -> Tile:
         lines += [(line, RED) for line in textwrap.wrap(reason, SHEET_SIDE // 6)[:2]]
     if len(reasons) > 1:
         lines.append((f"and {len(reasons) - 1} more", RED))
-    pixels = paint_kernel(load_kernel(paths[0])) if paths else np.full((SHEET_SIDE, SHEET_SIDE, 3), 220, np.uint8)
+    pixels = (
+        paint_kernel(load_kernel(paths[0]))
+        if paths
+        else np.full((SHEET_SIDE, SHEET_SIDE, 3), 220, np.uint8)
+    )
     return Tile(pixels, lines, RED if reasons else None)
 
 

@@ -5,7 +5,12 @@ from typing import Any
 import numpy as np
 
 from realsr.core.file_names import printable
-from realsr.pools.pool_statistics import FREQUENCIES, KernelStatistics, NoiseStatistics, PoolStatistics
+from realsr.pools.pool_statistics import (
+    FREQUENCIES,
+    KernelStatistics,
+    NoiseStatistics,
+    PoolStatistics,
+)
 
 SHOWN_LAGS = (1, 2, 4, 8)
 SHOWN_KERNELS = 20
@@ -20,7 +25,9 @@ def format_pool(pool: PoolStatistics) -> str:
         lines += _kernel_lines(statistics)
     if not pool.kernels:
         lines += ["", "no kernels"]
-    return "\n".join([*lines, "", *(_noise_lines(pool.noise) if pool.noise else ["no noise patches"])])
+    return "\n".join(
+        [*lines, "", *(_noise_lines(pool.noise) if pool.noise else ["no noise patches"])]
+    )
 
 
 def median_spread(statistics: KernelStatistics) -> np.ndarray:
@@ -35,7 +42,9 @@ def _kernel_lines(statistics: KernelStatistics) -> list[str]:
         name = printable(name)
         name = name if len(name) <= 28 else f"…{name[-27:]}"
         place = f"{row:+7.2f}{column:+7.2f}"
-        lines.append(f"  {name:28} {moments.sum:8.4f} {place} {long:10.2f} {short:6.2f} {moments.angle:6.0f}")
+        lines.append(
+            f"  {name:28} {moments.sum:8.4f} {place} {long:10.2f} {short:6.2f} {moments.angle:6.0f}"
+        )
     if (more := len(statistics.moments) - SHOWN_KERNELS) > 0:
         lines.append(f"  and {more} more, in pool.json")
     long, short = median_spread(statistics)
@@ -48,8 +57,14 @@ def _noise_lines(noise: NoiseStatistics) -> list[str]:
         "lowest": noise.levels.min(axis=0),
         "highest": noise.levels.max(axis=0),
     }
-    rows |= {f"correlation with {c}": values for c, values in zip("RGB", noise.colour_correlation, strict=True)}
-    lags = {name: noise.autocorrelation[axis][list(SHOWN_LAGS)] for axis, name in enumerate(("down", "to the right"))}
+    rows |= {
+        f"correlation with {c}": values
+        for c, values in zip("RGB", noise.colour_correlation, strict=True)
+    }
+    lags = {
+        name: noise.autocorrelation[axis][list(SHOWN_LAGS)]
+        for axis, name in enumerate(("down", "to the right"))
+    }
     return [
         f"noise patches: {len(noise.levels)}",
         f"  {'':28} {'R':>7} {'G':>7} {'B':>7}",
@@ -97,7 +112,9 @@ def format_comparison(first: PoolStatistics, second: PoolStatistics) -> str:
             continue
         lines += ["", f"kernels for scale {scale} {'':24} {'A':>8} {'B':>8} {'B - A':>8}"]
         lines.append(f"  {'how many':40} {len(a.moments):8} {len(b.moments):8}")
-        for name, *values in zip(("long", "short"), median_spread(a), median_spread(b), strict=True):
+        for name, *values in zip(
+            ("long", "short"), median_spread(a), median_spread(b), strict=True
+        ):
             lines.append(_difference(f"standard deviation, {name} axis", *values))
         for part in (0.25, 0.5, 1.0):
             frequency = part * 0.5 / scale
@@ -108,7 +125,9 @@ def format_comparison(first: PoolStatistics, second: PoolStatistics) -> str:
 
 def _compare_noise(first: NoiseStatistics | None, second: NoiseStatistics | None) -> list[str]:
     if first is None or second is None:
-        return [f"noise patches: in {'neither' if first is second else 'A alone' if first else 'B alone'}"]
+        return [
+            f"noise patches: in {'neither' if first is second else 'A alone' if first else 'B alone'}"
+        ]
     lines = [f"noise {'':36} {'A':>8} {'B':>8} {'B - A':>8}"]
     lines.append(f"  {'how many patches':40} {len(first.levels):8} {len(second.levels):8}")
     for index, letter in enumerate("RGB"):
@@ -145,4 +164,9 @@ def describe_pool(pool: PoolStatistics) -> dict[str, Any]:
             "highest_level": pool.noise.levels.max(axis=0).tolist(),
             **{name: getattr(pool.noise, name).tolist() for name in NOISE_ARRAYS},
         }
-    return {"pool": str(pool.folder), "frequencies": FREQUENCIES.tolist(), "kernels": kernels, "noise": noise}
+    return {
+        "pool": str(pool.folder),
+        "frequencies": FREQUENCIES.tolist(),
+        "kernels": kernels,
+        "noise": noise,
+    }

@@ -13,7 +13,12 @@ def draw_sensitivity(report: SensitivityReport) -> bytes:
     bars, curve = figure.subplots(1, 2, width_ratios=(3, 2))
     names = list(report.alone)
     least = min(report.alone.values())
-    bars.barh(names, [value - least + 3 for value in report.alone.values()], left=least - 3, color="#4c72b0")
+    bars.barh(
+        names,
+        [value - least + 3 for value in report.alone.values()],
+        left=least - 3,
+        color="#4c72b0",
+    )
     bars.invert_yaxis()
     bars.set_title("one layer alone in INT8: the shorter, the more it costs", fontsize=10)
     bars.set_xlabel("PSNR to float32, dB")
@@ -22,8 +27,12 @@ def draw_sensitivity(report: SensitivityReport) -> bytes:
     curve.plot(times, [choice.similarity for choice in report.choices], "o-", color="#c44e52")
     for choice in report.choices:
         count = len(choice.kept)
-        note = {0: "all in INT8", 1: f"{choice.kept[0] if choice.kept else ''} kept"}.get(count, f"{count} kept")
-        curve.annotate(note, (choice.time, choice.similarity), (6, -10), textcoords="offset points", fontsize=8)
+        note = {0: "all in INT8", 1: f"{choice.kept[0] if choice.kept else ''} kept"}.get(
+            count, f"{count} kept"
+        )
+        curve.annotate(
+            note, (choice.time, choice.similarity), (6, -10), textcoords="offset points", fontsize=8
+        )
     curve.margins(0.25)
     curve.set_title(f"the most costly layers kept in float32 ({report.method})", fontsize=10)
     curve.set_xlabel("time, as a share of float32's")

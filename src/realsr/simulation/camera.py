@@ -57,4 +57,6 @@ def load_photograph(name: str, needed_by: str, extra: str) -> np.ndarray:
         raise UserError(f"{needed_by} needs {error.name}: pip install 'realsr[{extra}]'") from error
     image = getattr(data, name)()
     image = image[0] if isinstance(image, tuple) else image
-    return np.ascontiguousarray(np.stack([image] * 3, axis=2) if image.ndim == 2 else image[..., :3])
+    return np.ascontiguousarray(
+        np.stack([image] * 3, axis=2) if image.ndim == 2 else image[..., :3]
+    )

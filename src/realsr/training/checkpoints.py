@@ -89,7 +89,9 @@ def find_newest(folder: Path) -> Path | None:
             torch.load(content, map_location="cpu", weights_only=True)
             return path
         except Exception:  # torch raises many kinds for a broken file, OSError too
-            damaged = path.rename(path.with_suffix(".damaged"))  # or it would count among those to keep
+            damaged = path.rename(
+                path.with_suffix(".damaged")
+            )  # or it would count among those to keep
             logger.warning(
                 "%s cannot be read, as after a crash during its writing: it is renamed to %s, and the checkpoint "
                 "before it is used",
@@ -100,7 +102,11 @@ def find_newest(folder: Path) -> Path | None:
 
 
 def gather_state(
-    step: int, state: TrainState, monitor: TrainingMonitor, selection: Selection, processes: DistributedContext
+    step: int,
+    state: TrainState,
+    monitor: TrainingMonitor,
+    selection: Selection,
+    processes: DistributedContext,
 ) -> dict[str, Any]:
     """Return all that the training after `step` depends on; to be called by all processes at once.
 
@@ -130,7 +136,9 @@ def restore_or_initialize(
     """
     path = processes.broadcast(find_newest(run / "checkpoints") if processes.is_main else None)
     if processes.is_main:
-        remove_old(run / "checkpoints", config.trainer.keep_checkpoints)  # a kill may have come before that
+        remove_old(
+            run / "checkpoints", config.trainer.keep_checkpoints
+        )  # a kill may have come before that
     if path is None:
         _initialize(state, config)
         return 0
@@ -169,7 +177,9 @@ def _initialize(state: TrainState, config: TrainingConfig) -> None:
         if state.ema is not None:
             state.ema.load_state_dict(state.generator.state_dict())
     elif any(term["name"] != "l1" for term in active_terms(config.loss).values()):
-        logger.warning("training starts from scratch; init=WEIGHTS would start from a PSNR-trained generator")
+        logger.warning(
+            "training starts from scratch; init=WEIGHTS would start from a PSNR-trained generator"
+        )
 
 
 def _restore_threads(threads: object, path: Path) -> None:

@@ -106,5 +106,7 @@ def average(tensors: Sequence[Tensor]) -> None:
     message = torch.cat([tensor.reshape(-1) for tensor in tensors])
     dist.all_reduce(message)
     message /= dist.get_world_size()
-    for tensor, mean in zip(tensors, message.split([tensor.numel() for tensor in tensors]), strict=True):
+    for tensor, mean in zip(
+        tensors, message.split([tensor.numel() for tensor in tensors]), strict=True
+    ):
         tensor.copy_(mean.view(tensor.shape))

@@ -52,12 +52,16 @@ def active_terms(loss: LossValues) -> dict[str, dict[str, Any]]:
     terms = {}
     for key, values in loss.items():
         if not isinstance(values, Mapping) or "weight" not in values:
-            raise UserError(f"loss.{key}={values}: a term has a name and a weight: set loss.{key}.weight=…")
+            raise UserError(
+                f"loss.{key}={values}: a term has a name and a weight: set loss.{key}.weight=…"
+            )
         weight = convert(f"loss.{key}.weight", values["weight"], Annotated[float, Range(0)])
         if weight > 0:
             terms[key] = {**values, "weight": weight}
     if not terms:
-        raise UserError("loss: no term has a weight above 0: set loss.pixel.weight=1, or choose another loss=…")
+        raise UserError(
+            "loss: no term has a weight above 0: set loss.pixel.weight=1, or choose another loss=…"
+        )
     return terms
 
 
@@ -78,7 +82,9 @@ def check_loss(loss: LossValues, crop: int, ema: float | None) -> None:
         if crop < min_crop:
             raise UserError(f"trainer.crop={crop}: loss.{key} needs {min_crop} or more")
         if "sr_ema" in needs and ema is None:
-            raise UserError(f"trainer.ema=null: loss.{key} needs the averaged generator: set trainer.ema=0.999")
+            raise UserError(
+                f"trainer.ema=null: loss.{key} needs the averaged generator: set trainer.ema=0.999"
+            )
         if unknown := needs - LOGITS - {"sr_ema"}:
             raise UserError(
                 f"loss.{key} needs {', '.join(sorted(unknown))}: a step has sr_ema, {', '.join(sorted(LOGITS))}"
@@ -86,7 +92,10 @@ def check_loss(loss: LossValues, crop: int, ema: float | None) -> None:
 
 
 def _find_classes(loss: LossValues) -> dict[str, Callable[..., Any]]:
-    return {key: find_component(ROOM, f"loss.{key}", values) for key, values in active_terms(loss).items()}
+    return {
+        key: find_component(ROOM, f"loss.{key}", values)
+        for key, values in active_terms(loss).items()
+    }
 
 
 def _needs(term: Callable[..., Any]) -> frozenset[str]:

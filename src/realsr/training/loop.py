@@ -19,7 +19,12 @@ from realsr.data.pairs import Pair, keep_large
 from realsr.training.checkpoints import CheckpointWriter, gather_state, restore_or_initialize
 from realsr.training.distributed import SINGLE_PROCESS, DistributedContext, local_rank
 from realsr.training.generator_loss import GeneratorLoss
-from realsr.training.monitor import StopRequest, TrainingMonitor, WaitInterrupted, catch_stop_signals
+from realsr.training.monitor import (
+    StopRequest,
+    TrainingMonitor,
+    WaitInterrupted,
+    catch_stop_signals,
+)
 from realsr.training.records import Records, Stopwatch, profile, used_memory
 from realsr.training.settings import TrainingConfig, ema_decay, learning_rate
 from realsr.training.state import TrainState, check_settings, make_state
@@ -62,11 +67,23 @@ def train(
     pairs = keep_large(list(pairs), trainer.crop)
     images = cache_pairs(cache, pairs, None) if trainer.cache else decode_pairs(pairs)
     dataset = CropDataset(
-        images, trainer.batch, trainer.crop, scale, degradation, config.seed, processes.rank, processes.world_size
+        images,
+        trainer.batch,
+        trainer.crop,
+        scale,
+        degradation,
+        config.seed,
+        processes.rank,
+        processes.world_size,
     )
     workers = min(trainer.workers, os.cpu_count() or 1)
     batches = load_batches(
-        dataset, start, trainer.max_steps, workers, pinned=device.type == "cuda", timeout=trainer.data_timeout
+        dataset,
+        start,
+        trainer.max_steps,
+        workers,
+        pinned=device.type == "cuda",
+        timeout=trainer.data_timeout,
     )
 
     # Records and checkpoints: the first process writes them.
@@ -84,7 +101,9 @@ def train(
         Progress("training", total=trainer.max_steps, done=start, silent=not main) as progress,
         closing(Records(run, start)) if main else nullcontext() as records,
         CheckpointWriter(run / "checkpoints", trainer.keep_checkpoints) as checkpoints,
-        profile(run / "profile", device) if trainer.profile and main else nullcontext(lambda: None) as trace,
+        profile(run / "profile", device)
+        if trainer.profile and main
+        else nullcontext(lambda: None) as trace,
     ):
         for step in range(start + 1, trainer.max_steps + 1):
             # A batch; where none comes, what is trained so far is saved.
@@ -104,7 +123,10 @@ def train(
             # The step.
             tensors = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
             lr, hr = degradation.apply(tensors), to_images(tensors["hr"])
-            rate, decay = learning_rate(step - 1, config.optimiser), ema_decay(step - 1, trainer.ema or 0)
+            rate, decay = (
+                learning_rate(step - 1, config.optimiser),
+                ema_decay(step - 1, trainer.ema or 0),
+            )
             monitor.follow(step, train_step(lr, hr, rate, decay, stop=request.signal is not None))
             stopwatch.images += trainer.batch
             trace()
@@ -120,7 +142,9 @@ def train(
                 speed = stopwatch.read() | used_memory(device)
                 records.values(step, monitor.summary() | {"learning_rate": rate} | speed)
             with stopwatch.measure("paused"):
-                if score and processes.broadcast(records is not None and selection(step, state, records)):
+                if score and processes.broadcast(
+                    records is not None and selection(step, state, records)
+                ):
                     save(step, best=True)
                 if keep or monitor.stop:
                     save(step)
@@ -131,7 +155,9 @@ def train(
     return save_weights(run, state, config) if main else []
 
 
-def describe(state: TrainState, pairs: int, config: TrainingConfig, processes: DistributedContext) -> str:
+def describe(
+    state: TrainState, pairs: int, config: TrainingConfig, processes: DistributedContext
+) -> str:
     """Return in words what is trained, and how."""
     trainer, half, net = config.trainer, state.precision.half, state.generator
     millions = sum(parameter.numel() for parameter in net.parameters()) / 1e6
@@ -154,7 +180,9 @@ def save_weights(run: Path, state: TrainState, config: TrainingConfig) -> list[P
     return files + [file for file in [run / "best.safetensors"] if file.exists()]
 
 
-def _interrupted(request: StopRequest, step: int, processes: DistributedContext, saved: bool = True) -> Interrupted:
+def _interrupted(
+    request: StopRequest, step: int, processes: DistributedContext, saved: bool = True
+) -> Interrupted:
     number = request.signal or signal.SIGTERM  # another process has the request
     state = "it is saved, and the same command goes on from there"
     if not saved:

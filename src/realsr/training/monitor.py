@@ -106,7 +106,9 @@ class TrainingMonitor:
         if all(name.startswith("gradient/") for name in names) and self._scaler.get_scale() > 1:
             return  # the scaler of fp16 lowers its scale after an overflow
         history.skipped += 1
-        values = ", ".join(f"{name} ({self.latest[name]})" for name in names[:4])  # in the order of their computation
+        values = ", ".join(
+            f"{name} ({self.latest[name]})" for name in names[:4]
+        )  # in the order of their computation
         more = f" and {len(names) - 4} more" if len(names) > 4 else ""
         text = f"step {step} is skipped: not finite are {values}{more}"
         if history.skipped > self._max_skipped:
@@ -133,7 +135,11 @@ class TrainingMonitor:
     def _check_variance(self, step: int) -> None:
         history = self._history
         ratio = self.latest["variance/SR"] / max(self.latest["variance/HR"], 1e-12)
-        history.ratio = ratio if history.ratio is None else history.ratio + (ratio - history.ratio) / AVERAGED_STEPS
+        history.ratio = (
+            ratio
+            if history.ratio is None
+            else history.ratio + (ratio - history.ratio) / AVERAGED_STEPS
+        )
         history.highest = max(history.highest, min(history.ratio, 1.0))
         fallen = history.ratio < FALLEN * history.highest
         if fallen and not history.fallen:

@@ -50,7 +50,10 @@ class Records:
 
     def scores(self, step: int, validation: str, scores: Mapping[str, float]) -> None:
         """Write the scores on a validation set, for TensorBoard and metrics.jsonl."""
-        self.values(step, {f"validation {printable(validation)}/{name}": value for name, value in scores.items()})
+        self.values(
+            step,
+            {f"validation {printable(validation)}/{name}": value for name, value in scores.items()},
+        )
         with (self._run / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "validation": validation, **scores}) + "\n")
             file.flush()
@@ -78,7 +81,9 @@ class Records:
         folder = self._run / "tensorboard"
         folder.mkdir(exist_ok=True)
         # TensorBoard reads a folder's files in the order of their names.
-        self._path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._path = (
+            folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        )
         self._file = self._path.open("wb")
         self._write_event(file_version="brain.Event:2")
         self._file.flush()
@@ -129,7 +134,10 @@ class Stopwatch:
         elapsed = max(time.monotonic() - self._start - self._seconds["paused"], 1e-9)
         images, waiting = self.images, self._seconds["waiting"]
         self.__init__()  # type: ignore[misc]
-        return {"speed/images_per_second": images / elapsed, "speed/waiting_for_data": waiting / elapsed}
+        return {
+            "speed/images_per_second": images / elapsed,
+            "speed/waiting_for_data": waiting / elapsed,
+        }
 
 
 def used_memory(device: torch.device) -> dict[str, float]:
@@ -139,7 +147,9 @@ def used_memory(device: torch.device) -> dict[str, float]:
         import resource
 
         unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
-        values["memory/process_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+        values["memory/process_gb"] = (
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+        )
     if device.type == "cuda":
         values["memory/gpu_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
     return values
@@ -157,11 +167,15 @@ def profile(folder: Path, device: torch.device) -> Iterator[Callable[[], None]]:
         folder.mkdir(parents=True, exist_ok=True)
         with utf8_path(folder) as place:
             profiler.export_chrome_trace(str(place / "trace.json"))
-        table = profiler.key_averages().table(sort_by=f"self_{device.type}_time_total", row_limit=40)
+        table = profiler.key_averages().table(
+            sort_by=f"self_{device.type}_time_total", row_limit=40
+        )
         (folder / "operations.txt").write_text(table, encoding="utf-8")
         logger.info("profile of %d steps: %s", TRACED, folder / "trace.json")
 
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     schedule = torch.profiler.schedule(wait=WAIT, warmup=WARM_UP, active=TRACED, repeat=1)
-    with torch.profiler.profile(activities=activities, schedule=schedule, on_trace_ready=write) as profiler:
+    with torch.profiler.profile(
+        activities=activities, schedule=schedule, on_trace_ready=write
+    ) as profiler:
         yield profiler.step

@@ -67,7 +67,9 @@ def train_run(
 
         if not processes.run_on_main(open_record):
             return False
-        stack.callback(torch.set_num_threads, torch.get_num_threads())  # which a resumed run may change
+        stack.callback(
+            torch.set_num_threads, torch.get_num_threads()
+        )  # which a resumed run may change
         cached = noise and config.trainer.cache
         patches = cache_images(cache / "noise.u8", noise, None) if cached else DecodedImages(noise)
         online = build_degradation(degradation, config.scale, patches)
@@ -104,7 +106,11 @@ def _open_record(
     files = _list_files(facts)
     if not overwrite:
         _check_init(run, config.init, files)
-    inputs = {f"{kind}/{file.name}": file for pair in pairs for kind, file in (("HR", pair.hr), ("LR", pair.lr))}
+    inputs = {
+        f"{kind}/{file.name}": file
+        for pair in pairs
+        for kind, file in (("HR", pair.hr), ("LR", pair.lr))
+    }
     inputs |= {f"noise/{path.name}": path for path in noise}
     rules = StageRules(
         allow_new_inputs=False,
@@ -114,10 +120,19 @@ def _open_record(
         wait=False,
     )
     with open_stage(
-        run, STAGE, config=facts, seed=config.seed, inputs=inputs, files=files, overwrite=overwrite, rules=rules
+        run,
+        STAGE,
+        config=facts,
+        seed=config.seed,
+        inputs=inputs,
+        files=files,
+        overwrite=overwrite,
+        rules=rules,
     ) as record:
         steps = config.trainer.max_steps
-        if record.items.get("generator", {}).get("steps", 0) == steps and record.is_done("generator"):
+        if record.items.get("generator", {}).get("steps", 0) == steps and record.is_done(
+            "generator"
+        ):
             yield []
             return
         checkpoints = list_checkpoints(run / "checkpoints")
@@ -155,7 +170,9 @@ def _list_facts(config: TrainingConfig, degradation: Values, noise: bool) -> dic
     del facts["seed"]
     if not needs_discriminator(config.loss):
         del facts["discriminator"]
-    facts["trainer"] = {key: value for key, value in facts["trainer"].items() if key not in RUNTIME_ONLY_KEYS}
+    facts["trainer"] = {
+        key: value for key, value in facts["trainer"].items() if key not in RUNTIME_ONLY_KEYS
+    }
     return dict(_flatten(facts))
 
 
@@ -175,7 +192,9 @@ def _list_files(facts: Mapping[str, Any]) -> dict[str, Path]:
             with contextlib.suppress(UserError):  # a resumed training does not need the file
                 path = find_weights(value)
                 files[key] = path.with_suffix(".bin") if path.suffix == ".param" else path
-        elif isinstance(value, str | Path) and len(Path(value).suffix) > 1 and os.path.isfile(value):  # noqa: PTH113 (False for any text)
+        elif (
+            isinstance(value, str | Path) and len(Path(value).suffix) > 1 and os.path.isfile(value)  # noqa: PTH113 (False for any text)
+        ):
             files[key] = Path(value)
     return files
 
@@ -185,7 +204,9 @@ def _check_init(run: Path, init: str | None, files: Mapping[str, Path]) -> None:
     section = read_manifest(run).get(STAGE)
     if section is None or not list_checkpoints(run / "checkpoints"):
         return
-    contents = fingerprint_inputs({key: files[key] for key in files if key == "init"}, section.get("files", {}))
+    contents = fingerprint_inputs(
+        {key: files[key] for key in files if key == "init"}, section.get("files", {})
+    )
     if difference := compare_value(section, "init", init, contents):
         raise UserError(
             f"{run}: the training started with init={section['config'].get('init') or 'null'}, which cannot be changed "

@@ -79,9 +79,13 @@ def learning_rate(steps_done: int, config: OptimiserConfig) -> float:
         rate = final + (learning_rate - final) * (1 + cos(pi * t / period)) / 2
     """
     if config.schedule == "step":
-        return config.learning_rate * config.decay ** sum(steps_done >= milestone for milestone in config.milestones)
+        return config.learning_rate * config.decay ** sum(
+            steps_done >= milestone for milestone in config.milestones
+        )
     phase = steps_done % config.period / config.period
-    return config.final + (config.learning_rate - config.final) * (1 + math.cos(math.pi * phase)) / 2
+    return (
+        config.final + (config.learning_rate - config.final) * (1 + math.cos(math.pi * phase)) / 2
+    )
 
 
 def ema_decay(steps_done: int, maximum: float) -> float:

@@ -45,7 +45,9 @@ class TrainState:
     @property
     def optimisers(self) -> list[torch.optim.Adam]:
         """The optimisers of the networks."""
-        return [o for o in (self.generator_optimiser, self.discriminator_optimiser) if o is not None]
+        return [
+            o for o in (self.generator_optimiser, self.discriminator_optimiser) if o is not None
+        ]
 
     # Cached: to walk through a thousand modules takes half a millisecond, and a step on a GPU is short.
 
@@ -92,12 +94,24 @@ class TrainState:
         """
         for name, part in self._parts().items():
             if isinstance(part, torch.optim.Optimizer):
-                part.load_state_dict({"state": state[name]["state"], "param_groups": part.state_dict()["param_groups"]})
+                part.load_state_dict(
+                    {
+                        "state": state[name]["state"],
+                        "param_groups": part.state_dict()["param_groups"],
+                    }
+                )
             else:
                 part.load_state_dict(state[name])
 
     def _parts(self) -> dict[str, Any]:
-        names = ("generator", "discriminator", "ema", "generator_optimiser", "discriminator_optimiser", "scaler")
+        names = (
+            "generator",
+            "discriminator",
+            "ema",
+            "generator_optimiser",
+            "discriminator_optimiser",
+            "scaler",
+        )
         return {name: part for name in names if (part := getattr(self, name)) is not None}
 
 
@@ -114,23 +128,35 @@ def make_state(
         generator.checkpoint_activations = True  # type: ignore[assignment]
     discriminator = None
     if needs_discriminator(config.loss):
-        discriminator = build_discriminator(config.discriminator).to(device).to(memory_format=layout)
-        if processes.world_size > 1 and device.type == "cuda":  # batch statistics over all processes need GPUs
+        discriminator = (
+            build_discriminator(config.discriminator).to(device).to(memory_format=layout)
+        )
+        if (
+            processes.world_size > 1 and device.type == "cuda"
+        ):  # batch statistics over all processes need GPUs
             discriminator = nn.SyncBatchNorm.convert_sync_batchnorm(discriminator)
-    torch.manual_seed(derive_seed(config.seed, "training", processes.rank))  # for networks that draw random numbers
+    torch.manual_seed(
+        derive_seed(config.seed, "training", processes.rank)
+    )  # for networks that draw random numbers
     return TrainState(
         generator=generator,
         discriminator=discriminator,
-        ema=None if config.trainer.ema is None else copy.deepcopy(generator).requires_grad_(False).eval(),
+        ema=None
+        if config.trainer.ema is None
+        else copy.deepcopy(generator).requires_grad_(False).eval(),
         generator_optimiser=_make_adam(generator, config.optimiser),
-        discriminator_optimiser=None if discriminator is None else _make_adam(discriminator, config.optimiser),
+        discriminator_optimiser=None
+        if discriminator is None
+        else _make_adam(discriminator, config.optimiser),
         scaler=precision.scaler(),
         precision=precision,
     )
 
 
 def _make_adam(net: nn.Module, config: OptimiserConfig) -> torch.optim.Adam:
-    return torch.optim.Adam(net.parameters(), config.learning_rate, (config.beta1, config.beta2), fused=True)
+    return torch.optim.Adam(
+        net.parameters(), config.learning_rate, (config.beta1, config.beta2), fused=True
+    )
 
 
 def check_settings(config: TrainingConfig, processes: int = 1) -> None:
@@ -156,7 +182,9 @@ def check_settings(config: TrainingConfig, processes: int = 1) -> None:
         )
 
 
-def check_networks(generator: Values, discriminator: Values | None, scale: int, crop: int, batch: int) -> nn.Module:
+def check_networks(
+    generator: Values, discriminator: Values | None, scale: int, crop: int, batch: int
+) -> nn.Module:
     """Build the networks and run each once; no random number is spent. Return the generator, for its attributes.
 
     Raises UserError for networks that cannot be made, that do not take the crops, or whose outputs are not images
@@ -176,9 +204,14 @@ def check_networks(generator: Values, discriminator: Values | None, scale: int, 
                 f"{expected} (N, 3, height, width)"
             )
         if discriminator is not None:
-            name, count = discriminator.get("name", ""), min(batch, 2)  # two stand for more; batch norm refuses one
+            name, count = (
+                discriminator.get("name", ""),
+                min(batch, 2),
+            )  # two stand for more; batch norm refuses one
             with _device(name):
-                output = _run(name, build_discriminator(discriminator), torch.zeros(count, 3, crop, crop))
+                output = _run(
+                    name, build_discriminator(discriminator), torch.zeros(count, 3, crop, crop)
+                )
             is_tensor = isinstance(output, Tensor) and output.is_floating_point()
             if not is_tensor or output.shape[:1] != (count,) or not output.numel():  # type: ignore[attr-defined]
                 raise UserError(
@@ -199,7 +232,9 @@ def _run(name: str, network: nn.Module, images: Tensor) -> object:
     except Exception as error:
         if "." not in name:
             raise UserError(str(error)) from error
-        raise UserError(f"{name}: given images of {tuple(images.shape)} it failed: {locate_error(error)}") from error
+        raise UserError(
+            f"{name}: given images of {tuple(images.shape)} it failed: {locate_error(error)}"
+        ) from error
 
 
 def _describe(output: object) -> str:

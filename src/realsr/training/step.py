@@ -40,14 +40,22 @@ class TrainStep:
     shape: (N, 3, h, w) of this process's LR batches, for which the networks are compiled.
     """
 
-    def __init__(self, state: TrainState, criterion: GeneratorLoss, trainer: TrainerConfig, shape: Sequence[int]):
+    def __init__(
+        self,
+        state: TrainState,
+        criterion: GeneratorLoss,
+        trainer: TrainerConfig,
+        shape: Sequence[int],
+    ):
         self._state, self._criterion, self._trainer = state, criterion, trainer
         self._generator: nn.Module = state.generator
         compiling = trainer.compile
         if state.device.type == "cuda" if compiling is None else compiling:
             self._compile([shape[0] // trainer.accumulate, *shape[1:]])
 
-    def __call__(self, lr: Tensor, hr: Tensor, rate: float, decay: float = 0.999, stop: bool = False) -> Outcome:
+    def __call__(
+        self, lr: Tensor, hr: Tensor, rate: float, decay: float = 0.999, stop: bool = False
+    ) -> Outcome:
         """Take a step at a learning rate on this process's share of a batch: LR and HR images, float32 in 0..1.
 
         decay: of the averaged weights. Where a measurement is not finite, only the averaged weights change. Nothing
@@ -60,7 +68,10 @@ class TrainStep:
 
         # Gradients: the batch in parts, then the mean over the processes.
         count = self._trainer.accumulate
-        parts = [self._accumulate_gradients(*part) for part in zip(lr.chunk(count), hr.chunk(count), strict=True)]
+        parts = [
+            self._accumulate_gradients(*part)
+            for part in zip(lr.chunk(count), hr.chunk(count), strict=True)
+        ]
         values = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
         values["stop"] = torch.full_like(values["loss/generator"], float(stop))
         gradients = state.gradients()
@@ -93,10 +104,15 @@ class TrainStep:
             sr = self._generator(lr).float()
             fake_logits = None if discriminator is None else discriminator(sr).float()
             real = None if real_logits is None else real_logits.detach()
-            terms = self._criterion(StepTensors(lr, hr, sr, self._upscale_by_ema(lr), real, fake_logits))
+            terms = self._criterion(
+                StepTensors(lr, hr, sr, self._upscale_by_ema(lr), real, fake_logits)
+            )
         state.scaler.scale(terms["generator"] * share).backward()
         values = {f"loss/{name}": term.detach() for name, term in terms.items()}
-        values |= {f"variance/{name}": x.detach().var(dim=(2, 3)).mean() for name, x in (("SR", sr), ("HR", hr))}
+        values |= {
+            f"variance/{name}": x.detach().var(dim=(2, 3)).mean()
+            for name, x in (("SR", sr), ("HR", hr))
+        }
 
         if discriminator is not None and real_logits is not None:
             fake_logits = self._discriminate(discriminator, sr.detach())
@@ -181,4 +197,8 @@ def frozen(net: nn.Module | None) -> Iterator[None]:
 def describe_logits(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
     """Return the means of the logits, and the accuracy, 0..1: the share on the correct side of the other's mean."""
     right = (real > global_mean(fake)).float().mean() + (fake < global_mean(real)).float().mean()
-    return {"discriminator/real": real.mean(), "discriminator/fake": fake.mean(), "discriminator/accuracy": right / 2}
+    return {
+        "discriminator/real": real.mean(),
+        "discriminator/fake": fake.mean(),
+        "discriminator/accuracy": right / 2,
+    }

@@ -65,7 +65,13 @@ def validate(
         if len(strips) < max_strips:
             strips.append(make_strip(image, sr, scale))
     generator.train(training)
-    means = dict(zip(LOWER_IS_BETTER, torch.tensor(scores, dtype=torch.float64).mean(dim=0).tolist(), strict=True))
+    means = dict(
+        zip(
+            LOWER_IS_BETTER,
+            torch.tensor(scores, dtype=torch.float64).mean(dim=0).tolist(),
+            strict=True,
+        )
+    )
     if lpips is None:
         del means["lpips"]
     return means, strips
@@ -81,10 +87,14 @@ def make_strip(image: ValidationImage, sr: Tensor, scale: int) -> Tensor:
 class Selection:
     """Scores the generator, and keeps the weights that scored best as `run/best.safetensors`."""
 
-    def __init__(self, validation: ValidationSet, run: Path, config: TrainingConfig, device: torch.device):
+    def __init__(
+        self, validation: ValidationSet, run: Path, config: TrainingConfig, device: torch.device
+    ):
         self._set, self._run, self._config = validation, run, config
         self._best: dict[str, Any] = {}
-        self._lpips = make_lpips(config.trainer, validation.images, device) if validation.images else None
+        self._lpips = (
+            make_lpips(config.trainer, validation.images, device) if validation.images else None
+        )
 
     def __call__(self, step: int, state: TrainState, records: Records) -> bool:
         """Score raw and averaged weights, record it, and return whether one of them is the best so far."""
@@ -96,7 +106,9 @@ class Selection:
             scores |= {f"{prefix}{name}": value for name, value in means.items()}
             summaries.append(f"{'averaged weights ' if prefix else ''}{describe(means)}")
             if not prefix:
-                records.strips(step, [image.name for image in self._set.images[: len(strips)]], strips)
+                records.strips(
+                    step, [image.name for image in self._set.images[: len(strips)]], strips
+                )
         records.scores(step, self._set.name, scores)
         logger.info("step %d: %s: %s", step, self._set.name, "; ".join(summaries))
         return self._keep_best(step, candidates, scores)
@@ -111,7 +123,9 @@ class Selection:
             raise TypeError("the best score is not a number")
         self._best = dict(state)
 
-    def _keep_best(self, step: int, candidates: dict[str, nn.Module], scores: dict[str, float]) -> bool:
+    def _keep_best(
+        self, step: int, candidates: dict[str, nn.Module], scores: dict[str, float]
+    ) -> bool:
         by = self._config.trainer.best_by
         sign = -1 if LOWER_IS_BETTER[by] else 1
         prefix = max(candidates, key=lambda prefix: sign * scores[f"{prefix}{by}"])
@@ -120,9 +134,19 @@ class Selection:
         comparable = (self._best.get("by"), self._best.get("set")) == (by, self._set.name)
         if comparable and sign * score <= sign * self._best["score"]:
             return False
-        self._best = {"by": by, "set": self._set.name, "score": score, "step": step, "averaged": bool(prefix)}
+        self._best = {
+            "by": by,
+            "set": self._set.name,
+            "score": score,
+            "step": step,
+            "averaged": bool(prefix),
+        }
         save_generator(
-            self._run / "best.safetensors", candidates[prefix], self._config.generator, self._config.scale, self._best
+            self._run / "best.safetensors",
+            candidates[prefix],
+            self._config.generator,
+            self._config.scale,
+            self._best,
         )
         return True
 
@@ -133,14 +157,18 @@ def describe(scores: dict[str, float]) -> str:
     return f"PSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.4f}{lpips}"
 
 
-def make_lpips(trainer: TrainerConfig, images: Sequence[ValidationImage], device: torch.device) -> Distance | None:
+def make_lpips(
+    trainer: TrainerConfig, images: Sequence[ValidationImage], device: torch.device
+) -> Distance | None:
     """Return LPIPS, or None where it cannot be computed on the images; a line of the log gives the reason.
 
     Raises UserError in that case for trainer.best_by=lpips.
     """
     small = [image.name for image in images if min(image.hr.shape[1:]) < SMALLEST]
     if small:
-        logger.info("LPIPS is left out: it needs %d pixels a side, and %s has fewer", SMALLEST, small[0])
+        logger.info(
+            "LPIPS is left out: it needs %d pixels a side, and %s has fewer", SMALLEST, small[0]
+        )
     lpips = None if small else load_lpips(trainer.lpips_weights, device)
     if lpips is None and trainer.best_by == "lpips":
         raise UserError(

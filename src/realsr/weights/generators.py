@@ -22,7 +22,14 @@ from realsr.core.tensor_files import (
     tell_reason,
 )
 from realsr.networks.build import build_generator
-from realsr.weights.layouts import compare_tensors, describe_other, prefixes, rrdb_size, to_first_layout, to_rrdb_names
+from realsr.weights.layouts import (
+    compare_tensors,
+    describe_other,
+    prefixes,
+    rrdb_size,
+    to_first_layout,
+    to_rrdb_names,
+)
 from realsr.weights.sources import find_weights
 from realsr.weights.state_files import WeightsFile, read_weights
 
@@ -56,7 +63,9 @@ def save_generator(
     write_bytes(path, save(state, {NOTES: json.dumps(metadata)}))
 
 
-def convert_weights(source: str | Path, output: Path, overwrite: bool = False) -> tuple[dict[str, Any], int]:
+def convert_weights(
+    source: str | Path, output: Path, overwrite: bool = False
+) -> tuple[dict[str, Any], int]:
     """Write the generator of a source, as `load_generator` takes it, to a file; return its config and scale.
 
     No code of a custom network is needed or run. Values are float32 and stay the same bit for bit.
@@ -71,7 +80,9 @@ def convert_weights(source: str | Path, output: Path, overwrite: bool = False) -
         UserError: as `load_generator`, for another suffix, a file that exists, and a custom network to `.pth`.
     """
     if (suffix := output.suffix.lower()) not in FORMATS:
-        raise UserError(f"output={output}: expected a file whose name ends in {' or '.join(FORMATS)}")
+        raise UserError(
+            f"output={output}: expected a file whose name ends in {' or '.join(FORMATS)}"
+        )
     if output.exists() and not overwrite:
         raise UserError(f"output={output}: exists already; set overwrite=true to replace it")
     file = read_weights(find_weights(source))
@@ -116,8 +127,15 @@ def make_generator(file: WeightsFile, allow_custom_code: bool = False) -> tuple[
     if facts is None or facts[0]["name"] == "rrdb":
         try:
             return _make_rrdb(path, to_rrdb_names(state), facts)
-        except (ValueError, RuntimeError) as error:  # RuntimeError: torch, of sizes that it cannot have
-            others = "" if facts else ". Networks of other authors run in realsr.upscale and realsr.evaluate alone"
+        except (
+            ValueError,
+            RuntimeError,
+        ) as error:  # RuntimeError: torch, of sizes that it cannot have
+            others = (
+                ""
+                if facts
+                else ". Networks of other authors run in realsr.upscale and realsr.evaluate alone"
+            )
             reason = f"{tell_reason(error)}{describe_other(state)}{others}"
             raise UserError(f"{path}: no generator can be made of it: {reason}") from error
     config, scale = facts
@@ -129,7 +147,9 @@ def make_generator(file: WeightsFile, allow_custom_code: bool = False) -> tuple[
     try:
         generator = build_generator(config, scale)
     except UserError as error:
-        raise UserError(f"{path}: no generator can be made of it: {error}{describe_other(state)}") from error
+        raise UserError(
+            f"{path}: no generator can be made of it: {error}{describe_other(state)}"
+        ) from error
     _fill(generator, state, path)
     return generator.eval(), scale
 
@@ -145,7 +165,12 @@ def _make_rrdb(
     # No memory before the tensors are known to fit, and no time for drawing values that are replaced at once.
     with torch.device("meta"):
         generator = build_generator(config, scale)
-    _fill(generator, {name: value.float() for name, value in state.items() if not is_counter(value)}, path, assign=True)
+    _fill(
+        generator,
+        {name: value.float() for name, value in state.items() if not is_counter(value)},
+        path,
+        assign=True,
+    )
     return generator.eval(), scale
 
 
@@ -159,19 +184,28 @@ def load_generator_state(generator: nn.Module, source: str | Path) -> None:
     logger.info("weights to start from: %s", path)
 
 
-def _fill(generator: nn.Module, state: Mapping[str, Tensor], path: Path, assign: bool = False) -> None:
+def _fill(
+    generator: nn.Module, state: Mapping[str, Tensor], path: Path, assign: bool = False
+) -> None:
     expected = generator.state_dict()
     state = _match_names(expected, state)
     if difference := compare_tensors(expected, state):
-        raise UserError(f"{path}: weights of another generator ({difference}){_hint(expected, state)}")
+        raise UserError(
+            f"{path}: weights of another generator ({difference}){_hint(expected, state)}"
+        )
     generator.load_state_dict({name: state[name] for name in expected}, assign=assign)
 
 
-def _match_names(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def _match_names(
+    expected: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> Mapping[str, Tensor]:
     """Return a state dict under the network's names, where it has them under a prefix or in another layout."""
     if not state.keys() >= expected.keys() and prefixes(state):
         return to_rrdb_names(state)
-    return next((stripped for stripped in strip_prefixes(state) if stripped.keys() >= expected.keys()), state)
+    return next(
+        (stripped for stripped in strip_prefixes(state) if stripped.keys() >= expected.keys()),
+        state,
+    )
 
 
 def _hint(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
@@ -181,7 +215,9 @@ def _hint(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
         return describe_other(state)
     if not network:
         settings = {"generator": "rrdb"} | settings
-    fitting = " ".join(f"{key}={value}" for key, value in settings.items() if network.get(key) != value)
+    fitting = " ".join(
+        f"{key}={value}" for key, value in settings.items() if network.get(key) != value
+    )
     return f": they fit {fitting}" if fitting else ""
 
 
@@ -211,7 +247,11 @@ def read_facts(file: WeightsFile) -> tuple[dict[str, Any], int] | None:
         raise _no_facts(file.path)
     if type(scale) is not int or not 1 <= scale <= MAX_SCALE:
         raise _no_facts(file.path)
-    if "arguments" in config and config.keys() <= {"name", "arguments", *SIZES}:  # the form of earlier versions
+    if "arguments" in config and config.keys() <= {
+        "name",
+        "arguments",
+        *SIZES,
+    }:  # the form of earlier versions
         sizes = {} if "." in name else {key: config[key] for key in SIZES if key in config}
         config = config["arguments"] | sizes | {"name": name}
     return config, scale

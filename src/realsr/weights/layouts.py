@@ -20,18 +20,34 @@ from realsr.networks.build import build_generator
 logger = logging.getLogger("realsr")
 
 # A convolution that each layout has, and nothing but an RRDB: ours, BasicSR's, the first.
-MARKS = ("RRDB_trunk.0.RDB1.conv1.weight", "body.0.rdb1.conv1.weight", "model.1.sub.0.RDB1.conv1.0.weight")
+MARKS = (
+    "RRDB_trunk.0.RDB1.conv1.weight",
+    "body.0.rdb1.conv1.weight",
+    "model.1.sub.0.RDB1.conv1.0.weight",
+)
 MAX_BLOCKS = 500
-BASICSR = {"conv_body": "trunk_conv", "conv_up1": "upconv1", "conv_up2": "upconv2", "conv_hr": "HRconv"}
+BASICSR = {
+    "conv_body": "trunk_conv",
+    "conv_up1": "upconv1",
+    "conv_up2": "upconv2",
+    "conv_hr": "HRconv",
+}
 
 
 def to_rrdb_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of `select_rrdb` under our names; where the layout is not known, under their own."""
     state = select_rrdb(state)
     if MARKS[2] in state:
-        blocks = [name.split(".")[3] for name in state if re.fullmatch(r"model\.1\.sub\.\d+\.weight", name)]
+        blocks = [
+            name.split(".")[3]
+            for name in state
+            if re.fullmatch(r"model\.1\.sub\.\d+\.weight", name)
+        ]
         stages = sum(bool(re.fullmatch(r"model\.\d+\.weight", name)) for name in state) - 3
-        layers = {first: name for name, first in _first_layers(blocks[0] if blocks else "", stages).items()}
+        layers = {
+            first: name
+            for name, first in _first_layers(blocks[0] if blocks else "", stages).items()
+        }
         return {_from_first_layout(name, layers): value for name, value in state.items()}
     if MARKS[1] in state:
         return {_from_basicsr(name): value for name, value in state.items()}
@@ -46,15 +62,23 @@ def select_rrdb(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     options = prefixes(state) or [""]
     prefix = next((prefix for prefix in options if "ema" in prefix), options[0])
     if len(options) > 1:
-        logger.info("the weights taken are those under %s (also there: %s)", prefix, ", ".join({*options} - {prefix}))
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        logger.info(
+            "the weights taken are those under %s (also there: %s)",
+            prefix,
+            ", ".join({*options} - {prefix}),
+        )
+    return {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }
 
 
 def compare_tensors(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
     """Return the first tensors that are missing, not expected (counters aside) or of another shape; empty if none."""
     kinds = {
         "missing": [name for name in expected if name not in state],
-        "not expected": [name for name, value in state.items() if name not in expected and not is_counter(value)],
+        "not expected": [
+            name for name, value in state.items() if name not in expected and not is_counter(value)
+        ],
         "of another shape": [
             f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
             for name, value in expected.items()
@@ -72,7 +96,14 @@ def describe_other(state: Mapping[str, Tensor]) -> str:
 
 def prefixes(state: Mapping[str, object]) -> list[str]:
     """Return what stands before the names of each RRDB in a state dict; "" for an RRDB of its own."""
-    return sorted({name.removesuffix(mark) for name in state for mark in MARKS if f".{name}".endswith(f".{mark}")})
+    return sorted(
+        {
+            name.removesuffix(mark)
+            for name in state
+            for mark in MARKS
+            if f".{name}".endswith(f".{mark}")
+        }
+    )
 
 
 def to_first_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -137,12 +168,21 @@ def rrdb_size(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], int]:
 def _guess_size(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], int]:
     first, dense = state.get("conv_first.weight"), state.get("RRDB_trunk.0.RDB1.conv1.weight")
     if first is None or dense is None or first.ndim != 4 or dense.ndim != 4:
-        raise ValueError(f"not an RRDB generator (its first tensors are {', '.join(list(state)[:4]) or 'none'})")
+        raise ValueError(
+            f"not an RRDB generator (its first tensors are {', '.join(list(state)[:4]) or 'none'})"
+        )
     if 0 in first.shape or 0 in dense.shape:
-        raise ValueError(f"a convolution without weights: {tuple(first.shape)}, {tuple(dense.shape)}")
+        raise ValueError(
+            f"a convolution without weights: {tuple(first.shape)}, {tuple(dense.shape)}"
+        )
     blocks = {name.split(".")[1] for name in state if name.startswith("RRDB_trunk.")}
     if len(blocks) > MAX_BLOCKS:
         raise ValueError(f"{len(blocks)} blocks; an RRDB has 23, and {MAX_BLOCKS} at most are read")
     scale = 4 if "upconv2.weight" in state else 2
-    config = {"name": "rrdb", "features": first.shape[0], "blocks": len(blocks), "growth": dense.shape[0]}
+    config = {
+        "name": "rrdb",
+        "features": first.shape[0],
+        "blocks": len(blocks),
+        "growth": dense.shape[0],
+    }
     return config, scale

@@ -38,18 +38,29 @@ def read_ncnn(path: Path) -> dict[str, Tensor]:
     param, binary = find_pair(path)
     for file, other in ((param, binary), (binary, param)):
         if not file.is_file():
-            raise UserError(f"{file}: no such file; an ncnn model is a .param and a .bin of one name in one folder")
+            raise UserError(
+                f"{file}: no such file; an ncnn model is a .param and a .bin of one name in one folder"
+            )
         kind = identify_file(file)
         if not is_ncnn(file, kind) and (file == param or kind.format or not kind.damaged):
             raise UserError(f"{file}: {kind.refuse(f'the other half of {other.name}')}")
     try:
         shapes = _match_rrdb(*_parse_param(param.read_bytes().decode("utf-8-sig", "replace")))
-    except (UserError, ValueError, RuntimeError, OverflowError) as error:  # the last two: torch, of impossible sizes
-        raise UserError(f"{param}: not an RRDB generator in ncnn's text form ({tell_reason(error)})") from error
+    except (
+        UserError,
+        ValueError,
+        RuntimeError,
+        OverflowError,
+    ) as error:  # the last two: torch, of impossible sizes
+        raise UserError(
+            f"{param}: not an RRDB generator in ncnn's text form ({tell_reason(error)})"
+        ) from error
     try:
         return _read_bin(binary.read_bytes(), shapes)
     except ValueError as error:
-        raise UserError(f"{binary}: damaged, or not the weights of {param.name} ({tell_reason(error)})") from error
+        raise UserError(
+            f"{binary}: damaged, or not the weights of {param.name} ({tell_reason(error)})"
+        ) from error
 
 
 def is_ncnn(path: Path, kind: FileKind) -> bool:
@@ -93,7 +104,9 @@ def _parse_convolution(name: str, words: list[str]) -> Convolution:
         parameters = dict(word.split("=", 1) for word in words[4 + blobs :])
         values = DEFAULT | {"11": parameters["1"]} | parameters
         if any(values[key] != value for key, value in SHARED.items()):
-            raise ValueError(f"{name} is no 3x3 convolution with bias, padding 1 and stride 1: {' '.join(words[4:])}")
+            raise ValueError(
+                f"{name} is no 3x3 convolution with bias, padding 1 and stride 1: {' '.join(words[4:])}"
+            )
         return name, int(values["0"]), int(values["6"])
     except (IndexError, KeyError) as error:
         raise ValueError(f"the line of {name} is not whole") from error
@@ -104,13 +117,16 @@ def _match_rrdb(convolutions: list[Convolution], stages: int) -> dict[str, torch
     # One first, 15 a block, one after the blocks, one an upsampling stage, two at the end.
     blocks, rest = divmod(len(convolutions) - 4 - stages, 15)
     if stages not in (1, 2) or rest or blocks < 1:
-        raise ValueError(f"{len(convolutions)} convolutions and {stages} upsampling stages, which no RRDB has")
+        raise ValueError(
+            f"{len(convolutions)} convolutions and {stages} upsampling stages, which no RRDB has"
+        )
     if blocks > MAX_BLOCKS:
         raise ValueError(f"{blocks} blocks; an RRDB has 23, and {MAX_BLOCKS} at most are read")
     (_, features, _), (_, growth, _), *_ = convolutions
     with torch.device("meta"):
         network = build_generator(
-            {"name": "rrdb", "features": features, "blocks": blocks, "growth": growth}, scale=2**stages
+            {"name": "rrdb", "features": features, "blocks": blocks, "growth": growth},
+            scale=2**stages,
         )
     shapes = {name: value.shape for name, value in network.state_dict().items()}
     weights = [shape for name, shape in shapes.items() if name.endswith(".weight")]
@@ -134,7 +150,9 @@ def _read_bin(content: bytes, shapes: dict[str, torch.Size]) -> dict[str, Tensor
         if name.endswith(".weight"):
             flag = int.from_bytes(content[position : position + 4], "little")
             if flag not in (FLOAT32, FLOAT16):
-                raise ValueError(f"{name} is neither float32 nor float16: a quantised network, or another file")
+                raise ValueError(
+                    f"{name} is neither float32 nor float16: a quantised network, or another file"
+                )
             dtype = np.dtype("<f2") if flag == FLOAT16 else dtype
             position += 4
         size = shape.numel() * dtype.itemsize
@@ -144,5 +162,7 @@ def _read_bin(content: bytes, shapes: dict[str, torch.Size]) -> dict[str, Tensor
         state[name] = torch.from_numpy(values.astype(np.float32)).reshape(shape)
         position += size + -size % 4  # each block fills whole words
     if position != len(content):
-        raise ValueError(f"{abs(len(content) - position)} bytes are left over or missing after the last layer")
+        raise ValueError(
+            f"{abs(len(content) - position)} bytes are left over or missing after the last layer"
+        )
     return state

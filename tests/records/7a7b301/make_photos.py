@@ -17,7 +17,9 @@ def texture(rng, height, width):
     y, x = np.mgrid[:height, :width]
     for _ in range(7):
         top, left = rng.integers(height), rng.integers(width)
-        inside = (np.abs(y - top) < rng.integers(6, 20)) & (np.abs(x - left + 0.4 * (y - top)) < rng.integers(6, 20))
+        inside = (np.abs(y - top) < rng.integers(6, 20)) & (
+            np.abs(x - left + 0.4 * (y - top)) < rng.integers(6, 20)
+        )
         image = image + inside * rng.uniform(-70, 70)
     return image[..., None] * rng.uniform(0.85, 1.1, 3)
 
@@ -31,11 +33,21 @@ def main():
         image = ndimage.gaussian_filter(texture(rng, 96, 128), (1.1, 0.8, 0))
         image[40:, 72:] = 125 + 4 * index  # a wall
         image = ndimage.gaussian_filter(image, (0.5, 0.5, 0))
-        image = image + 3.0 * rng.standard_normal((96, 128, 1)) + 0.7 * rng.standard_normal((96, 128, 3))
-        Image.fromarray(np.rint(image).clip(0, 255).astype(np.uint8)).save(f"source/photo_{index}.png", optimize=True)
+        image = (
+            image
+            + 3.0 * rng.standard_normal((96, 128, 1))
+            + 0.7 * rng.standard_normal((96, 128, 3))
+        )
+        Image.fromarray(np.rint(image).clip(0, 255).astype(np.uint8)).save(
+            f"source/photo_{index}.png", optimize=True
+        )
     for index in range(2):
-        image = ndimage.gaussian_filter(texture(np.random.default_rng(100 + index), 72, 80), (0.4, 0.4, 0))
-        Image.fromarray(np.rint(image).clip(0, 255).astype(np.uint8)).save(f"target/clean_{index}.png", optimize=True)
+        image = ndimage.gaussian_filter(
+            texture(np.random.default_rng(100 + index), 72, 80), (0.4, 0.4, 0)
+        )
+        Image.fromarray(np.rint(image).clip(0, 255).astype(np.uint8)).save(
+            f"target/clean_{index}.png", optimize=True
+        )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ class OnlineDegradation(Protocol):
     reads: Literal["lr", "hr"]
     margin: int
 
-    def prepare(self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def prepare(
+        self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
         """Do all that is random, in a worker process.
 
         Args:
@@ -73,23 +75,32 @@ def try_degradation(degradation: OnlineDegradation, crop: int, scale: int) -> di
         arrays = degradation.prepare(black, degradation.margin, scale, np.random.default_rng(0))
         for key, array in arrays.items():
             if key == "hr" or array.dtype not in (np.uint8, np.float32):
-                raise UserError(f"{KEY}: {name}.prepare gives {key} of {array.dtype}: expected uint8 or float32, no hr")
+                raise UserError(
+                    f"{KEY}: {name}.prepare gives {key} of {array.dtype}: expected uint8 or float32, no hr"
+                )
         lr = degradation.apply(to_batch(arrays, np.zeros((crop, crop, 3), np.uint8)))
     except (UserError, ImageError):
         raise
     except Exception as error:
         if type(degradation).__module__.startswith(ROOM):
             raise
-        raise UserError(f"{KEY}: {name} fails on a crop of {crop}x{crop}: {locate_error(error)}") from error
+        raise UserError(
+            f"{KEY}: {name} fails on a crop of {crop}x{crop}: {locate_error(error)}"
+        ) from error
     expected = (1, 3, crop // scale, crop // scale)
     if tuple(lr.shape) != expected or lr.dtype != torch.float32:
-        raise UserError(f"{KEY}: {name}.apply gives {tuple(lr.shape)} {lr.dtype}: expected {expected} torch.float32")
+        raise UserError(
+            f"{KEY}: {name}.apply gives {tuple(lr.shape)} {lr.dtype}: expected {expected} torch.float32"
+        )
     return arrays
 
 
 def to_batch(arrays: Mapping[str, np.ndarray], hr_uint8: np.ndarray) -> dict[str, Tensor]:
     """Return the arrays of `prepare` for one crop, and the HR crop (s h, s w, 3), as a batch of one."""
-    return {key: torch.from_numpy(array.copy())[None] for key, array in {**arrays, "hr": hr_uint8}.items()}
+    return {
+        key: torch.from_numpy(array.copy())[None]
+        for key, array in {**arrays, "hr": hr_uint8}.items()
+    }
 
 
 def to_images(images_uint8: Tensor) -> Tensor:

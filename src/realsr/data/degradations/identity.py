@@ -15,7 +15,9 @@ class Identity:
     reads: Literal["lr", "hr"] = "lr"
     margin = 0
 
-    def prepare(self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def prepare(
+        self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
         """Return the crop as `lr`."""
         return {"lr": crop}
 

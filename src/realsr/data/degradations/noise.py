@@ -22,7 +22,9 @@ class Noise:
     def __init__(self, patches: Images):
         self._patches = patches
 
-    def prepare(self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def prepare(
+        self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
         """Return the crop as `lr`, and the patch's crop of its size as `noise`, if any; its mean is still in it."""
         if not len(self._patches):
             return {"lr": crop}
@@ -43,5 +45,7 @@ def draw_patch(patches: Images, size: tuple[int, int], rng: np.random.Generator)
     missing = [max(0, side - have) for side, have in zip(size, patch.shape[:2], strict=True)]
     if any(missing):
         patch = np.pad(patch, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
-    top, left = (int(rng.integers(have - side + 1)) for side, have in zip(size, patch.shape[:2], strict=True))
+    top, left = (
+        int(rng.integers(have - side + 1)) for side, have in zip(size, patch.shape[:2], strict=True)
+    )
     return patch[top : top + size[0], left : left + size[1]]

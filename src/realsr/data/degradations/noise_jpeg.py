@@ -31,10 +31,14 @@ class NoiseJPEG:
 
     def __init__(self, quality: tuple[Quality, Quality], patches: Images):
         if quality[0] > quality[1]:
-            raise UserError(f"{KEY}.quality={list(quality)}: expected [lowest,highest] between 1 and 100")
+            raise UserError(
+                f"{KEY}.quality={list(quality)}: expected [lowest,highest] between 1 and 100"
+            )
         self._quality, self._patches = quality, patches
 
-    def prepare(self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def prepare(
+        self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
         """Return `lr`, the crop after noise and JPEG; without margin it is compressed whole, the grid at its corner."""
         if margin == 0:
             return {"lr": self._compress(crop, rng)}

@@ -26,7 +26,9 @@ class DISTS:
     higher_is_better, needs_hr, digits = False, True, 4
 
     def __init__(self, device: torch.device, files: MetricFiles) -> None:
-        (path,) = require(files, VGG16, libraries=("torchmetrics",), install="pip install 'realsr[metrics]'")
+        (path,) = require(
+            files, VGG16, libraries=("torchmetrics",), install="pip install 'realsr[metrics]'"
+        )
         self._device, self._net = device, _make_net(_read_vgg16(path)).to(device)
 
     def compute(self, sr: Tensor, hr: Tensor) -> float:

@@ -19,7 +19,10 @@ INCEPTION = WeightFile(
     "the Inception weights of FID",
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
     # The second is the name that pytorch-fid gives to the same file.
-    ("checkpoints/weights-inception-2015-12-05-6726825d.pth", "checkpoints/pt_inception-2015-12-05-6726825d.pth"),
+    (
+        "checkpoints/weights-inception-2015-12-05-6726825d.pth",
+        "checkpoints/pt_inception-2015-12-05-6726825d.pth",
+    ),
 )
 
 
@@ -34,7 +37,11 @@ class FID:
     @staticmethod
     def distance(sr: Tensor, hr: Tensor) -> float:
         """Return the Fréchet distance of Gaussians fit to features (N, F) and (M, F)."""
-        from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+        from torch_fidelity.metric_fid import (
+            KEY_METRIC_FID,
+            fid_features_to_statistics,
+            fid_statistics_to_metric,
+        )
 
         check_sets("FID", sr, hr)
         statistics = [fid_features_to_statistics(features) for features in (sr, hr)]
@@ -44,12 +51,16 @@ class FID:
 def check_sets(name: str, result: Tensor, reference: Tensor) -> None:
     """Raise ValueError where a set has fewer than two images."""
     if min(len(result), len(reference)) < 2:
-        raise ValueError(f"{name} compares sets of at least 2 images, got {len(result)} and {len(reference)}")
+        raise ValueError(
+            f"{name} compares sets of at least 2 images, got {len(result)} and {len(reference)}"
+        )
 
 
 def require_inception(files: MetricFiles, device: torch.device) -> Features:
     """Return the network of `load_inception`. Raises UserError where something is missing."""
-    (path,) = require(files, INCEPTION, libraries=("torch_fidelity",), install="pip install 'realsr[metrics]'")
+    (path,) = require(
+        files, INCEPTION, libraries=("torch_fidelity",), install="pip install 'realsr[metrics]'"
+    )
     return load_inception(path, device)
 
 
@@ -72,9 +83,15 @@ def load_inception(weights: Path, device: torch.device) -> Features:
     checked.seek(0)
     try:
         with torch.random.fork_rng(devices=[]):
-            net = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=checked)
+            net = FeatureExtractorInceptionV3(
+                "inception-v3-compat", ["2048"], feature_extractor_weights_path=checked
+            )
     except (RuntimeError, TypeError) as error:  # of load_state_dict: names, shapes, not even a dict
-        names = [str(name)[:60] for name in list(content)[:3]] if isinstance(content, dict) else ["no state dict"]
+        names = (
+            [str(name)[:60] for name in list(content)[:3]]
+            if isinstance(content, dict)
+            else ["no state dict"]
+        )
         raise WeightsError(
             f"{weights}: these are not the weights of FID's Inception network (it holds "
             f"{', '.join(names) or 'nothing'}). torchvision's Inception is another one. "

@@ -46,7 +46,9 @@ class LPIPS:
 
     higher_is_better, needs_hr, digits = False, True, 4
 
-    def __init__(self, net: Literal["alex", "vgg", "squeeze"], device: torch.device, files: MetricFiles) -> None:
+    def __init__(
+        self, net: Literal["alex", "vgg", "squeeze"], device: torch.device, files: MetricFiles
+    ) -> None:
         name, weights, self._smallest = BACKBONES[net]
         (path,) = require(files, weights)
         state = read_state(path, f"metric_files.{weights.key}", name)
@@ -67,7 +69,10 @@ class LPIPS:
         or unequal shapes, or below the classifier's smallest.
         """
         check_images("LPIPS", sr, hr, smallest=self._smallest)
-        images = [image.to(self._device).clamp(0, 1).mul(255).round().div(127.5).sub(1) for image in (sr, hr)]
+        images = [
+            image.to(self._device).clamp(0, 1).mul(255).round().div(127.5).sub(1)
+            for image in (sr, hr)
+        ]
         return float(self._net(images[0][None], images[1][None]))
 
 
@@ -97,5 +102,11 @@ def _make_net(net: str) -> Any:
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         # It calls torchvision by deprecated arguments.
-        warnings.filterwarnings("ignore", "The parameter 'pretrained'|Arguments other than a weight enum", UserWarning)
-        return lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False).requires_grad_(False).eval()
+        warnings.filterwarnings(
+            "ignore", "The parameter 'pretrained'|Arguments other than a weight enum", UserWarning
+        )
+        return (
+            lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
+            .requires_grad_(False)
+            .eval()
+        )

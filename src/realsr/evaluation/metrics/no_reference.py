@@ -36,7 +36,9 @@ def _pyiqa_file(key: str, content: str, name: str) -> WeightFile:
     return WeightFile(key, content, url, (f"pyiqa/{name}",))
 
 
-NIQE_FILE = _pyiqa_file("niqe", "the model of natural images that NIQE compares with", "niqe_modelparameters.mat")
+NIQE_FILE = _pyiqa_file(
+    "niqe", "the model of natural images that NIQE compares with", "niqe_modelparameters.mat"
+)
 BRISQUE_FILE = _pyiqa_file("brisque", "BRISQUE's support vectors", "brisque_svm_weights.pth")
 NRQM_FILE = _pyiqa_file("nrqm", "NRQM's regression forests", "NRQM_model.mat")
 
@@ -50,7 +52,10 @@ class NoReference:
     needs_hr = False
 
     def __init__(
-        self, measure: Literal["niqe", "brisque", "piqe", "nrqm", "pi"], device: torch.device, files: MetricFiles
+        self,
+        measure: Literal["niqe", "brisque", "piqe", "nrqm", "pi"],
+        device: torch.device,
+        files: MetricFiles,
     ) -> None:
         measures: dict[str, tuple[Callable[..., Quality], tuple[WeightFile, ...], int]] = {
             "niqe": (load_niqe, (NIQE_FILE,), 2),
@@ -87,7 +92,9 @@ def load_niqe(parameters: Path, device: torch.device, color: str = "yiq") -> Qua
     def niqe(image: Tensor) -> float:
         height, width = image.shape[1:]
         if (height // NIQE_BLOCK) * (width // NIQE_BLOCK) < 2:
-            raise ValueError(f"NIQE needs room for two blocks of 96x96 pixels, got {width}x{height}")
+            raise ValueError(
+                f"NIQE needs room for two blocks of 96x96 pixels, got {width}x{height}"
+            )
         return run(image)
 
     return niqe
@@ -101,16 +108,27 @@ def load_brisque(parameters: Path, device: torch.device) -> Quality:
     from pyiqa.archs.brisque_arch import BRISQUE
 
     # The library unpickles whatever it gets: give it a pickle that is written here, of tensors alone.
-    content = check_content(read_state(parameters, "metric_files.brisque", BRISQUE_FILE.content), parameters)
+    content = check_content(
+        read_state(parameters, "metric_files.brisque", BRISQUE_FILE.content), parameters
+    )
     shapes = [tuple(t.shape) for t in content] if _are_tensors(content) else "no tensors in a pair"
-    if not (_are_tensors(content) and len(shapes) == 2 and shapes[1][1:] == (36,) and shapes[0][:1] == shapes[1][:1]):
+    if not (
+        _are_tensors(content)
+        and len(shapes) == 2
+        and shapes[1][1:] == (36,)
+        and shapes[0][:1] == shapes[1][:1]
+    ):
         raise WeightsError(
             f"{parameters}: expected BRISQUE's support vectors, a pair of tensors (N) and (N, 36); got {shapes}"
         )
     checked = io.BytesIO()
     torch.save(content, checked)
     checked.seek(0)
-    return _at_least(BRISQUE_SMALLEST, "BRISQUE", _run(_construct(BRISQUE, BRISQUE_FILE, parameters, checked), device))
+    return _at_least(
+        BRISQUE_SMALLEST,
+        "BRISQUE",
+        _run(_construct(BRISQUE, BRISQUE_FILE, parameters, checked), device),
+    )
 
 
 def load_piqe(device: torch.device) -> Quality:
@@ -124,7 +142,9 @@ def load_piqe(device: torch.device) -> Quality:
     run = _run(PIQE(), device)
 
     def piqe(image: Tensor) -> float:
-        gray = torch.tensordot(torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64), image.double() * 255, 1)
+        gray = torch.tensordot(
+            torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64), image.double() * 255, 1
+        )
         for dim in (0, 1):
             missing = -gray.shape[dim] % PIQE_BLOCK
             gray = torch.cat([gray, gray.flip(dim).narrow(dim, 0, missing)], dim)
@@ -159,17 +179,25 @@ def _are_tensors(content: object) -> TypeGuard[Sequence[Tensor]]:
 
 
 def _construct(
-    kind: Callable[..., nn.Module], file: WeightFile, path: Path, content: Path | io.BytesIO, **options: str
+    kind: Callable[..., nn.Module],
+    file: WeightFile,
+    path: Path,
+    content: Path | io.BytesIO,
+    **options: str,
 ) -> Any:
     variables = ""
     try:
-        if isinstance(content, Path):  # a .mat, which is refused where it declares more than it should
+        if isinstance(
+            content, Path
+        ):  # a .mat, which is refused where it declares more than it should
             variables = f" (it holds {list_names(read_variables(path))})"
         return kind(pretrained_model_path=content, **options)
     except MatFileError as error:
         raise WeightsError(f"{path}: {error}. Expected: {file.content}, from {file.url}") from error
     except Exception as error:  # a .mat of something else fails in nearly any way
-        raise WeightsError(f"{path}: is not {file.content}{variables}. Expected: the file from {file.url}") from error
+        raise WeightsError(
+            f"{path}: is not {file.content}{variables}. Expected: the file from {file.url}"
+        ) from error
 
 
 def _run(net: nn.Module, device: torch.device) -> Quality:

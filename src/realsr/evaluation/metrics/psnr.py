@@ -35,12 +35,20 @@ def psnr(result: Tensor, reference: Tensor, crop: int = 0, luma: bool = False) -
 def check_images(name: str, *images: Tensor, smallest: int = 1) -> None:
     """Raise ValueError unless images are (3, H, W) floats of one shape with `smallest` pixels a side or more."""
     shapes = [tuple(image.shape) for image in images]
-    if len(set(shapes)) > 1 or shapes[0][:-2] != (3,) or not all(image.is_floating_point() for image in images):
+    if (
+        len(set(shapes)) > 1
+        or shapes[0][:-2] != (3,)
+        or not all(image.is_floating_point() for image in images)
+    ):
         listed = " and ".join(map(str, shapes))
-        raise ValueError(f"{name}: expected floating-point images (3, H, W) of one shape, got {listed}")
+        raise ValueError(
+            f"{name}: expected floating-point images (3, H, W) of one shape, got {listed}"
+        )
     height, width = shapes[0][1:]
     if min(height, width) < smallest:
-        raise ValueError(f"{name} needs at least {smallest}x{smallest} pixels, got {width}x{height}")
+        raise ValueError(
+            f"{name} needs at least {smallest}x{smallest} pixels, got {width}x{height}"
+        )
 
 
 def rgb_to_y(image: Tensor) -> Tensor:
@@ -56,5 +64,11 @@ def as_levels(image: Tensor, crop: int, luma: bool) -> Tensor:
     """(3, H, W), 0..1 -> (C, h, w) float64 in 0..255, rounded to 8 bit, cropped, then turned to luma by `luma`."""
     height, width = image.shape[-2:]
     # Rounded in the image's own precision, as the file's writer does.
-    levels = image.detach()[:, crop : height - crop, crop : width - crop].clamp(0, 1).mul(255).round().double()
+    levels = (
+        image.detach()[:, crop : height - crop, crop : width - crop]
+        .clamp(0, 1)
+        .mul(255)
+        .round()
+        .double()
+    )
     return rgb_to_y(levels / 255) * 255 if luma else levels

@@ -31,7 +31,9 @@ class SSIM:
         return ssim(sr, hr, luma=self._luma, uniform=self._uniform)
 
 
-def ssim(result: Tensor, reference: Tensor, crop: int = 0, luma: bool = False, uniform: bool = False) -> float:
+def ssim(
+    result: Tensor, reference: Tensor, crop: int = 0, luma: bool = False, uniform: bool = False
+) -> float:
     """Structural similarity (Wang et al. 2004, equation 13), the mean over channels; 1 for equal images.
 
     Gaussian window of 11x11 with sigma 1.5; with `uniform` as scikit-image's `structural_similarity` without options:
@@ -46,7 +48,9 @@ def ssim(result: Tensor, reference: Tensor, crop: int = 0, luma: bool = False, u
     return math.fsum(values) / len(values)
 
 
-def ssim_plane(a: Tensor, b: Tensor, blur: Callable[[Tensor], Tensor], sample: float = 1.0) -> tuple[float, float]:
+def ssim_plane(
+    a: Tensor, b: Tensor, blur: Callable[[Tensor], Tensor], sample: float = 1.0
+) -> tuple[float, float]:
     """Means over the plane of SSIM and of its product of contrast and structure."""
     mean_a, mean_b = blur(a), blur(b)
     var_a = sample * (blur(a * a) - mean_a**2)

@@ -54,7 +54,11 @@ class VGGFeatures(nn.Module):
         # Imported here, since it takes more than a second.
         from torchvision.models.vgg import cfgs, make_layers
 
-        state = _torchvision_state() if weights is None else read_state(weights, "loss.perceptual.weights", "VGG19")
+        state = (
+            _torchvision_state()
+            if weights is None
+            else read_state(weights, "loss.perceptual.weights", "VGG19")
+        )
         source = "torchvision's VGG19 weights" if weights is None else str(weights)
         # On the meta device, no random number is spent on values that are replaced.
         with torch.device("meta"):
@@ -76,10 +80,14 @@ def _torchvision_state() -> object:
 
     weights = VGG19_Weights.IMAGENET1K_V1
     try:
-        return weights.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
+        return weights.get_state_dict(
+            progress=True, check_hash=True, map_location="cpu", weights_only=True
+        )
     except Exception as error:  # network, disk, hash and a damaged copy raise various kinds
         name, folder = weights.url.rpartition("/")[2], Path(torch.hub.get_dir()) / "checkpoints"
-        reason = "the download fails" if isinstance(error, OSError) else "the downloaded copy is damaged"
+        reason = (
+            "the download fails" if isinstance(error, OSError) else "the downloaded copy is damaged"
+        )
         raise WeightsError(
             f"torchvision's VGG19 weights for the perceptual loss cannot be loaded ({reason}). Three ways out: "
             f"(1) let torchvision find its cached download: put {name} into {folder}, or delete a damaged copy there; "

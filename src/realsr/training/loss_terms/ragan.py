@@ -34,7 +34,10 @@ def generator_ragan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         real_logits: C(real), any shape, detached.
         fake_logits: C(G(lr)), any shape, with its gradient.
     """
-    return (_bce(real_logits - global_mean(fake_logits), 0.0) + _bce(fake_logits - global_mean(real_logits), 1.0)) / 2
+    return (
+        _bce(real_logits - global_mean(fake_logits), 0.0)
+        + _bce(fake_logits - global_mean(real_logits), 1.0)
+    ) / 2
 
 
 def discriminator_ragan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -47,7 +50,10 @@ def discriminator_ragan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor
         real_logits: C(real), any shape.
         fake_logits: C(G(lr)), any shape, of an image detached from the generator.
     """
-    return (_bce(real_logits - global_mean(fake_logits), 1.0) + _bce(fake_logits - global_mean(real_logits), 0.0)) / 2
+    return (
+        _bce(real_logits - global_mean(fake_logits), 1.0)
+        + _bce(fake_logits - global_mean(real_logits), 0.0)
+    ) / 2
 
 
 def _bce(logits: Tensor, label: float) -> Tensor:

@@ -26,7 +26,9 @@ class StepTensors:
     def __post_init__(self) -> None:
         """Check the shapes."""
         if self.sr.shape != self.hr.shape:
-            raise ValueError(f"sr is {tuple(self.sr.shape)} and hr {tuple(self.hr.shape)}: the shapes must be the same")
+            raise ValueError(
+                f"sr is {tuple(self.sr.shape)} and hr {tuple(self.hr.shape)}: the shapes must be the same"
+            )
 
 
 class LossTerm(nn.Module):
