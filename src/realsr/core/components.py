@@ -13,6 +13,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -87,7 +88,8 @@ def list_components(room: str) -> list[str]:
 def bind(factory: Callable[..., Any], key: str, values: Values, supplied: Values) -> dict[str, Any]:
     """Return a constructor's arguments from YAML values and from what the program supplies.
 
-    Text becomes a Path and a whole number a float where the signature says so. Raises UserError as `build_component`.
+    Text becomes a Path, a whole number a float and a mapping a dataclass where the signature says
+    so. Raises UserError as `build_component`.
     """
     parameters = inspect.signature(factory).parameters
     hints = _hints(factory)
@@ -157,6 +159,8 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
             )
     if origin is dict and isinstance(value, Mapping):
         return {name: _convert(f"{key}.{name}", item, arguments[1]) for name, item in value.items()}
+    if inspect.isclass(hint) and is_dataclass(hint) and isinstance(value, Mapping):
+        return hint(**bind(hint, key, {**value, "name": key}, {}))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is Path and isinstance(value, str):

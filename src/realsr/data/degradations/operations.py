@@ -1,0 +1,107 @@
+"""Operations that blind degradations draw from: blur kernels, blur, resizing, noise and JPEG.
+
+Images are (h, w, 3) float32 in 0..1. All chance comes from the generator that a function takes.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from scipy import special
+
+from realsr.data.degradations.noise_jpeg import compress
+
+GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+
+
+def degrade_region(
+    crop: np.ndarray,
+    margin: int,
+    scale: int,
+    rng: np.random.Generator,
+    degrade: Callable[[np.ndarray, int, np.random.Generator], np.ndarray],
+) -> np.ndarray:
+    """Degrade an HR crop with its margin, and return the LR of the crop alone, uint8.
+
+    The region that `degrade` gets starts anywhere in the first half of the margin, so that the grid of its JPEG lies
+    anywhere about the crop.
+    """
+    room = margin // scale
+    top, left = (int(offset) for offset in rng.integers(room // 2 + 1, size=2))
+    region = crop[top * scale :, left * scale :].astype(np.float32) / 255
+    lr = to_uint8(degrade(region, scale, rng))
+    rows = slice(room - top, lr.shape[0] - room)
+    columns = slice(room - left, lr.shape[1] - room)
+    return np.ascontiguousarray(lr[rows, columns])
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Return an image as uint8: clamped, then rounded half to even."""
+    return np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+
+
+def blur(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Correlate an image with a kernel (k, k) of odd size; the border is mirrored at the edge pixel."""
+    return cv2.filter2D(image, -1, kernel.astype(np.float32), borderType=cv2.BORDER_REFLECT_101)
+
+
+def quadratic_form(
+    size: int, sigmas: tuple[float, float], angle: float = 0, shift: float = 0
+) -> np.ndarray:
+    """Return x^T C^-1 x (size, size) for the offsets x from the centre of a kernel.
+
+    C is the covariance with standard deviations `sigmas`, in pixels, turned by `angle`, in radians. The centre lies
+    `shift` pixels down and right of the middle.
+    """
+    rows, columns = np.mgrid[:size, :size] - (size - 1) / 2 - shift
+    along = np.cos(angle) * columns + np.sin(angle) * rows
+    across = np.cos(angle) * rows - np.sin(angle) * columns
+    return (along / sigmas[0]) ** 2 + (across / sigmas[1]) ** 2
+
+
+def sinc_kernel(size: int, cutoff: float) -> np.ndarray:
+    """Return the circular low-pass filter (size, size), which sums to 1.
+
+    cutoff: in radians a pixel, up to pi (Real-ESRGAN, Wang et al. 2021, eq. 6).
+    """
+    radius = np.hypot(*(np.mgrid[:size, :size] - (size - 1) / 2))
+    with np.errstate(invalid="ignore"):
+        kernel = cutoff * special.j1(cutoff * radius) / (2 * np.pi * radius)
+    kernel[radius == 0] = cutoff**2 / (4 * np.pi)
+    return kernel / kernel.sum()
+
+
+def resize(image: np.ndarray, height: int, width: int, interpolation: int) -> np.ndarray:
+    """Resize by an interpolation of OpenCV, of which only INTER_AREA filters what is shrunk."""
+    if image.shape[:2] == (height, width):
+        return image
+    return cv2.resize(image, (width, height), interpolation=interpolation)
+
+
+def add_gaussian_noise(
+    image: np.ndarray, sigma: float, gray: bool, rng: np.random.Generator
+) -> np.ndarray:
+    """Add Gaussian noise and clamp. sigma: in 0..1; gray: the same noise in all channels."""
+    shape = (*image.shape[:2], 1 if gray else 3)
+    return (image + rng.standard_normal(shape, np.float32) * np.float32(sigma)).clip(0, 1)
+
+
+def add_poisson_noise(
+    image: np.ndarray, gain: float, gray: bool, rng: np.random.Generator
+) -> np.ndarray:
+    """Add `gain` times the Poisson noise of an image and clamp (Real-ESRGAN's).
+
+    The mean count at full brightness is the number of levels of the image in 8 bits, rounded up to a power of 2.
+
+    gray: the noise of the image's luminance, in all channels.
+    """
+    levels = to_uint8((image @ GRAY)[..., None] if gray else image)
+    count = 2.0 ** np.ceil(np.log2(len(np.unique(levels))))
+    clean = levels / 255
+    noise = rng.poisson(clean * count) / count - clean
+    return (image + gain * noise.astype(np.float32)).clip(0, 1)
+
+
+def add_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """Round an image to 8 bits and send it through JPEG."""
+    return compress(to_uint8(image), quality).astype(np.float32) / 255
