@@ -1,0 +1,125 @@
+"""Trackers: what a service has stored after a training that was resumed, by the service's own reader."""
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from config_files import yaml_values
+from realsr.core.errors import UserError
+from realsr.training.trackers.tracker import SafeTracker, Tracker, open_tracker
+
+IMAGE = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+TAG = "LR, bicubic, SR, HR/a b"
+
+
+def train_twice(name: str, run: Path, **changes: Any) -> None:
+    """Log steps 1 and 2; then, as after an interruption, step 2 again and step 3."""
+    values = yaml_values(f"tracker/{name}") | changes
+    for steps in ([1, 2], [2, 3]):
+        tracker = open_tracker(values, run, {"trainer.batch": 16})
+        for step in steps:
+            tracker.log_values(step, {"loss/generator": step / 10, "speed/images_per_second": 5.0})
+        tracker.log_image(steps[-1], TAG, IMAGE)
+        tracker.close()
+
+
+def test_no_tracker_leaves_nothing(tmp_path: Path) -> None:
+    open_tracker(yaml_values("tracker/none"), tmp_path, {}).log_values(1, {"loss": 1.0})
+    assert not list(tmp_path.iterdir())
+
+
+def test_mlflow_has_one_run_with_all_values(tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    run = tmp_path / "default"
+    train_twice("mlflow", run, uri=uri)
+    client = mlflow.MlflowClient(uri)
+    experiment = client.get_experiment_by_name("realsr")
+    (stored,) = client.search_runs([experiment.experiment_id])
+    assert stored.info.run_name == "default"
+    assert stored.info.status == "FINISHED"
+    assert stored.data.params == {"trainer.batch": "16"}
+    history = client.get_metric_history(stored.info.run_id, "loss/generator")
+    assert {(item.step, item.value) for item in history} == {(1, 0.1), (2, 0.2), (3, 0.3)}
+    assert list((run / "tracker").rglob("*.png"))
+
+
+def test_wandb_stores_offline_what_it_would_send(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    run = tmp_path / "default"
+    train_twice("wandb", run, mode="offline")
+    files = sorted(run.rglob("*.wandb"))
+    assert len(files) == 2
+    assert len({file.name for file in files}) == 1, "both belong to one run"
+    content = b"".join(file.read_bytes() for file in files)
+    assert content.count(b"loss/generator") >= 4
+    assert b"trainer.batch" in content
+    assert len(list(run.rglob("*.png"))) == 2
+
+
+def test_trackio_is_called_as_its_library_expects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a stand-in of trackio 0.43, which needs an older Pillow than the other tests."""
+    calls: list[tuple[str, Any]] = []
+    trackio: Any = ModuleType("trackio")
+    trackio.init = lambda **values: calls.append(("init", values)) or SimpleNamespace()
+    trackio.log = lambda metrics, step: calls.append(("log", (step, metrics)))
+    trackio.Image = lambda value: ("image", value.shape)
+    trackio.finish = lambda: calls.append(("finish", None))
+    monkeypatch.setitem(sys.modules, "trackio", trackio)
+    train_twice("trackio", tmp_path / "default")
+    starts = [values for kind, values in calls if kind == "init"]
+    assert [values["name"] for values in starts] == ["default", "default"]
+    assert all(values["resume"] == "allow" for values in starts)
+    logged = [content for kind, content in calls if kind == "log"]
+    assert [step for step, _ in logged] == [1, 2, 2, 2, 3, 3]
+    assert logged[2][1] == {TAG: ("image", (2, 3, 3))}
+
+
+def test_a_package_that_is_missing_is_named_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    with pytest.raises(UserError, match=r"tracker=trackio: .*pip install 'realsr\[trackio\]'"):
+        open_tracker(yaml_values("tracker/trackio"), tmp_path, {})
+
+
+def test_a_service_that_refuses_to_start_is_an_error_with_its_reason(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    values = yaml_values("tracker/mlflow") | {"uri": "no-such-scheme://x"}
+    with pytest.raises(UserError, match=r"tracker=mlflow: cannot start .*tracker=none"):
+        open_tracker(values, tmp_path, {})
+
+
+class Broken:
+    """A service that is gone."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def log_values(self, step: int, values: Any) -> None:
+        self.calls += 1
+        raise ConnectionError("the network is down")
+
+    def log_image(self, step: int, name: str, image_uint8: np.ndarray) -> None:
+        self.calls += 1
+
+    def close(self) -> None:
+        self.calls += 1
+
+
+def test_a_failure_is_one_warning_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    broken: Tracker = Broken()
+    tracker = SafeTracker(broken)
+    tracker.log_values(1, {"loss": 1.0})
+    tracker.log_image(1, TAG, IMAGE)
+    tracker.close()
+    (record,) = caplog.records
+    assert "Broken failed" in record.message
+    assert "the network is down" in record.message
+    assert broken.calls == 1
