@@ -105,7 +105,7 @@ class TagReader:
         return self._number(_FORMS[entry.kind], entry.start)
 
     def read(self, position: int, tags: Collection[int] | None = None, depth: int = 0) -> Directory:
-        """Return a directory with its subdirectories; tags: which of its own tags to read.
+        """Return a directory with its subdirectories; tags: the tags to read of the outermost one.
 
         Subdirectories that cannot be read are left out, since some programs write wrong positions.
         """

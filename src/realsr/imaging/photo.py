@@ -91,8 +91,8 @@ def fit_metadata(
 ) -> tuple[Metadata, list[str]]:
     """Return the metadata for samples of a size and number of channels, and what is left out.
 
-    A colour profile of another colour space is left out, as is metadata that the format of the
-    output file, kind, cannot hold; they are described in words.
+    A colour profile of another colour space is left out, and metadata that the format of the output
+    file, kind, cannot hold. What is left out is described in words.
     """
     omissions, parts = list[str](), dict[str, bytes]()
     for part in _NAMES:

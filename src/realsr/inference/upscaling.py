@@ -253,6 +253,6 @@ def _make_place(photo: Path, result: Path) -> None:
             raise
         reason = getattr(error, "strerror", None) or error
         raise ImageError(
-            f"{photo} cannot be upscaled into {result.parent} ({reason}): move what is in the way, or "
-            "set another output."
+            f"{photo} cannot be upscaled into {result.parent} ({reason}): move what is "
+            "in the way, or set another output."
         ) from error
