@@ -19,7 +19,7 @@ STAGES = ("estimate_kernels", "collect_noise", "make_pairs", "train", "check_dat
         (None, "does not exist"),
         ([], "has no images; expected"),
         (["notes.txt"], "has no images; expected"),
-        (["inner/a.png"], "Its subfolders inner have some"),
+        (["inner/a.png"], "Its subfolders inner contain images"),
     ],
 )
 def test_folders_without_photos(
@@ -289,7 +289,7 @@ def test_missing_vgg_weights(
     [
         ("trainer.device=cuda:99", "device=cuda:99: "),
         ("trainer.crop=18", "trainer.crop=18: expected a multiple of scale=4"),
-        ("discriminator=vgg128", "takes 128x128 only"),
+        ("discriminator=vgg128", "needs images of 128x128 pixels"),
         ("scale=3", "3"),
     ],
 )

@@ -41,10 +41,7 @@ def test_a_folder_then_nothing_then_again(
 
     (tmp_path / "new/b.webp").unlink()
     ended = command(*call)
-    assert (
-        "2 of 3 results exist and stay as they are, such as new/a.webp: overwrite=true"
-        in ended.said
-    )
+    assert "2 of 3 results exist and are skipped, such as new/a.webp: overwrite=true" in ended.said
     now = files(tmp_path / "new")
     assert now["a.webp"] == before["a.webp"]
     assert "b.webp" in now
@@ -152,9 +149,9 @@ def test_thin_photos(size: tuple[int, int], command: Command, run: Path, tmp_pat
     ("argument", "said"),
     [
         ("input=nowhere", "nowhere does not exist"),
-        ("output=big.gif", ".gif is no known image format"),
-        ("output=photos/a.png", "would take the place of a photo"),
-        ("output=photos/new.gif.png/../../photos/a.png", "would take the place of a photo"),
+        ("output=big.gif", ".gif is not a supported output format"),
+        ("output=photos/a.png", "would overwrite a photo"),
+        ("output=photos/new.gif.png/../../photos/a.png", "would overwrite a photo"),
         ("weights=nowhere", "nowhere: no such file"),
         ("weights=dped", "its authors publish it"),
         ("weights=bicubic", "set scale, for instance scale=4"),

@@ -214,9 +214,9 @@ def _jpeg_others() -> Iterator[Case]:
         data = saved(
             as_image(rgb), "MPO", save_all=True, append_images=more, quality=97, subsampling=0
         )
-        says = f"{count} further picture"
+        says = f"{count} further image"
         yield Case(
-            "JPEG with further pictures (MPO)",
+            "JPEG with further images (MPO)",
             f"{count} more",
             ".jpg",
             data,

@@ -82,7 +82,7 @@ def test_an_image_larger_than_the_memory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "_machine_memory", lambda: 4 * 300 * 200)
     assert read_photo(tmp_path / "a.bmp").samples.shape == (200, 300, 3)
     monkeypatch.setattr(decoding, "_machine_memory", lambda: 4 * 300 * 200 - 1)
-    with pytest.raises(ImageError, match=r"a\.bmp claims 300x200 pixels.*memory"):
+    with pytest.raises(ImageError, match=r"a\.bmp declares 300x200 pixels.*memory"):
         read_photo(tmp_path / "a.bmp")
 
 

@@ -26,7 +26,7 @@ def test_list_images_says_what_is_there_instead(tmp_path):
         (tmp_path / name).mkdir()
         if name != "empty":
             (tmp_path / name / "1.png").touch()
-    with pytest.raises(ImageError, match=r"subfolders HR, LR, X2 and others have some"):
+    with pytest.raises(ImageError, match=r"subfolders HR, LR, X2 and others contain images"):
         list_images(tmp_path)
 
 

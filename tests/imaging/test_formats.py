@@ -45,7 +45,7 @@ def test_files_that_pillow_writes(kind: str, said: str, tmp_path: Path) -> None:
     path.write_bytes(encode(kind))
     with pytest.raises(
         ImageError,
-        match=rf"photo\.jpg is of the format {said}, which is not read\. Convert it to PNG",
+        match=rf"photo\.jpg has the format {said}, which is not supported\. Convert it to PNG",
     ):
         read_uint8(path)
 
@@ -69,7 +69,9 @@ def test_files_that_pillow_writes(kind: str, said: str, tmp_path: Path) -> None:
 def test_files_that_are_known_by_their_first_bytes(start: bytes, said: str, tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(start + bytes(500))
-    with pytest.raises(ImageError, match=rf"photo\.jpg is of the format {said}, which is not read"):
+    with pytest.raises(
+        ImageError, match=rf"photo\.jpg has the format {said}, which is not supported"
+    ):
         read_uint8(path)
 
 
@@ -78,7 +80,7 @@ def test_other_files_are_of_no_known_format(content: bytes, tmp_path: Path) -> N
     path = tmp_path / "photo.jpg"
     path.write_bytes(content)
     with pytest.raises(
-        ImageError, match="is not an image that can be read: expected PNG, JPEG, TIFF, WEBP, BMP"
+        ImageError, match="is not a supported image: expected PNG, JPEG, TIFF, WEBP, BMP"
     ):
         read_uint8(path)
 
@@ -102,14 +104,14 @@ def test_a_folder_s_other_images_are_told(tmp_path: Path, caplog: pytest.LogCapt
 def test_a_raw_file_is_not_read_as_the_preview_in_it(tmp_path: Path) -> None:
     (tmp_path / "photo.NEF").write_bytes(encode("TIFF"))
     with pytest.raises(
-        ImageError, match=r"photo\.NEF is of the format camera raw, which is not read"
+        ImageError, match=r"photo\.NEF has the format camera raw, which is not supported"
     ):
         find_images(tmp_path / "photo.NEF")
 
 
 def test_a_format_that_is_known_by_its_suffix_alone(tmp_path: Path) -> None:
     (tmp_path / "photo.tga").write_bytes(encode("TGA"))
-    with pytest.raises(ImageError, match=r"photo\.tga is of the format TGA, which is not read"):
+    with pytest.raises(ImageError, match=r"photo\.tga has the format TGA, which is not supported"):
         read_uint8(tmp_path / "photo.tga")
 
 

@@ -212,7 +212,7 @@ def test_wrong_checksum_is_an_error(tmp_path):
 
 def test_other_things_named_like_images(tmp_path):
     (tmp_path / "text.png").write_text("hello")
-    with pytest.raises(ImageError, match=r"text\.png is not an image"):
+    with pytest.raises(ImageError, match=r"text\.png is not a supported image"):
         read_uint8(tmp_path / "text.png")
     (tmp_path / "folder.png").mkdir()
     for name in ("folder.png", "missing.png"):

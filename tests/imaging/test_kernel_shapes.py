@@ -155,9 +155,9 @@ def test_loads_kernels_made_elsewhere(tmp_path):
         ({"Kernel": -np.ones((3, 3))}, "sum -9"),
         ({"Kernel": np.full((3, 3), np.nan)}, "nan"),
         ({"Kernel": np.full((3, 3), np.inf)}, "inf"),
-        ({"Kernel": "a text"}, "no 2-D kernel"),
-        ({"Kernel": np.empty((0, 0))}, "no 2-D kernel"),
-        ({"Kernel": np.array([[np.ones((3, 3)), 0]], dtype=object)}, "no 2-D kernel"),
+        ({"Kernel": "a text"}, "expected a 2-D array"),
+        ({"Kernel": np.empty((0, 0))}, "cannot be normalised"),
+        ({"Kernel": np.array([[np.ones((3, 3)), 0]], dtype=object)}, "expected a 2-D array"),
     ],
 )
 def test_what_is_no_kernel_is_refused_by_name(tmp_path, content, told):

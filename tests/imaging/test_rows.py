@@ -205,7 +205,7 @@ def test_missing_and_surplus_and_wrong_rows_are_refused(tmp_path):
         (".png", (2**31, 1, 1, 8), r"2147483647.*write \.tif"),
         (".bmp", (40000, 40000, 3, 8), r"4 GiB.*write \.png"),
         (".png", (0, 10, 3, 8), "nothing to write"),
-        (".gif", (10, 10, 3, 8), "no image format"),
+        (".gif", (10, 10, 3, 8), "not the suffix of a supported output format"),
     ],
 )
 def test_what_a_format_cannot_hold_is_said_before_any_work(tmp_path, suffix, form, reason):

@@ -59,7 +59,7 @@ def test_a_network_for_something_else_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
     torch.save(make_compact(channels=1).state_dict(), tmp_path / "x.pth")
     with pytest.raises(
-        UserError, match=r"x\.pth: a network for SR \(.*\) of 1 channels in and 1 out"
+        UserError, match=r"x\.pth: a network for SR \(.*\) with 1 input and 1 output channels"
     ):
         load_model(tmp_path / "x.pth", CPU)
 
@@ -67,7 +67,10 @@ def test_a_network_for_something_else_is_refused(tmp_path: Path) -> None:
 def test_what_nobody_knows_is_told_by_its_first_names(tmp_path: Path) -> None:
     pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
     torch.save(nn.Linear(3, 3).state_dict(), tmp_path / "x.pth")
-    said = r"x\.pth: not an RRDB generator \(its first tensors are weight, bias\)\. spandrel does not know it either"
+    said = (
+        r"x\.pth: not an RRDB generator \(its first tensors are weight, bias\)\. "
+        "spandrel does not recognise it either"
+    )
     with pytest.raises(UserError, match=said):
         load_model(tmp_path / "x.pth", CPU)
 
@@ -175,7 +178,7 @@ def test_an_rrdb_with_a_layer_that_spandrel_leaves_out_is_refused(
         make_rrdb(growth=32).state_dict() | {extra: torch.ones(32, 6, 1, 1)}, tmp_path / "x.pth"
     )
     with pytest.raises(
-        UserError, match=rf"x\.pth: not the RRDB .*not expected: {extra}\).* leaves out some of its"
+        UserError, match=rf"x\.pth: not the RRDB .*not expected: {extra}\).* ignores some of its"
     ):
         load_model(tmp_path / "x.pth", CPU)
 
@@ -198,7 +201,7 @@ def test_a_network_for_faces_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     torch.save(make_compact().state_dict(), tmp_path / "x.pth")
     with pytest.raises(
         UserError,
-        match=r"x\.pth: a network for FaceSR .*; expected one for super-resolution or for",
+        match=r"x\.pth: a network for FaceSR .*; expected a network for super-resolution or",
     ):
         load_model(tmp_path / "x.pth", CPU)
 

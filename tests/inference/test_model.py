@@ -43,7 +43,7 @@ def test_bicubic_is_a_model_of_any_scale() -> None:
     x = torch.rand(2, 3, 5, 7)
     assert torch.equal(load_model("bicubic", CPU, scale=3).run(x), resize(x, factor=3.0))
     with pytest.raises(
-        UserError, match="bicubic: has no scale of its own: set scale, for instance scale=4"
+        UserError, match="bicubic has no scale of its own: set scale, for instance scale=4"
     ):
         load_model("bicubic", CPU)
 

@@ -46,7 +46,7 @@ def test_half_precision_that_overflows_becomes_float32_once(
     for _ in range(3):
         assert torch.allclose(model.run(x), exact, atol=1e-4)
     [message] = [record.getMessage() for record in caplog.records]
-    assert message.startswith(f"{path}: its half precision overflows")
+    assert message.startswith(f"{path}: half precision overflows")
     assert "float32" in message
 
 
@@ -72,7 +72,7 @@ def test_what_float32_cannot_hold_is_an_error(bad: float) -> None:
     def run(x: Tensor) -> Tensor:
         return x.index_fill(3, torch.tensor([1]), bad)
 
-    with pytest.raises(UserError, match=r"x\.pth: the network gives values that are not finite"):
+    with pytest.raises(UserError, match=r"x\.pth: the network returns values that are not finite"):
         only_finite(run, "x.pth", lambda: run)(torch.rand(1, 3, 2, 2))
 
 
@@ -91,13 +91,13 @@ def test_nothing_is_written_of_a_photo_whose_result_is_not_finite(
     ):
         upscale_photos(plan, model, lambda width: Tiles(400))
     assert (
-        f"{tmp_path / 'photo.png'}: {path}: the network gives values that are not finite"
+        f"{tmp_path / 'photo.png'}: {path}: the network returns values that are not finite"
         in caplog.text
     )
     assert not list((tmp_path / "out").iterdir())
     image = EvaluationImage("a", torch.rand(3, 20, 20), torch.rand(3, 80, 80))
     with pytest.raises(
-        UserError, match=r"a: .*x\.pth: the network gives values that are not finite"
+        UserError, match=r"a: .*x\.pth: the network returns values that are not finite"
     ):
         evaluate_models({"x": as_function(model, 400)}, {"a": lambda: image}, psnr_and_ssim(), 0)
 
@@ -115,6 +115,6 @@ def test_infinity_that_spandrel_would_clamp_to_white_is_an_error(
     torch.save(network.state_dict(), tmp_path / "compact.pth")
     model = load_model(tmp_path / "compact.pth", CPU, "fp32")
     with pytest.raises(
-        UserError, match=r"compact\.pth: the network gives values that are not finite"
+        UserError, match=r"compact\.pth: the network returns values that are not finite"
     ):
         model.run(torch.ones(1, 3, 8, 8))

@@ -59,15 +59,15 @@ def test_folders_are_repeated(folder: Path) -> None:
             "photos/a.jpg",
             "big.gif",
             None,
-            "\\.gif is no known image format.*for a folder, end the name with a slash",
+            "\\.gif is not a supported output format.*for a folder, end the name with a slash",
         ),
         ("photos/a.jpg", "big.png", "jpg", "set two formats"),
-        ("photos/a.jpg", "new", "heic", "format=heic: \\.heic is no known image format"),
-        ("photos/a.jpg", "photos/a.jpg", None, "take the place of a photo"),
-        ("photos", "photos", None, "lies in the folder of photos"),
-        ("photos", "photos/2024/new", None, "lies in the folder of photos"),
+        ("photos/a.jpg", "new", "heic", "format=heic: \\.heic is not a supported output format"),
+        ("photos/a.jpg", "photos/a.jpg", None, "would overwrite a photo"),
+        ("photos", "photos", None, "is in the folder of photos"),
+        ("photos", "photos/2024/new", None, "is in the folder of photos"),
         ("photos", "big.png", None, "output must be a folder"),
-        ("photos/2024", "new", "png", "would both become new/b.png"),
+        ("photos/2024", "new", "png", "would have the same result new/b.png"),
         (
             "photos",
             "plain",
@@ -129,18 +129,16 @@ def test_a_photo_that_is_named_twice_is_enlarged_once(folder: Path) -> None:
 def test_several_sources_that_do_not_go_together(folder: Path) -> None:
     write_images("more/a.jpg")
     with pytest.raises(
-        UserError, match=r"photos/a\.jpg and more/a\.jpg would both become new/a\.jpg"
+        UserError, match=r"photos/a\.jpg and more/a\.jpg would have the same result new/a\.jpg"
     ):
         plan_tasks([folder, Path("more")], "new")
-    with pytest.raises(
-        UserError, match="several photos are given, so that output must be a folder"
-    ):
+    with pytest.raises(UserError, match="input has several photos, so output must be a folder"):
         plan_tasks([folder / "a.jpg", Path("more/a.jpg")], "big.png")
-    with pytest.raises(UserError, match="lies in the folder of photos, photos"):
+    with pytest.raises(UserError, match="is in the folder of photos photos"):
         plan_tasks([Path("more/a.jpg"), folder], "photos/new")
     with pytest.raises(ImageError, match="nowhere does not exist"):
         plan_tasks([folder, Path("nowhere")], "new")
-    with pytest.raises(UserError, match="no photo is given"):
+    with pytest.raises(UserError, match="has no photo"):
         plan_tasks([], "new")
 
 

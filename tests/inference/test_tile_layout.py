@@ -50,7 +50,9 @@ def test_a_side_a_little_longer_than_a_tile_costs_little_more() -> None:
 
 def test_tiles_too_small_to_blend_are_refused() -> None:
     Tiles(smallest_size(32), 32)
-    with pytest.raises(UserError, match="set tile=72, or a smaller overlap"):
+    with pytest.raises(
+        UserError, match=r"tile must be at least 2\*overlap \+ 8: set tile=72 or a smaller overlap"
+    ):
         Tiles(smallest_size(32) - 1, 32)
 
 

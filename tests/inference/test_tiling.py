@@ -141,7 +141,7 @@ def test_tiles_are_halved_until_memory_suffices(
     assert np.abs(found.astype(int) - plain(samples, 4).astype(int)).max() <= 1
     assert sum(told) == 300 * 130
     assert [record.message for record in caplog.records] == [
-        "memory does not suffice for tiles of 87 pixels: going on with 43"
+        "memory does not suffice for tiles of 87 pixels: continuing with 43"
     ]
     list(upscale_bands(SRModel(4, CPU, run), samples, tiles))
     assert len(caplog.records) == 1, "the next photo begins with what has fitted"
@@ -154,7 +154,8 @@ def test_too_little_memory_for_the_smallest_tile_is_told(
         raise torch.OutOfMemoryError("out of memory")
 
     with pytest.raises(
-        UserError, match=r"tiles of 35 pixels a side \(out of memory\).*none below 40: close other"
+        UserError,
+        match=r"tiles of 35 pixels per side \(out of memory\).*needs at least 40: close other",
     ):
         upscale_image(SRModel(4, CPU, run), photo, Tiles(64, 16))
 

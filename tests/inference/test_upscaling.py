@@ -70,7 +70,8 @@ def test_the_photo_s_turn_profile_and_exif(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "suffix", "said"), [(8192, ".webp", "16383 a side"), (32768, ".jpg", "65500 a side")]
+    ("width", "suffix", "said"),
+    [(8192, ".webp", "16383 per side"), (32768, ".jpg", "65500 per side")],
 )
 def test_a_format_s_limit_is_told_before_the_work(
     width: int, suffix: str, said: str, tmp_path: Path
@@ -80,7 +81,7 @@ def test_a_format_s_limit_is_told_before_the_work(
 
     write_images(str(tmp_path / "a.png"), size=(1, width))
     with pytest.raises(
-        ImageError, match=rf"a\.png, upscaled: .+{said}.+ or set format=png for a folder"
+        ImageError, match=rf"a\.png, upscaled: .+{said}.+, or format=png for a folder"
     ):
         upscale_photo(
             tmp_path / "a.png", tmp_path / f"new/b{suffix}", SRModel(2, CPU, run), tiles_for
@@ -184,7 +185,7 @@ def test_progress_ends_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     write_images(str(tmp_path / "b.png"), size=(3, 2))
     plan = [UpscaleTask(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "ab"]
     upscale_photos(plan, BICUBIC, tiles_for)
-    assert "upscaled, percent: 100 of 100" in caplog.text
+    assert "percent upscaled: 100 of 100" in caplog.text
 
 
 def test_progress_does_not_count_what_fails(

@@ -81,7 +81,7 @@ def test_a_dotted_name_is_called_with_its_arguments() -> None:
                             "({folder}/failing.py, line 3)"),
         ("own.nets.net", {}, "own/nets.py has no net; it defines Net, Critic, make, give_text"),
         ("own.nets.NUMBER", {}, "has NUMBER, which is a int"),
-        ("own.nets.give_text", {}, "calling it gave a str; expected a torch.nn.Module"),
+        ("own.nets.give_text", {}, "it returned a str; expected a torch.nn.Module"),
         ("own.nets.Net", {"abc": 1}, "there is no key generator.abc. own.nets.Net has: width."),
         ("own.nets.Net", {"scale": 1}, "there is no key generator.scale. own.nets.Net has: width."),
         ("own.nets.Net", {"width": -1}, "failed: ValueError: the width is negative ({folder}/own/nets.py, line 9)"),

@@ -68,7 +68,7 @@ def test_output_is_logits_of_either_sign() -> None:
 
 
 def test_too_small_images_are_refused_with_the_size() -> None:
-    with pytest.raises(ValueError, match="given 23x40 images and needs at least 24x24"):
+    with pytest.raises(ValueError, match="at least 24x24 pixels, got 23x40"):
         PatchGAN(features=4, layers=3)(torch.rand(1, 3, 23, 40))
 
 

@@ -49,7 +49,7 @@ def test_output_is_scale_times_larger(scale: int) -> None:
 
 @pytest.mark.parametrize("scale", [-2, 0, 1, 3, 8])
 def test_other_scales_are_refused_by_name(scale: int) -> None:
-    with pytest.raises(ValueError, match=rf"scale is {scale}; .* 2 or 4"):
+    with pytest.raises(ValueError, match=rf"scale is {scale}; .* 2 and 4"):
         RRDB(scale, 64, 23, 32)
 
 

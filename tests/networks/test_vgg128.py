@@ -42,7 +42,7 @@ def test_forward_is_the_written_out_chain() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(96, 96), (128, 129), (256, 128)])
 def test_other_sizes_are_refused_with_the_ways_out(height: int, width: int) -> None:
-    with pytest.raises(ValueError, match=f"given {height}x{width} images") as error:
+    with pytest.raises(ValueError, match=f"128x128 pixels, got {height}x{width}") as error:
         VGG128(features=2)(torch.rand(1, 3, height, width))
     assert "trainer.crop=128" in str(error.value)
     assert "patch discriminator" in str(error.value)

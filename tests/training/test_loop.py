@@ -320,10 +320,10 @@ def test_missing_vgg_weights_name_three_ways_out(
     ("settings", "message"),
     [
         ({"crop": 15}, r"trainer\.crop=15: expected a multiple of scale=2"),
-        ({"crop": 4}, r"the patch discriminator was given 4x4.*at least 6x6"),
+        ({"crop": 4}, r"the patch discriminator needs .*at least 6x6 pixels, got 4x4"),
         (
             {"discriminator": {"name": "vgg128", "features": 64}},
-            r"given 16x16 images and takes 128x128 only",
+            r"needs images of 128x128 pixels, got 16x16",
         ),
         (
             {"discriminator": {"name": "other"}},

@@ -1,4 +1,4 @@
-"""Images: reading and writing files, resizing, applying kernels. Pure; knows nothing of learning."""
+"""Image files, resampling and blur kernels, independent of networks and training."""
 
 from realsr.core.errors import ImageError
 from realsr.imaging.formats import (
@@ -11,11 +11,11 @@ from realsr.imaging.formats import (
 from realsr.imaging.image_files import (
     count_pixels,
     encode_uint8,
+    log_damage,
     open_photo_writer,
     read_photo,
     read_uint8,
     read_uint8_and_damage,
-    tell_damage,
     write_photo,
     write_uint8,
 )
@@ -45,13 +45,13 @@ __all__ = [
     "holds_alpha",
     "is_opaque",
     "list_images",
+    "log_damage",
     "open_photo_writer",
     "read_photo",
     "read_uint8",
     "read_uint8_and_damage",
     "resize",
     "shrink_uint8",
-    "tell_damage",
     "to_float",
     "to_uint8",
     "write_photo",

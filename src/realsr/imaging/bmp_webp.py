@@ -1,4 +1,4 @@
-"""BMP and WebP: decoding and encoding by Pillow, which needs the whole image at once."""
+"""Decoding and encoding of BMP and WebP by Pillow, which needs the whole image in memory."""
 
 import functools
 import io
@@ -12,8 +12,8 @@ from realsr.imaging.decoding import FileContent, content_error, copy_samples, op
 from realsr.imaging.formats import Layout
 from realsr.imaging.photo import Metadata, count_words, find_orientation
 
-_MASKS = 3  # a compression of BMP: none, with bit masks of the colours
-_PROFILES = (0x4D424544, 0x4C494E4B)  # "MBED" and "LINK"
+_MASKS = 3  # BMP's compression code for uncompressed pixels with bit masks of the colours
+_PROFILES = (0x4D424544, 0x4C494E4B)  # "MBED" and "LINK": an ICC profile, embedded or linked
 
 
 def decode_webp(data: bytes, name: str, damaged: str, with_metadata: bool) -> FileContent:
@@ -29,7 +29,7 @@ def decode_webp(data: bytes, name: str, damaged: str, with_metadata: bool) -> Fi
 def decode_bmp(data: bytes, name: str, damaged: str, with_metadata: bool) -> FileContent:
     """Decode a BMP file's contents (see `image_files.decode_photo`)."""
     error = content_error(
-        name, "BMP with a rare compression, order of colours (bit masks) or number of bits"
+        name, "a BMP of an unusual compression, colour order (bit masks) or bit depth"
     )
     if not _is_regular(data):
         raise error
@@ -42,7 +42,7 @@ def decode_bmp(data: bytes, name: str, damaged: str, with_metadata: bool) -> Fil
 
 
 def _is_regular(data: bytes) -> bool:
-    """Return whether Pillow decodes a BMP right or raises an error."""
+    """Return whether Pillow either decodes a BMP correctly or raises an error."""
     size, bits, compression = struct.unpack_from("<I10xHI", data.ljust(34, b"\0"), 14)
     if size < 40:  # OS/2: palettes and 24 bits only
         return True
@@ -51,7 +51,7 @@ def _is_regular(data: bytes) -> bool:
 
 
 def _list_omissions(data: bytes) -> list[str]:
-    """Return what is left out of a BMP that Pillow has decoded, in words."""
+    """Describe the content of a BMP that Pillow does not decode."""
     start, size, width, height, bits, compression = struct.unpack_from(
         "<IIii2xHI", data.ljust(34, b"\0"), 10
     )
@@ -66,7 +66,7 @@ def _list_omissions(data: bytes) -> list[str]:
 
 
 class _PillowEncoder:
-    """Collects an image and writes it into `file` at the end."""
+    """Collects the rows of an image and writes the file at the end."""
 
     rows = 64
 
@@ -77,20 +77,24 @@ class _PillowEncoder:
         )
 
     def write(self, samples: np.ndarray) -> None:
-        """Add (h, W, C) uint8 samples below those before."""
+        """Append (h, W, C) uint8 samples."""
         samples = samples[..., 0] if samples.shape[2] == 1 else samples
         self._image.paste(Image.fromarray(np.ascontiguousarray(samples)), (0, self._top))
         self._top += len(samples)
 
     def finish(self) -> None:
-        """Compress and write the image; WebP is lossless and keeps colours under transparent pixels."""
+        """Compress and write the image.
+
+        WebP is lossless and keeps the colours of transparent pixels.
+        """
         metadata = {
             "icc_profile": self._metadata.icc,
             "exif": self._metadata.exif,
             "xmp": self._metadata.xmp,
         }
         metadata = {name: value for name, value in metadata.items() if value is not None}
-        # Without loss, quality is effort: the default of 80 takes four times as long for files 0 to 3 % smaller.
+        # For lossless WebP, quality means effort: the default of 80 takes four times as long for
+        # files 0 to 3 % smaller.
         with io.BytesIO() as memory:
             self._image.save(memory, self._kind, lossless=True, quality=20, exact=True, **metadata)
             with memory.getbuffer() as data:
@@ -104,15 +108,14 @@ WebpEncoder = functools.partial(_PillowEncoder, "WEBP")
 
 
 def _mark_alpha(data: memoryview) -> None:
-    """Set the flags of alpha in a lossless WebP file, which libwebp does not where all of it is opaque."""
-    position = 12  # RIFF, a size, WEBP; then chunks of a name, a size and contents of even length
+    """Set the alpha flags of a lossless WebP, which libwebp omits if all pixels are opaque."""
+    position = 12  # after RIFF, size, WEBP; then chunks of name, size and contents of even length
     while position + 8 <= len(data):
         kind, length = struct.unpack_from("<4sI", data, position)
         if kind == b"VP8X":
             data[position + 8] |= 0x10
-        elif (
-            kind == b"VP8L"
-        ):  # a signature; 14 bits each of width and height less 1; whether there is alpha
+        elif kind == b"VP8L":
+            # Signature (8 bits), width - 1 and height - 1 (14 bits each), alpha flag (1 bit).
             data[position + 12] |= 0x10
             return
         position += 8 + length + length % 2

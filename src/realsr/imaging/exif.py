@@ -1,9 +1,9 @@
-"""Directories of tags, as EXIF blocks and TIFF files hold them (TIFF 6.0, section 2; BigTIFF; Exif 2.32, section 4.6).
+"""Tag directories of EXIF blocks and TIFF files (TIFF 6.0, section 2; Exif 2.32, section 4.6).
 
-An EXIF block is what JPEG, PNG and WebP hold: a small TIFF without pixels. Orientation and sizes in it are corrected in
-place, everything else stays byte for byte, since makers' notes hold positions in the block. TIFF files hold the same
-tags among their own. Pillow's `Exif` is not used: it rewrites all directories, and writes `?` for letters that are not
-ASCII.
+An EXIF block, as in JPEG, PNG and WebP, is a small TIFF without pixels. Its orientation and sizes
+are corrected in place. All other bytes are preserved, since maker notes contain positions in the
+block. TIFF files, including BigTIFF, hold the same tags among their own. Pillow's `Exif` is not
+used, since it rewrites all directories and replaces characters that are not ASCII by `?`.
 """
 
 import contextlib
@@ -14,76 +14,40 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-BYTE, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = (
-    1,
-    3,
-    4,
-    5,
-    7,
-    16,
-)  # the types of values that are written here
-_RATIONALS = (5, 10)  # types of values that are made of two numbers
-_NUMBERS = {
-    1: (1, 2, 6, 7),
-    2: (3, 8),
-    4: (4, 5, 9, 10, 11, 13),
-    8: (12, 16, 17, 18),
-}  # types by the bytes of a number
+BYTE, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 1, 3, 4, 5, 7, 16  # TIFF types of values
+_RATIONALS = (5, 10)  # types whose values are two numbers
+# Types by the size of a number in bytes.
+_NUMBERS = {1: (1, 2, 6, 7), 2: (3, 8), 4: (4, 5, 9, 10, 11, 13), 8: (12, 16, 17, 18)}
 _SIZES = {
     kind: size * (2 if kind in _RATIONALS else 1)
     for size, kinds in _NUMBERS.items()
     for kind in kinds
 }
-
-_FORMS = {
-    1: "B",
-    3: "H",
-    4: "I",
-    7: "B",
-    13: "I",
-    16: "Q",
-    18: "Q",
-}  # of whole numbers without a sign, for `struct`
+# Formats of the unsigned integer types for `struct`.
+_FORMS = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
 
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965  # tags whose value is the position of a directory
 _SUBDIRECTORIES = (EXIF, GPS, INTEROPERABILITY)
-_DEEPEST = 2  # interoperability in EXIF in the first directory
+_MAX_DEPTH = 2  # of Interoperability, in EXIF in the first directory
 
 _ORIENTATION, _THUMBNAIL_START, _THUMBNAIL_LENGTH = 274, 513, 514
-_WIDTHS = {
-    None: 256,
-    EXIF: 40962,
-    INTEROPERABILITY: 4097,
-}  # by directory; the height's tag is one more
+# Tags of the width by directory; the tag of the height is the next number.
+_WIDTHS = {None: 256, EXIF: 40962, INTEROPERABILITY: 4097}
 _RESOLUTIONS, _RESOLUTION_UNIT = (282, 283), 296
 INCH, CENTIMETRE = 2, 3
 _PREFIX = b"Exif\0\0"
 
-# The tags of a TIFF's first directory that describe the photo, not the layout of the file.
+# The tags of a TIFF's first directory that describe the photo, not the layout of the file:
+# DocumentName to Copyright; rating; title, comment, author, keywords, subject.
 DESCRIPTIVE = frozenset(
-    [
-        269,
-        270,
-        271,
-        272,
-        282,
-        283,
-        296,
-        305,
-        306,
-        315,
-        316,
-        33432,
-        EXIF,
-        GPS,
-    ]  # from DocumentName to Copyright
-    + [18246, 18249, *range(40091, 40096)]  # rating; title, comment, author, keywords, subject
+    [269, 270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432, EXIF, GPS]
+    + [18246, 18249, *range(40091, 40096)]
 )
 
 
 @dataclass(frozen=True)
 class Value:
-    """A tag's values: their TIFF type and their bytes, numbers in little-endian order."""
+    """The values of a tag: their TIFF type and their bytes in little-endian order."""
 
     kind: int
     data: bytes
@@ -93,7 +57,7 @@ Directory: TypeAlias = "dict[int, Value | Directory]"
 
 
 class Entry(NamedTuple):
-    """Where in the data a tag's values are: their TIFF type, first byte, and length in bytes."""
+    """The location of a tag's values in the data: TIFF type, first byte, and length in bytes."""
 
     kind: int
     start: int
@@ -101,10 +65,10 @@ class Entry(NamedTuple):
 
 
 class TagReader:
-    """Finds the tags in a TIFF file's contents or an EXIF block.
+    """Reads the tags of a TIFF file's contents or of an EXIF block.
 
-    order: "<" or ">", the byte order; first: the position of the first directory. Raises ValueError for data that
-    begin otherwise, and where a directory lies outside them.
+    order: byte order, "<" or ">"; first: position of the first directory. Raises ValueError for
+    data without a TIFF header and for a directory outside the data.
     """
 
     def __init__(self, data: bytes | bytearray):
@@ -116,31 +80,34 @@ class TagReader:
         self.first = self._number("Q", 8) if self.big else self._number("I", 4)
 
     def entries(self, position: int) -> tuple[dict[int, Entry], int]:
-        """Return a directory's entries by tag, and where the position of the next directory is stored."""
+        """Return a directory's entries by tag, and the position of the next directory's link."""
         count = self._number("Q" if self.big else "H", position)
-        at, step, room = (position + 8, 20, 8) if self.big else (position + 2, 12, 4)
-        if at + count * step + room > len(self.data):
-            raise ValueError("a directory of tags is cut short")
+        number, first, step, field = (
+            ("Q", position + 8, 20, 8) if self.big else ("I", position + 2, 12, 4)
+        )
+        end = first + count * step
+        if end + field > len(self.data):
+            raise ValueError("a tag directory is truncated")
         entries_by_tag: dict[int, Entry] = {}
-        for entry in range(at, at + count * step, step):
+        for entry in range(first, end, step):
             tag, kind = self._number("H", entry), self._number("H", entry + 2)
-            values = entry + step - room
-            length = _SIZES.get(kind, 0) * self._number("Q" if self.big else "I", entry + 4)
-            start = values if length <= room else self._number("Q" if self.big else "I", values)
+            values = entry + step - field
+            length = _SIZES.get(kind, 0) * self._number(number, entry + 4)
+            start = values if length <= field else self._number(number, values)
             if kind in _SIZES and start + length <= len(self.data):
                 entries_by_tag.setdefault(tag, Entry(kind, start, length))
-        return entries_by_tag, at + count * step
+        return entries_by_tag, end
 
     def integer(self, entry: Entry) -> int:
-        """Return an entry's first value. Raises ValueError if that is no whole number without a sign."""
+        """Return an entry's first value. Raises ValueError unless it is an unsigned integer."""
         if entry.kind not in _FORMS or not entry.length:
             raise ValueError("a tag's value is no whole number")
         return self._number(_FORMS[entry.kind], entry.start)
 
     def read(self, position: int, tags: Collection[int] | None = None, depth: int = 0) -> Directory:
-        """Return a directory with the directories in it; tags: only these of the outer one.
+        """Return a directory with its subdirectories; tags: the tags to read of the outermost one.
 
-        Of the directories in it, those that cannot be read are left out: some programs write wrong positions.
+        Subdirectories that cannot be read are left out, since some programs write wrong positions.
         """
         directory: Directory = {}
         for tag, entry in self.entries(position)[0].items():
@@ -148,19 +115,17 @@ class TagReader:
                 continue
             if tag not in _SUBDIRECTORIES:
                 directory[tag] = Value(entry.kind, self._little_endian(entry))
-            elif depth < _DEEPEST:
+            elif depth < _MAX_DEPTH:
                 with contextlib.suppress(ValueError):
                     directory[tag] = self.read(self.integer(entry), depth=depth + 1)
         return directory
 
     def _little_endian(self, entry: Entry) -> bytes:
         data = bytes(self.data[entry.start : entry.start + entry.length])
+        if self.order == "<":
+            return data
         width = _SIZES[entry.kind] // (2 if entry.kind in _RATIONALS else 1)
-        return (
-            data
-            if self.order == "<"
-            else np.frombuffer(data, np.uint8).reshape(-1, width)[:, ::-1].tobytes()
-        )
+        return np.frombuffer(data, np.uint8).reshape(-1, width)[:, ::-1].tobytes()
 
     def _number(self, form: str, position: int) -> int:
         try:
@@ -170,58 +135,56 @@ class TagReader:
 
 
 def integers(kind: int, *values: int) -> Value:
-    """Return whole numbers as a tag's values; kind: SHORT, LONG or LONG8."""
-    return Value(
-        kind, struct.pack(f"<{len(values)}{ {SHORT: 'H', LONG: 'I', LONG8: 'Q'}[kind] }", *values)
-    )
+    """Return integers as the values of a tag; kind: SHORT, LONG or LONG8."""
+    return Value(kind, struct.pack(f"<{len(values)}{_FORMS[kind]}", *values))
 
 
 def header(first: int, big: bool = False) -> bytes:
-    """Return the beginning of a TIFF file whose first directory is at `first`: 8 bytes, 16 of a BigTIFF."""
+    """Return a TIFF header (8 bytes; BigTIFF: 16); first: position of the first directory."""
     return b"II" + (struct.pack("<HHHQ", 43, 8, 0, first) if big else struct.pack("<HI", 42, first))
 
 
 def write_directory(directory: Directory, position: int, big: bool = False) -> bytes:
-    """Return a directory as it stands at the even `position`, followed by its long values and its directories."""
-    number, room = ("Q", 8) if big else ("I", 4)
+    """Return a directory for an even `position`, followed by its long values and subdirectories."""
+    number, step, size = ("Q", 20, 8) if big else ("I", 12, 4)
     entries = struct.pack("<Q" if big else "<H", len(directory))
-    after, end = b"", position + len(entries) + len(directory) * (20 if big else 12) + room
+    tail, end = b"", position + len(entries) + len(directory) * step + size
     for tag, value in sorted(directory.items()):
-        after += b"\0" * ((end + len(after)) % 2)
-        offset = struct.pack("<" + number, end + len(after))
+        tail += b"\0" * ((end + len(tail)) % 2)
+        offset = struct.pack("<" + number, end + len(tail))
         if isinstance(value, dict):
-            after += write_directory(value, end + len(after), big)
+            tail += write_directory(value, end + len(tail), big)
             kind, count, field = LONG8 if big else LONG, 1, offset
         else:
             kind, count = value.kind, len(value.data) // _SIZES[value.kind]
-            field = value.data.ljust(room, b"\0")
-            if len(value.data) > room:
-                after, field = after + value.data, offset
+            field = value.data.ljust(size, b"\0")
+            if len(value.data) > size:
+                tail, field = tail + value.data, offset
         entries += struct.pack("<HH" + number, tag, kind, count) + field
-    return entries + bytes(room) + after
+    return entries + bytes(size) + tail
 
 
 def upright_exif(block: bytes) -> bytes:
-    """Return an EXIF block for pixels that have been turned already: Orientation 1, no thumbnail, no prefix.
+    """Return an EXIF block for upright pixels: Orientation 1, no thumbnail, no prefix.
 
-    Raises ValueError for what is no EXIF block.
+    Raises ValueError for data that are not an EXIF block.
     """
-    changed = bytearray(block.removeprefix(_PREFIX))
-    reader = TagReader(changed)
+    result = bytearray(block.removeprefix(_PREFIX))
+    reader = TagReader(result)
     if reader.big:
-        raise ValueError("an EXIF block in BigTIFF's form")
-    entries, next_at = reader.entries(reader.first)
+        raise ValueError("an EXIF block in BigTIFF format")
+    entries, link = reader.entries(reader.first)
     if _ORIENTATION in entries:
-        _set(changed, reader, entries[_ORIENTATION], SHORT, 1)
-    thumbnail = struct.unpack_from(reader.order + "I", changed, next_at)[0]
+        _set(result, reader, entries[_ORIENTATION], SHORT, 1)
+    thumbnail = struct.unpack_from(reader.order + "I", result, link)[0]
     if thumbnail:
-        struct.pack_into("I", changed, next_at, 0)
-        _remove_thumbnail(changed, reader, thumbnail)
-    return bytes(changed)
+        struct.pack_into("I", result, link, 0)
+        _remove_thumbnail(result, reader, thumbnail)
+    return bytes(result)
 
 
 def _remove_thumbnail(block: bytearray, reader: TagReader, position: int) -> None:
-    """Cut the thumbnail off where it comes last, as it mostly does; elsewhere only blank it."""
+    """Remove the thumbnail if it ends the block, as it usually does; otherwise zero its bytes."""
     try:
         entries, _ = reader.entries(position)
         start = reader.integer(entries[_THUMBNAIL_START])
@@ -233,43 +196,46 @@ def _remove_thumbnail(block: bytearray, reader: TagReader, position: int) -> Non
 
 
 def sized_exif(block: bytes, height: int, width: int) -> bytes:
-    """Return an EXIF block whose sizes in pixels, where it has any, are these."""
-    changed = bytearray(block)
-    reader = TagReader(changed)
+    """Return an EXIF block with height and width in place of any image size that it states."""
+    result = bytearray(block)
+    reader = TagReader(result)
     first = reader.entries(reader.first)[0]
-    directories = {None: first, EXIF: _inner(reader, first, EXIF)}
-    directories[INTEROPERABILITY] = _inner(reader, directories[EXIF], INTEROPERABILITY)
+    directories = {None: first, EXIF: _subdirectory(reader, first, EXIF)}
+    directories[INTEROPERABILITY] = _subdirectory(reader, directories[EXIF], INTEROPERABILITY)
     for name, width_tag in _WIDTHS.items():
         for tag, side in ((width_tag, width), (width_tag + 1, height)):
             if tag in directories[name]:
-                _set(changed, reader, directories[name][tag], LONG, side)
-    return bytes(changed)
+                _set(result, reader, directories[name][tag], LONG, side)
+    return bytes(result)
 
 
-def _inner(reader: TagReader, entries: dict[int, Entry], tag: int) -> dict[int, Entry]:
+def _subdirectory(reader: TagReader, entries: dict[int, Entry], tag: int) -> dict[int, Entry]:
     try:
         return reader.entries(reader.integer(entries[tag]))[0]
-    except (KeyError, ValueError):  # there is none, or its position is wrong
+    except (KeyError, ValueError):  # it is missing, or its position is wrong
         return {}
 
 
 def _set(block: bytearray, reader: TagReader, entry: Entry, kind: int, number: int) -> None:
-    """Overwrite an entry that holds one number."""
-    if 0 < entry.length <= 4:  # the values stand in the entry itself, after its type and count
+    """Overwrite the value of an entry that holds one number."""
+    if 0 < entry.length <= 4:  # the value is in the entry itself, after its type and count
         form = reader.order + ("HIHxx" if kind == SHORT else "HII")
         struct.pack_into(form, block, entry.start - 6, kind, 1, number)
 
 
-def resolution_exif(sides: tuple[int, ...], divisor: int, unit: int) -> bytes:
-    """Return an EXIF block of a resolution: sides / divisor pixels, across and down, per unit, INCH or CENTIMETRE."""
+def resolution_exif(pixels: tuple[int, ...], divisor: int, unit: int) -> bytes:
+    """Return an EXIF block that states a resolution.
+
+    pixels: horizontal and vertical; pixels / divisor is the number per unit, INCH or CENTIMETRE.
+    """
     directory: Directory = {_RESOLUTION_UNIT: integers(SHORT, unit)}
-    for tag, side in zip(_RESOLUTIONS, sides, strict=True):
-        directory[tag] = Value(RATIONAL, struct.pack("<II", side, divisor))
+    for tag, number in zip(_RESOLUTIONS, pixels, strict=True):
+        directory[tag] = Value(RATIONAL, struct.pack("<II", number, divisor))
     return _write_block(directory)
 
 
 def exif_orientation(block: bytes) -> int | None:
-    """Return an EXIF block's orientation, None if it cannot be read."""
+    """Return the orientation in an EXIF block; None if it cannot be read."""
     try:
         reader = TagReader(block.removeprefix(_PREFIX))
         return reader.integer(reader.entries(reader.first)[0][_ORIENTATION])
@@ -278,9 +244,10 @@ def exif_orientation(block: bytes) -> int | None:
 
 
 def exif_from_tiff(data: bytes, position: int) -> bytes | None:
-    """Return the descriptive tags of the directory at `position` of a TIFF file as an EXIF block, None if none.
+    """Return the descriptive tags of a TIFF directory as an EXIF block; None if it has none.
 
-    Raises ValueError for tags that cannot be read.
+    data: contents of the file; position: that of the directory. Raises ValueError for tags that
+    cannot be read.
     """
     directory = TagReader(data).read(position, DESCRIPTIVE)
     return _write_block(directory) if directory else None
@@ -291,6 +258,6 @@ def _write_block(directory: Directory) -> bytes:
 
 
 def tiff_tags(block: bytes) -> Directory:
-    """Return an EXIF block's tags that a TIFF file may have among its own."""
+    """Return the tags of an EXIF block that a TIFF file can hold among its own."""
     reader = TagReader(block)
     return reader.read(reader.first, DESCRIPTIVE)

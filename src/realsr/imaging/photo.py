@@ -1,4 +1,4 @@
-"""A photo as its file holds it: samples, colour profile, and the metadata of the camera and its owner."""
+"""The content of a photo's file: samples, colour profile, and metadata."""
 
 import re
 from dataclasses import dataclass, replace
@@ -8,12 +8,9 @@ import numpy as np
 from realsr.imaging.exif import exif_orientation, sized_exif, upright_exif
 
 _NAMES = {"icc": "colour profile", "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC"}
-_PARTS = {
-    "PNG": ("icc", "exif", "xmp"),
-    "WEBP": ("icc", "exif", "xmp"),
-    "BMP": (),
-}  # of metadata; the others hold all
-_SEGMENT = 65533  # bytes of a segment of JPEG; a profile may have 255
+# The metadata that formats support; those not listed support all.
+_PARTS = {"PNG": ("icc", "exif", "xmp"), "WEBP": ("icc", "exif", "xmp"), "BMP": ()}
+_SEGMENT = 65533  # bytes of a JPEG segment; a colour profile may take 255 segments
 _LONGEST_IN_JPEG = {
     "icc": 255 * (_SEGMENT - 14),
     "exif": _SEGMENT - 6,
@@ -23,7 +20,7 @@ _LONGEST_IN_JPEG = {
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:=["']|>))([1-8])""")
 _XMP_WIDTH = re.compile(rb"""((?:tiff:ImageWidth|exif:PixelXDimension)(?:=["']|>))\d+""")
 _XMP_HEIGHT = re.compile(rb"""((?:tiff:ImageLength|exif:PixelYDimension)(?:=["']|>))\d+""")
-# A preview, and the name of further parts, which are not kept.
+# Previews, and references to extended XMP, which is not copied.
 _XMP_PREVIEW = re.compile(
     rb"""<xmp:Thumbnails>.*?</xmp:Thumbnails>|\sxmpNote:HasExtendedXMP=["']\w*["']""", re.DOTALL
 )
@@ -31,11 +28,12 @@ _XMP_PREVIEW = re.compile(
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a photo's file holds besides its samples.
+    """The metadata of a photo's file.
 
     icc: the ICC colour profile.
-    exif: the EXIF block, which begins as a TIFF file does (without the prefix "Exif"), for upright samples.
-    xmp: the XMP packet, for upright samples.
+    exif: the EXIF block for upright samples; it begins with a TIFF header, without the prefix
+    "Exif".
+    xmp: the XMP packet for upright samples.
     iptc: the IPTC records.
     """
 
@@ -50,8 +48,8 @@ class Photo:
     """The samples of an image file and its metadata.
 
     samples: (H, W, C) uint8 or uint16, C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA.
-    damage: what is wrong with the file, of which this is what could be decoded; None for a sound file.
-    omissions: what else the file holds, in words.
+    damage: what is wrong with a file that has been decoded in part; None if it is intact.
+    omissions: descriptions of the content of the file that is left out.
     """
 
     samples: np.ndarray
@@ -61,12 +59,12 @@ class Photo:
 
 
 def count_words(count: int, noun: str) -> str:
-    """Return such as "1 page", "2 pages"."""
+    """Return a count with its noun, such as "1 page" or "2 pages"."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def find_orientation(metadata: Metadata) -> int:
-    """Return the orientation in a file's metadata, 1..8 as the tag in EXIF; 1 without one."""
+    """Return the orientation in a file's metadata, 1..8 as in EXIF; 1 if there is none."""
     orientation = exif_orientation(metadata.exif) if metadata.exif else None
     if orientation is None and metadata.xmp and (match := _XMP_ORIENTATION.search(metadata.xmp)):
         orientation = int(match[2])
@@ -74,7 +72,7 @@ def find_orientation(metadata: Metadata) -> int:
 
 
 def upright_metadata(metadata: Metadata) -> tuple[Metadata, list[str]]:
-    """Return a file's metadata for samples that have been turned, and what cannot be read of them, in words."""
+    """Return a file's metadata for upright samples, and descriptions of what cannot be read."""
     exif, xmp, omissions = metadata.exif, metadata.xmp, list[str]()
     if exif:
         try:
@@ -84,18 +82,17 @@ def upright_metadata(metadata: Metadata) -> tuple[Metadata, list[str]]:
             exif, omissions = None, ["EXIF that cannot be read"]
     if xmp:
         xmp = _XMP_PREVIEW.sub(b"", _XMP_ORIENTATION.sub(rb"\g<1>1", xmp))
-    return replace(
-        metadata, icc=metadata.icc or None, exif=exif or None, xmp=xmp or None
-    ), omissions
+    icc = metadata.icc or None
+    return replace(metadata, icc=icc, exif=exif or None, xmp=xmp or None), omissions
 
 
 def fit_metadata(
     metadata: Metadata, height: int, width: int, channels: int, kind: str | None = None
 ) -> tuple[Metadata, list[str]]:
-    """Return the metadata for samples of this size and number of channels, and what is left out, in words.
+    """Return the metadata for samples of a size and number of channels, and what is left out.
 
-    kind: the format of the file that is to hold them. A colour profile of another colour space is left out, and what a
-    format cannot hold.
+    A colour profile of another colour space is left out, and metadata that the format of the output
+    file, kind, cannot hold. What is left out is described in words.
     """
     omissions, parts = list[str](), dict[str, bytes]()
     for part in _NAMES:
@@ -116,16 +113,14 @@ def fit_metadata(
 
 
 def _describe_misfit(part: str, value: bytes, channels: int, kind: str | None) -> str | None:
-    """Say in words which part of the metadata is left out, and why; None if it fits. See `fit_metadata`."""
+    """Describe why a part of the metadata is left out; None if it fits. See `fit_metadata`."""
     name = _NAMES[part]
     if part not in _PARTS.get(kind or "", _NAMES):
         return name
     if kind == "JPEG" and len(value) > _LONGEST_IN_JPEG[part]:
         return f"{name}, whose {len(value)} bytes do not fit a JPEG"
-    expected = b"GRAY" if channels <= 2 else b"RGB "
-    if (
-        part == "icc" and value[16:20] != expected
-    ):  # the colour space in its header, ICC.1 section 7.2
-        space = value[16:20].decode("latin-1").strip() or "unknown"
-        return f"{space} colour profile, which does not fit {expected.decode().strip()}"
+    space, image_space = value[16:20], b"GRAY" if channels <= 2 else b"RGB "
+    if part == "icc" and space != image_space:  # in the profile's header, ICC.1 section 7.2
+        name = space.decode("latin-1").strip() or "unknown"
+        return f"{name} colour profile, which does not fit {image_space.decode().strip()}"
     return None

@@ -1,4 +1,4 @@
-"""PNG: chunks, decoding by libpng, and encoding by rows, 8 and 16 bit (PNG specification, third edition)."""
+"""PNG: chunks, decoding by libpng, encoding by rows; 8 and 16 bit (PNG, third edition)."""
 
 import logging
 import struct
@@ -15,18 +15,17 @@ from realsr.imaging.exif import CENTIMETRE, resolution_exif
 from realsr.imaging.formats import Layout
 from realsr.imaging.photo import Metadata, count_words, find_orientation
 
-logging.getLogger("imagecodecs").setLevel(
-    logging.CRITICAL
-)  # of what it logs, errors become an ImageError
+# The errors that imagecodecs logs are raised as ImageError.
+logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> gray, gray + alpha, RGB, RGBA
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
-_DEFLATE_RATIO = 1032  # deflate makes at most so many bytes of one
-_LONGEST_SIDE = 10**6  # pixels; of libpng
-_LARGEST = 2**28  # bytes of a profile or a text when it is decompressed
-# Chunks without effect on the image, or of sRGB, which is assumed without them: a proposal for a background
-# and for a smaller palette, the frequency of colours, the bits that were of use, the time of the last change.
+_DEFLATE_RATIO = 1032  # the maximum compression ratio of deflate
+_LONGEST_SIDE = 10**6  # pixels, libpng's limit
+_MAX_INFLATED = 2**28  # bytes of a decompressed profile or text
+# Chunks that do not affect the image (background, palettes, histogram, significant bits, time), and
+# those that state sRGB, which is the default.
 _SILENT = {
     b"sRGB": None,
     b"gAMA": struct.pack(">I", 45455),
@@ -50,8 +49,8 @@ def decode_png(data: bytes, name: str, damaged: str, with_metadata: bool) -> Fil
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     if height * (width * bits * _CHANNELS.get(colour, 1) // 8) > _DEFLATE_RATIO * len(data):
         raise ImageError(
-            f"{name} declares {width}x{height} pixels, more than its {len(data)} bytes can hold. It is damaged: copy "
-            "it again, or remove it."
+            f"{name} declares {width}x{height} pixels, more than its {len(data)} bytes can hold. "
+            "It is damaged: copy it again, or remove it."
         )
     check_size(width, height, name)
     if max(width, height) > _LONGEST_SIDE:
@@ -62,27 +61,24 @@ def decode_png(data: bytes, name: str, damaged: str, with_metadata: bool) -> Fil
 
 
 def _read_chunks(data: bytes) -> tuple[list[tuple[bytes, bytes]], list[str]]:
-    """Return a PNG's chunks besides its pixels, and what is damaged or left out. Raises DamageError."""
+    """Return a PNG's ancillary chunks, and descriptions of those left out. Raises DamageError."""
     view, position, kind = memoryview(data), len(_SIGNATURE), b""
     ancillary, omissions, frames, has_pixels = list[tuple[bytes, bytes]](), list[str](), 0, False
     while kind != b"IEND":
-        length, kind = (
-            struct.unpack_from(">I4s", data, position)
-            if position + 12 <= len(data)
-            else (len(data), b"")
-        )
+        length, kind = len(data), b""
+        if position + 12 <= len(data):
+            length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
         if end > len(data):
             raise DamageError("it ends before its end chunk")
-        is_essential = (
-            not kind[0] & 0x20 or kind == b"tRNS"
-        )  # a small first letter marks an ancillary chunk
+        # A lower-case first letter marks an ancillary chunk.
+        is_essential = not kind[0] & 0x20 or kind == b"tRNS"
         if view[end - 4 : end] != struct.pack(">I", zlib.crc32(view[position + 4 : end - 4])):
             if is_essential:
                 raise DamageError(f"wrong checksum of its {_name(kind)}")
             omissions.append(f"damaged {_name(kind)}")
         elif kind == b"fcTL":
-            frames += has_pixels  # that of the still image precedes its pixels
+            frames += has_pixels  # the frame control of the still image precedes its pixels
         elif not is_essential:
             ancillary.append((kind, bytes(view[position + 8 : end - 4])))
         has_pixels |= kind == b"IDAT"
@@ -101,18 +97,16 @@ def _read_metadata(chunks: list[tuple[bytes, bytes]]) -> tuple[Metadata, list[st
             elif kind == b"eXIf":
                 values["exif"] = body
             elif kind in (b"tEXt", b"zTXt") and text == b"Raw profile type exif":
-                profile = (
-                    body[len(text) + 1 :] if kind == b"tEXt" else _inflate(body[len(text) + 2 :])
-                )
-                values.setdefault(
-                    "exif", bytes.fromhex("".join(profile.decode("latin-1").split()[2:]))
-                )
+                profile = body[len(text) + 1 :]
+                if kind == b"zTXt":
+                    profile = _inflate(profile[1:])
+                digits = "".join(profile.decode("latin-1").split()[2:])
+                values.setdefault("exif", bytes.fromhex(digits))
             elif kind == b"iTXt" and text == b"XML:com.adobe.xmp":
-                packet = body[len(text) + 3 :].split(b"\0", 2)[
-                    2
-                ]  # after the language and the keyword in it
+                # The packet follows the language and the translated keyword.
+                packet = body[len(text) + 3 :].split(b"\0", 2)[2]
                 values["xmp"] = _inflate(packet) if body[len(text) + 1] else packet
-            elif kind == b"pHYs" and body[8] == 1:  # pixels in a metre
+            elif kind == b"pHYs" and body[8] == 1:  # pixels per metre
                 resolution = resolution_exif(struct.unpack_from(">II", body), 100, CENTIMETRE)
             elif kind not in _SILENT or _SILENT[kind] not in (None, body):
                 omissions.append(_name(kind))
@@ -121,7 +115,7 @@ def _read_metadata(chunks: list[tuple[bytes, bytes]]) -> tuple[Metadata, list[st
             omissions.append(f"unreadable {_name(kind)}")
     if resolution is not None:
         values.setdefault("exif", resolution)
-    if is_srgb or "icc" in values:  # which hold instead of these
+    if is_srgb or "icc" in values:  # they take precedence over gamma and primaries
         omissions = [name for name in omissions if name not in (_NAMES[b"gAMA"], _NAMES[b"cHRM"])]
     return Metadata(**values), list(dict.fromkeys(omissions))
 
@@ -131,61 +125,52 @@ def _name(kind: bytes) -> str:
 
 
 def _inflate(data: bytes) -> bytes:
-    return zlib.decompressobj().decompress(data, _LARGEST)
+    return zlib.decompressobj().decompress(data, _MAX_INFLATED)
 
 
 def fast_deflate() -> Any:
-    """Return a compressor that looks for runs only, enough for the differences in photos."""
+    """Return a compressor with run-length matching only, which suffices for filtered photos."""
     return zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
 
 
 class PngEncoder:
     """Writes one PNG file into `file`. `write` takes any number of rows at a time.
 
-    All rows have one filter: for the differences that it leaves, a search for the best filter of each row is not worth
-    its time (docs/use/files.md has figures).
+    All rows have the filter Average, since a search for the best filter of each row saves too
+    little space for its time (figures in docs/use/files.md).
     """
 
     rows = 64
 
     def __init__(self, file: BinaryIO, layout: Layout, metadata: Metadata):
-        self._file, self._step, self._compressor = (
-            file,
-            layout.channels * layout.bits // 8,
-            fast_deflate(),
-        )
+        self._file, self._compressor = file, fast_deflate()
+        self._step = layout.channels * layout.bits // 8
         self._above = np.zeros(layout.row_bytes, np.uint8)
         file.write(_SIGNATURE)
-        colour = _COLOUR_TYPE[layout.channels]
-        self._chunk(
-            b"IHDR",
-            struct.pack(">IIBBBBB", layout.width, layout.height, layout.bits, colour, 0, 0, 0),
-        )
+        form = (layout.bits, _COLOUR_TYPE[layout.channels], 0, 0, 0)
+        self._chunk(b"IHDR", struct.pack(">IIBBBBB", layout.width, layout.height, *form))
         if metadata.icc is not None:
             self._chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))
         if metadata.exif is not None:
             self._chunk(b"eXIf", metadata.exif)
         if metadata.xmp is not None:
             self._chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + metadata.xmp)
-        self._rows_left = layout.height
+        self._missing_rows = layout.height
 
     def write(self, samples: np.ndarray) -> None:
-        """Append (h, W, C) samples; with the last row the file is complete."""
-        big_endian = np.ascontiguousarray(
-            samples.astype(samples.dtype.newbyteorder(">"), copy=False)
-        )
-        rows = big_endian.view(np.uint8).reshape(len(samples), -1)
-        filtered = average(rows, self._above, self._step)
+        """Append (h, W, C) samples."""
+        big_endian = samples.astype(samples.dtype.newbyteorder(">"), copy=False)
+        rows = np.ascontiguousarray(big_endian).view(np.uint8).reshape(len(samples), -1)
+        data = self._compressor.compress(average(rows, self._above, self._step).data)
         self._above = rows[-1].copy()
-        self._rows_left -= len(rows)
-        data = self._compressor.compress(filtered.data)
-        if self._rows_left == 0:
+        self._missing_rows -= len(rows)
+        if self._missing_rows == 0:
             data += self._compressor.flush()
         if data:
             self._chunk(b"IDAT", data)
 
     def finish(self) -> None:
-        """Write what comes after the last row."""
+        """Write the end chunk."""
         self._chunk(b"IEND", b"")
 
     def _chunk(self, kind: bytes, body: bytes) -> None:
@@ -195,27 +180,29 @@ class PngEncoder:
 
 
 def encode_png(samples: np.ndarray) -> bytes:
-    """(H, W, C) uint8 or uint16, C = 1..4 -> a PNG file's contents, made for noise.
+    """Return the contents of a PNG file, with settings for noise patches.
 
-    All rows have the filter Sub, differences to the left. For noise that is as good as a search for the best filter of
-    each row, and takes half the time.
+    All rows have the filter Sub (differences to the left). For noise, a search for the best filter
+    of each row gives no smaller files and takes twice the time.
+
+    samples: (H, W, C) uint8 or uint16, C = 1..4.
     """
-    return bytes(
-        imagecodecs.png_encode(
-            samples, level=1, strategy=PNG.STRATEGY.DEFAULT, filter=PNG.FILTER.SUB
-        )
-    )
+    strategy, row_filter = PNG.STRATEGY.DEFAULT, PNG.FILTER.SUB
+    return bytes(imagecodecs.png_encode(samples, level=1, strategy=strategy, filter=row_filter))
 
 
 def average(rows: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:
-    """(h, bytes) -> (h, 1 + bytes) uint8: the filter's number, then each byte less the mean of those left and above.
+    """Apply the filter Average to rows of bytes: (h, n) -> (h, 1 + n) uint8.
 
-    The mean is rounded down. above: (bytes,), the row before the first; step: bytes of a pixel.
+    Each row becomes the filter's number, and each byte less the mean, rounded down, of the bytes to
+    the left and above.
+
+    above: (n,), the row before the first; step: bytes per pixel.
     """
     left = np.zeros_like(rows)
     left[:, step:] = rows[:, :-step]
     up = np.concatenate([above[None], rows[:-1]])
-    filtered = np.empty((len(rows), 1 + rows.shape[1]), np.uint8)
-    filtered[:, 0] = 3  # Average
-    filtered[:, 1:] = rows - ((left & up) + ((left ^ up) >> 1))  # the mean without a ninth bit
-    return filtered
+    result = np.empty((len(rows), 1 + rows.shape[1]), np.uint8)
+    result[:, 0] = 3  # Average
+    result[:, 1:] = rows - ((left & up) + ((left ^ up) >> 1))  # the mean in 8 bits
+    return result

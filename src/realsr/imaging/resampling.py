@@ -1,7 +1,7 @@
 """Resizing and filtering in exact arithmetic.
 
-`resize` is MATLAB's bicubic `imresize`, the field's reference for making and undoing low resolution. `apply_kernel`
-blurs with a kernel and keeps every s-th sample: the degradation's model of a camera.
+`resize` equals MATLAB's bicubic `imresize`, the field's reference for resizing. `apply_kernel`
+blurs with a kernel and keeps every s-th sample, which models a camera in the degradation.
 """
 
 import math
@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_STRIP = 64  # output rows at once, so that intermediate values stay in the processor's cache
-_ROWS = 4  # output rows computed by one product of matrices
+_STRIP = 64  # output rows at a time, so that intermediate values stay in the cache
+_ROWS = 4  # output rows per matrix product
 _WEIGHT_STEP = 2.0**-43
 
 
@@ -22,18 +22,17 @@ def resize(
 ) -> Tensor:
     """Resize by bicubic interpolation as MATLAB's `imresize` does.
 
-    Keys' cubic (1981) with a = -0.5, widened by 1/factor when shrinking (antialiasing), symmetric border.
-    Values are neither clamped nor rounded.
+    Keys' cubic (1981) with a = -0.5, widened by 1/factor when shrinking (antialiasing), symmetric
+    border. Values are neither clamped nor rounded.
 
     image: (..., H, W), float32 or float64, of any range.
-    factor: both sides become ceil(side * factor); size: (height, width). Give exactly one of them.
+    factor: both sides become ceil(side * factor); size: (height, width). Exactly one of them is
+    set.
 
-    Returns (..., H', W') of the same dtype. Raises ValueError for other dtypes and unusable sizes.
+    Returns (..., H', W') of the same dtype. Raises ValueError for other dtypes and invalid sizes.
     """
     if (factor is None) == (size is None):
-        raise ValueError(
-            f"give exactly one of factor and size, got factor={factor} and size={size}"
-        )
+        raise ValueError(f"set exactly one of factor and size, got factor={factor} and size={size}")
     if image.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             f"resize needs float32 or float64, got {image.dtype}: convert the image first"
@@ -51,16 +50,16 @@ def resize(
             raise ValueError(f"size must be at least (1, 1), got {size}")
         scales = (size[0] / sides[0], size[1] / sides[1])
 
-    # The columns' pass is the slower one in memory: do it on the fewest rows.
+    # Memory access is slower along columns: resize them when there are fewest rows.
     for dim in (-2, -1) if scales[0] < 1 else (-1, -2):
         image = _resize_dim(image, dim, size[dim], scales[dim])
     return image
 
 
 def crop_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """(..., H, W) -> its top-left part whose sides are multiples of `multiple`.
+    """Crop an image (..., H, W) at the bottom and right to sides that are multiples of `multiple`.
 
-    Raises ValueError if `multiple` is below 1 or a side is shorter than it.
+    Raises ValueError if `multiple` is below 1 or larger than a side.
     """
     height, width = image.shape[-2:]
     if multiple < 1 or min(height, width) < multiple:
@@ -69,13 +68,15 @@ def crop_to_multiple(image: Tensor, multiple: int) -> Tensor:
 
 
 def shrink_uint8(image_uint8: np.ndarray, factor: int) -> np.ndarray:
-    """Shrink by bicubic interpolation as `resize` does with 1/factor, clamped and rounded half to even.
+    """Downscale by bicubic interpolation as `resize` does, with levels rounded half to even.
 
-    For factors of 2 and 4 each sum is exact, so that neither the order of summation nor the machine matters. Rows and
-    columns apart take a quarter of the time of `apply_kernel_uint8` on 12 megapixels.
+    The factor of `resize` is 1/factor; levels are clamped before they are rounded. For factors 2
+    and 4 all sums are exact, so the result depends on neither the order of summation nor the
+    machine. The separable filter takes a quarter of the time of `apply_kernel_uint8` on 12
+    megapixels.
 
-    image_uint8: (H, W, 3). Returns (ceil(H / factor), ceil(W / factor), 3) uint8. Raises ValueError for a factor
-    below 1.
+    image_uint8: (H, W, 3). Returns (ceil(H / factor), ceil(W / factor), 3) uint8. Raises ValueError
+    for a factor below 1.
     """
     if factor < 1:
         raise ValueError(f"the factor must be 1 or more, got {factor}")
@@ -85,43 +86,37 @@ def shrink_uint8(image_uint8: np.ndarray, factor: int) -> np.ndarray:
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
     values = _cubic((offsets - (factor - 1) / 2) / factor)
     weights, identity = (values / values.sum()).numpy(), np.ones(1)
-    # The weights are multiples of 2^-8 for 2, of 2^-12 for 4: levels times these fit float32, and for 2 so do the
-    # sums of both directions, 24 bits with levels centred. For other factors nothing is exact.
-    first, second = {2: (cv2.CV_32F, cv2.CV_32F), 4: (cv2.CV_32F, cv2.CV_64F)}.get(
-        factor, (cv2.CV_64F, cv2.CV_64F)
-    )
-    border = cv2.BORDER_REFLECT  # OpenCV's name for the symmetric border
+    # The weights are multiples of 2^-8 for factor 2 and of 2^-12 for factor 4, so their products
+    # with levels are exact in float32. For factor 2 the sums over both directions are, too: 24 bits
+    # with levels centred at 0. Other factors are not exact.
+    exact_types = {2: (cv2.CV_32F, cv2.CV_32F), 4: (cv2.CV_32F, cv2.CV_64F)}
+    first, second = exact_types.get(factor, (cv2.CV_64F, cv2.CV_64F))
+    border = cv2.BORDER_REFLECT  # OpenCV's name of the symmetric border
     height, width = (-(-side // factor) for side in image_uint8.shape[:2])
     out = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, _STRIP):
         bottom = min(top + _STRIP, height)
         start = max(0, factor * top - reach)
-        rows = cv2.sepFilter2D(
-            image_uint8[start : factor * bottom + reach],
-            first,
-            identity,
-            weights,
-            borderType=border,
-        )
+        rows = image_uint8[start : factor * bottom + reach]
+        rows = cv2.sepFilter2D(rows, first, identity, weights, borderType=border)
         rows = rows[factor * top - start :: factor][: bottom - top] - 128
-        levels = (
-            cv2.sepFilter2D(rows, second, weights, identity, borderType=border)[:, ::factor] + 128
-        )
-        out[top:bottom] = np.rint(levels).clip(0, 255)
+        levels = cv2.sepFilter2D(rows, second, weights, identity, borderType=border)
+        out[top:bottom] = np.rint(levels[:, ::factor] + 128).clip(0, 255)
     return out
 
 
 def apply_kernel(image: Tensor, kernel: np.ndarray | Tensor, scale: int = 1) -> Tensor:
-    """Correlate with a kernel and keep samples 0, scale, 2 scale, …; the others are never computed.
+    """Correlate with a kernel and keep samples 0, scale, 2 scale, …; only these are computed.
 
-    out[c, y, x] = sum over i, j of kernel[i, j] * image[c, scale y + i - k//2, scale x + j - l//2]: no
-    flip, centre at index k//2 for odd and even k, symmetric border (edge pixel repeated), also for images
-    smaller than the kernel. Each channel apart; sums are in float64.
+    out[c, y, x] = sum over i, j of kernel[i, j] * image[c, scale y + i - k//2, scale x + j - l//2]
+
+    No flip, centre at index k//2 for odd and even k, symmetric border (edge pixel repeated), also
+    for images smaller than the kernel. Channels are filtered separately; sums are in float64.
 
     image: (C, H, W), float32 or float64. kernel: (k, l).
 
-    Returns (C, ceil(H / scale), ceil(W / scale)) of the image's dtype. Raises ValueError for other shapes
-    or types and for a scale below 1.
+    Returns (C, ceil(H / scale), ceil(W / scale)) of the image's dtype. Raises ValueError for other
+    shapes or types and for a scale below 1.
     """
     weights = torch.as_tensor(kernel).to(image.device, torch.float64)
     if image.ndim != 3 or 0 in image.shape or not image.is_floating_point():
@@ -136,13 +131,14 @@ def apply_kernel(image: Tensor, kernel: np.ndarray | Tensor, scale: int = 1) -> 
 
 
 def apply_kernel_uint8(image_uint8: np.ndarray, kernel: np.ndarray, scale: int) -> np.ndarray:
-    """Apply a kernel of sum 1 as `apply_kernel` does, with the same bytes on any number of threads and any machine.
+    """Apply a kernel of sum 1 like `apply_kernel`; the bytes do not depend on threads or machine.
 
-    For that, weights are rounded to multiples of 2^-43: as long as their magnitudes add up to less than 4, they times
-    levels 0..255 and all sums of these are then exact in float64, so that no order of summation matters. No level
-    moves by more than 1e-8 by this.
+    The weights are rounded to multiples of 2^-43. If their magnitudes add up to less than 4, their
+    products with levels 0..255 and all sums are exact in float64, so the order of summation does
+    not matter. The rounding changes no level by more than 1e-8.
 
-    image_uint8: (H, W, 3). Returns (ceil(H / scale), ceil(W / scale), 3) uint8, clamped, rounded half to even.
+    image_uint8: (H, W, 3). Returns (ceil(H / scale), ceil(W / scale), 3) uint8, clamped, rounded
+    half to even.
     """
     planes = torch.from_numpy(np.ascontiguousarray(image_uint8.transpose(2, 0, 1)))
     weights = torch.from_numpy(np.rint(kernel / _WEIGHT_STEP) * _WEIGHT_STEP)
@@ -151,18 +147,18 @@ def apply_kernel_uint8(image_uint8: np.ndarray, kernel: np.ndarray, scale: int) 
 
 
 def symmetric_index(index: Tensor, length: int) -> Tensor:
-    """Map integer positions outside 0..length-1 to the pixels that they mirror (… 1 0 | 0 1 2 … | n-1 …)."""
+    """Map positions outside 0..length-1 to the mirrored pixels (… 1 0 | 0 1 2 … | n-1 …)."""
     index = index.remainder(2 * length)
     return index.where(index < length, 2 * length - 1 - index)
 
 
 def _ceil(length: float) -> int:
-    # The small step is for factors such as 0.07: 100 * 0.07 is 7.000000000000001 and means 7.
+    # The small step handles factors such as 0.07: 100 * 0.07 is 7.000000000000001, which means 7.
     return max(1, math.ceil(length - 1e-9 * max(1.0, length)))
 
 
 def _resize_dim(image: Tensor, dim: int, length: int, scale: float) -> Tensor:
-    """out[i] = sum over t of weights[t, i] * image[index[t, i]], along one dimension."""
+    """Compute out[i] = sum over t of weights[t, i] * image[index[t, i]] along one dimension."""
     if length == image.shape[dim] and scale == 1:
         return image
     index, weights = _taps(image.shape[dim], length, scale)
@@ -176,7 +172,7 @@ def _resize_dim(image: Tensor, dim: int, length: int, scale: float) -> Tensor:
 
 
 def _taps(in_length: int, out_length: int, scale: float) -> tuple[Tensor, Tensor]:
-    """Source indices (T, out_length) and their float64 weights, which sum to 1 over T."""
+    """Return source indices (T, out_length) and their float64 weights, which sum to 1 over T."""
     shrink = min(scale, 1.0)
     width = 4 / shrink
     centre = (torch.arange(out_length, dtype=torch.float64) + 0.5) / scale - 0.5
@@ -184,12 +180,12 @@ def _taps(in_length: int, out_length: int, scale: float) -> tuple[Tensor, Tensor
     index = first + torch.arange(math.ceil(width) + 2)[:, None]
     weights = _cubic((centre - index) * shrink)
     weights = weights / weights.sum(0)
-    used = (weights != 0).any(1)
-    return symmetric_index(index, in_length)[used], weights[used]
+    nonzero = (weights != 0).any(1)
+    return symmetric_index(index, in_length)[nonzero], weights[nonzero]
 
 
 def _cubic(x: Tensor) -> Tensor:
-    """Keys' cubic convolution kernel with a = -0.5."""
+    """Evaluate Keys' cubic convolution kernel with a = -0.5."""
     x = x.abs()
     inner = 1.5 * x**3 - 2.5 * x**2 + 1
     outer = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
@@ -199,20 +195,20 @@ def _cubic(x: Tensor) -> Tensor:
 def _correlate(image: Tensor, weights: Tensor, scale: int) -> Tensor:
     """Compute `apply_kernel` in float64, for an image of any dtype.
 
-    Column scale * x + p + scale * q of the image is phase p at x + q. For one shift q, what the kernel makes of a
-    window of rows and all phases is a product of matrices, without a copy of the image for each tap; a few output
-    rows at once make it a size that computers are good at. Then the shifted products are added up.
+    Column scale * x + p + scale * q of the image is phase p at x + q. For one shift q, the
+    contribution of a window of rows and all phases is a matrix product, which needs no copy of the
+    image per tap. Several output rows share one product to make it efficient. The shifted products
+    are then summed.
     """
     (rows, columns), channels = weights.shape, len(image)
     height, width = (math.ceil(side / scale) for side in image.shape[1:])
     shifts, strips = math.ceil(columns / scale), math.ceil(height / _ROWS)
     step = scale * _ROWS
     window = rows + step - scale
-    padded = _extend(image, -2, rows // 2, window + step * (strips - 1))
-    padded = _extend(padded, -1, columns // 2, scale * (width + shifts - 1))
-    phases = (
-        padded.unflatten(-1, (-1, scale)).permute(1, 3, 0, 2).contiguous()
-    )  # row, phase, channel, x
+    image = _extend(image, -2, rows // 2, window + step * (strips - 1))
+    image = _extend(image, -1, columns // 2, scale * (width + shifts - 1))
+    # (row, phase, channel, x)
+    phases = image.unflatten(-1, (-1, scale)).permute(1, 3, 0, 2).contiguous()
 
     taps = F.pad(weights, (0, shifts * scale - columns)).view(rows, shifts, scale).transpose(0, 1)
     matrix = weights.new_zeros(_ROWS, shifts, window, scale)
@@ -232,7 +228,7 @@ def _correlate(image: Tensor, weights: Tensor, scale: int) -> Tensor:
 
 
 def _extend(image: Tensor, dim: int, before: int, length: int) -> Tensor:
-    """Take `length` positions of one dimension from -before on, mirrored at the image's borders."""
+    """Return positions -before to length - before of one dimension, mirrored at the borders."""
     inside = image.shape[dim]
     outside = ((-before, 0), (inside, max(inside, length - before)))
     left, right = (

@@ -1,4 +1,4 @@
-"""Samples of images: conversions between 8-bit arrays and float tensors, and colours under transparent pixels."""
+"""Conversions between 8-bit arrays and float tensors, and colours of transparent pixels."""
 
 import cv2
 import numpy as np
@@ -8,35 +8,35 @@ from torch import Tensor
 from realsr.core.errors import ImageError
 from realsr.imaging.decoding import row_bands
 
-OPAQUE_ENOUGH = (
-    1 / 16
-)  # alpha from which a pixel keeps its colour; 8-bit premultiplied files round it too far below
+# From this alpha on a pixel keeps its colour; below, premultiplied 8-bit files round it too much.
+OPAQUE_ENOUGH = 1 / 16
 
 
 def to_float(image_uint8: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 RGB -> (3, H, W) float32, 0..1."""
+    """Convert RGB (H, W, 3) uint8 to (3, H, W) float32, 0..1."""
     return torch.from_numpy(np.ascontiguousarray(image_uint8.transpose(2, 0, 1))).float().div_(255)
 
 
 def to_uint8(image: Tensor) -> np.ndarray:
-    """(3, H, W), 0..1 -> (H, W, 3) uint8 RGB: clamped, then rounded half to even.
+    """Convert (3, H, W), 0..1, to RGB (H, W, 3) uint8, clamped and rounded half to even.
 
     Raises ImageError for values that are not finite, which would become black.
     """
     if not torch.isfinite(image).all():
-        raise ImageError(
-            "the image has values that are not finite (NaN or infinite), so it is not written."
-        )
+        raise ImageError("the image has values that are not finite (NaN or infinite).")
     levels = image.detach().clamp(0, 1).mul(255).round_().to(torch.uint8)
     return np.ascontiguousarray(levels.permute(1, 2, 0).cpu().numpy())
 
 
 def to_rgb_uint8(samples: np.ndarray) -> np.ndarray:
-    """(H, W, C) uint8 or uint16, C = 1..4 as in `Photo` -> (H, W, 3) uint8 RGB: alpha dropped, 16 bit rounded to 8."""
+    """Convert samples (H, W, C) as in `Photo` to RGB (H, W, 3) uint8.
+
+    Alpha is dropped, 16 bit is rounded to 8.
+    """
     channels = samples.shape[2]
     colour = samples[..., : channels - (channels in (2, 4))]
     if colour.dtype == np.uint16:
-        # 65535 = 255 * 257, and 257 is odd: no ties to break.
+        # 65535 = 255 * 257, and 257 is odd, so there are no ties.
         colour = ((colour.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if colour.shape[2] == 1:
         colour = np.repeat(colour, 3, axis=2)
@@ -45,19 +45,19 @@ def to_rgb_uint8(samples: np.ndarray) -> np.ndarray:
 
 def is_opaque(samples: np.ndarray) -> bool:
     """Return whether samples (H, W, C), C = 1..4 as in `Photo`, have no transparent pixel."""
-    return samples.shape[2] in (1, 3) or bool(
-        (samples[..., -1] == np.iinfo(samples.dtype).max).all()
-    )
+    opaque = np.iinfo(samples.dtype).max
+    return samples.shape[2] in (1, 3) or bool((samples[..., -1] == opaque).all())
 
 
 def fill_transparent(samples: np.ndarray) -> None:
-    """Replace, in place, colours under transparent pixels by those of the visible pixels around them.
+    """Replace, in place, the colours of transparent pixels by those of visible pixels around them.
 
-    Nobody sees these colours, but filters and networks mix them into visible ones. A pixel keeps the part
-    min(1, 16 alpha) of its colour. The rest is the mean of its surroundings, weighted by the same part, over the
-    smallest squares of 2, 4, 8, … pixels that hold something visible, interpolated between the squares (push-pull;
-    Gortler et al., The Lumigraph, SIGGRAPH 1996). Nothing is done where no pixel is below alpha 1/16, or where none
-    is visible. Beyond the samples it takes 4/3 (C + 1) bytes per pixel for C colours.
+    These colours are invisible, but filters and networks mix them into visible ones. A pixel keeps
+    the share min(1, 16 alpha) of its colour. The rest is the mean of its surroundings, weighted by
+    this share, over the smallest squares of 2, 4, 8, … pixels that contain a visible pixel,
+    interpolated between the squares (push-pull; Gortler et al., The Lumigraph, SIGGRAPH 1996).
+    Samples with no pixel below alpha 1/16, or with no visible pixel, are unchanged. In addition to
+    the samples, 4/3 (C + 1) bytes of memory are needed per pixel for C colours.
 
     samples: (H, W, 2) gray + alpha or (H, W, 4) RGBA, uint8 or uint16, not premultiplied.
     """
@@ -84,7 +84,7 @@ def fill_transparent(samples: np.ndarray) -> None:
 
 
 def _weigh(samples: np.ndarray) -> np.ndarray:
-    """(h, w, C + 1) float32: colours times their weight, and the weight, 0..1."""
+    """Return (h, w, C + 1) float32: colours times their weight, and the weight, 0..1."""
     values = samples.astype(np.float32)
     weights = values[..., -1:]
     weights *= 1 / (OPAQUE_ENOUGH * np.iinfo(samples.dtype).max)
@@ -94,7 +94,7 @@ def _weigh(samples: np.ndarray) -> np.ndarray:
 
 
 def _halve(values: np.ndarray) -> np.ndarray:
-    """Sums of squares of 2 x 2, of which sides of odd length cut the last; weights above 1 become 1."""
+    """Sum over squares of 2 x 2, truncated at odd sides; normalise weights above 1 to 1."""
     height, width = values.shape[:2]
     sums = np.add.reduceat(values, np.arange(0, height, 2), axis=0)
     sums = np.add.reduceat(sums, np.arange(0, width, 2), axis=1)
@@ -103,14 +103,12 @@ def _halve(values: np.ndarray) -> np.ndarray:
 
 
 def _add_missing(values: np.ndarray, coarse: np.ndarray, rows: slice) -> None:
-    """Add, in place, to weighted colours (h, w, C + 1) what they lack, from colours of half the size.
+    """Add, in place, the missing share of weighted colours (h, w, C + 1) from the coarser level.
 
-    rows: where the values lie in their level; coarse: (H / 2, W / 2, C), all of it.
+    rows: the position of the values in their level; coarse: (H / 2, W / 2, C), the whole level.
     """
-    first, last = (
-        max(0, rows.start // 2 - 1),
-        -(-rows.stop // 2) + 1,
-    )  # a row more for the interpolation
+    # With one more row on each side for the interpolation.
+    first, last = max(0, rows.start // 2 - 1), -(-rows.stop // 2) + 1
     part = np.ascontiguousarray(coarse[first:last])
     height, width, colours = part.shape
     double = cv2.resize(part, (2 * width, 2 * height)).reshape(2 * height, 2 * width, colours)

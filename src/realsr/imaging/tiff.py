@@ -1,7 +1,8 @@
 """TIFF: decoding by tifffile, 8 and 16 bit, and metadata.
 
-Strips and tiles are decompressed here, except fax and WebP: tifffile reads damaged JPEG without an error, and gives no
-samples of deflate with a wrong checksum, and of a last strip with surplus rows.
+Strips and tiles are decompressed here, except for fax and WebP, since tifffile reads damaged JPEG
+without an error and returns no samples for deflate with a wrong checksum or for a last strip with
+surplus rows.
 """
 
 import contextlib
@@ -33,24 +34,22 @@ from realsr.imaging.jpeg import decode_jpeg_samples
 from realsr.imaging.photo import Metadata, count_words
 from realsr.imaging.tiff_encoder import ICC, IPTC, XMP
 
-logging.getLogger("tifffile").setLevel(
-    logging.CRITICAL
-)  # of what it logs, errors become an ImageError
+# The errors that tifffile logs are raised as ImageError.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
-_PIECE = 2**16
-_SURPLUS = 2**16  # bytes that some programs write beyond the last row
+_SURPLUS = 2**16  # bytes that some programs write after the last row
 GRAY_WHITE_IS_ZERO, GRAY, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
 NONE, LZW, JPEG, PACKBITS, LZMA, ZSTANDARD, WEBP = 1, 5, 7, 32773, 34925, 50000, 50001
 FAX, DEFLATE = (2, 3, 4), (8, 32946)
 _BYTE_CODECS = (LZW, PACKBITS, LZMA, ZSTANDARD)
 _CODECS = (NONE, *FAX, JPEG, *DEFLATE, WEBP, *_BYTE_CODECS)
-_PREDICTED = (LZW, *DEFLATE, LZMA, ZSTANDARD)  # only these may store differences to the left
+_PREDICTOR_CODECS = (LZW, *DEFLATE, LZMA, ZSTANDARD)  # may store horizontal differences
 _COLOURS = {GRAY_WHITE_IS_ZERO: 1, GRAY: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, LAB: 3}
 _BITS = {PALETTE: (1, 2, 4, 8), CMYK: (8,), YCBCR: (8,), LAB: (8,)}
 _NAMES = {PALETTE: "palette", CMYK: "CMYK", YCBCR: "YCbCr", LAB: "Lab"}
 _PILLOW_MODES = {CMYK: "CMYK", YCBCR: "YCbCr", LAB: "LAB"}
 _OTHER_COLOURS = {
-    **dict.fromkeys((9, 10), "Lab colour of a rare form (ICC or ITU)"),
+    **dict.fromkeys((9, 10), "Lab colour of an unusual form (ICC or ITU)"),
     **dict.fromkeys((32803, 34892), "raw colour of a camera's sensor"),
     **dict.fromkeys((32844, 32845), "logarithmic colour"),
 }
@@ -59,10 +58,11 @@ _OTHER_CODECS = {
     **dict.fromkeys((50002, 52546), "JPEG XL compressed data"),
     6: "data compressed by an obsolete form of JPEG",
 }
-_REDUCED, _MASK = 1, 4  # bits of the tag NewSubfileType
-_ASSOCIATED, _ALPHA = 1, 2
-_ADOBE = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0"  # a segment of JPEG, before its last byte: 0 as stored, 1 YCbCr
-_LAYOUT = frozenset(  # the tags of how the pixels are stored, and of the place among other pages
+_PREVIEW, _MASK = 1, 4  # bits of the tag NewSubfileType
+_PREMULTIPLIED_ALPHA, _ALPHA = 1, 2  # values of the tag ExtraSamples
+# A JPEG segment without its last byte: 0 for colours as stored, 1 for YCbCr.
+_ADOBE = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0"
+_LAYOUT = frozenset(  # the tags of the storage of the pixels and of the place among other pages
     [*range(254, 269), *range(273, 282), 284, *range(288, 294), 297, 317, 320, *range(321, 326)]
     + [330, *range(332, 342), 347, *range(512, 522), *range(529, 533)]
 )
@@ -76,11 +76,12 @@ _TAG_NAMES = {
 
 
 @dataclass(frozen=True)
-class _Picture:
-    """The picture of a TIFF file that is read.
+class _Image:
+    """The image of a TIFF file that is read.
 
-    shape: rows, columns, samples of a pixel; bits: of each sample. alpha: the index of its sample, or None;
-    associated: the colours are multiplied by it. omissions: what the file holds besides, in words.
+    shape: rows, columns, samples per pixel; bits: per sample. alpha: the index of its sample, or
+    None; premultiplied: whether the colours are multiplied by alpha. omissions: descriptions of
+    other content of the file.
     """
 
     page: TiffPage
@@ -89,27 +90,27 @@ class _Picture:
     photometric: int
     compression: int
     alpha: int | None
-    associated: bool
+    premultiplied: bool
     omissions: list[str]
 
 
 def count_tiff_pixels(path: Path) -> int:
-    """Return the pixels of the picture that `decode_tiff` reads. Raises what that raises for what it does not read."""
+    """Return the number of pixels of the image that `decode_tiff` reads. Raises as it does."""
     with _open(path, str(path)) as file:
-        height, width, _ = _find_picture(file, str(path)).shape
+        height, width, _ = _find_image(file, str(path)).shape
     return height * width
 
 
 def decode_tiff(data: bytes, name: str, damaged: str, with_metadata: bool) -> FileContent:
-    """Decode the first picture of a TIFF file that is no preview (see `image_files.decode_photo`)."""
+    """Decode the first image of a TIFF that is not a preview (see `image_files.decode_photo`)."""
     with _open(io.BytesIO(data), name) as file:
-        picture = _find_picture(file, name)
-        page, (height, width, _) = picture.page, picture.shape
+        image = _find_image(file, name)
+        page, (height, width, _) = image.page, image.shape
         check_size(width, height, name)
-        palette = _read_palette(picture)
-        raw: np.ndarray = np.empty(picture.shape, np.uint16 if picture.bits == 16 else np.uint8)
+        palette = _read_palette(image)
+        raw: np.ndarray = np.empty(image.shape, np.uint16 if image.bits == 16 else np.uint8)
         damage = None
-        for number, (part, reason) in enumerate(_read_segments(data, picture, name, damaged)):
+        for number, (part, reason) in enumerate(_read_segments(data, image, name, damaged)):
             if reason is not None:
                 damage = damage or f"{'tile' if page.is_tiled else 'strip'} {number}: {reason}"
                 if damaged != "accept":
@@ -119,84 +120,61 @@ def decode_tiff(data: bytes, name: str, damaged: str, with_metadata: bool) -> Fi
             planes = slice(plane, plane + 1) if _is_planar(page) else slice(None)
             target = raw[top : top + len(samples), left : left + samples.shape[1], planes]
             target[...] = samples[: target.shape[0], : target.shape[1]]
-        metadata, omissions = _read_metadata(data, picture)
+        metadata, omissions = _read_metadata(data, image)
         orientation = _values(page, 274, 1)[0]
-    return FileContent(_interpret(raw, picture, palette), metadata, omissions, orientation, damage)
+    return FileContent(_interpret(raw, image, palette), metadata, omissions, orientation, damage)
 
 
 def _open(source: Path | BinaryIO, name: str) -> TiffFile:
     try:
         return TiffFile(source)
-    except TypeError as error:  # tifffile converts several SampleFormats as one
-        raise content_error(name, "samples that are signed or floating-point in part") from error
+    except TypeError as error:  # tifffile fails to convert several SampleFormats
+        raise content_error(name, "channels with different number formats") from error
 
 
 def _values(page: TiffPage, tag: int, *default: int) -> tuple[int, ...]:
     value = page.tags.valueof(tag)
-    return (
-        default
-        if value is None or value == ()
-        else value
-        if isinstance(value, tuple)
-        else (int(value),)
-    )
+    if value is None or value == ():
+        return default
+    return value if isinstance(value, tuple) else (int(value),)
 
 
-def _find_picture(file: TiffFile, name: str) -> _Picture:
-    """Return the first page that is no preview and no mask. Raises ImageError and DamageError for what is not read."""
+def _find_image(file: TiffFile, name: str) -> _Image:
+    """Return the first page that is neither a preview nor a mask.
+
+    Raises ImageError if it is missing or not supported, DamageError if it is damaged.
+    """
     pages = list(_list_pages(file))
     kinds = [_page_kind(page) for page in pages]
     if "further page" not in kinds:
-        raise content_error(
-            name, "only a preview or a mask, or the photo in another form such as raw data"
-        )
+        raise content_error(name, "only previews or masks; the photo may be stored as raw data")
     page = pages[kinds.index("further page")]
     kinds.remove("further page")
-    with contextlib.suppress(Exception):  # some programs copy positions without the pages
+    with contextlib.suppress(Exception):  # some programs copy the positions, but not the pages
         kinds += [_page_kind(child.aspage()) for child in page.pages or ()]
     omissions = [count_words(number, kind) for kind, number in Counter(kinds).items()]
 
     all_bits = _values(page, 258, 1)
-    height, width, channels = (
-        page.imagelength,
-        page.imagewidth,
-        _values(page, 277, len(all_bits))[0],
-    )
-    bits, photometric, compression = (
-        all_bits[0],
-        _values(page, 262, -1)[0],
-        _values(page, 259, NONE)[0],
-    )
-    if min(height, width, channels) < 1:
+    channels = _values(page, 277, len(all_bits))[0]
+    shape = page.imagelength, page.imagewidth, channels
+    photometric, compression = _values(page, 262, -1)[0], _values(page, 259, NONE)[0]
+    if min(shape) < 1:
         raise DamageError("its size is missing")
     problem = _find_problem(page, photometric, compression, all_bits[:channels], channels)
     if problem is not None:
         raise content_error(name, problem)
     colours = _COLOURS[photometric]
-    extra = _values(page, 338)[: channels - colours] or (_ALPHA,) * (
-        channels == colours + 1
-    )  # some leave the tag out
-    alpha = next((i for i, kind in enumerate(extra) if kind in (_ASSOCIATED, _ALPHA)), None)
-    if alpha is not None and (
-        photometric in (CMYK, YCBCR, LAB) or (photometric == PALETTE and extra[alpha] != _ALPHA)
-    ):
+    # Some programs omit the tag ExtraSamples.
+    extra = _values(page, 338)[: channels - colours] or (_ALPHA,) * (channels == colours + 1)
+    alphas = [i for i, kind in enumerate(extra) if kind in (_PREMULTIPLIED_ALPHA, _ALPHA)]
+    alpha = colours + alphas[0] if alphas else None
+    premultiplied = bool(alphas) and extra[alphas[0]] == _PREMULTIPLIED_ALPHA
+    if (alphas and photometric in (CMYK, YCBCR, LAB)) or (premultiplied and photometric == PALETTE):
         raise content_error(name, f"{_NAMES[photometric]} colour with alpha")
-    if more := channels - colours - (alpha is not None):
+    if more := channels - colours - bool(alphas):
         omissions.append(count_words(more, "extra channel"))
-    associated, place = (
-        alpha is not None and extra[alpha] == _ASSOCIATED,
-        None if alpha is None else colours + alpha,
-    )
-    return _Picture(
-        page,
-        (height, width, channels),
-        bits,
-        photometric,
-        compression,
-        place,
-        associated,
-        omissions,
-    )
+    bits = all_bits[0]
+    return _Image(page, shape, bits, photometric, compression, alpha, premultiplied, omissions)
 
 
 def _list_pages(file: TiffFile) -> Iterator[TiffPage]:
@@ -206,52 +184,42 @@ def _list_pages(file: TiffFile) -> Iterator[TiffPage]:
         except Exception as error:
             if index == 0 and not isinstance(error, IndexError):
                 raise
-            return  # some programs write a wrong position after the last page
+            return  # some programs write a wrong link after the last page
 
 
 def _page_kind(page: TiffPage) -> str:
-    bits = _values(page, 254, 0)[0] | (_REDUCED if _values(page, 255) == (2,) else 0)
-    return "preview" if bits & _REDUCED else "mask" if bits & _MASK else "further page"
+    bits = _values(page, 254, 0)[0] | (_PREVIEW if _values(page, 255) == (2,) else 0)
+    return "preview" if bits & _PREVIEW else "mask" if bits & _MASK else "further page"
 
 
 def _find_problem(
     page: TiffPage, photometric: int, compression: int, bits: tuple[int, ...], channels: int
 ) -> str | None:
-    """Say in words why a picture is not read; None if it is. bits: of each sample of a pixel."""
+    """Describe why a page is not supported; None if it is. bits: of each sample of a pixel."""
     kinds, predictor, depth = _values(page, 339, 1), _values(page, 317, 1)[0], bits[0]
-    subsampled = (
-        photometric == YCBCR
-        and compression not in (JPEG, WEBP)
-        and _values(page, 530, 2, 2) != (1, 1)
-    )
-    misfit = (compression in (JPEG, WEBP) and depth != 8) or (
-        compression in FAX and (depth, channels) != (1, 1)
-    )
-    rare_predictor = compression in _PREDICTED and predictor != 1 and (predictor != 2 or depth < 8)
+    lossy = compression in (JPEG, WEBP)
+    subsampling = photometric == YCBCR and not lossy and _values(page, 530, 2, 2) != (1, 1)
+    misfit = (lossy and depth != 8) or (compression in FAX and (depth, channels) != (1, 1))
+    usual_predictor = predictor == 1 or (predictor == 2 and depth >= 8)
+    rare_predictor = compression in _PREDICTOR_CODECS and not usual_predictor
+    other_codec = _OTHER_CODECS.get(compression, "data in an unusual form of compression")
+    other_colour = _OTHER_COLOURS.get(photometric, "pixels of an unknown colour space")
+    colour_bits = _BITS.get(photometric, (depth,))
     tile_bits = page.tilewidth * (1 if _is_planar(page) else channels) * depth
     rules = (
         (2 in kinds, "signed samples"),
         (3 in kinds, "floating-point samples"),
-        (not {1, 4}.issuperset(kinds), "samples that are no plain numbers"),
-        (len(set(bits)) > 1, f"samples whose bits differ ({', '.join(map(str, bits))})"),
+        (not {1, 4}.issuperset(kinds), "samples that are not real numbers"),
+        (len(set(bits)) > 1, f"samples of different depths ({', '.join(map(str, bits))} bits)"),
         (depth not in (1, 2, 4, 8, 16), f"samples of {depth} bits"),
-        (
-            compression not in _CODECS,
-            _OTHER_CODECS.get(compression, "data in a rare form of compression"),
-        ),
-        (
-            photometric not in _COLOURS,
-            _OTHER_COLOURS.get(photometric, "pixels of no known colour space"),
-        ),
+        (compression not in _CODECS, other_codec),
+        (photometric not in _COLOURS, other_colour),
         (channels < _COLOURS.get(photometric, 0), "fewer channels than its colour space needs"),
-        (
-            depth not in _BITS.get(photometric, (depth,)),
-            f"{depth}-bit {_NAMES.get(photometric)} colour",
-        ),
-        (subsampled, "YCbCr colour of reduced resolution without JPEG compression"),
-        (misfit, f"samples of {depth} bits in a compression that is for others"),
-        (rare_predictor, "data in a rare form of compression (differences between samples)"),
-        (page.is_tiled and tile_bits % 8 != 0, "tiles that do not begin at whole bytes"),
+        (depth not in colour_bits, f"{depth}-bit {_NAMES.get(photometric)} colour"),
+        (subsampling, "subsampled YCbCr colour without JPEG compression"),
+        (misfit, f"samples of {depth} bits in a compression that does not support them"),
+        (rare_predictor, "data in an unusual form of compression (differences between samples)"),
+        (page.is_tiled and tile_bits % 8 != 0, "tiles whose rows are not whole bytes"),
     )
     return next((problem for applies, problem in rules if applies), None)
 
@@ -261,36 +229,32 @@ def _is_planar(page: TiffPage) -> bool:
 
 
 def _read_segments(
-    data: bytes, picture: _Picture, name: str, damaged: str
+    data: bytes, image: _Image, name: str, damaged: str
 ) -> Iterator[tuple[bytes | memoryview, str | None]]:
-    """Yield strips or tiles as `page.decode` reads them, and what is wrong with each."""
-    page, compression, (height, width, channels) = picture.page, picture.compression, picture.shape
-    high, wide = (
-        (page.tilelength, page.tilewidth)
-        if page.is_tiled
-        else (min(page.rowsperstrip, height), width)
-    )
-    check_size(wide, high, name)
+    """Yield strips or tiles in the form that `page.decode` reads, and the damage of each."""
+    page, compression, (height, width, channels) = image.page, image.compression, image.shape
+    if page.is_tiled:
+        rows, columns, start_tag, length_tag = page.tilelength, page.tilewidth, 324, 325
+    else:
+        rows, columns, start_tag, length_tag = min(page.rowsperstrip, height), width, 273, 279
+    check_size(columns, rows, name)
     planes = channels if _is_planar(page) else 1
-    starts = _values(page, 324 if page.is_tiled else 273)
-    lengths = _values(page, 325 if page.is_tiled else 279) or (len(data),) * len(
-        starts
-    )  # some leave the tag out
-    count = planes * -(-height // high) * -(-width // wide)
+    starts = _values(page, start_tag)
+    # Some programs omit the lengths.
+    lengths = _values(page, length_tag) or (len(data),) * len(starts)
+    count = planes * -(-height // rows) * -(-width // columns)
     if len(starts) < count:
         raise DamageError("some of its strips or tiles are missing")
     reverse = page.fillorder == 2 and compression not in (JPEG, WEBP)
     page.fillorder = 1
-    page.predictor = (
-        page.predictor if compression in _PREDICTED else 1
-    )  # elsewhere it does not count
+    if compression not in _PREDICTOR_CODECS:
+        page.predictor = 1
     if compression not in (*FAX, WEBP):
         page.compression, page.subsampling = NONE, (1, 1)
-    size = high * -(-wide * channels // planes * picture.bits // 8)
+    size = rows * -(-columns * channels // planes * image.bits // 8)
     for start, length in zip(starts[:count], lengths[:count], strict=True):
-        part: bytes | memoryview = memoryview(data)[
-            start : start + (size if compression == NONE else length)
-        ]
+        end = start + (size if compression == NONE else length)
+        part: bytes | memoryview = memoryview(data)[start:end]
         reason = None
         if reverse:
             part = bytes(imagecodecs.bitorder_decode(bytes(part)))
@@ -299,20 +263,20 @@ def _read_segments(
         elif compression in DEFLATE:
             part, reason = _inflate(part, size)
         elif compression == JPEG:
-            part, reason = _decode_jpeg(part, picture, name, damaged)
+            part, reason = _decode_jpeg(part, image, name, damaged)
         yield part, reason
 
 
 def _inflate(part: bytes | memoryview, size: int) -> tuple[bytes, str | None]:
-    """Return the first `size` bytes of deflate's data, and what its checksum of all of them says."""
-    decompressor = zlib.decompressobj(
-        -zlib.MAX_WBITS
-    )  # past the header of 2 bytes: the checksum is checked here
+    """Return the first `size` bytes of deflate's data, and the damage that its checksum shows."""
+    # Raw deflate, without the header of 2 bytes, since zlib returns no data for a wrong checksum.
+    decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
     segment = decompressor.decompress(part[2:], size)
     checksum = zlib.adler32(segment)
-    while not decompressor.eof and (
-        more := decompressor.decompress(decompressor.unconsumed_tail, _PIECE)
-    ):
+    while not decompressor.eof:
+        more = decompressor.decompress(decompressor.unconsumed_tail, 2**16)
+        if not more:
+            break
         checksum = zlib.adler32(more, checksum)
     end = decompressor.unused_data[:4]
     mismatch = decompressor.eof and len(end) == 4 and int.from_bytes(end, "big") != checksum
@@ -320,49 +284,48 @@ def _inflate(part: bytes | memoryview, size: int) -> tuple[bytes, str | None]:
 
 
 def _decode_jpeg(
-    part: bytes | memoryview, picture: _Picture, name: str, damaged: str
+    part: bytes | memoryview, image: _Image, name: str, damaged: str
 ) -> tuple[memoryview, str | None]:
-    page = picture.page
+    page = image.page
     tables = page.jpegtables or b"\xff\xd8\xff\xd9"
-    jpeg = b"\xff\xd8" + _ADOBE + bytes([picture.photometric == YCBCR]) + tables[2:-2] + part[2:]
-    colour = {1: "GRAY", 3: "RGB", 4: "CMYK"}.get(1 if _is_planar(page) else picture.shape[2])
+    jpeg = b"\xff\xd8" + _ADOBE + bytes([image.photometric == YCBCR]) + tables[2:-2] + part[2:]
+    colour = {1: "GRAY", 3: "RGB", 4: "CMYK"}.get(1 if _is_planar(page) else image.shape[2])
     samples, reason = decode_jpeg_samples(jpeg, colour, damaged) if colour else (None, None)
     if samples is None:
         if reason is None:
-            raise content_error(name, "data in a rare form of JPEG compression")
+            raise content_error(name, "data in an unusual form of JPEG compression")
         if damaged == "accept":
             raise DamageError(reason)
         return memoryview(b""), reason
     if samples.shape[1] != (page.tilewidth or page.imagewidth):
-        raise DamageError("a strip or tile has another width than its tags say")
+        raise DamageError("the width of a strip or tile differs from that in its tags")
     return samples.reshape(-1).data, reason
 
 
-def _read_palette(picture: _Picture) -> np.ndarray | None:
-    """Return the colours of a palette, (n, 3) uint8."""
-    if picture.photometric != PALETTE:
+def _read_palette(image: _Image) -> np.ndarray | None:
+    """Return the colours of the palette, (n, 3) uint8; None if the image has none."""
+    if image.photometric != PALETTE:
         return None
-    levels = picture.page.colormap
-    if levels is None or levels.size != 3 * 2**picture.bits:
+    levels = image.page.colormap
+    if levels is None or levels.size != 3 * 2**image.bits:
         raise DamageError("its palette is missing")
     return (levels // (256 if levels.max() > 255 else 1)).astype(np.uint8).reshape(3, -1).T
 
 
-def _interpret(raw: np.ndarray, picture: _Picture, palette: np.ndarray | None) -> np.ndarray:
-    """Stored samples -> gray or RGB, of the full range, with straight alpha."""
-    photometric, alpha = picture.photometric, picture.alpha
+def _interpret(raw: np.ndarray, image: _Image, palette: np.ndarray | None) -> np.ndarray:
+    """Convert stored samples to full-range gray or RGB with straight alpha."""
+    photometric, alpha = image.photometric, [] if image.alpha is None else [image.alpha]
     if palette is not None:
-        return np.concatenate([palette[raw[..., 0]], raw[..., [] if alpha is None else [alpha]]], 2)
-    if picture.bits < 8:
-        raw *= 255 // (2**picture.bits - 1)
+        return np.concatenate([palette[raw[..., 0]], raw[..., alpha]], axis=2)
+    if image.bits < 8:
+        raw *= 255 // (2**image.bits - 1)
     colours = _COLOURS[photometric]
-    if photometric == CMYK or (
-        photometric in _PILLOW_MODES and picture.compression not in (JPEG, WEBP)
-    ):
+    is_rgb = image.compression in (JPEG, WEBP) and photometric != CMYK  # as decompressed
+    if photometric in _PILLOW_MODES and not is_rgb:
         return _convert(raw[..., :colours], _PILLOW_MODES[photometric])
-    channels = [*range(colours)] + ([] if alpha is None else [alpha])
+    channels = [*range(colours), *alpha]
     samples = raw if len(channels) == raw.shape[2] else raw[..., channels]
-    if picture.associated:
+    if image.premultiplied:
         _divide_by_alpha(samples)
     if photometric == GRAY_WHITE_IS_ZERO:
         np.invert(samples[..., 0], out=samples[..., 0])
@@ -370,7 +333,7 @@ def _interpret(raw: np.ndarray, picture: _Picture, palette: np.ndarray | None) -
 
 
 def _convert(raw: np.ndarray, mode: str) -> np.ndarray:
-    """(H, W, C) uint8 of one of Pillow's modes -> (H, W, 3) RGB, without profiles."""
+    """Convert (H, W, C) uint8 of one of Pillow's modes to RGB (H, W, 3), without profiles."""
     samples = np.empty((*raw.shape[:2], 3), np.uint8)
     for rows in row_bands(raw):
         band = raw[rows]
@@ -386,17 +349,17 @@ def _divide_by_alpha(samples: np.ndarray) -> None:
         band[..., :-1] = np.rint(colour.clip(0, top))
 
 
-def _read_metadata(data: bytes, picture: _Picture) -> tuple[Metadata, list[str]]:
-    """Return the metadata of a TIFF file's picture, and what else the file holds, in words."""
-    tags = {tag.code: tag for tag in picture.page.tags}
+def _read_metadata(data: bytes, image: _Image) -> tuple[Metadata, list[str]]:
+    """Return the metadata of a TIFF's image, and descriptions of the file's other content."""
+    tags = {tag.code: tag for tag in image.page.tags}
 
     def value(code: int) -> bytes | None:
         tag = tags.get(code)
         return data[tag.valueoffset : tag.valueoffset + tag.valuebytecount] if tag else None
 
-    omissions, exif = list(picture.omissions), None
+    omissions, exif = list(image.omissions), None
     try:
-        exif = exif_from_tiff(data, picture.page.offset)
+        exif = exif_from_tiff(data, image.page.offset)
     except ValueError:
         omissions.append("EXIF that cannot be read")
     rest = tags.keys() - _LAYOUT - DESCRIPTIVE - {ICC, XMP, IPTC}

@@ -1,6 +1,6 @@
-"""TIFF: encoding by rows, 8 and 16 bit (TIFF 6.0; BigTIFF where the file could pass 4 GiB).
+"""TIFF: encoding by rows, 8 and 16 bit (TIFF 6.0; BigTIFF for files that could exceed 4 GiB).
 
-Written here, since no library writes strips one by one with metadata as they are; OpenCV has no gray + alpha.
+No library writes single strips and unchanged metadata; OpenCV does not support gray + alpha.
 """
 
 from dataclasses import fields
@@ -26,14 +26,15 @@ from realsr.imaging.photo import Metadata
 from realsr.imaging.png import fast_deflate
 
 ICC, XMP, IPTC = 34675, 700, 33723
-_ROWS = 64  # readers limit the size of a strip
+_ROWS = 64  # per strip, whose size some readers limit
 _LIMIT = 2**32
 
 
 class TiffEncoder:
-    """Writes one TIFF file into `file`, whose position must be 0: strips of `rows` rows, then the tags.
+    """Writes one TIFF file into `file`, which must be at position 0: strips, then the tags.
 
-    Compressed by deflate with differences to the left, which OpenCV, Pillow and others read.
+    Strips of `rows` rows are compressed by deflate with horizontal differences, which OpenCV,
+    Pillow and others read.
     """
 
     rows = _ROWS
@@ -57,7 +58,7 @@ class TiffEncoder:
         self._file.write(strip)
 
     def finish(self) -> None:
-        """Write the tags, and at the file's beginning where they are."""
+        """Write the tags, and their position into the header."""
         end = self._file.tell()
         position = end + end % 2
         self._file.write(b"\0" * (end % 2))
@@ -98,5 +99,5 @@ class TiffEncoder:
 def _needs_bigtiff(layout: Layout, metadata: Metadata) -> bool:
     samples = layout.row_bytes * layout.height
     metadata_bytes = sum(len(getattr(metadata, part.name) or b"") for part in fields(metadata))
-    # Deflate may add a little to what it cannot compress.
+    # Deflate may slightly enlarge data that it cannot compress.
     return samples + samples // 100 + metadata_bytes + 16 * layout.height + 2**20 >= _LIMIT

@@ -1,4 +1,4 @@
-"""Networks of other authors, which spandrel recognises by the names and shapes of their tensors."""
+"""Other authors' networks, which spandrel recognises by the names and shapes of their tensors."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,40 +15,42 @@ from realsr.weights.generators import MAX_SCALE
 from realsr.weights.layouts import describe_other, prefixes, rrdb_size, select_rrdb, to_rrdb_names
 from realsr.weights.state_files import WeightsFile
 
-COUNTERS = "num_batches_tracked"  # those that batch normalisation has
-PURPOSES = (
-    "SR",
-    "Restoration",
-)  # in spandrel's words; the latter removes noise, blur or JPEG's traces at scale 1
+COUNTERS = "num_batches_tracked"  # of batch normalisation
+# In spandrel's terms; Restoration removes noise, blur or JPEG artefacts at scale 1.
+PURPOSES = ("SR", "Restoration")
 
 
 def load_foreign(
     file: WeightsFile, precision: Precision, automatic: bool
 ) -> tuple[Callable[[Tensor], Tensor], int, Precision]:
-    """Return a file's network as a function, (N,3,h,w) -> (N,3,s*h,s*w) in 0..1, its scale s, and its precision.
+    """Return a file's network as a function, its scale s, and its precision.
 
-    `read_weights` has run no code in the file, and spandrel runs none. Its call pads to the sizes that the network
-    takes, and clamps; what is not finite becomes NaN. automatic: float32 where the network is not made for the half
-    precision, instead of an error.
+    The function maps (N,3,h,w) to (N,3,s*h,s*w), 0..1. It pads the input to sizes that the network
+    supports, clamps the result, and turns values that are not finite into NaN. Neither
+    `read_weights` nor spandrel runs code in the file.
 
-    Raises UserError where spandrel is not installed or does not know the network, and where the network does not
-    upscale or restore RGB.
+    automatic: use float32 if the network does not support the half precision, instead of raising an
+    error.
+
+    Raises UserError if spandrel is not installed or does not recognise the network, and if the
+    network does not upscale or restore RGB.
     """
     state = select_rrdb(file.state)
     network, weights = _recognise(file, state)
     name, scale = network.architecture.name, network.scale
-    # Of an RRDB under ESRGAN's later names spandrel leaves out what it does not know, and loads the rest.
+    # spandrel loads an RRDB with ESRGAN's later names without the tensors that it does not know.
     if prefixes(state) and _count(network.model.state_dict()) < _count(weights):
         raise UserError(
-            f"{file.path}: {_difference(state)}. spandrel recognises {name}, but leaves out some of its tensors, so "
-            "that results would be wrong: give other weights"
+            f"{file.path}: {_difference(state)}. spandrel recognises {name}, but ignores some of "
+            "its tensors, so results would be wrong: use other weights"
         )
     channels = network.input_channels, network.output_channels
     if network.purpose not in PURPOSES or channels != (3, 3) or not 1 <= scale <= MAX_SCALE:
         raise UserError(
-            f"{file.path}: a network for {network.purpose} ({name}, scale {scale}) of {channels[0]} channels in and "
-            f"{channels[1]} out; expected one for super-resolution or for restoration at scale 1, of scale 1 to "
-            f"{MAX_SCALE}, of 3 channels in and out (RGB)"
+            f"{file.path}: a network for {network.purpose} ({name}, scale {scale}) with "
+            f"{channels[0]} input and {channels[1]} output channels; expected a network for "
+            f"super-resolution or restoration with scale 1 to {MAX_SCALE} and 3 input and output "
+            "channels (RGB)"
         )
     fits = {
         torch.bfloat16: network.supports_bfloat16,
@@ -58,51 +60,48 @@ def load_foreign(
     if not fits[precision.half]:
         if not automatic:
             raise UserError(
-                f"{file.path}: {name} cannot be computed in {precision.half}; set precision=fp32"
+                f"{file.path}: {name} does not support {precision.half}; set precision=fp32"
             )
         precision = replace(precision, half=None)
     network.model.requires_grad_(False)
-    network.model.register_forward_hook(_keep_infinite)
+    network.model.register_forward_hook(_mark_infinity)
     return network.to(precision.device).eval(), scale, precision
 
 
 def _recognise(file: WeightsFile, state: Mapping[str, Tensor]) -> tuple[Any, Mapping[str, Tensor]]:
-    """Return spandrel's network of a state dict, and the tensors that it was made of. Raises UserError."""
+    """Return spandrel's network of a state dict, and the tensors loaded. Raises UserError."""
     subject, advice = f"{file.path}: {_difference(state)}", describe_other(state)
     try:
         from spandrel import ModelLoader, UnsupportedModelError, canonicalize_state_dict
     except ImportError as error:
         raise UserError(
-            f"{subject}. Networks of other authors need spandrel: pip install 'realsr[spandrel]'{advice}"
+            f"{subject}. Networks of other authors need spandrel: "
+            f"pip install 'realsr[spandrel]'{advice}"
         ) from error
     cause = None
-    for stripped in strip_prefixes(state):
+    for tensors in strip_prefixes(state):
         weights = {
             name: value
-            for name, value in stripped.items()
+            for name, value in tensors.items()
             if not is_counter(value) or name.endswith(COUNTERS)
         }
         try:
-            with limited_memory(
-                file.path.stat().st_size
-            ):  # of the sizes that the tensors give the network
-                return ModelLoader(device="cpu").load_from_state_dict(
-                    canonicalize_state_dict(weights)
-                ), weights
+            # spandrel sets sizes of the network from the tensors.
+            with limited_memory(file.path.stat().st_size):
+                loader = ModelLoader(device="cpu")
+                return loader.load_from_state_dict(canonicalize_state_dict(weights)), weights
         except UnsupportedModelError as error:
             cause = error
-        except (
-            Exception
-        ) as error:  # each architecture has its own ways to fail on tensors that are not its own
+        except Exception as error:  # architectures raise many types for unsuitable tensors
             raise UserError(
-                f"{subject}. spandrel takes it for a network that it knows, but cannot load it: download it again, or "
-                f"give other weights{advice}"
+                f"{subject}. spandrel recognises a network, but cannot load it: download it again, "
+                f"or use other weights{advice}"
             ) from error
-    raise UserError(f"{subject}. spandrel does not know it either{advice}") from cause
+    raise UserError(f"{subject}. spandrel does not recognise it either{advice}") from cause
 
 
-def _keep_infinite(network: object, inputs: object, result: object) -> object:
-    """Turn infinity into NaN, which spandrel's clamping to 0..1 does not hide."""
+def _mark_infinity(network: object, inputs: object, result: object) -> object:
+    """Replace infinity by NaN, which is preserved when spandrel clamps to 0..1."""
     return torch.where(result.isinf(), torch.nan, result) if isinstance(result, Tensor) else result
 
 
@@ -111,7 +110,7 @@ def _count(state: Mapping[str, Tensor]) -> int:
 
 
 def _difference(state: Mapping[str, Tensor]) -> str:
-    """Where the tensors differ from those of an RRDB."""
+    """Describe how the tensors differ from those of an RRDB."""
     try:
         rrdb_size(to_rrdb_names(state))
     except ValueError as error:

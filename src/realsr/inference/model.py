@@ -1,4 +1,4 @@
-"""A model of any source as one function on tensors, and what is put around it for better results."""
+"""Models of all sources as functions on tensors, with optional ensemble and consistency."""
 
 import logging
 from collections.abc import Callable
@@ -25,18 +25,20 @@ logger = logging.getLogger("realsr")
 Run = Callable[[Tensor], Tensor]
 BICUBIC = "bicubic"
 
-# Half a level is the aim. But tiles that stop at half a level after more or fewer passes than their neighbours differ
-# by over one from the whole; at a tenth, by 0.2 at most on crops of twelve real photos.
+# The aim is half a level. With that tolerance, however, tiles stop after different numbers of
+# passes and differ from an untiled result by more than one level; with a tenth, by at most 0.2
+# (crops of twelve real photos).
 TOLERANCE = 0.1 / 255
 ITERATIONS = 20
 
 
 @dataclass(frozen=True)
 class SRModel:
-    """`run`: (N, 3, h, w), float32, 0..1, on `device` -> (N, 3, scale*h, scale*w), float32, there, not clamped.
+    """A super-resolution model as a function on tensors.
 
-    The results of a model that `load_model` returns are finite; `run` raises UserError where they cannot be.
-    bytes_per_pixel: the memory that it takes for an LR pixel, where that cannot be seen from outside.
+    run: (N, 3, h, w), 0..1 -> (N, 3, scale*h, scale*w), not clamped, both float32 on `device`. If
+        `load_model` returned the model, the result is finite, or `run` raises UserError.
+    bytes_per_pixel: the memory for one LR pixel, if it cannot be measured by torch.
     """
 
     scale: int
@@ -52,37 +54,37 @@ def load_model(
     allow_custom_code: bool = False,
     scale: int | None = None,
 ) -> SRModel:
-    """Return a model, ready to run on a device.
+    """Return a model that is ready to run on a device.
 
     Args:
-        source: `bicubic`; all that `load_generator` takes; a file of another author's network that spandrel knows; or
-            an `.onnx` that `realsr.export` has written.
-        device: where it runs; an `.onnx` runs on a GPU only where onnxruntime has a build for it.
-        precision: auto, bf16, fp16 or fp32, see `choose_precision`. Bicubic is always float32, an `.onnx` what it is.
-        allow_custom_code: whether a file may name a network of the user's own, whose code is then imported.
-        scale: bicubic's; of another model what it must have, None for any.
+        source: `bicubic`; a source of `load_generator`; a file of another author's network that
+            spandrel recognises; or an `.onnx` file of `realsr.export`.
+        device: where it runs; an `.onnx` file runs on a GPU only if onnxruntime has a build for it.
+        precision: auto, bf16, fp16 or fp32, see `choose_precision`. Bicubic always uses float32, an
+            `.onnx` file its own precision.
+        allow_custom_code: whether a file may name the user's own network, whose code is then
+            imported.
+        scale: the scale of bicubic; the required scale of another model, or None for any.
 
     Raises:
-        UserError: where the source cannot be loaded, its scale is another, or the device lacks the precision.
+        UserError: if the source cannot be loaded or has another scale, or the device lacks the
+            precision.
     """
     numbers = choose_precision(precision, device)
     if source == BICUBIC:
         if scale is None:
-            raise UserError("bicubic: has no scale of its own: set scale, for instance scale=4")
+            raise UserError("bicubic has no scale of its own: set scale, for instance scale=4")
         factor = float(scale)
         return SRModel(scale, device, lambda x: resize(x, factor=factor))
     path, exact, bytes_per_pixel = find_weights(source), None, None
     kind = identify_weights(path)
     if kind.format == "onnx" or (not kind.format and path.suffix.lower() == ".onnx"):
         run, facts, device = load_onnx(path, device)
-        own_scale, computed, bytes_per_pixel = (
-            facts.scale,
-            f"{facts.precision}, by onnxruntime",
-            facts.bytes_per_pixel,
-        )
+        own_scale, bytes_per_pixel = facts.scale, facts.bytes_per_pixel
+        number_format = f"{facts.precision}, by onnxruntime"
         if precision in HALVES:
             raise UserError(
-                f"precision={precision}: {path} computes in {facts.precision}: leave precision out"
+                f"precision={precision}: {path} has precision {facts.precision}: omit precision"
             )
     else:
         file = read_weights(path)
@@ -91,44 +93,42 @@ def load_model(
             network: Run = generator.to(device)
         else:
             network, own_scale, numbers = load_foreign(file, numbers, automatic=precision == "auto")
-        run, computed = (
-            _in_precision(network, numbers),
-            str(numbers.half or torch.float32).removeprefix("torch."),
-        )
+        run = _in_precision(network, numbers)
+        number_format = str(numbers.half or torch.float32).removeprefix("torch.")
         if numbers.half is not None:
             exact = partial(_in_precision, network, replace(numbers, half=None))
     if scale not in (None, own_scale):
         raise UserError(f"{source}: trained for scale {own_scale}, but scale={scale} was set")
-    logger.info("%s: scale %d, on %s in %s", source, own_scale, device, computed)
+    logger.info("%s: scale %d, on %s in %s", source, own_scale, device, number_format)
     return SRModel(own_scale, device, only_finite(run, str(source), exact), bytes_per_pixel)
 
 
 def only_finite(run: Run, source: str, exact: Callable[[], Run] | None = None) -> Run:
-    """Return a model's function that never returns NaN or infinity: where the result has them it raises UserError.
+    """Return a model's function that raises UserError instead of returning NaN or infinity.
 
-    source: the model's file, for messages. exact: makes the function in float32 where `run` computes in less; it takes
-    the place of `run`, with a warning, at the first result that is not finite.
+    source: the model's file, for messages. exact: makes the float32 function if `run` uses less
+    precision; it replaces `run`, with a warning, at the first result that is not finite.
     """
 
-    def run_checked(x: Tensor) -> Tensor:
+    def checked_run(x: Tensor) -> Tensor:
         nonlocal run, exact
         y = run(x)
         if not torch.isfinite(y).all() and exact is not None:
             logger.warning(
-                "%s: its half precision overflows (values that are not finite): this tile and all that follow are "
-                "computed in float32",
+                "%s: half precision overflows (values that are not finite): this tile and all "
+                "later ones are computed in float32",
                 source,
             )
             run, exact = exact(), None
             y = run(x)
         if not torch.isfinite(y).all():
             raise UserError(
-                f"{source}: the network gives values that are not finite (NaN or infinity) on this photo, so that no "
-                "result is written: use other weights"
+                f"{source}: the network returns values that are not finite (NaN or infinity) for "
+                "this photo, so no result is written: use other weights"
             )
         return y
 
-    return run_checked
+    return checked_run
 
 
 def _in_precision(network: Run, precision: Precision) -> Run:
@@ -146,49 +146,51 @@ def _in_precision(network: Run, precision: Precision) -> Run:
 def ensemble(model: SRModel) -> SRModel:
     """Return the mean of a model over the eight flips and rotations of its input, each undone.
 
-    Geometric self-ensemble (Timofte et al., Seven ways to improve example-based SR, CVPR 2016; "+" in EDSR's tables).
-    One after the other: eight times the time, and the memory of one more result.
+    Geometric self-ensemble (Timofte et al., Seven ways to improve example-based SR, CVPR 2016; "+"
+    in EDSR's tables). The eight inputs are upscaled in turn, which takes eight times the time and
+    the memory of one more result.
     """
 
     def run(lr: Tensor) -> Tensor:
         total = torch.zeros(())
         for number in range(8):
             flip, turns = divmod(number, 4)
-            turned = torch.rot90(lr.flip(-1) if flip else lr, turns, (-2, -1)).contiguous()
-            back = torch.rot90(model.run(turned), -turns, (-2, -1))
-            back = back.flip(-1) if flip else back
-            total = total.add_(back) if number else back.clone()
+            view = torch.rot90(lr.flip(-1) if flip else lr, turns, (-2, -1)).contiguous()
+            sr = torch.rot90(model.run(view), -turns, (-2, -1))
+            sr = sr.flip(-1) if flip else sr
+            total = total.add_(sr) if number else sr.clone()
         return total.div_(8)
 
     return replace(model, run=run)
 
 
 def consistent(model: SRModel) -> SRModel:
-    """Return a model whose results, shrunk by bicubic, are its input: colours do not shift.
+    """Return a model whose results, downscaled by bicubic, equal its input.
 
-    Back-projection (Irani and Peleg, 1991).
-    x <- clamp(x + up(lr - down(x))) until |lr - down(x)| is within the tolerance everywhere, `ITERATIONS` times at
-    most; up and down are `resize`. Each pass leaves about two thirds of the difference: 8 to 12 reach half a level.
-    Contrasts beside black or white that no image in 0..1 has after shrinking, as in sharpened photos, fade slowly, and
-    some remains: on those photos 0 to 0.8 % of the samples are off by more than a level after 20.
+    Back-projection (Irani and Peleg, 1991): x <- clamp(x + up(lr - down(x))), at most `ITERATIONS`
+    times, until |lr - down(x)| is within `TOLERANCE` everywhere; up and down are `resize`. Each
+    pass leaves about two thirds of the difference, so 8 to 12 passes reach half a level. Contrasts
+    next to black or white that no downscaled image in 0..1 can have, as in sharpened photos,
+    converge slowly and not completely: on such photos, 0 to 0.8 % of the samples differ by more
+    than a level after 20 passes.
 
-    Noise of the photo is part of the input, and comes back, too.
+    Colours do not shift. The photo's noise is part of the input, so the result contains it, too.
     """
 
     def run(lr: Tensor) -> Tensor:
         x = model.run(lr).clamp(0, 1)
         for _ in range(ITERATIONS):
-            missing = lr - resize(x, factor=1 / model.scale)
-            if float(missing.abs().max()) <= TOLERANCE:
+            difference = lr - resize(x, factor=1 / model.scale)
+            if float(difference.abs().max()) <= TOLERANCE:
                 break
-            x = (x + resize(missing, factor=float(model.scale))).clamp_(0, 1)
+            x = (x + resize(difference, factor=float(model.scale))).clamp_(0, 1)
         return x
 
     return replace(model, run=run)
 
 
 def refine(model: SRModel, with_ensemble: bool, with_consistency: bool) -> SRModel:
-    """Put around a model what is chosen; its need of memory stays about the same."""
+    """Return a model with ensemble or consistency, or both, which need little more memory."""
     if with_ensemble:
         model = ensemble(model)
     return consistent(model) if with_consistency else model

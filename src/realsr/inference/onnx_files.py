@@ -1,6 +1,7 @@
-"""ONNX files: opened by onnxruntime, and those of `realsr.export` as models.
+"""ONNX files in onnxruntime, and those of `realsr.export` as models.
 
-Without torch until a model is loaded: the memory that an exported file takes is measured without it.
+torch is imported only when a model is loaded, so that the memory of an exported file can be
+measured without it.
 """
 
 import os
@@ -28,26 +29,24 @@ CONVENTION = {
     "layout": "NCHW",
     "output": "clamp to 0..1, times 255, round",
 }
-"""How pixels become the input, and the output pixels: stated in each file, for programs without this package."""
-MAX_BYTES = 1e9  # for one pixel; DF2K takes 14,000
+"""How pixels become the input, and the output pixels; stored in each file for other programs."""
+MAX_BYTES = 1e9  # for one pixel; DF2K needs 14,000
 LONGEST_TEXT = 200
-PROBE, PROBE_LIMIT = (
-    16,
-    10.0,
-)  # LR pixels a side of the first tile, and the seconds that it may take
-RUN_LIMIT, RUN_TIMES = (
-    60.0,
-    100,
-)  # a later tile may take these seconds, and this many times as long as the first
+PROBE, PROBE_LIMIT = 16, 10.0  # LR pixels per side of the first tile, and its time limit in seconds
+# Time limit of a later tile: seconds, plus a multiple of the first tile's time per pixel.
+RUN_LIMIT, RUN_TIMES = 60.0, 100
 OTHER_FILES = "session.model_external_initializers_file_folder_path"
-"""Where onnxruntime looks for other files that a model given as bytes names; by default the current folder."""
+"""Folder of external weights of a model loaded from bytes; by default the current folder."""
 
-DAMAGED = "is cut off, damaged, or no ONNX file: download or export it again"
-NEWER = "is of a newer ONNX than onnxruntime knows: pip install -U onnxruntime, or export it for an older one"
-LAYERS = "has layers that onnxruntime does not know; expected a file of realsr.export"
+DAMAGE = "is truncated, damaged, or not an ONNX file: download or export it again"
+NEWER = (
+    "needs a newer ONNX version than onnxruntime supports: pip install -U onnxruntime, or export "
+    "it for an older version"
+)
+LAYERS = "has layers that onnxruntime does not support; expected a file of realsr.export"
 REASONS = {
-    "INVALID_PROTOBUF": DAMAGED,
-    "No graph": DAMAGED,
+    "INVALID_PROTOBUF": DAMAGE,
+    "No graph": DAMAGE,
     "External data": "has its weights in other files: save it as one file",
     "Unsupported model IR version": NEWER,
     "opset": NEWER,
@@ -55,15 +54,16 @@ REASONS = {
     "No Op registered": LAYERS,
     "NOT_IMPLEMENTED": LAYERS,
 }
-"""What onnxruntime's errors mean, by what they contain; the first match counts."""
+"""Messages for onnxruntime's errors by text that they contain; the first match is used."""
 
 
 @dataclass(frozen=True)
 class OnnxFacts:
-    """What a file states about itself in its metadata, beside `CONVENTION`.
+    """The metadata of an ONNX file, besides `CONVENTION`.
 
-    precision: fp32, fp16, or int8 and how it was calibrated. bytes_per_pixel: the most memory that its tensors take at
-    once for one LR pixel, in float32. source_sha256: of the file of weights. made_by: this package and its version.
+    precision: fp32, fp16, or int8 with its calibration. bytes_per_pixel: peak memory of the tensors
+    for one LR pixel in float32. source_sha256: hash of the weights file. made_by: this package and
+    its version.
     """
 
     scale: int
@@ -73,13 +73,13 @@ class OnnxFacts:
     made_by: str
 
     def as_metadata(self) -> dict[str, str]:
-        """Return what is written into a file: text by key."""
+        """Return the metadata as it is written into a file: text by key."""
         return CONVENTION | {key: str(value) for key, value in asdict(self).items()}
 
 
 def read_facts(metadata: dict[str, str]) -> OnnxFacts:
-    """Return what a file's metadata states. Raises ValueError where it is not of `realsr.export`."""
-    from realsr.weights.generators import MAX_SCALE  # which imports torch
+    """Return the facts in metadata of `realsr.export`. Raises ValueError for other metadata."""
+    from realsr.weights.generators import MAX_SCALE  # imports torch
 
     facts = None
     try:
@@ -87,12 +87,12 @@ def read_facts(metadata: dict[str, str]) -> OnnxFacts:
         facts = OnnxFacts(
             int(metadata["scale"]), texts[0], float(metadata["bytes_per_pixel"]), *texts[1:]
         )
-        sound = all(len(text) <= LONGEST_TEXT and text.isprintable() for text in texts)
-        sound &= 1 <= facts.scale <= MAX_SCALE and 1 <= facts.bytes_per_pixel <= MAX_BYTES
-        sound &= all(metadata[key] == value for key, value in CONVENTION.items())
+        valid = all(len(text) <= LONGEST_TEXT and text.isprintable() for text in texts)
+        valid &= 1 <= facts.scale <= MAX_SCALE and 1 <= facts.bytes_per_pixel <= MAX_BYTES
+        valid &= all(metadata[key] == value for key, value in CONVENTION.items())
     except (KeyError, ValueError):
-        sound = False
-    if facts is None or not sound:
+        valid = False
+    if facts is None or not valid:
         raise ValueError(
             "its metadata is not what realsr.export writes: scale, range, colours, precision …"
         )
@@ -102,13 +102,15 @@ def read_facts(metadata: dict[str, str]) -> OnnxFacts:
 def load_onnx(
     path: Path, device: "torch.device"
 ) -> tuple[Callable[["torch.Tensor"], "torch.Tensor"], OnnxFacts, "torch.device"]:
-    """Return a file's network as a function (N, 3, h, w) -> (N, 3, s*h, s*w), its facts, and where it runs.
+    """Return a file's network as a function, its facts, and the device on which it runs.
 
-    On a GPU it runs where onnxruntime has a build for it, else on the CPU. A small tile is computed at once, which
-    shows whether the file does what its metadata states, and sets how long the function may take.
+    The function maps (N, 3, h, w) to (N, 3, s*h, s*w). It runs on a GPU if onnxruntime has a build
+    for it, else on the CPU. A small tile is computed here, to check the file against its metadata
+    and to set the function's time limit.
 
-    Raises UserError as `open_session` does, for a file of other programs, and for one whose results are of another
-    size or take too long; so does the function. Errors of onnxruntime are RuntimeErrors there.
+    Raises UserError as `open_session` does, for files of other programs, and for results of the
+    wrong size or that take too long. The function raises UserError for such results, too, and
+    RuntimeError for errors of onnxruntime.
     """
     import torch
 
@@ -119,9 +121,8 @@ def load_onnx(
             f"{path}: cannot be used as a model ({reason}); expected a file of realsr.export"
         )
 
-    session, on_gpu = open_session(
-        path, torch.get_num_threads(), device.index or 0 if device.type == "cuda" else None
-    )
+    gpu = device.index or 0 if device.type == "cuda" else None
+    session, on_gpu = open_session(path, torch.get_num_threads(), gpu)
     try:
         facts = read_facts(session.get_modelmeta().custom_metadata_map)
         _check_ends(session)
@@ -130,35 +131,27 @@ def load_onnx(
 
     def compute(x: torch.Tensor, limit: float) -> torch.Tensor:
         y = run_session(session, x.cpu().numpy(), limit)
-        expected = (len(x), 3, facts.scale * x.shape[2], facts.scale * x.shape[3])
-        if not isinstance(y, np.ndarray) or y.dtype != np.float32 or y.shape != expected:
-            kind = f"{y.shape} of {y.dtype}" if isinstance(y, np.ndarray) else "no numbers"
-            raise ValueError(
-                f"it gives {kind} for {tuple(x.shape)}, expected {expected} of float32"
-            )
+        shape = (len(x), 3, facts.scale * x.shape[2], facts.scale * x.shape[3])
+        if not isinstance(y, np.ndarray) or y.dtype != np.float32 or y.shape != shape:
+            kind = f"{y.shape} of {y.dtype}" if isinstance(y, np.ndarray) else "no array"
+            raise ValueError(f"it returns {kind} for {tuple(x.shape)}; expected {shape} of float32")
         return torch.from_numpy(y).to(x.device)
 
+    probe = torch.rand(1, 3, PROBE, PROBE, generator=torch.Generator().manual_seed(0))
     start = time.monotonic()
     try:
         with limited_memory(path.stat().st_size) if not on_gpu else nullcontext():
-            compute(
-                torch.rand(1, 3, PROBE, PROBE, generator=torch.Generator().manual_seed(0)),
-                PROBE_LIMIT,
-            )
+            compute(probe, PROBE_LIMIT)
     except (ValueError, RuntimeError, TimeoutError) as error:
-        reason = (
-            "onnxruntime cannot compute it"
-            if isinstance(error, RuntimeError)
-            else tell_reason(error)
-        )
+        from_runtime = isinstance(error, RuntimeError)
+        reason = "onnxruntime cannot compute it" if from_runtime else tell_reason(error)
         raise refuse(f"a tile of {PROBE}x{PROBE} pixels fails: {reason}") from error
     per_pixel = (time.monotonic() - start) / PROBE**2
 
     def run(x: torch.Tensor) -> torch.Tensor:
+        pixels = x.shape[0] * x.shape[2] * x.shape[3]
         try:
-            return compute(
-                x, RUN_LIMIT + RUN_TIMES * per_pixel * x.shape[0] * x.shape[2] * x.shape[3]
-            )
+            return compute(x, RUN_LIMIT + RUN_TIMES * per_pixel * pixels)
         except (ValueError, TimeoutError) as error:
             raise refuse(error) from error
 
@@ -166,12 +159,12 @@ def load_onnx(
 
 
 def open_session(path: Path, threads: int, gpu: int | None = None) -> tuple[Any, bool]:
-    """Return onnxruntime's session of a file, and whether it runs on the GPU of the number `gpu`.
+    """Return onnxruntime's session of a file, and whether it runs on the GPU with index `gpu`.
 
-    Where onnxruntime has no build for GPUs it runs on the CPU. A file whose weights are in other files is refused,
-    since it could name any.
+    It runs on the CPU if onnxruntime has no build for GPUs. A file with weights in other files is
+    refused, since it could name any file.
 
-    Raises UserError where onnxruntime is not installed, and where it cannot load the file.
+    Raises UserError if onnxruntime is not installed or cannot load the file.
     """
     try:
         import onnxruntime
@@ -184,7 +177,7 @@ def open_session(path: Path, threads: int, gpu: int | None = None) -> tuple[Any,
     provider: Any = (cuda, {"device_id": gpu}) if on_gpu else "CPUExecutionProvider"
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors, which are reported below
+    options.log_severity_level = 3  # errors only, which are reported below
     if _int8_overflows():
         options.add_session_config_entry("session.x64quantprecision", "1")
     options.add_session_config_entry(OTHER_FILES, str(Path(os.devnull, "none")))
@@ -194,18 +187,19 @@ def open_session(path: Path, threads: int, gpu: int | None = None) -> tuple[Any,
             return onnxruntime.InferenceSession(content, options, providers=[provider]), on_gpu
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except Exception as error:  # onnxruntime's own classes, one for each code
+    except Exception as error:  # onnxruntime has one class for each error code
         kind = identify_file(path)
         if kind.format != "onnx" and kind != UNKNOWN:
             raise UserError(f"{path}: {kind.refuse('an ONNX file')}") from error
-        reason = next((reason for sign, reason in REASONS.items() if sign in str(error)), DAMAGED)
+        reason = next((reason for sign, reason in REASONS.items() if sign in str(error)), DAMAGE)
         raise UserError(f"{path}: {reason}") from error
 
 
 def run_session(session: Any, lr: np.ndarray, limit: float) -> Any:
-    """Return a session's result for one input. Ctrl-C, and the end of the time, stop it between two layers.
+    """Return a session's result for one input.
 
-    Raises TimeoutError after `limit` seconds, RuntimeError for errors of onnxruntime.
+    Ctrl-C and the time limit stop it between two layers. Raises TimeoutError after `limit` seconds,
+    RuntimeError for errors of onnxruntime.
     """
     import onnxruntime
 
@@ -217,42 +211,35 @@ def run_session(session: Any, lr: np.ndarray, limit: float) -> Any:
             return future.result(limit)[0]
         except TimeoutError as error:
             raise TimeoutError(f"no result within {limit:.0f} seconds") from error
-        except Exception as error:  # onnxruntime's own classes, one for each code
+        except Exception as error:  # onnxruntime has one class for each error code
             raise RuntimeError(str(error)) from error
         finally:
-            options.terminate = (
-                True  # of no effect where the run has ended; else the executor waits for it
-            )
+            options.terminate = True  # the executor waits for a run that has not ended
 
 
 def _check_ends(session: Any) -> None:
-    """Raise ValueError where input and output are not one image each: float32, four sides, three channels."""
+    """Raise ValueError unless input and output are float32 and the input is (N, 3, h, w)."""
     ends = [*session.get_inputs(), *session.get_outputs()]
     if (names := [end.name for end in ends]) != [INPUT, OUTPUT]:
-        raise ValueError(
-            f"its input and output are {', '.join(name[:40] for name in names[:4])}, not {INPUT} and {OUTPUT}"
-        )
+        text = ", ".join(name[:40] for name in names[:4])
+        raise ValueError(f"its input and output are {text}, not {INPUT} and {OUTPUT}")
     kinds, shape = [end.type for end in ends], ends[0].shape
     if kinds != ["tensor(float)"] * 2 or len(shape) != 4 or shape[1] != 3:
         raise ValueError(
-            f"its input and output are {' and '.join(kinds)}, the input of the shape {shape[:6]}; expected "
-            "tensor(float) and (batch, 3, height, width)"
+            f"its input and output are {' and '.join(kinds)}, with an input of shape {shape[:6]}; "
+            "expected tensor(float) and (batch, 3, height, width)"
         )
 
 
 def _int8_overflows(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this x86 processor adds products of 8-bit integers in 16 bits: it has AVX2, but no VNNI.
+    """Return whether the processor sums products of 8-bit integers in 16 bits (AVX2 without VNNI).
 
-    There onnxruntime has a slower way that is exact; if set, it would take it on processors with VNNI, too. False where
-    the system does not report its processor.
+    For these processors onnxruntime has a slower, exact option, which would slow down processors
+    with VNNI, too. False if the system does not report its processor.
     """
     try:
-        lines = [
-            line
-            for line in cpuinfo.read_text(encoding="utf-8").splitlines()
-            if line.startswith("flags")
-        ]
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
     except OSError:
         return False
-    flags = set(lines[0].split()) if lines else set()
+    flags = next((line for line in lines if line.startswith("flags")), "").split()
     return "avx2" in flags and not any(flag.endswith("vnni") for flag in flags)

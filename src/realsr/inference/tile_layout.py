@@ -1,4 +1,4 @@
-"""Where the tiles of a photo lie, and how large they may be for the memory that is free."""
+"""Positions of a photo's tiles, and their size for the free memory."""
 
 import math
 from collections.abc import Callable
@@ -14,16 +14,15 @@ from realsr.core.memory import free_memory
 from realsr.inference.model import SRModel
 
 OVERLAP = 96
-"""LR pixels that neighbouring tiles share by default: see experiments/tile_overlap."""
+"""LR pixels that neighbouring tiles share by default; see experiments/tile_overlap."""
 
 PROBE = 64
 SHARE = 0.6  # of the free memory; the rest is for the photo, its file, and other programs
-SCRATCH = 2.0  # convolutions take memory of their own: up to 0.7 of the tensors, measured on the CPU in float32
-LARGEST_CPU, LARGEST_CUDA = (
-    512,
-    1024,
-)  # LR pixels a side: beyond, only the overlap's share of the time still falls
-UNKNOWN = 4 * 1024**3  # bytes taken as free where the system does not report them
+# Convolutions need additional memory, up to 0.7 of that of the tensors on the CPU in float32.
+SCRATCH = 2.0
+# LR pixels per side; larger tiles save no time except for their smaller share of overlap.
+LARGEST_CPU, LARGEST_CUDA = 512, 1024
+UNKNOWN = 4 * 1024**3  # bytes assumed to be free if the system does not report them
 OUT_OF_MEMORY = (
     "can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "alloc_failed",
     "failed to allocate memory", "bad_alloc",
@@ -31,16 +30,16 @@ OUT_OF_MEMORY = (
 
 
 def smallest_size(overlap: int) -> int:
-    """Return the smallest tile that can blend with a neighbour on either side, wherever a row of tiles restarts."""
+    """Return the smallest tile size that allows blending with neighbours on both sides."""
     return 2 * overlap + 8
 
 
 @dataclass
 class Tiles:
-    """How photos are cut: at most `size` LR pixels a side, of which neighbours share at least `overlap`.
+    """The tiles of photos: at most `size` LR pixels per side, of which neighbours share `overlap`.
 
-    `size` is lowered when memory does not suffice, so that the next photo starts with a size that fits. Raises
-    UserError for a size below `smallest_size(overlap)`.
+    `size` is reduced when memory does not suffice, so that the next photo starts with a size that
+    fits. Raises UserError for a size below `smallest_size(overlap)`.
     """
 
     size: int
@@ -49,16 +48,17 @@ class Tiles:
     def __post_init__(self) -> None:
         if self.size < smallest_size(self.overlap):
             raise UserError(
-                f"tile={self.size} overlap={self.overlap}: a tile has two overlaps and 8 pixels or more: set "
-                f"tile={smallest_size(self.overlap)}, or a smaller overlap"
+                f"tile={self.size} overlap={self.overlap}: tile must be at least 2*overlap + 8: "
+                f"set tile={smallest_size(self.overlap)} or a smaller overlap"
             )
 
 
 def place_tiles(length: int, tiles: Tiles) -> tuple[list[int], int]:
-    """Cut one side of a photo: return where its tiles start, and the size that all of them have.
+    """Return the start positions of the tiles along one side of a photo, and their common size.
 
-    As few tiles as the size allows, then as small as their number allows: a side of 260 pixels costs little more than
-    one of 256. They are spread evenly, so that neighbours share overlap to overlap + 2 pixels, and none is padded.
+    The number of tiles is the smallest that the size allows, and then their size the smallest for
+    this number: a side of 260 pixels costs little more than one of 256. Tiles are spaced evenly, so
+    neighbours share overlap to overlap + 2 pixels, and none is padded.
     """
     if length <= tiles.size:
         return [0], length
@@ -70,10 +70,11 @@ def place_tiles(length: int, tiles: Tiles) -> tuple[list[int], int]:
 def choose_tiles(
     model: SRModel, size: int | None = None, overlap: int = OVERLAP
 ) -> Callable[[int], Tiles]:
-    """Return how to cut a photo of a given width in LR pixels.
+    """Return a function from a photo's width in LR pixels to its tiles.
 
-    In tiles of a size, or (None) in the largest that are worth it and fit the memory that is free then, of which a band
-    of the photo's width takes a part. Raises UserError for a size that does not suit the overlap.
+    size: LR pixels per side; None for the largest useful size that fits the free memory, next to a
+    band of the photo's width, when the function is called. Raises UserError for a size that is too
+    small for the overlap.
     """
     if size is not None:
         tiles = Tiles(size, overlap)
@@ -84,9 +85,8 @@ def choose_tiles(
     def fit(width: int) -> Tiles:
         free = free_memory(model.device)
         budget = SHARE * (UNKNOWN if free is None else free)
-        band = (
-            20 * model.scale**2 * width
-        )  # a row: three float32, their samples and what passes on to the next band
+        # Bytes per LR row: three float32, their samples, and the rows passed on to the next band.
+        band = 20 * model.scale**2 * width
         side = (math.sqrt(band**2 + 4 * tile * budget) - band) / (2 * tile)
         return Tiles(max(smallest_size(overlap), min(largest, int(side) // 16 * 16)), overlap)
 
@@ -94,13 +94,13 @@ def choose_tiles(
 
 
 def measure_bytes(model: SRModel) -> float:
-    """Return the most memory that a model's tensors take at once, in bytes per LR pixel, by upscaling a small tile."""
+    """Return the peak bytes of a model's tensors per LR pixel, measured on a small tile."""
     if model.bytes_per_pixel is not None:
         return model.bytes_per_pixel
     probe = torch.rand(1, 3, PROBE, PROBE, device=model.device)
     with torch.no_grad():
         if model.device.type == "cuda":
-            model.run(probe)  # what is set up once does not count
+            model.run(probe)  # the first run includes one-time allocations
             before = torch.cuda.memory_allocated(model.device)
             torch.cuda.reset_peak_memory_stats(model.device)
             model.run(probe)
@@ -113,7 +113,7 @@ def measure_bytes(model: SRModel) -> float:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory does not suffice, on the CPU or a GPU."""
+    """Return whether an error reports insufficient memory of the CPU or a GPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(
@@ -122,7 +122,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class _TensorPeak(TorchFunctionMode):
-    """Adds up the bytes of the results of torch's functions, as long as they live; `peak` is the most."""
+    """Sums the bytes of all live results of torch's functions; `peak` is the maximum."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Photos of any size through a network, tile by tile, in the memory of one row of tiles."""
+"""Upscaling of photos of any size, tile by tile, in the memory of one row of tiles."""
 
 import logging
 import math
@@ -30,18 +30,19 @@ def upscale_bands(
 ) -> Iterator[np.ndarray]:
     """Upscale a photo and yield the result in bands of its full width, from the top.
 
-    Gray passes as three equal channels, whose mean is taken. Alpha is upscaled apart by `resize`; the colours are
-    not multiplied by it, so that those under transparent pixels should be filled (`imaging.fill_transparent`).
+    Gray is upscaled as three equal channels, whose mean is the result. Alpha is upscaled separately
+    by `resize`. Colours are not multiplied by alpha, so those of transparent pixels should be
+    filled (`imaging.fill_transparent`).
 
     Args:
         model: the network, of scale s.
         samples: (H, W, C) uint8 or uint16; C is 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA).
-        tiles: how to cut it; its size is lowered when memory does not suffice.
-        advance: called after each tile with the number of LR pixels that are new; they sum to H * W.
+        tiles: size and overlap of the tiles; the size is reduced when memory does not suffice.
+        advance: called after each tile with the number of new LR pixels; they sum to H * W.
 
-    Yields (h, s * W, C) of the same dtype, clamped and rounded half to even; the heights sum to s * H.
+    Yields (h, s*W, C) of the same dtype, clamped and rounded half to even; the heights sum to s*H.
 
-    Raises UserError when memory does not suffice for the smallest tiles.
+    Raises UserError if memory does not suffice for the smallest tiles.
     """
     height, width, channels = samples.shape
     peak = float(np.iinfo(samples.dtype).max)
@@ -54,10 +55,9 @@ def upscale_bands(
     top = 0
     for band in _upscale(model, read, height, width, tiles, advance):
         bottom = top + band.shape[1] // model.scale
-        parts = [
-            _to_samples(band if colours == 3 else band.mean(0, keepdim=True), peak, samples.dtype)
-        ]
-        del band  # before the next one is computed
+        band = band if colours == 3 else band.mean(0, keepdim=True)
+        parts = [_to_samples(band, peak, samples.dtype)]
+        del band  # frees its memory before the next band is computed
         if channels > colours:
             alpha = _resize_rows(samples[..., -1], top, bottom, model.scale, peak)
             parts.append(_to_samples(alpha[None], peak, samples.dtype))
@@ -66,9 +66,10 @@ def upscale_bands(
 
 
 def upscale_image(model: SRModel, image: Tensor, tiles: Tiles) -> Tensor:
-    """Upscale an image (3, h, w), float32, 0..1, to (3, s * h, s * w), not clamped, on the model's device.
+    """Upscale an image (3, h, w) to (3, s * h, s * w), float32, 0..1, without clamping.
 
-    Tiles as in `upscale_bands`; the result of an image of one tile is exactly the network's.
+    The result is on the model's device. Tiles are as in `upscale_bands`; for an image of one tile,
+    the result is exactly that of the network.
     """
     _, height, width = image.shape
 
@@ -84,17 +85,21 @@ def upscale_image(model: SRModel, image: Tensor, tiles: Tiles) -> Tensor:
 
 
 def as_function(model: SRModel, tile: int | None = None) -> Callable[[Tensor], Tensor]:
-    """Return a model as a function (3, h, w) -> (3, s * h, s * w), clamped, on the CPU; `tile` as in `choose_tiles`."""
+    """Return a model as a function (3, h, w) -> (3, s * h, s * w), clamped, on the CPU.
+
+    tile: as `size` in `choose_tiles`.
+    """
     tiles_for = choose_tiles(model, tile)
     return lambda lr: upscale_image(model, lr, tiles_for(lr.shape[2])).clamp_(0, 1).cpu()
 
 
 def blend_weights(size: int, before: int, after: int, scale: int) -> Tensor:
-    """Return the weights of a tile's scale * size result pixels along one side, in float32.
+    """Return the blending weights of a tile along one side, (scale * size,) float32.
 
-    before, after: LR pixels shared with the neighbour on that side; 0 at the photo's border, where the weight is 1.
-    The weights of neighbours add up to 1. On either side three eighths of the shared pixels are cut off, since there
-    the network saw too little of its surroundings; in the quarter between them the weight rises smoothly.
+    before, after: LR pixels shared with the neighbour on that side; 0 at the photo's border, where
+    the weight is 1. The weights of neighbours add up to 1. Of the shared pixels, the three eighths
+    next to the tile's border have weight 0, since the network lacks context there. In the middle
+    quarter the weight rises smoothly to 1.
     """
     weights = torch.ones(scale * size)
     if before:
@@ -105,50 +110,45 @@ def blend_weights(size: int, before: int, after: int, scale: int) -> Tensor:
 
 
 def _rise(overlap: int, scale: int) -> Tensor:
-    """From 0 to 1 over an overlap: half a period of a cosine in its middle quarter."""
+    """Return weights that rise over an overlap, by a raised cosine in its middle quarter."""
     cut = 3 * overlap // 8
     inner = scale * (overlap - 2 * cut)
-    place = (torch.arange(scale * overlap) + 0.5 - scale * cut) / inner
-    return 0.5 - 0.5 * torch.cos(math.pi * place.clamp(0, 1))
+    position = (torch.arange(scale * overlap) + 0.5 - scale * cut) / inner
+    return 0.5 - 0.5 * torch.cos(math.pi * position.clamp(0, 1))
 
 
 def _upscale(
     model: SRModel, read: _Read, height: int, width: int, tiles: Tiles, advance: Advance
 ) -> Iterator[Tensor]:
-    """Yield finished bands (3, h, s * width), which the caller may overwrite."""
-    scale, done = model.scale, 0
+    """Yield complete bands (3, h, s * width), which the caller may overwrite."""
+    scale, progress = model.scale, 0
 
-    def report(
-        position: int,
-    ) -> None:  # pixels above and left of a place; those of a repeated row count once
-        nonlocal done
-        if position > done:
-            advance(position - done)
-            done = position
+    def report(position: int) -> None:
+        """Advance to a number of LR pixels; a row that is repeated counts once."""
+        nonlocal progress
+        if position > progress:
+            advance(position - progress)
+            progress = position
 
     carry = torch.zeros(3, 0, scale * width, device=model.device)
     starts, rows = place_tiles(height, tiles)
     while starts:
         top, after = starts[0], starts[0] + rows - starts[1] if len(starts) > 1 else 0
-        failure = None
+        row, failure = slice(top, top + rows), None
         try:
-            band = _upscale_row(
-                model, read, slice(top, top + rows), after, width, tiles, carry, report
-            )
+            band = _upscale_row(model, read, row, after, width, tiles, carry, report)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            failure = str(
-                error
-            )  # the exception itself would hold the memory of the tile that failed
+            failure = str(error)  # the exception itself would hold the memory of the failed tile
         if failure is not None:
             _shrink(tiles, max(rows, place_tiles(width, tiles)[1]), failure, model.device)
             starts, rows = place_tiles(height - top, tiles)
             starts = [top + start for start in starts]
             continue
-        finished = band.shape[1] - scale * after
-        carry = band[:, finished:].clone()
-        band = band[:, :finished]
+        height_out = band.shape[1] - scale * after
+        carry = band[:, height_out:].clone()
+        band = band[:, :height_out]
         yield band
         del band
         starts = starts[1:]
@@ -165,52 +165,54 @@ def _upscale_row(
     carry: Tensor,
     report: Callable[[int], None],
 ) -> Tensor:
-    """Return the sum of the weighted tiles of one row, and of `carry`, what the row above left for it.
+    """Return the sum of the weighted tiles of one row and of `carry`, the overlap of the row above.
 
-    after: rows that the row below shares and has yet to add to.
+    after: LR rows shared with the row below, whose contribution is still missing.
     """
     scale, height = model.scale, rows.stop - rows.start
     band = torch.zeros(3, scale * height, scale * width, device=model.device)
     band[:, : carry.shape[1]] = carry
     down = blend_weights(height, carry.shape[1] // scale, after, scale).to(model.device)[:, None]
     starts, size = place_tiles(width, tiles)
-    for number, left in enumerate(starts):
-        before = starts[number - 1] + size - left if number else 0
-        shared = left + size - starts[number + 1] if number + 1 < len(starts) else 0
-        tile = model.run(read(rows, slice(left, left + size))[None])[0]
-        across = blend_weights(size, before, shared, scale).to(model.device)
-        band[:, :, scale * left : scale * (left + size)] += tile * (down * across)
-        report(rows.start * width + (height - after) * (left + size - shared))
+    for number, start in enumerate(starts):
+        stop = start + size
+        before = starts[number - 1] + size - start if number else 0
+        overlap = stop - starts[number + 1] if number + 1 < len(starts) else 0
+        tile = model.run(read(rows, slice(start, stop))[None])[0]
+        across = blend_weights(size, before, overlap, scale).to(model.device)
+        band[:, :, scale * start : scale * stop] += tile * (down * across)
+        report(rows.start * width + (height - after) * (stop - overlap))
     return band
 
 
-def _shrink(tiles: Tiles, used: int, failure: str, device: torch.device) -> None:
-    """Halve the tiles, of which `used` pixels a side were too many."""
+def _shrink(tiles: Tiles, size: int, failure: str, device: torch.device) -> None:
+    """Halve the tiles after `size` pixels per side needed too much memory. Raises UserError."""
     smallest = smallest_size(tiles.overlap)
-    if used <= smallest:
+    if size <= smallest:
         reason = failure.partition("\n")[0] or "out of memory"
-        instead = "use the CPU" if device.type == "cuda" else "use a machine with more memory"
+        advice = "use the CPU" if device.type == "cuda" else "use a machine with more memory"
         raise UserError(
-            f"memory does not suffice for tiles of {used} pixels a side ({reason}), and an overlap of {tiles.overlap} "
-            f"allows none below {smallest}: close other programs, {instead}, or set a smaller overlap"
+            f"memory does not suffice for tiles of {size} pixels per side ({reason}), and overlap="
+            f"{tiles.overlap} needs at least {smallest}: close other programs, {advice}, or set a "
+            "smaller overlap"
         )
-    tiles.size = max(smallest, used // 2)
+    tiles.size = max(smallest, size // 2)
     logger.warning(
-        "memory does not suffice for tiles of %d pixels: going on with %d", used, tiles.size
+        "memory does not suffice for tiles of %d pixels: continuing with %d", size, tiles.size
     )
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def _to_samples(values: Tensor, peak: float, dtype: np.dtype) -> np.ndarray:
-    """(C, h, w), 0..1, which is overwritten -> (h, w, C), clamped and rounded half to even."""
+    """Convert (C, h, w), 0..1, in place, to (h, w, C), clamped and rounded half to even."""
     values = values.clamp_(0, 1).mul_(peak).round_().permute(1, 2, 0)
     values = values.to(torch.uint8 if dtype == np.uint8 else torch.int32)
     return values.contiguous().cpu().numpy().astype(dtype, copy=False)
 
 
 def _resize_rows(plane: np.ndarray, top: int, bottom: int, scale: int, peak: float) -> Tensor:
-    """Rows scale * top to scale * bottom of a whole plane (H, W) upscaled by `resize`, 0..1."""
-    first, last = max(0, top - 4), min(len(plane), bottom + 4)  # the cubic reaches two pixels
+    """Return rows scale * top to scale * bottom of a plane (H, W) upscaled by `resize`, 0..1."""
+    first, last = max(0, top - 4), min(len(plane), bottom + 4)  # the cubic reads two pixels beyond
     part = torch.from_numpy(plane[first:last].astype(np.float32)) / peak
     return resize(part, factor=float(scale))[scale * (top - first) : scale * (bottom - first)]

@@ -1,4 +1,4 @@
-"""Photos upscaled, from file to file: which they are, where each result goes, and the work itself."""
+"""Upscaling of photo files: list of tasks, places of the results, and the work itself."""
 
 import logging
 import os
@@ -32,7 +32,7 @@ logger = logging.getLogger("realsr")
 
 @dataclass(frozen=True)
 class UpscaleTask:
-    """A photo, and the file that its result will be."""
+    """A photo, and the file of its result."""
 
     photo: Path
     result: Path
@@ -41,24 +41,26 @@ class UpscaleTask:
 def plan_tasks(
     sources: Sequence[Path], output: str | Path, kind: str | None = None
 ) -> list[UpscaleTask]:
-    """Return the photos of files and of folders with their subfolders, which the results' folder repeats.
+    """Return the tasks for photos and for all photos in folders and their subfolders.
 
-    A photo that is named twice, or that lies in a folder that is named too, is returned once.
+    The output folder repeats the subfolders. A photo that occurs twice in the sources gives one
+    task.
 
     Args:
         sources: photos and folders.
-        output: of one photo, the file to write, or a folder: one that exists, ends with a slash or has no suffix.
-            Of a folder or of several sources, a folder.
-        kind: the format of all results, as a suffix with or without its dot; None: `output`'s or each photo's own.
+        output: for one photo, the file to write or a folder (which exists, ends with a slash or has
+            no suffix). For a folder or several sources, a folder.
+        kind: the format of all results, as a suffix with or without its dot; None for that of
+            `output` or of each photo.
 
     Raises:
-        UserError: without sources, where a result would have no known format, take the place of a photo, or
-            that of another result, and where a file has the place of the output's folder.
-        ImageError: where a source is missing or has no photo.
+        UserError: without sources; if a result would have no supported format or overwrite a photo
+            or another result; if a file is in the place of the output folder.
+        ImageError: if a source is missing or has no photo.
     """
     sources = list({_absolute(source): source for source in sources}.values())
     if not sources:
-        raise UserError("input=[]: no photo is given: name photos or folders of photos")
+        raise UserError("input=[] has no photo: set input to photos or folders of photos")
     suffix = None if kind is None else f".{kind.removeprefix('.')}"
     if suffix is not None:
         _check_suffix(suffix, f"format={kind}")
@@ -68,38 +70,34 @@ def plan_tasks(
     if to_file:
         _check_suffix(place.suffix, f"output={output}", "; for a folder, end the name with a slash")
         if suffix not in (None, place.suffix):
-            raise UserError(f"output={output} and format={kind} set two formats: leave one out")
+            raise UserError(f"output={output} and format={kind} set two formats: set only one")
     elif place.suffix.lower() in IMAGE_SUFFIXES and not is_folder:
-        what = (
-            f"{sources[0]} is a folder of photos"
-            if len(sources) == 1
-            else "several photos are given"
-        )
-        raise UserError(f"output={output}: {what}, so that output must be a folder, too")
+        reason = "input has several photos"
+        if len(sources) == 1:
+            reason = f"{sources[0]} is a folder of photos"
+        raise UserError(f"output={output}: {reason}, so output must be a folder, too")
     tasks = []
     for photo, relative in _gather(sources, place).items():
-        result = place / relative
-        tasks.append(
-            UpscaleTask(
-                photo, place if to_file else result.with_suffix(suffix) if suffix else result
-            )
-        )
+        result = place if to_file else place / relative
+        if suffix and not to_file:
+            result = result.with_suffix(suffix)
+        tasks.append(UpscaleTask(photo, result))
     check_folder_place("output", place.parent if to_file else place)
     _check_places(tasks)
     return tasks
 
 
 def skip_finished(tasks: list[UpscaleTask]) -> list[UpscaleTask]:
-    """Return the tasks whose result is missing or not whole, and log how many are finished."""
-    finished = [task.result for task in tasks if _is_whole(task.result)]
-    if finished:
+    """Return the tasks whose result is missing or incomplete, and log the number of the others."""
+    results = [task.result for task in tasks if _is_complete(task.result)]
+    if results:
         logger.info(
-            "%d of %d results exist and stay as they are, such as %s: overwrite=true replaces them",
-            len(finished),
+            "%d of %d results exist and are skipped, such as %s: overwrite=true replaces them",
+            len(results),
             len(tasks),
-            finished[0],
+            results[0],
         )
-    return [task for task in tasks if task.result not in finished]
+    return [task for task in tasks if task.result not in results]
 
 
 def upscale_photos(
@@ -108,43 +106,43 @@ def upscale_photos(
     tiles_for: Callable[[int], Tiles],
     damaged: str = "refuse",
 ) -> None:
-    """Upscale photos, cut into tiles as `choose_tiles` returns; an error of one is logged, and the others are done.
+    """Upscale photos. An error of one photo is logged, and the others are upscaled.
 
-    damaged: see `read_photo`. Raises UserError at the end if there were errors, and OSError at once where the disk is
-    full.
+    tiles_for: as returned by `choose_tiles`. damaged: see `read_photo`. Raises UserError at the end
+    if there were errors, and OSError immediately if the disk is full.
     """
     sizes = {task.photo: count_pixels(task.photo) for task in tasks}
-    failed, done = list[Path](), 0
-    with Progress("upscaled, percent", total=100) as progress:
+    failures, count = list[Path](), 0
+    with Progress("percent upscaled", total=100) as progress:
         for index, task in enumerate(tasks, start=1):
-            photo, before = task.photo, done
+            photo, before = task.photo, count
             note = photo.name + (f", {index} of {len(tasks)}" if len(tasks) > 1 else "")
 
             def advance(pixels: int, note: str = note) -> None:
-                nonlocal done
-                done += pixels
-                percent = 100 * done // max(1, sum(sizes.values()))
+                nonlocal count
+                count += pixels
+                percent = 100 * count // max(1, sum(sizes.values()))
                 progress.advance(max(0, min(100, percent) - progress.count), note)
 
             try:
                 upscale_photo(photo, task.result, model, tiles_for, advance, damaged)
                 logger.info("%s -> %s", photo, task.result)
                 continue
-            except ImageError as error:  # which names the photo
+            except ImageError as error:  # its message names the photo
                 logger.error("%s", error)
             except (UserError, OSError) as error:
                 if isinstance(error, OSError) and is_disk_full(error):
                     raise
                 logger.error("%s: %s", photo, error)
-            except RuntimeError as error:  # another author's network may have demands of its own
+            except RuntimeError as error:  # other authors' networks may have other requirements
                 reason = (str(error) or repr(error)).splitlines()[0]
                 logger.error("%s: the network fails on this photo (%s)", photo, reason)
-            failed.append(photo)
-            done, sizes[photo] = before, 0
-    if failed:
-        names = ", ".join(map(str, failed[:5])) + (", …" if len(failed) > 5 else "")
+            failures.append(photo)
+            count, sizes[photo] = before, 0
+    if failures:
+        names = ", ".join(map(str, failures[:5])) + (", …" if len(failures) > 5 else "")
         raise UserError(
-            f"{len(failed)} of {len(tasks)} photos could not be upscaled, see above: {names}"
+            f"{len(failures)} of {len(tasks)} photos could not be upscaled, see above: {names}"
         )
 
 
@@ -156,17 +154,19 @@ def upscale_photo(
     advance: Advance = lambda pixels: None,
     damaged: str = "refuse",
 ) -> None:
-    """Upscale one photo: bits, gray, alpha, colour profile and EXIF stay, orientation is applied.
+    """Upscale one photo, preserving bit depth, gray, alpha, colour profile and EXIF.
 
-    Colours under transparent pixels are replaced by `fill_transparent`. Alpha that is opaque everywhere is left out
-    where the result's format has none.
+    The orientation is applied. `fill_transparent` replaces the colours of transparent pixels. Alpha
+    is dropped if all pixels are opaque and the result's format does not support it.
 
-    `advance` is called with LR pixels as they are done. damaged: see `read_photo`. Raises ImageError where the photo
-    cannot be read, the result's format cannot hold it, or the result has no place, the latter two before any work;
-    OSError where the disk is full; UserError where memory does not suffice, and as `model.run`.
+    advance: called with numbers of LR pixels as they are upscaled. damaged: see `read_photo`.
+
+    Raises ImageError if the photo cannot be read, and before any work if the result's format cannot
+    hold it or the result cannot be written to its place; OSError if the disk is full; UserError if
+    memory does not suffice, and as `model.run` does.
     """
-    read = read_photo(photo, damaged)
-    samples = read.samples
+    content = read_photo(photo, damaged)
+    samples = content.samples
     if samples.shape[2] in (2, 4) and not holds_alpha(result.suffix) and is_opaque(samples):
         samples = samples[..., :-1]
     height, width, channels = samples.shape
@@ -175,26 +175,26 @@ def upscale_photo(
         check_format(result.suffix, *layout)
     except ImageError as error:
         raise ImageError(
-            f"{photo}, upscaled: {error} Name output so, or set format=png for a folder."
+            f"{photo}, upscaled: {error} Set output to such a name, or format=png for a folder."
         ) from error
     _make_place(photo, result)
     if channels in (2, 4):
         samples = np.require(samples, requirements="W")
         fill_transparent(samples)
-    with open_photo_writer(result, *layout, read.metadata) as writer:
+    with open_photo_writer(result, *layout, content.metadata) as writer:
         for band in upscale_bands(model, samples, tiles_for(width), advance):
             writer.write(band)
 
 
 def _gather(sources: Sequence[Path], output: Path) -> dict[Path, Path]:
-    """Return each photo, and its place in the results' folder."""
+    """Return all photos of the sources, each with its path relative to the output folder."""
     photos = dict[Path, Path]()
     paths = set[str]()
     for source in sources:
         if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
             raise UserError(
-                f"output={output} lies in the folder of photos, {source}: results would be taken for photos, or take "
-                "their places; choose a folder beside it"
+                f"output={output} is in the folder of photos {source}: results would be taken for "
+                "photos or overwrite them; set output to a folder outside it"
             )
         for photo in find_images(source):
             if (path := _absolute(photo)) not in paths:
@@ -204,14 +204,15 @@ def _gather(sources: Sequence[Path], output: Path) -> dict[Path, Path]:
 
 
 def _absolute(path: Path) -> str:
-    return os.path.abspath(path)  # noqa: PTH100 (links are not followed: they are photos with names of their own)
+    return os.path.abspath(path)  # noqa: PTH100 (links are not followed, to keep their names)
 
 
 def _check_suffix(suffix: str, setting: str, advice: str = "") -> None:
     if suffix.lower() not in IMAGE_SUFFIXES:
         suffixes = " ".join(sorted(IMAGE_SUFFIXES))
         raise UserError(
-            f"{setting}: {suffix} is no known image format: expected one of {suffixes}{advice}"
+            f"{setting}: {suffix} is not a supported output format: expected one of {suffixes}"
+            f"{advice}"
         )
 
 
@@ -222,18 +223,18 @@ def _check_places(tasks: list[UpscaleTask]) -> None:
         place = task.result.resolve()
         if place in photos:
             raise UserError(
-                f"{task.result}: the result would take the place of a photo: choose another output"
+                f"{task.result}: the result would overwrite a photo: set another output"
             )
         if place in places:
             raise UserError(
-                f"{places[place]} and {task.photo} would both become {task.result}: leave format out, rename one, or "
-                "upscale them into two folders"
+                f"{places[place]} and {task.photo} would have the same result {task.result}: omit "
+                "format, rename one of them, or upscale them into two folders"
             )
         places[place] = task.photo
 
 
-def _is_whole(result: Path) -> bool:
-    """Tell whether a result exists, and is whole as far as that is seen; where it cannot have a place, it is not."""
+def _is_complete(result: Path) -> bool:
+    """Return whether a result exists and looks complete."""
     try:
         return result.is_file() and not looks_lost(result, with_end=False)
     except OSError:
@@ -241,7 +242,7 @@ def _is_whole(result: Path) -> bool:
 
 
 def _make_place(photo: Path, result: Path) -> None:
-    """Make the folder of a result. Raises ImageError where that, or the result's name, is not possible."""
+    """Make the folder of a result. Raises ImageError if it or a file of that name is impossible."""
     try:
         check_name(result.name)
         if result.is_dir():
@@ -252,6 +253,6 @@ def _make_place(photo: Path, result: Path) -> None:
             raise
         reason = getattr(error, "strerror", None) or error
         raise ImageError(
-            f"{photo} cannot be upscaled into {result.parent} ({reason}): move what is in the way, or choose another "
-            "output."
+            f"{photo} cannot be upscaled into {result.parent} ({reason}): move what is "
+            "in the way, or set another output."
         ) from error

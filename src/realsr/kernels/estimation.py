@@ -16,7 +16,7 @@ from realsr.core.files import check_folder_place, check_name, write_bytes
 from realsr.core.progress import Progress
 from realsr.core.ranges import Range
 from realsr.data.folders import damage_facts, list_photos
-from realsr.imaging import tell_damage
+from realsr.imaging import log_damage
 from realsr.imaging.kernel_shapes import save_kernel
 from realsr.kernels.estimator import (
     Batch,
@@ -221,7 +221,7 @@ def _observe(
         for batch in estimator.observe(missing, seed, progress.advance):
             for name, item in batch.items():
                 if isinstance(item, Observation):
-                    tell_damage(photos[name].path, item.damage)
+                    log_damage(photos[name].path, item.damage)
                 elif not isinstance(item, NoKernelError):
                     record.fail(name, _input_name(estimator, photos[name]), photos[name].path, item)
             yield batch

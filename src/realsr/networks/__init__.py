@@ -1,1 +1,1 @@
-"""The networks: one readable file each, without knowledge of data, training or configuration."""
+"""Networks, one file each, independent of data, training and configuration."""

@@ -1,4 +1,4 @@
-"""From a configuration to a network: a file beside this one, or the user's own `module.Class`."""
+"""Networks from configuration: a file of this package, or the user's own `module.Class`."""
 
 from torch import nn
 
@@ -7,19 +7,20 @@ from realsr.core.errors import UserError
 
 
 def build_generator(values: Values, scale: int) -> nn.Module:
-    """Return a generator (N, 3, h, w) -> (N, 3, s*h, s*w). Raises UserError as `build_component`."""
+    """Return a generator (N,3,h,w) -> (N,3,s*h,s*w). Raises UserError as `build_component`."""
     return _build("generator", values, scale=scale)
 
 
 def build_discriminator(values: Values) -> nn.Module:
-    """Return a discriminator (N, 3, H, W) -> logits. Raises UserError as `build_component`."""
+    """Return a discriminator (N,3,H,W) -> logits. Raises UserError as `build_component`."""
     return _build("discriminator", values)
 
 
-def _build(role: str, values: Values, **supplied: int) -> nn.Module:
-    network = build_component("realsr.networks", role, values, **supplied)
+def _build(role: str, values: Values, **arguments: int) -> nn.Module:
+    network = build_component("realsr.networks", role, values, **arguments)
     if not isinstance(network, nn.Module):
         raise UserError(
-            f"{role}.name={values['name']}: calling it gave a {type(network).__name__}; expected a torch.nn.Module"
+            f"{role}.name={values['name']}: it returned a {type(network).__name__}; expected a "
+            "torch.nn.Module"
         )
     return network

@@ -8,12 +8,14 @@ from realsr.core.ranges import Range
 
 
 class PatchGAN(nn.Module):
-    """One logit for each patch of an image, by 4x4 convolutions, batch norm and leaky ReLU of slope 0.2.
+    """One logit for each patch of an image.
 
-    `layers` convolutions of stride 2, then one of stride 1, then one of stride 1 to a single channel.
-    Channels double from `features` up to 8 times that. No batch norm after the first and the last
-    convolution. A logit's receptive field is 16, 34, 70, 142 pixels for 1, 2, 3, 4 layers. Convolutions start
-    N(0, 0.02), batch-norm scales N(1, 0.02), biases 0. Parameter names are those of pix2pix's published code.
+    4x4 convolutions with batch norm and leaky ReLU of slope 0.2: `layers` of stride 2, then one of
+    stride 1, then one of stride 1 to a single channel. Channels double from `features` up to 8
+    times that number. The first and the last convolution have no batch norm. The receptive field of
+    a logit is 16, 34, 70, 142 pixels for 1, 2, 3, 4 layers. Convolutions are initialised N(0,
+    0.02), batch-norm scales N(1, 0.02), biases 0. Parameter names are those of pix2pix's published
+    code.
 
     Args:
         features: channels after the first convolution.
@@ -34,7 +36,7 @@ class PatchGAN(nn.Module):
             outputs = features * min(2**layer, 8)
             stride = 2 if layer < layers else 1
             modules += [
-                # batch norm has its own shift
+                # No bias, since batch norm has its own.
                 nn.Conv2d(channels, outputs, 4, stride=stride, padding=1, bias=False),
                 nn.BatchNorm2d(outputs),
                 nn.LeakyReLU(0.2, inplace=True),
@@ -52,8 +54,8 @@ class PatchGAN(nn.Module):
         height, width = x.shape[-2:]
         if min(height, width) < self.smallest:
             raise ValueError(
-                f"the patch discriminator was given {height}x{width} images and needs at least "
-                f"{self.smallest}x{self.smallest}: use larger crops or fewer layers"
+                f"the patch discriminator needs images of at least {self.smallest}x{self.smallest} "
+                f"pixels, got {height}x{width}: use larger crops or fewer layers"
             )
         return self.model(x)
 

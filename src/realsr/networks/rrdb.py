@@ -1,4 +1,4 @@
-"""The generator: a residual-in-residual dense network (ESRGAN, Wang et al., ECCVW 2018, section 3.1)."""
+"""The residual-in-residual dense generator (ESRGAN, Wang et al., ECCVW 2018, section 3.1)."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,17 +17,18 @@ Size = Annotated[int, Range(1)]
 
 
 def lrelu(x: Tensor) -> Tensor:
-    """Leaky ReLU of slope 0.2, in place: each use follows a convolution whose output is not used elsewhere."""
+    """Apply leaky ReLU of slope 0.2 in place, to outputs of convolutions not used elsewhere."""
     return F.leaky_relu(x, SLOPE, inplace=True)
 
 
 def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
-    """3x3 convolution that keeps the size, initialised Kaiming normal (fan-in) times 0.1, bias 0.
+    """Return a 3x3 convolution that keeps the size: 0.1 times Kaiming normal (fan-in), bias 0.
 
-    The small initial values keep a deep network without batch norm close to the identity (ESRGAN, section 3.1).
+    The small initial values keep a deep network without batch norm close to the identity (ESRGAN,
+    section 3.1).
     """
     conv = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1)
-    if conv.weight.is_meta:  # torch would import its compiler for it, in a second
+    if conv.weight.is_meta:  # initialising it would import torch's compiler, which takes a second
         return conv
     nn.init.kaiming_normal_(conv.weight, mode="fan_in")
     with torch.no_grad():
@@ -38,12 +39,13 @@ def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
 
 
 class DenseBlock(nn.Module):
-    """Five convolutions, each seeing the block's input and all earlier outputs.
+    """Five convolutions, each applied to the block's input and all earlier outputs.
 
-    x_k = lrelu(conv_k([x, x_1, ..., x_{k-1}])) for k = 1..4;  y = x + 0.2 conv_5([x, x_1, ..., x_4])
+    x_k = lrelu(conv_k([x, x_1, ..., x_{k-1}])) for k = 1..4
+    y = x + 0.2 conv_5([x, x_1, ..., x_4])
 
-    In training mode, one [x, x_1, ..., x_4] is stored for the backward pass. Autograd would store the concatenation
-    before each convolution, and the outputs: four times the memory.
+    In training mode, only [x, x_1, ..., x_4] is stored for the backward pass. Autograd would store
+    all concatenations and outputs, which takes four times the memory.
     """
 
     def __init__(self, features: int, growth: int) -> None:
@@ -70,7 +72,7 @@ def dense_layers(x: Tensor, convs: Sequence[Callable[[Tensor], Tensor]]) -> tupl
 
 
 def _dense(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """The block's equation, given five weights and five biases: y and [x, x_1, ..., x_4]."""
+    """Return y and [x, x_1, ..., x_4] of a dense block; parameters: five weights, five biases."""
     pairs = zip(parameters[:5], parameters[5:], strict=True)
     y, stack = dense_layers(
         x, [partial(F.conv2d, weight=weight, bias=bias, padding=1) for weight, bias in pairs]
@@ -79,10 +81,13 @@ def _dense(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _ThriftyDense(torch.autograd.Function):
-    """`_dense` with the chain rule written out, d meaning the loss's derivative, g_k that by conv_k's output.
+    """`_dense` with an explicit backward pass.
 
-    g_5 = 0.2 dy;  for k = 5..1: d[x, x_1, ..., x_{k-1}] += conv_k^T(g_k), g_{k-1} = lrelu'(x_{k-1}) dx_{k-1};
-    at the end dx += dy
+    With d the gradient of the loss, and g_k that with respect to the output of conv_k:
+
+    g_5 = 0.2 dy
+    for k = 5..1: d[x, x_1, ..., x_{k-1}] += conv_k^T(g_k),  g_{k-1} = lrelu'(x_{k-1}) dx_{k-1}
+    dx += dy
     """
 
     @staticmethod
@@ -99,7 +104,7 @@ class _ThriftyDense(torch.autograd.Function):
         d_stack: Any = None
         for k, weight in reversed(list(enumerate(weights))):
             inputs = weight.shape[1]
-            # Under autocast the weights are float32, activations and gradients are not.
+            # Under autocast the weights are float32, but activations and gradients are not.
             d_inputs, d_weight, d_bias = torch.ops.aten.convolution_backward(
                 g, stack[:, :inputs], weight.to(stack.dtype), [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1,
                 [True, True, True],
@@ -130,7 +135,9 @@ class ResidualDenseBlocks(nn.Module):
 
 
 class RRDB(nn.Module):
-    """The generator. At scale 4 the parameter names are those of the published ESRGAN and RealSR checkpoints.
+    """The RRDB generator, of scale 2 or 4.
+
+    At scale 4 the parameter names are those of the published ESRGAN and RealSR checkpoints.
 
     Args:
         scale: 2 or 4; one upsampling stage for each factor 2.
@@ -138,8 +145,10 @@ class RRDB(nn.Module):
         blocks: number of residual-in-residual dense blocks.
         growth: channels that each convolution of a dense block adds.
 
-    `checkpoint_activations` (an attribute, initially False): store only the input of each residual-in-residual block
-    for the backward pass, which recomputes the rest; same values, less memory, about a third more time.
+    Attributes:
+        checkpoint_activations: whether to store only the input of each residual-in-residual block
+            for the backward pass, which recomputes the rest: the same values with less memory in
+            about a third more time. Initially False.
 
     Raises:
         ValueError: for another scale.
@@ -148,7 +157,7 @@ class RRDB(nn.Module):
     def __init__(self, scale: int, features: Size, blocks: Size, growth: Size) -> None:
         super().__init__()
         if scale not in (2, 4):
-            raise ValueError(f"scale is {scale}; the RRDB generator is made for scale 2 or 4")
+            raise ValueError(f"scale is {scale}; the RRDB generator supports scale 2 and 4")
         self.scale = scale
         self.checkpoint_activations = False
         self.conv_first = conv3x3(3, features)
@@ -168,17 +177,17 @@ class RRDB(nn.Module):
         return self.upsample(first + self.trunk_conv(self.run_trunk(first)))
 
     def upsample(self, y: Tensor) -> Tensor:
-        """What follows the last residual sum: (N,features,h,w) -> (N,3,h*scale,w*scale)."""
+        """Apply the layers after the trunk: (N,features,h,w) -> (N,3,h*scale,w*scale)."""
         y = lrelu(self.upconv1(F.interpolate(y, scale_factor=2.0, mode="nearest")))
         if self.scale == 4:
             y = lrelu(self.upconv2(F.interpolate(y, scale_factor=2.0, mode="nearest")))
         return self.conv_last(lrelu(self.HRconv(y)))
 
     def run_trunk(self, x: Tensor) -> Tensor:
-        """The residual-in-residual blocks: (N,features,h,w) -> the same shape."""
+        """Apply the residual-in-residual blocks: (N,features,h,w) -> the same shape."""
         if not (self.checkpoint_activations and self.training and torch.is_grad_enabled()):
             return self.RRDB_trunk(x)
         for block in self.RRDB_trunk:
-            # no random number is drawn in a block
+            # The blocks draw no random numbers.
             x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
         return x

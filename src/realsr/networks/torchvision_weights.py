@@ -1,4 +1,4 @@
-"""State dicts of networks trained elsewhere, from files that are not trusted; the feature layers of classifiers."""
+"""State dicts of published networks, from untrusted files, and feature layers of classifiers."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ from realsr.core.tensor_files import TensorFileError, check_tensors, describe_te
 
 
 def read_state(path: Path, option: str, network: str) -> object:
-    """Return the content of a PyTorch or safetensors file, not checked; code in a pickle is refused.
+    """Return the unchecked content of a PyTorch or safetensors file; code in a pickle is refused.
 
-    option, network: the key that gave the file and the expected network, for messages. Raises WeightsError for a file
-    that is missing or cannot be read.
+    option, network: the key that sets the file, and the expected network, for messages. Raises
+    WeightsError for a file that is missing or cannot be read.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file ({option})")
@@ -27,31 +27,28 @@ def read_state(path: Path, option: str, network: str) -> object:
 
 
 def check_content(content: object, path: Path) -> object:
-    """Return a state dict or a tuple of tensors checked by `check_tensors`, other content as it is.
+    """Check a state dict or tuple of tensors by `check_tensors`; return other content unchanged.
 
     Raises WeightsError.
     """
     size = path.stat().st_size
     try:
         if isinstance(content, tuple | list):
-            return tuple(
-                check_tensors(
-                    {str(place): value for place, value in enumerate(content)}, size
-                ).values()
-            )
+            tensors = {str(index): value for index, value in enumerate(content)}
+            return tuple(check_tensors(tensors, size).values())
         return check_tensors(content, size) if isinstance(content, dict) else content
     except TensorFileError as error:
         raise WeightsError(f"{path}: {error}") from error
 
 
 def select_features(
-    state: object, expected: Mapping[str, Sequence[int]], source: str, network: str
+    state: object, layout: Mapping[str, Sequence[int]], source: str, network: str
 ) -> dict[str, Tensor]:
-    """Return the tensors of a classifier's feature layers, float32, by their names without `features.`.
+    """Return the tensors of a classifier's feature layers, float32, by name without `features.`.
 
     Args:
-        state: a whole classifier's, or that of its `features` alone, with or without the prefix.
-        expected: shapes by name.
+        state: the state dict of a classifier, or of its `features` with or without this prefix.
+        layout: the expected shapes by name.
         source, network: file and classifier, for messages.
 
     Raises:
@@ -69,11 +66,11 @@ def select_features(
         for name, value in features.items()
     }
     differences = {
-        "missing": [name for name in expected if name not in shapes],
-        f"not of {network}": [name for name in shapes if name not in expected],
+        "missing": [name for name in layout if name not in shapes],
+        f"not of {network}": [name for name in shapes if name not in layout],
         "of another shape": [
             f"{name} {shapes[name]} instead of {tuple(shape)}"
-            for name, shape in expected.items()
+            for name, shape in layout.items()
             if name in shapes and shapes[name] != tuple(shape)
         ],
     }
@@ -87,9 +84,8 @@ def select_features(
             f"{looks and f'{looks}. '}Expected: a state dict of torchvision's {network.lower()}"
         )
     try:
-        features = check_tensors(
-            features, sys.maxsize
-        )  # the shapes are known, so their size needs no limit
+        # The shapes have been checked, so the size needs no limit.
+        features = check_tensors(features, sys.maxsize)
     except TensorFileError as error:
         raise WeightsError(f"{source}: {error}") from error
     return {name: value.float() for name, value in features.items()}

@@ -1,4 +1,4 @@
-"""The VGG-style discriminator for 128x128 images (ESRGAN, Wang et al., ECCVW 2018; SRGAN, figure 4)."""
+"""The VGG-style discriminator (ESRGAN, Wang et al., ECCVW 2018; SRGAN, figure 4)."""
 
 from typing import Annotated
 
@@ -14,9 +14,10 @@ LAYERS = [(stage, half) for stage in range(5) for half in (0, 1)]
 class VGG128(nn.Module):
     """One logit for a whole 128x128 image.
 
-    Five pairs of a 3x3 convolution and a 4x4 one of stride 2, each but the first with batch norm (so without bias), all
-    with leaky ReLU of slope 0.2; channels double from `features` to 8 times that while the size falls to 4x4; then
-    linear to 100 and to 1. Parameter names and initial values are ESRGAN's: Kaiming normal (fan-in), biases 0.
+    Five pairs of a 3x3 convolution and a 4x4 convolution of stride 2. All except the first have
+    batch norm instead of a bias; all have leaky ReLU of slope 0.2. Channels double from `features`
+    to 8 times that number, while the size falls to 4x4. Two linear layers follow, to 100 values and
+    to 1. Parameter names and initialisation are those of ESRGAN: Kaiming normal (fan-in), biases 0.
 
     Args:
         features: channels of the first convolution.
@@ -40,19 +41,18 @@ class VGG128(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (N,3,128,128), 0..1 -> logits (N,1). Raises ValueError for images of another size."""
+        """Images (N,3,128,128), 0..1 -> logits (N,1). Raises ValueError for another size."""
         height, width = x.shape[-2:]
         if (height, width) != (SIZE, SIZE):
             raise ValueError(
-                f"the VGG-128 discriminator was given {height}x{width} images and takes {SIZE}x{SIZE} only: "
-                f"set trainer.crop={SIZE}, or use the patch discriminator, which takes any size"
+                f"the VGG-128 discriminator needs images of {SIZE}x{SIZE} pixels, got "
+                f"{height}x{width}: set trainer.crop={SIZE}, or use the patch discriminator, which "
+                "takes any size"
             )
         y = _lrelu(self.conv0_0(x))
         for stage, half in LAYERS[1:]:
-            conv, norm = (
-                self.get_submodule(f"conv{stage}_{half}"),
-                self.get_submodule(f"bn{stage}_{half}"),
-            )
+            conv = self.get_submodule(f"conv{stage}_{half}")
+            norm = self.get_submodule(f"bn{stage}_{half}")
             y = _lrelu(norm(conv(y)))
         return self.linear2(_lrelu(self.linear1(y.flatten(1))))
 

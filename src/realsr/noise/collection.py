@@ -16,7 +16,7 @@ from realsr.core.progress import Progress
 from realsr.core.ranges import check_ranges
 from realsr.core.workers import count_workers, map_items
 from realsr.data.folders import damage_facts, list_photos
-from realsr.imaging import ImageError, read_uint8, tell_damage
+from realsr.imaging import ImageError, log_damage, read_uint8
 from realsr.imaging.png import encode_png
 from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.tiles import (
@@ -116,7 +116,7 @@ def collect_noise(
                 if isinstance(result, Exception):
                     record.fail(name, f"source/{path.name}", path, result)
                     continue
-                tell_damage(path, result.damage)
+                log_damage(path, result.damage)
                 patches = [
                     p
                     for p in result.patches

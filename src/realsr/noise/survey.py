@@ -14,7 +14,7 @@ from realsr.core.progress import Progress
 from realsr.core.ranges import check_ranges
 from realsr.core.workers import count_workers, map_items
 from realsr.data.folders import list_photos
-from realsr.imaging import ImageError, read_uint8_and_damage, tell_damage
+from realsr.imaging import ImageError, log_damage, read_uint8_and_damage
 from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.tiles import TILES, cut, judge_tiles, list_drop_reasons, mask_tiles, measure_photo
 from realsr.provenance.manifest import name_inputs, open_stage, refuse_foreign
@@ -127,7 +127,7 @@ def survey_noise(
                 )
                 continue
             tiles, damage = result
-            tell_damage(path, damage)
+            log_damage(path, damage)
             tiles["photo"] = index
             tables.append(tiles)
     if len(failures) == len(photos):

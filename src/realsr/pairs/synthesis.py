@@ -21,9 +21,9 @@ from realsr.data.folders import damage_facts, list_photos
 from realsr.imaging import (
     ImageError,
     apply_kernel_uint8,
+    log_damage,
     read_uint8_and_damage,
     shrink_uint8,
-    tell_damage,
     write_uint8,
 )
 from realsr.imaging.kernel_shapes import load_kernel
@@ -127,7 +127,7 @@ def make_pairs(
                     record.fail(name, photo, path, outcome)
                     continue
                 size, damage = outcome
-                tell_damage(path, damage)
+                log_damage(path, damage)
                 record.add(
                     name,
                     pair_files(output, name),

@@ -1,4 +1,4 @@
-"""A simulated camera of known blur and noise, and photographs to use it on."""
+"""A simulated camera of known blur and noise, and photographs as its scenes."""
 
 import math
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from realsr.kernels.gaussian import gaussian_kernel
 class Camera:
     """Blurs, downscales and adds noise.
 
-    kernel: (k, k), aligned for `scale`. noise_levels: lowest and highest standard deviation of a photo's noise at
-    mid-gray, in 8-bit levels; it is drawn per photo.
+    kernel: (k, k), aligned for `scale`. noise_levels: lowest and highest standard deviation of the
+    noise at mid-gray, in 8-bit levels; each photo's is drawn uniformly between them.
     """
 
     kernel: Kernel
@@ -26,10 +26,10 @@ class Camera:
     noise_levels: tuple[float, float]
 
     def __call__(self, scene: Tensor, rng: np.random.Generator) -> Tensor:
-        """Photograph a scene (3, s*h, s*w) in 0..1: (3, h, w) in 0..1.
+        """Return a photo (3, h, w) of a scene (3, s*h, s*w), both 0..1.
 
-        The noise is Gaussian, independent in all samples, its variance linear in the signal as that of photons
-        and readout: level^2 * (1/4 + 3/2 x).
+        The noise is Gaussian and independent between samples. Its variance is linear in the signal
+        x, like that of shot and read noise: level^2 * (1/4 + 3/2 x).
         """
         photo = apply_kernel(scene, self.kernel, self.scale).clamp(0, 1)
         level = rng.uniform(*self.noise_levels) / 255
@@ -38,18 +38,23 @@ class Camera:
 
 
 def anisotropic_kernel(size: int, sigmas: tuple[float, float], angle: float, scale: int) -> Kernel:
-    """Return an aligned Gaussian kernel (size, size): standard deviations along its axes, turned by degrees."""
-    turn = math.radians(angle)
-    along = np.array([math.sin(turn), math.cos(turn)])  # row, column
-    across = np.array([math.cos(turn), -math.sin(turn)])
-    covariance = sigmas[0] ** 2 * np.outer(along, along) + sigmas[1] ** 2 * np.outer(across, across)
+    """Return an aligned Gaussian kernel (size, size).
+
+    sigmas: standard deviations along its axes; angle: of the first axis, in degrees.
+    """
+    radians = math.radians(angle)
+    first = np.array([math.sin(radians), math.cos(radians)])  # row, column
+    second = np.array([math.cos(radians), -math.sin(radians)])
+    covariance = sigmas[0] ** 2 * np.outer(first, first) + sigmas[1] ** 2 * np.outer(second, second)
     return gaussian_kernel(covariance, size, aligned_centre(size, scale))
 
 
 def load_photograph(name: str, needed_by: str, extra: str) -> np.ndarray:
-    """Return one of scikit-image's photographs, (H, W, 3) uint8. Raises UserError without scikit-image.
+    """Return one of scikit-image's photographs, RGB (H, W, 3) uint8.
 
-    needed_by, extra: for the message: what needs it, and the extra of this package that installs it.
+    needed_by, extra: for the message: what needs scikit-image, and the extra of realsr that
+    installs it.
+    Raises UserError if scikit-image is not installed.
     """
     try:
         from skimage import data
@@ -57,6 +62,5 @@ def load_photograph(name: str, needed_by: str, extra: str) -> np.ndarray:
         raise UserError(f"{needed_by} needs {error.name}: pip install 'realsr[{extra}]'") from error
     image = getattr(data, name)()
     image = image[0] if isinstance(image, tuple) else image
-    return np.ascontiguousarray(
-        np.stack([image] * 3, axis=2) if image.ndim == 2 else image[..., :3]
-    )
+    image = np.stack([image] * 3, axis=2) if image.ndim == 2 else image[..., :3]
+    return np.ascontiguousarray(image)
