@@ -20,22 +20,24 @@ import numpy as np
 import torch
 from common import report
 
-from realsr.deployment.measure import Run, open_file
+from realsr.deployment.measure import ArrayFunction, open_file
 from realsr.inference.model import load_model
 
 CPU = torch.device("cpu")
 
 
-def open_all(folder: Path, weights: str, threads: int) -> dict[str, Run]:
+def open_all(folder: Path, weights: str, threads: int) -> dict[str, ArrayFunction]:
     """Return PyTorch's two forms and each file by name."""
-    forms: dict[str, Run] = {}
+    forms: dict[str, ArrayFunction] = {}
     for precision in ("fp32", "auto"):
         run = load_model(weights, CPU, precision).run
         forms[f"PyTorch {precision}"] = lambda lr, run=run: run(torch.from_numpy(lr)).numpy()
     return forms | {path.stem: open_file(path, threads) for path in sorted(folder.glob("*.onnx"))}
 
 
-def take_turns(forms: dict[str, Run], lr: np.ndarray, rounds: int) -> dict[str, list[float]]:
+def take_turns(
+    forms: dict[str, ArrayFunction], lr: np.ndarray, rounds: int
+) -> dict[str, list[float]]:
     """Return each form's seconds, round by round."""
     for run in forms.values():
         run(np.ascontiguousarray(lr[:, :, :16, :16]))

@@ -55,7 +55,7 @@ def test_models_side_by_side(command: Command, run: Path, hr: Path, tmp_path: Pa
         sum(i["psnr"] for i in bicubic["images"].values()) / 2
     )
     assert f"{bicubic['mean']['psnr']:.2f}" in ended.said
-    assert "protocol realsr_release: x2, 8 bit, 2 border pixels left out" in ended.said
+    assert "protocol realsr_release: x2, 8 bit, 2 border pixels cropped" in ended.said
     with (tmp_path / "new/out/scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["image"], row["model"]) for row in rows[:3]] == [("a", name) for name in models]
@@ -88,7 +88,7 @@ def test_a_changed_protocol_is_told(command: Command, hr: Path, tmp_path: Path) 
         "evaluate", "data.hr=hr", "protocol=basicsr", "protocol.crop=1", "output=out", "scale=2"
     )
     assert ended.code == 0, ended.said
-    assert "protocol basicsr, changed: crop=1: x2, 8 bit, 1 border pixels left out" in ended.said
+    assert "protocol basicsr, changed: crop=1: x2, 8 bit, 1 border pixels cropped" in ended.said
     protocol = json.loads((tmp_path / "out/metrics.json").read_text())["protocol"]
     assert (protocol["changed"], protocol["crop"]) == (["crop=1"], 1)
     assert "changed: crop=1" in (tmp_path / "out/table.md").read_text()
@@ -131,7 +131,7 @@ def test_pictures(command: Command, run: Path, hr: Path, tmp_path: Path) -> None
     assert (tmp_path / "other/figures/b.png").is_file()
     ended = command("evaluate", *arguments, "figures=[b:44:6:20:16]", "overwrite=true")
     assert ended.code == 1
-    assert "figure of b: 44,6,20,16 reaches beyond its 50x48 pixels" in ended.said
+    assert "figure of b: 44,6,20,16 reaches beyond the image of 50x48 pixels" in ended.said
     assert json.loads((tmp_path / "out/metrics.json").read_text())["failed"]
 
 
@@ -183,7 +183,19 @@ def test_an_image_that_cannot_be_read_leaves_the_others(
     assert set(content["models"]["bicubic"]["images"]) == {"a", "b"}
     assert set(content["failed"]) == {"c", "d"}
     assert "2 could not be done:" in ended.said
-    assert "hr/c.png" in ended.said
+    assert ended.said.count("hr/c.png") == 1
+    assert "c: hr/c.png" in (tmp_path / "out/table.md").read_text()
+    assert "set output=DIR" not in ended.said
+
+
+def test_without_output_it_says_that_nothing_is_written(
+    command: Command, hr: Path, tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    ended = command("evaluate", "weights=[bicubic]", "data.hr=hr", "scale=2")
+    assert ended.code == 0, ended.said
+    assert "nothing is written: set output=DIR to write the results" in ended.said
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
@@ -244,7 +256,7 @@ def test_photos_without_hr_by_a_metric_of_one_s_own(
     ended = command("evaluate", *arguments, "output=out", "figures=[a]")
     assert ended.code == 0, ended.said
     assert (
-        "changed: metrics=[brightness]: x2, 8 bit, 0 border pixels left out; no HR; LR from hr"
+        "changed: metrics=[brightness]: x2, 8 bit, 0 border pixels cropped; no HR; LR from hr"
         in ended.said
     )
     assert set(

@@ -121,7 +121,7 @@ def test_the_table_tells_each_file(exported: tuple[Path, Ended], folder: Path) -
     )
     assert (folder / "new/table.md").read_text().splitlines()[2].startswith("|  | precision")
     said = exported[1].said
-    assert "onnx_int8_entropy.onnx: written and checked, PSNR to the generator" in said
+    assert "onnx_int8_entropy.onnx: written and checked, lowest PSNR to the generator" in said
     assert (
         "written  new: onnx_fp32.onnx, onnx_fp16.onnx, onnx_int8_entropy.onnx, table.json, table.md, sens"
         in said
@@ -141,7 +141,9 @@ def test_sensitivity_names_each_layer(folder: Path) -> None:
     assert told["method"] == "entropy"
     assert (
         "| conv_first"
-        in (folder / "new/table.md").read_text().partition("kept in float32, of INT8 by entropy")[2]
+        in (folder / "new/table.md")
+        .read_text()
+        .partition("INT8 (entropy) with the most sensitive layers")[2]
     )
 
 
@@ -151,7 +153,7 @@ def test_an_export_is_not_replaced_unasked(folder: Path, command: Command) -> No
     assert ended.code == 1
     there = ", ".join(sorted(FILES))
     assert (
-        f"new: has an export already ({there}): set overwrite=true, which replaces all of it, or"
+        f"new: already has an export ({there}): set overwrite=true to replace all of it, or"
         in ended.said
     )
     assert files(folder) == before
@@ -165,7 +167,7 @@ def test_what_it_would_replace_is_not_exported(command: Command, tmp_path: Path)
         ended = command("export", f"weights={weights}", f"output={tmp_path}", "overwrite=true")
         assert ended.code == 1
         assert (
-            f"weights={weights} is what output={tmp_path} replaces: choose another output"
+            f"weights={weights} would be replaced by output={tmp_path}: choose another output"
             in ended.said
         )
     assert files(tmp_path) == before
@@ -223,7 +225,7 @@ def test_a_file_is_evaluated_beside_others(folder: Path, command: Command, tmp_p
             ["output=x.pth", "formats=[onnx_fp32]"],
             "x.pth is a file of weights: formats=['onnx_fp32'] need output=FOL",
         ),
-        (["data.hr=seen"], "a.png, b.png are in int8.photos and in data.hr"),
+        (["data.hr=seen"], "a.png, b.png: both in int8.photos and in data.hr"),
         (["int8.photos=nowhere"], "nowhere"),
         (
             ["weights=new/onnx_fp32.onnx"],
@@ -245,11 +247,11 @@ def test_a_file_is_evaluated_beside_others(folder: Path, command: Command, tmp_p
         ),
         (
             ["int8.photos=black"],
-            "int8.photos=black: these photos cover 0 of 255 levels, at least 64 are needed",
+            "int8.photos=black: these photos cover 0 of 255 levels, expected 64 or more",
         ),
         (
             ["int8.keep=[conv_first,conv_9]"],
-            "int8.keep: no layer conv_9; the generator's are conv_first, RRDB_trunk.0, trunk_conv, upconv1, HRc",
+            "int8.keep: no layer conv_9; the generator has conv_first, RRDB_trunk.0, trunk_conv, upconv1, HRc",
         ),
     ],
 )

@@ -95,7 +95,7 @@ def test_the_report_says_and_draws_what_pools_hold(
     ended = command("pool", "pool_dir=A", "compare=B", "output=new/report")
     assert ended.code == 0, ended.said
     assert "B - A" in ended.said
-    assert "noise patches: in A alone" in ended.said
+    assert "noise patches: in A only" in ended.said
     made = {name for name in files(tmp_path) if name not in before}
     assert made == {"new/report/pool_comparison.png", "new/report/pool_comparison.json"}
     assert set(json.loads((tmp_path / "new/report/pool_comparison.json").read_text())) == {

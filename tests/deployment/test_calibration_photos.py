@@ -6,9 +6,9 @@ import torch
 
 from config_files import config_of
 from realsr.core.errors import UserError
-from realsr.deployment.check import EVALUATED, load_evaluation_sets
-from realsr.deployment.deploy import list_shared
-from realsr.deployment.quantise import CALIBRATED, check_calibration, load_calibration
+from realsr.deployment.check import EVALUATION_PHOTOS, load_evaluation_sets
+from realsr.deployment.deploy import list_duplicates
+from realsr.deployment.quantise import CALIBRATION_PHOTOS, check_calibration, load_calibration
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError, crop_to_multiple, resize, to_float, write_uint8
 from realsr.simulation.camera import load_photograph
@@ -24,8 +24,13 @@ def write_noise(path: Path, height: int, width: int, seed: int = 0) -> np.ndarra
 
 
 def test_no_photo_serves_both_purposes() -> None:
-    assert len({*CALIBRATED, *EVALUATED}) == len(CALIBRATED) + len(EVALUATED)
-    contents = [load_photograph(name, "x", "onnx").tobytes() for name in (*CALIBRATED, *EVALUATED)]
+    assert len({*CALIBRATION_PHOTOS, *EVALUATION_PHOTOS}) == len(CALIBRATION_PHOTOS) + len(
+        EVALUATION_PHOTOS
+    )
+    contents = [
+        load_photograph(name, "x", "onnx").tobytes()
+        for name in (*CALIBRATION_PHOTOS, *EVALUATION_PHOTOS)
+    ]
     assert len(set(contents)) == len(contents)
 
 
@@ -42,7 +47,7 @@ def test_a_folder_is_taken_as_it_is_from_its_middle(tmp_path: Path) -> None:
 
 
 def test_scikit_images_photos_are_shrunk_by_the_scale() -> None:
-    found = dict(zip(CALIBRATED, load_calibration(None, 96, 4), strict=True))
+    found = dict(zip(CALIBRATION_PHOTOS, load_calibration(None, 96, 4), strict=True))
     assert all(photo.shape[1] == 3 and max(photo.shape[2:]) == 96 for photo in found.values())
     camera = crop_to_multiple(to_float(load_photograph("camera", "x", "onnx")), 4)
     lr = resize(camera, factor=1 / 4).clamp(0, 1)
@@ -57,7 +62,7 @@ def test_photos_in_both_folders_are_found_by_what_they_show(tmp_path: Path) -> N
     write_noise(tmp_path / "one/b.png", 8, 8, seed=2)
     write_noise(tmp_path / "two/other_name.png", 8, 8, seed=2)
     write_noise(tmp_path / "two/a.png", 8, 8, seed=3)  # a name says nothing
-    assert list_shared(tmp_path / "one", tmp_path / "two") == ["b.png"]
+    assert list_duplicates(tmp_path / "one", tmp_path / "two") == ["b.png"]
 
 
 def test_files_are_judged_by_a_folder_or_by_four_photos(tmp_path: Path) -> None:
@@ -67,7 +72,7 @@ def test_files_are_judged_by_a_folder_or_by_four_photos(tmp_path: Path) -> None:
     assert read().lr.shape == (3, 3, 4)
     found, border = load_evaluation_sets(None, {"x": PROTOCOL}, 2)["x"]
     assert border == 0
-    assert tuple(found) == EVALUATED
+    assert tuple(found) == EVALUATION_PHOTOS
     image = found["chelsea"]()
     assert image.hr.shape == (3, 300, 450)
     assert image.lr.shape == (3, 150, 225)
@@ -99,7 +104,7 @@ def test_photos_that_carry_nothing_are_refused() -> None:
         middle_grey(10 / 255),
     ):
         with pytest.raises(
-            UserError, match=r"^int8\.photos=x: these photos cover \d+ of 255 levels, at least 64"
+            UserError, match=r"^int8\.photos=x: these photos cover \d+ of 255 levels, expected 64"
         ):
             check_calibration(photos, "int8.photos=x")
 

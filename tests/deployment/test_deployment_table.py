@@ -6,7 +6,7 @@ import pytest
 
 from realsr.deployment.deploy import write_tables
 from realsr.deployment.measure import Cost
-from realsr.deployment.table import Deployment, KeptLayers, Row, SensitivityReport
+from realsr.deployment.table import Deployment, Float32Choice, Row, SensitivityReport
 
 
 def scores(psnr: float, ssim: float) -> dict[str, dict[str, float]]:
@@ -78,15 +78,18 @@ def test_numbers_become_cells(deployment: Deployment) -> None:
 
 def test_the_sensitivity_of_layers_is_a_table_of_its_own(deployment: Deployment) -> None:
     assert "kept in float32, of" not in deployment.format_markdown()
-    choices = [KeptLayers([], 31.2, 0.40), KeptLayers(["conv_first", "conv_last"], math.inf, 0.456)]
+    choices = [
+        Float32Choice([], 31.2, 0.40),
+        Float32Choice(["conv_first", "conv_last"], math.inf, 0.456),
+    ]
     told = replace(
         deployment,
         sensitivity=SensitivityReport("minmax", {"conv_first": 31.5, "conv_last": 33.0}, choices),
     )
-    assert told.format_text().partition("kept in float32, of INT8 by minmax\n")[2].splitlines()[
-        :3
-    ] == [
-        "float32 layers         PSNR to float32, dB  time to float32's",
+    assert told.format_text().partition(
+        "INT8 (minmax) with the most sensitive layers in float32\n"
+    )[2].splitlines()[:3] == [
+        "float32 layers         PSNR to float32, dB  time / float32",
         "none                   31.20                0.40",
         "conv_first, conv_last  equal                0.46",
     ]

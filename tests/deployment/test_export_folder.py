@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from realsr.core.errors import UserError
-from realsr.deployment.export_files import list_exported, unfinished
+from realsr.deployment.export_files import list_exported, staging_folder
 
 
 def names(folder: Path) -> list[str]:
@@ -28,13 +28,13 @@ def test_an_export_s_files_are_told_from_others(tmp_path: Path) -> None:
 
 def test_what_is_not_moved_is_lost_and_what_a_killed_one_left_too(tmp_path: Path) -> None:
     output = tmp_path / "new" / "out"
-    with unfinished(output) as folder:
+    with staging_folder(output) as folder:
         (folder / "killed").touch()
         folder.rename(tmp_path / "left")
         folder.mkdir()
     assert names(output) == []
     (tmp_path / "left").rename(folder)
-    with unfinished(output) as folder:
+    with staging_folder(output) as folder:
         assert names(folder) == []
         (folder / "lost").touch()
         (folder / "kept").touch()
@@ -49,7 +49,7 @@ def test_a_failure_leaves_what_was_there(failure: BaseException, tmp_path: Path)
     (tmp_path / "full" / "mine").touch()
 
     def fail(output: Path) -> None:
-        with unfinished(output) as folder:
+        with staging_folder(output) as folder:
             (folder / "half").touch()
             raise failure
 
@@ -62,11 +62,11 @@ def test_a_failure_leaves_what_was_there(failure: BaseException, tmp_path: Path)
 
 
 def test_a_folder_is_exported_into_by_one_process(tmp_path: Path) -> None:
-    with unfinished(tmp_path / "out") as folder:
+    with staging_folder(tmp_path / "out") as folder:
         (folder / "x.onnx").touch()
         with (
             pytest.raises(UserError, match="out: export: in use by process"),
-            unfinished(tmp_path / "out"),
+            staging_folder(tmp_path / "out"),
         ):
             pass
         assert (folder / "x.onnx").exists()

@@ -17,7 +17,7 @@ from realsr.core.errors import UserError
 from realsr.deployment import deploy, network_files
 from realsr.deployment.check import (
     MIN_PSNR,
-    WARNED,
+    WARNING_PSNR,
     Scores,
     check_result,
     check_similarity,
@@ -76,7 +76,7 @@ def test_each_precision_has_its_least(precision: str, what: str, lrs: list[Tenso
     )
     with pytest.raises(
         UserError,
-        match=rf"x.onnx: its results are not the generator's, or not finite \(PSNR to them on {what} ",
+        match=rf"x.onnx: results are not finite or differ from the generator's \(PSNR on {what} ",
     ):
         off(enough - 0.5)
 
@@ -92,7 +92,7 @@ def test_one_result_that_is_not_finite_is_enough(bad: float, where: int, lrs: li
             sr[0, 1, 0, 3] = bad
         return sr
 
-    with pytest.raises(UserError, match="x: its results are not the generator's, or not finite"):
+    with pytest.raises(UserError, match="x: results are not finite or differ from the generator's"):
         check_result("x", run, rrdb(2), [lr.numpy() for lr in lrs], "int8")
 
 
@@ -158,15 +158,15 @@ def not_a_number(model: onnx.ModelProto) -> onnx.ModelProto:
     [
         (
             lambda: changed_weight(exported_rrdb(2)),
-            "onnx_fp32.onnx: its results are not the generator's",
+            "onnx_fp32.onnx: results are not finite or differ from the generator's",
         ),
         (
             lambda: not_a_number(exported_rrdb(2)),
-            r"onnx_fp32.onnx: its results are not the generator's, or not finite .*nan dB",
+            r"onnx_fp32.onnx: results are not finite or differ .*nan dB",
         ),
         (
             lambda: exported_rrdb(4),
-            r"onnx_fp32.onnx: gives \(1, 3, 4, 28\) for \(1, 3, 1, 7\), but the generator",
+            r"onnx_fp32.onnx: returns \(1, 3, 4, 28\) for \(1, 3, 1, 7\), expected \(1, 3, 2, 14\)",
         ),
     ],
 )
@@ -221,13 +221,13 @@ def test_similarity_on_scored_images_is_refused_warned_of_or_usual() -> None:
         for value in (least - 0.1, np.nan):
             with pytest.raises(
                 UserError,
-                match=rf"x\.onnx: on the images .* expected {least:g} or more, so it is not",
+                match=rf"x\.onnx: PSNR to float32 .* expected {least:g} or more; the file is not",
             ):
                 check_similarity("x.onnx", precision, value)
-        for value in (max(least, WARNED), np.inf):
+        for value in (max(least, WARNING_PSNR), np.inf):
             assert check_similarity("x.onnx", precision, value) == ""
-    warning = check_similarity("x.onnx", "int8", WARNED - 0.1)
-    assert "29.9 dB; usual are 35 to 42" in warning
+    warning = check_similarity("x.onnx", "int8", WARNING_PSNR - 0.1)
+    assert "29.9 dB; usual values are 35 to 42" in warning
     assert "int8.photos" in warning
 
 
@@ -239,14 +239,14 @@ def test_a_file_far_from_float32_is_no_success(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def made(self: network_files.Maker, name: str) -> Iterator[File]:
+    def made(self: network_files.FileMaker, name: str) -> Iterator[File]:
         path = self.folder / f"{name}.onnx"
         onnx.save(exported_rrdb(2), path)
         yield File(path, "int8", "minmax")
 
     scores = {"x": {"psnr": 20.0, "ssim": 0.5}}
     found = Scores({"PyTorch": scores, "onnx_int8": scores}, {"onnx_int8": similarity}, [])
-    monkeypatch.setattr(network_files.Maker, "make", made)
+    monkeypatch.setattr(network_files.FileMaker, "make", made)
     monkeypatch.setattr(deploy, "score_files", lambda *_: found)
     deployment = export(photos_folder(tmp_path / "photos"), ["onnx_int8"])
     assert (tmp_path / "out/onnx_int8.onnx").exists() == kept
@@ -263,12 +263,12 @@ def test_a_file_far_from_float32_is_no_success(
 def test_nothing_is_made_of_photos_that_carry_nothing(
     export: Callable[..., Deployment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deploy, "Maker", None)
+    monkeypatch.setattr(deploy, "FileMaker", None)
     (tmp_path / "black").mkdir()
     write_uint8(tmp_path / "black/a.png", np.zeros((24, 24, 3), np.uint8))
     for name in ("onnx_int8", "openvino_int8"):
         with pytest.raises(UserError, match="cover 0 of 255 levels"):
             export(tmp_path / "black", ["onnx_fp32", name])
     assert not (tmp_path / "out").exists()
-    with pytest.raises(TypeError):  # Maker: without INT8 these photos are no obstacle
+    with pytest.raises(TypeError):  # FileMaker: without INT8 these photos are no obstacle
         export(tmp_path / "black", ["onnx_fp32"])

@@ -84,14 +84,14 @@ def test_what_cannot_be_expressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(UserError, match=r"torch cannot trace the generator for pnnx \(not today\)"):
         write_ncnn(Refusing(), path)
     write_ncnn(Unknown(), path)  # pnnx passes on what it has no layer for
-    with pytest.raises(UserError, match="has layers that ncnn does not know"):
+    with pytest.raises(UserError, match="has layers unknown to ncnn"):
         open_file(path, 1)
     program = tmp_path / "pnnx"
     program.write_text("#!/bin/sh\necho ready >&2\necho 'no such layer' >&2\nexit 3\n")
     program.chmod(0o755)
     monkeypatch.setattr(pnnx, "EXEC_PATH", str(program))
     with pytest.raises(
-        UserError, match=r"pnnx cannot express the generator \(ended with 3: no such layer\)"
+        UserError, match=r"pnnx cannot express the generator \(exit code 3: no such layer\)"
     ):
         write_ncnn(tiny_generator().network, tmp_path / "y.param")
     monkeypatch.setattr(pnnx, "EXEC_PATH", str(tmp_path / "absent"))
@@ -110,7 +110,7 @@ def test_damaged_files(
     broken = tmp_path / f"x{part}"
     broken.unlink() if content is None else broken.write_bytes(content)
     with pytest.raises(
-        UserError, match=r"x.param: damaged, has layers that ncnn does not know, or its .bin is not"
+        UserError, match=r"x.param: damaged, has layers unknown to ncnn, or the .bin"
     ):
         open_file(tmp_path / "x.param", 1)
 

@@ -14,7 +14,7 @@ from realsr.deployment.check import similarity
 from realsr.deployment.export_files import File
 from realsr.deployment.export_options import Int8Config
 from realsr.deployment.measure import open_file, openvino_core
-from realsr.deployment.network_files import RT_INFO, Maker, write_openvino
+from realsr.deployment.network_files import RT_INFO, FileMaker, write_openvino
 from realsr.inference.onnx_files import OnnxFacts, read_facts
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed (extra openvino)")
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, File]:
     """Both formats, after the INT8 ONNX file that one of them is made of."""
     int8 = config_of(Int8Config, methods=["minmax", "percentile"])
-    maker = Maker(tiny_generator(), tmp_path_factory.mktemp("made"), int8, random_photos())
+    maker = FileMaker(tiny_generator(), tmp_path_factory.mktemp("made"), int8, random_photos())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             network_files, "collect_histograms", count := _Counted(network_files.collect_histograms)
@@ -65,7 +65,7 @@ def test_int8_is_that_of_the_onnx_file(made: dict[str, File]) -> None:
         "int8",
         "minmax",
     )
-    assert list(made["openvino_int8"].kept) == ["conv_first"]
+    assert list(made["openvino_int8"].float32_layers) == ["conv_first"]
 
 
 SIGNALLED = """
@@ -114,7 +114,8 @@ def test_files_that_cannot_be_run(
     for content in (b"", b"rubbish", made["openvino"].path.read_bytes()):
         alone.write_bytes(content)
         with pytest.raises(
-            UserError, match=r"alone.xml: damaged, no OpenVINO model, or its .bin is not beside it"
+            UserError,
+            match=r"alone.xml: damaged, not an OpenVINO model, or the .bin file is missing",
         ):
             open_file(alone, 1)
     monkeypatch.setitem(sys.modules, "openvino", None)

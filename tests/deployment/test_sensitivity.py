@@ -8,8 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from realsr.deployment.network_files import layers, to_onnx
-from realsr.deployment.quantise import KEPT, choose_ranges, collect_histograms, measure_sensitivity
-from realsr.deployment.table import KeptLayers, SensitivityReport
+from realsr.deployment.quantise import (
+    FLOAT32_COUNTS,
+    choose_ranges,
+    collect_histograms,
+    measure_sensitivity,
+)
+from realsr.deployment.table import Float32Choice, SensitivityReport
 from realsr.reporting.sensitivity_figure import draw_sensitivity
 
 
@@ -47,7 +52,7 @@ def test_a_layer_that_is_hard_to_quantise_is_the_most_costly(report: Sensitivity
 def test_keeping_it_gains_the_most(report: SensitivityReport) -> None:
     ranked = sorted(report.alone, key=report.alone.__getitem__)
     assert [choice.kept for choice in report.choices] == [
-        ranked[:count] for count in KEPT if count < 5
+        ranked[:count] for count in FLOAT32_COUNTS if count < 5
     ]
     found = [choice.similarity for choice in report.choices]
     assert found[1] > found[0] + 3
@@ -69,5 +74,5 @@ def test_the_picture_shows_each_layer(report: SensitivityReport) -> None:
 @pytest.mark.parametrize("layers", [1, 40])
 def test_pictures_of_few_and_many_layers(layers: int) -> None:
     alone = {f"layer.{index}": 30.0 + index for index in range(layers)}
-    report = SensitivityReport("entropy", alone, [KeptLayers([], 30.0, 0.5)])
+    report = SensitivityReport("entropy", alone, [Float32Choice([], 30.0, 0.5)])
     assert draw_sensitivity(report).startswith(b"\x89PNG")

@@ -58,7 +58,7 @@ def test_all_that_is_missing_is_told_at_once_and_nothing_is_downloaded(empty_hub
     assert lines["brisque"].startswith(
         "metric_files.brisque=nowhere.pth: there is no such file; expected BRISQUE's"
     )
-    assert lines["psnrr"].startswith("there is no such metric; there are brisque, dists, fid")
+    assert lines["psnrr"].startswith("unknown metric; choose from brisque, dists, fid")
 
 
 def test_a_damaged_file_is_told_beside_what_is_missing(empty_hub: Path, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_given_file_is_taken_before_the_cached_one(
 ) -> None:
     assert file.url.startswith("https://")
     if file is not INCEPTION:
-        assert file.locate() == full_hub / file.cached[0]
+        assert file.locate() == full_hub / file.cache_names[0]
     assert file.locate(tmp_path / "nowhere") is None
     (tmp_path / file.key).touch()
     assert file.locate(tmp_path / file.key) == tmp_path / file.key
@@ -138,7 +138,7 @@ def test_values_of_another_kind_and_classes_that_are_no_metric_are_told(cpu: tor
     assert lpips == "lpips: metric.lpips.net=resnet: expected one of alex, vgg, squeeze"
     assert bare == "bare: metric.bare: ssim needs luma: set metric.bare.luma=…"
     assert path.startswith(
-        "path: metric.path.name=pathlib.Path: is no metric: expected digits, higher_is_better"
+        "path: metric.path.name=pathlib.Path: not a metric, expected attributes digits, higher_is_better"
     )
 
 

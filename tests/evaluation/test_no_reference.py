@@ -141,11 +141,11 @@ def test_files_of_something_else_are_errors_that_name_them(
 ) -> None:
     niqe, nrqm = hub / "pyiqa/niqe_modelparameters.mat", hub / "pyiqa/NRQM_model.mat"
     with pytest.raises(
-        WeightsError, match=r"NRQM_model\.mat: is not the model of natural images .*it holds \w+"
+        WeightsError, match=r"NRQM_model\.mat: not the model of natural images .*the file has \w+"
     ):
         load_niqe(nrqm, cpu)
     with pytest.raises(
-        WeightsError, match=r"niqe_modelparameters\.mat: is not NRQM's regression forests"
+        WeightsError, match=r"niqe_modelparameters\.mat: not NRQM's regression forests"
     ):
         load_nrqm(niqe, cpu)
     other = tmp_path / "other.mat"
@@ -155,7 +155,7 @@ def test_files_of_something_else_are_errors_that_name_them(
     ):
         load_niqe(other, cpu)
     scipy.io.savemat(other, {"mu_prisparam": [[1, 2]], "cov_prisparam": [[1, 2], [3, 4]]})
-    with pytest.raises(WeightsError, match=r"are \(2,\) and \(2, 2\); NIQE's have 36 and 36x36"):
+    with pytest.raises(WeightsError, match=r"are \(2,\) and \(2, 2\), expected \(36,\)"):
         load_niqe(other, cpu)
     for content in (
         {"a": torch.zeros(2)},

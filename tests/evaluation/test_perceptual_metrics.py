@@ -99,4 +99,4 @@ def test_the_files_are_those_that_torchvision_would_download() -> None:
     ):
         url = weights.IMAGENET1K_V1.url
         assert file.url == url
-        assert file.cached == (f"checkpoints/{url.rsplit('/', 1)[-1]}",)
+        assert file.cache_names == (f"checkpoints/{url.rsplit('/', 1)[-1]}",)

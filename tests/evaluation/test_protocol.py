@@ -64,12 +64,12 @@ def describe(protocol: Protocol, *options: object, **more: object) -> str:
 def test_the_line_tells_how_images_were_made() -> None:
     line = describe(resolve(load_protocol("vacc"), 4), 4)
     assert line == (
-        "protocol vacc: x4, 8 bit, 0 border pixels left out; HR the original resized to 512x512 by INTER_AREA; "
+        "protocol vacc: x4, 8 bit, 0 border pixels cropped; HR: original resized to 512x512 by INTER_AREA; "
         "LR the original resized by INTER_AREA, in 8 bit"
     )
     plain = config_of(Protocol, crop=1)
     assert describe(plain, 2, lr="folder", hr=False).endswith(
-        "1 border pixels left out; no HR; LR from folder"
+        "1 border pixels cropped; no HR; LR from folder"
     )
     assert describe(plain, 2, lr="folder").endswith("HR cropped to a multiple of 2; LR from folder")
 
@@ -78,7 +78,7 @@ def test_the_line_tells_how_images_were_made() -> None:
     ("values", "said"),
     [
         ({"metrics": []}, "name at least one metric"),
-        ({"metrics": ["psnr", "psnr"]}, "named twice"),
+        ({"metrics": ["psnr", "psnr"]}, "expected each metric once"),
         ({"lr": "nearest"}, "protocol.lr=nearest: expected one of bicubic, area"),
         ({"hr_side": 510}, "protocol.hr_side=510: expected a multiple of scale=4"),
         ({"hr_side": 0}, "protocol.hr_side=0"),

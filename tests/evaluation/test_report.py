@@ -67,7 +67,7 @@ def load_strictly(path: Path) -> dict[str, object]:
 
 
 def test_json_holds_all_numbers_and_what_they_hold_for(tmp_path: Path) -> None:
-    write_json(tmp_path / "new/metrics.json", report(failed={"d": "damaged"}))
+    write_json(tmp_path / "new/metrics.json", report(failures={"d": "damaged"}))
     content = load_strictly(tmp_path / "new/metrics.json")
     models = content.pop("models")
     versions = content.pop("versions")
@@ -99,9 +99,7 @@ def test_text_tells_the_same(tmp_path: Path) -> None:
     protocol, computed, _, count, head, first, second, _, title, _, paired = format_report(
         report()
     ).splitlines()
-    assert protocol.startswith(
-        "protocol mine, changed: crop=3: x4, 8 bit, 3 border pixels left out"
-    )
+    assert protocol.startswith("protocol mine, changed: crop=3: x4, 8 bit, 3 border pixels cropped")
     assert computed == "fp32 on cpu; by us"
     assert count.startswith("3 images")
     assert head.split() == ["psnr", "↑", "lpips", "↓", "fid", "↓"]
@@ -144,13 +142,15 @@ def test_equal_images_are_told_and_leave_json_strict(tmp_path: Path) -> None:
     assert (models["x"]["mean"]["psnr"], models["x"]["interval"]["psnr"]) == (None, None)
     assert models["x"]["mean"]["lpips"] == 0.05
     text = format_report(equal)
-    assert "equal to HR, so that PSNR and its mean are infinite: a (x)" in text
+    assert "equal to HR, so PSNR and its mean are infinite: a (x)" in text
     assert "x inf 0.0500 [0.0000, 0.1000]" in " ".join(text.split())
     assert "difference" not in text
 
 
 def test_what_was_left_out_is_told() -> None:
-    text = format_report(report(failed={"d": "damaged", "fid": "too few images"}, sets={}))
+    failures = report(failures={"d": "damaged", "fid": "too few images"}, sets={})
+    assert "damaged" not in format_report(failures), "callers raise it as an error"
+    text = format_markdown(failures)
     assert "left out:\n  d: damaged\n  fid: too few images" in text
     assert text.count("—") == 2
 

@@ -118,7 +118,7 @@ def test_all_models_see_all_images_once(images: ImageReaders) -> None:
     ]
     assert seen[1][2] == results.scores["black"]["i0"]["psnr"]
     assert results.scores["bicubic"]["i0"]["psnr"] > results.scores["black"]["i0"]["psnr"]
-    assert not results.failed
+    assert not results.failures
 
 
 def test_metrics_get_what_a_file_would_hold_cropped() -> None:
@@ -163,15 +163,15 @@ def test_an_image_that_fails_is_left_out_for_all_models_and_named() -> None:
         "bicubic": ["a"],
         "second": ["a"],
     }
-    assert results.failed["b"] == "b.png is damaged"
-    assert "out of memory" in results.failed["memory"]
-    assert "not finite" in results.failed["nan"]
-    assert results.failed["size"] == "the result is 26x29, but HR is 26x30"
+    assert results.failures["b"] == "b.png is damaged"
+    assert "out of memory" in results.failures["memory"]
+    assert "not finite" in results.failures["nan"]
+    assert results.failures["size"] == "the result is 26x29, but HR is 26x30"
     assert (
-        results.failed["tiny"]
+        results.failures["tiny"]
         == "SSIM needs at least 11x11 pixels, got 14x4 (of 18x8, after crop=2)"
     )
-    assert list(results.failed) == ["memory", "nan", "size", "tiny", "b"]
+    assert list(results.failures) == ["memory", "nan", "size", "tiny", "b"]
     with pytest.raises(UserError, match=r"no image could be scored:\n  b: b.png is damaged"):
         evaluate_models({"bicubic": bicubic_model(2)}, {"b": unreadable}, METRICS, crop=2)
     with pytest.raises(UserError, match="crop=20 leaves nothing of 28x24 pixels"):
@@ -211,10 +211,10 @@ def test_sets_are_compared_once_by_the_features_of_what_was_scored() -> None:
     ).mean(dim=0)
     assert results.sets["black"]["set"] == pytest.approx(float(hr.norm()), abs=1e-3)
     assert results.sets["half"]["set"] == pytest.approx(float((hr - 128 / 255).norm()), abs=1e-3)
-    assert list(results.failed) == ["fails"]
+    assert list(results.failures) == ["fails"]
     results = evaluate_models(models, readers(images[0]), metrics, crop=0)
     assert results.sets == {}
-    assert results.failed == {"set": "two images are needed"}
+    assert results.failures == {"set": "two images are needed"}
     assert results.scores["black"]["a"] == {"mean": 0.0}
 
 

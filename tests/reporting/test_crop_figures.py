@@ -34,10 +34,10 @@ def test_the_window_fits_into_any_image(size: tuple[int, int]) -> None:
 
 
 def test_windows_in_hr_and_lr() -> None:
-    window = Window(5, 8, 6, 4).widened(4)
+    window = Window(5, 8, 6, 4).align(4)
     assert window == Window(4, 8, 8, 4)
-    assert window.shrunk(4) == Window(1, 2, 2, 1)
-    assert Window(4, 8, 8, 4).widened(4) == window
+    assert window.shrink(4) == Window(1, 2, 2, 1)
+    assert Window(4, 8, 8, 4).align(4) == window
 
 
 def find(picture: np.ndarray, colour: tuple[int, int, int]) -> tuple[int, int, int, int]:

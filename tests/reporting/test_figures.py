@@ -64,7 +64,7 @@ def test_a_figure_is_written_after_the_last_model(
     assert notes == {"LR": "psnr / ssim", "bicubic": "27.17 dB / 0.5000", "x": "27.17 dB / 0.5000"}
     with Image.open(tmp_path / "figures/a.png") as picture:
         assert picture.format == "PNG"
-    assert not figures.failed
+    assert not figures.failures
 
 
 def test_photos_without_hr_are_shown_themselves(
@@ -89,5 +89,7 @@ def test_a_window_outside_is_told_and_others_are_not_touched(tmp_path: Path) -> 
     figures = Figures(tmp_path, {"a": Window(100, 60, 21, 10)}, {"x": "x"}, METRICS, 4)
     figures.add(EvaluationImage("b", image.lr, None), "x", torch.rand(3, 80, 120), SCORES)
     figures.add(image, "x", torch.rand(3, 80, 120), SCORES)
-    assert figures.failed == {"figure of a": "100,60,21,10 reaches beyond its 120x80 pixels"}
+    assert figures.failures == {
+        "figure of a": "100,60,21,10 reaches beyond the image of 120x80 pixels"
+    }
     assert not list(tmp_path.iterdir())

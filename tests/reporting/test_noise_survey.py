@@ -82,11 +82,11 @@ def test_the_text_says_what_to_do(source, tmp_path):
     survey = survey_noise(source, tmp_path, CONFIG)
     text = describe(survey, tmp_path)
     assert "2 photos, 14 tiles of 32x32" in text
-    assert "noise.max_variance=20 noise.min_mean=50 let in 10 of them, 10 would be kept" in text
+    assert "10 pass noise.max_variance=20 noise.min_mean=50, 10 would be kept" in text
     assert [line.split() for line in text.splitlines() if line.split()[0] == "20"] == [
         ["20", "10", "8", "2", "0", "0"]
     ]
-    assert f"next: look at {tmp_path / 'survey.png'}, then noise.max_variance=" in text
+    assert f"next: look at {tmp_path / 'survey.png'}, then set noise.max_variance=" in text
     # A survey's thresholds may have been raised by noise=auto; beyond its limit no tile was judged.
     raised = replace(survey, config=replace(CONFIG, max_variance=30, auto=True))
     variances = [row["max_variance"] for row in summarise(raised)["yields"]]
@@ -96,7 +96,7 @@ def test_the_text_says_what_to_do(source, tmp_path):
     nothing["variance"], nothing["mean"], nothing["structure"] = 9, 120, 0.5
     text = describe(Survey(Path(), ["a.png"], nothing, CONFIG, 200.0, {}), tmp_path)
     assert (
-        "no thresholds up to noise.max_variance=200 yield more good tiles than structured ones. Try noise.size=16"
+        "no threshold up to noise.max_variance=200 yields more good tiles than structured ones. Set noise.size=16"
         in text
     )
 

@@ -77,7 +77,7 @@ def test_tables_say_what_is_there_and_what_is_not(make_pool):
     assert "no noise patches" in format_pool(bare)
     text = format_comparison(make_pool("one"), bare)
     assert "kernels for scale 4: none in B" in text
-    assert "noise patches: in A alone" in text
+    assert "noise patches: in A only" in text
     assert "no kernels" in format_pool(make_pool("grain", count=0))
 
 

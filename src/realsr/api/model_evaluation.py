@@ -75,7 +75,7 @@ def evaluate(config: EvaluateConfig) -> Report:
     writer = Writer(config, figures, names, metrics)
     models = {name: model for name, (model, _) in loaded.items()}
     results = evaluate_models(models, images, metrics, protocol.crop or 0, writer.add)
-    results.failed |= writer.figures.failed
+    results.failures |= writer.figures.failures
     named = load_protocol(protocol.name) if protocol.name in list_options("protocol") else protocol
     setting = Setting(
         protocol,
@@ -89,12 +89,16 @@ def evaluate(config: EvaluateConfig) -> Report:
     )
     report = Report(setting, metrics, results, {name: facts for name, (_, facts) in loaded.items()})
     logger.info("\n%s", format_report(report))
-    if config.output is not None:
+    if config.output is None:
+        logger.info("\nnothing is written: set output=DIR to write the results")
+    else:
         write_report(config.output, report)
         more = ", images/" * config.save_images + ", figures/" * bool(figures)
         logger.info("\nwritten  %s: metrics.json, scores.csv, table.md%s", config.output, more)
-    if results.failed:
-        raise UserError(f"{len(results.failed)} could not be done:{list_failures(results.failed)}")
+    if results.failures:
+        raise UserError(
+            f"{len(results.failures)} could not be done:{list_failures(results.failures)}"
+        )
     return report
 
 

@@ -251,9 +251,9 @@ def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], met
     logger.info(
         "images and curves: tensorboard --logdir %s", shlex.quote(str(config.run / "tensorboard"))
     )
-    if results.failed:
+    if results.failures:
         raise UserError(
-            f"{metrics}: {len(results.failed)} could not be evaluated:{list_failures(results.failed)}"
+            f"{metrics}: {len(results.failures)} could not be evaluated:{list_failures(results.failures)}"
         )
 
 

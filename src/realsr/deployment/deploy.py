@@ -1,4 +1,4 @@
-"""A generator to files that stand alone: written, quantised, checked, scored, measured, and compared in a table."""
+"""Export of a generator: write, quantise, check, score and measure its files, and compare them."""
 
 import json
 import logging
@@ -14,17 +14,17 @@ from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
 from realsr.core.progress import Progress
 from realsr.deployment.check import (
-    EVALUATED,
+    EVALUATION_PHOTOS,
     Scores,
     check_file,
     check_similarity,
     load_evaluation_sets,
     score_files,
 )
-from realsr.deployment.export_files import File, Generator, list_exported, load, unfinished
+from realsr.deployment.export_files import File, Generator, list_exported, load, staging_folder
 from realsr.deployment.export_options import LIBRARIES, Int8Config
 from realsr.deployment.measure import Cost, count_gflop, measure
-from realsr.deployment.network_files import Maker
+from realsr.deployment.network_files import FileMaker
 from realsr.deployment.quantise import check_calibration, load_calibration
 from realsr.deployment.table import REFERENCE, SIDE, Deployment, Row, SensitivityReport
 from realsr.evaluation.protocol import Protocol
@@ -46,49 +46,46 @@ def export_networks(
     overwrite: bool = False,
     damaged: str = "refuse",
 ) -> Deployment:
-    """Write a generator's files and their tables into a folder; return the table.
+    """Write a generator's files and their tables into a folder, and return the table.
 
-    Files appear in the output folder once all are finished, in place of an earlier export's; a file that does not pass
-    `check_file` or `check_similarity` is left out, and named.
+    Files move to the output folder once all are complete, and replace those of an earlier export.
+    A file that fails `check_file` or `check_similarity` is omitted and reported.
 
     Args:
         source: what `load_generator` takes.
-        output: a folder.
-        protocols: how files are scored, by name; the first one's images also give their similarity to float32.
-        int8: how INT8 files are made.
-        formats: which files; names that `check_formats` has passed.
-        hr: a folder of clean photos that files are scored on; None: four of scikit-image's.
-        allow_custom_code: whether the source may name a network of the user's own, whose code is then run.
+        protocols: scoring protocols by name; similarity to float32 uses the images of the first.
+        formats: names that `check_formats` accepts.
+        hr: a folder of clean photos for scoring; None: four of scikit-image.
+        allow_custom_code: whether the source may name a custom network, whose code is then run.
         overwrite: whether an earlier export may be replaced.
         damaged: see `realsr.imaging.read_uint8`.
 
     Raises:
-        UserError: where a setting cannot be used, an export exists already, the network cannot be expressed in ONNX,
-            photos for INT8 carry nothing (`check_calibration`), or no image could be scored.
+        UserError: if a setting is invalid, an export exists, ONNX cannot express the network, the
+            INT8 photos lack contrast (`check_calibration`), or no image could be scored.
     """
     _check_folders(source, output, int8.photos, hr, overwrite)
     generator = load(source, allow_custom_code)
     sets = load_evaluation_sets(hr, protocols, generator.scale, damaged)
     photos = load_calibration(int8.photos, int8.crop, generator.scale, damaged)
-    calibrated = any("int8" in name for name in formats)
-    warnings = check_calibration(photos, f"int8.photos={int8.photos}") if calibrated else []
-    with unfinished(output) as folder:
-        files, failed, sensitivity = _make(generator, folder, formats, int8, photos)
-        for path in (
-            list_exported(output) if files else []
-        ):  # where no file passed, the earlier ones stay
-            path.unlink()
-        files = [file.move(output) for file in files]  # before what may still go wrong
+    needs_int8 = any("int8" in name for name in formats)
+    warnings = check_calibration(photos, f"int8.photos={int8.photos}") if needs_int8 else []
+    with staging_folder(output) as folder:
+        files, failures, sensitivity = _make(generator, folder, formats, int8, photos)
+        if files:  # otherwise the earlier export stays
+            for path in list_exported(output):
+                path.unlink()
+        files = [file.move(output) for file in files]  # so that a later failure does not lose them
         scores = score_files(generator, files, sets)
-        files = _remove_dissimilar(files, scores, warnings, failed)
+        files = _remove_dissimilar(files, scores, warnings, failures)
         rows = _measure(generator, files, scores, allow_custom_code)
     deployment = Deployment(
         source=source,
         scale=generator.scale,
         gflop=round(count_gflop(generator.network, SIDE), 3),
         parameters=sum(parameter.numel() for parameter in generator.network.parameters()),
-        judged=f"the images of {printable(hr)}" if hr else f"scikit-image's {', '.join(EVALUATED)}",
-        failed=[*failed, *scores.failed],
+        judged=_describe_images(hr),
+        failed=[*failures, *scores.failures],
         warnings=warnings,
         threads=torch.get_num_threads(),
         processor=_processor(),
@@ -105,22 +102,24 @@ def _check_folders(
 ) -> None:
     if (earlier := list_exported(output)) and not overwrite:
         raise UserError(
-            f"{output}: has an export already ({', '.join(path.name for path in earlier)}): set overwrite=true, "
-            "which replaces all of it, or choose another output"
+            f"{output}: already has an export ({', '.join(path.name for path in earlier)}): set "
+            "overwrite=true to replace all of it, or choose another output"
         )
     if find_weights(source).resolve() in [path.resolve() for path in earlier]:
-        raise UserError(f"weights={source} is what output={output} replaces: choose another output")
-    if photos is not None and hr is not None and (shared := list_shared(photos, hr)):
         raise UserError(
-            f"{', '.join(shared[:3])} are in int8.photos and in data.hr: files would be scored on photos that they "
-            "were calibrated on; take other photos for one of them"
+            f"weights={source} would be replaced by output={output}: choose another output"
+        )
+    if photos is not None and hr is not None and (duplicates := list_duplicates(photos, hr)):
+        raise UserError(
+            f"{', '.join(duplicates[:3])}: both in int8.photos and in data.hr, so files would be "
+            "scored on their calibration photos. Use other photos for one of the two"
         )
 
 
-def list_shared(calibrated: Path, evaluated: Path) -> list[str]:
-    """Return the photos of one folder that are in the other, too, by their content."""
-    contents = {path.read_bytes() for path in list_images(evaluated)}
-    return [path.name for path in list_images(calibrated) if path.read_bytes() in contents]
+def list_duplicates(calibration: Path, evaluation: Path) -> list[str]:
+    """Return the names of photos in the first folder whose content is also in the second."""
+    contents = {path.read_bytes() for path in list_images(evaluation)}
+    return [path.name for path in list_images(calibration) if path.read_bytes() in contents]
 
 
 def write_tables(folder: Path, deployment: Deployment) -> None:
@@ -139,54 +138,54 @@ def _make(
     int8: Int8Config,
     photos: Sequence[Tensor],
 ) -> tuple[list[File], list[str], SensitivityReport | None]:
-    """Write and check the files; return those that pass, why others do not, and what layers cost."""
-    maker = Maker(generator, folder, int8, photos)
-    files, failed = list[File](), list[str]()
+    """Write and check files; return those that pass, the reasons of failures, and sensitivity."""
+    maker = FileMaker(generator, folder, int8, photos)
+    files, failures = list[File](), list[str]()
     for file in (file for name in formats for file in maker.make(name)):
         try:
             check_file(file, generator, photos)
             files.append(file)
         except UserError as error:
             logger.error("%s", error)
-            failed.append(str(error))
-    return files, failed, maker.sensitivity
+            failures.append(str(error))
+    return files, failures, maker.sensitivity
 
 
 def _remove_dissimilar(
-    files: Sequence[File], scores: Scores, warnings: list[str], failed: list[str]
+    files: Sequence[File], scores: Scores, warnings: list[str], failures: list[str]
 ) -> list[File]:
-    """Return the files that pass `check_similarity`; delete the others, and note why."""
-    passed = []
+    """Return the files that pass `check_similarity`; delete the others and append the reasons."""
+    similar = []
     for file in files:
+        value = scores.similarity[file.path.stem]
         try:
-            warning = check_similarity(
-                file.path.name, file.precision, scores.similarity[file.path.stem]
-            )
-            warnings += [warning] if warning else []
-            passed.append(file)
+            if warning := check_similarity(file.path.name, file.precision, value):
+                warnings.append(warning)
+            similar.append(file)
         except UserError as error:
             logger.error("%s", error)
-            failed.append(str(error))
+            failures.append(str(error))
             for part in file.parts:
                 part.unlink()
-    return passed
+    return similar
 
 
 def _measure(
     generator: Generator, files: Sequence[File], scores: Scores, allow_custom_code: bool
 ) -> list[Row]:
-    """Return the table's rows: PyTorch's float32, and each file."""
+    """Return the rows of the table: PyTorch in float32, then each file."""
 
     def cost(source: str | Path, kind: str) -> Cost:
+        """Measure the cost; log a failure and return an unknown cost."""
         try:
             return measure(source, SIDE, torch.get_num_threads(), kind)
-        except RuntimeError as error:  # all the rest of the table is known
+        except RuntimeError as error:  # the rest of the table is still valid
             logger.warning("%s", error)
             return Cost(None, None)
         finally:
             progress.advance()
 
-    with Progress("measured", total=1 + len(files)) as progress:
+    with Progress("measuring files", total=1 + len(files)) as progress:
         size = sum(4 * parameter.numel() for parameter in generator.network.parameters())
         reference = cost(generator.source, "custom" if allow_custom_code else "weights")
         rows = [Row(REFERENCE, "fp32", size, scores.means[REFERENCE], reference)]
@@ -200,20 +199,24 @@ def _measure(
                     cost=cost(file.path, "file"),
                     similarity=scores.similarity[file.path.stem],
                     calibration=file.calibration,
-                    kept=list(file.kept),
+                    kept=list(file.float32_layers),
                     files=[part.name for part in file.parts],
                 )
             )
     return rows
 
 
-def _processor() -> str:
-    """The processor's name where the system reports it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = (
-        cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-        if cpuinfo.is_file()
-        else []
+def _describe_images(hr: Path | None) -> str:
+    return (
+        f"the images of {printable(hr)}" if hr else f"scikit-image's {', '.join(EVALUATION_PHOTOS)}"
     )
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _processor() -> str:
+    """Return the name of the processor if the system reports it, otherwise the architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

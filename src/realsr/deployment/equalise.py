@@ -1,10 +1,11 @@
-"""An RRDB whose channels take equal shares of the range of the tensor they are in, so that INT8 serves all of them.
+"""Equalise the channel ranges of an RRDB for INT8.
 
-A tensor is quantised with one scale, which its widest channel sets, and in the concatenations of a dense block others
-are tens of times narrower. A factor per channel moves through a convolution and a leaky ReLU (which is positively
-homogeneous) into the weights that read it: cross-layer equalisation (Nagel et al., Data-Free Quantization Through
-Weight Equalization and Bias Correction, ICCV 2019, section 4.1), here by the activations' ranges as in SmoothQuant
-(Xiao et al., ICML 2023). Only where a residual sum is read or added to, a multiplication by channel remains.
+A tensor is quantised with one scale, set by its widest channel. In the concatenations of a dense
+block other channels are tens of times narrower. A factor per channel can pass through a convolution
+and a leaky ReLU, which is positively homogeneous, into the weights of the next layer: cross-layer
+equalisation (Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction,
+ICCV 2019, section 4.1). The factors here come from activation ranges, as in SmoothQuant (Xiao et
+al., ICML 2023). A multiplication per channel remains only where a residual sum is read or updated.
 """
 
 import copy
@@ -16,15 +17,17 @@ from torch import Tensor, nn
 
 from realsr.networks.rrdb import RESIDUAL_SCALE, RRDB, DenseBlock, dense_layers
 
-NARROWEST = 2**-6  # of the whole range: narrower channels are not widened to all of it
+MIN_SHARE = 2**-6  # of the tensor's range; caps the factor of narrower channels
 
-_Factors = dict[
-    nn.Module, Tensor
-]  # of a convolution's input or output: by which each channel fills the range of all
+_Factors = dict[nn.Module, Tensor]
+"""By convolution: the factor that widens each input or output channel to the tensor's range."""
 
 
 def equalise(network: RRDB, photos: Sequence[Tensor]) -> "EqualisedRRDB":
-    """Return the same function, up to rounding, with channels of equal ranges on photos, each (1, 3, h, w) in 0..1."""
+    """Return an equivalent network, up to rounding, whose channels have equal ranges on the photos.
+
+    photos: each (1, 3, h, w) in 0..1.
+    """
     equal = EqualisedRRDB(network)
     trunk = equal.trunk_conv
     tail = [
@@ -35,11 +38,11 @@ def equalise(network: RRDB, photos: Sequence[Tensor]) -> "EqualisedRRDB":
     ]
     with torch.no_grad():
         reads, gives = _measure(equal, photos)
-        for dense in [
-            module for module in equal.RRDB_trunk.modules() if isinstance(module, EqualisedDense)
-        ]:
+        for dense in equal.RRDB_trunk.modules():
+            if not isinstance(dense, EqualisedDense):
+                continue
             *hidden, last = dense.convs()
-            widths = reads[last]  # the last reads all that the others do
+            widths = reads[last]  # the last convolution reads the inputs of all others
             for conv in hidden:
                 first = conv.in_channels
                 _scale(conv, widths[:first], widths[first : first + conv.out_channels])
@@ -54,9 +57,9 @@ def equalise(network: RRDB, photos: Sequence[Tensor]) -> "EqualisedRRDB":
 
 
 class EqualisedRRDB(RRDB):
-    """An RRDB with a factor for each channel where residual sums are read and added to; at first they change nothing.
+    """An RRDB with a factor per channel where residual sums are read and updated; initially 1.
 
-    Convolutions have the names that they have in the RRDB.
+    Convolutions have the same names as in the RRDB.
     """
 
     before: Tensor
@@ -108,21 +111,19 @@ class EqualisedDense(nn.Module):
 
 
 def _measure(network: EqualisedRRDB, photos: Sequence[Tensor]) -> tuple[_Factors, _Factors]:
-    """Return the factors of what convolutions read and give, by the least and the greatest value of each channel."""
+    """Return the factors of convolution inputs and outputs, from the range of each channel."""
     ranges: list[dict[nn.Module, tuple[Tensor, Tensor]]] = [{}, {}]
 
-    def note(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+    def update_ranges(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         for table, values in zip(ranges, (inputs[0], output), strict=True):
-            least, greatest = values.transpose(0, 1).flatten(1).aminmax(dim=1)
+            low, high = values.transpose(0, 1).flatten(1).aminmax(dim=1)
             if module in table:
-                least, greatest = (
-                    torch.minimum(least, table[module][0]),
-                    torch.maximum(greatest, table[module][1]),
-                )
-            table[module] = least, greatest
+                low = torch.minimum(low, table[module][0])
+                high = torch.maximum(high, table[module][1])
+            table[module] = low, high
 
     hooks = [
-        conv.register_forward_hook(note)
+        conv.register_forward_hook(update_ranges)
         for conv in network.modules()
         if isinstance(conv, nn.Conv2d)
     ]
@@ -136,14 +137,12 @@ def _measure(network: EqualisedRRDB, photos: Sequence[Tensor]) -> tuple[_Factors
     return reads, gives
 
 
-def _widen(least: Tensor, greatest: Tensor) -> Tensor:
-    """Return the factor of each channel by which it fills the range of all."""
-    least, greatest = (-least).clamp_min(0), greatest.clamp_min(0)
-    tiny = torch.finfo(least.dtype).tiny
-    shares = torch.maximum(
-        least / least.max().clamp_min(tiny), greatest / greatest.max().clamp_min(tiny)
-    )
-    return 1 / shares.clamp_min(NARROWEST)
+def _widen(low: Tensor, high: Tensor) -> Tensor:
+    """Return the factor that widens each channel to the tensor's range; low, high: by channel."""
+    low, high = (-low).clamp_min(0), high.clamp_min(0)
+    tiny = torch.finfo(low.dtype).tiny
+    shares = torch.maximum(low / low.max().clamp_min(tiny), high / high.max().clamp_min(tiny))
+    return 1 / shares.clamp_min(MIN_SHARE)
 
 
 def _set_factors(branch: EqualisedRRDB | EqualisedDense, before: Tensor, after: Tensor) -> None:
@@ -152,7 +151,7 @@ def _set_factors(branch: EqualisedRRDB | EqualisedDense, before: Tensor, after: 
 
 
 def _scale(conv: nn.Conv2d, inputs: Tensor, outputs: Tensor) -> None:
-    """Let a convolution read and give channels that are wider by factors."""
+    """Adapt a convolution to input and output channels that are wider by these factors."""
     assert conv.bias is not None
     conv.weight.div_(inputs[None, :, None, None]).mul_(outputs[:, None, None, None])
     conv.bias.mul_(outputs)

@@ -1,4 +1,4 @@
-"""The generator to export, the files that it becomes, and their folder."""
+"""The generator to export, the exported files, and their folder."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -20,15 +20,14 @@ from realsr.weights.generators import make_generator
 from realsr.weights.sources import find_weights
 from realsr.weights.state_files import read_weights
 
-UNFINISHED = (
-    ".unfinished"  # a fixed name, so that the next export removes the files of a killed one
-)
+# A fixed name, so that an export removes the files of an earlier one that was killed.
+STAGING = ".unfinished"
 TABLES = ("table.json", "table.md", "sensitivity.png")
 
 
 @dataclass(frozen=True)
 class Generator:
-    """What is exported: a network in float32 on the CPU, its scale, and the SHA-256 of its file of weights."""
+    """The network to export, in float32 on the CPU. sha256: of its weight file."""
 
     source: str
     network: nn.Module
@@ -43,28 +42,26 @@ class Generator:
 
 @dataclass(frozen=True)
 class File:
-    """An exported file; of two parts, the one that names the layers: the weights lie beside it as `.bin`.
+    """An exported file. If the format has two parts, `path` is the graph, and `.bin` the weights.
 
-    kept: the layers in float32. scored: the file that is scored in its place, if a CPU computes it otherwise.
+    calibration: INT8's method.
+    score_path: a file to score instead, if a CPU would compute this one with other rounding.
     """
 
     path: Path
     precision: str
     calibration: str = ""
-    kept: Sequence[str] = ()
-    scored: Path | None = None
+    float32_layers: Sequence[str] = ()
+    score_path: Path | None = None
 
     @property
     def parts(self) -> list[Path]:
         """All files that it consists of."""
-        return (
-            [self.path]
-            if self.path.suffix == ".onnx"
-            else [self.path, self.path.with_suffix(".bin")]
-        )
+        weights = [] if self.path.suffix == ".onnx" else [self.path.with_suffix(".bin")]
+        return [self.path, *weights]
 
     def move(self, folder: Path) -> "File":
-        """Move it to a folder of the same disk, where it lasts through a power cut; return it as it is there."""
+        """Move it to a folder on the same disk, synced against power cuts, and return it."""
         sync_files(self.parts)
         for part in self.parts:
             part.replace(folder / part.name)
@@ -74,7 +71,7 @@ class File:
 
 
 def load(source: str, allow_custom_code: bool = False) -> Generator:
-    """Return the generator of a source. Raises UserError as `load_generator`."""
+    """Return the generator of a source. Raises UserError as `load_generator` does."""
     file = read_weights(find_weights(source))
     network, scale = make_generator(file, allow_custom_code)
     network.requires_grad_(False)
@@ -82,7 +79,7 @@ def load(source: str, allow_custom_code: bool = False) -> Generator:
 
 
 def list_exported(folder: Path) -> list[Path]:
-    """Return the files of a folder that have the names of an export's; none where there is no folder."""
+    """Return the files in a folder that have names of an export; none if there is no folder."""
     stems = {*FORMATS, *(f"onnx_int8_{method}" for method in METHODS)}
     networks = {
         f"{stem}{suffix}" for stem in stems for suffix in (".onnx", ".xml", ".bin", ".param")
@@ -91,15 +88,15 @@ def list_exported(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def unfinished(output: Path) -> Iterator[Path]:
-    """A folder inside `output` for unfinished files, which are lost unless they are moved.
+def staging_folder(output: Path) -> Iterator[Path]:
+    """Yield a temporary folder inside `output`; at the end it is deleted with all files in it.
 
-    `output` is made if need be, and removed again if an error leaves nothing in it. Raises UserError where another
-    process exports into it.
+    `output` is created if necessary, and removed if an error leaves it empty. Raises UserError if
+    another process exports into it.
     """
     new = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
-    folder, advice = output / UNFINISHED, "Wait until it ends, stop it, or set another output."
+    folder, advice = output / STAGING, "Wait until it ends, stop it, or set another output."
     try:
         with hold_lock(output / ".export.lock", f"{output}: export", wait=False, advice=advice):
             shutil.rmtree(folder, ignore_errors=True)

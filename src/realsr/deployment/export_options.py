@@ -1,4 +1,4 @@
-"""The formats and settings of an export. Without torch, so that a configuration is read quickly."""
+"""Formats and settings of an export, without torch so that configurations load quickly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,11 +23,13 @@ LIBRARIES = {  # by extra
 class Int8Config:
     """How INT8 files are made.
 
-    photos: a folder of photos such as the model will upscale, on which ranges are measured; None: scikit-image's.
-    methods: how ranges are chosen, a file for each: entropy (Kullback-Leibler divergence), percentile, minmax.
-    crop: LR pixels a side that are taken of each photo, from its middle.
+    photos: a folder of calibration photos, similar to those to be upscaled; None: scikit-image's.
+    methods: of choosing ranges, one file each: entropy (Kullback-Leibler divergence), percentile,
+        minmax.
+    crop: side in LR pixels of the central crop of each photo.
     keep: layers that stay in float32; None: the first.
-    sensitivity: whether to measure what each layer costs, and what keeping the most costly ones gains.
+    sensitivity: whether to measure the loss of each layer in INT8, and the gain of keeping the most
+        sensitive layers in float32.
     """
 
     photos: Path | None
@@ -38,22 +40,23 @@ class Int8Config:
 
 
 def check_formats(formats: Sequence[str], int8: Int8Config) -> None:
-    """Raise UserError for names that are unknown or repeated, and where a library is not installed."""
+    """Raise UserError if a name is unknown or repeated, or a library is not installed."""
     for key, names, options in (
         ("formats", formats, FORMATS),
         ("int8.methods", int8.methods, METHODS),
     ):
         if not names or not set(names) <= set(options) or len(set(names)) < len(names):
             raise UserError(
-                f"{key}=[{','.join(names)}]: expected one or more of {', '.join(options)}, each once"
+                f"{key}=[{','.join(names)}]: expected one or more of {', '.join(options)}, "
+                "each once"
             )
-    # All formats begin with ONNX's graph, or its names of layers.
+    # All formats start from the ONNX graph or its layer names.
     extras = ["onnx"] + [
         extra for extra in ("openvino", "ncnn") if any(name.startswith(extra) for name in formats)
     ]
-    if missing := [
-        name for extra in extras for name in LIBRARIES[extra] if find_spec(name) is None
-    ]:
+    libraries = [name for extra in extras for name in LIBRARIES[extra]]
+    if missing := [name for name in libraries if find_spec(name) is None]:
         raise UserError(
-            f"formats=[{','.join(formats)}] need {', '.join(missing)}: pip install 'realsr[{','.join(extras)}]'"
+            f"formats=[{','.join(formats)}] need {', '.join(missing)}: "
+            f"pip install 'realsr[{','.join(extras)}]'"
         )

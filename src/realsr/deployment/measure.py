@@ -1,10 +1,12 @@
-"""What a network costs: exported files run by the library they are made for, their seconds, memory and operations.
+"""Measure the cost of a network: time, peak memory and floating-point operations.
 
-Seconds and memory are of one network alone in a process: python -m realsr.deployment.measure FILE SIDE THREADS KIND.
+Time and memory are measured in a new process, which prints JSON:
+python -m realsr.deployment.measure FILE SIDE THREADS KIND.
 
-KIND is `file` for an exported one; `weights` for a source of weights, which PyTorch then runs in float32, and
-`custom` for one that may name a network of the user's own. (A `.param` can be either.) Prints JSON. Without torch at
-first, whose memory is not that of an exported file.
+KIND is `file` for an exported file, which the library of its format runs; `weights` for a source of
+weights, which PyTorch runs in float32; `custom` for a source that may name a custom network. (A
+`.param` can be a file or a source.) Torch is imported only if needed: its memory is not a cost of
+an exported file.
 """
 
 import copy
@@ -31,52 +33,46 @@ if TYPE_CHECKING:
     from torch import nn
 
 ROUNDS = 3
-REFUSED = 3  # the exit code where the file cannot be used, which the last line on stderr explains
+UNUSABLE = 3  # exit code for a file that cannot be used; the last line of stderr has the reason
 
-Run = Callable[[np.ndarray], np.ndarray]
+ArrayFunction = Callable[[np.ndarray], np.ndarray]
 """(1, 3, h, w) float32 in 0..1 -> (1, 3, s*h, s*w) float32, not clamped."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """seconds: for one image, the least of some runs. memory: bytes at the peak, without libraries. None: unknown."""
+    """The cost of one image; None: unknown.
+
+    seconds: the minimum of `ROUNDS` repetitions. memory: peak in bytes, without libraries.
+    """
 
     seconds: float | None
     memory: int | None
 
 
 def measure(source: str | Path, side: int, threads: int, kind: str = "file") -> Cost:
-    """Return what an image of side x side LR pixels costs on the CPU, measured in a new process, see above.
+    """Return the cost of an image of side x side LR pixels on the CPU, measured in a new process.
 
-    Raises RuntimeError where that process fails.
+    kind: `file`, `weights` or `custom`, see the module. Raises RuntimeError if the process fails.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "realsr.deployment.measure",
-        str(source),
-        str(side),
-        str(threads),
-        kind,
-    ]
+    arguments = [str(source), str(side), str(threads), kind]
+    command = [sys.executable, "-m", "realsr.deployment.measure", *arguments]
     environment = os.environ | {
         "OMP_NUM_THREADS": str(threads),
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     process = subprocess.run(command, capture_output=True, text=True, env=environment)
     if process.returncode != 0:
-        lines = process.stderr.strip().splitlines()[-1:] if process.returncode == REFUSED else []
-        reason = (
-            lines[0]
-            if lines
-            else f"its process ended with {process.returncode}, as where memory does not suffice"
-        )
+        reason = f"the process ended with exit code {process.returncode}, perhaps out of memory"
+        lines = process.stderr.strip().splitlines()
+        if process.returncode == UNUSABLE and lines:
+            reason = lines[-1]
         raise RuntimeError(f"{source} could not be measured: {reason}")
     return Cost(**json.loads(process.stdout.splitlines()[-1]))
 
 
-def open_file(path: Path, threads: int) -> Run:
-    """Return an exported file as a function on the CPU. Raises UserError where it cannot be loaded."""
+def open_file(path: Path, threads: int) -> ArrayFunction:
+    """Return an exported file as a function on the CPU. Raises UserError if it cannot be loaded."""
     if path.suffix not in RUNTIMES:
         raise UserError(f"{path}: expected a file whose name ends in {', '.join(RUNTIMES)}")
     return RUNTIMES[path.suffix][1](path, threads)
@@ -86,8 +82,9 @@ def open_file(path: Path, threads: int) -> Run:
 def openvino_core() -> Any:
     """Return the only `openvino.Core` of this process.
 
-    Each Core that uses the CPU gives the thread a stack for signals and takes it back with its last model. With two,
-    the one that ends last can leave a stack that is freed, and the next signal (a Ctrl-C) ends the process.
+    Each Core that uses the CPU sets a signal stack for the thread, and restores the previous stack
+    with its last model. With two Cores, the last one to end may restore a stack that is already
+    freed; the next signal (Ctrl-C) then crashes the process.
     """
     import openvino
 
@@ -95,9 +92,9 @@ def openvino_core() -> Any:
 
 
 def count_gflop(network: "nn.Module", side: int) -> float:
-    """Return 10^9 floating-point operations for an image of side x side LR pixels, by torch's own counter.
+    """Return the number of operations, in 10^9, for an image of side x side LR pixels.
 
-    It counts two for each weight that meets a pixel, and neither biases nor activations.
+    Torch's `FlopCounterMode` counts two per multiply-accumulate, none for biases and activations.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -105,10 +102,7 @@ def count_gflop(network: "nn.Module", side: int) -> float:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         try:
             copy.deepcopy(network).to("meta")(torch.empty(1, 3, side, side, device="meta"))
-        except (
-            NotImplementedError,
-            RuntimeError,
-        ):  # a network that looks at values has to compute them
+        except (NotImplementedError, RuntimeError):  # control flow depends on values
             counter.flop_counts.clear()
             network(torch.zeros(1, 3, side, side))
     return counter.get_total_flops() / 1e9
@@ -116,17 +110,14 @@ def count_gflop(network: "nn.Module", side: int) -> float:
 
 def main(source: str, side: int, threads: int, kind: str) -> Cost:
     """Measure in this process."""
-    if kind == "file":
-        _load_library(Path(source))  # whose memory does not count
+    is_file, custom = kind == "file", kind == "custom"
+    if is_file:  # import libraries first: their memory does not count
+        _load_library(Path(source))
     else:
         import torch  # noqa: F401
     before = process_memory("VmRSS")
-    run = (
-        open_file(Path(source), threads)
-        if kind == "file"
-        else _open_weights(source, threads, kind == "custom")
-    )
-    run(np.zeros((1, 3, 16, 16), np.float32))  # what is set up once does not count
+    run = open_file(Path(source), threads) if is_file else _open_weights(source, threads, custom)
+    run(np.zeros((1, 3, 16, 16), np.float32))  # warm-up
     lr = np.random.default_rng(0).random((1, 3, side, side), np.float32)
     seconds = []
     for _ in range(ROUNDS):
@@ -138,64 +129,62 @@ def main(source: str, side: int, threads: int, kind: str) -> Cost:
 
 
 def _load_library(path: Path) -> Any:
-    """Import what runs a file, and all that it loads later of itself. Raises UserError where it is not installed."""
+    """Import the library that runs a file, and what it loads on first use.
+
+    Raises UserError if it is not installed.
+    """
     name = RUNTIMES[path.suffix][0]
     try:
         library = importlib.import_module(name)
     except ImportError as error:
-        raise UserError(f"{path}: running it needs {name}: pip install {name}") from error
+        raise UserError(f"{path}: needs {name}: pip install {name}") from error
     if name == "openvino":
-        openvino_core().get_property(
-            "CPU", "FULL_DEVICE_NAME"
-        )  # the part for the CPU is loaded at its first use
+        openvino_core().get_property("CPU", "FULL_DEVICE_NAME")  # loads the CPU plugin
     return library
 
 
-def _open_onnx(path: Path, threads: int) -> Run:
+def _open_onnx(path: Path, threads: int) -> ArrayFunction:
     session, _ = open_session(path, threads)
     return lambda lr: session.run([OUTPUT], {INPUT: lr})[0]
 
 
-def _open_openvino(path: Path, threads: int) -> Run:
+def _open_openvino(path: Path, threads: int) -> ArrayFunction:
     _load_library(path)
-    # Without the hint OpenVINO computes in bf16 where the processor can.
+    # Without this hint OpenVINO computes in bf16 if the processor supports it.
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     try:
         model = openvino_core().compile_model(path, "CPU", settings)
     except RuntimeError as error:
         raise UserError(
-            f"{path}: damaged, no OpenVINO model, or its .bin is not beside it"
+            f"{path}: damaged, not an OpenVINO model, or the .bin file is missing"
         ) from error
     return lambda lr: model({INPUT: lr})[OUTPUT]
 
 
-def _open_ncnn(path: Path, threads: int) -> Run:
+def _open_ncnn(path: Path, threads: int) -> ArrayFunction:
     ncnn = _load_library(path)
     net = ncnn.Net()
     net.opt.num_threads = threads
     with utf8_path(path.parent) as folder:
-        network = folder / path.name
-        if (
-            net.load_param(str(network)) != 0
-            or net.load_model(str(network.with_suffix(".bin"))) != 0
-        ):
+        graph, weights = folder / path.name, folder / path.with_suffix(".bin").name
+        if net.load_param(str(graph)) != 0 or net.load_model(str(weights)) != 0:
             raise UserError(
-                f"{path}: damaged, has layers that ncnn does not know, or its .bin is not beside it"
+                f"{path}: damaged, has layers unknown to ncnn, or the .bin file is missing"
             )
 
     def run(lr: np.ndarray) -> np.ndarray:
         extractor = net.create_extractor()
-        samples = np.ascontiguousarray(lr[0])  # held by this name: ncnn's Mat does not own it
-        extractor.input("in0", ncnn.Mat(samples))  # names are pnnx's
-        failed, sr = extractor.extract("out0")
-        if failed:
-            raise RuntimeError(f"{path}: ncnn ended with {failed}")
+        samples = np.ascontiguousarray(lr[0])  # a local name: ncnn's Mat does not own the memory
+        extractor.input("in0", ncnn.Mat(samples))  # pnnx's names of input and output
+        code, sr = extractor.extract("out0")
+        if code:
+            raise RuntimeError(f"{path}: ncnn failed with code {code}")
         return np.array(sr)[None]
 
     return run
 
 
-def _open_weights(source: str, threads: int, allow_custom_code: bool) -> Run:
+def _open_weights(source: str, threads: int, allow_custom_code: bool) -> ArrayFunction:
     import torch
 
     from realsr.inference.model import load_model
@@ -205,7 +194,7 @@ def _open_weights(source: str, threads: int, allow_custom_code: bool) -> Run:
     return lambda lr: model.run(torch.from_numpy(lr)).numpy()
 
 
-RUNTIMES: dict[str, tuple[str, Callable[[Path, int], Run]]] = {
+RUNTIMES: dict[str, tuple[str, Callable[[Path, int], ArrayFunction]]] = {
     ".onnx": ("onnxruntime", _open_onnx),
     ".xml": ("openvino", _open_openvino),
     ".param": ("ncnn", _open_ncnn),
@@ -217,4 +206,4 @@ if __name__ == "__main__":
         print(json.dumps(asdict(result)))  # noqa: T201
     except UserError as error:
         print(str(error).replace("\n", " "), file=sys.stderr)  # noqa: T201
-        sys.exit(REFUSED)
+        sys.exit(UNUSABLE)

@@ -1,4 +1,4 @@
-"""A generator as the files of each format: ONNX in float32, fp16 and INT8; OpenVINO's and ncnn's files."""
+"""Write a generator in each format: ONNX in float32, fp16 and INT8; OpenVINO; ncnn."""
 
 import contextlib
 import copy
@@ -39,31 +39,30 @@ from realsr.networks.rrdb import RRDB
 logger = logging.getLogger("realsr")
 
 EXAMPLE = (1, 3, 24, 40)
-NCNN_SHAPES = (EXAMPLE, (1, 3, 32, 28))  # what differs between them pnnx leaves open
-RT_INFO = (
-    "realsr"  # the section of an OpenVINO model's rt_info where `OnnxFacts.as_metadata` is put
-)
+NCNN_SHAPES = (EXAMPLE, (1, 3, 32, 28))  # pnnx makes the dimensions that differ dynamic
+RT_INFO = "realsr"  # section of an OpenVINO model's rt_info that holds `OnnxFacts.as_metadata`
 
 
-class Maker:
-    """Makes files in a folder. `sensitivity` is what layers cost in INT8, once it has been measured."""
+class FileMaker:
+    """Makes files in a folder. `sensitivity` is set once the layers' loss in INT8 is measured."""
 
     def __init__(
         self, generator: Generator, folder: Path, int8: Int8Config, photos: Sequence[Tensor]
     ) -> None:
         self.generator, self.folder, self.int8, self.photos = generator, folder, int8, photos
         self.sensitivity: SensitivityReport | None = None
-        logger.info("%s: to ONNX's graph, by torch's exporter", generator.source)
+        logger.info("%s: converting to an ONNX graph", generator.source)
         self.exact = to_onnx(generator.network)
         self.layers = layers(self.exact)
-        self.kept = list(self.layers)[:1] if int8.keep is None else int8.keep
-        if unknown := [name for name in self.kept if name not in self.layers]:
+        self.float32_layers = list(self.layers)[:1] if int8.keep is None else int8.keep
+        if unknown := [name for name in self.float32_layers if name not in self.layers]:
             raise UserError(
-                f"int8.keep: no layer {', '.join(unknown)}; the generator's are {', '.join(self.layers)}"
+                f"int8.keep: no layer {', '.join(unknown)}; the generator has "
+                f"{', '.join(self.layers)}"
             )
 
     def make(self, name: str) -> Iterator[File]:
-        """Yield the files of a format, each when it is finished."""
+        """Yield the files of a format, each when it is complete."""
         match name:
             case "onnx_fp32":
                 yield File(self._write(name, self.exact, "fp32"), "fp32")
@@ -73,41 +72,41 @@ class Maker:
                 yield from self._make_int8()
             case "openvino":
                 yield self._make_openvino(name, self.exact, "fp32")
-            case (
-                "openvino_int8"
-            ):  # the first of `onnx_int8`, which is made for it where it is missing
+            case "openvino_int8":  # converted from the first `onnx_int8`
                 method = self.int8.methods[0]
                 source = self.folder / f"onnx_int8_{method}.onnx"
                 if not source.is_file():
                     next(self._make_int8())
-                yield self._make_openvino(name, onnx.load(source), "int8", method, self.kept)
+                model = onnx.load(source)
+                yield self._make_openvino(name, model, "int8", method, self.float32_layers)
             case "ncnn":
                 path = self.folder / "ncnn.param"
-                logger.info("to ncnn's layers, by pnnx: minutes for a network of full size")
+                logger.info("converting to ncnn by pnnx; a full-size network takes minutes")
                 write_ncnn(self.generator.network, path)
                 yield File(path, "fp16")
 
     def _make_fp16(self) -> File:
         names = list(self.layers)
-        kept = names[:1] + names[1:][-1:]
-        half = to_half(self.exact, [node for name in kept for node in self.layers[name]])
+        outer = names[:1] + names[1:][-1:]
+        half = to_half(self.exact, [node for name in outer for node in self.layers[name]])
         rounding = self.folder / "rounding.onnx"
         onnx.save(with_rounding(half), rounding)
-        return File(self._write("onnx_fp16", half, "fp16"), "fp16", "", kept, rounding)
+        return File(self._write("onnx_fp16", half, "fp16"), "fp16", "", outer, rounding)
 
     def _make_int8(self) -> Iterator[File]:
         network = self.generator.network
         if isinstance(network, RRDB):
-            logger.info("channels equalised on %d photos, and to ONNX's graph", len(self.photos))
+            logger.info("equalising channels on %d photos", len(self.photos))
             network = equalise(network, self.photos)
         exact = to_onnx(network)
         nodes = layers(exact)
         histograms = collect_histograms(exact, [photo.numpy() for photo in self.photos])
         for method in self.int8.methods:
             ranges = choose_ranges(histograms, method)
-            model = to_int8(exact, ranges, [node for name in self.kept for node in nodes[name]])
+            keep = [node for name in self.float32_layers for node in nodes[name]]
+            model = to_int8(exact, ranges, keep)
             path = self._write(f"onnx_int8_{method}", model, f"int8 ({method})")
-            yield File(path, "int8", method, self.kept)
+            yield File(path, "int8", method, self.float32_layers)
             if self.int8.sensitivity and self.sensitivity is None:
                 self.sensitivity = measure_sensitivity(exact, nodes, ranges, method, self.photos)
 
@@ -117,18 +116,15 @@ class Maker:
         model: onnx.ModelProto,
         precision: str,
         calibration: str = "",
-        kept: Sequence[str] = (),
+        float32_layers: Sequence[str] = (),
     ) -> File:
         path = self.folder / f"{name}.xml"
-        write_openvino(
-            model,
-            self._metadata(f"{precision} ({calibration})" if calibration else precision),
-            path,
-        )
-        return File(path, precision, calibration, kept)
+        label = f"{precision} ({calibration})" if calibration else precision
+        write_openvino(model, self._metadata(label), path)
+        return File(path, precision, calibration, float32_layers)
 
     def _write(self, name: str, model: onnx.ModelProto, precision: str) -> Path:
-        """Write a model with its metadata, once onnx's checker has passed it."""
+        """Add metadata to a model, check it by onnx's checker, and write it."""
         helper.set_model_props(model, self._metadata(precision))
         onnx.checker.check_model(model, full_check=True)
         path = self.folder / f"{name}.onnx"
@@ -144,11 +140,10 @@ class Maker:
 
 
 def to_onnx(network: nn.Module) -> onnx.ModelProto:
-    """Return a generator as an ONNX model in float32, (batch, 3, height, width) in 0..1, all but the 3 dynamic.
+    """Return a generator as an ONNX model in float32; input (batch, 3, height, width) in 0..1.
 
-    The names of weights are those of the network. Torch's notes about places in the code are left out.
-
-    Raises UserError where torch cannot express the network in ONNX.
+    Batch, height and width are dynamic. Weights have the names of the network. Torch's references
+    to source code are removed. Raises UserError if torch cannot express the network in ONNX.
     """
     shapes = ({0: Dim("batch"), 2: Dim("height"), 3: Dim("width")},)
     parameters = next(network.parameters(), torch.empty(0))
@@ -164,7 +159,7 @@ def to_onnx(network: nn.Module) -> onnx.ModelProto:
                 dynamic_shapes=shapes,
                 verbose=False,
             )
-    except Exception as error:  # torch has many kinds, for each step of its own
+    except Exception as error:  # the exporter raises many types
         raise UserError(
             f"torch cannot express the generator in ONNX ({_first_line(error)})"
         ) from error
@@ -176,79 +171,72 @@ def to_onnx(network: nn.Module) -> onnx.ModelProto:
 
 
 def layers(model: onnx.ModelProto) -> dict[str, list[str]]:
-    """Return the names of a graph's nodes by the layer they belong to, in the order of computation.
+    """Return the names of a graph's nodes by layer, in the order of computation.
 
-    A layer is a convolution with what follows it until the next; those of one block, such as `RRDB_trunk.7`, are one.
+    A layer is a convolution and the nodes up to the next one. A block such as `RRDB_trunk.7` counts
+    as one layer.
     """
     nodes: dict[str, list[str]] = {}
     weights = {value.name for value in model.graph.initializer}
     layer = ""
     for node in model.graph.node:
         if node.op_type == "Conv" and len(node.input) > 1 and node.input[1] in weights:
-            parts = node.input[1].split(".")[
-                :-1
-            ]  # what is before the last point, as far as the first number
-            end = next(
-                (place for place, part in enumerate(parts, start=1) if part.isdigit()), len(parts)
-            )
-            layer = ".".join(parts[:end]) or node.name
+            parts = node.input[1].split(".")[:-1]  # the module's path, up to the first number
+            numbers = (index for index, part in enumerate(parts, start=1) if part.isdigit())
+            layer = ".".join(parts[: next(numbers, len(parts))]) or node.name
         if layer:
             nodes.setdefault(layer, []).append(node.name)
     return nodes
 
 
 def to_half(model: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
-    """Return a model in fp16 whose input and output, and the nodes to keep, are float32.
+    """Return a copy in fp16, by onnxruntime's converter; input, output and `keep` stay float32.
 
-    onnxruntime's converter; the given model stays as it is.
+    keep: names of nodes.
     """
     half = convert_float_to_float16(
         copy.deepcopy(model), keep_io_types=True, node_block_list=list(keep)
     )
-    OnnxModel(half).topological_sort()  # the converter puts the input's cast at the end
-    del half.graph.value_info[:]  # some of it has the types of before
+    OnnxModel(half).topological_sort()  # the converter appends the cast of the input at the end
+    del half.graph.value_info[:]  # partly still with float32 types
     _remove_redundant_casts(half.graph)
     return half
 
 
 def with_rounding(half: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a float32 model that rounds to fp16 wherever a model of `to_half` has fp16: weights and each result.
+    """Return a float32 model with fp16 rounding of all weights and results that are fp16 in `half`.
 
-    So accelerators compute: sums in float32, results in fp16. onnxruntime on a CPU does not round: it computes such
-    models in float32 and leaves out the casts between its nodes, which flatters them.
+    half: what `to_half` returns. Accelerators accumulate in float32 and store results in fp16, as
+    this model does. onnxruntime on a CPU computes fp16 models in float32 without casts between its
+    nodes, so its scores of `half` would be too high.
     """
     half = onnx.shape_inference.infer_shapes(half, strict_mode=True)
     graph = half.graph
-    rounded = {
+    half_names = {
         value.name
         for value in graph.value_info
         if value.type.tensor_type.elem_type == TensorProto.FLOAT16
     }
     for weight in graph.initializer:
         if weight.data_type == TensorProto.FLOAT16:
-            weight.CopyFrom(
-                numpy_helper.from_array(
-                    numpy_helper.to_array(weight).astype(np.float32), weight.name
-                )
-            )
+            values = numpy_helper.to_array(weight).astype(np.float32)
+            weight.CopyFrom(numpy_helper.from_array(values, weight.name))
     nodes = []
     for node in graph.node:
-        if _casts_to(
-            node, TensorProto.FLOAT16
-        ):  # the others stay: of integers, or from float32 to itself
+        # Other casts stay: from integers, or from float32 to float32.
+        if _casts_to(node, TensorProto.FLOAT16):
             node.attribute[0].i = TensorProto.FLOAT
         nodes.append(node)
         for index, name in enumerate(node.output):
-            if name in rounded:
-                node.output[index], down = f"{name}_exact", f"{name}_half"
-                nodes.append(
-                    helper.make_node(
-                        "Cast", [f"{name}_exact"], [down], f"{down}_down", to=TensorProto.FLOAT16
-                    )
-                )
-                nodes.append(
-                    helper.make_node("Cast", [down], [name], f"{down}_up", to=TensorProto.FLOAT)
-                )
+            if name in half_names:
+                exact_name, half_name = f"{name}_exact", f"{name}_half"
+                node.output[index] = exact_name
+                for source, target, suffix, kind in (
+                    (exact_name, half_name, "down", TensorProto.FLOAT16),
+                    (half_name, name, "up", TensorProto.FLOAT),
+                ):
+                    label = f"{half_name}_{suffix}"
+                    nodes.append(helper.make_node("Cast", [source], [target], label, to=kind))
     exact = copy.deepcopy(half)
     del exact.graph.node[:], exact.graph.value_info[:]
     exact.graph.node.extend(nodes)
@@ -256,77 +244,67 @@ def with_rounding(half: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def write_openvino(model: onnx.ModelProto, metadata: dict[str, str], path: Path) -> None:
-    """Write `path` (.xml) and its .bin, with weights as they are in the ONNX model.
+    """Write `path` (.xml) and its .bin, with the precision of the ONNX model's weights.
 
-    OpenVINO's own reader of ONNX is used, and not its `convert_model`, which reports its use over the network.
-
-    Raises UserError where OpenVINO does not take the model.
+    The model is read by `Core.read_model`, since `convert_model` sends telemetry. Raises UserError
+    if OpenVINO does not accept the model.
     """
     import openvino
 
     try:
-        converted = openvino_core().read_model(model.SerializeToString())
+        network = openvino_core().read_model(model.SerializeToString())
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(
-            f"OpenVINO cannot express the generator ({reason}): leave its formats out"
+            f"OpenVINO cannot express the generator ({reason}): remove its formats"
         ) from error
     for key, value in metadata.items():
-        converted.set_rt_info(value, [RT_INFO, key])
-    openvino.save_model(converted, path, compress_to_fp16=False)
+        network.set_rt_info(value, [RT_INFO, key])
+    openvino.save_model(network, path, compress_to_fp16=False)
 
 
 def write_ncnn(network: nn.Module, path: Path) -> None:
-    """Write `path` (.param) and its .bin; their input and output are called in0 and out0.
+    """Write `path` (.param) and its .bin; the input is named in0, the output out0.
 
-    Weights that fp16 holds as subnormal numbers, those below 2^-14, become 0: so pnnx rounds.
+    Weights below 2^-14, subnormal numbers in fp16, become 0: pnnx rounds so.
 
-    The program itself is run, and not `pnnx.export`, which executes code that it generates, does not report failures,
-    and leaves eight files beside the two.
+    The pnnx program is run directly. `pnnx.export` executes code that it generates, does not report
+    failures, and leaves eight extra files.
 
-    Raises UserError where torch cannot trace the network, or pnnx cannot express it.
+    Raises UserError if torch cannot trace the network, or pnnx cannot express it.
     """
     from pnnx import EXEC_PATH
 
     with TemporaryDirectory(prefix="realsr_") as folder:
         try:
             with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter(
-                    "ignore"
-                )  # torch prefers its own new formats, which pnnx does not read
-                program = torch.jit.trace(
-                    network.eval(), torch.zeros(NCNN_SHAPES[0]), check_trace=False
-                )
+                warnings.simplefilter("ignore")  # tracing is deprecated; pnnx reads nothing newer
+                example = torch.zeros(NCNN_SHAPES[0])
+                program = torch.jit.trace(network.eval(), example, check_trace=False)
                 program.save(str(Path(folder, "network.pt")))
-        except Exception as error:  # whatever the network's own code raises, too
+        except Exception as error:  # custom networks may raise any type
             raise UserError(
-                f"torch cannot trace the generator for pnnx ({_first_line(error)}): leave the format ncnn out"
+                f"torch cannot trace the generator for pnnx ({_first_line(error)}): remove the "
+                "format ncnn"
             ) from error
         shapes = ["[{},{},{},{}]f32".format(*shape) for shape in NCNN_SHAPES]
-        command = [
-            EXEC_PATH,
-            "network.pt",
-            f"inputshape={shapes[0]}",
-            f"inputshape2={shapes[1]}",
-            "fp16=1",
-        ]
+        options = [f"inputshape={shapes[0]}", f"inputshape2={shapes[1]}", "fp16=1"]
+        command = [EXEC_PATH, "network.pt", *options]
         try:
             process = subprocess.run(
                 command, cwd=folder, capture_output=True, text=True, errors="replace"
             )
         except OSError as error:
-            raise UserError(f"pnnx cannot be run ({error}): leave the format ncnn out") from error
+            raise UserError(f"pnnx cannot be run ({error}): remove the format ncnn") from error
         parts = [
             (Path(folder, f"network.ncnn{suffix}"), path.with_suffix(suffix))
             for suffix in (".param", ".bin")
         ]
         if process.returncode != 0 or not all(part.is_file() for part, _ in parts):
-            last = (process.stderr.strip() or process.stdout.strip() or "no message").splitlines()[
-                -1
-            ]
+            message = process.stderr.strip() or process.stdout.strip() or "no message"
             raise UserError(
-                f"pnnx cannot express the generator (ended with {process.returncode}: {last}): leave the format ncnn "
-                "out"
+                f"pnnx cannot express the generator (exit code {process.returncode}: "
+                f"{message.splitlines()[-1]}): remove the format ncnn"
             )
         for part, target in parts:
             target.write_bytes(part.read_bytes())
@@ -334,7 +312,7 @@ def write_ncnn(network: nn.Module, path: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter and its libraries log and print: errors are raised, the rest is of no use."""
+    """Suppress logs, warnings and prints of the exporter and its libraries."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -350,20 +328,18 @@ def _first_line(error: Exception) -> str:
 
 
 def _remove_redundant_casts(graph: onnx.GraphProto) -> None:
-    """Hand float32 on as it is where the converter casts it down and up again: between, before and after kept nodes."""
-    exact = {
+    """Bypass casts from float32 to fp16 and back, which the converter adds around float32 nodes."""
+    sources = {
         node.output[0]: node.input[0] for node in graph.node if _casts_to(node, TensorProto.FLOAT16)
     }
     for node in graph.node:
-        if _casts_to(node, TensorProto.FLOAT) and node.input[0] in exact:
-            node.input[0] = exact[
-                node.input[0]
-            ]  # a cast that does nothing, unless this is an integer
-    read = {name for node in graph.node for name in node.input}
-    for node in [
-        node for node in graph.node if node.output[0] in exact and node.output[0] not in read
-    ]:
-        graph.node.remove(node)
+        if _casts_to(node, TensorProto.FLOAT):
+            # Now a cast to the same type, except from an integer.
+            node.input[0] = sources.get(node.input[0], node.input[0])
+    inputs = {name for node in graph.node for name in node.input}
+    for node in list(graph.node):
+        if node.output[0] in sources and node.output[0] not in inputs:
+            graph.node.remove(node)
 
 
 def _casts_to(node: onnx.NodeProto, kind: int) -> bool:

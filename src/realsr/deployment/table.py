@@ -1,4 +1,4 @@
-"""What each exported file costs and loses, as a table."""
+"""Cost and quality of each exported file, as a table."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,22 +9,25 @@ from realsr.core.file_names import printable
 from realsr.deployment.measure import Cost
 from realsr.evaluation.tables import Table
 
-SIDE = 128  # LR pixels of the image that work, seconds and memory are measured for
+SIDE = 128  # side in LR pixels of the image that operations, time and memory are measured for
 METRICS = {"psnr": ("PSNR", 3), "ssim": ("SSIM", 4)}
 REFERENCE = "PyTorch"
 FP16_NOTES = {
-    "onnx_fp16": "Scores of onnx_fp16 are those of arithmetic that rounds each result to fp16, as accelerators do; a "
-    "CPU computes such files in float32.",
-    "ncnn": "ncnn's file holds weights in fp16; its scores are those of what ncnn computes with them on this CPU.",
+    "onnx_fp16": "Scores of onnx_fp16 are computed with each result rounded to fp16, as "
+    "accelerators do. A CPU computes this file in float32.",
+    "ncnn": "The ncnn file has weights in fp16. Its scores are computed by ncnn on this CPU.",
 }
 
 MeanScores = Mapping[str, Mapping[str, float]]
-"""By protocol and metric, means over images."""
+"""protocol -> metric -> mean over images."""
 
 
 @dataclass(frozen=True)
-class KeptLayers:
-    """The most costly layers kept in float32: PSNR in dB to float32 throughout, and its time as a share of that's."""
+class Float32Choice:
+    """A choice of layers that stay in float32 while the others are in INT8.
+
+    kept: these layers. similarity: PSNR in dB to the float32 network. time: relative to float32.
+    """
 
     kept: list[str]
     similarity: float
@@ -33,23 +36,28 @@ class KeptLayers:
 
 @dataclass(frozen=True)
 class SensitivityReport:
-    """alone: by layer, PSNR in dB to float32 where this one alone is in INT8; the lower, the more it costs.
+    """The loss of each layer in INT8.
 
-    method: how ranges were chosen. choices: what keeping the most costly layers in float32 gains and takes.
+    method: how ranges were chosen.
+    alone: layer -> PSNR in dB to float32 with only this layer in INT8; low values mean high loss.
+    choices: the result of keeping the most sensitive layers in float32.
     """
 
     method: str
     alone: dict[str, float]
-    choices: list[KeptLayers]
+    choices: list[Float32Choice]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One file, or PyTorch's float32 itself, which the others are compared with.
+    """One exported file, or the reference: PyTorch in float32.
 
-    precision: fp32, fp16 or int8. calibration: of int8, how ranges were chosen. kept: the layers that stay in float32.
-    bytes: of all its files, whose names are `files`. similarity: mean PSNR in dB to PyTorch's float32 on the first
-    protocol's images.
+    precision: fp32, fp16 or int8.
+    bytes: total size of `files`.
+    similarity: mean PSNR in dB to the reference, on the images of the first protocol.
+    calibration: how INT8 ranges were chosen.
+    kept: layers that stay in float32.
+    files: names of all parts.
     """
 
     name: str
@@ -65,11 +73,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Deployment:
-    """The table, and what it holds for.
+    """The table, and the conditions of its numbers.
 
-    gflop: 10^9 floating-point operations for SIDE x SIDE LR pixels. judged: which images files were scored on. failed:
-    what was left out, and why. warnings: what to know before a file is used. sensitivity: what layers cost in INT8, if
-    measured.
+    gflop: 10^9 floating-point operations for SIDE x SIDE LR pixels.
+    judged: the images that files were scored on.
+    failed: omitted files and images, with the reason.
+    warnings: about files that may have visible losses.
+    sensitivity: loss by layer in INT8, if measured.
     """
 
     source: str
@@ -86,22 +96,21 @@ class Deployment:
     sensitivity: SensitivityReport | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return what table.json holds; numbers that are not finite (PSNR of equal images) are None."""
+        """Return the content of table.json; infinite numbers (PSNR of equal images) become None."""
         return _finite(asdict(self))
 
     def format_text(self) -> str:
-        """Return what is printed: narrow tables."""
+        """Return narrow tables for a terminal."""
         costs, scores = self._costs(), self._scores()
         tables = [
             Table(self._title(), costs[0], costs[1:]),
             Table("quality", scores[0], scores[1:]),
+            *self._sensitivity_tables(),
         ]
-        return "\n\n".join(
-            [table.as_text() for table in tables + self._sensitivity_tables()] + [self._notes()]
-        )
+        return "\n\n".join([*(table.as_text() for table in tables), self._notes()])
 
     def format_markdown(self) -> str:
-        """Return what table.md holds: one table, and the sensitivity's."""
+        """Return the content of table.md: one wide table, and the sensitivity if measured."""
         head, *rows = [
             [*cost, *score[1:]] for cost, score in zip(self._costs(), self._scores(), strict=True)
         ]
@@ -109,17 +118,8 @@ class Deployment:
         return "\n\n".join([*(table.as_markdown() for table in tables), f"{self._notes()}\n"])
 
     def _costs(self) -> list[list[str]]:
-        head = [
-            "",
-            "precision",
-            "calibration",
-            "float32 layers",
-            "MB",
-            "GFLOP",
-            "M parameters",
-            "seconds",
-            "memory MB",
-        ]
+        head = ["", "precision", "calibration", "float32 layers", "MB", "GFLOP", "M parameters"]
+        head += ["seconds", "memory MB"]
         return [head] + [
             [
                 row.name,
@@ -136,55 +136,48 @@ class Deployment:
         ]
 
     def _scores(self) -> list[list[str]]:
-        """Means, and behind each how much it differs from float32."""
+        """Return the means, each with its difference from float32 in brackets."""
         reference = self.rows[0].scores
         cells = [(protocol, metric) for protocol in reference for metric in METRICS]
-        table = [
-            [
-                "",
-                *(f"{METRICS[metric][0]} {protocol}" for protocol, metric in cells),
-                "PSNR to float32",
-            ]
-        ]
+        titles = [f"{METRICS[metric][0]} {protocol}" for protocol, metric in cells]
+        table = [["", *titles, "PSNR to float32"]]
         for row in self.rows:
             texts = []
             for protocol, metric in cells:
                 digits, value = METRICS[metric][1], row.scores[protocol][metric]
-                difference = (
-                    f" ({value - reference[protocol][metric]:+.{digits}f})"
-                    if row is not self.rows[0]
-                    else ""
-                )
-                texts.append(f"{value:.{digits}f}{difference}")
+                text = f"{value:.{digits}f}"
+                if row is not self.rows[0]:
+                    text += f" ({value - reference[protocol][metric]:+.{digits}f})"
+                texts.append(text)
             table.append([row.name, *texts, _decibels(row.similarity)])
         return table
 
     def _sensitivity_tables(self) -> list[Table]:
-        """What keeping the most costly layers gains and takes; none where it was not measured."""
+        """Return the table of layers kept in float32; empty if not measured."""
         if self.sensitivity is None:
             return []
         rows = [
             [", ".join(choice.kept) or "none", _decibels(choice.similarity), f"{choice.time:.2f}"]
             for choice in self.sensitivity.choices
         ]
-        title = f"the most costly layers kept in float32, of INT8 by {self.sensitivity.method}"
-        return [Table(title, ["float32 layers", "PSNR to float32, dB", "time to float32's"], rows)]
+        title = f"INT8 ({self.sensitivity.method}) with the most sensitive layers in float32"
+        return [Table(title, ["float32 layers", "PSNR to float32, dB", "time / float32"], rows)]
 
     def _title(self) -> str:
-        return f"{printable(self.source)}, 3x{SIDE}x{SIDE} -> 3x{self.scale * SIDE}x{self.scale * SIDE}"
+        side = self.scale * SIDE
+        return f"{printable(self.source)}, 3x{SIDE}x{SIDE} -> 3x{side}x{side}"
 
     def _notes(self) -> str:
-        return "\n".join(
-            (
-                f"GFLOP, seconds (least of a few) and memory (peak, without libraries) are for 3x{SIDE}x{SIDE}, on "
-                f"{self.threads} threads of {self.processor}.",
-                f"PSNR and SSIM: means over {self.judged} by protocol; in brackets the difference from {REFERENCE}'s "
-                "float32.",
-                *(FP16_NOTES[row.name] for row in self.rows if row.name in FP16_NOTES),
-                *(f"warning: {warning}" for warning in self.warnings),
-                *(f"left out: {reason}" for reason in self.failed),
-            )
-        )
+        lines = [
+            f"GFLOP, seconds (minimum of several) and memory (peak, without libraries): one image "
+            f"of 3x{SIDE}x{SIDE}, {self.threads} threads of {self.processor}.",
+            f"PSNR and SSIM: means over {self.judged}, by protocol. In brackets: difference from "
+            f"{REFERENCE} in float32.",
+            *(FP16_NOTES[row.name] for row in self.rows if row.name in FP16_NOTES),
+            *(f"warning: {warning}" for warning in self.warnings),
+            *(f"left out: {reason}" for reason in self.failed),
+        ]
+        return "\n".join(lines)
 
 
 def _decibels(value: float | None) -> str:

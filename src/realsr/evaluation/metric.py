@@ -1,8 +1,8 @@
-"""What a metric is, the libraries and files of weights that it needs, and metrics by name.
+"""Metric protocols, loading of metrics by name, and their weight files.
 
-A metric is a component: a class in a file of `realsr.evaluation.metrics` (or the user's own), and a YAML file of
-conf/metric, whose name is the metric's. Its constructor takes the values of the YAML file, and if it has them `device`
-(where it computes) and `files` (paths of weights by key, for `require`).
+A metric is a component: a class in a file of `realsr.evaluation.metrics` (or a custom one), and a
+YAML file of conf/metric, whose name is the metric's name. The constructor takes the values of the
+YAML file, and optionally `device` and `files` (paths of weights by key, for `require`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,16 +21,17 @@ from realsr.evaluation.metrics.ssim import SSIM
 
 ROOM = "realsr.evaluation.metrics"
 MetricFiles = Mapping[str, Path | None]
-"""Paths of weights by key; None, or no such key: the copy in torch hub's folder, where the library would keep it."""
+"""Paths of weights by key; None or a missing key: the copy in torch hub's folder."""
 
 
 @runtime_checkable
 class ImageMetric(Protocol):
-    """A number for each image.
+    """A metric with a value for each image.
 
     digits: decimals in tables.
-    compute: (sr, hr) -> value, or (sr) where `needs_hr` is False; images are (3, H, W) float32 on the CPU, 0..1,
-        rounded to 8 bit and cropped already. Raises ValueError for images that it cannot compare, e.g. too small ones.
+    compute: (sr, hr) -> value, or (sr) -> value if `needs_hr` is False. Images are (3, H, W)
+        float32 on the CPU, 0..1, already rounded to 8 bit and cropped. Raises ValueError for
+        unsuitable images, e.g. if they are too small.
     """
 
     higher_is_better: bool
@@ -44,10 +45,10 @@ class ImageMetric(Protocol):
 
 @runtime_checkable
 class SetMetric(Protocol):
-    """A number for a whole set of images against the set of HR images, from features of each; lower is better.
+    """A distance between the sets of SR and HR images, from features of each; lower is better.
 
-    features: image, as `ImageMetric` gets it -> (1, F); computed once for all metrics that share the function.
-    distance: (N, F) of SR and (M, F) of HR -> value; raises ValueError where there are too few images.
+    features: an image as for `ImageMetric` -> (1, F); metrics with the same function share results.
+    distance: (N, F) of SR and (M, F) of HR -> value. Raises ValueError if there are too few images.
     """
 
     digits: int
@@ -66,35 +67,34 @@ Metric = ImageMetric | SetMetric
 def load_metrics(
     names: Sequence[str], values: Mapping[str, Values], files: MetricFiles, device: torch.device
 ) -> dict[str, Metric]:
-    """Return metrics by name, in the order of `names`, ready to compute. Nothing is downloaded.
+    """Return metrics by name, in the order of `names`. Nothing is downloaded.
 
     Args:
-        names: any of `values`.
-        values: by name what the files of conf/metric say: the class, and the values that its constructor takes.
-        files: weights by key; the others are looked for in torch hub's folder.
-        device: where networks and features are computed.
+        names: keys of `values`.
+        values: by metric, the content of its file in conf/metric: class and constructor arguments.
+        files: weights by key; others are searched in torch hub's folder.
+        device: where networks compute.
 
     Raises:
-        UserError: if a name is unknown, or a library or a file is missing or not what it should be; the message has
-            everything that is missing, and what to do about each.
+        UserError: if a name is unknown, or a library or a file is missing or invalid; the message
+            lists all problems and their solutions.
     """
     problems: dict[str, list[str]] = {}
     metrics: dict[str, Metric] = {}
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys(names):  # without duplicates
         try:
             metrics[name] = _load(name, values, files, device)
         except (UserError, WeightsError) as error:
             reasons = str(error).splitlines()
-        except ImportError as error:  # of something that a library needs in turn
+        except ImportError as error:  # a dependency of a library
             reasons = [f"a library cannot be imported: {error}"]
         else:
             continue
         for reason in reasons:
             problems.setdefault(reason, []).append(name)
     if problems:
-        raise UserError(
-            "\n".join(f"{', '.join(affected)}: {problem}" for problem, affected in problems.items())
-        )
+        lines = [f"{', '.join(group)}: {problem}" for problem, group in problems.items()]
+        raise UserError("\n".join(lines))
     return metrics
 
 
@@ -102,49 +102,50 @@ def _load(
     name: str, values: Mapping[str, Values], files: MetricFiles, device: torch.device
 ) -> Metric:
     if name not in values:
-        raise UserError(f"there is no such metric; there are {', '.join(values)}")
+        raise UserError(f"unknown metric; choose from {', '.join(values)}")
     metric = build_component(ROOM, f"metric.{name}", values[name], device=device, files=files)
     if not isinstance(metric, ImageMetric | SetMetric):
         raise UserError(
-            f"metric.{name}.name={values[name]['name']}: is no metric: expected digits, higher_is_better, needs_hr and "
-            "compute, or digits, features and distance"
+            f"metric.{name}.name={values[name]['name']}: not a metric, expected attributes digits, "
+            "higher_is_better, needs_hr and compute, or digits, features and distance"
         )
     return metric
 
 
 def psnr_and_ssim() -> dict[str, Metric]:
-    """Return the two metrics that need neither files nor libraries, over RGB: `psnr` and `ssim` of conf/metric."""
+    """Return `psnr` and `ssim` of conf/metric, over RGB, which need neither files nor libraries."""
     return {"psnr": PSNR(luma=False), "ssim": SSIM(window="gaussian", luma=False)}
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A file of weights: its key in `metric_files`, what it holds, where it is published, and where libraries keep it.
+    """A file of weights. It is passed to libraries that would otherwise download it.
 
-    cached: names below torch hub's folder. Nothing is ever downloaded: the libraries that would do so get this file.
+    key: in `metric_files`. content: a description for messages.
+    cache_names: relative to torch hub's folder, where libraries cache the file.
     """
 
     key: str
     content: str
     url: str
-    cached: tuple[str, ...]
+    cache_names: tuple[str, ...]
 
     def locate(self, path: Path | None = None) -> Path | None:
-        """Return the path if there is such a file, or without a path the cached copy; None where there is none."""
-        places = self.cached_paths() if path is None else [path]
-        return next((place for place in places if place.is_file()), None)
+        """Return the path, by default that of the cached copy, or None if there is no such file."""
+        candidates = self.cache_paths() if path is None else [path]
+        return next((candidate for candidate in candidates if candidate.is_file()), None)
 
-    def cached_paths(self) -> list[Path]:
-        """Return where copies are looked for."""
-        return [Path(torch.hub.get_dir()) / name for name in self.cached]
+    def cache_paths(self) -> list[Path]:
+        """Return the paths where a cached copy may be."""
+        return [Path(torch.hub.get_dir()) / name for name in self.cache_names]
 
 
 def require(
     files: MetricFiles, *weights: WeightFile, libraries: tuple[str, ...] = (), install: str = ""
 ) -> tuple[Path, ...]:
-    """Return the paths of files of weights. Raises UserError with a line for each that is missing.
+    """Return the paths of weight files. Raises UserError with a line for each that is missing.
 
-    libraries: names of modules; install: the command that installs them.
+    libraries: names of required modules. install: the command that installs them.
     """
     missing = [library for library in libraries if find_spec(library) is None]
     problems = [f"{' and '.join(missing)} not installed: {install}"] if missing else []
@@ -155,13 +156,15 @@ def require(
             paths.append(location)
         elif path is not None:
             problems.append(
-                f"metric_files.{weight.key}={path}: there is no such file; expected {weight.content}, from {weight.url}"
+                f"metric_files.{weight.key}={path}: there is no such file; expected "
+                f"{weight.content}, from {weight.url}"
             )
         else:
-            place = weight.cached_paths()[0]
+            cache_path = weight.cache_paths()[0]
             problems.append(
-                f"{weight.content} are missing: put {place.name} into {place.parent}, or set "
-                f"metric_files.{weight.key}=FILE. The file is at {weight.url}; it is not downloaded automatically"
+                f"{weight.content} are missing: put {cache_path.name} into {cache_path.parent}, or "
+                f"set metric_files.{weight.key}=FILE. The file is at {weight.url}; it is not "
+                "downloaded automatically"
             )
     if problems:
         raise UserError("\n".join(problems))

@@ -1,4 +1,4 @@
-"""Protocols: named ways of preparing and comparing images, so that numbers from elsewhere can be compared with."""
+"""Evaluation protocols: how images are prepared and compared, to match published numbers."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
@@ -14,15 +14,15 @@ LR = {
 
 @dataclass
 class Protocol:
-    """How images are prepared and compared; conf/protocol holds the named ones and says where each is from.
+    """How images are prepared and compared; conf/protocol has the named ones and their origin.
 
-    crop: border pixels left out; None: as many as the scale.
+    crop: border pixels to crop; None: the scale.
     metrics: names, see `load_metrics`.
-    hr_side: None: HR is cropped to a multiple of the scale; a number: the original is resized to a square of this side
-        by OpenCV's INTER_AREA.
-    lr: where no folder of LR is given: `bicubic` (HR shrunk as MATLAB's `imresize` does) or `area` (the original
-        resized to HR's size / scale by INTER_AREA).
-    note: where it is from, and how sure that is.
+    hr_side: None: HR is cropped to a multiple of the scale; a number: the original is resized to a
+        square of this side by OpenCV's INTER_AREA.
+    lr: how LR is made if no folder of LR is set: `bicubic` (HR resized as by MATLAB's `imresize`)
+        or `area` (the original resized to HR's size / scale by INTER_AREA).
+    note: the origin of the protocol, and how certain it is.
     """
 
     name: str
@@ -34,14 +34,16 @@ class Protocol:
 
 
 def resolve(protocol: Protocol, scale: int) -> Protocol:
-    """Return the protocol with its crop as a number. Raises UserError for values that cannot be used."""
+    """Return the protocol with its crop as a number. Raises UserError for invalid values."""
     check_ranges(protocol, "protocol")
     if not protocol.metrics:
         raise UserError(
             "protocol.metrics=[]: name at least one metric, e.g. protocol.metrics=[psnr,ssim]"
         )
     if len(set(protocol.metrics)) < len(protocol.metrics):
-        raise UserError(f"protocol.metrics=[{','.join(protocol.metrics)}]: a metric is named twice")
+        raise UserError(
+            f"protocol.metrics=[{','.join(protocol.metrics)}]: expected each metric once"
+        )
     if protocol.hr_side is not None and (protocol.hr_side % scale):
         raise UserError(
             f"protocol.hr_side={protocol.hr_side}: expected a multiple of scale={scale}"
@@ -49,9 +51,9 @@ def resolve(protocol: Protocol, scale: int) -> Protocol:
     return replace(protocol, crop=scale if protocol.crop is None else protocol.crop)
 
 
-def list_changes(protocol: Protocol, named: Protocol) -> list[str]:
-    """Return what differs from the protocol of that name, e.g. ["crop=0"]; both resolved."""
-    original = asdict(named)
+def list_changes(protocol: Protocol, reference: Protocol) -> list[str]:
+    """Return the values that differ from the reference, e.g. ["crop=0"]; both are resolved."""
+    original = asdict(reference)
     return [
         f"{key}={_format_value(value)}"
         for key, value in asdict(protocol).items()

@@ -1,4 +1,4 @@
-"""An evaluation's report: means with bootstrap intervals, models compared image by image, metrics.json, scores.csv."""
+"""Report of an evaluation: means with bootstrap intervals, differences of models, JSON and CSV."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ Scores = Mapping[str, float]  # by metric
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over images, and the 95 % interval of it; None for one image, or values that are not all finite."""
+    """A mean over images and its 95 % interval; None for a single image or infinite values."""
 
     mean: float
     interval: Interval | None
@@ -36,21 +36,22 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """The mean over images of what a model has more than another, and in how many of the images it is better."""
+    """The mean difference between two models. better: the number of images with a better value."""
 
     better: int
     images: int
 
 
 def estimate_mean(values: Sequence[float]) -> Estimate:
-    """Return the mean and its 95 % interval by the percentile bootstrap (Efron 1979): 9999 resamples of the images.
+    """Return the mean and its 95 % interval by the percentile bootstrap (Efron 1979).
 
-    The resamples depend on the number of values alone. With few images the interval is too narrow.
+    It uses 9999 resamples of the images, which depend only on the number of values. With few images
+    the interval is too narrow.
     """
     mean = math.fsum(values) / len(values)
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return Estimate(mean, None)
-    # Here and not above: it takes a second, and training needs no interval.
+    # A local import: it takes a second, and training needs no interval.
     from scipy.stats import bootstrap
 
     result = bootstrap(
@@ -62,41 +63,37 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
         method="percentile",
         random_state=numpy_generator(0, "bootstrap"),
     )
-    return Estimate(
-        mean, (float(result.confidence_interval.low), float(result.confidence_interval.high))
-    )
+    interval = result.confidence_interval
+    return Estimate(mean, (float(interval.low), float(interval.high)))
 
 
 def compare(
     values: Sequence[float], reference: Sequence[float], higher_is_better: bool
 ) -> Difference:
-    """Return how a model's values differ from another's on the same images, in the same order.
+    """Return the difference of two models' values on the same images, in the same order.
 
-    Equal values, infinite ones too, differ by 0.
+    Equal values differ by 0, also if they are infinite.
     """
     differences = [0.0 if a == b else a - b for a, b in zip(values, reference, strict=True)]
     estimate = estimate_mean(differences)
-    better = sum(
-        difference > 0 if higher_is_better else difference < 0 for difference in differences
-    )
+    sign = 1 if higher_is_better else -1
+    better = sum(sign * difference > 0 for difference in differences)
     return Difference(estimate.mean, estimate.interval, better, len(differences))
 
 
 def mean_scores(by_image: Mapping[str, Scores]) -> dict[str, float]:
-    """Return the mean over images of each metric."""
+    """Return the mean over images of each metric; empty without images."""
     rows = list(by_image.values())
-    return (
-        {metric: math.fsum(row[metric] for row in rows) / len(rows) for metric in rows[0]}
-        if rows
-        else {}
-    )
+    names = rows[0] if rows else ()
+    return {name: math.fsum(row[name] for row in rows) / len(rows) for name in names}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What numbers hold for: a resolved protocol, what was changed of it, and how SR was computed.
+    """The conditions of an evaluation.
 
-    lr: the folder that LR are from; None: made of HR. hr: whether there is HR.
+    protocol: resolved. changes: values that differ from the named protocol.
+    lr: the folder of LR; None: LR is made from HR. hr: whether there is HR.
     """
 
     protocol: Protocol
@@ -108,22 +105,23 @@ class Setting:
     hr: bool = True
 
     def describe(self) -> str:
-        """Return two lines: how images were prepared and compared, and how SR was computed."""
+        """Return two lines: preparation and comparison of images, and computation of SR."""
         protocol = self.protocol
         name = protocol.name + (f", changed: {' '.join(self.changes)}" if self.changes else "")
         hr = f"HR cropped to a multiple of {self.scale}" if self.hr else "no HR"
         if self.hr and protocol.hr_side is not None:
-            hr = f"HR the original resized to {protocol.hr_side}x{protocol.hr_side} by INTER_AREA"
+            hr = f"HR: original resized to {protocol.hr_side}x{protocol.hr_side} by INTER_AREA"
         lr = LR[protocol.lr] if self.lr is None else f"from {printable(self.lr)}"
-        first = f"protocol {name}: x{self.scale}, 8 bit, {protocol.crop} border pixels left out; {hr}; LR {lr}"
+        parts = [f"protocol {name}: x{self.scale}, 8 bit, {protocol.crop} border pixels cropped"]
+        first = "; ".join([*parts, hr, f"LR {lr}"])
         return f"{first}\n{self.precision} on {self.device}; {protocol.note}".rstrip("; ")
 
 
 @dataclass(frozen=True)
 class Report:
-    """Results with what they hold for; the first model is what the others are compared with.
+    """Results and their conditions. The first model is the reference of the others.
 
-    weights: model -> where its weights are from.
+    weights: model -> source of its weights.
     """
 
     setting: Setting
@@ -143,7 +141,7 @@ class Report:
 
     @property
     def image_metrics(self) -> dict[str, ImageMetric]:
-        """The metrics that give a number for each image."""
+        """The metrics with a value for each image."""
         return {
             name: metric for name, metric in self.metrics.items() if isinstance(metric, ImageMetric)
         }
@@ -152,13 +150,13 @@ class Report:
     def means(self) -> dict[str, dict[str, Estimate]]:
         """Model -> metric -> mean over images."""
         return {
-            m: {name: estimate_mean(self.values(m, name)) for name in self.image_metrics}
-            for m in self.models
+            model: {name: estimate_mean(self.values(model, name)) for name in self.image_metrics}
+            for model in self.models
         }
 
     @cached_property
     def differences(self) -> dict[str, dict[str, Difference]]:
-        """Each model but the first -> metric -> what it has more than the first."""
+        """Model, except the first -> metric -> difference from the first model."""
         first = self.models[0]
         return {
             model: {
@@ -171,12 +169,12 @@ class Report:
         }
 
     def values(self, model: str, metric: str) -> list[float]:
-        """Return a model's values over the images."""
+        """Return the values of a model, one for each image."""
         return [row[metric] for row in self.results.scores[model].values()]
 
 
 def describe_weights(path: Path) -> dict[str, Any]:
-    """Return a file of weights, and the SHA-256 of it, or of ncnn's two."""
+    """Return the path and SHA-256 of a weight file, or of both files of an ncnn network."""
     files = [path]
     if path.suffix in (".param", ".bin"):
         files = [path.with_suffix(".param"), path.with_suffix(".bin")]
@@ -184,9 +182,9 @@ def describe_weights(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, report: Report) -> None:
-    """Write metrics.json, strictly JSON, atomically; its folder is made if need be.
+    """Write metrics.json atomically, in strict JSON; its folder is created if necessary.
 
-    Values that are not finite (PSNR of equal images) are null.
+    Infinite values (PSNR of equal images) become null.
     """
     setting = report.setting
     content = {
@@ -197,13 +195,12 @@ def write_json(path: Path, report: Report) -> None:
         "device": setting.device,
         "versions": package_versions(LIBRARIES),
         "models": {model: _model_content(report, model) for model in report.models},
-        "failed": report.results.failed,
+        "failed": report.results.failures,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
-    write_bytes(
-        path, text.encode("utf-8", "backslashreplace")
-    )  # a lone surrogate of a name becomes JSON's \udce9
+    # A lone surrogate in a name becomes a JSON escape such as \udce9.
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _model_content(report: Report, model: str) -> dict[str, Any]:
@@ -229,20 +226,15 @@ def _model_content(report: Report, model: str) -> dict[str, Any]:
 
 
 def write_csv(path: Path, report: Report) -> None:
-    """Write one row for each image and model, atomically; PSNR of equal images is `inf`."""
+    """Write a row for each image and model, atomically; PSNR of equal images is `inf`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "model", *report.image_metrics])
     for image in report.images:
         for model in report.models:
-            row = report.results.scores[model][image]
-            writer.writerow(
-                [
-                    printable(image),
-                    printable(model),
-                    *(repr(row[name]) for name in report.image_metrics),
-                ]
-            )
+            scores = report.results.scores[model][image]
+            values = [repr(scores[name]) for name in report.image_metrics]
+            writer.writerow([printable(image), printable(model), *values])
     write_bytes(path, text.getvalue().encode())
 
 

@@ -1,4 +1,4 @@
-"""Models scored side by side on the same images."""
+"""Score several models on the same images."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +21,7 @@ from realsr.imaging import ImageError, read_uint8, resize, to_float
 ImageReaders = Mapping[str, Callable[[], EvaluationImage]]
 Model = Callable[[Tensor], Tensor]
 ResultHandler = Callable[[EvaluationImage, str, Tensor, Mapping[str, float]], None]
-# What makes one image impossible, and leaves the others as they are.
+# Errors of a single image, after which the evaluation continues.
 IMAGE_ERRORS = (ImageError, UserError, ValueError, MemoryError, torch.OutOfMemoryError)
 
 
@@ -29,15 +29,15 @@ IMAGE_ERRORS = (ImageError, UserError, ValueError, MemoryError, torch.OutOfMemor
 class Results:
     """Scores of models.
 
-    scores: model -> image -> metric -> value, over the images that all models could be scored on. PSNR of equal
-        images is inf.
+    scores: model -> image -> metric -> value, for images that could be scored for all models. PSNR
+        of equal images is inf.
     sets: model -> metric -> value over all these images.
-    failed: an image, a set metric or a figure that failed -> the reason.
+    failures: image, set metric or figure -> the reason of its failure.
     """
 
     scores: dict[str, dict[str, dict[str, float]]]
     sets: dict[str, dict[str, float]] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
 
 def match_images(
@@ -48,13 +48,13 @@ def match_images(
     damaged: str = "refuse",
     lr_name: str | None = None,
 ) -> ImageReaders:
-    """Return a function for each name, sorted, that reads the image and prepares it.
+    """Return, by sorted name, a function that reads and prepares the image.
 
-    hr, lr: folders; one of them may be None. Of HR alone, LR is made as the protocol says.
+    hr, lr: folders; one of them may be None. Without LR, the protocol defines how LR is made.
     damaged: see `read_uint8`. lr_name: see `match_folders`.
 
-    Raises UserError where both are None or names do not match, ImageError for a folder without images. The functions
-    raise ImageError for a file that cannot be read, otherwise as `read_image`.
+    Raises UserError if both are None or names do not match, ImageError for a folder without images.
+    The functions raise ImageError for a file that cannot be read, and the errors of `read_image`.
     """
     if hr is not None:
         prepare = partial(
@@ -73,7 +73,7 @@ def match_images(
             name: partial(_read_photo, name, path, damaged)
             for name, path in list_by_name(lr).items()
         }
-    raise UserError("data.hr must be given: set data.hr=DIR, or for photos without HR data.lr=DIR")
+    raise UserError("data.hr must be given: set data.hr=DIR, or data.lr=DIR for photos without HR")
 
 
 def _read_photo(name: str, path: Path, damaged: str) -> EvaluationImage:
@@ -81,7 +81,7 @@ def _read_photo(name: str, path: Path, damaged: str) -> EvaluationImage:
 
 
 def as_readers(images: Iterable[ValidationImage]) -> ImageReaders:
-    """Return images that are in memory already as `match_images` does."""
+    """Return images in memory in the form that `match_images` returns."""
 
     def read(image: ValidationImage) -> EvaluationImage:
         return image
@@ -103,17 +103,17 @@ def evaluate_models(
 ) -> Results:
     """Score all models on all images.
 
-    SR and HR are rounded to 8 bit and cropped by `crop` border pixels, once, before any metric sees them. An image
-    that cannot be read, upscaled or scored is left out for all models, so that means are over the same images, and is
-    named in `failed`.
+    SR and HR are rounded to 8 bit and cropped by `crop` border pixels before all metrics. An image
+    that cannot be read, upscaled or scored is omitted for all models, so that means are over the
+    same images, and listed in `failures`.
 
     Args:
         models: by name.
         images: by name, see `match_images`; each is read once.
         metrics: by name, see `load_metrics`.
-        crop: border pixels left out.
-        on_result: called with each result that could be scored: image, model, SR (3, s*h, s*w) as the model gave it,
-            scores.
+        crop: border pixels to crop.
+        on_result: called after each scored result with image, model, SR (3, s*h, s*w) as the model
+            returned it, and scores.
 
     Raises:
         UserError: if no image could be scored.
@@ -128,40 +128,38 @@ def evaluate_models(
                 image = read()
                 hr = None if image.hr is None else _prepare(image.hr, crop)
                 scores = dict[str, dict[str, float]]()
-                computed = {} if hr is None else {"HR": features.compute(hr)}
+                image_features = {} if hr is None else {"HR": features.compute(hr)}
                 for model, run in models.items():
                     sr = run(image.lr)
-                    cropped = _prepare_sr(sr, image, crop)
+                    prepared_sr = _prepare_sr(sr, image, crop)
                     try:
-                        scores[model], computed[model] = (
-                            _score(cropped, hr, metrics),
-                            features.compute(cropped),
-                        )
-                    except ValueError as error:  # of a metric, which does not know what was cropped
+                        scores[model] = _score(prepared_sr, hr, metrics)
+                        image_features[model] = features.compute(prepared_sr)
+                    except ValueError as error:  # metrics do not know the size before cropping
                         raise ValueError(f"{error} (of {_size(sr)}, after crop={crop})") from error
                     if on_result is not None:
                         on_result(image, model, sr, scores[model])
                     progress.advance()
             except IMAGE_ERRORS as error:
-                results.failed[name] = _reason(error, name)
+                results.failures[name] = _reason(error, name)
                 progress.advance(position * len(models) - progress.count)
                 continue
-            features.add(computed)
+            features.add(image_features)
             for model, row in scores.items():
                 results.scores[model][name] = row
     if not any(results.scores.values()):
-        raise UserError(f"no image could be scored:{list_failures(results.failed)}")
+        raise UserError(f"no image could be scored:{list_failures(results.failures)}")
     features.compare(results)
     return results
 
 
-def list_failures(failed: Mapping[str, str]) -> str:
-    """Return what could not be done, a line for each."""
-    return "".join(f"\n  {printable(f'{name}: {reason}')}" for name, reason in failed.items())
+def list_failures(failures: Mapping[str, str]) -> str:
+    """Return a line with name and reason for each failure, after a line break."""
+    return "".join(f"\n  {printable(f'{name}: {reason}')}" for name, reason in failures.items())
 
 
 def _prepare(image: Tensor, crop: int) -> Tensor:
-    """Return an image as metrics get it: without `crop` border pixels, rounded to 8 bit, (3, h, w) float32 in 0..1."""
+    """Return an image cropped and rounded to 8 bit for metrics, (3, h, w) float32 in 0..1."""
     height, width = image.shape[-2:]
     if min(height, width) <= 2 * crop:
         raise ValueError(f"crop={crop} leaves nothing of {width}x{height} pixels")
@@ -172,7 +170,7 @@ def _prepare_sr(sr: Tensor, image: EvaluationImage, crop: int) -> Tensor:
     if image.hr is not None and sr.shape != image.hr.shape:
         raise ValueError(f"the result is {_size(sr)}, but HR is {_size(image.hr)}")
     if not torch.isfinite(sr).all():
-        raise ValueError("the result holds values that are not finite numbers")
+        raise ValueError("the result has values that are not finite")
     return _prepare(sr, crop)
 
 
@@ -192,22 +190,23 @@ FeaturesOfImage = dict[Callable[[Tensor], Tensor], Tensor]
 
 
 class _Features:
-    """Features of all images, of HR and of each model, for metrics of sets; metrics with one network share them."""
+    """Features of all HR and SR images for set metrics, shared by metrics with the same network."""
 
     def __init__(self, metrics: Mapping[str, SetMetric]) -> None:
         self._metrics = metrics
         self._networks = dict.fromkeys(metric.features for metric in metrics.values())
-        self._images: dict[str, list[FeaturesOfImage]] = {}  # by model, or HR
+        self._images: dict[str, list[FeaturesOfImage]] = {}  # by model, or "HR"
 
     def compute(self, image: Tensor) -> FeaturesOfImage:
         return {network: network(image).cpu() for network in self._networks}
 
-    def add(self, computed: Mapping[str, FeaturesOfImage]) -> None:
-        for model, features in computed.items():
-            self._images.setdefault(model, []).append(features)
+    def add(self, features: Mapping[str, FeaturesOfImage]) -> None:
+        """Add the features of one image, by model."""
+        for model, values in features.items():
+            self._images.setdefault(model, []).append(values)
 
     def compare(self, results: Results) -> None:
-        """Put the distances into the results."""
+        """Add the distance of each model to the results."""
         for name, metric in self._metrics.items():
             for model in results.scores:
                 sets = [
@@ -217,16 +216,15 @@ class _Features:
                 try:
                     value = metric.distance(*sets)
                 except ValueError as error:
-                    results.failed[name] = str(error)
+                    results.failures[name] = str(error)
                     continue
                 results.sets.setdefault(model, {})[name] = value
 
 
 def _reason(error: BaseException, name: str) -> str:
     message = str(error) or type(error).__name__
-    if not isinstance(
-        error, ImageError | UserError
-    ):  # whose one line may name a file with an end of line in its name
+    # Messages of ImageError and UserError are one line, unless a file name has a line break.
+    if not isinstance(error, ImageError | UserError):
         message = message.splitlines()[0]
     return message.removeprefix(f"{name}: ")
 

@@ -1,4 +1,4 @@
-"""Tables of an evaluation, for a terminal and in Markdown, and what models are called in them and in file names."""
+"""Tables of an evaluation as text and Markdown, and short names of models."""
 
 import math
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ from realsr.evaluation.report import Estimate, Report
 from realsr.evaluation.scoring import list_failures
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".param", ".bin", ".onnx")
-# Names of files and folders that many runs have; the folder above is more specific.
+# Names of files and folders in many runs; the parent folder's name is more specific.
 COMMON = {"generator", "generator_ema", "best", "default", "runs", "checkpoints", "models"}
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of words under a head; the first column is of names."""
+    """Rows of text below a header; the first column has names."""
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
 
     def as_text(self) -> str:
-        """Return it with aligned columns."""
+        """Return the table as text with aligned columns."""
         lines = [[printable(cell) for cell in line] for line in (self.head, *self.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.head))]
         text = [
@@ -35,7 +35,7 @@ class Table:
         return "\n".join([printable(self.title), *text])
 
     def as_markdown(self) -> str:
-        """Return it as a table of Markdown."""
+        """Return the table in Markdown."""
         lines = [self.head, ["---"] * len(self.head), *self.rows]
         cells = [
             "| " + " | ".join(printable(cell).replace("|", "\\|") for cell in line) + " |"
@@ -45,7 +45,7 @@ class Table:
 
 
 def make_tables(report: Report) -> list[Table]:
-    """Return the means, and of several models the differences from the first."""
+    """Return a table of means and, for several models, one of differences from the first model."""
     names, count, metrics = shorten_names(report.models), len(report.images), report.metrics
     sets = [name for name, metric in metrics.items() if isinstance(metric, SetMetric)]
     rows = []
@@ -69,48 +69,42 @@ def make_tables(report: Report) -> list[Table]:
                 for name, d in differences.items()
             ]
             rows.append([names[model], *cells])
-        title = f"difference from {names[report.models[0]]}, image by image: mean [95 % interval] better in"
+        title = f"difference from {names[report.models[0]]}, image by image: "
+        title += "mean [95 % interval] better in"
         tables.append(Table(title, ["", *report.image_metrics], rows))
     return tables
 
 
 def make_image_table(report: Report) -> Table:
-    """Return the scores of each image by each model."""
-    names, scores, metrics = (
-        shorten_names(report.models),
-        report.results.scores,
-        report.image_metrics,
-    )
-    rows = [
-        [
-            image,
-            names[model],
-            *(f"{scores[model][image][name]:.{m.digits}f}" for name, m in metrics.items()),
-        ]
-        for image in report.images
-        for model in report.models
-    ]
+    """Return the scores of each model on each image."""
+    names, metrics = shorten_names(report.models), report.image_metrics
+    rows = []
+    for image in report.images:
+        for model in report.models:
+            scores = report.results.scores[model][image]
+            values = [f"{scores[name]:.{metric.digits}f}" for name, metric in metrics.items()]
+            rows.append([image, names[model], *values])
     return Table("image by image", ["image", "model", *metrics], rows)
 
 
 def format_report(report: Report) -> str:
-    """Return what an evaluation prints."""
-    blocks = [
-        report.setting.describe(),
-        *(table.as_text() for table in make_tables(report)),
-        *_remarks(report),
-    ]
-    return "\n\n".join(blocks)
+    """Return the report for a terminal, without failures, which callers raise as an error."""
+    tables = [table.as_text() for table in make_tables(report)]
+    return "\n\n".join([report.setting.describe(), *tables, *_list_equal(report)])
 
 
 def format_markdown(report: Report) -> str:
     """Return the content of table.md."""
+    lines = report.setting.describe().splitlines()
+    head = "  \n".join(lines)  # two spaces: a line break
     tables = [table.as_markdown() for table in [*make_tables(report), make_image_table(report)]]
-    return "\n\n".join(["\n".join(f"{line}  " for line in report.setting.describe().splitlines()).rstrip(), *tables,
-                        *_remarks(report)]) + "\n"  # fmt: skip
+    failures = report.results.failures
+    remarks = _list_equal(report) + [f"left out:{list_failures(failures)}"] * bool(failures)
+    return "\n\n".join([head, *tables, *remarks]) + "\n"
 
 
-def _remarks(report: Report) -> list[str]:
+def _list_equal(report: Report) -> list[str]:
+    """Return a remark about infinite values, or an empty list."""
     names = shorten_names(report.models)
     equal = [
         printable(f"{image} ({names[model]})")
@@ -118,12 +112,7 @@ def _remarks(report: Report) -> list[str]:
         for image, row in report.results.scores[model].items()
         if any(math.isinf(value) for value in row.values())
     ]
-    remarks = []
-    if equal:
-        remarks.append(f"equal to HR, so that PSNR and its mean are infinite: {', '.join(equal)}")
-    if report.results.failed:
-        remarks.append(f"left out:{list_failures(report.results.failed)}")
-    return remarks
+    return [f"equal to HR, so PSNR and its mean are infinite: {', '.join(equal)}"] if equal else []
 
 
 def _title(name: str, metric: Metric) -> str:
@@ -133,28 +122,29 @@ def _title(name: str, metric: Metric) -> str:
 
 def _format_estimate(estimate: Estimate, digits: int, sign: str = "") -> str:
     form = f"{sign}.{digits}f"
-    interval = (
-        ""
-        if estimate.interval is None
-        else f" [{', '.join(format(end, form) for end in estimate.interval)}]"
-    )
-    return f"{estimate.mean:{form}}{interval}"
+    text = format(estimate.mean, form)
+    if estimate.interval is not None:
+        text += f" [{', '.join(format(end, form) for end in estimate.interval)}]"
+    return text
 
 
-def check_names(names: Sequence[str], published: Sequence[str]) -> None:
-    """Raise UserError where two names are the same model: equal, or paths of one file or folder."""
+def check_names(names: Sequence[str], model_names: Sequence[str]) -> None:
+    """Raise UserError if two names mean the same model: equal names, or paths of the same file.
+
+    model_names: names that are not paths, such as those of published models.
+    """
     models: dict[str, str] = {}
     for name in names:
-        key = name if name in published else str(Path(name).resolve())
+        key = name if name in model_names else str(Path(name).resolve())
         if key in models:
             raise UserError(f"weights: {models[key]} and {name} are the same; name each model once")
         models[key] = name
 
 
 def shorten_names(names: Sequence[str]) -> dict[str, str]:
-    """Return a short name for each: the last parts of a path, as few as distinguish it from the others.
+    """Return a short, unique name of each model: as few of the last parts of its path as possible.
 
-    `runs/a/generator.safetensors` is `a`, beside `runs/a/best.safetensors`, which is `a/best`.
+    `runs/a/generator.safetensors` becomes `a`, and `runs/a/best.safetensors` becomes `a/best`.
     """
     parts = {name: _parts(name) for name in names}
     return {
@@ -166,19 +156,16 @@ def shorten_names(names: Sequence[str]) -> dict[str, str]:
 def _parts(name: str) -> list[str]:
     suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
     path = Path(name.removesuffix(suffix))
-    parts = [
-        part
-        for part in (path.resolve() if ".." in path.parts or not path.name else path).parts
-        if part != "/"
-    ]
+    if ".." in path.parts or not path.name:
+        path = path.resolve()
+    parts = [part for part in path.parts if part != "/"]
     return parts[:-1] if suffix and parts[-1:] == ["generator"] and len(parts) > 1 else parts
 
 
-def _shorten(parts: list[str], others: list[list[str]]) -> str:
+def _shorten(parts: list[str], other_models: list[list[str]]) -> str:
     for count in range(1, len(parts) + 1):
         tail = parts[-count:]
-        if (tail[0] not in COMMON or count == len(parts)) and all(
-            other[-count:] != tail for other in others
-        ):
+        specific = tail[0] not in COMMON or count == len(parts)
+        if specific and all(other[-count:] != tail for other in other_models):
             return "/".join(tail)
     return ""

@@ -1,4 +1,4 @@
-"""Figures of models side by side: as papers print them, a photo with a box and the detail in it; and of the demo."""
+"""Figures that compare models: a photo with a box and each model's crop, and the demo's figure."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -33,15 +33,15 @@ from realsr.reporting.drawing import (
 
 ALL = "all"
 BOX = "#e03131"
-PANEL = 256  # pixels of a detail's longer side, at most
-LARGEST = 512  # the same of a detail that is larger by itself
-WIDEST = 1.5  # the photo's width / the grid's height
+PANEL = 256  # maximum of the longer side of a magnified crop, in pixels
+LARGEST = 512  # maximum of the longer side of a crop that is not magnified, in pixels
+WIDEST = 1.5  # maximum of the photo's width / the grid's height
 TEXT = 14
 
 
 @dataclass(frozen=True)
 class Window:
-    """A place in an image, in its pixels."""
+    """A rectangle in an image, in pixels."""
 
     left: int
     top: int
@@ -49,17 +49,16 @@ class Window:
     height: int
 
     def cut(self, image: Tensor) -> Tensor:
-        """Return the part of (..., H, W)."""
+        """Return this part of (..., H, W)."""
         return image[..., self.top : self.top + self.height, self.left : self.left + self.width]
 
-    def shrunk(self, factor: int) -> "Window":
-        """Return the same place in an image shrunk by a whole number, of which all four are multiples."""
-        return Window(
-            *(value // factor for value in (self.left, self.top, self.width, self.height))
-        )
+    def shrink(self, factor: int) -> "Window":
+        """Return the same window in an image shrunk by `factor`, which must divide all values."""
+        values = (self.left, self.top, self.width, self.height)
+        return Window(*(value // factor for value in values))
 
-    def widened(self, grid: int) -> "Window":
-        """Return the smallest window around it whose corners lie on multiples of `grid`."""
+    def align(self, grid: int) -> "Window":
+        """Return the smallest window that contains it with corners at multiples of `grid`."""
         left, top = self.left // grid * grid, self.top // grid * grid
         right, bottom = (
             -(-end // grid) * grid for end in (self.left + self.width, self.top + self.height)
@@ -68,10 +67,10 @@ class Window:
 
 
 def parse_figures(texts: Sequence[str], images: Collection[str]) -> dict[str, Window | None]:
-    """Return the window, if one is given, of each image to be shown.
+    """Return the window of each image to be shown; None without a window.
 
-    texts: `NAME`, `NAME:LEFT,TOP,WIDTH,HEIGHT` (HR pixels; colons or commas), or `all` for all images. Raises
-    UserError for any other text.
+    texts: `NAME`, `NAME:LEFT,TOP,WIDTH,HEIGHT` (HR pixels; colons or commas), or `all` for all
+    images. Raises UserError for any other text.
     """
     figures: dict[str, Window | None] = {}
     for text in texts:
@@ -80,10 +79,10 @@ def parse_figures(texts: Sequence[str], images: Collection[str]) -> dict[str, Wi
         if name == ALL and window is None and ALL not in images:
             figures |= {image: figures.get(image) for image in images}
         elif name not in images or (window is not None and 0 in (window.width, window.height)):
-            listed = ", ".join(sorted(images)[:10]) + (" …" if len(images) > 10 else "")
+            names = ", ".join(sorted(images)[:10]) + (" …" if len(images) > 10 else "")
             raise UserError(
-                f"figures: {text}: expected NAME or NAME:LEFT:TOP:WIDTH:HEIGHT in HR pixels, or {ALL}; the images are "
-                f"{listed}"
+                f"figures: {text}: expected NAME or NAME:LEFT:TOP:WIDTH:HEIGHT in HR pixels, or "
+                f"{ALL}; the images are {names}"
             )
         else:
             figures[name] = window
@@ -91,14 +90,16 @@ def parse_figures(texts: Sequence[str], images: Collection[str]) -> dict[str, Wi
 
 
 class Figures:
-    """Collects results of chosen images, and writes the figure of an image with the last model's result.
+    """Collects results of chosen images, and writes an image's figure after its last model.
 
     Args:
-        folder: gets NAME.png.
+        folder: receives NAME.png.
         figures: what `parse_figures` returns.
         names: model -> its title, in the order of evaluation.
-        metrics: of which the first two are printed below each detail, as scores of the whole image.
-        scale: HR pixels for one of LR.
+        metrics: the first two are printed below each crop, as scores of the whole image.
+        scale: upscaling factor.
+
+    `failures` has the reason for each figure that cannot be drawn.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Figures:
         metrics: Mapping[str, ImageMetric],
         scale: int,
     ) -> None:
-        self.failed: dict[str, str] = {}
+        self.failures: dict[str, str] = {}
         self._folder, self._figures, self._names = folder, figures, names
         self._metrics, self._scale = dict(list(metrics.items())[:2]), scale
         self._results: dict[str, Tensor] = {}
@@ -118,7 +119,7 @@ class Figures:
     def add(
         self, image: EvaluationImage, model: str, sr: Tensor, scores: Mapping[str, float]
     ) -> None:
-        """Add a result; the last model's writes the figure. Figures that cannot be drawn are reported in `failed`."""
+        """Add a result; after the last model, write the figure."""
         if image.name not in self._figures:
             return
         if model == next(iter(self._names)):
@@ -131,21 +132,20 @@ class Figures:
             try:
                 self._write(image)
             except ValueError as error:
-                self.failed[f"figure of {image.name}"] = str(error)
+                self.failures[f"figure of {image.name}"] = str(error)
 
     def _write(self, image: EvaluationImage) -> None:
         window = self._window(image)
-        details = {"LR": window.shrunk(self._scale).cut(image.lr)}
-        details |= {name: window.cut(sr) for name, sr in self._results.items()}
+        photo, box = image.lr, window.shrink(self._scale)
+        crops = {"LR": box.cut(image.lr)}
+        crops |= {name: window.cut(sr) for name, sr in self._results.items()}
         notes = {"LR": " / ".join(self._metrics)} | self._notes
-        photo, box = image.lr, window.shrunk(self._scale)
         if image.hr is not None:
-            details["HR"] = window.cut(image.hr)
+            crops["HR"] = window.cut(image.hr)
             photo, box = image.hr, window
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_uint8(
-            self._folder / f"{image.name}.png", draw_crops(image.name, photo, box, details, notes)
-        )
+        figure = draw_crops(image.name, photo, box, crops, notes)
+        write_uint8(self._folder / f"{image.name}.png", figure)
 
     def _window(self, image: EvaluationImage) -> Window:
         height, width = (side * self._scale for side in image.lr.shape[1:])
@@ -153,15 +153,16 @@ class Figures:
         if window is None:
             images = list(self._results.values())
             if len(images) == 1:
-                images.append(
-                    image.hr if image.hr is not None else bicubic_model(self._scale)(image.lr)
-                )
+                bicubic = bicubic_model(self._scale)
+                images.append(bicubic(image.lr) if image.hr is None else image.hr)
             return choose_window(images, min(128, max(32, min(height, width) // 6)), self._scale)
-        wide = window.widened(self._scale)
-        if wide.left + wide.width > width or wide.top + wide.height > height:
+        aligned_window = window.align(self._scale)
+        right = aligned_window.left + aligned_window.width
+        bottom = aligned_window.top + aligned_window.height
+        if right > width or bottom > height:
             text = f"{window.left},{window.top},{window.width},{window.height}"
-            raise ValueError(f"{text} reaches beyond its {width}x{height} pixels")
-        return wide
+            raise ValueError(f"{text} reaches beyond the image of {width}x{height} pixels")
+        return aligned_window
 
 
 def _note(name: str, value: float, metric: ImageMetric) -> str:
@@ -169,18 +170,16 @@ def _note(name: str, value: float, metric: ImageMetric) -> str:
 
 
 def choose_window(images: Sequence[Tensor], size: int, grid: int = 1) -> Window:
-    """Return where images differ most: the square with the largest sum of squared differences over all pairs.
+    """Return the square where images differ most, by squared differences over all pairs.
 
-    images: (3, H, W) in 0..1 of one size, a multiple of `grid`; two or more. size: side in pixels, less where the
-    image is smaller. Its corners lie on multiples of `grid`.
+    images: two or more, (3, H, W) in 0..1 of the same size, a multiple of `grid`.
+    size: side in pixels; reduced if the image is smaller.
+    grid: corners are at multiples of it.
     """
     height, width = images[0].shape[1:]
-    spread = torch.stack([(a - b).square().sum(dim=0) for a, b in combinations(images, 2)]).sum(
-        dim=0
-    )
-    cells = (
-        spread.double().reshape(height // grid, grid, width // grid, grid).sum(dim=(1, 3)).numpy()
-    )
+    differences = [(a - b).square().sum(dim=0) for a, b in combinations(images, 2)]
+    spread = torch.stack(differences).sum(dim=0).double()
+    cells = spread.reshape(height // grid, grid, width // grid, grid).sum(dim=(1, 3)).numpy()
     rows, columns = (max(1, min(size // grid, count)) for count in cells.shape)
     total = cv2.integral(cells)
     sums = (
@@ -197,60 +196,52 @@ def draw_crops(
     name: str,
     photo: Tensor,
     window: Window,
-    details: Mapping[str, Tensor],
+    crops: Mapping[str, Tensor],
     notes: Mapping[str, str],
 ) -> np.ndarray:
-    """Draw a photo with a box around the window, and beside it the details, each with its title and note below.
+    """Draw a photo with a box around the window, and beside it the crops with titles and notes.
 
     Args:
         name: the photo's title.
         photo: (3, H, W) in 0..1.
-        window: of the photo.
-        details: title -> the window's content, (3, h, w); all of the window's shape, at any whole number of pixels for
-            one of the photo's. They are brought to one size by repeating pixels.
+        window: in pixels of the photo.
+        crops: title -> the window's content, (3, h, w), at the photo's resolution or another one
+            that differs by a whole factor. Crops are drawn at one size by repeating pixels.
         notes: title -> a line below the title, e.g. "27.17 dB".
     """
-    rows = 1 if len(details) <= 2 else 2 if len(details) <= 8 else 3
-    height, width = max(tuple(detail.shape[1:]) for detail in details.values())
+    rows = 1 if len(crops) <= 2 else 2 if len(crops) <= 8 else 3
+    height, width = max(tuple(crop.shape[1:]) for crop in crops.values())
     longest = max(height, width)
     factor = max(1, PANEL // longest) if longest <= LARGEST else 1 / -(-longest // LARGEST)
     size = max(1, int(width * factor)), max(1, int(height * factor))
     tiles = []
-    for title, detail in details.items():
-        pixels = cv2.resize(to_uint8(detail), size, interpolation=cv2.INTER_NEAREST_EXACT)
+    for title, crop in crops.items():
+        pixels = cv2.resize(to_uint8(crop), size, interpolation=cv2.INTER_NEAREST_EXACT)
         tiles.append(Tile(pixels, [(title, INK), (notes.get(title, ""), FAINT)]))
     grid = draw_tiles(tiles, -(-len(tiles) // rows), max(size[0], 120), "", size=TEXT)
     return stack([np.concatenate([_draw_photo(name, photo, window, len(grid)), grid], axis=1)])
 
 
 def _draw_photo(name: str, photo: Tensor, window: Window, height: int) -> np.ndarray:
-    """Draw the photo with the window's box and its name below it, fit into that height."""
+    """Draw the photo with the window's box and its name below, fitted to a page of this height."""
     from matplotlib.patches import Rectangle
 
     factor = min((height - 50) / photo.shape[1], WIDEST * (height - 50) / photo.shape[2])
-    shown_height, shown_width = (max(1, round(side * factor)) for side in photo.shape[1:])
-    width = max(shown_width, 160)
+    photo_height, photo_width = (max(1, round(side * factor)) for side in photo.shape[1:])
+    width = max(photo_width, 160)
     page, top = Page(width + GAP, height), 8 + FRAME
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    page.show(
-        cv2.resize(to_uint8(photo), (shown_width, shown_height), interpolation=method), 0, top
-    )
-    axes = page.plot(0, top, shown_width, shown_height)
+    pixels = cv2.resize(to_uint8(photo), (photo_width, photo_height), interpolation=method)
+    page.show(pixels, 0, top)
+    axes = page.plot(0, top, photo_width, photo_height)
     axes.set(xlim=(0, photo.shape[2]), ylim=(photo.shape[1], 0))
     axes.set_axis_off()
     corner = window.left, window.top
     for colour, line in (("white", 5), (BOX, 3)):
-        box = Rectangle(
-            corner,
-            window.width,
-            window.height,
-            edgecolor=colour,
-            linewidth=line,
-            fill=False,
-            clip_on=False,
-        )
+        box = Rectangle(corner, window.width, window.height, fill=False, clip_on=False)
+        box.set(edgecolor=colour, linewidth=line)
         axes.add_patch(box)
-    page.write(shorten(name, width, TEXT), 0, top + shown_height + 4, TEXT)
+    page.write(shorten(name, width, TEXT), 0, top + photo_height + 4, TEXT)
     return page.render()
 
 
@@ -259,19 +250,17 @@ def write_comparison(
     rows: Sequence[tuple[str, Mapping[str, Tensor], Mapping[str, str]]],
     kernels: Mapping[str, np.ndarray],
 ) -> None:
-    """Draw a row of crops per photo, and the kernels at one brightness in rows below; write a PNG, atomically.
+    """Write a PNG, atomically, with a row of crops per photo and the kernels below.
 
-    rows: a photo's name, its crops (title -> (3, h, w) in 0..1), and notes for some of the titles; others get the name.
+    rows: a photo's name, its crops (title -> (3, h, w) in 0..1), and notes by title, by default the
+        photo's name.
+    kernels: by title; drawn with a common brightness.
     """
     tiles = []
-    for name, images, notes in rows:
-        for title, image in images.items():
-            tiles.append(
-                Tile(
-                    repeat_pixels(to_uint8(image), PANEL),
-                    [(title, INK), (notes.get(title, name), FAINT)],
-                )
-            )
+    for name, crops, notes in rows:
+        for title, crop in crops.items():
+            lines = [(title, INK), (notes.get(title, name), FAINT)]
+            tiles.append(Tile(repeat_pixels(to_uint8(crop), PANEL), lines))
     brightest = max(kernel.max() for kernel in kernels.values())
     side = max(max(kernel.shape) for kernel in kernels.values())
     for title, kernel in kernels.items():

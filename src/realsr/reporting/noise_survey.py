@@ -1,9 +1,10 @@
-"""A survey of noise tiles as files and as text: tiles.csv, summary.json, survey.png and a short table."""
+"""Report of a noise survey: tiles.csv, summary.json, survey.png and a short table."""
 
 import csv
 import io
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 logger = logging.getLogger("realsr")
-SHOWN = 24  # tiles of a section
+MAX_TILES = 24  # in a section of the figure
 COLUMNS, SIDE = 6, 256
 LINE = "#c81e1e"
 COLOURS = {
@@ -45,21 +46,19 @@ COLOURS = {
 
 
 def report_survey(survey: Survey, folder: Path) -> None:
-    """Log a survey's table; write `tiles.csv` (all tiles), `summary.json` (statistics, suggestions), `survey.png`."""
+    """Write `tiles.csv` (all tiles), `summary.json` (statistics, suggestions) and `survey.png`.
+
+    Log the survey as a table.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
     writer = csv.writer(table)
     writer.writerow([*(SURVEYED.names or ()), "reject_reason", "kept"])
-    for tile, reason, kept in zip(survey.tiles, survey.judge(), survey.selection(), strict=True):
-        facts = (f"{value:.6g}" for value in tile.tolist()[1:])
-        writer.writerow(
-            [
-                printable(survey.photos[tile["photo"]]),
-                *("" if fact == "nan" else fact for fact in facts),
-                reason,
-                kept,
-            ]
-        )
+    verdicts = zip(survey.tiles, survey.judge(), survey.selection(), strict=True)
+    for tile, reason, keep in verdicts:
+        photo = printable(survey.photos[tile["photo"]])
+        values = ["" if math.isnan(value) else f"{value:.6g}" for value in tile.tolist()[1:]]
+        writer.writerow([photo, *values, reason, keep])
     write_bytes(folder / "tiles.csv", table.getvalue().encode())
     write_bytes(folder / "summary.json", json.dumps(summarise(survey), indent=1).encode())
     write_uint8(folder / "survey.png", draw_survey(survey, _make_sections(survey)))
@@ -67,34 +66,32 @@ def report_survey(survey: Survey, folder: Path) -> None:
 
 
 def choose_tiles(survey: Survey, mask: np.ndarray, count: int) -> list[int]:
-    """Return the indices of up to `count` tiles of a mask, evenly over their variances, lowest first."""
+    """Return the indices of up to `count` tiles of a mask, evenly spaced by rank of variance."""
     indices = np.flatnonzero(mask)
-    return choose_evenly(
-        indices[np.argsort(survey.tiles["variance"][indices], kind="stable")].tolist(), count
-    )
+    order = np.argsort(survey.tiles["variance"][indices], kind="stable")
+    return choose_evenly(indices[order].tolist(), count)
 
 
 def _make_sections(survey: Survey) -> dict[str, list[Tile]]:
-    """Return tiles that are kept, and tiles of up to twice the variance that are not, each below its title."""
-    kept, reasons = survey.selection(), survey.judge()
-    nearly = ~kept & (survey.tiles["variance"] < 2 * survey.config.max_variance)
+    """Return, by title, selected tiles and other tiles of up to twice the variance threshold."""
+    selection, reasons = survey.selection(), survey.judge()
+    close = ~selection & (survey.tiles["variance"] < 2 * survey.config.max_variance)
     sections = {}
-    for title, mask in (("kept", kept), ("nearly kept", nearly)):
-        indices = choose_tiles(survey, mask, SHOWN)
+    for title, mask in (("kept", selection), ("nearly kept", close)):
+        indices = choose_tiles(survey, mask, MAX_TILES)
         pixels, tiles = read_tiles(survey, indices), []
         for index in indices:
             tile = survey.tiles[index]
             name = printable(Path(survey.photos[tile["photo"]]).stem)[-10:]
             text = f"{name}  v{tile['variance']:.1f} m{tile['mean']:.0f} s{tile['structure']:.2f}"
             tiles.append(Tile(stretch(pixels[index]), [(text, INK)], COLOURS[str(reasons[index])]))
-        sections[f"{title}: {mask.sum()} tiles, {len(tiles)} of them from low variance to high"] = (
-            tiles
-        )
+        title += f": {mask.sum()} tiles, {len(tiles)} shown from low to high variance"
+        sections[title] = tiles
     return sections
 
 
 def summarise(survey: Survey) -> dict[str, Any]:
-    """Return the survey in numbers, as JSON takes them."""
+    """Return the content of summary.json."""
     percents = (0, 1, 5, 25, 50, 75, 95, 100)
     return {
         "photos": len(survey.photos),
@@ -107,7 +104,7 @@ def summarise(survey: Survey) -> dict[str, Any]:
             for name in ("variance", "mean")
         },
         "yields": [
-            {"max_variance": v, **_titled(survey.yields(v))} for v in _table_variances(survey)
+            {"max_variance": v, **_name_counts(survey.yields(v))} for v in _table_variances(survey)
         ],
         "suggestions": [
             {"min_patches": n, **asdict(survey.suggest(n))}
@@ -118,60 +115,63 @@ def summarise(survey: Survey) -> dict[str, Any]:
 
 
 def _table_variances(survey: Survey) -> list[float]:
-    """Return the thresholds that are worth a row of a table; above the survey's limit nothing was judged."""
-    tenfold = (
-        round(survey.config.max_variance * factor, 3) for factor in (0.1, 0.25, 0.5, 1, 2, 4, 10)
-    )
-    return [variance for variance in tenfold if variance < survey.limit] + [survey.limit]
+    """Return the variance thresholds of the table, up to the survey's limit."""
+    factors = (0.1, 0.25, 0.5, 1, 2, 4, 10)
+    variances = [round(survey.config.max_variance * factor, 3) for factor in factors]
+    return [variance for variance in variances if variance < survey.limit] + [survey.limit]
 
 
-def _titled(counts: dict[str, int]) -> dict[str, int]:
-    return {"good": counts.get("", 0)} | {
-        name: counts.get(name, 0) for name in ("structured", "clipped", "constant")
-    }
+def _name_counts(counts: dict[str, int]) -> dict[str, int]:
+    """Return the counts of tiles by verdict, with 0 for missing verdicts."""
+    reasons = ("structured", "clipped", "constant")
+    return {"good": counts.get("", 0)} | {name: counts.get(name, 0) for name in reasons}
 
 
 def describe(survey: Survey, folder: Path) -> str:
-    """Return the survey as a short table, where its files are, and what to do next."""
-    passing, kept = int(survey.passes().sum()), int(survey.selection().sum())
-    config = survey.config
+    """Return the survey as a short table, with the path of its figure and the next step."""
+    passing, selection = int(survey.passes().sum()), int(survey.selection().sum())
+    config, photos = survey.config, len(survey.photos) - len(survey.failures)
     lines = [
-        f"noise survey: {len(survey.photos) - len(survey.failures)} photos, {len(survey.tiles)} tiles of "
-        f"{config.size}x{config.size}; noise.max_variance={config.max_variance:g} noise.min_mean={config.min_mean:g} "
-        f"let in {passing} of them, {kept} would be kept",
-        f"  {'max_variance':>12} {'tiles':>7} {'good':>7} {'structured':>10} {'clipped':>8} {'constant':>8}",
+        f"noise survey: {photos} photos, {len(survey.tiles)} tiles of {config.size}x{config.size}; "
+        f"{passing} pass noise.max_variance={config.max_variance:g} "
+        f"noise.min_mean={config.min_mean:g}, {selection} would be kept",
+        f"  {'max_variance':>12} {'tiles':>7} {'good':>7} {'structured':>10} {'clipped':>8} "
+        f"{'constant':>8}",
     ]
     for variance in _table_variances(survey):
-        counts = _titled(survey.yields(variance))
+        counts = _name_counts(survey.yields(variance))
         lines.append(
-            f"  {variance:12g} {sum(counts.values()):7d} {counts['good']:7d} {counts['structured']:10d} "
-            f"{counts['clipped']:8d} {counts['constant']:8d}"
+            f"  {variance:12g} {sum(counts.values()):7d} {counts['good']:7d} "
+            f"{counts['structured']:10d} {counts['clipped']:8d} {counts['constant']:8d}"
         )
     offer = survey.suggest(config.min_patches)
     if config.auto:
         lines.append(f"figure: {folder / 'survey.png'}")
     elif offer.patches:
         lines.append(
-            f"next: look at {folder / 'survey.png'}, then noise.max_variance={offer.max_variance:g} "
-            f"noise.min_mean={offer.min_mean:g} noise.drop_structured=true for {offer.patches} good patches "
-            f"({config.min_patches} required), or let noise=auto choose"
+            f"next: look at {folder / 'survey.png'}, then set "
+            f"noise.max_variance={offer.max_variance:g} noise.min_mean={offer.min_mean:g} "
+            f"noise.drop_structured=true for {offer.patches} good patches "
+            f"({config.min_patches} required), or set noise=auto"
         )
     else:
         lines.append(
-            f"next: look at {folder / 'survey.png'}: no thresholds up to noise.max_variance={survey.limit:g} yield "
-            f"more good tiles than structured ones. Try noise.size={config.size // 2} noise.stride={config.size // 2} "
-            "or photos with something flat and evenly lit"
+            f"next: look at {folder / 'survey.png'}: no threshold up to "
+            f"noise.max_variance={survey.limit:g} yields more good tiles than structured ones. Set "
+            f"noise.size={config.size // 2} noise.stride={config.size // 2}, or use photos with "
+            "flat, evenly lit areas"
         )
     return "\n".join(lines)
 
 
 def draw_survey(survey: Survey, sections: Mapping[str, Sequence[Tile]]) -> np.ndarray:
-    """Draw histograms of variance and mean, the yield of each threshold, and sections of tiles: (H, W, 3) uint8."""
+    """Draw histograms of variance and mean, the yield by threshold, and tiles: (H, W, 3) uint8."""
     config, tiles = survey.config, survey.tiles
     page = Page(COLUMNS * (SIDE + GAP) - GAP + 2 * FRAME, 400)
     page.write(f"Noise survey: {len(survey.photos)} photos, {len(tiles)} tiles", FRAME, 0, 22)
-    text = f"noise.max_variance={config.max_variance:g}  noise.min_mean={config.min_mean:g} (red lines)   "
-    text += f"max_clipped={config.max_clipped:g}  max_structure={config.max_structure:g}"
+    text = f"noise.max_variance={config.max_variance:g}  noise.min_mean={config.min_mean:g} "
+    text += f"(red lines)   max_clipped={config.max_clipped:g}  "
+    text += f"max_structure={config.max_structure:g}"
     page.write(text, 700, 46, 13)
     low = tiles["variance"] < survey.limit
     variance, mean, counts = (
@@ -210,12 +210,8 @@ def draw_survey(survey: Survey, sections: Mapping[str, Sequence[Tile]]) -> np.nd
         axes.minorticks_off()
     for axes in (variance, mean, counts):
         axes.locator_params(axis="y", integer=True)
-    return stack(
-        [
-            page.render(),
-            *(draw_tiles(group, COLUMNS, SIDE, title) for title, group in sections.items()),
-        ]
-    )
+    sheets = [draw_tiles(group, COLUMNS, SIDE, title) for title, group in sections.items()]
+    return stack([page.render(), *sheets])
 
 
 def _plot_histogram(axes: "Axes", survey: Survey, values: np.ndarray, edges: np.ndarray) -> None:
@@ -230,15 +226,14 @@ def _plot_histogram(axes: "Axes", survey: Survey, values: np.ndarray, edges: np.
 
 
 def stretch(pixels: np.ndarray) -> np.ndarray:
-    """Show a tile (s, s, 3) at the contrast of 35 levels a standard deviation, scaled by a whole number."""
+    """Return a tile (s, s, 3) at a contrast of 35 levels per standard deviation, for display.
+
+    It is shrunk or magnified by a whole number to at most `SIDE` pixels a side.
+    """
     factor = -(-len(pixels) // SIDE)
     side = len(pixels) // factor
-    blocks = (
-        pixels[: side * factor, : side * factor]
-        .astype(np.float32)
-        .reshape(side, factor, side, factor, 3)
-    )
-    means = blocks.mean((1, 3))
+    inner = pixels[: side * factor, : side * factor].astype(np.float32)
+    means = inner.reshape(side, factor, side, factor, 3).mean((1, 3))
     flat = means - means.mean((0, 1))
     levels = flat * (35 / max(float(flat.std()), 0.2)) + 128
     return repeat_pixels(np.rint(levels).clip(0, 255).astype(np.uint8), SIDE)

@@ -1,4 +1,4 @@
-"""Figures of degradation pools: a sheet of all kernels; kernels, noise and their statistics of one pool or two."""
+"""Figures of degradation pools: kernels, noise and statistics of one or two; a sheet of kernels."""
 
 import math
 import textwrap
@@ -39,31 +39,27 @@ PAIR = ("#1f6eb4", "#e27418")
 WIDTH = 1150
 KERNEL_SIDE, KERNEL_COLUMNS = 100, 6
 NOISE_SIDE, NOISE_COLUMNS = 128, 8
-MAX_KERNELS = 400  # on the sheet of all kernels
-WINDOW = 17  # pixels of a kernel that the sheet shows, around its middle
+MAX_KERNELS = 400  # on the sheet
+WINDOW = 17  # side of the central part of a kernel that the sheet shows
 SHEET_SIDE = 8 * WINDOW
 
 
 def write_pool_figure(path: Path, pools: Sequence[PoolStatistics]) -> None:
-    """Draw one pool, or two to compare, and write a PNG, atomically. The noise patches are read again."""
+    """Write a PNG, atomically, of one pool or of two to compare. Noise patches are read again."""
     head = Page(WIDTH, 40 + 20 * len(pools))
-    head.write(
-        "Degradation pool" if len(pools) == 1 else "Degradation pools compared", FRAME, 0, 22
-    )
+    title = "Degradation pool" if len(pools) == 1 else "Comparison of degradation pools"
+    head.write(title, FRAME, 0, 22)
     for index, (pool, colour) in enumerate(zip(pools, PAIR, strict=False)):
         head.write(shorten(pool.folder.as_posix(), WIDTH, 14), FRAME, 34 + 20 * index, 14, colour)
-    blocks = [head.render()]
-    blocks += [
-        _draw_kernels(pools, scale)
-        for scale in sorted({scale for pool in pools for scale in pool.kernels})
-    ]
+    scales = sorted({scale for pool in pools for scale in pool.kernels})
+    blocks = [head.render(), *(_draw_kernels(pools, scale) for scale in scales)]
     if any(pool.noise for pool in pools):
         blocks.append(_draw_noise(pools))
     write_uint8(path, stack(blocks))
 
 
 def _draw_kernels(pools: Sequence[PoolStatistics], scale: int) -> np.ndarray:
-    """Tiles of kernels to the left, their spectra to the right."""
+    """Draw kernels on the left and their spectra on the right."""
     entries = [
         (pool.kernels[scale], colour)
         for pool, colour in zip(pools, PAIR, strict=False)
@@ -75,29 +71,20 @@ def _draw_kernels(pools: Sequence[PoolStatistics], scale: int) -> np.ndarray:
     sheets = []
     for (statistics, colour), kernels in zip(entries, chosen, strict=True):
         long, short = median_spread(statistics)
-        title = f"{len(statistics.moments)} kernels, {len(kernels)} shown; standard deviations {long:.2f} and "
-        title += f"{short:.2f} pixels (medians)"
+        title = f"{len(statistics.moments)} kernels, {len(kernels)} shown; "
+        title += f"median standard deviations {long:.2f} and {short:.2f} pixels"
         tiles = [_make_kernel_tile(name, kernel, side) for name, kernel in kernels]
         sheets.append(draw_tiles(tiles, KERNEL_COLUMNS, KERNEL_SIDE, title, colour))
     page = _start_section(f"Kernels for scale {scale}", sheets, 320)
     left = sheets[0].shape[1] + 60
     axes = page.plot(left, 70, WIDTH - left - 20, 210, "Spectrum (band: 10 to 90 % of the kernels)")
     for statistics, colour in entries:
-        axes.fill_between(
-            FREQUENCIES,
-            *np.percentile(statistics.spectra, [10, 90], axis=0),
-            color=colour,
-            alpha=0.18,
-        )
-        axes.plot(
-            FREQUENCIES,
-            statistics.spectrum,
-            color=colour,
-            label=f"mean of {len(statistics.kernels)}",
-        )
-    axes.plot(
-        FREQUENCIES, kernel_spectrum(bicubic_kernel(scale)), "--", color=FAINT, label="bicubic"
-    )
+        low, high = np.percentile(statistics.spectra, [10, 90], axis=0)
+        axes.fill_between(FREQUENCIES, low, high, color=colour, alpha=0.18)
+        label = f"mean of {len(statistics.kernels)}"
+        axes.plot(FREQUENCIES, statistics.spectrum, color=colour, label=label)
+    bicubic = kernel_spectrum(bicubic_kernel(scale))
+    axes.plot(FREQUENCIES, bicubic, "--", color=FAINT, label="bicubic")
     axes.axvline(0.5 / scale, color=FAINT, linewidth=1, label="limit of LR")
     axes.set(xlim=(0, 0.5), ylim=(0, 1), xlabel="cycles per pixel of HR")
     axes.legend(frameon=False, labelcolor="linecolor")
@@ -105,28 +92,27 @@ def _draw_kernels(pools: Sequence[PoolStatistics], scale: int) -> np.ndarray:
 
 
 def _draw_noise(pools: Sequence[PoolStatistics]) -> np.ndarray:
-    """Patches above; colours, autocorrelation and spectrum below."""
+    """Draw patches, and below them colour correlation, autocorrelation and spectrum."""
     from matplotlib.colors import LinearSegmentedColormap
 
     gain = 40 / max(0.1, *(float(pool.noise.level.max()) for pool in pools if pool.noise))
     sheets = []
     for pool, colour in zip(pools, PAIR, strict=False):
-        title, paths = (
-            f"{pool.folder.as_posix()}: no noise patches",
-            choose_evenly(pool.patches, NOISE_COLUMNS),
-        )
+        title = f"{pool.folder.as_posix()}: no noise patches"
         if pool.noise:
             red, green, blue = pool.noise.level
-            title = f"{len(pool.patches)} patches; levels R {red:.2f}, G {green:.2f}, B {blue:.2f} of 255"
+            title = f"{len(pool.patches)} patches; "
+            title += f"levels R {red:.2f}, G {green:.2f}, B {blue:.2f} of 255"
+        paths = choose_evenly(pool.patches, NOISE_COLUMNS)
         tiles = [_make_noise_tile(path, gain) for path in paths]
         sheets.append(draw_tiles(tiles, NOISE_COLUMNS, NOISE_SIDE, title, colour))
     top = sum(map(len, sheets)) + 70
-    page = _start_section("Noise patches, with the same contrast for all", sheets, top + 360)
+    page = _start_section("Noise patches, all with the same contrast", sheets, top + 360)
     correlation = page.plot(250, top, 390, 260, "Autocorrelation")
     correlation.set(xlim=(0, LAGS), xlabel="lag in pixels")
-    power = page.plot(720, top, 400, 260, "Power, in dB, against white noise of the same level")
+    power = page.plot(720, top, 400, 260, "Power in dB, relative to white noise of the same level")
     power.set(xlim=(0, 0.5), xlabel="cycles per pixel")
-    page.write("Correlation of the colours", 22, top - 22, 13)
+    page.write("Colour correlation", 22, top - 22, 13)
     for pool, colour in zip(pools, PAIR, strict=False):
         if pool.noise is None:
             continue
@@ -152,7 +138,7 @@ def _draw_noise(pools: Sequence[PoolStatistics]) -> np.ndarray:
 
 
 def _start_section(title: str, sheets: Sequence[np.ndarray], height: int) -> Page:
-    """Return a page with a line above its title and sheets below it, of that height or more."""
+    """Return a page of at least this height, with a line, a title and the sheets."""
     top = 50
     page = Page(WIDTH, max(height, top + sum(map(len, sheets))))
     page.plot(0, 12, WIDTH, 1).set(xticks=[], yticks=[], facecolor=GRID)
@@ -164,12 +150,12 @@ def _start_section(title: str, sheets: Sequence[np.ndarray], height: int) -> Pag
 
 
 def _common_side(kernels: Sequence[Kernel]) -> int:
-    """Return the side of the square around index k//2 that holds 99.5 % of each kernel's mass."""
+    """Return the side of the square around index k//2 with 99.5 % of the mass of every kernel."""
 
     def radius(kernel: Kernel) -> int:
-        rows, columns = np.abs(
-            np.indices(kernel.shape) - np.array([[[n // 2]] for n in kernel.shape])
-        )
+        """Return the distance from the centre that encloses 99.5 % of the mass."""
+        centre = np.array([[[n // 2]] for n in kernel.shape])
+        rows, columns = np.abs(np.indices(kernel.shape) - centre)
         reach, mass = np.maximum(rows, columns).ravel(), np.abs(kernel).ravel()
         return int(np.searchsorted(np.cumsum(np.bincount(reach, mass)), 0.995 * mass.sum()))
 
@@ -177,59 +163,46 @@ def _common_side(kernels: Sequence[Kernel]) -> int:
 
 
 def _make_kernel_tile(name: str, kernel: Kernel, side: int) -> Tile:
-    """Return a kernel, black to bright up to its own maximum, with its index k//2 in the middle."""
+    """Return a tile of a kernel with its index k//2 in the centre, scaled to its maximum."""
     window = center_kernel(kernel, side)
     return Tile(repeat_pixels(colour_values(window / window.max()), KERNEL_SIDE), [(name, FAINT)])
 
 
 def _make_noise_tile(path: Path, gain: float) -> Tile:
-    """Return the middle of a noise patch about gray, its deviations times `gain`; a small one with repeated pixels."""
+    """Return a tile of the centre of a noise patch, amplified by `gain` about mid-gray."""
     patch = read_uint8(path).astype(np.float64)
     top, left = (max(0, (length - NOISE_SIDE) // 2) for length in patch.shape[:2])
-    levels = (
-        128
-        + gain * (patch - patch.mean(axis=(0, 1)))[top : top + NOISE_SIDE, left : left + NOISE_SIDE]
-    )
-    return Tile(
-        repeat_pixels(levels.clip(0, 255).round().astype(np.uint8), NOISE_SIDE),
-        [(path.stem, FAINT)],
-    )
+    noise = patch - patch.mean(axis=(0, 1))
+    levels = 128 + gain * noise[top : top + NOISE_SIDE, left : left + NOISE_SIDE]
+    pixels = levels.clip(0, 255).round().astype(np.uint8)
+    return Tile(repeat_pixels(pixels, NOISE_SIDE), [(path.stem, FAINT)])
 
 
 def draw_sheet(path: Path, pool: Path, items: Mapping[str, Mapping[str, Any]]) -> None:
-    """Draw the x2 kernels of the items of a pool's manifest, the first of each item's draws; write it atomically.
+    """Write a PNG, atomically, of the x2 kernels of a pool; the first draw of each item.
 
-    Each has its own brightness, since their shapes are compared.
+    items: of the pool's manifest. Each kernel is scaled to its own maximum, to compare shapes.
     """
-    rejected = sum(bool(item["rejected"]) for item in items.values())
+    rejections = sum(bool(item["rejected"]) for item in items.values())
     names = choose_evenly(sorted(items), MAX_KERNELS)
-    title = f"{len(items) - rejected} kernels for scale 2" + (
-        f", and {rejected} rejected (red)" if rejected else ""
-    )
+    title = f"{len(items) - rejections} kernels for scale 2"
+    if rejections:
+        title += f", and {rejections} rejected (red)"
     if len(names) < len(items):
-        title += f"; {len(names)} of them, evenly chosen by name"
+        title += f"; {len(names)} shown, evenly chosen by name"
+    title += "\neach scaled to its own maximum; black is 0"
     columns = max(4, math.ceil(math.sqrt(1.5 * len(names))))
     tiles = [_make_sheet_tile(name, items[name], pool) for name in names]
-    write_uint8(
-        path,
-        stack(
-            [
-                draw_tiles(
-                    tiles, columns, SHEET_SIDE, f"{title}\neach at its own brightness; black is 0"
-                )
-            ]
-        ),
-    )
+    write_uint8(path, stack([draw_tiles(tiles, columns, SHEET_SIDE, title)]))
 
 
 def _make_sheet_tile(name: str, item: Mapping[str, Any], pool: Path) -> Tile:
-    """Return an item's kernel, gray where there is none, with its numbers and why it is rejected, if it is."""
+    """Return a tile of an item's kernel (gray if missing), with its numbers and reject reason."""
     paths = sorted(pool / relative for relative in item["files"] if relative.endswith("_x2.mat"))
     health, lines = item["health"] or {}, [(name, INK)]
     if "spread_long" in health:
-        lines.append(
-            (f"spread {health['spread_long']:.2f} x {health['spread_short']:.2f} px", FAINT)
-        )
+        spread = f"spread {health['spread_long']:.2f} x {health['spread_short']:.2f} px"
+        lines.append((spread, FAINT))
     if "sum" in health:
         seeds = "" if health.get("agreement") is None else f"  seeds {health['agreement']:.0f} dB"
         lines.append((f"sum {health['sum']:.2f}{seeds}", FAINT))
@@ -238,14 +211,11 @@ def _make_sheet_tile(name: str, item: Mapping[str, Any], pool: Path) -> Tile:
         lines += [(line, RED) for line in textwrap.wrap(reason, SHEET_SIDE // 6)[:2]]
     if len(reasons) > 1:
         lines.append((f"and {len(reasons) - 1} more", RED))
-    pixels = (
-        paint_kernel(load_kernel(paths[0]))
-        if paths
-        else np.full((SHEET_SIDE, SHEET_SIDE, 3), 220, np.uint8)
-    )
+    gray = np.full((SHEET_SIDE, SHEET_SIDE, 3), 220, np.uint8)
+    pixels = paint_kernel(load_kernel(paths[0])) if paths else gray
     return Tile(pixels, lines, RED if reasons else None)
 
 
 def paint_kernel(kernel: np.ndarray) -> np.ndarray:
-    """Return a kernel's centre with repeated pixels, its maximum brightest: (136, 136, 3) uint8 RGB."""
+    """Return a kernel's centre magnified, scaled to its maximum: (136, 136, 3) uint8 RGB."""
     return repeat_pixels(colour_values(center_kernel(kernel, WINDOW) / kernel.max()), SHEET_SIDE)

@@ -1,4 +1,4 @@
-"""A degradation pool, or two compared, in numbers: as a table to read and as a dict for JSON."""
+"""Statistics of a degradation pool, and differences of two, as text and as a dict for JSON."""
 
 from typing import Any
 
@@ -18,20 +18,19 @@ NOISE_ARRAYS = ("colour_correlation", "autocorrelation", "spectrum")
 
 
 def format_pool(pool: PoolStatistics) -> str:
-    """Return the table of what a pool holds."""
+    """Return a table of the kernels and noise of a pool."""
     lines = [f"pool {printable(pool.folder)}"]
     for scale, statistics in pool.kernels.items():
         lines += ["", f"kernels for scale {scale}: {len(statistics.moments)}"]
         lines += _kernel_lines(statistics)
     if not pool.kernels:
         lines += ["", "no kernels"]
-    return "\n".join(
-        [*lines, "", *(_noise_lines(pool.noise) if pool.noise else ["no noise patches"])]
-    )
+    noise_lines = _noise_lines(pool.noise) if pool.noise else ["no noise patches"]
+    return "\n".join([*lines, "", *noise_lines])
 
 
 def median_spread(statistics: KernelStatistics) -> np.ndarray:
-    """Return the medians of the kernels' standard deviations, along the long and the short axis."""
+    """Return the median standard deviations of kernels along the long and the short axis, (2,)."""
     return np.median([moments.spread for moments in statistics.moments.values()], axis=0)
 
 
@@ -57,10 +56,8 @@ def _noise_lines(noise: NoiseStatistics) -> list[str]:
         "lowest": noise.levels.min(axis=0),
         "highest": noise.levels.max(axis=0),
     }
-    rows |= {
-        f"correlation with {c}": values
-        for c, values in zip("RGB", noise.colour_correlation, strict=True)
-    }
+    for colour, values in zip("RGB", noise.colour_correlation, strict=True):
+        rows[f"correlation with {colour}"] = values
     lags = {
         name: noise.autocorrelation[axis][list(SHOWN_LAGS)]
         for axis, name in enumerate(("down", "to the right"))
@@ -79,11 +76,12 @@ def _row(name: str, values: np.ndarray) -> str:
 
 
 def compare_pools(first: PoolStatistics, second: PoolStatistics) -> dict[str, Any]:
-    """Return how the second pool differs from the first, for JSON: each number is second minus first.
+    """Return the differences of two pools, second minus first, for JSON.
 
-    Kernels, by scale that both have: `spectrum`, the mean spectra's difference at `frequencies`, its largest absolute
-    value, and the difference of the median spreads. Noise, if both have it: `level` as a ratio, and the differences
-    of colour correlation, autocorrelation and spectrum. What only one of them has is left out.
+    `kernels`, for each scale of both pools: the difference of the mean spectra at `frequencies`,
+    its largest absolute value, and the difference of the median spreads. `noise`, None unless both
+    pools have noise: the ratio of levels, and the differences of colour correlation,
+    autocorrelation and spectrum.
     """
     kernels = {}
     for scale in sorted(first.kernels.keys() & second.kernels.keys()):
@@ -103,7 +101,7 @@ def compare_pools(first: PoolStatistics, second: PoolStatistics) -> dict[str, An
 
 
 def format_comparison(first: PoolStatistics, second: PoolStatistics) -> str:
-    """Return the table of two pools, A and B, and of how B differs from A."""
+    """Return a table of two pools, A and B, with the differences B - A."""
     lines = [f"A  {printable(first.folder)}", f"B  {printable(second.folder)}"]
     for scale in sorted(first.kernels.keys() | second.kernels.keys()):
         a, b = first.kernels.get(scale), second.kernels.get(scale)
@@ -111,10 +109,9 @@ def format_comparison(first: PoolStatistics, second: PoolStatistics) -> str:
             lines += ["", f"kernels for scale {scale}: none in {'A' if a is None else 'B'}"]
             continue
         lines += ["", f"kernels for scale {scale} {'':24} {'A':>8} {'B':>8} {'B - A':>8}"]
-        lines.append(f"  {'how many':40} {len(a.moments):8} {len(b.moments):8}")
-        for name, *values in zip(
-            ("long", "short"), median_spread(a), median_spread(b), strict=True
-        ):
+        lines.append(f"  {'number of kernels':40} {len(a.moments):8} {len(b.moments):8}")
+        spreads = zip(("long", "short"), median_spread(a), median_spread(b), strict=True)
+        for name, *values in spreads:
             lines.append(_difference(f"standard deviation, {name} axis", *values))
         for part in (0.25, 0.5, 1.0):
             frequency = part * 0.5 / scale
@@ -125,11 +122,10 @@ def format_comparison(first: PoolStatistics, second: PoolStatistics) -> str:
 
 def _compare_noise(first: NoiseStatistics | None, second: NoiseStatistics | None) -> list[str]:
     if first is None or second is None:
-        return [
-            f"noise patches: in {'neither' if first is second else 'A alone' if first else 'B alone'}"
-        ]
+        owner = "neither" if first is second else "A only" if first else "B only"
+        return [f"noise patches: in {owner}"]
     lines = [f"noise {'':36} {'A':>8} {'B':>8} {'B - A':>8}"]
-    lines.append(f"  {'how many patches':40} {len(first.levels):8} {len(second.levels):8}")
+    lines.append(f"  {'number of patches':40} {len(first.levels):8} {len(second.levels):8}")
     for index, letter in enumerate("RGB"):
         lines.append(_difference(f"level {letter}", first.level[index], second.level[index]))
     for i, j in ((0, 1), (0, 2), (1, 2)):

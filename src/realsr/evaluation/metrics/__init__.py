@@ -1,1 +1,1 @@
-"""Metrics: a file for each kind. conf/metric names them with their values; see `realsr.evaluation.metric`."""
+"""Metrics, one file per kind; conf/metric has names and values. See `realsr.evaluation.metric`."""

@@ -1,4 +1,4 @@
-"""DISTS: how alike structure and texture of two images are (Ding et al., TPAMI 2020), by torchmetrics."""
+"""DISTS: structure and texture similarity of images (Ding et al., TPAMI 2020), by torchmetrics."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +14,13 @@ from realsr.networks.torchvision_weights import read_state, select_features
 
 
 class DISTS:
-    """DISTS of images at their own size.
+    """DISTS of images at full size.
 
-    (The authors' demo first shrinks them to 256 pixels on the short side; papers on super-resolution do not.)
-    files: VGG16's state dict of torchvision's (`.pth`, or `.safetensors`), the classifier not needed. The weights of
-    DISTS itself are in the library.
+    The authors' demo first resizes images to 256 pixels on the short side; super-resolution papers
+    do not.
+
+    files: torchvision's state dict of VGG16 (`.pth` or `.safetensors`); the classifier may be
+    missing. The weights of DISTS itself come with the library.
 
     Raises WeightsError if the file is damaged or of another network.
     """
@@ -32,33 +34,33 @@ class DISTS:
         self._device, self._net = device, _make_net(_read_vgg16(path)).to(device)
 
     def compute(self, sr: Tensor, hr: Tensor) -> float:
-        """Return the distance of two images (3, H, W) of one size, 0..1: 0 for equal ones."""
+        """Return the distance of two images (3, H, W) of the same size, 0..1; 0 if equal."""
         check_images("DISTS", sr, hr)
         return float(self._net(sr[None].to(self._device), hr[None].to(self._device)))
 
 
 def _read_vgg16(path: Path) -> nn.Module:
-    # Here and not above: it takes more than a second.
+    # A local import, since it takes more than a second.
     from torchvision.models.vgg import cfgs, make_layers
 
     with torch.device("meta"):
         layers = make_layers(cfgs["D"])
-    expected = {key: value.shape for key, value in layers.state_dict().items()}
+    shapes = {key: value.shape for key, value in layers.state_dict().items()}
     state = read_state(path, "metric_files.vgg16", "VGG16")
-    layers.load_state_dict(select_features(state, expected, str(path), "VGG16"), assign=True)
+    layers.load_state_dict(select_features(state, shapes, str(path), "VGG16"), assign=True)
     return layers
 
 
 def _make_net(layers: nn.Module) -> Any:
-    """The library's network around VGG16's layers, which it would otherwise download."""
+    """Return the library's network with these VGG16 layers, which it would otherwise download."""
     from torchmetrics.functional.image import dists as library
 
-    dists: Any = library  # its import of torchvision's network is replaced
+    dists: Any = library  # Any, since its constructor of VGG16 is replaced
 
     build = dists.vgg16
     dists.vgg16 = lambda weights: SimpleNamespace(features=layers)
     try:
-        with torch.random.fork_rng(devices=[]):  # it draws weights before it loads its own
+        with torch.random.fork_rng(devices=[]):  # random weights are drawn before loading
             return dists.DISTSNetwork().requires_grad_(False).eval()
     finally:
         dists.vgg16 = build

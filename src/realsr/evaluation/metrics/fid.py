@@ -1,4 +1,4 @@
-"""FID: how far two sets of images are apart, in features of an Inception network, by torch-fidelity."""
+"""FID: distance of two sets of images in features of an Inception network, by torch-fidelity."""
 
 import io
 from collections.abc import Callable
@@ -17,8 +17,9 @@ Features = Callable[[Tensor], Tensor]
 INCEPTION = WeightFile(
     "inception",
     "the Inception weights of FID",
-    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
-    # The second is the name that pytorch-fid gives to the same file.
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+    "weights-inception-2015-12-05-6726825d.pth",
+    # The second name is pytorch-fid's name of the same file.
     (
         "checkpoints/weights-inception-2015-12-05-6726825d.pth",
         "checkpoints/pt_inception-2015-12-05-6726825d.pth",
@@ -27,7 +28,7 @@ INCEPTION = WeightFile(
 
 
 class FID:
-    """Fréchet Inception Distance (Heusel et al., NeurIPS 2017): 0 for equal means and covariances."""
+    """Fréchet Inception Distance (Heusel et al., NeurIPS 2017); 0 if mean and covariance agree."""
 
     digits = 2
 
@@ -36,7 +37,7 @@ class FID:
 
     @staticmethod
     def distance(sr: Tensor, hr: Tensor) -> float:
-        """Return the Fréchet distance of Gaussians fit to features (N, F) and (M, F)."""
+        """Return the Fréchet distance of Gaussians fitted to features (N, F) and (M, F)."""
         from torch_fidelity.metric_fid import (
             KEY_METRIC_FID,
             fid_features_to_statistics,
@@ -49,7 +50,7 @@ class FID:
 
 
 def check_sets(name: str, result: Tensor, reference: Tensor) -> None:
-    """Raise ValueError where a set has fewer than two images."""
+    """Raise ValueError if a set has fewer than two images."""
     if min(len(result), len(reference)) < 2:
         raise ValueError(
             f"{name} compares sets of at least 2 images, got {len(result)} and {len(reference)}"
@@ -57,7 +58,7 @@ def check_sets(name: str, result: Tensor, reference: Tensor) -> None:
 
 
 def require_inception(files: MetricFiles, device: torch.device) -> Features:
-    """Return the network of `load_inception`. Raises UserError where something is missing."""
+    """Return the network of `load_inception`. Raises UserError if a library or file is missing."""
     (path,) = require(
         files, INCEPTION, libraries=("torch_fidelity",), install="pip install 'realsr[metrics]'"
     )
@@ -66,35 +67,33 @@ def require_inception(files: MetricFiles, device: torch.device) -> Features:
 
 @lru_cache(maxsize=1)
 def load_inception(weights: Path, device: torch.device) -> Features:
-    """Return FID's Inception network on a device, as a function of an image (3, H, W), 0..1 -> (1, 2048) on the CPU.
+    """Return FID's Inception network as a function: image (3, H, W), 0..1 -> (1, 2048) on the CPU.
 
-    It is the library's `inception-v3-compat`: 8 bit, resized to 299x299 as TensorFlow 1 did, features before the
-    classifier. The last one is cached, so that FID and KID share it.
+    It is the library's `inception-v3-compat`: images in 8 bit, resized to 299x299 as by TensorFlow
+    1, features before the classifier. The network is cached, so that FID and KID share it.
 
     Raises:
-        WeightsError: if the file is damaged, of another network, or holds more than tensors.
+        WeightsError: if the file is damaged, of another network, or has more than tensors.
     """
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    # The library unpickles whatever it gets: give it a pickle that is written here, of tensors alone.
-    checked = io.BytesIO()
+    # The library unpickles any object: pass it a new pickle that has only tensors.
+    buffer = io.BytesIO()
     content = read_state(weights, "metric_files.inception", "FID's Inception network")
-    torch.save(check_content(content, weights), checked)
-    checked.seek(0)
+    torch.save(check_content(content, weights), buffer)
+    buffer.seek(0)
     try:
         with torch.random.fork_rng(devices=[]):
             net = FeatureExtractorInceptionV3(
-                "inception-v3-compat", ["2048"], feature_extractor_weights_path=checked
+                "inception-v3-compat", ["2048"], feature_extractor_weights_path=buffer
             )
-    except (RuntimeError, TypeError) as error:  # of load_state_dict: names, shapes, not even a dict
-        names = (
-            [str(name)[:60] for name in list(content)[:3]]
-            if isinstance(content, dict)
-            else ["no state dict"]
-        )
+    except (RuntimeError, TypeError) as error:  # load_state_dict: names, shapes, or no dict
+        names = ["no state dict"]
+        if isinstance(content, dict):
+            names = [str(name)[:60] for name in list(content)[:3]]
         raise WeightsError(
-            f"{weights}: these are not the weights of FID's Inception network (it holds "
-            f"{', '.join(names) or 'nothing'}). torchvision's Inception is another one. "
+            f"{weights}: not the weights of FID's Inception network, which differs from "
+            f"torchvision's (the file has {', '.join(names) or 'no content'}). "
             f"Expected: the file from {INCEPTION.url}"
         ) from error
     net.to(device)

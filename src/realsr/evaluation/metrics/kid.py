@@ -1,4 +1,4 @@
-"""KID: how far two sets of images are apart, in features of FID's Inception network, by torch-fidelity."""
+"""KID: distance of two sets of images in features of FID's Inception network, by torch-fidelity."""
 
 from typing import Annotated
 
@@ -11,10 +11,10 @@ from realsr.evaluation.metrics.fid import check_sets, require_inception
 
 
 class KID:
-    """Kernel Inception Distance (Bińkowski et al., ICLR 2018): about 0 for equal sets, may be below.
+    """Kernel Inception Distance (Bińkowski et al., ICLR 2018); about 0 for equal sets.
 
-    The mean over so many subsets of `subset_size` images each, drawn from a fixed seed; of fewer images all are in each
-    subset, up to as many as the smaller of the two sets has.
+    The value is an unbiased estimate and can be negative. It is the mean over `subsets` random
+    subsets, drawn with `seed`, of `subset_size` images, or as many as the smaller set has.
     """
 
     digits = 5
@@ -36,7 +36,10 @@ class KID:
 
 
 def kid(result: Tensor, reference: Tensor, subsets: int, subset_size: int, seed: int) -> float:
-    """Return the mean over subsets of the squared maximum mean discrepancy of features (N, F) and (M, F)."""
+    """Return the mean over subsets of squared MMD (maximum mean discrepancy).
+
+    result, reference: features (N, F) and (M, F).
+    """
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
     check_sets("KID", result, reference)

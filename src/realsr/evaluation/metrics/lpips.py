@@ -1,4 +1,4 @@
-"""LPIPS: how different two images look (Zhang et al., CVPR 2018), by the authors' library."""
+"""LPIPS: perceptual distance of two images (Zhang et al., CVPR 2018), by the authors' library."""
 
 import logging
 import warnings
@@ -26,7 +26,8 @@ ALEXNET = _torchvision_file("alexnet", "AlexNet", "alexnet-owt-7be5be79.pth")
 VGG16 = _torchvision_file("vgg16", "VGG16", "vgg16-397923af.pth")
 SQUEEZENET = _torchvision_file("squeezenet", "SqueezeNet 1.1", "squeezenet1_1-b8a52dc0.pth")
 Distance = Callable[[Tensor, Tensor], float]
-# Name, weights, and the smallest side of an image in pixels; AlexNet's second pooling needs three outputs of the first.
+# Name, weights, and the smallest side of an image in pixels. AlexNet's second pooling needs three
+# outputs of the first.
 BACKBONES = {
     "alex": ("AlexNet", ALEXNET, 31),
     "vgg": ("VGG16", VGG16, 16),
@@ -38,8 +39,8 @@ SMALLEST = BACKBONES["alex"][2]
 class LPIPS:
     """LPIPS v0.1. net: the classifier whose features are compared.
 
-    files: the classifier's state dict of torchvision's (`.pth`, or `.safetensors`), its last layers not needed. The
-    weights of LPIPS itself are in the library.
+    files: torchvision's state dict of the classifier (`.pth` or `.safetensors`); its last layers
+    may be missing. The weights of LPIPS itself come with the library.
 
     Raises WeightsError if the file is damaged or of another network.
     """
@@ -53,20 +54,20 @@ class LPIPS:
         (path,) = require(files, weights)
         state = read_state(path, f"metric_files.{weights.key}", name)
         self._device, self._net = device, _make_net(net)
-        # The library has the layers in slices: features.3.weight is slice2.3.weight.
+        # The library groups layers in slices: features.3.weight is slice2.3.weight.
         slices = self._net.net.state_dict()
         names = {key.partition(".")[2]: key for key in slices}
-        expected = {layer: slices[key].shape for layer, key in names.items()}
-        features = select_features(state, expected, str(path), name)
+        shapes = {layer: slices[key].shape for layer, key in names.items()}
+        features = select_features(state, shapes, str(path), name)
         self._net.net.load_state_dict({names[layer]: value for layer, value in features.items()})
         self._net.to(device)
 
     @torch.no_grad()
     def compute(self, sr: Tensor, hr: Tensor) -> float:
-        """Return the distance of two images (3, H, W), float in 0..1, on any device; 0 for equal ones.
+        """Return the distance of two images (3, H, W), float in 0..1, on any device; 0 if equal.
 
-        Both are rounded to 8 bit, as in saved files, and then scaled to -1..1. Raises ValueError for images of other
-        or unequal shapes, or below the classifier's smallest.
+        Both are rounded to 8 bit, as in saved files, and scaled to -1..1. Raises ValueError for
+        other or unequal shapes, and for images too small for the classifier.
         """
         check_images("LPIPS", sr, hr, smallest=self._smallest)
         images = [
@@ -77,36 +78,33 @@ class LPIPS:
 
 
 def load_lpips(weights: Path | None, device: torch.device) -> Distance | None:
-    """Return LPIPS by AlexNet for training; None, with a log line, where AlexNet's weights are missing.
+    """Return LPIPS by AlexNet for training, or None, with a log line, if its weights are missing.
 
-    weights: `trainer.lpips_weights`; None: torchvision's cached copy, if it is there. Raises WeightsError if the file
-    is missing, damaged or of another network.
+    weights: `trainer.lpips_weights`; None: torchvision's cached copy if it exists. Raises
+    WeightsError if the file is missing, damaged or of another network.
     """
     if weights is not None and not weights.is_file():
         raise WeightsError(f"{weights}: there is no such file (trainer.lpips_weights)")
     if ALEXNET.locate(weights) is None:
-        place = ALEXNET.cached_paths()[0]
+        cache_path = ALEXNET.cache_paths()[0]
         logger.info(
             "LPIPS is left out: it needs torchvision's AlexNet weights. Put %s into %s, or set "
             "trainer.lpips_weights=FILE",
-            place.name,
-            place.parent,
+            cache_path.name,
+            cache_path.parent,
         )
         return None
     return LPIPS("alex", device, {ALEXNET.key: weights}).compute
 
 
 def _make_net(net: str) -> Any:
-    """The library's network with its own weights on top of a random backbone, quiet; the random state is restored."""
+    """Return the library's network with a random backbone, without changing the random state."""
     import lpips
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        # It calls torchvision by deprecated arguments.
+        # The library passes deprecated arguments to torchvision.
         warnings.filterwarnings(
             "ignore", "The parameter 'pretrained'|Arguments other than a weight enum", UserWarning
         )
-        return (
-            lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
-            .requires_grad_(False)
-            .eval()
-        )
+        distance = lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
+    return distance.requires_grad_(False).eval()

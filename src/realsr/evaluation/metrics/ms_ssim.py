@@ -1,7 +1,7 @@
-"""MS-SSIM: structural similarity of five scales.
+"""MS-SSIM: structural similarity at five scales.
 
-Not pytorch-msssim: where a side becomes odd on the way down its pyramid, it halves with a border of zeros (1e-4 off at
-339x510, 7e-4 at 179x201).
+pytorch-msssim is not used: when a side of its pyramid becomes odd, it halves with a border of zeros
+(an error of 1e-4 at 339x510, 7e-4 at 179x201).
 """
 
 import math
@@ -12,17 +12,18 @@ from torch import Tensor
 from realsr.evaluation.metrics.psnr import as_levels, check_images
 from realsr.evaluation.metrics.ssim import WINDOW, blur, ssim_plane
 
-_LEVELS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of the scales, the full one first
-_SMALLEST = WINDOW * 2 ** (len(_LEVELS) - 1)  # 176 pixels a side, as the authors' program asks for
+_LEVELS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents by scale, from full size down
+_SMALLEST = WINDOW * 2 ** (len(_LEVELS) - 1)  # 176 pixels a side, as in the authors' program
 
 
 def ms_ssim(result: Tensor, reference: Tensor) -> float:
-    """Multi-scale structural similarity (Wang et al. 2003, equation 7), the mean over channels; 1 for equal images.
+    """Return multi-scale structural similarity (Wang et al. 2003, equation 7); 1 for equal images.
 
-    Contrast and structure of five scales, luminance of the smallest, each to the power of its weight; between scales
-    2x2 pixels are averaged (the last of an odd side with itself, as MATLAB's symmetric border does). A scale that
-    correlates negatively counts as 0. Window and float64 are those of `ssim`, arguments and errors those of `psnr`;
-    at least 176 pixels a side.
+    The value is the mean over channels. It multiplies contrast and structure of five scales and
+    luminance of the smallest, each to the power of its weight. Between scales, 2x2 pixels are
+    averaged; an odd side is extended by its last pixel, as by MATLAB's symmetric border. A scale
+    with negative correlation counts as 0. Window and precision are those of `ssim`, arguments and
+    errors those of `psnr`; a side has at least 176 pixels.
     """
     check_images("MS-SSIM", result, reference, smallest=_SMALLEST)
     a, b = (as_levels(image, crop=0, luma=False) for image in (result, reference))
@@ -47,7 +48,7 @@ def _plane(a: Tensor, b: Tensor) -> float:
 
 
 def _halve(plane: Tensor) -> Tensor:
-    """(h, w) -> (ceil(h / 2), ceil(w / 2)): means of 2x2, the last row or column repeated where there is no pair."""
+    """(h, w) -> (ceil(h / 2), ceil(w / 2)): means of 2x2, with the last row or column repeated."""
     height, width = plane.shape
-    padded = F.pad(plane[None, None], (0, width % 2, 0, height % 2), mode="replicate")
-    return F.avg_pool2d(padded, 2)[0, 0]
+    even = F.pad(plane[None, None], (0, width % 2, 0, height % 2), mode="replicate")
+    return F.avg_pool2d(even, 2)[0, 0]

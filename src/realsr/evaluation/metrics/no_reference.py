@@ -1,7 +1,8 @@
-"""NIQE, BRISQUE, PIQE, NRQM and PI: what an image alone says of its quality, by pyiqa.
+"""No-reference image quality: NIQE, BRISQUE, PIQE, NRQM and PI, by pyiqa.
 
-pyiqa is under the PolyForm Noncommercial licence, so that it is no dependency and users install it themselves. Gray is
-0.299 R + 0.587 G + 0.114 B in 0..255, Y of YCbCr is BT.601 in 16..235; both rounded.
+pyiqa is under the PolyForm Noncommercial licence; it is therefore not a dependency, and users
+install it themselves. Gray is 0.299 R + 0.587 G + 0.114 B in 0..255, Y of YCbCr is BT.601 in
+16..235; both are rounded.
 """
 
 import io
@@ -23,11 +24,11 @@ Quality = Callable[[Tensor], float]
 NIQE_BLOCK = 96
 PIQE_BLOCK = 16
 BRISQUE_SMALLEST = 16
-NRQM_SMALLEST = 100  # a quarter of it has the 5x5 blocks of 5x5 pixels that 25 singular values need
+NRQM_SMALLEST = 100  # 25 singular values need 5x5 blocks of 5x5 pixels at a quarter of the size
 
 _INSTALL = (
     "pip install 'realsr[iqa]' && pip install --no-deps pyiqa==0.1.16 "
-    "(PolyForm Noncommercial licence; docs/study/metrics.md says why without its dependencies)"
+    "(PolyForm Noncommercial licence; docs/study/metrics.md explains --no-deps)"
 )
 
 
@@ -44,7 +45,7 @@ NRQM_FILE = _pyiqa_file("nrqm", "NRQM's regression forests", "NRQM_model.mat")
 
 
 class NoReference:
-    """What an image alone says of its quality, by one of five measures; each is described at its `load_` function.
+    """Image quality without reference, by one of five measures; see their `load_` functions.
 
     Raises WeightsError if a file is damaged or of another measure.
     """
@@ -70,14 +71,15 @@ class NoReference:
         self._quality = load(*paths, device)
 
     def compute(self, sr: Tensor) -> float:
-        """Return the quality of an image (3, H, W). Raises ValueError for one that is too small or flat."""
+        """Return the quality of an image (3, H, W). Raises ValueError if it is small or flat."""
         return self._quality(sr)
 
 
 def load_niqe(parameters: Path, device: torch.device, color: str = "yiq") -> Quality:
-    """Return NIQE (Mittal et al. 2013) of gray (`color="yiq"`, as MATLAB's) or of Y of YCbCr (`"ycbcr"`); 0 is best.
+    """Return NIQE (Mittal et al. 2013); 0 is best.
 
-    Two blocks of 96x96 pixels must fit into the image. Raises WeightsError where the `.mat` is not NIQE's.
+    color: `yiq`: gray, as in MATLAB; `ycbcr`: Y of YCbCr. Two blocks of 96x96 pixels must fit into
+    the image. Raises WeightsError if the `.mat` file is not NIQE's.
     """
     from pyiqa.archs.niqe_arch import NIQE
 
@@ -85,7 +87,8 @@ def load_niqe(parameters: Path, device: torch.device, color: str = "yiq") -> Qua
     if net.mu_pris_param.shape != (36,) or net.cov_pris_param.shape != (36, 36):
         shapes = f"{tuple(net.mu_pris_param.shape)} and {tuple(net.cov_pris_param.shape)}"
         raise WeightsError(
-            f"{parameters}: mu_prisparam and cov_prisparam are {shapes}; NIQE's have 36 and 36x36 numbers"
+            f"{parameters}: mu_prisparam and cov_prisparam are {shapes}, expected (36,) and "
+            "(36, 36)"
         )
     run = _run(net, device)
 
@@ -101,16 +104,15 @@ def load_niqe(parameters: Path, device: torch.device, color: str = "yiq") -> Qua
 
 
 def load_brisque(parameters: Path, device: torch.device) -> Quality:
-    """Return BRISQUE (Mittal et al. 2012) of gray, LIVE's model; 0..100, 0 is best.
+    """Return BRISQUE (Mittal et al. 2012) of gray by the model of the LIVE lab; 0..100, 0 is best.
 
-    Raises WeightsError where the file is not the support vectors, or holds more than tensors.
+    Raises WeightsError if the file is not a pair of support vectors, or has more than tensors.
     """
     from pyiqa.archs.brisque_arch import BRISQUE
 
-    # The library unpickles whatever it gets: give it a pickle that is written here, of tensors alone.
-    content = check_content(
-        read_state(parameters, "metric_files.brisque", BRISQUE_FILE.content), parameters
-    )
+    # The library unpickles any object: pass it a new pickle that has only tensors.
+    state = read_state(parameters, "metric_files.brisque", BRISQUE_FILE.content)
+    content = check_content(state, parameters)
     shapes = [tuple(t.shape) for t in content] if _are_tensors(content) else "no tensors in a pair"
     if not (
         _are_tensors(content)
@@ -119,55 +121,52 @@ def load_brisque(parameters: Path, device: torch.device) -> Quality:
         and shapes[0][:1] == shapes[1][:1]
     ):
         raise WeightsError(
-            f"{parameters}: expected BRISQUE's support vectors, a pair of tensors (N) and (N, 36); got {shapes}"
+            f"{parameters}: expected BRISQUE's support vectors, a pair of tensors (N) and (N, 36); "
+            f"got {shapes}"
         )
-    checked = io.BytesIO()
-    torch.save(content, checked)
-    checked.seek(0)
-    return _at_least(
-        BRISQUE_SMALLEST,
-        "BRISQUE",
-        _run(_construct(BRISQUE, BRISQUE_FILE, parameters, checked), device),
-    )
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    buffer.seek(0)
+    net = _construct(BRISQUE, BRISQUE_FILE, parameters, buffer)
+    return _check_size(BRISQUE_SMALLEST, "BRISQUE", _run(net, device))
 
 
 def load_piqe(device: torch.device) -> Quality:
     """Return PIQE (Venkatanath et al. 2015) of gray; 0..100, 0 is best. It has no weights.
 
-    As MATLAB's, and other than the library's own call, gray is rounded to 8 bit, and images are continued
-    symmetrically to whole blocks of 16x16 pixels; the library pads by as much as is too much.
+    Gray is rounded to 8 bit, and images are padded symmetrically to whole blocks of 16x16 pixels,
+    as in MATLAB. The library does not round, and pads by the remainder instead of its complement.
     """
     from pyiqa.archs.piqe_arch import PIQE
 
     run = _run(PIQE(), device)
 
     def piqe(image: Tensor) -> float:
-        gray = torch.tensordot(
-            torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64), image.double() * 255, 1
-        )
+        weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
+        gray = torch.tensordot(weights, image.double() * 255, 1)
         for dim in (0, 1):
             missing = -gray.shape[dim] % PIQE_BLOCK
             gray = torch.cat([gray, gray.flip(dim).narrow(dim, 0, missing)], dim)
         return run(gray.round()[None] / 255)
 
-    return _at_least(PIQE_BLOCK, "PIQE", piqe)
+    return _check_size(PIQE_BLOCK, "PIQE", piqe)
 
 
 def load_nrqm(parameters: Path, device: torch.device, color: str = "yiq") -> Quality:
-    """Return NRQM (Ma et al. 2017) of gray (`color="yiq"`) or of Y of YCbCr (`"ycbcr"`); 0..10, 10 is best.
+    """Return NRQM (Ma et al. 2017); 0..10, 10 is best.
 
-    Raises WeightsError where the `.mat` is not NRQM's.
+    color: `yiq`: gray; `ycbcr`: Y of YCbCr. Raises WeightsError if the `.mat` file is not NRQM's.
     """
     from pyiqa.archs.nrqm_arch import NRQM
 
     net = _construct(NRQM, NRQM_FILE, parameters, parameters, color_space=color)
-    return _at_least(NRQM_SMALLEST, "NRQM", _run(net, device))
+    return _check_size(NRQM_SMALLEST, "NRQM", _run(net, device))
 
 
 def load_pi(niqe_parameters: Path, nrqm_parameters: Path, device: torch.device) -> Quality:
-    """Return PI, the perceptual index of the PIRM challenge 2018: ((10 - NRQM) + NIQE) / 2, both of Y; less is better.
+    """Return PI, the perceptual index of the PIRM challenge 2018; lower is better.
 
-    Raises WeightsError as `load_niqe` and `load_nrqm` do.
+    PI = ((10 - NRQM) + NIQE) / 2, both of Y. Raises WeightsError as `load_niqe` and `load_nrqm` do.
     """
     niqe = load_niqe(niqe_parameters, device, color="ycbcr")
     nrqm = load_nrqm(nrqm_parameters, device, color="ycbcr")
@@ -187,16 +186,14 @@ def _construct(
 ) -> Any:
     variables = ""
     try:
-        if isinstance(
-            content, Path
-        ):  # a .mat, which is refused where it declares more than it should
-            variables = f" (it holds {list_names(read_variables(path))})"
+        if isinstance(content, Path):  # a .mat file; unsafe ones are rejected here
+            variables = f" (the file has {list_names(read_variables(path))})"
         return kind(pretrained_model_path=content, **options)
     except MatFileError as error:
         raise WeightsError(f"{path}: {error}. Expected: {file.content}, from {file.url}") from error
-    except Exception as error:  # a .mat of something else fails in nearly any way
+    except Exception as error:  # an unrelated .mat file may raise any type
         raise WeightsError(
-            f"{path}: is not {file.content}{variables}. Expected: the file from {file.url}"
+            f"{path}: not {file.content}{variables}. Expected: the file from {file.url}"
         ) from error
 
 
@@ -217,9 +214,11 @@ def _run(net: nn.Module, device: torch.device) -> Quality:
     return quality
 
 
-def _at_least(smallest: int, name: str, quality: Quality) -> Quality:
-    def checked(image: Tensor) -> float:
+def _check_size(smallest: int, name: str, quality: Quality) -> Quality:
+    """Return the function with a check of the image's size."""
+
+    def check_and_compute(image: Tensor) -> float:
         check_images(name, image, smallest=smallest)
         return quality(image)
 
-    return checked
+    return check_and_compute

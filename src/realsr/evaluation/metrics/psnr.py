@@ -1,4 +1,4 @@
-"""PSNR, and what other metrics share with it: the check of images, rounding to 8 bit, luma."""
+"""PSNR, and functions shared with other metrics: check of images, rounding to 8 bit, luma."""
 
 import math
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class PSNR:
-    """Peak signal-to-noise ratio, see `psnr`. luma: of Y alone."""
+    """Peak signal-to-noise ratio, see `psnr`. luma: whether only Y is compared."""
 
     higher_is_better, needs_hr, digits = True, True, 2
 
@@ -14,17 +14,17 @@ class PSNR:
         self._luma = luma
 
     def compute(self, sr: Tensor, hr: Tensor) -> float:
-        """Return it in dB; inf for equal images."""
+        """Return PSNR in dB; inf for equal images."""
         return psnr(sr, hr, luma=self._luma)
 
 
 def psnr(result: Tensor, reference: Tensor, crop: int = 0, luma: bool = False) -> float:
-    """Peak signal-to-noise ratio in dB: 10 log10(255^2 / mean squared difference over all channels).
+    """Return peak signal-to-noise ratio in dB, 10 log10(255^2 / MSE over all channels).
 
     result, reference: (3, H, W), 0..1; both are first rounded to 8 bit, as in saved files.
-    crop: pixels left out at each border. luma: compare the luma (`rgb_to_y`) of the rounded images.
+    crop: border pixels to crop. luma: compare the luma (`rgb_to_y`) of the rounded images.
 
-    Equal images give inf. Raises ValueError for unequal or unusable shapes.
+    Returns inf for equal images. Raises ValueError for unequal or invalid shapes.
     """
     check_images("PSNR", result, reference, smallest=1 + 2 * crop)
     a, b = (as_levels(image, crop, luma) for image in (result, reference))
@@ -33,16 +33,16 @@ def psnr(result: Tensor, reference: Tensor, crop: int = 0, luma: bool = False) -
 
 
 def check_images(name: str, *images: Tensor, smallest: int = 1) -> None:
-    """Raise ValueError unless images are (3, H, W) floats of one shape with `smallest` pixels a side or more."""
+    """Raise ValueError unless images are (3, H, W) floats of the same shape and large enough.
+
+    smallest: minimum of height and width in pixels.
+    """
     shapes = [tuple(image.shape) for image in images]
-    if (
-        len(set(shapes)) > 1
-        or shapes[0][:-2] != (3,)
-        or not all(image.is_floating_point() for image in images)
-    ):
-        listed = " and ".join(map(str, shapes))
+    valid = len(set(shapes)) == 1 and shapes[0][:-2] == (3,)
+    if not (valid and all(image.is_floating_point() for image in images)):
         raise ValueError(
-            f"{name}: expected floating-point images (3, H, W) of one shape, got {listed}"
+            f"{name}: expected floating-point images (3, H, W) of one shape, got "
+            f"{' and '.join(map(str, shapes))}"
         )
     height, width = shapes[0][1:]
     if min(height, width) < smallest:
@@ -61,14 +61,12 @@ def rgb_to_y(image: Tensor) -> Tensor:
 
 
 def as_levels(image: Tensor, crop: int, luma: bool) -> Tensor:
-    """(3, H, W), 0..1 -> (C, h, w) float64 in 0..255, rounded to 8 bit, cropped, then turned to luma by `luma`."""
+    """(3, H, W), 0..1 -> (C, h, w) float64 in 0..255, cropped and rounded to 8 bit.
+
+    luma: convert the rounded image to luma (C = 1).
+    """
     height, width = image.shape[-2:]
-    # Rounded in the image's own precision, as the file's writer does.
-    levels = (
-        image.detach()[:, crop : height - crop, crop : width - crop]
-        .clamp(0, 1)
-        .mul(255)
-        .round()
-        .double()
-    )
+    inner = image.detach()[:, crop : height - crop, crop : width - crop]
+    # Rounded in the image's own precision, as when a file is written.
+    levels = inner.clamp(0, 1).mul(255).round().double()
     return rgb_to_y(levels / 255) * 255 if luma else levels

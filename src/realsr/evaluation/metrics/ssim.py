@@ -1,7 +1,8 @@
-"""SSIM as its authors compute it (MATLAB; BasicSR) and as scikit-image does.
+"""SSIM as by its authors (MATLAB; BasicSR) and as by scikit-image.
 
-Not torchmetrics: its SSIM also averages over windows that reach into a reflected border (2e-4 off on small
-images), and in float64 takes most of a minute and 13 GB for a 2040x1356 photo, this 0.6 seconds.
+torchmetrics is not used: its SSIM includes windows that reach into a reflected border (an error of
+2e-4 on small images), and in float64 takes most of a minute and 13 GB for a photo of 2040x1356.
+This implementation takes 0.6 seconds.
 """
 
 import math
@@ -19,7 +20,7 @@ _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 class SSIM:
-    """Structural similarity, see `ssim`. luma: of Y."""
+    """Structural similarity, see `ssim`. luma: whether only Y is compared."""
 
     higher_is_better, needs_hr, digits = True, True, 4
 
@@ -27,18 +28,19 @@ class SSIM:
         self._uniform, self._luma = window == "uniform", luma
 
     def compute(self, sr: Tensor, hr: Tensor) -> float:
-        """Return it; 1 for equal images."""
+        """Return SSIM; 1 for equal images."""
         return ssim(sr, hr, luma=self._luma, uniform=self._uniform)
 
 
 def ssim(
     result: Tensor, reference: Tensor, crop: int = 0, luma: bool = False, uniform: bool = False
 ) -> float:
-    """Structural similarity (Wang et al. 2004, equation 13), the mean over channels; 1 for equal images.
+    """Return structural similarity (Wang et al. 2004, equation 13), the mean over channels.
 
-    Gaussian window of 11x11 with sigma 1.5; with `uniform` as scikit-image's `structural_similarity` without options:
-    uniform window of 7x7, covariances of a sample (divided by 48). Only where the window lies inside the image;
-    float64. Arguments and errors are those of `psnr`; a window must fit into what is left after cropping.
+    The window is Gaussian, 11x11 with sigma 1.5. With `uniform` the result equals scikit-image's
+    `structural_similarity` with its defaults: uniform window of 7x7, sample covariances (divided
+    by 48). Only windows inside the image count. It is computed in float64 and is 1 for equal
+    images. Arguments and errors are those of `psnr`; the cropped image must contain a window.
     """
     window = _UNIFORM if uniform else WINDOW
     check_images("SSIM", result, reference, smallest=window + 2 * crop)
@@ -51,7 +53,7 @@ def ssim(
 def ssim_plane(
     a: Tensor, b: Tensor, blur: Callable[[Tensor], Tensor], sample: float = 1.0
 ) -> tuple[float, float]:
-    """Means over the plane of SSIM and of its product of contrast and structure."""
+    """Return the means over the plane of SSIM and of its contrast-structure factor."""
     mean_a, mean_b = blur(a), blur(b)
     var_a = sample * (blur(a * a) - mean_a**2)
     var_b = sample * (blur(b * b) - mean_b**2)
