@@ -231,7 +231,7 @@ def test_a_file_is_evaluated_beside_others(folder: Path, command: Command, tmp_p
         ),
         (
             ["weights=new"],
-            "holds several kinds of networks; give one file: new/onnx_fp16.onnx, new/onnx_fp32.onnx, new/onnx_int8",
+            "holds several networks; give one file: new/onnx_fp16.onnx, new/onnx_fp32.onnx, new/onnx_int8",
         ),
         (["output=LICENCE"], "output=LICENCE is a file, but a folder is expected"),
         (["output=LICENCE/new"], "output=LICENCE/new: LICENCE is a file, but a folder"),
