@@ -146,7 +146,7 @@ def test_pairs_smaller_than_a_crop(command: Command, source: Path) -> None:
         "train", "+track=dped", "data.source=photos", "work_dir=out", *TINY, "trainer.crop=64"
     )
     assert ended.code == 1
-    assert "no pair's HR is as large as a crop of 64" in ended.said
+    assert "no HR image is as large as a crop of 64" in ended.said
 
 
 def test_no_noise_found_says_what_threshold_would(

@@ -122,7 +122,7 @@ def test_the_documented_components_train_resume_and_are_evaluated(
                 "discriminator.name=torch.nn.Flatten",
                 "discriminator.start_dim=0",
             ],
-            "given 2 images, it gave",
+            "for 2 images; expected logits",
         ),
         (["generator.width=16"], "there is no key generator.width"),
     ],
