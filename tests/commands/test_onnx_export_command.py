@@ -227,7 +227,7 @@ def test_a_file_is_evaluated_beside_others(folder: Path, command: Command, tmp_p
         (["int8.photos=nowhere"], "nowhere"),
         (
             ["weights=new/onnx_fp32.onnx"],
-            "realsr.upscale and realsr.evaluate alone",
+            "nly realsr.upscale and realsr.evaluate r",
         ),
         (
             ["weights=new"],
@@ -306,7 +306,7 @@ def test_training_does_not_start_from_an_onnx_file(folder: Path, command: Comman
         "work_dir=w",
     )
     assert ended.code == 1
-    assert "realsr.upscale and realsr.evaluate alone" in ended.said
+    assert "nly realsr.upscale and realsr.evaluate r" in ended.said
 
 
 def test_a_network_of_ones_own_becomes_a_file(
