@@ -153,7 +153,7 @@ def test_an_evaluation_is_replaced_only_if_asked_to(
 
 def test_a_small_original_is_no_hr_of_vacc(command: Command, hr: Path) -> None:
     ended = command("evaluate", "data.hr=hr", "protocol=vacc")
-    assert "a.png: 51x48 pixels are upscaled to the protocol's 512 a side" in ended.said
+    assert "a.png: 51x48 pixels, upscaled to the protocol's 512 pixels a side" in ended.said
 
 
 def test_lr_from_a_folder(command: Command, hr: Path, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_lr_from_a_folder(command: Command, hr: Path, tmp_path: Path) -> None:
     (tmp_path / "lr/bx2.png").rename(tmp_path / "lr/b.png")
     ended = command("evaluate", "data.hr=hr", "data.lr=lr", "scale=4")
     assert ended.code == 1
-    assert "25x24 pixels, but its HR has 51x48, prepared as 48x48; at scale=4" in ended.said
+    assert "25x24 pixels, but HR is 51x48, prepared as 48x48; at scale=4" in ended.said
 
 
 def test_an_image_that_cannot_be_read_leaves_the_others(

@@ -83,7 +83,7 @@ def test_a_run_that_is_trained_evaluates_no_other_network_than_its_config_s(
     )  # as if the record were of these files
     ended = command(*train)
     assert ended.code == 1
-    assert "generator_ema.safetensors: is of a custom network, hubconf.run" in ended.said
+    assert "generator_ema.safetensors: holds the custom network hubconf.run" in ended.said
     assert not (tmp_path / "touched").exists()
 
 

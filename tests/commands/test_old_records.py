@@ -115,7 +115,7 @@ def test_a_run_goes_on_as_it_would_have(
         line = f"--config-path {run} --config-name config trainer.max_steps=4"
     ended = command("train", *shlex.split(line), f"run={run}")
     assert ended.code == 0, ended.said
-    assert "training goes on after step 2" in ended.said
+    assert "training continues after step 2" in ended.said
     expected = json.loads((records / "expected.json").read_text())["runs"][run]["2 threads"][
         "weights"
     ]

@@ -229,11 +229,11 @@ def test_a_file_is_evaluated_beside_others(folder: Path, command: Command, tmp_p
         (["int8.photos=nowhere"], "nowhere"),
         (
             ["weights=new/onnx_fp32.onnx"],
-            "realsr.upscale and realsr.evaluate alone",
+            "nly realsr.upscale and realsr.evaluate r",
         ),
         (
             ["weights=new"],
-            "holds several kinds of networks; give one file: new/onnx_fp16.onnx, new/onnx_fp32.onnx, new/onnx_int8",
+            "holds several networks; give one file: new/onnx_fp16.onnx, new/onnx_fp32.onnx, new/onnx_int8",
         ),
         (["output=LICENCE"], "output=LICENCE is a file, but a folder is expected"),
         (["output=LICENCE/new"], "output=LICENCE/new: LICENCE is a file, but a folder"),
@@ -308,7 +308,7 @@ def test_training_does_not_start_from_an_onnx_file(folder: Path, command: Comman
         "work_dir=w",
     )
     assert ended.code == 1
-    assert "realsr.upscale and realsr.evaluate alone" in ended.said
+    assert "nly realsr.upscale and realsr.evaluate r" in ended.said
 
 
 def test_a_network_of_ones_own_becomes_a_file(

@@ -84,8 +84,8 @@ def test_the_documented_components_train_resume_and_are_evaluated(
     refused = command("evaluate", *evaluate)
     assert refused.code == 1
     assert (
-        "custom network, my_networks.TinyNet, whose code loading would run: set allow_custom_code=true if you"
-        in refused.said
+        "custom network my_networks.TinyNet, and loading it runs that network's code: "
+        "set allow_custom_code=true if you" in refused.said
     )
     assert "my_networks" not in sys.modules
     metrics = ("--config-dir", "my_options", "protocol.metrics=[psnr,brightness]")
@@ -114,7 +114,7 @@ def test_the_documented_components_train_resume_and_are_evaluated(
             [*OWN, "generator.name=your_networks.Tiny"],
             "there is no module your_networks; searched: the current folder",
         ),
-        ([*OWN, "generator.name=my_networks.Critic"], "Critic: given images of "),
+        ([*OWN, "generator.name=my_networks.Critic"], "Critic: it returned a tensor"),
         (OWN, "generator.name must be given"),
         (
             [
@@ -122,7 +122,7 @@ def test_the_documented_components_train_resume_and_are_evaluated(
                 "discriminator.name=torch.nn.Flatten",
                 "discriminator.start_dim=0",
             ],
-            "given 2 images, it gave",
+            "for 2 images; expected logits",
         ),
         (["generator.width=16"], "there is no key generator.width"),
     ],

@@ -303,7 +303,7 @@ def test_ctrl_c_ends_in_a_message_and_the_repeat_completes(
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130, said
-    assert "by SIGINT; it is saved, and the same command goes on from there" in said
+    assert "by SIGINT; its state is saved; repeat the command to continue" in said
     assert "Traceback" not in said
     assert not list((tmp_path / "out").rglob("*.tmp"))
     steps = len(list((tmp_path / "out/runs/default/checkpoints").iterdir()))
@@ -311,4 +311,4 @@ def test_ctrl_c_ends_in_a_message_and_the_repeat_completes(
         "train", "+track=dped", f"data.source={source}", "work_dir=out", *settings, f"trainer.max_steps={steps + 1}",
     )  # fmt: skip
     assert ended.code == 0, ended.said
-    assert f"training goes on after step {steps}" in ended.said
+    assert f"training continues after step {steps}" in ended.said

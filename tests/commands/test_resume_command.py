@@ -51,7 +51,7 @@ def test_ten_steps_a_kill_and_ten_steps_are_twenty_bit_for_bit(
     assert not (runs["killed"] / "generator.safetensors").exists()
     ended = command("train", *settings, "work_dir=killed")
     assert ended.code == 0, ended.said
-    assert "training goes on after step 10" in ended.said
+    assert "training continues after step 10" in ended.said
     for name in ("generator", "generator_ema", "best"):
         one, two = (load_file(run / f"{name}.safetensors") for run in runs.values())
         assert all(torch.equal(one[key], two[key]) for key in one), name
@@ -86,7 +86,7 @@ def test_two_processes_started_by_torchrun_train_one_run(source: Path, tmp_path:
     assert ended.stderr.count("held out for validation") == 1
     ended = run("trainer.batch=3", "work_dir=other")
     assert ended.returncode != 0
-    assert "error: trainer.batch=3 cannot be shared out among 2 processes" in ended.stderr
+    assert "error: trainer.batch=3 cannot be divided among 2 processes" in ended.stderr
     assert ended.stderr.count("trainer.batch=3 cannot") == 1
     assert "Traceback" not in ended.stderr.partition("torch/distributed")[0]
     assert not (tmp_path / "other").exists()

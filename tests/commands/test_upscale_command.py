@@ -153,7 +153,7 @@ def test_thin_photos(size: tuple[int, int], command: Command, run: Path, tmp_pat
         ("output=photos/a.png", "would overwrite a photo"),
         ("output=photos/new.gif.png/../../photos/a.png", "would overwrite a photo"),
         ("weights=nowhere", "nowhere: no such file"),
-        ("weights=dped", "its authors publish it"),
+        ("weights=dped", "its authors publish DPED.pth"),
         ("weights=bicubic", "set scale, for instance scale=4"),
         ("scale=4", "trained for scale 2, but scale=4 was set"),
         ("precision=int8", "precision=int8: expected one of auto, bf16, fp16, fp32"),

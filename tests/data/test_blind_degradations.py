@@ -128,7 +128,7 @@ def test_the_order_of_bsrgan_is_shuffled_and_shrinks_to_lr_last(monkeypatch: pyt
     [
         ({"kernel_size": [8, 21]}, r"kernel_size=\[8, 21\]: expected two odd sizes"),
         ({"shapes": {"box": 1.0}}, r"shapes=.*box.*: expected frequencies of gaussian, "),
-        ({"stages": []}, r"stages=\[\]: expected one stage or more"),
+        ({"stages": []}, r"stages=\[\]: expected at least one stage"),
         ({"stages": [{"blur": 1.0}]}, r"stages.* needs sinc, sigma"),
         ({"final_sinc": 1.5}, r"final_sinc=1\.5: expected from 0 to 1"),
     ],

@@ -81,10 +81,12 @@ def test_it_is_made_again_when_an_image_changes(
         pairs = [*pairs, *list_pairs(make_pairs({"d": (30, 8)}, folder="more"), 2)]
     with caplog.at_level(logging.INFO):
         images = cache_pairs(tmp_path, pairs, 0)
-    assert "it is made again" in caplog.text
+    assert "rewriting the cache" in caplog.text
     for index, pair in enumerate(pairs):
         assert np.array_equal(images[index][1], read_uint8(pair.hr))
-    with pytest.raises(UserError, match=r"pairs\.u8: was made again.*cache_dir=FOLDER"):
+    with pytest.raises(
+        UserError, match=r"pairs\.u8: another command has rewritten this cache.*cache_dir=FOLDER"
+    ):
         old[0]
 
 
@@ -130,7 +132,7 @@ def test_what_cuts_the_making_short_leaves_nothing(
     with pytest.raises((UserError, KeyboardInterrupt)) as raised:
         cache_pairs(tmp_path / "cache", pairs, 0)
     if isinstance(error, OSError):
-        assert "No space left on device): give cache_dir=FOLDER" in str(raised.value)
+        assert "No space left on device): set cache_dir=FOLDER" in str(raised.value)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -148,7 +150,7 @@ def test_a_full_disk_is_told_before_anything_is_decoded(
             reads.clear()
             continue
         with pytest.raises(
-            UserError, match=r"take 5.1e-06 GB, but only 5.1e-06 GB are free.*cache_dir=FOLDER"
+            UserError, match=r"need 5.1e-06 GB, but only 5.1e-06 GB are free.*cache_dir=FOLDER"
         ):
             cache_pairs(tmp_path / "cache", pairs, 0)
     assert reads == []
@@ -158,13 +160,14 @@ def test_a_full_disk_is_told_before_anything_is_decoded(
 def test_a_folder_that_cannot_be_written_is_told(pairs: list[Pair], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        UserError, match=r"file/cache/pairs\.u8 cannot be made \(Not a directory\): give cache_dir="
+        UserError,
+        match=r"file/cache/pairs\.u8 cannot be written \(Not a directory\): set cache_dir=",
     ):
         cache_pairs(tmp_path / "file" / "cache", pairs, 0)
     if os.geteuid() == 0:
         pytest.skip("root may write to any folder")
     (tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(UserError, match=r"cannot be made \(Permission denied\): give cache_dir="):
+    with pytest.raises(UserError, match=r"cannot be written \(Permission denied\): set cache_dir="):
         cache_pairs(tmp_path / "locked", pairs, 0)
 
 

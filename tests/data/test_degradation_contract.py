@@ -192,10 +192,13 @@ class Wrong:
             "code",
             r"Wrong fails on a crop of 32x32: IndexError.*test_degradation_contract\.py, line \d+",
         ),
-        ("type", r"Wrong\.prepare gives x of float64: expected uint8 or float32"),
-        ("shape", r"Wrong\.apply gives \(1, 3, 9, 9\) torch\.float32: expected \(1, 3, 16, 16\)"),
-        ("missing", r"Wrong\.prepare gives no x, unlike before"),
-        ("unequal", r"Wrong\.prepare gives \(33, 36, 3\) uint8 for x, unlike before"),
+        ("type", r"Wrong\.prepare returned x of float64: expected uint8 or float32"),
+        (
+            "shape",
+            r"Wrong\.apply returned \(1, 3, 9, 9\) torch\.float32: expected \(1, 3, 16, 16\)",
+        ),
+        ("missing", r"Wrong\.prepare returned no x, unlike before"),
+        ("unequal", r"Wrong\.prepare returned \(33, 36, 3\) uint8 for x, unlike before"),
     ],
 )
 def test_the_user_s_mistakes_are_told(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from realsr.core.errors import UserError
-from realsr.data.folders import holds_both, list_by_name, list_photos, match_folders
+from realsr.data.folders import has_hr_and_lr, list_by_name, list_photos, match_folders
 from realsr.imaging import ImageError
 
 
@@ -48,7 +48,7 @@ def test_all_names_that_differ_are_listed(tmp_path: Path) -> None:
 
 
 def test_two_files_of_one_name(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"a\.jpg and a\.png would both be called a"):
+    with pytest.raises(UserError, match=r"a\.jpg and a\.png have the same name"):
         list_by_name(fill(tmp_path, "a.png", "a.jpg"))
 
 
@@ -72,7 +72,7 @@ def test_names_of_published_sets_match(
     with caplog.at_level(logging.INFO, "realsr"):
         assert match_folders(hr, lr, 4) == {high: (hr / f"{high}.png", lr / f"{low}.png")}
     assert caplog.messages[-1].endswith(f"1 by {rule}")
-    assert holds_both(hr, 4) == together
+    assert has_hr_and_lr(hr, 4) == together
 
 
 def test_of_one_folder_what_no_rule_names_is_left_out_and_counted(
@@ -89,7 +89,7 @@ def test_of_one_folder_what_no_rule_names_is_left_out_and_counted(
     with caplog.at_level(logging.INFO, "realsr"):
         ((name, files),) = match_folders(folder, folder, 4).items()
     assert (name, files) == ("Canon_1_HR", (folder / "Canon_1_HR.png", folder / "Canon_1_LR4.png"))
-    assert "1 by {}_LR4; 3 other images are left out" in caplog.messages[-1]
+    assert "1 by {}_LR4; 3 other images are ignored" in caplog.messages[-1]
     assert match_folders(folder, folder, 2)["Canon_1_HR"][1] == folder / "Canon_1_LR2.png"
     fill(folder, "Canon_2_HR.png", "Canon_3_LR4.png")
     with pytest.raises(UserError, match=r"only .* has Canon_2_HR, Canon_3_LR4\."):
@@ -98,8 +98,8 @@ def test_of_one_folder_what_no_rule_names_is_left_out_and_counted(
 
 def test_one_folder_without_pairs_is_refused(tmp_path: Path) -> None:
     folder = fill(tmp_path / "a", "a.png", "b.png")
-    assert not holds_both(folder, 4)
-    with pytest.raises(UserError, match=r"no two belong together.*0801x4\.png"):
+    assert not has_hr_and_lr(folder, 4)
+    with pytest.raises(UserError, match=r"there is no pair.*0801x4\.png"):
         match_folders(folder, folder, 4)
 
 
@@ -107,14 +107,14 @@ def test_several_lr_of_one_hr_are_refused_with_what_to_set(tmp_path: Path) -> No
     hr, lr = fill(tmp_path / "hr", "0801.png"), fill(tmp_path / "lr", "0801x4m.png", "0801x4w.png")
     with pytest.raises(UserError) as caught:
         match_folders(hr, lr, 4)
-    assert "0801 has several LR" in str(caught.value)
+    assert "0801 has several LR images" in str(caught.value)
     assert "data.lr_name='{}x4m' or data.lr_name='{}x4w'" in str(caught.value)
     assert match_folders(hr, lr, 4, lr_name="{}x4w")["0801"][1] == lr / "0801x4w.png"
 
 
 def test_one_lr_of_several_hr_is_refused(tmp_path: Path) -> None:
     hr, lr = fill(tmp_path / "hr", "a.png", "a_HR.png"), fill(tmp_path / "lr", "in-a.png")
-    with pytest.raises(UserError, match=r"in-a is the LR of both a and a_HR"):
+    with pytest.raises(UserError, match=r"in-a matches both a and a_HR"):
         match_folders(hr, lr, 4, lr_name="in-{}")
 
 
@@ -130,7 +130,7 @@ def test_a_template_stands_for_the_rules(tmp_path: Path) -> None:
     }
     with pytest.raises(UserError, match=r"only .*hr has a, b_HR"):
         match_folders(hr, lr, 4, lr_name="{}x4")
-    with pytest.raises(UserError, match=r"data\.lr_name=x4: expected \{\} once"):
+    with pytest.raises(UserError, match=r"data\.lr_name=x4: expected \{\} exactly once"):
         match_folders(hr, lr, 4, lr_name="x4")
 
 
@@ -163,7 +163,7 @@ def test_no_folder_given(tmp_path, role):
 def test_two_photos_of_one_name(tmp_path):
     for name in ("a.jpg", "a.png"):
         (tmp_path / name).touch()
-    with pytest.raises(UserError, match=r"a\.jpg and a\.png would both be called a; rename one"):
+    with pytest.raises(UserError, match=r"a\.jpg and a\.png have the same name; rename one"):
         list_photos(tmp_path, "source", tmp_path / "out")
 
 
@@ -171,7 +171,7 @@ def test_the_output_folder_is_no_input(tmp_path):
     (tmp_path / "pool").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "pool")
     for output in (tmp_path / "pool", tmp_path / "other" / ".." / "pool", tmp_path / "link"):
-        with pytest.raises(UserError, match="output folder are the same"):
+        with pytest.raises(UserError, match="output folder are both"):
             list_photos(tmp_path / "pool", "source", output)
 
 

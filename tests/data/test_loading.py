@@ -86,7 +86,7 @@ def test_shared_memory_that_is_too_small_is_said_before_the_first_batch(
     assert not caplog.records
     assert have(2 * needed) == 2
     assert have(0.9 * needed) == 0
-    assert "has room for the batches of 0 data workers, not of trainer.workers=3" in caplog.text
+    assert "is too small for trainer.workers=3" in caplog.text
     assert "--shm-size" in caplog.text
 
 
@@ -110,9 +110,9 @@ class _Broken(CropDataset):
 @pytest.mark.skipif(os.name != "posix", reason="by signals of POSIX")
 @pytest.mark.parametrize(
     ("how", "reason"),
-    [("death", r"a data worker has died.*set a smaller trainer\.workers than 1"),
-     ("stuck", r"no batch has come for 6 seconds.*trainer\.workers=0"),
-     ("shared memory", r"cannot hand over its batch.*No space left.*--shm-size")],
+    [("death", r"a data worker died.*set trainer\.workers below 1"),
+     ("stuck", r"no batch for 6 seconds.*trainer\.workers=0"),
+     ("shared memory", r"cannot pass its batch on.*No space left.*--shm-size")],
 )  # fmt: skip
 def test_a_batch_that_does_not_come_is_an_error_with_its_reason(
     how: str, reason: str, make_pairs: MakePairs

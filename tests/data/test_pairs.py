@@ -87,9 +87,9 @@ def test_keep_large_leaves_out_what_has_no_room(
     pairs = list_pairs(make_pairs({"exact": (8, 9), "narrow": (20, 7), "large": (20, 20)}), 2)
     with caplog.at_level(logging.WARNING):
         assert [pair.name for pair in keep_large(pairs, 16)] == ["exact", "large"]
-    assert "1 pairs are smaller than a crop of 16 and left out: narrow" in caplog.text
+    assert "1 pairs are ignored, since they are smaller than a crop of 16: narrow" in caplog.text
     with pytest.raises(
-        UserError, match=r"no pair's HR is as large as a crop of 48.*smaller trainer\.crop"
+        UserError, match=r"no HR image is as large as a crop of 48.*smaller trainer\.crop"
     ):
         keep_large(pairs, 48)
 

@@ -77,11 +77,11 @@ def test_wrong_names_and_sizes_are_told(make_pairs: MakePairs) -> None:
     folder = make_pairs({"a": (6, 7), "b": (8, 8)})
     with pytest.raises(
         UserError,
-        match=r"LR/a\.png: 7x6 pixels, but its HR has 14x12, prepared as 12x12; at scale=4",
+        match=r"LR/a\.png: 7x6 pixels, but HR is 14x12, prepared as 12x12; at scale=4",
     ):
         list(read_folders(folder / "HR", folder / "LR", 4))
     (folder / "LR" / "a.png").unlink()
-    with pytest.raises(UserError, match=r"do not have the same names: only .*HR has a\."):
+    with pytest.raises(UserError, match=r"do not match: only .*HR has a\."):
         list(read_folders(folder / "HR", folder / "LR", 2))
 
 

@@ -290,7 +290,7 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     images = match_images(tmp_path / "hr", tmp_path / "lr", config_of(Protocol), 4)
     with pytest.raises(
         UserError,
-        match=r"lr/a\.png: 4x2 pixels, but its HR has 12x8; at scale=4 it must be 4 times",
+        match=r"lr/a\.png: 4x2 pixels, but HR is 12x8; at scale=4 HR must be 4 times",
     ):
         images["a"]()
     with pytest.raises(ValueError, match="cannot crop 1x1"):

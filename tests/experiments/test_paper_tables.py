@@ -174,7 +174,7 @@ def test_another_data_set_in_its_place_is_told_and_measured_once(
         == 3
     )
     assert said.count("| measured, other data |") == said.count("| difference, other data |") == 3
-    assert "- DPED: dped: is in no package" in said
+    assert "- DPED: dped: no package contains it" in said
 
 
 def test_photos_without_hr(

@@ -68,7 +68,7 @@ def test_what_nobody_knows_is_told_by_its_first_names(tmp_path: Path) -> None:
     pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
     torch.save(nn.Linear(3, 3).state_dict(), tmp_path / "x.pth")
     said = (
-        r"x\.pth: not an RRDB generator \(its first tensors are weight, bias\)\. "
+        r"x\.pth: not an RRDB generator \(first tensors: weight, bias\)\. "
         "spandrel does not recognise it either"
     )
     with pytest.raises(UserError, match=said):
@@ -157,7 +157,7 @@ def test_variants_of_esrgan_are_other_authors_networks(
     for load in (load_generator, lambda path: load_generator_state(make_rrdb(growth=32), path)):
         with pytest.raises(
             UserError,
-            match=r"x\.pth: (no generator can be made of it: not the RRDB|weights of another)",
+            match=r"x\.pth: (cannot build a generator from it: not the RRDB|weights of another)",
         ):
             load(tmp_path / "x.pth")
 

@@ -22,7 +22,7 @@ def test_a_failure_is_told_and_the_network_is_used_as_it_is(
     net = nn.Conv2d(3, 3, 3)
     assert compile_network(net, trial) is net
     assert (
-        "Conv2d cannot be compiled (RuntimeError: no compiler found); training goes on without"
+        "Conv2d cannot be compiled (RuntimeError: no compiler found); training continues as with"
         in caplog.text
     )
     assert "long story" not in caplog.text

@@ -98,7 +98,7 @@ def test_two_processes_follow_one_with_the_whole_batch(together: Results, tmp_pa
 
 
 def test_a_process_that_is_asked_to_stop_stops_all(together: Results) -> None:
-    assert together[0]["stop"].startswith("stopped after step 3 by SIGTERM; it is saved")
+    assert together[0]["stop"].startswith("stopped after step 3 by SIGTERM; its state is saved")
     assert together[1]["stop"] == "", "one process tells"
 
 

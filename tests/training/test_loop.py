@@ -137,7 +137,7 @@ def test_a_folder_that_vanishes_is_made_again(
     assert same(load_file(weights), load_file(straight))
     assert list(weights.parent.joinpath(gone).iterdir())
     if gone == "tensorboard":
-        assert "is gone, and the curves in it" in caplog.text
+        assert "was removed with its curves" in caplog.text
         assert [event.step for event in events(weights.parent).Scalars("loss/pixel")] == [5, 6]
 
 
@@ -186,7 +186,7 @@ def test_a_result_that_is_not_finite_is_an_error(
     monkeypatch.setattr(RRDB, "forward", overflow)
     with pytest.raises(
         UserError,
-        match="validation image p0: the generator's result has values that are not finite",
+        match="validation image p0: the generator's output is not finite",
     ):
         trained(images=images)
 
@@ -210,7 +210,7 @@ def test_a_stop_signal_is_heeded_while_a_batch_does_not_come(
     with monkeypatch.context() as patch:
         patch.setattr(loop, "load_batches", hang)
         with pytest.raises(
-            Interrupted, match=rf"stopped after step 3 by {sent.name}; it is saved"
+            Interrupted, match=rf"stopped after step 3 by {sent.name}; its state is saved"
         ) as stop:
             trained()
     assert stop.value.code == 128 + sent
@@ -311,7 +311,7 @@ def test_missing_vgg_weights_name_three_ways_out(
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
     with pytest.raises(
         WeightsError,
-        match=r"(?s)\(1\).*\(2\) loss\.perceptual\.weights=.*\(3\) loss\.perceptual\.weight=0",
+        match=r"(?s)\(1\).*\(2\) set loss\.perceptual\.weights=.*\(3\) set loss\.perceptual\.weight=0",
     ):
         trained(config=make_config(yaml_values("loss/realsr")))
 
@@ -339,7 +339,7 @@ def test_missing_vgg_weights_name_three_ways_out(
         ({"workers": -1}, r"trainer\.workers=-1: expected 0 or more"),
         (
             {"accumulate": 3},
-            r"trainer\.batch=2 cannot be shared out among trainer\.accumulate=3 parts",
+            r"trainer\.batch=2 cannot be divided among trainer\.accumulate=3 parts",
         ),
         (
             {"precision": "int8"},

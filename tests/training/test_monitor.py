@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from realsr.core.errors import UserError
-from realsr.training.monitor import FALLEN, SATURATED_STEPS, TrainingMonitor
+from realsr.training.monitor import COLLAPSE_RATIO, SATURATED_STEPS, TrainingMonitor
 from realsr.training.step import Outcome
 
 GOOD = {
@@ -42,7 +42,7 @@ def test_a_summary_has_one_gradient_norm_a_network() -> None:
 def test_a_skipped_step_is_told_with_term_and_tensor(caplog: pytest.LogCaptureFixture) -> None:
     seen = watch()
     seen.follow(7, outcome(loss__pixel=math.nan, gradient__generator__b_dot_weight=math.inf))
-    assert "step 7 is skipped" in caplog.text
+    assert "step 7 skipped" in caplog.text
     assert "loss/pixel (nan)" in caplog.text
     assert "gradient/generator/b.weight (inf)" in caplog.text
     assert "variance" not in caplog.text
@@ -56,7 +56,7 @@ def test_too_many_skipped_in_a_row_stop_and_a_good_one_between_does_not() -> Non
     again.load_state_dict(seen.state_dict())  # as after resuming
     with pytest.raises(
         UserError,
-        match=r"step 6 .*3 in a row, more than trainer\.max_skipped=2.*checkpoints are good",
+        match=r"step 6 .*3 steps in a row were skipped, more than trainer\.max_skipped=2.*checkpoints are valid",
     ):
         again.follow(6, outcome(loss__pixel=math.nan))
 
@@ -96,7 +96,7 @@ def test_falling_variance_is_told_once_but_not_that_of_a_beginning(
         seen.follow(step, outcome(variance__SR=0.07))
     assert not caplog.text
     for step in range(1200, 2000):
-        seen.follow(step, outcome(variance__SR=0.1 * FALLEN / 2))
+        seen.follow(step, outcome(variance__SR=0.1 * COLLAPSE_RATIO / 2))
     assert caplog.text.count("may be collapsing") == 1
     resumed = watch()
     resumed.load_state_dict(seen.state_dict())

@@ -66,14 +66,15 @@ def test_networks_that_fit_pass_and_use_up_no_chance(critic: str | None) -> None
         (
             "Up",
             {"factor": 4},
-            r"Up: given images of \(1, 3, 8, 8\), it gave a tensor \(1, 3, 32, 32\) .*scale=2 expected \(1, 3, 16, 16",
+            r"Up: it returned a tensor \(1, 3, 32, 32\) .*for images of \(1, 3, 8, 8\); "
+            r"at scale=2 expected \(1, 3, 16, 16",
         ),
-        ("Up", {"extra": 1}, r"it gave a tensor \(1, 4, 16, 16\)"),
-        ("Pair", {}, r"it gave a tuple; at scale=2 expected"),
+        ("Up", {"extra": 1}, r"it returned a tensor \(1, 4, 16, 16\)"),
+        ("Pair", {}, r"it returned a tuple for images of .*; at scale=2 expected"),
         (
             "Failing",
             {},
-            r"Failing: given images of \(1, 3, 8, 8\) it failed: RuntimeError: .*checked_nets\.py, line 17\)",
+            r"Failing: failed on images of \(1, 3, 8, 8\): RuntimeError: .*checked_nets\.py, line 17\)",
         ),
     ],
 )
@@ -87,14 +88,17 @@ def test_a_generator_that_does_not_fit_is_told(
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("mean", r"Critic: given 2 images, it gave a tensor \(\) .*expected logits for each image"),
-        ("list", r"gave a list; expected logits"),
-        ("whole", r"gave a tensor \(2, 1, 4, 4\) of torch.int64; expected"),
+        (
+            "mean",
+            r"Critic: it returned a tensor \(\) .*for 2 images; expected logits for each image",
+        ),
+        ("list", r"returned a list for 2 images; expected logits"),
+        ("whole", r"returned a tensor \(2, 1, 4, 4\) of torch.int64 for 2 images; expected"),
         (
             "first",
-            r"given 2 images, it gave a tensor \(1, 1, 4, 4\) of torch.float32; expected .* tensor \(2, …\)",
+            r"it returned a tensor \(1, 1, 4, 4\) of torch.float32 for 2 images; expected .* tensor \(2, …\)",
         ),
-        ("none", r"given 2 images, it gave a tensor \(2, 0, 4, 4\)"),
+        ("none", r"it returned a tensor \(2, 0, 4, 4\)"),
     ],
 )
 def test_a_discriminator_that_gives_no_logits_is_told(kind: str, said: str) -> None:
@@ -104,7 +108,7 @@ def test_a_discriminator_that_gives_no_logits_is_told(kind: str, said: str) -> N
 
 def test_a_generator_without_parameters_and_crops_that_do_not_fit_are_told() -> None:
     identity = {"name": "torch.nn.Identity"}
-    with pytest.raises(UserError, match=r"torch\.nn\.Identity: has no parameters to train"):
+    with pytest.raises(UserError, match=r"torch\.nn\.Identity: has no trainable parameters"):
         check_networks(identity, None, 2, 16, 2)
     with pytest.raises(UserError, match="needs at least 24x24"):
         check_networks(

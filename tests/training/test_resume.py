@@ -136,8 +136,8 @@ def test_a_truncated_checkpoint_is_told_and_the_one_before_is_used(
     newest.write_bytes(newest.read_bytes()[:1000])
     with caplog.at_level(logging.INFO):
         trained("parts")
-    assert f"{newest} cannot be read" in caplog.text
-    assert "training goes on after step 4, from step_00000004.pt" in caplog.text
+    assert f"{newest} is damaged" in caplog.text
+    assert "training continues after step 4, from step_00000004.pt" in caplog.text
     assert not different(all_weights(whole), all_weights(parts))
 
 
@@ -168,7 +168,7 @@ def test_a_signal_saves_and_leaves(
     with monkeypatch.context() as patched:
         patched.setattr(TrainingMonitor, "follow", asked)
         with pytest.raises(
-            Interrupted, match=rf"stopped after step 3 by {number.name}; it is saved"
+            Interrupted, match=rf"stopped after step 3 by {number.name}; its state is saved"
         ) as stopped:
             trained("parts", checkpoint_every=100)
     assert stopped.value.code == code
@@ -221,7 +221,7 @@ def test_the_threads_of_a_checkpoint_are_used_again(
         with caplog.at_level("INFO"):
             trained(max_steps=4)
         assert (
-            "was computed with 1 threads, and the training goes on with them; 2 are set now"
+            "was computed with 1 threads: the training continues with them instead of 2"
             in caplog.text
         )
         assert torch.get_num_threads() == 1

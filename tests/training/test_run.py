@@ -68,7 +68,8 @@ def test_fewer_steps_than_trained_are_refused(
 ) -> None:
     run(make_config(max_steps=3))
     with pytest.raises(
-        UserError, match=r"trained further \(step_00000003\.pt\) than trainer\.max_steps=2.*delete"
+        UserError,
+        match=r"already trained beyond trainer\.max_steps=2 \(step_00000003\.pt\).*delete",
     ):
         run(make_config(max_steps=2))
 
@@ -115,7 +116,7 @@ def test_changes_that_are_allowed_are_shown_kept_in_the_manifest_and_trained_wit
         assert run(make_config(max_steps=4, optimiser=still, allow_changes=True), pairs=pairs[:3])
     assert "optimiser.learning_rate: 0.001 there, 0.0 now" in caplog.text
     assert "HR/p3.png: was there, is gone now" in caplog.text
-    assert "training goes on after step 2" in caplog.text
+    assert "training continues after step 2" in caplog.text
     after = load_file(tmp_path / "run" / "generator.safetensors")
     assert all((after[name] == before[name]).all() for name in before), (
         "the new learning rate holds"

@@ -106,11 +106,11 @@ def test_a_rate_of_zero_stays_zero() -> None:
         ({"schedule": "cosine", "final": -1.0}, "optimiser.final=-1.0: expected 0 or more"),
         (
             {"schedule": "cosine", "final": 1.0},
-            "optimiser.final=1.0: expected at most the learning_rate",
+            "optimiser.final=1.0: expected at most optimiser.learning_rate",
         ),
         (
             {"milestones": [5, 3]},
-            r"optimiser.milestones=\[5, 3\]: expected steps above 0 in ascending order",
+            r"optimiser.milestones=\[5, 3\]: expected ascending steps above 0",
         ),
         ({"milestones": [5, 5]}, r"optimiser.milestones=\[5, 5\]"),
         ({"milestones": [0]}, r"optimiser.milestones=\[0\]"),

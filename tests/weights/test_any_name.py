@@ -153,7 +153,7 @@ def test_of_several_networks_without_a_known_key_none_is_guessed(tmp_path: Path)
     one, other = nn.Conv2d(3, 4, 3).state_dict(), nn.Conv2d(3, 5, 3).state_dict()
     torch.save({"first": one, "second": other}, tmp_path / "x.pth")
     with pytest.raises(
-        UserError, match=r"x\.pth: no network's weights in it \(it has keys first, second\)"
+        UserError, match=r"x\.pth: no network's weights \(its keys are first, second\)"
     ):
         read_weights(tmp_path / "x.pth")
     torch.save({"first": one, "epoch": 3}, tmp_path / "x.pth")

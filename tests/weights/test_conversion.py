@@ -90,11 +90,11 @@ def test_what_cannot_be_written_is_told_before_it_is_read(
 ) -> None:
     torch.save(make_network().state_dict(), tmp_path / "x.pth")
     with pytest.raises(
-        UserError, match=r"x\.onnx: expected a file whose name ends in \.safetensors or \.pth"
+        UserError, match=r"x\.onnx: expected a file name that ends in \.safetensors or \.pth"
     ):
         convert_weights("nowhere", tmp_path / "x.onnx")
     before = (tmp_path / "x.pth").read_bytes()
-    with pytest.raises(UserError, match=r"x\.pth: exists already; set overwrite=true"):
+    with pytest.raises(UserError, match=r"x\.pth: already exists; set overwrite=true"):
         convert_weights(tmp_path / "x.pth", tmp_path / "x.pth")
     assert (tmp_path / "x.pth").read_bytes() == before
     convert_weights(tmp_path / "x.pth", tmp_path / "x.pth", overwrite=True)

@@ -61,19 +61,19 @@ def test_a_damaged_file_is_named(kept: int, saved: tuple[torch.nn.Module, Path])
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        ('{"scale": 2}', "do not state its generator"),
-        ('{"scale": "two", "generator": {}}', "do not state its generator"),
-        ('{"scale": 2, "generator": {"depth": 3}}', "do not state its generator"),
-        ('{"scale": 2, "generator": {"name": 3}}', "do not state its generator"),
+        ('{"scale": 2}', "do not describe a generator"),
+        ('{"scale": "two", "generator": {}}', "do not describe a generator"),
+        ('{"scale": 2, "generator": {"depth": 3}}', "do not describe a generator"),
+        ('{"scale": 2, "generator": {"name": 3}}', "do not describe a generator"),
         (
             '{"scale": 2, "generator": {"name": "a.B", "arguments": 3}}',
-            "do not state its generator",
+            "do not describe a generator",
         ),
-        ("no json", "do not state its generator"),
-        ("[]", "do not state its generator"),
+        ("no json", "do not describe a generator"),
+        ("[]", "do not describe a generator"),
         (
             '{"scale": 3, "generator": {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}}',
-            "its tensors are of .* at scale 2, its metadata of .* at scale 3",
+            "its tensors show .* at scale 2, its metadata .* at scale 3",
         ),
         (
             '{"scale": 2, "generator": {"name": "rrdb", "features": 5, "blocks": 1, "growth": 4}}',
@@ -85,7 +85,7 @@ def test_a_damaged_file_is_named(kept: int, saved: tuple[torch.nn.Module, Path])
         ),
         (
             '{"scale": 2, "generator": {"name": "other"}}',
-            r"no generator can be made of it: generator.name=other",
+            r"cannot build a generator from it: generator.name=other",
         ),
     ],
 )
@@ -146,9 +146,7 @@ def test_a_network_of_ones_own_is_loaded_only_when_asked(
 )
 def test_files_that_hold_no_state_dict_are_refused(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "x.pth")
-    with pytest.raises(
-        UserError, match=r"x\.pth: no network's weights in it \(it has .*expected a state dict"
-    ):
+    with pytest.raises(UserError, match=r"x\.pth: no network's weights \(.*expected a state dict"):
         load_generator_state(build_generator(TINY, 2), tmp_path / "x.pth")
 
 
@@ -200,7 +198,7 @@ def test_weights_of_another_architecture_name_their_first_keys(
     torch.save(network.state_dict(), tmp_path / "x.pth")
     first = next(iter(network.state_dict()))
     with pytest.raises(
-        UserError, match=rf"x\.pth: .*not an RRDB generator \(its first tensors are {first}"
+        UserError, match=rf"x\.pth: .*not an RRDB generator \(first tensors: {first}"
     ):
         load_generator(tmp_path / "x.pth")
     with pytest.raises(UserError, match=rf"x\.pth: .*\(missing: conv_first.*not expected: {first}"):

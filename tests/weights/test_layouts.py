@@ -101,7 +101,7 @@ def test_every_layout_is_the_same_network(
         (lambda good, bad: {"params": good}, "under params"),
         (
             lambda good, bad: {"params": bad, "params_ema": good},
-            "under params_ema (also there: params)",
+            "under params_ema (the file also has params)",
         ),
         (lambda good, bad: {"state_dict": good, "epoch": 3}, "under state_dict"),
         (lambda good, bad: {"model": {"params": good}}, "under params"),
@@ -120,7 +120,7 @@ def test_every_layout_is_the_same_network(
             lambda good, bad: {
                 "state_dict": under("generator.", bad) | under("generator_ema.", good)
             },
-            "under generator_ema. (also there: generator.)",
+            "under generator_ema. (the file also has generator.)",
         ),
     ],
 )

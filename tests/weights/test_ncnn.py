@@ -65,17 +65,17 @@ def test_an_ncnn_model_is_the_network_it_was_written_from(
     [
         (
             lambda c: c[:-1],
-            r"x4\.bin: damaged, or not the weights of x4\.param \(it ends within conv_last\.bias",
+            r"x4\.bin: damaged, or not the weights of x4\.param \(the file ends within conv_last\.bias",
         ),
         (
             lambda c: c[: len(c) // 2],
             r"x4\.bin: damaged.* ends within RRDB_trunk\.\d\.RDB\d\.conv\d\.\w+, after \d+ bytes",
         ),
         (lambda c: b"", "ends within conv_first.weight, after 0 bytes"),
-        (lambda c: c + b"\0\0\0\0", "4 bytes are left over"),
+        (lambda c: c + b"\0\0\0\0", "4 bytes are missing, or left over"),
         (
             lambda c: b"\x83\x8b\x34\x01" + c[4:],
-            r"conv_first\.weight is neither float32 nor float16: a quantised",
+            r"conv_first\.weight is neither float32 nor float16: the network is quantised",
         ),
     ],
 )
@@ -92,21 +92,21 @@ def test_a_damaged_bin_is_told(
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("7767517\n", "7767517\n1", "it states 1"),
+        ("7767517\n", "7767517\n1", "the header states 1"),
         (
             "Input data 0 1 data",
             "BatchNorm bn 1 1 a b 0=6",
-            "its layer bn is of the kind BatchNorm",
+            "layer bn is of type BatchNorm",
         ),
         (
             "HRconv.weight 1 1 a b 0=6 1=3",
             "HRconv.weight 1 1 a b 0=6 1=5",
-            "HRconv.weight is no 3x3",
+            "HRconv.weight is not a 3x3",
         ),
         (
             "HRconv.weight 1 1 a b 0=6 1=3",
             "HRconv.weight 1 1 a b 0=6 1=3 3=2",
-            "HRconv.weight is no 3x3",
+            "HRconv.weight is not a 3x3",
         ),
         ("HRconv.weight 1 1 a b 0=6 1=3 4=1 5=1", "HRconv.weight 1 1 a b 0=6 1=3 4=1", "with bias"),
         (
@@ -114,11 +114,11 @@ def test_a_damaged_bin_is_told(
             "HRconv.weight 1 1 a b 0=7",
             "HRconv.weight has 7 outputs and 324",
         ),
-        ("HRconv.weight 1 1", "HRconv.weight 9 9", "the line of HRconv.weight is not whole"),
+        ("HRconv.weight 1 1", "HRconv.weight 9 9", "the line of HRconv.weight is incomplete"),
         (
             "Interp Resize_upconv2.weight",
             "Split x",
-            "36 convolutions and 1 upsampling stages, which no RRDB has",
+            "no RRDB has 36 convolutions and 1 upsampling stages",
         ),
         ("conv_first.weight 1 1 a b 0=6", "conv_first.weight 1 1 a b 0=999999999", ""),
     ],

@@ -19,10 +19,10 @@ MakeNetwork = Callable[..., nn.Module]
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder; the archive's package is not installed."""
     monkeypatch.setenv("REALSR_CACHE", str(tmp_path / "cache"))
-    installed = sources._installed
+    installed = sources._find_in_package
     monkeypatch.setattr(
         sources,
-        "_installed",
+        "_find_in_package",
         lambda name, file: None if name == sources.JPEG_PACKAGE else installed(name, file),
     )
     return tmp_path / "cache"
@@ -118,7 +118,9 @@ def test_without_the_archive_the_command_names_the_folder_that_is_looked_in(
 def test_an_installed_package_goes_before_the_cache(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "_installed", lambda package, file: tmp_path / "installed" / file)
+    monkeypatch.setattr(
+        sources, "_find_in_package", lambda package, file: tmp_path / "installed" / file
+    )
     assert find_weights("df2k_jpeg").is_relative_to(archive.parent), (
         "an installation without models"
     )

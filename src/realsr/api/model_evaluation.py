@@ -25,7 +25,7 @@ from realsr.imaging import to_uint8, write_uint8
 from realsr.inference.model import BICUBIC, load_model
 from realsr.inference.tiling import as_function
 from realsr.reporting.figures import Figures, Window, parse_figures
-from realsr.weights.sources import PUBLISHED, find_weights
+from realsr.weights.sources import PUBLISHED_MODELS, find_weights
 
 logger = logging.getLogger("realsr")
 
@@ -55,7 +55,7 @@ def evaluate(config: EvaluateConfig) -> Report:
         raise UserError(
             f"{config.output}: has an evaluation already: set overwrite=true, or choose another output"
         )
-    check_names(config.weights, [*PUBLISHED, BICUBIC])
+    check_names(config.weights, [*PUBLISHED_MODELS, BICUBIC])
     for name in config.weights:
         if name != BICUBIC:
             find_weights(name)

@@ -1,8 +1,10 @@
-"""Images decoded once: a file of 8-bit pixels that is mapped into memory, so that a crop costs a copy, no decoding.
+"""A cache of decoded images: a memory-mapped file, so that a crop needs no decoding.
 
-The file holds the pixels of one image after another, (h, w, 3) uint8 each; then an index in JSON, with `images`, for
-each [path, size of its file, mtime_ns, offset, height, width], and `pages`, the checksums of some places, by which
-pixels lost in a power cut are noticed; then the index's SHA-256 and length, and the name of the format.
+The file holds, in this order:
+- the pixels of all images, (h, w, 3) uint8 each;
+- an index in JSON: `images`, a list of [path, file size, mtime_ns, offset, height, width], and
+  `pages`, checksums of sample pages, which detect pixels lost in a power failure;
+- the SHA-256 and the length of the index, and the name of the format.
 """
 
 import hashlib
@@ -28,35 +30,32 @@ from realsr.imaging import ImageError, read_uint8
 
 logger = logging.getLogger("realsr")
 FORMAT = b"realsr02"
-_END = 32 + 8 + len(FORMAT)  # bytes of the SHA-256, of the index's length, of the format's name
-_PAGES, _PAGE = (
-    64,
-    4096,
-)  # how many places are checked when a cache is opened, and their size in bytes
-_ELSEWHERE = "give cache_dir=FOLDER on another disk, or do without: trainer.cache=false"
+_END = 32 + 8 + len(FORMAT)  # bytes of the SHA-256, the index's length, the format's name
+_PAGES, _PAGE_SIZE = 64, 4096  # number and bytes of the pages that are checked on opening
+_ELSEWHERE = "set cache_dir=FOLDER on another disk, or trainer.cache=false for no cache"
 
 
 class DecodedImages:
-    """Image files decoded when they are used first; `memory` bytes of them stay in memory, in each process.
+    """Image files, decoded on first use; each process holds up to `memory` bytes of them.
 
-    A file that cannot be read raises ImageError.
+    An unreadable file raises ImageError.
     """
 
     def __init__(self, paths: Sequence[Path], memory: int = 2**30):
         self._paths, self._memory = list(paths), memory
-        self._decoded: dict[int, np.ndarray] = {}
-        self._left = memory
+        self._images: dict[int, np.ndarray] = {}
+        self._free = memory
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        if index in self._decoded:
-            return self._decoded[index]
+        if index in self._images:
+            return self._images[index]
         image = read_uint8(self._paths[index])
-        if image.nbytes <= self._left:
-            self._decoded[index] = image
-            self._left -= image.nbytes
+        if image.nbytes <= self._free:
+            self._images[index] = image
+            self._free -= image.nbytes
         return image
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -64,7 +63,7 @@ class DecodedImages:
 
 
 class MappedImages:
-    """Views of a cache file, which each process maps into its memory when it uses the first image."""
+    """Views of a cache file, which each process maps into memory on first use."""
 
     def __init__(self, file: Path, digest: bytes, places: Sequence[tuple[int, int, int]]):
         self._file, self._digest, self._places = file, digest, places
@@ -76,12 +75,12 @@ class MappedImages:
     def __getitem__(self, index: int) -> np.ndarray:
         if self._pixels is None:
             with self._file.open("rb") as file:
-                if (
-                    _read_end(file)[0] != self._digest
-                ):  # other offsets: the pixels would be of any image
+                # With another index, the offsets would point to pixels of other images.
+                if _read_end(file)[0] != self._digest:
                     raise UserError(
-                        f"{self._file}: was made again for other images since this training began; repeat the command, "
-                        "and give trainings on other images a cache_dir=FOLDER of their own"
+                        f"{self._file}: another command has rewritten this cache for other images; "
+                        "repeat the command, and set a separate cache_dir=FOLDER for each set of "
+                        "images"
                     )
                 self._pixels = np.memmap(file, np.uint8, "r").view(np.ndarray)
         offset, height, width = self._places[index]
@@ -92,11 +91,11 @@ class MappedImages:
 
 
 Images = DecodedImages | MappedImages | Sequence[np.ndarray]
-"""Decoded images by their number: (h, w, 3) uint8 RGB, not to be written to."""
+"""Decoded images by index: (h, w, 3) uint8 RGB, read-only."""
 
 
 class PairImages:
-    """The decoded LR and HR of pairs. `images`: LR and HR of the first pair, then of the second, and so on."""
+    """The decoded LR and HR of pairs. images: LR and HR of the first pair, of the second, …"""
 
     def __init__(self, images: Images):
         self._images = images
@@ -111,44 +110,44 @@ class PairImages:
 
 
 def decode_pairs(pairs: Sequence[Pair], memory: int = 2**30) -> PairImages:
-    """Return the images of pairs without a cache, see `DecodedImages`."""
+    """Return the images of pairs without a cache file; see `DecodedImages`."""
     return PairImages(DecodedImages(_files(pairs), memory))
 
 
 def cache_pairs(folder: Path, pairs: Sequence[Pair], workers: int | None) -> PairImages:
-    """Return the images of pairs from the cache `folder/pairs.u8`, see `cache_images`."""
+    """Return the images of pairs from the cache file `folder/pairs.u8`; see `cache_images`."""
     return PairImages(cache_images(folder / "pairs.u8", _files(pairs), workers))
 
 
 def cache_images(file: Path, paths: Sequence[Path], workers: int | None) -> MappedImages:
-    """Return images from a cache file, which is made first if it, or an image in it, is missing or has changed.
+    """Return images from a cache file; write the file first if any image is missing or has changed.
 
-    Of several processes one makes it, the others wait. Raises ImageError for an image that cannot be read, UserError
-    where the cache cannot be written; nothing half-made stays.
+    One process writes it, the others wait. Raises ImageError for an unreadable image, UserError if
+    the cache cannot be written; no partial file remains.
     """
     if (images := open_cache(file, paths)) is not None:
         return images
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with hold_lock(file.with_name(f".{file.name}.lock"), f"{file}: cache"):
-            if (
-                images := open_cache(file, paths)
-            ) is None:  # else another process has made it in the meantime
+            images = open_cache(file, paths)  # another process may have written it meanwhile
+            if images is None:
                 _make_cache(file, paths, workers)
                 images = open_cache(file, paths)
     except OSError as error:
         raise UserError(
-            f"the cache {file} cannot be made ({error.strerror or error}): {_ELSEWHERE}"
+            f"the cache {file} cannot be written ({error.strerror or error}): {_ELSEWHERE}"
         ) from error
     if images is None:
-        raise UserError(
-            f"{file}: the images have changed while they were decoded: repeat the command"
-        )
+        raise UserError(f"{file}: images changed while they were decoded: repeat the command")
     return images
 
 
 def open_cache(file: Path, paths: Sequence[Path]) -> MappedImages | None:
-    """Return images from a cache file; None where it is damaged or one of them is not in it, by path, size and time."""
+    """Return images from a cache file; None if it is damaged or lacks one of them.
+
+    Images are identified by path, size and modification time.
+    """
     try:
         with file.open("rb") as stream:
             digest, length = _read_end(stream)
@@ -175,16 +174,16 @@ def open_cache(file: Path, paths: Sequence[Path]) -> MappedImages | None:
 
 def _make_cache(file: Path, paths: Sequence[Path], workers: int | None) -> None:
     if file.exists():
-        logger.info("%s: some images have changed or are not in it; it is made again", file)
+        logger.info("%s: some images have changed or are missing; rewriting the cache", file)
     status = [_status(path) for path in paths]
     sizes = [image_size(path) for path in paths]
     offsets = list(accumulate((3 * width * height for width, height in sizes), initial=0))
-    file.unlink(missing_ok=True)  # it is of no use, and its room is needed
+    file.unlink(missing_ok=True)  # outdated, and its space is needed
     free = shutil.disk_usage(file.parent).free
     if offsets[-1] > free:
         raise UserError(
-            f"{file.parent}: the decoded images take {offsets[-1] / 1e9:.3g} GB, but only {free / 1e9:.3g} GB are "
-            f"free: {_ELSEWHERE}"
+            f"{file.parent}: the decoded images need {offsets[-1] / 1e9:.3g} GB, but only "
+            f"{free / 1e9:.3g} GB are free: {_ELSEWHERE}"
         )
     with (
         replace_file(file) as stream,
@@ -213,13 +212,11 @@ def _status(path: Path) -> tuple[str, int, int]:
 
 
 def _write_image(target: Path, item: tuple[Path, int, int]) -> tuple[int, int]:
-    """Decode an image into bytes `first` to `last` of a file, and return its height and width."""
+    """Decode an image into bytes `first` to `last` - 1 of a file; return its height and width."""
     path, first, last = item
     image = read_uint8(path)
     if image.nbytes != last - first:
-        raise ImageError(
-            f"{path} does not have the size of its header. Make it again, or remove it."
-        )
+        raise ImageError(f"{path} does not have the size in its header: replace or remove it")
     with target.open("r+b") as stream:
         stream.seek(first)
         stream.write(image.data)
@@ -227,18 +224,18 @@ def _write_image(target: Path, item: tuple[Path, int, int]) -> tuple[int, int]:
 
 
 def _checksums(stream: IO[bytes], end: int) -> list[int]:
-    """Return the CRC-32 of pages that are spread evenly over the first `end` bytes."""
+    """Return the CRC-32 of pages at regular distances in the first `end` bytes."""
     checksums = []
     for number in range(_PAGES):
-        stream.seek(number * max(0, end - _PAGE) // (_PAGES - 1))
-        checksums.append(zlib.crc32(stream.read(min(_PAGE, end))))
+        stream.seek(number * max(0, end - _PAGE_SIZE) // (_PAGES - 1))
+        checksums.append(zlib.crc32(stream.read(min(_PAGE_SIZE, end))))
     return checksums
 
 
 def _read_end(stream: IO[bytes]) -> tuple[bytes, int]:
-    """Return the index's SHA-256 and length. Raises OSError or ValueError where the file has no such end."""
+    """Return the index's SHA-256 and length. Raises OSError or ValueError if the end is invalid."""
     stream.seek(-_END, os.SEEK_END)
     end = stream.read(_END)
     if end[40:] != FORMAT:
-        raise ValueError("not a cache, of another format, or not whole")
+        raise ValueError("not a cache of this format, or incomplete")
     return end[:32], int.from_bytes(end[32:40], "little")

@@ -1,4 +1,4 @@
-"""Training batches as a pure function of the step, so that resuming and worker count change nothing."""
+"""Training batches as a pure function of the step, whatever the resumption and worker count."""
 
 from collections.abc import Callable, Mapping
 from math import prod
@@ -15,11 +15,14 @@ from realsr.data.cache import PairImages
 from realsr.data.degradations.degradation import OnlineDegradation, try_degradation
 
 Layout = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
-"""Shape and type of each tensor of a batch by its name, floats first, so that they are aligned to 4 bytes."""
+"""Shape and type of each tensor of a batch by name; floats first, to align them to 4 bytes."""
 
 
 class Batch(dict[str, Tensor]):
-    """Tensors by name in one piece of memory (bytes, divided by the layout), which travels between processes as one."""
+    """Tensors by name in one block of memory, which is sent between processes as a whole.
+
+    memory: uint8, divided into the tensors of `layout`.
+    """
 
     def __init__(self, memory: Tensor, layout: Layout):
         parts = memory.split(_count_bytes(layout))
@@ -36,18 +39,19 @@ class Batch(dict[str, Tensor]):
 
 
 class CropDataset(Dataset[Batch]):
-    """Item k is the batch of step k + 1: crops of pairs, flipped and rotated, then prepared by an online degradation.
+    """Item k is the batch of step k + 1: crops, flipped, rotated and prepared by the degradation.
 
-    Sample n is of step n // batch. Each epoch is one permutation of the pairs; all chance of sample n comes from
-    (seed, n), in this order: the crop's place, the turn, then what the degradation draws. The margin around a crop is
-    turned with it; for a degradation of HR it is real pixels wherever the image has room, else mirrored ones.
+    Sample n belongs to item n // batch. Each epoch is one permutation of the pairs. The random
+    numbers of sample n depend on (seed, n) only, in this order: position of the crop, its flip and
+    rotation, the degradation. The margin around a crop is flipped and rotated with it. For a
+    degradation of HR, it holds real pixels where the image is large enough, else mirrored pixels.
 
     Args:
         images: the decoded pairs to train on, each with room for a crop.
-        batch: samples per step.
+        batch: samples per step, in all processes together.
         crop: side of the HR crop, a multiple of scale.
-        degradation: computes LR, of a crop of LR or of HR.
-        part, parts: this is share `part` of `parts` equal shares of each batch, for training in several processes.
+        degradation: computes LR from a crop of LR or of HR.
+        part, parts: index of this process's share of each batch, and the number of equal shares.
 
     Raises:
         UserError, ImageError: as `try_degradation`.
@@ -68,16 +72,16 @@ class CropDataset(Dataset[Batch]):
             raise ValueError(f"crop {crop} is not a multiple of the scale {scale}")
         if batch % parts or not 0 <= part < parts:
             raise ValueError(
-                f"part {part} of {parts}: expected equal parts of the batch of {batch}"
+                f"part {part} of {parts}: expected 0 <= part < parts and a batch ({batch}) "
+                "divisible by parts"
             )
         self._images, self._batch, self._degradation, self._seed = images, batch, degradation, seed
         self._crop, self._size, self._scale = crop, crop // scale, scale
         self._share = batch // parts
         self._first = part * self._share
         self._epoch, self._order = -1, np.arange(0)
-        arrays = {"hr": np.empty((crop, crop, 3), np.uint8)} | try_degradation(
-            degradation, crop, scale
-        )
+        arrays = {"hr": np.empty((crop, crop, 3), np.uint8)}
+        arrays |= try_degradation(degradation, crop, scale)
         self._layout = {
             key: (
                 (self._share, *array.shape),
@@ -88,14 +92,14 @@ class CropDataset(Dataset[Batch]):
 
     @property
     def batch_bytes(self) -> int:
-        """The memory of one item."""
+        """Memory of one item in bytes."""
         return sum(_count_bytes(self._layout))
 
     def __getitem__(self, step: int) -> Batch:
-        """Return `hr` (n, s h, s h, 3) uint8 and n of each array that the degradation prepares, for its `apply`."""
+        """Return `hr` (n, crop, crop, 3) uint8 and n of each array of the degradation's `prepare`."""
         memory = torch.empty(self.batch_bytes, dtype=torch.uint8)
         if get_worker_info() is not None:
-            # Not by DataLoader's sending, where a failure would be lost, and the batch with it.
+            # Here and not in DataLoader's queue, which loses an error, and the batch with it.
             memory.share_memory_()
         batch = Batch(memory, self._layout)
         arrays = {key: tensor.numpy() for key, tensor in batch.items()}
@@ -110,21 +114,18 @@ class CropDataset(Dataset[Batch]):
         margin, scale = self._degradation.margin, self._scale
         of_hr = self._degradation.reads == "hr"
         room = -(-margin // scale) if of_hr else 0
-        top, left = (
-            self._draw_place(lr.shape[0], room, rng),
-            self._draw_place(lr.shape[1], room, rng),
-        )
-        turn = int(rng.integers(8))
-        _turn(
+        top, left = (self._draw_place(side, room, rng) for side in lr.shape[:2])
+        symmetry = int(rng.integers(8))
+        _apply_symmetry(
             hr[top * scale : top * scale + self._crop, left * scale : left * scale + self._crop],
-            turn,
+            symmetry,
             out["hr"],
         )
         image, step, side = (hr, scale, self._crop) if of_hr else (lr, 1, self._size)
-        around = cut_mirrored(
+        region = cut_mirrored(
             image, top * step - margin, left * step - margin, side + 2 * margin, side + 2 * margin
         )
-        arrays = self._degradation.prepare(_turn(around, turn), margin, scale, rng)
+        arrays = self._degradation.prepare(_apply_symmetry(region, symmetry), margin, scale, rng)
         for key, place in out.items():
             if key == "hr":
                 continue
@@ -132,13 +133,13 @@ class CropDataset(Dataset[Batch]):
             if array is None or array.shape != place.shape or array.dtype != place.dtype:
                 result = "no" if array is None else f"{array.shape} {array.dtype} for"
                 raise UserError(
-                    f"{type(self._degradation).__name__}.prepare gives {result} {key}, unlike before: expected the "
-                    "same names, shapes and types for all crops"
+                    f"{type(self._degradation).__name__}.prepare returned {result} {key}, unlike "
+                    "before: expected the same names, shapes and types for all crops"
                 )
             place[:] = array
 
     def _draw_place(self, side: int, room: int, rng: np.random.Generator) -> int:
-        """Draw where a crop starts in an LR image, with `room` pixels around it where the image is large enough."""
+        """Draw a crop's first LR row or column, with `room` pixels around the crop if possible."""
         room = room if side >= self._size + 2 * room else 0
         return room + int(rng.integers(side - self._size - 2 * room + 1))
 
@@ -151,22 +152,22 @@ class CropDataset(Dataset[Batch]):
 
 
 def cut_mirrored(image: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
-    """Cut a rectangle that may reach beyond an image, which is continued by mirroring, edge pixels repeated."""
+    """Cut a rectangle from an image, which is mirrored beyond its edges (edge pixel repeated)."""
     inside = image[max(top, 0) : top + height, max(left, 0) : left + width]
     below, after = top + height - image.shape[0], left + width - image.shape[1]
     missing = max(-top, 0), max(below, 0), max(-left, 0), max(after, 0)
     return cv2.copyMakeBorder(inside, *missing, cv2.BORDER_REFLECT) if any(missing) else inside
 
 
-def _turn(image: np.ndarray, turn: int, out: np.ndarray | None = None) -> np.ndarray:
-    """Apply one of the 8 symmetries of a square: transpose or not, then flip none, one or both directions.
+def _apply_symmetry(image: np.ndarray, symmetry: int, out: np.ndarray | None = None) -> np.ndarray:
+    """Apply one of the 8 symmetries of a square: an optional transposition, then 0 to 2 flips.
 
-    By OpenCV, which moves whole pixels; NumPy's views copy channel by channel, four to thirty times as slowly.
+    OpenCV copies whole pixels; NumPy copies channel by channel, 4 to 30 times as slowly.
     """
-    if turn & 4:
+    if symmetry & 4:
         image = cv2.transpose(image)
-    if turn & 3:
-        return cv2.flip(image, (turn & 3) - 2, out)
+    if symmetry & 3:
+        return cv2.flip(image, (symmetry & 3) - 2, out)
     if out is None:
         return image
     out[:] = image

@@ -1,4 +1,4 @@
-"""Images of folders by name: photos a stage takes in, HR and LR put together."""
+"""Images in folders by name: the photos of a stage, and the matching of HR and LR."""
 
 import logging
 import unicodedata
@@ -11,12 +11,13 @@ from realsr.imaging import list_images
 
 logger = logging.getLogger("realsr")
 
-SHOWN = 20  # names in a message
+MAX_NAMES = 20  # in a message
 ROLES = {
-    "source": "real photos, whose degradation is learnt",
+    "source": "real photos whose degradation is learnt",
     "target": "clean high-resolution photos",
 }
-# How published sets name HR and LR: the ending of HR's name, and LR's name of what is before that ending and the scale.
+# Names in published sets: the ending of HR's name, and the template of LR's name, in which {} is
+# HR's name without that ending.
 RULES = (
     ("", "{}"),
     ("", "{}x{scale}"),  # DIV2K, bicubic
@@ -32,137 +33,144 @@ RULES = (
 def list_by_name(folder: Path) -> dict[str, Path]:
     """Return the images directly in a folder by name without suffix, sorted.
 
-    Raises UserError where two have one name, ImageError where the folder is missing or has no images.
+    Raises UserError if two have the same name, ImageError if the folder is missing or has no
+    images.
     """
     images: dict[str, Path] = {}
     for path in list_images(folder):
         if path.stem in images:
             raise UserError(
-                f"{folder}: {images[path.stem].name} and {path.name} would both be called {path.stem}; rename one"
+                f"{folder}: {images[path.stem].name} and {path.name} have the same name; rename "
+                "one of them"
             )
         images[path.stem] = path
     return images
 
 
-def join_names(names: Iterable[str], most: int = SHOWN) -> str:
-    """Return names for a message, sorted, and how many more there are than `most`."""
-    listed = sorted(names)
-    return ", ".join(listed[:most]) + (
-        f" and {len(listed) - most} more" if len(listed) > most else ""
+def join_names(names: Iterable[str], most: int = MAX_NAMES) -> str:
+    """Return names for a message: the first `most`, sorted, and the number of the others."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:most]) + (
+        f" and {len(ordered) - most} more" if len(ordered) > most else ""
     )
 
 
 def list_photos(folder: Path | None, role: str, output: Path) -> dict[str, Path]:
     """Return the photos of `data.<role>` as `list_by_name` does.
 
-    role: `source` or `target`; output: the folder that the stage writes into, which the photos' must not be.
+    role: `source` or `target`. output: the folder that the stage writes into.
 
-    Raises UserError; else as `list_by_name` does.
+    Raises UserError if the folder is not set or equals `output`; otherwise as `list_by_name`.
     """
     if folder is None:
         raise UserError(
-            f"data.{role} is not set; it is the folder of {ROLES[role]}: set data.{role}=FOLDER"
+            f"data.{role} is not set; set data.{role}=FOLDER, the folder of {ROLES[role]}"
         )
     if folder.resolve() == output.resolve():
         raise UserError(
-            f"data.{role} and the output folder are the same, {folder}: choose another work_dir"
+            f"data.{role} and the output folder are both {folder}: choose another work_dir"
         )
     return list_by_name(folder)
 
 
 def damage_facts(damage: str | None) -> dict[str, str]:
-    """Return the entry for a photo's damage in a manifest's item: nothing for a sound photo."""
+    """Return the manifest entry for a photo's damage; empty for an intact photo."""
     return {} if damage is None else {"damaged": damage}
 
 
 def match_folders(
     hr: Path, lr: Path | None, scale: int, lr_name: str | None = None
 ) -> dict[str, tuple[Path, Path | None]]:
-    """Return the HR and LR file of each image, by the name of HR; LR is None where no folder is given.
+    """Return the HR and LR file of each image by HR's name; LR is None without an LR folder.
 
-    LR has HR's name, else one of `RULES`, which a log line reports; composed and decomposed letters of Unicode are
-    equal. HR and LR may be in one folder, where images that no rule names are left out.
+    LR has HR's name, or a name by one of `RULES`, which the log reports. Composed and decomposed
+    Unicode letters are equal. HR and LR may be in the same folder; images that match no rule are
+    then ignored.
 
-    lr_name: template of LR's name instead of the rules, such as `{}x4`; {} is HR's name, with or without an ending of
-        `RULES`. LR of other names are left out.
+    lr_name: template of LR's name instead of the rules, such as `{}x4`; {} is HR's name, with or
+        without an ending of `RULES`. Other LR files are ignored.
 
-    Raises UserError, with the names, where an image has no partner or several, and for a template without {}; else as
-    `list_by_name` does.
+    Raises UserError, with the names, if an image has no partner or several, and for a template
+    without {}; otherwise as `list_by_name`.
     """
     high = list_by_name(hr)
     if lr is None:
         return {name: (path, None) for name, path in high.items()}
-    rules, together = _choose_rules(scale, lr_name), hr.resolve() == lr.resolve()
+    rules, same_folder = _choose_rules(scale, lr_name), hr.resolve() == lr.resolve()
     low = _compose_names(lr, list_by_name(lr))
-    partners = _find_partners(high, low, rules, together, lr_name is not None)
+    partners = _find_partners(high, low, rules, same_folder, lr_name is not None)
     owners = dict[str, str]()
     for name, matches in partners.items():
         if len(matches) > 1:
             choices = " or ".join(_suggest(template) for template in matches.values())
             raise UserError(
-                f"{hr}: {name} has several LR in {lr}: {join_names(matches)}. Choose one by {choices}"
+                f"{hr}: {name} has several LR images in {lr}: {join_names(matches)}. Set {choices}"
             )
         for partner in matches:
             if partner in owners:
                 raise UserError(
-                    f"{lr}: {partner} is the LR of both {owners[partner]} and {name} in {hr}; rename one"
+                    f"{lr}: {partner} matches both {owners[partner]} and {name} in {hr}; rename "
+                    "one of them"
                 )
             owners[partner] = name
     pairs: dict[str, tuple[Path, Path | None]] = {
         name: (high[name], low[partner]) for partner, name in owners.items()
     }
-    rest = low.keys() - owners.keys() - ({_compose(name) for name in pairs} if together else set())
-    if together:  # other images may be in the folder, too
-        unmatched = {hr: {name for name in rest if lr_name is None and _is_named(name, rules)}}
+    rest = (
+        low.keys() - owners.keys() - ({_compose(name) for name in pairs} if same_folder else set())
+    )
+    if same_folder:  # the folder may hold other images too
+        leftovers = {hr: {name for name in rest if lr_name is None and _is_named(name, rules)}}
     else:
-        unmatched = {hr: high.keys() - pairs.keys(), lr: rest if lr_name is None else set()}
+        leftovers = {hr: high.keys() - pairs.keys(), lr: rest if lr_name is None else set()}
     lines = [
-        f"only {folder} has {join_names(names)}" for folder, names in unmatched.items() if names
+        f"only {folder} has {join_names(names)}" for folder, names in leftovers.items() if names
     ]
     if lines or not pairs:
         raise UserError(
-            f"{hr} and {lr} do not have the same names: {'; '.join(lines) or 'no two belong together'}. Each HR needs "
-            "an LR of its name, or of one that published sets use (0801.png with 0801x4.png, 0801_HR.png with "
-            f"0801_LR.png), or of any template: {_suggest('{}x4')}"
+            f"the names in {hr} and {lr} do not match: {'; '.join(lines) or 'there is no pair'}. "
+            "Each HR image needs an LR image of the same name, or of a name as in published sets "
+            "(0801.png with 0801x4.png, 0801_HR.png with 0801_LR.png), or set a template: "
+            f"{_suggest('{}x4')}"
         )
     counts = Counter(rule for matches in partners.values() for rule in matches.values())
     if counts.keys() != {"{}"} or rest:
         summary = ", ".join(f"{count} by {rule}" for rule, count in counts.items())
-        others = f"; {len(rest)} other images are left out" if rest else ""
-        logger.info("%s: LR of %s by name: %s%s", lr, hr, summary, others)
+        note = f"; {len(rest)} other images are ignored" if rest else ""
+        logger.info("%s: LR images of %s matched by name: %s%s", lr, hr, summary, note)
     return pairs
 
 
-def holds_both(folder: Path, scale: int, lr_name: str | None = None) -> bool:
-    """Return whether HR and LR are in one folder, by their names. Raises as `match_folders`."""
+def has_hr_and_lr(folder: Path, scale: int, lr_name: str | None = None) -> bool:
+    """Return whether a folder holds both HR and LR, by their names. Raises as `match_folders`."""
     images = list_by_name(folder)
     low = _compose_names(folder, images)
-    return any(
-        _find_partners(
-            images, low, _choose_rules(scale, lr_name), True, lr_name is not None
-        ).values()
-    )
+    rules = _choose_rules(scale, lr_name)
+    return any(_find_partners(images, low, rules, True, lr_name is not None).values())
 
 
 def _find_partners(
     high: Mapping[str, Path],
     low: Mapping[str, Path],
     rules: Sequence[tuple[str, str]],
-    together: bool,
+    same_folder: bool,
     template: bool,
 ) -> dict[str, dict[str, str]]:
-    """Return for each HR the LR that may be its own, each with its rule; with a template it may have an HR's name."""
+    """Return the candidate LR names of each HR, each with its rule.
+
+    An image with another HR's name is a candidate only with a template or in a shared folder.
+    """
     names = {_compose(name) for name in high}
     partners = {name: dict[str, str]() for name in high}
     for name, matches in partners.items():
         for partner, rule in _apply(rules, _compose(name)):
             if (
                 partner not in low
-                or (together and partner == _compose(name))
+                or (same_folder and partner == _compose(name))
                 or "{}" in matches.values()
             ):
                 continue
-            if together or template or rule == "{}" or partner not in names:
+            if same_folder or template or rule == "{}" or partner not in names:
                 matches.setdefault(partner, rule)
     return partners
 
@@ -176,20 +184,21 @@ def _choose_rules(scale: int, lr_name: str | None) -> list[tuple[str, str]]:
         return rules
     if lr_name.count("{}") != 1:
         raise UserError(
-            f"data.lr_name={lr_name}: expected {{}} once, in the place of HR's name: {_suggest('{}x4')}"
+            f"data.lr_name={lr_name}: expected {{}} exactly once, for HR's name, as in "
+            f"{_suggest('{}x4')}"
         )
     return [(ending, _compose(lr_name)) for ending in dict.fromkeys(ending for ending, _ in rules)]
 
 
 def _apply(rules: Sequence[tuple[str, str]], name: str) -> Iterator[tuple[str, str]]:
-    """Yield the names that LR of an HR may have, each with its template."""
+    """Yield the possible LR names of an HR image, each with its template."""
     for ending, template in rules:
         if name.endswith(ending):
             yield template.replace("{}", name.removesuffix(ending)), template
 
 
 def _is_named(name: str, rules: Sequence[tuple[str, str]]) -> bool:
-    """Return whether a name ends as HR's or LR's, behind an underscore: other endings may be anyone's."""
+    """Return whether a name has an HR or LR ending with underscore; others are ambiguous."""
     endings = [ending for ending, _ in rules] + [
         template.removeprefix("{}") for _, template in rules
     ]
@@ -197,19 +206,20 @@ def _is_named(name: str, rules: Sequence[tuple[str, str]]) -> bool:
 
 
 def _compose(name: str) -> str:
-    """Return a name with its letters composed; file systems and archives differ in that."""
+    """Return a name with composed letters (NFC); file systems and archives differ in their form."""
     return unicodedata.normalize("NFC", name)
 
 
 def _compose_names(folder: Path, images: Mapping[str, Path]) -> dict[str, Path]:
-    """Return images by composed names. Raises UserError where two names become one."""
-    composed = {_compose(name): path for name, path in images.items()}
-    twins = [name for name in images if composed[_compose(name)] != images[name]]
+    """Return images by composed name. Raises UserError if two names become equal."""
+    by_name = {_compose(name): path for name, path in images.items()}
+    twins = [name for name in images if by_name[_compose(name)] != images[name]]
     if twins:
         raise UserError(
-            f"{folder}: two images are named {join_names(twins[:1])}, with composed and decomposed letters: rename one"
+            f"{folder}: two images are named {join_names(twins[:1])}, in composed and decomposed "
+            "letters; rename one of them"
         )
-    return composed
+    return by_name
 
 
 def _suggest(template: str) -> str:

@@ -1,4 +1,4 @@
-"""Pairs on disk: a folder with `HR/<name>.png` and `LR/<name>.png`, ours or made elsewhere."""
+"""Pairs on disk: a folder with `HR/<name>.png` and `LR/<name>.png`, of this package or others."""
 
 import logging
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ logger = logging.getLogger("realsr")
 
 @dataclass(frozen=True)
 class Pair:
-    """The two files of a training pair; the LR is HR degraded by the scale."""
+    """The two files of a training pair; LR is HR degraded at the scale."""
 
     name: str
     hr: Path
@@ -23,16 +23,17 @@ class Pair:
 
 
 def list_pairs(folder: Path, scale: int, lr_name: str | None = None) -> list[Pair]:
-    """Return the pairs of a folder, sorted by name; names are matched as `match_folders` does.
+    """Return the pairs of a folder, sorted by name and matched by `match_folders`.
 
-    Raises UserError where a subfolder is missing or the names or sizes (of the files' headers) do not match; ImageError
-    where one has no images.
+    Raises UserError if a subfolder is missing, or if names or sizes (from the file headers) do not
+    match; ImageError if a subfolder has no images.
     """
     for kind in ("HR", "LR"):
         if not (folder / kind).is_dir():
             raise UserError(
-                f"{folder / kind}: no such folder; pairs are HR/<name>.png with LR/<name>.png. Make them with: "
-                "python -m realsr.make_pairs +track=<track> data.source=FOLDER work_dir=FOLDER"
+                f"{folder / kind}: no such folder; pairs are HR/<name>.png and LR/<name>.png. Make "
+                "them with: python -m realsr.make_pairs +track=<track> data.source=FOLDER "
+                "work_dir=FOLDER"
             )
     files = match_folders(folder / "HR", folder / "LR", scale, lr_name)
     pairs = [Pair(name, hr, lr) for name, (hr, lr) in sorted(files.items()) if lr is not None]
@@ -43,13 +44,14 @@ def list_pairs(folder: Path, scale: int, lr_name: str | None = None) -> list[Pai
             mismatches.append(f"{pair.name} (HR {width}x{height}, LR {lr_width}x{lr_height})")
     if mismatches:
         raise UserError(
-            f"{folder}: at scale={scale}, HR must be {scale} times as wide and high as LR: {join_names(mismatches, 5)}"
+            f"{folder}: at scale={scale}, HR must be {scale} times as wide and high as LR: "
+            f"{join_names(mismatches, 5)}"
         )
     return pairs
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) from a file's header. Raises UserError where it is no image."""
+    """Return (width, height) from a file's header. Raises UserError if it is not an image."""
     try:
         with Image.open(path) as image:
             return image.size
@@ -60,30 +62,35 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Split pairs into those to train on and those held out, by their names and the seed.
+    """Split pairs into training pairs and held-out pairs, by their names and the seed.
 
-    At least one is held out if there are two or more and the fraction is not 0.
+    With a fraction above 0 and two or more pairs, at least one is held out.
     """
     if not 0 <= fraction < 1:
-        raise UserError(f"data.held_out={fraction}: expected a part of all pairs from 0 to below 1")
+        raise UserError(
+            f"data.held_out={fraction}: expected a fraction of all pairs, at least 0 and below 1"
+        )
     count = min(max(round(fraction * len(pairs)), 1 if fraction > 0 else 0), len(pairs) - 1)
     draws = {pair.name: numpy_generator(seed, "held out", pair.name).random() for pair in pairs}
     held_out = set(sorted(draws, key=draws.__getitem__)[:count])
-    return [pair for pair in pairs if pair.name not in held_out], [
-        pair for pair in pairs if pair.name in held_out
-    ]
+    training = [pair for pair in pairs if pair.name not in held_out]
+    return training, [pair for pair in pairs if pair.name in held_out]
 
 
 def keep_large(pairs: list[Pair], crop: int) -> list[Pair]:
-    """Return the pairs whose HR has room for a crop; a warning names the others. Raises UserError where none has."""
+    """Return the pairs whose HR is large enough for a crop; a warning names the others.
+
+    Raises UserError if there are none.
+    """
     small = [pair for pair in pairs if min(image_size(pair.hr)) < crop]
     if len(small) == len(pairs):
         raise UserError(
-            f"no pair's HR is as large as a crop of {crop}: give larger photos or a smaller trainer.crop"
+            f"no HR image is as large as a crop of {crop}: use larger photos or set a smaller "
+            "trainer.crop"
         )
     if small:
         logger.warning(
-            "%d pairs are smaller than a crop of %d and left out: %s",
+            "%d pairs are ignored, since they are smaller than a crop of %d: %s",
             len(small), crop, join_names([pair.name for pair in small], 5),
         )  # fmt: skip
     return [pair for pair in pairs if pair not in small]

@@ -1,4 +1,4 @@
-"""Images to validate on: fixed crops, degraded once."""
+"""Validation images: fixed crops, degraded once."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from realsr.core.errors import UserError
 from realsr.core.seeding import numpy_generator
 from realsr.data.dataset import cut_mirrored
 from realsr.data.degradations.degradation import OnlineDegradation, to_batch
-from realsr.data.folders import holds_both, match_folders
+from realsr.data.folders import has_hr_and_lr, match_folders
 from realsr.data.pairs import Pair
 from realsr.imaging import crop_to_multiple, read_uint8, resize, to_float, to_uint8
 
@@ -23,7 +23,7 @@ logger = logging.getLogger("realsr")
 
 @dataclass(frozen=True)
 class EvaluationImage:
-    """lr (3, h, w) and hr (3, s*h, s*w), float32 in 0..1; hr is None for a photo that is judged without."""
+    """lr (3, h, w) and hr (3, s*h, s*w), float32 in 0..1; hr is None without a reference."""
 
     name: str
     lr: Tensor
@@ -32,7 +32,7 @@ class EvaluationImage:
 
 @dataclass(frozen=True)
 class ValidationImage(EvaluationImage):
-    """An image that has HR."""
+    """An evaluation image with HR."""
 
     hr: Tensor
 
@@ -45,9 +45,10 @@ def load_validation(
     largest: int,
     most: int,
 ) -> list[ValidationImage]:
-    """Read up to `most` pairs, each cut to its central `largest` x `largest` HR pixels.
+    """Read up to `most` pairs, each cropped to its central `largest` x `largest` HR pixels.
 
-    They are degraded once, by a generator of the pair's name, so that all validations see the same.
+    Each is degraded once, with a random generator derived from its name, so that all validations
+    use the same images.
     """
     images = (read_image(pair.name, pair.hr, pair.lr, scale) for pair in pairs[:most])
     return [_prepare(image, scale, degradation, seed, largest) for image in images]
@@ -56,11 +57,11 @@ def load_validation(
 def read_folders(
     hr: Path, lr: Path | None, scale: int, damaged: str = "refuse", lr_name: str | None = None
 ) -> Iterator[ValidationImage]:
-    """Read whole images one by one: HR cropped to a multiple of the scale, LR from its folder or by bicubic.
+    """Yield whole images: HR cropped to a multiple of the scale, LR from its folder or bicubic.
 
     damaged: see `realsr.imaging.read_uint8`; lr_name: see `match_folders`.
 
-    Raises UserError where names or sizes of HR and LR do not match, ImageError for what cannot be read.
+    Raises UserError if names or sizes of HR and LR do not match, ImageError for an unreadable file.
     """
     for name, paths in match_folders(hr, lr, scale, lr_name).items():
         yield read_image(name, *paths, scale, damaged)
@@ -75,16 +76,16 @@ def read_image(
     side: int | None = None,
     area: bool = False,
 ) -> ValidationImage:
-    """Read an image's HR, and its LR if that has a file; see `prepare_pair`.
+    """Read an image's HR, and its LR if there is a file; see `prepare_pair`.
 
-    Raises ImageError for a file that cannot be read, UserError for LR whose size is not HR's / scale, ValueError for HR
-    smaller than the scale.
+    Raises ImageError for an unreadable file, UserError if LR's size is not HR's / scale, ValueError
+    if HR is smaller than the scale.
     """
     original = read_uint8(hr, damaged)
     small = None if lr is None else to_float(read_uint8(lr, damaged))
     if side is not None and min(original.shape[:2]) < side:
         size = f"{original.shape[1]}x{original.shape[0]}"
-        logger.warning("%s: %s pixels are upscaled to the protocol's %d a side", hr, size, side)
+        logger.warning("%s: %s pixels, upscaled to the protocol's %d pixels a side", hr, size, side)
     small, image = prepare_pair(original, scale, small, side, area)
     if lr is not None:
         check_sizes(lr, small, image, scale, original.shape)
@@ -100,23 +101,19 @@ def prepare_pair(
 ) -> tuple[Tensor, Tensor]:
     """Return LR and HR of an original (H, W, 3) uint8, float32 on the 8-bit grid.
 
-    side: HR is the original resized to this square by OpenCV's INTER_AREA; None: cropped to a multiple of the scale.
-    area: where LR is not given, it is the original resized by INTER_AREA instead of HR shrunk by bicubic.
+    side: HR is the original resized to a square of this side by OpenCV's INTER_AREA; None: the
+        original cropped to a multiple of the scale.
+    area: without `lr`, LR is the original resized by INTER_AREA instead of HR downscaled by
+        bicubic.
 
     Raises ValueError for an original smaller than the scale.
     """
-    hr = (
-        crop_to_multiple(to_float(original), scale)
-        if side is None
-        else _resize_area(original, (side, side))
-    )
-    if lr is None:
-        lr = (
-            _resize_area(original, (hr.shape[1] // scale, hr.shape[2] // scale))
-            if area
-            else shrink(hr, scale)
-        )
-    return lr, hr
+    hr = crop_to_multiple(to_float(original), scale)
+    if side is not None:
+        hr = _resize_area(original, (side, side))
+    if lr is None and area:
+        lr = _resize_area(original, (hr.shape[1] // scale, hr.shape[2] // scale))
+    return shrink(hr, scale) if lr is None else lr, hr
 
 
 def _resize_area(image_uint8: np.ndarray, size: tuple[int, int]) -> Tensor:
@@ -124,16 +121,17 @@ def _resize_area(image_uint8: np.ndarray, size: tuple[int, int]) -> Tensor:
 
 
 def shrink(hr: Tensor, scale: int) -> Tensor:
-    """Return HR (3, H, W) shrunk by bicubic and rounded to 8 bit, as a file's would be."""
+    """Return HR (3, H, W) downscaled by bicubic and rounded to the 8-bit grid, as in a file."""
     return to_float(to_uint8(resize(hr, factor=1 / scale)))
 
 
 def check_sizes(
     path: Path | None, lr: Tensor, hr: Tensor, scale: int, original: Sequence[int]
 ) -> None:
-    """Raise UserError, naming LR's file, where HR is not `scale` times as large.
+    """Raise UserError if HR is not `scale` times as large as LR.
 
-    original: height and width of HR's file, before it was cropped or resized.
+    path: LR's file, for the message. original: height and width of HR's file before cropping or
+        resizing.
     """
     if [side * scale for side in lr.shape[1:]] != list(hr.shape[1:]):
         preparation = (
@@ -142,8 +140,9 @@ def check_sizes(
             else ""
         )
         raise UserError(
-            f"{path}: {lr.shape[2]}x{lr.shape[1]} pixels, but its HR has {preparation}{hr.shape[2]}x{hr.shape[1]}; at "
-            f"scale={scale} it must be {scale} times as large"
+            f"{path}: {lr.shape[2]}x{lr.shape[1]} pixels, but HR is "
+            f"{preparation}{hr.shape[2]}x{hr.shape[1]}; at scale={scale} HR must be {scale} times "
+            "as large"
         )
 
 
@@ -157,14 +156,18 @@ def load_validation_folder(
     damaged: str = "refuse",
     lr_name: str | None = None,
 ) -> list[ValidationImage]:
-    """Read `data.validation`: HR and LR are taken as they are; of HR images alone, LR is degraded bicubic.
+    """Read the folder of `data.validation`.
 
-    folder: with HR/ and LR/, or with both kinds of images, or HR images alone. lr_name: see `match_folders`.
+    HR and LR images are used unchanged. Without LR images, LR is HR downscaled by bicubic and
+    degraded.
+
+    folder: with subfolders HR/ and LR/, or with HR and LR images, or with HR images only.
+    lr_name: see `match_folders`.
     """
     hr, lr = folder, folder
     if (folder / "HR").is_dir():
         hr, lr = folder / "HR", folder / "LR"
-    has_lr = hr != lr or holds_both(folder, scale, lr_name)
+    has_lr = hr != lr or has_hr_and_lr(folder, scale, lr_name)
     images = read_folders(hr, lr if has_lr else None, scale, damaged, lr_name)
     online = None if has_lr else degradation
     return [_prepare(image, scale, online, seed, largest) for image in islice(images, most)]
@@ -177,9 +180,10 @@ def _prepare(
     seed: int,
     largest: int,
 ) -> ValidationImage:
-    """Cut an image to its centre, and degrade that.
+    """Crop an image to its centre and degrade the crop, unless `degradation` is None.
 
-    LR that is degraded is taken for a whole image; around the centre of HR lies what is there.
+    A degradation of LR treats the crop as a whole image; one of HR reads the pixels around the
+    crop.
     """
     height, width = (min(side, max(1, largest // scale)) for side in image.lr.shape[1:])
     top, left = (image.lr.shape[1] - height) // 2, (image.lr.shape[2] - width) // 2
@@ -191,11 +195,9 @@ def _prepare(
     crop, margin = to_uint8(lr), 0
     if degradation.reads == "hr":
         margin = degradation.margin
-        around = top - margin, left - margin, height + 2 * margin, width + 2 * margin
-        crop = cut_mirrored(to_uint8(image.hr), *around)
-    arrays = degradation.prepare(
-        crop, margin, scale, numpy_generator(seed, "validation", image.name)
-    )
-    return ValidationImage(
-        image.name, degradation.apply(to_batch(arrays, to_uint8(hr)))[0].contiguous(), hr
-    )
+        region = top - margin, left - margin, height + 2 * margin, width + 2 * margin
+        crop = cut_mirrored(to_uint8(image.hr), *region)
+    rng = numpy_generator(seed, "validation", image.name)
+    arrays = degradation.prepare(crop, margin, scale, rng)
+    lr = degradation.apply(to_batch(arrays, to_uint8(hr)))[0]
+    return ValidationImage(image.name, lr.contiguous(), hr)

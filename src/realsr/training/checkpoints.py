@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a training, written atomically, and restored bit for bit."""
+"""Checkpoints: the full state of a training, written atomically and restored bit for bit."""
 
 import io
 import logging
@@ -27,14 +27,14 @@ from realsr.weights import load_generator_state
 logger = logging.getLogger("realsr")
 
 BEST = "best.pt"
-MAX_THREADS = 1024  # beyond which a checkpoint is damaged
+MAX_THREADS = 1024  # a larger number means that a checkpoint is damaged
 
 
 class CheckpointWriter(AbstractContextManager["CheckpointWriter"]):
-    """Writes checkpoints into a folder in a thread of its own, since the disk can take seconds.
+    """Writes checkpoints into a folder in a separate thread, since the disk can take seconds.
 
-    Use it in a `with`, at whose end the last checkpoint is on the disk. The OSError of a write is raised at the next
-    `save`, or at the end; it is raised too where the folder above is gone.
+    Use it in a `with` statement, which ends when the last checkpoint is on disk. An OSError of a
+    write (also if the parent folder was removed) is raised at the next `save` or at the end.
     """
 
     def __init__(self, folder: Path, keep: int):
@@ -43,14 +43,17 @@ class CheckpointWriter(AbstractContextManager["CheckpointWriter"]):
         self._write: Future[None] | None = None
 
     def save(self, state: dict[str, Any], best: bool = False) -> None:
-        """Write a state as `step_<state["step"]>.pt` and remove all but the newest `keep`; or write it as `best.pt`."""
+        """Write a state as `step_<step>.pt`, and remove all but the newest `keep`.
+
+        best: write it as `best.pt` instead, and remove nothing.
+        """
         content = io.BytesIO()
         torch.save(state, content)
         self.wait()
         self._write = self._thread.submit(self._write_file, state["step"], content, best)
 
     def wait(self) -> None:
-        """Wait until the last checkpoint is on the disk."""
+        """Wait until the last checkpoint is on disk."""
         write, self._write = self._write, None
         if write is not None:
             write.result()
@@ -68,35 +71,34 @@ class CheckpointWriter(AbstractContextManager["CheckpointWriter"]):
 
 
 def remove_old(folder: Path, keep: int) -> None:
-    """Remove all checkpoints of steps but the newest `keep`."""
+    """Remove all `step_*.pt` but the newest `keep`."""
     for old in list_checkpoints(folder)[:-keep]:
         old.unlink(missing_ok=True)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints of steps in a folder, oldest first."""
+    """Return the `step_*.pt` of a folder, oldest first."""
     return sorted(folder.glob("step_*.pt"))
 
 
 def find_newest(folder: Path) -> Path | None:
-    """Return the newest intact checkpoint, the best where there is no other; damaged ones are renamed.
+    """Return the newest intact checkpoint, else `best.pt`, else None. Damaged files are renamed.
 
-    Raises OSError where the disk cannot be read, which is no sign of damage.
+    Raises OSError if the disk cannot be read; such a file is not taken for damaged.
     """
     for path in [*reversed(list_checkpoints(folder)), *folder.glob(BEST)]:
         content = io.BytesIO(path.read_bytes())
         try:
             torch.load(content, map_location="cpu", weights_only=True)
             return path
-        except Exception:  # torch raises many kinds for a broken file, OSError too
-            damaged = path.rename(
-                path.with_suffix(".damaged")
-            )  # or it would count among those to keep
+        except Exception:  # torch raises various errors for a broken file, OSError too
+            # Renamed, else it would count towards `keep`.
+            new_path = path.rename(path.with_suffix(".damaged"))
             logger.warning(
-                "%s cannot be read, as after a crash during its writing: it is renamed to %s, and the checkpoint "
-                "before it is used",
+                "%s is damaged, probably by a crash while it was written: renamed to %s; using "
+                "the previous checkpoint",
                 path,
-                damaged.name,
+                new_path.name,
             )
     return None
 
@@ -108,9 +110,9 @@ def gather_state(
     selection: Selection,
     processes: DistributedContext,
 ) -> dict[str, Any]:
-    """Return all that the training after `step` depends on; to be called by all processes at once.
+    """Return the full state of a training after `step`. All processes must call it together.
 
-    Learning rates and samples are functions of the step.
+    Learning rates and samples are functions of the step, and not part of the state.
     """
     return {
         "step": step,
@@ -130,15 +132,14 @@ def restore_or_initialize(
     config: TrainingConfig,
     processes: DistributedContext,
 ) -> int:
-    """Restore the newest checkpoint, else load `init`, if any; return the number of steps done.
+    """Restore the newest checkpoint, else load `init`, if set; return the last trained step.
 
-    Raises UserError where the checkpoint is of another training.
+    Raises UserError if the checkpoint is of another training.
     """
     path = processes.broadcast(find_newest(run / "checkpoints") if processes.is_main else None)
     if processes.is_main:
-        remove_old(
-            run / "checkpoints", config.trainer.keep_checkpoints
-        )  # a kill may have come before that
+        # A killed run may have left more.
+        remove_old(run / "checkpoints", config.trainer.keep_checkpoints)
     if path is None:
         _initialize(state, config)
         return 0
@@ -154,8 +155,8 @@ def restore_or_initialize(
     except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"{path} is of another training ({reason}): set overwrite=true to restart, or another run=FOLDER; "
-            "init=RUN starts from its weights alone"
+            f"{path} is of another training ({reason}): set overwrite=true to restart, or choose "
+            "another run=FOLDER; init=RUN loads only its weights"
         ) from error
     _restore_threads(checkpoint.get("threads"), path)
     if len(random_states) == processes.world_size:
@@ -163,11 +164,11 @@ def restore_or_initialize(
     else:
         torch.manual_seed(derive_seed(config.seed, "training", step, processes.rank))
         logger.info(
-            "the training was in %d processes and goes on in %d: networks that draw random numbers, as for dropout, "
-            "draw others",
+            "the training used %d processes and now uses %d: the random numbers of networks, such "
+            "as those of dropout, will differ",
             len(random_states), processes.world_size,
         )  # fmt: skip
-    logger.info("training goes on after step %d, from %s", step, path.name)
+    logger.info("training continues after step %d, from %s", step, path.name)
     return step
 
 
@@ -178,24 +179,24 @@ def _initialize(state: TrainState, config: TrainingConfig) -> None:
             state.ema.load_state_dict(state.generator.state_dict())
     elif any(term["name"] != "l1" for term in active_terms(config.loss).values()):
         logger.warning(
-            "training starts from scratch; init=WEIGHTS would start from a PSNR-trained generator"
+            "training starts from scratch; set init=WEIGHTS to start from a PSNR-trained generator"
         )
 
 
 def _restore_threads(threads: object, path: Path) -> None:
-    """Compute with as many threads as before: their number changes the last bits of sums."""
+    """Set the previous number of threads, on which the last bits of sums depend."""
     now = torch.get_num_threads()
     if isinstance(threads, int) and threads != now and 0 < threads <= MAX_THREADS:
         torch.set_num_threads(threads)
         logger.info(
-            "%s was computed with %d threads, and the training goes on with them; %d are set now",
+            "%s was computed with %d threads: the training continues with them instead of %d",
             path.name, threads, now,
         )  # fmt: skip
 
 
 def _random_state(device: torch.device) -> dict[str, Any]:
-    """Return the states of the generators that a network may draw from; samples of the data need none."""
-    name, keys, *rest = np.random.get_state()  # noqa: NPY002 (what others draw from)
+    """Return the states of the random generators that a network may use, but data do not."""
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 (the global generator)
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,

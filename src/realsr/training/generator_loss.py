@@ -1,4 +1,4 @@
-"""The generator's loss: the weighted sum of the terms that a configuration names."""
+"""The generator's loss: the weighted sum of the terms of a configuration."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
@@ -14,18 +14,18 @@ from realsr.training.loss_terms.term import StepTensors
 ROOM = "realsr.training.loss_terms"
 LOGITS = {"real_logits", "fake_logits"}
 LossValues = Mapping[str, Values]
-"""YAML of a loss: by a term's key, which is its name in the logs, `name`, `weight` and its arguments."""
+"""YAML of a loss: `name`, `weight` and arguments of each term, by its key, its name in the logs."""
 
 
 class GeneratorLoss(nn.Module):
-    """Weighted terms, in the order of the configuration; weight 0 leaves a term out.
+    """Weighted terms in the order of the configuration; terms of weight 0 are omitted.
 
     Attributes:
         terms: the terms by their keys.
-        needs: what the terms need of a step.
+        needs: the optional inputs of `StepTensors` that the terms read.
 
     Raises:
-        UserError: for a term that cannot be made; WeightsError where VGG19's weights are missing.
+        UserError: for a term that cannot be built. WeightsError: if VGG19's weights are missing.
     """
 
     def __init__(self, loss: LossValues) -> None:
@@ -36,19 +36,23 @@ class GeneratorLoss(nn.Module):
             term = build_component(ROOM, f"loss.{key}", values)
             if not isinstance(term, nn.Module):
                 raise UserError(
-                    f"loss.{key}.name={values['name']}: it gave a {type(term).__name__}; expected a LossTerm"
+                    f"loss.{key}.name={values['name']}: built a {type(term).__name__}; expected a "
+                    "LossTerm"
                 )
             self.terms[key] = term
 
     def forward(self, x: StepTensors) -> dict[str, Tensor]:
-        """Return the terms, unweighted and detached, and their weighted sum `generator`; all float32."""
+        """Return the terms, unweighted and detached, and the weighted sum `generator`; float32."""
         terms = {key: term(x) for key, term in self.terms.items()}
         total = torch.stack([self.weights[key] * term for key, term in terms.items()]).sum()
         return {key: term.detach() for key, term in terms.items()} | {"generator": total}
 
 
 def active_terms(loss: LossValues) -> dict[str, dict[str, Any]]:
-    """Return the terms whose weight is not 0. Raises UserError for an invalid weight, and where no term is left."""
+    """Return the terms whose weight is not 0.
+
+    Raises UserError for an invalid weight, and if no term remains.
+    """
     terms = {}
     for key, values in loss.items():
         if not isinstance(values, Mapping) or "weight" not in values:
@@ -60,23 +64,23 @@ def active_terms(loss: LossValues) -> dict[str, dict[str, Any]]:
             terms[key] = {**values, "weight": weight}
     if not terms:
         raise UserError(
-            "loss: no term has a weight above 0: set loss.pixel.weight=1, or choose another loss=…"
+            "loss: no term has a weight above 0: set loss.pixel.weight=1 or another loss=…"
         )
     return terms
 
 
 def loss_needs(loss: LossValues) -> frozenset[str]:
-    """Return what the terms of a loss need of a step, without building them."""
+    """Return the optional inputs that the terms of a loss need, without building the terms."""
     return frozenset().union(*(_needs(term) for term in _find_classes(loss).values()))
 
 
 def needs_discriminator(loss: LossValues) -> bool:
-    """Whether a term of a loss reads a discriminator's logits."""
+    """Return whether a term of a loss reads a discriminator's logits."""
     return bool(loss_needs(loss) & LOGITS)
 
 
 def check_loss(loss: LossValues, crop: int, ema: float | None) -> None:
-    """Raise UserError for an unknown term, and for one that does not fit the crops or the averaged weights."""
+    """Raise UserError for an unknown term, or one that does not fit `crop` or `ema`."""
     for key, term in _find_classes(loss).items():
         needs, min_crop = _needs(term), int(getattr(term, "min_crop", 1))
         if crop < min_crop:
@@ -87,7 +91,8 @@ def check_loss(loss: LossValues, crop: int, ema: float | None) -> None:
             )
         if unknown := needs - LOGITS - {"sr_ema"}:
             raise UserError(
-                f"loss.{key} needs {', '.join(sorted(unknown))}: a step has sr_ema, {', '.join(sorted(LOGITS))}"
+                f"loss.{key} needs {', '.join(sorted(unknown))}: a step has sr_ema, "
+                f"{', '.join(sorted(LOGITS))}"
             )
 
 
@@ -99,4 +104,4 @@ def _find_classes(loss: LossValues) -> dict[str, Callable[..., Any]]:
 
 
 def _needs(term: Callable[..., Any]) -> frozenset[str]:
-    return frozenset(getattr(term, "needs", ()))  # the user's own term may be a function
+    return frozenset(getattr(term, "needs", ()))  # a user's term may be a function

@@ -1,4 +1,4 @@
-"""The training of a generator against a discriminator on pairs."""
+"""The training loop."""
 
 import logging
 import math
@@ -22,7 +22,7 @@ from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.monitor import (
     StopRequest,
     TrainingMonitor,
-    WaitInterrupted,
+    WaitTimeout,
     catch_stop_signals,
 )
 from realsr.training.records import Records, Stopwatch, profile, used_memory
@@ -44,18 +44,19 @@ def train(
     cache: Path,
     processes: DistributedContext = SINGLE_PROCESS,
 ) -> list[Path]:
-    """Train a generator and return the files of its weights: raw, averaged, best.
+    """Train a generator and return its weights files: raw, averaged, best.
 
-    The folder `run` gets checkpoints and what `Records` writes, the folder `cache` the decoded pairs. Where the run has
-    a checkpoint, training continues from there, as if it had never stopped. Raises UserError for data or settings that
-    cannot be trained with, WeightsError where VGG19's weights are missing, Interrupted after SIGTERM or Ctrl-C, when
-    all is saved.
+    Checkpoints and `Records` are written to `run`, decoded pairs to `cache`. If the run has a
+    checkpoint, training continues from it with the same result as without the interruption.
+
+    Raises UserError for unsuitable data or settings, WeightsError if VGG19's weights are missing,
+    Interrupted after SIGTERM or Ctrl-C, once the state is saved.
     """
     trainer, scale = config.trainer, config.scale
     device = choose_device(trainer.device, "trainer.device", local_rank())
     check_settings(config, processes.world_size)
 
-    # State: as the newest checkpoint left it, or the initial one.
+    # State: that of the newest checkpoint, or the initial one.
     state = make_state(config, device, processes)
     monitor = TrainingMonitor(trainer.max_skipped, state.scaler)
     selection = Selection(validation, run, config, device)
@@ -63,7 +64,7 @@ def train(
     shape = (trainer.batch // processes.world_size, 3, trainer.crop // scale, trainer.crop // scale)
     train_step = TrainStep(state, GeneratorLoss(config.loss).to(device), trainer, shape)
 
-    # Data: each process loads its part of each batch.
+    # Data: each process loads its share of each batch.
     pairs = keep_large(list(pairs), trainer.crop)
     images = cache_pairs(cache, pairs, None) if trainer.cache else decode_pairs(pairs)
     dataset = CropDataset(
@@ -82,18 +83,20 @@ def train(
         start,
         trainer.max_steps,
         workers,
-        pinned=device.type == "cuda",
+        pin_memory=device.type == "cuda",
         timeout=trainer.data_timeout,
     )
 
-    # Records and checkpoints: the first process writes them.
+    # Records and checkpoints, written by the first process.
     def save(step: int, best: bool = False) -> None:
+        """Write a checkpoint; all processes must call it together."""
         checkpoint = gather_state(step, state, monitor, selection, processes)
         if records is not None:
             records.sync()
             checkpoints.save(checkpoint, best)
 
     main = processes.is_main
+    tracing = trainer.profile and main
     logger.info("%s", describe(state, len(pairs), config, processes))
     stopwatch = Stopwatch()
     with (
@@ -101,37 +104,33 @@ def train(
         Progress("training", total=trainer.max_steps, done=start, silent=not main) as progress,
         closing(Records(run, start)) if main else nullcontext() as records,
         CheckpointWriter(run / "checkpoints", trainer.keep_checkpoints) as checkpoints,
-        profile(run / "profile", device)
-        if trainer.profile and main
-        else nullcontext(lambda: None) as trace,
+        profile(run / "profile", device) if tracing else nullcontext(lambda: None) as trace,
     ):
         for step in range(start + 1, trainer.max_steps + 1):
-            # A batch; where none comes, what is trained so far is saved.
+            # Get a batch; save the state if none arrives.
             try:
                 with stopwatch.measure("waiting"), request.waiting():
                     batch = next(batches)
-            except (LoadingError, WaitInterrupted) as error:
-                # With several processes it cannot be: the others wait for this one.
-                saved = processes.world_size == 1 and step > start + 1
-                if saved:
+            except (LoadingError, WaitTimeout) as error:
+                # Not with several processes: saving needs all of them, and the others are waiting.
+                can_save = processes.world_size == 1 and step > start + 1
+                if can_save:
                     monitor.catch_up()
                     save(step - 1)
-                if isinstance(error, WaitInterrupted):
-                    raise _interrupted(request, step - 1, processes, saved) from None
+                if isinstance(error, WaitTimeout):
+                    raise _make_interrupt(request, step - 1, processes, can_save) from None
                 raise
 
             # The step.
             tensors = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
             lr, hr = degradation.apply(tensors), to_images(tensors["hr"])
-            rate, decay = (
-                learning_rate(step - 1, config.optimiser),
-                ema_decay(step - 1, trainer.ema or 0),
-            )
+            rate = learning_rate(step - 1, config.optimiser)
+            decay = ema_decay(step - 1, trainer.ema or 0)
             monitor.follow(step, train_step(lr, hr, rate, decay, stop=request.signal is not None))
             stopwatch.images += trainer.batch
             trace()
 
-            # What is due after it, the same in all processes: log, validate, save, stop.
+            # Log, validate, save and stop at the same steps in all processes.
             last = step == trainer.max_steps
             log = last or step % trainer.log_every == 0 or step == start + 1
             score = bool(validation.images) and (last or step % trainer.validate_every == 0)
@@ -142,15 +141,15 @@ def train(
                 speed = stopwatch.read() | used_memory(device)
                 records.values(step, monitor.summary() | {"learning_rate": rate} | speed)
             with stopwatch.measure("paused"):
-                if score and processes.broadcast(
-                    records is not None and selection(step, state, records)
-                ):
-                    save(step, best=True)
+                if score:
+                    is_best = records is not None and selection(step, state, records)
+                    if processes.broadcast(is_best):
+                        save(step, best=True)
                 if keep or monitor.stop:
                     save(step)
             progress.advance(note=f"loss {monitor.latest.get('loss/generator', math.nan):.4f}")
             if monitor.stop and not last:
-                raise _interrupted(request, step, processes)
+                raise _make_interrupt(request, step, processes)
 
     return save_weights(run, state, config) if main else []
 
@@ -158,20 +157,20 @@ def train(
 def describe(
     state: TrainState, pairs: int, config: TrainingConfig, processes: DistributedContext
 ) -> str:
-    """Return in words what is trained, and how."""
+    """Return a description of the training for the log."""
     trainer, half, net = config.trainer, state.precision.half, state.generator
     millions = sum(parameter.numel() for parameter in net.parameters()) / 1e6
     numbers = str(half).removeprefix("torch.") if half else "float32"
     together = f", {processes.world_size} processes" if processes.world_size > 1 else ""
     return (
-        f"{type(net).__name__} of {millions:.3g} million parameters at scale {config.scale}, {pairs} pairs, batches of "
-        f"{trainer.batch} crops of {trainer.crop}x{trainer.crop}; on {state.device} in {numbers}"
-        f"{' and TF32' if state.precision.tf32 else ''}{together}"
+        f"{type(net).__name__} of {millions:.3g} million parameters at scale {config.scale}, "
+        f"{pairs} pairs, batches of {trainer.batch} crops of {trainer.crop}x{trainer.crop}; on "
+        f"{state.device} in {numbers}{' and TF32' if state.precision.tf32 else ''}{together}"
     )
 
 
 def save_weights(run: Path, state: TrainState, config: TrainingConfig) -> list[Path]:
-    """Write the raw and the averaged weights and return their files, and that of the best, where there is one."""
+    """Write the raw and averaged weights; return their files, and that of the best if it exists."""
     files = []
     for name, net in (("generator", state.generator), ("generator_ema", state.ema)):
         if net is not None:
@@ -180,12 +179,12 @@ def save_weights(run: Path, state: TrainState, config: TrainingConfig) -> list[P
     return files + [file for file in [run / "best.safetensors"] if file.exists()]
 
 
-def _interrupted(
-    request: StopRequest, step: int, processes: DistributedContext, saved: bool = True
+def _make_interrupt(
+    request: StopRequest, step: int, processes: DistributedContext, is_saved: bool = True
 ) -> Interrupted:
-    number = request.signal or signal.SIGTERM  # another process has the request
-    state = "it is saved, and the same command goes on from there"
-    if not saved:
-        state = "the same command goes on from the last checkpoint, if there is one"
+    number = request.signal or signal.SIGTERM  # else another process has the request
+    state = "its state is saved; repeat the command to continue"
+    if not is_saved:
+        state = "repeat the command to continue from the last checkpoint, if any"
     message = f"stopped after step {step} by {number.name}; {state}"
     return Interrupted(message if processes.is_main else "", code=128 + number)

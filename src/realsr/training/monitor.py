@@ -1,4 +1,4 @@
-"""What may end a training early: values that are not finite, networks that collapse, stop signals."""
+"""Early ends of a training: non-finite values, collapsing networks, stop signals."""
 
 import logging
 import math
@@ -22,27 +22,27 @@ logger = logging.getLogger("realsr")
 SATURATED_STEPS = 500  # steps in a row with the discriminator's accuracy near 0 or 1
 SATURATED_WITHIN = 0.005  # of 0 or 1
 AVERAGED_STEPS = 100  # for the moving average of the variance
-FALLEN = 0.5  # of the highest variance ratio
-PATIENCE = 5.0  # seconds that a batch may still take after a stop signal
+COLLAPSE_RATIO = 0.5  # of the highest variance ratio
+PATIENCE = 5.0  # seconds to wait for a batch after a stop signal
 
 
 @dataclass
 class History:
-    """What the monitor keeps of the steps before; part of a checkpoint."""
+    """State of the monitor from previous steps; part of a checkpoint."""
 
     skipped: int = 0  # steps in a row
     pinned: int = 0  # steps in a row with the accuracy near 0 or 1
-    ratio: float | None = None  # moving average of the variance of SR by that of HR
-    highest: float = 0.0  # of that average, 1 at most
-    fallen: bool = False  # whether a warning of the collapse was given
+    ratio: float | None = None  # moving average of variance(SR) / variance(HR)
+    highest: float = 0.0  # maximum of `ratio`, at most 1
+    fallen: bool = False  # whether the collapse has been reported
 
 
 class TrainingMonitor:
-    """Follows the steps of a training, one step behind on a GPU, so that the device is never waited for.
+    """Checks the steps of a training; on a GPU one step late, to avoid waiting for the device.
 
     Attributes:
         latest: the values of the latest step, by name.
-        stop: whether a process has a request to stop; it is set in all processes at the same step.
+        stop: whether any process has a stop request; set in all processes at the same step.
     """
 
     def __init__(self, max_skipped: int, scaler: torch.amp.GradScaler):
@@ -53,7 +53,10 @@ class TrainingMonitor:
         self._pending: tuple[int, list[str], Tensor, torch.cuda.Event | None] | None = None
 
     def follow(self, step: int, outcome: Outcome) -> None:
-        """Check the step before, and fetch the values of this one. Raises UserError where too many are skipped."""
+        """Check the previous step, and start to copy the values of this step to the CPU.
+
+        Raises UserError if too many steps in a row are skipped.
+        """
         self.catch_up()
         values = outcome.values.to("cpu", non_blocking=True)
         event = torch.cuda.Event() if outcome.values.is_cuda else None
@@ -64,7 +67,7 @@ class TrainingMonitor:
             event.record()
 
     def catch_up(self) -> None:
-        """Check the step that is still to be checked, if any; raises as `follow`."""
+        """Check the pending step, if any. Raises as `follow`."""
         if self._pending is None:
             return
         step, names, values, event = self._pending
@@ -79,7 +82,7 @@ class TrainingMonitor:
             self._check_variance(step)
 
     def summary(self) -> dict[str, float]:
-        """Return the latest values, with one gradient norm per network instead of one per parameter."""
+        """Return the latest values, with gradient norms per network instead of per parameter."""
         summary, squares = dict[str, float](), defaultdict[str, float](float)
         for name, value in self.latest.items():
             kind, _, rest = name.partition("/")
@@ -94,7 +97,7 @@ class TrainingMonitor:
         return asdict(self._history)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the history. Raises TypeError where the state is of another monitor."""
+        """Restore the history. Raises TypeError if the state is of another monitor."""
         self._history = History(**state)
 
     def _check_skipped(self, step: int) -> None:
@@ -104,20 +107,20 @@ class TrainingMonitor:
             return
         names = [name for name, value in self.latest.items() if not math.isfinite(value)]
         if all(name.startswith("gradient/") for name in names) and self._scaler.get_scale() > 1:
-            return  # the scaler of fp16 lowers its scale after an overflow
+            return  # fp16 overflow: the gradient scaler lowers its scale
         history.skipped += 1
-        values = ", ".join(
-            f"{name} ({self.latest[name]})" for name in names[:4]
-        )  # in the order of their computation
+        # In order of computation.
+        values = ", ".join(f"{name} ({self.latest[name]})" for name in names[:4])
         more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-        text = f"step {step} is skipped: not finite are {values}{more}"
+        text = f"step {step} skipped: non-finite {values}{more}"
         if history.skipped > self._max_skipped:
             raise UserError(
-                f"{text}. So were the steps before, {history.skipped} in a row, more than trainer.max_skipped="
-                f"{self._max_skipped}. They changed no weight, and the checkpoints are good. Look at what is named; a "
-                "lower optimiser.learning_rate (with trainer.allow_changes=true) or trainer.precision=fp32 may help"
+                f"{text}. {history.skipped} steps in a row were skipped, more than "
+                f"trainer.max_skipped={self._max_skipped}. They changed no weights, and the "
+                "checkpoints are valid. Check these values; a lower optimiser.learning_rate (with "
+                "trainer.allow_changes=true) or trainer.precision=fp32 may help"
             )
-        logger.warning("%s; no weight was changed", text)
+        logger.warning("%s; no weights were changed", text)
 
     def _check_accuracy(self, step: int) -> None:
         accuracy = self.latest.get("discriminator/accuracy")
@@ -127,36 +130,34 @@ class TrainingMonitor:
         self._history.pinned = self._history.pinned + 1 if at_end else 0
         if self._history.pinned == SATURATED_STEPS:
             logger.warning(
-                "step %d: for %d steps the discriminator is always %s (accuracy %.3f): the GAN term teaches little "
-                "now. Look at the samples; another loss.gan.weight or optimiser.learning_rate may help",
-                step, SATURATED_STEPS, "right" if accuracy > 0.5 else "wrong", accuracy,
+                "step %d: the discriminator has been always %s for %d steps (accuracy %.3f): the GAN "
+                "term is hardly informative. Check the samples; another loss.gan.weight or "
+                "optimiser.learning_rate may help",
+                step, "right" if accuracy > 0.5 else "wrong", SATURATED_STEPS, accuracy,
             )  # fmt: skip
 
     def _check_variance(self, step: int) -> None:
         history = self._history
         ratio = self.latest["variance/SR"] / max(self.latest["variance/HR"], 1e-12)
-        history.ratio = (
-            ratio
-            if history.ratio is None
-            else history.ratio + (ratio - history.ratio) / AVERAGED_STEPS
-        )
+        previous = ratio if history.ratio is None else history.ratio
+        history.ratio = previous + (ratio - previous) / AVERAGED_STEPS
         history.highest = max(history.highest, min(history.ratio, 1.0))
-        fallen = history.ratio < FALLEN * history.highest
-        if fallen and not history.fallen:
+        collapse = history.ratio < COLLAPSE_RATIO * history.highest
+        if collapse and not history.fallen:
             logger.warning(
-                "step %d: the variance of SR has fallen to %.2f of HR's, from %.2f: the generator may be collapsing. "
-                "Look at the samples",
+                "step %d: the ratio of the variances of SR and HR fell to %.2f from %.2f: the "
+                "generator may be collapsing. Check the samples",
                 step, history.ratio, history.highest,
             )  # fmt: skip
-        history.fallen = fallen
+        history.fallen = collapse
 
 
-class WaitInterrupted(Exception):
-    """A stop signal has come while the training waited for a batch."""
+class WaitTimeout(Exception):
+    """A batch did not arrive within `PATIENCE` seconds after a stop signal."""
 
 
 class StopRequest:
-    """The signal that has requested a stop, if any."""
+    """The signal of a stop request, if any."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -164,7 +165,7 @@ class StopRequest:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Raise WaitInterrupted in the block if it still runs `PATIENCE` seconds after a stop signal."""
+        """Raise WaitTimeout in the block if it runs `PATIENCE` seconds beyond a stop signal."""
         self._waits = True
         try:
             self._set_timer()
@@ -183,17 +184,20 @@ class StopRequest:
     def end_wait(self, number: int, frame: FrameType | None) -> None:
         """Handle the timer's signal."""
         if self._waits:
-            raise WaitInterrupted
+            raise WaitTimeout
 
     def _set_timer(self) -> None:
-        # There is a signal in the main thread only, where timers are allowed.
+        # Signals are caught in the main thread only, and only there are timers allowed.
         if self.signal is not None and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, PATIENCE if self._waits else 0)
 
 
 @contextmanager
 def catch_stop_signals() -> Iterator[StopRequest]:
-    """Catch SIGTERM and Ctrl-C; outside of the main thread, where Python handles no signals, nothing."""
+    """Catch SIGTERM and Ctrl-C in the block.
+
+    Outside the main thread, Python handles no signals, and none are caught.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

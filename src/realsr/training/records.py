@@ -1,4 +1,4 @@
-"""What a training leaves to look at: TensorBoard's events, metrics.jsonl, samples/, profile/."""
+"""Records of a training: TensorBoard events, metrics.jsonl, samples/, profile/."""
 
 import json
 import logging
@@ -25,13 +25,13 @@ from realsr.imaging import to_uint8, write_uint8
 
 logger = logging.getLogger("realsr")
 
-WAIT, WARM_UP, TRACED = 5, 2, 5  # steps of a profile
+WAIT, WARM_UP, ACTIVE = 5, 2, 5  # steps of a profile
 
 
 class Records:
-    """Writes into a run's folder; records of steps after `start`, where the training begins, are superseded.
+    """Writes the records of a run into its folder, and replaces those of steps after `start`.
 
-    TensorBoard's events are written by the thread that trains: in the thread of SummaryWriter, a full disk ends in a
+    Events are written in the training thread: in the thread of SummaryWriter, a full disk causes a
     traceback.
     """
 
@@ -43,13 +43,13 @@ class Records:
         self._write_event(step=start + 1, session_log=SessionLog(status=SessionLog.START))
 
     def values(self, step: int, values: Mapping[str, float]) -> None:
-        """Write scalars, for TensorBoard."""
+        """Write scalars to TensorBoard."""
         for name, value in values.items():
             self._write_event(step=step, summary=scalar(name, value))
         self._file.flush()
 
     def scores(self, step: int, validation: str, scores: Mapping[str, float]) -> None:
-        """Write the scores on a validation set, for TensorBoard and metrics.jsonl."""
+        """Write the scores of a validation set to TensorBoard and metrics.jsonl."""
         self.values(
             step,
             {f"validation {printable(validation)}/{name}": value for name, value in scores.items()},
@@ -57,10 +57,10 @@ class Records:
         with (self._run / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "validation": validation, **scores}) + "\n")
             file.flush()
-            os.fsync(file.fileno())  # before a checkpoint says that this step was scored
+            os.fsync(file.fileno())  # before a checkpoint records the score
 
     def strips(self, step: int, names: Sequence[str], strips: Sequence[Tensor]) -> None:
-        """Write images (3, h, w), for TensorBoard and as samples/<name>/step_<step>.png."""
+        """Write images (3, h, w) to TensorBoard and samples/<name>/step_<step>.png."""
         for name, strip in zip(names, strips, strict=True):
             tag = f"LR, bicubic, SR, HR/{printable(name)}"
             self._write_event(step=step, summary=image(tag, strip, dataformats="CHW"))
@@ -69,18 +69,18 @@ class Records:
             write_uint8(folder / f"step_{step:08d}.png", to_uint8(strip))
 
     def sync(self) -> None:
-        """Put all events on the disk, as a checkpoint requires. Raises OSError."""
+        """Flush all events to disk, as a checkpoint requires. Raises OSError."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Write what is buffered and close the file."""
+        """Flush the events and close the file."""
         self._file.close()
 
     def _open_events(self) -> None:
         folder = self._run / "tensorboard"
         folder.mkdir(exist_ok=True)
-        # TensorBoard reads a folder's files in the order of their names.
+        # TensorBoard reads the files of a folder in the order of their names.
         self._path = (
             folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         )
@@ -90,7 +90,7 @@ class Records:
 
     def _write_event(self, **content: Any) -> None:
         if not self._path.exists():
-            logger.warning("%s is gone, and the curves in it: a new file is started", self._path)
+            logger.warning("%s was removed with its curves: writing to a new file", self._path)
             self._file.close()
             self._open_events()
         event = Event(wall_time=time.time(), **content)
@@ -98,7 +98,7 @@ class Records:
 
 
 def _remove_later(metrics: Path, start: int) -> None:
-    """Remove the lines after step `start`, which will be written again, and those that a crash has torn."""
+    """Remove the lines of steps after `start`, and incomplete lines of a crash."""
     if metrics.is_file():
         lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
         write_bytes(metrics, "".join(line for line in lines if _step_of(line) <= start).encode())
@@ -112,10 +112,10 @@ def _step_of(line: str) -> float:
 
 
 class Stopwatch:
-    """Measures the speed of a training, without pauses, and the share of time spent waiting for data.
+    """Measures training speed without pauses, and the share of time spent waiting for data.
 
     Attributes:
-        images: number of images trained on since the last reading.
+        images: number of training images since the last reading.
     """
 
     def __init__(self) -> None:
@@ -130,23 +130,23 @@ class Stopwatch:
         self._seconds[activity] += time.monotonic() - start
 
     def read(self) -> dict[str, float]:
-        """Return images per second and the share of waiting since the last reading."""
-        elapsed = max(time.monotonic() - self._start - self._seconds["paused"], 1e-9)
+        """Return images per second and the share of waiting since the last call; then reset."""
+        seconds = max(time.monotonic() - self._start - self._seconds["paused"], 1e-9)
         images, waiting = self.images, self._seconds["waiting"]
         self.__init__()  # type: ignore[misc]
         return {
-            "speed/images_per_second": images / elapsed,
-            "speed/waiting_for_data": waiting / elapsed,
+            "speed/images_per_second": images / seconds,
+            "speed/waiting_for_data": waiting / seconds,
         }
 
 
 def used_memory(device: torch.device) -> dict[str, float]:
-    """Return the peak memory so far in GB: of this process, where the system reports it, and of the GPU."""
+    """Return the peak memory in GB of this process, if the system reports it, and of the GPU."""
     values = {}
     if sys.platform != "win32":
         import resource
 
-        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kilobytes elsewhere
         values["memory/process_gb"] = (
             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
         )
@@ -157,10 +157,10 @@ def used_memory(device: torch.device) -> dict[str, float]:
 
 @contextmanager
 def profile(folder: Path, device: torch.device) -> Iterator[Callable[[], None]]:
-    """Trace steps 8 to 12 into `folder/trace.json`; call the result after each step.
+    """Trace steps 8 to 12 into `folder/trace.json`. Call the result after each step.
 
-    The trace opens in a browser at chrome://tracing or ui.perfetto.dev; the slowest operations are listed in
-    `folder/operations.txt`.
+    View the trace in a browser at chrome://tracing or ui.perfetto.dev. The slowest operations are
+    listed in `folder/operations.txt`.
     """
 
     def write(profiler: torch.profiler.profile) -> None:
@@ -171,10 +171,10 @@ def profile(folder: Path, device: torch.device) -> Iterator[Callable[[], None]]:
             sort_by=f"self_{device.type}_time_total", row_limit=40
         )
         (folder / "operations.txt").write_text(table, encoding="utf-8")
-        logger.info("profile of %d steps: %s", TRACED, folder / "trace.json")
+        logger.info("profile of %d steps: %s", ACTIVE, folder / "trace.json")
 
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
-    schedule = torch.profiler.schedule(wait=WAIT, warmup=WARM_UP, active=TRACED, repeat=1)
+    schedule = torch.profiler.schedule(wait=WAIT, warmup=WARM_UP, active=ACTIVE, repeat=1)
     with torch.profiler.profile(
         activities=activities, schedule=schedule, on_trace_ready=write
     ) as profiler:

@@ -1,4 +1,4 @@
-"""The stage that trains: one run, in its own folder."""
+"""The training stage: one run in its own folder."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ import torch
 from realsr.core.components import Values
 from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
-from realsr.data.cache import DecodedImages, cache_images
+from realsr.data.cache import DecodedImages, Images, cache_images
 from realsr.data.degradations.degradation import build_degradation
 from realsr.data.pairs import Pair
 from realsr.provenance.fingerprints import fingerprint_file, fingerprint_inputs
@@ -28,14 +28,15 @@ from realsr.training.validation import ValidationSet
 from realsr.weights.sources import find_weights
 
 STAGE = "training"
-# Keys of the trainer that may change between two calls of one training: they do not change its result.
+# Trainer keys that do not change the result, and may change when a training is resumed.
 RUNTIME_ONLY_KEYS = (
-    "max_steps", "workers", "data_timeout", "cache", "device", "checkpoint_activations", "profile", "max_skipped",
-    "log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "validation_crop", "validation_images",
-    "best_by", "lpips_weights", "allow_changes",
+    "max_steps", "workers", "data_timeout", "cache", "device", "checkpoint_activations", "profile",
+    "max_skipped", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints",
+    "validation_crop", "validation_images", "best_by", "lpips_weights", "allow_changes",
 )  # fmt: skip
 RUN_ARTIFACTS = (
-    "checkpoints", "tensorboard", "samples", "profile", "metrics.jsonl", "metrics.json", "best.safetensors",
+    "checkpoints", "tensorboard", "samples", "profile", "metrics.jsonl", "metrics.json",
+    "best.safetensors",
 )  # fmt: skip
 
 
@@ -51,35 +52,36 @@ def train_run(
     overwrite: bool = False,
     processes: DistributedContext = SINGLE_PROCESS,
 ) -> bool:
-    """Train a run in its folder, or go on with it, and return whether anything was left to do.
+    """Train or resume a run in its folder; return False if it was already complete.
 
-    `run` gets config.yaml, manifest.json, generator.safetensors and the `RUN_ARTIFACTS`; `cache` the decoded pairs.
-    Raises UserError where the folder holds a training of another config or of other pairs, unless
-    `trainer.allow_changes`; what differs is shown in any case.
+    Written to `run`: config.yaml, manifest.json, generator.safetensors and the `RUN_ARTIFACTS`; to
+    `cache`: the decoded pairs. Raises UserError if the folder holds a training of another config or
+    other pairs, unless `trainer.allow_changes` is set; the differences are reported in any case.
     """
-    records: list[StageRecord] = []  # of the first process
+    records: list[StageRecord] = []  # in the first process
     with ExitStack() as stack:
 
         def open_record() -> bool:
-            opened = _open_record(run, pairs, noise, degradation, config, config_yaml, overwrite)
-            records.extend(stack.enter_context(opened))
+            manager = _open_record(run, pairs, noise, degradation, config, config_yaml, overwrite)
+            records.extend(stack.enter_context(manager))
             return bool(records)
 
         if not processes.run_on_main(open_record):
             return False
-        stack.callback(
-            torch.set_num_threads, torch.get_num_threads()
-        )  # which a resumed run may change
-        cached = noise and config.trainer.cache
-        patches = cache_images(cache / "noise.u8", noise, None) if cached else DecodedImages(noise)
+        # A resumed run may change the number of threads.
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        patches: Images = DecodedImages(noise)
+        if noise and config.trainer.cache:
+            patches = cache_images(cache / "noise.u8", noise, None)
         online = build_degradation(degradation, config.scale, patches)
         try:
             weights = train(pairs, online, validation, run, config, cache, processes)
         except torch.OutOfMemoryError as error:
             raise UserError(
-                f"the GPU's memory is too small ({str(error).splitlines()[0]}). trainer.checkpoint_activations=true "
-                "computes the same with less; trainer.accumulate=2 and a smaller trainer.batch save more, and train "
-                "another way, see docs/train/training.md. The checkpoints are kept"
+                f"GPU out of memory ({str(error).splitlines()[0]}). Set "
+                "trainer.checkpoint_activations=true, which does not change the result. To save "
+                "more, set trainer.accumulate=2 or a smaller trainer.batch, which change it (see "
+                "docs/train/training.md). The checkpoints are kept"
             ) from error
         for record in records:
             record.notes["threads"] = torch.get_num_threads()
@@ -98,9 +100,10 @@ def _open_record(
     config_yaml: str,
     overwrite: bool,
 ) -> Iterator[list[StageRecord]]:
-    """Open the run's record and write config.yaml; yield the record, or nothing where the training is done.
+    """Open the run's record and write config.yaml; yield [record], or [] if training is complete.
 
-    Where the training fails before it has saved anything, both are restored: the next may have another config.
+    If training fails before its first checkpoint, both are restored, so that the next attempt may
+    use another config.
     """
     facts = _list_facts(config, degradation, bool(noise))
     files = _list_files(facts)
@@ -130,25 +133,25 @@ def _open_record(
         rules=rules,
     ) as record:
         steps = config.trainer.max_steps
-        if record.items.get("generator", {}).get("steps", 0) == steps and record.is_done(
-            "generator"
-        ):
+        last = record.items.get("generator", {}).get("steps", 0)
+        if last == steps and record.is_done("generator"):
             yield []
             return
         checkpoints = list_checkpoints(run / "checkpoints")
         if checkpoints and int(checkpoints[-1].stem.removeprefix("step_")) > steps:
             raise UserError(
-                f"{run}: has been trained further ({checkpoints[-1].name}) than trainer.max_steps={steps}: raise it, "
-                "choose another run=FOLDER, or delete this one to restart"
+                f"{run}: already trained beyond trainer.max_steps={steps} "
+                f"({checkpoints[-1].name}): raise it, choose another run=FOLDER, or delete this "
+                "folder to restart"
             )
-        (run / "metrics.json").unlink(missing_ok=True)  # of a training that was shorter
+        (run / "metrics.json").unlink(missing_ok=True)  # of a shorter training
         if not checkpoints:
             record.notes["threads"] = torch.get_num_threads()
         file = run / "config.yaml"
         before = file.read_bytes() if file.exists() else None
         write_bytes(file, config_yaml.encode())
         record.add("config", [file])
-        record.save()  # at once: the config of a section without items would not be compared
+        record.save()  # now, since a section without items is not compared
         try:
             if config.init is not None and not checkpoints:
                 record.notes["init"] = fingerprint_file(find_weights(config.init))
@@ -164,7 +167,7 @@ def _open_record(
 
 
 def _list_facts(config: TrainingConfig, degradation: Values, noise: bool) -> dict[str, Any]:
-    """Return what the result depends on, by the keys of the command line."""
+    """Return the settings that the result depends on, by command-line key."""
     facts = asdict(config) | {"online_degradation": degradation, "pool": {"noise": noise}}
     facts |= {"loss": active_terms(config.loss)}
     del facts["seed"]
@@ -185,11 +188,11 @@ def _flatten(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _list_files(facts: Mapping[str, Any]) -> dict[str, Path]:
-    """Return the files that values of a training's config name, by key."""
+    """Return the files that a training's config names, by key."""
     files = {}
     for key, value in facts.items():
         if key == "init" and value is not None:
-            with contextlib.suppress(UserError):  # a resumed training does not need the file
+            with contextlib.suppress(UserError):  # a resumed training does not need it
                 path = find_weights(value)
                 files[key] = path.with_suffix(".bin") if path.suffix == ".param" else path
         elif (
@@ -200,7 +203,7 @@ def _list_files(facts: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def _check_init(run: Path, init: str | None, files: Mapping[str, Path]) -> None:
-    """Raise UserError where a training that has checkpoints started from other weights."""
+    """Raise UserError if a training with checkpoints started from other weights than `init`."""
     section = read_manifest(run).get(STAGE)
     if section is None or not list_checkpoints(run / "checkpoints"):
         return
@@ -209,7 +212,7 @@ def _check_init(run: Path, init: str | None, files: Mapping[str, Path]) -> None:
     )
     if difference := compare_value(section, "init", init, contents):
         raise UserError(
-            f"{run}: the training started with init={section['config'].get('init') or 'null'}, which cannot be changed "
-            f"to init={init or 'null'} ({difference}): set init to the weights that it started with, choose another "
-            "run=FOLDER, or restart with overwrite=true"
+            f"{run}: the training started with init={section['config'].get('init') or 'null'}, "
+            f"which cannot be changed to init={init or 'null'} ({difference}): set the original "
+            "init, choose another run=FOLDER, or set overwrite=true to restart"
         )

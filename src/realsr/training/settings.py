@@ -1,4 +1,4 @@
-"""How a generator is trained: the settings, and the schedules that follow from them."""
+"""The settings of a training, and its schedules of learning rate and averaging."""
 
 import math
 from dataclasses import dataclass
@@ -12,9 +12,10 @@ from realsr.core.ranges import Choice, Range, check_ranges
 
 @dataclass
 class OptimiserConfig:
-    """Adam for generator and discriminator, and the schedule of the learning rate (`learning_rate`).
+    """Settings of Adam for both networks, and the schedule of the learning rate (`learning_rate`).
 
-    `step` uses `milestones` and `decay`, `cosine` uses `period` and `final`. Milestones and period are in steps.
+    `step` uses `milestones` and `decay`, `cosine` uses `period` and `final`. Milestones and period
+    are in steps.
     """
 
     learning_rate: Annotated[float, Range(0)]
@@ -29,7 +30,7 @@ class OptimiserConfig:
 
 @dataclass
 class TrainerConfig:
-    """Length, batches, arithmetic and intervals of a training. Intervals are in steps, sides in HR pixels."""
+    """Length, batches, arithmetic and intervals of a training; in steps and HR pixels."""
 
     max_steps: Annotated[int, Range(1)]
     batch: Annotated[int, Range(1)]
@@ -58,7 +59,7 @@ class TrainerConfig:
 
 @dataclass
 class TrainingConfig:
-    """A training without its data; networks and loss are values of components."""
+    """All settings of a training but its data; networks and loss are values of components."""
 
     generator: dict[str, Any]
     discriminator: dict[str, Any]
@@ -75,7 +76,8 @@ def learning_rate(steps_done: int, config: OptimiserConfig) -> float:
 
     `step`, with n the number of milestones <= steps_done:
         rate = learning_rate * decay^n
-    `cosine` with warm restarts (Loshchilov and Hutter, SGDR, ICLR 2017, equation 5), with t = steps_done modulo period:
+    `cosine` with warm restarts (Loshchilov and Hutter, SGDR, ICLR 2017, equation 5), with
+    t = steps_done modulo period:
         rate = final + (learning_rate - final) * (1 + cos(pi * t / period)) / 2
     """
     if config.schedule == "step":
@@ -91,8 +93,8 @@ def learning_rate(steps_done: int, config: OptimiserConfig) -> float:
 def ema_decay(steps_done: int, maximum: float) -> float:
     """Return the decay of the averaged weights in the step that follows.
 
-    (1 + n) / (10 + n) after n steps, as in TensorFlow's ExponentialMovingAverage, up to `maximum`: the average of a
-    short training is over its last tenth.
+    (1 + n) / (10 + n) after n steps, as in TensorFlow's ExponentialMovingAverage, at most
+    `maximum`: in a short training, the average is over its last tenth.
     """
     return min(maximum, (1 + steps_done) / (10 + steps_done))
 
@@ -102,7 +104,11 @@ def check_optimiser(config: OptimiserConfig) -> None:
     check_ranges(config, "optimiser")
     if not all(a < b for a, b in pairwise([0, *config.milestones])):
         raise UserError(
-            f"optimiser.milestones={config.milestones}: expected steps above 0 in ascending order, e.g. [5000,10000]"
+            f"optimiser.milestones={config.milestones}: expected ascending steps above 0, e.g. "
+            "[5000,10000]"
         )
     if config.schedule == "cosine" and config.final > config.learning_rate:
-        raise UserError(f"optimiser.final={config.final}: expected at most the learning_rate")
+        raise UserError(
+            f"optimiser.final={config.final}: expected at most "
+            f"optimiser.learning_rate={config.learning_rate}"
+        )

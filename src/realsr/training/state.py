@@ -1,4 +1,4 @@
-"""What is trained and by what: networks, averaged weights, optimisers; and what cannot be trained with."""
+"""The state of a training: networks, averaged weights, optimisers; and checks of its settings."""
 
 import copy
 from dataclasses import dataclass
@@ -21,7 +21,10 @@ from realsr.training.settings import OptimiserConfig, TrainingConfig, check_opti
 
 @dataclass
 class TrainState:
-    """What is trained. Without a term that reads logits there is no discriminator; `ema` is the averaged generator."""
+    """Networks, optimisers and precision of a training.
+
+    ema: the averaged generator. Without a loss term that reads logits there is no discriminator.
+    """
 
     generator: nn.Module
     discriminator: nn.Module | None
@@ -38,7 +41,7 @@ class TrainState:
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """The networks that are trained, by name."""
+        """The trained networks by name."""
         networks = {"generator": self.generator, "discriminator": self.discriminator}
         return {name: net for name, net in networks.items() if net is not None}
 
@@ -49,11 +52,11 @@ class TrainState:
             o for o in (self.generator_optimiser, self.discriminator_optimiser) if o is not None
         ]
 
-    # Cached: to walk through a thousand modules takes half a millisecond, and a step on a GPU is short.
+    # Cached, since traversing a thousand modules takes 0.5 ms, and a step on a GPU is short.
 
     @cached_property
     def buffers(self) -> list[Tensor]:
-        """The buffers of the networks, which a forward pass may change."""
+        """The networks' buffers, which a forward pass may change."""
         return [buffer for net in self.networks.values() for buffer in net.buffers()]
 
     @cached_property
@@ -75,22 +78,22 @@ class TrainState:
 
     @torch.no_grad()
     def update_ema(self, decay: float) -> None:
-        """Move the averaged weights towards the generator's: ema = decay ema + (1 - decay) generator."""
+        """Update the averaged weights: ema = decay * ema + (1 - decay) * generator."""
         if self.ema is None:
             return
         averages, parameters = self._averages
         torch._foreach_lerp_(averages, parameters, 1 - decay)
-        for copied, buffer in zip(self.ema.buffers(), self.generator.buffers(), strict=True):
-            copied.copy_(buffer)
+        for average, buffer in zip(self.ema.buffers(), self.generator.buffers(), strict=True):
+            average.copy_(buffer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of each part, by name, for a checkpoint."""
         return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load the state of each part; of an optimiser only its moments, since the config sets its options.
+        """Load the state of each part; of optimisers only the moments, not the settings.
 
-        Raises KeyError, RuntimeError or ValueError where the state is of other parts.
+        Raises KeyError, RuntimeError or ValueError if the state is of other parts.
         """
         for name, part in self._parts().items():
             if isinstance(part, torch.optim.Optimizer):
@@ -118,7 +121,10 @@ class TrainState:
 def make_state(
     config: TrainingConfig, device: torch.device, processes: DistributedContext = SINGLE_PROCESS
 ) -> TrainState:
-    """Make networks and optimisers, the same in all processes. Raises UserError for a precision the device lacks."""
+    """Build networks and optimisers with equal weights in all processes.
+
+    Raises UserError for a precision that the device does not support.
+    """
     precision = choose_precision(config.trainer.precision, device, training=True)
     torch.manual_seed(derive_seed(config.seed, "networks"))
     # Channels last is the fastest layout for convolutions, on GPUs and on CPUs.
@@ -128,22 +134,20 @@ def make_state(
         generator.checkpoint_activations = True  # type: ignore[assignment]
     discriminator = None
     if needs_discriminator(config.loss):
-        discriminator = (
-            build_discriminator(config.discriminator).to(device).to(memory_format=layout)
-        )
-        if (
-            processes.world_size > 1 and device.type == "cuda"
-        ):  # batch statistics over all processes need GPUs
+        discriminator = build_discriminator(config.discriminator)
+        discriminator = discriminator.to(device).to(memory_format=layout)
+        # Batch statistics over all processes need GPUs.
+        if processes.world_size > 1 and device.type == "cuda":
             discriminator = nn.SyncBatchNorm.convert_sync_batchnorm(discriminator)
-    torch.manual_seed(
-        derive_seed(config.seed, "training", processes.rank)
-    )  # for networks that draw random numbers
+    ema = None
+    if config.trainer.ema is not None:
+        ema = copy.deepcopy(generator).requires_grad_(False).eval()
+    # For networks that draw random numbers.
+    torch.manual_seed(derive_seed(config.seed, "training", processes.rank))
     return TrainState(
         generator=generator,
         discriminator=discriminator,
-        ema=None
-        if config.trainer.ema is None
-        else copy.deepcopy(generator).requires_grad_(False).eval(),
+        ema=ema,
         generator_optimiser=_make_adam(generator, config.optimiser),
         discriminator_optimiser=None
         if discriminator is None
@@ -160,15 +164,16 @@ def _make_adam(net: nn.Module, config: OptimiserConfig) -> torch.optim.Adam:
 
 
 def check_settings(config: TrainingConfig, processes: int = 1) -> None:
-    """Raise UserError for settings out of range, and for networks that cannot be made or do not take the crops."""
+    """Raise UserError for settings out of range and unsuitable networks (see `check_networks`)."""
     trainer, scale = config.trainer, config.scale
     check_ranges(trainer, "trainer")
     check_optimiser(config.optimiser)
     if trainer.batch % (processes * trainer.accumulate):
         among = f"{processes} processes in " if processes > 1 else ""
         raise UserError(
-            f"trainer.batch={trainer.batch} cannot be shared out among {among}trainer.accumulate={trainer.accumulate} "
-            f"parts: expected a multiple of {processes * trainer.accumulate}"
+            f"trainer.batch={trainer.batch} cannot be divided among "
+            f"{among}trainer.accumulate={trainer.accumulate} parts: expected a multiple of "
+            f"{processes * trainer.accumulate}"
         )
     if trainer.crop % scale:
         raise UserError(f"trainer.crop={trainer.crop}: expected a multiple of scale={scale}")
@@ -177,52 +182,49 @@ def check_settings(config: TrainingConfig, processes: int = 1) -> None:
     generator = check_networks(config.generator, discriminator, scale, trainer.crop, trainer.batch)
     if trainer.checkpoint_activations and not hasattr(generator, "checkpoint_activations"):
         raise UserError(
-            f"trainer.checkpoint_activations=true: {type(generator).__name__} has no attribute checkpoint_activations, "
-            "see docs/extend/extending.md: set a smaller trainer.batch or trainer.accumulate=2 to save memory"
+            f"trainer.checkpoint_activations=true: {type(generator).__name__} has no attribute "
+            "checkpoint_activations (see docs/extend/extending.md): to save memory, set a smaller "
+            "trainer.batch or trainer.accumulate=2"
         )
 
 
 def check_networks(
     generator: Values, discriminator: Values | None, scale: int, crop: int, batch: int
 ) -> nn.Module:
-    """Build the networks and run each once; no random number is spent. Return the generator, for its attributes.
+    """Build the networks, run each once and return the generator; the random state is unchanged.
 
-    Raises UserError for networks that cannot be made, that do not take the crops, or whose outputs are not images
-    `scale` times larger and logits for each image.
+    Raises UserError if a network cannot be built or does not accept the crops, or if the output is
+    not images `scale` times as large, or logits for each image.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         name, side = generator.get("name", ""), crop // scale
         with _device(name):
             network = build_generator(generator, scale)
             if not any(parameter.requires_grad for parameter in network.parameters()):
-                raise UserError(f"generator {name}: has no parameters to train")
+                raise UserError(f"generator {name}: has no trainable parameters")
             output = _run(name, network, torch.zeros(1, 3, side, side))
-        inputs, expected = (1, 3, side, side), (1, 3, side * scale, side * scale)
-        if not isinstance(output, Tensor) or output.shape != expected:
+        inputs, shape = (1, 3, side, side), (1, 3, side * scale, side * scale)
+        if not isinstance(output, Tensor) or output.shape != shape:
             raise UserError(
-                f"generator {name}: given images of {inputs}, it gave {_describe(output)}; at scale={scale} expected "
-                f"{expected} (N, 3, height, width)"
+                f"generator {name}: it returned {_describe(output)} for images of {inputs}; at "
+                f"scale={scale} expected {shape} (N, 3, height, width)"
             )
         if discriminator is not None:
-            name, count = (
-                discriminator.get("name", ""),
-                min(batch, 2),
-            )  # two stand for more; batch norm refuses one
+            name = discriminator.get("name", "")
+            count = min(batch, 2)  # batch norm needs two
             with _device(name):
-                output = _run(
-                    name, build_discriminator(discriminator), torch.zeros(count, 3, crop, crop)
-                )
-            is_tensor = isinstance(output, Tensor) and output.is_floating_point()
-            if not is_tensor or output.shape[:1] != (count,) or not output.numel():  # type: ignore[attr-defined]
+                network_d = build_discriminator(discriminator)
+                output = _run(name, network_d, torch.zeros(count, 3, crop, crop))
+            if not _is_logits(output, count):
                 raise UserError(
-                    f"discriminator {name}: given {count} images, it gave {_describe(output)}; expected logits for "
-                    f"each image, a floating-point tensor ({count}, …)"
+                    f"discriminator {name}: it returned {_describe(output)} for {count} images; "
+                    f"expected logits for each image, a floating-point tensor ({count}, …)"
                 )
     return network
 
 
 def _device(name: str) -> torch.device:
-    # The user's code may read values while it is built, of which the meta device has none.
+    # A user's constructor may read values, which do not exist on the meta device.
     return torch.device("cpu" if "." in name else "meta")
 
 
@@ -233,8 +235,14 @@ def _run(name: str, network: nn.Module, images: Tensor) -> object:
         if "." not in name:
             raise UserError(str(error)) from error
         raise UserError(
-            f"{name}: given images of {tuple(images.shape)} it failed: {locate_error(error)}"
+            f"{name}: failed on images of {tuple(images.shape)}: {locate_error(error)}"
         ) from error
+
+
+def _is_logits(output: object, count: int) -> bool:
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        return False
+    return output.shape[:1] == (count,) and output.numel() > 0
 
 
 def _describe(output: object) -> str:

@@ -1,4 +1,4 @@
-"""One step of a training: generator and discriminator on a batch."""
+"""One training step of generator and discriminator on a batch."""
 
 import logging
 import time
@@ -23,11 +23,12 @@ logger = logging.getLogger("realsr")
 
 @dataclass(frozen=True)
 class Outcome:
-    """The measurements of a step: named values (n,), float32, on the device and the same in all processes.
+    """The measurements of a step: named values (n,), float32, on the device, equal on all ranks.
 
-    Unweighted terms of the losses (`loss/…`), means and accuracy of the discriminator (`discriminator/…`), variances
-    of the images (`variance/…`), the norm of each parameter's gradient (`gradient/<network>/<parameter>`), whether the
-    step was `skipped`, and the share of processes with a request to `stop`.
+    Unweighted terms of the losses (`loss/…`), means and accuracy of the discriminator
+    (`discriminator/…`), variances of the images (`variance/…`), the norm of each parameter's
+    gradient (`gradient/<network>/<parameter>`), whether the step was `skipped`, and the share of
+    processes with a `stop` request.
     """
 
     names: list[str]
@@ -35,9 +36,9 @@ class Outcome:
 
 
 class TrainStep:
-    """Trains a state in place, one step a call.
+    """Trains a state in place, one step per call.
 
-    shape: (N, 3, h, w) of this process's LR batches, for which the networks are compiled.
+    shape: (N, 3, h, w) of this process's LR batches, for the compilation of the networks.
     """
 
     def __init__(
@@ -56,17 +57,19 @@ class TrainStep:
     def __call__(
         self, lr: Tensor, hr: Tensor, rate: float, decay: float = 0.999, stop: bool = False
     ) -> Outcome:
-        """Take a step at a learning rate on this process's share of a batch: LR and HR images, float32 in 0..1.
+        """Do a step with learning rate `rate` on this process's share of a batch.
 
-        decay: of the averaged weights. Where a measurement is not finite, only the averaged weights change. Nothing
-        here waits for the device.
+        lr, hr: images, float32 in 0..1. decay: that of the averaged weights. stop: whether this
+            process has a stop request.
+
+        If a measurement is not finite, only the averaged weights change. Does not wait for the GPU.
         """
         state = self._state
         for optimiser in state.optimisers:
             optimiser.zero_grad(set_to_none=True)
         before = [buffer.clone() for buffer in state.buffers]
 
-        # Gradients: the batch in parts, then the mean over the processes.
+        # Gradients: accumulated over parts of the batch, then averaged over the processes.
         count = self._trainer.accumulate
         parts = [
             self._accumulate_gradients(*part)
@@ -80,24 +83,24 @@ class TrainStep:
             state.scaler.unscale_(optimiser)
         values |= zip(gradients, torch._foreach_norm(list(gradients.values())), strict=True)
 
-        # Update: skipped, by a decision on the device, where a measurement is not finite.
+        # Update. The device decides whether to skip it, so that the CPU does not wait.
         outcome = torch.stack(list(values.values()))
         skipped = outcome.isfinite().logical_not().any().float()
         for optimiser in state.optimisers:
             optimiser.param_groups[0]["lr"] = rate
-            optimiser.found_inf = skipped  # type: ignore[attr-defined]  # GradScaler's way for fused optimisers
+            optimiser.found_inf = skipped  # type: ignore[attr-defined]  # as GradScaler does
             optimiser.step()
         for buffer, old in zip(state.buffers, before, strict=True):
-            buffer.copy_(torch.where(skipped > 0, old, buffer))  # the running means of batch norm
+            buffer.copy_(torch.where(skipped > 0, old, buffer))  # running statistics of batch norm
         state.scaler.update()
         state.update_ema(decay)
         return Outcome([*values, "skipped"], torch.cat([outcome, skipped[None]]))
 
     def _accumulate_gradients(self, lr: Tensor, hr: Tensor) -> dict[str, Tensor]:
-        """Add the gradients of a part of the batch, and return its measurements."""
+        """Accumulate the gradients of a part of the batch, and return its measurements."""
         state, discriminator = self._state, self._state.discriminator
         share = 1 / self._trainer.accumulate
-        # D is the same in both steps: its logits of HR are computed once.
+        # Both losses use the same discriminator weights: its logits of HR are computed once.
         real_logits = None if discriminator is None else self._discriminate(discriminator, hr)
 
         with state.precision.autocast(), frozen(discriminator):
@@ -132,7 +135,7 @@ class TrainStep:
         return ema(lr).float() if ema is not None and "sr_ema" in self._criterion.needs else None
 
     def _compile(self, shape: Sequence[int]) -> None:
-        # Not the discriminator: it is a twentieth of the work, and batch norm over processes breaks its graph.
+        # Without the discriminator: it is 1/20 of the work, and SyncBatchNorm breaks its graph.
         state = self._state
         lr = torch.zeros(*shape, device=state.device).to(memory_format=torch.channels_last)
 
@@ -155,35 +158,35 @@ class TrainStep:
 
 
 def compile_network(net: nn.Module, trial: Callable[[nn.Module], Tensor]) -> nn.Module:
-    """Return a compiled form of a network, which shares its parameters; the network itself where that fails.
+    """Return a compiled network that shares the parameters; the network itself if that fails.
 
-    trial: runs a network as the training will, and returns a scalar for the backward pass. Compilation happens in it.
-    It leaves no trace in the network.
+    trial: runs a network as in training, which compiles it, and returns a scalar for the backward
+        pass. Gradients and buffers are reset afterwards.
     """
     device = next(net.parameters()).device
     buffers = [buffer.clone() for buffer in net.buffers()]
     start = time.monotonic()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            compiled = cast(nn.Module, torch.compile(net, dynamic=False))
-            trial(compiled).backward()
-        logger.info("%s is compiled, in %.0f s", type(net).__name__, time.monotonic() - start)
-    except Exception as error:  # compilers fail in many ways, and training does not need one
+            result = cast(nn.Module, torch.compile(net, dynamic=False))
+            trial(result).backward()
+        logger.info("%s compiled in %.0f s", type(net).__name__, time.monotonic() - start)
+    except Exception as error:  # compilers raise various errors, and training works without one
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         logger.warning(
-            "%s cannot be compiled (%s: %s); training goes on without, as with trainer.compile=false",
+            "%s cannot be compiled (%s: %s); training continues as with trainer.compile=false",
             type(net).__name__, type(error).__name__, reason,
         )  # fmt: skip
-        compiled = net
+        result = net
     net.zero_grad(set_to_none=True)
     for buffer, old in zip(net.buffers(), buffers, strict=True):
         buffer.copy_(old)
-    return compiled
+    return result
 
 
 @contextmanager
 def frozen(net: nn.Module | None) -> Iterator[None]:
-    """Keep gradients from a network's parameters, while they pass through the network to its input."""
+    """Freeze a network's parameters in the block; gradients still reach its input."""
     if net is None:
         yield
         return
@@ -195,7 +198,10 @@ def frozen(net: nn.Module | None) -> Iterator[None]:
 
 
 def describe_logits(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-    """Return the means of the logits, and the accuracy, 0..1: the share on the correct side of the other's mean."""
+    """Return the means of the logits and the accuracy in 0..1.
+
+    Accuracy: share of logits on the correct side of the mean logit of the other class.
+    """
     right = (real > global_mean(fake)).float().mean() + (fake < global_mean(real)).float().mean()
     return {
         "discriminator/real": real.mean(),

@@ -1,4 +1,4 @@
-"""Validation of the raw and the averaged weights during training, and the best of them so far."""
+"""Validation of raw and averaged weights during training, and selection of the best."""
 
 import logging
 import math
@@ -28,7 +28,7 @@ LOWER_IS_BETTER = {"psnr": False, "ssim": False, "lpips": True}
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Images to validate on, under a name."""
+    """A set of validation images with its name."""
 
     name: str
     images: Sequence[ValidationImage]
@@ -42,10 +42,10 @@ def validate(
     lpips: Callable[[Tensor, Tensor], float] | None = None,
     max_strips: int = 4,
 ) -> tuple[dict[str, float], list[Tensor]]:
-    """Super-resolve the images in float32. Return the mean scores by name, and strips (3, H, 4 W) of the first images.
+    """Return the mean scores by name, and strips (3, H, 4 W) of the first images.
 
-    PSNR and SSIM are over RGB, without a border as wide as the scale; LPIPS, where it is given, is of whole images.
-    Raises UserError for a result that is not finite.
+    Images are super-resolved in float32. PSNR and SSIM are computed on RGB without a border of
+    `scale` pixels, LPIPS (if available) on whole images. Raises UserError if SR is not finite.
     """
     device = next(generator.parameters()).device
     training = generator.training
@@ -55,8 +55,9 @@ def validate(
         sr = generator(image.lr[None].to(device))[0]
         if not torch.isfinite(sr).all():
             raise UserError(
-                f"validation image {image.name}: the generator's result has values that are not finite. The earlier "
-                "checkpoints are kept: a lower optimiser.learning_rate (with trainer.allow_changes=true) may help"
+                f"validation image {image.name}: the generator's output is not finite. Earlier "
+                "checkpoints are kept; a lower optimiser.learning_rate (with "
+                "trainer.allow_changes=true) may help"
             )
         sr = sr.clamp(0, 1)
         distance = math.nan if lpips is None else lpips(sr, image.hr)
@@ -65,27 +66,22 @@ def validate(
         if len(strips) < max_strips:
             strips.append(make_strip(image, sr, scale))
     generator.train(training)
-    means = dict(
-        zip(
-            LOWER_IS_BETTER,
-            torch.tensor(scores, dtype=torch.float64).mean(dim=0).tolist(),
-            strict=True,
-        )
-    )
+    averages = torch.tensor(scores, dtype=torch.float64).mean(dim=0).tolist()
+    means = dict(zip(LOWER_IS_BETTER, averages, strict=True))
     if lpips is None:
         del means["lpips"]
     return means, strips
 
 
 def make_strip(image: ValidationImage, sr: Tensor, scale: int) -> Tensor:
-    """Set LR (nearest), bicubic, SR and HR side by side: (3, H, 4 W)."""
+    """Return LR (nearest), bicubic, SR and HR side by side, (3, H, 4 W)."""
     nearest = image.lr.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2)
     bicubic = resize(image.lr, factor=float(scale)).clamp(0, 1)
     return torch.cat([nearest, bicubic, sr, image.hr], dim=2)
 
 
 class Selection:
-    """Scores the generator, and keeps the weights that scored best as `run/best.safetensors`."""
+    """Scores the generator and writes the best weights so far to `run/best.safetensors`."""
 
     def __init__(
         self, validation: ValidationSet, run: Path, config: TrainingConfig, device: torch.device
@@ -97,7 +93,7 @@ class Selection:
         )
 
     def __call__(self, step: int, state: TrainState, records: Records) -> bool:
-        """Score raw and averaged weights, record it, and return whether one of them is the best so far."""
+        """Score raw and averaged weights, record the scores, and return whether one is the best."""
         candidates = {"": state.generator} | ({} if state.ema is None else {"ema_": state.ema})
         scores = dict[str, float]()
         summaries = []
@@ -106,9 +102,8 @@ class Selection:
             scores |= {f"{prefix}{name}": value for name, value in means.items()}
             summaries.append(f"{'averaged weights ' if prefix else ''}{describe(means)}")
             if not prefix:
-                records.strips(
-                    step, [image.name for image in self._set.images[: len(strips)]], strips
-                )
+                names = [image.name for image in self._set.images[: len(strips)]]
+                records.strips(step, names, strips)
         records.scores(step, self._set.name, scores)
         logger.info("step %d: %s: %s", step, self._set.name, "; ".join(summaries))
         return self._keep_best(step, candidates, scores)
@@ -118,7 +113,7 @@ class Selection:
         return self._best
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the best step and its score. Raises KeyError or TypeError where the state is of another form."""
+        """Restore the best step and score. Raises KeyError or TypeError for an invalid state."""
         if state and not isinstance(state["score"], float):
             raise TypeError("the best score is not a number")
         self._best = dict(state)
@@ -130,7 +125,7 @@ class Selection:
         sign = -1 if LOWER_IS_BETTER[by] else 1
         prefix = max(candidates, key=lambda prefix: sign * scores[f"{prefix}{by}"])
         score = scores[f"{prefix}{by}"]
-        # Scores of another metric or another set are not comparable.
+        # Scores of different metrics or sets are not comparable.
         comparable = (self._best.get("by"), self._best.get("set")) == (by, self._set.name)
         if comparable and sign * score <= sign * self._best["score"]:
             return False
@@ -152,7 +147,7 @@ class Selection:
 
 
 def describe(scores: dict[str, float]) -> str:
-    """Return mean scores as words."""
+    """Return mean scores as text for the log."""
     lpips = f", LPIPS {scores['lpips']:.4f}" if "lpips" in scores else ""
     return f"PSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.4f}{lpips}"
 
@@ -160,19 +155,19 @@ def describe(scores: dict[str, float]) -> str:
 def make_lpips(
     trainer: TrainerConfig, images: Sequence[ValidationImage], device: torch.device
 ) -> Distance | None:
-    """Return LPIPS, or None where it cannot be computed on the images; a line of the log gives the reason.
+    """Return LPIPS, or None with a reason in the log if it cannot be computed on the images.
 
-    Raises UserError in that case for trainer.best_by=lpips.
+    Raises UserError in that case if trainer.best_by=lpips.
     """
     small = [image.name for image in images if min(image.hr.shape[1:]) < SMALLEST]
     if small:
         logger.info(
-            "LPIPS is left out: it needs %d pixels a side, and %s has fewer", SMALLEST, small[0]
+            "LPIPS is not computed: it needs %d pixels a side, and %s has fewer", SMALLEST, small[0]
         )
     lpips = None if small else load_lpips(trainer.lpips_weights, device)
     if lpips is None and trainer.best_by == "lpips":
         raise UserError(
-            "trainer.best_by=lpips: LPIPS cannot be computed here, for the reason above: set "
+            "trainer.best_by=lpips: LPIPS cannot be computed (see above): set "
             "trainer.lpips_weights=FILE or trainer.best_by=psnr"
         )
     return lpips

@@ -1,4 +1,4 @@
-"""Generator weights: in from files that are not trusted and in any published layout, out as safetensors and .pth."""
+"""Generator weights: read from untrusted files of any published layout, written as safetensors."""
 
 from realsr.weights.generators import (
     convert_weights,

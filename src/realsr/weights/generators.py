@@ -1,4 +1,4 @@
-"""Generators from every file and name that weights come by, and to files for this package and others."""
+"""Loading of generators from weights of any source, saving, and conversion between formats."""
 
 import io
 import json
@@ -36,7 +36,7 @@ from realsr.weights.state_files import WeightsFile, read_weights
 logger = logging.getLogger("realsr")
 
 FORMATS = (".safetensors", ".pth")
-NOTES = "realsr"  # the key of the metadata that files saved here have
+NOTES = "realsr"  # metadata key of the files that this package writes
 SIZES = ("features", "blocks", "growth")
 MAX_SCALE = 64
 
@@ -48,9 +48,11 @@ def save_generator(
     scale: int,
     facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a generator's weights as safetensors, with its config, scale and further facts as metadata, atomically.
+    """Write a generator's weights atomically as safetensors, with its config and scale as metadata.
 
-    generator: the network or its state dict. Raises UserError where weights are not finite.
+    generator: the network or its state dict. facts: further metadata.
+
+    Raises UserError if weights are not finite.
     """
     state = generator.state_dict() if isinstance(generator, nn.Module) else generator
     state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
@@ -58,7 +60,8 @@ def save_generator(
         check_finite(state)
     except TensorFileError as error:
         raise UserError(f"{path} is not written: {error}") from error
-    # One key: safetensors writes several in any order, and equal weights shall be equal files.
+    # One key, since safetensors writes several in any order, and equal weights must give equal
+    # files.
     metadata = {"generator": dict(config), "scale": scale, **(facts or {})}
     write_bytes(path, save(state, {NOTES: json.dumps(metadata)}))
 
@@ -66,33 +69,35 @@ def save_generator(
 def convert_weights(
     source: str | Path, output: Path, overwrite: bool = False
 ) -> tuple[dict[str, Any], int]:
-    """Write the generator of a source, as `load_generator` takes it, to a file; return its config and scale.
+    """Write the generator of a source to a file; return its config and scale.
 
-    No code of a custom network is needed or run. Values are float32 and stay the same bit for bit.
+    A custom network's code is neither needed nor run. The float32 values are copied bit for bit.
 
     Args:
         source: see `load_generator`.
-        output: `.safetensors`, under our names, with the metadata of the source's file (for example the training's
-            step); or `.pth`, a state dict in the layout of ESRGAN's first code, which spandrel reads.
-        overwrite: whether a file may be replaced.
+        output: `.safetensors` under this package's names, with the source's metadata (for example
+            the step); or `.pth`, a state dict in the layout of the first ESRGAN code, which
+            spandrel reads.
+        overwrite: whether to replace an existing file.
 
     Raises:
-        UserError: as `load_generator`, for another suffix, a file that exists, and a custom network to `.pth`.
+        UserError: as `load_generator`; for another suffix, an existing file, and a custom network
+            to `.pth`.
     """
     if (suffix := output.suffix.lower()) not in FORMATS:
         raise UserError(
-            f"output={output}: expected a file whose name ends in {' or '.join(FORMATS)}"
+            f"output={output}: expected a file name that ends in {' or '.join(FORMATS)}"
         )
     if output.exists() and not overwrite:
-        raise UserError(f"output={output}: exists already; set overwrite=true to replace it")
+        raise UserError(f"output={output}: already exists; set overwrite=true to replace it")
     file = read_weights(find_weights(source))
     facts = read_facts(file)
     if facts is not None and "." in facts[0]["name"]:
         state, (config, scale) = file.state, facts
         if suffix == ".pth":
             raise UserError(
-                f"{file.path}: is of a custom network, {config['name']}, and a .pth is for RRDB generators alone: set "
-                "output=FILE.safetensors"
+                f"{file.path}: holds the custom network {config['name']}, and only RRDB generators "
+                "can be written as .pth: set output=FILE.safetensors"
             )
     else:
         generator, scale = make_generator(file)
@@ -112,43 +117,43 @@ def load_generator(source: str | Path, allow_custom_code: bool = False) -> tuple
     """Return a generator, in eval mode and float32, and its scale.
 
     Args:
-        source: a run's folder, a file, or (as a str) a published model's name, see `find_weights`.
-        allow_custom_code: whether a file may name a custom network (`module.Class`), whose code is then imported.
+        source: a run's folder, a file, or (only as `str`) a published model's name; see
+            `find_weights`.
+        allow_custom_code: whether to import the code of a custom network (`module.Class`) that the
+            file names.
 
     Raises:
-        UserError: where there is no such file, or it is damaged, of no known network, or names code.
+        UserError: if the file is missing, damaged or of an unknown network, or if it names custom
+            code that is not allowed.
     """
     return make_generator(read_weights(find_weights(source)), allow_custom_code)
 
 
 def make_generator(file: WeightsFile, allow_custom_code: bool = False) -> tuple[nn.Module, int]:
-    """Return the generator of a file that has been read, as `load_generator` does."""
+    """Return the generator of a file's content and its scale, as `load_generator` does."""
     path, state, facts = file.path, file.state, read_facts(file)
     if facts is None or facts[0]["name"] == "rrdb":
         try:
             return _make_rrdb(path, to_rrdb_names(state), facts)
-        except (
-            ValueError,
-            RuntimeError,
-        ) as error:  # RuntimeError: torch, of sizes that it cannot have
-            others = (
+        except (ValueError, RuntimeError) as error:  # RuntimeError: torch, for impossible sizes
+            note = (
                 ""
                 if facts
-                else ". Networks of other authors run in realsr.upscale and realsr.evaluate alone"
+                else ". Only realsr.upscale and realsr.evaluate run networks of other authors"
             )
-            reason = f"{tell_reason(error)}{describe_other(state)}{others}"
-            raise UserError(f"{path}: no generator can be made of it: {reason}") from error
+            reason = f"{tell_reason(error)}{describe_other(state)}{note}"
+            raise UserError(f"{path}: cannot build a generator from it: {reason}") from error
     config, scale = facts
     if "." in config["name"] and not allow_custom_code:
         raise UserError(
-            f"{path}: is of a custom network, {config['name']}, whose code loading would run: set "
-            "allow_custom_code=true if you trust the file and that code"
+            f"{path}: holds the custom network {config['name']}, and loading it runs that "
+            "network's code: set allow_custom_code=true if you trust the file and the code"
         )
     try:
         generator = build_generator(config, scale)
     except UserError as error:
         raise UserError(
-            f"{path}: no generator can be made of it: {error}{describe_other(state)}"
+            f"{path}: cannot build a generator from it: {error}{describe_other(state)}"
         ) from error
     _fill(generator, state, path)
     return generator.eval(), scale
@@ -160,57 +165,54 @@ def _make_rrdb(
     config, scale = rrdb_size(state)
     if facts is not None and facts != (config, scale):
         raise ValueError(
-            f"its tensors are of {config} at scale {scale}, its metadata of {facts[0]} at scale {facts[1]}"
+            f"its tensors show {config} at scale {scale}, its metadata {facts[0]} at scale "
+            f"{facts[1]}"
         )
-    # No memory before the tensors are known to fit, and no time for drawing values that are replaced at once.
+    # On the meta device: no memory before the tensors are checked, no time for initial values.
     with torch.device("meta"):
         generator = build_generator(config, scale)
-    _fill(
-        generator,
-        {name: value.float() for name, value in state.items() if not is_counter(value)},
-        path,
-        assign=True,
-    )
+    floats = {name: value.float() for name, value in state.items() if not is_counter(value)}
+    _fill(generator, floats, path, assign=True)
     return generator.eval(), scale
 
 
 def load_generator_state(generator: nn.Module, source: str | Path) -> None:
-    """Fill a generator with the weights of a source, as `load_generator` takes it.
+    """Load the weights of a source (see `load_generator`) into a generator.
 
-    Raises UserError as `load_generator` does, and where the weights are of another network or size.
+    Raises UserError as `load_generator` does, and if the weights are of another network or size.
     """
     path = find_weights(source)
     _fill(generator, read_weights(path).state, path)
-    logger.info("weights to start from: %s", path)
+    logger.info("initial weights: %s", path)
 
 
 def _fill(
     generator: nn.Module, state: Mapping[str, Tensor], path: Path, assign: bool = False
 ) -> None:
-    expected = generator.state_dict()
-    state = _match_names(expected, state)
-    if difference := compare_tensors(expected, state):
+    reference = generator.state_dict()
+    state = _match_names(reference, state)
+    if difference := compare_tensors(reference, state):
         raise UserError(
-            f"{path}: weights of another generator ({difference}){_hint(expected, state)}"
+            f"{path}: weights of another generator ({difference}){_hint(reference, state)}"
         )
-    generator.load_state_dict({name: state[name] for name in expected}, assign=assign)
+    generator.load_state_dict({name: state[name] for name in reference}, assign=assign)
 
 
 def _match_names(
-    expected: Mapping[str, Tensor], state: Mapping[str, Tensor]
+    reference: Mapping[str, Tensor], state: Mapping[str, Tensor]
 ) -> Mapping[str, Tensor]:
-    """Return a state dict under the network's names, where it has them under a prefix or in another layout."""
-    if not state.keys() >= expected.keys() and prefixes(state):
+    """Return a state dict under the network's names: without prefix, in the network's layout."""
+    if not state.keys() >= reference.keys() and prefixes(state):
         return to_rrdb_names(state)
     return next(
-        (stripped for stripped in strip_prefixes(state) if stripped.keys() >= expected.keys()),
+        (variant for variant in strip_prefixes(state) if variant.keys() >= reference.keys()),
         state,
     )
 
 
-def _hint(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """Return the settings that an RRDB's weights would fit; of other weights, what they look like."""
-    network, settings = _settings(expected), _settings(state)
+def _hint(reference: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Return the settings that fit an RRDB's weights; for other weights, their likely kind."""
+    network, settings = _settings(reference), _settings(state)
     if not settings:
         return describe_other(state)
     if not network:
@@ -230,12 +232,15 @@ def _settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def is_generator(file: WeightsFile) -> bool:
-    """Return whether a file was saved here or is of exactly our RRDB; its variants are other authors' networks."""
+    """Return whether a file was written by this package or holds an RRDB of its exact structure."""
     return NOTES in file.metadata or bool(_settings(to_rrdb_names(file.state)))
 
 
 def read_facts(file: WeightsFile) -> tuple[dict[str, Any], int] | None:
-    """Return the config and scale in the metadata of a file saved here; None for other files. Raises UserError."""
+    """Return the config and scale in the metadata of a file of this package; None for other files.
+
+    Raises UserError if the metadata are invalid.
+    """
     notes = read_notes(file)
     if notes is None:
         return None
@@ -247,18 +252,15 @@ def read_facts(file: WeightsFile) -> tuple[dict[str, Any], int] | None:
         raise _no_facts(file.path)
     if type(scale) is not int or not 1 <= scale <= MAX_SCALE:
         raise _no_facts(file.path)
-    if "arguments" in config and config.keys() <= {
-        "name",
-        "arguments",
-        *SIZES,
-    }:  # the form of earlier versions
+    # The format of earlier versions.
+    if "arguments" in config and config.keys() <= {"name", "arguments", *SIZES}:
         sizes = {} if "." in name else {key: config[key] for key in SIZES if key in config}
         config = config["arguments"] | sizes | {"name": name}
     return config, scale
 
 
 def read_notes(file: WeightsFile) -> dict[str, Any] | None:
-    """Return the metadata of a file saved here, as `read_facts`; None for other files."""
+    """Return the metadata of a file of this package, None for others. Raises as `read_facts`."""
     if (text := file.metadata.get(NOTES)) is None:
         return None
     try:
@@ -272,6 +274,6 @@ def read_notes(file: WeightsFile) -> dict[str, Any] | None:
 
 def _no_facts(path: Path) -> UserError:
     return UserError(
-        f"{path}: its metadata do not state its generator as files saved here do: expected a table with generator (a "
-        f"table with a name) and scale (a whole number in 1..{MAX_SCALE})"
+        f"{path}: its metadata do not describe a generator: expected a table with generator (a "
+        f"table with a name) and scale (an integer in 1..{MAX_SCALE})"
     )

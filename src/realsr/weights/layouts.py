@@ -1,8 +1,9 @@
-"""The names that published files give an RRDB's parameters, and the size that its tensors show.
+"""Parameter names of an RRDB in published files, and its size by the shapes of its tensors.
 
-ours, ESRGAN's later      conv_first  RRDB_trunk.0.RDB1.conv1     trunk_conv    upconv1   HRconv   conv_last
-BasicSR                   conv_first  body.0.rdb1.conv1           conv_body     conv_up1  conv_hr  conv_last
-ESRGAN's first            model.0     model.1.sub.0.RDB1.conv1.0  model.1.sub.N model.3   model.N  model.N
+this package, later ESRGAN  conv_first  RRDB_trunk.0.RDB1.conv1     trunk_conv    upconv1   HRconv
+conv_last BasicSR                   conv_first  body.0.rdb1.conv1           conv_body     conv_up1
+conv_hr  conv_last ESRGAN's first            model.0     model.1.sub.0.RDB1.conv1.0  model.1.sub.N
+model.3   model.N  model.N
 """
 
 import logging
@@ -19,12 +20,14 @@ from realsr.networks.build import build_generator
 
 logger = logging.getLogger("realsr")
 
-# A convolution that each layout has, and nothing but an RRDB: ours, BasicSR's, the first.
-MARKS = (
+# One convolution of each layout that only an RRDB has: this package, BasicSR, first ESRGAN code.
+SIGNATURES = (
     "RRDB_trunk.0.RDB1.conv1.weight",
     "body.0.rdb1.conv1.weight",
     "model.1.sub.0.RDB1.conv1.0.weight",
 )
+# The convolution after the blocks in the first layout, numbered by the count of blocks.
+LAST_CONVOLUTION = re.compile(r"model\.1\.sub\.(\d+)\.weight")
 MAX_BLOCKS = 500
 BASICSR = {
     "conv_body": "trunk_conv",
@@ -35,35 +38,32 @@ BASICSR = {
 
 
 def to_rrdb_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of `select_rrdb` under our names; where the layout is not known, under their own."""
+    """Return the tensors of `select_rrdb` under this package's names.
+
+    Tensors of an unknown layout keep their names.
+    """
     state = select_rrdb(state)
-    if MARKS[2] in state:
-        blocks = [
-            name.split(".")[3]
-            for name in state
-            if re.fullmatch(r"model\.1\.sub\.\d+\.weight", name)
-        ]
+    if SIGNATURES[2] in state:
+        blocks = [match[1] for name in state if (match := LAST_CONVOLUTION.fullmatch(name))]
         stages = sum(bool(re.fullmatch(r"model\.\d+\.weight", name)) for name in state) - 3
-        layers = {
-            first: name
-            for name, first in _first_layers(blocks[0] if blocks else "", stages).items()
-        }
+        names = _first_layers(blocks[0] if blocks else "", stages)
+        layers = {first: name for name, first in names.items()}
         return {_from_first_layout(name, layers): value for name, value in state.items()}
-    if MARKS[1] in state:
+    if SIGNATURES[1] in state:
         return {_from_basicsr(name): value for name, value in state.items()}
     return state
 
 
 def select_rrdb(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the RRDB in a state dict, the tensors under `module.`, `generator.`, `net_g_ema.` and the like.
+    """Return the RRDB in a state dict, without a prefix such as `module.` or `net_g_ema.`.
 
-    Averaged weights go before others. Without an RRDB it is all tensors.
+    Averaged (EMA) weights take precedence. Without an RRDB, all tensors are returned.
     """
     options = prefixes(state) or [""]
     prefix = next((prefix for prefix in options if "ema" in prefix), options[0])
     if len(options) > 1:
         logger.info(
-            "the weights taken are those under %s (also there: %s)",
+            "using the weights under %s (the file also has %s)",
             prefix,
             ", ".join({*options} - {prefix}),
         )
@@ -72,16 +72,19 @@ def select_rrdb(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def compare_tensors(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """Return the first tensors that are missing, not expected (counters aside) or of another shape; empty if none."""
+def compare_tensors(reference: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Return the first missing, unexpected or differently shaped tensors; empty if there are none.
+
+    Counters of batch norm may be unexpected.
+    """
     kinds = {
-        "missing": [name for name in expected if name not in state],
+        "missing": [name for name in reference if name not in state],
         "not expected": [
-            name for name, value in state.items() if name not in expected and not is_counter(value)
+            name for name, value in state.items() if name not in reference and not is_counter(value)
         ],
         "of another shape": [
             f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
-            for name, value in expected.items()
+            for name, value in reference.items()
             if name in state and state[name].shape != value.shape
         ],
     }
@@ -89,27 +92,27 @@ def compare_tensors(expected: Mapping[str, Tensor], state: Mapping[str, Tensor])
 
 
 def describe_other(state: Mapping[str, Tensor]) -> str:
-    """Return what tensors that are of no RRDB look like, as the next sentence of a message; empty where unknown."""
-    looks = "" if prefixes(state) else describe_tensors(state)
-    return f". {looks}" if looks else ""
+    """Return the likely kind of tensors not of an RRDB, as a sentence; empty if unknown."""
+    kind = "" if prefixes(state) else describe_tensors(state)
+    return f". {kind}" if kind else ""
 
 
 def prefixes(state: Mapping[str, object]) -> list[str]:
-    """Return what stands before the names of each RRDB in a state dict; "" for an RRDB of its own."""
+    """Return the name prefix of each RRDB in a state dict; "" for one without a prefix."""
     return sorted(
         {
-            name.removesuffix(mark)
+            name.removesuffix(signature)
             for name in state
-            for mark in MARKS
-            if f".{name}".endswith(f".{mark}")
+            for signature in SIGNATURES
+            if f".{name}".endswith(f".{signature}")
         }
     )
 
 
 def to_first_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return an RRDB's tensors, under our names, under those of ESRGAN's first code.
+    """Rename an RRDB's tensors from this package's names to those of the first ESRGAN code.
 
-    Raises ValueError where they are of something else.
+    Raises ValueError if they are not of an RRDB.
     """
     config, scale = rrdb_size(state)
     layers = _first_layers(config["blocks"], round(math.log2(scale)))
@@ -122,9 +125,9 @@ def to_first_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _first_layers(blocks: int | str, stages: int) -> dict[str, str]:
-    """Return by our names what ESRGAN's first code calls the layers around the blocks.
+    """Return the first ESRGAN code's names of the layers outside the blocks, by this package's.
 
-    They are numbered with those that have no tensors: each upsampling stage takes three numbers, HRconv two.
+    The numbers count layers without tensors too: three for each upsampling stage, two for HRconv.
     """
     return {
         "conv_first": "model.0",
@@ -150,17 +153,18 @@ def _from_basicsr(name: str) -> str:
 
 
 def rrdb_size(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], int]:
-    """Return the config and the scale that the tensors of an RRDB, under our names, show.
+    """Return the config and scale of an RRDB from its tensors under this package's names.
 
-    Raises ValueError where they are of something else, also for one layer more, fewer or of another size.
+    Raises ValueError if they are not of an RRDB, or if a layer is missing, added or of another
+    size.
     """
     config, scale = _guess_size(state)
     try:
         with torch.device("meta"):
-            expected = build_generator(config, scale).state_dict()
+            reference = build_generator(config, scale).state_dict()
     except RuntimeError as error:
-        raise ValueError("its sizes are those of no network") from error
-    if difference := compare_tensors(expected, state):
+        raise ValueError("no network has tensors of these shapes") from error
+    if difference := compare_tensors(reference, state):
         raise ValueError(f"not the RRDB generator of this package ({difference})")
     return config, scale
 
@@ -169,15 +173,17 @@ def _guess_size(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], int]:
     first, dense = state.get("conv_first.weight"), state.get("RRDB_trunk.0.RDB1.conv1.weight")
     if first is None or dense is None or first.ndim != 4 or dense.ndim != 4:
         raise ValueError(
-            f"not an RRDB generator (its first tensors are {', '.join(list(state)[:4]) or 'none'})"
+            f"not an RRDB generator (first tensors: {', '.join(list(state)[:4]) or 'none'})"
         )
     if 0 in first.shape or 0 in dense.shape:
         raise ValueError(
-            f"a convolution without weights: {tuple(first.shape)}, {tuple(dense.shape)}"
+            f"a convolution has no weights: {tuple(first.shape)}, {tuple(dense.shape)}"
         )
     blocks = {name.split(".")[1] for name in state if name.startswith("RRDB_trunk.")}
     if len(blocks) > MAX_BLOCKS:
-        raise ValueError(f"{len(blocks)} blocks; an RRDB has 23, and {MAX_BLOCKS} at most are read")
+        raise ValueError(
+            f"{len(blocks)} blocks; expected at most {MAX_BLOCKS} (the published RRDB has 23)"
+        )
     scale = 4 if "upconv2.weight" in state else 2
     config = {
         "name": "rrdb",

@@ -1,7 +1,7 @@
-"""ncnn's models: a `.param` (text, the layers) and a `.bin` (their weights, one after another).
+"""Models of ncnn: a `.param` (layers, as text) and a `.bin` (their weights in the same order).
 
-Written from ncnn's "param and model file structure" and "operation param weight table". Only what an RRDB generator is
-made of is read: 3x3 convolutions with bias, and layers without weights.
+Source: ncnn's documents "param and model file structure" and "operation param weight table". Only
+the layers of an RRDB generator are read: 3x3 convolutions with bias, and layers without weights.
 """
 
 from pathlib import Path
@@ -20,10 +20,11 @@ from realsr.weights.layouts import MAX_BLOCKS
 MAGIC = "7767517"
 FLOAT32, FLOAT16 = 0, 0x01306B47
 WITHOUT_WEIGHTS = {"Input", "Split", "Concat", "Eltwise", "BinaryOp", "Interp", "ReLU", "Noop"}
-# A convolution's parameters as ncnn numbers them: those that an RRDB's all share, with what ncnn takes where one is not
-# given. 1 is the kernel's width, 11 its height (the width's), 2 dilation, 3 stride, 4 padding, 5 bias, 8 int8 scales.
+# ncnn's parameters of a convolution, by number: its defaults, and the values in an RRDB. 1 is the
+# kernel's width, 11 its height (default: the width), 2 dilation, 3 stride, 4 padding, 5 bias, 8
+# int8 scales.
 DEFAULT = {"2": "1", "3": "1", "4": "0", "5": "0", "8": "0"}
-SHARED = {"1": "3", "11": "3", "2": "1", "3": "1", "4": "1", "5": "1", "8": "0"}
+RRDB_VALUES = {"1": "3", "11": "3", "2": "1", "3": "1", "4": "1", "5": "1", "8": "0"}
 
 
 Convolution = tuple[str, int, int]
@@ -31,27 +32,26 @@ Convolution = tuple[str, int, int]
 
 
 def read_ncnn(path: Path) -> dict[str, Tensor]:
-    """Return the RRDB generator of a `.param` or `.bin`, whose partner lies beside it, as a state dict (float32).
+    """Return the RRDB generator of a `.param` and `.bin` as a state dict (float32).
 
-    Raises UserError where a file is missing, damaged, or of another network.
+    path: either file; the other one must be in the same folder.
+
+    Raises UserError if a file is missing, damaged, or of another network.
     """
     param, binary = find_pair(path)
     for file, other in ((param, binary), (binary, param)):
         if not file.is_file():
             raise UserError(
-                f"{file}: no such file; an ncnn model is a .param and a .bin of one name in one folder"
+                f"{file}: no such file; an ncnn model is a .param and a .bin of the same name in "
+                "one folder"
             )
         kind = identify_file(file)
         if not is_ncnn(file, kind) and (file == param or kind.format or not kind.damaged):
             raise UserError(f"{file}: {kind.refuse(f'the other half of {other.name}')}")
     try:
         shapes = _match_rrdb(*_parse_param(param.read_bytes().decode("utf-8-sig", "replace")))
-    except (
-        UserError,
-        ValueError,
-        RuntimeError,
-        OverflowError,
-    ) as error:  # the last two: torch, of impossible sizes
+    # RuntimeError and OverflowError: torch, for impossible sizes.
+    except (UserError, ValueError, RuntimeError, OverflowError) as error:
         raise UserError(
             f"{param}: not an RRDB generator in ncnn's text form ({tell_reason(error)})"
         ) from error
@@ -64,12 +64,12 @@ def read_ncnn(path: Path) -> dict[str, Tensor]:
 
 
 def is_ncnn(path: Path, kind: FileKind) -> bool:
-    """Return whether a file of a kind is one of ncnn's two: the text, or the numbers, known by `.bin` alone."""
+    """Return whether a file is a `.param` or `.bin` of ncnn; a `.bin` is known by suffix only."""
     return kind is NCNN or (path.suffix.lower() == ".bin" and kind in (UNKNOWN, ZEROS))
 
 
 def find_pair(path: Path) -> tuple[Path, Path]:
-    """Return the `.param` and the `.bin` of an ncnn model by either; the other has its name and need not exist."""
+    """Return the paths of an ncnn model's `.param` and `.bin` from either; no file is read."""
     if path.suffix.lower() == ".bin":
         return _partner(path, ".param"), path
     return path, _partner(path, ".bin")
@@ -81,20 +81,23 @@ def _partner(path: Path, suffix: str) -> Path:
 
 
 def _parse_param(text: str) -> tuple[list[Convolution], int]:
-    """Return a network's convolutions in order, and how many layers upsample. Raises ValueError for other layers."""
+    """Return a network's convolutions in order, and its number of upsampling layers.
+
+    Raises ValueError for layers that an RRDB does not have.
+    """
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if not lines or lines[0] != [MAGIC]:
-        raise ValueError(f"it does not start with {MAGIC}")
-    stated, layers = (lines[1][0] if len(lines) > 1 else "no"), lines[2:]
-    if stated != str(len(layers)):
-        raise ValueError(f"it states {stated} layers and has {len(layers)}")
+        raise ValueError(f"the first line is not {MAGIC}")
+    count, layers = (lines[1][0] if len(lines) > 1 else "no"), lines[2:]
+    if count != str(len(layers)):
+        raise ValueError(f"the header states {count} layers, the file has {len(layers)}")
     convolutions = []
     for words in layers:
         kind, name = words[0], words[1] if len(words) > 1 else "?"
         if kind == "Convolution":
             convolutions.append(_parse_convolution(name, words))
         elif kind not in WITHOUT_WEIGHTS:
-            raise ValueError(f"its layer {name} is of the kind {kind}")
+            raise ValueError(f"layer {name} is of type {kind}")
     return convolutions, sum(words[0] == "Interp" for words in layers)
 
 
@@ -103,25 +106,31 @@ def _parse_convolution(name: str, words: list[str]) -> Convolution:
         blobs = int(words[2]) + int(words[3])
         parameters = dict(word.split("=", 1) for word in words[4 + blobs :])
         values = DEFAULT | {"11": parameters["1"]} | parameters
-        if any(values[key] != value for key, value in SHARED.items()):
+        if any(values[key] != value for key, value in RRDB_VALUES.items()):
             raise ValueError(
-                f"{name} is no 3x3 convolution with bias, padding 1 and stride 1: {' '.join(words[4:])}"
+                f"{name} is not a 3x3 convolution with bias, padding 1 and stride 1: "
+                f"{' '.join(words[4:])}"
             )
         return name, int(values["0"]), int(values["6"])
     except (IndexError, KeyError) as error:
-        raise ValueError(f"the line of {name} is not whole") from error
+        raise ValueError(f"the line of {name} is incomplete") from error
 
 
 def _match_rrdb(convolutions: list[Convolution], stages: int) -> dict[str, torch.Size]:
-    """Return the parameters (name -> shape) of the RRDB that has these convolutions. Raises ValueError for none."""
-    # One first, 15 a block, one after the blocks, one an upsampling stage, two at the end.
+    """Return the parameters (name -> shape) of the RRDB with these convolutions.
+
+    Raises ValueError if no RRDB has them.
+    """
+    # One first, 15 per block, one after the blocks, one per upsampling stage, two last.
     blocks, rest = divmod(len(convolutions) - 4 - stages, 15)
     if stages not in (1, 2) or rest or blocks < 1:
         raise ValueError(
-            f"{len(convolutions)} convolutions and {stages} upsampling stages, which no RRDB has"
+            f"no RRDB has {len(convolutions)} convolutions and {stages} upsampling stages"
         )
     if blocks > MAX_BLOCKS:
-        raise ValueError(f"{blocks} blocks; an RRDB has 23, and {MAX_BLOCKS} at most are read")
+        raise ValueError(
+            f"{blocks} blocks; expected at most {MAX_BLOCKS} (the published RRDB has 23)"
+        )
     (_, features, _), (_, growth, _), *_ = convolutions
     with torch.device("meta"):
         network = build_generator(
@@ -133,16 +142,16 @@ def _match_rrdb(convolutions: list[Convolution], stages: int) -> dict[str, torch
     for (name, outputs, size), shape in zip(convolutions, weights, strict=True):
         if (outputs, size) != (shape[0], shape.numel()):
             raise ValueError(
-                f"{name} has {outputs} outputs and {size} weights where an RRDB of {features} features and growth "
-                f"{growth} has {shape[0]} and {shape.numel()}"
+                f"{name} has {outputs} outputs and {size} weights; in an RRDB of {features} "
+                f"features and growth {growth} it has {shape[0]} and {shape.numel()}"
             )
     return shapes
 
 
 def _read_bin(content: bytes, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
-    """Return the tensors of a `.bin`: each weight after a flag that gives its type, each bias as plain float32.
+    """Return the tensors of a `.bin`: a type flag before each weight, each bias in plain float32.
 
-    Raises ValueError where it is too short or too long, or the type is another than float16 and float32.
+    Raises ValueError if it is too short or too long, or if a type is not float16 or float32.
     """
     state, position = dict[str, Tensor](), 0
     for name, shape in shapes.items():
@@ -151,18 +160,19 @@ def _read_bin(content: bytes, shapes: dict[str, torch.Size]) -> dict[str, Tensor
             flag = int.from_bytes(content[position : position + 4], "little")
             if flag not in (FLOAT32, FLOAT16):
                 raise ValueError(
-                    f"{name} is neither float32 nor float16: a quantised network, or another file"
+                    f"{name} is neither float32 nor float16: the network is quantised, or the file "
+                    "is another one"
                 )
             dtype = np.dtype("<f2") if flag == FLOAT16 else dtype
             position += 4
         size = shape.numel() * dtype.itemsize
         if position + size > len(content):
-            raise ValueError(f"it ends within {name}, after {len(content)} bytes")
+            raise ValueError(f"the file ends within {name}, after {len(content)} bytes")
         values = np.frombuffer(content, dtype, shape.numel(), position)
         state[name] = torch.from_numpy(values.astype(np.float32)).reshape(shape)
-        position += size + -size % 4  # each block fills whole words
+        position += size + -size % 4  # padded to 4 bytes
     if position != len(content):
         raise ValueError(
-            f"{abs(len(content) - position)} bytes are left over or missing after the last layer"
+            f"{abs(len(content) - position)} bytes are missing, or left over after the last layer"
         )
     return state

@@ -1,4 +1,4 @@
-"""Tensors out of files that are not trusted: nothing in them is ever run."""
+"""State dicts from untrusted files, read without running any code in them."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -21,21 +21,22 @@ from realsr.weights.ncnn import find_pair, is_ncnn, read_ncnn
 
 logger = logging.getLogger("realsr")
 
-# The keys under which files hold a network's tensors; the first that exists is used: BasicSR's averaged
-# and raw weights, the generator of a checkpoint of ours, and what is usual elsewhere. Without these, any key that has
-# an RRDB's tensors will do, else the only one that has tensors.
+# Keys of a network's tensors in files, in order of precedence: BasicSR's averaged and raw weights,
+# the generator of this package's checkpoints, then common keys of other code. Without these, the
+# first key with an RRDB's tensors is used, else the only key with tensors.
 CONTAINERS = (
-    "params_ema", "params", "generator", "state_dict", "model", "model_state_dict", "g_ema", "netG", "net_g", "net",
+    "params_ema", "params", "generator", "state_dict", "model", "model_state_dict", "g_ema",
+    "netG", "net_g", "net",
 )  # fmt: skip
-DEPTH = 5  # dictionaries inside each other around a state dict
+MAX_DEPTH = 5  # levels of nested dictionaries around a state dict
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file of weights, read.
+    """The content of a weights file.
 
-    path: the file. values: the file with the numbers, the `.bin` of ncnn's two. state: tensors by name, all finite.
-    metadata: a safetensors file's; empty for other files.
+    path: the file. values: the file with the numbers: for ncnn its `.bin`, else `path`. state:
+    finite tensors by name. metadata: that of a safetensors file; empty for other files.
     """
 
     path: Path
@@ -45,15 +46,16 @@ class WeightsFile:
 
 
 def read_weights(path: Path) -> WeightsFile:
-    """Return what a PyTorch, safetensors or ncnn file holds, by its content and not by its name.
+    """Return the weights in a PyTorch, safetensors or ncnn file; its content decides on the format.
 
-    Raises UserError where the file is damaged, of another kind, or holds Python objects, no network, or values that are
-    not finite.
+    Raises UserError if the file is damaged, of another format, or holds Python objects, no network,
+    or values that are not finite.
     """
     kind = identify_weights(path)
     if kind.format == "onnx":
         raise UserError(
-            f"{path}: an ONNX file can be used by realsr.upscale and realsr.evaluate alone: give its weights"
+            f"{path}: only realsr.upscale and realsr.evaluate read an ONNX file: give the weights "
+            "it was exported from"
         )
     try:
         if is_ncnn(path, kind):
@@ -68,7 +70,7 @@ def read_weights(path: Path) -> WeightsFile:
 
 
 def identify_weights(path: Path) -> FileKind:
-    """Return what a file is. Raises UserError where it cannot be read."""
+    """Return the kind of a file. Raises UserError if it cannot be read."""
     try:
         return identify_file(path)
     except OSError as error:
@@ -77,7 +79,7 @@ def identify_weights(path: Path) -> FileKind:
 
 def _find_state(content: object, path: Path) -> Mapping[object, object]:
     place = ""
-    for _ in range(DEPTH):
+    for _ in range(MAX_DEPTH):
         if not isinstance(content, Mapping):
             break
         keys = (
@@ -91,7 +93,7 @@ def _find_state(content: object, path: Path) -> Mapping[object, object]:
         )
         if not keys and _has_weights(content):
             if place:
-                logger.info("%s: the weights taken are those under %s", path, place)
+                logger.info("%s: using the weights under %s", path, place)
             return {
                 name: value
                 for name, value in content.items()
@@ -101,16 +103,18 @@ def _find_state(content: object, path: Path) -> Mapping[object, object]:
             keys[0] not in CONTAINERS and not _is_rrdb(content[keys[0]]) and len(keys) > 1
         ):
             break
-        place = f"{_describe(keys[0])}{f' (also there: {_join(keys[1:4])})' if keys[1:] else ''}"
+        place = (
+            f"{_describe(keys[0])}{f' (the file also has {_join(keys[1:4])})' if keys[1:] else ''}"
+        )
         content = content[keys[0]]
-    holds = (
-        f"keys {_join(list(content)[:6]) or 'none'}"
+    contents = (
+        f"its keys are {_join(list(content)[:6]) or 'none'}"
         if isinstance(content, Mapping)
         else _describe(content)
     )
     raise UserError(
-        f"{path}: no network's weights in it (it has {holds}); expected a state dict, tensor by name, or one under "
-        f"{', '.join(CONTAINERS)}{_explain_training(content)}"
+        f"{path}: no network's weights ({contents}); expected a state dict of tensors by name, or "
+        f"one under {', '.join(CONTAINERS)}{_explain_training(content)}"
     )
 
 
@@ -127,12 +131,12 @@ def _has_weights(value: object) -> bool:
 
 
 def _explain_training(content: object) -> str:
-    """Return where the weights are, for a file that holds an optimiser's state."""
+    """Return a hint on where the weights are, for a file that holds an optimiser's state."""
     keys = [key for key in content if isinstance(key, str)] if isinstance(content, Mapping) else []
     if "optimizers" in keys:
-        return "; this is BasicSR's state of a training, whose weights are in models/net_g_*.pth"
+        return "; this is a training state of BasicSR; its weights are in models/net_g_*.pth"
     if {"state", "param_groups"} <= {*keys} or any("optim" in key for key in keys):
-        return f"; this is the state of an optimiser alone. {GENERATOR}"
+        return f"; this is only an optimiser's state. {GENERATOR}"
     return ""
 
 
@@ -141,7 +145,7 @@ def _join(keys: Sequence[object]) -> str:
 
 
 def _describe(value: object) -> str:
-    """Return a short text as it is, and of another value its type."""
+    """Return a short text unchanged, and the type's name of any other value."""
     if isinstance(value, str) and len(value) <= 100 and value.isprintable():
         return value
     return f"a {type(value).__name__}"

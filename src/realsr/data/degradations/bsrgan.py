@@ -1,4 +1,4 @@
-"""The shuffled degradation of BSRGAN (Zhang et al. 2021), drawn for each crop."""
+"""The shuffled degradation of BSRGAN (Zhang et al. 2021), with random parameters for each crop."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -20,14 +20,14 @@ SHRINK, SHRINK_TO_LR = 2, 3
 
 
 class BSRGAN:
-    """Degrades HR by two blurs, two reductions in size, Gaussian noise and JPEG, in an order that is drawn.
+    """Degrades HR by two blurs, two downscalings, Gaussian noise and JPEG in random order.
 
-    The second reduction follows the first, and JPEG is the last step. The camera pipeline of the paper's section 3.4 is
-    not included: the release leaves it out where no model of it is given.
+    The second downscaling follows the first, and JPEG is the last step. The camera pipeline of the
+    paper's section 3.4 is not included; the release omits it too if it has no model of it.
 
     Args:
         margin: HR pixels around a crop, rounded up to a multiple of the scale.
-        half_first: probability that scale 4 begins with a reduction by 2.
+        half_first: probability that scale 4 begins with a downscaling by 2.
         noise: range of Gaussian noise, in levels of 255.
         middle_jpeg: probability of a further JPEG among the shuffled steps.
         jpeg: range of the quality.
@@ -55,7 +55,7 @@ class BSRGAN:
         return {"lr": operations.degrade_region(crop, margin, scale, rng, self._degrade)}
 
     def apply(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the crops as float."""
+        """Return the crops as float32."""
         return to_images(batch["lr"])
 
     def _degrade(self, image: np.ndarray, scale: int, rng: np.random.Generator) -> np.ndarray:
@@ -86,7 +86,8 @@ class BSRGAN:
 def draw_kernel(scale: int, rng: np.random.Generator) -> np.ndarray:
     """Draw a Gaussian kernel of side 7 to 25, round or anisotropic (section 3.1).
 
-    A round one has a standard deviation up to 2 + 0.2 scale, an anisotropic one variances up to 4 + scale.
+    The standard deviation of a round kernel is at most 2 + 0.2 scale; the variances of an
+    anisotropic kernel are at most 4 + scale.
     """
     size = 2 * int(rng.integers(2, 12)) + 3
     if rng.random() < 0.5:
@@ -105,20 +106,20 @@ def _resize(image: np.ndarray, height: int, width: int, rng: np.random.Generator
 
 
 def _shrink(image: np.ndarray, scale: int, rng: np.random.Generator) -> np.ndarray:
-    """Shrink by up to twice the scale, or blur and keep each s-th sample (section 3.2)."""
+    """Downscale by up to twice the scale, or blur and take every s-th sample (section 3.2)."""
     if rng.random() < 0.75:
         factor = rng.uniform(1, 2 * scale)
         height, width = (max(1, int(side / factor)) for side in image.shape[:2])
         return _resize(image, height, width, rng)
     sigma = rng.uniform(0.1, 0.6 * scale)
-    # The kernel's centre is that of s x s pixels, of which the first is kept.
+    # The kernel is centred on blocks of s x s pixels, of which the first pixel is sampled.
     form = operations.quadratic_form(25, (sigma, sigma), shift=(scale - 1) / 2)
     kernel = np.exp(-form / 2)
     return operations.blur(image, kernel / kernel.sum())[::scale, ::scale]
 
 
 def _add_noise(image: np.ndarray, level: int, rng: np.random.Generator) -> np.ndarray:
-    """Add Gaussian noise: of each channel alone (0.4), gray (0.4), or correlated between channels (0.2)."""
+    """Add Gaussian noise: gray (0.4), independent per channel (0.4) or correlated (0.2)."""
     kind = rng.random()
     if kind < 0.8:
         return operations.add_gaussian_noise(image, level / 255, kind < 0.4, rng)

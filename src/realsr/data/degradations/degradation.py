@@ -1,4 +1,4 @@
-"""The protocol of online degradations, which compute the LR of a crop each time that training uses it."""
+"""The protocol of online degradations, which compute LR anew for each crop during training."""
 
 from collections.abc import Mapping
 from typing import Literal, Protocol, cast
@@ -19,8 +19,8 @@ KEY = "online_degradation"
 class OnlineDegradation(Protocol):
     """Computes LR from crops of the pairs' LR or HR; a component of the group `online_degradation`.
 
-    reads: `lr`: from a crop of the pair's LR; `hr`: from the crop of HR alone. margin: pixels around the crop, of the
-    image that it reads, which `prepare` gets in training.
+    reads: `lr`: it reads a crop of the pair's LR; `hr`: it reads only the crop of HR. margin:
+    pixels around the crop that `prepare` receives in training, in the image that it reads.
     """
 
     reads: Literal["lr", "hr"]
@@ -29,44 +29,46 @@ class OnlineDegradation(Protocol):
     def prepare(
         self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Do all that is random, in a worker process.
+        """Do the random part, in a worker process.
 
         Args:
-            crop: (h + 2 margin, w + 2 margin, 3) uint8, flipped and rotated already; not to be written to.
-            margin: the component's own; 0 for the LR of a validation image, which is degraded whole.
-            rng: the only source of chance.
+            crop: (h + 2 margin, w + 2 margin, 3) uint8, already flipped and rotated; read-only.
+            margin: that of the component; 0 for the LR of a validation image, which is degraded
+                whole.
+            rng: the only source of random numbers.
 
         Returns:
-            Arrays by name, uint8 or float32, of the same names, types and shapes for all crops of one size; not `hr`.
+            Arrays by name, uint8 or float32, with the same names, types and shapes for all crops of
+            one size. The name `hr` is reserved.
         """
         ...
 
     def apply(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return LR (N, 3, h, w) float32 in 0..1, on the batch's device; nothing is random.
+        """Return LR (N, 3, h, w) float32 in 0..1 on the batch's device, without random numbers.
 
-        batch: the arrays of `prepare`, N of each in a tensor, and `hr`, the HR crops (N, s h, s w, 3) uint8; not to be
-            written to.
+        batch: the arrays of `prepare`, stacked (N, …), and `hr`, the HR crops (N, s h, s w, 3)
+            uint8; read-only.
         """
         ...
 
 
 def build_degradation(values: Values, scale: int, patches: Images) -> OnlineDegradation:
-    """Return the online degradation of a configuration; its constructor may take `scale` and `patches`."""
+    """Build an online degradation, whose constructor may take `scale` and `patches`."""
     degradation = build_component(ROOM, KEY, values, scale=scale, patches=patches)
     reads, margin = getattr(degradation, "reads", None), getattr(degradation, "margin", None)
     if reads not in ("lr", "hr") or type(margin) is not int or margin < 0:
         raise UserError(
-            f"{KEY}.name={values['name']}: has reads={reads!r} and margin={margin!r}: expected the attributes reads, "
-            "'lr' or 'hr', and margin, 0 or more pixels around the crop"
+            f"{KEY}.name={values['name']}: has reads={reads!r} and margin={margin!r}: expected the "
+            "attributes reads ('lr' or 'hr') and margin (0 or more pixels around the crop)"
         )
     return cast(OnlineDegradation, degradation)
 
 
 def try_degradation(degradation: OnlineDegradation, crop: int, scale: int) -> dict[str, np.ndarray]:
-    """Degrade a black HR crop, and return the arrays of `prepare`.
+    """Degrade a black HR crop and return the arrays of `prepare`.
 
-    Raises UserError where custom code fails or does not keep to `OnlineDegradation`, ImageError for a noise patch that
-    cannot be read.
+    Raises UserError if custom code fails or violates `OnlineDegradation`, ImageError for an
+    unreadable noise patch.
     """
     name = type(degradation).__name__
     side = (crop if degradation.reads == "hr" else crop // scale) + 2 * degradation.margin
@@ -76,7 +78,8 @@ def try_degradation(degradation: OnlineDegradation, crop: int, scale: int) -> di
         for key, array in arrays.items():
             if key == "hr" or array.dtype not in (np.uint8, np.float32):
                 raise UserError(
-                    f"{KEY}: {name}.prepare gives {key} of {array.dtype}: expected uint8 or float32, no hr"
+                    f"{KEY}: {name}.prepare returned {key} of {array.dtype}: expected uint8 or "
+                    "float32, and no hr"
                 )
         lr = degradation.apply(to_batch(arrays, np.zeros((crop, crop, 3), np.uint8)))
     except (UserError, ImageError):
@@ -87,16 +90,17 @@ def try_degradation(degradation: OnlineDegradation, crop: int, scale: int) -> di
         raise UserError(
             f"{KEY}: {name} fails on a crop of {crop}x{crop}: {locate_error(error)}"
         ) from error
-    expected = (1, 3, crop // scale, crop // scale)
-    if tuple(lr.shape) != expected or lr.dtype != torch.float32:
+    shape = (1, 3, crop // scale, crop // scale)
+    if tuple(lr.shape) != shape or lr.dtype != torch.float32:
         raise UserError(
-            f"{KEY}: {name}.apply gives {tuple(lr.shape)} {lr.dtype}: expected {expected} torch.float32"
+            f"{KEY}: {name}.apply returned {tuple(lr.shape)} {lr.dtype}: expected {shape} "
+            "torch.float32"
         )
     return arrays
 
 
 def to_batch(arrays: Mapping[str, np.ndarray], hr_uint8: np.ndarray) -> dict[str, Tensor]:
-    """Return the arrays of `prepare` for one crop, and the HR crop (s h, s w, 3), as a batch of one."""
+    """Return one crop's arrays of `prepare` and its HR crop (s h, s w, 3) as a batch of one."""
     return {
         key: torch.from_numpy(array.copy())[None]
         for key, array in {**arrays, "hr": hr_uint8}.items()
@@ -104,5 +108,5 @@ def to_batch(arrays: Mapping[str, np.ndarray], hr_uint8: np.ndarray) -> dict[str
 
 
 def to_images(images_uint8: Tensor) -> Tensor:
-    """(N, h, w, 3) uint8 -> (N, 3, h, w) float32, 0..1, channels last in memory."""
+    """Return images (N, h, w, 3) uint8 as (N, 3, h, w) float32 in 0..1, channels last in memory."""
     return images_uint8.permute(0, 3, 1, 2).to(torch.float32).div_(255)

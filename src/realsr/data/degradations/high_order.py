@@ -1,4 +1,4 @@
-"""The high-order degradation of Real-ESRGAN (Wang et al. 2021), drawn for each crop."""
+"""The high-order degradation of Real-ESRGAN (Wang et al. 2021), random for each crop."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,11 +30,13 @@ class Stage:
 
     Attributes:
         blur: probability that the stage blurs; sinc: probability that its kernel is a sinc filter.
-        sigma: range of the kernel's standard deviations, in pixels of the image that the stage gets.
-        resize: relative frequency of enlarging, of shrinking, and of neither.
+        sigma: range of the kernel's standard deviations, in pixels of the stage's input.
+        resize: relative frequencies of enlarging, shrinking and neither.
         factor: range of the new size, relative to HR; relative to LR in the last stage.
-        gaussian: probability that the noise is Gaussian, else Poisson; gray: that it is the same in all channels.
-        noise: range of Gaussian noise, in levels of 255; poisson: range of the factor on Poisson noise.
+        gaussian: probability that the noise is Gaussian, else Poisson; gray: that it is the same in
+            all channels.
+        noise: range of Gaussian noise, in levels of 255; poisson: range of the factor on Poisson
+            noise.
         jpeg: range of the quality.
     """
 
@@ -53,15 +55,17 @@ class Stage:
 class HighOrder:
     """Degrades HR by stages of blur, resizing, noise and JPEG (Real-ESRGAN, section 3).
 
-    After the last stage's noise the image is resized to LR, filtered by a sinc filter and compressed; whether JPEG
-    comes first or last is drawn. Each crop draws its own values. Real-ESRGAN draws the factors once for a batch, and
-    mixes batches by a queue of 180 samples.
+    After the noise of the last stage, the image is resized to LR, filtered by a sinc filter and
+    compressed; JPEG is randomly the first or the last of these. All parameters are drawn for each
+    crop. Real-ESRGAN draws the resize factors once for a batch, and mixes batches in a queue of 180
+    samples.
 
     Args:
         margin: HR pixels around a crop, rounded up to a multiple of the scale.
         kernel_size: lowest and highest side of the kernels, both odd.
         shapes: relative frequency of each shape of kernel.
-        generalised_beta, plateau_beta: range of the shape's exponent; below and above 1 are equally likely.
+        generalised_beta, plateau_beta: range of the shape's exponent; values below and above 1 are
+            equally likely.
         final_sinc: probability of the last sinc filter.
         stages: the stages, one or more.
     """
@@ -81,13 +85,15 @@ class HighOrder:
     ):
         low, high = kernel_size
         if not 3 <= low <= high or low % 2 == 0 or high % 2 == 0:
-            raise UserError(f"{KEY}.kernel_size={[low, high]}: expected two odd sizes from 3")
+            raise UserError(
+                f"{KEY}.kernel_size={[low, high]}: expected two odd sizes of at least 3"
+            )
         if set(shapes) - SHAPES or not sum(shapes.values()) > 0 or min(shapes.values()) < 0:
             raise UserError(
                 f"{KEY}.shapes={shapes}: expected frequencies of {', '.join(sorted(SHAPES))}"
             )
         if not stages:
-            raise UserError(f"{KEY}.stages=[]: expected one stage or more")
+            raise UserError(f"{KEY}.stages=[]: expected at least one stage")
         for number, stage in enumerate(stages, 1):
             if min(stage.resize) < 0 or not sum(stage.resize) > 0:
                 raise UserError(
@@ -97,7 +103,7 @@ class HighOrder:
             if not stage.factor[0] <= 1 <= stage.factor[1]:
                 raise UserError(
                     f"{KEY}.stages: stage {number} has factor={list(stage.factor)}: expected a "
-                    "range around 1"
+                    "range that contains 1"
                 )
         self.margin = -(-margin // scale) * scale
         self._sizes = range(low, high + 1, 2)
@@ -113,7 +119,7 @@ class HighOrder:
         return {"lr": operations.degrade_region(crop, margin, scale, rng, self._degrade)}
 
     def apply(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the crops as float."""
+        """Return the crops as float32."""
         return to_images(batch["lr"])
 
     def _degrade(self, image: np.ndarray, scale: int, rng: np.random.Generator) -> np.ndarray:

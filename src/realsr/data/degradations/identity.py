@@ -10,7 +10,7 @@ from realsr.data.degradations.degradation import to_images
 
 
 class Identity:
-    """Takes the pair's LR as it is."""
+    """Returns the pair's LR unchanged."""
 
     reads: Literal["lr", "hr"] = "lr"
     margin = 0
@@ -22,5 +22,5 @@ class Identity:
         return {"lr": crop}
 
     def apply(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the crops as float."""
+        """Return the crops as float32."""
         return to_images(batch["lr"])

@@ -1,4 +1,4 @@
-"""Noise injection (Ji et al. 2020): patches of a source photo's noise are added to LR."""
+"""Noise injection (Ji et al. 2020): noise patches of source photos are added to LR."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -11,7 +11,7 @@ from realsr.data.degradations.degradation import to_images
 
 
 class Noise:
-    """Adds a random crop of a random noise patch to the pair's LR; without patches it adds nothing.
+    """Adds a random crop of a random noise patch to the pair's LR. No patches leave LR unchanged.
 
     patches: the noise patches of the pool.
     """
@@ -25,13 +25,13 @@ class Noise:
     def prepare(
         self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Return the crop as `lr`, and the patch's crop of its size as `noise`, if any; its mean is still in it."""
+        """Return the crop as `lr` and, if there are patches, a patch's crop as `noise`."""
         if not len(self._patches):
             return {"lr": crop}
         return {"lr": crop, "noise": draw_patch(self._patches, (crop.shape[0], crop.shape[1]), rng)}
 
     def apply(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return `lr` + `noise` - mean of `noise` per image and channel (eq. 5), clamped, not rounded to 8 bits."""
+        """Return `lr` + `noise` - its mean per image and channel (eq. 5), clamped, not rounded."""
         lr = to_images(batch["lr"])
         if "noise" in batch:
             noise = to_images(batch["noise"])
@@ -40,12 +40,15 @@ class Noise:
 
 
 def draw_patch(patches: Images, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Draw a crop (h, w, 3) uint8 of one of the noise patches; one that is smaller is continued by mirroring."""
+    """Draw a crop (h, w, 3) uint8 of a random noise patch; a smaller patch is mirrored."""
     patch = patches[int(rng.integers(len(patches)))]
-    missing = [max(0, side - have) for side, have in zip(size, patch.shape[:2], strict=True)]
+    missing = [
+        max(0, side - available) for side, available in zip(size, patch.shape[:2], strict=True)
+    ]
     if any(missing):
         patch = np.pad(patch, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
     top, left = (
-        int(rng.integers(have - side + 1)) for side, have in zip(size, patch.shape[:2], strict=True)
+        int(rng.integers(available - side + 1))
+        for side, available in zip(size, patch.shape[:2], strict=True)
     )
     return patch[top : top + size[0], left : left + size[1]]

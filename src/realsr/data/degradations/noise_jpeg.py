@@ -1,4 +1,4 @@
-"""Noise injection, then JPEG, whose blocks lie anywhere about the crop."""
+"""Noise injection, then JPEG with a random block position relative to the crop."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -18,16 +18,17 @@ Quality = Annotated[int, Range(1, 100)]
 
 
 class NoiseJPEG:
-    """Adds noise as `Noise` does, rounds to 8 bits, and sends the result through JPEG.
+    """Adds noise as `Noise` does, rounds to 8 bits, and compresses by JPEG.
 
-    A camera's JPEG lies on a grid that knows nothing of the crop. So what is compressed is a region of whole blocks
-    that begins 0 to 15 rows above the crop and 0 to 15 columns left of it.
+    The block grid of a camera's JPEG is independent of the crop. Therefore the compressed region
+    consists of whole blocks, and begins 0 to 15 rows above the crop and 0 to 15 columns left of it.
 
-    quality: lowest and highest, between which it is drawn; patches: the noise patches of the pool, none for JPEG alone.
+    quality: lowest and highest JPEG quality. patches: the noise patches of the pool; none for JPEG
+        only.
     """
 
     reads: Literal["lr", "hr"] = "lr"
-    margin = 2 * MCU - 1  # room for the region, wherever it begins and whatever the crop's side
+    margin = 2 * MCU - 1  # enough for the region at any offset and any side of the crop
 
     def __init__(self, quality: tuple[Quality, Quality], patches: Images):
         if quality[0] > quality[1]:
@@ -39,7 +40,7 @@ class NoiseJPEG:
     def prepare(
         self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Return `lr`, the crop after noise and JPEG; without margin it is compressed whole, the grid at its corner."""
+        """Return `lr`, the crop with noise and JPEG; with margin 0, its corner starts the grid."""
         if margin == 0:
             return {"lr": self._compress(crop, rng)}
         size = crop.shape[0] - 2 * margin, crop.shape[1] - 2 * margin
@@ -50,7 +51,7 @@ class NoiseJPEG:
         return {"lr": region[above : above + size[0], before : before + size[1]]}
 
     def apply(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the crops as float."""
+        """Return the crops as float32."""
         return to_images(batch["lr"])
 
     def _compress(self, image_uint8: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -62,14 +63,14 @@ class NoiseJPEG:
 
 
 def centre(patch_uint8: np.ndarray) -> np.ndarray:
-    """Return noise (h, w, 3) float32: a patch's crop minus its per-channel mean (Ji et al. 2020, eq. 5)."""
+    """Return a patch's crop (h, w, 3) float32 minus its channel means (Ji et al. 2020, eq. 5)."""
     return (patch_uint8 - np.array(cv2.mean(patch_uint8)[:3], np.float32)) / np.float32(255)
 
 
 def compress(image_uint8: np.ndarray, quality: int) -> np.ndarray:
-    """Send an image (h, w, 3) uint8 through JPEG of a quality (4:2:0, as cameras and the web do)."""
+    """Compress an image (h, w, 3) uint8 by JPEG (4:2:0, as is usual in cameras) and decode it."""
     image_bgr = cv2.cvtColor(image_uint8, cv2.COLOR_RGB2BGR)
-    encoded = cv2.imencode(".jpg", image_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-    assert decoded is not None
-    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    jpeg = cv2.imencode(".jpg", image_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    result = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
+    assert result is not None
+    return cv2.cvtColor(result, cv2.COLOR_BGR2RGB)

@@ -1,6 +1,6 @@
-"""Operations that blind degradations draw from: blur kernels, blur, resizing, noise and JPEG.
+"""Operations of blind degradations: blur kernels, blur, resizing, noise and JPEG.
 
-Images are (h, w, 3) float32 in 0..1. All chance comes from the generator that a function takes.
+Images are (h, w, 3) float32 in 0..1. Random numbers come only from the generator argument.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ def degrade_region(
     rng: np.random.Generator,
     degrade: Callable[[np.ndarray, int, np.random.Generator], np.ndarray],
 ) -> np.ndarray:
-    """Degrade an HR crop with its margin, and return the LR of the crop alone, uint8.
+    """Degrade an HR crop with its margin, and return the LR of the crop without margin, uint8.
 
-    The region that `degrade` gets starts anywhere in the first half of the margin, so that the grid of its JPEG lies
-    anywhere about the crop.
+    The degraded region starts at a random offset within the first half of the margin, so that the
+    JPEG grid has a random position relative to the crop.
     """
     room = margin // scale
     top, left = (int(offset) for offset in rng.integers(room // 2 + 1, size=2))
@@ -41,7 +41,7 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def blur(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Correlate an image with a kernel (k, k) of odd size; the border is mirrored at the edge pixel."""
+    """Correlate an image with an odd-sized kernel (k, k); mirror the border at the edge pixel."""
     return cv2.filter2D(image, -1, kernel.astype(np.float32), borderType=cv2.BORDER_REFLECT_101)
 
 
@@ -50,8 +50,8 @@ def quadratic_form(
 ) -> np.ndarray:
     """Return x^T C^-1 x (size, size) for the offsets x from the centre of a kernel.
 
-    C is the covariance with standard deviations `sigmas`, in pixels, turned by `angle`, in radians. The centre lies
-    `shift` pixels down and right of the middle.
+    C is the covariance with standard deviations `sigmas` in pixels, rotated by `angle` in radians.
+    The centre is `shift` pixels below and right of the middle.
     """
     rows, columns = np.mgrid[:size, :size] - (size - 1) / 2 - shift
     along = np.cos(angle) * columns + np.sin(angle) * rows
@@ -60,9 +60,9 @@ def quadratic_form(
 
 
 def sinc_kernel(size: int, cutoff: float) -> np.ndarray:
-    """Return the circular low-pass filter (size, size), which sums to 1.
+    """Return the circular low-pass filter (size, size), which sums to 1 (Real-ESRGAN, eq. 6).
 
-    cutoff: in radians a pixel, up to pi (Real-ESRGAN, Wang et al. 2021, eq. 6).
+    cutoff: in radians per pixel, up to pi.
     """
     radius = np.hypot(*(np.mgrid[:size, :size] - (size - 1) / 2))
     with np.errstate(invalid="ignore"):
@@ -72,7 +72,7 @@ def sinc_kernel(size: int, cutoff: float) -> np.ndarray:
 
 
 def resize(image: np.ndarray, height: int, width: int, interpolation: int) -> np.ndarray:
-    """Resize by an interpolation of OpenCV, of which only INTER_AREA filters what is shrunk."""
+    """Resize by an interpolation of OpenCV; only INTER_AREA is antialiased when it downscales."""
     if image.shape[:2] == (height, width):
         return image
     return cv2.resize(image, (width, height), interpolation=interpolation)
@@ -81,7 +81,7 @@ def resize(image: np.ndarray, height: int, width: int, interpolation: int) -> np
 def add_gaussian_noise(
     image: np.ndarray, sigma: float, gray: bool, rng: np.random.Generator
 ) -> np.ndarray:
-    """Add Gaussian noise and clamp. sigma: in 0..1; gray: the same noise in all channels."""
+    """Add Gaussian noise and clamp. sigma: in 0..1. gray: the same noise in all channels."""
     shape = (*image.shape[:2], 1 if gray else 3)
     return (image + rng.standard_normal(shape, np.float32) * np.float32(sigma)).clip(0, 1)
 
@@ -89,11 +89,12 @@ def add_gaussian_noise(
 def add_poisson_noise(
     image: np.ndarray, gain: float, gray: bool, rng: np.random.Generator
 ) -> np.ndarray:
-    """Add `gain` times the Poisson noise of an image and clamp (Real-ESRGAN's).
+    """Add `gain` times the Poisson noise of an image and clamp, as Real-ESRGAN does.
 
-    The mean count at full brightness is the number of levels of the image in 8 bits, rounded up to a power of 2.
+    The mean count at full brightness is the number of distinct 8-bit values of the image, rounded
+    up to a power of 2.
 
-    gray: the noise of the image's luminance, in all channels.
+    gray: whether all channels get the noise of the luminance.
     """
     levels = to_uint8((image @ GRAY)[..., None] if gray else image)
     count = 2.0 ** np.ceil(np.log2(len(np.unique(levels))))
@@ -103,5 +104,5 @@ def add_poisson_noise(
 
 
 def add_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """Round an image to 8 bits and send it through JPEG."""
+    """Round an image to 8 bits, compress it by JPEG and decode it."""
     return compress(to_uint8(image), quality).astype(np.float32) / 255

@@ -10,7 +10,7 @@ from realsr.core.errors import WeightsError
 from realsr.networks.torchvision_weights import read_state, select_features
 from realsr.training.loss_terms.term import LossTerm, StepTensors
 
-LAYERS = 35  # up to and with conv5_4, whose index is 34, before its ReLU
+LAYERS = 35  # through conv5_4 (index 34), before its ReLU
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -19,7 +19,7 @@ class Perceptual(LossTerm):
     """Mean |phi(sr) - phi(hr)| with phi VGG19's conv5_4 before the ReLU (ESRGAN, section 3.3).
 
     Args:
-        weights: file of VGG19 weights; None: torchvision's download.
+        weights: file of VGG19 weights; None: download by torchvision.
     """
 
     min_crop = 16
@@ -36,11 +36,11 @@ class Perceptual(LossTerm):
 
 
 class VGGFeatures(nn.Module):
-    """Output of VGG19's conv5_4, before the ReLU. Frozen: the gradient flows to the image only.
+    """Output of VGG19's conv5_4, before the ReLU. The parameters are frozen.
 
     Args:
-        weights: file of a VGG19 state dict as torchvision's, see `select_features`; None: torchvision's IMAGENET1K_V1,
-            which torchvision downloads once.
+        weights: file of a VGG19 state dict in torchvision's layout, see `select_features`; None:
+            IMAGENET1K_V1, which torchvision downloads once.
 
     Raises:
         WeightsError: if the weights cannot be downloaded or read, or do not fit VGG19.
@@ -51,7 +51,7 @@ class VGGFeatures(nn.Module):
 
     def __init__(self, weights: Path | None) -> None:
         super().__init__()
-        # Imported here, since it takes more than a second.
+        # Imported here, since the import takes more than a second.
         from torchvision.models.vgg import cfgs, make_layers
 
         state = (
@@ -60,17 +60,17 @@ class VGGFeatures(nn.Module):
             else read_state(weights, "loss.perceptual.weights", "VGG19")
         )
         source = "torchvision's VGG19 weights" if weights is None else str(weights)
-        # On the meta device, no random number is spent on values that are replaced.
+        # On the meta device, initial values consume no random numbers.
         with torch.device("meta"):
             self.layers = make_layers(cfgs["E"])[:LAYERS]
-        expected = {key: value.shape for key, value in self.layers.state_dict().items()}
-        self.layers.load_state_dict(select_features(state, expected, source, "VGG19"), assign=True)
+        shapes = {key: value.shape for key, value in self.layers.state_dict().items()}
+        self.layers.load_state_dict(select_features(state, shapes, source, "VGG19"), assign=True)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (N,3,H,W), 0..1, at least 16x16 -> features (N,512,H//16,W//16), of either sign."""
+        """Return features (N,512,H//16,W//16) of images (N,3,H,W) in 0..1, 16x16 or larger."""
         # The ReLUs work in place, but not on x: the normalisation makes a new tensor.
         return self.layers((x - self.mean) / self.std)
 
@@ -83,14 +83,14 @@ def _torchvision_state() -> object:
         return weights.get_state_dict(
             progress=True, check_hash=True, map_location="cpu", weights_only=True
         )
-    except Exception as error:  # network, disk, hash and a damaged copy raise various kinds
+    except Exception as error:  # various errors of network, disk, hash and unpickling
         name, folder = weights.url.rpartition("/")[2], Path(torch.hub.get_dir()) / "checkpoints"
         reason = (
             "the download fails" if isinstance(error, OSError) else "the downloaded copy is damaged"
         )
         raise WeightsError(
-            f"torchvision's VGG19 weights for the perceptual loss cannot be loaded ({reason}). Three ways out: "
-            f"(1) let torchvision find its cached download: put {name} into {folder}, or delete a damaged copy there; "
-            f"(2) loss.perceptual.weights=FILE with VGG19 weights of your own; "
-            f"(3) loss.perceptual.weight=0 to train without the perceptual loss."
+            f"torchvision's VGG19 weights for the perceptual loss cannot be loaded ({reason}). "
+            f"Choose one of: (1) put {name} into {folder}, or delete a damaged copy there; (2) set "
+            "loss.perceptual.weights=FILE to your own VGG19 weights; (3) set "
+            "loss.perceptual.weight=0 to train without the perceptual loss."
         ) from error

@@ -9,30 +9,30 @@ from realsr.training.loss_terms.term import LossTerm, StepTensors
 
 
 class RaGAN(LossTerm):
-    """`generator_ragan_loss` of a step."""
+    """The generator's relativistic average GAN loss, see `generator_ragan_loss`."""
 
     needs = frozenset({"real_logits", "fake_logits"})
 
     def forward(self, x: StepTensors) -> Tensor:
-        """Return the loss; the logits are those of the frozen discriminator."""
+        """Return the loss of the logits of the frozen discriminator."""
         assert x.real_logits is not None
         assert x.fake_logits is not None
         return generator_ragan_loss(x.real_logits, x.fake_logits)
 
 
 def generator_ragan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """The generator's relativistic average GAN loss, a scalar.
+    """Return the generator's relativistic average GAN loss, a scalar.
 
-    (Jolicoeur-Martineau 2018; ESRGAN, equation 2), C being the discriminator's logits:
+    Jolicoeur-Martineau 2018; ESRGAN, equation 2; C are the discriminator's logits:
         L_G = ( -E_real[log(1 - D(real, fake))] - E_fake[log D(fake, real)] ) / 2
         D(a, b) = sigmoid(C(a) - E[C(b)])
-    E[C] is one mean over all logits (images and positions) of the batch in all processes. The outer expectations are
-    over this process's logits: average the results of the processes. The half makes it the mean of the two terms:
-    log 2 for logits that are all equal.
+    E[C] is the mean over all logits (images and positions) of the batch in all processes. The outer
+    expectations are over this process's logits: average the results over the processes. If all
+    logits are equal, the loss is log 2.
 
     Args:
         real_logits: C(real), any shape, detached.
-        fake_logits: C(G(lr)), any shape, with its gradient.
+        fake_logits: C(G(lr)), any shape, with gradient.
     """
     return (
         _bce(real_logits - global_mean(fake_logits), 0.0)
@@ -41,14 +41,14 @@ def generator_ragan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 def discriminator_ragan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """The discriminator's relativistic average GAN loss, a scalar.
+    """Return the discriminator's relativistic average GAN loss, a scalar.
 
-    (Jolicoeur-Martineau 2018; ESRGAN, equation 1), in the notation of `generator_ragan_loss`:
+    Jolicoeur-Martineau 2018; ESRGAN, equation 1; in the notation of `generator_ragan_loss`:
         L_D = ( -E_real[log D(real, fake)] - E_fake[log(1 - D(fake, real))] ) / 2
 
     Args:
         real_logits: C(real), any shape.
-        fake_logits: C(G(lr)), any shape, of an image detached from the generator.
+        fake_logits: C(G(lr)), any shape, of an SR image detached from the generator.
     """
     return (
         _bce(real_logits - global_mean(fake_logits), 1.0)

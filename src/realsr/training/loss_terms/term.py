@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class StepTensors:
-    """A step's images, (N,3,h,w), 0..1, float32, and the discriminator's logits; only `sr` and `fake_logits` have a
-    gradient.
+    """A step's images (N,3,h,w), float32 in 0..1, and the discriminator's logits.
 
-    sr_ema: the averaged generator's SR; logits: one or more for each image. None where no term needs them.
+    Only `sr` and `fake_logits` have a gradient. sr_ema: SR of the averaged generator. Logits: one
+    or more per image. `sr_ema` and the logits are None if no term needs them.
 
-    Raises ValueError if SR and HR have different shapes, which torch would broadcast with no more than a warning.
+    Raises ValueError if SR and HR have different shapes, which torch would broadcast with a warning.
     """
 
     lr: Tensor
@@ -27,16 +27,16 @@ class StepTensors:
         """Check the shapes."""
         if self.sr.shape != self.hr.shape:
             raise ValueError(
-                f"sr is {tuple(self.sr.shape)} and hr {tuple(self.hr.shape)}: the shapes must be the same"
+                f"sr is {tuple(self.sr.shape)} and hr {tuple(self.hr.shape)}: expected equal shapes"
             )
 
 
 class LossTerm(nn.Module):
-    """A term of the generator's loss: StepTensors -> a scalar, not weighted, whose gradient reaches SR.
+    """A term of the generator's loss: an unweighted scalar whose gradient reaches SR.
 
-    needs: which of `sr_ema`, `real_logits` and `fake_logits` it reads: a discriminator is trained where a term needs
-    logits. min_crop: side of the smallest HR crop that it can be computed on. Both are class attributes, since they are
-    checked before any work.
+    needs: which of `sr_ema`, `real_logits` and `fake_logits` it reads. If a term needs logits, a
+    discriminator is trained. min_crop: smallest side of an HR crop. Both are class attributes,
+    since they are checked before the term is built.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
