@@ -59,11 +59,11 @@ def test_no_source_given(command: Command) -> None:
         ("kernels.seeds=0", "kernels.seeds=0: expected 1 or more"),
         (
             "kernels.gates.max_x=9",
-            "kernels.gates.max_x: expected min_ or max_ of a number that is reported: sum",
+            "kernels.gates.max_x: expected min_ or max_ and the name of a reported number (sum",
         ),
         (
             "pool=from_mat",
-            "folder=None: no such folder; set pool.estimator.folder=DIR to one of .mat files",
+            "folder=None: no such folder; set pool.estimator.folder to a folder of .mat files",
         ),
         ("pairs.hr=[source,target]", "data.target is not set"),
         ("pairs.clean_up=0", "pairs.clean_up=0: expected 1 or more"),
@@ -121,7 +121,10 @@ def test_train_stops_at_a_truncated_file_and_goes_on_when_it_is_gone(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("estimate_kernels", "60x40 pixels are too few for kernel estimation, which needs 66"),
+        (
+            "estimate_kernels",
+            "60x40 pixels are too few for kernel estimation; use a photo of at least 66",
+        ),
         ("collect_noise", "60x40 pixels are too few for a noise tile of 64"),
     ],
 )

@@ -14,7 +14,7 @@ import numpy as np
 from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
 from realsr.imaging import write_uint8
-from realsr.noise.survey import SUGGESTED, SURVEYED, Survey, read_tiles
+from realsr.noise.survey import PATCH_COUNTS, SURVEY_TILES, Survey, read_tiles
 from realsr.reporting.drawing import (
     FAINT,
     FRAME,
@@ -49,7 +49,7 @@ def report_survey(survey: Survey, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
     writer = csv.writer(table)
-    writer.writerow([*(SURVEYED.names or ()), "reject_reason", "kept"])
+    writer.writerow([*(SURVEY_TILES.names or ()), "reject_reason", "kept"])
     for tile, reason, kept in zip(survey.tiles, survey.judge(), survey.selection(), strict=True):
         facts = (f"{value:.6g}" for value in tile.tolist()[1:])
         writer.writerow(
@@ -111,7 +111,7 @@ def summarise(survey: Survey) -> dict[str, Any]:
         ],
         "suggestions": [
             {"min_patches": n, **asdict(survey.suggest(n))}
-            for n in SUGGESTED
+            for n in PATCH_COUNTS
             if survey.suggest(n).patches
         ],
     }
@@ -137,8 +137,8 @@ def describe(survey: Survey, folder: Path) -> str:
     config = survey.config
     lines = [
         f"noise survey: {len(survey.photos) - len(survey.failures)} photos, {len(survey.tiles)} tiles of "
-        f"{config.size}x{config.size}; noise.max_variance={config.max_variance:g} noise.min_mean={config.min_mean:g} "
-        f"let in {passing} of them, {kept} would be kept",
+        f"{config.size}x{config.size}; with noise.max_variance={config.max_variance:g} "
+        f"noise.min_mean={config.min_mean:g}, {passing} pass and {kept} would be kept",
         f"  {'max_variance':>12} {'tiles':>7} {'good':>7} {'structured':>10} {'clipped':>8} {'constant':>8}",
     ]
     for variance in _table_variances(survey):
