@@ -91,7 +91,7 @@ def test_a_truncated_file_among_good_ones(
     arguments = ("+track=dped", "data.source=photos", "work_dir=out", "pool=noise_only", *TINY)
     ended = command(name, *arguments)
     assert ended.code == 1
-    assert "1 of 3 could not be done" in ended.said
+    assert "1 of 3 failed" in ended.said
     assert "b.png" in ended.said
     assert "Repair or remove these files, then repeat the command" in ended.said
     summaries = ("manifest.json", "kernels.png")

@@ -132,5 +132,5 @@ def test_a_run_of_another_configuration_is_refused(records: Path, command: Comma
         "train", *shlex.split(GAN), "optimiser.learning_rate=0.001", "run=run_unfinished"
     )
     assert ended.code == 1
-    assert "optimiser.learning_rate: 0.01 there, 0.001 now" in ended.said
+    assert "optimiser.learning_rate: was 0.01, now 0.001" in ended.said
     assert ended.said.count(" there, ") == 1

@@ -83,7 +83,7 @@ def test_another_threshold_needs_overwrite_and_leaves_nothing_of_the_old(source,
     pool = tmp_path / "pool"
     collect_noise(tmp_path / "source", pool, config_of(NoiseConfig, **SMALL, max_variance=100))
     assert len(patches(pool)) == 4
-    with pytest.raises(UserError, match=r"max_variance: 100.* there, 6.* now(.|\n)*overwrite=true"):
+    with pytest.raises(UserError, match=r"max_variance: was 100.*, now 6.*(.|\n)*overwrite=true"):
         collect_noise(tmp_path / "source", pool, config_of(NoiseConfig, **SMALL, max_variance=6))
     collect_noise(
         tmp_path / "source", pool, config_of(NoiseConfig, **SMALL, max_variance=6), overwrite=True

@@ -145,7 +145,7 @@ def test_chosen_thresholds_are_recorded_and_kept(source, tmp_path):
     assert choose_thresholds(folder, pool, config()) == (chosen, None)
     collect_noise(folder, pool, chosen)
     assert (pool / "manifest.json").read_bytes() == before
-    with pytest.raises(UserError, match=r"min_patches: 5 there, 6 now"):
+    with pytest.raises(UserError, match=r"min_patches: was 5, now 6"):
         choose_thresholds(folder, pool, config(min_patches=6))
     source(c=noisy)
     with pytest.raises(UserError, match=r"c\.png: new"):

@@ -77,7 +77,7 @@ def survey_noise(config: SurveyNoiseConfig) -> Survey:
     if result.failures:
         listing = "".join(f"\n  {failure}" for failure in result.failures.values())
         raise UserError(
-            f"noise survey: {len(result.failures)} of {len(result.photos)} could not be done:{listing}"
+            f"noise survey: {len(result.failures)} of {len(result.photos)} failed:{listing}"
         )
     return result
 

@@ -215,7 +215,7 @@ def _observe(
     """Yield the observations of the photos without kernels; record failures."""
     names = list(photos) if shard is None else shard.take(list(photos))
     missing = []
-    for photo in (photos[name] for name in names if not record.is_done(name)):
+    for photo in (photos[name] for name in names if not record.has_item(name)):
         try:
             check_name(f"{photo.name}_kernel_x4.mat")
             missing.append(photo)
@@ -254,7 +254,7 @@ def _load_observations(
     record: StageRecord, items: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[Batch]:
     """Yield all stored observations as one batch, or nothing if all kernels exist."""
-    if all(record.is_done(name) for name in items):
+    if all(record.has_item(name) for name in items):
         return
     batch: dict[str, Observation | Exception] = {}
     for name, item in sorted(items.items()):
@@ -309,7 +309,7 @@ def _apply_gates(record: StageRecord, gates: Gates) -> bool:
     record.notes["gates"] = dict(gates) or None
     has_changes = False
     for name, item in record.items.items():
-        if item.get("health") is None or not record.is_done(name):
+        if item.get("health") is None or not record.has_item(name):
             continue
         reasons = check_health(item["health"], gates)
         has_changes |= reasons != item["rejected"]

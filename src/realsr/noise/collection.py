@@ -106,7 +106,7 @@ def collect_noise(
         # Without any patch, all photos are measured again so that the error message covers all
         # tiles.
         has_patches = any(item["files"] for item in record.items.values())
-        missing = [name for name in photos if not (has_patches and record.is_done(name))]
+        missing = [name for name in photos if not (has_patches and record.has_item(name))]
         duplicates = _restore_filter(record, set(missing)) if missing else DuplicateFilter()
         examine = partial(examine_photo, config=config, damaged=damaged)
         results = map_items(

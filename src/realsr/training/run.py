@@ -130,7 +130,7 @@ def _open_record(
         rules=rules,
     ) as record:
         steps = config.trainer.max_steps
-        if record.items.get("generator", {}).get("steps", 0) == steps and record.is_done(
+        if record.items.get("generator", {}).get("steps", 0) == steps and record.has_item(
             "generator"
         ):
             yield []
