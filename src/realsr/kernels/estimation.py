@@ -99,8 +99,8 @@ def estimate_kernels(
     check_folder_place("pool_dir", pool, (STAGE, REJECTS))
     refuse_foreign(pool, STAGE, "kernels/**/*.mat")
     photos = {name: SourcePhoto(name, path or Path(), damaged) for name, path in paths.items()}
-    unrecorded = estimator.runtime_only | {"gates"}
-    config = {name: value for name, value in values.items() if name not in unrecorded}
+    runtime_keys = estimator.runtime_only | {"gates"}
+    config = {name: value for name, value in values.items() if name not in runtime_keys}
     if "scale" in inspect.signature(find_component("realsr.kernels", key, values)).parameters:
         config["scale"] = scale
     request: dict[str, Any] = {
@@ -112,27 +112,26 @@ def estimate_kernels(
     inputs = {
         _input_name(estimator, photo): photo.path for photo in photos.values() if photo.path.name
     }
-    stored: dict[str, Any] | None = None  # items of the stored observations
+    stored_items: dict[str, Any] | None = None  # of the observations
     if estimator.joint:
         with open_stage(pool, OBSERVATIONS, inputs=inputs, **request) as record:
             for batch in _observe(record, estimator, photos, seed, shard):
                 _save_observations(record, photos, batch)
             record.finish()
-            stored = dict(record.items)
+            stored_items = dict(record.items)
         if shard is not None:
             return KernelPool(pool, {}, False, None)
-        inputs = {
-            relative: pool / relative for item in stored.values() for relative in item["files"]
-        }
+        files = (relative for item in stored_items.values() for relative in item["files"])
+        inputs = {relative: pool / relative for relative in files}
     rules = StageRules(allow_new_inputs=not estimator.joint, owned_paths=[SHEET])
     with open_stage(
         pool, STAGE, inputs=inputs, check_item=_check_item, rules=rules, **request
     ) as record:
         has_changes = _apply_gates(record, gates) or not record.complete
-        if stored is None:
+        if stored_items is None:
             batches = _observe(record, estimator, photos, seed, shard)
         else:
-            batches = _load_observations(record, stored)
+            batches = _load_observations(record, stored_items)
         for batch in batches:
             has_changes = True
             observations = {
@@ -330,10 +329,9 @@ def _conclude(record: StageRecord, has_changes: bool, shard: Shard | None) -> Ke
     rejects = result.rejects
     if rejects:
         lines = [f"  {name}: {'; '.join(reasons)}" for name, reasons in rejects.items()]
-        if len(lines) > MAX_LINES:
-            lines[MAX_LINES:] = [
-                f"  and {len(lines) - MAX_LINES} more, see {pool / 'manifest.json'}"
-            ]
+        extra = len(lines) - MAX_LINES
+        if extra > 0:
+            lines[MAX_LINES:] = [f"  and {extra} more, see {pool / 'manifest.json'}"]
         head = f"{len(rejects)} of {count} kernels fail a gate and are not used ({pool / REJECTS}):"
         logger.warning("%s", "\n".join([head, *lines, ADVICE]))
     if result.problem is None and shard is None and rejects and len(rejects) == count:

@@ -174,8 +174,8 @@ def choose_kernel(
             candidates[index] = postprocess(raw)
     if not candidates:
         return NoKernelError("the estimation failed: no kernel has a positive sum")
-    converged = {i: kernel for i, kernel in candidates.items() if raws[i].sum() > MIN_SUM}
-    candidates = converged or candidates
+    valid = {i: kernel for i, kernel in candidates.items() if raws[i].sum() > MIN_SUM}
+    candidates = valid or candidates
     indices, kernels = list(candidates), list(candidates.values())
     if combine == "medoid":
         distances = [sum(kernel_distance(a, b) for b in kernels) for a in kernels]

@@ -71,8 +71,7 @@ def _xavier(shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> Te
 class CropRows:
     """Crops (B, 3, 64, 64) arranged so that downscaling with any kernels is one matrix product.
 
-    An output row is the product of 13 concatenated input rows and a band matrix of the kernel's
-    rows.
+    An output row is the product of 13 concatenated input rows and a band matrix of the kernel.
     """
 
     def __init__(self, crops: Tensor):

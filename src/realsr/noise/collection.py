@@ -80,8 +80,7 @@ def collect_noise(
 
     Returns the files of all patches. Photos of earlier calls are not processed again.
     workers: see `realsr.core.workers`; they do not change the result.
-    damaged: `accept` uses the decodable part of damaged photos and reports it in the log and
-    manifest.
+    damaged: `accept` uses the decodable part of damaged photos and reports it (log, manifest).
 
     Raises UserError at the end if a photo cannot be read or is too small (all others are processed
     nevertheless), or if no photo yields a patch.
@@ -103,8 +102,7 @@ def collect_noise(
         overwrite=overwrite,
         check_item=_check_item,
     ) as record:
-        # Without any patch, all photos are measured again so that the error message covers all
-        # tiles.
+        # Without any patch, measure all photos again: the error message covers all tiles.
         has_patches = any(item["files"] for item in record.items.values())
         missing = [name for name in photos if not (has_patches and record.has_item(name))]
         duplicates = _restore_filter(record, set(missing)) if missing else DuplicateFilter()

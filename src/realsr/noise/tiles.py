@@ -95,9 +95,8 @@ def measure_tiles(image_uint8: np.ndarray, config: NoiseConfig) -> np.ndarray:
     pixels = config.size**2
     tiles = np.empty(sums.size, TILES)
     tiles["clipped"] = tiles["structure"] = np.nan
-    tiles["top"], tiles["left"] = np.mgrid[
-        : rows : config.stride, : columns : config.stride
-    ].reshape(2, -1)
+    positions = np.mgrid[: rows : config.stride, : columns : config.stride]
+    tiles["top"], tiles["left"] = positions.reshape(2, -1)
     tiles["variance"] = (squares * pixels - sums**2) / pixels**2
     tiles["mean"] = sums / pixels
     return tiles

@@ -107,11 +107,11 @@ def _find_input(name: str, folders: Mapping[str, Path | None], section: Mapping[
         path = inside(folder, file, follow_links=True)  # the user's own links may lead elsewhere
     except ValueError as error:
         raise UserError(f"{MANIFEST}: {error}; remove the manifest if it is not yours") from error
-    expected, current = section["inputs"][name]["sha256"], _hash_file(path)
-    if current != expected:
-        problem = "no such file" if current is None else f"has sha256 {current}"
+    old_hash, new_hash = section["inputs"][name]["sha256"], _hash_file(path)
+    if new_hash != old_hash:
+        problem = "no such file" if new_hash is None else f"has sha256 {new_hash}"
         raise UserError(
-            f"{path}: {problem}; the pair was made from {name} with sha256 {expected}. "
+            f"{path}: {problem}; the pair was made from {name} with sha256 {old_hash}. "
             "Restore that file"
         )
     return path

@@ -88,8 +88,7 @@ def make_pairs(
     others are processed nevertheless).
 
     workers: number of processes, None for one per core; the pairs do not depend on it.
-    damaged: `accept` uses the decodable part of damaged photos and reports it in the log and
-    manifest.
+    damaged: `accept` uses the decodable part of damaged photos and reports it (log, manifest).
     """
     check_ranges(config, "pairs")
     photos = _list_photos(source, target, output, config)

@@ -210,8 +210,7 @@ def _autocovariance(patch: np.ndarray) -> np.ndarray:
 def _radial_mean(spectrum: np.ndarray) -> np.ndarray:
     """Average a spectrum (h, w) over rings around FREQUENCIES: (BINS,).
 
-    Frequency 0 is at index (0, 0). Frequencies above 1/2 are ignored. Rings without samples are
-    interpolated.
+    Frequency 0 is at index (0, 0). Frequencies above 1/2 are ignored. Empty rings are interpolated.
     """
     rows, columns = (np.fft.fftfreq(side) for side in spectrum.shape)
     radii = np.hypot(rows[:, None], columns)

@@ -76,7 +76,7 @@ def choose_shard(index: int | None, count: int | None) -> Shard | None:
     if index is None or count is None or not 0 <= index < count:
         raise UserError(
             f"shard={index} shards={count}: set both, with shard from 0 to shards - 1, "
-            "e.g. shard=0 shards=8; to run all shards, set -m 'shard=range(8)' shards=8"
+            "e.g. shard=0 shards=8; to run all shards, use -m 'shard=range(8)' shards=8"
         )
     return Shard(index, count)
 
@@ -99,20 +99,19 @@ def open_stage(
 
     Args:
         seed: None if the stage is deterministic.
-        inputs: name -> file, e.g. "source/0001.png". Unchanged files (size and time) are not
-        reread.
+        inputs: name -> file, e.g. "source/0001.png". Files of unchanged size and
+            time are not read again.
         files: key of `config` -> the file that its value names. Values are equal if the contents of
             their files are.
         overwrite: if the recorded config, seed or inputs differ, delete the stage's files and
             restart instead of raising UserError.
         shard: process only this shard of `inputs`, with its own manifest. Shards may run in
-        parallel.
+            parallel.
         check_item: raises KeyError, TypeError or ValueError if a recorded item is invalid.
 
     Raises:
         UserError: if the record differs, or the manifest is invalid or lists files outside
-        `folder`.
-            Nothing is deleted then.
+            `folder`. Nothing is deleted then.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
