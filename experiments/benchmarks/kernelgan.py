@@ -35,7 +35,7 @@ from realsr.imaging import apply_kernel, read_uint8, to_float, to_uint8, write_u
 from realsr.imaging.kernel_shapes import kernel_psnr, postprocess
 from realsr.kernels.gaussian import draw_div2krk
 from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
-from realsr.kernels.kernelgan_training import CapturedStep, _GANs, train_kernelgans
+from realsr.kernels.kernelgan_training import GraphStep, _GANs, train_kernelgans
 
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket")
 ALL = 3000  # iterations of a photo
@@ -97,7 +97,7 @@ def compare_speed(
         "ours": preparing + (time.perf_counter() - made_plain) / batch,
     }
     steps = [
-        part.step if device == "cpu" else CapturedStep(part.step, torch.device(device))
+        part.step if device == "cpu" else GraphStep(part.step, torch.device(device))
         for part in parts
     ]
 

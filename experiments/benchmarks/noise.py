@@ -132,7 +132,7 @@ def _collect(
 ) -> None:
     with (
         mock.patch("realsr.noise.collection.map_items", mapped),
-        mock.patch("realsr.noise.collection.SeenTiles.add", return_value=True),
+        mock.patch("realsr.noise.collection.DuplicateFilter.add", return_value=True),
     ):
         collect_noise(photos, pool, config)
 

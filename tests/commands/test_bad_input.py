@@ -59,11 +59,11 @@ def test_no_source_given(command: Command) -> None:
         ("kernels.seeds=0", "kernels.seeds=0: expected 1 or more"),
         (
             "kernels.gates.max_x=9",
-            "kernels.gates.max_x: expected min_ or max_ of a number that is reported: sum",
+            "kernels.gates.max_x: expected min_ or max_ and the name of a reported number (sum",
         ),
         (
             "pool=from_mat",
-            "folder=None: no such folder; set pool.estimator.folder=DIR to one of .mat files",
+            "folder=None: no such folder; set pool.estimator.folder to a folder of .mat files",
         ),
         ("pairs.hr=[source,target]", "data.target is not set"),
         ("pairs.clean_up=0", "pairs.clean_up=0: expected 1 or more"),
@@ -91,7 +91,7 @@ def test_a_truncated_file_among_good_ones(
     arguments = ("+track=dped", "data.source=photos", "work_dir=out", "pool=noise_only", *TINY)
     ended = command(name, *arguments)
     assert ended.code == 1
-    assert "1 of 3 could not be done" in ended.said
+    assert "1 of 3 failed" in ended.said
     assert "b.png" in ended.said
     assert "Repair or remove these files, then repeat the command" in ended.said
     summaries = ("manifest.json", "kernels.png")
@@ -121,7 +121,10 @@ def test_train_stops_at_a_truncated_file_and_goes_on_when_it_is_gone(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("estimate_kernels", "60x40 pixels are too few for kernel estimation, which needs 66"),
+        (
+            "estimate_kernels",
+            "60x40 pixels are too few for kernel estimation; use a photo of at least 66",
+        ),
         ("collect_noise", "60x40 pixels are too few for a noise tile of 64"),
     ],
 )

@@ -38,7 +38,7 @@ def test_a_survey_collects_nothing_and_minds_no_pool(
     (source / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     ended = command("survey_noise", *ARGUMENTS)
     assert ended.code == 1
-    assert "1 of 3 could not be done" in ended.said
+    assert "1 of 3 failed" in ended.said
     assert "b.png" in ended.said
     assert "2 photos, 72 tiles" in ended.said
 

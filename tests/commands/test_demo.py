@@ -90,7 +90,7 @@ def test_photograph_writes_what_each_may_see(
     before = files(tmp_path)
     photograph(tmp_path, seed=0)
     assert files(tmp_path) == before
-    with pytest.raises(UserError, match="seed: 0 there, 1 now"):
+    with pytest.raises(UserError, match="seed: was 0, now 1"):
         photograph(tmp_path, seed=1)
 
 

@@ -35,7 +35,7 @@ def test_names_that_become_too_long_are_told_and_the_others_done(
         name, "+track=dped", "data.source=photos", "work_dir=out", "workers=0", *tiny, *arguments
     )
     assert ended.code == 1
-    assert "2 of 3 could not be done" in ended.said
+    assert "2 of 3 failed" in ended.said
     for photo, size in ((LONG, 251), (WIDE, 249)):
         suffix = made.rpartition("/a")[2]
         assert f"{photo}.png: the name '{photo[0] * 10}" in ended.said
@@ -80,6 +80,6 @@ def test_kernels_whose_folders_make_a_long_name(command: Command, tmp_path: Path
         "work_dir=out",
     )
     assert ended.code == 1
-    assert "1 of 2 could not be done" in ended.said
+    assert "1 of 2 failed" in ended.said
     assert "a file name has at most 255: shorten the name" in ended.said
     assert "pool/kernels/k_000_kernel_x4.mat" in files(tmp_path / "out")

@@ -117,9 +117,7 @@ def test_a_lost_lr_is_rebuilt(command: Command, source: Path, tmp_path: Path) ->
     again = ("rebuild_pair", *made[1:])
     ended = command(*again, "pair=b")
     assert ended.code == 0, ended.said
-    assert (
-        "LR/b.png: made again and written, byte for byte that of the manifest: sha256" in ended.said
-    )
+    assert "LR/b.png: rebuilt and written, identical to the record: sha256" in ended.said
     assert lost.read_bytes() == content
     ended = command(*again)
     assert ended.code == 1

@@ -54,7 +54,7 @@ def test_a_sweep_over_pools_makes_everything_once(
         "pool.estimator.count=3",
     )
     assert ended.code == 1
-    assert "isotropic: False there, True now" in ended.said
+    assert "isotropic: was False, now True" in ended.said
 
 
 def test_kernels_of_a_mat_folder_make_pairs(command: Command, source: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_all_gates_or_one_are_turned_off(command: Command, source: Path, tmp_pat
     arguments = [argument for argument in ARGUMENTS if "gates" not in argument]
     ended = command("estimate_kernels", *arguments, "work_dir=out", "kernels.gates.min_sum=50")
     assert ended.code == 1
-    assert "none of the 3 kernels is sound" in ended.said
+    assert "all 3 kernels fail a gate" in ended.said
     assert "is below min_sum 50" in ended.said
     assert len(files(tmp_path / "out/pool/rejected")) == 6
     off = [

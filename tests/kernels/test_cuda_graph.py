@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from realsr.kernels import kernelgan_training
 from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
-from realsr.kernels.kernelgan_training import CapturedStep, _GANs, train_kernelgans
+from realsr.kernels.kernelgan_training import GraphStep, _GANs, train_kernelgans
 
 CONFIG = KernelGANConfig(12, 2e-4, border=0)
 CPU = torch.device("cpu")
@@ -94,7 +94,7 @@ def assert_same(result, expected) -> None:
 
 def test_a_step_recorded_once_and_done_again_is_a_step(photos, graphs):
     """All that a step changes, it changes in place, and no number in it comes from outside the tensors."""
-    captured = train(photos, lambda step: CapturedStep(step, CPU))
+    captured = train(photos, lambda step: GraphStep(step, CPU))
     assert [graph.replays for graph in graphs] == [5]
     assert_same(captured, train(photos, lambda step: step))
 
@@ -106,15 +106,13 @@ def test_without_a_graph_steps_are_ordinary_ones(photos, graphs, monkeypatch, ca
         yield
 
     monkeypatch.setattr(torch.cuda, "graph", fail)
-    assert_same(
-        train(photos, lambda step: CapturedStep(step, CPU)), train(photos, lambda step: step)
-    )
+    assert_same(train(photos, lambda step: GraphStep(step, CPU)), train(photos, lambda step: step))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "not permitted" in caplog.text
 
 
 def test_on_a_cpu_a_step_is_left_as_it_is(photos, monkeypatch):
-    monkeypatch.setattr(kernelgan_training, "CapturedStep", mock.Mock(side_effect=AssertionError))
+    monkeypatch.setattr(kernelgan_training, "GraphStep", mock.Mock(side_effect=AssertionError))
     train_kernelgans(photos, CONFIG, [0, 1])
 
 
@@ -122,7 +120,7 @@ def test_on_a_cpu_a_step_is_left_as_it_is(photos, monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_graph_on_a_gpu_finds_the_kernels_that_ordinary_steps_find(photos, caplog):
     graph = train_kernelgans(photos, CONFIG, [0, 1], device="cuda")
-    with mock.patch.object(kernelgan_training, "CapturedStep", lambda step, device: step):
+    with mock.patch.object(kernelgan_training, "GraphStep", lambda step, device: step):
         eager = train_kernelgans(photos, CONFIG, [0, 1], device="cuda")
     assert not caplog.records
     torch.testing.assert_close(graph.kernels, eager.kernels, rtol=1e-4, atol=1e-7)

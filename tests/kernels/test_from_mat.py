@@ -93,7 +93,7 @@ def test_one_variable_can_be_named(tmp_path, mats, kernels):
     assert list(read_mat_kernels(mats / "two.mat", "a")) == ["a"]
     with pytest.raises(
         MatFileError,
-        match=r"no variable c in it, it holds a, b: name another by pool\.estimator\.key",
+        match=r"no variable c; the file holds a, b\. Set pool\.estimator\.key to one of them",
     ):
         read_mat_kernels(mats / "two.mat", "c")
 
@@ -102,11 +102,11 @@ def test_bad_files_are_named_and_the_others_done(tmp_path, mats):
     (mats / "torn.mat").write_bytes((mats / "two.mat").read_bytes()[:200])
     matlab.savemat(mats / "text.mat", {"title": "no kernel", "n": 5})
     matlab.savemat(mats / "zero.mat", {"k": np.zeros((5, 5))})
-    with pytest.raises(UserError, match="kernels: 3 of 7 could not be done") as caught:
+    with pytest.raises(UserError, match="kernels: 3 of 7 failed") as caught:
         import_kernels(tmp_path / "pool", mats, 2)
     for said in (
         "torn.mat: not a readable",
-        "text.mat: no kernel in it, it holds title, n",
+        "text.mat: no kernel; the file holds title, n",
         "zero.mat: variable k: a",
     ):
         assert said in str(caught.value)
@@ -121,13 +121,35 @@ def test_folders_that_cannot_be_taken_from(tmp_path, mats):
     for folder, scale, said in (
         (tmp_path / "nowhere", 2, "no such folder"),
         (tmp_path, 2, "written below it"),
-        (mats / "deep", 3, r"no \.mat files for scale 3 \(2 whose name ends in another\)"),
+        (mats / "deep", 3, r"no \.mat files for scale 3 \(2 files are for another scale\)"),
     ):
         with pytest.raises(UserError, match=said):
             import_kernels(tmp_path / "pool", folder, scale)
     save_kernel(mats / "deep_photo.mat", np.ones((5, 5)))
-    with pytest.raises(UserError, match="would both be called deep_photo"):
+    with pytest.raises(UserError, match="both get the name deep_photo"):
         import_kernels(tmp_path / "pool", mats, 2)
+
+
+@pytest.mark.parametrize("version", ["5", "7.3"])
+def test_arrays_that_exceed_the_limit_together_are_refused(tmp_path, monkeypatch, version):
+    path, array = tmp_path / "arrays.mat", np.ones((64, 64))
+    if version == "5":
+        matlab.savemat(path, {"a": array, "b": array}, do_compression=True)
+    else:
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path, "w") as file:
+            for name in ("a", "b"):
+                file.create_dataset(name, data=array, compression="gzip")
+    assert list(read_mat_kernels(path)) == ["a", "b"]
+    # Each array, and the file with its decompressed content, stays below this limit.
+    limit = 2 * array.nbytes - 1
+    assert path.stat().st_size < array.nbytes + 1000 < limit
+    monkeypatch.setattr("realsr.core.mat_variables.LARGEST", limit)
+    message = f"its arrays declare {2 * array.nbytes} bytes, at most {limit} are read"
+    with pytest.raises(MatFileError, match=message):
+        read_mat_kernels(path)
+    monkeypatch.setattr("realsr.core.mat_variables.LARGEST", limit + 1)
+    assert list(read_mat_kernels(path)) == ["a", "b"]
 
 
 def test_matlab_7_3_holds_the_same_the_other_way_round(tmp_path, kernels):

@@ -140,7 +140,7 @@ def test_drawing_goes_on_does_nothing_twice_and_tells_what_differs(tmp_path):
     assert {name for name in before if before[name] != after[name]} == {
         f"gaussian_0003_kernel_x{s}.mat" for s in (2, 4)
     }
-    with pytest.raises(UserError, match="isotropic: False there, True now"):
+    with pytest.raises(UserError, match="isotropic: was False, now True"):
         draw(tmp_path, {"isotropic": True})
     draw(tmp_path, {"isotropic": True, "count": 2}, overwrite=True)
     assert len(names(tmp_path)) == 4

@@ -138,7 +138,7 @@ def test_gates_are_read_and_refused() -> None:
         (
             "max_x",
             9,
-        ): r"kernels.gates.max_x: expected min_ or max_ of a number that is reported: sum, .*entropy",
+        ): r"kernels.gates.max_x: expected min_ or max_ and the name of .*\(sum, .*entropy",
         ("sum", 1): "kernels.gates.sum: expected min_ or max_",
         ("min_sum", "much"): "kernels.gates.min_sum=much: expected a number",
         ("min_sum", math.nan): "kernels.gates.min_sum=nan: expected a finite number",

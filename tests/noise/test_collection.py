@@ -83,7 +83,7 @@ def test_another_threshold_needs_overwrite_and_leaves_nothing_of_the_old(source,
     pool = tmp_path / "pool"
     collect_noise(tmp_path / "source", pool, config_of(NoiseConfig, **SMALL, max_variance=100))
     assert len(patches(pool)) == 4
-    with pytest.raises(UserError, match=r"max_variance: 100.* there, 6.* now(.|\n)*overwrite=true"):
+    with pytest.raises(UserError, match=r"max_variance: was 100.*, now 6.*(.|\n)*overwrite=true"):
         collect_noise(tmp_path / "source", pool, config_of(NoiseConfig, **SMALL, max_variance=6))
     collect_noise(
         tmp_path / "source", pool, config_of(NoiseConfig, **SMALL, max_variance=6), overwrite=True
@@ -248,7 +248,7 @@ def test_structured_patches_are_told_of(source, tmp_path, caplog):
         assert "noise.drop_structured=true" in caplog.text
     noisy = flat_photo(32, 32, level=20)
     source({"a.png": np.concatenate([striped(1), striped(2), noisy], axis=1)})
-    said = r"2 structured; noise\.drop_structured=false keeps these(.|\n)* would let in 1 more, less those"
+    said = r"2 structured; set noise\.drop_structured=false to keep these(.|\n)* would accept 1 more, minus those"
     with pytest.raises(UserError, match=said):
         collect_noise(
             tmp_path / "source",

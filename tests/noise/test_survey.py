@@ -9,7 +9,7 @@ from realsr.core.errors import UserError
 from realsr.imaging import write_uint8
 from realsr.noise.collection import collect_noise
 from realsr.noise.noise_config import NoiseConfig
-from realsr.noise.survey import SURVEYED, Survey, choose_thresholds, read_tiles, survey_noise
+from realsr.noise.survey import SURVEY_TILES, Survey, choose_thresholds, read_tiles, survey_noise
 from realsr.noise.tiles import measure_tiles
 from realsr.provenance.manifest import read_manifest
 
@@ -90,7 +90,7 @@ def test_what_a_survey_keeps_is_what_is_collected(source, tmp_path):
 def make_survey(
     variances: list[float], structured: list[bool] | None = None, mean: float = 120, **changes
 ) -> Survey:
-    tiles = np.zeros(len(variances), SURVEYED)
+    tiles = np.zeros(len(variances), SURVEY_TILES)
     tiles["variance"], tiles["mean"] = variances, mean
     tiles["structure"] = np.array(structured if structured is not None else False) * 0.5
     return Survey(Path(), ["a"], tiles, config(**changes), 200.0, {})
@@ -145,7 +145,7 @@ def test_chosen_thresholds_are_recorded_and_kept(source, tmp_path):
     assert choose_thresholds(folder, pool, config()) == (chosen, None)
     collect_noise(folder, pool, chosen)
     assert (pool / "manifest.json").read_bytes() == before
-    with pytest.raises(UserError, match=r"min_patches: 5 there, 6 now"):
+    with pytest.raises(UserError, match=r"min_patches: was 5, now 6"):
         choose_thresholds(folder, pool, config(min_patches=6))
     source(c=noisy)
     with pytest.raises(UserError, match=r"c\.png: new"):

@@ -10,9 +10,9 @@ from realsr.core.ranges import check_ranges
 from realsr.imaging import read_uint8
 from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.tiles import (
-    SAME,
+    DUPLICATE_CORRELATION,
     TILES,
-    SeenTiles,
+    DuplicateFilter,
     make_signature,
     mask_tiles,
     measure_clipped,
@@ -238,8 +238,8 @@ def test_a_photo_saved_again_is_recognised_and_another_frame_is_not():
     )
     first, second, third = (make_signature(remove_shading(tile)) for tile in (photo, again, other))
     assert np.linalg.norm(first) == pytest.approx(1, abs=1e-5)
-    assert first @ second > SAME > 2 * abs(first @ third)
-    seen = SeenTiles()
+    assert first @ second > DUPLICATE_CORRELATION > 2 * abs(first @ third)
+    seen = DuplicateFilter()
     assert [seen.add((0, 0), s) for s in (first, third, second, first)] == [
         True,
         True,
@@ -250,7 +250,7 @@ def test_a_photo_saved_again_is_recognised_and_another_frame_is_not():
 
 
 def test_many_tiles_of_one_place_are_remembered():
-    seen, rng = SeenTiles(), np.random.default_rng(0)
+    seen, rng = DuplicateFilter(), np.random.default_rng(0)
     signatures = [make_signature(rng.normal(0, 1, (32, 32)).astype(np.float32)) for _ in range(50)]
     assert all(seen.add((3, 4), signature) for signature in signatures)
     assert not any(seen.add((3, 4), signature) for signature in signatures)

@@ -54,7 +54,7 @@ def test_the_hr_on_disk_is_enough(work):
     rebuild(work, source=None)
     assert contents(work) == before
     (work / "pairs/HR/0801.png").unlink()
-    with pytest.raises(UserError, match=r"data\.source is not given.*0801\.png"):
+    with pytest.raises(UserError, match=r"data\.source is not set.*0801\.png"):
         rebuild(work, source=None)
 
 
@@ -66,7 +66,7 @@ def test_what_is_there_is_left_alone_and_said(work, caplog):
     manifest = json.loads((work / "pairs/manifest.json").read_text())["pairs"]["items"]["0801"][
         "files"
     ]
-    assert f"unchanged: sha256 {manifest['LR/0801.png']['sha256']}" in caplog.text
+    assert f"identical: sha256 {manifest['LR/0801.png']['sha256']}" in caplog.text
 
 
 def test_an_unknown_name_is_told_with_near_ones(work):
@@ -81,10 +81,10 @@ def test_other_inputs_than_those_recorded_are_refused(work):
     photo = work / "source/0801.png"
     write_uint8(photo, read_uint8(photo) ^ 1)
     before = contents(work)
-    with pytest.raises(UserError, match=r"0801\.png: has sha256 .* source/0801\.png of sha256"):
+    with pytest.raises(UserError, match=r"0801\.png: has sha256 .* source/0801\.png with sha256"):
         rebuild(work)
     photo.unlink()
-    with pytest.raises(UserError, match=r"0801\.png: there is no such file"):
+    with pytest.raises(UserError, match=r"0801\.png: no such file"):
         rebuild(work)
     assert contents(work) == before
 
@@ -95,7 +95,7 @@ def test_another_kernel_than_the_recorded_is_refused(work):
     kernel = work / "pool/kernels" / section["items"]["0801"]["kernel"]
     save_kernel(kernel, np.ones((3, 3)))
     with pytest.raises(
-        UserError, match=r"_kernel_x4\.mat: has sha256 .* kernels/sub/._kernel_x4\.mat of sha256"
+        UserError, match=r"_kernel_x4\.mat: has sha256 .* kernels/sub/._kernel_x4\.mat with sha256"
     ):
         rebuild(work)
 
@@ -107,14 +107,16 @@ def test_a_result_unlike_the_record_is_not_written_and_versions_are_told(work):
     path.write_text(json.dumps(manifest))
     before = contents(work)
     with pytest.raises(
-        UserError, match=r"LR/0801\.png: cannot be made as it was.*this program itself has changed"
+        UserError,
+        match=r"LR/0801\.png: the result differs from the record.*this program itself has changed",
     ):
         rebuild(work)
     manifest["pairs"]["versions"]["pillow"] = "1.0"
     path.write_text(json.dumps(manifest))
     before[path] = path.read_bytes()
     with pytest.raises(
-        UserError, match=r"LR/0801\.png: cannot(.|\n)*pillow: 1\.0 then, \d+\.\d+\S* now$"
+        UserError,
+        match=r"LR/0801\.png: the result differs(.|\n)*pillow: was 1\.0, now \d+\.\d+\S*$",
     ):
         rebuild(work)
     assert contents(work) == before
@@ -129,7 +131,7 @@ def test_after_a_pair_is_made_again_the_stage_has_nothing_to_do(work):
     result = make_pairs(
         work / "source", None, pool, work / "pairs", config_of(PairsConfig), 4, seed=3
     )
-    assert (result.count, result.made) == (3, 0)
+    assert (result.count, result.new_count) == (3, 0)
     assert contents(work) == before
 
 

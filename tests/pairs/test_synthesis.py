@@ -173,7 +173,7 @@ def test_a_name_in_both_source_and_target(make_photos, tmp_path):
         make_photos({"b": (64, 64)}, "target"),
     )
     config = config_of(PairsConfig, hr=["source", "target"])
-    with pytest.raises(UserError, match=r"b is in both data\.source and data\.target: rename"):
+    with pytest.raises(UserError, match=r"b is in both data\.source and data\.target; rename"):
         make_pairs(source, target, None, tmp_path / "pairs", config, 4)
     assert not (tmp_path / "pairs").exists()
 
@@ -227,7 +227,7 @@ def test_again_does_nothing_and_other_kernels_are_told(make_photos, pool, tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr("realsr.pairs.synthesis._make_pair", pytest.fail)
         make_pairs(source, None, pool, tmp_path / "pairs", config, 4)
-    with pytest.raises(UserError, match="scale: 4 there, 2 now"):
+    with pytest.raises(UserError, match="scale: was 4, now 2"):
         make_pairs(source, None, pool, tmp_path / "pairs", config, 2)
     save_kernel(pool / "kernels" / "new_kernel_x4.mat", np.ones((5, 5)))
     with pytest.raises(UserError, match=r"kernels/new_kernel_x4\.mat: new"):

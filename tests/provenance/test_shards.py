@@ -40,7 +40,7 @@ def run(folder: Path, inputs, shard=None, stop_after=None, config=None, **option
         folder, "copies", config=config, seed=0, inputs=inputs, shard=shard, **options
     ) as record:
         for name in list(inputs) if shard is None else shard.take(list(inputs)):
-            if record.is_done(name):
+            if record.has_item(name):
                 continue
             if len(made) == stop_after:
                 raise KeyboardInterrupt
@@ -70,7 +70,7 @@ def test_half_of_a_shard_is_answered_with_the_command():
         with pytest.raises(UserError, match=r"-m 'shard=range\(8\)' shards=8"):
             choose_shard(index, count)
     for index, count in ((8, 8), (-1, 8), (0, 0)):
-        with pytest.raises(UserError, match="counted from 0"):
+        with pytest.raises(UserError, match="from 0 to shards - 1"):
             choose_shard(index, count)
 
 
@@ -129,15 +129,15 @@ def test_differences_between_shards_are_told_and_nothing_is_deleted(folder, inpu
     run(folder, inputs, Shard(0, 2))
     before = contents(folder)
     for options in ({}, {"overwrite": True}):
-        with pytest.raises(UserError, match=r"size: 3 there, 4 now(.|\n)*A shard deletes nothing"):
+        with pytest.raises(UserError, match=r"size: was 3, now 4(.|\n)*A shard deletes nothing"):
             run(folder, inputs, Shard(1, 2), config={"size": 4}, **options)
-    with pytest.raises(UserError, match=r"size: 3 there, 4 now(.|\n)*overwrite=true"):
+    with pytest.raises(UserError, match=r"size: was 3, now 4(.|\n)*overwrite=true"):
         run(folder, inputs, config={"size": 4})
     inputs["source/a"].write_text("other")
     os.utime(inputs["source/a"], ns=(0, 0))
-    with pytest.raises(UserError, match="source/a: has another content now"):
+    with pytest.raises(UserError, match="source/a: content changed"):
         run(folder, inputs, Shard(0, 2))
-    with pytest.raises(UserError, match="source/a: was there, is gone now"):
+    with pytest.raises(UserError, match="source/a: missing now"):
         run(
             folder, {name: path for name, path in inputs.items() if name != "source/a"}, Shard(1, 2)
         )

@@ -10,7 +10,7 @@ import pytest
 from config_files import config_of
 from realsr.imaging import read_uint8, write_uint8
 from realsr.noise.noise_config import NoiseConfig
-from realsr.noise.survey import SURVEYED, Survey, survey_noise
+from realsr.noise.survey import SURVEY_TILES, Survey, survey_noise
 from realsr.reporting.drawing import Tile
 from realsr.reporting.noise_survey import (
     COLOURS,
@@ -92,7 +92,7 @@ def test_the_text_says_what_to_do(source, tmp_path):
     variances = [row["max_variance"] for row in summarise(raised)["yields"]]
     assert variances == [3, 7.5, 15, 30, 60, 120, 200]
     assert "next:" not in describe(raised, tmp_path)
-    nothing = np.zeros(3, SURVEYED)
+    nothing = np.zeros(3, SURVEY_TILES)
     nothing["variance"], nothing["mean"], nothing["structure"] = 9, 120, 0.5
     text = describe(Survey(Path(), ["a.png"], nothing, CONFIG, 200.0, {}), tmp_path)
     assert (
@@ -102,7 +102,7 @@ def test_the_text_says_what_to_do(source, tmp_path):
 
 
 def test_tiles_are_chosen_evenly_over_their_variances():
-    tiles = np.zeros(5, SURVEYED)
+    tiles = np.zeros(5, SURVEY_TILES)
     tiles["variance"] = 16, 1, 9, 4, 25
     survey = Survey(Path(), ["a.png"], tiles, CONFIG, 200.0, {})
     everything = np.ones(5, bool)
@@ -127,7 +127,7 @@ def test_a_tile_is_shown_at_a_whole_number_of_its_size(size, shown):
 
 @pytest.mark.parametrize("tiles", [0, 1, 9])
 def test_the_picture_grows_with_its_sections(tiles):
-    measured = np.zeros(tiles, SURVEYED)
+    measured = np.zeros(tiles, SURVEY_TILES)
     measured["structure"] = np.nan
     measured["variance"] = 1e9  # beyond the axis
     survey = Survey(Path(), ["a.png"], measured, CONFIG, 200.0, {})

@@ -85,14 +85,14 @@ def test_another_config_is_shown_and_refused_unless_it_may_overwrite(
     )
     with pytest.raises(
         UserError,
-        match=r"(?s)generator\.features: 4 there, 6 now.*overwrite=true.*trainer\.allow_changes=true",
+        match=r"(?s)generator\.features: was 4, now 6.*overwrite=true.*trainer\.allow_changes=true",
     ):
         run(wider)
-    with pytest.raises(UserError, match="seed: 0 there, 1 now"):
+    with pytest.raises(UserError, match="seed: was 0, now 1"):
         run(replace(make_config(max_steps=2), seed=1))
-    with pytest.raises(UserError, match=r"HR/p3\.png: was there, is gone now"):
+    with pytest.raises(UserError, match=r"HR/p3\.png: missing now"):
         run(make_config(max_steps=2), pairs=pairs[:3])
-    with pytest.raises(UserError, match=r"noise/p0\.png: was there, is gone now"):
+    with pytest.raises(UserError, match=r"noise/p0\.png: missing now"):
         run(make_config(max_steps=2), noise=False)
     assert load_file(weights).keys() == before.keys()
     assert run(wider, overwrite=True)
@@ -114,8 +114,8 @@ def test_changes_that_are_allowed_are_shown_kept_in_the_manifest_and_trained_wit
     before = load_file(tmp_path / "run" / "generator.safetensors")
     with caplog.at_level(logging.INFO):
         assert run(make_config(max_steps=4, optimiser=still, allow_changes=True), pairs=pairs[:3])
-    assert "optimiser.learning_rate: 0.001 there, 0.0 now" in caplog.text
-    assert "HR/p3.png: was there, is gone now" in caplog.text
+    assert "optimiser.learning_rate: was 0.001, now 0.0" in caplog.text
+    assert "HR/p3.png: missing now" in caplog.text
     assert "training continues after step 2" in caplog.text
     after = load_file(tmp_path / "run" / "generator.safetensors")
     assert all((after[name] == before[name]).all() for name in before), (
@@ -182,10 +182,10 @@ def test_the_same_init_by_another_path_is_the_same_and_a_changed_one_is_not(
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     moved.write_bytes(content)
-    with pytest.raises(UserError, match=r"init: .+x\.safetensors has another content now"):
+    with pytest.raises(UserError, match=r"init: content of .+x\.safetensors changed"):
         run(make_config(max_steps=7, init=str(moved)))
     with pytest.raises(
-        UserError, match=r"cannot be changed .*init: .+x\.safetensors there, .+y\.safetensors now"
+        UserError, match=r"cannot be changed .*init: was .+x\.safetensors, now .+y\.safetensors"
     ):
         run(make_config(max_steps=7, init=str(moved.rename(tmp_path / "y.safetensors"))))
 

@@ -18,7 +18,7 @@ from realsr.core.files import check_folder_place
 from realsr.kernels import estimation
 from realsr.kernels.estimation import KernelPool
 from realsr.noise import collection, survey
-from realsr.noise.survey import NothingFlatError, Survey, choose_thresholds
+from realsr.noise.survey import NoFlatTilesError, Survey, choose_thresholds
 from realsr.pairs import rebuild, synthesis
 from realsr.pairs.synthesis import PairsResult
 from realsr.provenance.manifest import choose_shard
@@ -49,9 +49,9 @@ def estimate_kernels(config: EstimateKernelsConfig) -> KernelPool:
     )
     if shard is None and any("health" in item for item in pool.items.values()):
         sheet = config.pool_dir / estimation.SHEET
-        if pool.changed or not sheet.is_file():
+        if pool.has_changes or not sheet.is_file():
             draw_sheet(sheet, config.pool_dir, pool.items)
-        sound = len(pool.items) - len(pool.rejected)
+        sound = len(pool.items) - len(pool.rejects)
         logger.info("kernels: %d in %s, all drawn in %s", sound, config.pool_dir / "kernels", sheet)
     pool.check()
     return pool
@@ -77,7 +77,7 @@ def survey_noise(config: SurveyNoiseConfig) -> Survey:
     if result.failures:
         listing = "".join(f"\n  {failure}" for failure in result.failures.values())
         raise UserError(
-            f"noise survey: {len(result.failures)} of {len(result.photos)} could not be done:{listing}"
+            f"noise survey: {len(result.failures)} of {len(result.photos)} failed:{listing}"
         )
     return result
 
@@ -92,7 +92,7 @@ def collect_noise(config: CollectNoiseConfig) -> Path:
             noise, result = choose_thresholds(
                 source, pool, noise, config.overwrite, config.workers, config.damaged
             )
-        except NothingFlatError as error:
+        except NoFlatTilesError as error:
             report_survey(error.survey, pool / survey.STAGE)
             raise
         logger.info(

@@ -82,7 +82,7 @@ def photograph(folder: Path, seed: int) -> None:
     recipe = {"sigmas": SIGMAS, "angle": ANGLE, "noise_levels": CAMERA.noise_levels}
     recipe |= {"source": SOURCE, "target": TARGET, "test": TEST}
     with open_stage(folder, "photographs", config=recipe, seed=seed, inputs={}) as record:
-        for name in (name for name in (*SOURCE, *TARGET, *TEST) if not record.is_done(name)):
+        for name in (name for name in (*SOURCE, *TARGET, *TEST) if not record.has_item(name)):
             scene = crop_to_multiple(to_float(load_photograph(name)), CAMERA.scale)
             files = {}
             if name not in TARGET:

@@ -1,4 +1,4 @@
-"""The stage that makes the kernels of a pool, by whichever estimator."""
+"""The stage that makes the kernels of a pool with any estimator."""
 
 import inspect
 import io
@@ -33,32 +33,35 @@ logger = logging.getLogger("realsr")
 
 STAGE = "kernels"
 OBSERVATIONS = "observations"
-REJECTED = "rejected"
-SHEET = "kernels.png"  # drawn by the command; belongs to the stage's files
-LISTED = 20
-ADVICE = "  If enough others are left, nothing is to be done; else try kernels.seeds=3 or kernels=spectral"
+REJECTS = "rejected"  # folder
+SHEET = "kernels.png"  # drawn by the command, owned by the stage
+MAX_LINES = 20
+ADVICE = "  If too few kernels pass, set kernels.seeds=3 or kernels=spectral."
 
-Gates = Mapping[
-    str, float | None
-]  # limits by `min_` or `max_` and a number that is reported; None: no limit
+# Limits by gate: `min_` or `max_` and the name of a reported number. None: no limit.
+Gates = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
 class KernelPool:
-    """Items as recorded in the manifest, whether they changed, and what went wrong with some while others were done."""
+    """Result of the stage.
+
+    items: as recorded in the manifest. has_changes: whether this call changed them.
+    problem: message about items that failed, None if all are usable.
+    """
 
     folder: Path
     items: Mapping[str, Mapping[str, Any]]
-    changed: bool
+    has_changes: bool
     problem: str | None
 
     @property
-    def rejected(self) -> dict[str, list[str]]:
-        """Why kernels fail a gate, or why a photo has none, by name."""
+    def rejects(self) -> dict[str, list[str]]:
+        """Reasons why kernels fail a gate or photos yield no kernel, by name."""
         return {name: item["rejected"] for name, item in self.items.items() if item.get("rejected")}
 
     def check(self) -> None:
-        """Raise UserError where something went wrong."""
+        """Raise UserError if there is a problem."""
         if self.problem is not None:
             raise UserError(self.problem)
 
@@ -75,63 +78,62 @@ def estimate_kernels(
     damaged: str = "refuse",
     key: str = "kernels",
 ) -> KernelPool:
-    """Make kernels by the estimator that `values` name, into `pool/kernels/<photo>_kernel_x2.mat` and `_x4.mat`.
+    """Estimate kernels into `pool/kernels/<photo>_kernel_x2.mat` and `_x4.mat`.
 
-    Several draws are `<photo>_000_kernel_x2.mat` and on. Kernels that fail a gate (`values["gates"]`) go to
-    `pool/rejected` instead; finished ones are sorted again where the gates have changed. A call without a shard merges
-    what shards have done. Raises UserError if the pool has kernels of another config or of other photos;
-    `KernelPool.check` raises it if a photo could not be used (all others are done then) or if no kernel is sound.
+    Several draws are named `<photo>_000_kernel_x2.mat` and so on. Kernels that fail a gate
+    (`values["gates"]`) go to `pool/rejected` instead. If the gates have changed since, kernels of
+    earlier calls are moved accordingly. A call without a shard merges the results of all shards.
 
-    damaged: `accept` uses what can be decoded of damaged photos. key: the config key of the values, for messages.
+    Raises UserError if the pool has kernels of another config or of other photos.
+    `KernelPool.check` raises UserError if a photo cannot be used (all others are processed
+    nevertheless) or if all kernels fail a gate.
+
+    values: the estimator's name, arguments and gates. key: their config key, for messages.
+    damaged: `accept` uses the decodable part of damaged photos.
     """
     estimator, gates = make_estimator(values, key, scale, workers, shard)
     list_items = getattr(estimator, "list_items", None)
     paths: Mapping[str, Path | None] = (
         list_items(pool) if list_items else list_photos(source, "source", pool)
     )
-    check_folder_place("pool_dir", pool, (STAGE, REJECTED))
+    check_folder_place("pool_dir", pool, (STAGE, REJECTS))
     refuse_foreign(pool, STAGE, "kernels/**/*.mat")
     photos = {name: SourcePhoto(name, path or Path(), damaged) for name, path in paths.items()}
-    config = {
-        name: value
-        for name, value in values.items()
-        if name not in estimator.runtime_only | {"gates"}
-    }
+    runtime_keys = estimator.runtime_only | {"gates"}
+    config = {name: value for name, value in values.items() if name not in runtime_keys}
     if "scale" in inspect.signature(find_component("realsr.kernels", key, values)).parameters:
         config["scale"] = scale
-    recorded_seed = None if estimator.inputs == "mat" else seed
     request: dict[str, Any] = {
         "config": config,
-        "seed": recorded_seed,
+        "seed": None if estimator.inputs == "mat" else seed,
         "overwrite": overwrite,
         "shard": shard,
     }
     inputs = {
         _input_name(estimator, photo): photo.path for photo in photos.values() if photo.path.name
     }
-    observed: dict[str, Any] | None = None
+    stored_items: dict[str, Any] | None = None  # of the observations
     if estimator.joint:
         with open_stage(pool, OBSERVATIONS, inputs=inputs, **request) as record:
             for batch in _observe(record, estimator, photos, seed, shard):
                 _save_observations(record, photos, batch)
             record.finish()
-            observed = dict(record.items)
+            stored_items = dict(record.items)
         if shard is not None:
             return KernelPool(pool, {}, False, None)
-        inputs = {
-            relative: pool / relative for item in observed.values() for relative in item["files"]
-        }
+        files = (relative for item in stored_items.values() for relative in item["files"])
+        inputs = {relative: pool / relative for relative in files}
     rules = StageRules(allow_new_inputs=not estimator.joint, owned_paths=[SHEET])
     with open_stage(
         pool, STAGE, inputs=inputs, check_item=_check_item, rules=rules, **request
     ) as record:
-        changed = _apply_gates(record, gates) or not record.complete
-        if observed is None:
+        has_changes = _apply_gates(record, gates) or not record.complete
+        if stored_items is None:
             batches = _observe(record, estimator, photos, seed, shard)
         else:
-            batches = _load_observations(record, observed)
+            batches = _load_observations(record, stored_items)
         for batch in batches:
-            changed = True
+            has_changes = True
             observations = {
                 name: item for name, item in batch.items() if isinstance(item, Observation)
             }
@@ -141,18 +143,24 @@ def estimate_kernels(
                     _save(record, photos[name], estimates[name], estimator, gates, item.damage)
                 elif isinstance(item, NoKernelError):
                     _save(record, photos[name], item, estimator, gates)
-            if estimator.steps > 1:  # the next batch takes its time
+            if estimator.steps > 1:  # the next batch takes long
                 record.save()
-        return _conclude(record, changed, shard)
+        return _conclude(record, has_changes, shard)
 
 
 def make_estimator(
     values: Values, key: str, scale: int, workers: int | None = 0, shard: Shard | None = None
 ) -> tuple[KernelEstimator, Gates]:
-    """Return the estimator that values name, and its gates. Raises UserError for invalid values."""
+    """Return the estimator and gates that `values` define. Raises UserError for invalid values."""
     arguments = {name: value for name, value in values.items() if name != "gates"}
-    supplied = {"scale": scale, "workers": workers, "device_index": shard.index if shard else 0}
-    estimator: KernelEstimator = build_component("realsr.kernels", key, arguments, **supplied)
+    stage_arguments = {
+        "scale": scale,
+        "workers": workers,
+        "device_index": shard.index if shard else 0,
+    }
+    estimator: KernelEstimator = build_component(
+        "realsr.kernels", key, arguments, **stage_arguments
+    )
     if scale not in estimator.scales:
         scales = " and ".join(map(str, estimator.scales))
         raise UserError(
@@ -162,21 +170,21 @@ def make_estimator(
 
 
 def read_gates(values: Any, key: str, numbers: Collection[str]) -> dict[str, float | None]:
-    """Return gates from YAML values. Raises UserError for what is no limit, or limits no reported number."""
+    """Return gates from YAML values. Raises UserError for an unknown gate or an invalid limit."""
     gates: dict[str, float | None] = convert(key, values, dict[str, Any] | None) or {}
     for gate, limit in gates.items():
         side, _, name = str(gate).partition("_")
         if side not in ("min", "max") or name not in numbers:
-            reported = ", ".join(numbers) or "none"
+            options = ", ".join(numbers) or "none"
             raise UserError(
-                f"{key}.{gate}: expected min_ or max_ of a number that is reported: {reported}"
+                f"{key}.{gate}: expected min_ or max_ and the name of a reported number ({options})"
             )
         convert(f"{key}.{gate}", limit, Annotated[float, Range()] | None)
     return gates
 
 
 def check_health(numbers: Mapping[str, float | None], gates: Gates) -> list[str]:
-    """Return why a kernel's numbers fail the gates; a number that was not reported passes."""
+    """Return the reasons why a kernel's numbers fail the gates. A missing number passes."""
     reasons = []
     for gate, limit in gates.items():
         side, _, name = gate.partition("_")
@@ -203,10 +211,10 @@ def _observe(
     seed: int,
     shard: Shard | None,
 ) -> Iterator[Batch]:
-    """Yield the observations of the photos that are not done; failures are noted in the record."""
+    """Yield the observations of the photos without kernels; record failures."""
     names = list(photos) if shard is None else shard.take(list(photos))
     missing = []
-    for photo in (photos[name] for name in names if not record.is_done(name)):
+    for photo in (photos[name] for name in names if not record.has_item(name)):
         try:
             check_name(f"{photo.name}_kernel_x4.mat")
             missing.append(photo)
@@ -214,10 +222,8 @@ def _observe(
             record.fail(photo.name, _input_name(estimator, photo), photo.path, error)
     title = "kernels" if shard is None else f"kernels of shard {shard.index} of {shard.count}"
     title += f", {estimator.unit}" if estimator.unit else ""
-    done = len(names) - len(missing)
-    with Progress(
-        title, total=len(names) * estimator.steps, done=done * estimator.steps
-    ) as progress:
+    total, start = (count * estimator.steps for count in (len(names), len(names) - len(missing)))
+    with Progress(title, total=total, done=start) as progress:
         for batch in estimator.observe(missing, seed, progress.advance):
             for name, item in batch.items():
                 if isinstance(item, Observation):
@@ -244,13 +250,13 @@ def _save_observations(
 
 
 def _load_observations(
-    record: StageRecord, observed: Mapping[str, Mapping[str, Any]]
+    record: StageRecord, items: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[Batch]:
-    """Yield all stored observations as one batch, unless the kernels of all are done."""
-    if all(record.is_done(name) for name in observed):
+    """Yield all stored observations as one batch, or nothing if all kernels exist."""
+    if all(record.has_item(name) for name in items):
         return
     batch: dict[str, Observation | Exception] = {}
-    for name, item in sorted(observed.items()):
+    for name, item in sorted(items.items()):
         for relative in item["files"]:
             with np.load(record.path(relative)) as archive:
                 batch[name] = Observation(dict(archive), item.get("damaged"))
@@ -267,14 +273,13 @@ def _save(
     gates: Gates,
     damage: str | None = None,
 ) -> None:
-    facts: dict[str, Any] = ({"source": photo.path.name} if photo.path.name else {}) | damage_facts(
-        damage
-    )
+    facts: dict[str, Any] = {"source": photo.path.name} if photo.path.name else {}
+    facts |= damage_facts(damage)
     if isinstance(estimate, NoKernelError):
         record.add(photo.name, [], **facts, health=None, rejected=[str(estimate)])
         return
     reasons = check_health(estimate.numbers, gates)
-    folder = record.folder / (REJECTED if reasons else STAGE)
+    folder = record.folder / (REJECTS if reasons else STAGE)
     folder.mkdir(exist_ok=True)
     files = []
     for scale, kernels in estimate.kernels.items():
@@ -288,51 +293,54 @@ def _save(
 
 
 def _check_item(item: dict[str, Any]) -> None:
-    """Raise KeyError or TypeError where a recorded item is not as `_save` records it."""
+    """Raise KeyError or TypeError if a recorded item does not have the form that `_save` writes."""
     health = item.get("health")
     reasons = item.get("rejected", []) if health is None else item["rejected"]
     if not all(isinstance(reason, str) for reason in reasons):
-        raise TypeError("rejected is not a list of reasons")
-    if health is not None and not all(
-        isinstance(value, int | float | None) for value in health.values()
-    ):
-        raise TypeError("health is not made of numbers")
+        raise TypeError("`rejected` is not a list of texts")
+    values = {} if health is None else health
+    if not all(isinstance(value, int | float | None) for value in values.values()):
+        raise TypeError("`health` has a value that is not a number")
 
 
 def _apply_gates(record: StageRecord, gates: Gates) -> bool:
-    """Apply the gates as they are now to what is recorded, and move files; return whether anything changed."""
+    """Apply the gates to the recorded kernels and move their files; return whether any changed."""
     record.notes["gates"] = dict(gates) or None
-    changed = False
+    has_changes = False
     for name, item in record.items.items():
-        if item.get("health") is None or not record.is_done(name):
+        if item.get("health") is None or not record.has_item(name):
             continue
         reasons = check_health(item["health"], gates)
-        changed |= reasons != item["rejected"]
+        has_changes |= reasons != item["rejected"]
         if bool(reasons) != bool(item["rejected"]):
-            record.move(name, REJECTED if reasons else STAGE)
+            record.move(name, REJECTS if reasons else STAGE)
         item["rejected"] = reasons
-    return changed
+    return has_changes
 
 
-def _conclude(record: StageRecord, changed: bool, shard: Shard | None) -> KernelPool:
+def _conclude(record: StageRecord, has_changes: bool, shard: Shard | None) -> KernelPool:
+    """Finish the record, log the kernels that fail a gate, and return the result."""
     pool, count = record.folder, len(record.items)
-    result = KernelPool(pool, record.items, changed, None)
+    result = KernelPool(pool, record.items, has_changes, None)
     try:
         record.finish()
     except UserError as error:
         result = replace(result, problem=str(error))
-    rejected = result.rejected
-    if rejected:
-        lines = [f"  {name}: {'; '.join(reasons)}" for name, reasons in rejected.items()]
-        if len(lines) > LISTED:
-            lines[LISTED:] = [f"  and {len(lines) - LISTED} more, see {pool / 'manifest.json'}"]
-        head = f"{len(rejected)} of {count} kernels fail a gate. They are in {pool / REJECTED}, not used:"
+    rejects = result.rejects
+    if rejects:
+        lines = [f"  {name}: {'; '.join(reasons)}" for name, reasons in rejects.items()]
+        extra = len(lines) - MAX_LINES
+        if extra > 0:
+            lines[MAX_LINES:] = [f"  and {extra} more, see {pool / 'manifest.json'}"]
+        head = f"{len(rejects)} of {count} kernels fail a gate and are not used ({pool / REJECTS}):"
         logger.warning("%s", "\n".join([head, *lines, ADVICE]))
-    if result.problem is None and shard is None and rejected and len(rejected) == count:
+    if result.problem is None and shard is None and rejects and len(rejects) == count:
         problem = (
-            f"{pool}: none of the {count} kernels is sound; the reasons are above and in {pool / SHEET}. Take photos "
-            "with more detail in focus, or move the gates that are named, e.g. kernels.gates.min_sum=0.05, or turn all "
-            "off by kernels.gates=null: nothing is estimated again then."
+            f"{pool}: all {count} kernels fail a gate; "
+            f"the reasons are listed above and in {pool / SHEET}. "
+            "Use photos with more detail in focus, relax these gates "
+            "(e.g. kernels.gates.min_sum=0.05), or disable all with kernels.gates=null. "
+            "A change of gates estimates nothing again."
         )
         return replace(result, problem=problem)
     return result

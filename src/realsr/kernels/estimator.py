@@ -1,7 +1,7 @@
-"""What a kernel estimator is: a component that makes kernels of photos, or of items that it lists itself.
+"""Protocol of kernel estimators: components that make kernels from photos or their own items.
 
-Its file is `kernels/<name>.py`, its values `conf/kernels/<name>.yaml`. The stage (`kernels/estimation.py`) adds
-resuming, shards, gates and files.
+An estimator is the file `kernels/<name>.py` with its values in `conf/kernels/<name>.yaml`. The
+stage (`kernels/estimation.py`) adds resuming, shards, gates and files.
 """
 
 import math
@@ -24,12 +24,15 @@ Advance = Callable[[int], None]  # called with the number of steps done since th
 
 
 class NoKernelError(ValueError):
-    """A photo that has no kernel, which is no error of the stage; the message says why."""
+    """A photo yields no kernel. This does not fail the stage. The message gives the reason."""
 
 
 @dataclass(frozen=True)
 class PhotoTags:
-    """A photo's EXIF tags, None where missing. Focal length in mm; width and height of the samples in the file."""
+    """A photo's EXIF tags, None if missing.
+
+    focal_length: in mm. width, height: in pixels as stored, before the orientation is applied.
+    """
 
     camera: str | None
     lens: str | None
@@ -41,19 +44,22 @@ class PhotoTags:
 
 @dataclass(frozen=True)
 class SourcePhoto:
-    """An input of an estimator: its name in the pool, its file, and whether to `refuse` or `accept` a damaged file."""
+    """An input of an estimator: its name in the pool and its file.
+
+    damaged: `refuse` or `accept` a damaged file.
+    """
 
     name: str
     path: Path
     damaged: str = "refuse"
 
     def read(self) -> tuple[np.ndarray, str | None]:
-        """Return the photo (H, W, 3) uint8, upright, and what is wrong with its file. Raises ImageError."""
+        """Return the upright photo (H, W, 3) uint8 and its file's damage. Raises ImageError."""
         return read_uint8_and_damage(self.path, self.damaged)
 
     @cached_property
     def tags(self) -> PhotoTags:
-        """The photo's tags, read without its pixels. Raises OSError for a file that Pillow cannot open."""
+        """Tags of the photo, read without its pixels. Raises OSError if Pillow cannot open it."""
         with Image.open(self.path) as image:
             exif = image.getexif()
             inner = exif.get_ifd(ExifTags.IFD.Exif)
@@ -71,7 +77,10 @@ class SourcePhoto:
 
 @dataclass(frozen=True)
 class Observation:
-    """What an estimator takes from one photo: numbers and arrays by name; damage: what is wrong with its file."""
+    """Numbers and arrays that an estimator measures on one photo, by name.
+
+    damage: description of the file's damage, None if intact.
+    """
 
     values: Mapping[str, np.ndarray]
     damage: str | None = None
@@ -79,7 +88,10 @@ class Observation:
 
 @dataclass(frozen=True)
 class KernelEstimate:
-    """A photo's kernels by scale, one or several draws (float64, sum 1, aligned); numbers for gates; further facts."""
+    """A photo's kernels by scale, one or several draws each (float64, sum 1, aligned).
+
+    numbers: what gates can limit. facts: other entries of the manifest.
+    """
 
     kernels: Mapping[int, Sequence[Kernel]]
     numbers: Mapping[str, float] = field(default_factory=dict)
@@ -92,16 +104,17 @@ Batch = Mapping[str, Observation | Exception]
 class KernelEstimator(Protocol):
     """An estimator of kernels. The constructor takes the values of its YAML file.
 
-    The stage supplies `scale`, `workers` and `device_index` to a constructor that has them. Results depend neither on
-    the order of the photos nor on how many are observed at a time: chance comes from the seed and a photo's name.
-    A class that inherits from this one states only the attributes that differ.
+    The stage supplies `scale`, `workers` and `device_index` if the constructor has these
+    parameters. Results must not depend on the order of the photos or on the batch size: random
+    numbers derive from the seed and the photo's name. A subclass overrides only the attributes that
+    differ.
 
-    inputs: `source` if `observe` takes source photos; else the estimator has `list_items`.
-    joint: whether `estimate` needs the observations of all photos at once, which are then stored.
-    numbers: the names of all numbers that an estimate may report, which gates are for.
-    runtime_only: arguments that do not change the result, such as a device; they are not recorded.
-    scales: the scales that it makes kernels for.
-    steps, unit: how many steps of work an item is, for the display of progress, and their name ("" for items).
+    inputs: `source` if `observe` takes source photos; otherwise the estimator has `list_items`.
+    joint: whether `estimate` needs the observations of all photos at once. They are stored then.
+    numbers: names of all numbers that an estimate may report. Gates can limit them.
+    runtime_only: arguments that do not change the result, such as a device. They are not recorded.
+    scales: the scales for which it makes kernels.
+    steps, unit: number of progress steps per item, and their name ("" for items).
     """
 
     inputs: str = "source"
@@ -117,38 +130,42 @@ class KernelEstimator(Protocol):
     ) -> Iterator[Batch]:
         """Yield observations by the photos' names, in batches that are saved together.
 
-        In place of an observation: NoKernelError where the photo shows nothing of a kernel, another exception where
-        it cannot be read.
+        Instead of an observation, yield a NoKernelError if the photo gives no evidence of its
+        kernel, or another exception if it cannot be read.
         """
 
     def estimate(
         self, observations: Mapping[str, Observation], seed: int
     ) -> Mapping[str, KernelEstimate | NoKernelError]:
-        """Return the kernels by the observations' names: of all photos if the estimator is joint, else of some."""
+        """Return the kernels by name. A joint estimator gets the observations of all photos."""
 
 
-def check_room(image_uint8: np.ndarray, needed: int) -> None:
-    """Raise ValueError where a photo (H, W, 3) has fewer than `needed` pixels on a side."""
+def check_photo_size(image_uint8: np.ndarray, min_side: int) -> None:
+    """Raise ValueError if a photo (H, W, 3) has a side of fewer than `min_side` pixels."""
     height, width = image_uint8.shape[:2]
-    if min(height, width) < needed:
+    if min(height, width) < min_side:
         raise ValueError(
-            f"{width}x{height} pixels are too few for kernel estimation, which needs {needed} on each side: "
-            "take a larger photo"
+            f"{width}x{height} pixels are too few for kernel estimation; "
+            f"use a photo of at least {min_side}x{min_side} pixels"
         )
 
 
 def measure_health(raw: Kernel, final: Kernel) -> dict[str, float]:
-    """Measure a kernel, `raw` as estimated, `final` as saved. Raises ValueError where raw has no positive sum.
+    """Measure a kernel, `raw` as estimated and `final` as saved.
 
-    sum: of raw, which is not normalised; near 1, and near 0 if training failed.
+    Raises ValueError if raw has no positive sum.
+
+    sum: sum of raw, which is not normalised; near 1, or near 0 if training failed.
     negative: share of |raw| that is negative, 0..1.
-    centre_offset: pixels from raw's centre of mass (small values removed) to where an aligned kernel has it.
-    border: share of raw (small values removed) in its outermost ring, 0..1; large where 13x13 is too small for it.
+    centre_offset: distance of raw's centre of mass (small values removed) from that of an aligned
+    kernel, in pixels.
+    border: share of raw (small values removed) in its outermost ring, 0..1; large if the blur
+    exceeds the kernel's size.
     spread_long, spread_short: standard deviations of final along its axes, in pixels.
     entropy: of final, in bits; 0 for a single pixel, 7.4 for a flat 13x13.
     """
-    magnitude, filtered = np.abs(raw), filter_small(raw)
-    offset = np.array(ndimage.center_of_mass(filtered)) - [
+    magnitude, main_values = np.abs(raw), filter_small(raw)
+    offset = np.array(ndimage.center_of_mass(main_values)) - [
         aligned_centre(size, scale=2) for size in raw.shape
     ]
     short, long = np.linalg.eigvalsh(moments(np.clip(final, 0, None))[1])
@@ -157,7 +174,7 @@ def measure_health(raw: Kernel, final: Kernel) -> dict[str, float]:
         "sum": float(raw.sum()),
         "negative": float(magnitude[raw < 0].sum() / magnitude.sum()),
         "centre_offset": float(np.hypot(*offset)),
-        "border": float(1 - filtered[1:-1, 1:-1].sum()),
+        "border": float(1 - main_values[1:-1, 1:-1].sum()),
         "spread_long": math.sqrt(max(long, 0.0)),
         "spread_short": math.sqrt(max(short, 0.0)),
         "entropy": float(-(mass * np.log2(mass)).sum()),

@@ -20,10 +20,11 @@ from realsr.kernels.mat_files import MatFileError, read_mat_kernels
 
 
 class FromMat(KernelEstimator):
-    """Imports kernels, normalised and, if `align` is set, aligned; they belong to `scale`.
+    """Import kernels of `scale`, normalised and, if `align` is set, aligned.
 
-    folder: of .mat files, subfolders included; those whose name ends in another scale (`_x2.mat` at scale 4) are
-    left out. key: the variable to read, None for all that hold kernels.
+    folder: folder of .mat files, searched recursively. Files whose name ends in another scale
+    (`_x2.mat` at scale 4) are ignored.
+    key: the variable to read; None for all variables that hold kernels.
     """
 
     inputs = "mat"
@@ -33,40 +34,42 @@ class FromMat(KernelEstimator):
     def __init__(self, folder: Path | None, key: str | None, align: bool, scale: int) -> None:
         if folder is None or not folder.is_dir():
             raise UserError(
-                f"folder={folder}: no such folder; set pool.estimator.folder=DIR to one of .mat files"
+                f"folder={folder}: no such folder; "
+                "set pool.estimator.folder to a folder of .mat files"
             )
         self._folder, self._key, self._align, self._scale = folder, key, align, scale
         self.scales = (scale,)
 
     def list_items(self, pool: Path) -> dict[str, Path | None]:
-        """Return the files by the names of their kernels. Raises UserError where there are none."""
+        """Return the .mat files by kernel name. Raises UserError if there are none."""
         folder, kernels = self._folder, (pool / "kernels").resolve()
         if folder.resolve() == kernels or folder.resolve() in kernels.parents:
             raise UserError(
-                f"folder={folder}: the pool's own kernels would be written below it; choose another one"
+                f"folder={folder}: the pool's kernels are written below it; set another folder"
             )
         files: dict[str, Path | None] = {}
-        others = 0
+        other_scales = 0
         for path in list_files(folder, {".mat"}, recursive=True):
             ending = re.search(r"_x(\d+)$", path.stem)
             if ending and int(ending[1]) != self._scale:
-                others += 1
+                other_scales += 1
                 continue
-            name = re.sub(
-                r"(_kernel)?_x\d+$", "", "_".join(path.relative_to(folder).with_suffix("").parts)
-            )
+            stem = "_".join(path.relative_to(folder).with_suffix("").parts)
+            name = re.sub(r"(_kernel)?_x\d+$", "", stem)
             if name in files:
-                raise UserError(f"{files[name]} and {path} would both be called {name}; rename one")
+                raise UserError(f"{files[name]} and {path} both get the name {name}; rename one")
             files[name] = path
         if not files:
-            text = f"no .mat files for scale {self._scale} ({others} whose name ends in another)"
-            raise UserError(f"folder={folder}: {text}")
+            raise UserError(
+                f"folder={folder}: no .mat files for scale {self._scale} "
+                f"({other_scales} files are for another scale)"
+            )
         return files
 
     def observe(
         self, photos: Sequence[SourcePhoto], seed: int, advance: Advance
     ) -> Iterator[Batch]:
-        """Yield the kernels of one file after the other, each by its variable and index."""
+        """Yield the kernels of each file, named by variable and index."""
         for file in photos:
             advance(1)
             try:
@@ -89,7 +92,7 @@ class FromMat(KernelEstimator):
     def estimate(
         self, observations: Mapping[str, Observation], seed: int
     ) -> Mapping[str, KernelEstimate]:
-        """Return the files' kernels as they are."""
+        """Return the kernels unchanged."""
         return {
             name: KernelEstimate(
                 {self._scale: list(file.values.values())}, facts={"kernels": list(file.values)}

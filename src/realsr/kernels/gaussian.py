@@ -1,4 +1,4 @@
-"""Gaussian kernels, and the estimator that draws them as DIV2KRK's were (Bell-Kligler et al., NeurIPS 2019)."""
+"""Random Gaussian kernels, drawn as those of DIV2KRK (Bell-Kligler et al., NeurIPS 2019)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ from realsr.kernels.estimator import (
 
 @dataclass(frozen=True)
 class Gaussian(KernelEstimator):
-    """Draws kernels; no photo is looked at. Kernel n depends on the seed and on n alone.
+    """Draw kernels without any photo. Kernel n depends only on the seed and on n.
 
-    count: number of kernels. For the others see `draw_div2krk`; multiplicative_noise is its `noise`. The x4 kernel is
-    composed of the x2 kernel and not cropped (11x11 gives 31x31).
+    count: number of kernels. For the other arguments see `draw_div2krk`; multiplicative_noise is
+    its `noise`. The x4 kernel is composed from the x2 kernel without cropping (11x11 gives 31x31).
     """
 
     inputs = "none"
@@ -39,12 +39,11 @@ class Gaussian(KernelEstimator):
 
     def __post_init__(self) -> None:
         if self.eigenvalues[0] > self.eigenvalues[1]:
-            raise UserError(
-                f"eigenvalues=[{self.eigenvalues[0]},{self.eigenvalues[1]}]: expected [lowest,highest]"
-            )
+            low, high = self.eigenvalues
+            raise UserError(f"eigenvalues=[{low},{high}]: expected [lowest,highest]")
 
     def list_items(self, pool: Path) -> dict[str, Path | None]:
-        """Return the kernels' names, for which no file is read."""
+        """Return the names of the kernels. None of them has a file."""
         return {f"gaussian_{index:04d}": None for index in range(self.count)}
 
     def observe(
@@ -72,9 +71,10 @@ class Gaussian(KernelEstimator):
 def gaussian_kernel(
     covariance: np.ndarray, size: int, centre: tuple[float, float] | float
 ) -> Kernel:
-    """Return a Gaussian (size, size) that sums to 1: exp(-d' C^-1 d / 2) at d = (row, column) - centre.
+    """Return a Gaussian (size, size) with sum 1: exp(-d' C^-1 d / 2), d the offset from the centre.
 
-    covariance: (2, 2), in pixels squared, rows before columns. centre: (row, column) or one number for both.
+    covariance: C, (2, 2), in pixels squared, rows before columns.
+    centre: (row, column), or one number for both.
     """
     offsets = np.moveaxis(np.mgrid[:size, :size], 0, -1) - np.asarray(centre, dtype=np.float64)
     exponents = np.einsum("rci,ij,rcj->rc", offsets, np.linalg.inv(covariance), offsets) / 2
@@ -90,16 +90,17 @@ def draw_div2krk(
 ) -> Kernel:
     """Draw a kernel (size, size) for scale 2: a rotated Gaussian times noise, aligned.
 
-    The eigenvalues of its covariance (pixels squared) are uniform in `eigenvalues`, one for both axes if it is
-    isotropic; the angle is uniform in 0..pi; each value is multiplied by 1 + uniform(-noise..noise). Newton's method
-    places the Gaussian so that the centre of mass of the product is aligned: it moves with the Gaussian's centre as
-    S C^-1 does, S being the covariance of the product.
+    The eigenvalues of its covariance C (pixels squared) are uniform in `eigenvalues`, equal for
+    both axes if `isotropic`; the angle is uniform in 0..pi. Each value is multiplied by
+    1 + uniform(-noise..noise). Newton's method shifts the Gaussian until the centre of mass of the
+    product is aligned. The derivative of that centre of mass by the Gaussian's centre is S C^-1,
+    where S is the covariance of the product.
     """
     variances = rng.uniform(*eigenvalues, size=1 if isotropic else 2)
     angle = rng.uniform(0, np.pi)
     roughness = 1 + rng.uniform(-noise, noise, size=(size, size))
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    covariance = turn @ np.diag(np.broadcast_to(variances, 2)) @ turn.T
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    covariance = rotation @ np.diag(np.broadcast_to(variances, 2)) @ rotation.T
     target = aligned_centre(size, 2)
     positions = np.moveaxis(np.mgrid[:size, :size], 0, -1).reshape(-1, 2)
     centre = np.full(2, target)

@@ -1,4 +1,4 @@
-"""The estimator KernelGAN: a small GAN per photo, trained on that photo alone; batches of photos side by side."""
+"""The KernelGAN estimator: one small GAN per photo, trained on that photo alone, in batches."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -37,13 +37,13 @@ from realsr.kernels.kernelgan_training import train_kernelgans
 from realsr.kernels.spectral import Spectral, estimate_spectral
 
 MAX_BATCH = 32
-DEFAULT_BATCH = 8  # where the free memory is unknown
-ENTRY_BYTES = 15 * 2**20  # networks, optimisers and activations of one estimate
+DEFAULT_BATCH = 8  # if the free memory is unknown
+ENTRY_BYTES = 15 * 2**20  # networks, optimiser states and activations of one estimate
 LOSSES = ("generator", "discriminator", "bicubic")
-MIN_SUM = 0.1  # of a raw kernel: diverged training ends near 0
-# A photo has detail if a fit with these values finds that share of signal in it: white noise has 0.006 at most, the
-# noisiest photos 0.02.
-DETAIL = Spectral(
+MIN_SUM = 0.1  # of a raw kernel; the sum is near 0 if training diverged
+# A photo has detail if a spectral fit with these values gives at least MIN_SIGNAL as its share of
+# signal. White noise has at most 0.006, the noisiest photos 0.02.
+DETAIL_FIT = Spectral(
     border=0,
     exponent=2.7,
     exponent_weight=16.0,
@@ -59,9 +59,10 @@ class KernelGAN(KernelEstimator):
     """KernelGAN (Bell-Kligler et al. 2019).
 
     iterations, learning_rate, border: see `kernelgan_crops.KernelGANConfig`.
-    batch: estimates trained side by side; None: as many as fit into half of the free memory, 32 at most.
-    device: `auto` is a GPU where there is one, the one of `device_index` of several.
-    seeds: estimates per photo; combine: what is made of several, see `choose_kernel`.
+    batch: number of estimates trained together; None: as many as fit into half of the free memory,
+    at most 32.
+    device: `auto` selects a GPU if there is one; `device_index` selects one of several GPUs.
+    seeds: number of estimates per photo. combine: how they are combined, see `choose_kernel`.
     """
 
     numbers = (*HEALTH, *LOSSES, "agreement")
@@ -87,36 +88,32 @@ class KernelGAN(KernelEstimator):
     def observe(
         self, photos: Sequence[SourcePhoto], seed: int, advance: Advance
     ) -> Iterator[Batch]:
-        """Yield the raw kernels (seeds, 13, 13) and final losses (seeds,) of one batch of photos after the other."""
-        batch: dict[str, list[Photo]] = {}  # each photo once a seed
+        """Yield the photos' raw kernels (seeds, 13, 13) and final losses (seeds,) in batches."""
+        batch: dict[str, list[Photo]] = {}  # each photo once per seed
         damage: dict[str, str | None] = {}
         failures: dict[str, Exception] = {}
         for photo in photos:
             if not batch:
-                free, used = free_memory(self._device), 0
-                room = None if free is None or self._batch else free // 2
-                limit = self._batch or (DEFAULT_BATCH if room is None else MAX_BATCH)
+                free, batch_bytes = free_memory(self._device), 0
+                max_bytes = None if free is None or self._batch else free // 2
+                limit = self._batch or (DEFAULT_BATCH if max_bytes is None else MAX_BATCH)
             try:
                 image, damage[photo.name] = photo.read()
                 copies = prepare_photo(image, self._config, self._photo_seeds(seed, photo.name))
-                # A GAN makes a kernel of anything, a flat photo and noise too.
-                if (
-                    estimate_spectral(image, replace(DETAIL, border=self._config.border)).signal
-                    < MIN_SIGNAL
-                ):
-                    raise NoKernelError(
-                        "the photo shows noise alone: take one with detail in focus"
-                    )
+                # KernelGAN returns a kernel for any photo, even a flat one or pure noise.
+                fit = estimate_spectral(image, replace(DETAIL_FIT, border=self._config.border))
+                if fit.signal < MIN_SIGNAL:
+                    raise NoKernelError("the photo shows only noise; use one with detail in focus")
             except (ImageError, ValueError) as error:
-                failures[photo.name] = error.with_traceback(None)  # which would hold the pixels
+                # A traceback would keep the pixels in memory.
+                failures[photo.name] = error.with_traceback(None)
                 continue
             batch[photo.name] = copies
-            used += copies[0].pixels.nbytes + self._seeds * ENTRY_BYTES
-            del (
-                image,
-                copies,
-            )  # nothing but `batch` holds photos, and it is emptied before the next ones are read
-            if (len(batch) + 1) * self._seeds > limit or (room is not None and used >= room):
+            batch_bytes += copies[0].pixels.nbytes + self._seeds * ENTRY_BYTES
+            # Only `batch` may hold photos, so that they are freed before the next batch is read.
+            del image, copies
+            is_full = max_bytes is not None and batch_bytes >= max_bytes
+            if is_full or (len(batch) + 1) * self._seeds > limit:
                 yield failures | self._train(batch, damage, seed, advance)
                 batch, failures = {}, {}
         if batch:
@@ -146,7 +143,7 @@ class KernelGAN(KernelEstimator):
     def estimate(
         self, observations: Mapping[str, Observation], seed: int
     ) -> Mapping[str, KernelEstimate | NoKernelError]:
-        """Return one kernel of those of a photo's seeds."""
+        """Return one kernel per photo, chosen from or averaged over its seeds."""
         return {
             name: choose_kernel(
                 item.values["raw"], {key: item.values[key] for key in LOSSES}, self._combine
@@ -155,7 +152,7 @@ class KernelGAN(KernelEstimator):
         }
 
     def _photo_seeds(self, seed: int, name: str) -> list[int]:
-        # The first of several seeds is the one that a photo has alone.
+        # The first seed does not depend on the number of seeds.
         return [
             derive_seed(seed, "kernels", name, *([index] if index else []))
             for index in range(self._seeds)
@@ -163,29 +160,26 @@ class KernelGAN(KernelEstimator):
 
 
 def choose_kernel(
-    raws: np.ndarray, losses: Mapping[str, np.ndarray], how: str
+    raws: np.ndarray, losses: Mapping[str, np.ndarray], combine: str
 ) -> KernelEstimate | NoKernelError:
-    """Make one kernel of a photo's raw ones (seeds, 13, 13), with the losses (seeds,) by name.
+    """Combine the raw kernels (seeds, 13, 13) of a photo into one; losses: (seeds,) by name.
 
-    how: `medoid`, the kernel with the smallest sum of distances to the others, or `mean`. Diverged ones are left out
-    if there are others; NoKernelError where none has a positive sum.
+    combine: `medoid`, the kernel with the smallest sum of distances to all others, or `mean`.
+    Kernels of diverged training are ignored unless all diverged. Returns NoKernelError if no kernel
+    has a positive sum.
     """
-    processed: dict[int, Kernel] = {}
+    candidates: dict[int, Kernel] = {}
     for index, raw in enumerate(raws):
-        with suppress(ValueError):  # nothing is left of it, or it is not finite
-            processed[index] = postprocess(raw)
-    if not processed:
-        return NoKernelError("no kernel came out: its sum is not a positive number")
-    processed = {
-        index: kernel for index, kernel in processed.items() if raws[index].sum() > MIN_SUM
-    } or processed
-    indices, kernels = list(processed), list(processed.values())
-    if how == "medoid":
-        position = int(
-            np.argmin(
-                [sum(kernel_distance(kernel, other) for other in kernels) for kernel in kernels]
-            )
-        )
+        with suppress(ValueError):  # not finite, or no positive value after postprocessing
+            candidates[index] = postprocess(raw)
+    if not candidates:
+        return NoKernelError("the estimation failed: no kernel has a positive sum")
+    valid = {i: kernel for i, kernel in candidates.items() if raws[i].sum() > MIN_SUM}
+    candidates = valid or candidates
+    indices, kernels = list(candidates), list(candidates.values())
+    if combine == "medoid":
+        distances = [sum(kernel_distance(a, b) for b in kernels) for a in kernels]
+        position = int(np.argmin(distances))
         kernel, indices = kernels[position], [indices[position]]
     else:
         kernel = average(kernels)
@@ -196,12 +190,12 @@ def choose_kernel(
     return KernelEstimate(
         {2: [kernel], 4: [compose_x4(kernel)]},
         numbers,
-        {"chosen": indices[0] if how == "medoid" else None},
+        {"chosen": indices[0] if combine == "medoid" else None},
     )
 
 
 def average(kernels: Sequence[Kernel]) -> Kernel:
-    """Return the mean of kernels of odd sizes, their indices k//2 placed on each other: aligned as they are."""
+    """Return the mean of kernels of odd sizes, superimposed at their indices k//2."""
     side = max(max(kernel.shape) for kernel in kernels)
     canvas = np.zeros((side, side))
     for kernel in kernels:
@@ -211,8 +205,7 @@ def average(kernels: Sequence[Kernel]) -> Kernel:
 
 
 def agreement(kernels: Sequence[Kernel]) -> float:
-    """Return the mean kernel PSNR over ordered pairs of two kernels or more, in dB, 100 at most."""
+    """Return the mean kernel PSNR over all ordered pairs of kernels, in dB, at most 100."""
     pairs = combinations(kernels, 2)
-    return float(
-        np.mean([min(100.0, (kernel_psnr(a, b) + kernel_psnr(b, a)) / 2) for a, b in pairs])
-    )
+    psnrs = [min(100.0, (kernel_psnr(a, b) + kernel_psnr(b, a)) / 2) for a, b in pairs]
+    return float(np.mean(psnrs))

@@ -1,4 +1,4 @@
-"""KernelGAN's crops of a photo, drawn in advance with probability proportional to local gradient strength."""
+"""KernelGAN's training crops, drawn with probability proportional to local gradient strength."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,15 +11,18 @@ from torch import Tensor
 
 from realsr.core.seeding import numpy_generator
 from realsr.imaging import resize
-from realsr.kernels.estimator import check_room
+from realsr.kernels.estimator import check_photo_size
 from realsr.kernels.kernelgan_networks import D_CROP, G_CROP
 
-SAMPLED = 1_000_000  # pixels from which the percentile of a large photo is taken
+PERCENTILE_PIXELS = 1_000_000  # pixels of a large photo from which the percentile is computed
 
 
 @dataclass(frozen=True)
 class KernelGANConfig:
-    """How a GAN is trained; border: pixels left out at the border, 10 for photos that were degraded by a program."""
+    """Training of one GAN.
+
+    border: pixels ignored at the border; 10 for synthetically degraded photos.
+    """
 
     iterations: int
     learning_rate: float
@@ -28,7 +31,7 @@ class KernelGANConfig:
 
 @dataclass
 class Photo:
-    """A photo, pixels (3, H, W) uint8, and the corners (iterations, 2) of its 64x64 and 26x26 crops."""
+    """A photo's pixels (3, H, W) uint8, and the corners (iterations, 2) of G's and D's crops."""
 
     pixels: Tensor
     g_crops: np.ndarray
@@ -38,8 +41,11 @@ class Photo:
 def prepare_photo(
     image_uint8: np.ndarray, config: KernelGANConfig, seeds: Sequence[int]
 ) -> list[Photo]:
-    """Draw the crops of a photo (H, W, 3), once for each seed; the pixels are shared. Raises as `check_room`."""
-    check_room(image_uint8, G_CROP + 2 * (config.border + 1))
+    """Draw the crops of a photo (H, W, 3), once per seed; the pixels are shared.
+
+    Raises ValueError if the photo is too small.
+    """
+    check_photo_size(image_uint8, G_CROP + 2 * (config.border + 1))
     pixels = torch.from_numpy(np.require(image_uint8, requirements="W")).permute(2, 0, 1)
     height, width = (size // 2 * 2 for size in pixels.shape[1:])
     pixels = pixels[:, :height, :width].contiguous()
@@ -50,36 +56,32 @@ def prepare_photo(
         G_CROP: interest_map(half.numpy(), G_CROP // 2),
         D_CROP: interest_map(gray.numpy(), D_CROP),
     }
+    draw = partial(
+        draw_crops, photo_shape=(height, width), count=config.iterations, border=config.border
+    )
     photos = []
     for seed in seeds:
-        draw = partial(
-            draw_crops,
-            count=config.iterations,
-            border=config.border,
-            rng=numpy_generator(seed, "crops"),
-        )
-        photos.append(
-            Photo(
-                pixels, *(draw(interest, (height, width), crop) for crop, interest in maps.items())
-            )
-        )
+        rng = numpy_generator(seed, "crops")
+        corners = [draw(interest, crop=crop, rng=rng) for crop, interest in maps.items()]
+        photos.append(Photo(pixels, *corners))
     return photos
 
 
 def interest_map(gray: np.ndarray, crop: int) -> np.ndarray:
-    """Return (H, W) float64 >= 0: how much detail there is in a crop centred at each pixel.
+    """Return the amount of detail in a crop centred at each pixel: (H, W) float64 >= 0.
 
-    Gradients in x, y and their magnitude, each zeroed below its 97th percentile and clipped just above,
-    normalised and added, then box-blurred over half the crop. gray: (H, W), any range.
+    The gradients in x and y and their magnitude are each zeroed below their 97th percentile,
+    clipped just above it and normalised. Their sum is box-blurred over half the crop.
+    gray: (H, W), any range.
     """
     gray = gray.astype(np.float32, copy=False)
     gradients = [np.abs(gradient) for gradient in np.gradient(gray)]
     gradients.append(np.hypot(*gradients))
     total = np.zeros(gray.shape, dtype=np.float64)
-    step = int(max(1, (gray.size / SAMPLED) ** 0.5))
+    step = int(max(1, (gray.size / PERCENTILE_PIXELS) ** 0.5))
     for gradient in gradients:
         strong = gradient > np.percentile(gradient[::step, ::step], 97)
-        # Clipped just above the percentile, a gradient is one number wherever it is strong.
+        # Clipping just above the percentile makes all strong gradients equal.
         total += strong / max(strong.sum(), 1)
     return ndimage.uniform_filter(total, crop // 2, mode="constant").clip(min=0)
 
@@ -92,7 +94,7 @@ def draw_crops(
     border: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Draw top-left corners (count, 2) of crops, even, inside the photo without a border.
+    """Draw even top-left corners (count, 2) of crops inside the photo without its border.
 
     interest: (h, w) probability of the crops' centres, at the photo's resolution or lower.
     """
@@ -102,16 +104,15 @@ def draw_crops(
     if not weights.sum() > 0:  # a photo without any gradient
         weights = np.ones_like(weights)
     centres = rng.choice(weights.size, size=count, p=weights / weights.sum())
-    corners = (
-        np.stack(np.unravel_index(centres, interest.shape), axis=1) * np.array(step) - crop / 2
-    )
-    # An even corner keeps a crop of the photo at half size equal to the half-size of a crop.
+    positions = np.stack(np.unravel_index(centres, interest.shape), axis=1)
+    corners = positions * np.array(step) - crop / 2
+    # With even corners, cropping and downscaling by 2 commute.
     first = border + border % 2
     last = [(size - crop - border) // 2 * 2 for size in (height, width)]
     return np.clip(np.round(corners / 2).astype(np.int64) * 2, first, last)
 
 
 def cut_crops(pixels: Tensor, corners: Tensor, size: int) -> Tensor:
-    """Return the crops (N, 3, size, size) of a photo (3, H, W) by their corners (N, 2)."""
+    """Return the crops (N, 3, size, size) of a photo (3, H, W) at the corners (N, 2)."""
     windows = pixels.unfold(1, size, 1).unfold(2, size, 1)
     return windows[:, corners[:, 0], corners[:, 1]].transpose(0, 1)

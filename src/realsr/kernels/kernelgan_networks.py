@@ -1,7 +1,8 @@
-"""KernelGAN's two networks for B photos at once, as tensors with the photos on the leading axis.
+"""KernelGAN's two networks for B photos at once, with the photos on the leading axis.
 
-D's gradients are written out: its three passes of one iteration (G's fake, the real crop, the fake crop) share their
-weights, so they are one pass of three groups of patches, forwards and backwards.
+D's gradients are explicit. Its three passes in one iteration (G's fake, the real crop, the fake
+crop) share their weights, so they are computed as one pass over three groups of patches, forward
+and backward.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ EPSILON = 1e-5  # of batch norm
 
 
 class ComposedGenerator:
-    """G's layers for B photos: `parameters`, shapes (B, out, in, k, k), and the kernel that they compose."""
+    """G for B photos: `parameters`, of shapes (B, out, in, k, k), compose into one kernel each."""
 
     def __init__(self, generators: Sequence[torch.Generator], device: torch.device):
         channels = [1] + [FEATURES] * (len(G_SIZES) - 1) + [1]
@@ -34,18 +35,18 @@ class ComposedGenerator:
         ]
 
     def kernel(self) -> Tensor:
-        """Compose the layers into the kernels (B, 13, 13), from the last layer to the first."""
+        """Return the kernels (B, 13, 13), composed from the last layer to the first."""
         w1, w2, w3, *pointwise = self.parameters
         taps = pointwise[-1].flatten(2)
         for weight in reversed(pointwise[:-1]):
             taps = taps @ weight.flatten(2)
-        # The last of the spatial layers sees one sample: its kernel is the layer itself, mixed over channels.
+        # After w3 come only 1x1 layers: their product with w3 is a kernel per channel.
         kernel = (taps @ w3.flatten(2)).unflatten(2, (FEATURES, 3, 3)).squeeze(1)
         return _compose(_compose(kernel, w2), w1).squeeze(1)
 
 
 def _compose(kernel: Tensor, weight: Tensor) -> Tensor:
-    """Convolve fully and sum over O, by one matrix product: (B, O, m, m), (B, O, I, n, n) -> (B, I, m+n-1, m+n-1)."""
+    """Convolve (B, O, m, m) fully with (B, O, I, n, n) and sum over O: (B, I, m+n-1, m+n-1)."""
     batch, inputs, taps = kernel.shape[0], weight.shape[2], weight.shape[-1] ** 2
     size = kernel.shape[-1] + weight.shape[-1] - 1
     spread = kernel.flatten(2).mT @ weight.flatten(2)  # (B, m * m, I * n * n)
@@ -55,22 +56,22 @@ def _compose(kernel: Tensor, weight: Tensor) -> Tensor:
 
 def _fold(blocks: Tensor, size: int, block: int) -> Tensor:
     """Fold (B, C * block * block, places) to (B, C, size, size)."""
-    # As one item with B * C channels, since the gradient of F.fold goes through a batch item by item.
-    folded = F.fold(blocks.reshape(1, -1, blocks.shape[2]), (size, size), block)
-    return folded.view(len(blocks), -1, size, size)
+    # One item of B * C channels, because the gradient of F.fold loops over the batch.
+    channels = F.fold(blocks.reshape(1, -1, blocks.shape[2]), (size, size), block)
+    return channels.view(len(blocks), -1, size, size)
 
 
 def _xavier(shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> Tensor:
-    """Draw Xavier-normal weights of gain 0.1 for each generator: (B, *shape)."""
+    """Draw Xavier-normal weights (B, *shape) of gain 0.1, one item per generator."""
     out_channels, in_channels, height, width = shape
     std = 0.1 * (2 / ((in_channels + out_channels) * height * width)) ** 0.5
     return std * torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
 
 class CropRows:
-    """Crops (B, 3, 64, 64) arranged so that downscaling them by any kernels is one matrix product.
+    """Crops (B, 3, 64, 64) arranged so that downscaling with any kernels is one matrix product.
 
-    Each output row is 13 input rows side by side, times a band matrix that holds the kernel's rows.
+    An output row is the product of 13 concatenated input rows and a band matrix of the kernel.
     """
 
     def __init__(self, crops: Tensor):
@@ -79,15 +80,14 @@ class CropRows:
 
     def shrink(self, kernel: Tensor) -> Tensor:
         """Correlate with kernels (B, 13, 13) at every second sample: (B, 3, 26, 26)."""
-        last = 2 * (D_CROP - 1)  # where the last output column's taps begin
-        windows = F.pad(kernel, (last, G_CROP - KERNEL_SIZE)).unfold(
-            2, G_CROP, 2
-        )  # (B, 13, 26, 64), it first
+        last = 2 * (D_CROP - 1)  # first tap of the last output column
+        # (B, 13, 26, 64), from the last output column to the first
+        windows = F.pad(kernel, (last, G_CROP - KERNEL_SIZE)).unfold(2, G_CROP, 2)
         bands = windows.transpose(1, 2).flatten(2)
         return (self._rows @ bands.transpose(1, 2)).unflatten(1, (3, D_CROP)).flip(3)
 
     def kernel_gradient(self, gradient: Tensor) -> Tensor:
-        """Return the gradient by the kernel (B, 13, 13), given that by the shrunk crops (B, 3, 26, 26)."""
+        """Return the gradient of the kernel (B, 13, 13) from that of the output (B, 3, 26, 26)."""
         bands = gradient.flatten(1, 2).transpose(1, 2) @ self._rows  # (B, 26, 13 * 64)
         column = KERNEL_SIZE * G_CROP
         shape = (len(gradient), D_CROP, KERNEL_SIZE, KERNEL_SIZE)
@@ -96,7 +96,11 @@ class CropRows:
 
 @dataclass
 class DiscriminatorOutput:
-    """Of one pass of D: the losses (B,), the gradient of G's loss by its crop, those of D's by its parameters."""
+    """Results of one pass of D.
+
+    generator_loss, discriminator_loss: (B,). fake_gradient: gradient of G's loss with respect to
+    its crop (B, 3, 26, 26). gradients: those of D's loss with respect to D's parameters.
+    """
 
     generator_loss: Tensor
     discriminator_loss: Tensor
@@ -105,10 +109,11 @@ class DiscriminatorOutput:
 
 
 class BatchedDiscriminator:
-    """D for B photos: a 7x7 and six 1x1 convolutions with spectral norm, a map of which patches are real.
+    """D for B photos: a 7x7 and six 1x1 convolutions with spectral norm, then a sigmoid per patch.
 
-    Batch norm over one photo's crop is per-photo statistics, so photos never mix. Biases before a batch norm have
-    no effect and are left out; the first 1x1 convolution follows the 7x7 directly, and both are composed.
+    Batch norm uses the statistics of one photo's crop, so photos do not influence each other.
+    Biases before a batch norm have no effect and are omitted. The first 1x1 convolution directly
+    follows the 7x7 convolution, so the two are composed.
     """
 
     def __init__(self, generators: Sequence[torch.Generator], device: torch.device):
@@ -125,8 +130,8 @@ class BatchedDiscriminator:
         shift, bias = torch.zeros(batch, HIDDEN, FEATURES), torch.zeros(batch, 1, 1)
         self.parameters = [x.to(device) for x in (first, hidden, last, bias, scale, shift)]
         self._spectral = [SpectralNorm(weight, generators) for weight in self.parameters[:3]]
-        self._layers = [NormalisedLayer(batch, device) for _ in range(HIDDEN)]
-        # Buffers, since on a CPU fresh memory costs more than the arithmetic in it.
+        self._layers = [BatchNormLayer(batch, device) for _ in range(HIDDEN)]
+        # Buffers, because allocating this memory on a CPU costs more than the arithmetic.
         self._patches = torch.empty(batch, 3 * PATCH**2, GROUPS * PATCHES, device=device)
         self._by_patches = torch.empty(batch, 3 * PATCH**2, PATCHES, device=device)
         self._by_output = torch.empty(batch, FEATURES, GROUPS * PATCHES, device=device)
@@ -137,7 +142,10 @@ class BatchedDiscriminator:
     def discriminate(
         self, fake: Tensor, noisy_real: Tensor, noisy_fake: Tensor
     ) -> DiscriminatorOutput:
-        """Pass crops (B, 3, 26, 26): `fake` for G, the other two for D, each with its own batch statistics."""
+        """Compute the losses and gradients of crops (B, 3, 26, 26).
+
+        `fake` is for G's loss, the other two are for D's. Each has its own batch statistics.
+        """
         raw, (bias, scales, shifts) = self.parameters[:3], self.parameters[3:]
         first, hidden, last = (
             norm(weight) for norm, weight in zip(self._spectral, raw, strict=True)
@@ -150,13 +158,13 @@ class BatchedDiscriminator:
             weights, self._layers, scales.unbind(1), shifts.unbind(1), strict=True
         ):
             inputs.append(layer(weight, inputs[-1], scale, shift))
-        # In float64, since vector units and scalar code differ in the last bit of float32's sigmoid.
+        # Vectorised and scalar float32 sigmoids differ in the last bit, hence float64.
         probability = torch.sigmoid(torch.baddbmm(bias, last, inputs[-1]).double()).to(bias.dtype)
         means = probability.unflatten(2, (GROUPS, PATCHES)).mean(3).squeeze(1)
 
-        # L1 to 1 (G's fake), to 1 (real) and to 0 (fake); D's loss is the mean of its two.
+        # L1 losses with targets 1 (G's fake), 1 (real) and 0 (fake); D's loss is a mean of two.
         gradient = probability * (1 - probability) * self._signs
-        d_groups = slice(PATCHES, None)  # those that D learns from
+        d_groups = slice(PATCHES, None)  # the groups of D's loss
         last_gradient = gradient[..., d_groups] @ inputs[-1][..., d_groups].transpose(1, 2)
         bias_gradient = gradient[..., d_groups].sum(2, keepdim=True)
         weight_gradients, scale_gradients, shift_gradients = [], [], []
@@ -169,20 +177,16 @@ class BatchedDiscriminator:
             if x is not patches:
                 torch.bmm(weight.transpose(1, 2), by_product, out=by_output)
         torch.bmm(weights[0].transpose(1, 2), by_product[..., :PATCHES], out=by_patches)
-        composed, *others = reversed(weight_gradients)
-        hidden_gradient = torch.stack([composed @ first.transpose(1, 2), *others], dim=1)
-        first_gradient = hidden[:, 0].transpose(1, 2) @ composed
+        product_gradient, *hidden_gradients = reversed(weight_gradients)
+        hidden_gradients.insert(0, product_gradient @ first.transpose(1, 2))
+        first_gradient = hidden[:, 0].transpose(1, 2) @ product_gradient
+        norm_gradients = (first_gradient, torch.stack(hidden_gradients, dim=1), last_gradient)
         return DiscriminatorOutput(
             generator_loss=1 - means[:, 0],
             discriminator_loss=(1 - means[:, 1] + means[:, 2]) / 2,
             fake_gradient=_fold(by_patches, D_CROP, PATCH),
             gradients=[
-                norm.backward(g)
-                for norm, g in zip(
-                    self._spectral, (first_gradient, hidden_gradient, last_gradient), strict=True
-                )
-            ]
-            + [
+                *(norm.backward(g) for norm, g in zip(self._spectral, norm_gradients, strict=True)),
                 bias_gradient,
                 torch.stack(scale_gradients[::-1], dim=1),
                 torch.stack(shift_gradients[::-1], dim=1),
@@ -191,7 +195,10 @@ class BatchedDiscriminator:
 
 
 class SpectralNorm:
-    """Divides weights (..., out, in) by their largest singular value, after one power iteration a call."""
+    """Divide weights (..., out, in) by their largest singular value.
+
+    Each call does one power iteration.
+    """
 
     def __init__(self, weight: Tensor, generators: Sequence[torch.Generator]):
         shape = (*weight.shape[1:-1], 1)
@@ -200,24 +207,22 @@ class SpectralNorm:
 
     def __call__(self, weight: Tensor) -> Tensor:
         """Return the normalised weight."""
-        # Sums, not matrix products, whose rounding depends on how many matrices there are.
+        # Sums, because the rounding of batched matrix products depends on the batch size.
         self._right = F.normalize((weight * self._left).sum(-2).unsqueeze(-1), dim=-2)
         left = (weight * self._right.mT).sum(-1, keepdim=True)
-        self._left.copy_(
-            F.normalize(left, dim=-2)
-        )  # in place, for a graph of the step to go on with
+        self._left.copy_(F.normalize(left, dim=-2))  # in place, for CUDA graphs
         self._sigma = (left * self._left).sum((-2, -1), keepdim=True)
-        self._normalised = weight / self._sigma
-        return self._normalised
+        self._output = weight / self._sigma
+        return self._output
 
     def backward(self, gradient: Tensor) -> Tensor:
-        """Return the gradient by the weight of the last call, given that by the normalised weight."""
-        along = (gradient * self._normalised).sum((-2, -1), keepdim=True)
+        """Return the gradient of the last call's weight from that of the normalised weight."""
+        along = (gradient * self._output).sum((-2, -1), keepdim=True)
         return (gradient - along * self._left * self._right.mT) / self._sigma
 
 
-class NormalisedLayer:
-    """A 1x1 convolution, batch norm and ReLU of x (B, in, 3 * 400), each group with its own statistics."""
+class BatchNormLayer:
+    """A 1x1 convolution, batch norm and ReLU of x (B, in, 3 * 400), with statistics per group."""
 
     def __init__(self, batch: int, device: torch.device):
         self._product = torch.empty(batch, FEATURES, GROUPS * PATCHES, device=device)
@@ -236,7 +241,10 @@ class NormalisedLayer:
         return self._output
 
     def backward(self, by_output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients by weight @ x, and by scale and shift (B, 64) of D's two groups; overwrites buffers."""
+        """Return the gradients of weight @ x, and of scale and shift (B, 64) over D's two groups.
+
+        Overwrites `by_output` and the layer's buffers.
+        """
         torch.ops.aten.threshold_backward.grad_input(
             by_output, self._output, 0, grad_input=by_output
         )
@@ -255,10 +263,9 @@ def _groups(x: Tensor) -> Tensor:
 
 
 def _arrange_patches(crops: Sequence[Tensor], out: Tensor) -> None:
-    """Arrange the 7x7 patches of three crops (B, 3, 26, 26) as columns: out is (B, 147, 3 * 400)."""
-    stacked = torch.stack(list(crops), dim=2)  # (B, 3, groups, 26, 26)
-    stacked = stacked - stacked.mean(
-        (3, 4), keepdim=True
-    )  # as batch norm does anyway: small numbers round less
-    windows = stacked.unfold(3, PATCH, 1).unfold(4, PATCH, 1).permute(0, 1, 5, 6, 2, 3, 4)
+    """Write the 7x7 patches of three crops (B, 3, 26, 26) as columns into out (B, 147, 3 * 400)."""
+    groups = torch.stack(list(crops), dim=2)  # (B, 3, groups, 26, 26)
+    # Batch norm removes the mean in any case; small numbers have smaller rounding errors.
+    groups = groups - groups.mean((3, 4), keepdim=True)
+    windows = groups.unfold(3, PATCH, 1).unfold(4, PATCH, 1).permute(0, 1, 5, 6, 2, 3, 4)
     out.view(windows.shape).copy_(windows)

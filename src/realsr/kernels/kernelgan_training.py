@@ -1,12 +1,15 @@
-"""How KernelGAN (Bell-Kligler et al., NeurIPS 2019) is trained, composed and batched.
+"""Batched training of KernelGAN (Bell-Kligler et al., NeurIPS 2019).
 
-One small GAN per photo, trained on that photo alone: G downscales the photo by 2, D judges whether patches are of the
-photo or of G's output. G is linear, so it is one 13x13 kernel:
+One small GAN is trained per photo, on that photo alone. G downscales the photo by 2; D classifies
+patches as real (from the photo) or fake (from G's output). G is linear, so it equals one 13x13
+kernel:
 
-    G(x) = (x correlated with k) at every second sample,   k = w1 * w2 * ... * w6   (full convolutions)
+    G(x) = (x correlated with k) at every second sample
+    k = w1 * w2 * ... * w6   (full convolutions)
 
-Composing k from G's layers costs a thousandth of running them on a crop, and by the chain rule the gradients are
-the same. B photos are B independent problems of one shape: every tensor here has them on its leading axis.
+Composing k from G's layers costs a thousandth of running them on a crop, and the gradients are the
+same by the chain rule. B photos are B independent problems of the same shape, so they share the
+leading axis of every tensor.
 """
 
 import logging
@@ -35,16 +38,17 @@ from realsr.kernels.kernelgan_networks import (
 logger = logging.getLogger("realsr")
 
 CHUNK = 50  # iterations whose crops and noise are drawn at once
-LAST = 100  # iterations over which the final losses are averaged
+LOSS_WINDOW = 100  # final iterations over which the losses are averaged
 CENTRE = KERNEL_SIZE // 2 + 0.5
 BICUBIC_WEIGHT, BICUBIC_WEIGHT_MIN, BICUBIC_DECAY = 5.0, 5e-6, 100.0
 DECAY_INTERVAL = 200
-WARM_UP = 3  # ordinary steps before a CUDA graph, in which optimisers make their state and libraries their buffers
+# Eager steps before the capture of a CUDA graph: optimisers and libraries allocate their buffers.
+WARM_UP = 3
 
 
 @dataclass
 class Estimates:
-    """Raw kernels (B, 13, 13) float64 of B photos, and each loss (B,) at the end of training, by name."""
+    """Raw kernels (B, 13, 13) float64 of B photos and their final losses (B,) by name."""
 
     kernels: np.ndarray
     losses: dict[str, np.ndarray]
@@ -59,9 +63,9 @@ def train_kernelgans(
 ) -> Estimates:
     """Estimate the raw x2 kernels of B photos, whose sizes may differ.
 
-    A photo's kernel depends on its pixels, its seed and the config, and on a CPU, to the last bit, neither on the
-    photos beside it nor on the number of threads. `progress` is called with the number of iterations, summed over
-    photos, since the last call.
+    A photo's kernel depends only on its pixels, its seed and the config. On a CPU it is bitwise
+    independent of the other photos of the batch and of the number of threads. `progress` is called
+    with the number of iterations since the last call, summed over photos.
     """
     device = torch.device(device)
     train = partial(_train, config=config, device=device)
@@ -83,25 +87,24 @@ def _train(
     progress: Callable[[int], None],
 ) -> Estimates:
     gans = _GANs(photos, config, seeds, device)
-    step = CapturedStep(gans.step, device) if device.type == "cuda" else gans.step
+    step = GraphStep(gans.step, device) if device.type == "cuda" else gans.step
     sums: dict[str, Tensor] = {}
     for start in range(0, config.iterations, CHUNK):
         count = min(CHUNK, config.iterations - start)
         for offset, inputs in enumerate(zip(*gans.draw(start, count), strict=True)):
             losses = step(*inputs)
             gans.advance(iteration := start + offset + 1)
-            if iteration > config.iterations - LAST:
+            if iteration > config.iterations - LOSS_WINDOW:
                 sums = {name: sums.get(name, 0) + loss for name, loss in losses.items()}
         progress(count * len(photos))
     kernels = gans.generator.kernel().detach().double().cpu().numpy()
-    shares = min(LAST, config.iterations)
-    return Estimates(
-        kernels, {name: (total / shares).double().cpu().numpy() for name, total in sums.items()}
-    )
+    count = min(LOSS_WINDOW, config.iterations)
+    means = {name: (total / count).double().cpu().numpy() for name, total in sums.items()}
+    return Estimates(kernels, means)
 
 
 class _GANs:
-    """The GANs of B photos, and one step of them all."""
+    """The GANs of B photos and their joint training step."""
 
     def __init__(
         self,
@@ -136,24 +139,21 @@ class _GANs:
         self._bicubic = bicubic_rows().to(device)
 
     def draw(self, start: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the crops of G and of D, uint8 (count, B, 3, size, size), and D's noise (count, B, 2, 3, 26, 26)."""
+        """Return the crops of G and D, uint8 (count, B, 3, size, size), and D's noise.
+
+        The noise has the shape (count, B, 2, 3, 26, 26): one sample for the real and the fake crop.
+        """
         part = slice(start, start + count)
         shape = (count, 2, 3, D_CROP, D_CROP)
-        return (
-            torch.stack(
-                [cut_crops(pixels, corners[part], G_CROP) for pixels, corners, _ in self._photos], 1
-            ),
-            torch.stack(
-                [cut_crops(pixels, corners[part], D_CROP) for pixels, _, corners in self._photos], 1
-            ),
-            torch.stack(
-                [torch.randn(shape, generator=noise, device=noise.device) for noise in self._noise],
-                1,
-            ),
-        )
+        g_crops, d_crops = [], []
+        for pixels, g_corners, d_corners in self._photos:
+            g_crops.append(cut_crops(pixels, g_corners[part], G_CROP))
+            d_crops.append(cut_crops(pixels, d_corners[part], D_CROP))
+        noise = [torch.randn(shape, generator=g, device=g.device) for g in self._noise]
+        return torch.stack(g_crops, 1), torch.stack(d_crops, 1), torch.stack(noise, 1)
 
     def step(self, g_crops: Tensor, d_crops: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """Train both networks on one crop each; return the losses (B,)."""
+        """Train both networks of each photo on one crop each; return the losses (B,) by name."""
         kernel = self.generator.kernel()
         with torch.no_grad():
             crops = _to_signed(g_crops)
@@ -169,8 +169,8 @@ class _GANs:
             slope = rows.kernel_gradient(
                 output.fake_gradient + weight[:, None, None, None] * from_bicubic
             )
-        # By the chain rule: `slope` is the gradient by the kernel of all that comes after it. The photos' losses can
-        # be summed, as no parameter is shared.
+        # Chain rule: `slope` is the gradient of the image losses with respect to the kernel. The
+        # photos share no parameters, so their losses can be summed.
         loss = self._kernel_loss(kernel).sum() + (kernel * slope).sum()
         g_gradients = torch.autograd.grad(loss, self.generator.parameters)
         parameters = [*self.generator.parameters, *self.discriminator.parameters]
@@ -186,7 +186,7 @@ class _GANs:
         }
 
     def advance(self, iteration: int) -> None:
-        """Move the schedules on after an iteration (counted from 1)."""
+        """Update the schedules after an iteration (counted from 1)."""
         if iteration % DECAY_INTERVAL == 0:
             self._kernel_loss.decay()
         if iteration % 750 == 0:
@@ -194,7 +194,11 @@ class _GANs:
 
 
 class KernelLoss:
-    """The terms on the kernels of B photos (section 4). The weight of the MSE to bicubic is `bicubic_weight` (B,)."""
+    """KernelGAN's loss terms on the kernels of B photos.
+
+    bicubic_weight: (B,), the current weight of the MSE to bicubic downscaling, which is not part of
+    the loss returned here.
+    """
 
     def __init__(self, batch: int, device: torch.device):
         offsets = torch.arange(KERNEL_SIZE, device=device) - KERNEL_SIZE // 2
@@ -214,29 +218,27 @@ class KernelLoss:
         rows = (kernel.sum(2) * self._grid).sum(1) / total
         columns = (kernel.sum(1) * self._grid).sum(1) / total
         centre = ((rows - CENTRE) ** 2 + (columns - CENTRE) ** 2) / 2
-        # The slope of |k|^0.2 is unbounded at 0, where one value would outweigh the rest. In float64, since vector
-        # units and scalar code differ in the last bit of float32's power.
+        # The derivative of |k|^0.2 is unbounded at 0, so small values are clamped. Vectorised and
+        # scalar float32 powers differ in the last bit, hence float64.
         sparsity = kernel.double().abs().clamp_min(1e-10).pow(0.2).to(kernel.dtype).mean(dim=(1, 2))
         return 0.5 * (1 - total).abs() + 0.5 * boundary + self._late * (centre + 5 * sparsity)
 
     def update(self, bicubic_loss: Tensor) -> None:
-        """Take each photo's MSE to the bicubic /2 (B,) of an iteration."""
+        """Record each photo's MSE (B,) to bicubic /2 in one iteration."""
         self._streak.add_(1).mul_(bicubic_loss < 0.4)
         self._decaying |= self._streak >= 3
 
     def decay(self) -> None:
-        """Lower the weights of the photos that are near to bicubic."""
+        """Lower `bicubic_weight` of the photos whose MSE to bicubic has been small."""
         lower = (self.bicubic_weight / BICUBIC_DECAY).clamp_min(BICUBIC_WEIGHT_MIN)
         self.bicubic_weight.copy_(torch.where(self._decaying, lower, self.bicubic_weight))
         self._late.copy_(self.bicubic_weight < 5e-3)
 
 
 def bicubic_rows() -> Tensor:
-    """Return bicubic /2 of a crop's rows as a matrix (26, 64), for the samples where G's lie."""
+    """Return the matrix (26, 64) of bicubic /2 along a crop's rows, at G's output samples."""
     rows = resize(torch.eye(G_CROP, dtype=torch.float64), size=(G_CROP // 2, G_CROP))
-    margin = (
-        KERNEL_SIZE // 4
-    )  # samples of the half-size crop that G's valid output lacks on each side
+    margin = KERNEL_SIZE // 4  # G's valid output lacks these samples on each side
     return rows[margin : margin + D_CROP].float()
 
 
@@ -244,11 +246,12 @@ def _to_signed(pixels: Tensor) -> Tensor:
     return pixels / 127.5 - 1
 
 
-class CapturedStep:
-    """A training step that is captured as a CUDA graph at its fourth call: one launch instead of hundreds.
+class GraphStep:
+    """A training step captured as a CUDA graph at its fourth call: one launch instead of hundreds.
 
-    step: takes tensors of the same shapes at each call, keeps its state in place, and reads nothing back from the
-    device. The next call overwrites what it returns. Where a graph cannot be captured, all steps are ordinary ones.
+    step: must take tensors of the same shapes at each call, update its state in place and not
+    synchronise with the host. Each call overwrites the outputs of the previous call. If the capture
+    fails, all steps run eagerly.
     """
 
     def __init__(self, step: Callable[..., Any], device: torch.device):
@@ -257,7 +260,7 @@ class CapturedStep:
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, *inputs: Tensor) -> Any:
-        """Do one step."""
+        """Run one step and return its outputs."""
         self._calls += 1
         with torch.cuda.device(self._device):
             if self._calls <= WARM_UP:
@@ -279,11 +282,11 @@ class CapturedStep:
         self._inputs = [value.clone() for value in inputs]
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(
-                graph, stream=self._stream
-            ):  # this records, and computes nothing yet
+            with torch.cuda.graph(graph, stream=self._stream):  # records without computing
                 self._outputs = self._step(*self._inputs)
         except RuntimeError as error:
-            logger.warning("no CUDA graph of a training step, so training is slower: %s", error)
+            logger.warning(
+                "cannot capture a training step as a CUDA graph; training is slower: %s", error
+            )
         else:
             self._graph = graph

@@ -1,12 +1,15 @@
-"""A photo's kernel from its power spectrum, in milliseconds and without chance.
+"""Estimate a photo's kernel from its power spectrum, deterministically and in milliseconds.
 
-Sharp photographs have a power spectrum that falls as a power of the frequency (Field 1987; Torralba and Oliva 2003).
-A camera of scale 2 multiplies it by the kernel's, folds the upper half of the band back, and adds noise:
+The power spectrum of a sharp photograph follows a power law of the frequency (Field 1987; Torralba
+and Oliva 2003). Degradation at scale 2 multiplies it by the kernel's power spectrum, aliases the
+upper half of the band, and adds noise:
 
-    P(f) = c * sum over a of |h|^-b * |K(h)|^2 + n,   h = (f + a) / 2,   |K(h)|^2 = exp(-4 pi^2 h' S h)
+    P(f) = c * sum over a of |h|^-b * |K(h)|^2 + n
+    h = (f + a) / 2,   |K(h)|^2 = exp(-4 pi^2 h' S h)
 
-With a Gaussian kernel of covariance S this has six unknowns, which are fitted to the logarithm of the spectrum, with
-weak assumptions on kernel and photo. experiments/kernel_recovery compares it with KernelGAN.
+With a Gaussian kernel of covariance S the model has six unknowns. They are fitted to the logarithm
+of the spectrum, with weak priors on the kernel and the photo. experiments/kernel_recovery compares
+this estimator with KernelGAN.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +33,7 @@ from realsr.kernels.estimator import (
     NoKernelError,
     Observation,
     SourcePhoto,
-    check_room,
+    check_photo_size,
     measure_health,
 )
 from realsr.kernels.gaussian import gaussian_kernel
@@ -38,17 +41,18 @@ from realsr.kernels.gaussian import gaussian_kernel
 SIZE, SIZE_X4 = 17, 33
 WINDOW = 32
 MAX_WINDOWS = 20_000
-BAND = (0.06, 0.45)  # cycles a pixel: below it windows leak, above it folding and noise prevail
-EVIDENCE = 200.0  # how many independent values the spectrum counts as, against what is assumed
-ROBUST = 0.2  # residuals (of log power) above it count less than their square
+BAND = (0.06, 0.45)  # cycles per pixel; spectral leakage below, aliasing and noise above
+EVIDENCE = 200.0  # effective number of independent spectrum values, relative to the priors
+ROBUST_SCALE = 0.2  # of soft-L1: larger residuals (of log power) count less than their square
 
 
 @dataclass(frozen=True)
 class SpectralEstimate:
-    """Kernels (17, 17) for scale 2 and (33, 33) for scale 4, aligned, of sum 1; and how well the fit holds.
+    """Aligned kernels that sum to 1, and the quality of the fit.
 
-    kernel_x4: the same blur seen from a photo that is sharp at four times the size.
-    residual: median of |log P - log model|. signal: share of the band's power that is no noise, 0..1.
+    kernel: (17, 17), for scale 2. kernel_x4: (33, 33), the same blur for scale 4.
+    residual: median of |log P - log model|.
+    signal: share of the band's power that is not noise, 0..1.
     """
 
     kernel: Kernel
@@ -59,10 +63,11 @@ class SpectralEstimate:
 
 @dataclass(frozen=True)
 class Spectral(KernelEstimator):
-    """The estimator by the power spectrum; its values are assumed where the spectrum leaves photo and kernel open.
+    """The power-spectrum estimator. Its arguments are the priors of the fit.
 
-    border: pixels left out at the border. exponent: b, how steeply a sharp photo's power falls. width: the kernel's
-    standard deviation in pixels. The weights say how firmly these hold, and the measured noise level.
+    border: pixels ignored at the border. exponent: b, the power-law exponent of a sharp photo.
+    width: the kernel's standard deviation in pixels. The weights give the strength of the priors on
+    the exponent, the width and the measured noise level.
     """
 
     numbers = (*HEALTH, "residual", "signal")
@@ -89,7 +94,7 @@ class Spectral(KernelEstimator):
     def estimate(
         self, observations: Mapping[str, Observation], seed: int
     ) -> Mapping[str, KernelEstimate]:
-        """Return the kernels with their numbers."""
+        """Return the kernels of the observations, with their health and the quality of the fit."""
         estimates = {}
         for name, observation in observations.items():
             values = observation.values
@@ -112,10 +117,10 @@ def _observe(spectral: Spectral, photo: SourcePhoto) -> Observation | Exception:
 def estimate_spectral(image_uint8: np.ndarray, spectral: Spectral) -> SpectralEstimate:
     """Estimate the kernels of a photo (H, W, 3).
 
-    Raises ValueError where the photo is too small, NoKernelError where it has no detail at all.
+    Raises ValueError if the photo is too small, NoKernelError if it has no detail.
     """
     border = spectral.border
-    check_room(image_uint8, 2 * WINDOW + 2 * border)
+    check_photo_size(image_uint8, 2 * WINDOW + 2 * border)
     height, width = image_uint8.shape[:2]
     inner = image_uint8[border : height - border, border : width - border]
     gray = inner @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -124,15 +129,18 @@ def estimate_spectral(image_uint8: np.ndarray, spectral: Spectral) -> SpectralEs
     radius = np.hypot(rows, columns)
     band = (radius > BAND[0]) & (radius < BAND[1]) & ((columns > 0) | (rows > 0))
     power = power_spectrum(gray)[band]
-    if not power.min() > 1e-6:  # a flat photo leaves what float32 rounds
+    if not power.min() > 1e-6:  # only the rounding of float32
         raise NoKernelError(
-            "the photo is flat, or has no detail in some direction: take one with detail in focus"
+            "the photo is flat or has no detail in some direction; use one with detail in focus"
         )
     return _fit(np.log(power), np.stack([rows[band], columns[band]]), noise_power(gray), spectral)
 
 
 def power_spectrum(gray: np.ndarray) -> np.ndarray:
-    """Return the mean power (32, 17) of windows of an image (H, W), in its units squared (Welch 1967, Hann window)."""
+    """Return the power spectrum (32, 17) of an image (H, W), in its units squared.
+
+    It is the mean over overlapping Hann windows (Welch 1967).
+    """
     profile = np.hanning(WINDOW + 2)[1:-1]
     taper = np.outer(profile, profile).astype(np.float32)
     taper /= np.sqrt((taper**2).sum())
@@ -149,9 +157,12 @@ def power_spectrum(gray: np.ndarray) -> np.ndarray:
 
 
 def noise_power(gray: np.ndarray) -> float:
-    """Return the variance (0.01 or more) of the white noise of an image (H, W), from its flattest places."""
-    mixed = gray[:-1, :-1] - gray[1:, :-1] - gray[:-1, 1:] + gray[1:, 1:]
-    local = ndimage.uniform_filter(mixed**2, 15)[8:-8, 8:-8] / 4
+    """Return the variance of the white noise of an image (H, W), at least 0.01.
+
+    It is estimated from the flattest regions.
+    """
+    differences = gray[:-1, :-1] - gray[1:, :-1] - gray[:-1, 1:] + gray[1:, 1:]
+    local = ndimage.uniform_filter(differences**2, 15)[8:-8, 8:-8] / 4
     return max(float(np.quantile(local, 0.02)), 0.01)
 
 
@@ -167,24 +178,27 @@ def _fit(
     log_width = 2 * np.log(prior.width)
 
     def signal(x: np.ndarray) -> np.ndarray:
+        """Return the model's power without noise (N,).
+
+        x: log covariance (3), log c, log noise gain, offset of the exponent.
+        """
         (a, b), (_, d) = _covariance(x)
         form = a * h[0] ** 2 + 2 * b * h[0] * h[1] + d * h[1] ** 2
-        parts = np.exp(x[3] - (prior.exponent + x[5]) * log_radius - 4 * np.pi**2 * form)
-        return (parts * inside).sum(0)
+        aliases = np.exp(x[3] - (prior.exponent + x[5]) * log_radius - 4 * np.pi**2 * form)
+        return (aliases * inside).sum(0)
 
     def misfit(x: np.ndarray) -> np.ndarray:
         return log_power - np.log(signal(x) + noise * np.exp(x[4]))
 
     def residuals(x: np.ndarray) -> np.ndarray:
-        of_width = prior.width_weight * np.array(
-            [x[0] - log_width, x[2] - log_width, np.sqrt(2) * x[1]]
-        )
-        of_others = [prior.noise_weight * x[4], prior.exponent_weight * x[5]]
-        return np.concatenate([misfit(x) * weights, of_width, of_others])
+        width = np.array([x[0] - log_width, x[2] - log_width, np.sqrt(2) * x[1]])
+        priors = [*(prior.width_weight * width), prior.noise_weight * x[4]]
+        priors.append(prior.exponent_weight * x[5])
+        return np.concatenate([misfit(x) * weights, priors])
 
     start = np.array([log_width, 0, log_width, 0, 0, 0])
     start[3] = np.median(log_power - np.log(signal(start)))
-    x = optimize.least_squares(residuals, start, loss="soft_l1", f_scale=ROBUST).x
+    x = optimize.least_squares(residuals, start, loss="soft_l1", f_scale=ROBUST_SCALE).x
     covariance = _covariance(x)
     return SpectralEstimate(
         kernel=gaussian_kernel(covariance, SIZE, aligned_centre(SIZE, scale=2)),
@@ -195,6 +209,6 @@ def _fit(
 
 
 def _covariance(x: np.ndarray) -> np.ndarray:
-    """Return the covariance (2, 2) whose matrix logarithm has the entries x[0], x[1], x[1], x[2]."""
+    """Return the covariance (2, 2) with the matrix logarithm [[x[0], x[1]], [x[1], x[2]]]."""
     values, vectors = np.linalg.eigh(np.array([[x[0], x[1]], [x[1], x[2]]]))
     return (vectors * np.exp(np.clip(values, -3, 3))) @ vectors.T

@@ -1,4 +1,4 @@
-"""The stage that collects noise patches: flat tiles of source photos, where all that varies is noise."""
+"""The stage that collects noise patches: flat tiles of source photos that contain only noise."""
 
 import logging
 from collections import Counter
@@ -22,7 +22,7 @@ from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.tiles import (
     CONSTANT,
     TILES,
-    SeenTiles,
+    DuplicateFilter,
     cut,
     judge_tiles,
     list_drop_reasons,
@@ -35,34 +35,35 @@ from realsr.provenance.manifest import name_inputs, open_stage, refuse_foreign
 from realsr.provenance.sections import StageRecord
 
 STAGE = "noise"
-ENOUGH = 100  # patches that a suggested threshold yields, where there are so many
+TARGET_PATCHES = 100  # number of patches that a suggested threshold yields, if possible
 
 logger = logging.getLogger("realsr")
 
 
 @dataclass(frozen=True)
 class Patch:
-    """A noise patch of a photo: its tile's facts for the manifest, its signature, its file's content."""
+    """A noise patch: its tile's facts for the manifest, its signature and its PNG file."""
 
     facts: dict[str, Any]
     signature: np.ndarray
     png: bytes
 
     @property
-    def place(self) -> tuple[int, int]:
-        """Top and left in the photo."""
+    def position(self) -> tuple[int, int]:
+        """Top and left in the photo, in pixels."""
         return self.facts["top"], self.facts["left"]
 
 
 @dataclass(frozen=True)
 class PhotoNoise:
-    """A photo's patches, how many tiles below the thresholds were dropped for each reason, and all its tiles.
+    """Noise of a photo.
 
-    damage: what is wrong with its file, None for nothing.
+    drops: number of tiles that meet the thresholds but are dropped, by reason.
+    tiles: all tiles, (n,) of TILES. damage: description of the file's damage, None if intact.
     """
 
     patches: list[Patch]
-    dropped: dict[str, int]
+    drops: dict[str, int]
     tiles: np.ndarray
     damage: str | None
 
@@ -75,23 +76,23 @@ def collect_noise(
     workers: int | None = None,
     damaged: str = "refuse",
 ) -> list[Path]:
-    """Write the noise patches of a folder of source photos to `pool/noise/<photo>_000.png` and on, and return them.
+    """Write the noise patches of source photos to `pool/noise/<photo>_000.png` and so on.
 
-    Photos that are done already are left as they are. workers: see `realsr.core.workers`; they change no result.
-    damaged: `accept` uses what can be decoded of damaged photos, and reports it in the log and in the manifest.
+    Returns the files of all patches. Photos of earlier calls are not processed again.
+    workers: see `realsr.core.workers`; they do not change the result.
+    damaged: `accept` uses the decodable part of damaged photos and reports it (log, manifest).
 
-    Raises UserError at the end if a photo cannot be read or is too small (all others are done then), or if no tile of
-    any photo is below the thresholds.
+    Raises UserError at the end if a photo cannot be read or is too small (all others are processed
+    nevertheless), or if no photo yields a patch.
     """
     check_ranges(config, "noise")
     photos = list_photos(source, "source", pool)
     check_folder_place("noise_pool_dir", pool, [STAGE])
     refuse_foreign(pool, STAGE, "noise/**/*.png")
     inputs = name_inputs("source", list(photos.values()))
-    values = {
-        key: value for key, value in asdict(config).items() if key not in ("auto", "min_patches")
-    }
-    measured: list[np.ndarray] = []
+    values = asdict(config)
+    del values["auto"], values["min_patches"]
+    tables: list[np.ndarray] = []
     with open_stage(
         pool,
         STAGE,
@@ -101,10 +102,10 @@ def collect_noise(
         overwrite=overwrite,
         check_item=_check_item,
     ) as record:
-        # As long as there is no patch all tiles are measured again, so that the message counts all of them.
-        any_patch = any(item["files"] for item in record.items.values())
-        missing = [name for name in photos if not (any_patch and record.is_done(name))]
-        history = _recall(record, set(missing)) if missing else SeenTiles()
+        # Without any patch, measure all photos again: the error message covers all tiles.
+        has_patches = any(item["files"] for item in record.items.values())
+        missing = [name for name in photos if not (has_patches and record.has_item(name))]
+        duplicates = _restore_filter(record, set(missing)) if missing else DuplicateFilter()
         examine = partial(examine_photo, config=config, damaged=damaged)
         results = map_items(
             examine, (photos[name] for name in missing), count_workers(len(missing), workers)
@@ -118,24 +119,26 @@ def collect_noise(
                     continue
                 log_damage(path, result.damage)
                 patches = [
-                    p
-                    for p in result.patches
-                    if config.released_rule or history.add(p.place, p.signature)
+                    patch
+                    for patch in result.patches
+                    if config.released_rule or duplicates.add(patch.position, patch.signature)
                 ]
-                dropped = result.dropped | {"duplicate": len(result.patches) - len(patches)}
                 files = list(_write(patches, name, pool / "noise"))
-                facts = {"tiles": [p.facts for p in patches], "dropped": dropped} | damage_facts(
-                    result.damage
+                record.add(
+                    name,
+                    files,
+                    source=path.name,
+                    tiles=[patch.facts for patch in patches],
+                    dropped=result.drops | {"duplicate": len(result.patches) - len(patches)},
+                    **damage_facts(result.damage),
                 )
-                record.add(name, files, source=path.name, **facts)
-                any_patch = any_patch or bool(files)
-                measured = [] if any_patch else [*measured, result.tiles]
+                has_patches = has_patches or bool(files)
+                tables = [] if has_patches else [*tables, result.tiles]
         if record.items and not any(item["files"] for item in record.items.values()):
             drops = _count_drops(record)
             record.reset()
-            raise UserError(
-                _explain_none(np.concatenate(measured), drops, config) + record.list_failures()
-            )
+            reason = _explain_no_patches(np.concatenate(tables), drops, config)
+            raise UserError(reason + record.list_failures())
         _summarise(record, len(photos))
         record.finish()
         return [record.path(file) for item in record.items.values() for file in item["files"]]
@@ -144,7 +147,7 @@ def collect_noise(
 def examine_photo(
     path: Path, config: NoiseConfig, damaged: str
 ) -> PhotoNoise | ImageError | ValueError:
-    """Find the noise patches of one photo; return the error of a photo that cannot be used."""
+    """Return the noise patches of one photo, or the error if the photo cannot be used."""
     try:
         image, tiles, damage = measure_photo(
             path, config, damaged, config.max_variance, config.min_mean
@@ -153,41 +156,40 @@ def examine_photo(
         check_name(_patch_file(path.stem, len(flat)))
     except (ImageError, ValueError) as error:
         return error
-    patches, dropped = [], dict.fromkeys(("constant", "clipped", "structured"), 0)
+    patches, drops = [], dict.fromkeys(("constant", "clipped", "structured"), 0)
     for tile, reason in zip(flat, judge_tiles(flat, config).tolist(), strict=True):
         if reason in list_drop_reasons(config):
-            dropped[reason] += 1
+            drops[reason] += 1
             continue
         facts = dict(zip(TILES.names or (), tile.item(), strict=True))
         flag = "structured" if facts["structure"] > config.max_structure else ""
         facts |= {"structure": round(facts["structure"], 4), "flag": flag}
         pixels = cut(image, tile, config.size)
         patches.append(Patch(facts, make_signature(remove_shading(pixels)), encode_png(pixels)))
-    return PhotoNoise(patches, dropped, tiles, damage)
+    return PhotoNoise(patches, drops, tiles, damage)
 
 
 def _check_item(item: dict[str, Any]) -> None:
-    """Raise KeyError, TypeError or ValueError where a recorded item lacks what `collect_noise` records."""
-    if len(item["tiles"]) != len(item["files"]) or not all(
-        type(count) is int for count in item["dropped"].values()
-    ):
-        raise ValueError("its tiles do not fit its files")
-    if not all(
-        type(tile["top"]) is type(tile["left"]) is int and isinstance(tile["flag"], str)
-        for tile in item["tiles"]
-    ):
-        raise TypeError("a tile has no place")
+    """Raise KeyError, TypeError or ValueError if an item lacks what `collect_noise` records."""
+    if len(item["tiles"]) != len(item["files"]):
+        raise ValueError("it has not one file per tile")
+    if not all(type(count) is int for count in item["dropped"].values()):
+        raise TypeError("`dropped` has a value that is not a count")
+    for tile in item["tiles"]:
+        if not type(tile["top"]) is type(tile["left"]) is int or not isinstance(tile["flag"], str):
+            raise TypeError("a tile has no position or flag")
 
 
-def _recall(record: StageRecord, missing: set[str]) -> SeenTiles:
-    """Remember the patches of an interrupted run, read from their files."""
-    history = SeenTiles()
+def _restore_filter(record: StageRecord, missing: set[str]) -> DuplicateFilter:
+    """Return a filter with the patches of earlier calls, read from their files."""
+    duplicates = DuplicateFilter()
     for name, item in record.items.items():
         if name not in missing:
             for relative, tile in zip(item["files"], item["tiles"], strict=True):
                 patch = read_uint8(record.path(relative))
-                history.add((tile["top"], tile["left"]), make_signature(remove_shading(patch)))
-    return history
+                position = tile["top"], tile["left"]
+                duplicates.add(position, make_signature(remove_shading(patch)))
+    return duplicates
 
 
 def _patch_file(name: str, index: int) -> str:
@@ -201,7 +203,7 @@ def _write(patches: Iterable[Patch], name: str, folder: Path) -> Iterator[Path]:
         path = folder / _patch_file(name, index)
         write_bytes(path, patch.png, sync=False)
         yield path
-    # What a run with other thresholds left that was killed before it could record this photo.
+    # Delete patches of a call with other thresholds that was killed before it recorded this photo.
     while (path := folder / _patch_file(name, index := index + 1)).exists():
         path.unlink()
 
@@ -225,49 +227,59 @@ def _summarise(record: StageRecord, photos: int) -> None:
         record.folder / "noise",
         f"; dropped: {drops}" if drops else "",
     )
-    structured = sum(tile["flag"] == "structured" for group in tiles for tile in group)
-    if structured:
+    structured_count = sum(tile["flag"] == "structured" for group in tiles for tile in group)
+    if structured_count:
+        if structured_count < count:
+            advice = (
+                "To drop them, set noise.drop_structured=true and another work_dir "
+                "(overwrite=true also restarts the run)."
+            )
+        else:
+            advice = "Set smaller tiles (noise.size, noise.stride) or use photos with flat regions."
         logger.warning(
-            "noise: %d of %d patches look structured (the manifest marks them). realsr.survey_noise draws them; %s",
-            structured,
+            "noise: %d of %d patches look structured and are marked in the manifest. "
+            "Run realsr.survey_noise to see them. %s",
+            structured_count,
             count,
-            "to drop them, set noise.drop_structured=true and another work_dir (overwrite=true restarts the run too)"
-            if structured < count
-            else "smaller tiles (noise.size, noise.stride) or photos with something flat find others",
+            advice,
         )
 
 
-def _explain_none(tiles: np.ndarray, drops: Counter[str], config: NoiseConfig) -> str:
-    """Return why there is no patch, and a threshold that would yield some."""
-    text = f"noise: none of {len(tiles)} tiles of {config.size}x{config.size} has a variance below "
-    text += f"noise.max_variance={config.max_variance:g} and a mean above noise.min_mean={config.min_mean:g}"
+def _explain_no_patches(tiles: np.ndarray, drops: Counter[str], config: NoiseConfig) -> str:
+    """Return the reason why there are no patches, and a threshold that would yield some."""
+    text = (
+        f"noise: none of {len(tiles)} tiles of {config.size}x{config.size} has a variance below "
+        f"noise.max_variance={config.max_variance:g} and a mean above "
+        f"noise.min_mean={config.min_mean:g}"
+    )
     if drops:
         reasons = ", ".join(f"{number} {reason}" for reason, number in drops.items())
-        keep = "; noise.drop_structured=false keeps these" if drops["structured"] else ""
-        text += f" and is kept (dropped: {reasons}{keep})"
+        hint = "; set noise.drop_structured=false to keep these" if drops["structured"] else ""
+        text += f" and passes all checks (dropped: {reasons}{hint})"
     bright = tiles[(tiles["mean"] > config.min_mean) & (tiles["variance"] >= CONSTANT)]
     if not len(bright):
         brightest = max(tiles["mean"], default=0)
-        return f"{text}.\nNo tile is bright enough: the brightest has a mean of {brightest:.1f}. Lower noise.min_mean."
+        return (
+            f"{text}.\nAll tiles are too dark: the brightest has a mean of {brightest:.1f}. "
+            "Lower noise.min_mean."
+        )
     variances = np.sort(bright["variance"])
-    quantiles = zip(
-        ("lowest", "1 %", "5 %", "25 %", "median"),
-        np.percentile(variances, [0, 1, 5, 25, 50]),
-        strict=True,
-    )
-    # The threshold is exclusive, so it lies just above the variance of the last tile it is to let in.
-    dropped = sum(drops.values())
-    threshold = np.ceil(variances[min(ENOUGH + dropped, len(variances)) - 1] * 10 + 1) / 10
-    count = int((variances < threshold).sum()) - dropped
-    promise = (
-        f"let in {count} more, less those that look structured"
+    names = ("lowest", "1 %", "5 %", "25 %", "median")
+    percentiles = np.percentile(variances, [0, 1, 5, 25, 50])
+    summary = ", ".join(f"{name} {v:.1f}" for name, v in zip(names, percentiles, strict=True))
+    # The threshold is exclusive, so it must exceed the variance of the last tile that should pass.
+    drop_count = sum(drops.values())
+    last = variances[min(TARGET_PATCHES + drop_count, len(variances)) - 1]
+    threshold = np.ceil(last * 10 + 1) / 10
+    count = int((variances < threshold).sum()) - drop_count
+    gain = (
+        f"accept {count} more, minus those that look structured"
         if drops["structured"]
         else f"yield up to {count} patches"
     )
     return (
-        f"{text}.\nVariances of the {len(variances)} tiles that are bright enough: "
-        f"{', '.join(f'{name} {value:.1f}' for name, value in quantiles)}.\n"
-        f"noise.max_variance={threshold:.1f} would {promise}; look at them, since a threshold far above "
-        "20 lets in content: realsr.survey_noise draws them. Smaller tiles (noise.size, noise.stride) or other photos "
-        "find more that is flat; noise=auto chooses thresholds."
+        f"{text}.\nVariances of the {len(variances)} tiles that are bright enough: {summary}.\n"
+        f"noise.max_variance={threshold:.1f} would {gain}. Check them with realsr.survey_noise, "
+        "because tiles far above 20 contain content. Alternatives: noise=auto, which chooses "
+        "thresholds; smaller tiles (noise.size, noise.stride); photos with more flat regions."
     )

@@ -1,4 +1,4 @@
-"""What the tiles of a folder of photos are like, and which thresholds find noise in them."""
+"""Statistics of all tiles of a folder of photos, and thresholds that select noise patches."""
 
 import math
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ from realsr.noise.tiles import TILES, cut, judge_tiles, list_drop_reasons, mask_
 from realsr.provenance.manifest import name_inputs, open_stage, refuse_foreign
 
 STAGE = "noise_survey"
-SURVEYED = np.dtype([("photo", np.int64), *TILES.descr])
-ROOM = 10  # thresholds are looked for up to so many times max_variance
-SUGGESTED = (50, 100, 200, 500, 1000)
+SURVEY_TILES = np.dtype([("photo", np.int64), *TILES.descr])
+LIMIT_FACTOR = 10  # the highest threshold is this multiple of max_variance
+PATCH_COUNTS = (50, 100, 200, 500, 1000)
 _STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Thresholds and how many good tiles they yield."""
+    """Thresholds and the number of good tiles that they yield."""
 
     max_variance: float
     min_mean: float
@@ -39,9 +39,12 @@ class Thresholds:
 class Survey:
     """All tiles of a folder's photos.
 
-    source: the folder. photos: names of its files. tiles: (n,) of SURVEYED; `photo` is an index, `clipped` and
-    `structure` are nan for tiles of a variance not below `limit`, the highest threshold that is looked at. failures:
-    file name -> why the photo could not be measured. damaged: whether damaged photos were taken (`read_uint8`).
+    source: the folder. photos: names of its files.
+    tiles: (n,) of SURVEY_TILES; `photo` is an index into `photos`; `clipped` and `structure` are
+    nan for tiles whose variance is not below `limit`.
+    limit: the highest threshold that is considered.
+    failures: file name -> reason why the photo cannot be measured.
+    damaged: `accept` or `refuse` damaged photos, see `read_uint8`.
     """
 
     source: Path
@@ -53,19 +56,19 @@ class Survey:
     damaged: str = "refuse"
 
     def judge(self) -> np.ndarray:
-        """Return what rejects each tile, see `judge_tiles`."""
+        """Return the reject reason of each tile, see `judge_tiles`."""
         return judge_tiles(self.tiles, self.config)
 
     def passes(self) -> np.ndarray:
-        """Return which tiles the config's thresholds let in, judged or not."""
+        """Return a mask of the tiles that meet the config's thresholds, with any reject reason."""
         return mask_tiles(self.tiles, self.config.max_variance, self.config.min_mean)
 
     def selection(self) -> np.ndarray:
-        """Return which tiles realsr.collect_noise keeps; near-duplicates are not looked for here."""
+        """Return a mask of the tiles that realsr.collect_noise keeps, including near-duplicates."""
         return self.passes() & ~np.isin(self.judge(), list_drop_reasons(self.config))
 
     def yields(self, max_variance: float) -> dict[str, int]:
-        """Count the tiles below a variance and above min_mean, by reject reason; "" are the good ones."""
+        """Count the tiles below a variance and above min_mean by reject reason; "" means good."""
         reasons = self.judge()[mask_tiles(self.tiles, max_variance, self.config.min_mean)]
         return {
             str(reason): int(count)
@@ -73,28 +76,28 @@ class Survey:
         }
 
     def suggest(self, min_patches: int, lowest: float = 0.0) -> Thresholds:
-        """Return the lowest thresholds, of round numbers from `lowest` on, that yield so many good tiles.
+        """Return the lowest thresholds that yield `min_patches` good tiles.
 
-        The mean is above three standard deviations of the noise, so that it is not cut off at 0. A threshold is
-        raised only as long as half of what it lets in is good: beyond it is content. Where there are too few good
-        tiles, the thresholds that yield nine tenths of them.
+        Candidates for the variance are `lowest` and round numbers above it. The mean must exceed
+        three standard deviations of the noise, so that the noise is not clipped at 0. A higher
+        candidate is valid only if it adds at least as many good as structured tiles, because the
+        rest is content. If there are too few good tiles, the thresholds yield nine tenths of them.
         """
         reasons = self.judge()
-        offers: list[Thresholds] = []
+        candidates: list[Thresholds] = []
         first = 0, 0
         for variance in _round_numbers(lowest, self.limit):
             mean = max(self.config.min_mean, math.ceil(3 * math.sqrt(variance)))
-            let_in = mask_tiles(self.tiles, variance, mean)
-            good, content = (
-                int((let_in & (reasons == reason)).sum()) for reason in ("", "structured")
-            )
-            if not offers:
+            mask = mask_tiles(self.tiles, variance, mean)
+            good, content = (int((mask & (reasons == r)).sum()) for r in ("", "structured"))
+            if not candidates:
                 first = (good, content) if lowest else first
             elif good - first[0] < content - first[1]:
                 continue
-            offers.append(Thresholds(variance, float(mean), good))
-        enough = min(min_patches, math.ceil(0.9 * max(offer.patches for offer in offers)))
-        return next(offer for offer in offers if offer.patches >= enough)
+            candidates.append(Thresholds(variance, float(mean), good))
+        most = max(candidate.patches for candidate in candidates)
+        target = min(min_patches, math.ceil(0.9 * most))
+        return next(candidate for candidate in candidates if candidate.patches >= target)
 
 
 def _round_numbers(lowest: float, highest: float) -> list[float]:
@@ -109,32 +112,30 @@ def survey_noise(
     workers: int | None = None,
     damaged: str = "refuse",
 ) -> Survey:
-    """Measure all tiles of a folder of source photos. Raises UserError where no photo can be measured."""
+    """Measure all tiles of a folder of source photos.
+
+    Raises UserError if no photo can be measured.
+    """
     check_ranges(config, "noise")
     photos = list(list_photos(source, "source", pool).values())
-    limit = ROOM * config.max_variance
+    limit = LIMIT_FACTOR * config.max_variance
     measure = partial(_survey_photo, config=config, damaged=damaged, limit=limit)
-    tables, failures = [np.empty(0, SURVEYED)], {}
+    results = map_items(measure, photos, count_workers(len(photos), workers))
+    tables, failures = [np.empty(0, SURVEY_TILES)], {}
     with Progress("noise survey", total=len(photos)) as progress:
-        for index, result in enumerate(
-            map_items(measure, photos, count_workers(len(photos), workers))
-        ):
-            path = photos[index]
+        for index, (path, result) in enumerate(zip(photos, results, strict=True)):
             progress.advance()
             if isinstance(result, Exception):
-                failures[path.name] = (
-                    str(result) if path.name in str(result) else f"{path}: {result}"
-                )
+                text = str(result)
+                failures[path.name] = text if path.name in text else f"{path}: {text}"
                 continue
             tiles, damage = result
             log_damage(path, damage)
             tiles["photo"] = index
             tables.append(tiles)
     if len(failures) == len(photos):
-        raise UserError(
-            "noise survey: no photo can be measured:"
-            + "".join(f"\n  {line}" for line in failures.values())
-        )
+        reasons = "".join(f"\n  {reason}" for reason in failures.values())
+        raise UserError(f"noise survey: no photo can be measured:{reasons}")
     names = [path.name for path in photos]
     return Survey(photos[0].parent, names, np.concatenate(tables), config, limit, failures, damaged)
 
@@ -142,21 +143,21 @@ def survey_noise(
 def _survey_photo(
     path: Path, config: NoiseConfig, damaged: str, limit: float
 ) -> tuple[np.ndarray, str | None] | ImageError | ValueError:
-    """Return a photo's tiles, of SURVEYED, and what is wrong with its file; or why it cannot be measured."""
+    """Return a photo's tiles, of SURVEY_TILES, and its file's damage, or the error."""
     try:
-        _, measured, damage = measure_photo(path, config, damaged, limit)
+        _, table, damage = measure_photo(path, config, damaged, limit)
     except (ImageError, ValueError) as error:
         return error
-    tiles = np.zeros(len(measured), SURVEYED)
-    tiles[list(TILES.names or ())] = measured
+    tiles = np.zeros(len(table), SURVEY_TILES)
+    tiles[list(TILES.names or ())] = table
     return tiles, damage
 
 
-class NothingFlatError(UserError):
-    """No thresholds yield a patch; `survey` is what was looked at."""
+class NoFlatTilesError(UserError):
+    """No thresholds yield a patch. `survey` holds all tiles."""
 
     def __init__(self, survey: Survey):
-        super().__init__(_nothing_flat(survey))
+        super().__init__(_explain_no_flat_tiles(survey))
         self.survey = survey
 
 
@@ -168,10 +169,11 @@ def choose_thresholds(
     workers: int | None = None,
     damaged: str = "refuse",
 ) -> tuple[NoiseConfig, Survey | None]:
-    """Return the config with thresholds that suit the photos, and the survey they were chosen by.
+    """Return the config with thresholds that suit the photos, and the survey of the photos.
 
-    They are the lowest ones, at least those of the config, that yield `config.min_patches` good tiles. The pool's
-    manifest stores them; the survey is None where an earlier run has chosen. Raises UserError where no tile is flat.
+    The thresholds are the lowest, not below those of the config, that yield `config.min_patches`
+    good tiles. They are stored in the pool's manifest; the survey is None if an earlier call stored
+    them. Raises UserError if no tile is flat.
     """
     photos = list_photos(source, "source", pool)
     refuse_foreign(pool, "noise", "noise/**/*.png")
@@ -190,49 +192,46 @@ def choose_thresholds(
             survey = survey_noise(source, pool, config, workers, damaged)
             thresholds = survey.suggest(config.min_patches, config.max_variance)
             if not thresholds.patches:
-                raise NothingFlatError(survey)
+                raise NoFlatTilesError(survey)
             record.add("thresholds", [], **asdict(thresholds), failures=survey.failures)
         chosen = record.items["thresholds"]
         if not chosen["failures"]:
             record.finish()
-        for name, reason in chosen[
-            "failures"
-        ].items():  # once mended they are collected from, by these thresholds
+        # Photos that are repaired later are used with these thresholds.
+        for name, reason in chosen["failures"].items():
             record.fail(name, f"source/{name}", Path(name), UserError(reason))
     config = replace(config, max_variance=chosen["max_variance"], min_mean=chosen["min_mean"])
     return config, replace(survey, config=config) if survey else None
 
 
 def _check_item(item: dict[str, Any]) -> None:
-    """Raise KeyError or TypeError where a recorded item lacks what `choose_thresholds` records."""
+    """Raise KeyError or TypeError if an item lacks what `choose_thresholds` records."""
     if not all(isinstance(item[key], int | float) for key in ("max_variance", "min_mean")):
         raise TypeError("its thresholds are not numbers")
     if not all(isinstance(reason, str) for reason in item["failures"].values()):
-        raise TypeError("its failures are not reasons")
+        raise TypeError("its failures are not texts")
 
 
-def _nothing_flat(survey: Survey) -> str:
-    counts = survey.yields(survey.limit)
-    reasons = [
-        f"{count} {reason or 'so dark that their noise is cut off'}"
-        for reason, count in counts.items()
-    ]
+def _explain_no_flat_tiles(survey: Survey) -> str:
+    counts, size = survey.yields(survey.limit), survey.config.size
+    reasons = ", ".join(
+        f"{count} {reason or 'too dark, with clipped noise'}" for reason, count in counts.items()
+    )
     return (
-        f"noise: no thresholds suit these photos: {sum(counts.values())} of {len(survey.tiles)} tiles of "
-        f"{survey.config.size}x{survey.config.size} have a variance below {survey.limit:g} and a mean above "
-        f"{survey.config.min_mean:g}{' (' * bool(reasons)}{', '.join(reasons)}{')' * bool(reasons)}. Smaller tiles "
-        f"find more (noise.size={survey.config.size // 2} noise.stride={survey.config.size // 2}), or photos with "
-        "something flat and evenly lit: sky, a wall, blur. The survey's figure shows the tiles."
+        f"noise: no thresholds suit these photos: {sum(counts.values())} of {len(survey.tiles)} "
+        f"tiles of {size}x{size} have a variance below {survey.limit:g} and a mean above "
+        f"{survey.config.min_mean:g}{f' ({reasons})' if reasons else ''}. "
+        f"Set smaller tiles (noise.size={size // 2} noise.stride={size // 2}), or use photos with "
+        "flat, evenly lit regions: sky, a wall, defocus. The survey's figure shows the tiles."
     )
 
 
 def read_tiles(survey: Survey, indices: Sequence[int] | np.ndarray) -> dict[int, np.ndarray]:
-    """Read the pixels (size, size, 3) of tiles by their index; each photo is decoded once."""
+    """Return the pixels (size, size, 3) of tiles by index. Each photo is decoded once."""
     pixels: dict[int, np.ndarray] = {}
     for photo in np.unique(survey.tiles["photo"][indices]):
-        image, _ = read_uint8_and_damage(
-            survey.source / survey.photos[photo], survey.damaged
-        )  # logged by the survey
+        # The survey has already logged any damage.
+        image, _ = read_uint8_and_damage(survey.source / survey.photos[photo], survey.damaged)
         for index in indices:
             if survey.tiles["photo"][index] == photo:
                 pixels[int(index)] = cut(image, survey.tiles[index], survey.config.size).copy()

@@ -1,4 +1,4 @@
-"""Tiles of a photo: what is measured of them, and which hold noise and nothing else."""
+"""Statistics of a photo's tiles, and which tiles contain only noise."""
 
 import math
 from functools import cache
@@ -15,22 +15,22 @@ TILES = np.dtype(
     [(name, np.int64) for name in ("top", "left")]
     + [(name, np.float64) for name in ("variance", "mean", "clipped", "structure")]
 )
-CONSTANT = 0.05  # variance; the rounding of a smooth gradient to 8 bit alone has 1/12
-SAME = 0.8  # correlation of signatures; other frames of one scene reach 0.6, one frame saved again as JPEG 85 has 0.9
-_DISTANCES = (
-    8,
-    16,
-)  # pixels: beyond what demosaicing, sharpening, denoising and JPEG's blocks correlate
+CONSTANT = 0.05  # variance of a constant tile; rounding a smooth gradient to 8 bit gives 1/12
+# Correlation of the signatures of duplicates. Other frames of a scene reach 0.6; the same frame
+# resaved as JPEG 85 has 0.9.
+DUPLICATE_CORRELATION = 0.8
+# Pixels; longer than the correlations of demosaicing, sharpening, denoising and JPEG blocks.
+_DISTANCES = (8, 16)
 _GRID = 12
 
 
 def measure_photo(
     path: Path, config: NoiseConfig, damaged: str, max_variance: float, min_mean: float = -1
 ) -> tuple[np.ndarray, np.ndarray, str | None]:
-    """Return a photo's pixels, all its tiles (n,) of TILES, and what is wrong with its file, None for nothing.
+    """Return a photo's pixels, all its tiles (n,) of TILES, and its file's damage, None if intact.
 
-    `clipped` and `structure` are measured for tiles between the thresholds and are nan for all others. Raises
-    ImageError where the photo cannot be read, ValueError where it is smaller than a tile.
+    `clipped` and `structure` are measured for tiles that meet both thresholds and are nan for all
+    others. Raises ImageError if the photo cannot be read, ValueError if it is smaller than a tile.
     """
     image, damage = read_uint8_and_damage(path, damaged)
     tiles = measure_tiles(image, config)
@@ -42,42 +42,44 @@ def measure_photo(
 
 
 def mask_tiles(tiles: np.ndarray, max_variance: float, min_mean: float) -> np.ndarray:
-    """Return which tiles have a variance below the one threshold and a mean above the other."""
+    """Return a mask of the tiles with variance < max_variance and mean > min_mean."""
     return (tiles["variance"] < max_variance) & (tiles["mean"] > min_mean)
 
 
 def judge_tiles(tiles: np.ndarray, config: NoiseConfig) -> np.ndarray:
-    """Return the reject reason of each tile, apart from its variance: "constant", "clipped", "structured", or ""."""
+    """Return each tile's reject reason: "constant", "clipped", "structured", or "" for none.
+
+    The thresholds on variance and mean are not checked here.
+    """
     reasons = [tiles["variance"] < CONSTANT, tiles["clipped"] > config.max_clipped]
     reasons.append(tiles["structure"] > config.max_structure)
     return np.select(reasons, ["constant", "clipped", "structured"], "")
 
 
 def list_drop_reasons(config: NoiseConfig) -> tuple[str, ...]:
-    """Return the reasons of `judge_tiles` for which a tile is no noise patch."""
+    """Return the reasons of `judge_tiles` for which a tile is dropped."""
     if config.released_rule:
         return ()
-    return (
-        ("constant", "clipped", "structured") if config.drop_structured else ("constant", "clipped")
-    )
+    reasons = ("constant", "clipped")
+    return (*reasons, "structured") if config.drop_structured else reasons
 
 
 def measure_tiles(image_uint8: np.ndarray, config: NoiseConfig) -> np.ndarray:
-    """Measure all tiles of a photo (H, W, 3), row by row: (n,) of TILES, without `clipped` and `structure` (nan).
+    """Return the variance and mean of all tiles of a photo (H, W, 3), row by row: (n,) of TILES.
 
-    Gray is the luma of ITU-R 601 rounded to 8 bit; its sums are exact. Raises ValueError where the photo is smaller
-    than a tile.
+    They are exact for the gray tile, the luma of ITU-R 601 rounded to 8 bit. `clipped` and
+    `structure` are nan. Raises ValueError if the photo is smaller than a tile.
     """
     height, width = image_uint8.shape[:2]
     if min(height, width) < config.size:
         raise ValueError(
-            f"{width}x{height} pixels are too few for a noise tile of {config.size}: take a larger photo or a smaller "
-            "noise.size"
+            f"{width}x{height} pixels are too few for a noise tile of {config.size}; "
+            "use a larger photo or set a smaller noise.size"
         )
-    rows, columns = (
-        length - config.size + (not config.released_rule) for length in (height, width)
-    )
-    # Tiles that overlap share blocks, which are summed once: a tenth of the time for tiles of 64 every 16 pixels.
+    margin = config.size - (not config.released_rule)
+    rows, columns = height - margin, width - margin
+    # Overlapping tiles share blocks, which are summed once. This takes a tenth of the time for
+    # 64x64 tiles at a stride of 16.
     block = math.gcd(config.size, config.stride)
     side, step = config.size // block, config.stride // block
     blocks = sliding_window_view(to_gray(image_uint8), (block, block))[::block, ::block]
@@ -93,16 +95,15 @@ def measure_tiles(image_uint8: np.ndarray, config: NoiseConfig) -> np.ndarray:
     pixels = config.size**2
     tiles = np.empty(sums.size, TILES)
     tiles["clipped"] = tiles["structure"] = np.nan
-    tiles["top"], tiles["left"] = np.mgrid[
-        : rows : config.stride, : columns : config.stride
-    ].reshape(2, -1)
+    positions = np.mgrid[: rows : config.stride, : columns : config.stride]
+    tiles["top"], tiles["left"] = positions.reshape(2, -1)
     tiles["variance"] = (squares * pixels - sums**2) / pixels**2
     tiles["mean"] = sums / pixels
     return tiles
 
 
 def to_gray(image_uint8: np.ndarray) -> np.ndarray:
-    """(H, W, 3) -> (H, W), both 8 bit."""
+    """Convert RGB (H, W, 3) to luma (H, W), both 8 bit."""
     return cv2.cvtColor(np.ascontiguousarray(image_uint8), cv2.COLOR_RGB2GRAY)
 
 
@@ -112,13 +113,16 @@ def cut(image_uint8: np.ndarray, tile: np.void, size: int) -> np.ndarray:
 
 
 def measure_clipped(tile_uint8: np.ndarray) -> float:
-    """Return the part of pixels (h, w, 3) that have a channel at 0 or 255, where noise is cut off."""
-    ends = tile_uint8 + np.uint8(1) < 2  # 255 + 1 is 0
-    return np.count_nonzero(ends[..., 0] | ends[..., 1] | ends[..., 2]) / ends[..., 0].size
+    """Return the fraction of pixels (h, w, 3) with a channel at 0 or 255: clipped noise."""
+    limits = tile_uint8 + np.uint8(1) < 2  # 0 or 255, because 255 + 1 wraps to 0
+    return np.count_nonzero(limits[..., 0] | limits[..., 1] | limits[..., 2]) / limits[..., 0].size
 
 
 def remove_shading(tile_uint8: np.ndarray) -> np.ndarray:
-    """Return the gray tile (s, s), float32, less its least-squares polynomial of degree 2: the sky's gradient."""
+    """Return the gray tile (s, s), float32, minus its least-squares polynomial of degree 2.
+
+    The polynomial models smooth shading, such as the gradient of the sky.
+    """
     gray = to_gray(tile_uint8).astype(np.float32)
     basis = _polynomials(len(gray))
     gray -= gray.mean()
@@ -129,17 +133,17 @@ def remove_shading(tile_uint8: np.ndarray) -> np.ndarray:
 
 @cache
 def _polynomials(size: int) -> np.ndarray:
-    return np.linalg.qr(np.vander(np.linspace(-1, 1, size), 3, increasing=True))[0].astype(
-        np.float32
-    )
+    powers = np.vander(np.linspace(-1, 1, size), 3, increasing=True)
+    return np.linalg.qr(powers)[0].astype(np.float32)
 
 
 def measure_structure(residual: np.ndarray) -> float:
-    """Return how far a tile without its shading (s, s) resembles itself some pixels away: 0 noise, 1 content.
+    """Return the structure of a tile without shading (s, s): 0 for white noise, near 1 for content.
 
-    The largest absolute autocorrelation at shifts of 8 and 16 pixels (a quarter of a small tile) along rows, columns
-    and both diagonals, less four standard deviations of white noise's, 4/s, but not below 0. An edge in one direction
-    has it along that direction, blotches in all.
+    It is the largest absolute autocorrelation at shifts of 8 and 16 pixels (at most s/4) along
+    rows, columns and both diagonals. Four standard deviations of the autocorrelation of white
+    noise, 4/s, are subtracted, and the result is clamped at 0. An edge correlates along its own
+    direction, blotches in all directions.
     """
     size, power = len(residual), float(np.square(residual).mean())
     if power < 1e-6:
@@ -150,16 +154,16 @@ def measure_structure(residual: np.ndarray) -> float:
         rows, columns = ((last, full), (first, full)), ((full, last), (full, first))
         diagonals = ((last, last), (first, first)), ((last, first), (first, last))
         for a, b in (rows, columns, *diagonals):
-            correlations.append(
-                float(np.einsum("ij,ij->", residual[a], residual[b])) / residual[a].size
-            )
+            product = float(np.einsum("ij,ij->", residual[a], residual[b]))
+            correlations.append(product / residual[a].size)
     return max(0.0, max(map(abs, correlations)) / power - 4 / size)
 
 
 def make_signature(residual: np.ndarray) -> np.ndarray:
-    """Return a signature of a tile without its shading (s, s), noise included: a unit vector of 144 values.
+    """Return the signature of a tile without shading (s, s): a unit vector of at most 144 values.
 
-    They are means of up to 4x4 pixels on a grid, which survive being saved again; its products are correlations.
+    The values are means of up to 4x4 pixels on a grid, noise included. They are robust to
+    recompression. The scalar product of two signatures is their correlation.
     """
     grid = min(_GRID, len(residual))
     step = len(residual) // grid
@@ -169,23 +173,21 @@ def make_signature(residual: np.ndarray) -> np.ndarray:
     return (values / max(float(np.linalg.norm(values)), 1e-6)).astype(np.float32)
 
 
-class SeenTiles:
-    """Remembers tiles by place and signature, so that copies of a photo give no patch twice."""
+class DuplicateFilter:
+    """Stores tiles by position and signature, so that copies of a photo yield no duplicates."""
 
     def __init__(self) -> None:
-        self._signatures: dict[
-            tuple[int, int], tuple[np.ndarray, int]
-        ] = {}  # with room to grow, and their number
+        # By position: an array that grows by doubling, and the number of signatures in it.
+        self._signatures: dict[tuple[int, int], tuple[np.ndarray, int]] = {}
 
-    def add(self, place: tuple[int, int], signature: np.ndarray) -> bool:
-        """Remember the tile and return True, unless one nearly the same was at this place of an earlier photo."""
-        signatures, count = self._signatures.get(
-            place, (np.empty((1, len(signature)), np.float32), 0)
-        )
-        if (signatures[:count] @ signature).max(initial=0) > SAME:
+    def add(self, position: tuple[int, int], signature: np.ndarray) -> bool:
+        """Store a tile; return False if an earlier photo has a near-duplicate at its position."""
+        empty = np.empty((1, len(signature)), np.float32)
+        signatures, count = self._signatures.get(position, (empty, 0))
+        if (signatures[:count] @ signature).max(initial=0) > DUPLICATE_CORRELATION:
             return False
         if count == len(signatures):
             signatures = np.concatenate([signatures, np.empty_like(signatures)])
         signatures[count] = signature
-        self._signatures[place] = signatures, count + 1
+        self._signatures[position] = signatures, count + 1
         return True

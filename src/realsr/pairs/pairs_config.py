@@ -1,4 +1,4 @@
-"""How pairs are made."""
+"""Configuration of the pairs."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,16 +9,16 @@ from realsr.core.ranges import Choice, Range
 
 @dataclass
 class PairsConfig:
-    """How pairs are made.
+    """Origin of the HR images.
 
-    hr: where HR comes from: `source` (cleaned up by shrinking), `target` (as it is), or both.
-    clean_up: by what whole number a source photo is shrunk to become clean.
+    hr: `source` (downscaled photos), `target` (photos at their own size), or both.
+    clean_up: integer factor by which source photos are downscaled.
     """
 
     hr: list[Annotated[str, Choice("source", "target")]]
     clean_up: Annotated[int, Range(1)]
 
     def __post_init__(self) -> None:
-        """Raise UserError where there is nothing to make HR of."""
+        """Raise UserError if `hr` is empty."""
         if not self.hr:
             raise UserError("pairs.hr=[]: expected [source], [target] or [source,target]")

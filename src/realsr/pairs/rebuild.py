@@ -1,4 +1,4 @@
-"""Makes one pair again from its record in the manifest, byte for byte."""
+"""Rebuild one pair from its record in the manifest, byte for byte."""
 
 import difflib
 import hashlib
@@ -27,26 +27,26 @@ def rebuild_pair(
     output: Path,
     damaged: str = "refuse",
 ) -> list[Path]:
-    """Make the LR of one pair again as `output`'s manifest records it, whatever the config is now.
+    """Rebuild one pair as the manifest of `output` records it, regardless of the current config.
 
-    It is made from the HR on disk, or from the photo where that HR is missing or altered; then HR is made again too.
-    Missing and altered files are written and returned.
+    LR is computed from the HR file, or from the photo if the HR file is missing or altered; HR is
+    then rebuilt too. Missing and altered files are written and returned.
 
-    source, target: the folders of photos; pool: the folder with `kernels/`. Each is read only if it is needed.
-    damaged: `accept` where the pair was made of a damaged photo, as its item records.
+    source, target: folders of photos. pool: folder with `kernels/`. Each is read only if necessary.
+    damaged: must be `accept` if the pair was made from a damaged photo, as its item records.
 
-    Raises UserError, and writes nothing, where the name is not in the manifest, the photo or the kernel is not the
-    recorded one, or the result differs from the recorded one.
+    Raises UserError and writes nothing if the name is not in the manifest, if the photo or the
+    kernel differs from the recorded one, or if the result does.
     """
     section = read_manifest(output).get(STAGE)
     if section is None:
         raise UserError(
-            f"{output / MANIFEST}: records no pairs, so none can be made again; make them with: "
+            f"{output / MANIFEST}: records no pairs to rebuild. Make them with: "
             "python -m realsr.make_pairs +track=<track> data.source=FOLDER work_dir=FOLDER"
         )
     if name not in section["items"]:
-        near = difflib.get_close_matches(name, section["items"], cutoff=0.5)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        suggestions = difflib.get_close_matches(name, section["items"], cutoff=0.5)
+        hint = f"; did you mean {' or '.join(suggestions)}?" if suggestions else ""
         raise UserError(
             f"pair={name}: not among the {len(section['items'])} pairs of {output}{hint}"
         )
@@ -55,13 +55,13 @@ def rebuild_pair(
         check_item(item)
         scale = section["config"]["scale"]
         names = [file.relative_to(output).as_posix() for file in pair_files(output, name)]
-        recorded = {inside(output, file): item["files"][file]["sha256"] for file in names}
+        hashes = {inside(output, file): item["files"][file]["sha256"] for file in names}
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"{output / MANIFEST}: its item {name} cannot be used ({error})") from error
     folders = {"source": source, "target": target, "kernels": pool / "kernels"}
-    hr_file, lr_file = recorded
+    hr_file, lr_file = hashes
     contents = {}
-    if _hash_file(hr_file) == recorded[hr_file]:
+    if _hash_file(hr_file) == hashes[hr_file]:
         hr = read_uint8(hr_file)
     else:
         photo = _find_input(item["photo"], folders, section)
@@ -72,63 +72,65 @@ def rebuild_pair(
         kernel = load_kernel(_find_input(f"kernels/{item['kernel']}", folders, section))
     contents[lr_file] = encode_uint8(degrade(hr, scale, kernel), ".png")
     for file, content in contents.items():
-        if hashlib.sha256(content).hexdigest() != recorded[file]:
+        if hashlib.sha256(content).hexdigest() != hashes[file]:
             raise UserError(_explain_difference(file, section["versions"]))
     results = []
     for file, content in contents.items():
-        if _hash_file(file) == recorded[file]:
-            logger.info("%s: made again, unchanged: sha256 %s", file, recorded[file])
+        if _hash_file(file) == hashes[file]:
+            logger.info("%s: rebuilt and identical: sha256 %s", file, hashes[file])
         else:
             file.parent.mkdir(exist_ok=True)
             write_bytes(file, content)
             results.append(file)
             logger.info(
-                "%s: made again and written, byte for byte that of the manifest: sha256 %s",
-                file,
-                recorded[file],
+                "%s: rebuilt and written, identical to the record: sha256 %s", file, hashes[file]
             )
     return results
 
 
 def _find_input(name: str, folders: Mapping[str, Path | None], section: Mapping[str, Any]) -> Path:
-    """Return the path of a recorded input, `<role>/<file>`. Raises UserError where its content is another."""
+    """Return the path of a recorded input `<role>/<file>`.
+
+    Raises UserError if the file is missing or has another content.
+    """
     role, _, file = name.partition("/")
     if role not in folders:
         raise UserError(
-            f"{MANIFEST}: names the photo {name}; expected source/<file> or target/<file>"
+            f"{MANIFEST}: lists the photo {name}; expected source/<file> or target/<file>"
         )
     folder = folders[role]
     if folder is None:
         raise UserError(
-            f"data.{role} is not given; it is the folder of the photo {file}: set data.{role}=FOLDER"
+            f"data.{role} is not set; set data.{role}=FOLDER to the folder of the photo {file}"
         )
     try:
         path = inside(folder, file, follow_links=True)  # the user's own links may lead elsewhere
     except ValueError as error:
-        raise UserError(f"{MANIFEST}: {error}; remove it if it is not yours") from error
-    recorded, current = section["inputs"][name]["sha256"], _hash_file(path)
-    if current != recorded:
-        what = "there is no such file" if current is None else f"has sha256 {current}"
+        raise UserError(f"{MANIFEST}: {error}; remove the manifest if it is not yours") from error
+    old_hash, new_hash = section["inputs"][name]["sha256"], _hash_file(path)
+    if new_hash != old_hash:
+        problem = "no such file" if new_hash is None else f"has sha256 {new_hash}"
         raise UserError(
-            f"{path}: {what}, but the pair was made from {name} of sha256 {recorded}: put that file there"
+            f"{path}: {problem}; the pair was made from {name} with sha256 {old_hash}. "
+            "Restore that file"
         )
     return path
 
 
 def _hash_file(path: Path) -> str | None:
-    """Return the SHA-256 of a file, None where there is none."""
+    """Return the SHA-256 of a file, None if it does not exist."""
     return str(fingerprint_file(path)["sha256"]) if path.is_file() else None
 
 
-def _explain_difference(file: Path, recorded: Mapping[str, str]) -> str:
-    """Return that the result is not the recorded one, and which packages may be the cause."""
-    current = package_versions()
-    changed = [
-        f"\n  {package}: {recorded.get(package, 'none')} then, {current.get(package, 'none')} now"
-        for package in sorted(recorded.keys() | current.keys())
-        if recorded.get(package) != current.get(package)
+def _explain_difference(file: Path, old: Mapping[str, str]) -> str:
+    """Return a message that the result differs, with the packages whose versions differ."""
+    new = package_versions()
+    differences = [
+        f"\n  {package}: was {old.get(package, 'missing')}, now {new.get(package, 'missing')}"
+        for package in sorted(old.keys() | new.keys())
+        if old.get(package) != new.get(package)
     ]
-    text = f"{file}: cannot be made as it was, nothing is written; "
-    if changed:
-        return f"{text}these packages differ, install the recorded versions:{''.join(changed)}"
-    return text + "all packages are of the same version, so this program itself has changed since"
+    text = f"{file}: the result differs from the record, and nothing is written. "
+    if differences:
+        return f"{text}Install the recorded versions of these packages:{''.join(differences)}"
+    return text + "All package versions are equal, so this program itself has changed"

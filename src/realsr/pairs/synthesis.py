@@ -1,4 +1,4 @@
-"""The stage that makes pairs: clean HR, and LR that is HR degraded as the camera would."""
+"""The stage that makes pairs: clean HR, and LR degraded from HR like the source photos."""
 
 import hashlib
 import logging
@@ -38,18 +38,18 @@ logger = logging.getLogger("realsr")
 
 @dataclass(frozen=True)
 class PairsResult:
-    """The folders of pairs, how many pairs there are, and how many of them this call has made."""
+    """The folders of HR and LR, the number of pairs, and how many of these are new."""
 
     hr: Path
     lr: Path
     count: int
-    made: int
+    new_count: int
 
 
 def clean_up(photo_uint8: np.ndarray, factor: int, scale: int) -> np.ndarray:
-    """Make a photo (H, W, 3) clean, both 8 bit: bicubic by 1/factor, cropped to a multiple of the scale.
+    """Downscale a photo (H, W, 3) uint8 by a factor and crop it to a multiple of the scale.
 
-    Raises ValueError where nothing would be left.
+    Downscaling is bicubic. Raises ValueError if the result would be empty.
     """
     clean = shrink_uint8(photo_uint8, factor)
     height, width = clean.shape[:2]
@@ -59,15 +59,13 @@ def clean_up(photo_uint8: np.ndarray, factor: int, scale: int) -> np.ndarray:
 
 
 def degrade(hr_uint8: np.ndarray, scale: int, kernel: np.ndarray | None) -> np.ndarray:
-    """Degrade HR (s*h, s*w, 3) to LR (h, w, 3), both 8 bit: through a kernel of that scale, or bicubic where None.
+    """Degrade HR (s*h, s*w, 3) to LR (h, w, 3), both 8 bit, by a kernel or bicubic if None.
 
-    The same bytes on any number of threads and any machine, at scales 2 and 4.
+    At scales 2 and 4 the bytes do not depend on the machine or on the number of threads.
     """
-    return (
-        shrink_uint8(hr_uint8, scale)
-        if kernel is None
-        else apply_kernel_uint8(hr_uint8, kernel, scale)
-    )
+    if kernel is None:
+        return shrink_uint8(hr_uint8, scale)
+    return apply_kernel_uint8(hr_uint8, kernel, scale)
 
 
 def make_pairs(
@@ -82,17 +80,18 @@ def make_pairs(
     workers: int | None = None,
     damaged: str = "refuse",
 ) -> PairsResult:
-    """Write `output/HR/<name>.png` and `output/LR/<name>.png` for each photo that `config.hr` takes in.
+    """Write `HR/<name>.png` and `LR/<name>.png` in `output` for the photos of `config.hr`.
 
-    LR is HR through a kernel that is drawn per image from the pool's of the scale, or bicubic where `pool` is None.
-    Pairs that are done already are left as they are. Raises UserError if a name is in both source and target, if
-    the kernels are missing, and at the end if a photo cannot be read (all others are done then).
+    LR is HR degraded by a kernel, drawn per image from the pool's kernels for the scale, or bicubic
+    if `pool` is None. Existing pairs are not made again. Raises UserError if a name is in both
+    source and target, if the kernels are missing, and at the end if a photo cannot be read (all
+    others are processed nevertheless).
 
-    workers: processes, None for one per core; the pairs do not depend on it.
-    damaged: `accept` uses what can be decoded of damaged photos, and reports it in the log and in the manifest.
+    workers: number of processes, None for one per core; the pairs do not depend on it.
+    damaged: `accept` uses the decodable part of damaged photos and reports it (log, manifest).
     """
     check_ranges(config, "pairs")
-    photos = _gather(source, target, output, config)
+    photos = _list_photos(source, target, output, config)
     kernels = list_kernels(pool, scale) if pool else []
     folder = (pool or Path()) / "kernels"
     factors = {"source": config.clean_up, "target": 1}
@@ -102,7 +101,7 @@ def make_pairs(
     check_folder_place("pairs_dir", output, ("HR", "LR"))
     refuse_foreign(output, STAGE, "HR/*")
     facts = asdict(config) | {"kernel": "pool" if pool else "bicubic", "scale": scale}
-    facts["kernels"] = _describe(kernels, folder.parent)
+    facts["kernels"] = _identify_kernels(kernels, folder.parent)
     with open_stage(
         output,
         STAGE,
@@ -112,7 +111,7 @@ def make_pairs(
         overwrite=overwrite,
         check_item=check_item,
     ) as record:
-        missing = [name for name in photos if not record.is_done(name)]
+        missing = [name for name in photos if not record.has_item(name)]
         tasks = []
         for name in missing:
             role, path = photos[name]
@@ -144,31 +143,28 @@ def make_pairs(
 
 
 def check_item(item: Mapping[str, Any]) -> None:
-    """Raise KeyError or TypeError where a recorded pair lacks what `make_pairs` records."""
-    if (
-        not isinstance(item["photo"], str)
-        or not isinstance(item["kernel"], str)
-        or type(item["clean_up"]) is not int
-    ):
-        raise TypeError("photo, kernel or clean_up are of another type")
+    """Raise KeyError or TypeError if a recorded pair lacks what `make_pairs` records."""
+    for key, kind in (("photo", str), ("kernel", str), ("clean_up", int)):
+        if type(item[key]) is not kind:
+            raise TypeError(f"`{key}` has another type than expected")
 
 
 def pair_files(output: Path, name: str) -> list[Path]:
-    """Return where a pair's HR and LR are."""
+    """Return the files of a pair's HR and LR."""
     return [output / kind / f"{name}.png" for kind in ("HR", "LR")]
 
 
 def _draw_kernel(kernels: list[Path], seed: int, name: str) -> Path | None:
-    """Draw the kernel of a name, whatever other names there are."""
+    """Draw the kernel of a pair, independently of all other pairs."""
     return kernels[numpy_generator(seed, STAGE, name).integers(len(kernels))] if kernels else None
 
 
 def _make_pair(
     task: tuple[str, Path, int, Path | None], scale: int, output: Path, damaged: str
 ) -> tuple[tuple[int, int], str | None] | Exception:
-    """Write the pair of a name, photo, factor and kernel; return HR's height and width and the photo's damage.
+    """Write the pair of a task: name, photo, clean-up factor and kernel.
 
-    Returns the error of a photo that cannot be used.
+    Returns HR's height and width and the photo's damage, or the error if the photo cannot be used.
     """
     name, path, factor, kernel = task
     try:
@@ -176,7 +172,7 @@ def _make_pair(
         hr = clean_up(photo, factor, scale)
     except (ImageError, ValueError) as error:
         return error
-    # LR is made of the 8-bit HR that is on disk, so that the file alone is enough to make it again.
+    # LR is computed from the 8-bit HR, so that it can be rebuilt from the HR file.
     lr = degrade(hr, scale, load_kernel(kernel) if kernel else None)
     for file, image in zip(pair_files(output, name), (hr, lr), strict=True):
         file.parent.mkdir(exist_ok=True)
@@ -184,13 +180,13 @@ def _make_pair(
     return (hr.shape[0], hr.shape[1]), damage
 
 
-def _describe(kernels: list[Path], pool: Path) -> str:
-    """Return a text that identifies a list of kernels: which of them a name draws depends on all of them."""
+def _identify_kernels(kernels: list[Path], pool: Path) -> str:
+    """Return a text that identifies a list of kernels, on which each draw depends."""
     names = "\n".join(str(path.relative_to(pool)) for path in kernels)
     return f"{len(kernels)} files, {hashlib.sha256(encode_name(names)).hexdigest()[:8]}"
 
 
-def _gather(
+def _list_photos(
     source: Path | None, target: Path | None, output: Path, config: PairsConfig
 ) -> dict[str, tuple[str, Path]]:
     photos: dict[str, tuple[str, Path]] = {}
@@ -200,7 +196,8 @@ def _gather(
         for name, path in list_photos(folder, role, output).items():
             if name in photos:
                 raise UserError(
-                    f"{name} is in both data.source and data.target: rename {path} or {photos[name][1]}"
+                    f"{name} is in both data.source and data.target; "
+                    f"rename {path} or {photos[name][1]}"
                 )
             photos[name] = (role, path)
     return photos

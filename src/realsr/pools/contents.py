@@ -1,4 +1,4 @@
-"""The degradation pool: the kernels and noise patches of one folder, ours or made elsewhere."""
+"""Contents of a degradation pool: a folder of kernels and noise patches, ours or made elsewhere."""
 
 import logging
 import re
@@ -14,10 +14,12 @@ logger = logging.getLogger("realsr")
 
 @dataclass
 class PoolConfig:
-    """What LR is made with: which kernels, and whether noise patches of the source photos are added while training.
+    """Degradation of LR.
 
-    kernels: `bicubic` for none, `estimated` for those of the group `kernels`, or a name for what `estimator` makes; by
-    it `layout=by_pool` names folders. estimator: values of an option of the group `kernels`, else not used.
+    kernels: `bicubic` for no kernels, `estimated` for those of the group `kernels`, or a name for
+    those of `estimator`. `layout=by_pool` names folders after it.
+    noise: whether noise patches of the source photos are added during training.
+    estimator: values of an option of the group `kernels`; not used with bicubic and estimated.
     """
 
     kernels: str
@@ -27,53 +29,48 @@ class PoolConfig:
     def __post_init__(self) -> None:
         if self.estimator_key != "kernels" and not self.estimator:
             raise UserError(
-                f"pool.kernels={self.kernels}: expected bicubic or estimated; for other kernels set a pool: "
-                "pool=gaussian, pool=from_mat"
+                f"pool.kernels={self.kernels}: expected bicubic or estimated; "
+                "for other kernels set pool=gaussian or pool=from_mat"
             )
 
     @property
     def estimator_key(self) -> str:
-        """The config key of the values of the estimator that makes the kernels."""
+        """Config key of the estimator that makes the kernels."""
         return "kernels" if self.kernels in ("bicubic", "estimated") else "pool.estimator"
 
     @property
     def learns_from_source(self) -> bool:
-        """Whether anything is taken from the source photos."""
+        """Whether kernels or noise come from the source photos."""
         return self.noise or self.kernels == "estimated"
 
 
 def list_kernels(pool: Path, scale: int) -> list[Path]:
-    """Return the pool's kernel files for a scale, sorted; subfolders of `kernels` are searched.
+    """Return the pool's kernel files for a scale, sorted, including subfolders of `kernels`.
 
-    Raises UserError where there are none.
+    Raises UserError if there are none.
     """
     folder = pool / "kernels"
     files = list_pool_files(folder, ".mat")
     kernels = [path for path in files if path.stem.endswith(f"_x{scale}")]
     if not kernels:
         raise UserError(
-            f"{folder}: no kernels for scale {scale} (*_x{scale}.mat; {len(files)} other .mat files). Make them with: "
+            f"{folder}: no kernels for scale {scale} "
+            f"(*_x{scale}.mat; {len(files)} other .mat files). Make them with: "
             "python -m realsr.estimate_kernels +track=<track> data.source=FOLDER work_dir=FOLDER"
         )
-    if unnamed := [path.name for path in files if not re.search(r"_x\d+$", path.stem)]:
-        names = ", ".join(unnamed[:5])
-        logger.info(
-            "%s: left out: %d whose name has no scale (_x%d): %s",
-            folder,
-            len(unnamed),
-            scale,
-            names,
-        )
+    if extra_files := [path.name for path in files if not re.search(r"_x\d+$", path.stem)]:
+        text = "%s: %d files are ignored because their name has no scale (_x%d): %s"
+        logger.info(text, folder, len(extra_files), scale, ", ".join(extra_files[:5]))
     return kernels
 
 
 def list_pool_files(folder: Path, suffix: str) -> list[Path]:
-    """Return the files of a pool's sub-folder by suffix, sorted; none where there is no such folder."""
+    """Return the files of a pool's folder with a suffix, sorted; none if the folder is missing."""
     return list_files(folder, {suffix}, recursive=True) if folder.is_dir() else []
 
 
 def list_noise(pool: Path) -> list[Path]:
-    """Return the pool's noise patches, sorted. Raises UserError where there are none."""
+    """Return the pool's noise patches, sorted. Raises UserError if there are none."""
     patches = list_pool_files(pool / "noise", ".png")
     if not patches:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What a pool holds, in numbers: what its kernels do to detail, and what its noise is like."""
+"""Statistics of a pool: moments and spectra of its kernels, level and correlation of its noise."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from realsr.imaging import ImageError, read_uint8, resize
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre, moments, normalise, read_kernel
 from realsr.pools.contents import list_pool_files
 
-BINS = 32  # of the radial averages, from frequency 0 to 1/2 cycle a pixel
+BINS = 32  # of radial averages, from 0 to 1/2 cycles per pixel
 FREQUENCIES = (np.arange(BINS) + 0.5) / (2 * BINS)
 KERNEL_CANVAS = 64
 LAGS = 8
@@ -22,10 +22,11 @@ LAGS = 8
 
 @dataclass(frozen=True)
 class KernelMoments:
-    """A kernel's sum as stored, and its position and width in pixels of HR.
+    """A kernel's sum as stored, and its position and width in HR pixels.
 
-    offset: of the centre of mass from that of an aligned kernel, (rows, columns). spread: standard deviations along
-    the long and the short axis. angle: of the long axis, degrees counter-clockwise from the right, 0..180.
+    offset: of the centre of mass from that of an aligned kernel, (rows, columns).
+    spread: standard deviations along the long and the short axis.
+    angle: of the long axis, in degrees counter-clockwise from the right, 0..180.
     """
 
     sum: float
@@ -36,9 +37,9 @@ class KernelMoments:
 
 @dataclass(frozen=True)
 class KernelStatistics:
-    """The kernels of one scale by name, their moments, and their spectra.
+    """The kernels of one scale by name, their moments and their spectra.
 
-    spectra: (kernels, BINS), |FFT| radially averaged at FREQUENCIES, 1 at frequency 0.
+    spectra: (kernels, BINS), radial mean of |FFT| at FREQUENCIES, 1 at frequency 0.
     """
 
     kernels: dict[str, Kernel]
@@ -47,17 +48,19 @@ class KernelStatistics:
 
     @property
     def spectrum(self) -> np.ndarray:
-        """The mean of the spectra: (BINS,)."""
+        """Mean of the spectra: (BINS,)."""
         return self.spectra.mean(axis=0)
 
 
 @dataclass(frozen=True)
 class NoiseStatistics:
-    """The noise of a pool's patches, each less its mean per channel, in 8-bit levels.
+    """The noise of a pool's patches, each minus its mean per channel, in 8-bit levels.
 
-    levels: (patches, 3) standard deviations per channel. colour_correlation: (3, 3), of R, G, B at one pixel.
-    autocorrelation: (2, LAGS + 1), down and to the right, at lags of 0, 1, 2, … pixels, mean of the channels.
-    spectrum: (BINS,) power at FREQUENCIES as a multiple of that of white noise of the same level.
+    levels: (patches, 3), standard deviations per channel.
+    colour_correlation: (3, 3), of R, G and B at the same pixel.
+    autocorrelation: (2, LAGS + 1), vertical and horizontal, at lags of 0, 1, 2, … pixels, averaged
+    over the channels.
+    spectrum: (BINS,), power at FREQUENCIES relative to white noise of the same level.
     """
 
     levels: np.ndarray
@@ -67,13 +70,16 @@ class NoiseStatistics:
 
     @property
     def level(self) -> np.ndarray:
-        """The root mean square of the patches' levels: (3,)."""
+        """Root mean square of the patches' levels: (3,)."""
         return np.sqrt((self.levels**2).mean(axis=0))
 
 
 @dataclass(frozen=True)
 class PoolStatistics:
-    """Kernels by scale, noise and the files it was measured on, and the error messages of unreadable files."""
+    """Statistics of a pool: kernels by scale, and noise, None if there is none.
+
+    patches: files of the noise patches. unreadable: error messages of files that cannot be read.
+    """
 
     folder: Path
     kernels: dict[int, KernelStatistics]
@@ -83,37 +89,31 @@ class PoolStatistics:
 
 
 def measure_pool(folder: Path) -> PoolStatistics:
-    """Measure all kernels and noise patches of a pool. Raises UserError where it has neither."""
+    """Measure all kernels and noise patches of a pool. Raises UserError if it has neither."""
     folder = resolve_unnamed(folder)
+    kernel_folder = folder / "kernels"
     unreadable: dict[Path, str] = {}
     kernels = {}
     for scale in (2, 4):
-        files = [
-            path
-            for path in list_pool_files(folder / "kernels", ".mat")
-            if path.stem.endswith(f"_x{scale}")
-        ]
-        names = {
-            path: path.relative_to(folder / "kernels").as_posix().rpartition("_x")[0]
-            for path in files
-        }
-        readable = {
-            names[path].removesuffix("_kernel"): kernel
-            for path, kernel in _read(files, read_kernel, unreadable)
-        }
-        if readable:
-            kernels[scale] = measure_kernels(readable, scale)
+        files = list_pool_files(kernel_folder, ".mat")
+        files = [path for path in files if path.stem.endswith(f"_x{scale}")]
+        by_name = {}
+        for path, kernel in _read(files, read_kernel, unreadable):
+            stem = path.relative_to(kernel_folder).as_posix().rpartition("_x")[0]
+            by_name[stem.removesuffix("_kernel")] = kernel
+        if by_name:
+            kernels[scale] = measure_kernels(by_name, scale)
     files = list_pool_files(folder / "noise", ".png")
     noise = None
     if files:
         with Progress(f"noise of {folder.name}", total=len(files)) as progress:
-            noise = measure_noise(
-                patch for _, patch in _read(files, read_uint8, unreadable, progress)
-            )
+            contents = _read(files, read_uint8, unreadable, progress)
+            noise = measure_noise(patch for _, patch in contents)
     if not kernels and noise is None:
+        reasons = "".join(f"\n  {reason}" for reason in unreadable.values())
         raise UserError(
-            f"{folder}: neither kernels (kernels/*_x2.mat, *_x4.mat) nor noise patches (noise/*.png) in it"
-            + "".join(f"\n  {reason}" for reason in unreadable.values())
+            f"{folder}: has neither kernels (kernels/*_x2.mat, *_x4.mat) "
+            f"nor noise patches (noise/*.png){reasons}"
         )
     patches = [path for path in files if path not in unreadable]
     return PoolStatistics(folder, kernels, noise, patches, list(unreadable.values()))
@@ -137,11 +137,10 @@ def _read(
 
 
 def measure_kernels(kernels: dict[str, Kernel], scale: int) -> KernelStatistics:
-    """Measure kernels (name -> (h, w), any size) that belong to a scale."""
+    """Measure kernels of a scale, by name, each (h, w) of any size."""
     moments = {name: kernel_moments(kernel, scale) for name, kernel in kernels.items()}
-    return KernelStatistics(
-        kernels, moments, np.stack([kernel_spectrum(kernel) for kernel in kernels.values()])
-    )
+    spectra = np.stack([kernel_spectrum(kernel) for kernel in kernels.values()])
+    return KernelStatistics(kernels, moments, spectra)
 
 
 def kernel_moments(kernel: Kernel, scale: int) -> KernelMoments:
@@ -160,21 +159,20 @@ def kernel_moments(kernel: Kernel, scale: int) -> KernelMoments:
 
 
 def bicubic_kernel(scale: int) -> Kernel:
-    """Return the kernel (64, 64) that bicubic downscaling correlates with, to compare a pool's kernels with."""
-    weights = resize(torch.eye(64, dtype=torch.float64), size=(64 // scale, 64))[
-        32 // scale
-    ].numpy()
+    """Return the kernel (64, 64) of bicubic downscaling, as a reference for a pool's kernels."""
+    rows = resize(torch.eye(64, dtype=torch.float64), size=(64 // scale, 64))
+    weights = rows[32 // scale].numpy()
     return np.outer(weights, weights)
 
 
 def kernel_spectrum(kernel: Kernel) -> np.ndarray:
-    """Return |FFT| of a kernel, radially averaged at FREQUENCIES: (BINS,)."""
+    """Return the radial mean of |FFT| of a kernel at FREQUENCIES: (BINS,)."""
     canvas = max(KERNEL_CANVAS, *kernel.shape)
     return _radial_mean(np.abs(np.fft.fft2(normalise(kernel), (canvas, canvas))))
 
 
 def measure_noise(patches_uint8: Iterable[np.ndarray]) -> NoiseStatistics | None:
-    """Measure noise patches (h, w, 3), of any sizes, with equal weights; None where there are none."""
+    """Measure noise patches (h, w, 3) of any sizes, with equal weights. None if there are none."""
     levels, covariances, autocovariances, spectra, energies = [], [], [], [], []
     for patch_uint8 in patches_uint8:
         patch = patch_uint8.astype(np.float64)
@@ -183,12 +181,10 @@ def measure_noise(patches_uint8: Iterable[np.ndarray]) -> NoiseStatistics | None
         covariances.append(flat.T @ flat / len(flat))
         levels.append(np.sqrt(np.diag(covariances[-1])))
         autocovariances.append([_autocovariance(patch), _autocovariance(patch.swapaxes(0, 1))])
-        # The window removes the step between opposite edges, which would look like detail.
+        # The window suppresses the discontinuity between opposite edges, which would leak power.
         patch *= np.outer(*(np.hanning(side + 2)[1:-1] for side in patch.shape[:2]))[..., None]
         spectra.append(_radial_mean((np.abs(np.fft.fft2(patch, axes=(0, 1))) ** 2).sum(axis=2)))
-        energies.append(
-            (patch**2).sum()
-        )  # by Parseval's theorem the mean of the power over all frequencies
+        energies.append((patch**2).sum())  # the power's mean over all frequencies (Parseval)
     if not levels:
         return None
     covariance, autocovariance = np.mean(covariances, axis=0), np.mean(autocovariances, axis=0)
@@ -202,31 +198,30 @@ def measure_noise(patches_uint8: Iterable[np.ndarray]) -> NoiseStatistics | None
 
 
 def _autocovariance(patch: np.ndarray) -> np.ndarray:
-    """Return the covariance of a patch (h, w, 3) and itself shifted down by 0..LAGS pixels; 0 where it is too small."""
-    height = len(patch)
-    return np.array(
-        [
-            (patch[: height - lag] * patch[lag:]).mean() if lag < height else 0.0
-            for lag in range(LAGS + 1)
-        ]
-    )
+    """Return the autocovariance of a patch (h, w, 3) at vertical shifts of 0..LAGS pixels.
+
+    It is 0 for shifts of h and more.
+    """
+    shifts = range(min(LAGS + 1, len(patch)))
+    covariances = [(patch[: len(patch) - shift] * patch[shift:]).mean() for shift in shifts]
+    return np.pad(covariances, (0, LAGS + 1 - len(covariances)))
 
 
 def _radial_mean(spectrum: np.ndarray) -> np.ndarray:
-    """Average a spectrum (h, w), 0 in its corner, over rings around FREQUENCIES: (BINS,).
+    """Average a spectrum (h, w) over rings around FREQUENCIES: (BINS,).
 
-    Frequencies above 1/2 are left out; a ring without samples is interpolated from its neighbours.
+    Frequency 0 is at index (0, 0). Frequencies above 1/2 are ignored. Empty rings are interpolated.
     """
     rows, columns = (np.fft.fftfreq(side) for side in spectrum.shape)
     radii = np.hypot(rows[:, None], columns)
     ring = np.floor(radii * 2 * BINS).astype(int)
     inside = ring < BINS
     counts = np.bincount(ring[inside], minlength=BINS)
-    filled = counts > 0
-    means, places = (
-        np.bincount(ring[inside], weights=values[inside], minlength=BINS)[filled] / counts[filled]
+    nonempty = counts > 0
+    means, mean_radii = (
+        np.bincount(ring[inside], weights=values[inside], minlength=BINS)[nonempty]
+        / counts[nonempty]
         for values in (spectrum, radii)
     )
-    return np.interp(
-        FREQUENCIES, places, means
-    )  # samples of a ring do not lie evenly about its middle
+    # The mean radius of a ring's samples is not the ring's centre.
+    return np.interp(FREQUENCIES, mean_radii, means)

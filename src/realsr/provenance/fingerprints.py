@@ -1,4 +1,4 @@
-"""What a result may depend on, written down: contents of files and versions of packages."""
+"""Fingerprints of what a result may depend on: file contents and package versions."""
 
 import hashlib
 import platform
@@ -9,29 +9,33 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "realsr", "torch", "torchvision", "numpy", "opencv-python-headless", "scipy", "pillow", "simplejpeg", "tifffile",
-    "imagecodecs",
+    "realsr", "torch", "torchvision", "numpy", "opencv-python-headless", "scipy", "pillow",
+    "simplejpeg", "tifffile", "imagecodecs",
 )  # fmt: skip
 
 
 def fingerprint_file(path: Path) -> dict[str, Any]:
-    """Return a file's size and SHA-256."""
+    """Return the size and SHA-256 of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"size": path.stat().st_size, "sha256": digest}
 
 
 def fingerprint_inputs(inputs: Mapping[str, Path], records: Mapping[str, Any]) -> dict[str, Any]:
-    """Return size, SHA-256 and time of each input that can be read; one of known size and time is not read again."""
+    """Return size, SHA-256 and modification time of each readable input.
+
+    records: earlier fingerprints. Inputs of unchanged size and time are not read again.
+    """
 
     def fingerprint(name: str) -> dict[str, Any] | None:
+        """Return the fingerprint of one input, None if it cannot be read."""
         try:
             status = inputs[name].stat()
             old = records.get(name)
             if old and (old["size"], old.get("mtime_ns")) == (status.st_size, status.st_mtime_ns):
                 return old
             return {**fingerprint_file(inputs[name]), "mtime_ns": status.st_mtime_ns}
-        except OSError:  # the stage names the file when it reads it
+        except OSError:  # the stage reports the file when it reads it
             return None
 
     with ThreadPoolExecutor() as threads:
@@ -40,7 +44,7 @@ def fingerprint_inputs(inputs: Mapping[str, Path], records: Mapping[str, Any]) -
 
 
 def package_versions(more: Sequence[str] = ()) -> dict[str, str]:
-    """Return the versions of Python and of the packages that results may depend on; of `more`, those installed."""
+    """Return the versions of Python, of PACKAGES and of the installed packages of `more`."""
     versions = {"python": platform.python_version()}
     for package in (*PACKAGES, *more):
         try:

@@ -1,9 +1,10 @@
-"""What a stage leaves behind: provenance, and what is already done.
+"""The manifest of a stage: its provenance and progress.
 
-Each stage writes one folder and keeps a section of that folder's `manifest.json`: config, seed, package versions,
-inputs with content hashes, and per item its files and where they came from. From the section a repeated command
-knows what is done, an interrupted one where to go on, and a changed one what differs. Where the items are divided
-among shards, each shard keeps its part of the section in a file of its own; a call for all items merges these files.
+Each stage writes one folder and keeps a section of that folder's `manifest.json`: config, seed,
+package versions, inputs with content hashes, and per item its files and their origin. The section
+tells a repeated command which items exist, an interrupted command where to resume, and a command
+with another config what differs. If the items are divided into shards, each shard writes its part
+of the section to its own file. A call for all items merges these files.
 """
 
 import copy
@@ -36,13 +37,14 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class StageRules:
-    """What holds for a stage, whatever it is asked to make.
+    """Properties of a stage that do not depend on its config.
 
-    allow_new_inputs: an unfinished stage may take more inputs, since each of its items stands for itself.
-    owned_paths: files and folders in the stage's folder that `overwrite` deletes with its items.
-    changes_key, allow_changes: for a stage that can go on with what it made under another config or from other inputs:
-        the key that allows it, and its value. Differences are logged then, and the record takes the new config.
-    wait: wait for another process that works on the stage, or raise UserError.
+    allow_new_inputs: an unfinished stage may get more inputs, because its items are independent.
+    owned_paths: other files and folders in the stage's folder that `overwrite` deletes.
+    changes_key, allow_changes: for a stage that can continue with another config or other inputs,
+        the config key that allows this, and its value. Differences are then logged, and the new
+        config is recorded.
+    wait: wait for another process that runs the stage, or raise UserError.
     """
 
     allow_new_inputs: bool = True
@@ -54,24 +56,27 @@ class StageRules:
 
 @dataclass(frozen=True)
 class Shard:
-    """The items index, index + count, index + 2 count, … of a sorted list, which one process or machine does."""
+    """The items index, index + count, index + 2 count, … of a sorted list, for one process."""
 
     index: int
     count: int
 
     def take(self, items: Sequence[Item]) -> list[Item]:
-        """Return the items of this shard, in their order."""
+        """Return the items of this shard in their order."""
         return list(items)[self.index :: self.count]
 
 
 def choose_shard(index: int | None, count: int | None) -> Shard | None:
-    """Return the shard that the keys `shard` and `shards` set, None for all items. Raises UserError for half of it."""
+    """Return the shard of the config keys `shard` and `shards`, None for all items.
+
+    Raises UserError if only one key is set or the index is out of range.
+    """
     if index is None and count is None:
         return None
     if index is None or count is None or not 0 <= index < count:
         raise UserError(
-            f"shard={index} shards={count}: set both, shard counted from 0 to shards - 1, e.g. shard=0 shards=8, or "
-            "run all of them by -m 'shard=range(8)' shards=8"
+            f"shard={index} shards={count}: set both, with shard from 0 to shards - 1, "
+            "e.g. shard=0 shards=8; to run all shards, use -m 'shard=range(8)' shards=8"
         )
     return Shard(index, count)
 
@@ -90,26 +95,29 @@ def open_stage(
     check_item: Callable[[dict[str, Any]], object] = lambda item: None,
     rules: StageRules = StageRules(),
 ) -> Iterator[StageRecord]:
-    """Open the record of a stage that writes into `folder`, and save it whatever happens in the block.
+    """Open the record of a stage that writes to `folder`. It is saved at the end, even on errors.
 
     Args:
-        seed: None where the stage leaves nothing to chance.
-        inputs: name -> file, e.g. "source/0001.png"; files of a known size and time are not read again.
-        files: key of `config` -> the file that its value names. Such values are equal where the files' contents are.
-        overwrite: where the section in the manifest has another config, seed or other inputs, delete its files and
-            restart, instead of raising UserError.
-        shard: do only these of the `inputs`, recorded in a file of the shard. Several shards may run at a time.
-        check_item: raises KeyError, TypeError or ValueError for a recorded item that lacks what the stage recorded.
+        seed: None if the stage is deterministic.
+        inputs: name -> file, e.g. "source/0001.png". Files of unchanged size and
+            time are not read again.
+        files: key of `config` -> the file that its value names. Values are equal if the contents of
+            their files are.
+        overwrite: if the recorded config, seed or inputs differ, delete the stage's files and
+            restart instead of raising UserError.
+        shard: process only this shard of `inputs`, with its own manifest. Shards may run in
+            parallel.
+        check_item: raises KeyError, TypeError or ValueError if a recorded item is invalid.
 
     Raises:
-        UserError: for differences, and for a manifest that has another form or lists files outside of `folder`; then
-            nothing is deleted.
+        UserError: if the record differs, or the manifest is invalid or lists files outside
+            `folder`. Nothing is deleted then.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(
-            f"{folder}: a file is in the way; set another work_dir or move that file"
+            f"{folder}: a file prevents creating this folder; set another work_dir or move it"
         ) from error
     file = MANIFEST if shard is None else f"manifest.{stage}.shard{shard.index}of{shard.count}.json"
     with _hold_locks(folder, stage, file, rules.wait):
@@ -127,47 +135,46 @@ def open_stage(
             "files": fingerprint_inputs(files or {}, _merge(parts.values(), "files")),
         }
         unreadable = own_inputs.keys() - request["inputs"].keys()
-        fixed = MANIFEST in parts and (parts[MANIFEST]["complete"] or not rules.allow_new_inputs)
+        refuse_new_inputs = MANIFEST in parts and (
+            parts[MANIFEST]["complete"] or not rules.allow_new_inputs
+        )
         empty: Section = {"inputs": {}, "items": {}}
         before = copy.deepcopy(parts.get(MANIFEST, empty))
         if differences := _find_differences(
-            parts.values(), request, inputs.keys() - unreadable, fixed
+            parts.values(), request, inputs.keys() - unreadable, refuse_new_inputs
         ):
             if overwrite and shard is None:
                 _delete(folder, parts, rules.owned_paths)
                 parts, before = {}, empty
             elif rules.allow_changes:
                 logger.warning(
-                    "%s: %s continues with changes:\n%s",
-                    folder,
-                    stage,
-                    _list_differences(differences),
+                    "%s: %s continues with changes:\n%s", folder, stage, _join(differences)
                 )
                 parts = {name: _note_changes(part, differences) for name, part in parts.items()}
             else:
                 raise UserError(
-                    f"{folder}: {stage} made with another configuration or from other inputs:\n"
-                    f"{_list_differences(differences)}\n{_advise(shard, rules.changes_key)}"
+                    f"{folder}: {stage} has another configuration or other inputs:\n"
+                    f"{_join(differences)}\n{_advise(shard, rules.changes_key)}"
                 )
         record = _open_record(folder, stage, file, request, parts, before)
-        opened = json.dumps(record.section)
+        initial = json.dumps(record.section)
         try:
             yield record
         finally:
-            if json.dumps(record.section) != opened:
+            if json.dumps(record.section) != initial:
                 record.save()
 
 
 def lock_stage(folder: Path, stage: str, wait: bool) -> AbstractContextManager[None]:
-    """Hold the lock of a stage in its folder, which must exist; `wait` as in `hold_lock`."""
+    """Hold the lock of a stage in its folder, which must exist. wait: see `hold_lock`."""
     advice = "Wait until it ends, stop it, or set another folder."
     return hold_lock(folder / f".{stage}.lock", f"{folder}: {stage}", wait, advice)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return a folder's manifest, stage -> section; empty where the folder has none.
+    """Return a folder's manifest, stage -> section; empty if the folder has none.
 
-    Raises UserError where the file is not a manifest.
+    Raises UserError if the file is not a manifest.
     """
     return {
         stage: migrate(stage, section)
@@ -176,19 +183,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def is_foreign(folder: Path, stage: str, pattern: str) -> bool:
-    """Return whether a folder holds files (glob) of a stage that its manifest does not list: made elsewhere."""
+    """Return whether a folder holds files (glob) of a stage without a manifest: made elsewhere."""
     manifest = folder / MANIFEST
     lost = manifest.is_file() and is_lost(manifest)
-    known = lost or stage in read_sections(manifest) or list_shard_manifests(folder, stage)
-    return not known and next(folder.glob(pattern), None) is not None
+    if lost or stage in read_sections(manifest) or list_shard_manifests(folder, stage):
+        return False
+    return next(folder.glob(pattern), None) is not None
 
 
 def refuse_foreign(folder: Path, stage: str, pattern: str) -> None:
-    """Raise UserError rather than mix a stage's files with others that were put there by hand."""
+    """Raise UserError if a folder holds a stage's files that were made elsewhere."""
     if is_foreign(folder, stage, pattern):
         raise UserError(
-            f"{folder}: holds {stage} that were made elsewhere ({pattern} without a manifest). realsr.train uses them "
-            "as they are. To make new ones, move them away or set another work_dir."
+            f"{folder}: holds {stage} that were made elsewhere ({pattern} without a manifest). "
+            "realsr.train uses them unchanged. To make new ones, move them or set another work_dir."
         )
 
 
@@ -200,32 +208,32 @@ def name_inputs(kind: str, paths: Sequence[Path]) -> dict[str, Path]:
 def compare_value(
     section: Section, key: str, value: object, files: Mapping[str, Any]
 ) -> str | None:
-    """Return in words how a value of a section's config differs from the new one; None where it does not.
+    """Return how a value of a section's config differs from the new value, None if it does not.
 
-    A file is compared by its content, whatever its path is. files: fingerprints of the files that values of the new
-    config name, by key.
+    Files are compared by content, regardless of their paths.
+    files: fingerprints of the files that values of the new config name, by key.
     """
-    old, old_file, file = (
-        section["config"].get(key, "nothing"),
-        section.get("files", {}).get(key),
-        files.get(key),
-    )
-    if key == "init":  # earlier versions noted that file alone
+    old, old_file = section["config"].get(key, "unset"), section.get("files", {}).get(key)
+    file = files.get(key)
+    if key == "init":  # earlier versions recorded only this file, in the notes
         old_file = old_file or section.get("notes", {}).get("init")
     same_content = old_file and file and old_file["sha256"] == file["sha256"]
     if old == value and old_file and file and not same_content:
-        return f"{key}: {value} has another content now"
-    return None if old == value or same_content else f"{key}: {old} there, {value} now"
+        return f"{key}: content of {value} changed"
+    return None if old == value or same_content else f"{key}: was {old}, now {value}"
 
 
 @contextmanager
 def _hold_locks(folder: Path, stage: str, file: str, wait: bool) -> Iterator[None]:
-    """Hold the stage's lock for all items, once no shard is at work, or a shard's lock, once no call for all is."""
+    """Hold the lock of a stage or of one of its shards.
+
+    A stage waits for all its shards, a shard for a call without shards.
+    """
     with ExitStack() as locks:
         locks.enter_context(lock_stage(folder, stage, wait))
         if file != MANIFEST:
             with lock_stage(folder, file, wait):
-                locks.close()  # so that other shards can start
+                locks.close()  # let other shards start
                 yield
             return
         for path in folder.glob(f".manifest.{stage}.shard*.lock"):
@@ -242,24 +250,18 @@ def _open_record(
     parts: Mapping[str, Section],
     before: Section,
 ) -> StageRecord:
-    """Return the record of a request, with what `parts` have of it; file: the manifest that it is saved in."""
-    sections = (
-        parts if file == MANIFEST else {name: part for name, part in parts.items() if name == file}
-    )
-    merged = {
-        key: _merge(sections.values(), key) | request.get(key, {})
-        for key in ("inputs", "files", "items", "notes")
-    }
-    section = (
-        request | merged | {"complete": sections.keys() == {file} and sections[file]["complete"]}
-    )
+    """Return the record of a request, with the items of `parts`. file: its manifest."""
+    sections = {name: part for name, part in parts.items() if file in (name, MANIFEST)}
+    old = sections[file] if sections.keys() == {file} else None
+    section = dict(request)
+    for key in ("inputs", "files", "items", "notes"):
+        section[key] = _merge(sections.values(), key) | request.get(key, {})
+    section["complete"] = old is not None and old["complete"]
     other_items = _merge((part for name, part in parts.items() if name not in sections), "items")
     record = StageRecord(folder, stage, section, file, other_items, before)
-    # At once, so that a run killed at any moment leaves no file that no manifest lists, and that inputs which were
-    # only touched are not read a third time.
-    if sections.keys() != {file} or any(
-        section[key] != sections[file].get(key, {}) for key in ("inputs", "files")
-    ):
+    # Saved now, so that a killed run leaves no files without a manifest, and that inputs with only
+    # a new modification time are not read again.
+    if old is None or any(section[key] != old.get(key, {}) for key in ("inputs", "files")):
         record.save()
     if file == MANIFEST:
         for path in list_shard_manifests(folder, stage):
@@ -273,13 +275,9 @@ def _merge(sections: Iterable[Section], key: str) -> dict[str, Any]:
 
 
 def _delete(folder: Path, parts: Mapping[str, Section], owned_paths: Sequence[str]) -> None:
-    for relative in (
-        relative
-        for part in parts.values()
-        for item in part["items"].values()
-        for relative in item["files"]
-    ):
-        inside(folder, relative).unlink(missing_ok=True)
+    for item in (item for part in parts.values() for item in part["items"].values()):
+        for relative in item["files"]:
+            inside(folder, relative).unlink(missing_ok=True)
     for path in (folder / name for name in owned_paths):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -288,52 +286,54 @@ def _delete(folder: Path, parts: Mapping[str, Section], owned_paths: Sequence[st
 
 
 def _note_changes(section: Section, differences: list[str]) -> Section:
-    """Return a section that takes a new config and new inputs, with a note of what differs."""
+    """Return a section that accepts a new config and new inputs, with the differences as a note."""
     notes = section["notes"] | {"changes": [*section["notes"].get("changes", []), differences]}
     return section | {"inputs": {}, "complete": False, "notes": notes}
 
 
 def _find_differences(
-    parts: Collection[Section], request: Section, present: Collection[str], fixed: bool
+    parts: Collection[Section], request: Section, present: Collection[str], refuse_new_inputs: bool
 ) -> list[str]:
-    """Return in words where the sections of a stage differ from a request.
+    """Return the differences between the sections of a stage and a request, one line each.
 
-    present: names of all inputs that exist, of which the request may have a shard's alone. fixed: whether new inputs
-    are a difference.
+    present: names of all existing inputs; those of the request may be only a shard's.
+    refuse_new_inputs: whether new inputs are a difference.
     """
     config, seed, inputs = request["config"], request["seed"], request["inputs"]
     lines = []
     for old in parts:
-        lines += [] if old["seed"] == seed else [f"seed: {old['seed']} there, {seed} now"]
+        lines += [] if old["seed"] == seed else [f"seed: was {old['seed']}, now {seed}"]
         keys = old["config"].keys() | config.keys()
-        # First what both have: what only one has follows from it, as a method's own settings do from the method.
-        for key in sorted(
-            keys, key=lambda key: (key not in old["config"] or key not in config, key)
-        ):
-            if difference := compare_value(old, key, config.get(key, "nothing"), request["files"]):
+        # Common keys first, because the other keys follow from them, as options do from a method.
+        common = old["config"].keys() & config.keys()
+        for key in [*sorted(common), *sorted(keys - common)]:
+            if difference := compare_value(old, key, config.get(key, "unset"), request["files"]):
                 lines.append(difference)
-    known = _merge(parts, "inputs")
-    for name, content in known.items():
+    old_inputs = _merge(parts, "inputs")
+    for name, content in old_inputs.items():
         if name not in present:
-            lines.append(f"{name}: was there, is gone now")
+            lines.append(f"{name}: missing now")
         elif name in inputs and inputs[name]["sha256"] != content["sha256"]:
-            lines.append(f"{name}: has another content now")
-    if fixed:
-        lines += [f"{name}: new" for name in inputs if name not in known]
+            lines.append(f"{name}: content changed")
+    if refuse_new_inputs:
+        lines += [f"{name}: new" for name in inputs if name not in old_inputs]
     return list(dict.fromkeys(lines))
 
 
-def _list_differences(differences: Sequence[str], most: int = 10) -> str:
-    more = [f"and {len(differences) - most} more"] if len(differences) > most else []
-    return "\n".join(f"  {line}" for line in [*differences[:most], *more])
+def _join(differences: Sequence[str], limit: int = 10) -> str:
+    more = [f"and {len(differences) - limit} more"] if len(differences) > limit else []
+    return "\n".join(f"  {line}" for line in [*differences[:limit], *more])
 
 
 def _advise(shard: Shard | None, changes_key: str | None) -> str:
     if shard is not None:
         return (
-            "A shard deletes nothing, since other shards may be running. Set another work_dir, or make all again "
-            "without shard and shards and with overwrite=true."
+            "A shard deletes nothing, because other shards may be running. "
+            "Set another work_dir, or restart with overwrite=true and without shard and shards."
         )
     if changes_key is None:
-        return "Set overwrite=true to make them again, or another work_dir to keep them."
-    return f"Set overwrite=true to restart, another run=FOLDER to keep it, or {changes_key}=true to go on with it."
+        return "Set overwrite=true to restart, or another work_dir to keep them."
+    return (
+        "Set overwrite=true to restart, another run=FOLDER to keep this run, "
+        f"or {changes_key}=true to continue it with the changes."
+    )

@@ -1,7 +1,7 @@
-"""Records of earlier versions in the present form, so that their work can be continued.
+"""Migration of records of earlier versions, so that their work can be continued.
 
-A section of a manifest has a format number; one without has format 1. `MIGRATIONS` holds, by stage and format, the
-function that gives a section the form of the next format.
+A section of a manifest has a format number, 1 if it has none. `MIGRATIONS` maps stage and format to
+the function that converts a section to the next format.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,11 +28,11 @@ RENAMED_KEYS = {
     "pool.multiplicative_noise": "pool.estimator.multiplicative_noise",
     "survey": "the command realsr.survey_noise",
 }
-"""Keys of earlier configurations, and what replaced them."""
+"""Keys of earlier configurations and their replacements."""
 
 
 def migrate(stage: str, section: Section) -> Section:
-    """Return a stage's section in the form of `FORMAT`; one of a later format as it is."""
+    """Return a stage's section converted to `FORMAT`; one of a later format is not changed."""
     number = section.get("format", 1)
     if number >= FORMAT:
         return section
@@ -43,7 +43,7 @@ def migrate(stage: str, section: Section) -> Section:
 
 
 def name_replacement(key: str) -> str | None:
-    """Return what replaced a key of an earlier configuration, None for any other key."""
+    """Return the replacement of a key of earlier configurations, None for any other key."""
     for old, new in RENAMED_KEYS.items():
         if key == old:
             return new
@@ -53,7 +53,7 @@ def name_replacement(key: str) -> str | None:
 
 
 def _name_training_components(section: Section) -> Section:
-    """Networks and loss terms became components: a term has a name and a weight, arguments stand beside the name."""
+    """Convert networks and loss terms to components, whose arguments are next to their name."""
     config, files = dict(section["config"]), dict(section.get("files", {}))
     for role, sizes in (
         ("generator", ("features", "blocks", "growth")),
@@ -71,7 +71,7 @@ def _name_training_components(section: Section) -> Section:
     if config.get("discriminator.name") == "vgg128":
         config.pop("discriminator.layers", None)
 
-    # Without a GAN term there was no discriminator; a term of weight 0 is not part of a record.
+    # Without a GAN term there is no discriminator. Terms of weight 0 are not recorded.
     if not config.get("loss.gan"):
         config = {
             key: value for key, value in config.items() if not key.startswith("discriminator.")
@@ -86,7 +86,7 @@ def _name_training_components(section: Section) -> Section:
             key: value for key, value in config.items() if not key.startswith("loss.perceptual.")
         }
 
-    # What was put on LR was one class with noise and JPEG.
+    # One class used to degrade LR, with options for noise and JPEG.
     if "look.noise" in config:
         config["pool.noise"] = config.pop("look.noise")
     if "look.jpeg_quality" in config:
@@ -97,13 +97,15 @@ def _name_training_components(section: Section) -> Section:
 
 
 def _name_estimator(section: Section) -> Section:
-    """Kernel estimators became components: their method, or the pool's kind of kernels, is their name."""
+    """Convert kernel estimators to components, named by their method or kind of kernels."""
     config = dict(section["config"])
     name = config.pop("method", None) or config.pop("kernels", None)
     return section | {"config": config | {"name": "from_mat" if name == "mat" else name}}
 
 
 def _rename(old: str, new: str) -> Callable[[Section], Section]:
+    """Return a migration that renames a config key."""
+
     def change(section: Section) -> Section:
         config = {new if key == old else key: value for key, value in section["config"].items()}
         return section | {"config": config}
@@ -120,9 +122,9 @@ MIGRATIONS: Mapping[tuple[str, int], Callable[[Section], Section]] = {
 
 
 def migrate_run_config(config: Section) -> tuple[dict[str, str], Section]:
-    """Return a run's config.yaml in today's form: options of config groups by group, and values on top of them.
+    """Convert a run's config.yaml to options of config groups, by group, and other values.
 
-    A configuration of today is returned as it is, without options.
+    A configuration of the current form is returned unchanged, without options.
     """
     if "look" not in config:
         return {}, config

@@ -15,7 +15,7 @@ import numpy as np
 from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
 from realsr.imaging import write_uint8
-from realsr.noise.survey import SUGGESTED, SURVEYED, Survey, read_tiles
+from realsr.noise.survey import PATCH_COUNTS, SURVEY_TILES, Survey, read_tiles
 from realsr.reporting.drawing import (
     FAINT,
     FRAME,
@@ -53,7 +53,7 @@ def report_survey(survey: Survey, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
     writer = csv.writer(table)
-    writer.writerow([*(SURVEYED.names or ()), "reject_reason", "kept"])
+    writer.writerow([*(SURVEY_TILES.names or ()), "reject_reason", "kept"])
     verdicts = zip(survey.tiles, survey.judge(), survey.selection(), strict=True)
     for tile, reason, keep in verdicts:
         photo = printable(survey.photos[tile["photo"]])
@@ -108,7 +108,7 @@ def summarise(survey: Survey) -> dict[str, Any]:
         ],
         "suggestions": [
             {"min_patches": n, **asdict(survey.suggest(n))}
-            for n in SUGGESTED
+            for n in PATCH_COUNTS
             if survey.suggest(n).patches
         ],
     }

@@ -134,7 +134,7 @@ def _open_record(
     ) as record:
         steps = config.trainer.max_steps
         last = record.items.get("generator", {}).get("steps", 0)
-        if last == steps and record.is_done("generator"):
+        if last == steps and record.has_item("generator"):
             yield []
             return
         checkpoints = list_checkpoints(run / "checkpoints")
