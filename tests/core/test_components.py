@@ -72,7 +72,7 @@ def test_a_short_name_is_a_file_of_the_room() -> None:
     assert find_component("realsr.networks", "generator", {"name": "rrdb"}).__name__ == "RRDB"
     with pytest.raises(
         UserError,
-        match=r"generator.name=rddb: expected one of .*rrdb.*, or module.Class of your own",
+        match=r"generator.name=rddb: expected one of .*rrdb.*, or a custom module.Class",
     ):
         find_component("realsr.networks", "generator", {"name": "rddb"})
 
