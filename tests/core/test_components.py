@@ -51,7 +51,7 @@ def test_values_take_the_types_of_the_signature() -> None:
         ({"mode": "mild"}, "kernels.mode=mild: expected one of soft, hard"),
         (
             {"with": 1},
-            "there is no key kernels.with. Did you mean kernels.width.*x.Blur has: width, sizes, file, mode",
+            "unknown key kernels.with. Did you mean kernels.width.*x.Blur has: width, sizes, file, mode",
         ),
     ],
 )

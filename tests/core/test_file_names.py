@@ -122,7 +122,7 @@ def test_files_of_a_folder_and_what_is_left_out(
         ]
     [line] = caplog.messages
     assert line == (
-        f"{folder}: left out: 4 other files (.hidden.png, album, c.heic, notes.txt); 2 subfolders (f.png, sub)"
+        f"{folder}: skipped: 4 other files (.hidden.png, album, c.heic, notes.txt); 2 subfolders (f.png, sub)"
     )
 
 

@@ -101,7 +101,8 @@ def test_discriminators_are_told_by_their_role() -> None:
     with pytest.raises(UserError, match=r"discriminator\.name=a\.B: no module a"):
         build_discriminator({"name": "a.B"})
     with pytest.raises(
-        UserError, match=r"discriminator\.name=other: expected one of patchgan, .*or module\.Class"
+        UserError,
+        match=r"discriminator\.name=other: expected one of patchgan, .*or a custom module\.Class",
     ):
         build_discriminator({"name": "other", "features": 64, "layers": 3})
     with pytest.raises(
