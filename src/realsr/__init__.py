@@ -4,14 +4,14 @@ import os
 import signal
 import sys
 
-# Threads that spin long while they wait make small steps up to 40 times slower as soon as another program wants the
-# same cores; threads that sleep at once make them a third slower on idle ones. A short spin costs neither much.
-# OpenMP reads this once, when torch is loaded, so it stands here.
+# OpenMP threads spin while they wait. A long spin makes small training steps up to 40 times slower
+# if another program uses the same cores; no spin makes them a third slower on idle cores. A short
+# spin is a good compromise. OpenMP reads the variable when torch is loaded, so it is set here.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-# While `python -m realsr.<command>` imports, which takes seconds, there is nothing to save: Ctrl-C ends the process at
-# once and without a traceback. `run_command` takes the signal back.
+# `python -m realsr.<command>` imports for seconds and has nothing to save in that time. Ctrl-C then
+# ends the process without a traceback. `run_command` restores the handler.
 if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

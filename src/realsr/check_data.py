@@ -1,4 +1,4 @@
-"""Says what data a track needs, what is there and what cannot be read.
+"""Checks the data that a track needs, and reports missing folders and unreadable files.
 
 Usage: python -m realsr.check_data +track=dped data.source=PHOTOS
 """

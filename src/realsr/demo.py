@@ -1,4 +1,4 @@
-"""A whole study on bundled photographs, about 8 minutes on two cores; results in runs/demo.
+"""Runs a complete study on bundled photographs, about 8 minutes on two cores; writes runs/demo.
 
 Usage: python -m realsr.demo
 """

@@ -1,4 +1,4 @@
-"""Estimates the blur kernels of source photos, or makes the pool's others: source photos -> <work_dir>/pool/kernels.
+"""Makes the kernels of a pool, estimated from source photos by default: <work_dir>/pool/kernels.
 
 Usage: python -m realsr.estimate_kernels +track=dped data.source=PHOTOS
 """

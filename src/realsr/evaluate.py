@@ -1,6 +1,7 @@
-"""Compares models on a folder of images, by a named protocol.
+"""Compares models on a folder of images, with a named protocol.
 
-Usage: python -m realsr.evaluate weights=[bicubic,RUN] data.hr=DIR [data.lr=DIR] [protocol=NAME] [output=DIR] …
+Usage: python -m realsr.evaluate weights=[bicubic,RUN] data.hr=DIR [data.lr=DIR] [protocol=NAME]
+       [output=DIR] key=value …
 """
 
 from realsr.api.command import run_command

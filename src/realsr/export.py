@@ -1,5 +1,5 @@
-"""Writes a generator as ONNX in float32, fp16 and INT8, with a table of what each costs and loses; or its weights
-alone, as safetensors or as a .pth that other programs read.
+"""Exports a generator as ONNX in float32, fp16 and INT8, with a table of their speed and accuracy;
+or only its weights, as safetensors or as a .pth file for other programs.
 
 Usage: python -m realsr.export weights=SOURCE output=FOLDER [formats=[onnx_fp32,onnx_int8]]
        python -m realsr.export weights=SOURCE output=FILE.pth

@@ -1,4 +1,4 @@
-"""Reports and draws what a degradation pool holds: kernels and noise patches; with compare=DIR, how two differ.
+"""Reports and draws the kernels and noise patches of a degradation pool; compares it with another.
 
 Usage: python -m realsr.pool pool_dir=DIR [compare=DIR] [output=DIR]
 """

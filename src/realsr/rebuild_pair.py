@@ -1,4 +1,4 @@
-"""Makes the LR image of one pair again from the manifest of the pairs, byte for byte.
+"""Rebuilds the LR image of one pair, byte for byte, from the manifest of the pairs.
 
 Usage: python -m realsr.rebuild_pair +track=dped pair=NAME data.source=PHOTOS
 """

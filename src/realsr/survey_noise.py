@@ -1,4 +1,4 @@
-"""Reports and draws what noise there is to collect in source photos, and collects nothing.
+"""Measures the noise of source photos, and logs and draws it; collects no noise patches.
 
 Usage: python -m realsr.survey_noise +track=dped data.source=PHOTOS
 """

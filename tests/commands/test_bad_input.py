@@ -311,11 +311,11 @@ def test_check_data_says_what_is_there_and_what_is_not(
     ended = command("check_data", "+track=df2k", "data.source=photos")
     assert ended.code == 1
     assert (
-        "3 images from 96x96 to 96x96. The track's own: 2650 images, Flickr2K corrupted"
+        "3 images from 96x96 to 96x96. Reference data: 2650 images, Flickr2K corrupted"
         in ended.said
     )
     assert "data.target is not given" in ended.said
-    assert "data.validation: not given (optional). The track's own: 100 images" in ended.said
+    assert "data.validation: not given (optional). Reference data: 100 images" in ended.said
     arguments = ("+track=df2k", "data.source=photos", "data.target=clean")
     ended = command("check_data", *arguments, "init=nowhere.pth", "loss.perceptual.weights=vgg.pth")
     assert ended.code == 1
@@ -327,5 +327,5 @@ def test_check_data_says_what_is_there_and_what_is_not(
     (target / "z.jpg").write_bytes(b"half")
     ended = command("check_data", *arguments)
     assert ended.code == 1
-    assert "2 images from 66x49 to 66x49, 1 that cannot be read" in ended.said
+    assert "2 images from 66x49 to 66x49, 1 unreadable" in ended.said
     assert "z.jpg" in ended.said

@@ -52,14 +52,14 @@ def test_auto_chooses_records_and_repeats_nothing(
     assert ended.code == 0, ended.said
     config = noise_of(pool)["config"]
     assert 1 < config["max_variance"] <= 10
-    assert f"chosen noise.max_variance={config['max_variance']:g} noise.min_mean=50" in ended.said
+    assert f"selected noise.max_variance={config['max_variance']:g} noise.min_mean=50" in ended.said
     assert config["drop_structured"]
     assert len(list((pool / "noise").iterdir())) >= 20
     assert (pool / "noise_survey/survey.png").is_file()
     before = files(pool)
     ended = command("collect_noise", *arguments)
     assert ended.code == 0
-    assert f"chosen noise.max_variance={config['max_variance']:g}" in ended.said
+    assert f"selected noise.max_variance={config['max_variance']:g}" in ended.said
     assert files(pool) == before
 
     thresholds = [

@@ -142,7 +142,7 @@ def test_an_evaluation_is_replaced_only_if_asked_to(
     before = (tmp_path / "out/metrics.json").read_text()
     ended = command("evaluate", "data.hr=hr", "scale=2", "output=out", "protocol.crop=0")
     assert ended.code == 1
-    assert "out: has an evaluation already: set overwrite=true" in ended.said
+    assert "out: already has an evaluation: set overwrite=true" in ended.said
     assert (tmp_path / "out/metrics.json").read_text() == before
     ended = command(
         "evaluate", "data.hr=hr", "scale=2", "output=out", "protocol.crop=0", "overwrite=true"
@@ -182,7 +182,7 @@ def test_an_image_that_cannot_be_read_leaves_the_others(
     content = json.loads((tmp_path / "out/metrics.json").read_text())
     assert set(content["models"]["bicubic"]["images"]) == {"a", "b"}
     assert set(content["failed"]) == {"c", "d"}
-    assert "2 could not be done:" in ended.said
+    assert "2 could not be processed:" in ended.said
     assert ended.said.count("hr/c.png") == 1
     assert "c: hr/c.png" in (tmp_path / "out/table.md").read_text()
     assert "set output=DIR" not in ended.said

@@ -90,7 +90,7 @@ def test_a_shard_is_taken_in(records: Path, command: Command) -> None:
 
 def test_a_finished_run_is_evaluated_and_has_nothing_to_do(records: Path, command: Command) -> None:
     ended = command("train", *shlex.split(GAN), "run=run_finished")
-    assert "trained and evaluated already, nothing to do" in ended.said
+    assert "already trained and evaluated, nothing to do" in ended.said
     line = "weights=[bicubic,run_finished] data.hr=target scale=2 device=cpu output=again"
     assert command("evaluate", *shlex.split(line)).code == 0
     assert scores(Path("again")) == pytest.approx(scores(Path("evaluation")), abs=1e-4)

@@ -223,7 +223,7 @@ def test_a_file_is_evaluated_beside_others(folder: Path, command: Command, tmp_p
         ),
         (
             ["output=x.pth", "formats=[onnx_fp32]"],
-            "x.pth is a file of weights: formats=['onnx_fp32'] need output=FOL",
+            "x.pth is a weights file: formats=['onnx_fp32'] need output=FOL",
         ),
         (["data.hr=seen"], "a.png, b.png: both in int8.photos and in data.hr"),
         (["int8.photos=nowhere"], "nowhere"),
@@ -243,7 +243,7 @@ def test_a_file_is_evaluated_beside_others(folder: Path, command: Command, tmp_p
         ),
         (
             ["output=new.onnx", "formats=[onnx_fp32]"],
-            "networks are written into a folder, set output=new; weights al",
+            "networks are written to a folder: set output=new; for weights",
         ),
         (
             ["int8.photos=black"],

@@ -112,7 +112,7 @@ def test_the_documented_components_train_resume_and_are_evaluated(
         ),
         (
             [*OWN, "generator.name=your_networks.Tiny"],
-            "there is no module your_networks; searched: the current folder",
+            "no module your_networks in the current folder",
         ),
         ([*OWN, "generator.name=my_networks.Critic"], "Critic: it returned a tensor"),
         (OWN, "generator.name must be given"),
@@ -124,7 +124,7 @@ def test_the_documented_components_train_resume_and_are_evaluated(
             ],
             "for 2 images; expected logits",
         ),
-        (["generator.width=16"], "there is no key generator.width"),
+        (["generator.width=16"], "unknown key generator.width"),
     ],
 )
 def test_what_cannot_be_trained_is_told_before_any_work(

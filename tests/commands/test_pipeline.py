@@ -59,7 +59,7 @@ def test_a_track_goes_from_photos_to_metrics_and_does_nothing_twice(
 
     ended = command("train", *arguments)
     assert ended.code == 0
-    assert "trained and evaluated already, nothing to do" in ended.said
+    assert "already trained and evaluated, nothing to do" in ended.said
     assert files(out) == made
     assert files(source) == before, "the photos are left alone"
     assert not {path.name for path in tmp_path.iterdir()} - {"photos", "clean", "out"}, "no litter"

@@ -27,7 +27,7 @@ from realsr.core.errors import UserError
 )
 def test_a_key_of_another_command_is_refused(command: str, override: str, users: str) -> None:
     with pytest.raises(
-        UserError, match=rf"is no key of realsr.{command}, but {users}.*: leave it out"
+        UserError, match=rf"is not a key of realsr.{command}, but {users}.*: remove it"
     ):
         load_config(command, ["+track=dped", override])
 
@@ -53,7 +53,7 @@ def test_python_values_are_the_command_line_s() -> None:
         "upscale", ["input=[a b.png,c.png]", "output=o", "tile=null", "ensemble=true"]
     )
     assert values == line
-    with pytest.raises(UserError, match="there is no command trian: expected one of check_data"):
+    with pytest.raises(UserError, match="unknown command trian: expected one of check_data"):
         load_config("trian")
 
 
@@ -81,7 +81,7 @@ def _stages(kind: type) -> Iterator[type]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_yaml_is_the_one_source_of_values(command: str) -> None:
-    for stage in _stages(COMMANDS[command].whole):
+    for stage in _stages(COMMANDS[command].schema):
         second = [
             field.name
             for field in fields(stage)

@@ -51,7 +51,7 @@ def test_values_take_the_types_of_the_signature() -> None:
         ({"mode": "mild"}, "kernels.mode=mild: expected one of soft, hard"),
         (
             {"with": 1},
-            "there is no key kernels.with. Did you mean kernels.width.*x.Blur has: width, sizes, file, mode",
+            "unknown key kernels.with. Did you mean kernels.width.*x.Blur has: width, sizes, file, mode",
         ),
     ],
 )
@@ -72,7 +72,7 @@ def test_a_short_name_is_a_file_of_the_room() -> None:
     assert find_component("realsr.networks", "generator", {"name": "rrdb"}).__name__ == "RRDB"
     with pytest.raises(
         UserError,
-        match=r"generator.name=rddb: expected one of .*rrdb.*, or module.Class of your own",
+        match=r"generator.name=rddb: expected one of .*rrdb.*, or a custom module.Class",
     ):
         find_component("realsr.networks", "generator", {"name": "rddb"})
 

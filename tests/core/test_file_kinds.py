@@ -110,7 +110,7 @@ def test_formats_are_told_without_a_suffix(
         (lambda: '<?xml version="1.0"?><Error/>', "a text", "download"),
         (
             lambda: '<?xml version="1.0"?>\n<net name="a" version="11">',
-            "a network of OpenVINO",
+            "an OpenVINO network",
             "weights",
         ),
         (
@@ -121,7 +121,7 @@ def test_formats_are_told_without_a_suffix(
         (lambda: "café ".encode("latin-1") * 9, "a text", "download"),
         (lambda: b"", "empty", "again"),
         (lambda: bytes(9000), "damaged: it begins with zeros", "again"),
-        (lambda: np.random.default_rng(0).bytes(9000), "damaged, or of an unknown kind", "again"),
+        (lambda: np.random.default_rng(0).bytes(9000), "damaged or of an unknown kind", "again"),
         (lambda: zipped(**{"a/DPED.pth": b"x", "README": b"x"}), "a zip archive", "Unpack"),
         (lambda: tarred("DPED.pth"), "a tar archive", "Unpack"),
         (lambda: gzip.compress(b"x"), "a gzip archive", "Unpack"),
@@ -129,7 +129,7 @@ def test_formats_are_told_without_a_suffix(
         (script, "a TorchScript program", "state_dict"),
         (lambda: zipped(**{"x/archive_format": b"pt2"}), "a program of torch.export", "state_dict"),
         (lambda: zipped(**{"a.npy": b"x"}), "a file of NumPy arrays", ""),
-        (lambda: pickled(STATE)[:-1000], "cut off or damaged", "again"),
+        (lambda: pickled(STATE)[:-1000], "truncated or damaged", "again"),
         (numpy_array, "a NumPy array", ""),
         (lambda: picture("PNG"), "an image", ""),
         (lambda: picture("JPEG"), "an image", ""),
@@ -138,8 +138,8 @@ def test_formats_are_told_without_a_suffix(
         (lambda: b"8BPS\0\1\0\0", "an image", ""),
         (lambda: b"II+\0\x08\0\0\0", "an image", ""),
         (lambda: b"P5 is the fifth point", "a text", ""),
-        (lambda: b"\0\5\x16\7\0\2\0\0Mac OS X", "a note that macOS adds", "without ._"),
-        (lambda: b"\xdd\x85\x76\0\1\2", "ncnn's .param in binary form", "text form"),
+        (lambda: b"\0\5\x16\7\0\2\0\0Mac OS X", "a macOS metadata file", "without ._"),
+        (lambda: b"\xdd\x85\x76\0\1\2", "a binary ncnn .param file", "text form"),
     ],
 )
 def test_what_holds_no_weights_is_named_with_what_to_do(
@@ -159,7 +159,8 @@ def test_a_damaged_safetensors_file_is_refused(tmp_path: Path) -> None:
     for content in (whole[:40], whole[:-1], whole[:8] + b"{{" + whole[10:], whole + b"more"):
         (tmp_path / "x").write_bytes(content)
         with pytest.raises(
-            TensorFileError, match=f"^is cut off or damaged: .* its {len(content)} bytes. Download"
+            TensorFileError,
+            match=f"^is truncated or damaged: .* its {len(content)} bytes. Download",
         ):
             read_tensors(tmp_path / "x")
 
@@ -176,12 +177,12 @@ class Touch:
 def test_an_object_in_a_pickle_is_named_and_nothing_is_run(new: bool, tmp_path: Path) -> None:
     path, target = tmp_path / "x.pth", tmp_path / "ran"
     path.write_bytes(pickled({"a": Touch(target), **STATE}, _use_new_zipfile_serialization=new))
-    with pytest.raises(TensorFileError, match=r"^holds Python objects beside tensors \([\w.]+\)"):
+    with pytest.raises(TensorFileError, match=r"^holds Python objects besides tensors \([\w.]+\)"):
         read_tensors(path)
     for content in (pickle.dumps({"a": Touch(target)}, protocol=4), b"\x80\x02broken"):
         path.write_bytes(content)
         with pytest.raises(
-            TensorFileError, match=r"^is damaged or cut off, or holds more than tensors"
+            TensorFileError, match=r"^is damaged, truncated, or holds more than tensors"
         ):
             read_tensors(path)
     assert not target.exists()

@@ -122,7 +122,7 @@ def test_files_of_a_folder_and_what_is_left_out(
         ]
     [line] = caplog.messages
     assert line == (
-        f"{folder}: left out: 4 other files (.hidden.png, album, c.heic, notes.txt); 2 subfolders (f.png, sub)"
+        f"{folder}: skipped: 4 other files (.hidden.png, album, c.heic, notes.txt); 2 subfolders (f.png, sub)"
     )
 
 
@@ -153,7 +153,7 @@ def test_images_of_formats_that_are_not_read_have_a_line_of_their_own(
     list_files(folder, {".png"}, unread={".heic", ".gif", ".avif"})
     list_files(folder, {".png"}, recursive=True, unread={".heic", ".gif", ".avif"})
     lines = [(record.levelname, record.message) for record in caplog.records]
-    unread = "of formats that are not read: convert them to PNG or TIFF"
+    unread = "in unsupported formats: convert to PNG or TIFF"
     assert lines[0] == ("WARNING", f"{folder}: 2 images (c.heic, g.GIF) {unread}")
     assert "3 other files (.hidden.png, album, notes.txt)" in lines[1][1]
     assert lines[2] == ("WARNING", f"{folder}: 3 images (c.heic, g.GIF, sub/h.avif) {unread}")

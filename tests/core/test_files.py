@@ -160,7 +160,7 @@ def test_a_file_in_the_place_of_a_folder_is_told(
 @pytest.mark.parametrize(("name", "size"), [("y" * 256, 256), ("写" * 84 + ".png", 256)])
 def test_names_are_as_long_as_file_systems_allow(name: str, size: int) -> None:
     check_name(name[1:])
-    with pytest.raises(ValueError, match=f"has {size} bytes, and a file name has at most 255"):
+    with pytest.raises(ValueError, match=f"has {size} bytes, at most 255 are allowed"):
         check_name(name)
 
 

@@ -57,7 +57,7 @@ def test_what_an_earlier_run_did_counts_for_nothing_in_the_time_left(clock, line
 def test_says_that_all_was_done_before(clock, lines):
     with Progress("pairs", total=7, done=7):
         pass
-    assert lines() == ["pairs: 7 of 7, done before"]
+    assert lines() == ["pairs: 7 of 7, already done"]
 
 
 def test_is_silent_between_two_lines(clock, lines):

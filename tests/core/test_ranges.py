@@ -85,4 +85,4 @@ def _parts(hint: Any) -> list[Any]:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_number_of_every_schema_has_a_range(name: str) -> None:
-    assert _numbers_without_range(COMMANDS[name].whole) == []
+    assert _numbers_without_range(COMMANDS[name].schema) == []

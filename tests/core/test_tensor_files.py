@@ -47,7 +47,7 @@ def matrix(*shape: int) -> Tensor:
         ),
         (
             {"features.0.weight": matrix(8, 3, 3, 3), "classifier.0.weight": matrix(10, 8)},
-            "a classifier of 10 classes",
+            "a classifier with 10 classes",
         ),
         ({"down.lora_A.weight": matrix(4, 8), "down.lora_B.weight": matrix(8, 4)}, "a LoRA"),
         ({"body.0.rdb1.conv1.weight": matrix(4, 8, 3, 3)}, "an RRDB generator"),

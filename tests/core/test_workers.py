@@ -12,7 +12,7 @@ import torch
 
 import realsr
 from realsr.core.errors import UserError
-from realsr.core.workers import FEW, count_workers, map_items, split_work
+from realsr.core.workers import MIN_ITEMS, count_workers, map_items, split_work
 
 
 def square(number: int) -> tuple[int, int]:
@@ -60,7 +60,7 @@ def die_at_three(number: int) -> int:
 
 
 def test_a_worker_that_dies_is_an_error_that_says_what_to_set():
-    with pytest.raises(UserError, match=r"one of 2 worker processes has died.*set workers=1 "):
+    with pytest.raises(UserError, match=r"one of 2 worker processes died.*set workers=1 "):
         list(map_items(die_at_three, range(6), workers=2))
 
 
@@ -93,7 +93,7 @@ def test_number_of_workers():
     assert count_workers(100, 3) == 3
     assert count_workers(2, 3) == 2
     assert count_workers(100, 0) == 0
-    assert count_workers(FEW - 1, None) == 0
+    assert count_workers(MIN_ITEMS - 1, None) == 0
 
 
 @pytest.mark.skipif(

@@ -93,8 +93,8 @@ def test_a_folder_s_other_images_are_told(tmp_path: Path, caplog: pytest.LogCapt
     for listed in (list_images, find_images):
         assert [path.name for path in listed(tmp_path)] == ["a.png"]
     assert caplog.messages == [
-        f"{tmp_path}: 3 images (b.HEIC, c.nef, d.gif) of formats that are not read: convert them to PNG or TIFF",
-        f"{tmp_path}: left out: 1 other file (notes.txt)",
+        f"{tmp_path}: 3 images (b.HEIC, c.nef, d.gif) in unsupported formats: convert to PNG or TIFF",
+        f"{tmp_path}: skipped: 1 other file (notes.txt)",
     ]
     (tmp_path / "a.png").unlink()
     with pytest.raises(ImageError, match="has no images"):

@@ -32,7 +32,7 @@ def test_what_a_cpu_emulates_is_said(
     monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: False)
     with caplog.at_level(logging.WARNING, logger="realsr"):
         assert choose_precision("bf16", CPU).half == torch.bfloat16
-    assert "precision=bf16: this cpu only emulates it" in caplog.text
+    assert "precision=bf16: emulated on this cpu" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_gpu_computes_in_what_its_matrix_units_have(
     if not bf16:
         with pytest.raises(
             UserError,
-            match=r"precision=bf16: this GPU does not compute in bf16; set .*fp16.* or auto",
+            match=r"precision=bf16: this GPU does not support bf16: set .*fp16.* or auto",
         ):
             choose_precision("bf16", GPU)
 

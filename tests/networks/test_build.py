@@ -68,11 +68,11 @@ def test_a_dotted_name_is_called_with_its_arguments() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
-        ("other", {}, "expected one of patchgan, rrdb, vgg128, or module.Class of your own"),
-        ("rrdb", {"width": 3}, "there is no key generator.width. rrdb has: features, blocks, growth."),
-        ("nowhere.Net", {}, "there is no module nowhere; searched: the current folder {folder} and what is installed"),
-        ("own.nowhere.Net", {}, "there is no module own.nowhere; searched"),
-        ("own.nets.Net.Inner", {}, "there is no module own.nets.Net"),
+        ("other", {}, "expected one of patchgan, rrdb, vgg128, or a custom module.Class"),
+        ("rrdb", {"width": 3}, "unknown key generator.width. rrdb has: features, blocks, growth."),
+        ("nowhere.Net", {}, "no module nowhere in the current folder {folder} or installed packages"),
+        ("own.nowhere.Net", {}, "no module own.nowhere in"),
+        ("own.nets.Net.Inner", {}, "no module own.nets.Net"),
         (".nets.Net", {}, "importing .nets failed: TypeError"),
         ("lacking.Net", {}, "importing lacking failed: ModuleNotFoundError: No module named 'surely_not_there' "
                             "({folder}/lacking.py, line 2)"),
@@ -82,8 +82,8 @@ def test_a_dotted_name_is_called_with_its_arguments() -> None:
         ("own.nets.net", {}, "own/nets.py has no net; it defines Net, Critic, make, give_text"),
         ("own.nets.NUMBER", {}, "has NUMBER, which is a int"),
         ("own.nets.give_text", {}, "it returned a str; expected a torch.nn.Module"),
-        ("own.nets.Net", {"abc": 1}, "there is no key generator.abc. own.nets.Net has: width."),
-        ("own.nets.Net", {"scale": 1}, "there is no key generator.scale. own.nets.Net has: width."),
+        ("own.nets.Net", {"abc": 1}, "unknown key generator.abc. own.nets.Net has: width."),
+        ("own.nets.Net", {"scale": 1}, "unknown key generator.scale. own.nets.Net has: width."),
         ("own.nets.Net", {"width": -1}, "failed: ValueError: the width is negative ({folder}/own/nets.py, line 9)"),
     ],
 )  # fmt: skip
@@ -91,21 +91,22 @@ def test_what_cannot_be_built_is_told(
     name: str, arguments: dict[str, object], said: str, folder: Path
 ) -> None:
     with pytest.raises(
-        UserError, match=rf"^generator\.name={re.escape(name)}: |^there is no key generator\."
+        UserError, match=rf"^generator\.name={re.escape(name)}: |^unknown key generator\."
     ) as caught:
         build_generator({"name": name, **arguments}, 2)
     assert said.replace("{folder}", str(folder)) in str(caught.value)
 
 
 def test_discriminators_are_told_by_their_role() -> None:
-    with pytest.raises(UserError, match=r"discriminator\.name=a\.B: there is no module a"):
+    with pytest.raises(UserError, match=r"discriminator\.name=a\.B: no module a"):
         build_discriminator({"name": "a.B"})
     with pytest.raises(
-        UserError, match=r"discriminator\.name=other: expected one of patchgan, .*or module\.Class"
+        UserError,
+        match=r"discriminator\.name=other: expected one of patchgan, .*or a custom module\.Class",
     ):
         build_discriminator({"name": "other", "features": 64, "layers": 3})
     with pytest.raises(
-        UserError, match=r"there is no key discriminator\.k\. patchgan has: features, layers\."
+        UserError, match=r"unknown key discriminator\.k\. patchgan has: features, layers\."
     ):
         build_discriminator({"name": "patchgan", "features": 64, "layers": 3, "k": 1})
 

@@ -30,7 +30,7 @@ def pool(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch):
-    monkeypatch.setattr("realsr.core.workers.FEW", 1000)  # workers where a test asks for them
+    monkeypatch.setattr("realsr.core.workers.MIN_ITEMS", 1000)  # workers where a test asks for them
 
 
 def files(folder):

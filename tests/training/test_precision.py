@@ -51,7 +51,7 @@ def test_what_a_name_means(
 
 def test_bf16_on_a_gpu_without_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: False)
-    with pytest.raises(UserError, match="does not compute in bf16; set fp16, tf32, fp32 or auto"):
+    with pytest.raises(UserError, match="does not support bf16: set fp16, tf32, fp32 or auto"):
         choose_precision("bf16", GPU, training=True)
 
 

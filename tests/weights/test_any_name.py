@@ -171,7 +171,7 @@ def test_a_sector_that_is_lost_is_noticed_by_the_checksum(
     content[start : start + 512] = bytes(512)
     path.write_bytes(content)
     with pytest.raises(
-        UserError, match=r"x\.pth: is damaged: its part '\S+' does not have its checksum"
+        UserError, match=r"x\.pth: is damaged: the checksum of its part '\S+' does not match"
     ):
         load_generator(path)
 

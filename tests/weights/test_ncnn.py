@@ -141,7 +141,7 @@ def test_a_binary_param_and_a_missing_half_are_told(
 ) -> None:
     param = write_ncnn(tmp_path, make_network().state_dict(), half=False)
     param.write_bytes(b"\xdd\x85\x76\x00\xff\xfe")
-    with pytest.raises(UserError, match=r"x4\.param: is ncnn's .param in binary form"):
+    with pytest.raises(UserError, match=r"x4\.param: is a binary ncnn .param file"):
         load_generator(param)
     param.unlink()
     with pytest.raises(

@@ -1,15 +1,17 @@
-"""The Python interface: what the commands do, and the pieces that a notebook needs. All of it is imported when used.
+"""The Python interface: a function for each command, and building blocks for notebooks.
 
-Each function of a stage takes what `load_config` returned, or the command's keys as arguments, and returns a small
-result:
+Names are imported on first use. The function of a command takes a configuration from `load_config`,
+or the command's keys as arguments, and returns a small result:
 
     from realsr import api
 
-    api.estimate_kernels(track="dped", data={"source": "photos"}, work_dir="work/mine", kernels="spectral")
-    run = api.train(api.load_config("train", ["+track=dped", "data.source=photos", "trainer.max_steps=1000"]))
+    photos = {"source": "photos"}
+    api.estimate_kernels(track="dped", data=photos, work_dir="work/phone", kernels="spectral")
+    overrides = ["+track=dped", "data.source=photos", "trainer.max_steps=1000"]
+    run = api.train(api.load_config("train", overrides))
     sr = api.upscale(api.read_image("photo.png"), run.folder)
 
-Nothing here sets up logging: progress and messages go to the logger `realsr`.
+This package does not set up logging. Progress and messages go to the logger `realsr`.
 """
 
 from importlib import import_module

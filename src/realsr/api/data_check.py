@@ -1,4 +1,4 @@
-"""What data a track needs, what is there and what cannot be read."""
+"""Check of the data that a track needs: missing folders and unreadable files."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ logger = logging.getLogger("realsr")
 
 @dataclass
 class FolderReport:
-    """What a folder of photos holds: sizes (width, height) of what can be read, and messages of what cannot."""
+    """Sizes (width, height) of the readable photos of a folder, and errors of the others."""
 
     sizes: list[tuple[int, int]] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
@@ -26,34 +26,31 @@ class FolderReport:
 
 @takes_keys("check_data")
 def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
-    """Report on each folder of the track, and return what each holds.
+    """Check each folder of the track, log a summary, and return a report for each folder.
 
-    Raises UserError if one is missing or holds what cannot be read.
+    Raises UserError if a folder is missing or has unreadable files.
     """
     problems, reports = [], dict[Path, FolderReport]()
     for role in ("source", "target", "validation"):
         folder: Path | None = getattr(config.data, role)
         expected = config.data.expected.get(role)
-        needed = role in config.pairs.hr or (role == "source" and config.pool.learns_from_source)
+        required = role in config.pairs.hr or (role == "source" and config.pool.learns_from_source)
         if folder is None:
-            if needed or expected:
-                logger.info(
-                    "data.%s: not given%s. %s",
-                    role,
-                    "" if needed else " (optional)",
-                    _expectation(expected),
-                )
-            if needed:
+            if required or expected:
+                option = "" if required else " (optional)"
+                logger.info("data.%s: not given%s. %s", role, option, _describe_reference(expected))
+            if required:
                 problems.append(f"data.{role} is not given")
             continue
         for part in _parts(folder):
             try:
                 report = check_folder(part, config.damaged)
             except ImageError as error:
-                logger.info("data.%s: %s %s", role, error, _expectation(expected))
+                logger.info("data.%s: %s %s", role, error, _describe_reference(expected))
                 problems.append(str(error))
                 continue
-            logger.info("data.%s: %s: %s. %s", role, part, _summary(report), _expectation(expected))
+            summary = _summarise(report)
+            logger.info("data.%s: %s: %s. %s", role, part, summary, _describe_reference(expected))
             problems += report.unreadable
             reports[part] = report
     if config.init is not None:
@@ -67,24 +64,23 @@ def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
             problems.append(f"loss.{key}.weights={weights}: no such file")
         elif term["name"] == "perceptual" and weights is None:
             logger.info(
-                "VGG19's weights: torchvision's copy; torchvision downloads it before the training if it is missing"
+                "VGG19 weights: from torchvision, which downloads them before training if needed"
             )
     if problems:
-        raise UserError(
-            "the data are not complete:\n" + "\n".join(f"  {line}" for line in problems)
-        )
+        raise UserError("the data are incomplete:\n" + "\n".join(f"  {line}" for line in problems))
     logger.info("all photos that track %s needs can be read", config.track)
     return reports
 
 
 def check_folder(folder: Path, damaged: str = "refuse") -> FolderReport:
-    """Decode every image of a folder. Raises ImageError where it is missing or has none.
+    """Decode every image of a folder. Raises ImageError if it is missing or has no images.
 
     damaged: see `read_uint8`.
     """
     report = FolderReport()
 
-    def size(path: Path) -> tuple[int, int] | str:
+    def read_size(path: Path) -> tuple[int, int] | str:
+        """Return an image's (width, height), or the error message."""
         try:
             height, width = read_uint8(path, damaged).shape[:2]
         except ImageError as error:
@@ -93,10 +89,11 @@ def check_folder(folder: Path, damaged: str = "refuse") -> FolderReport:
 
     paths = list_images(folder)
     with ThreadPoolExecutor() as threads, Progress(f"reading {folder}", len(paths)) as progress:
-        for result in threads.map(size, paths):
-            report.unreadable.append(result) if isinstance(result, str) else report.sizes.append(
-                result
-            )
+        for result in threads.map(read_size, paths):
+            if isinstance(result, str):
+                report.unreadable.append(result)
+            else:
+                report.sizes.append(result)
             progress.advance()
     return report
 
@@ -106,18 +103,17 @@ def _parts(folder: Path) -> list[Path]:
     return parts or [folder]
 
 
-def _summary(report: FolderReport) -> str:
+def _summarise(report: FolderReport) -> str:
     text = f"{len(report.sizes)} images"
     if report.sizes:
-        smallest, largest = (
-            choose(report.sizes, key=lambda s: s[0] * s[1]) for choose in (min, max)
-        )
-        text += f" from {smallest[0]}x{smallest[1]} to {largest[0]}x{largest[1]}"
-    return text + (f", {len(report.unreadable)} that cannot be read" if report.unreadable else "")
+        sizes = sorted(report.sizes, key=lambda size: size[0] * size[1])
+        smallest, largest = (f"{width}x{height}" for width, height in (sizes[0], sizes[-1]))
+        text += f" from {smallest} to {largest}"
+    return text + (f", {len(report.unreadable)} unreadable" if report.unreadable else "")
 
 
-def _expectation(expected: ExpectedFolder | None) -> str:
+def _describe_reference(expected: ExpectedFolder | None) -> str:
     if expected is None:
         return ""
     count = f"{expected.photos} images, " if expected.photos else ""
-    return f"The track's own: {count}{expected.origin}"
+    return f"Reference data: {count}{expected.origin}"

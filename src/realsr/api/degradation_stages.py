@@ -30,9 +30,9 @@ logger = logging.getLogger("realsr")
 
 @takes_keys("estimate_kernels")
 def estimate_kernels(config: EstimateKernelsConfig) -> KernelPool:
-    """Make the kernels that a pool asks for, or estimate one shard of them, and draw them; return what was made.
+    """Estimate the pool's kernels, or one shard of them, draw them, and return the kernel pool.
 
-    Raises UserError at the end if a photo cannot be read, or no kernel is sound.
+    Raises UserError at the end if a photo cannot be read, or if no kernel is sound.
     """
     shard = choose_shard(config.shard, config.shards)
     pool = estimation.estimate_kernels(
@@ -58,15 +58,15 @@ def estimate_kernels(config: EstimateKernelsConfig) -> KernelPool:
 
 
 def choose_estimator(config: EstimateKernelsConfig | TrainConfig) -> dict[str, Any]:
-    """Return the values of the pool's estimator; for a pool that shrinks by bicubic those of the group `kernels`."""
+    """Return the values of the pool's estimator, or of the group `kernels` if the pool uses it."""
     return config.kernels if config.pool.estimator_key == "kernels" else config.pool.estimator
 
 
 @takes_keys("survey_noise")
 def survey_noise(config: SurveyNoiseConfig) -> Survey:
-    """Measure all tiles of the source photos, report and draw what they are like, and return it; collect none.
+    """Measure all tiles of the source photos, log and draw their statistics, and return the survey.
 
-    Raises UserError at the end if some photos could not be measured.
+    No noise patch is collected. Raises UserError at the end if some photos could not be measured.
     """
     pool = config.noise_pool_dir
     check_folder_place("noise_pool_dir", pool, [survey.STAGE])
@@ -84,7 +84,7 @@ def survey_noise(config: SurveyNoiseConfig) -> Survey:
 
 @takes_keys("collect_noise")
 def collect_noise(config: CollectNoiseConfig) -> Path:
-    """Collect noise patches, by thresholds that a survey chooses where noise.auto is set; return their folder."""
+    """Collect noise patches and return their folder; with noise.auto, a survey sets thresholds."""
     source, pool, noise = config.data.source, config.noise_pool_dir, config.noise
     if noise.auto:
         check_folder_place("noise_pool_dir", pool, [survey.STAGE])
@@ -95,11 +95,8 @@ def collect_noise(config: CollectNoiseConfig) -> Path:
         except NoFlatTilesError as error:
             report_survey(error.survey, pool / survey.STAGE)
             raise
-        logger.info(
-            "noise: chosen noise.max_variance=%g noise.min_mean=%g",
-            noise.max_variance,
-            noise.min_mean,
-        )
+        thresholds = f"noise.max_variance={noise.max_variance:g} noise.min_mean={noise.min_mean:g}"
+        logger.info("noise: selected %s", thresholds)
         if result is not None:
             report_survey(result, pool / survey.STAGE)
     collection.collect_noise(source, pool, noise, config.overwrite, config.workers, config.damaged)
@@ -108,7 +105,7 @@ def collect_noise(config: CollectNoiseConfig) -> Path:
 
 @takes_keys("make_pairs")
 def make_pairs(config: MakePairsConfig) -> PairsResult:
-    """Make pairs of HR and LR images; return where they are, and how many."""
+    """Make pairs of HR and LR images; return their folder and their number."""
     return synthesis.make_pairs(
         config.data.source,
         config.data.target,
@@ -125,7 +122,7 @@ def make_pairs(config: MakePairsConfig) -> PairsResult:
 
 @takes_keys("rebuild_pair")
 def rebuild_pair(config: RebuildPairConfig) -> list[Path]:
-    """Make the LR image of one pair again from the manifest, byte for byte; return the files written."""
+    """Rebuild one pair's LR image, byte for byte, from the manifest; return the files written."""
     return rebuild.rebuild_pair(
         config.pair,
         config.data.source,

@@ -1,8 +1,9 @@
-"""A whole study on bundled photographs.
+"""A complete study on bundled photographs.
 
-A simulated camera photographs clean photos. From its photos alone the stages learn its kernel and noise. Two small
-generators are trained for the same number of steps, one on bicubic pairs, one on the estimated pool, and both are
-compared with bicubic interpolation on other photos of that camera.
+A simulated camera degrades clean photos. The stages estimate its kernel and noise from the degraded
+photos only. Two small generators are trained for the same number of steps, one on bicubic pairs and
+one on the estimated pool. Both are compared with bicubic interpolation on other photos of that
+camera.
 """
 
 import json
@@ -36,22 +37,22 @@ from realsr.simulation.camera import Camera, anisotropic_kernel
 
 logger = logging.getLogger("realsr")
 
-# Fixed before any training: the hidden truth, and which photographs are for what.
+# The true camera, which the stages do not know, and the role of each photograph.
 SIGMAS, ANGLE = (2.0, 1.2), 35
 CAMERA = Camera(
     kernel=anisotropic_kernel(13, SIGMAS, ANGLE, scale=2), scale=2, noise_levels=(2.0, 3.5)
 )
 SOURCE = ("camera", "coins", "grass", "gravel", "rocket")
-# Colour photos only: a small network shown gray ones learns to forget colour.
+# Colour photos only: a small network trained on gray photos loses colour.
 TARGET = ("astronaut", "hubble_deep_field", "immunohistochemistry", "retina", "stereo_motorcycle")
 TEST = ("chelsea", "coffee")
-ZOOM = {"chelsea": (60, 110), "coffee": (110, 180)}  # top left corners of the details in the figure
+ZOOM = {"chelsea": (60, 110), "coffee": (110, 180)}  # (top, left) of the crops in the figure
 ZOOM_SIDE = 128
 
 
 @takes_keys("demo")
 def demo(config: TrainConfig) -> dict[str, object]:
-    """Run the study, write metrics.json and comparison.png into the work folder, and return the metrics."""
+    """Run the study, write metrics.json and comparison.png to work_dir, and return the metrics."""
     folder = config.work_dir
     photograph(folder / "data", config.seed)
     arms = {"bicubic": bicubic_arm(config), "pool": replace(config, run=folder / "pool")}
@@ -59,7 +60,7 @@ def demo(config: TrainConfig) -> dict[str, object]:
         logger.info("\nArm %s", name)
         train(arm)
 
-    logger.info("\nEvaluation on photos of the camera that no stage has seen: %s", ", ".join(TEST))
+    logger.info("\nEvaluation on held-out photos of the camera: %s", ", ".join(TEST))
     cpu = torch.device("cpu")
     models: dict[str, Model] = {"bicubic_interpolation": bicubic_model(config.scale)}
     for name, arm in arms.items():
@@ -78,11 +79,13 @@ def demo(config: TrainConfig) -> dict[str, object]:
 
 
 def photograph(folder: Path, seed: int) -> None:
-    """Write what the study starts from: the camera's photos, clean photos, and test photos with their HR."""
+    """Write the study's data: photos of the camera, clean photos, and test photos with their HR."""
     recipe = {"sigmas": SIGMAS, "angle": ANGLE, "noise_levels": CAMERA.noise_levels}
     recipe |= {"source": SOURCE, "target": TARGET, "test": TEST}
     with open_stage(folder, "photographs", config=recipe, seed=seed, inputs={}) as record:
-        for name in (name for name in (*SOURCE, *TARGET, *TEST) if not record.has_item(name)):
+        for name in (*SOURCE, *TARGET, *TEST):
+            if record.has_item(name):
+                continue
             scene = crop_to_multiple(to_float(load_photograph(name)), CAMERA.scale)
             files = {}
             if name not in TARGET:
@@ -98,12 +101,15 @@ def photograph(folder: Path, seed: int) -> None:
 
 
 def load_photograph(name: str) -> np.ndarray:
-    """Return one of scikit-image's photographs, (H, W, 3) uint8. Raises UserError where the extra is not installed."""
+    """Return a photograph of scikit-image, (H, W, 3) uint8.
+
+    Raises UserError if the extra `demo` is not installed.
+    """
     return camera.load_photograph(name, "the demo", "demo")
 
 
 def bicubic_arm(config: TrainConfig) -> TrainConfig:
-    """Return the config of the arm that knows nothing of the camera: bicubic pairs, no noise."""
+    """Return the config of the baseline arm: bicubic pairs without noise."""
     return replace(
         config,
         pool=PoolConfig(kernels="bicubic", noise=False, estimator={}),
@@ -135,39 +141,36 @@ def draw(
     scores: Mapping[str, Mapping[str, Scores]],
     kernels: Mapping[str, np.ndarray],
 ) -> None:
-    """Draw a detail of each test photo as LR, by each model, and as HR, with the kernels below."""
+    """Draw a crop of each test photo as LR, as SR of each model and as HR; kernels below."""
     rows = []
     for image in images:
         top, left = ZOOM[image.name]
-        nearest = image.lr.repeat_interleave(CAMERA.scale, dim=1).repeat_interleave(
-            CAMERA.scale, dim=2
-        )
-        views = {"LR": nearest} | {
-            name.replace("_", " "): model(image.lr) for name, model in models.items()
-        }
+        rows_repeated = image.lr.repeat_interleave(CAMERA.scale, dim=1)
+        views = {"LR": rows_repeated.repeat_interleave(CAMERA.scale, dim=2)}
+        views |= {name.replace("_", " "): model(image.lr) for name, model in models.items()}
         views["HR"] = image.hr
-        crops = {
-            name: x[:, top : top + ZOOM_SIDE, left : left + ZOOM_SIDE] for name, x in views.items()
-        }
+        window = slice(top, top + ZOOM_SIDE), slice(left, left + ZOOM_SIDE)
+        crops = {name: x[:, *window] for name, x in views.items()}
         notes = {
             name.replace("_", " "): f"{by_image[image.name]['psnr']:.2f} dB"
             for name, by_image in scores.items()
         }
         rows.append((image.name, crops, notes))
-    titled = {"true kernel": CAMERA.kernel}
+    panels = {"true kernel": CAMERA.kernel}
     for name, kernel in kernels.items():
-        titled[f"estimated from {name}\n{kernel_psnr(CAMERA.kernel, kernel):.1f} dB"] = kernel
-    write_comparison(path, rows, titled)
+        panels[f"estimated from {name}\n{kernel_psnr(CAMERA.kernel, kernel):.1f} dB"] = kernel
+    write_comparison(path, rows, panels)
 
 
 def describe(metrics: Mapping[str, Any], folder: Path) -> str:
-    """Return the table that the demo ends with, and where to look."""
+    """Return the final table of the demo and the paths of its results, as text."""
     lines = [f"\n{'':22} PSNR dB    SSIM"]
     for name, value in metrics.items():
         if isinstance(value, dict):
             lines.append(f"{name:22} {value['psnr']:7.2f}  {value['ssim']:.4f}")
     lines += [
-        f"kernels: {metrics['kernel_psnr']:.1f} dB to the hidden one; noise patches: {metrics['noise_patches']}",
+        f"kernel PSNR {metrics['kernel_psnr']:.1f} dB against the true kernel; "
+        f"noise patches: {metrics['noise_patches']}",
         f"figure    {folder / 'comparison.png'}",
         f"metrics   {folder / 'metrics.json'}",
         f"kernels   {folder / 'stages/pool/kernels'}",

@@ -1,4 +1,4 @@
-"""A generator written for other programs."""
+"""Export of a generator for other programs."""
 
 import logging
 import mimetypes
@@ -15,31 +15,34 @@ from realsr.weights.generators import FORMATS as WEIGHTS
 logger = logging.getLogger("realsr")
 
 NETWORKS = (".onnx", ".xml", ".param", ".bin", ".pt", ".ckpt", ".engine")
-"""Suffixes of files that programs for networks read: a folder is hardly meant by them."""
+"""File suffixes of network formats; such an `output` is probably not meant as a folder."""
 PROTOCOLS = ("vacc", "realsr_release")
 
 
 @takes_keys("export")
 def export(config: ExportConfig) -> Path:
-    """Write the weights to a file, or networks to a folder with a table of what they lose; return file or folder."""
+    """Write the weights to a file, or networks and a table of their accuracy to a folder.
+
+    Returns the path of the file or folder.
+    """
     output, suffix = config.output, config.output.suffix.lower()
-    weights_alone = suffix in WEIGHTS and not output.is_dir()
-    check_folder_place("output", output.parent if weights_alone else output)
-    if weights_alone:
+    is_folder = output.is_dir()
+    weights_only = suffix in WEIGHTS and not is_folder
+    check_folder_place("output", output.parent if weights_only else output)
+    has_file_type = mimetypes.MimeTypes().guess_type(output.name)[0] is not None
+    if weights_only:
         export_weights(config)
-    elif suffix in NETWORKS and not output.is_dir():
+    elif suffix in NETWORKS and not is_folder:
         raise UserError(
-            f"output={output}: networks are written into a folder, set output={output.with_suffix('')}; weights alone "
-            f"into a file whose name ends in {' or '.join(WEIGHTS)}"
+            f"output={output}: networks are written to a folder: set output="
+            f"{output.with_suffix('')}; for weights only, set a file name that ends in "
+            f"{' or '.join(WEIGHTS)}"
         )
-    elif (
-        config.formats is None
-        and mimetypes.MimeTypes().guess_type(output.name)[0] is not None
-        and not output.is_dir()
-    ):
+    elif config.formats is None and has_file_type and not is_folder:
         raise UserError(
-            f"output={output}: expected a file whose name ends in {' or '.join(WEIGHTS)}, or a folder for ONNX; for a "
-            f"folder of this name set formats=[{','.join(DEFAULT_FORMATS)}], too"
+            f"output={output}: expected a file name that ends in {' or '.join(WEIGHTS)}, or a "
+            f"folder for ONNX; for a folder of this name also set "
+            f"formats=[{','.join(DEFAULT_FORMATS)}]"
         )
     else:
         export_formats(config)
@@ -47,25 +50,22 @@ def export(config: ExportConfig) -> Path:
 
 
 def export_weights(config: ExportConfig) -> None:
-    """Convert the weights that a config names, and say what was written."""
+    """Convert the weights of a config to a file, and log a summary."""
     if config.formats is not None:
         raise UserError(
-            f"output={config.output} is a file of weights: formats={config.formats} need output=FOLDER"
+            f"output={config.output} is a weights file: formats={config.formats} need output=FOLDER"
         )
     generator, scale = convert_weights(config.weights, config.output, config.overwrite)
     name = generator["name"]
-    size = (
-        "" if "." in name else f", {generator['blocks']} blocks, {generator['features']} features"
-    )
-    logger.info(
-        "%s: the generator of %s (%s%s, scale %d)", config.output, config.weights, name, size, scale
-    )
+    if "." not in name:
+        name += f", {generator['blocks']} blocks, {generator['features']} features"
+    logger.info("%s: generator of %s (%s, scale %d)", config.output, config.weights, name, scale)
 
 
 def export_formats(config: ExportConfig) -> None:
-    """Write the formats that a config names, the tables, and the figure of layers if the config asks for it."""
+    """Write the formats of a config, the tables and, if requested, the sensitivity figure."""
     formats = list(DEFAULT_FORMATS) if config.formats is None else config.formats
-    check_formats(formats, config.int8)  # which finds missing libraries before they are imported
+    check_formats(formats, config.int8)  # reports missing libraries before they are imported
     from realsr.deployment.deploy import export_networks
     from realsr.reporting.sensitivity_figure import draw_sensitivity
 
@@ -89,4 +89,4 @@ def export_formats(config: ExportConfig) -> None:
     for warning in deployment.warnings:
         logger.warning("warning: %s", warning)
     if deployment.failed:
-        raise UserError(f"{len(deployment.failed)} could not be done, see above")
+        raise UserError(f"{len(deployment.failed)} formats could not be exported, see above")

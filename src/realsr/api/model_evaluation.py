@@ -1,4 +1,4 @@
-"""Models compared on a folder of images, by a named protocol."""
+"""Comparison of models on a folder of images, with a named protocol."""
 
 import logging
 from collections.abc import Mapping
@@ -32,9 +32,9 @@ logger = logging.getLogger("realsr")
 
 @takes_keys("evaluate")
 def evaluate(config: EvaluateConfig) -> Report:
-    """Evaluate models; log the tables, write all of it if output is set, and return it.
+    """Evaluate models, log the tables, write the report if `output` is set, and return the report.
 
-    Raises UserError before any work for what cannot be evaluated, and at the end if some images could not be.
+    Raises UserError before any work for invalid input, and at the end if some images failed.
     """
     if not config.weights:
         raise UserError(
@@ -46,14 +46,10 @@ def evaluate(config: EvaluateConfig) -> Report:
         folders = ["images"] * config.save_images + ["figures"] * bool(config.figures)
         check_folder_place("output", config.output, ["", *folders])
     metrics_file = None if config.output is None else config.output / "metrics.json"
-    if (
-        metrics_file is not None
-        and metrics_file.exists()
-        and not looks_lost(metrics_file)
-        and not config.overwrite
-    ):
+    has_result = metrics_file is not None and metrics_file.exists() and not looks_lost(metrics_file)
+    if has_result and not config.overwrite:
         raise UserError(
-            f"{config.output}: has an evaluation already: set overwrite=true, or choose another output"
+            f"{config.output}: already has an evaluation: set overwrite=true or another output"
         )
     check_names(config.weights, [*PUBLISHED_MODELS, BICUBIC])
     for name in config.weights:
@@ -69,25 +65,27 @@ def evaluate(config: EvaluateConfig) -> Report:
         raise UserError(
             f"data.hr must be given, since {', '.join(needing)} need HR: set data.hr=DIR"
         )
-    loaded = {name: make_model(name, config, device) for name in config.weights}
+    models, facts = dict[str, Model](), dict[str, dict[str, Any]]()
+    for name in config.weights:
+        models[name], facts[name] = make_model(name, config, device)
 
     names = shorten_names(config.weights)
     writer = Writer(config, figures, names, metrics)
-    models = {name: model for name, (model, _) in loaded.items()}
     results = evaluate_models(models, images, metrics, protocol.crop or 0, writer.add)
     results.failures |= writer.figures.failures
-    named = load_protocol(protocol.name) if protocol.name in list_options("protocol") else protocol
+    is_named = protocol.name in list_options("protocol")
+    original = load_protocol(protocol.name) if is_named else protocol
+    has_onnx = any(name.endswith(".onnx") for name in config.weights)
     setting = Setting(
         protocol,
-        list_changes(protocol, resolve(named, config.scale)),
+        list_changes(protocol, resolve(original, config.scale)),
         config.scale,
-        config.precision
-        + " (ONNX files: their own)" * any(name.endswith(".onnx") for name in config.weights),
+        config.precision + " (ONNX files: their own)" * has_onnx,
         device.type,
         lr=None if config.data.lr is None else str(resolve_unnamed(config.data.lr)),
         hr=config.data.hr is not None,
     )
-    report = Report(setting, metrics, results, {name: facts for name, (_, facts) in loaded.items()})
+    report = Report(setting, metrics, results, facts)
     logger.info("\n%s", format_report(report))
     if config.output is None:
         logger.info("\nnothing is written: set output=DIR to write the results")
@@ -97,7 +95,7 @@ def evaluate(config: EvaluateConfig) -> Report:
         logger.info("\nwritten  %s: metrics.json, scores.csv, table.md%s", config.output, more)
     if results.failures:
         raise UserError(
-            f"{len(results.failures)} could not be done:{list_failures(results.failures)}"
+            f"{len(results.failures)} could not be processed:{list_failures(results.failures)}"
         )
     return report
 
@@ -105,17 +103,13 @@ def evaluate(config: EvaluateConfig) -> Report:
 def make_model(
     name: str, config: EvaluateConfig, device: torch.device
 ) -> tuple[Model, dict[str, Any]]:
-    """Return a model of any source that `load_model` takes, and where it is from.
+    """Return the model of any source that `load_model` accepts, and facts about its weights.
 
-    Raises UserError where its scale is another, or it cannot be loaded.
+    Raises UserError if the model has another scale or cannot be loaded.
     """
     model = load_model(name, device, config.precision, config.allow_custom_code, config.scale)
-    facts = (
-        {"source": name}
-        if name == BICUBIC
-        else {"source": name} | describe_weights(find_weights(name))
-    )
-    return as_function(model, config.tile), facts
+    facts = {} if name == BICUBIC else describe_weights(find_weights(name))
+    return as_function(model, config.tile), {"source": name} | facts
 
 
 def list_needing_hr(metrics: Mapping[str, Metric]) -> list[str]:
@@ -135,7 +129,7 @@ def write_report(folder: Path, report: Report) -> None:
 
 
 class Writer:
-    """Writes images and figures that the config asks for, as results come."""
+    """Writes the images and figures that the config requests, one result at a time."""
 
     def __init__(
         self,
@@ -145,17 +139,17 @@ class Writer:
         metrics: Mapping[str, Metric],
     ) -> None:
         output = config.output or Path()
-        scored = {
+        per_image = {
             name: metric for name, metric in metrics.items() if isinstance(metric, ImageMetric)
         }
-        self.figures = Figures(output / "figures", figures, names, scored, config.scale)
+        self.figures = Figures(output / "figures", figures, names, per_image, config.scale)
         self._images = output / "images" if config.save_images else None
         self._folders = {model: name.replace("/", "_") for model, name in names.items()}
 
     def add(
         self, image: EvaluationImage, model: str, sr: Tensor, scores: Mapping[str, float]
     ) -> None:
-        """Take a result in."""
+        """Write the SR image of a model if requested, and add it to the figures."""
         if self._images is not None:
             folder = self._images / self._folders[model]
             folder.mkdir(parents=True, exist_ok=True)

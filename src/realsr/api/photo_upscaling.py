@@ -1,4 +1,4 @@
-"""Images as arrays: read, written, degraded, and upscaled by a model; photos upscaled from file to file."""
+"""Functions that read, write, degrade and upscale images as arrays, and upscale photo files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,12 +24,15 @@ from realsr.pairs import synthesis
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Return an image file as (H, W, 3) uint8 RGB. Raises ImageError where it cannot be read."""
+    """Return an image file as (H, W, 3) uint8 RGB. Raises ImageError if it cannot be read."""
     return read_uint8(Path(path))
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 RGB, or float32 in 0..1 rounded half to even, in the format of the file's suffix."""
+    """Write an RGB image (H, W, 3), uint8 or float32 in 0..1, in the format of the file's suffix.
+
+    Float values are clamped and rounded half to even.
+    """
     levels = image if image.dtype == np.uint8 else np.rint(image.clip(0, 1) * 255).astype(np.uint8)
     write_uint8(Path(path), levels)
 
@@ -41,14 +44,17 @@ def degrade(
     noise: np.ndarray | None = None,
     seed: int = 0,
 ) -> np.ndarray:
-    """Return the LR image (h, w, 3) uint8 of an HR image (s*h, s*w, 3) uint8, as pairs and training make it.
+    """Return the LR image (h, w, 3) uint8 of an HR image (s*h, s*w, 3) uint8.
+
+    The degradation is that of `make_pairs` and training.
 
     Args:
-        hr: its sides are multiples of the scale.
-        scale: 2 or 4 for bicubic, any for a kernel.
-        kernel: of that scale, sums to 1; None: bicubic.
-        noise: a noise patch (h', w', 3) uint8, of which a random crop without its mean is added; None: no noise.
-        seed: of the crop of the noise patch.
+        hr: the HR image; its sides must be multiples of the scale.
+        scale: 2 or 4 for bicubic; any scale with a kernel.
+        kernel: the blur kernel for this scale, which sums to 1; None: bicubic.
+        noise: a noise patch (h', w', 3) uint8; a random crop, minus its mean, is added. None:
+            no noise.
+        seed: the seed of the random crop.
     """
     if any(side % scale for side in hr.shape[:2]):
         raise UserError(
@@ -70,9 +76,9 @@ def load_model(
     scale: int | None = None,
     allow_custom_code: bool = False,
 ) -> SRModel:
-    """Return a model by a published name, a run's folder or a file of weights, ready for `upscale`.
+    """Return a model for `upscale`, from a published name, a run's folder or a weights file.
 
-    The arguments are the keys of `realsr.upscale`. Raises UserError where it cannot be loaded.
+    The arguments are the keys of `realsr.upscale`. Raises UserError if the model cannot be loaded.
     """
     return models.load_model(weights, choose_device(device), precision, allow_custom_code, scale)
 
@@ -86,16 +92,17 @@ def upscale(
     """Upscale an array or photos.
 
     Args:
-        photos: an array (H, W, 3), float32 in 0..1 or uint8; or paths of photos and folders; or a loaded configuration.
-        weights: as `load_model` takes them, or what it returned; a loaded model is for arrays alone.
-        output: for photos: a file, or a folder where there are several.
+        photos: an array (H, W, 3), float32 in 0..1 or uint8; paths of photos and folders; or a
+            loaded configuration.
+        weights: weights as for `load_model`, or, for arrays only, a model that it returned.
+        output: for photos: a file, or a folder for several photos.
         keys: other keys of `realsr.upscale`, e.g. `ensemble=True`, `tile=256`.
 
     Returns:
-        Of an array, the result (sH, sW, 3) in the same type; of photos, the paths of the results.
+        For an array, the result (sH, sW, 3) in the same type; for photos, the paths of the results.
 
     Raises:
-        UserError, ImageError: for what cannot be read, loaded or written.
+        UserError, ImageError: if a file cannot be read, loaded or written.
     """
     if isinstance(photos, UpscaleConfig):
         return _upscale_files(photos)
@@ -106,9 +113,8 @@ def upscale(
             "upscale: photos need weights by name or path, and output=FILE or output=FOLDER"
         )
     inputs = [photos] if isinstance(photos, str | Path) else list(photos)
-    return _upscale_files(
-        load_config("upscale", input=inputs, weights=weights, output=output, **keys)
-    )
+    config = load_config("upscale", input=inputs, weights=weights, output=output, **keys)
+    return _upscale_files(config)
 
 
 def _upscale_array(
@@ -116,23 +122,24 @@ def _upscale_array(
 ) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.float32):
         raise UserError(
-            f"upscale: an array of shape {image.shape} and type {image.dtype}: expected (H, W, 3), uint8 or float32"
+            f"upscale: an array of shape {image.shape} and type {image.dtype}: "
+            "expected (H, W, 3), uint8 or float32"
         )
     if output is not None:
         raise UserError(
-            "upscale: an array's result is returned: write it with write_image instead of output"
+            "upscale: the result of an array is returned: remove output and use write_image"
         )
-    ensembled, consistency, tile = (
+    ensemble, consistency, tile = (
         keys.pop(key, None) for key in ("ensemble", "consistency", "tile")
     )
     model = weights if isinstance(weights, SRModel) else load_model(weights, **keys)
     x = to_float(image) if image.dtype == np.uint8 else torch.from_numpy(image).permute(2, 0, 1)
-    sr = as_function(refine(model, bool(ensembled), bool(consistency)), tile)(x)
+    sr = as_function(refine(model, bool(ensemble), bool(consistency)), tile)(x)
     return to_uint8(sr) if image.dtype == np.uint8 else sr.clamp(0, 1).permute(1, 2, 0).numpy()
 
 
 def _upscale_files(config: UpscaleConfig) -> list[Path]:
-    """Upscale what the configuration names and is not there yet; return all results."""
+    """Upscale the photos that have no result yet; return the paths of all results."""
     tasks = plan_tasks(config.input, config.output, config.format)
     results = [task.result for task in tasks]
     if not config.overwrite:

@@ -1,4 +1,4 @@
-"""What a pool holds, and how two differ."""
+"""Report on the contents of a pool, or on the differences between two pools."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ logger = logging.getLogger("realsr")
 
 @dataclass(frozen=True)
 class Pool:
-    """A pool's folder, its kernels and noise patches as arrays."""
+    """A pool's folder, with access to its kernels and noise patches as arrays."""
 
     folder: Path
 
@@ -38,9 +38,9 @@ class Pool:
 
 @takes_keys("pool")
 def pool(config: PoolReportConfig) -> list[PoolStatistics]:
-    """Return the statistics of one pool or two, log a table, and write pool.png and pool.json.
+    """Return the statistics of one or two pools, log a table, and write pool.png and pool.json.
 
-    Of two they are pool_comparison.png and .json.
+    For two pools the files are pool_comparison.png and pool_comparison.json.
 
     Raises UserError at the end if files of the pools cannot be read.
     """
@@ -60,9 +60,6 @@ def pool(config: PoolReportConfig) -> list[PoolStatistics]:
     write_bytes(output / f"{name}.json", json.dumps(facts, indent=1).encode())
     write_pool_figure(output / f"{name}.png", pools)
     logger.info("\nfigure   %s\nnumbers  %s", output / f"{name}.png", output / f"{name}.json")
-    if unreadable := [reason for pool in pools for reason in pool.unreadable]:
-        raise UserError(
-            "left out, since they cannot be read:"
-            + "".join(f"\n  {reason}" for reason in unreadable)
-        )
+    if reasons := "".join(f"\n  {reason}" for pool in pools for reason in pool.unreadable):
+        raise UserError(f"skipped because unreadable:{reasons}")
     return pools

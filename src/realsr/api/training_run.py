@@ -1,4 +1,4 @@
-"""From photos to an evaluated model: the stages that are missing, a training, its evaluation."""
+"""From photos to an evaluated model: missing stages, training and evaluation."""
 
 import json
 import logging
@@ -53,13 +53,17 @@ logger = logging.getLogger("realsr")
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A run's folder. It has the weights of the last step (`generator`), their average, and the best by validation."""
+    """The folder of a run, with its weights and metrics."""
 
     folder: Path
 
     @property
     def weights(self) -> dict[str, Path]:
-        """The files of weights that there are, by name: generator, generator_ema, best."""
+        """The existing weight files by name.
+
+        `generator` holds the weights of the last step, `generator_ema` their moving average, and
+        `best` the best weights by validation.
+        """
         names = ("generator", "generator_ema", "best")
         return {
             name: file for name in names if (file := self.folder / f"{name}.safetensors").is_file()
@@ -67,14 +71,14 @@ class TrainResult:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """The content of metrics.json; empty where nothing was evaluated."""
+        """The content of metrics.json, or an empty dict if the run has not been evaluated."""
         file = self.folder / "metrics.json"
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 @takes_keys("train")
 def train(config: TrainConfig) -> TrainResult:
-    """Run the stages that are missing, then train, then evaluate on the validation images."""
+    """Run the missing stages, train, and evaluate on the validation images."""
     training = TrainingConfig(
         generator=config.generator,
         discriminator=config.discriminator,
@@ -93,7 +97,7 @@ def train(config: TrainConfig) -> TrainResult:
         noise = list_noise(config.noise_pool_dir) if config.pool.noise else []
         pairs, validation = split_pairs(config, noise)
         check_validation(validation.images, config.scale)
-        trained = train_run(
+        is_new = train_run(
             config.run,
             pairs,
             noise,
@@ -106,17 +110,17 @@ def train(config: TrainConfig) -> TrainResult:
             processes,
         )
     if processes.is_main:
-        conclude(config, validation.images, trained)
+        conclude(config, validation.images, is_new)
     return TrainResult(config.run)
 
 
 def prepare(config: TrainConfig, training: TrainingConfig, processes: int) -> None:
-    """Check what can be checked before any work, then make what the training needs."""
+    """Check the config before any work, then run the stages that the training needs."""
     for key in ("pool_dir", "noise_pool_dir", "pairs_dir", "run"):
         check_folder_place(key, getattr(config, key))
     if config.run.is_dir():
         with lock_stage(config.run, STAGE, wait=False):
-            pass  # another process that trains this run is named now rather than after the stages
+            pass  # report another process that trains this run now, not after the stages
     check_settings(training, processes)
     if config.trainer.best_by == "lpips":
         make_lpips(config.trainer, [], choose_device("cpu"))
@@ -127,11 +131,11 @@ def prepare(config: TrainConfig, training: TrainingConfig, processes: int) -> No
     prepare_data(config)
 
 
-def conclude(config: TrainConfig, validation: Sequence[ValidationImage], trained: bool) -> None:
-    """Evaluate the run, if there is anything new and anything to evaluate on."""
+def conclude(config: TrainConfig, validation: Sequence[ValidationImage], is_new: bool) -> None:
+    """Evaluate the run if it has new weights or no metrics, and if there are validation images."""
     metrics = config.run / "metrics.json"
-    if not trained and metrics.is_file() and not looks_lost(metrics):
-        logger.info("%s: trained and evaluated already, nothing to do", config.run)
+    if not is_new and metrics.is_file() and not looks_lost(metrics):
+        logger.info("%s: already trained and evaluated, nothing to do", config.run)
     elif validation:
         evaluate_run(config, validation, metrics)
     else:
@@ -139,22 +143,22 @@ def conclude(config: TrainConfig, validation: Sequence[ValidationImage], trained
 
 
 def prepare_data(config: TrainConfig) -> None:
-    """Run the stages before the training that the config needs and that were not made elsewhere."""
+    """Run the stages that the config needs, except those whose results were made elsewhere."""
     foreign_pairs = is_foreign(config.pairs_dir, "pairs", "HR/*")
-    # First what takes seconds and may fail: kernels can take hours.
+    # Fast checks come first, since kernels can take hours.
     for role in [] if foreign_pairs else config.pairs.hr:
         list_photos(getattr(config.data, role), role, config.pairs_dir)
-    kernels_needed = config.pool.kernels != "bicubic" and not foreign_pairs
-    if kernels_needed and not is_foreign(config.pool_dir, "kernels", "kernels/**/*.mat"):
+    needs_kernels = config.pool.kernels != "bicubic" and not foreign_pairs
+    if needs_kernels and not is_foreign(config.pool_dir, "kernels", "kernels/**/*.mat"):
         make_estimator(stages.choose_estimator(config), config.pool.estimator_key, config.scale)
     if config.pool.noise:
         _run_stage("noise", "noise/**/*.png", config)
     if not (config.run / "generator.safetensors").exists():
-        GeneratorLoss(config.loss)  # says so if VGG19's weights are missing
+        GeneratorLoss(config.loss)  # raises an error if the weights of VGG19 are missing
     if foreign_pairs:
         logger.info("%s: pairs made elsewhere, used as they are", config.pairs_dir)
     else:
-        if kernels_needed:
+        if needs_kernels:
             _run_stage("kernels", "kernels/**/*.mat", config)
         stages.make_pairs(_part(config, MakePairsConfig))
 
@@ -170,7 +174,7 @@ def _run_stage(stage: str, pattern: str, config: TrainConfig) -> None:
 
 
 def split_pairs(config: TrainConfig, noise: list[Path]) -> tuple[list[Pair], ValidationSet]:
-    """Return the pairs to train on, and the validation images: `data.validation`, else pairs held out."""
+    """Return the training pairs and the validation images: `data.validation` or held-out pairs."""
     degradation = build_degradation(config.online_degradation, config.scale, DecodedImages(noise))
     lr_name, elsewhere = config.data.lr_name, is_foreign(config.pairs_dir, "pairs", "HR/*")
     pairs = list_pairs(config.pairs_dir, config.scale, lr_name if elsewhere else None)
@@ -186,9 +190,8 @@ def split_pairs(config: TrainConfig, noise: list[Path]) -> tuple[list[Pair], Val
             config.damaged,
             lr_name,
         )
-        return pairs, ValidationSet(
-            printable(resolve_unnamed(config.data.validation).name or "/"), images
-        )
+        folder = resolve_unnamed(config.data.validation)
+        return pairs, ValidationSet(printable(folder.name or "/"), images)
     pairs, held_out = hold_out(pairs, config.data.held_out, config.seed)
     if held_out:
         logger.info("held out for validation: %s", ", ".join(pair.name for pair in held_out))
@@ -204,42 +207,39 @@ def split_pairs(config: TrainConfig, noise: list[Path]) -> tuple[list[Pair], Val
 
 
 def check_validation(images: Sequence[ValidationImage], scale: int) -> None:
-    """Raise UserError for an image that is too small for SSIM's window and the border left out."""
-    needed = 11 + 2 * scale
+    """Raise UserError for an image too small for the SSIM window (11) inside the cropped border."""
+    min_side = 11 + 2 * scale
     for image in images:
         height, width = image.hr.shape[1:]
-        if min(height, width) < needed:
+        if min(height, width) < min_side:
             raise UserError(
-                f"validation image {image.name}: its HR is {width}x{height}, but SSIM needs {needed} on each side: "
-                "remove it, or raise trainer.validation_crop if that has cut it"
+                f"validation image {image.name}: its HR is {width}x{height}, but SSIM needs at "
+                f"least {min_side} on each side: remove the image, or increase "
+                "trainer.validation_crop if it cropped the image"
             )
 
 
 def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], metrics: Path) -> None:
-    """Compare the run's generators with bicubic on the validation images; write and print the scores.
+    """Compare the run's generators with bicubic on the validation images; write and log the scores.
 
-    Raises UserError where a file in the run's folder is of another network with code of its own than the config's,
-    and at the end if some images could not be evaluated.
+    Raises UserError if a weights file of the run belongs to a custom network other than the
+    config's, and at the end if some images could not be evaluated.
     """
-    scale, device = (
-        config.scale,
-        choose_device(config.trainer.device, "trainer.device", local_rank()),
-    )
+    scale = config.scale
+    device = choose_device(config.trainer.device, "trainer.device", local_rank())
     protocol = resolve(load_protocol("realsr_release"), scale)
     models, weights = {"bicubic": bicubic_model(scale)}, dict[str, dict[str, Any]]()
     for name in ("generator", "generator_ema", "best"):
         if (file := config.run / f"{name}.safetensors").exists():
-            allow_custom_code = read_facts(read_weights(file)) == _as_saved(
-                config
-            )  # then its code is what this command names
+            # Custom code is trusted only if it is the code that this config names.
+            allow_custom_code = read_facts(read_weights(file)) == _to_facts(config)
             models[name] = as_function(load_model(file, device, "fp32", allow_custom_code))
             weights[name] = describe_weights(file)
-    scored = load_metrics(protocol.metrics, load_metric_values(), {}, device)
-    results = evaluate_models(models, as_readers(validation), scored, scale)
-    setting = Setting(
-        protocol, [], scale, "fp32", device.type, lr="the validation images, cut to their centres"
-    )
-    report = Report(setting, scored, results, weights)
+    metric_set = load_metrics(protocol.metrics, load_metric_values(), {}, device)
+    results = evaluate_models(models, as_readers(validation), metric_set, scale)
+    lr = "centre crops of the validation images"
+    setting = Setting(protocol, [], scale, "fp32", device.type, lr=lr)
+    report = Report(setting, metric_set, results, weights)
     write_json(metrics, report)
     logger.info("\n%s\n", format_report(report))
     notes = read_notes(read_weights(config.run / "best.safetensors")) if "best" in models else None
@@ -248,22 +248,19 @@ def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], met
         facts = [notes.get(key) for key in ("step", "by", "set")]
         logger.info("best: step %s, %s weights, by %s on %s", facts[0], kind, *facts[1:])
     logger.info("weights: %s\nmetrics: %s", config.run / "generator.safetensors", metrics)
-    logger.info(
-        "images and curves: tensorboard --logdir %s", shlex.quote(str(config.run / "tensorboard"))
-    )
+    logs = shlex.quote(str(config.run / "tensorboard"))
+    logger.info("images and curves: tensorboard --logdir %s", logs)
     if results.failures:
-        raise UserError(
-            f"{metrics}: {len(results.failures)} could not be evaluated:{list_failures(results.failures)}"
-        )
+        failures = list_failures(results.failures)
+        raise UserError(f"{metrics}: {len(results.failures)} could not be evaluated:{failures}")
 
 
-def _as_saved(config: TrainConfig) -> tuple[dict[str, Any], int]:
-    """Return the config's generator and scale as a file of weights stores them: in JSON, without tuples."""
+def _to_facts(config: TrainConfig) -> tuple[dict[str, Any], int]:
+    """Return the config's generator and scale as stored in a weights file (JSON, no tuples)."""
     return json.loads(json.dumps(config.generator)), config.scale
 
 
 def _part(config: TrainConfig, kind: type[P], **values: Any) -> P:
-    """Return a stage's configuration, which is a part of the training's."""
+    """Return the configuration of a stage, a part of the training's configuration."""
     names = {field.name for field in fields(kind)} - set(values)  # type: ignore[arg-type]
-    shared = {name: getattr(config, name) for name in names}
-    return kind(**shared, **values)
+    return kind(**{name: getattr(config, name) for name in names}, **values)

@@ -1,4 +1,4 @@
-"""Command lines and YAML files of users, changed so that Hydra and YAML read paths and texts literally."""
+"""Rewriting of command lines and YAML files so that paths and texts are read literally."""
 
 import os
 import re
@@ -19,27 +19,30 @@ from hydra.errors import HydraException
 from realsr.config.schema import COMPONENTS
 from realsr.core.errors import UserError
 
-_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd",
-               "--experimental-rerun", "--info", "-i")  # fmt: skip
-_WITHOUT_VALUE = ("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m",
-                  "--shell-completion", "-sc")  # fmt: skip
-_OF_OTHER_CONFIG = ("--config-path", "-cp", "--config-name", "-cn")
-# What conf/hydra_quiet.yaml sets, for a config that does not name it, such as that of a run.
-_QUIET = (
+_VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn",
+                "--config-dir", "-cd", "--experimental-rerun", "--info", "-i")  # fmt: skip
+_SWITCHES = ("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun",
+             "-m", "--shell-completion", "-sc")  # fmt: skip
+_CONFIG_FLAGS = ("--config-path", "-cp", "--config-name", "-cn")
+# The values of conf/hydra_quiet.yaml, for a config that does not include it, such as a run's.
+_QUIET_OVERRIDES = (
     "hydra/job_logging=none",
     "hydra/hydra_logging=none",
     "hydra.output_subdir=null",
     "hydra.run.dir=.",
 )
 COMPONENT_TEXTS = {"folder", "key", "weights"}
-"""Keys of components that hold a text or a path."""
+"""Keys of components whose value is text or a path."""
 _ELEMENT = re.compile(
     r"""\s*((['"])(?:\\.|(?!\2).)*\2(?=\s*(?:,|$))|[^,]*?)\s*(?:,|$)""", re.DOTALL
 )
 
 
 def key_types(schema: type, prefix: str = "") -> dict[str, Any]:
-    """Return the type of each key of a schema by its full name, without `| None`; groups of keys are among them."""
+    """Return the type of each key of a schema, and of each group of keys, by its full name.
+
+    Optional types are returned without `| None`.
+    """
     types: dict[str, Any] = {}
     for name, hint in get_type_hints(schema).items():
         options = [option for option in get_args(hint) if option is not type(None)]
@@ -51,15 +54,17 @@ def key_types(schema: type, prefix: str = "") -> dict[str, Any]:
 
 
 def quote_arguments(arguments: Sequence[str], schema: type, photos: str | None = None) -> list[str]:
-    """Return a command line in Hydra's grammar, in which texts and paths stand for themselves.
+    """Return a command line in Hydra's grammar, in which texts and paths are quoted.
 
-    A value of a key that holds text, a path, or a list of these is that text, whatever it looks like: `input=2024`,
-    `input=[Group] Show`, `weights=[run (1)/g.pth]`. Left to Hydra are null, a value in quotes, `${…}`, and with
-    --multirun several values; a file of exactly that name comes first. A list needs no brackets.
+    The value of a key of type text, path, or list of these is taken literally: `input=2024`,
+    `input=[Group] Show`, `weights=[run (1)/g.pth]`. Hydra still interprets null, a value in quotes,
+    `${…}`, and, with --multirun, several values, unless a file of exactly that name exists. A list
+    needs no brackets.
 
-    photos: the key that takes the arguments without `key=`.
+    photos: the key that receives the arguments without `key=`.
 
-    Raises UserError for an unknown flag, an empty value, and an argument that can be a file as well as a key or a flag.
+    Raises UserError for an unknown flag, an empty value, and an argument that could be
+    either a file or a key or flag.
     """
     types = key_types(schema)
     multirun = any(
@@ -73,7 +78,7 @@ def quote_arguments(arguments: Sequence[str], schema: type, photos: str | None =
         last = flags[-1] if flags else ""
         if argument.startswith("-"):
             flags.append(_check_flag(argument, types))
-        elif last in _WITH_VALUE and "=" not in argument:
+        elif last in _VALUE_FLAGS and "=" not in argument:
             flags.append(f"{flags.pop()}={argument}")
         elif photos is not None and _is_path(argument, types):
             plain.append(argument)
@@ -81,65 +86,65 @@ def quote_arguments(arguments: Sequence[str], schema: type, photos: str | None =
             overrides.append(_quote_override(argument, types, multirun))
     if plain and any(re.match(rf"\+*{photos}=", override) for override in overrides):
         raise UserError(
-            f"{plain[0]}: photos are named both with {photos}= and without: choose one way for all of them"
+            f"{plain[0]}: photos are set both with {photos}= and without: use one form for all"
         )
     if plain:
         overrides.insert(0, f"{photos}=[{','.join(map(_quote_photo, plain))}]")
-    if any(flag.startswith(_OF_OTHER_CONFIG) for flag in flags):
-        overrides[:0] = _QUIET
-    return [*overrides, *map(_complete_path, flags)]  # argparse takes all overrides in one place
+    if any(flag.startswith(_CONFIG_FLAGS) for flag in flags):
+        overrides[:0] = _QUIET_OVERRIDES
+    return [*overrides, *map(_complete_path, flags)]  # argparse needs all overrides in sequence
 
 
 def _check_flag(flag: str, types: dict[str, Any]) -> str:
-    """Return a flag that Hydra knows. Raises UserError for others, which are keys or files in the form of one."""
+    """Return a flag of Hydra. Raises UserError for a key or a file that looks like a flag."""
     name, _, value = flag.partition("=")
-    if name in (*_WITH_VALUE, *_WITHOUT_VALUE):
+    if name in (*_VALUE_FLAGS, *_SWITCHES):
         return flag
     if _exists(flag):
-        raise UserError(f"{flag}: begins as a flag does: type ./{flag} for the file")
+        raise UserError(f"{flag}: looks like a flag: type ./{flag} for the file")
     key = name.lstrip("-")
     advice = (
         f"set {key}={value or '…'}" if key in types else "expected key=value; --help shows the keys"
     )
-    raise UserError(f"{flag}: there is no such flag: {advice}")
+    raise UserError(f"{flag}: unknown flag: {advice}")
 
 
 def _complete_path(flag: str) -> str:
-    """Return a flag with an absolute folder of configs: Hydra takes a relative one for a folder of this package."""
+    """Return a flag with its config folder absolute: Hydra resolves it relative to this package."""
     name, equals, value = flag.partition("=")
     if name not in ("--config-path", "-cp") or not equals:
         return flag
     if not Path(value).is_dir():
-        raise UserError(f"{name} {value}: there is no such folder: name the folder of a run")
+        raise UserError(f"{name} {value}: no such folder: set the folder of a run")
     return f"{name}={Path(value).absolute()}"
 
 
 def _quote_photo(path: str) -> str:
-    """Return a path that a shell has given, which is nothing but a path."""
+    """Return a path from the shell, quoted so that nothing in it is interpreted."""
     path = str(Path(path).absolute()) if path.startswith("~") and _exists(path) else path
     return _quote(_escape_references(path)) if "${" in path else _quote_text(path)
 
 
 def _is_path(argument: str, types: dict[str, Any]) -> bool:
-    """Whether an argument is the path of a photo. Raises UserError where it can be a key as well."""
+    """Return whether an argument is a photo's path. Raises UserError if it could also set a key."""
     key, equals, _ = argument.partition("=")
     if equals and key in types and _exists(argument):
         raise UserError(
-            f"{argument}: is a file, and sets the key {key}: type ./{argument} for the file"
+            f"{argument}: could be a file or set the key {key}: type ./{argument} for the file"
         )
     return not equals or (key.lstrip("+~") not in types and _exists(argument))
 
 
 def _quote_override(argument: str, types: dict[str, Any], multirun: bool) -> str:
-    """Return `key=value` in Hydra's grammar. Raises UserError where the value of a path or a text is empty."""
+    """Return `key=value` in Hydra's grammar. Raises UserError for an empty path or text."""
     match = re.fullmatch(r"([+~]{0,2}[\w.@/]+)=(.*)", argument, re.DOTALL)
     if not match:
         if argument.startswith("="):
-            raise UserError(f"{argument}: expected key=value, without blanks around =")
+            raise UserError(f"{argument}: expected key=value, without spaces around =")
         return argument
     key, value = match.groups()
     group, _, _ = key.lstrip("+").rpartition(".")
-    # The keys of such a group are not in the schema: evaluate.yaml names them.
+    # The keys of such a group are not in the schema, but in evaluate.yaml.
     kind = Path if types.get(group) == dict[str, Path | None] else types.get(key.lstrip("+"))
     if kind is None and key.rpartition(".")[2] in COMPONENT_TEXTS:
         kind = str
@@ -149,18 +154,19 @@ def _quote_override(argument: str, types: dict[str, Any], multirun: bool) -> str
         return argument
     if kind in (list[str], list[Path], str, Path) and not value:
         raise UserError(
-            f"{key}=: has no value (an unset variable?): set {key}=…, or {key}=. for the current folder"
+            f"{key}=: has no value (an unset variable?): set {key}=…, "
+            f"or {key}=. for the current folder"
         )
     if kind in (list[str], list[Path]):
         return f"{key}=[{','.join(map(_quote_text, _split(value)))}]"
     if kind in (str, Path):
         return f"{key}={_quote_text(value)}"
-    readable = override is not None and not (sweep and kind is not None)
-    return argument if readable or value[:1] in ("[", "{", "'", '"') else f"{key}={_quote(value)}"
+    is_valid = override is not None and not (sweep and kind is not None)
+    return argument if is_valid or value[:1] in ("[", "{", "'", '"') else f"{key}={_quote(value)}"
 
 
 def _split(value: str) -> list[str]:
-    """Return the elements of a list as typed, with brackets or without; a file of that very name is one."""
+    """Return the elements of a list with or without brackets; the name of a file is one element."""
     if _exists(value):
         return [value]
     inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
@@ -174,7 +180,7 @@ def _split(value: str) -> list[str]:
 
 
 def _quote_text(value: str) -> str:
-    """Return a text so that Hydra reads that text."""
+    """Return a text in quotes where Hydra would otherwise change it."""
     override = _parse(f"key={value}")
     if override is not None and not override.is_sweep_override() and not _exists(value):
         if isinstance(override._value, QuotedString):
@@ -185,12 +191,12 @@ def _quote_text(value: str) -> str:
 
 
 def _quote(value: str) -> str:
-    escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + ("\\'" if end[2] else ""), value)
-    return f"'{escaped}'"
+    content = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + ("\\'" if end[2] else ""), value)
+    return f"'{content}'"
 
 
 def _exists(name: str) -> bool:
-    return os.path.exists(name)  # noqa: PTH110, which raises for what is too long for a name
+    return os.path.exists(name)  # noqa: PTH110 (Path.exists raises an error for a name too long)
 
 
 def _parse(argument: str) -> Override | None:
@@ -202,10 +208,11 @@ def _parse(argument: str) -> Override | None:
 
 @contextmanager
 def read_paths_as_text(schema: type) -> Iterator[None]:
-    """Make YAML files keep the value of a key that holds text or a path as it is written: `source: 2020_11`.
+    """Read the values of text and path keys in YAML files literally inside the block.
 
-    YAML would read a number (202011), or true for `on`. null stays null. Keys are recognised by their last name. Of a
-    component's keys, whose types no schema has, those of `COMPONENT_TEXTS` are text.
+    YAML would read `source: 2020_11` as the number 202011, and `on` as true. null stays null. Keys
+    are matched by the last part of their name. A component has no schema; its keys in
+    `COMPONENT_TEXTS` are text.
     """
     texts = {
         key.rpartition(".")[2]
@@ -216,11 +223,10 @@ def read_paths_as_text(schema: type) -> Iterator[None]:
 
     def make_text_loader() -> Any:
         class TextLoader(make_loader()):  # type: ignore[misc]
-            def get_single_node(
-                self,
-            ) -> Any:  # PyYAML's name for the content of a file before types are chosen
+            def get_single_node(self) -> Any:
+                """Return the parsed file before PyYAML resolves the types of its values."""
                 node = super().get_single_node()
-                _keep_text(node, texts)
+                _mark_text(node, texts)
                 return node
 
         return TextLoader
@@ -232,7 +238,8 @@ def read_paths_as_text(schema: type) -> Iterator[None]:
         omegaconf._utils.get_yaml_loader = make_loader
 
 
-def _keep_text(node: Any, texts: set[str]) -> None:
+def _mark_text(node: Any, texts: set[str]) -> None:
+    """Give the values of text keys the YAML type `str`, also inside nested mappings."""
     if not isinstance(node, yaml.MappingNode):
         return
     for key, value in node.value:
@@ -241,27 +248,24 @@ def _keep_text(node: Any, texts: set[str]) -> None:
             for scalar in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                 if isinstance(scalar, yaml.ScalarNode) and scalar.tag != "tag:yaml.org,2002:null":
                     scalar.tag = "tag:yaml.org,2002:str"
-        _keep_text(value, inside)
+        _mark_text(value, inside)
 
 
 @contextmanager
 def sweep_into_temporary(arguments: Sequence[str]) -> Iterator[list[str]]:
-    """Give the command line with which Hydra writes what it keeps of a sweep into a temporary folder.
+    """Yield the command line with a temporary folder for the files that Hydra writes in a sweep.
 
-    Else it would be the current one. What matters of a sweep is in the folder of each run. Raises UserError for a
-    launcher whose files are needed longer.
+    Hydra would use the current folder. The results of a sweep are in the folder of each run. Raises
+    UserError for a launcher whose files must outlive the command.
     """
     if not {"-m", "--multirun"}.intersection(arguments):
         yield list(arguments)
         return
-    launcher = [
-        argument for argument in arguments if argument.startswith("hydra/launcher=submitit")
-    ]
-    if launcher and not any(
-        "hydra.launcher.submitit_folder=" in argument for argument in arguments
-    ):
+    launchers = [text for text in arguments if text.startswith("hydra/launcher=submitit")]
+    has_folder = any("hydra.launcher.submitit_folder=" in text for text in arguments)
+    if launchers and not has_folder:
         raise UserError(
-            f"{launcher[0]}: set hydra.launcher.submitit_folder=FOLDER, where the jobs keep their files"
+            f"{launchers[0]}: set hydra.launcher.submitit_folder=FOLDER for the files of the jobs"
         )
     if any("hydra.sweep.dir=" in argument for argument in arguments):
         yield list(arguments)
@@ -271,11 +275,11 @@ def sweep_into_temporary(arguments: Sequence[str]) -> Iterator[list[str]]:
 
 
 def localize_paths(value: Any) -> Any:
-    """Return the values of a config, references resolved, in which every text is spelled as this machine spells paths.
+    """Return the resolved values of a config with every text in the form of this machine's paths.
 
-    A `~` at the beginning becomes the home folder: a shell does that only for some spellings of `key=~/folder`, and
-    YAML never. Where Python takes file names for another encoding than UTF-8 (an 8-bit locale), text becomes the name
-    whose bytes are its UTF-8. `${` is escaped: what is left of it belongs to a name.
+    A leading `~` becomes the home folder: a shell expands `key=~/folder` only in some cases, and
+    YAML never. If the locale's encoding of file names is not UTF-8, text becomes the name whose
+    bytes are its UTF-8. `${` is escaped, since after resolution it can only be part of a name.
     """
     if isinstance(value, dict):
         return {key: localize_paths(item) for key, item in value.items()}
@@ -284,7 +288,8 @@ def localize_paths(value: Any) -> Any:
     if not isinstance(value, (str, Path)):
         return value
     name = os.fsdecode(str(value).encode("utf-8", "surrogateescape"))
-    return _escape_references(os.path.expanduser(name))  # noqa: PTH111, which raises for a name that is no user's
+    # Path.expanduser raises an error for an unknown user.
+    return _escape_references(os.path.expanduser(name))  # noqa: PTH111
 
 
 def _escape_references(text: str) -> str:

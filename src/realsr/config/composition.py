@@ -1,4 +1,4 @@
-"""Composition: from the YAML files of conf/ and what a user sets to the dataclass of one command."""
+"""Composition of the YAML files of conf/ and a user's overrides into a command's dataclass."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,46 +31,46 @@ from realsr.provenance.migrations import migrate_run_config, name_replacement
 
 R = TypeVar("R")
 ADDED_GROUPS = ("track", "experiment", "layout")
-"""Groups that are added with a plus, since a config has none of them by itself."""
+"""Groups without a default option; an override adds one with a plus, as in `+track=dped`."""
 
-# Otherwise a path is written as a Python object, by --cfg job and in a run's config.yaml.
+# Otherwise --cfg job and a run's config.yaml would show a path as a Python object.
 yaml.add_multi_representer(PurePath, lambda dumper, path: dumper.represent_str(str(path)))
 
 
 def load_config(command: str, overrides: Sequence[str] = (), /, **values: Any) -> Any:
-    """Return the configuration of a command: the dataclass that `realsr.api`'s function of that name takes.
+    """Return the configuration of a command: the dataclass that `realsr.api.<command>` takes.
 
     Args:
-        command: a name of `COMMANDS`, e.g. `train`.
-        overrides: as on the command line: `["+track=dped", "trainer.batch=8"]`.
-        values: the same as Python values, with mappings for keys inside others: `track="dped"`, `data={"source": DIR}`.
+        command: the name of a command, e.g. `train`.
+        overrides: overrides as on the command line: `["+track=dped", "trainer.batch=8"]`.
+        values: overrides as Python values, with mappings for nested keys: `track="dped"`,
+            `data={"source": DIR}`.
 
     Raises:
-        UserError: for an unknown command or key, a key of another command, and for a value that is missing, ill-typed
-            or out of its range.
+        UserError: for an unknown command or key, a key of another command, and a value that is
+            missing, has the wrong type, or is out of range.
     """
     if command not in COMMANDS:
-        raise UserError(f"there is no command {command}: expected one of {', '.join(COMMANDS)}")
+        raise UserError(f"unknown command {command}: expected one of {', '.join(COMMANDS)}")
     specification = COMMANDS[command]
+    schema = specification.schema
     register_schemas()
-    lines = quote_arguments(
-        [*overrides, *_as_overrides(values)], specification.whole, specification.photos
-    )
+    lines = quote_arguments([*overrides, *_to_overrides(values)], schema, specification.photos)
     try:
-        with _composing(specification.whole):
-            composed = compose(specification.file, lines, return_hydra_config=True)
-            HydraConfig.instance().set_config(composed)
-            with open_dict(composed):
-                composed.pop("hydra")
-            return to_part(composed, command, lines)
+        with _compose_context(schema):
+            config = compose(specification.file, lines, return_hydra_config=True)
+            HydraConfig.instance().set_config(config)
+            with open_dict(config):
+                config.pop("hydra")
+            return to_part(config, command, lines)
     except CONFIG_ERRORS as error:
-        raise UserError(explain(error, specification.whole)) from error
+        raise UserError(explain(error, schema)) from error
 
 
 def takes_keys(command: str) -> Callable[[Callable[[Any], R]], Callable[..., R]]:
-    """Let a function of a command's configuration take the command's keys by name instead.
+    """Decorate a function of a command's configuration so that it also accepts the command's keys.
 
-    Keys inside others are mappings: `data={"source": "photos"}`. What is not set has conf/'s value.
+    Nested keys are mappings: `data={"source": "photos"}`. The defaults are those of conf/.
     """
 
     def decorate(function: Callable[[Any], R]) -> Callable[..., R]:
@@ -78,7 +78,8 @@ def takes_keys(command: str) -> Callable[[Callable[[Any], R]], Callable[..., R]]
         def call(config: Any = None, /, **values: Any) -> R:
             if config is not None and values:
                 raise TypeError(
-                    f"{command}: expected a configuration or keys, not both: add keys to load_config"
+                    f"{command}: expected a configuration or keys, not both: "
+                    "pass the keys to load_config"
                 )
             return function(load_config(command, **values) if config is None else config)
 
@@ -88,8 +89,8 @@ def takes_keys(command: str) -> Callable[[Callable[[Any], R]], Callable[..., R]]
 
 
 @contextmanager
-def _composing(schema: type) -> Iterator[None]:
-    # A command that is being composed by Hydra may compose another configuration.
+def _compose_context(schema: type) -> Iterator[None]:
+    # A command that Hydra runs may compose another configuration, so the state is restored.
     before, hydra = HydraConfig.instance().cfg, GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -99,12 +100,12 @@ def _composing(schema: type) -> Iterator[None]:
         HydraConfig.instance().cfg, GlobalHydra.instance().hydra = before, hydra
 
 
-def _as_overrides(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield Python values as overrides of a command line."""
+def _to_overrides(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield Python values as command-line overrides."""
     for name, value in values.items():
         key = f"{prefix}{name}"
         if isinstance(value, Mapping):
-            yield from _as_overrides(value, f"{key}.")
+            yield from _to_overrides(value, f"{key}.")
         else:
             yield f"{'+' if key in ADDED_GROUPS else ''}{key}={_format(value)}"
 
@@ -119,14 +120,14 @@ def _format(value: Any) -> str:
 
 @cache
 def register_schemas() -> None:
-    """Tell Hydra the types of all keys, under the names that the files of conf/ ask for."""
+    """Register the schemas with Hydra, under the names that the files of conf/ refer to."""
     for specification in COMMANDS.values():
         name = {"demo": "config"}.get(specification.file, specification.file)
-        ConfigStore.instance().store(name=f"{name}_schema", node=_open_schema(specification.whole))
+        ConfigStore.instance().store(name=f"{name}_schema", node=_open_schema(specification.schema))
 
 
 def _open_schema(schema: type) -> DictConfig:
-    """The schema, in which a component's values are open for any key, since its constructor names them."""
+    """Return the schema with components open to any key; their constructors define the keys."""
     node: DictConfig = OmegaConf.structured(schema)
     hints = get_type_hints(schema)
     for role in COMPONENTS:
@@ -143,24 +144,24 @@ def _open_schema(schema: type) -> DictConfig:
 def to_part(config: DictConfig, command: str, overrides: Sequence[str]) -> Any:
     """Return a command's dataclass from a composed configuration.
 
-    Raises UserError for what is missing or unknown, and for an override whose key belongs to another command.
+    Raises UserError for a missing or unknown key, and for an override of another command's key.
     """
     specification = COMMANDS[command]
+    schema, part = specification.schema, specification.part
     refuse_other_keys(command, overrides)
-    config = _fill(config, specification)
-    whole = to_dataclass(config, specification.whole, key_types(specification.part))
-    return whole if specification.part is specification.whole else _take(whole, specification.part)
+    config = _migrate(config, specification)
+    values = to_dataclass(config, schema, key_types(part))
+    return values if part is schema else _extract_part(values, part)
 
 
-def _fill(config: DictConfig, specification: Command) -> DictConfig:
-    """Return a configuration of an earlier version, such as that of a run, with the keys of this one."""
-    if all(_has(config, key) for key in key_types(specification.whole)):
+def _migrate(config: DictConfig, specification: Command) -> DictConfig:
+    """Return a configuration of an earlier version, such as a run's, with the current keys."""
+    if all(_has_key(config, key) for key in key_types(specification.schema)):
         return config
     options, values = migrate_run_config(cast(dict[str, Any], OmegaConf.to_container(config)))
-    with _composing(specification.whole):
-        base = compose(
-            specification.file, [f"{group}={option}" for group, option in options.items()]
-        )
+    lines = [f"{group}={option}" for group, option in options.items()]
+    with _compose_context(specification.schema):
+        base = compose(specification.file, lines)
     OmegaConf.set_struct(base, False)
     if options:
         values = _drop_unknown(values, base)
@@ -168,7 +169,7 @@ def _fill(config: DictConfig, specification: Command) -> DictConfig:
 
 
 def _drop_unknown(values: Mapping[str, Any], base: DictConfig) -> dict[str, Any]:
-    """Return the values without keys that a group's option, or the configuration, no longer has."""
+    """Return the values without the keys that no longer exist in the configuration."""
     keys = {}
     for key, value in values.items():
         node = base._get_node(key) if key in set(base.keys()) else None
@@ -180,8 +181,8 @@ def _drop_unknown(values: Mapping[str, Any], base: DictConfig) -> dict[str, Any]
     return keys
 
 
-def _has(config: DictConfig, key: str) -> bool:
-    """Whether a key, or one that it lies in, is there and not empty."""
+def _has_key(config: DictConfig, key: str) -> bool:
+    """Return whether a configuration has a key, or one of its parents is null or missing."""
     node: Any = config
     for name in key.split("."):
         if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
@@ -193,67 +194,69 @@ def _has(config: DictConfig, key: str) -> bool:
 
 
 def refuse_other_keys(command: str, overrides: Sequence[str]) -> None:
-    """Raise UserError for a key that a command does not use, or that was renamed inside a component."""
+    """Raise UserError for a key that the command does not use or that was renamed."""
     for override in overrides:
         if replacement := name_replacement(override.lstrip("+~").partition("=")[0]):
             raise UserError(f"{override}: this key was renamed: use {replacement}")
-        key = _name_key(override, key_types(COMMANDS[command].whole))
+        key = _name_key(override, key_types(COMMANDS[command].schema))
         users = [name for name, other in COMMANDS.items() if key in key_types(other.part)]
         if users and command not in users:
             raise UserError(
-                f"{override}: {key} is no key of realsr.{command}, but of "
-                f"{', '.join(f'realsr.{name}' for name in users)}: leave it out"
+                f"{override}: {key} is not a key of realsr.{command}, but of "
+                f"{', '.join(f'realsr.{name}' for name in users)}: remove it"
             )
 
 
 def _name_key(override: str, keys: Mapping[str, Any]) -> str:
-    """Return the key that an override sets; of a component's own keys, the group that they are in."""
+    """Return the key that an override sets, or the component's group for a key of a component."""
     key = override.lstrip("+~").partition("=")[0].rpartition("@")[2].replace("/", ".")
     while key not in keys and "." in key:
         key = key.rpartition(".")[0]
     return key
 
 
-def _take(whole: Any, part: type) -> Any:
-    """Return a dataclass of fewer fields with the values of a whole one."""
+def _extract_part(config: Any, part: type) -> Any:
+    """Return a dataclass that has some of the fields of another, with its values."""
     values = {}
     for field in fields(part):
-        value: Any = getattr(whole, field.name)
+        value: Any = getattr(config, field.name)
         kind: Any = get_type_hints(part)[field.name]
-        values[field.name] = (
-            _take(value, kind) if is_dataclass(value) and isinstance(kind, type) else value
-        )
+        is_nested = is_dataclass(value) and isinstance(kind, type)
+        values[field.name] = _extract_part(value, kind) if is_nested else value
     return part(**values)
 
 
-def to_dataclass(config: DictConfig, schema: type, needed: Mapping[str, Any] | None = None) -> Any:
+def to_dataclass(
+    config: DictConfig, schema: type, required_keys: Mapping[str, Any] | None = None
+) -> Any:
     """Return a composed configuration as its dataclass.
 
-    needed: the keys that must have a value; None: all.
+    required_keys: the keys that must have a value; None: all.
 
-    Raises UserError for what is missing, unknown, ill-typed or out of its range.
+    Raises UserError for a key that is missing or unknown, and for a value of the wrong type or out
+    of range.
     """
-    chosen = HydraConfig.get().runtime.choices.get("track") if HydraConfig.initialized() else None
-    if OmegaConf.is_missing(config, "track") and chosen is not None:
-        raise UserError(f"track/{chosen}.yaml: sets no track: write `track: {chosen}` into it")
+    option = HydraConfig.get().runtime.choices.get("track") if HydraConfig.initialized() else None
+    if OmegaConf.is_missing(config, "track") and option is not None:
+        raise UserError(f"track/{option}.yaml: does not set the track: add `track: {option}`")
     if OmegaConf.is_missing(config, "track"):
         raise UserError(
-            f"no track chosen: add {choices('track')}; or a recipe, which brings its own: "
-            f"{choices('experiment')}. Each is described in its file in conf/track and conf/experiment"
+            f"no track set: add {choices('track')}; or a recipe, which includes its track: "
+            f"{choices('experiment')}. The files in conf/track and conf/experiment describe them"
         )
-    try:  # +key=value gets past Hydra even where the schema has no such key
-        absent = OmegaConf.missing_keys(config)
+    try:  # Hydra accepts +key=value even for a key that the schema does not have
+        unset = OmegaConf.missing_keys(config)
         keys = key_types(schema)
-        if missing := sorted(
-            key for key in absent if needed is None or _name_key(key, keys) in needed
-        ):
-            raise UserError(
-                f"{' and '.join(missing)} must be given: set {' '.join(f'{key}=…' for key in missing)}"
-            )
-        merged = OmegaConf.merge(_open_schema(schema), OmegaConf.to_container(config))
-        for key in absent:
-            OmegaConf.update(merged, key, None)
-        values = localize_paths(OmegaConf.to_container(merged, resolve=True))
+        missing = sorted(
+            key for key in unset if required_keys is None or _name_key(key, keys) in required_keys
+        )
+        if missing:
+            advice = " ".join(f"{key}=…" for key in missing)
+            raise UserError(f"{' and '.join(missing)} must be given: set {advice}")
+        tree = OmegaConf.merge(_open_schema(schema), OmegaConf.to_container(config))
+        for key in unset:
+            OmegaConf.update(tree, key, None)
+        values = localize_paths(OmegaConf.to_container(tree, resolve=True))
         dataclass = OmegaConf.to_object(OmegaConf.merge(_open_schema(schema), values))
     except OmegaConfBaseException as error:
         raise UserError(explain(error, schema)) from error
@@ -262,15 +265,14 @@ def to_dataclass(config: DictConfig, schema: type, needed: Mapping[str, Any] | N
 
 
 def load_protocol(name: str) -> Protocol:
-    """Return a protocol of conf/protocol by its name."""
+    """Return the protocol in conf/protocol/<name>.yaml."""
     values = OmegaConf.load(conf_dir() / "protocol" / f"{name}.yaml")
-    return cast(
-        Protocol, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Protocol), values))
-    )
+    tree = OmegaConf.merge(OmegaConf.structured(Protocol), values)
+    return cast(Protocol, OmegaConf.to_object(tree))
 
 
 def load_metric_values() -> dict[str, dict[str, Any]]:
-    """Return what the files of conf/metric say, and those of the same group in --config-dir, by their names."""
+    """Return the values of the files of the group `metric`, in conf/ and --config-dir, by name."""
     folders = [conf_dir()]
     if HydraConfig.initialized():
         sources = HydraConfig.get().runtime.config_sources

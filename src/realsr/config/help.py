@@ -1,6 +1,6 @@
-"""`--help` of a command: its keys with values and comments as conf/ has them, and the options of its groups.
+"""`--help` of a command: its keys with the values and comments of conf/, and its group options.
 
-Neither Hydra nor a component is imported, so that it is printed at once.
+Neither Hydra nor a component is imported, so that the help appears at once.
 """
 
 import re
@@ -16,24 +16,24 @@ import yaml  # type: ignore[import-untyped]
 from realsr.config.options import conf_dir
 from realsr.config.schema import COMMANDS
 
-_ADDED = {"track": "<track>", "experiment": "<recipe>", "layout": "<layout>"}
+_PLUS_GROUPS = {"track": "<track>", "experiment": "<recipe>", "layout": "<layout>"}
 _FLAGS = """\
 Options of every command:
-  --cfg job          print the composed configuration; with --resolve the values that others refer to
-  --config-dir DIR   add groups of your own
+  --cfg job          print the composed configuration; --resolve replaces references by values
+  --config-dir DIR   add custom groups
   -m, --multirun     one run for each of several values: key=a,b"""
 
 
 def ask_help(arguments: Sequence[str]) -> bool:
-    """Whether a command line asks for help."""
+    """Return whether a command line asks for help."""
     return any(argument in ("--help", "-h") for argument in arguments)
 
 
 def write_help(command: str, arguments: Sequence[str]) -> None:
-    """Print the help of a command; `group=option` among its arguments shows that option's keys."""
+    """Print the help of a command; `group=option` in its arguments shows that option's keys."""
     specification = COMMANDS[command]
     types = get_type_hints(specification.part)
-    chosen = dict(
+    overrides = dict(
         argument.lstrip("+").split("=", 1)
         for argument in arguments
         if re.match(r"\+?[\w/]+=", argument)
@@ -41,24 +41,24 @@ def write_help(command: str, arguments: Sequence[str]) -> None:
     folders = [conf_dir(), *_config_dirs(arguments)]
     defaults = _read_defaults(specification.file)
     groups = {
-        group: chosen.get(group, option) for group, option in defaults.items() if group in types
+        group: overrides.get(group, option) for group, option in defaults.items() if group in types
     }
-    others = ", ".join(name for name in COMMANDS if name != command)
     usage = str(import_module(f"realsr.{command}").__doc__).strip()
-    lines = [usage, "", f"Other commands: {others}"]
-    names = sorted([*groups, *(_ADDED if "track" in types else [])])
+    lines = [
+        usage,
+        "",
+        f"Other commands: {', '.join(name for name in COMMANDS if name != command)}",
+    ]
+    names = sorted([*groups, *(_PLUS_GROUPS if "track" in types else [])])
     lines += ["", "Groups and their options:"] if names else []
     for group in names:
-        options = sorted(
-            {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
-        )
-        lines.append(
-            f"  {'+' if group in _ADDED else ''}{group}={_ADDED.get(group, '<option>')}: {', '.join(options)}"
-        )
-    lines += ["", _FLAGS, "", "Keys, values and what they mean (a track changes some values):"]
-    lines += _select(
-        _read_body(conf_dir() / f"{_base(specification.file)}.yaml"), specification.part
-    )
+        files = [file for folder in folders for file in (folder / group).glob("*.yaml")]
+        options = ", ".join(sorted({file.stem for file in files}))
+        plus = "+" if group in _PLUS_GROUPS else ""
+        lines.append(f"  {plus}{group}={_PLUS_GROUPS.get(group, '<option>')}: {options}")
+    lines += ["", _FLAGS, "", "Keys, default values and meanings (a track changes some values):"]
+    body = _read_body(conf_dir() / f"{_base(specification.file)}.yaml")
+    lines += _select(body, specification.part)
     for group, option in groups.items():
         files = [folder / group / f"{option}.yaml" for folder in folders[::-1]]
         option_lines = next((_read_option(file) for file in files if file.is_file()), [])
@@ -74,12 +74,12 @@ def _config_dirs(arguments: Sequence[str]) -> Iterator[Path]:
 
 
 def _base(file: str) -> str:
-    """Return the file that has the keys: the demo's has none of its own."""
+    """Return the name of the file with a command's keys; the demo uses those of config."""
     return "config" if file == "demo" else file
 
 
 def _read_defaults(file: str) -> dict[str, str]:
-    """Return the groups of a primary file with their default options."""
+    """Return the groups of a primary config file with their default options."""
     content = yaml.safe_load((conf_dir() / f"{_base(file)}.yaml").read_text(encoding="utf-8"))
     return {
         group: option
@@ -90,7 +90,7 @@ def _read_defaults(file: str) -> dict[str, str]:
 
 
 def _read_body(path: Path) -> list[str]:
-    """Return the lines of a YAML file after its heading and its list of defaults, Hydra's own keys left out."""
+    """Return the lines of a YAML file without its header, its defaults list and Hydra's keys."""
     lines = path.read_text(encoding="utf-8").splitlines()
     selection: list[str] = []
     block = ""
@@ -103,25 +103,18 @@ def _read_body(path: Path) -> list[str]:
 
 
 def _read_option(path: Path) -> list[str]:
-    """Return the lines of a group's option, those that it is based on first."""
+    """Return the lines of a group's option; those of the options it is based on come first."""
     text = path.read_text(encoding="utf-8")
-    heading = [
-        line for line in text.splitlines() if line.startswith("#") and "@package" not in line
-    ]
-    bases = [
-        base for base in (yaml.safe_load(text) or {}).get("defaults", []) if isinstance(base, str)
-    ]
-    based = [
-        line
-        for base in bases
-        if base != "_self_"
-        for line in _read_option(path.with_name(f"{base}.yaml"))
-    ]
-    return [*heading, *based, *(line for line in _read_body(path) if not line.startswith("#"))]
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    lines = [line for line in comments if "@package" not in line]
+    for base in (yaml.safe_load(text) or {}).get("defaults", []):
+        if isinstance(base, str) and base != "_self_":
+            lines += _read_option(path.with_name(f"{base}.yaml"))
+    return lines + [line for line in _read_body(path) if not line.startswith("#")]
 
 
 def _select(lines: Sequence[str], part: type) -> list[str]:
-    """Return the lines of a command's keys, and of those inside `data` that it has."""
+    """Return the lines of a command's keys; of the keys inside `data`, only those it uses."""
     selection, block = [], ""
     types = get_type_hints(part)
     names = {field.name for field in fields(part)}
@@ -130,11 +123,12 @@ def _select(lines: Sequence[str], part: type) -> list[str]:
             block = key[1]
         inside = re.match(r"  (\w+):", line)
         kind = types.get(block)
-        known = (
-            inside is None
-            or not is_dataclass(kind)
-            or inside[1] in {field.name for field in fields(kind)}
-        )
-        if block in names and known and line.strip():
+        if (
+            inside
+            and is_dataclass(kind)
+            and inside[1] not in {field.name for field in fields(kind)}
+        ):
+            continue
+        if block in names and line.strip():
             selection.append(line)
     return selection

@@ -1,4 +1,4 @@
-"""Errors of Hydra, OmegaConf and YAML as one line that states the mistake and what to do."""
+"""Translation of errors of Hydra, OmegaConf and YAML into one line that says what to do."""
 
 import difflib
 import re
@@ -33,10 +33,15 @@ _TYPES = {
     str: "text",
     Path: "a path",
 }
+_REFERENCE_FORMS = "expected ${key} or ${oc.env:VARIABLE}"
+_SHOW_KEYS = " --cfg job shows all keys."
 
 
 def explain(error: Exception, schema: type) -> str:
-    """Return what is wrong with a configuration, with what was expected. error: one of CONFIG_ERRORS."""
+    """Return a one-line message for an error of CONFIG_ERRORS, with the expected value.
+
+    schema: the dataclass of all keys of the configuration.
+    """
     if isinstance(error, yaml.YAMLError):
         return _explain_yaml(error)
     if isinstance(error, UnicodeDecodeError):
@@ -45,7 +50,8 @@ def explain(error: Exception, schema: type) -> str:
     if isinstance(error, OverrideParseException):
         return _explain_override(error)
     if isinstance(error, SearchPathException):
-        return f"--config-dir: {str(error).partition(chr(10))[0]}: name a folder with groups of your own"
+        reason = str(error).partition("\n")[0]
+        return f"--config-dir: {reason}: set a folder with custom groups"
     if isinstance(error, MissingConfigException):
         return _explain_missing(error)
     if merge := re.match(
@@ -60,35 +66,31 @@ def explain(error: Exception, schema: type) -> str:
 
 
 def _explain_yaml(error: yaml.YAMLError) -> str:
-    mark, problem = (
-        getattr(error, "problem_mark", None),
-        getattr(error, "problem", None) or str(error),
-    )
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
     if mark is None:
         return f"a YAML file cannot be read: {problem}"
-    return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: no valid YAML: {problem}"
+    return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: invalid YAML: {problem}"
 
 
 def _explain_override(error: OverrideParseException) -> str:
     if "=" not in error.override:
         return f"{error.override}: expected key=value"
-    return f"{error.override}: cannot be read as key=value: put the value in quotes inside those of the shell"
+    return f"{error.override}: invalid key=value: quote the value again inside the shell's quotes"
 
 
 def _explain_missing(error: MissingConfigException) -> str:
     message = str(error)
     if primary := re.match(r"Cannot find primary config '(.*?)'", message):
-        return f"--config-name {primary[1]}: there is no {primary[1]}.yaml in the folder of --config-path"
+        return f"--config-name {primary[1]}: no {primary[1]}.yaml in the folder of --config-path"
     match = re.match(r"In '(.*?)': Could not (?:find|load) '(.*?)'", message)
     if not match:
         return message.partition("Config search path")[0].strip()
-    where, (group, _, option) = match[1], match[2].rpartition("/")
+    file, (group, _, option) = match[1], match[2].rpartition("/")
     options = re.findall(r"^\t([^=\s]+)$", message, re.MULTILINE)
-    expected = (
-        f"expected one of {', '.join(options)}" if options else f"there is no {match[2]}.yaml"
-    )
-    origin = "" if "/" not in where else f"{where}.yaml: "
-    return f"{origin}{group}={option}: {expected}" if group else f"{origin}{option}: {expected}"
+    advice = f"expected one of {', '.join(options)}" if options else f"no file {match[2]}.yaml"
+    origin = f"{file}.yaml: " if "/" in file else ""
+    return f"{origin}{group}={option}: {advice}" if group else f"{origin}{option}: {advice}"
 
 
 def _explain_interpolation(
@@ -100,18 +102,18 @@ def _explain_interpolation(
     raw = getattr(error, "value", None) if node is None else node._value()
     start = f"{key}={raw}" if raw is not None else str(key)
     if variable := re.search(r"Environment variable '(.*)' not found", message):
-        return f"{start}: the environment variable {variable[1]} is not set: set it, or write the value itself"
+        return f"{start}: the environment variable {variable[1]} is not set: set it or the value"
     if isinstance(error, InterpolationKeyError):
         name = re.findall(r"'(.*?)'", message)[0]
-        return f"{start}: there is no key {name}.{_near(name, list(types))} --cfg job shows all."
+        return f"{start}: unknown key {name}.{_suggest_keys(name, list(types))}{_SHOW_KEYS}"
     if isinstance(error, UnsupportedInterpolationType):
-        return f"{start}: there is no resolver {message.rpartition(' ')[2]}: expected ${{key}} or ${{oc.env:VARIABLE}}"
+        return f"{start}: unknown resolver {message.rpartition(' ')[2]}: {_REFERENCE_FORMS}"
     if "Recursive" in message:
-        return f"{start}: refers to itself: write the value itself"
+        return f"{start}: refers to itself: set a value without a reference to it"
     if isinstance(error, GrammarParseError):
         override = re.search(r"override (.*)", context)
         start = override[1] if override else start
-        return f"{start}: ${{ begins a reference that cannot be read: expected ${{key}} or ${{oc.env:VARIABLE}}"
+        return f"{start}: ${{ starts an invalid reference: {_REFERENCE_FORMS}"
     return f"{start}: {re.sub(r'^[A-Za-z]+ raised while resolving interpolation: ', '', message)}"
 
 
@@ -119,8 +121,8 @@ def _explain_key(error: Exception, cause: BaseException, types: dict[str, Any]) 
     message = str(error)
     if re.search("Multiple values for track|track appears more than once", message):
         return (
-            "two tracks are chosen: a recipe (+experiment=…) brings its own, so drop +track=…; without the plus, "
-            "track=<track> puts the recipe onto another track"
+            "two tracks are set: a recipe (+experiment=…) sets its own track, so remove +track=…, "
+            "or use track=<track> without the plus to apply the recipe to another track"
         )
     match = re.search(
         r"Could not (?:override|append) '([\w.@/]+)'|full_key: ([\w.]+)", f"{message}\n{cause}"
@@ -131,9 +133,11 @@ def _explain_key(error: Exception, cause: BaseException, types: dict[str, Any]) 
     file = re.match(r"In '(.*?)': ", message)
     start = f"{file[1]}.yaml: " if file else ""
     if key in ("track", "experiment") and file:
-        return f"{file[1]}.yaml: write `# @package _global_` into its first line, since it sets keys of all groups"
+        return (
+            f"{file[1]}.yaml: sets keys of all groups: add `# @package _global_` as the first line"
+        )
     if key in ("track", "experiment"):
-        return f"a {'track' if key == 'track' else 'recipe'} is added with a plus: {choices(key)}"
+        return f"a {'track' if key == 'track' else 'recipe'} needs a plus: {choices(key)}"
     if replacement := name_replacement(key):
         return f"{start}{key} was renamed: use {replacement}"
     if key in types:
@@ -141,40 +145,39 @@ def _explain_key(error: Exception, cause: BaseException, types: dict[str, Any]) 
         value = override[1] if override else getattr(cause, "value", None)
         if value is None and (match := re.search(r"Value '(.*)' of type|value: (.*)", message)):
             value = match[1] or match[2]
-        hint = (
-            "; ./null is a file of that name"
-            if value == "null" and types[key] in (str, Path, list[Path])
-            else ""
-        )
-        return f"{start}{key}{'' if value is None else f'={value}'}: expected {_describe_type(key, types)}{hint}"
-    return f"{start}there is no key {key}.{_near(key, list(types))}{_siblings(key, list(types))} --cfg job shows all."
+        is_null = value == "null" and types[key] in (str, Path, list[Path])
+        hint = "; use ./null for a file of that name" if is_null else ""
+        setting = key if value is None else f"{key}={value}"
+        return f"{start}{setting}: expected {_describe_type(key, types)}{hint}"
+    advice = _suggest_keys(key, list(types)) + _list_siblings(key, list(types))
+    return f"{start}unknown key {key}.{advice}{_SHOW_KEYS}"
 
 
 def _describe_type(key: str, types: dict[str, Any]) -> str:
     kind = types[key]
     if is_dataclass(kind):
         inside = [name.rpartition(".")[2] for name in types if name.rpartition(".")[0] == key]
-        return f"keys inside: {key}.{inside[0]}=… (of {', '.join(inside)})"
+        return f"a nested key, {key}.{inside[0]}=… (one of {', '.join(inside)})"
     if get_origin(kind) is list:
         return f"a list in brackets, each {_TYPES[get_args(kind)[0]]}"
     return _TYPES.get(kind, "keys and values in braces")
 
 
-def _near(key: str, keys: list[str]) -> str:
+def _suggest_keys(key: str, keys: list[str]) -> str:
     root, dot, rest = key.partition(".")
     roots = difflib.get_close_matches(root, [k for k in keys if "." not in k], n=1, cutoff=0.75)
-    if dot and roots and root not in keys:  # the keys of a component are in no schema
+    if dot and roots and root not in keys:  # a component's keys are not in the schema
         return f" Did you mean {roots[0]}.{rest}?"
     last = key.rpartition(".")[2]
-    near = difflib.get_close_matches(key, keys, n=3, cutoff=0.75) or [
+    matches = difflib.get_close_matches(key, keys, n=3, cutoff=0.75) or [
         k for k in keys if difflib.SequenceMatcher(None, k.rpartition(".")[2], last).ratio() > 0.7
     ]
-    return f" Did you mean {' or '.join(near[:3])}?" if near else ""
+    return f" Did you mean {' or '.join(matches[:3])}?" if matches else ""
 
 
-def _siblings(key: str, keys: list[str]) -> str:
+def _list_siblings(key: str, keys: list[str]) -> str:
     parent = key.rpartition(".")[0]
     inside = [k.rpartition(".")[2] for k in keys if k.rpartition(".")[0] == parent]
     if parent and inside:
-        return f" In {parent} there is: {', '.join(inside)}."
-    return f" There is: {', '.join(k for k in keys if '.' not in k)}."
+        return f" Valid keys of {parent}: {', '.join(inside)}."
+    return f" Valid keys: {', '.join(k for k in keys if '.' not in k)}."

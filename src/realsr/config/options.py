@@ -1,10 +1,10 @@
-"""Where conf/ is, and what it offers."""
+"""The folder conf/ and the options of its groups."""
 
 from pathlib import Path
 
 
 def conf_dir() -> Path:
-    """Return where conf/ is: inside an installed package, at the top of a checkout."""
+    """Return the folder conf/: in the package if installed, else at the root of the checkout."""
     package = Path(__file__).parents[1]
     inside, checkout = package / "conf", package.parents[1] / "conf"
     return inside if inside.is_dir() else checkout
@@ -16,6 +16,6 @@ def list_options(group: str) -> list[str]:
 
 
 def choices(group: str) -> str:
-    """Return how an option of a group is added, and which there are."""
+    """Return the override that adds an option of a group, with the list of options, as text."""
     name = {"experiment": "recipe"}.get(group, group)
     return f"+{group}=<{name}>, one of {', '.join(list_options(group))}"

@@ -1,7 +1,7 @@
-"""The types of all keys: a small dataclass for each command, without defaults. Values and comments are in conf/.
+"""The types of all keys: a dataclass for each command, without defaults.
 
-What a track overrides belongs to several commands, so one configuration, `Config`, is composed for all stages, and each
-command takes its own part of it.
+Default values and comments are in conf/. A track overrides keys of several commands. Therefore one
+configuration, `Config`, is composed for all stages, and each command uses a part of it.
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,10 @@ from realsr.training.settings import OptimiserConfig, TrainerConfig
 
 KERNEL_SCALES = (2, 4)
 COMPONENTS = ("generator", "discriminator", "loss", "kernels", "online_degradation")
-"""Groups whose keys are those of the chosen component's constructor."""
+"""Groups whose keys are the arguments of the component's constructor."""
 
-Damaged = Annotated[
-    str, Choice("refuse", "accept")
-]  # accept: what can be decoded of damaged photos is used
+# accept: use the part of a damaged photo that can be decoded.
+Damaged = Annotated[str, Choice("refuse", "accept")]
 Scale = Annotated[int, Range(1, 64)]
 Seed = Annotated[int, Range(0)]
 Workers = Annotated[int, Range(0)] | None
@@ -31,7 +30,7 @@ Precision = Annotated[str, Choice("auto", "bf16", "fp16", "fp32")]
 
 
 def _keep_apart(key: str, output: Path | None, photos: dict[str, Path | None], choose: str) -> None:
-    """Raise UserError where an output, the value of `key`, is one of the folders of photos, each by its key."""
+    """Raise UserError if `output`, the value of `key`, is one of the photo folders (by key)."""
     for role, folder in photos.items():
         if output is not None and folder is not None and output.resolve() == folder.resolve():
             raise UserError(
@@ -41,7 +40,7 @@ def _keep_apart(key: str, output: Path | None, photos: dict[str, Path | None], c
 
 @dataclass
 class ExpectedFolder:
-    """What a track expects in a folder of photos."""
+    """The reference data of a track for one folder: number of photos and data set."""
 
     photos: Annotated[int, Range(0)] | None
     origin: str
@@ -56,16 +55,17 @@ class SourceData:
 
 @dataclass
 class PhotoData(SourceData):
-    """The folders of photos that pairs are made of."""
+    """The folders of photos from which pairs are made."""
 
     target: Path | None
 
 
 @dataclass
 class Data(PhotoData):
-    """All folders; `lr_name` is a template of LR's names, for pairs and validation images made elsewhere.
+    """All data folders.
 
-    `held_out` is the part of pairs kept for validation where no folder is given.
+    `lr_name` is a template of LR file names, for pairs and validation images made elsewhere.
+    `held_out` is the fraction of pairs held out for validation if `validation` is null.
     """
 
     validation: Path | None
@@ -76,7 +76,7 @@ class Data(PhotoData):
 
 @dataclass
 class _Stage:
-    """What every command of the pipeline knows."""
+    """The keys of every command of the pipeline."""
 
     track: str
     work_dir: Path
@@ -84,7 +84,7 @@ class _Stage:
     data: Any
 
     def __post_init__(self) -> None:
-        """Raise UserError where photos would be mixed with what is made of them, or for a scale without kernels."""
+        """Raise UserError if an output folder is a folder of photos."""
         photos = {f"data.{role}": getattr(self.data, role, None) for role in ("source", "target")}
         for name in ("work_dir", "pool_dir", "noise_pool_dir", "pairs_dir", "run"):
             _keep_apart(name, getattr(self, name, None), photos, choose="work_dir")
@@ -92,7 +92,7 @@ class _Stage:
 
 @dataclass
 class CheckDataConfig(_Stage):
-    """Which folders a track needs."""
+    """The keys of `check_data`."""
 
     data: Data
     init: str | None
@@ -103,7 +103,7 @@ class CheckDataConfig(_Stage):
 
 @dataclass
 class EstimateKernelsConfig(_Stage):
-    """Which kernels go into the pool."""
+    """The keys of `estimate_kernels`."""
 
     data: SourceData
     scale: Scale
@@ -119,25 +119,25 @@ class EstimateKernelsConfig(_Stage):
 
 @dataclass
 class SurveyNoiseConfig(_Stage):
-    """Which noise there is to collect."""
+    """The keys of `survey_noise`."""
 
     data: SourceData
     workers: Workers
-    pool_dir: Path  # noise_pool_dir is this one where it is not set
+    pool_dir: Path  # the default of noise_pool_dir
     noise_pool_dir: Path
     noise: NoiseConfig
 
 
 @dataclass
 class CollectNoiseConfig(SurveyNoiseConfig):
-    """Which noise patches go into the pool."""
+    """The keys of `collect_noise`."""
 
     overwrite: bool
 
 
 @dataclass
 class MakePairsConfig(_Stage):
-    """How LR and HR are made."""
+    """The keys of `make_pairs`."""
 
     data: PhotoData
     scale: Scale
@@ -152,7 +152,7 @@ class MakePairsConfig(_Stage):
 
 @dataclass
 class RebuildPairConfig(_Stage):
-    """Which pair's LR is made again from the manifest."""
+    """The keys of `rebuild_pair`; `pair` is the name of the pair to rebuild."""
 
     data: PhotoData
     pair: str
@@ -162,7 +162,7 @@ class RebuildPairConfig(_Stage):
 
 @dataclass
 class TrainConfig(_Stage):
-    """All stages from photos to an evaluated model."""
+    """The keys of `train`: all stages from photos to an evaluated model."""
 
     data: Data
     scale: Scale
@@ -187,19 +187,19 @@ class TrainConfig(_Stage):
     trainer: TrainerConfig
 
     def __post_init__(self) -> None:
-        """Raise UserError as all stages do, and for a scale that kernels or generator do not have."""
+        """Raise UserError as `_Stage` does, and for a scale without kernels or generator."""
         super().__post_init__()
         if self.scale in KERNEL_SCALES:
             return
         if "." not in str(self.generator.get("name")):
             raise UserError(
-                f"scale={self.scale}: expected 2 or 4; only a generator of your own (generator.name=module.Class) has "
-                "other scales"
+                f"scale={self.scale}: expected 2 or 4; other scales need a custom generator "
+                "(generator.name=module.Class)"
             )
         if self.pool.kernels == "estimated":
             raise UserError(
-                f"scale={self.scale}: pool.kernels={self.pool.kernels} are for scale 2 and 4: set scale=2, scale=4, "
-                "pool=bicubic or pool=from_mat"
+                f"scale={self.scale}: pool.kernels={self.pool.kernels} supports scales 2 and 4: "
+                "set scale=2, scale=4, pool=bicubic or pool=from_mat"
             )
 
 
@@ -214,9 +214,10 @@ class Config(TrainConfig):
 
 @dataclass
 class EvaluationData:
-    """Folders of HR and LR images, matched by name or by `lr_name`, a template of LR's names.
+    """Folders of HR and LR images, matched by name or by `lr_name`, a template of LR file names.
 
-    Without `lr` it is made of HR, without `hr` photos are judged.
+    If `lr` is null, LR images are made from HR. If `hr` is null, only metrics that need no HR are
+    computed.
     """
 
     hr: Path | None
@@ -226,7 +227,7 @@ class EvaluationData:
 
 @dataclass
 class EvaluateConfig:
-    """Which models to compare on which images, by which protocol."""
+    """The keys of `evaluate`: models, images and protocol."""
 
     weights: list[str]
     data: EvaluationData
@@ -244,7 +245,7 @@ class EvaluateConfig:
     damaged: Damaged
 
     def __post_init__(self) -> None:
-        """Raise UserError where results would be written among the images."""
+        """Raise UserError if `output` is a folder of images."""
         _keep_apart(
             "output",
             self.output,
@@ -255,7 +256,7 @@ class EvaluateConfig:
 
 @dataclass
 class UpscaleConfig:
-    """Which photos to upscale, by which model, and where to write the results."""
+    """The keys of `upscale`: photos, model and output."""
 
     input: list[Path]
     output: str
@@ -275,14 +276,14 @@ class UpscaleConfig:
 
 @dataclass
 class ExportData:
-    """Clean photos that exported files are judged by; None: scikit-image's."""
+    """The folder of clean photos on which exported files are evaluated; None: scikit-image's."""
 
     hr: Path | None
 
 
 @dataclass
 class ExportConfig:
-    """Which weights to write to which file, or to a folder in which formats."""
+    """The keys of `export`: weights, and an output file or an output folder with formats."""
 
     weights: str
     output: Path
@@ -294,14 +295,14 @@ class ExportConfig:
     damaged: Damaged
 
     def __post_init__(self) -> None:
-        """Raise UserError where networks would be written among photos."""
+        """Raise UserError if `output` is a folder of photos."""
         photos = {"int8.photos": self.int8.photos, "data.hr": self.data.hr}
         _keep_apart("output", self.output, photos, choose="output")
 
 
 @dataclass
 class PoolReportConfig:
-    """Which pool to report on, and which other to compare it with."""
+    """The keys of `pool`: the pool and, optionally, another pool to compare it with."""
 
     pool_dir: Path
     compare: Path | None
@@ -310,14 +311,17 @@ class PoolReportConfig:
 
 @dataclass(frozen=True)
 class Command:
-    """The keys that a command takes, of all those of the configuration in conf/<file>.yaml that it is composed of.
+    """The configuration of a command.
 
-    photos: the key that takes arguments without `key=`. resumable: whether the same command goes on after Ctrl-C.
+    It is composed from conf/<file>.yaml with the keys of `schema`; the command uses those of `part`.
+
+    photos: the key that receives the arguments without `key=`.
+    resumable: whether the same command continues after Ctrl-C.
     """
 
     part: type
     file: str = "config"
-    whole: type = Config
+    schema: type = Config
     photos: str | None = None
     resumable: bool = True
 

@@ -1,8 +1,9 @@
-"""Components: classes that a config group chooses by name, and the one function that makes them from YAML values.
+"""Components: classes that a config group selects by name, built from YAML values.
 
-A short name is a file of the role's room, which defines a class of that name (`rrdb.py`: `RRDB`, `noise_jpeg.py`:
-`NoiseJPEG`; case and underscores aside). A name with a dot, `module.Class`, is the user's own code. The constructor's
-signature gives names and types of the values; YAML gives the values.
+A short name is that of a file in the role's package. The file defines a class of the same name,
+ignoring case and underscores (`rrdb.py`: `RRDB`, `noise_jpeg.py`: `NoiseJPEG`). A name with a dot,
+`module.Class`, refers to custom code. The constructor's signature defines the names and types of the
+values, and YAML sets them.
 """
 
 import contextlib
@@ -22,29 +23,29 @@ from realsr.core.errors import UserError
 from realsr.core.ranges import check_value
 
 Values = Mapping[str, Any]
-"""A component in YAML: its `name`, and its constructor's arguments."""
+"""A component in YAML: its `name` and the arguments of its constructor."""
 
 
-def build_component(room: str, key: str, values: Values, **supplied: Any) -> Any:
-    """Return the component that values describe.
+def build_component(room: str, key: str, values: Values, **extra: Any) -> Any:
+    """Return the component described by YAML values.
 
     Args:
-        room: the package whose files are the short names, e.g. `realsr.networks`.
+        room: the package that has a file for each short name, e.g. `realsr.networks`.
         key: the config group, for messages: `generator`, `loss.pixel`.
-        values: `name`, and the constructor's arguments by their names.
-        supplied: arguments that the program gives to a constructor that has them, e.g. `scale`.
+        values: `name` and the constructor's arguments by name.
+        extra: arguments from the program, e.g. `scale`, passed if the constructor has them.
 
     Raises:
-        UserError: for an unknown name, for unknown, missing or ill-typed values, and where the user's code fails.
+        UserError: for an unknown name, for values that are unknown, missing or of the wrong type, and
+            if custom code fails.
     """
     factory = find_component(room, key, values)
-    arguments = bind(factory, key, values, supplied)
+    arguments = bind(factory, key, values, extra)
     try:
         return factory(**arguments)
     except Exception as error:
-        if isinstance(error, UserError) or (
-            "." not in values["name"] and not isinstance(error, ValueError)
-        ):
+        is_custom = "." in values["name"]
+        if isinstance(error, UserError) or not (is_custom or isinstance(error, ValueError)):
             raise
         text = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
         raise UserError(
@@ -53,10 +54,10 @@ def build_component(room: str, key: str, values: Values, **supplied: Any) -> Any
 
 
 def find_component(room: str, key: str, values: Values) -> Callable[..., Any]:
-    """Return the class that `values["name"]` names, or the user's function. Raises UserError where there is none.
+    """Return the class, or custom function, named by `values["name"]`. Raises UserError if missing.
 
-    The user's module is searched in the current folder and among what is installed, and its code is run: never take
-    such a name from a file that is not trusted.
+    A custom module is imported from the current folder or the installed packages, which runs its
+    code. Never use such a name from an untrusted file.
     """
     name = values.get("name")
     if isinstance(name, str) and "." in name:
@@ -64,7 +65,7 @@ def find_component(room: str, key: str, values: Values) -> Callable[..., Any]:
     names = list_components(room)
     if name not in names:
         raise UserError(
-            f"{key}.name={name}: expected one of {', '.join(names)}, or module.Class of your own"
+            f"{key}.name={name}: expected one of {', '.join(names)}, or a custom module.Class"
         )
     module = importlib.import_module(f"{room}.{name}")
     class_name = name.replace("_", "")
@@ -76,7 +77,10 @@ def find_component(room: str, key: str, values: Values) -> Callable[..., Any]:
 
 
 def list_components(room: str) -> list[str]:
-    """Return the short names of a room: its files that define a class of their name. None is imported."""
+    """Return the short names of a package: its files with a class of the same name.
+
+    The files are read, not imported.
+    """
     names = []
     for file in sorted(Path(importlib.import_module(room).__path__[0]).glob("*.py")):
         definition = rf"^class {file.stem.replace('_', '')}\b"
@@ -85,16 +89,16 @@ def list_components(room: str) -> list[str]:
     return names
 
 
-def bind(factory: Callable[..., Any], key: str, values: Values, supplied: Values) -> dict[str, Any]:
-    """Return a constructor's arguments from YAML values and from what the program supplies.
+def bind(factory: Callable[..., Any], key: str, values: Values, extra: Values) -> dict[str, Any]:
+    """Return a constructor's arguments from YAML values and arguments from the program.
 
-    Text becomes a Path, a whole number a float and a mapping a dataclass where the signature says
-    so. Raises UserError as `build_component`.
+    Text is converted to Path, integers to float, and mappings to dataclasses as the signature
+    requires. Raises UserError as `build_component` does.
     """
     parameters = inspect.signature(factory).parameters
     hints = _hints(factory)
     is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    arguments = {name: value for name, value in supplied.items() if name in parameters}
+    arguments = {name: value for name, value in extra.items() if name in parameters}
     names = [
         n
         for n, p in parameters.items()
@@ -108,10 +112,11 @@ def bind(factory: Callable[..., Any], key: str, values: Values, supplied: Values
         elif is_open:
             arguments[name] = value
         else:
-            near = difflib.get_close_matches(name, names, n=1)
-            advice = f" Did you mean {key}.{near[0]}?" if near else ""
+            matches = difflib.get_close_matches(name, names, n=1)
+            advice = f" Did you mean {key}.{matches[0]}?" if matches else ""
+            valid_keys = ", ".join(names) or "none"
             raise UserError(
-                f"there is no key {key}.{name}.{advice} {values['name']} has: {', '.join(names) or 'none'}."
+                f"unknown key {key}.{name}.{advice} {values['name']} has: {valid_keys}."
             )
     missing = [
         name
@@ -125,10 +130,10 @@ def bind(factory: Callable[..., Any], key: str, values: Values, supplied: Values
 
 
 def convert(key: str, value: Any, hint: Any) -> Any:
-    """Return a YAML value as the type of a hint, with its ranges checked. Raises UserError where it is another."""
-    converted = _convert(key, value, hint)
-    check_value(key, converted, hint)
-    return converted
+    """Return a YAML value converted to a type hint. Raises UserError for a wrong type or range."""
+    result = _convert(key, value, hint)
+    check_value(key, result, hint)
+    return result
 
 
 def _convert(key: str, value: Any, hint: Any) -> Any:
@@ -200,17 +205,17 @@ def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
     target = factory.__init__ if inspect.isclass(factory) else factory
     try:
         return get_type_hints(target, include_extras=True)
-    except (NameError, TypeError):  # of the user's code, whose hints need not be importable
+    except (NameError, TypeError):  # the hints of custom code may not be importable
         return {}
 
 
 def _import_custom(text: str, name: str) -> Callable[..., Any]:
     module_name, _, attribute = name.rpartition(".")
     folder = str(Path.cwd())
-    # `python -m` puts it there; a notebook or a launcher's process may not.
+    # `python -m` adds the current folder; a notebook or a launcher may not.
     if folder not in sys.path and "" not in sys.path:
         sys.path.append(folder)
-    importlib.invalidate_caches()  # in a notebook the file may have been written a moment ago
+    importlib.invalidate_caches()  # a notebook may have just written the file
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
@@ -218,7 +223,7 @@ def _import_custom(text: str, name: str) -> Callable[..., Any]:
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
             f"{error.name}."
         ):
-            message = f"there is no module {error.name}; searched: the current folder {folder} and what is installed"
+            message = f"no module {error.name} in the current folder {folder} or installed packages"
         raise UserError(f"{text}: {message}") from error
     component = getattr(module, attribute, None)
     if not callable(component):
@@ -227,19 +232,16 @@ def _import_custom(text: str, name: str) -> Callable[..., Any]:
             for key, value in vars(module).items()
             if getattr(value, "__module__", None) == module.__name__
         ]
-        reason = (
-            f"has no {attribute}"
-            if component is None
-            else f"has {attribute}, which is a {type(component).__name__}"
-        )
-        raise UserError(
-            f"{text}: {module.__file__} {reason}; it defines {', '.join(names) or 'no class'}"
-        )
+        reason = f"has no {attribute}"
+        if component is not None:
+            reason = f"has {attribute}, which is a {type(component).__name__}"
+        classes = ", ".join(names) or "no class"
+        raise UserError(f"{text}: {module.__file__} {reason}; it defines {classes}")
     return component
 
 
 def locate_error(error: Exception) -> str:
-    """Return an error in words, with the last line of the user's code in its traceback."""
+    """Return an error as text, with the last line of custom code in its traceback."""
     libraries = (str(Path(__file__).parents[1]), importlib.__file__, "<frozen", inspect.__file__)
     frames = [
         frame

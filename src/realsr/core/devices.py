@@ -1,4 +1,4 @@
-"""The device that work is done on, and the precision that networks compute in on it."""
+"""Selection of the device and of the precision of networks on it."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -13,16 +13,16 @@ from realsr.core.errors import UserError
 logger = logging.getLogger("realsr")
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-TENSOR_CORES = (7, 0)  # the first compute capability with units for fp16
+TENSOR_CORES = (7, 0)  # the first compute capability with tensor cores
 
 
 def choose_device(name: str, option: str = "device", index: int = 0) -> torch.device:
-    """Return the device of a name; `auto` is a GPU where there is one.
+    """Return the device of a name; `auto` is a GPU if available.
 
     Args:
-        name: auto, cpu, cuda or cuda:n, or another that torch knows.
-        option: the key that the name was set by, for messages.
-        index: which GPU `auto` and `cuda` stand for, modulo the number of GPUs.
+        name: auto, cpu, cuda, cuda:n, or another device of torch.
+        option: the config key of the name, for messages.
+        index: the GPU that `auto` and `cuda` mean, modulo the number of GPUs.
 
     Raises:
         UserError: for a device that does not exist or cannot be used.
@@ -47,9 +47,11 @@ def choose_device(name: str, option: str = "device", index: int = 0) -> torch.de
 
 @dataclass(frozen=True)
 class Precision:
-    """`half`: what networks compute in under autocast, None for float32; `tf32`: whether float32 may be TF32 there.
+    """The precision of networks on a device.
 
-    Float32 alone means exact. What stays float32 beside bf16 (8 bits of mantissa) is precise enough in TF32 (11).
+    `half` is the dtype of autocast, None for float32. `tf32` allows TF32 for float32 products on a
+    GPU. With fp32, products are exact float32. With bf16 (8 bits of mantissa), TF32 (11 bits) is
+    precise enough for the operations that stay in float32.
     """
 
     device: torch.device
@@ -57,18 +59,18 @@ class Precision:
     tf32: bool = False
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Return the context that networks run in."""
+        """Return the autocast context for networks."""
         return torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None)
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Return the scaler of a training's losses, which does nothing unless the precision is fp16."""
+        """Return the loss scaler of a training; it is disabled unless the precision is fp16."""
         return torch.amp.GradScaler(
             self.device.type, init_scale=2.0**13, enabled=self.half == torch.float16
         )
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """The context of inference: no gradients, and TF32 on a GPU as this precision has it."""
+        """Disable gradients, and set TF32 on a GPU as this precision requires, inside the block."""
         with torch.no_grad():
             if self.device.type != "cuda":
                 yield
@@ -82,7 +84,7 @@ class Precision:
                 torch.set_float32_matmul_precision(before[1])
 
     def wrap(self, network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        """Return any network as a function float32 -> float32 that runs in this precision, for inference."""
+        """Return a network as a function float32 -> float32 that computes in this precision."""
 
         def run(x: Tensor) -> Tensor:
             with self.computing(), self.autocast():
@@ -92,18 +94,17 @@ class Precision:
 
 
 def choose_precision(name: str, device: torch.device, training: bool = False) -> Precision:
-    """Return the precision of a name: auto, bf16, fp16, fp32, and tf32 for a training.
+    """Return the precision of a name: auto, bf16, fp16, fp32 and, for training, tf32.
 
-    `auto` of inference is bf16 where the hardware has instructions for it (a CPU with AVX512-BF16 or AMX, a GPU from
-    Ampere on); on an older GPU fp16 if it has tensor cores (Volta, Turing), where that is several times faster; else
-    float32, because elsewhere half precision is emulated and slower. `auto` of a training is bf16 on a GPU that
-    computes in it, TF32 on an older one, float32 on a CPU; and the GPU's switches are set for the whole training.
+    For inference, `auto` is bf16 if the hardware supports it (a CPU with AVX512-BF16 or AMX, a GPU
+    since Ampere), else fp16 on a GPU with tensor cores (Volta, Turing), where it is several times
+    faster, else float32, since emulated half precision is slower. For training, `auto` is bf16 on a
+    GPU that supports it, TF32 on an older GPU, and float32 on a CPU. Training also sets the TF32 and
+    cuDNN options of the GPU for the whole process.
 
-    Raises UserError for another name, and for one that a GPU does not compute in.
+    Raises UserError for an unknown name, and for bf16 on a GPU that does not support it.
     """
-    names = (
-        ("auto", "bf16", "fp16", "tf32", "fp32") if training else ("auto", "bf16", "fp16", "fp32")
-    )
+    names = ("auto", "bf16", "fp16", *(("tf32",) if training else ()), "fp32")
     key, on_gpu = "trainer.precision" if training else "precision", device.type == "cuda"
     if name not in names:
         raise UserError(f"{key}={name}: expected one of {', '.join(names)}")
@@ -113,44 +114,37 @@ def choose_precision(name: str, device: torch.device, training: bool = False) ->
         name = _native_precisions(device)[0]
     elif name == "bf16" and on_gpu and not _gpu_has_bf16():
         raise UserError(
-            f"{key}=bf16: this GPU does not compute in bf16; set {', '.join(names[2:])} or auto"
+            f"{key}=bf16: this GPU does not support bf16: set {', '.join(names[2:])} or auto"
         )
     elif not on_gpu and not training and name not in _native_precisions(device):
-        logger.warning(
-            "precision=%s: this %s only emulates it, which is slow; auto is faster",
-            name,
-            device.type,
-        )
+        logger.warning("precision=%s: emulated on this %s, slower than auto", name, device.type)
     precision = Precision(device, HALVES.get(name), tf32=on_gpu and name != "fp32")
     if training and on_gpu:
         allow_tf32(precision.tf32)
-        torch.backends.cudnn.benchmark = True  # all batches have one shape
+        torch.backends.cudnn.benchmark = True  # all batches have the same shape
     return precision
 
 
-def allow_tf32(allowed: bool) -> None:
-    """Let the GPU compute float32 products in TF32, or not; torch's own default lets convolutions and nothing else.
+def allow_tf32(enable: bool) -> None:
+    """Enable or disable TF32 for float32 products on a GPU; torch enables it for convolutions only.
 
-    By torch's older switches: torch.compile reads these, and fails where the newer ones have been used (PyTorch's
-    issue 166387).
+    This uses torch's older options. torch.compile reads them, and fails if the newer ones were set
+    (PyTorch issue 166387).
     """
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    torch.backends.cudnn.allow_tf32 = allowed
+    torch.set_float32_matmul_precision("high" if enable else "highest")
+    torch.backends.cudnn.allow_tf32 = enable
 
 
 def _native_precisions(device: torch.device) -> list[str]:
-    """Return the precisions that a device computes in, the one that inference's `auto` takes first."""
+    """Return the precisions that a device supports; the first is that of `auto` for inference."""
     if device.type == "cpu":
         return ["bf16", "fp32"] if _cpu_has_bf16() else ["fp32"]
     if device.type != "cuda":
         return ["fp32", "fp16"]
     if _gpu_has_bf16():
         return ["bf16", "fp16", "fp32"]
-    return (
-        ["fp16", "fp32"]
-        if torch.cuda.get_device_capability(device) >= TENSOR_CORES
-        else ["fp32", "fp16"]
-    )
+    has_tensor_cores = torch.cuda.get_device_capability(device) >= TENSOR_CORES
+    return ["fp16", "fp32"] if has_tensor_cores else ["fp32", "fp16"]
 
 
 def _gpu_has_bf16() -> bool:
@@ -158,6 +152,7 @@ def _gpu_has_bf16() -> bool:
 
 
 def _cpu_has_bf16() -> bool:
-    # oneDNN's own query is also true for every CPU with AVX-512, where bf16 is emulated and no faster than float32.
+    # oneDNN's query is true for every CPU with AVX-512, but without these two extensions bf16 is
+    # emulated and no faster than float32.
     queries = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, query, bool)() for query in queries)

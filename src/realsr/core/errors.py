@@ -1,22 +1,22 @@
-"""The errors that a user can fix; commands print their message in one line, without a traceback, and exit with 1."""
+"""Errors that a user can fix. Commands print the message without a traceback and exit with 1."""
 
 
 class UserError(Exception):
-    """Wrong input or configuration; the message states the value, what was expected and what to do."""
+    """Invalid input or configuration; the message states the value, the expectation and the fix."""
 
 
 class ImageError(Exception):
-    """An image file that cannot be read or written: which file, what was wrong, what to do."""
+    """An image file that cannot be read or written; the message names the file and the reason."""
 
 
 class WeightsError(Exception):
-    """Weights of a network are missing, damaged or of another network; the message says what to do."""
+    """Weights that are missing, damaged or of another network; the message says what to do."""
 
 
 class Interrupted(Exception):
-    """The work was asked to stop and has saved itself.
+    """A stop request interrupted the work, whose state is saved.
 
-    The commands print the message, if there is one, and exit with the code.
+    Commands print the message, unless it is empty, and exit with the code.
     """
 
     def __init__(self, message: str, code: int):

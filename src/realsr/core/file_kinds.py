@@ -1,4 +1,4 @@
-"""What a file is, by its content and not by its name, and what to do where it is not what was expected."""
+"""Identification of a file's kind by its content, with advice if another kind is expected."""
 
 import re
 import struct
@@ -6,27 +6,29 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-HEAD = 4096  # bytes that are read
-LARGEST_HEADER = 100_000_000  # bytes of a safetensors header; its library's own limit
-QUOTE = 60  # characters of a text in a message
+HEAD = 4096  # bytes read from the start of a file
+MAX_HEADER = 100_000_000  # bytes of a safetensors header; the limit of its library
+MAX_QUOTE = 60  # characters of a text in a message
 
-AGAIN = "Download or copy it again"
-THE_FILE = (
-    'Download the file itself by the "raw" or "download" link of its page (the address has /raw/ on GitHub, /resolve/ '
-    "on Hugging Face, in place of /blob/)"
+COPY_AGAIN = "Download or copy it again"
+DOWNLOAD_FILE = (
+    'Download the file itself with the "raw" or "download" link of its page (with /raw/ on GitHub or '
+    "/resolve/ on Hugging Face instead of /blob/)"
 )
-UNPACK = "Unpack it and give the file inside"
+UNPACK = "Unpack it and use the file inside"
 STATE_DICT = (
-    "In the program that wrote it, save the weights alone: torch.save(model.state_dict(), FILE)"
+    "In the program that wrote it, save only the weights: torch.save(model.state_dict(), FILE)"
 )
 
 
 @dataclass(frozen=True)
 class FileKind:
-    """What a file is.
+    """The kind of a file.
 
-    name: with its article, for a message. advice: what to do where another kind is expected. format: torch,
-    safetensors, ncnn, onnx or mat; empty where the file holds no weights or kernels. damaged: its kind is unknown.
+    name: the kind with an article, for messages.
+    advice: what to do if another kind is expected.
+    format: torch, safetensors, ncnn, onnx or mat; empty if the file holds no weights or kernels.
+    damaged: the file is damaged, so that its kind is uncertain.
     """
 
     name: str
@@ -35,8 +37,9 @@ class FileKind:
     damaged: bool = False
 
     def refuse(self, expected: str) -> str:
-        """Return why the file is not taken, for a message that begins with its path."""
-        return f"is {self.name}{'' if self.damaged else f', not {expected}'}{self.advice and f'. {self.advice}'}"
+        """Return the reason to reject the file, for a message that begins with its path."""
+        contrast = "" if self.damaged else f", not {expected}"
+        return f"is {self.name}{contrast}{self.advice and f'. {self.advice}'}"
 
 
 TORCH = FileKind("a PyTorch file", format="torch")
@@ -44,17 +47,21 @@ SAFETENSORS = FileKind("a safetensors file", format="safetensors")
 NCNN = FileKind("an ncnn network", format="ncnn")
 ONNX = FileKind("an ONNX network", format="onnx")
 MAT = FileKind("a MATLAB file", format="mat")
-WEB_PAGE = FileKind("a web page (HTML)", THE_FILE)
+WEB_PAGE = FileKind("a web page (HTML)", DOWNLOAD_FILE)
 TORCHSCRIPT = FileKind("a TorchScript program", STATE_DICT)
-EXPORTED = FileKind("a program of torch.export", STATE_DICT)
-EMPTY = FileKind("empty (0 bytes)", AGAIN, damaged=True)
+TORCH_EXPORT = FileKind("a program of torch.export", STATE_DICT)
+EMPTY = FileKind("empty (0 bytes)", COPY_AGAIN, damaged=True)
 ZEROS = FileKind(
-    "damaged: it begins with zeros, as after a broken download or a crash", AGAIN, damaged=True
+    "damaged: it begins with zeros, as after a broken download or a crash", COPY_AGAIN, damaged=True
 )
 CUT_OFF = FileKind(
-    "cut off or damaged: the end of a PyTorch file or zip archive is missing", AGAIN, damaged=True
+    "truncated or damaged: the end of a PyTorch file or zip archive is missing",
+    COPY_AGAIN,
+    damaged=True,
 )
-UNKNOWN = FileKind("damaged, or of an unknown kind", f"{AGAIN}, or give another file", damaged=True)
+UNKNOWN = FileKind(
+    "damaged or of an unknown kind", f"{COPY_AGAIN}, or use another file", damaged=True
+)
 
 RAW = "camera raw"
 IMAGE_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (  # place, bytes, image format
@@ -97,7 +104,7 @@ MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"\x93NUMPY", FileKind("a NumPy array")),
     (0, b"\x89HDF\r\n\x1a\n", FileKind("an HDF5 file (as Keras writes)")),
     (4, b"ftyp", FileKind("a video or an image")),
-    (0, b"%PDF-", FileKind("a PDF document", THE_FILE)),
+    (0, b"%PDF-", FileKind("a PDF document", DOWNLOAD_FILE)),
     (257, b"ustar", FileKind("a tar archive", UNPACK)),
     (0, b"7z\xbc\xaf\x27\x1c", FileKind("a 7z archive", UNPACK)),
     (0, b"Rar!\x1a\x07", FileKind("a RAR archive", UNPACK)),
@@ -112,41 +119,36 @@ MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (
         0,
         b"\0\5\x16\7",
-        FileKind("a note that macOS adds beside a file (._NAME)", "Give the file without ._"),
+        FileKind("a macOS metadata file (._NAME)", "Use the file without ._"),
     ),
     (
         0,
         struct.pack("<i", 7767517),
-        FileKind("ncnn's .param in binary form", "Give the text form and its .bin"),
+        FileKind("a binary ncnn .param file", "Use the text form and its .bin"),
     ),
-    (
-        0,
-        b"L119547037146038801333356L\n",
-        TORCH,
-    ),  # the number that PyTorch's form before 1.6 begins with, as text
+    (0, b"L119547037146038801333356L\n", TORCH),  # the magic number before PyTorch 1.6, as text
 )
-ZIP_MEMBERS = {  # the name of a member, and what its zip is; the first that fits counts
+ZIP_MEMBERS = {  # the name of a member -> the kind of its zip file; the first match counts
     "constants.pkl": TORCHSCRIPT,
-    "archive_format": EXPORTED,
-    "serialized_exported_program.json": EXPORTED,
+    "archive_format": TORCH_EXPORT,
+    "serialized_exported_program.json": TORCH_EXPORT,
     "data.pkl": TORCH,
 }
 PICKLE = re.compile(rb"\x80[\x02-\x05]")
-ONNX_BEGIN = re.compile(
-    rb"\x08[\x01-\x7f][\x12\x1a\x22\x28\x32\x3a\x42]"
-)  # a version, then another field of a model
+# The version, then another field of a model.
+ONNX_BEGIN = re.compile(rb"\x08[\x01-\x7f][\x12\x1a\x22\x28\x32\x3a\x42]")
 BITMAP = re.compile(rb"BM.{4}\0{4}", re.DOTALL)
 
 
 def identify_file(path: Path) -> FileKind:
-    """Return what a file is; nothing in it is run, and little of it is read. Raises OSError."""
+    """Return the kind of a file. Little of it is read, and no code is run. Raises OSError."""
     with path.open("rb") as file:
         head = file.read(HEAD)
     if not head:
         return EMPTY
     if head[:4] in (b"PK\3\4", b"PK\5\6"):
         return _identify_zip(path)
-    # MATLAB 7.3 is HDF5 behind 512 bytes that are as those of MATLAB 5.
+    # MATLAB 7.3 files are HDF5 after a header of 512 bytes, which is like that of MATLAB 5.
     if head.startswith(b"MATLAB ") or (
         head[126:128] in (b"IM", b"MI") and head[124:126] in (b"\0\1", b"\1\0")
     ):
@@ -186,14 +188,12 @@ def _identify_zip(path: Path) -> FileKind:
 
 def _is_safetensors(head: bytes) -> bool:
     return (
-        len(head) > 8
-        and 2 <= struct.unpack("<Q", head[:8])[0] <= LARGEST_HEADER
-        and head[8:9] == b"{"
+        len(head) > 8 and 2 <= struct.unpack("<Q", head[:8])[0] <= MAX_HEADER and head[8:9] == b"{"
     )
 
 
 def _decode(head: bytes) -> str | None:
-    """Return the start of a file as text; None where it is no text. Single bytes may be of another encoding."""
+    """Return the start of a file as text, or None if it is binary; invalid bytes are replaced."""
     utf16 = head[:2] in (b"\xff\xfe", b"\xfe\xff")
     text = head.decode("utf-16" if utf16 else "utf-8-sig", "replace")
     letters = text.translate({ord(letter): None for letter in "\t\n\r\f"})
@@ -214,10 +214,9 @@ def _identify_text(text: str) -> FileKind:
     if text[:15].lower().startswith(("<!doctype html", "<html", "<head", "<body")):
         return WEB_PAGE
     if text.startswith("<") and "<net " in text:
-        return FileKind("a network of OpenVINO", "Give the weights it was made of")
+        return FileKind("an OpenVINO network", "Use the weights from which it was made")
     line = "".join(
         letter if letter.isprintable() else " " for letter in text.partition("\n")[0]
     ).strip()
-    return FileKind(
-        f'a text (it begins "{line[:QUOTE]}{"…" if len(line) > QUOTE else ""}")', THE_FILE
-    )
+    quote = f"{line[:MAX_QUOTE]}{'…' if len(line) > MAX_QUOTE else ''}"
+    return FileKind(f'a text (it begins "{quote}")', DOWNLOAD_FILE)

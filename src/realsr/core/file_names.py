@@ -1,4 +1,4 @@
-"""Names of files, the same in every locale, and the files of a folder."""
+"""Locale-independent file names, and lists of the files of a folder."""
 
 import logging
 import os
@@ -11,35 +11,35 @@ from tempfile import TemporaryDirectory
 
 logger = logging.getLogger("realsr")
 
-_CONTROL = "[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]"  # control characters and ends of lines
-_NAMES_SHOWN = 5
+_CONTROL = "[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]"  # control characters and line separators
+_MAX_NAMES = 5  # file names in a log line
 
 
 def encode_name(name: str | PurePath) -> bytes:
-    """Return the bytes of a file's name, whatever the locale; of a text that is not such a name, its UTF-8."""
+    """Return the bytes of a file name in any locale, or UTF-8 if it is not a file name."""
     try:
         return os.fsencode(name)
-    except UnicodeEncodeError:  # characters that this locale has no bytes for
+    except UnicodeEncodeError:  # the locale cannot encode a character
         return str(name).encode("utf-8", "surrogateescape")
 
 
 def printable(name: str | PurePath) -> str:
-    """Return a file's name, or a text with names in it, on one line, for tables, figures and messages.
+    """Return a file name, or a text with file names, as one line for tables, figures and messages.
 
-    Bytes that are not UTF-8 are written as `\\xe9`, control characters as `\\n` or `\\x1b`.
+    Bytes that are not UTF-8 become `\\xe9`, control characters `\\n` or `\\x1b`.
     """
     text = encode_name(name).decode("utf-8", "backslashreplace")
     return re.sub(_CONTROL, lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def resolve_unnamed(path: Path) -> Path:
-    """Return a path that ends in a name: `.`, `..` and the like resolved, others as they are."""
+    """Return a path that ends in a name: `.` and `..` are resolved, other paths unchanged."""
     return path if path.name not in ("", "..") else path.resolve()
 
 
 @contextmanager
 def utf8_path(path: Path) -> Iterator[Path]:
-    """Give a path that libraries in C++ and Rust can open, which take UTF-8: a temporary link where need be."""
+    """Yield a path for C++ and Rust libraries, which need UTF-8: a temporary link if necessary."""
     if str(path).encode("utf-8", "replace") == os.fsencode(path):
         yield path
         return
@@ -52,30 +52,32 @@ def utf8_path(path: Path) -> Iterator[Path]:
 def list_files(
     folder: Path, suffixes: Collection[str], recursive: bool = False, unread: Collection[str] = ()
 ) -> list[Path]:
-    """Return the files of a folder that have one of the suffixes (lower case, with dot), sorted by path.
+    """Return the files of a folder with one of the suffixes (lower case, with dot), sorted by path.
 
-    Log lines count and name what is left out: subfolders, other files, hidden files with such a suffix, and images with
-    one of the suffixes `unread`. A link without a target is returned like a file, so that reading it names it.
+    Skipped entries are counted and named in the log: subfolders, other files, hidden files with such
+    a suffix, and images with one of the suffixes `unread`. A link without a target is returned like
+    a file, so that the reader reports it.
 
-    recursive: look into subfolders too. Links to folders are followed, and no folder is entered twice; a link without
-    target and suffix is returned then, since it may have been a folder.
+    recursive: search subfolders too. Links to folders are followed, and no folder is visited twice. A
+    link without target and suffix is returned as well, since its target may have been a folder.
 
-    Raises OSError where a folder cannot be listed.
+    Raises OSError if a folder cannot be listed.
     """
     files: list[Path] = []
-    left_out: dict[str, list[str]] = {}
-    entered: set[tuple[int, int]] = set()
+    skipped_names: dict[str, list[str]] = {}
+    folder_ids = set[tuple[int, int]]()
 
-    def collect(place: Path) -> None:
-        status = place.stat()
-        if (status.st_dev, status.st_ino) in entered:
+    def collect(parent: Path) -> None:
+        """Add the files of a folder, unless it was visited before."""
+        status = parent.stat()
+        if (status.st_dev, status.st_ino) in folder_ids:
             return
-        entered.add((status.st_dev, status.st_ino))
-        with os.scandir(place) as entries:
-            # Links come last: a folder is named by where it is, if it is inside.
-            ordered = sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name))
-        for entry in ordered:
-            path = place / entry.name
+        folder_ids.add((status.st_dev, status.st_ino))
+        with os.scandir(parent) as iterator:
+            # Links come last, so that a folder inside is listed by its real path.
+            entries = sorted(iterator, key=lambda entry: (entry.is_symlink(), entry.name))
+        for entry in entries:
+            path = parent / entry.name
             suffix, hidden = path.suffix.lower(), entry.name.startswith(".")
             dangling = entry.is_symlink() and not path.exists()
             if hidden and suffix not in suffixes:
@@ -91,25 +93,24 @@ def list_files(
                 kind = (
                     "subfolder" if entry.is_dir() else "image" if suffix in unread else "other file"
                 )
-                left_out.setdefault(kind, []).append(path.relative_to(folder).as_posix())
+                skipped_names.setdefault(kind, []).append(path.relative_to(folder).as_posix())
 
     collect(folder)
-    if images := left_out.pop("image", None):
-        line = f"{folder}: {_count('image', images)} of formats that are not read: convert them to PNG or TIFF"
-        _log_once(line, logging.WARNING)
-    if left_out:
-        _log_once(
-            f"{folder}: left out: {'; '.join(_count(kind, names) for kind, names in left_out.items())}"
-        )
+    if images := skipped_names.pop("image", None):
+        text = f"{_count('image', images)} in unsupported formats: convert to PNG or TIFF"
+        _log_once(f"{folder}: {text}", logging.WARNING)
+    if skipped_names:
+        text = "; ".join(_count(kind, names) for kind, names in skipped_names.items())
+        _log_once(f"{folder}: skipped: {text}")
     return sorted(files)
 
 
 def _count(noun: str, names: list[str]) -> str:
-    more = ", …" if len(names) > _NAMES_SHOWN else ""
+    more = ", …" if len(names) > _MAX_NAMES else ""
     plural = "s" if len(names) > 1 else ""
-    return f"{len(names)} {noun}{plural} ({', '.join(sorted(names)[:_NAMES_SHOWN])}{more})"
+    return f"{len(names)} {noun}{plural} ({', '.join(sorted(names)[:_MAX_NAMES])}{more})"
 
 
-@cache  # since several stages of a command list the same folder
+@cache  # several stages of a command list the same folder
 def _log_once(line: str, level: int = logging.INFO) -> None:
     logger.log(level, "%s", line)

@@ -1,7 +1,7 @@
-"""Files that are written whole, last through a power cut and stay inside their folder; locks on files.
+"""Atomic and durable file writing, checks of paths, and file locks.
 
-A lock ends with the process that holds it, however the process ends. Where the file system has no locks, or the system
-is not POSIX, nothing is locked.
+A lock is released when its process ends, for any reason. Nothing is locked on file systems without
+locks and on systems other than POSIX.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from realsr.core.errors import UserError
 logger = logging.getLogger("realsr")
 
 _TEMPORARY = ".realsr.tmp"
-_LONGEST_NAME = 255  # bytes; of ext4, APFS, NTFS and most others
+_MAX_NAME = 255  # bytes; of ext4, APFS, NTFS and most others
 _BLOCK = 512  # bytes, a sector
 _POLL_INTERVAL = 0.05  # seconds between two attempts to lock a file
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -32,17 +32,19 @@ _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno
 
 
 def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
-    """Write a file as `replace_file` does."""
+    """Write a file atomically, see `replace_file`."""
     with replace_file(path, sync) as file:
         file.write(data)
 
 
 @contextmanager
 def replace_file(path: Path, sync: bool = True) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path`, which takes its name at the end of the block, whole or not at all.
+    """Open a temporary file beside `path`, and rename it to `path` at the end of the block.
 
-    An error or an interruption in the block leaves an older file as it is. A second process that writes the same file
-    waits for the first. sync: the file and its name are on the disk at the end of the block; else see `sync_files`.
+    After an error or an interruption in the block, an older file is unchanged. A second process that
+    writes the same file waits for the first.
+
+    sync: flush the file and its name to disk at the end of the block; if False, see `sync_files`.
 
     Raises OSError, which names the file.
     """
@@ -54,7 +56,7 @@ def replace_file(path: Path, sync: bool = True) -> Iterator[BinaryIO]:
                 file.flush()
                 if sync:
                     os.fsync(file.fileno())
-                if os.name == "nt":  # where an open file cannot be renamed
+                if os.name == "nt":  # Windows cannot rename an open file
                     file.close()
                 temporary.replace(path)
             except BaseException:
@@ -70,7 +72,7 @@ def replace_file(path: Path, sync: bool = True) -> Iterator[BinaryIO]:
 
 
 def sync_files(paths: Iterable[Path]) -> None:
-    """Put files, and their names in their folders, on the disk. Raises OSError."""
+    """Flush files and their folder entries to disk. Raises OSError."""
     paths = list(paths)
     for path in paths:
         with path.open("rb") as file:
@@ -80,15 +82,15 @@ def sync_files(paths: Iterable[Path]) -> None:
 
 
 def temporary_path(path: Path) -> Path:
-    """Return the name that a file has while it is written: hidden, in the same folder."""
+    """Return the temporary path of a file that is being written: hidden, in the same folder."""
     name = f".{path.name}{_TEMPORARY}"
-    if len(os.fsencode(name)) > _LONGEST_NAME:
+    if len(os.fsencode(name)) > _MAX_NAME:
         name = f".{sha256(os.fsencode(path.name)).hexdigest()[:32]}{_TEMPORARY}"
     return path.with_name(name)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that dead processes have left in a folder and its sub-folders."""
+    """Remove temporary files of terminated processes from a folder and its subfolders."""
     for path in folder.rglob(f".*{_TEMPORARY}"):
         with contextlib.suppress(OSError):
             if (file := _try_lock(path)) is not None:
@@ -98,7 +100,7 @@ def remove_leftovers(folder: Path) -> None:
 
 @contextmanager
 def open_locked(path: Path) -> Iterator[BinaryIO]:
-    """Open a file, empty, that no other process writes through this function; wait while one does."""
+    """Open an empty file with an exclusive lock; wait while another process holds it."""
     with _lock(path) as file:
         file.truncate(0)
         yield file
@@ -108,11 +110,12 @@ def open_locked(path: Path) -> Iterator[BinaryIO]:
 def hold_lock(path: Path, work: str, wait: bool = True, advice: str = "") -> Iterator[None]:
     """Hold the lock file `path`, which is removed at the end of the block.
 
-    Where nothing can be written, nothing is locked: no other process can write there either.
+    A read-only folder is not locked, since no other process can write there either.
 
     Args:
-        work: what is done in the block, for messages.
-        wait: wait for the process that holds the lock. If False, raise UserError, with `advice` at its end.
+        work: the work in the block, for messages.
+        wait: wait for the process that holds the lock. If False, raise UserError, which ends with
+            `advice`.
     """
     try:
         file = _try_lock(path)
@@ -140,40 +143,41 @@ def hold_lock(path: Path, work: str, wait: bool = True, advice: str = "") -> Ite
             yield
         finally:
             with contextlib.suppress(OSError):
-                path.unlink()  # while it is locked, so that a process that waits for it makes a new one
+                path.unlink()  # while locked, so that a process that waits for it makes a new one
 
 
 def check_name(name: str) -> None:
     """Raise ValueError for a file name that is longer than file systems allow."""
-    if (size := len(os.fsencode(name))) > _LONGEST_NAME:
+    if (size := len(os.fsencode(name))) > _MAX_NAME:
         raise ValueError(
-            f"the name {_shorten(name)} has {size} bytes, and a file name has at most {_LONGEST_NAME}: shorten the name"
+            f"the name {_shorten(name)} has {size} bytes, at most {_MAX_NAME} are allowed: shorten it"
         )
 
 
 def check_folder_place(key: str, folder: Path, parts: Iterable[str] = ("",)) -> None:
-    """Raise UserError where a folder cannot be made since a file has its name, or that of a folder above it.
+    """Raise UserError if a folder cannot be made because its path, or a parent, is a file.
 
-    key: the key of the configuration that gives the folder; parts: subfolders of it that are to be made.
+    key: the config key of the folder. parts: the subfolders to be made.
     """
     for place in (path for part in parts for path in (folder / part, *(folder / part).parents)):
         if os.path.lexists(place) and not place.is_dir():
             subject = f"{key}={folder}" if place == folder else f"{key}={folder}: {place}"
             kind = "a file" if place.exists() else "a link without a target"
             raise UserError(
-                f"{subject} is {kind}, but a folder is expected: set another {key}, or move what is in the way"
+                f"{subject} is {kind}, but a folder is expected: set another {key} or move {kind}"
             )
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Return whether an error means that a disk or a quota has no room left, so that further files fail as well."""
+    """Return whether an error means a full disk or quota, so that further writes fail as well."""
     return error.errno in _DISK_FULL
 
 
 def looks_lost(path: Path, with_end: bool = True) -> bool:
-    """Return whether a file may have lost content in a power cut: it is empty, or its first or last block is zeros.
+    """Return whether a power cut may have damaged a file: it is empty, or a block is all zeros.
 
-    A sound file can end with zeros: compare its hash then, or set `with_end` to False.
+    The first block is checked and, if `with_end`, the last. A valid file can end with zeros: compare
+    its hash then, or set `with_end` to False.
     """
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -184,14 +188,16 @@ def looks_lost(path: Path, with_end: bool = True) -> bool:
 
 
 def inside(folder: Path, name: object, follow_links: bool = False) -> Path:
-    """Return the path of a name that a file gives, which must lie inside `folder`.
+    """Return the path of an untrusted file name, which must lie inside `folder`.
 
-    follow_links: whether a symbolic link in `folder`, which the user has put there, may lead elsewhere.
+    follow_links: whether a symbolic link in `folder`, which only the user can create, may lead
+        outside.
 
-    Raises ValueError for a name that is absolute, leads outside of the folder by `..` or by a link, or is no file name.
+    Raises ValueError for a name that is absolute, leads outside the folder by `..` or a link, or is
+    not a file name.
     """
     path = PurePath(name) if isinstance(name, str) and "\0" not in name else PurePath()
-    if not path.parts or max(len(os.fsencode(part)) for part in path.parts) > _LONGEST_NAME:
+    if not path.parts or max(len(os.fsencode(part)) for part in path.parts) > _MAX_NAME:
         raise ValueError(f"{_shorten(name)} is not the name of a file")
     try:
         outside = path.is_absolute() or path.drive or ".." in path.parts
@@ -201,12 +207,12 @@ def inside(folder: Path, name: object, follow_links: bool = False) -> Path:
     except (OSError, RuntimeError):  # RuntimeError: a link that leads to itself, before Python 3.13
         outside = True
     if outside:
-        raise ValueError(f"{_shorten(name)} leads outside of {folder}, by its name or by a link")
+        raise ValueError(f"{_shorten(name)} leads outside {folder}, by its name or by a link")
     return folder / path
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return the content of a JSON text that is not trusted. Raises ValueError, for text nested too deeply as well."""
+    """Return the content of an untrusted JSON text. Raises ValueError, also for deep nesting."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -220,9 +226,9 @@ def _lock(path: Path) -> BinaryIO:
 
 
 def _try_lock(path: Path) -> BinaryIO | None:
-    """Open a file, made where it is missing, that no other process holds by this function; None where one does."""
+    """Open or create a file with an exclusive lock; None if another process holds it."""
 
-    # Made by the call that opens it: between two calls another process may rename or remove it.
+    # One call creates and opens: between two calls another process may rename or remove the file.
     def create(name: str, flags: int) -> int:
         return os.open(name, flags | os.O_CREAT, 0o666)
 
@@ -241,7 +247,7 @@ def _try_lock(path: Path) -> BinaryIO | None:
     with contextlib.suppress(FileNotFoundError):
         if os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return file
-    file.close()  # the process that held it has renamed or removed it
+    file.close()  # the previous holder renamed or removed the file
     return None
 
 
@@ -266,5 +272,5 @@ def _sync_folder(folder: Path) -> None:
         finally:
             os.close(number)
     except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:  # Windows and some network file systems cannot
+        if error.errno not in _NO_FOLDER_SYNC:  # unsupported on Windows and some network drives
             raise

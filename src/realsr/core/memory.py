@@ -1,4 +1,4 @@
-"""How much memory is free, as far as the system reports it, and a bound on what reading a file may take."""
+"""Free memory as the system reports it, and a memory limit for reading files."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # an exported file is measured without it
+if TYPE_CHECKING:  # the benchmark of exported files runs without torch
     import torch
 
 try:
@@ -15,24 +15,24 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 MEMINFO, CGROUP, STATUS = Path("/proc/meminfo"), Path("/sys/fs/cgroup"), Path("/proc/self/status")
-ROOM, TIMES = 2**30, 8
-"""A file may take this many bytes, and this many times its own size, while it is read."""
+ALLOWANCE, SIZE_FACTOR = 2**30, 8
+"""Reading a file may allocate ALLOWANCE bytes plus SIZE_FACTOR times the file size."""
 
 
 def free_memory(device: "torch.device") -> int | None:
-    """Return the bytes that work on a device can use: of the machine, of the job, or of the GPU, whichever is least.
+    """Return the free memory of a device in bytes: the minimum of machine, job (cgroup) and GPU.
 
-    None on systems that do not report it as Linux does.
+    None on systems other than Linux.
     """
     free = _read_size(MEMINFO, "MemAvailable")
     if free is None:
         return None
-    try:  # a container's or a cluster job's limit; "max" where there is none
-        limit, used = (
+    try:  # the limit of a container or a cluster job; "max" if unlimited
+        limit, usage = (
             (CGROUP / name).read_text(encoding="utf-8").strip()
             for name in ("memory.max", "memory.current")
         )
-        free = min(free, max(0, int(limit) - int(used)))
+        free = min(free, max(0, int(limit) - int(usage)))
     except (OSError, ValueError):
         pass
     if device.type != "cuda":
@@ -44,22 +44,20 @@ def free_memory(device: "torch.device") -> int | None:
 
 @contextmanager
 def limited_memory(size: int) -> Iterator[None]:
-    """Let this process allocate at most 1 GB and eight times `size` bytes (a file's) more inside the block.
+    """Limit further allocations of this process inside the block to 1 GiB plus 8 times `size`.
 
-    Beyond, allocations fail by MemoryError, or by the RuntimeError of a library, instead of the system ending the
-    process. It holds for all threads of the process, and only on Linux; elsewhere it does nothing.
+    size: the size of a file in bytes. Allocations above the limit raise MemoryError, or RuntimeError
+    in a library; without it, the system would kill the process. The limit applies to all threads.
+    It has no effect on systems other than Linux.
     """
-    allocated = process_memory("VmData")
-    if resource is None or allocated is None:
+    data_size = process_memory("VmData")
+    if resource is None or data_size is None:
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limits = [
-        value
-        for value in (soft, hard, allocated + ROOM + TIMES * size)
-        if value != resource.RLIM_INFINITY
-    ]
-    resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
+    limits = (soft, hard, data_size + ALLOWANCE + SIZE_FACTOR * size)
+    limit = min(value for value in limits if value != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     try:
         yield
     finally:
@@ -67,15 +65,16 @@ def limited_memory(size: int) -> Iterator[None]:
 
 
 def process_memory(key: str) -> int | None:
-    """Return this process's memory in bytes: now (VmRSS), at most (VmHWM), or as RLIMIT_DATA counts it (VmData).
+    """Return the memory of this process in bytes; None if the system does not report it.
 
-    None where the system does not report it. (`ru_maxrss` is not VmHWM: it starts with that of the parent process.)
+    key: VmRSS (current), VmHWM (peak) or VmData (as RLIMIT_DATA counts it). `ru_maxrss` differs from
+    VmHWM, since it starts with the value of the parent process.
     """
     return _read_size(STATUS, key)
 
 
 def _read_size(file: Path, name: str) -> int | None:
-    """Return a size that a file of /proc reports, in bytes; None where it does not."""
+    """Return a size in bytes from a file of /proc; None if it is not there."""
     try:
         match = re.search(rf"{name}:\s+(\d+) kB", file.read_text(encoding="utf-8"))
     except OSError:

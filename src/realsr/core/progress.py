@@ -1,4 +1,4 @@
-"""Progress of long work with the time left: a bar on a terminal, a line now and then elsewhere."""
+"""Progress with remaining time: a bar on a terminal, log lines at intervals elsewhere."""
 
 import logging
 import sys
@@ -10,17 +10,17 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 logger = logging.getLogger("realsr")
 
-INTERVAL = 20.0  # seconds between two lines off a terminal
+INTERVAL = 20.0  # seconds between two log lines
 
 
 class Progress:
-    """A counter of done items; use it in a `with` and call `advance`.
+    """A counter of finished items; use it in a `with` block and call `advance`.
 
     Args:
-        title: what is being done, e.g. "kernels".
+        title: the name of the work, e.g. "kernels".
         total: the number of items.
-        done: the number of items that an earlier run has done.
-        silent: show nothing, since another process does.
+        done: the number of items that an earlier run finished.
+        silent: show nothing, because another process shows the progress.
     """
 
     def __init__(self, title: str, total: int, done: int = 0, silent: bool = False):
@@ -37,15 +37,15 @@ class Progress:
         self._redirect = logging_redirect_tqdm()
 
     def __enter__(self) -> "Progress":
-        self._start = self._logged = time.monotonic()
+        self._start = self._last_log = time.monotonic()
         if not self._bar.disable:
             self._redirect.__enter__()
         elif self.count == self.total and not self._silent:
-            logger.info("%s: %d of %d, done before", self.title, self.count, self.total)
+            logger.info("%s: %d of %d, already done", self.title, self.count, self.total)
         return self
 
     def advance(self, steps: int = 1, note: str | None = None) -> None:
-        """Count items as done; `note` is shown beside the count, e.g. the loss."""
+        """Add finished items; `note`, e.g. the loss, is shown beside the count."""
         self.count += steps
         if note is not None:
             self._note = f"  {note}"
@@ -55,16 +55,17 @@ class Progress:
         if (
             self._bar.disable
             and not self._silent
-            and (now - self._logged >= INTERVAL or self.count == self.total)
+            and (now - self._last_log >= INTERVAL or self.count == self.total)
         ):
-            self._logged = now
+            self._last_log = now
             logger.info(self._line(now - self._start))
 
-    def _line(self, elapsed: float) -> str:
-        times = f"{tqdm.format_interval(elapsed)} elapsed"
+    def _line(self, seconds: float) -> str:
+        times = f"{tqdm.format_interval(seconds)} elapsed"
         if self.count < self.total:
-            left = elapsed / max(self.count - self._first, 1) * (self.total - self.count)
-            times += f", {tqdm.format_interval(left)} left"
+            seconds_per_item = seconds / max(self.count - self._first, 1)
+            remainder = seconds_per_item * (self.total - self.count)
+            times += f", {tqdm.format_interval(remainder)} left"
         return f"{self.title}: {self.count} of {self.total}, {times}{self._note}"
 
     def __exit__(self, *details: Any) -> None:

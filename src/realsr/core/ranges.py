@@ -1,4 +1,4 @@
-"""Ranges of numbers and choices of words: stated in a schema by `Annotated[int, Range(1)]`, checked before any work."""
+"""Valid ranges and choices of config values, declared as `Annotated[int, Range(1)]` in schemas."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
@@ -10,7 +10,7 @@ from realsr.core.errors import UserError
 
 @dataclass(frozen=True)
 class Range:
-    """Finite numbers from `minimum` to `maximum`, or `above` and `below` numbers that do not belong to it."""
+    """Finite numbers with inclusive (`minimum`, `maximum`) or exclusive bounds (`above`, `below`)."""
 
     minimum: float = -inf
     maximum: float = inf
@@ -37,7 +37,7 @@ class Range:
 
 
 class Choice:
-    """The words that a key may be."""
+    """The valid words of a key."""
 
     def __init__(self, *words: str) -> None:
         self.words = words
@@ -50,9 +50,9 @@ class Choice:
 
 
 def check_ranges(config: Any, prefix: str = "") -> None:
-    """Raise UserError for the first value of a dataclass, and of those inside, that is out of its range or choice.
+    """Raise UserError for the first value of a dataclass that is out of its range or choice.
 
-    prefix: the key of the dataclass, for the message.
+    Nested dataclasses are included. prefix: the key of the dataclass, for the message.
     """
     key = f"{prefix}." if prefix else ""
     hints = get_type_hints(type(config), include_extras=True)
@@ -70,7 +70,7 @@ def check_ranges(config: Any, prefix: str = "") -> None:
 
 
 def check_value(key: str, value: Any, hint: Any) -> None:
-    """Raise UserError for a value, or one of a list's, that is out of a type hint's range or choice."""
+    """Raise UserError if a value, or an item of a list, is out of a type hint's range or choice."""
     for item in value if isinstance(value, list | tuple) else [value]:
         for limits in _find_ranges(hint):
             if item is not None and item not in limits:

@@ -1,4 +1,4 @@
-"""Files of tensors that are not trusted: no code in them is run. And what their tensors are of, by names and shapes."""
+"""Reading of untrusted tensor files without running code, and guesses about their network."""
 
 import re
 import warnings
@@ -12,25 +12,27 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from realsr.core.file_kinds import AGAIN, STATE_DICT, identify_file
+from realsr.core.file_kinds import COPY_AGAIN, STATE_DICT, identify_file
 from realsr.core.file_names import utf8_path
 from realsr.core.memory import limited_memory
 
-LONGEST_NAME = 300
-COPIES = 4  # tensors that share memory (tied weights) may together be this many times as large as the file
-REASON = 200  # characters of a reason in a message
-GENERATOR = "Give a generator's weights"
+MAX_NAME = 300  # characters of a tensor's name
+MAX_SIZE_RATIO = 4  # of tensors to file; above 1 if tensors share memory (tied weights)
+MAX_REASON = 200  # characters of a reason in a message
+GENERATOR = "Use the weights of a generator"
 
 
 class TensorFileError(Exception):
-    """A file that cannot be read as tensors; the message gives the reason, and the caller names the file."""
+    """A file without readable tensors; the message gives the reason, the caller the file."""
 
 
 def read_tensors(path: Path) -> tuple[object, dict[str, str]]:
-    """Return what a PyTorch or safetensors file holds, whatever its name, and a safetensors file's metadata.
+    """Return the content of a PyTorch or safetensors file, and the metadata of a safetensors file.
 
-    The tensors are on the CPU and not checked yet, see `check_tensors`. Raises TensorFileError where the file is of
-    another kind, cannot be read, is damaged, holds Python objects, or declares more than it holds.
+    The file name does not matter. The tensors are on the CPU and not checked, see `check_tensors`.
+
+    Raises TensorFileError if the file is of another kind, unreadable or damaged, holds Python objects,
+    or declares more data than it holds.
     """
     try:
         kind = identify_file(path)
@@ -39,8 +41,8 @@ def read_tensors(path: Path) -> tuple[object, dict[str, str]]:
         if kind.format == "torch":
             return _read_pickle(path), {}
     except OSError as error:
-        raise TensorFileError(f"cannot be read ({error.strerror or 'the disk fails'})") from error
-    raise TensorFileError(kind.refuse("a file of weights"))
+        raise TensorFileError(f"cannot be read ({error.strerror or 'disk error'})") from error
+    raise TensorFileError(kind.refuse("a weights file"))
 
 
 def _read_pickle(path: Path) -> object:
@@ -52,19 +54,18 @@ def _read_pickle(path: Path) -> object:
             limited_memory(size),
             warnings.catch_warnings(),
         ):
-            # torch.load takes a file by its suffix for one of safetensors, and opens UTF-8 names only.
+            # torch.load detects safetensors by the suffix, and opens UTF-8 names only.
             link = Path(folder, "weights.pth")
             link.symlink_to(path.absolute())
-            warnings.simplefilter(
-                "ignore"
-            )  # of newer pickles and older tensors, which are read all the same
-            # Mapped, a tensor that declares more than its record has cannot read beyond the file.
+            # Warnings about new pickle formats and old tensor types, which are still read.
+            warnings.simplefilter("ignore")
+            # With mmap, a tensor that declares too much data cannot read beyond the file.
             return torch.load(
                 link, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
     except (TensorFileError, OSError):
         raise
-    except Exception as error:  # torch raises many kinds for a broken file
+    except Exception as error:  # torch raises many types of errors for a damaged file
         raise TensorFileError(_explain_pickle(error)) from error
 
 
@@ -76,38 +77,39 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             utf8_path(path) as file,
             safe_open(file, framework="pt") as content,
         ):
-            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
+            names = content.keys()
+            tensors = {name: content.get_tensor(name) for name in names}
             return tensors, content.metadata() or {}
     except OSError:
         raise
-    except Exception as error:  # safetensors' own, and torch's for sizes that it cannot have
+    except Exception as error:  # errors of safetensors, and of torch for impossible sizes
         raise TensorFileError(
-            f"is cut off or damaged: its header does not fit its {size} bytes. {AGAIN}"
+            f"is truncated or damaged: its header does not fit its {size} bytes. {COPY_AGAIN}"
         ) from error
 
 
 def check_tensors(state: Mapping[Any, object], size: int) -> dict[str, Tensor]:
-    """Return copies of a state dict's tensors: plain, dense and finite, on the CPU.
+    """Return copies of the tensors of a state dict, checked to be plain, dense and finite.
 
-    size: of the file in bytes; the tensors of a state dict cannot be much larger.
+    size: the file size in bytes, which the tensors cannot exceed by much.
 
-    Raises TensorFileError for names that are not printable text, for tensors that are of another kind, declare more
-    values than they hold, or hold values that are not finite.
+    Raises TensorFileError for a name that is not printable text, and for a tensor of another kind,
+    with more declared than stored values, or with values that are not finite.
     """
     tensors = dict[str, Tensor]()
     for name, value in state.items():
-        if not isinstance(name, str) or len(name) > LONGEST_NAME or not name.isprintable():
+        if not isinstance(name, str) or len(name) > MAX_NAME or not name.isprintable():
             raise TensorFileError(
-                f"a tensor's name (a {type(name).__name__}) is not plain text of at most {LONGEST_NAME} characters; "
-                "expected a state dict as torch.save writes it"
+                f"a tensor's name (a {type(name).__name__}) is not plain text of at most "
+                f"{MAX_NAME} characters; expected a state dict as written by torch.save"
             )
         if not isinstance(value, Tensor):
             raise TensorFileError(f"{name} is a {type(value).__name__}; expected a tensor")
         tensors[name] = _check_kind(name, value)
     total = sum(value.numel() * value.element_size() for value in tensors.values())
-    if total > COPIES * size:
+    if total > MAX_SIZE_RATIO * size:
         raise TensorFileError(
-            f"its tensors declare {total} bytes, but the file has {size}; copy or download it again"
+            f"its tensors declare {total} bytes, but the file has {size}: download or copy it again"
         )
     copies = {name: value.clone() for name, value in tensors.items()}
     check_finite(copies)
@@ -115,78 +117,83 @@ def check_tensors(state: Mapping[Any, object], size: int) -> dict[str, Tensor]:
 
 
 def check_finite(state: Mapping[str, Tensor]) -> None:
-    """Raise TensorFileError that names the tensors which hold NaN or infinity, the first three of them."""
+    """Raise TensorFileError if tensors hold NaN or infinity; the message names the first three."""
     broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if broken:
+        names = f"{', '.join(broken[:3])}{', …' if broken[3:] else ''}"
         raise TensorFileError(
-            f"{len(broken)} of its {len(state)} tensors hold values that are not finite (NaN or infinity): "
-            f"{', '.join(broken[:3])}{', …' if broken[3:] else ''}; the training diverged or the file is damaged: use "
-            "an earlier checkpoint, or download it again"
+            f"{len(broken)} of its {len(state)} tensors hold values that are not finite (NaN or "
+            f"infinity): {names}; the training diverged or the file is damaged: use an earlier "
+            "checkpoint, or download it again"
         )
 
 
 def tell_reason(error: BaseException) -> str:
-    """Return the first line, shortened, of an error of this package; of torch's errors, what they mean here."""
+    """Return the shortened first line of an error; errors of torch mean that sizes are invalid."""
     if isinstance(error, RuntimeError | OverflowError | MemoryError):
-        return "its sizes are those of no network"
-    reason = (str(error).strip().splitlines() or ["without a reason"])[0]
+        return "its sizes do not fit any network"
+    reason = (str(error).strip().splitlines() or ["no reason available"])[0]
     reason = "".join(letter if letter.isprintable() else " " for letter in reason)
-    return reason if len(reason) <= REASON else f"{reason[:REASON]} …"
+    return reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]} …"
 
 
 def _check_kind(name: str, value: Tensor) -> Tensor:
-    """Return the tensor without what a pickle may have attached to it."""
+    """Return the tensor without the hooks and attributes that a pickle may attach."""
     value = Tensor.detach(value)
     is_dense = (
         value.device.type == "cpu" and value.layout is torch.strided and not value.is_quantized
     )
     if not is_dense or value.is_complex() or type(value) is not Tensor:
         raise TensorFileError(
-            f"the tensor {name} is {value.layout}, {value.dtype}, on {value.device}; expected a dense tensor of real "
-            "numbers on the CPU"
+            f"the tensor {name} is {value.layout}, {value.dtype}, on {value.device}; "
+            "expected a dense tensor of real numbers on the CPU"
         )
-    declared, available = value.numel() * value.element_size(), value.untyped_storage().nbytes()
-    if declared > available:
+    size, available = value.numel() * value.element_size(), value.untyped_storage().nbytes()
+    if size > available:
         raise TensorFileError(
-            f"the tensor {name} declares {declared} bytes and holds {available}: download the file again"
+            f"the tensor {name} declares {size} bytes and holds {available}: "
+            "download the file again"
         )
     return value
 
 
 def _explain_pickle(error: Exception) -> str:
-    """Return why PyTorch does not read a file, by its error: Python objects in the file, or damage."""
+    """Return the reason for an error of torch.load: Python objects in the file, or damage."""
     name = re.search(r"GLOBAL ([\w.]+)", str(error))
     if name is None:
-        return f"is damaged or cut off, or holds more than tensors: PyTorch cannot read it. {AGAIN}. {STATE_DICT}"
+        return (
+            "is damaged, truncated, or holds more than tensors: PyTorch cannot read it. "
+            f"{COPY_AGAIN}. {STATE_DICT}"
+        )
     return (
-        f"holds Python objects beside tensors ({name[1][:REASON]}), or is a whole network. Reading it could run code, "
-        f"so it is refused. {STATE_DICT}"
+        f"holds Python objects besides tensors ({name[1][:MAX_REASON]}), or is a whole network. "
+        f"Reading it could run code, so it is refused. {STATE_DICT}"
     )
 
 
 def _check_zip(path: Path, size: int) -> None:
-    """Raise TensorFileError where a zip's records are compressed, larger than the file, or not what was written."""
+    """Raise TensorFileError if a zip's records are compressed, larger than the file, or damaged."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as content:
         records = content.infolist()
-        declared = sum(record.file_size for record in records)
-        if declared > size or any(record.compress_type != zipfile.ZIP_STORED for record in records):
+        total = sum(record.file_size for record in records)
+        if total > size or any(record.compress_type != zipfile.ZIP_STORED for record in records):
             raise TensorFileError(
-                f"its records are compressed or declare more than there is ({declared} bytes, the file has {size}), "
-                "which torch.save does not do; save it again"
+                f"its records are compressed or too large ({total} bytes, the file has {size}), "
+                "so torch.save did not write it: save it again"
             )
-        # torch.save can leave checksums out, then all are 0; torch.load does not compare them.
+        # torch.save can omit checksums, which are then all 0; torch.load does not check them.
         if any(record.CRC for record in records) and (name := content.testzip()) is not None:
             raise TensorFileError(
-                f"is damaged: its part {name[:REASON]!r} does not have its checksum. {AGAIN}"
+                f"is damaged: the checksum of its part {name[:MAX_REASON]!r} does not match. {COPY_AGAIN}"
             )
 
 
 def is_counter(value: object) -> bool:
-    """Return whether a tensor is a count and no weight: a single whole number or truth value.
+    """Return whether a tensor is a counter, not a weight: a single integer or boolean.
 
-    Such are `n_averaged`, `num_batches_tracked` and `step`.
+    Examples are `n_averaged`, `num_batches_tracked` and `step`.
     """
     return (
         isinstance(value, Tensor)
@@ -197,9 +204,9 @@ def is_counter(value: object) -> bool:
 
 
 def strip_prefixes(state: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Yield a state dict, then again without the first word that all its names share (`module.`, `_orig_mod.`), etc.
+    """Yield a state dict, then the same without its common prefix (`module.`, `_orig_mod.`), etc.
 
-    Counters may have other names.
+    Counters may lack the prefix.
     """
     state = dict(state)
     yield state
@@ -217,22 +224,20 @@ def strip_prefixes(state: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
 
 
 def describe_tensors(state: Mapping[Any, object]) -> str:
-    """Return what tensors look like and what to do, as a sentence for a message; empty where unknown."""
+    """Return a guess about the network of tensors, with advice for a message; empty if unknown."""
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     layers = [value.shape for value in tensors.values() if value.ndim >= 2]
     if any("lora_" in name or ".lora" in name for name in tensors):
-        return "It looks like a LoRA, which holds changes to another network. Give the weights of a whole network"
+        return (
+            "It looks like a LoRA, a change of another network. Use the weights of a whole network"
+        )
     if any(name.lower().endswith(("rdb1.conv1.weight", "rdb1.conv1.0.weight")) for name in tensors):
         return "It looks like an RRDB generator"
     reads_rgb = any(len(shape) == 4 and shape[1] in (3, 6) for shape in layers)
-    if (
-        reads_rgb
-        and any(shape[0] == 1 for shape in layers)
-        and not any(shape[0] == 3 for shape in layers)
-    ):
-        return f"It looks like a discriminator, which gives one value for an image. {GENERATOR} (netG, not netD)"
+    outputs = {shape[0] for shape in layers}
+    if reads_rgb and 1 in outputs and 3 not in outputs:
+        return f"It looks like a discriminator. {GENERATOR} (netG, not netD)"
     if reads_rgb and (classes := [shape[0] for shape in layers if len(shape) == 2]):
-        return (
-            f"It looks like a classifier of {classes[-1]} classes (as VGG or ResNet). {GENERATOR}"
-        )
+        kind = f"a classifier with {classes[-1]} classes (e.g. VGG or ResNet)"
+        return f"It looks like {kind}. {GENERATOR}"
     return ""

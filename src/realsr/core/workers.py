@@ -1,4 +1,4 @@
-"""Work on many items in worker processes or in threads, with results that do not depend on how many there are."""
+"""Work on many items in worker processes or threads; results do not depend on their number."""
 
 import multiprocessing
 import os
@@ -23,28 +23,33 @@ from realsr.core.errors import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-FEW = 8  # a worker takes seconds to start: not worth it for fewer items
-STOPPING = {signal.SIGINT, signal.SIGTERM}
+MIN_ITEMS = 8  # for worker processes, which take seconds to start
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 def count_workers(items: int, workers: int | None) -> int:
-    """Return how many worker processes to use: `workers` if it is set, else one per core, or none for a few items."""
+    """Return the number of worker processes: `workers` if set, else one per core.
+
+    Without `workers`, fewer than `MIN_ITEMS` items are computed in the main process (0 workers).
+    """
     if workers is not None:
         return min(workers, items)
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    return min(cores, items) if items >= FEW and cores > 1 else 0
+    return min(cores, items) if items >= MIN_ITEMS and cores > 1 else 0
 
 
 def map_items(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int = 2
 ) -> Iterator[Result]:
-    """Yield function(item) of each item in order, computed in `workers` processes, or in this one if that is 0.
+    """Yield function(item) for each item in order, in `workers` processes (0: in this one).
 
-    The function and its items must be picklable, and not of the main script, which the processes do not import. At most
-    `ahead` items a worker are under way or waiting to be taken, so that memory stays bounded. Raises what the function
-    raises, and UserError where a process dies. Nothing outlives the iteration.
+    The function and its items must be picklable and not defined in the main script, which the
+    processes do not import. At most `ahead` items per worker are in progress or wait to be yielded,
+    so memory is bounded. All processes end with the iteration.
+
+    Raises the function's errors, and UserError if a process dies.
     """
     if workers == 0:
         yield from map(function, items)
@@ -54,8 +59,9 @@ def map_items(
     pending = deque[Future[Result]]()
 
     def submit(count: int) -> None:
+        """Submit the next `count` items to the pool."""
         for item in islice(iterator, count):
-            with hide_main():  # it is here that the pool starts processes
+            with hide_main():  # submit() starts the processes of the pool
                 pending.append(pool.submit(function, item))
 
     try:
@@ -66,8 +72,9 @@ def map_items(
             yield result
     except BrokenProcessPool:
         raise UserError(
-            f"one of {workers} worker processes has died, most often because memory ran out. Finished items are kept: "
-            f"set workers={workers // 2} and repeat the command; 0 works in the main process"
+            f"one of {workers} worker processes died, probably out of memory. Finished items are "
+            "kept: "
+            f"set workers={workers // 2} and repeat the command; 0 uses the main process"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
@@ -75,10 +82,10 @@ def map_items(
 
 @contextmanager
 def hide_main() -> Iterator[None]:
-    """Keep processes that are started in the block from running the main script again.
+    """Prevent processes that are started in the block from running the main script again.
 
-    Python would run it in each of them, up to a guard `if __name__ == "__main__":` that a user's script may lack, and
-    fail where the script is piped to it.
+    Python would run it in each process up to `if __name__ == "__main__":`, which a user's script may
+    lack, and would fail for a script from standard input.
     """
     main = sys.modules["__main__"].__dict__
     attributes = {key: main.pop(key) for key in ("__file__", "__spec__") if key in main}
@@ -90,26 +97,27 @@ def hide_main() -> Iterator[None]:
 
 
 def worker_context() -> BaseContext:
-    """Return how worker processes are started: as forks of a small server that has imported torch once.
+    """Return the context that starts worker processes as forks of a server that has imported torch.
 
-    A fork of this process would take over the locks its threads hold at that moment and, once CUDA is in use, a GPU
-    it cannot use; a process started from nothing imports torch for seconds.
+    A fork of this process would inherit the locks of its threads and, after CUDA is initialised, a
+    GPU that it cannot use. A new process would need seconds to import torch.
     """
     method = "forkserver" if os.name == "posix" else "spawn"
     if multiprocessing.get_start_method(allow_none=True) not in (
         None,
         *multiprocessing.get_all_start_methods(),
     ):
-        # joblib's processes have a default method that their children would not know.
+        # The default method of joblib's processes is not available to their children.
         multiprocessing.set_start_method(method, force=True)
     if method == "spawn":
         return multiprocessing.get_context(method)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["realsr.imaging"])
-    # Ctrl-C and SIGTERM reach all processes of a job, but the main one may still need workers. The server starts with
-    # these signals blocked, and so do its children; it ends with the main process.
-    resource_tracker.ensure_running()  # else the server starts it first, which unblocks them
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    # Ctrl-C and SIGTERM reach all processes of a job, but the main process may still need workers.
+    # Therefore the server and its children start with these signals blocked. The server ends with
+    # the main process.
+    resource_tracker.ensure_running()  # otherwise the server starts it, which unblocks the signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         forkserver.ensure_running()
     finally:
@@ -120,19 +128,23 @@ def worker_context() -> BaseContext:
 def split_work(
     work: Callable[..., Result], columns: Sequence[Sequence[Any]], progress: Callable[[int], None]
 ) -> list[Result]:
-    """Return work(*part, progress=…) for each part of the items, in as many threads as torch may use.
+    """Return work(*part, progress=…) for each part of the items, in the number of threads of torch.
 
-    columns: sequences of one length, cut at the same places. Each thread has one core: that is faster for small tensor
-    operations than one operation on all cores, and the results do not depend on the number of threads. Raises what a
-    part raises; the others end at their next call of `progress`, as after Ctrl-C.
+    columns: sequences of equal length, which are split at the same indices. Each thread uses one core,
+    which is faster for small tensor operations than one operation on all cores. The results do not
+    depend on the number of threads.
+
+    Raises the first error of a part. The other parts then end at their next call of `progress`, as
+    after Ctrl-C.
     """
     threads, items = torch.get_num_threads(), len(columns[0])
     count = min(threads, items)
     bounds = [round(i * items / count) for i in range(count + 1)]
-    lock, stopped = threading.Lock(), threading.Event()
+    lock, stop_event = threading.Lock(), threading.Event()
 
     def advance(steps: int) -> None:
-        if stopped.is_set():
+        """Report progress from a thread. Raises CancelledError if the work was stopped."""
+        if stop_event.is_set():
             raise CancelledError
         with lock:
             progress(steps)
@@ -141,7 +153,7 @@ def split_work(
         try:
             return work(*(column[first:last] for column in columns), progress=advance)
         except BaseException:
-            stopped.set()
+            stop_event.set()
             raise
 
     pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
@@ -152,13 +164,13 @@ def split_work(
                 raise error
         return [future.result() for future in futures]
     finally:
-        stopped.set()
+        stop_event.set()
         pool.shutdown()
-        torch.set_num_threads(threads)  # each thread has set it for the threads that start later
+        torch.set_num_threads(threads)  # each thread also set it for threads that start later
 
 
 def _use_one_thread() -> None:
     if os.name == "posix":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # blocked in the server
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # blocked in the server
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

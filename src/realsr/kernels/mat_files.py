@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from realsr.core.mat_variables import DEEPEST, MatFileError, list_names, read_variables
+from realsr.core.mat_variables import MAX_DEPTH, MatFileError, list_names, read_variables
 from realsr.imaging.kernel_shapes import Kernel, normalise
 
 __all__ = ["MatFileError", "read_mat_kernels"]
@@ -44,7 +44,7 @@ def read_mat_kernels(path: Path, key: str | None = None) -> dict[str, list[Kerne
 
 
 def _kernels(value: Any, depth: int = 0) -> Iterator[np.ndarray]:
-    if not isinstance(value, np.ndarray) or depth > DEEPEST:
+    if not isinstance(value, np.ndarray) or depth > MAX_DEPTH:
         return
     if value.dtype == object:
         for cell in value.ravel(order="F"):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from realsr.core.errors import UserError
 from realsr.core.files import parse_json, write_bytes
 from realsr.core.tensor_files import (
-    LONGEST_NAME,
+    MAX_NAME,
     TensorFileError,
     check_finite,
     is_counter,
@@ -248,7 +248,7 @@ def read_facts(file: WeightsFile) -> tuple[dict[str, Any], int] | None:
     if not isinstance(config, dict) or not isinstance(config.get("arguments", {}), dict):
         raise _no_facts(file.path)
     name = config.get("name")
-    if not isinstance(name, str) or not name.isprintable() or len(name) > LONGEST_NAME:
+    if not isinstance(name, str) or not name.isprintable() or len(name) > MAX_NAME:
         raise _no_facts(file.path)
     if type(scale) is not int or not 1 <= scale <= MAX_SCALE:
         raise _no_facts(file.path)
