@@ -1,7 +1,7 @@
 """The settings of a training, and its schedules of learning rate and averaging."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,6 +69,7 @@ class TrainingConfig:
     scale: int = 4
     seed: int = 0
     init: str | None = None
+    tracker: dict[str, Any] = field(default_factory=dict)
 
 
 def learning_rate(steps_done: int, config: OptimiserConfig) -> float:
