@@ -249,15 +249,17 @@ def test_lr_of_a_challenge_is_not_made_by_the_protocol(photos: Path) -> None:
 
 
 def test_metrics_are_taken_by_the_order_of_the_models(tmp_path: Path) -> None:
-    from measure import Folders, read_measured
+    from measure import Folders, read_measurement
 
     models = {"df2k": {"mean": {"psnr": 1.0}}, "short name": {"mean": {"psnr": None}}}
     (tmp_path / "metrics.json").write_text(json.dumps({"protocol": {}, "models": models}))
     folders = Folders(tmp_path, None, stand_in=True)
-    means = read_measured(tmp_path / "metrics.json", folders, ["df2k", "some/long/name.pth"]).means
+    means = read_measurement(
+        tmp_path / "metrics.json", folders, ["df2k", "some/long/name.pth"]
+    ).means
     assert means == {"df2k": {"psnr": 1.0}, "some/long/name.pth": {"psnr": None}}
     with pytest.raises(ValueError, match="zip"):
-        read_measured(tmp_path / "metrics.json", folders, ["df2k"])
+        read_measurement(tmp_path / "metrics.json", folders, ["df2k"])
 
 
 def test_a_wrong_model_argument_is_told(capsys: pytest.CaptureFixture[str]) -> None:
