@@ -54,11 +54,18 @@ class TrainStep:
             self._compile([shape[0] // trainer.accumulate, *shape[1:]])
 
     def __call__(
-        self, lr: Tensor, hr: Tensor, rate: float, decay: float = 0.999, stop: bool = False
+        self,
+        lr: Tensor,
+        hr: Tensor,
+        rate: float,
+        decay: float = 0.999,
+        max_norm: float | None = None,
+        stop: bool = False,
     ) -> Outcome:
         """Take a step at a learning rate on this process's share of a batch: LR and HR images, float32 in 0..1.
 
-        decay: of the averaged weights. Where a measurement is not finite, only the averaged weights change. Nothing
+        decay: of the averaged weights. max_norm: largest norm of a network's gradient, which is scaled down to it after
+        it is measured; None: no limit. Where a measurement is not finite, only the averaged weights change. Nothing
         here waits for the device.
         """
         state = self._state
@@ -79,6 +86,10 @@ class TrainStep:
         for optimiser in state.optimisers:
             state.scaler.unscale_(optimiser)
         values |= zip(gradients, torch._foreach_norm(list(gradients.values())), strict=True)
+
+        if max_norm is not None:
+            for optimiser in state.optimisers:
+                nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], max_norm)
 
         # Update: skipped, by a decision on the device, where a measurement is not finite.
         outcome = torch.stack(list(values.values()))
