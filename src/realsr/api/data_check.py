@@ -65,9 +65,10 @@ def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
         weights = term.get("weights")
         if weights is not None and not Path(weights).is_file():
             problems.append(f"loss.{key}.weights={weights}: no such file")
-        elif term["name"] == "perceptual" and weights is None:
+        elif "." not in term["name"] and "weights" in term and weights is None:
             logger.info(
-                "VGG19's weights: torchvision's copy; torchvision downloads it before the training if it is missing"
+                "loss.%s.weights: torchvision's copy; torchvision downloads it before the training if it is missing",
+                key,
             )
     if problems:
         raise UserError(
