@@ -67,7 +67,8 @@ def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
             problems.append(f"loss.{key}.weights={weights}: no such file")
         elif "." not in term["name"] and "weights" in term and weights is None:
             logger.info(
-                "loss.%s.weights: torchvision's copy; torchvision downloads it before the training if it is missing",
+                "loss.%s.weights: torchvision's copy; torchvision downloads it before the training "
+                "if it is missing",
                 key,
             )
     if problems:

@@ -1,4 +1,4 @@
-"""The U-Net discriminator with spectral norm (Real-ESRGAN, Wang et al., ICCVW 2021, section 3.4)."""
+"""The U-Net discriminator with spectral norm (Real-ESRGAN, ICCVW 2021, section 3.4)."""
 
 from typing import Annotated
 
@@ -14,10 +14,11 @@ STEP = 8  # the image is halved three times
 class UNet(nn.Module):
     """One logit for each pixel of an image.
 
-    A 3x3 convolution, three 4x4 ones of stride 2 that double the channels, three 3x3 ones that halve them, each after
-    bilinear upsampling by 2 and followed by the addition of the layer of the same size, then three 3x3 ones at full
-    size. All with leaky ReLU of slope 0.2 but the last; all without bias and with spectral norm but the first and the
-    last. Layer names are those of Real-ESRGAN's published code.
+    A 3x3 convolution, three 4x4 convolutions of stride 2 that double the channels, three 3x3
+    convolutions that halve them, then three 3x3 convolutions at full size. Each of those that halve
+    the channels follows bilinear upsampling by 2, and the layer of the same size is added to its
+    output. All but the last have leaky ReLU of slope 0.2. All but the first and the last have
+    spectral norm and no bias. Layer names are those of Real-ESRGAN's published code.
 
     Args:
         features: channels of the first convolution.
@@ -45,8 +46,9 @@ class UNet(nn.Module):
         height, width = x.shape[-2:]
         if height % STEP or width % STEP:
             raise ValueError(
-                f"the U-Net discriminator was given {height}x{width} images and needs sides that are multiples of "
-                f"{STEP}: set trainer.crop to such a number, or use the patch discriminator, which takes any size"
+                f"the U-Net discriminator was given {height}x{width} images and needs sides that "
+                f"are multiples of {STEP}: set trainer.crop to such a number, or use the patch "
+                "discriminator, which takes any size"
             )
         y0 = _lrelu(self.conv0(x))
         y1 = _lrelu(self.conv1(y0))

@@ -135,7 +135,8 @@ MIGRATIONS: Mapping[tuple[str, int], Callable[[Section], Section]] = {
 def migrate_run_config(config: Section) -> tuple[dict[str, str], Section]:
     """Return a run's config.yaml in today's form: options of config groups by group, and values on top of them.
 
-    A configuration whose components have names is returned without options, with the keys that were added later.
+    A configuration whose components have names is returned without options, with the keys that
+    were added later.
     """
     values = deepcopy(config)
     if "look" not in config:

@@ -14,8 +14,8 @@ from realsr.core.ranges import Choice, Range, check_ranges
 class OptimiserConfig:
     """Adam for generator and discriminator, and the schedule of the learning rate (`learning_rate`).
 
-    `step` uses `milestones` and `decay`, `cosine` uses `period` and `final`. Milestones, period and warmup are in
-    steps.
+    `step` uses `milestones` and `decay`, `cosine` uses `period` and `final`. Milestones, period and
+    warmup are in steps.
     """
 
     learning_rate: Annotated[float, Range(0)]

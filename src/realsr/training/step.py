@@ -64,9 +64,9 @@ class TrainStep:
     ) -> Outcome:
         """Take a step at a learning rate on this process's share of a batch: LR and HR images, float32 in 0..1.
 
-        decay: of the averaged weights. max_norm: largest norm of a network's gradient, which is scaled down to it after
-        it is measured; None: no limit. Where a measurement is not finite, only the averaged weights change. Nothing
-        here waits for the device.
+        decay: of the averaged weights. max_norm: largest norm of a network's gradient, which is
+        scaled down to it after the norms are measured; None: no limit. Where a measurement is not
+        finite, only the averaged weights change. Nothing here waits for the device.
         """
         state = self._state
         for optimiser in state.optimisers:

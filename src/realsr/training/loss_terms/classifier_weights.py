@@ -13,7 +13,7 @@ def load_classifier(network: str, path: Path | None, term: str) -> tuple[object,
 
     Args:
         network: VGG19, VGG16 or AlexNet.
-        path: file of the state dict; None: torchvision's IMAGENET1K_V1, which torchvision downloads once.
+        path: file of the state dict; None: torchvision's IMAGENET1K_V1, which it downloads once.
         term: key of the loss term, for messages.
 
     Raises:
@@ -35,8 +35,9 @@ def load_classifier(network: str, path: Path | None, term: str) -> tuple[object,
             "the download fails" if isinstance(error, OSError) else "the downloaded copy is damaged"
         )
         raise WeightsError(
-            f"torchvision's {network} weights for the loss cannot be loaded ({reason}). Three ways out: "
-            f"(1) let torchvision find its cached download: put {name} into {folder}, or delete a damaged copy there; "
+            f"torchvision's {network} weights for the loss cannot be loaded ({reason}). "
+            f"Three ways out: (1) let torchvision find its cached download: put {name} into "
+            f"{folder}, or delete a damaged copy there; "
             f"(2) loss.{term}.weights=FILE with {network} weights of your own; "
             f"(3) loss.{term}.weight=0 to train without this term."
         ) from error

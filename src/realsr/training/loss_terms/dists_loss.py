@@ -13,7 +13,9 @@ from realsr.training.loss_terms.term import LossTerm, StepTensors
 
 
 class DISTSLoss(LossTerm):
-    """DISTS, as the metric `dists`, the mean over images: 1 minus the similarity of structure and texture.
+    """DISTS, as the metric `dists`: 1 minus the similarity of structure and texture.
+
+    The term is the mean over images.
 
     Args:
         weights: file of VGG16's weights; None: torchvision's download.

@@ -1,4 +1,4 @@
-"""The L1 distance of Fourier transforms (frequency reconstruction loss of Cho et al., MIMO-UNet, ICCV 2021)."""
+"""The L1 distance of Fourier transforms (Cho et al., MIMO-UNet, ICCV 2021)."""
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,8 @@ from realsr.training.loss_terms.term import LossTerm, StepTensors
 class FFT(LossTerm):
     """Mean of |real part| and |imaginary part| of FFT(sr) - FFT(hr).
 
-    The transform is the two-dimensional one of each channel, without normalisation: the term grows with
-    the side of the crop.
+    The transform is the two-dimensional one of each channel, without normalisation: the term grows
+    with the side of the crop. MIMO-UNet's frequency reconstruction loss at one scale.
     """
 
     def forward(self, x: StepTensors) -> Tensor:

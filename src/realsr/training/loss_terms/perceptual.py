@@ -11,14 +11,14 @@ from realsr.networks.torchvision_weights import select_features
 from realsr.training.loss_terms.classifier_weights import load_classifier
 from realsr.training.loss_terms.term import LossTerm, StepTensors
 
-# Name, torchvision's configuration, number of layers: the last is the last convolution, before its ReLU.
+# Name, torchvision's configuration, number of layers: up to the last convolution, without its ReLU.
 NETWORKS = {"vgg19": ("VGG19", "E", 35), "vgg16": ("VGG16", "D", 29)}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Perceptual(LossTerm):
-    """Mean |phi(sr) - phi(hr)| with phi VGG's last convolution before the ReLU (ESRGAN, section 3.3).
+    """Mean |phi(sr) - phi(hr)|, phi VGG's last convolution before the ReLU (ESRGAN, section 3.3).
 
     Args:
         network: vgg19 (conv5_4, layer 34) or vgg16 (conv5_3, layer 28).
@@ -39,12 +39,12 @@ class Perceptual(LossTerm):
 
 
 class VGGFeatures(nn.Module):
-    """Output of VGG's last convolution, before the ReLU. Frozen: the gradient flows to the image only.
+    """Output of VGG's last convolution, before the ReLU; the gradient flows to the image only.
 
     Args:
         network: vgg19 (conv5_4, layer 34) or vgg16 (conv5_3, layer 28).
-        weights: file of a state dict as torchvision's, see `select_features`; None: torchvision's IMAGENET1K_V1,
-            which torchvision downloads once.
+        weights: file of a state dict as torchvision's, see `select_features`; None: torchvision's
+            IMAGENET1K_V1, which torchvision downloads once.
 
     Raises:
         WeightsError: if the weights cannot be downloaded or read, or do not fit the network.
