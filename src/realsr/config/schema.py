@@ -95,6 +95,7 @@ class CheckDataConfig(_Stage):
     """The keys of `check_data`."""
 
     data: Data
+    scale: Scale
     init: str | None
     pool: PoolConfig
     pairs: PairsConfig
