@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models import alexnet, vgg16
 
-from realsr.core.errors import WeightsError
+from realsr.core.errors import UserError, WeightsError
 from realsr.training.loss_terms.lpips_loss import LPIPSLoss
 from realsr.training.loss_terms.perceptual import Perceptual, VGGFeatures
+from realsr.training.loss_terms.perceptual_layers import PerceptualLayers
 from realsr.training.loss_terms.term import LossTerm, StepTensors
 
 MEAN, STD = (
@@ -197,6 +199,28 @@ def test_vgg16_features_are_conv5_3_before_the_relu(
     assert value(Perceptual("vgg16", file), sr, hr).item() == pytest.approx(
         distance.item(), rel=1e-4
     )
+
+
+def test_layers_are_compared_before_their_relu_and_weighted(
+    feature_files: dict[str, Path],
+) -> None:
+    state = torch.load(feature_files["vgg19"], weights_only=True)
+    sr, hr = images(32)
+    expected = torch.zeros(())
+    y = [(image - MEAN) / STD for image in (sr, hr)]
+    for index in range(17):  # to conv3_4; the pools of VGG19 are at 4, 9, 18, 27, 36
+        if f"features.{index}.weight" in state:
+            weight, bias = (state[f"features.{index}.{kind}"] for kind in ("weight", "bias"))
+            y = [F.conv2d(x, weight, bias, padding=1) for x in y]
+            expected = expected + {2: 0.1, 16: 2.0}.get(index, 0.0) * (y[0] - y[1]).abs().mean()
+        else:
+            y = [F.max_pool2d(x, 2) if index in (4, 9) else x.relu() for x in y]
+    term = PerceptualLayers("vgg19", {16: 2.0, 2: 0.1}, feature_files["vgg19"])
+    assert value(term, sr, hr).item() == pytest.approx(expected.item(), rel=1e-4)
+    with pytest.raises(
+        UserError, match=r"\{3: 1.0\}: expected weights of VGG19's convolutions: 0, 2"
+    ):
+        PerceptualLayers("vgg19", {3: 1.0}, feature_files["vgg19"])
 
 
 def test_vgg19_s_weights_are_not_vgg16_s(feature_files: dict[str, Path]) -> None:

@@ -40,7 +40,12 @@ class NearAverage(LossTerm):
 """
 
 
-CLASSIFIERS = {"perceptual": "vgg19", "lpips": "alexnet", "dists": "vgg16"}
+CLASSIFIERS = {
+    "perceptual": "vgg19",
+    "perceptual_layers": "vgg19",
+    "lpips": "alexnet",
+    "dists": "vgg16",
+}
 
 
 def term_values(option: str, files: dict[str, Path]) -> dict[str, Any]:

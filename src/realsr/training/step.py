@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from realsr.training.distributed import average, global_mean
 from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.loss_terms.perceptual import Perceptual
-from realsr.training.loss_terms.ragan import discriminator_ragan_loss
 from realsr.training.loss_terms.term import StepTensors
 from realsr.training.settings import TrainerConfig
 from realsr.training.state import TrainState
@@ -130,7 +129,7 @@ class TrainStep:
 
         if discriminator is not None and real_logits is not None:
             fake_logits = self._discriminate(discriminator, sr.detach())
-            loss = discriminator_ragan_loss(real_logits, fake_logits)
+            loss = self._criterion.discriminator_loss(real_logits, fake_logits)
             state.scaler.scale(loss * share).backward()
             values["loss/discriminator"] = loss.detach()
             values |= describe_logits(real_logits.detach(), fake_logits.detach())
