@@ -227,7 +227,7 @@ def test_photos_are_kept_apart_from_what_is_written(
         (["+track=dped", "hydra.job.chdir=true"], ["hydra.job.chdir=true: paths are relative to"]),
         (["+track=dped", "--config-dir=nowhere"], ["--config-dir", "not found"]),
         (["+track=dped", "--config-name=nobody"], ["--config-name nobody: there is no nobody.yaml"]),
-        (["+track=dped", "scale=3"], ["scale=3: expected 2 or 4; only a generator of your own"]),
+        (["+track=dped", "scale=3"], ["scale=3: expected 2 or 4; only generators of spandrel"]),
         (["+track=dped", "scale=3", "generator.name=my.Net"], ["scale=3: pool.kernels=estimated are for"]),
         (["+track=dped", "scale=100000"], ["scale=100000: expected 2 or 4"]),
         (["+track=dped", "trainer.ema=nan"], ["trainer.ema=nan: expected a finite number from 0 to below 1"]),

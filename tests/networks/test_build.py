@@ -68,7 +68,7 @@ def test_a_dotted_name_is_called_with_its_arguments() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
-        ("other", {}, "expected one of patchgan, rrdb, vgg128, or module.Class of your own"),
+        ("other", {}, "expected one of patchgan, rrdb, spandrel_network, vgg128, or module.Class of your own"),
         ("rrdb", {"width": 3}, "there is no key generator.width. rrdb has: features, blocks, growth."),
         ("nowhere.Net", {}, "there is no module nowhere; searched: the current folder {folder} and what is installed"),
         ("own.nowhere.Net", {}, "there is no module own.nowhere; searched"),

@@ -66,14 +66,14 @@ def test_networks_that_fit_pass_and_use_up_no_chance(critic: str | None) -> None
         (
             "Up",
             {"factor": 4},
-            r"Up: given images of \(1, 3, 8, 8\), it gave a tensor \(1, 3, 32, 32\) .*scale=2 expected \(1, 3, 16, 16",
+            r"Up: given images of \(2, 3, 8, 8\), it gave a tensor \(2, 3, 32, 32\) .*scale=2 expected \(2, 3, 16, 16",
         ),
-        ("Up", {"extra": 1}, r"it gave a tensor \(1, 4, 16, 16\)"),
+        ("Up", {"extra": 1}, r"it gave a tensor \(2, 4, 16, 16\)"),
         ("Pair", {}, r"it gave a tuple; at scale=2 expected"),
         (
             "Failing",
             {},
-            r"Failing: given images of \(1, 3, 8, 8\) it failed: RuntimeError: .*checked_nets\.py, line 17\)",
+            r"Failing: given images of \(2, 3, 8, 8\) it failed: RuntimeError: .*checked_nets\.py, line 17\)",
         ),
     ],
 )

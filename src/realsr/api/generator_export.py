@@ -53,9 +53,11 @@ def export_weights(config: ExportConfig) -> None:
             f"output={config.output} is a file of weights: formats={config.formats} need output=FOLDER"
         )
     generator, scale = convert_weights(config.weights, config.output, config.overwrite)
-    name = generator["name"]
+    name = generator.get("architecture", generator["name"])
     size = (
-        "" if "." in name else f", {generator['blocks']} blocks, {generator['features']} features"
+        f", {generator['blocks']} blocks, {generator['features']} features"
+        if name == "rrdb"
+        else ""
     )
     logger.info(
         "%s: the generator of %s (%s%s, scale %d)", config.output, config.weights, name, size, scale

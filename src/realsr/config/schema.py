@@ -191,10 +191,10 @@ class TrainConfig(_Stage):
         super().__post_init__()
         if self.scale in KERNEL_SCALES:
             return
-        if "." not in str(self.generator.get("name")):
+        if self.generator.get("name") == "rrdb":
             raise UserError(
-                f"scale={self.scale}: expected 2 or 4; only a generator of your own (generator.name=module.Class) has "
-                "other scales"
+                f"scale={self.scale}: expected 2 or 4; only generators of spandrel (generator=spandrel) "
+                "and of your own (generator.name=module.Class) have other scales"
             )
         if self.pool.kernels == "estimated":
             raise UserError(

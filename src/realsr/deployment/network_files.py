@@ -39,6 +39,9 @@ from realsr.networks.rrdb import RRDB
 logger = logging.getLogger("realsr")
 
 EXAMPLE = (1, 3, 24, 40)
+# A batch of one would be fixed in the graph of some networks, and so would be that no padding is needed where a size
+# is a multiple of a window's.
+ONNX_EXAMPLE = (2, 3, 27, 45)
 NCNN_SHAPES = (EXAMPLE, (1, 3, 32, 28))  # what differs between them pnnx leaves open
 RT_INFO = (
     "realsr"  # the section of an OpenVINO model's rt_info where `OnnxFacts.as_metadata` is put
@@ -152,7 +155,8 @@ def to_onnx(network: nn.Module) -> onnx.ModelProto:
     """
     shapes = ({0: Dim("batch"), 2: Dim("height"), 3: Dim("width")},)
     parameters = next(network.parameters(), torch.empty(0))
-    example = torch.rand(EXAMPLE, generator=torch.Generator().manual_seed(0)).to(parameters.device)
+    generator = torch.Generator().manual_seed(0)
+    example = torch.rand(ONNX_EXAMPLE, generator=generator).to(parameters.device)
     try:
         with _quiet():
             program: Any = torch.onnx.export(

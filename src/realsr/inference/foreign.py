@@ -50,20 +50,27 @@ def load_foreign(
             f"{channels[1]} out; expected one for super-resolution or for restoration at scale 1, of scale 1 to "
             f"{MAX_SCALE}, of 3 channels in and out (RGB)"
         )
+    precision = fit_precision(network, f"{file.path}: {name}", precision, automatic)
+    network.model.requires_grad_(False)
+    network.model.register_forward_hook(_keep_infinite)
+    return network.to(precision.device).eval(), scale, precision
+
+
+def fit_precision(network: Any, subject: str, precision: Precision, automatic: bool) -> Precision:
+    """Return a precision that a network of spandrel computes in: float32 instead of the half precision if automatic.
+
+    subject: the network in words, for the UserError where it is not automatic.
+    """
     fits = {
         torch.bfloat16: network.supports_bfloat16,
         torch.float16: network.supports_half,
         None: True,
     }
-    if not fits[precision.half]:
-        if not automatic:
-            raise UserError(
-                f"{file.path}: {name} cannot be computed in {precision.half}; set precision=fp32"
-            )
-        precision = replace(precision, half=None)
-    network.model.requires_grad_(False)
-    network.model.register_forward_hook(_keep_infinite)
-    return network.to(precision.device).eval(), scale, precision
+    if fits[precision.half]:
+        return precision
+    if not automatic:
+        raise UserError(f"{subject} cannot be computed in {precision.half}; set precision=fp32")
+    return replace(precision, half=None)
 
 
 def _recognise(file: WeightsFile, state: Mapping[str, Tensor]) -> tuple[Any, Mapping[str, Tensor]]:

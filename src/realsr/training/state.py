@@ -192,22 +192,20 @@ def check_networks(
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         name, side = generator.get("name", ""), crop // scale
+        count = min(batch, 2)  # two stand for more; batch norm refuses one
         with _device(name):
             network = build_generator(generator, scale)
             if not any(parameter.requires_grad for parameter in network.parameters()):
                 raise UserError(f"generator {name}: has no parameters to train")
-            output = _run(name, network, torch.zeros(1, 3, side, side))
-        inputs, expected = (1, 3, side, side), (1, 3, side * scale, side * scale)
+            output = _run(name, network, torch.zeros(count, 3, side, side))
+        inputs, expected = (count, 3, side, side), (count, 3, side * scale, side * scale)
         if not isinstance(output, Tensor) or output.shape != expected:
             raise UserError(
                 f"generator {name}: given images of {inputs}, it gave {_describe(output)}; at scale={scale} expected "
                 f"{expected} (N, 3, height, width)"
             )
         if discriminator is not None:
-            name, count = (
-                discriminator.get("name", ""),
-                min(batch, 2),
-            )  # two stand for more; batch norm refuses one
+            name = discriminator.get("name", "")
             with _device(name):
                 output = _run(
                     name, build_discriminator(discriminator), torch.zeros(count, 3, crop, crop)
