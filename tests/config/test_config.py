@@ -130,6 +130,7 @@ def test_every_option_of_every_group_composes_under_every_track(
     ):  # a compose takes 0.2 s, so one of each group at once
         chosen = {group: names[index % len(names)] for group, names in options.items()}
         own = [f"{group}.name=my.Net" for group, name in chosen.items() if name == "custom"]
+        own += ["generator.architecture=SPAN"] if chosen["generator"] == "spandrel" else []
         chosen_options = [f"{group}={name}" for group, name in chosen.items()]
         config = composed(f"+track={track}", *chosen_options, *own)
         assert config.pool.kernels == LAID[chosen["pool"]][0], (
@@ -202,7 +203,7 @@ def test_photos_are_kept_apart_from_what_is_written(
         (["+experiment=realsr_dped", "+track=df2k"], ["two tracks are chosen: a recipe", "so drop +track=…"]),
         (["track=dped"], ["a track is added with a plus: +track=<track>, one of demo, df2k, df2k_jpeg, dped"]),
         (["+track=dpde"], ["dpde", "df2k_jpeg", "dped"]),
-        (["+track=dped", "generator=rrbd"], ["generator=rrbd: expected one of custom, rrdb, rrdb_small"]),
+        (["+track=dped", "generator=rrbd"], ["generator=rrbd: expected one of compact, custom, dat_light"]),
         (["+track=dped", "trainer.max_step=3"], ["there is no key trainer.max_step. Did you mean trainer.max_steps"]),
         (["+track=dped", "trainr.max_steps=3"], ["Did you mean trainer.max_steps?"]),
         (["+track=dped", "generater.blocks=3"], ["Did you mean generator.blocks?"]),

@@ -8,8 +8,14 @@ import torch
 
 from config_files import yaml_values
 from realsr.core.errors import UserError
+from realsr.inference.model import load_model
 from realsr.networks.build import build_generator
-from realsr.weights.generators import convert_weights, load_generator_state, save_generator
+from realsr.weights.generators import (
+    convert_weights,
+    load_generator,
+    load_generator_state,
+    save_generator,
+)
 from small_spandrel import SMALL, small_values
 
 pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
@@ -129,3 +135,19 @@ def test_without_spandrel_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "spandrel", None)
     with pytest.raises(UserError, match=r"SPAN: needs spandrel: pip install 'realsr\[spandrel\]'"):
         build_generator(small_values("span"), 4)
+
+
+def test_a_file_whose_metadata_name_a_larger_network_is_refused(tmp_path: Path) -> None:
+    values = small_values("span")
+    large = values | {"arguments": {"feature_channels": 20_000}}  # 28 GB for each of its layers
+    save_generator(tmp_path / "x.safetensors", build_generator(values, 2), large, 2)
+    with pytest.raises(UserError, match=r"x\.safetensors: no generator can be made of it: .*SPAN"):
+        load_generator(tmp_path / "x.safetensors")
+
+
+def test_a_half_precision_that_the_network_does_not_suit_is_refused(tmp_path: Path) -> None:
+    values, cpu = small_values("swinir"), torch.device("cpu")
+    save_generator(tmp_path / "x.safetensors", build_generator(values, 2), values, 2)
+    with pytest.raises(UserError, match=r"x\.safetensors: SwinIR cannot be computed in torch\.fl"):
+        load_model(tmp_path / "x.safetensors", cpu, precision="fp16")
+    assert load_model(tmp_path / "x.safetensors", cpu, precision="bf16").scale == 2
