@@ -18,7 +18,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "dat_light": {
         "img_size": 16,
         "split_size": [4, 8],
-        "depth": [2],
+        "depth": [3],
         "embed_dim": 32,
         "num_heads": [2],
     },

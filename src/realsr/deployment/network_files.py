@@ -39,9 +39,9 @@ from realsr.networks.rrdb import RRDB
 logger = logging.getLogger("realsr")
 
 EXAMPLE = (1, 3, 24, 40)
-# A batch of one would be fixed in the graph of some networks, and so would be that no padding is needed where a size
-# is a multiple of a window's.
-ONNX_EXAMPLE = (2, 3, 27, 45)
+# Some graphs hold for every size only if traced on a batch of two, on sizes that are no multiples
+# of a window, and on sizes of more than two windows (32 pixels in DAT).
+ONNX_EXAMPLE = (2, 3, 67, 101)
 NCNN_SHAPES = (EXAMPLE, (1, 3, 32, 28))  # what differs between them pnnx leaves open
 RT_INFO = (
     "realsr"  # the section of an OpenVINO model's rt_info where `OnnxFacts.as_metadata` is put
