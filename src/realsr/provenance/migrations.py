@@ -11,7 +11,6 @@ from typing import Any
 FORMAT = 4
 Section = dict[str, Any]
 RENAMED_KEYS = {
-    "generator.arguments": "generator",
     "discriminator.arguments": "discriminator",
     "kernels.frame": "kernels.border",
     "kernels.method": "kernels",
