@@ -20,9 +20,15 @@ from realsr.evaluation.metric import ImageMetric, Metric, load_metrics
 from realsr.evaluation.protocol import list_changes, resolve
 from realsr.evaluation.report import Report, Setting, describe_weights, write_csv, write_json
 from realsr.evaluation.scoring import Model, evaluate_models, list_failures, match_images
-from realsr.evaluation.tables import check_names, format_markdown, format_report, shorten_names
+from realsr.evaluation.tables import (
+    check_names,
+    format_markdown,
+    format_report,
+    name_strength,
+    shorten_names,
+)
 from realsr.imaging import to_uint8, write_uint8
-from realsr.inference.model import BICUBIC, load_model
+from realsr.inference.model import BICUBIC, load_model, refine
 from realsr.inference.tiling import as_function
 from realsr.reporting.figures import Figures, Window, parse_figures
 from realsr.weights.sources import PUBLISHED_MODELS, find_weights
@@ -40,6 +46,9 @@ def evaluate(config: EvaluateConfig) -> Report:
         raise UserError(
             "weights=[]: name at least one model, e.g. weights=[bicubic,work/dped/runs/default]"
         )
+    if len(set(config.strengths)) < max(1, len(config.strengths)):
+        text = ",".join(f"{strength:g}" for strength in config.strengths)
+        raise UserError(f"strengths=[{text}]: expected one or more numbers, each once")
     if config.output is None and (config.figures or config.save_images):
         raise UserError("figures and save_images write files: set output=DIR")
     if config.output is not None:
@@ -67,9 +76,10 @@ def evaluate(config: EvaluateConfig) -> Report:
         )
     models, facts = dict[str, Model](), dict[str, dict[str, Any]]()
     for name in config.weights:
-        models[name], facts[name] = make_model(name, config, device)
+        for label, (model, model_facts) in make_models(name, config, device).items():
+            models[label], facts[label] = model, model_facts
 
-    names = shorten_names(config.weights)
+    names = shorten_names(list(models))
     writer = Writer(config, figures, names, metrics)
     results = evaluate_models(models, images, metrics, protocol.crop or 0, writer.add)
     results.failures |= writer.figures.failures
@@ -100,16 +110,24 @@ def evaluate(config: EvaluateConfig) -> Report:
     return report
 
 
-def make_model(
+def make_models(
     name: str, config: EvaluateConfig, device: torch.device
-) -> tuple[Model, dict[str, Any]]:
-    """Return the model of any source that `load_model` accepts, and facts about its weights.
+) -> dict[str, tuple[Model, dict[str, Any]]]:
+    """Return the model of any source that `load_model` accepts in each strength, by name.
+
+    Each has facts about its weights and strength.
 
     Raises UserError if the model has another scale or cannot be loaded.
     """
     model = load_model(name, device, config.precision, config.allow_custom_code, config.scale)
-    facts = {} if name == BICUBIC else describe_weights(find_weights(name))
-    return as_function(model, config.tile), {"source": name} | facts
+    if name == BICUBIC:
+        return {name: (as_function(model, config.tile), {"source": name})}
+    facts, models = {"source": name} | describe_weights(find_weights(name)), {}
+    for strength in config.strengths:
+        run = as_function(refine(model, False, False, strength), config.tile)
+        extra = {} if strength == 1 else {"strength": strength}
+        models[name_strength(name, strength)] = run, facts | extra
+    return models
 
 
 def list_needing_hr(metrics: Mapping[str, Metric]) -> list[str]:

@@ -24,6 +24,7 @@ COMPONENTS = ("generator", "discriminator", "loss", "kernels", "online_degradati
 # accept: use the part of a damaged photo that can be decoded.
 Damaged = Annotated[str, Choice("refuse", "accept")]
 Scale = Annotated[int, Range(1, 64)]
+Strength = Annotated[float, Range(0, 1)]
 Seed = Annotated[int, Range(0)]
 Workers = Annotated[int, Range(0)] | None
 Precision = Annotated[str, Choice("auto", "bf16", "fp16", "fp32")]
@@ -230,6 +231,7 @@ class EvaluateConfig:
     """The keys of `evaluate`: models, images and protocol."""
 
     weights: list[str]
+    strengths: Annotated[list[float], Range(0, 1)]
     data: EvaluationData
     protocol: Protocol
     metric_files: dict[str, Path | None]
@@ -265,6 +267,7 @@ class UpscaleConfig:
     format: str | None
     overwrite: bool
     precision: Precision
+    strength: Strength
     ensemble: bool
     consistency: bool
     tile: Annotated[int, Range(1)] | None

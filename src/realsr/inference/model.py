@@ -189,8 +189,26 @@ def consistent(model: SRModel) -> SRModel:
     return replace(model, run=run)
 
 
-def refine(model: SRModel, with_ensemble: bool, with_consistency: bool) -> SRModel:
-    """Return a model with ensemble or consistency, or both, which need little more memory."""
+def blend(model: SRModel, strength: float) -> SRModel:
+    """Return a model with result strength * SR + (1 - strength) * bicubic(LR), not clamped.
+
+    strength: 0..1. bicubic: `resize` to the size of SR; at scale 1 the input itself. It reads two
+    LR pixels beyond a pixel, so with an overlap of 6 or more tiles equal the whole image.
+    """
+
+    def run(lr: Tensor) -> Tensor:
+        return torch.lerp(resize(lr, factor=float(model.scale)), model.run(lr), strength)
+
+    return replace(model, run=run)
+
+
+def refine(model: SRModel, with_ensemble: bool, with_consistency: bool, strength: float) -> SRModel:
+    """Return a model with ensemble, `blend` and consistency as requested.
+
+    They need little more memory.
+    """
     if with_ensemble:
         model = ensemble(model)
+    if strength != 1:
+        model = blend(model, strength)
     return consistent(model) if with_consistency else model
