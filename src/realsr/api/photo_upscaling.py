@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from realsr.config.composition import load_config
-from realsr.config.schema import Strength, UpscaleConfig
+from realsr.config.schema import Share, UpscaleConfig
 from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
 from realsr.core.ranges import check_value
@@ -76,12 +76,23 @@ def load_model(
     precision: str = "auto",
     scale: int | None = None,
     allow_custom_code: bool = False,
+    weights_b: str | Path | None = None,
+    interpolate: float | None = None,
 ) -> SRModel:
     """Return a model for `upscale`, from a published name, a run's folder or a weights file.
 
     The arguments are the keys of `realsr.upscale`. Raises UserError if the model cannot be loaded.
     """
-    return models.load_model(weights, choose_device(device), precision, allow_custom_code, scale)
+    check_value("interpolate", interpolate, Share | None)
+    return models.load_model(
+        weights,
+        choose_device(device),
+        precision,
+        allow_custom_code,
+        scale,
+        weights_b,
+        interpolate,
+    )
 
 
 def upscale(
@@ -134,7 +145,7 @@ def _upscale_array(
         keys.pop(key, None) for key in ("ensemble", "consistency", "tile")
     )
     strength = keys.pop("strength", 1.0)
-    check_value("strength", strength, Strength)
+    check_value("strength", strength, Share)
     model = weights if isinstance(weights, SRModel) else load_model(weights, **keys)
     x = to_float(image) if image.dtype == np.uint8 else torch.from_numpy(image).permute(2, 0, 1)
     sr = as_function(refine(model, bool(ensemble), bool(consistency), strength), tile)(x)
@@ -150,7 +161,13 @@ def _upscale_files(config: UpscaleConfig) -> list[Path]:
     if tasks:
         device = choose_device(config.device)
         model = models.load_model(
-            config.weights, device, config.precision, config.allow_custom_code, config.scale
+            config.weights,
+            device,
+            config.precision,
+            config.allow_custom_code,
+            config.scale,
+            config.weights_b,
+            config.interpolate,
         )
         tiles_for = choose_tiles(model, config.tile, config.overlap)
         model = refine(model, config.ensemble, config.consistency, config.strength)

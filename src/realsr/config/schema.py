@@ -24,7 +24,7 @@ COMPONENTS = ("generator", "discriminator", "loss", "kernels", "online_degradati
 # accept: use the part of a damaged photo that can be decoded.
 Damaged = Annotated[str, Choice("refuse", "accept")]
 Scale = Annotated[int, Range(1, 64)]
-Strength = Annotated[float, Range(0, 1)]
+Share = Annotated[float, Range(0, 1)]
 Seed = Annotated[int, Range(0)]
 Workers = Annotated[int, Range(0)] | None
 Precision = Annotated[str, Choice("auto", "bf16", "fp16", "fp32")]
@@ -263,11 +263,13 @@ class UpscaleConfig:
     input: list[Path]
     output: str
     weights: str
+    weights_b: str | None
+    interpolate: Share | None
     scale: Scale | None
     format: str | None
     overwrite: bool
     precision: Precision
-    strength: Strength
+    strength: Share
     ensemble: bool
     consistency: bool
     tile: Annotated[int, Range(1)] | None
@@ -289,6 +291,9 @@ class ExportConfig:
     """The keys of `export`: weights, and an output file or an output folder with formats."""
 
     weights: str
+    weights_b: str | None
+    interpolate: Share | None
+    licence: str | None
     output: Path
     formats: list[str] | None
     int8: Int8Config
