@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: facts about the machine, and how results are told."""
+"""Shared parts of the benchmark scripts: facts about the machine, and the report of results."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from realsr.provenance.manifest import package_versions
 
 
 def machine() -> dict[str, Any]:
-    """Return what a measured time depends on: processor, cores, versions."""
+    """Return the facts that measured times depend on: processor, cores, versions."""
     cpu = platform.processor() or "unknown"
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -31,7 +31,7 @@ def machine() -> dict[str, Any]:
 
 
 def report(results: dict[str, Any], json_path: Path | None) -> None:
-    """Print results, one a line, and write them with the date and the machine as JSON where a path is given."""
+    """Print results, one per line; with a path, also write them with date and machine as JSON."""
     for name, value in results.items():
         print(name, value)
     if json_path is not None:

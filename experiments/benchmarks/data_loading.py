@@ -1,19 +1,20 @@
-"""Crops a second: pairs from the memory-mapped cache, and from PNG files that are decoded for each crop.
+"""Measure crops per second from the memory-mapped cache and from PNG files.
 
-Compared are two sources of the same batches: `cache_pairs`, which has decoded all pairs once, and `decode_pairs` with
-no memory to keep any, which is how `trainer.cache=false` reads when there is more data than memory. It is fair because
-all else is the same code: dataset, degradation, workers, the way to this process, which takes the batches and does
-nothing with them. The two take turns, so that what else the machine does falls on both, and every rate is of batches
-after the first ones, when workers have started and files are in the system's memory. Pairs are made of scikit-image's
-photos, HR 1024x768 and LR a quarter of it; crops are HR 128 and LR 32, batch 16. From the cache: nothing; noise
-(as dped: patches travel with the crops); noise and JPEG (as df2k_jpeg: done by the workers). From PNG only noise, since
-decoding takes the time.
+Two sources of the same batches are compared: `cache_pairs`, which decodes all pairs once, and
+`decode_pairs` without memory, which is how `trainer.cache=false` reads data sets larger than the
+memory. All other code is the same: data set, degradation, workers, transfer to the main process,
+which discards the batches. The two take turns, so that other load on the machine affects both.
+Rates exclude the first batches, when workers start and files are not yet in the page cache. Pairs
+are made from scikit-image's photos, HR 1024x768 and LR a quarter of it. Crops are HR 128 and LR 32,
+batch 16. From the cache: no noise; noise (as dped: patches are part of the batch); noise and JPEG
+(as df2k_jpeg: applied by the workers). From PNG only noise, since decoding dominates.
 
-    python experiments/benchmarks/data_loading.py [--pairs N] [--workers N] [--steps N] [--rounds N] [--json FILE]
+    python experiments/benchmarks/data_loading.py [--pairs N] [--workers N] [--steps N] [--rounds N]
+        [--json FILE]
 
-Rates are the median of the rounds, with the lowest and highest beside it. `unpack_us` is what the device's part costs
-where the device is one core of the CPU: floats and noise, microseconds a crop. The last line is the cache's rate with
-noise by that of PNG.
+Rates are medians over rounds, with the lowest and the highest. `unpack_us` is the cost of the
+device's part on one CPU core: conversion to floats and noise, in microseconds per crop. The last
+line is the ratio of the rates of cache and PNG, with noise.
 """
 
 import argparse
@@ -59,16 +60,16 @@ def main() -> None:
 
 
 def compare(pairs: int, workers: int, steps: int, rounds: int) -> dict[str, Any]:
-    """Return crops a second of both sources with each degradation, and how many times the one is the other."""
+    """Return crops per second of both sources with each degradation, and their ratio."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         patches = write_data(folder, pairs)
-        listed = list_pairs(folder, SCALE)
+        pair_files = list_pairs(folder, SCALE)
         start = time.perf_counter()
-        cached = cache_pairs(folder / "cache", listed, workers)
+        cache = cache_pairs(folder / "cache", pair_files, workers)
         seconds = time.perf_counter() - start
         noise = cache_images(folder / "cache/noise.u8", patches, workers)
-        decoded = decode_pairs(listed, memory=0)
+        png_pairs = decode_pairs(pair_files, memory=0)
         degradations: dict[str, OnlineDegradation] = {
             "plain": Identity(),
             "noise": Noise(noise),
@@ -83,15 +84,19 @@ def compare(pairs: int, workers: int, steps: int, rounds: int) -> dict[str, Any]
                 degradation = degradations[name]
                 if source == "cache":
                     values.append(
-                        measure(cached, degradation, workers, first=steps // 10, steps=steps)
+                        measure(cache, degradation, workers, first=steps // 10, steps=steps)
                     )
                 else:
                     values.append(
                         measure(
-                            decoded, degradation, workers, first=workers, steps=max(1, steps // 100)
+                            png_pairs,
+                            degradation,
+                            workers,
+                            first=workers,
+                            steps=max(1, steps // 100),
                         )
                     )
-        unpacking = measure_unpack(cached, degradations["noise"])
+        unpacking = measure_unpack(cache, degradations["noise"])
     median = {kind: statistics.median(values) for kind, values in rates.items()}
     results: dict[str, Any] = {
         "pairs": pairs,
@@ -109,7 +114,7 @@ def compare(pairs: int, workers: int, steps: int, rounds: int) -> dict[str, Any]
 def measure(
     images: PairImages, degradation: OnlineDegradation, workers: int, first: int, steps: int
 ) -> float:
-    """Return crops a second over a number of steps, after the first ones."""
+    """Return crops per second over a number of steps, after the first steps."""
     dataset = CropDataset(images, BATCH, CROP, SCALE, degradation, seed=0)
     batches = iter(load_batches(dataset, 0, first + steps, workers))
     for _ in range(first):
@@ -120,7 +125,7 @@ def measure(
 
 
 def measure_unpack(images: PairImages, degradation: OnlineDegradation) -> float:
-    """Return the seconds of a crop's way to floats, on one core."""
+    """Return the seconds per crop of the conversion to floats, on one core."""
     batch = CropDataset(images, BATCH, CROP, SCALE, degradation, seed=0)[0]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -134,7 +139,7 @@ def measure_unpack(images: PairImages, degradation: OnlineDegradation) -> float:
 
 
 def write_data(folder: Path, count: int) -> list[Path]:
-    """Write pairs into HR/ and LR/, and noise patches, whose files are returned."""
+    """Write pairs into HR/ and LR/, and noise patches; return the files of the patches."""
     from skimage import data
 
     for kind in ("HR", "LR", "noise"):

@@ -1,16 +1,17 @@
-"""What does it cost that files last through a power cut? The same work with and without `os.fsync`.
+"""Measure the cost of durability in a power cut: the same work with and without `os.fsync`.
 
-Compared are making pairs (`make_pairs`, worker processes, hashes and manifest included), and saving a checkpoint of a
-full-size training (16.7 million parameters of RRDB, patch discriminator, averaged weights, Adam). Of a checkpoint two
-times are told: how long the training waits, while `CheckpointWriter` writes beside it, and how long until it is on the
-disk. Without `os.fsync` both are the time of writing at once, as it was before. The two forms take turns. Before each,
-the disk is idle (`os.sync`); times are the medians of the rounds.
+Two tasks are measured: making pairs (`make_pairs` with worker processes, hashes and manifest), and
+saving a checkpoint of a full-size training (16.7 million parameters of RRDB, patch discriminator,
+averaged weights, Adam). A checkpoint has two times: how long training waits, while
+`CheckpointWriter` writes in the background, and how long until it is on disk. Without `os.fsync`
+both are the time of a synchronous write. The two forms take turns. The disk is idle before each
+(`os.sync`). Times are medians over rounds.
 
-    python experiments/benchmarks/durability.py FOLDER [--workers N] [--copies N] [--rounds N] [--blocks N]
-        [--work DIR] [--json FILE]
+    python experiments/benchmarks/durability.py FOLDER [--workers N] [--copies N] [--rounds N]
+        [--blocks N] [--work DIR] [--json FILE]
 
-FOLDER holds source photos, `--work` is on the disk to measure. The last two lines are the times with `os.fsync` by
-those without.
+FOLDER has source photos; `--work` is on the disk to measure. The last two lines are the times with
+`os.fsync` relative to those without.
 """
 
 import argparse
@@ -77,18 +78,18 @@ def measure_pairs(
     def make(number: int) -> None:
         make_pairs(work / "photos", None, None, work / f"pairs{number}", config, 4, workers=workers)
 
-    synced, plain = compare(make, rounds)
+    with_fsync, plain = compare(make, rounds)
     return {
         "pairs": count,
         "workers": workers,
-        "pairs_per_second_synced": round(count / synced, 3),
+        "pairs_per_second_synced": round(count / with_fsync, 3),
         "pairs_per_second_not_synced": round(count / plain, 3),
-        "pairs_ratio": round(synced / plain, 3),
+        "pairs_ratio": round(with_fsync / plain, 3),
     }
 
 
 def measure_checkpoints(work: Path, blocks: int, rounds: int) -> dict[str, Any]:
-    """Return the seconds of a checkpoint in both forms, and the ratio of how long the training waits."""
+    """Return the seconds of a checkpoint in both forms, and the ratio of the waiting times."""
     parts = make_trained_parts(blocks)
     waits: list[float] = []
     (work / "run").mkdir()
@@ -99,13 +100,13 @@ def measure_checkpoints(work: Path, blocks: int, rounds: int) -> dict[str, Any]:
             writer.save({"step": number, **parts.state_dict()})
             waits.append(time.perf_counter() - start)
 
-    synced, plain = compare(save, rounds)
+    with_fsync, plain = compare(save, rounds)
     wait = statistics.median(waits[1::2])
     [*_, newest] = sorted((work / "run/checkpoints").iterdir())
     return {
         "checkpoint_megabytes": round(newest.stat().st_size / 1e6, 1),
         "checkpoint_wait_seconds": round(wait, 4),
-        "checkpoint_seconds_synced": round(synced, 4),
+        "checkpoint_seconds_synced": round(with_fsync, 4),
         "checkpoint_seconds_not_synced": round(plain, 4),
         "checkpoint_ratio": round(wait / plain, 3),
     }
@@ -114,14 +115,14 @@ def measure_checkpoints(work: Path, blocks: int, rounds: int) -> dict[str, Any]:
 def compare(work: Callable[[int], None], rounds: int) -> tuple[float, float]:
     """Return the median seconds of work(number) with `os.fsync` (odd numbers) and without (even ones)."""
     times: dict[bool, list[float]] = {True: [], False: []}
-    work(0)  # what is set up once does not count
+    work(0)  # warm-up
     for number in range(1, 2 * rounds + 1):
-        synced = number % 2 == 1
+        with_fsync = number % 2 == 1
         os.sync()
-        with mock.patch("os.fsync", os.fsync if synced else mock.DEFAULT):
+        with mock.patch("os.fsync", os.fsync if with_fsync else mock.DEFAULT):
             start = time.perf_counter()
             work(number)
-            times[synced].append(time.perf_counter() - start)
+            times[with_fsync].append(time.perf_counter() - start)
     return statistics.median(times[True]), statistics.median(times[False])
 
 

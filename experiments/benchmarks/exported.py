@@ -1,14 +1,16 @@
-"""Exported files on the CPU: 8 bits, fp16 and float32 through onnxruntime, beside PyTorch in its own precision.
+"""Compare INT8, fp16 and float32 files in onnxruntime with PyTorch, on the CPU.
 
-All files of a folder that `realsr.export` has written enlarge the same picture, with the same threads, in turns for
-several rounds, so that what else the machine does meets all of them; the least seconds are told. A first, small
-picture does not count. PyTorch is `realsr.inference.load_model` with precision=auto (bf16 where the processor has it)
-and fp32.
+All files of a folder of `realsr.export` upscale the same image with the same threads. They take
+turns for several rounds, so that other load on the machine affects all of them; the minimum of the
+seconds is reported. A first, small image warms up. PyTorch is `realsr.inference.load_model` with
+precision=auto (bf16 if the CPU supports it) and fp32.
 
     python -m realsr.export weights=df2k output=DIR
-    python experiments/benchmarks/exported.py DIR df2k [--size 128] [--rounds 5] [--threads 2] [--json FILE]
+    python experiments/benchmarks/exported.py DIR df2k [--size 128] [--rounds 5] [--threads 2]
+        [--json FILE]
 
-The last line is 8 bits : float32 in seconds, both by onnxruntime; below 1 is faster.
+The last line is the ratio of the seconds of INT8 and float32, both in onnxruntime; below 1 is
+faster.
 """
 
 import argparse
@@ -27,7 +29,7 @@ CPU = torch.device("cpu")
 
 
 def open_all(folder: Path, weights: str, threads: int) -> dict[str, ArrayFunction]:
-    """Return PyTorch's two forms and each file by name."""
+    """Return the two forms of PyTorch and each file by name."""
     forms: dict[str, ArrayFunction] = {}
     for precision in ("fp32", "auto"):
         run = load_model(weights, CPU, precision).run
@@ -56,17 +58,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("weights", help="what the files were made of")
+    parser.add_argument("weights", help="weights that were exported")
     parser.add_argument("--size", type=int, default=128, help="LR pixels a side")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    forms = open_all(asked.folder, asked.weights, asked.threads)
-    lr = np.random.default_rng(0).random((1, 3, asked.size, asked.size), np.float32)
-    seconds = take_turns(forms, lr, asked.rounds)
-    results: dict[str, Any] = {"threads": asked.threads, "size": asked.size}
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    forms = open_all(options.folder, options.weights, options.threads)
+    lr = np.random.default_rng(0).random((1, 3, options.size, options.size), np.float32)
+    seconds = take_turns(forms, lr, options.rounds)
+    results: dict[str, Any] = {"threads": options.threads, "size": options.size}
     for name, values in seconds.items():
         results[name] = {
             "seconds": round(min(values), 3),
@@ -75,7 +77,7 @@ def main() -> None:
     eight = [min(values) for name, values in seconds.items() if "int8" in name]
     if eight and "onnx_fp32" in seconds:
         results["ratio"] = round(min(eight) / min(seconds["onnx_fp32"]), 3)
-    report(results, asked.json)
+    report(results, options.json)
 
 
 if __name__ == "__main__":

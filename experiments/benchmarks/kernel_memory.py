@@ -1,12 +1,14 @@
-"""Peak memory of kernel estimation: 32 photos of 12 megapixels side by side, beside the 4 GB that it may take.
+"""Measure the peak memory of kernel estimation: 32 photos of 12 megapixels, limit 4 GB.
 
-The whole stage runs in a process of its own (decoding, interest maps, training, saving), and the system tells the
-most memory that this process ever held. The photos are one made photo under several names: each is decoded and kept
-for itself, so that the memory is that of different photos. Few iterations are enough, since all of it is taken by then.
+The whole stage (decoding, interest maps, training, saving) runs in a separate process, and the
+operating system reports its peak memory. The photos are copies of one synthetic photo under
+different names. Each is decoded and held separately, so the memory equals that of different photos.
+A few iterations suffice, since all memory is then allocated.
 
-    python experiments/benchmarks/kernel_memory.py [--photos 32] [--megapixels 12] [--iterations 20] [--json FILE]
+    python experiments/benchmarks/kernel_memory.py [--photos 32] [--megapixels 12] [--iterations 20]
+        [--json FILE]
 
-The last line is the share of 4 GB, `ratio 0.5` for 2 GB.
+The last line is the fraction of 4 GB, `ratio 0.5` for 2 GB.
 """
 
 import argparse
@@ -59,11 +61,11 @@ def main() -> None:
     parser.add_argument("--megapixels", type=float, default=12)
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "source"
-        write_photos(source, asked.photos, asked.megapixels)
-        arguments = [source, Path(folder) / "pool", asked.photos, asked.iterations]
+        write_photos(source, options.photos, options.megapixels)
+        arguments = [source, Path(folder) / "pool", options.photos, options.iterations]
         start = time.perf_counter()
         subprocess.run(
             [sys.executable, "-c", STAGE, *map(str, arguments)], check=True, env=dict(os.environ)
@@ -72,15 +74,15 @@ def main() -> None:
     unit = 1024**2 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit
     results = {
-        "photos": asked.photos,
-        "megapixels": asked.megapixels,
-        "iterations": asked.iterations,
+        "photos": options.photos,
+        "megapixels": options.megapixels,
+        "iterations": options.iterations,
         "seconds": round(time.perf_counter() - start, 1),
         "peak_MB": round(peak),
         "limit_MB": LIMIT,
         "ratio": round(peak / LIMIT, 3),
     }
-    report(results, asked.json)
+    report(results, options.json)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
-"""KernelGAN composed and batched against its plain form: seconds a photo, and how good the kernels are.
+"""Compare batched KernelGAN with a plain implementation: seconds per photo, and kernel PSNR.
 
-The plain form (`plain_kernelgan.py`) trains one photo at a time with PyTorch's modules, autograd and optimisers, and
-runs G's six layers on every crop; ours (`realsr.kernels.kernelgan_training`) trains a batch of photos side by side.
-Both have the same photos, crops, schedule and threads, and noise of the same distribution. They take turns, so that
-what else the machine does falls on both, and of the rounds' times the median counts. A first round warms both up
-and does not count.
+The plain form (`plain_kernelgan.py`) trains one photo at a time with PyTorch's modules, autograd
+and optimisers, and applies G's six layers to every crop. The batched form
+(`realsr.kernels.kernelgan_training`) trains many photos at once. Both have the same photos, crops,
+schedule and threads, and noise of the same distribution. They take turns, so that other load on the
+machine affects both; the median over rounds counts. A first round warms both up.
 
-    python experiments/benchmarks/kernelgan.py [PHOTO ...] [--batch 32] [--iterations 30] [--rounds 5] [--threads N]
-        [--device cpu|cuda] [--full] [--json FILE]
+    python experiments/benchmarks/kernelgan.py [PHOTO ...] [--batch 32] [--iterations 30] [--rounds 5]
+        [--threads N] [--device cpu|cuda] [--full] [--json FILE]
 
-Without photos, a few of scikit-image's are taken. A round has `iterations` iterations; the seconds are projected to a
-photo's 3000. `loop` is training alone; `end_to_end` has decoding and crop maps in it, photo by photo in one process
-for both forms, and making the networks. On a CPU, `processor` is the processor time of the loop over all threads,
-which a busy machine disturbs less. The last line is how many times faster the loop is. `--full` trains both to the end
-on one photo whose kernel is known, and tells the PSNR of the kernels that they find.
+The default photos are some of scikit-image's. A round has `iterations` iterations; seconds are
+extrapolated to 3000 per photo. `loop` is training alone. `end_to_end` includes decoding and crop
+maps, photo by photo in one process for both forms, and the construction of the networks. On a CPU,
+`processor` is the CPU time of the loop over all threads, which is less sensitive to other load. The
+last line is the speed-up of the loop. `--full` trains both to completion on one photo with a known
+kernel, and prints the kernel PSNRs.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def main() -> None:
     )
     parser.add_argument("photos", nargs="*", type=Path, metavar="PHOTO")
     parser.add_argument(
-        "--batch", type=int, default=32, help="photos that ours trains side by side"
+        "--batch", type=int, default=32, help="photos in a batch of the batched form"
     )
     parser.add_argument("--iterations", type=int, default=30, help="measured in a round")
     parser.add_argument("--rounds", type=int, default=5)
@@ -68,11 +69,11 @@ def main() -> None:
 def compare_speed(
     photos: list[Path], batch: int, iterations: int, rounds: int, device: str
 ) -> dict[str, Any]:
-    """Return the seconds that both forms take for a photo, and how many times faster ours is."""
+    """Return the seconds per photo of both forms, and the speed-up."""
     with tempfile.TemporaryDirectory() as folder:
         paths = photos or write_samples(Path(folder))
         start = time.perf_counter()
-        prepared = [
+        inputs = [
             prepare_photo(read_uint8(path), KernelGANConfig(ALL, RATE, border=0), [0])[0]
             for path in paths
         ]
@@ -80,16 +81,16 @@ def compare_speed(
 
     config = KernelGANConfig(iterations * (rounds + 1), RATE, border=0)
     PlainKernelGAN(
-        prepared[0], config, seed=0, device=device
+        inputs[0], config, seed=0, device=device
     )  # PyTorch imports more when its first optimiser is made
     start = time.perf_counter()
-    plain = PlainKernelGAN(prepared[0], config, seed=0, device=device)
+    plain = PlainKernelGAN(inputs[0], config, seed=0, device=device)
     made_plain = time.perf_counter()
-    cycled = list(itertools.islice(itertools.cycle(prepared), batch))
+    batch_inputs = list(itertools.islice(itertools.cycle(inputs), batch))
     count = min(torch.get_num_threads(), batch) if device == "cpu" else 1
     bounds = [round(i * batch / count) for i in range(count + 1)]  # as `train_kernelgans` does
     parts = [
-        _GANs(cycled[first:last], config, range(first, last), torch.device(device))
+        _GANs(batch_inputs[first:last], config, range(first, last), torch.device(device))
         for first, last in itertools.pairwise(bounds)
     ]
     before = {
@@ -101,7 +102,7 @@ def compare_speed(
         for part in parts
     ]
 
-    def run_ours(start: int, count: int) -> None:
+    def run_batch(start: int, count: int) -> None:
         def work(
             parts: list[_GANs], steps: list[Callable[..., Any]], progress: Callable[[int], None]
         ) -> None:
@@ -121,7 +122,7 @@ def compare_speed(
         rows.append(
             [
                 *measure(plain.run, first, iterations, device),
-                *measure(run_ours, first, iterations, device),
+                *measure(run_batch, first, iterations, device),
             ]
         )
     wall, processor, batch_wall, batch_processor = (
@@ -151,7 +152,7 @@ def compare_speed(
 def measure(
     run: Callable[[int, int], None], start: int, count: int, device: str
 ) -> tuple[float, float]:
-    """Return the seconds, and the seconds of processor time, that a run of `count` iterations takes."""
+    """Return the seconds and the CPU seconds of `count` iterations."""
     wall, processor = time.perf_counter(), time.process_time()
     run(start, count)
     if device == "cuda":
@@ -160,7 +161,7 @@ def measure(
 
 
 def compare_kernels(device: str, iterations: int = ALL) -> dict[str, float]:
-    """Train both forms to the end on a photo that was blurred with a known kernel; return seconds and PSNRs."""
+    """Train both forms to completion on a photo with a known kernel; return seconds and PSNRs."""
     from skimage import data
 
     true = draw_div2krk(np.random.default_rng(0))
@@ -174,11 +175,11 @@ def compare_kernels(device: str, iterations: int = ALL) -> dict[str, float]:
         gan.run(start, count)
         kernels["plain"] = gan.kernel().detach().cpu().numpy()
 
-    def train_ours(*_: int) -> None:
+    def train_batch(*_: int) -> None:
         kernels["ours"] = train_kernelgans([photo], config, [0], device=device).kernels[0]
 
     results = {}
-    for form, train in (("plain", train_plain), ("ours", train_ours)):
+    for form, train in (("plain", train_plain), ("ours", train_batch)):
         results[f"{form}_full_seconds"] = round(measure(train, 0, iterations, device)[0], 2)
         results[f"{form}_kernel_psnr"] = round(kernel_psnr(true, postprocess(kernels[form])), 2)
     return results

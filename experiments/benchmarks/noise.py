@@ -1,15 +1,16 @@
-"""Is collecting noise bound by decoding? Photos decoded, their noise found, and found and written.
+"""Measure whether noise collection is bound by decoding.
 
-Compared are three things in the same worker processes on the same photos: decoding alone (`read_uint8`), finding the
-patches without encoding or writing them (`measure_photo`), and the stage itself (`collect_noise`: patches as PNG,
-manifest, hashes of the photos). It is fair because all three use the same function to decode and the same workers,
-which are started and have imported everything before the clock runs, and because the three take turns, so that what
-else the machine does falls on all of them. Times are the fastest of the rounds. A folder of few photos is measured
-several times over, by links under other names, since a share of the last photos is spent with idle workers.
+Three tasks are compared in the same worker processes on the same photos: decoding alone
+(`read_uint8`), finding patches without encoding or writing them (`measure_photo`), and the stage
+itself (`collect_noise`: patches as PNG, manifest, hashes of the photos). All use the same decoder
+and the same workers, which have started and imported everything before the measurement, and take
+turns, so that other load on the machine affects all of them. Times are minima over rounds. A folder
+of few photos is measured several times, by links under other names, since workers are idle during
+the last photos.
 
     python experiments/benchmarks/noise.py FOLDER [--workers N] [--copies N] [--rounds N] [--json FILE]
 
-The last line is the time of finding the patches by that of decoding.
+The last line is the time of finding patches relative to decoding.
 """
 
 import argparse
@@ -44,7 +45,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--size", type=int, help="of the tiles, and their stride; conf/noise says what is usual"
+        "--size", type=int, help="size and stride of the tiles; conf/noise has the defaults"
     )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -59,7 +60,7 @@ def main() -> None:
 def compare(
     folder: Path, config: NoiseConfig, workers: int, copies: int, rounds: int
 ) -> dict[str, Any]:
-    """Return the seconds of the three, and how many times decoding's the others take."""
+    """Return the seconds of the three tasks, and the others relative to decoding."""
     with tempfile.TemporaryDirectory() as name:
         photos = Path(name) / "photos"
         photos.mkdir()
@@ -68,13 +69,13 @@ def compare(
                 # Not side by side, and no near-duplicate is dropped: every copy is written.
                 (photos / f"{copy}_{path.name}").symlink_to(path.resolve())
         paths = list_images(photos)
-        with start_workers(workers) as mapped:
+        with start_workers(workers) as map_items:
             find = partial(_find, config=config)
             kinds: dict[str, Callable[[int], object]] = {
-                "decode": lambda number: list(mapped(_decode, paths)),
-                "find": lambda number: list(mapped(find, paths)),
+                "decode": lambda number: list(map_items(_decode, paths)),
+                "find": lambda number: list(map_items(find, paths)),
                 "find_and_write": lambda number: _collect(
-                    photos, Path(name) / f"pool{number}", config, mapped
+                    photos, Path(name) / f"pool{number}", config, map_items
                 ),
             }
             times: dict[str, list[float]] = {kind: [] for kind in kinds}
@@ -96,7 +97,7 @@ def compare(
 
 
 class start_workers:
-    """Workers as `realsr.core.workers` starts them, but before the clock runs; gives a function like `map_items`."""
+    """Start workers before the measurement; yield a function like `map_items`."""
 
     def __init__(self, workers: int):
         self._workers = workers
@@ -128,10 +129,10 @@ def _find(path: Path, config: NoiseConfig) -> int:
 
 
 def _collect(
-    photos: Path, pool: Path, config: NoiseConfig, mapped: Callable[..., Iterable[Any]]
+    photos: Path, pool: Path, config: NoiseConfig, map_items: Callable[..., Iterable[Any]]
 ) -> None:
     with (
-        mock.patch("realsr.noise.collection.map_items", mapped),
+        mock.patch("realsr.noise.collection.map_items", map_items),
         mock.patch("realsr.noise.collection.DuplicateFilter.add", return_value=True),
     ):
         collect_noise(photos, pool, config)

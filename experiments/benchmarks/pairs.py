@@ -1,16 +1,17 @@
-"""Are pairs bound by decoding and encoding? The stage against its photos decoded and its PNGs encoded, alone.
+"""Measure whether making pairs is bound by decoding photos and encoding PNG.
 
-Compared are `make_pairs` (decoding, clean-up, degradation, encoding, writing, hashes, manifest) and, in the same
-worker processes, decoding the same photos with `read_uint8` and encoding the same HR and LR with `encode_uint8`, as
-the stage does, without writing them. Their pixels are read from uncompressed files. Workers are started and have
-imported everything before the clock runs, and the two take turns, so that what else the machine does falls on both;
-times are the fastest of the rounds. Photos are measured several times over, by links under other names.
+Two tasks are compared in the same worker processes: `make_pairs` (decoding, clean-up, degradation,
+encoding, writing, hashes, manifest), and only decoding the same photos with `read_uint8` and
+encoding the same HR and LR with `encode_uint8`, as in the stage, without writing them. Their pixels
+are read from uncompressed files. Workers have started and imported everything before the
+measurement. The two take turns, so that other load on the machine affects both; times are minima
+over rounds. Photos are measured several times, by links under other names.
 
-    python experiments/benchmarks/pairs.py FOLDER [--kernel pool|bicubic] [--scale 4] [--workers N] [--copies N]
-        [--rounds N] [--json FILE]
+    python experiments/benchmarks/pairs.py FOLDER [--kernel pool|bicubic] [--scale 4] [--workers N]
+        [--copies N] [--rounds N] [--json FILE]
 
-The kernels are 33 x 33 at scale 4 and 17 x 17 at scale 2, the sizes that the kernel stage writes. The last line is the
-stage's time by that of decoding and encoding.
+Kernels are 33x33 at scale 4 and 17x17 at scale 2, the sizes that the kernel stage writes. The last
+line is the time of the stage relative to decoding and encoding.
 """
 
 import argparse
@@ -59,9 +60,9 @@ def main() -> None:
 def compare(
     folder: Path, kernel: str, scale: int, workers: int, copies: int, rounds: int
 ) -> dict[str, Any]:
-    """Return the seconds of both, and how many times the one takes the other's."""
+    """Return the seconds of both tasks, and their ratio."""
     config = load_config("make_pairs", track="dped").pairs
-    with tempfile.TemporaryDirectory() as name, start_workers(workers) as mapped:
+    with tempfile.TemporaryDirectory() as name, start_workers(workers) as map_items:
         work = Path(name)
         pool = work / "pool" if kernel == "pool" else None
         (work / "photos").mkdir()
@@ -70,13 +71,13 @@ def compare(
                 (work / "photos" / f"{copy}_{path.name}").symlink_to(path.resolve())
         (work / "pool/kernels").mkdir(parents=True)
         for number in range(4):
-            made = anisotropic_kernel(
+            random_kernel = anisotropic_kernel(
                 {2: 17, 4: 33}[scale], (scale * 0.8, scale * 0.5), 30.0 * number, scale
             )
-            save_kernel(work / f"pool/kernels/{number}_kernel_x{scale}.mat", made)
+            save_kernel(work / f"pool/kernels/{number}_kernel_x{scale}.mat", random_kernel)
 
         def stage(number: int | str) -> None:
-            with mock.patch("realsr.pairs.synthesis.map_items", mapped):
+            with mock.patch("realsr.pairs.synthesis.map_items", map_items):
                 make_pairs(work / "photos", None, pool, work / f"pairs{number}", config, scale)
 
         stage("")
@@ -90,7 +91,7 @@ def compare(
         times: dict[str, list[float]] = {"decode_encode": [], "pairs": []}
         for number in range(rounds):
             start = time.perf_counter()
-            list(mapped(_decode_and_encode, items))
+            list(map_items(_decode_and_encode, items))
             times["decode_encode"].append(time.perf_counter() - start)
             start = time.perf_counter()
             stage(number)
@@ -108,7 +109,7 @@ def compare(
 
 @contextmanager
 def start_workers(workers: int) -> Iterator[Map]:
-    """Start workers as `realsr.core.workers` does, but before the clock runs; gives a function like `map_items`."""
+    """Start workers before the measurement; yield a function like `map_items`."""
     if workers == 0:
         yield lambda function, items, *_: map(function, items)
         return

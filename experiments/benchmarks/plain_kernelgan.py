@@ -1,8 +1,8 @@
-"""KernelGAN as its paper describes it, one photo at a time: modules, autograd and optimisers of PyTorch.
+"""KernelGAN as in its paper, one photo at a time: modules, autograd and optimisers of PyTorch.
 
-What `realsr.kernels.kernelgan_training` is measured against and checked with. Nothing in it is slow on purpose: the
-fake crop is made once an iteration, the kernel is composed as cheaply as it can be, and no number is read back from the
-device before the end.
+This is the reference for the speed and the results of `realsr.kernels.kernelgan_training`. It is
+not artificially slow: the fake crop is computed once per iteration, the kernel is composed
+efficiently, and no value is read back from the device before the end.
 """
 
 import torch
@@ -30,16 +30,16 @@ def make_generator() -> nn.Sequential:
 
 
 def make_discriminator() -> nn.Sequential:
-    """D: (1, 3, 26, 26) -> (1, 1, 20, 20), near 1 where it takes a patch for the photo's."""
-    layers: list[nn.Module] = [_normed(3, CHANNELS, 7)]
+    """D: (1, 3, 26, 26) -> (1, 1, 20, 20), near 1 for patches of the photo."""
+    layers: list[nn.Module] = [_convolution(3, CHANNELS, 7)]
     for _ in range(5):
         norm = nn.BatchNorm2d(CHANNELS, track_running_stats=False)
         nn.init.normal_(norm.weight, 1, 0.02)
-        layers += [_normed(CHANNELS, CHANNELS, 1), norm, nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, _normed(CHANNELS, 1, 1), nn.Sigmoid())
+        layers += [_convolution(CHANNELS, CHANNELS, 1), norm, nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, _convolution(CHANNELS, 1, 1), nn.Sigmoid())
 
 
-def _normed(inputs: int, outputs: int, size: int) -> nn.Module:
+def _convolution(inputs: int, outputs: int, size: int) -> nn.Module:
     layer = nn.Conv2d(inputs, outputs, size)
     nn.init.xavier_normal_(layer.weight, gain=0.1)
     nn.init.zeros_(layer.bias)
@@ -47,7 +47,7 @@ def _normed(inputs: int, outputs: int, size: int) -> nn.Module:
 
 
 class PlainKernelGAN:
-    """One photo's two networks and their schedules."""
+    """The two networks of a photo and their schedules."""
 
     def __init__(
         self, photo: Photo, config: KernelGANConfig, seed: int, device: torch.device | str = "cpu"
@@ -72,10 +72,10 @@ class PlainKernelGAN:
         self._bicubic_weight = 5.0
         self._streak = torch.zeros((), device=device)
         self._decaying = torch.zeros((), dtype=torch.bool, device=device)
-        self._done = 0
+        self._iteration = 0
 
     def kernel(self) -> Tensor:
-        """Return G's kernel (13, 13): what one output sample takes from each pixel below it."""
+        """Return G's kernel (13, 13): the weight of each input pixel in an output sample."""
         kernel = torch.ones(1, 1, 1, 1, device=self._grid.device)
         for layer in reversed(self.generator):
             kernel = F.conv_transpose2d(kernel, layer.weight)
@@ -130,8 +130,8 @@ class PlainKernelGAN:
     def _advance(self, bicubic_loss: Tensor) -> None:
         self._streak = (self._streak + 1) * (bicubic_loss < 0.4)
         self._decaying |= self._streak >= 3
-        self._done += 1
-        if self._done % 200 == 0 and self._decaying:
+        self._iteration += 1
+        if self._iteration % 200 == 0 and self._decaying:
             self._bicubic_weight = max(self._bicubic_weight / 100, 5e-6)
         for schedule in self._schedules:
             schedule.step()

@@ -1,9 +1,10 @@
-"""RealSR's training step in its plain form, which `training.py` compares ours with.
+"""A plain implementation of RealSR's training step, the reference of `training.py`.
 
-As in ESRGAN's published training, that RealSR's is built on: a generator that concatenates before each convolution
-and lets autograd keep all of it, float32 without TF32, the usual memory layout, PyTorch's Adam with its default choice
-(`foreach` on a GPU), and a discriminator that sees the real images in both steps. Modules that are nothing but
-PyTorch's layers in a row (VGG19, the patch discriminator) and the losses are ours.
+It follows ESRGAN's published training, on which RealSR is based: the generator concatenates before
+each convolution, and autograd keeps all activations; float32 without TF32; the default memory
+layout; PyTorch's Adam with its default implementation (`foreach` on a GPU); the discriminator
+processes the real images in both steps. Modules that are plain sequences of PyTorch's layers
+(VGG19, the patch discriminator) and the losses are those of `realsr`.
 """
 
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ class PlainBlock(nn.Module):
 
 
 class PlainRRDB(nn.Module):
-    """Scale 4; parameters have our names."""
+    """The generator at scale 4, with the parameter names of `realsr`."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
@@ -78,7 +79,7 @@ class PlainRRDB(nn.Module):
 
 
 class PlainTraining:
-    """Networks, optimisers, and the step. `vgg`: file of VGG19 weights, None: no perceptual loss."""
+    """Networks, optimisers and step. vgg: file of VGG19 weights; None: no perceptual loss."""
 
     def __init__(
         self,
@@ -91,7 +92,7 @@ class PlainTraining:
         self.loss = loss
         self.generator = PlainRRDB(generator).to(device)
         self.discriminator = discriminator.to(device)
-        self.vgg = None if vgg is None else VGGFeatures(vgg).to(device)
+        self.vgg = None if vgg is None else VGGFeatures("vgg19", vgg).to(device)
         self.optimisers = [
             torch.optim.Adam(net.parameters(), lr=1e-4)
             for net in (self.generator, self.discriminator)
@@ -127,7 +128,7 @@ class PlainTraining:
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Keep the GPU's matrix units from rounding float32 to TF32, which other code in the process may let them."""
+    """Disable TF32 on the GPU, which other code in the process may have enabled."""
     before = torch.backends.cudnn.allow_tf32
     allow_tf32(False)
     yield

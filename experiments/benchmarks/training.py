@@ -1,21 +1,22 @@
-"""RealSR's training step, ours against the plain form: steps a second, memory, share of the GPU's peak.
+"""Compare RealSR's training step with a plain implementation: speed, memory, use of the GPU.
 
-Ours is what the training loop runs (`realsr.training.step`): bf16 on a GPU that has it, torch.compile on a GPU,
-channels last, fused Adam, averaged weights, and a dense block that keeps its activations once. The plain form is
-`plain_training.py`: eager, float32, as ESRGAN's published training does it. Both have the same sizes, start weights and
-batches, which lie on the device already, so that no loading is measured. They take turns, and the best of the rounds
-counts for each. The first steps, which are those that losses are compared in, warm up and do not count; compiling is
-told apart. VGG19's weights are random, as nothing of their values matters here.
+The product's step (`realsr.training.step`) uses bf16 on a GPU that supports it, torch.compile on a
+GPU, channels last, fused Adam, averaged weights, and a dense block that stores its activations
+once. The plain form (`plain_training.py`) is eager and float32, as in ESRGAN's published training.
+Both have the same sizes, initial weights and batches, which are already on the device, so loading
+is not measured. They take turns; the minimum over rounds counts. The first steps, in which losses
+are compared, warm up and do not count; compilation is reported separately. VGG19's weights are
+random, since their values do not affect the speed.
 
-    python experiments/benchmarks/training.py [--device auto] [--small] [--steps 20] [--rounds 3] [--precision auto]
-        [--no-compile] [--project 60000] [--json FILE]
+    python experiments/benchmarks/training.py [--device auto] [--small] [--steps 20] [--rounds 3]
+        [--precision auto] [--no-compile] [--project 60000] [--json FILE]
 
-Full size: RRDB of 23 blocks, batch 16, HR crops of 128, VGG19, patch discriminator; for a GPU. `--small`: that of the
-demo, for two cores. `--project N` tells the hours of a training of N steps. The floating-point operations are those of
-the convolutions in one plain step; the peaks are those of the makers' data sheets, dense, for bf16 and for float32.
-Losses of both forms are beside each other: `loss_difference` is the largest one of the generator's, in parts of the
-plain one's. `processor` is the processor time over all threads, which on a CPU a busy machine disturbs less than the
-time that passes. The last line is how many times faster ours is.
+Full size: RRDB of 23 blocks, batch 16, HR crops of 128, VGG19, patch discriminator; for a GPU.
+`--small`: the sizes of the demo, for two cores. `--project N` prints the hours of a training of N
+steps. Floating-point operations are those of the convolutions in one plain step. Peaks are the
+dense bf16 and float32 values of the data sheets. `loss_difference` is the largest relative
+difference of the generator's loss. `processor` is the CPU time over all threads, which is less
+sensitive to other load. The last line is the speed-up.
 """
 
 import argparse
@@ -43,7 +44,7 @@ from realsr.training.settings import TrainingConfig
 from realsr.training.state import make_state
 from realsr.training.step import Outcome, TrainStep
 
-# Part of the GPU's name -> operations a second: bf16 with float32 sums, without sparsity; float32 without TF32.
+# Part of the GPU's name -> operations per second: bf16 with float32 sums, dense; float32.
 PEAKS = {
     "H200": (989e12, 67e12),
     "H100": (989e12, 67e12),
@@ -51,13 +52,13 @@ PEAKS = {
     "L40S": (362e12, 91.6e12),
     "RTX 4090": (165e12, 82.6e12),
 }
-COMPARED = 5  # first steps whose losses are told
+LOSS_STEPS = 5  # first steps, whose losses are compared
 BATCHES = 4
 
 
 @dataclass
 class Form:
-    """One form of the step: what takes a step and returns its terms, and what was measured of it."""
+    """One form of the step: the function that takes a step, and its measurements."""
 
     step: Callable[[Tensor, Tensor], dict[str, Tensor]]
     seconds: list[float]
@@ -76,32 +77,34 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="measured in a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--precision", default="auto", help="of ours: auto, bf16, fp16, tf32 or fp32"
+        "--precision", default="auto", help="of the product: auto, bf16, fp16, tf32 or fp32"
     )
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument(
-        "--project", type=int, metavar="N", help="steps of a training whose hours are told"
+        "--project", type=int, metavar="N", help="print the hours of a training of N steps"
     )
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with tempfile.TemporaryDirectory() as folder:
-        vgg = None if asked.small else write_vgg(Path(folder) / "vgg19.safetensors")
-        config = make_config(asked.small, vgg, asked.precision, False if asked.no_compile else None)
-        results = compare(config, choose_device(asked.device), asked.steps, asked.rounds)
-    if asked.project is not None:
+        vgg = None if options.small else write_vgg(Path(folder) / "vgg19.safetensors")
+        config = make_config(
+            options.small, vgg, options.precision, False if options.no_compile else None
+        )
+        results = compare(config, choose_device(options.device), options.steps, options.rounds)
+    if options.project is not None:
         for name in ("plain", "ours"):
-            results[f"{name}_hours_of_{asked.project}_steps"] = round(
-                results[f"{name}_seconds_a_step"] * asked.project / 3600, 2
+            results[f"{name}_hours_of_{options.project}_steps"] = round(
+                results[f"{name}_seconds_a_step"] * options.project / 3600, 2
             )
     results["ratio"] = results.pop("ratio")
-    report(results, asked.json)
+    report(results, options.json)
 
 
 def make_config(
     small: bool, vgg: Path | None, precision: str, compiling: bool | None
 ) -> TrainingConfig:
-    """Return a training's config, full size or that of the demo."""
+    """Return the config of a training, at full size or the size of the demo."""
     recipe = load_config("train", track="df2k")
     return TrainingConfig(
         generator={"name": "rrdb", "features": 32, "blocks": 2, "growth": 16}
@@ -115,6 +118,7 @@ def make_config(
             "perceptual": {
                 "name": "perceptual",
                 "weight": 0.0 if vgg is None else 1.0,
+                "network": "vgg19",
                 "weights": vgg,
             },
             "gan": {"name": "ragan", "weight": 0.005},
@@ -140,7 +144,7 @@ def compare(
     parts = make_state(config, device)
     plain_start = copy.deepcopy((parts.generator.state_dict(), parts.discriminator.state_dict()))  # type: ignore[union-attr]
     # Each form is warmed up before the other is made, so that its peak memory is its own.
-    forms["ours"] = warm_up(lambda: make_ours(config, parts, device), batches, device)
+    forms["ours"] = warm_up(lambda: make_fast(config, parts, device), batches, device)
     forms["plain"] = warm_up(lambda: make_plain(config, plain_start, device), batches, device)
     for _ in range(rounds):
         for form in forms.values():
@@ -168,8 +172,8 @@ def compare(
         "plain_losses": [shorten(terms) for terms in forms["plain"].losses],
         "ours_losses": [shorten(terms) for terms in forms["ours"].losses],
         "loss_difference": max(
-            abs(ours["generator"] / plain["generator"] - 1)
-            for ours, plain in zip(forms["ours"].losses, forms["plain"].losses, strict=True)
+            abs(fast["generator"] / plain["generator"] - 1)
+            for fast, plain in zip(forms["ours"].losses, forms["plain"].losses, strict=True)
         ),
         "processor_ratio": round(min(forms["plain"].processor) / min(forms["ours"].processor), 3),
         "ratio": round(min(forms["plain"].seconds) / min(forms["ours"].seconds), 3),
@@ -179,7 +183,7 @@ def compare(
 def describe(
     name: str, form: Form, batch: int, operations: float, peak: float | None, numbers: str
 ) -> dict[str, Any]:
-    """Return the figures of one form; the share of the peak is None where the peak is not known."""
+    """Return the figures of one form; the share of the peak is None if the peak is unknown."""
     seconds = min(form.seconds)
     return {
         f"{name}_start_seconds": round(form.start_seconds, 1),
@@ -196,12 +200,12 @@ def describe(
 
 
 def shorten(terms: dict[str, float]) -> dict[str, float]:
-    """Return losses with as many digits as one can read."""
+    """Return losses rounded for reading."""
     return {name: round(value, 6) for name, value in terms.items()}
 
 
-def make_ours(config: TrainingConfig, parts: Any, device: torch.device) -> Callable[..., Outcome]:
-    """Return the step as the training loop makes and takes it."""
+def make_fast(config: TrainingConfig, parts: Any, device: torch.device) -> Callable[..., Outcome]:
+    """Return the step of the training loop."""
     criterion = GeneratorLoss(config.loss).to(device)
     trainer, side = config.trainer, config.trainer.crop // config.scale
     step = TrainStep(parts, criterion, trainer, shape=(trainer.batch, 3, side, side))
@@ -210,20 +214,20 @@ def make_ours(config: TrainingConfig, parts: Any, device: torch.device) -> Calla
 
 
 def read_losses(result: Outcome | dict[str, Tensor]) -> dict[str, float]:
-    """Return the losses that a step of either form has left on the device."""
+    """Return the losses of a step of either form, from the device."""
     if isinstance(result, Outcome):
         result = {
             name.removeprefix("loss/"): value
             for name, value in zip(result.names, result.values, strict=True)
         }
-    kept = ("pixel", "perceptual", "gan", "generator", "discriminator")
-    return {name: float(result[name]) for name in kept if name in result}
+    terms = ("pixel", "perceptual", "gan", "generator", "discriminator")
+    return {name: float(result[name]) for name in terms if name in result}
 
 
 def make_plain(
     config: TrainingConfig, start: tuple[dict[str, Tensor], dict[str, Tensor]], device: torch.device
 ) -> Callable[..., dict[str, Tensor]]:
-    """Return the plain step, with the given weights of generator and discriminator."""
+    """Return the plain step, with the weights of generator and discriminator."""
     discriminator = PatchGAN(config.discriminator["features"], config.discriminator["layers"])
     plain = PlainTraining(
         config.generator, discriminator, config.loss, config.loss["perceptual"]["weights"], device
@@ -239,16 +243,16 @@ def warm_up(
     batches: list[tuple[Tensor, Tensor]],
     device: torch.device,
 ) -> Form:
-    """Make a form and take its first steps; the first one, and what was before it, is the start."""
+    """Make a form and take its first steps; construction and the first step are the start."""
     on_gpu = device.type == "cuda"
     before = torch.cuda.memory_allocated(device) if on_gpu else 0
     start = time.perf_counter()
     form = Form(make(), [], [], [])
-    for number in range(COMPARED):
+    for number in range(LOSS_STEPS):
         if number == 1:
             synchronise(device)
             form.start_seconds = time.perf_counter() - start
-            if on_gpu:  # not with what compilers and the search for convolutions have taken
+            if on_gpu:  # without the memory of compilers and of the search for convolutions
                 torch.cuda.reset_peak_memory_stats(device)
         form.losses.append(read_losses(form.step(*batches[number % BATCHES])))
     if on_gpu:
@@ -257,7 +261,7 @@ def warm_up(
 
 
 def count_operations(config: TrainingConfig) -> float:
-    """Return the floating-point operations of the convolutions in one plain step, forward and backward."""
+    """Return the operations of the convolutions in one plain step, forward and backward."""
     shape = (config.trainer.batch, 3, config.trainer.crop, config.trainer.crop)
     hr = torch.empty(shape, device="meta")
     lr = torch.empty(*shape[:2], *(side // config.scale for side in shape[2:]), device="meta")
@@ -271,7 +275,7 @@ def count_operations(config: TrainingConfig) -> float:
 
 
 def make_batches(batch: int, crop: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """Return a few seeded batches of LR and HR: smooth random images with noise, HR shrunk by averaging."""
+    """Return seeded batches of LR and HR: smooth random images with noise, averaged to LR."""
     generator = torch.Generator().manual_seed(0)
     batches = []
     for _ in range(BATCHES):

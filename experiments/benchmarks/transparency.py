@@ -1,14 +1,16 @@
-"""Rims of objects in transparent surroundings, with `fill_transparent` and without.
+"""Measure rims of objects in transparent surroundings, with and without `fill_transparent`.
 
-A disc of one colour, whose transparent surroundings are black in the file, is enlarged and laid on a background of its
-colour. `plain` is the largest deviation from the colour, in levels of 8 bit, where a model enlarges the file's samples;
-`filled`, where they are filled before, as `realsr.upscale` does; `opaque`, where it enlarges a photo of that colour
-alone, whose alpha is put on afterwards. Then the seconds and the memory that filling takes for a large photo.
+A disc of one colour, whose transparent surroundings are black in the file, is upscaled and
+composited on its own colour. The largest deviation from the colour, in 8-bit levels, is `plain` if
+the model upscales the samples of the file, `filled` if they are filled first, as in
+`realsr.upscale`, and `opaque` for an opaque photo of the colour, to which alpha is added
+afterwards. The time and the memory of filling a large photo are also measured.
 
-    python experiments/benchmarks/transparency.py [--weights bicubic df2k] [--side 48] [--width W] [--height H]
-        [--json F]
+    python experiments/benchmarks/transparency.py [--weights bicubic df2k] [--side 48] [--width W]
+        [--height H] [--json F]
 
-The last line is `filled` by `plain`, of the white disc with hard alpha and the model that is worst, `ratio 0.03`.
+The last line is the ratio of `filled` and `plain` for the white disc with hard alpha and the worst
+model.
 """
 
 import argparse
@@ -66,16 +68,16 @@ def main() -> None:
 def measure(model: SRModel, colour: tuple[int, ...], soft: bool, side: int) -> dict[str, float]:
     """Return the largest deviations of a disc of a colour."""
     disc = draw_disc(colour, soft, side, side)
-    filled = disc.copy()
-    fill_transparent(filled)
+    opaque_fill = disc.copy()
+    fill_transparent(opaque_fill)
     opaque = disc.copy()
     opaque[..., :3] = colour
-    images = {"plain": disc, "filled": filled, "opaque": opaque}
+    images = {"plain": disc, "filled": opaque_fill, "opaque": opaque}
     return {name: _deviate(model, samples, colour) for name, samples in images.items()}
 
 
 def measure_filling(height: int, width: int) -> dict[str, float]:
-    """Return the time and the memory that filling a large photo takes beside the photo."""
+    """Return the time and the additional memory of filling a large photo."""
     photo = draw_disc((200, 100, 50), True, height, width)
     begin = time.perf_counter()
     fill_transparent(photo.copy())
@@ -92,7 +94,7 @@ def measure_filling(height: int, width: int) -> dict[str, float]:
 
 
 def draw_disc(colour: tuple[int, ...], soft: bool, height: int, width: int) -> np.ndarray:
-    """(height, width, 4) uint8, black where it is transparent."""
+    """Return a photo (height, width, 4) uint8 that is black under transparent pixels."""
     y, x = np.ogrid[:height, :width]
     radius, edge = min(height, width) / 3, min(height, width) / 8 if soft else 0.001
     distance = np.hypot(

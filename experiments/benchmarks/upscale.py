@@ -1,21 +1,23 @@
-"""Enlarging by the published DF2K generator on the CPU: ours, plain PyTorch, and the `ncnn` package.
+"""Compare upscaling by the published DF2K on the CPU: `realsr`, plain PyTorch, `ncnn`.
 
 Forms, all with the same weights, tiles and threads (see `upscale_forms.py`):
-  ours            `realsr.inference.load_model`, precision=auto (bf16 where the processor has it)
+  ours            `realsr.inference.load_model`, precision=auto (bf16 if the CPU supports it)
   ours fp32       the same, precision=fp32
-  plain float32   `realsr.networks.RRDB` as it is written, eagerly
-  ncnn            the same .param and .bin in the `ncnn` package, with its own settings
-  ncnn bf16       the same with bf16 storage; the faster of the two is what ours is compared with
+  plain float32   `realsr.networks.RRDB` in eager mode
+  ncnn            the same .param and .bin in the `ncnn` package, default settings
+  ncnn bf16       the same with bf16 storage; the reference is the faster of the two
 
-Each has a process of its own, which tells its peak memory (libraries and weights included), and all take turns for
-several rounds, so that what else the machine does meets all of them; the least seconds of the rounds are told. A first,
-small run of each does not count. Pictures: 128x128 LR of scikit-image's astronaut (bicubic, 8 bit), enlarged whole; a
-photo of 800x600 (scikit-image's coffee above its rocket) in tiles of 200, which is realsr-ncnn-vulkan's way, one round;
-and the 8-bit PSNR against HR, RGB, 4 pixels cropped, on four photos (astronaut, chelsea, coffee, rocket).
+Each form has a separate process, which reports its peak memory (including libraries and weights).
+The forms take turns for several rounds, so that other load on the machine affects all of them; the
+minimum of the seconds is reported. A first, small run of each warms up. Images: 128x128 LR of
+scikit-image's astronaut (bicubic, 8 bits), upscaled as a whole; a photo of 800x600 (scikit-image's
+coffee above its rocket) in tiles of 200, as in realsr-ncnn-vulkan, one round; and the 8-bit RGB
+PSNR to HR, 4 pixels cropped, on four photos (astronaut, chelsea, coffee, rocket).
 
     python experiments/benchmarks/upscale.py [--small] [--rounds 5] [--threads 2] [--json FILE]
 
-`--small` leaves out all but the 128x128. The last line is ours : ncnn in seconds at 128x128; below 1 is faster.
+`--small` runs only the 128x128 image. The last line is the ratio of the seconds of `realsr` and
+ncnn at 128x128; below 1 is faster.
 """
 
 import argparse
@@ -58,16 +60,20 @@ class Worker:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         self.folder = folder
-        self.loaded = self._answer()["peak_MB"]
+        self.start_memory = self._answer()["peak_MB"]
 
     def run(self, lr: np.ndarray, tile: int | None = None) -> tuple[np.ndarray, dict[str, float]]:
-        """Return the enlarged picture, seconds and peak memory."""
-        asked = {"lr": str(self.folder / "lr.npy"), "sr": str(self.folder / "sr.npy"), "tile": tile}
-        np.save(asked["lr"], lr)
-        self.process.stdin.write(json.dumps(asked) + "\n")
+        """Return the upscaled image, seconds and peak memory."""
+        request = {
+            "lr": str(self.folder / "lr.npy"),
+            "sr": str(self.folder / "sr.npy"),
+            "tile": tile,
+        }
+        np.save(request["lr"], lr)
+        self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         answer = self._answer()
-        return np.load(asked["sr"]), answer
+        return np.load(request["sr"]), answer
 
     def _answer(self) -> dict[str, float]:
         line = self.process.stdout.readline()
@@ -97,7 +103,7 @@ def take_turns(
     tile: int | None,
     compare: dict[str, Compare],
 ) -> dict[str, dict[str, float]]:
-    """Return each form's least seconds, peak memory, PSNR to the plain form's result, and what else is compared."""
+    """Return seconds, peak memory, PSNR to the plain form and other measures of each form."""
     times: dict[str, list[float]] = {name: [] for name in workers}
     results, peaks = {}, {}
     for _ in range(rounds):
@@ -111,7 +117,7 @@ def take_turns(
             "seconds": round(min(times[name]), 3),
             "median_seconds": round(float(np.median(times[name])), 3),
             "peak_MB": round(peaks[name]),
-            "loaded_MB": round(workers[name].loaded),
+            "loaded_MB": round(workers[name].start_memory),
             **(
                 {}
                 if name == "plain float32"
@@ -123,9 +129,9 @@ def take_turns(
     }
 
 
-def float_psnr(one: np.ndarray, other: np.ndarray) -> float:
-    """PSNR of peak 1, not rounded to 8 bit."""
-    return float(-10 * np.log10(np.square(one.astype(np.float64) - other).mean()))
+def float_psnr(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the PSNR with peak 1, not rounded to 8 bits."""
+    return float(-10 * np.log10(np.square(first.astype(np.float64) - second).mean()))
 
 
 def compare_photos(workers: dict[str, Worker]) -> dict[str, dict[str, float]]:
@@ -149,7 +155,7 @@ def compare_photos(workers: dict[str, Worker]) -> dict[str, dict[str, float]]:
 
 
 def against(hr: torch.Tensor) -> Compare:
-    """8-bit PSNR against HR, RGB, with as many border pixels left out as the scale is."""
+    """Return the 8-bit RGB PSNR to HR, with `scale` pixels cropped at each border."""
     return lambda sr: psnr(torch.from_numpy(sr).clamp(0, 1), hr, SCALE)
 
 
@@ -163,24 +169,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--weights", default="df2k", help="df2k, or a folder with an RRDB in ncnn's form"
+        "--weights", default="df2k", help="df2k, or a folder with an RRDB in ncnn's format"
     )
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     from skimage import data
 
     half = choose_precision("auto", CPU).half
     results: dict[str, Any] = {
-        "threads": asked.threads,
+        "threads": options.threads,
         "auto_precision": str(half or torch.float32),
     }
     with tempfile.TemporaryDirectory() as folder:
-        workers = {name: Worker(name, asked.weights, asked.threads, Path(folder)) for name in FORMS}
+        workers = {
+            name: Worker(name, options.weights, options.threads, Path(folder)) for name in FORMS
+        }
         for worker in workers.values():
             worker.run(np.zeros((3, 16, 16), np.float32))
-        lr, hr = make_pair(data.astronaut()[: SCALE * asked.size, : SCALE * asked.size])
-        results["crop"] = take_turns(workers, lr, asked.rounds, None, {"psnr_to_hr": against(hr)})
-        if not asked.small:
+        lr, hr = make_pair(data.astronaut()[: SCALE * options.size, : SCALE * options.size])
+        results["crop"] = take_turns(workers, lr, options.rounds, None, {"psnr_to_hr": against(hr)})
+        if not options.small:
             results["photos"] = compare_photos(workers)
             photo = np.concatenate((data.coffee()[:400, :600], data.rocket()[:400, :600]))
             lr = np.ascontiguousarray(photo.transpose(2, 0, 1), np.float32) / 255
@@ -190,12 +198,12 @@ def main() -> None:
     for key in ("half_megapixel", "crop"):
         if key in results:
             seconds = {name: facts["seconds"] for name, facts in results[key].items()}
-            ours = seconds["ours"]
-            results[f"{key}_to_plain"] = round(ours / seconds["plain float32"], 3)
-            results[f"{key}_to_ncnn_default"] = round(ours / seconds["ncnn"], 3)
-            results[f"{key}_to_ncnn_bf16"] = round(ours / seconds["ncnn bf16"], 3)
+            fast = seconds["ours"]
+            results[f"{key}_to_plain"] = round(fast / seconds["plain float32"], 3)
+            results[f"{key}_to_ncnn_default"] = round(fast / seconds["ncnn"], 3)
+            results[f"{key}_to_ncnn_bf16"] = round(fast / seconds["ncnn bf16"], 3)
     results["ratio"] = max(results["crop_to_ncnn_default"], results["crop_to_ncnn_bf16"])
-    report(results, asked.json)
+    report(results, options.json)
 
 
 if __name__ == "__main__":

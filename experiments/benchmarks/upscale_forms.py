@@ -24,7 +24,7 @@ SCALE, OVERLAP = 4, 10  # pixels of overlap of tiles, as realsr-ncnn-vulkan has 
 
 
 def make_form(name: str, weights: str, threads: int) -> Form:
-    """Return a form of the generator whose weights these are."""
+    """Return a form of the generator with these weights."""
     torch.set_num_threads(threads)
     if name.startswith("ncnn"):
         return make_ncnn(weights, threads, bf16=name == "ncnn bf16")
@@ -36,7 +36,7 @@ def make_form(name: str, weights: str, threads: int) -> Form:
 
 
 def make_ncnn(weights: str, threads: int, bf16: bool) -> Form:
-    """ncnn with its own settings: light mode, Winograd, packed layouts, float16 where the processor has it."""
+    """Load ncnn with default settings: light mode, Winograd, packed layouts, float16."""
     import ncnn
 
     param = find_weights(weights)
@@ -48,18 +48,18 @@ def make_ncnn(weights: str, threads: int, bf16: bool) -> Form:
 
     def run(lr: np.ndarray) -> np.ndarray:
         extractor = net.create_extractor()
-        given = np.ascontiguousarray(lr)  # kept by this name: ncnn's Mat does not own it
-        extractor.input(net.input_names()[0], ncnn.Mat(given))
-        failed, sr = extractor.extract(net.output_names()[0])
-        if failed:
-            raise RuntimeError(f"ncnn ended with {failed}")
+        array = np.ascontiguousarray(lr)  # keep a reference: ncnn's Mat does not copy it
+        extractor.input(net.input_names()[0], ncnn.Mat(array))
+        status, sr = extractor.extract(net.output_names()[0])
+        if status:
+            raise RuntimeError(f"ncnn ended with {status}")
         return np.array(sr)
 
     return run
 
 
 def in_tiles(run: Form, lr: np.ndarray, tile: int, scale: int = SCALE) -> np.ndarray:
-    """Run a form on square tiles that overlap by OVERLAP pixels on each side, of which the middles are kept."""
+    """Run a form on square tiles that overlap by OVERLAP pixels; keep the middle of each."""
     _, height, width = lr.shape
     sr = np.empty((3, scale * height, scale * width), np.float32)
     for top in range(0, height, tile):
@@ -76,23 +76,23 @@ def in_tiles(run: Form, lr: np.ndarray, tile: int, scale: int = SCALE) -> np.nda
 
 
 def peak_memory() -> float:
-    """Return the most memory that this process has held, in MB; the system tells kilobytes, on macOS bytes."""
+    """Return the peak memory of this process in MB (the unit is kB on Linux, bytes on macOS)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
         1024**2 if sys.platform == "darwin" else 1024
     )
 
 
 def main(name: str, weights: str, threads: str) -> None:
-    """Answer one line after the other until there are no more."""
+    """Answer requests line by line until the input ends."""
     form = make_form(name, weights, int(threads))
     print(json.dumps({"peak_MB": peak_memory()}), flush=True)
     for line in sys.stdin:
-        asked = json.loads(line)
-        lr = np.load(asked["lr"])
+        request = json.loads(line)
+        lr = np.load(request["lr"])
         start = time.perf_counter()
-        sr = form(lr) if asked["tile"] is None else in_tiles(form, lr, asked["tile"])
+        sr = form(lr) if request["tile"] is None else in_tiles(form, lr, request["tile"])
         answer = {"seconds": time.perf_counter() - start, "peak_MB": peak_memory()}
-        np.save(Path(asked["sr"]), sr)
+        np.save(Path(request["sr"]), sr)
         print(json.dumps(answer), flush=True)
 
 

@@ -1,13 +1,14 @@
-"""Peak memory of `realsr.upscale` on 48 megapixels, enlarged four times on the CPU, beside the result's own size.
+"""Measure the peak memory of `realsr.upscale` on 48 megapixels, relative to the result.
 
-The command runs as a user calls it, in a process of its own, from file to file, with a small generator and tiles of
-the size that it chooses; the system tells the most memory that the process ever held. The photo is a noisy pattern,
-whose result compresses as badly as photos do. What is compared: any program that holds the whole result in 8 bit needs
-`result_MB`, one that holds it in float32 four times as much.
+The command runs in a separate process, from file to file, on the CPU at scale 4, with a small
+generator and its automatic tile size; the operating system reports the peak memory. The photo is a
+noisy pattern whose result compresses as badly as that of a photo. For comparison: a program that
+holds the whole result in 8 bits needs `result_MB`, in float32 four times as much.
 
-    python experiments/benchmarks/upscale_memory.py [--width W] [--height H] [--features 4] [--format png] [--json F]
+    python experiments/benchmarks/upscale_memory.py [--width W] [--height H] [--features 4]
+        [--format png] [--json F]
 
-The last line is the share of the result's size, `ratio 0.5` for half of it.
+The last line is the fraction of the size of the result, `ratio 0.5` for half of it.
 """
 
 import argparse
@@ -41,14 +42,16 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=4)
     parser.add_argument("--format", default="png")
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        results = measure(Path(folder), asked.height, asked.width, asked.features, asked.format)
-    report(results, asked.json)
+        results = measure(
+            Path(folder), options.height, options.width, options.features, options.format
+        )
+    report(results, options.json)
 
 
 def measure(folder: Path, height: int, width: int, features: int, kind: str) -> dict[str, object]:
-    """Run the command on a made photo, and return what it took."""
+    """Run the command on a synthetic photo; return time and memory."""
     config = {"name": "rrdb", "features": features, "blocks": 1, "growth": features}
     save_generator(folder / "small.safetensors", make_generator(config), config, SCALE)
     write_uint8(folder / f"photo.{kind}", make_photo(height, width))
@@ -60,7 +63,7 @@ def measure(folder: Path, height: int, width: int, features: int, kind: str) -> 
     )
     subprocess.run([sys.executable, "-m", "realsr.upscale", *paths, "device=cpu"], check=True)
     seconds = time.perf_counter() - begin
-    # kilobytes on Linux, bytes on macOS; of the largest child process, and this command starts no others
+    # of the largest child process: kilobytes on Linux, bytes on macOS
     unit = 1024**2 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit
     photo, result = (s * s * height * width * 3 / 1024**2 for s in (1, SCALE))
@@ -79,19 +82,19 @@ def measure(folder: Path, height: int, width: int, features: int, kind: str) -> 
 
 
 def make_generator(config: dict[str, Any]) -> nn.Module:
-    """A generator whose results have contrast, and so compress as badly as photos do."""
+    """Return a generator whose results have contrast, so they compress as badly as photos."""
     torch.manual_seed(0)
     generator = build_generator(config, SCALE)
     with torch.no_grad():
         for module in generator.modules():
             if isinstance(module, nn.Conv2d):
-                module.weight.mul_(10)  # what the initialisation has made smaller
+                module.weight.mul_(10)  # undo the small initialisation
         generator.get_parameter("conv_last.bias").fill_(0.5)
     return generator
 
 
 def make_photo(height: int, width: int) -> np.ndarray:
-    """Waves of several lengths with noise."""
+    """Return waves of several lengths with noise."""
     y, x = np.ogrid[:height, :width]
     photo = np.random.default_rng(0).integers(-8, 8, (height, width, 3), np.int16)
     for channel, length in enumerate((311.0, 97.0, 29.0)):

@@ -1,10 +1,10 @@
-"""Puts faults into the product's commands and counts what comes of it.
+"""Inject faults into the commands of the product and count the outcomes.
 
     python experiments/faults/campaign.py --output work/faults.json
     python experiments/faults/campaign.py --only kills,power --source ../older/src
     python experiments/faults/campaign.py --trial kills/train/34 --keep-failures work/failures
 
-README.md says what each campaign does and how to read the table. The exit code is 1 where a trial failed.
+README.md describes the campaigns and the table. The exit code is 1 if a trial failed.
 """
 
 import argparse
@@ -48,26 +48,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace, source: Path, scratch: Path) -> int:
-    """Prepare the scenes, run the trials that the options choose, print the table; return the exit code."""
+    """Prepare scenes, run the selected trials, print the table; return the exit code."""
     sys.path.insert(0, str(FOLDER))
     product = importlib.import_module("product")
     product.set_environment(source, scratch)
     product.import_product(source)
     trials = importlib.import_module("trials")
-    asked = options.trial.split(",") if options.trial else []
-    only = {part for name in asked for part in name.split("/")[1:2]}
+    selection = options.trial.split(",") if options.trial else []
+    only = {part for name in selection for part in name.split("/")[1:2]}
     scenes = importlib.import_module("scenes").Scenes(scratch / "scenes", only)
     began = time.monotonic()
-    campaigns = dict.fromkeys(name.split("/")[0] for name in asked) or options.only.split(",")
+    campaigns = dict.fromkeys(name.split("/")[0] for name in selection) or options.only.split(",")
     chosen: list[Any] = []
     for name in campaigns:
-        listed = importlib.import_module(name).list_trials(scenes)
-        if asked:
-            exact = [trial for trial in listed if trial.name in asked]
-            listed = exact or [trial for trial in listed if trial.name.startswith(tuple(asked))]
+        candidates = importlib.import_module(name).list_trials(scenes)
+        if selection:
+            exact = [trial for trial in candidates if trial.name in selection]
+            candidates = exact or [
+                trial for trial in candidates if trial.name.startswith(tuple(selection))
+            ]
         if options.limit:
-            listed = listed[:: max(1, len(listed) // options.limit)][: options.limit]
-        chosen += listed
+            candidates = candidates[:: max(1, len(candidates) // options.limit)][: options.limit]
+        chosen += candidates
     if not chosen:
         raise SystemExit(f"--trial {options.trial}: no such trial")
     machine, results = describe_machine(source, scratch), list[dict[str, Any]]()
@@ -77,7 +79,7 @@ def run(options: argparse.Namespace, source: Path, scratch: Path) -> int:
             chosen,
         ):
             results.append(result)
-    finally:  # what is done is kept where the campaign is stopped
+    finally:  # keep results if the campaign is stopped
         seconds = round(time.monotonic() - began)
         if options.output:
             options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -96,17 +98,17 @@ def run(options: argparse.Namespace, source: Path, scratch: Path) -> int:
 
 
 def _watch(results: Any, chosen: Sequence[Any]) -> Any:
-    """Yield results, and show how far it is and how many trials have failed."""
+    """Yield results and show progress."""
     from tqdm import tqdm
 
     tqdm.monitor_interval = 0  # no thread: this process forks
-    failed = 0
+    failures = 0
     # Off a terminal a line every 20 seconds.
     interval = 0.1 if sys.stderr.isatty() else 20
     with tqdm(total=len(chosen), unit="trial", mininterval=interval, maxinterval=interval) as bar:
         for result in results:
-            failed += bool(result["failures"])
-            bar.set_postfix_str(f"{failed} failed, {result['trial']}", refresh=False)
+            failures += bool(result["failures"])
+            bar.set_postfix_str(f"{failures} failed, {result['trial']}", refresh=False)
             bar.update()
             yield result
 
@@ -131,15 +133,15 @@ def format_report(results: Sequence[dict[str, Any]]) -> str:
 
 
 def _count(results: Sequence[dict[str, Any]]) -> list[str]:
-    """Return a row: how many trials there were, and how many of them had each kind of failure."""
-    done = [result for result in results if not result["skipped"]]
-    kinds = [{failure["kind"] for failure in result["failures"]} for result in done]
+    """Return a row: the number of trials, and of trials with each kind of failure."""
+    trials_run = [result for result in results if not result["skipped"]]
+    kinds = [{failure["kind"] for failure in result["failures"]} for result in trials_run]
     counts = Counter(kind for trial in kinds for kind in trial)
-    others = ", ".join(
+    other_kinds = ", ".join(
         f"{kind} {count}" for kind, count in sorted(counts.items()) if kind not in COLUMNS
     )
-    row = [len(done), sum(map(bool, kinds)), *(counts[kind] for kind in COLUMNS)]
-    return [*map(str, row), others or "0", str(len(results) - len(done))]
+    row = [len(trials_run), sum(map(bool, kinds)), *(counts[kind] for kind in COLUMNS)]
+    return [*map(str, row), other_kinds or "0", str(len(results) - len(trials_run))]
 
 
 def describe_machine(source: Path, scratch: Path) -> dict[str, Any]:
@@ -166,18 +168,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--only", default=",".join(CAMPAIGNS), help="campaigns, with commas")
     parser.add_argument(
-        "--trial", help="trials by name, with commas, or all whose names begin so: kills/train/"
+        "--trial", help="names of trials, comma-separated, or a prefix such as kills/train/"
     )
     parser.add_argument(
-        "--limit", type=int, help="at most so many trials of each campaign, evenly chosen"
+        "--limit", type=int, help="maximum number of trials per campaign, evenly spaced"
     )
-    parser.add_argument("--jobs", type=int, default=2, help="trials at a time")
-    parser.add_argument("--output", type=Path, help="JSON file with all that was found")
+    parser.add_argument("--jobs", type=int, default=2, help="number of parallel trials")
+    parser.add_argument("--output", type=Path, help="JSON file for the results")
     parser.add_argument(
         "--keep-failures", type=Path, help="folder that the folders of failing trials are moved to"
     )
     parser.add_argument(
-        "--scratch", type=Path, help="where trials happen; a folder on the file system to test"
+        "--scratch", type=Path, help="folder of the trials, on the file system to test"
     )
     options = parser.parse_args(arguments)
     if unknown := set(options.only.split(",")) - set(CAMPAIGNS):

@@ -1,6 +1,7 @@
-"""Files of weights and kernels that declare what no file should: one function for each kind of file writes them.
+"""Write crafted files of weights and kernels with false or hostile declarations.
 
-Each returns the content of files by name. They are tried by `malformed_files.py` and by the tests.
+One function per format returns the contents of files by name. `malformed_files.py` and the tests
+read them.
 """
 
 import io
@@ -23,7 +24,7 @@ NOTES = {"generator": {"name": "rrdb", **SIZE}, "scale": 2}
 
 
 class Call:
-    """Pickled as the call of a function, which unpickling repeats."""
+    """An object whose unpickling calls a function."""
 
     def __init__(self, function: Callable[..., Any], *arguments: object) -> None:
         self.parts = function, arguments
@@ -37,13 +38,13 @@ def state() -> dict[str, torch.Tensor]:
     return dict(build_generator({"name": "rrdb", **SIZE}, 2).state_dict())
 
 
-def pickled(content: object, legacy: bool = False) -> bytes:
+def pickle_bytes(content: object, legacy: bool = False) -> bytes:
     file = io.BytesIO()
     torch.save(content, file, _use_new_zipfile_serialization=not legacy)
     return file.getvalue()
 
 
-def zipped(records: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+def zip_bytes(records: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as content:
         for name, value in records.items():
@@ -57,7 +58,7 @@ def records(content: bytes) -> dict[str, bytes]:
 
 
 def safetensors_files() -> Files:
-    def told(text: str) -> bytes:
+    def with_metadata(text: str) -> bytes:
         return save_safetensors(state(), {"realsr": text})
 
     def header(text: bytes) -> bytes:
@@ -65,21 +66,23 @@ def safetensors_files() -> Files:
 
     values = ["4" * 5000, "[]", "null", '"4"', "2.5", "-2", "0", "1e400", "NaN", "9" * 30, "true"]
     files = {
-        f"scale_{n}.safetensors": told(f'{{"generator": {{}}, "scale": {v}}}')
+        f"scale_{n}.safetensors": with_metadata(f'{{"generator": {{}}, "scale": {v}}}')
         for n, v in enumerate(values)
     }
     for key in ("features", "blocks", "growth", "arguments", "name"):
         for n, value in enumerate([None, [1], -1, 1e300, 10**30, {"a": 1}, "x\ny", "z" * 10**6]):
             notes = NOTES | {"generator": NOTES["generator"] | {key: value}}
-            files[f"{key}_{n}.safetensors"] = told(json.dumps(notes))
+            files[f"{key}_{n}.safetensors"] = with_metadata(json.dumps(notes))
     deep = "[" * 900 + "]" * 900
     files |= {
-        "deep_notes.safetensors": told("[" * 10**5),
-        "deep_closed.safetensors": told(f'{{"generator": {{"features": {deep}}}, "scale": 2}}'),
-        "deep_arguments.safetensors": told(
+        "deep_notes.safetensors": with_metadata("[" * 10**5),
+        "deep_closed.safetensors": with_metadata(
+            f'{{"generator": {{"features": {deep}}}, "scale": 2}}'
+        ),
+        "deep_arguments.safetensors": with_metadata(
             f'{{"generator": {{"arguments": {{"a": {deep}}}}}, "scale": 2}}'
         ),
-        "list_notes.safetensors": told("[1, 2]"),
+        "list_notes.safetensors": with_metadata("[1, 2]"),
         "deep_header.safetensors": header(b'{"a":' * 10**5),
         "deep_lists.safetensors": header(b"[" * 10**6),
         "long_header.safetensors": struct.pack("<Q", 2**62) + b"{}",
@@ -96,10 +99,10 @@ def safetensors_files() -> Files:
 
 
 def pickle_files() -> Files:
-    own: dict[str, object] = {}
-    own["params"] = own
-    nested = b"\x80\x02" + b"}X\x06\x00\x00\x00params" * 3000 + b"}" + b"s" * 3000 + b"."
-    weight, shared = torch.ones(6, 3, 3, 3), torch.ones(2**18)
+    cycle: dict[str, object] = {}
+    cycle["params"] = cycle
+    nesting = b"\x80\x02" + b"}X\x06\x00\x00\x00params" * 3000 + b"}" + b"s" * 3000 + b"."
+    weight, storage = torch.ones(6, 3, 3, 3), torch.ones(2**18)
     other = {
         "meta": torch.empty(6, 3, 3, 3, device="meta"),
         "sparse": weight.to_sparse(),
@@ -116,33 +119,33 @@ def pickle_files() -> Files:
         "number": 3,
     }
     files = {
-        f"{kind}.pth": pickled(state() | {"conv_first.weight": value})
+        f"{kind}.pth": pickle_bytes(state() | {"conv_first.weight": value})
         for kind, value in other.items()
     }
-    files |= {f"{kind}_legacy.pth": pickled(state() | {"conv_first.weight": other[kind]}, True) for kind in
+    files |= {f"{kind}_legacy.pth": pickle_bytes(state() | {"conv_first.weight": other[kind]}, True) for kind in
               ("nan", "terabyte", "bytearray", "meta")}  # fmt: skip
-    saved = records(pickled({"conv_first.weight": torch.ones(0x1234)}))
-    claimed = saved | {"data.pkl": saved["data.pkl"].replace(b"M\x34\x12", b"J\0\0\0\x40")}
-    bomb = records(pickled(state())) | {"data/0": bytes(2 * 10**8)}
+    entries = records(pickle_bytes({"conv_first.weight": torch.ones(0x1234)}))
+    false_size = entries | {"data.pkl": entries["data.pkl"].replace(b"M\x34\x12", b"J\0\0\0\x40")}
+    bomb = records(pickle_bytes(state())) | {"data/0": bytes(2 * 10**8)}
     return files | {
-        "nested.pth": zipped({"data.pkl": nested, "version": b"3\n", "byteorder": b"little"}),
-        "own.pth": pickled(own),
-        "own_unknown.pth": pickled({"params": {"b": own}}),
-        "number_keys.pth": pickled(dict(enumerate(state().values()))),
-        "tuple_keys.pth": pickled({(name, name): value for name, value in state().items()}),
-        "long_key.pth": pickled(state() | {"k" * 10**6: weight}),
-        "line_key.pth": pickled({f"a\nb{n}": weight for n in range(5)}),
-        "many_copies.pth": pickled({f"RRDB_trunk.{n}.weight": shared for n in range(2000)}),
-        "many_blocks.pth": pickled(
+        "nested.pth": zip_bytes({"data.pkl": nesting, "version": b"3\n", "byteorder": b"little"}),
+        "own.pth": pickle_bytes(cycle),
+        "own_unknown.pth": pickle_bytes({"params": {"b": cycle}}),
+        "number_keys.pth": pickle_bytes(dict(enumerate(state().values()))),
+        "tuple_keys.pth": pickle_bytes({(name, name): value for name, value in state().items()}),
+        "long_key.pth": pickle_bytes(state() | {"k" * 10**6: weight}),
+        "line_key.pth": pickle_bytes({f"a\nb{n}": weight for n in range(5)}),
+        "many_copies.pth": pickle_bytes({f"RRDB_trunk.{n}.weight": storage for n in range(2000)}),
+        "many_blocks.pth": pickle_bytes(
             state() | {f"RRDB_trunk.{n}.x": torch.ones(1) for n in range(2000)}
         ),
-        "claimed.pth": zipped(claimed),
-        "compressed.pth": zipped(records(pickled(state())), zipfile.ZIP_DEFLATED),
-        "bomb.pth": zipped(bomb, zipfile.ZIP_DEFLATED),
+        "claimed.pth": zip_bytes(false_size),
+        "compressed.pth": zip_bytes(records(pickle_bytes(state())), zipfile.ZIP_DEFLATED),
+        "bomb.pth": zip_bytes(bomb, zipfile.ZIP_DEFLATED),
         "page.pth": b"<!DOCTYPE html><html>",
         "pointer.pth": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
-        "system.pth": pickled({"a": Call(__import__("os").system, "touch touched")}),
-        "evaluated.pth": pickled({"a": Call(eval, "open('touched', 'w')")}),
+        "system.pth": pickle_bytes({"a": Call(__import__("os").system, "touch touched")}),
+        "evaluated.pth": pickle_bytes({"a": Call(eval, "open('touched', 'w')")}),
     }
 
 
@@ -183,7 +186,7 @@ def foreign_files() -> Files:
             "body.1.weight": first[:1],
             "body.2.weight": last,
         }
-        return pickled({name: torch.zeros(1).expand(shape) for name, shape in shapes.items()})
+        return pickle_bytes({name: torch.zeros(1).expand(shape) for name, shape in shapes.items()})
 
     def empty(shape: tuple[int, ...]) -> torch.Tensor:
         return torch.zeros(0).reshape(shape)
@@ -204,14 +207,14 @@ def foreign_files() -> Files:
     deep = {f"body.{n}.weight": torch.ones(2, 3, 3, 3) for n in (0, 2, 10**6)}
     return {
         "srvgg_expanded.pth": srvgg((64, 3, 10**6, 10**6), (48, 64, 3, 3)),
-        "srvgg_empty.pth": pickled(huge),
-        "swinir_empty.pth": pickled(swin),
-        "numbered.pth": pickled(deep),
-        "vgg_nan.pth": pickled({"features.0.weight": torch.full((64, 3, 3, 3), torch.nan)}),
-        "vgg_terabyte.pth": pickled({"features.0.weight": torch.zeros(1).expand(10**12)}),
-        "vgg_bytearray.pth": pickled({"features.0.weight": Call(bytearray, 10**12)}),
+        "srvgg_empty.pth": pickle_bytes(huge),
+        "swinir_empty.pth": pickle_bytes(swin),
+        "numbered.pth": pickle_bytes(deep),
+        "vgg_nan.pth": pickle_bytes({"features.0.weight": torch.full((64, 3, 3, 3), torch.nan)}),
+        "vgg_terabyte.pth": pickle_bytes({"features.0.weight": torch.zeros(1).expand(10**12)}),
+        "vgg_bytearray.pth": pickle_bytes({"features.0.weight": Call(bytearray, 10**12)}),
         "vgg_huge.safetensors": safetensors_files()["shape_0.safetensors"],
-        "vgg_system.pth": pickled({"a": Call(__import__("os").system, "touch touched")}),
+        "vgg_system.pth": pickle_bytes({"a": Call(__import__("os").system, "touch touched")}),
     }
 
 
@@ -229,14 +232,14 @@ def onnx_files() -> Files:
         nodes: list[Any], ends: Any = None, weights: tuple[Any, ...] = (), **facts: object
     ) -> bytes:
         inputs, outputs = ends or ([end("lr")], [end("sr", None)])
-        made = helper.make_model(
+        proto = helper.make_model(
             helper.make_graph(nodes, "g", inputs, outputs, list(weights)),
             opset_imports=[helper.make_opsetid("", 17)], ir_version=9,
         )  # fmt: skip
         metadata = OnnxFacts(1, "fp32", 1000.0, "0" * 64, "realsr").as_metadata() | facts
         for key, value in metadata.items():
-            made.metadata_props.add(key=key, value=str(value))
-        return made.SerializeToString()
+            proto.metadata_props.add(key=key, value=str(value))
+        return proto.SerializeToString()
 
     def node(kind: str, *inputs: str, output: str = "sr", **options: object) -> Any:
         return helper.make_node(kind, list(inputs), [output], **options)
@@ -244,43 +247,44 @@ def onnx_files() -> Files:
     def weight(name: str, value: object) -> Any:
         return numpy_helper.from_array(np.array(value), name)
 
-    same = [node("Identity", "lr")]
+    identity = [node("Identity", "lr")]
     values = ["inf", "nan", "0", "-1", "1e300", "1e-320", "9" * 5000, "[" * 10**5, ""]
     files = {
-        f"bytes_{n}.onnx": model(same, bytes_per_pixel=value) for n, value in enumerate(values)
+        f"bytes_{n}.onnx": model(identity, bytes_per_pixel=value) for n, value in enumerate(values)
     }
     values = ["0", "-2", "9" * 5000, "1000000", "2.5", "nan", "[" * 10**5]
-    files |= {f"scale_{n}.onnx": model(same, scale=value) for n, value in enumerate(values)}
+    files |= {f"scale_{n}.onnx": model(identity, scale=value) for n, value in enumerate(values)}
     body = helper.make_graph(
         [node("Identity", "c", output="c2"), node("Identity", "v", output="v2")], "b",
         [end("i", [], TensorProto.INT64), end("c", [], TensorProto.BOOL), end("v")],
         [end("c2", [], TensorProto.BOOL), end("v2")],
     )  # fmt: skip
-    declared = TensorProto(name="w", data_type=1, dims=[1, 3, 10**5, 10**5], raw_data=bytes(16))
+    no_data = TensorProto(name="w", data_type=1, dims=[1, 3, 10**5, 10**5], raw_data=bytes(16))
     for number, location in enumerate(("../../x", "/etc/hostname", "hostname")):
         outside = TensorProto(name="w", data_type=1, dims=[1, 3, 1, 1], data_location=1)
         for key, value in (("location", location), ("offset", "0"), ("length", "12")):
             outside.external_data.add(key=key, value=value)
         files[f"outside_{number}.onnx"] = model([node("Add", "lr", "w")], weights=(outside,))
-    enlarged = weight("s", np.float32([1, 1, 2, 2]))
+    scales = weight("s", np.float32([1, 1, 2, 2]))
     nan = weight("w", np.float32(np.nan))
     shape = weight("w", np.array([10**6, 10**6]))
     two = ([end("lr")], [end("sr", None), end("second", None)])
+    double = ([end("lr", kind=TensorProto.DOUBLE)], [end("sr", None, TensorProto.DOUBLE)])
     return files | {
-        "wrong_size.onnx": model(same, scale=2),
+        "wrong_size.onnx": model(identity, scale=2),
         "wrong_rank.onnx": model([node("Flatten", "lr")]),
         "wrong_type.onnx": model([node("Cast", "lr", to=11)], ([end("lr")], [end("sr", None, TensorProto.DOUBLE)])),
-        "two_outputs.onnx": model([*same, node("Identity", "lr", output="second")], two),
+        "two_outputs.onnx": model([*identity, node("Identity", "lr", output="second")], two),
         "other_names.onnx": model([node("Identity", "x")], ([end("x")], [end("sr", None)])),
-        "input_type.onnx": model(same, ([end("lr", kind=TensorProto.DOUBLE)], [end("sr", None, TensorProto.DOUBLE)])),
-        "input_rank.onnx": model(same, ([end("lr", (3, "h"))], [end("sr", None)])),
-        "channels.onnx": model(same, ([end("lr", (1, 5, "h", "w"))], [end("sr", None)])),
+        "input_type.onnx": model(identity, double),
+        "input_rank.onnx": model(identity, ([end("lr", (3, "h"))], [end("sr", None)])),
+        "channels.onnx": model(identity, ([end("lr", (1, 5, "h", "w"))], [end("sr", None)])),
         "endless.onnx": model([node("Loop", "", "t", "lr", body=body)], weights=(weight("t", True),)),
-        "declared.onnx": model([node("Add", "lr", "w")], weights=(declared,)),
+        "declared.onnx": model([node("Add", "lr", "w")], weights=(no_data,)),
         "memory.onnx": model([node("ConstantOfShape", "w")], weights=(shape,)),
         "not_finite.onnx": model([node("Add", "lr", "w")], weights=(nan,)),
-        "no_metadata.onnx": model(same, made_by="\n" * 10**6),
-        "whole.onnx": model([node("Resize", "lr", "", "s", mode="nearest")], weights=(enlarged,),
+        "no_metadata.onnx": model(identity, made_by="\n" * 10**6),
+        "whole.onnx": model([node("Resize", "lr", "", "s", mode="nearest")], weights=(scales,),
                             scale=2),
         "page.onnx": b"<!DOCTYPE html>",
         "void.onnx": b"",
@@ -294,7 +298,7 @@ KINDS: dict[str, Callable[[], Files]] = {
 
 
 def write(folder: Path, files: Files) -> list[Path]:
-    """Write files; return those that are to be read (of ncnn's two, the first that is there)."""
+    """Write files; return those to read (of ncnn's two files the first)."""
     for name, content in files.items():
         (folder / name).write_bytes(content)
     return [

@@ -1,4 +1,4 @@
-"""The .mat files of `crafted_files.py`: MATLAB 4 and 5, by scipy and by hand, and 7.3, by h5py."""
+"""Crafted .mat files: MATLAB 4 and 5, by scipy and by hand, and 7.3, by h5py."""
 
 import io
 import struct
@@ -12,9 +12,9 @@ from scipy.io import savemat
 Files = dict[str, bytes]
 
 
-def mat_bytes(compressed: bool = False, **variables: object) -> bytes:
+def mat_bytes(compression: bool = False, **variables: object) -> bytes:
     file = io.BytesIO()
-    savemat(file, variables, do_compression=compressed)
+    savemat(file, variables, do_compression=compression)
     return file.getvalue()
 
 
@@ -35,21 +35,21 @@ def mat_files() -> Files:
         "struct": {"a": kernel, "b": {"c": kernel}}, "cells": cell, "deep": deep, "numbers": numbers,
     }  # fmt: skip
     files = {f"{name}.mat": mat_bytes(Kernel=value) for name, value in variables.items()}
-    whole = bytearray(mat_bytes(Kernel=kernel))
+    content = bytearray(mat_bytes(Kernel=kernel))
     deflate = zlib.compressobj(1)
     inner = deflate.compress(struct.pack("<II", 14, 3 * 10**8)) + b"".join(
         deflate.compress(bytes(10**7)) for _ in range(30)
     )
     inner += deflate.flush()
-    compressed = bytes(whole[:128]) + struct.pack("<II", 15, len(inner)) + inner
-    sides = whole.index(struct.pack("<II", 5, 8)) + 8
-    for name, declared in (
+    bomb = bytes(content[:128]) + struct.pack("<II", 15, len(inner)) + inner
+    sides = content.index(struct.pack("<II", 5, 8)) + 8
+    for name, shape in (
         ("sides", (2**31 - 1, 2**31 - 1)),
         ("minus", (-1, 5)),
         ("zero", (0, 2**31 - 1)),
     ):
         files[f"{name}.mat"] = bytes(
-            whole[:sides] + struct.pack("<ii", *declared) + whole[sides + 8 :]
+            content[:sides] + struct.pack("<ii", *shape) + content[sides + 8 :]
         )
     cells = bytearray(mat_bytes(Kernel=cell))
     sides = cells.index(struct.pack("<II", 5, 8)) + 8
@@ -58,17 +58,17 @@ def mat_files() -> Files:
     )
     header = struct.pack("<10I", 6, 8, 1, 0, 5, 8, 1, 1, 1, 0)  # of a 1x1 cell array without a name
     sizes = [
-        len(header) * (count + 1) + 8 * count + len(whole) - 128
+        len(header) * (count + 1) + 8 * count + len(content) - 128
         for count in reversed(range(30_000))
     ]
-    nested = b"".join(struct.pack("<II", 14, size) + header for size in sizes)
-    files["stack.mat"] = bytes(whole[:128]) + nested + bytes(whole[128:])
+    headers = b"".join(struct.pack("<II", 14, size) + header for size in sizes)
+    files["stack.mat"] = bytes(content[:128]) + headers + bytes(content[128:])
     files["version_4.mat"] = (
         struct.pack("<5i", 0, 2**31 - 1, 2**31 - 1, 0, 7) + b"Kernel\0" + bytes(64)
     )
     return (
         files
-        | {"bomb.mat": compressed, "header.mat": bytes(whole[:128]), "nothing.mat": b""}
+        | {"bomb.mat": bomb, "header.mat": bytes(content[:128]), "nothing.mat": b""}
         | hdf5_files()
     )
 
@@ -99,7 +99,7 @@ def hdf5_files() -> Files:
         for node in (first, second):
             node.attrs["MATLAB_class"] = np.bytes_("cell")
 
-    def own(file: Any) -> None:
+    def self_reference(file: Any) -> None:
         cell(file, [None])
         file["Kernel"][0, 0] = file["Kernel"].ref
 
@@ -127,7 +127,7 @@ def hdf5_files() -> Files:
         "h5_soft": lambda file: file.__setitem__("Kernel", h5py.SoftLink("/nowhere")),
         "h5_null_reference": lambda file: cell(file, [None]),
         "h5_to_group": lambda file: cell(file, [file.create_group("#g")]),
-        "h5_own": own, "h5_circle": circle, "h5_cell_numbers": numbers,
+        "h5_own": self_reference, "h5_circle": circle, "h5_cell_numbers": numbers,
         "h5_class_array": attribute(np.array([b"double", b"cell"])), "h5_class_number": attribute(3.0),
         "h5_class_empty": attribute(h5py.Empty("S4")), "h5_class_text": attribute("double"),
     }  # fmt: skip

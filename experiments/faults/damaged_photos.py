@@ -1,4 +1,4 @@
-"""Which damage to an image file does the reader notice?
+"""Measure which damage to image files is detected.
 
 Photos made by numpy are written in each format and encoding. Each file is then damaged in one place at a time: cut off,
 a sector of 512 bytes set to zero, or one bit flipped, at places spread over the whole file. What `read_photo` makes of
@@ -6,7 +6,7 @@ it is compared with the samples of the whole file:
 
 - refused: an error that names the file; of these, `accepted` are read with damaged=accept, whole or in part;
 - right: the same samples. The damage is in what holds no pixels, or the bit does not matter;
-- wrong: other samples, and no word.
+- wrong: other samples, without a message.
 
     python experiments/faults/damaged_photos.py [--output FILE.json] [--encodings NAME,NAME] [--cuts 10] [--sectors 10]
         [--bits 30] [--seed 0]
@@ -33,7 +33,7 @@ Trial = tuple[str, bytes]
 
 
 def make_picture(seed: int) -> np.ndarray:
-    """Return (HEIGHT, WIDTH, 3) uint8: smooth shading, edges and noise, which compress as a photo does."""
+    """Return (HEIGHT, WIDTH, 3) uint8: shading, edges and noise, as compressible as a photo."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     shading = np.stack(
@@ -49,8 +49,8 @@ def save(picture: np.ndarray, kind: str, mode: str = "RGB", **options: object) -
         return file.getvalue()
 
 
-def write_own(picture: np.ndarray, suffix: str) -> bytes:
-    """Return what realsr itself writes."""
+def write_realsr(picture: np.ndarray, suffix: str) -> bytes:
+    """Return a file written by realsr."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"a{suffix}"
         write_photo(path, Photo(picture, Metadata()))
@@ -58,7 +58,7 @@ def write_own(picture: np.ndarray, suffix: str) -> bytes:
 
 
 def save_rle(picture: np.ndarray) -> bytes:
-    """Return a BMP of 256 grays in run-length form (RLE8), which Pillow reads but does not write."""
+    """Return a BMP of 256 grays in RLE8, which Pillow reads but does not write."""
     data = bytearray(save(picture // 16 * 16, "BMP", "L"))
     start = int.from_bytes(data[10:14], "little")
     gray = np.asarray(Image.open(io.BytesIO(data)))[::-1]
@@ -75,7 +75,7 @@ def save_rle(picture: np.ndarray) -> bytes:
 
 
 def wide(picture: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 -> uint16, with something in the lower byte."""
+    """Convert (H, W, 3) uint8 to uint16 with a non-zero lower byte."""
     return picture.astype(np.uint16) * 257 ^ picture[::-1]
 
 
@@ -88,14 +88,14 @@ ENCODINGS: dict[str, tuple[str, Callable[[np.ndarray], bytes]]] = {
     "jpeg cmyk": (".jpg", lambda p: save(p, "JPEG", "CMYK", quality=92)),
     "png 8 bit": (".png", lambda p: save(p, "PNG")),
     "png palette": (".png", lambda p: save(p, "PNG", "P")),
-    "png 16 bit": (".png", lambda p: write_own(wide(p), ".png")),
+    "png 16 bit": (".png", lambda p: write_realsr(wide(p), ".png")),
     "tiff uncompressed": (".tif", lambda p: save(p, "TIFF")),
-    "tiff deflate": (".tif", lambda p: write_own(p, ".tif")),
-    "tiff deflate 16 bit": (".tif", lambda p: write_own(wide(p), ".tif")),
+    "tiff deflate": (".tif", lambda p: write_realsr(p, ".tif")),
+    "tiff deflate 16 bit": (".tif", lambda p: write_realsr(wide(p), ".tif")),
     "tiff lzw": (".tif", lambda p: save(p, "TIFF", compression="tiff_lzw")),
     "tiff packbits": (".tif", lambda p: save(p, "TIFF", compression="packbits")),
     "tiff jpeg": (".tif", lambda p: save(p, "TIFF", compression="jpeg", quality=92)),
-    "webp lossless": (".webp", lambda p: write_own(p, ".webp")),
+    "webp lossless": (".webp", lambda p: write_realsr(p, ".webp")),
     "webp lossy": (".webp", lambda p: save(p, "WEBP", quality=92)),
     "bmp": (".bmp", lambda p: save(p, "BMP")),
     "bmp rle": (".bmp", save_rle),
@@ -103,7 +103,7 @@ ENCODINGS: dict[str, tuple[str, Callable[[np.ndarray], bytes]]] = {
 
 
 def damage_file(data: bytes, cuts: int, sectors: int, bits: int, seed: int) -> Iterator[Trial]:
-    """Yield kinds of damage and files damaged so, each in one place."""
+    """Yield kinds of damage and damaged files, each damaged in one place."""
     for index in range(cuts):
         yield "cut", data[: round(len(data) * (index + 0.5) / cuts)]
     count = -(-len(data) // SECTOR)
@@ -117,14 +117,14 @@ def damage_file(data: bytes, cuts: int, sectors: int, bits: int, seed: int) -> I
     rng = np.random.default_rng(seed)
     for index in range(bits):
         place = int(len(data) * (index + rng.random()) / bits)
-        flipped = data[place] ^ 1 << int(rng.integers(8))
-        yield "bit", data[:place] + bytes([flipped]) + data[place + 1 :]
+        byte = data[place] ^ 1 << int(rng.integers(8))
+        yield "bit", data[:place] + bytes([byte]) + data[place + 1 :]
 
 
-def read(path: Path, data: bytes, damaged: str) -> np.ndarray | None:
+def read(path: Path, data: bytes, policy: str) -> np.ndarray | None:
     path.write_bytes(data)
     try:
-        return read_photo(path, damaged).samples
+        return read_photo(path, policy).samples
     except ImageError:
         return None
 
@@ -156,7 +156,7 @@ def try_encoding(
 
 
 def format_table(results: dict[str, dict[str, dict[str, int]]]) -> str:
-    """Return a Markdown table: for each kind of damage refused / right / wrong, then all with those accepted."""
+    """Return a Markdown table: refused / right / wrong by kind of damage, then totals."""
     lines = [
         "| encoding | cut | sector | bit | refused | of these accepted | right | wrong |",
         "|" + "---|" * 8,

@@ -1,4 +1,4 @@
-"""Disks that are full, broken, read-only or refuse: errors at file operations, small file systems; then once more."""
+"""Disks that are full, broken or read-only: errors at file operations, small file systems."""
 
 import errno
 import shutil
@@ -30,7 +30,7 @@ FILE_SIZES = {
     "upscale": (20_000,),
     "export": (20_000,),
 }
-ROOM = (8_192, 32_768, 131_072, 524_288)  # bytes that are left on the small disk
+ROOM = (8_192, 32_768, 131_072, 524_288)  # free bytes on the small disk
 
 
 def list_trials(scenes: Scenes) -> list[Trial]:
@@ -67,7 +67,7 @@ def list_trials(scenes: Scenes) -> list[Trial]:
 
 
 def _choose(points: list[int], count: int, turn: int) -> list[int]:
-    """Choose operations evenly, others for each turn."""
+    """Choose evenly spaced operations, different ones for each turn."""
     return sorted(
         {points[(len(points) * (4 * part + turn)) // (4 * count)] for part in range(count)}
     )
@@ -97,7 +97,7 @@ def play(scene: Scene, fault: Fault, folder: Path) -> Verdict:
 
 
 def play_small(scene: Scene, room: int | None, folder: Path) -> Verdict:
-    """Run a command whose output is on a disk of its own that is nearly full, or read-only; then with enough room."""
+    """Run a command with its output on a nearly full or read-only disk; then with enough space."""
     if not namespaces.has_namespaces():
         return Verdict(skipped=namespaces.REASON)
     site = Site(folder, scene.writes)
@@ -111,11 +111,11 @@ def play_small(scene: Scene, room: int | None, folder: Path) -> Verdict:
     if before.is_dir():
         shutil.copytree(before, disk, dirs_exist_ok=True)
     site.remember()
-    used = sum(-(-path.stat().st_size // 4096) + 1 for path in disk.rglob("*")) * 4096
+    occupancy = sum(-(-path.stat().st_size // 4096) + 1 for path in disk.rglob("*")) * 4096
     if room is None:
         namespaces.make_read_only(disk)
     else:
-        namespaces.resize_memory(disk, used + room)
+        namespaces.resize_memory(disk, occupancy + room)
     first = site.run(scene.command, *scene.arguments)
     if room is None:
         namespaces.make_writable(disk)
@@ -125,7 +125,7 @@ def play_small(scene: Scene, room: int | None, folder: Path) -> Verdict:
 
 
 def conclude(site: Site, scene: Scene, first: Run) -> Verdict:
-    """Judge how a command ended under a fault, what it left, and what the next one makes of it."""
+    """Judge the end of a command under a fault, its files, and the next run."""
     verdict = Verdict(notes={"said": first.last[:500], "code": first.code})
     names = [
         *all_names(site, scene.writes),
@@ -140,8 +140,10 @@ def conclude(site: Site, scene: Scene, first: Run) -> Verdict:
             Failure(failure.kind, f"exit code 0, but {failure.detail}")
             for failure in judge_end(site, scene, first)
         ]
-    again = finish(site, scene, verdict)
+    retry = finish(site, scene, verdict)
     if not verdict.failures or first.code != 0:
-        verdict.failures += judge_end(site, scene, again)
-    verdict.failures += [Failure("outside", words) for words in site.touched([first, again])]
+        verdict.failures += judge_end(site, scene, retry)
+    verdict.failures += [
+        Failure("outside", words) for words in site.find_violations([first, retry])
+    ]
     return verdict

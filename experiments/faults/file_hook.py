@@ -1,10 +1,10 @@
-"""Counts a process's file operations, writes each to a log, and acts at one of them.
+"""Count a process's file operations, log each, and inject a fault at one of them.
 
-Install it in the process of a command, before the command starts: an audit hook cannot be taken out again.
+Install it in the process of a command before the command starts; an audit hook cannot be removed.
 """
 
 # ruff: noqa: PTH100, PTH113, PTH115, PTH116, PTH117, PTH118, PTH123
-# Inside of an audit hook plain calls of the system are enough.
+# Inside an audit hook plain system calls are sufficient.
 import errno
 import json
 import os
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-# Where libraries may write although it is outside of a trial: devices, and shared memory.
+# Libraries may write here, outside of a trial: devices and shared memory.
 SYSTEM_FOLDERS = ("/dev/", "/proc/", "/sys/", "/tmp/torch", "/tmp/pymp", "/run/")
 EVENTS = "/events.out.tfevents."
 NEEDS_SPACE = ("open", "mkdir", "fsync", "truncate", "link")
@@ -26,14 +26,14 @@ NEEDS_SPACE = ("open", "mkdir", "fsync", "truncate", "link")
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at a file operation.
+    """A fault at a file operation.
 
     action: `kill`, `stop` (wait for a signal), `error` (an OSError of number `error`), `call`, or `file_size` (a limit
     of `size` bytes on all files, from the start).
     operation: its number, counted from 0; None: no operation.
-    lasting: the error stays: all later operations that it concerns fail, too.
+    lasting: all later operations that the error concerns also fail.
     only: part of the paths that an error concerns; with it, `operation` may be None: all operations on such paths.
-    call: what is called once, before the operation, by `call`.
+    call: function that is called once, before the operation, by `call`.
     """
 
     action: str
@@ -73,7 +73,7 @@ class FileHook:
             resource.setrlimit(resource.RLIMIT_FSIZE, (fault.size, fault.size))
 
     def install(self) -> None:
-        """Begin to see; there is no way back."""
+        """Install the hook permanently."""
         fsync, fdatasync = os.fsync, os.fdatasync
         os.fsync = self._wrap_sync(fsync)
         os.fdatasync = self._wrap_sync(fdatasync)
@@ -125,7 +125,7 @@ class FileHook:
                 self._write({"kind": "outside", "path": path, "event": kind})
             return
         if EVENTS in path and self._quietly(os.path.exists, path):
-            self._act(self._count - 1, kind, path, again=True)
+            self._act(self._count - 1, kind, path, repeat=True)
             return
         number, self._count = self._count, self._count + 1
         line: dict[str, Any] = {"n": number, "kind": kind, "path": path}
@@ -135,7 +135,7 @@ class FileHook:
         self._write(line)
         self._act(number, kind, path)
 
-    def _act(self, number: int, kind: str, path: str, again: bool = False) -> None:
+    def _act(self, number: int, kind: str, path: str, repeat: bool = False) -> None:
         fault = self._fault
         if (
             fault is None
@@ -143,7 +143,7 @@ class FileHook:
             or number < (fault.operation or 0)
         ):
             return
-        now = number == fault.operation and not again
+        now = number == fault.operation and not repeat
         if fault.action == "error" and fault.only in path and (fault.lasting or now):
             if fault.error != errno.ENOSPC or kind in NEEDS_SPACE:
                 raise OSError(fault.error, os.strerror(fault.error), path)
@@ -167,7 +167,7 @@ class FileHook:
         return True
 
     def _wrap_sync(self, sync: Callable[[Any], None]) -> Callable[[Any], None]:
-        def synced(file: Any) -> None:
+        def fsync(file: Any) -> None:
             number = file if isinstance(file, int) else file.fileno()
             path = os.readlink(f"/proc/self/fd/{number}")
             if os.getpid() == self._pid:
@@ -179,10 +179,10 @@ class FileHook:
                  "mtime_ns": status.st_mtime_ns, "after": self._count}
             )  # fmt: skip
 
-        return synced
+        return fsync
 
     def _quietly(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function whose own file operations are not the command's."""
+        """Call a function without counting its file operations."""
         self._busy = True
         try:
             return function(*arguments)
@@ -194,7 +194,7 @@ class FileHook:
 
 
 def _resolve(name: Any, folder: int | None) -> str | None:
-    """Return the absolute path of an operation, its last part not followed; None for an open file's number."""
+    """Return the absolute path, without following its last part; None for a file descriptor."""
     if isinstance(name, int):
         return None
     try:

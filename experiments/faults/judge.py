@@ -1,4 +1,4 @@
-"""Compares what a command left with what it leaves when nothing goes wrong, and reads how it ended."""
+"""Compare the result of a command with the reference, and judge its end."""
 
 import io
 import json
@@ -16,8 +16,8 @@ from product import Run
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 TIMES = ("mtime_ns", "mtime", "time", "times", "seconds", "written", "host", "pid", "since")
-# Scalars of speed and memory have other values each time.
-MEASURED = ("speed/", "memory/")
+# Scalars of speed and memory differ between runs.
+VARYING_TAGS = ("speed/", "memory/")
 KINDS = (
     "traceback",
     "deviation",
@@ -33,7 +33,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Failure:
-    """What is wrong with a trial: one of `KINDS`, and in words."""
+    """A failure of a trial: one of `KINDS`, and a description."""
 
     kind: str
     detail: str
@@ -107,10 +107,14 @@ def compare_folders(
         first, second = expected[name].read_bytes(), actual[name].read_bytes()
         if first == second:
             continue
-        one, other = _without_times(name, first, roots), _without_times(name, second, roots)
-        if one != other:
+        stable_first, stable_second = (
+            _without_times(name, first, roots),
+            _without_times(name, second, roots),
+        )
+        if stable_first != stable_second:
             words.append(
-                f"{name} differs{_tell_damage(first, second) or _tell_difference(one, other)}"
+                f"{name} differs"
+                f"{_tell_damage(first, second) or _tell_difference(stable_first, stable_second)}"
             )
     for folder in {path.parent for path in _list_events(reference, paths)}:
         relative = folder.relative_to(reference)
@@ -124,7 +128,7 @@ def find_leftovers(folder: Path) -> list[str]:
 
 
 def count_surplus(folder: Path, keep: int) -> list[str]:
-    """Return in words which folders of checkpoints hold more than `keep`."""
+    """Describe folders with more than `keep` checkpoints."""
     folders = {path.parent for path in folder.rglob("step_*.pt")}
     numbers = {place: len(list(place.glob("step_*.pt"))) for place in folders}
     return [
@@ -135,7 +139,7 @@ def count_surplus(folder: Path, keep: int) -> list[str]:
 
 
 def find_doubles(folder: Path) -> list[str]:
-    """Return the lines of metrics.jsonl that tell of one step and set twice, and torn ones."""
+    """Return duplicate (same step and set) and torn lines of metrics.jsonl."""
     words = []
     for path in folder.rglob("metrics.jsonl"):
         lines: set[tuple[Any, Any]] = set()
@@ -153,12 +157,12 @@ def find_doubles(folder: Path) -> list[str]:
 
 
 def find_torn(folder: Path) -> list[str]:
-    """Return the files below a folder that are not whole, by their formats; temporary ones are left out."""
+    """Return the incomplete files below a folder, by format, without temporary files."""
     words = []
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.name.startswith(".") and not _is_event_file(path):
             try:
-                _read_whole(path)
+                _read_file(path)
             except Exception as error:  # readers raise many kinds
                 words.append(
                     f"{path.relative_to(folder)} is not whole: {type(error).__name__}: {str(error)[:100]}"
@@ -166,7 +170,7 @@ def find_torn(folder: Path) -> list[str]:
     return words
 
 
-def _read_whole(path: Path) -> None:
+def _read_file(path: Path) -> None:
     content = path.read_bytes()
     if path.suffix == ".png" and not content.endswith(b"IEND\xaeB`\x82"):
         raise ValueError("no end of a PNG")
@@ -189,7 +193,7 @@ def judge_state(
     keep: int | None = None,
     roots: Sequence[Path] = (),
 ) -> list[Failure]:
-    """Judge what is there after a command has ended well."""
+    """Judge the files after a command that succeeded."""
     failures = [
         Failure("deviation", words) for words in compare_folders(reference, state, paths, roots)
     ]
@@ -202,20 +206,20 @@ def judge_state(
 
 
 def read_scalars(folder: Path) -> dict[tuple[str, int], float]:
-    """Return (tag, step) -> value of a folder of TensorBoard's files, as TensorBoard itself would show them."""
+    """Return (tag, step) -> value of a TensorBoard folder, as TensorBoard shows them."""
     values: dict[tuple[str, int], float] = {}
     for path in sorted(folder.glob("events.out.tfevents.*")):
         for event in _read_events(path.read_bytes()):
             if event.session_log.status == SessionLog.START and event.step:
                 values = {key: value for key, value in values.items() if key[1] < event.step}
             for value in event.summary.value:
-                if value.HasField("simple_value") and not value.tag.startswith(MEASURED):
+                if value.HasField("simple_value") and not value.tag.startswith(VARYING_TAGS):
                     values[value.tag, event.step] = value.simple_value
     return values
 
 
 def compare_scalars(reference: Path, state: Path) -> list[str]:
-    """Return in words how TensorBoard's scalars of two folders differ."""
+    """Describe how the TensorBoard scalars of two folders differ."""
     expected, actual = read_scalars(reference), read_scalars(state)
     words = []
     if lost := sorted(expected.keys() - actual.keys(), key=lambda key: key[1]):
@@ -224,15 +228,15 @@ def compare_scalars(reference: Path, state: Path) -> list[str]:
         )
     if new := actual.keys() - expected.keys():
         words.append(f"TensorBoard has {len(new)} scalars that it should not have")
-    if other := [
+    if changes := [
         key for key in expected.keys() & actual.keys() if repr(expected[key]) != repr(actual[key])
     ]:
-        words.append(f"TensorBoard has other values: {other[:3]}")
+        words.append(f"TensorBoard has other values: {changes[:3]}")
     return words
 
 
 def _read_events(content: bytes) -> Iterator[Event]:
-    """Yield the events of a file, to its first torn one."""
+    """Yield the events of a file up to the first torn event."""
     place = 0
     while place + 12 <= len(content):
         (length,) = struct.unpack_from("<Q", content, place)
@@ -259,7 +263,7 @@ def _list_files(folder: Path, paths: Sequence[str]) -> dict[str, Path]:
     ]
     hidden = re.compile(
         r"^\.|\.lock$|^sentinel\.txt$"
-    )  # locks and what is left of temporary files: judged apart
+    )  # locks and remaining temporary files are judged separately
     return {
         file.relative_to(folder).as_posix(): file
         for file in files
@@ -304,7 +308,7 @@ def _tell_damage(expected: bytes, actual: bytes) -> str:
 
 
 def _tell_difference(expected: Any, actual: Any, place: str = "") -> str:
-    """Return the first place where two values differ, and the values there."""
+    """Return the first place where two values differ, with the values."""
     if isinstance(expected, dict) and isinstance(actual, dict):
         for key in [*expected, *(actual.keys() - expected.keys())]:
             if expected.get(key) != actual.get(key):

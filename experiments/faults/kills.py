@@ -10,11 +10,11 @@ from scenes import KEEP, Scene, Scenes
 from sites import Site
 from trials import Trial, Verdict
 
-EVERY = {"chain": 4}  # of a scene whose parts are scenes of their own, only each so many operations
+EVERY = {"chain": 4}  # every n-th operation of a scene whose parts are scenes themselves
 
 
 def list_points(scene: Scene) -> list[int]:
-    """Return the numbers of the operations to put faults at."""
+    """Return the numbers of the operations for faults."""
     return scene.points[:: EVERY.get(scene.name, 1)]
 
 
@@ -32,23 +32,25 @@ def list_trials(scenes: Scenes) -> list[Trial]:
 
 
 def play(scene: Scene, number: int, folder: Path) -> Verdict:
-    """Kill a command before an operation, run it again, and judge what is there."""
+    """Kill a command before an operation, run it again, and judge the result."""
     site = Site(folder, scene.writes)
     site.fill(scene.template)
-    killed = site.run(scene.command, *scene.arguments, fault=Fault("kill", number))
-    if killed.code != -9:
+    first = site.run(scene.command, *scene.arguments, fault=Fault("kill", number))
+    if first.code != -9:
         return Verdict(
-            [Failure("campaign", f"operation {number} was not reached; exit code {killed.code}")]
+            [Failure("campaign", f"operation {number} was not reached; exit code {first.code}")]
         )
     verdict = Verdict(notes={"surplus at the kill": count_surplus(site.here, KEEP)})
-    again = finish(site, scene, verdict)
-    verdict.failures += judge_end(site, scene, again)
-    verdict.failures += [Failure("outside", words) for words in site.touched([killed, again])]
+    retry = finish(site, scene, verdict)
+    verdict.failures += judge_end(site, scene, retry)
+    verdict.failures += [
+        Failure("outside", words) for words in site.find_violations([first, retry])
+    ]
     return verdict
 
 
 def finish(site: Site, scene: Scene, verdict: Verdict) -> Run:
-    """Run the command again; where it asks for overwrite=true, since results are there, with that."""
+    """Run the command again, with overwrite=true if it asks for it."""
     run = site.run(scene.command, *scene.arguments)
     if run.code == 1 and "overwrite=true" in run.last and scene.name in ("evaluate", "export"):
         verdict.notes["asked for overwrite"] = run.last
@@ -57,9 +59,9 @@ def finish(site: Site, scene: Scene, verdict: Verdict) -> Run:
 
 
 def judge_end(site: Site, scene: Scene, run: Run) -> list[Failure]:
-    """Judge a command that should have ended well, and what is there now."""
+    """Judge a command that should have succeeded, and its files."""
     failures = judge_run(run)
     if run.code == 0:
-        roots = (scene.done.parent, site.root)
-        failures += judge_state(scene.done, site.here, scene.writes, KEEP, roots)
+        roots = (scene.result.parent, site.root)
+        failures += judge_state(scene.result, site.here, scene.writes, KEEP, roots)
     return failures

@@ -1,4 +1,4 @@
-"""Folders that hold more than readable photos: what a command leaves out, it counts or names."""
+"""Folders with other content than readable photos, which commands must count or name."""
 
 import os
 import re
@@ -16,7 +16,7 @@ LEFT_OUT = re.compile(
     r"left out|leaves out|leave out|not used|ignor|skipp|other files?\b|no photos?\b|not photos",
     re.I,
 )
-# Commands that take a folder: scene that they begin with, the folder, arguments.
+# Commands with an input folder: initial scene, folder, arguments.
 COMMANDS = {
     "check_data": (None, "photos", ARGUMENTS["check_data"]),
     "estimate_kernels": (None, "photos", ARGUMENTS["estimate_kernels"]),
@@ -33,7 +33,7 @@ COMMANDS = {
     "upscale": ("train", "photos", ("input=photos", "output=big", f"weights={RUN}")),
 }
 FIRST = "the first photo"
-# Names of what is wrong, and whether it is a photo that cannot be read: then the exit code is not 0.
+# Names of entries, and whether they are unreadable photos, for which the exit code is not 0.
 ENTRIES: dict[str, tuple[Callable[[Path], None], str, bool]] = {
     "dangling link": (lambda folder: (folder / "d.png").symlink_to("nowhere.png"), "d.png", True),
     "link to itself": (lambda folder: (folder / "d.png").symlink_to("d.png"), "d.png", True),
@@ -46,7 +46,7 @@ ENTRIES: dict[str, tuple[Callable[[Path], None], str, bool]] = {
     "raw photo": (lambda folder: (folder / "d.dng").write_bytes(b"II*\0"), "d.dng", False),
     "none readable": (lambda folder: _replace_all(folder, None), FIRST, True),
     "all too small": (lambda folder: _replace_all(folder, (12, 60)), FIRST, True),
-    "hidden photo": (lambda folder: _copy_one(folder, ".d.png"), ".d.png", False),
+    "hidden photo": (lambda folder: _copy_photo(folder, ".d.png"), ".d.png", False),
 }
 # upscale takes sub-folders, too, and photos of any size, make_pairs small ones; check_data does not know the limit.
 NOT_WRONG = {
@@ -62,7 +62,7 @@ POOL = {
 
 
 def list_trials(scenes: Scenes) -> list[Trial]:
-    """Return a trial for each command and entry of a folder, and for the files of pools and pairs made elsewhere."""
+    """Return a trial for each command and entry of a folder, and for external pools and pairs."""
     trials = []
     for command in COMMANDS:
         for entry in ENTRIES:
@@ -84,11 +84,11 @@ def list_trials(scenes: Scenes) -> list[Trial]:
 
 
 def play(scenes: Scenes, command: str, entry: str, folder: Path) -> Verdict:
-    """Run a command on a folder that holds one thing more."""
+    """Run a command on a folder with one additional entry."""
     begins_with, place, arguments = COMMANDS[command]
     make, name, unreadable = ENTRIES[entry]
     site = Site(folder, ("work", "big"))
-    site.fill(scenes[begins_with].done if begins_with else scenes["kernels"].template)
+    site.fill(scenes[begins_with].result if begins_with else scenes["kernels"].template)
     name = min(path.name for path in (site.here / place).glob("*.png")) if name == FIRST else name
     make(site.here / place)
     site.remember()
@@ -107,15 +107,15 @@ def play(scenes: Scenes, command: str, entry: str, folder: Path) -> Verdict:
         failures.append(
             Failure("deviation", f"{run.command}: exit code {run.code} without a word about {name}")
         )
-    failures += [Failure("outside", words) for words in site.touched([run])]
+    failures += [Failure("outside", words) for words in site.find_violations([run])]
     return Verdict(failures, {"said": run.last[:500], "code": run.code})
 
 
 def play_pool(scenes: Scenes, name: str, way: str, folder: Path) -> Verdict:
-    """Run a command on a pool or pairs of which one file is a link to nowhere; `foreign`: without a manifest."""
+    """Run a command on a pool or pairs with a broken link; `foreign`: without a manifest."""
     command, begins_with, place, file = POOL[name]
     site = Site(folder, ("work",))
-    site.fill(scenes[begins_with].done)
+    site.fill(scenes[begins_with].result)
     path = site.here / place / file
     path.unlink()
     path.symlink_to("nowhere")
@@ -125,7 +125,7 @@ def play_pool(scenes: Scenes, name: str, way: str, folder: Path) -> Verdict:
             manifest.unlink()
         shutil.rmtree(parent / "cache", ignore_errors=True)
     run = site.run(command, *ARGUMENTS[command])
-    # Where the manifest tells how the file was made, it may be made again.
+    # A file whose origin is in the manifest may be made again.
     failures = judge_run(run, (0, 1) if way == "own" else (1,), [file, f"only one has {path.stem}"])
     if run.code == 0 and not path.is_file():
         failures.append(
@@ -135,7 +135,7 @@ def play_pool(scenes: Scenes, name: str, way: str, folder: Path) -> Verdict:
 
 
 def _replace_all(folder: Path, size: tuple[int, int] | None) -> None:
-    """Put photos of another size in the place of all, or files that are none."""
+    """Replace all photos by photos of another size, or by other files."""
     for path in folder.glob("[a-z].png"):
         path.write_bytes(b"no photo")
         if size is not None:
@@ -144,8 +144,8 @@ def _replace_all(folder: Path, size: tuple[int, int] | None) -> None:
 
 def _copy_into(folder: Path) -> None:
     folder.mkdir()
-    _copy_one(folder.parent, f"{folder.name}/e.png")
+    _copy_photo(folder.parent, f"{folder.name}/e.png")
 
 
-def _copy_one(folder: Path, name: str) -> None:
+def _copy_photo(folder: Path, name: str) -> None:
     shutil.copy(sorted(folder.glob("[a-z].png"))[0], folder / name)

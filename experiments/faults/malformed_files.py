@@ -1,6 +1,6 @@
-"""Does any malformed file of weights or kernels end in a traceback, a killed process, or a long wait?
+"""Read malformed files of weights and kernels, and count the outcomes.
 
-Two sets: crafted files, which declare what no file should (`crafted_files.py`), and files of each kind that are
+Two sets: crafted files with false declarations (`crafted_files.py`), and files of each kind that are
 mutated at random from a seed: cut off, bytes changed, a sector zeroed, a size of four bytes set to another. Each is
 read in a process of its own, as `realsr.upscale` (weights, ONNX), `realsr.make_pairs` (.mat) and `realsr.train` (VGG19)
 do, and a small tile is enlarged. Outcomes:
@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from crafted_files import KINDS, NOTES, onnx_files, pickled, state, write
+from crafted_files import KINDS, NOTES, onnx_files, pickle_bytes, state, write
 from crafted_mat import Files, hdf5_files, mat_bytes
 from safetensors.torch import save as save_safetensors
 
@@ -48,7 +48,7 @@ SECONDS, MEMORY, LONGEST, LOG_LINES, SECTOR = 20, 3 * 2**30, 1000, 20, 512
 
 
 def read(path: Path) -> None:
-    """Read a file as the commands do; raise what they would meet."""
+    """Read a file as the commands do; raise their errors."""
     if path.suffix == ".mat":
         errors = list[Exception]()
         for reader in (read_mat_kernels, read_kernel):
@@ -59,7 +59,7 @@ def read(path: Path) -> None:
         if len(errors) == 2:
             raise errors[1]
     elif path.stem.startswith("vgg"):
-        VGGFeatures(path)
+        VGGFeatures("vgg19", path)
     else:
         model = load_model(path, torch.device("cpu"), "fp32")
         choose_tiles(model)(64)
@@ -75,21 +75,21 @@ def classify(path: Path) -> tuple[str, str]:
     logging.getLogger("realsr").setLevel(logging.INFO)
     try:
         read(path)
-        outcome, told = "loaded", ""
+        outcome, message = "loaded", ""
     except (UserError, WeightsError, MatFileError) as error:
-        told = str(error)
+        message = str(error)
         outcome = (
             "refused"
-            if "\n" not in told and len(told) <= LONGEST and path.stem in told
+            if "\n" not in message and len(message) <= LONGEST and path.stem in message
             else "unclear"
         )
     except Exception as error:
-        outcome, told = "traceback", repr(error)[:300]
-    return ("unclear" if len(lines) > LOG_LINES else outcome), told[:LONGEST]
+        outcome, message = "traceback", repr(error)[:300]
+    return ("unclear" if len(lines) > LOG_LINES else outcome), message[:LONGEST]
 
 
 def trial(path: Path) -> tuple[str, str, float]:
-    """Return a file's outcome, what was said, and the seconds, from a process of its own."""
+    """Read a file in a separate process; return outcome, message and seconds."""
     start = time.monotonic()
     receiving, sending = os.pipe()
     child = os.fork()
@@ -110,13 +110,13 @@ def trial(path: Path) -> tuple[str, str, float]:
             os.kill(child, signal.SIGKILL)
             break
     with os.fdopen(receiving, "rb") as pipe:
-        said = pipe.read()
+        answer = pipe.read()
     status = os.waitpid(child, 0)[1]
     seconds = round(time.monotonic() - start, 2)
-    if reason or not said:
+    if reason or not answer:
         return "killed", reason or f"signal {os.WTERMSIG(status)}", seconds
-    outcome, told = json.loads(said)
-    return outcome, told, seconds
+    outcome, message = json.loads(answer)
+    return outcome, message, seconds
 
 
 def _resident(child: int) -> int:
@@ -127,13 +127,13 @@ def _resident(child: int) -> int:
 
 
 def whole_files() -> dict[str, Files]:
-    """Return sound files by kind, which are mutated: the first of each is, its partner stays."""
+    """Return valid files by kind; the first of each is mutated, its partner is not."""
     kernel = np.full((9, 9), 1 / 81)
     onnx = {name: content for name, content in onnx_files().items() if name in ("whole.onnx",)}
     kinds: dict[str, Files] = {
         "safetensors": {"x.safetensors": save_safetensors(state(), {"realsr": json.dumps(NOTES)})},
-        "pth": {"x.pth": pickled(state())},
-        "pth legacy": {"x.pth": pickled(state(), legacy=True)},
+        "pth": {"x.pth": pickle_bytes(state())},
+        "pth legacy": {"x.pth": pickle_bytes(state(), legacy=True)},
         "ncnn param": ncnn_pair(), "ncnn bin": dict(reversed(ncnn_pair().items())),
         "mat 5": {"x.mat": mat_bytes(Kernel=kernel)}, "mat 5 compressed": {"x.mat": mat_bytes(True, Kernel=kernel)},
     }  # fmt: skip
@@ -161,7 +161,7 @@ def ncnn_pair() -> Files:
 
 
 def mutate(content: bytes, rng: np.random.Generator) -> bytes:
-    """Return a file's content with one to three changes, more of them near its beginning and its end."""
+    """Change a file in one to three places, more often near its beginning and end."""
     data = bytearray(content)
     for _ in range(rng.integers(1, 4)):
         length = len(data)
@@ -194,11 +194,11 @@ def run(
     counts, bad, longest = Counter(dict.fromkeys(OUTCOMES, 0)), dict[str, str](), 0.0
     for number, path in enumerate(paths):
         change(number, path)
-        outcome, told, seconds = trial(path)
+        outcome, message, seconds = trial(path)
         counts[outcome] += 1
         longest = max(longest, seconds)
         if outcome not in ("refused", "loaded"):
-            bad[f"{number} {path.name}"] = f"{outcome}: {told}"
+            bad[f"{number} {path.name}"] = f"{outcome}: {message}"
     print(
         f"| {name} | {sum(counts.values())} | {' | '.join(str(counts[o]) for o in OUTCOMES)} | {longest:.1f} |"
     )
@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    wanted = options.kinds.split(",") if options.kinds else None
+    selection = options.kinds.split(",") if options.kinds else None
     print(
         f"| file | trials | {' | '.join(OUTCOMES)} | longest, s |\n|{'---|' * (len(OUTCOMES) + 3)}"
     )
@@ -225,12 +225,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         for kind, make in KINDS.items():
-            if wanted is None or kind in wanted:
+            if selection is None or kind in selection:
                 folder = Path(scratch) / kind.replace(" ", "_")
                 folder.mkdir()
                 results[f"crafted {kind}"] = run(f"crafted {kind}", write(folder, make()))
         kinds = {
-            kind: files for kind, files in whole_files().items() if wanted is None or kind in wanted
+            kind: files
+            for kind, files in whole_files().items()
+            if selection is None or kind in selection
         }
         for index, (kind, files) in enumerate(kinds.items()):
             folder = Path(scratch) / f"mutated_{index}"
@@ -244,15 +246,15 @@ def main() -> None:
 
             share = options.count // len(kinds) + (index < options.count % len(kinds))
             results[f"mutated {kind}"] = run(f"mutated {kind}", [folder / name] * share, change)
-        touched = (Path(scratch) / "touched").exists()
+        code_ran = (Path(scratch) / "touched").exists()
         os.chdir("/")
-    print(f"code of a file was run: {'yes' if touched else 'no'}")
+    print(f"code of a file was run: {'yes' if code_ran else 'no'}")
     for kind, result in results.items():
-        for file, told in result["bad"].items():
-            print(f"{kind}: {file}: {told}", file=sys.stderr)
+        for file, message in result["bad"].items():
+            print(f"{kind}: {file}: {message}", file=sys.stderr)
     if options.output:
         options.output.write_text(
-            json.dumps({"seed": options.seed, "run": touched, "results": results}, indent=1)
+            json.dumps({"seed": options.seed, "run": code_ran, "results": results}, indent=1)
         )
 
 

@@ -1,7 +1,7 @@
-"""Manifests from elsewhere: items and inputs that name files outside of the folder, and such as are no manifests.
+"""Hostile manifests: items and inputs that name files outside the folder, and invalid manifests.
 
-Each is put in the place of a real one, and the stage is run upon it: with overwrite=true, which deletes what a
-manifest lists, and without, where what it lists is taken for done.
+Each replaces a real manifest. The stage is run with overwrite=true, which deletes the listed files,
+and without, which reuses them.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ STAGES = (
 
 
 def hostile_names(site: Site, folder: Path) -> dict[str, str]:
-    """Return names that lead out of a stage's folder, or nowhere, by what is wrong with them."""
+    """Return names that lead out of a stage's folder, or nowhere, by kind."""
     up = "../" * len(folder.relative_to(site.here).parts)
     return {
         "parent": f"{up}sentinel.txt",
@@ -80,12 +80,12 @@ LISTING = (
     "size",
     "nested",
     "section",
-)  # the broken ones that matter for what is deleted
-READ = ("kernel", "photo")  # what rebuild_pair reads by the name that an item gives
+)  # invalid manifests that affect deletion
+READ = ("kernel", "photo")  # files that rebuild_pair reads by the name in an item
 
 
 def broken_manifests() -> dict[str, Callable[[dict[str, Any], str], bytes]]:
-    """Return what makes bytes of a manifest and its section that are none, or not quite one, by name."""
+    """Return functions that make invalid manifests of a manifest and its section, by name."""
 
     def change(edit: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any], str], bytes]:
         def make(manifest: dict[str, Any], section: str) -> bytes:
@@ -104,7 +104,7 @@ def broken_manifests() -> dict[str, Callable[[dict[str, Any], str], bytes]]:
             )
         )
 
-    nested = b'{"kernels": ' + b"[" * DEPTH + b"]" * DEPTH + b"}"
+    deep = b'{"kernels": ' + b"[" * DEPTH + b"]" * DEPTH + b"}"
     return {
         "empty": lambda manifest, section: b"",
         "zeros": lambda manifest, section: bytes(len(json.dumps(manifest))),
@@ -112,7 +112,7 @@ def broken_manifests() -> dict[str, Callable[[dict[str, Any], str], bytes]]:
             : len(json.dumps(manifest)) // 2
         ],
         "not UTF-8": lambda manifest, section: b'{"\xff\xfe": 1}',
-        "nested": lambda manifest, section: nested,
+        "nested": lambda manifest, section: deep,
         "nested items": change(lambda section: section.update(items=_nest(900))),
         "list": lambda manifest, section: b"[]",
         "number": lambda manifest, section: b"7",
@@ -149,7 +149,7 @@ def list_trials(scenes: Scenes) -> list[Trial]:
         for mode in ("again", "overwrite"):
             if stage.name == "rebuild" and mode == "overwrite":
                 continue
-            # One pair is made again from the manifest alone, so that shards are not read.
+            # One pair is rebuilt from the manifest alone, so shards are not read.
             for place in PLACES[:2] + READ if stage.name == "rebuild" else PLACES:
                 for kind in HOSTILE if place == "items" else ("parent", "absolute"):
                     name = f"manifests/{stage.name}/{mode}/{place} {kind}"
@@ -176,7 +176,7 @@ def list_trials(scenes: Scenes) -> list[Trial]:
 def play_hostile(
     scenes: Scenes, stage: Stage, mode: str, place: str, kind: str, folder: Path
 ) -> Verdict:
-    """Run a stage upon a manifest that names files elsewhere."""
+    """Run a stage with a manifest that names files outside its folder."""
     site, path, manifest = _prepare(scenes, stage, folder)
     name = hostile_names(site, path.parent)[kind]
     _make_links(site, path.parent)
@@ -200,7 +200,7 @@ def play_hostile(
 
 
 def play_broken(scenes: Scenes, stage: Stage, mode: str, kind: str, folder: Path) -> Verdict:
-    """Run a stage upon a file that is no manifest."""
+    """Run a stage with an invalid manifest."""
     site, path, manifest = _prepare(scenes, stage, folder)
     path.write_bytes(broken_manifests()[kind](manifest, stage.section))
     return _judge(scenes, site, stage, mode, (path.name,), works=True)
@@ -208,11 +208,11 @@ def play_broken(scenes: Scenes, stage: Stage, mode: str, kind: str, folder: Path
 
 def _prepare(scenes: Scenes, stage: Stage, folder: Path) -> tuple[Site, Path, dict[str, Any]]:
     site = Site(folder, ("work",))
-    site.fill(scenes[stage.scene].done)
+    site.fill(scenes[stage.scene].result)
     if stage.prepare:
-        made = site.run(stage.command, *stage.arguments)
-        if made.code != 0:
-            raise RuntimeError(f"{made.command}: {made.text}")
+        first_run = site.run(stage.command, *stage.arguments)
+        if first_run.code != 0:
+            raise RuntimeError(f"{first_run.command}: {first_run.text}")
     for path in sorted((site.here / stage.folder).rglob("manifest*.json")):
         manifest = json.loads(path.read_text())
         if "items" in manifest.get(stage.section, {}):
@@ -221,7 +221,7 @@ def _prepare(scenes: Scenes, stage: Stage, folder: Path) -> tuple[Site, Path, di
 
 
 def _hand_over(section: dict[str, Any], folder: Path, name: str) -> None:
-    """Make a section say that the files of its first item are another one; its own are removed."""
+    """Let the first item of a section name another file; remove its own files."""
     item = next(iter(section["items"].values()))
     for file in item["files"]:
         (folder / file).unlink()
@@ -229,7 +229,7 @@ def _hand_over(section: dict[str, Any], folder: Path, name: str) -> None:
 
 
 def _mislead(section: dict[str, Any], site: Site, place: str, name: str) -> None:
-    """Make the item `a` say that it was made with a kernel, or of a photo, that is elsewhere."""
+    """Let the item `a` name a kernel or a photo outside the folder."""
     item = section["items"]["a"]
     up = "../work/pairs/" if place == "photo" else "../../pairs/"
     leading = name if name.startswith("/") else up + name
@@ -239,7 +239,7 @@ def _mislead(section: dict[str, Any], site: Site, place: str, name: str) -> None
 
 
 def _record(path: Path) -> dict[str, Any]:
-    """Return what a manifest would say of a file that is as it should be."""
+    """Return the record of a valid file."""
     try:
         content, time = path.read_bytes(), path.stat().st_mtime_ns
     except (OSError, ValueError):
@@ -256,13 +256,13 @@ def _make_links(site: Site, folder: Path) -> None:
 def _judge(
     scenes: Scenes, site: Site, stage: Stage, mode: str, names: tuple[str, ...], works: bool
 ) -> Verdict:
-    """Run the stage and judge it: refused by the manifest's name, or done right."""
+    """Run the stage and judge it: an error that names the manifest, or the correct result."""
     before = _list_results(site, stage)
     site.remember()
     extra = ("overwrite=true", stage.config) if mode == "overwrite" else ()
     run = site.run(stage.command, *stage.arguments, *extra)
     failures = judge_run(run, (0, 1), names)
-    failures += [Failure("outside", words) for words in site.touched([run])]
+    failures += [Failure("outside", words) for words in site.find_violations([run])]
     if run.code == 1:
         if lost := sorted(before - _list_results(site, stage)):
             failures.append(Failure("deviation", f"refused, but deleted: {', '.join(lost[:5])}"))
@@ -276,9 +276,9 @@ def _judge(
 
 
 def _judge_results(scenes: Scenes, site: Site, stage: Stage) -> Iterator[Failure]:
-    """Yield what of the results is not as a stage leaves it that was run anew; manifests are not compared."""
-    done = scenes[stage.scene].done
-    for words in compare_folders(done, site.here, (stage.folder,)):
+    """Yield differences of the results from those of a new run, without manifests."""
+    reference = scenes[stage.scene].result
+    for words in compare_folders(reference, site.here, (stage.folder,)):
         extra = words.endswith("should not be") or "manifest" in words.split(" ", 1)[0]
         if not extra and not words.startswith("TensorBoard"):
             yield Failure("deviation", f"exit code 0, but {words}")

@@ -1,4 +1,4 @@
-"""Mounts that only this process and its children see: small disks, read-only folders. For root on Linux."""
+"""Mounts for this process and its children: small disks, read-only folders. Root on Linux."""
 
 import ctypes
 import os
@@ -10,7 +10,7 @@ REASON = "needs root and mount namespaces (unshare -m)"
 
 
 def has_namespaces() -> bool:
-    """Whether this process may make mounts of its own."""
+    """Return whether this process may make private mounts."""
     return (
         os.geteuid() == 0
         and subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
@@ -18,7 +18,7 @@ def has_namespaces() -> bool:
 
 
 def enter_namespace() -> None:
-    """Leave the mounts that others see: those made from now on end with this process. Raises OSError."""
+    """Enter a mount namespace; new mounts end with this process. Raises OSError."""
     library = ctypes.CDLL(None, use_errno=True)
     if library.unshare(CLONE_NEWNS):
         raise OSError(ctypes.get_errno(), "unshare")
@@ -32,9 +32,9 @@ def mount_memory(folder: Path, size: int) -> None:
 
 
 def resize_memory(folder: Path, size: int) -> None:
-    """Give a disk that `mount_memory` has mounted another size.
+    """Resize a disk that `mount_memory` has mounted.
 
-    Never one that others see: a size belongs to the disk and not to the mount, and would be another for all.
+    Never resize a shared disk: the size belongs to the disk, so it would change for all mounts.
     """
     mount("-o", f"remount,rw,size={size}", str(folder))
 
@@ -52,7 +52,7 @@ def make_writable(folder: Path) -> None:
 
 
 def mount(*arguments: str) -> None:
-    """Call mount(8). Raises RuntimeError with what it says."""
+    """Call mount(8). Raises RuntimeError with its output."""
     run = subprocess.run(["mount", *arguments], capture_output=True, text=True)
     if run.returncode:
         raise RuntimeError(f"mount {' '.join(arguments)}: {run.stderr.strip()}")

@@ -1,8 +1,9 @@
-"""The power fails before a file operation, or after the end: what was not synced is lost; then the command again.
+"""Simulated power cuts before a file operation or after the end; then the command runs again.
 
-A file whose data were written after its last fsync may become empty, zeros, or half as long; its time stays. A rename
-whose folder was not synced afterwards may be undone. What is lost of all that may be is drawn by the trial's name;
-manifests, of which a damaged one is easily seen, are lost more seldom than what they list.
+A file whose data were written after its last fsync may become empty, zeros, or half as long; its
+time is unchanged. A rename whose folder was not synced afterwards may be undone. The losses are
+drawn with the trial's name as seed. Manifests, whose damage is easily detected, are lost less often
+than the files that they list.
 """
 
 # ruff: noqa: PTH105, PTH120
@@ -27,7 +28,7 @@ Identity = tuple[int, int, int, int]
 
 
 def list_trials(scenes: Scenes) -> list[Trial]:
-    """Return two variants for each file operation, in turn, and all of them twice for the end of each command."""
+    """Return two variants per file operation, in turn, and each variant twice after the end."""
     trials = []
     for scene in map(scenes.__getitem__, scenes.names()):
         points = list_points(scene)[1:]
@@ -52,7 +53,7 @@ def _make(scene: Scene, number: int | None, variant: str, when: str, draw: int =
 
 
 def play(scene: Scene, number: int | None, variant: str, draw: str, folder: Path) -> Verdict:
-    """Cut the power, run the command again, and judge what is there."""
+    """Cut the power, run the command again, and judge the result."""
     site = Site(folder, scene.writes)
     site.fill(scene.template)
     safe = {_identify(path) for path in _list_files(site)}
@@ -65,9 +66,11 @@ def play(scene: Scene, number: int | None, variant: str, draw: str, folder: Path
         )
     damage = lose_power(site, first, safe, variant, random.Random(draw))
     verdict = Verdict(notes={"damage": damage})
-    again = finish(site, scene, verdict)
-    verdict.failures += _judge(site, scene, again, damage, verdict)
-    verdict.failures += [Failure("outside", words) for words in site.touched([first, again])]
+    retry = finish(site, scene, verdict)
+    verdict.failures += _judge(site, scene, retry, damage, verdict)
+    verdict.failures += [
+        Failure("outside", words) for words in site.find_violations([first, retry])
+    ]
     return verdict
 
 
@@ -76,53 +79,55 @@ def _judge(
 ) -> list[Failure]:
     final = {name for name in damage if not Path(name).name.startswith(".")}
     if "asked for overwrite" in verdict.notes and final:
-        taken = ", ".join(f"{name}: {damage[name]}" for name in sorted(final)[:3])
-        return [Failure("deviation", f"taken for a finished result, though damaged: {taken}")]
+        damaged_files = ", ".join(f"{name}: {damage[name]}" for name in sorted(final)[:3])
+        return [
+            Failure("deviation", f"taken for a finished result, though damaged: {damaged_files}")
+        ]
     names = {part for name in damage for part in (Path(name).name, str(Path(name).parent))}
     failures = judge_run(run, (0, 1) if damage else (0,), sorted(names - {"."}))
     if run.code != 0:
         verdict.notes["refused"] = run.last
         return failures
-    unsynced = [name for name in damage if "/samples/" in name]
-    ignored = any(EVENTS in name for name in damage)
+    samples = [name for name in damage if "/samples/" in name]
+    lost_events = any(EVENTS in name for name in damage)
     return failures + [
         failure
         for failure in judge_state(
-            scene.done, site.here, scene.writes, KEEP, (scene.done.parent, site.root)
+            scene.result, site.here, scene.writes, KEEP, (scene.result.parent, site.root)
         )
-        if not any(failure.detail.startswith(name) for name in unsynced)
-        and not (ignored and failure.detail.startswith("TensorBoard"))
+        if not any(failure.detail.startswith(name) for name in samples)
+        and not (lost_events and failure.detail.startswith("TensorBoard"))
     ]
 
 
 def lose_power(
     site: Site, run: Run, safe: set[Identity], variant: str, rng: random.Random
 ) -> dict[str, str]:
-    """Take from the files what was not synced; return what was done to which, by path below `here`."""
-    synced = safe | {
+    """Damage files that were not synced; return the damage by path below `here`."""
+    durable = safe | {
         (x["dev"], x["ino"], x["size"], x["mtime_ns"]) for x in run.log if x["kind"] == "synced"
     }
     damage: dict[str, str] = {}
     if variant in ("undone", "mixed"):
         for line in reversed(_list_unsynced_renames(run)):
-            if _is_drawn(line["to"], rng):
+            if _draw(line["to"], rng):
                 _undo(site, line)
                 damage[_relative(site, line["to"])] = "rename undone"
     if variant != "undone":
         for path in _list_files(site):
-            if _identify(path) not in synced and _is_drawn(path.name, rng):
+            if _identify(path) not in durable and _draw(path.name, rng):
                 kind = rng.choice(DAMAGES) if variant == "mixed" else variant
                 _damage(path, kind)
                 damage.setdefault(_relative(site, path), kind)
     return damage
 
 
-def _is_drawn(name: str, rng: random.Random) -> bool:
+def _draw(name: str, rng: random.Random) -> bool:
     return rng.random() < (0.2 if name.endswith("manifest.json") else 0.6)
 
 
 def _list_unsynced_renames(run: Run) -> list[dict[str, Any]]:
-    """Return the renames that were done and whose folder no fsync followed."""
+    """Return the renames without a later fsync of their folder."""
     lines = run.log if run.code == 0 else run.log[: _last_operation(run.log)]
     pending: list[dict[str, Any]] = []
     for line in lines:
@@ -136,7 +141,7 @@ def _list_unsynced_renames(run: Run) -> list[dict[str, Any]]:
 
 
 def _last_operation(log: list[dict[str, Any]]) -> int:
-    """Return the place in the log of the operation that the kill has prevented."""
+    """Return the index in the log of the operation that the kill prevented."""
     return max(place for place, line in enumerate(log) if "n" in line)
 
 

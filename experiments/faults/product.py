@@ -1,4 +1,4 @@
-"""Runs the product's commands in forks of this process, which has imported the product once."""
+"""Run the commands of the product in forks of this process, which has imported it once."""
 
 import atexit
 import contextlib
@@ -30,7 +30,7 @@ COMMANDS = (
     "export",
     "check_data",
 )
-# What commands import late: a fork would import it each time.
+# Late imports of commands, which each fork would otherwise repeat.
 LIBRARIES = (
     "torch.utils.tensorboard", "torch._dynamo", "torch._inductor.standalone_compile", "torch.onnx", "scipy.io",
     "matplotlib.figure", "PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin",
@@ -42,9 +42,9 @@ TIMEOUT = 60.0
 
 @dataclass
 class Run:
-    """How a command ended.
+    """The end of a command.
 
-    code: its exit code; of a signal the negative number. lines: what it wrote to stderr and stdout, without empty
+    code: its exit code; for a signal the negative number. lines: what it wrote to stderr and stdout, without empty
     lines. log: the lines of its file hook.
     """
 
@@ -75,7 +75,7 @@ class Run:
 
 
 def set_environment(source: Path, scratch: Path) -> None:
-    """Set what libraries read when they are imported; before NumPy and torch are."""
+    """Set the environment of libraries, before NumPy and torch are imported."""
     os.environ |= {
         "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": str(source), "MPLCONFIGDIR": str(scratch / "matplotlib"), "CUDA_VISIBLE_DEVICES": "",
@@ -87,7 +87,7 @@ def set_environment(source: Path, scratch: Path) -> None:
 
 
 def import_product(source: Path) -> None:
-    """Import all that the commands need; raise SystemExit where it is another product than that of `source`."""
+    """Import the product; raise SystemExit if it is not the one in `source`."""
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -101,8 +101,8 @@ def import_product(source: Path) -> None:
         raise SystemExit("the product starts threads when it is imported: a fork would lack them")
 
 
-class Started:
-    """A command that runs in a fork of this process, a session of its own."""
+class RunningCommand:
+    """A command that runs in a fork of this process, in a new session."""
 
     def __init__(
         self,
@@ -135,8 +135,8 @@ class Started:
             )  # a shell's background job would ignore it
             os.chdir(here)
             os.environ |= environment
-            tempfile.tempdir = None  # which this process may have looked up already
-            random.seed(0)  # or each process begins with a state of its own, which checkpoints keep
+            tempfile.tempdir = None  # cached by this process
+            random.seed(0)  # otherwise the state in checkpoints differs between processes
             _redirect(folder / "output")
             if prelude is not None:
                 prelude()
@@ -151,12 +151,12 @@ class Started:
             os._exit(code)
 
     def signal(self, number: int) -> None:
-        """Send the command a signal; its helpers get none."""
+        """Send a signal to the command, not to its workers."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
     def wait(self, timeout: float = TIMEOUT) -> Run:
-        """Wait for its end and return how it ended; after `timeout` seconds it is killed, and has hung."""
+        """Wait for the end; after `timeout` seconds the command is killed and counts as hung."""
         status, hung = None, False
         while status is None:
             pid, value = os.waitpid(self.pid, os.WNOHANG)
@@ -184,7 +184,7 @@ class Started:
 
 
 def _redirect(output: Path) -> None:
-    """Send stdout and stderr of this process to a file, and give it an empty stdin."""
+    """Redirect stdout and stderr of this process to a file, and empty stdin."""
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
     for target, number in ((null, 0), (file, 1), (file, 2)):
@@ -193,7 +193,7 @@ def _redirect(output: Path) -> None:
 
 
 def _call(command: str, arguments: tuple[str, ...]) -> int:
-    """Do what `python -m realsr.COMMAND ARGUMENTS` does, its end included; return the exit code."""
+    """Run `python -m realsr.COMMAND ARGUMENTS`, including its exit; return the exit code."""
     sys.argv = [f"realsr.{command}", *arguments]
     sys.modules.pop(f"realsr.{command}", None)
     code = 0

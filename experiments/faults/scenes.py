@@ -1,4 +1,4 @@
-"""The commands that faults are put into, each with what it begins with and what it leaves undisturbed."""
+"""Scenes: the commands for fault injection, with their initial state and reference."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRAINING = (
     "trainer.keep_checkpoints=1", "trainer.validate_every=1",
 )  # fmt: skip
 STAGE = (*PHOTOS, *KERNELS, *NOISE, *TRAINING)
-# What each command takes of these: a key of another command is refused.
+# The keys of each command; a key of another command is refused.
 ARGUMENTS = {
     "check_data": SOURCE,
     "estimate_kernels": (*PHOTOS, *KERNELS),
@@ -40,14 +40,14 @@ RUN = "work/runs/default"
 EVALUATE = ("weights=[bicubic,work/runs/default]", "data.hr=clean", "output=out", "save_images=true", "figures=[all]",
             "protocol.metrics=[psnr,ssim]")  # fmt: skip
 KEEP = 1
-PHOTO = (96, 64)  # so that there are fewer noise patches than worker processes are started for
+PHOTO = (96, 64)  # fewer noise patches than needed to start worker processes
 
 
 @dataclass
 class Scene:
     """A command, its arguments, and the paths below `here` that it writes to.
 
-    begins_with: the scene whose end it begins with; None: photos alone.
+    begins_with: the scene whose result is the initial state; None: only photos.
     """
 
     name: str
@@ -56,16 +56,16 @@ class Scene:
     writes: tuple[str, ...]
     begins_with: str | None
     template: Path = Path()
-    done: Path = Path()
+    result: Path = Path()
     operations: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def points(self) -> list[int]:
-        """The numbers of its operations, without those that change nothing on disk."""
+        """Return the numbers of the operations that change files."""
         return [line["n"] for line in self.operations if line["kind"] != "fsync"]
 
     def describe(self, number: int) -> str:
-        """Tell one of its operations in words."""
+        """Describe an operation."""
         line = self.operations[number]
         paths = [line["path"]] + ([line["to"]] if "to" in line else [])
         return f"{line['kind']} " + " -> ".join(path.split("/here/", 1)[-1] for path in paths)
@@ -88,7 +88,7 @@ LONG_SCENES = (Scene("many patches", "train", (*STAGE, "noise.stride=24"), ("wor
 
 
 class Scenes:
-    """All scenes, prepared in a folder: each is run once without a fault, the first ones twice and compared."""
+    """All scenes in a folder: each runs once without a fault, the first ones twice."""
 
     def __init__(self, folder: Path, only: Collection[str] = ()) -> None:
         self._folder, self._only = folder, only
@@ -106,15 +106,17 @@ class Scenes:
         return self._scenes[name]
 
     def names(self) -> list[str]:
-        """Return the names of the scenes that faults are asked for."""
+        """Return the names of the scenes for faults."""
         return self.choose([scene.name for scene in SCENES])
 
     def choose(self, names: Sequence[str]) -> list[str]:
-        """Return those of some names that trials are asked for; all where none of them is asked for by name."""
+        """Return the selected names, or all if none is selected."""
         return [name for name in names if name in self._only] or list(names)
 
     def _prepare(self, scene: Scene) -> Scene:
-        scene.template = self._photos if scene.begins_with is None else self[scene.begins_with].done
+        scene.template = (
+            self._photos if scene.begins_with is None else self[scene.begins_with].result
+        )
         first, run = self._run(scene, "1")
         second, _ = self._run(scene, "2")
         if words := compare_folders(
@@ -128,7 +130,7 @@ class Scenes:
             (first.here / name).unlink()
         if not any((first.here / "work").iterdir()):
             (first.here / "work").rmdir()
-        scene.done, scene.operations = first.here, run.operations
+        scene.result, scene.operations = first.here, run.operations
         return scene
 
     def _run(self, scene: Scene, number: str) -> tuple[Site, Run]:
@@ -145,7 +147,7 @@ class Scenes:
 def write_photos(
     folder: Path, names: str, size: tuple[int, int], block: int = 16, noise: float = 2
 ) -> None:
-    """Write photos of flat blocks with noise of 2 levels: tiles that are flat, and edges for kernels."""
+    """Write photos of flat blocks with noise of 2 levels: flat tiles, and edges for kernels."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         rng = np.random.default_rng(list(name.encode()))

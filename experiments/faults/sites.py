@@ -1,4 +1,4 @@
-"""Where a trial happens: folders of its own, with files beside them that nobody may touch."""
+"""Sites of trials: separate folders, with sentinel files that must not be touched."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from file_hook import Fault
-from product import TIMEOUT, Run, Started
+from product import TIMEOUT, Run, RunningCommand
 
 SENTINELS = (
     "here/sentinel.txt",
@@ -23,7 +23,7 @@ Tree = dict[str, tuple[str, int, str]]
 
 
 def snapshot(folder: Path) -> Tree:
-    """Return kind, size and SHA-256 (of a link its target) of all that is below a folder, by relative path."""
+    """Return kind, size and SHA-256 (or link target) of all entries, by relative path."""
     tree: Tree = {}
     for place, folders, files in os.walk(folder):
         for name in [*folders, *files]:
@@ -44,22 +44,22 @@ def snapshot(folder: Path) -> Tree:
 
 
 def tell_changes(before: Tree, after: Tree) -> list[str]:
-    """Return in words what differs between two snapshots."""
+    """Describe the differences between two snapshots."""
     lost = [f"{name} is gone" for name in sorted(before.keys() - after.keys())]
     new = [f"{name} is new" for name in sorted(after.keys() - before.keys())]
-    changed = [
+    changes = [
         f"{name} is another"
         for name in sorted(before.keys() & after.keys())
         if before[name] != after[name]
     ]
-    return lost + new + changed
+    return lost + new + changes
 
 
 @dataclass
 class Site:
     """A trial's folders: `here`, where commands are started, `home`, `tmp`, and `outside`.
 
-    writable: the paths below `here` that commands are asked to write to; what changes elsewhere counts as outside.
+    writable: the output paths of the commands below `here`; other changes count as outside.
     """
 
     root: Path
@@ -87,11 +87,11 @@ class Site:
         self.remember()
 
     def remember(self) -> None:
-        """Take what is there now for what has to stay as it is."""
+        """Record the current state, which must not change."""
         self._before = self._see()
 
-    def touched(self, runs: list[Run]) -> list[str]:
-        """Return what was touched outside of the writable paths since `remember`."""
+    def find_violations(self, runs: list[Run]) -> list[str]:
+        """Return the changes and reads outside of the writable paths since `remember`."""
         changes = tell_changes(self._before, self._see())
         for line in (line for run in runs for line in run.log):
             if line["kind"] == "outside":
@@ -101,12 +101,12 @@ class Site:
         return list(dict.fromkeys(changes))
 
     def _see(self) -> Tree:
-        seen: Tree = {}
+        tree: Tree = {}
         for part in ("home", "outside", "here"):
-            seen |= {f"{part}/{name}": value for name, value in snapshot(self.root / part).items()}
-        for name in [name for name in seen if self._is_writable(name)]:
-            del seen[name]
-        return seen
+            tree |= {f"{part}/{name}": value for name, value in snapshot(self.root / part).items()}
+        for name in [name for name in tree if self._is_writable(name)]:
+            del tree[name]
+        return tree
 
     def _is_writable(self, name: str) -> bool:
         if name in SENTINELS:
@@ -123,7 +123,7 @@ class Site:
         prelude: Callable[[], None] | None = None,
         environment: Mapping[str, str] | None = None,
         here: Path | None = None,
-    ) -> Started:
+    ) -> RunningCommand:
         """Start a command in this trial's folder."""
         self._count += 1
         variables = {"HOME": str(self.root / "home"), "TMPDIR": str(self.root / "tmp")} | dict(
@@ -134,7 +134,7 @@ class Site:
             "XDG_CACHE_HOME": str(self.root / "tmp/cache"),
         }
         sentinels = frozenset(str((self.root / name).resolve()) for name in SENTINELS)
-        return Started(
+        return RunningCommand(
             command, arguments, here or self.here, self.root / f"run{self._count}", self.root, variables, sentinels,
             fault, prelude,
         )  # fmt: skip
@@ -144,5 +144,5 @@ class Site:
         return self.start(command, *arguments, **options).wait(timeout)
 
     def backup(self, number: int) -> Path:
-        """Return where the newest command's file hook has kept what the rename of that number replaced."""
+        """Return the backup of the file that a rename of the newest command replaced."""
         return self.root / f"run{self._count}" / "old" / str(number)

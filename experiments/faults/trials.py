@@ -1,4 +1,4 @@
-"""What a trial is, and how many are run at a time: each in a fork of this process."""
+"""Trials, and their execution in parallel forks of this process."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ LIMIT = 600.0  # seconds a trial may take in all: its commands have limits of th
 
 @dataclass
 class Verdict:
-    """What came of a trial: what is wrong, and notes that are no failures."""
+    """The outcome of a trial: failures, and notes that are no failures."""
 
     failures: list[Failure] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Trial:
-    """One fault put into one command.
+    """One fault in one command.
 
     name: CAMPAIGN/…, by which it is run alone. fault: in words. play: called with a folder of its own.
     """
@@ -49,7 +49,7 @@ class Trial:
 def run_trials(
     trials: Sequence[Trial], scratch: Path, jobs: int, keep: Path | None
 ) -> Iterator[dict[str, Any]]:
-    """Run trials, `jobs` at a time, and yield what came of each: {"trial", "fault", "failures", "notes", …}.
+    """Run `jobs` trials at a time; yield outcomes {"trial", "fault", "failures", "notes", …}.
 
     keep: where the folders of those that fail are moved to.
     """

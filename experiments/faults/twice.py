@@ -1,4 +1,4 @@
-"""Two commands at once that share a folder: the same one, or two that work side by side."""
+"""Two commands at once that share a folder: the same command, or two different ones."""
 
 import shutil
 import time
@@ -32,7 +32,7 @@ class Pair:
     scene: str
     other: str
     extra: tuple[str, ...] = ()
-    both: bool = False
+    no_refusal: bool = False
     reference: str = ""
 
 
@@ -40,9 +40,9 @@ PAIRS = (
     Pair("train", "train", "train"),
     Pair("chain", "chain", "chain"),
     Pair("kernels", "kernels", "kernels"),
-    Pair("kernels and noise", "kernels", "noise", both=True, reference="noise"),
+    Pair("kernels and noise", "kernels", "noise", no_refusal=True, reference="noise"),
     Pair("pairs", "pairs", "pairs"),
-    Pair("two runs, same pairs", "train", "train", (f"run={TWO_RUNS}",), both=True),
+    Pair("two runs, same pairs", "train", "train", (f"run={TWO_RUNS}",), no_refusal=True),
     Pair("two runs from photos", "chain", "chain", (f"run={TWO_RUNS}",)),
     Pair("many patches", "many patches", "many patches"),
     Pair("two runs, many patches", "many patches", "many patches", (f"run={TWO_RUNS}",)),
@@ -67,7 +67,7 @@ def list_trials(scenes: Scenes) -> list[Trial]:
 
 
 def play(scenes: Scenes, pair: Pair, delay: float, folder: Path) -> Verdict:
-    """Start both, judge how they end, what is there then, and what is there after another call."""
+    """Start both; judge their ends and the files, also after another call."""
     scene, other = scenes[pair.scene], scenes[pair.other]
     site = Site(folder, tuple({*scene.writes, *other.writes}))
     site.fill(scene.template)
@@ -86,29 +86,29 @@ def play(scenes: Scenes, pair: Pair, delay: float, folder: Path) -> Verdict:
                 "message", f"none of the two was done: {runs[0].last[:200]}; {runs[1].last[:200]}"
             )
         )
-    if any(run.code == 0 for run in runs) and not (pair.extra or pair.both):
+    if any(run.code == 0 for run in runs) and not (pair.extra or pair.no_refusal):
         verdict.failures += judge_state(
-            scene.done, site.here, scene.writes, KEEP, (scene.done.parent, site.root)
+            scene.result, site.here, scene.writes, KEEP, (scene.result.parent, site.root)
         )
-    again = [finish(site, scene, verdict)]
+    retries = [finish(site, scene, verdict)]
     if pair.extra:
-        again.append(site.run(other.command, *other.arguments, *pair.extra))
-        verdict.failures += [failure for run in again for failure in judge_run(run)]
+        retries.append(site.run(other.command, *other.arguments, *pair.extra))
+        verdict.failures += [failure for run in retries for failure in judge_run(run)]
         verdict.failures += _judge_two_runs(site, scene)
     else:
-        verdict.failures += judge_end(site, scenes[pair.reference or pair.scene], again[0])
-    verdict.failures += [Failure("outside", words) for words in site.touched([*runs, *again])]
+        verdict.failures += judge_end(site, scenes[pair.reference or pair.scene], retries[0])
+    verdict.failures += [
+        Failure("outside", words) for words in site.find_violations([*runs, *retries])
+    ]
     verdict.failures = list(dict.fromkeys(verdict.failures))
     return verdict
 
 
 def _judge_run(run: Run, rival: int, pair: Pair) -> list[Failure]:
-    """Judge one of the two: done, or refused by a line that names the other process."""
-    failures = judge_run(run, (0,) if pair.both else (0, 1))
-    finished = (
-        run.code == 1 and "overwrite=true" in run.last and pair.name in ("evaluate", "export")
-    )
-    if not failures and run.code == 1 and not finished and str(rival) not in run.text:
+    """Judge one of the two: success, or a refusal that names the other process."""
+    failures = judge_run(run, (0,) if pair.no_refusal else (0, 1))
+    success = run.code == 1 and "overwrite=true" in run.last and pair.name in ("evaluate", "export")
+    if not failures and run.code == 1 and not success and str(rival) not in run.text:
         failures.append(
             Failure("message", f"{run.command}: does not name the other process: {run.last[:300]}")
         )
@@ -116,10 +116,10 @@ def _judge_run(run: Run, rival: int, pair: Pair) -> list[Failure]:
 
 
 def _judge_two_runs(site: Site, scene: Scene) -> list[Failure]:
-    """Judge two runs that share pool and pairs: both as one run alone, but for the folder's name in their configs."""
+    """Judge two runs that share pool and pairs: equal to a single run, except for the run's name."""
     failures = [Failure("leftover", name) for name in find_leftovers(site.here / "work")]
     failures += [Failure("lines twice", words) for words in find_doubles(site.here / "work")]
-    shared = _compare(scene, site, ("work/pool", "work/pairs"))
+    differences = _compare(scene, site, ("work/pool", "work/pairs"))
     for run in (RUN, TWO_RUNS):
         state = site.root / "one"
         shutil.rmtree(state, ignore_errors=True)
@@ -128,18 +128,18 @@ def _judge_two_runs(site: Site, scene: Scene) -> list[Failure]:
         else:
             failures.append(Failure("deviation", f"{run} is missing"))
             continue
-        shared += [
+        differences += [
             f"{run}: {words}"
-            for words in compare_folders(scene.done, state, (RUN,))
+            for words in compare_folders(scene.result, state, (RUN,))
             if not _named_after(words)
         ]
-    return failures + [Failure("deviation", words) for words in shared]
+    return failures + [Failure("deviation", words) for words in differences]
 
 
 def _compare(scene: Scene, site: Site, paths: Sequence[str]) -> list[str]:
-    return compare_folders(scene.done, site.here, paths, (scene.done.parent, site.root))
+    return compare_folders(scene.result, site.here, paths, (scene.result.parent, site.root))
 
 
 def _named_after(words: str) -> bool:
-    """Whether a difference may come of the run's name: its config, and that file's hash in its manifest."""
+    """Return whether a difference is due to the run's name (config, and its hash in the manifest)."""
     return "config.yaml" in words or "metrics.json " in words

@@ -11,7 +11,7 @@ from scenes import ARGUMENTS, KEEP, RUN, Scene, Scenes, all_names
 from sites import Site
 from trials import Trial, Verdict
 
-# What vanishes, by scene, and at which parts of the operations.
+# Vanishing paths by scene, and the fractions of the operations.
 VANISHING = {
     "train": (
         f"{RUN}/checkpoints",
@@ -85,30 +85,32 @@ def play(scene: Scene, path: str, number: int, folder: Path) -> Verdict:
         path,
     ]
     verdict.failures += judge_run(first, (0, 1), names)
-    again = site.run(scene.command, *scene.arguments)
-    if again.code == 1 and "overwrite=true" in again.last:
-        again = site.run(scene.command, *scene.arguments, "overwrite=true")
-    verdict.failures += judge_run(again)
-    if again.code == 0:
+    retry = site.run(scene.command, *scene.arguments)
+    if retry.code == 1 and "overwrite=true" in retry.last:
+        retry = site.run(scene.command, *scene.arguments, "overwrite=true")
+    verdict.failures += judge_run(retry)
+    if retry.code == 0:
         for failure in judge_state(
-            scene.done, site.here, scene.writes, KEEP, (scene.done.parent, site.root)
+            scene.result, site.here, scene.writes, KEEP, (scene.result.parent, site.root)
         ):
             lost = failure.detail.startswith(f"{path}/") and "is missing" in failure.detail
-            told = (
+            has_message = (
                 failure.detail.startswith("TensorBoard") and "tensorboard" in f"{path}/tensorboard"
             )
-            if not lost and not told:
+            if not lost and not has_message:
                 verdict.failures.append(failure)
-    verdict.failures += [Failure("outside", words) for words in site.touched([first, again])]
+    verdict.failures += [
+        Failure("outside", words) for words in site.find_violations([first, retry])
+    ]
     return verdict
 
 
 def play_read_only(scenes: Scenes, command: str, way: str, folder: Path) -> Verdict:
-    """Run a command in a read-only folder: its results go elsewhere, or there, or it only tells of itself."""
+    """Run a command in a read-only folder, with results elsewhere or there, or only --help."""
     if not namespaces.has_namespaces():
         return Verdict(skipped=namespaces.REASON)
     site = Site(folder, ())
-    site.fill(scenes["train"].done)
+    site.fill(scenes["train"].result)
     elsewhere = site.root / "elsewhere"
     elsewhere.mkdir()
     namespaces.enter_namespace()
@@ -118,7 +120,7 @@ def play_read_only(scenes: Scenes, command: str, way: str, folder: Path) -> Verd
     failures = judge_run(run, codes)
     if way == "here" and command != "check_data" and run.code == 0:
         failures.append(Failure("deviation", "exit code 0, although nothing can be written"))
-    failures += [Failure("outside", words) for words in site.touched([run])]
+    failures += [Failure("outside", words) for words in site.find_violations([run])]
     return Verdict(failures, {"said": run.last[:500], "code": run.code})
 
 

@@ -1,4 +1,4 @@
-"""Worker processes that are killed or stopped, and too little shared memory: no command may hang."""
+"""Workers that are killed or stopped, and small shared memory: no command may hang."""
 
 import contextlib
 import os
@@ -10,22 +10,22 @@ from pathlib import Path
 
 import namespaces
 from judge import Failure, judge_run, judge_state
-from product import Run, Started
+from product import Run, RunningCommand
 from scenes import KEEP, PHOTO, Scenes, write_photos
 from sites import Site
 from trials import Trial, Verdict
 
 LONG = ("trainer.workers=2", "trainer.max_steps=1000000", "trainer.log_every=50", "trainer.checkpoint_every=500000",
         "trainer.validate_every=500000")  # fmt: skip
-END = 90.0  # seconds within which a training that has lost a worker must have ended
-STOP = 30.0  # and within which it must have heeded a signal
+END = 90.0  # seconds until a training without a worker must have ended
+STOP = 30.0  # seconds until it must have obeyed a signal
 START = 60.0
 SAYS = ("worker", "shm", "shared memory")
 
 
 def list_trials(scenes: Scenes) -> list[Trial]:
     """Return trials of workers that die or stop, of signals, of small shared memory, and of the stages' workers."""
-    ends: dict[str, Callable[[Started], None]] = {
+    ends: dict[str, Callable[[RunningCommand], None]] = {
         "kill one": lambda run: _signal_workers(run, signal.SIGKILL, 1),
         "kill all": lambda run: _signal_workers(run, signal.SIGKILL),
         "stop one": lambda run: _signal_workers(run, signal.SIGSTOP, 1),
@@ -67,23 +67,29 @@ def list_trials(scenes: Scenes) -> list[Trial]:
     return trials
 
 
-def play_end(scenes: Scenes, end: Callable[[Started], None], folder: Path) -> Verdict:
-    """Take a training its workers; it must end with a line that says what to set."""
+def play_end(scenes: Scenes, end: Callable[[RunningCommand], None], folder: Path) -> Verdict:
+    """Kill or stop the workers of a training, which must end with a line that says what to set."""
     site, run = _start_training(scenes, folder)
     if not _wait_for(lambda: _is_training(run)):
         return _give_up(run)
     end(run)
-    ended = _wait(run, END)
-    failures = _judge(ended, (1,)) + [Failure("outside", words) for words in site.touched([ended])]
+    outcome = _wait(run, END)
+    failures = _judge(outcome, (1,)) + [
+        Failure("outside", words) for words in site.find_violations([outcome])
+    ]
     return Verdict(
-        failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)}
+        failures,
+        {"said": outcome.last[:500], "code": outcome.code, "seconds": round(outcome.seconds)},
     )
 
 
 def play_signal(
-    scenes: Scenes, end: Callable[[Started], None] | None, number: signal.Signals, folder: Path
+    scenes: Scenes,
+    end: Callable[[RunningCommand], None] | None,
+    number: signal.Signals,
+    folder: Path,
 ) -> Verdict:
-    """Ask a training to stop, which waits for a batch or not."""
+    """Stop a training that may be waiting for a batch."""
     _, run = _start_training(scenes, folder)
     if not _wait_for(lambda: _is_training(run)):
         return _give_up(run)
@@ -91,17 +97,18 @@ def play_signal(
         end(run)
         time.sleep(2)
     run.signal(number)
-    ended = _wait(run, STOP)
-    failures = _judge(ended, (128 + number, *((1,) if end else ())))
+    outcome = _wait(run, STOP)
+    failures = _judge(outcome, (128 + number, *((1,) if end else ())))
     return Verdict(
-        failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)}
+        failures,
+        {"said": outcome.last[:500], "code": outcome.code, "seconds": round(outcome.seconds)},
     )
 
 
 def play_small_memory(
     scenes: Scenes, size: int, number: signal.Signals | None, folder: Path
 ) -> Verdict:
-    """Train where shared memory is small: it says so, or does without it; a signal is heeded all the same."""
+    """Train with small shared memory: an error or no use of it; signals must be obeyed."""
     if not namespaces.has_namespaces():
         return Verdict(skipped=namespaces.REASON)
     namespaces.enter_namespace()
@@ -113,21 +120,22 @@ def play_small_memory(
     )
     _, run = _start_training(scenes, folder, "trainer.batch=256", *steps)
     if number is None:
-        ended = _wait(run, END + START)
-        failures = _judge(ended, (0, 1))
+        outcome = _wait(run, END + START)
+        failures = _judge(outcome, (0, 1))
     else:
         _wait_for(lambda: len(_list_workers(run.pid)) >= 2, START / 2)
         time.sleep(8)
         run.signal(number)
-        ended = _wait(run, STOP)
-        failures = _judge(ended, (128 + number, 1))
+        outcome = _wait(run, STOP)
+        failures = _judge(outcome, (128 + number, 1))
     return Verdict(
-        failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)}
+        failures,
+        {"said": outcome.last[:500], "code": outcome.code, "seconds": round(outcome.seconds)},
     )
 
 
 def play_stage(scenes: Scenes, stage: str, folder: Path) -> Verdict:
-    """Kill a worker of a stage; then the stage again, without workers."""
+    """Kill a worker of a stage; then run the stage without workers."""
     scene = scenes[stage]
     site = Site(folder, scene.writes)
     site.fill(scene.template)
@@ -135,25 +143,26 @@ def play_stage(scenes: Scenes, stage: str, folder: Path) -> Verdict:
     site.remember()
     run = site.start(scene.command, *scene.arguments, "workers=2")
     if not _wait_for(lambda: len(_list_workers(run.pid)) >= 2, START / 2):
-        ended = run.wait(1)
-        return Verdict(skipped=f"no worker was seen; exit code {ended.code}")
+        outcome = run.wait(1)
+        return Verdict(skipped=f"no worker was seen; exit code {outcome.code}")
     _signal_workers(run, signal.SIGKILL, 1)
-    ended = _wait(run, END)
-    failures = _judge(ended, (0, 1))
-    again = site.run(scene.command, *scene.arguments)
-    failures += judge_run(again)
-    if again.code == 0:
+    outcome = _wait(run, END)
+    failures = _judge(outcome, (0, 1))
+    retry = site.run(scene.command, *scene.arguments)
+    failures += judge_run(retry)
+    if retry.code == 0:
         failures += judge_state(
-            scene.done, site.here, scene.writes, KEEP, (scene.done.parent, site.root)
+            scene.result, site.here, scene.writes, KEEP, (scene.result.parent, site.root)
         )
-    failures += [Failure("outside", words) for words in site.touched([ended, again])]
+    failures += [Failure("outside", words) for words in site.find_violations([outcome, retry])]
     return Verdict(
-        failures, {"said": ended.last[:500], "code": ended.code, "seconds": round(ended.seconds)}
+        failures,
+        {"said": outcome.last[:500], "code": outcome.code, "seconds": round(outcome.seconds)},
     )
 
 
 def _judge(run: Run, codes: tuple[int, ...]) -> list[Failure]:
-    """Judge how a command ended: where it is an error, its line must tell of workers or of shared memory."""
+    """Judge the end of a command; an error must mention workers or shared memory."""
     failures = judge_run(run, codes)
     message = " ".join(line for line in run.lines if line.startswith("error: "))
     if not failures and run.code == 1 and not any(word in message for word in SAYS):
@@ -165,14 +174,14 @@ def _judge(run: Run, codes: tuple[int, ...]) -> list[Failure]:
     return failures
 
 
-def _start_training(scenes: Scenes, folder: Path, *arguments: str) -> tuple[Site, Started]:
+def _start_training(scenes: Scenes, folder: Path, *arguments: str) -> tuple[Site, RunningCommand]:
     scene = scenes["train"]
     site = Site(folder, scene.writes)
     site.fill(scene.template)
     return site, site.start(scene.command, *scene.arguments, *LONG, *arguments)
 
 
-def _is_training(run: Started) -> bool:
+def _is_training(run: RunningCommand) -> bool:
     """Whether steps are being done: the records of the first one are written."""
     return len(_list_workers(run.pid)) >= 2 and any(
         "events.out" in line["path"] for line in run.read_log()
@@ -189,24 +198,24 @@ def _wait_for(condition: Callable[[], bool], seconds: float = START) -> bool:
     return False
 
 
-def _wait(run: Started, seconds: float) -> Run:
-    """Wait so many seconds from now on."""
+def _wait(run: RunningCommand, seconds: float) -> Run:
+    """Wait for the end, at most some seconds from now."""
     return run.wait(time.monotonic() - run.began + seconds)
 
 
-def _give_up(run: Started) -> Verdict:
-    ended = run.wait(1)
+def _give_up(run: RunningCommand) -> Verdict:
+    outcome = run.wait(1)
     return Verdict(
         [
             Failure(
-                "campaign", f"the training did not begin within {START:.0f} s: {ended.last[:300]}"
+                "campaign", f"the training did not begin within {START:.0f} s: {outcome.last[:300]}"
             )
         ]
     )
 
 
 def _list_workers(pid: int) -> list[int]:
-    """Return the processes whose parent is a child of a process: those that its fork server has forked."""
+    """Return the grandchildren of a process, which its fork server has forked."""
     parents = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -217,7 +226,7 @@ def _list_workers(pid: int) -> list[int]:
     return sorted(child for child, parent in parents.items() if parents.get(parent) == pid)
 
 
-def _signal_workers(run: Started, number: signal.Signals, count: int | None = None) -> None:
+def _signal_workers(run: RunningCommand, number: signal.Signals, count: int | None = None) -> None:
     for pid in _list_workers(run.pid)[:count]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)

@@ -1,4 +1,4 @@
-"""What estimates are held against: a kernel that ignores the photo, and Gaussians that know the true kernel."""
+"""References for estimates: bicubic, and Gaussians fitted to the true kernel."""
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ def best_isotropic(true: Kernel) -> Kernel:
 
 
 def best_gaussian(true: Kernel) -> Kernel:
-    """Return the Gaussian (31, 31) of the best kernel PSNR: what no estimate by a Gaussian can surpass."""
+    """Return the Gaussian (31, 31) of the best kernel PSNR, the bound of Gaussian estimates."""
     start = np.linalg.cholesky(covariance(true))[np.tril_indices(2)]
     loss = lambda entries: -kernel_psnr(true, _gaussian(_square(entries)), SIZE)  # noqa: E731
     return _gaussian(_square(optimize.minimize(loss, start, method="Nelder-Mead").x))
@@ -47,7 +47,7 @@ def _square(entries: np.ndarray) -> np.ndarray:
 
 
 def covariance(kernel: Kernel) -> np.ndarray:
-    """Return the covariance (2, 2) of a kernel's positions, its values as weights, in pixels squared."""
+    """Return the covariance (2, 2) of a kernel as a density, in pixels squared."""
     positions = np.moveaxis(np.mgrid[: kernel.shape[0], : kernel.shape[1]], 0, -1).reshape(-1, 2)
     weights = normalise(kernel).ravel()
     offsets = positions - weights @ positions

@@ -1,4 +1,4 @@
-"""The study's cases: photographs degraded by kernels that are known."""
+"""Cases of the study: photographs degraded by known kernels."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from realsr.imaging import apply_kernel, crop_to_multiple, to_float, to_uint8
 from realsr.imaging.kernel_shapes import Kernel, compose_x4
 from realsr.kernels.gaussian import draw_div2krk
 
-# Nothing is chosen by looking at `report`. skimage's `cat` is its `chelsea` and must not stand there.
+# Nothing is tuned on `report`. scikit-image's `cat` is the same as `chelsea`.
 SETS = {
     "tune": ("camera", "chelsea", "coffee", "coins", "grass", "gravel"),
     "report": (
@@ -35,7 +35,7 @@ SMALLEST = 86  # side of an LR photo with room for KernelGAN's crops inside the 
 
 @dataclass(frozen=True)
 class Case:
-    """One degraded photo. kernel: which of the photo's kernels; noise: standard deviation in 8-bit levels."""
+    """One degraded photo. kernel: index; noise: standard deviation in 8-bit levels."""
 
     photo: str
     kernel: int
@@ -49,7 +49,7 @@ def list_cases(
     scales: Sequence[int] = SCALES,
     noises: Sequence[float] = NOISES,
 ) -> Iterator[Case]:
-    """List the cases whose LR photo is large enough, those of one kernel, scale and noise level in a row."""
+    """List the cases whose LR photo is large enough, grouped by kernel, scale and noise."""
     for kernel in range(kernels):
         for scale in scales:
             for noise in noises:
@@ -60,7 +60,7 @@ def list_cases(
 
 @cache
 def load_hr(photo: str) -> np.ndarray:
-    """Return a photograph of scikit-image's as (H, W, 3) uint8; of the large round retina its middle 800x800."""
+    """Return a photograph of scikit-image, (H, W, 3) uint8; of retina the central 800x800."""
     image = data.stereo_motorcycle()[0] if photo == "motorcycle" else getattr(data, photo)()
     if photo == "retina":
         top, left = ((side - 800) // 2 for side in image.shape[:2])
@@ -74,12 +74,12 @@ def true_root(case: Case) -> Kernel:
 
 
 def at_scale(root: Kernel, scale: int) -> Kernel:
-    """Return the kernel of a scale that an x2 kernel (k, k) is the root of; x4: (3k - 2, 3k - 2)."""
+    """Compose an x2 kernel (k, k) to a scale; x4: (3k - 2, 3k - 2)."""
     return root if scale == 2 else compose_x4(root, crop=False)
 
 
-def degraded(case: Case) -> np.ndarray:
-    """Return the LR photo (h, w, 3) uint8: HR through the kernel at every scale-th sample, plus noise, rounded."""
+def degrade_photo(case: Case) -> np.ndarray:
+    """Return LR (h, w, 3) uint8: HR blurred, sampled at every scale-th pixel, with noise."""
     hr = crop_to_multiple(to_float(load_hr(case.photo)), case.scale)
     lr = apply_kernel(hr, at_scale(true_root(case), case.scale), case.scale)
     rng = numpy_generator(0, "kernel_recovery", "noise", case.photo, case.kernel, case.scale)

@@ -21,20 +21,22 @@ SIDES = {2: 19, 4: 37}  # pixels of a kernel shown, both about as wide as the tr
 
 
 def draw(records: Sequence[dict], cases: Sequence[Case]) -> np.ndarray:
-    """Draw a row a case: the true kernel, and the estimates with their kernel PSNR; brightness is the true one's."""
+    """Draw one row per case: the true kernel and the estimates with their kernel PSNR."""
     tiles = []
     for case in cases:
         true = at_scale(true_root(case), case.scale)
-        found = [record for record in records if Case(*(record[key] for key in vars(case))) == case]
+        matches = [
+            record for record in records if Case(*(record[key] for key in vars(case))) == case
+        ]
         gans = [
-            np.array(record["estimate"]) for record in found if record["estimator"] == "kernelgan"
+            np.array(record["estimate"]) for record in matches if record["estimator"] == "kernelgan"
         ]
         kernels = {
             "KernelGAN": gans[0],
             f"mean of {len(gans)} runs": root_mean(gans),
             "spectral": next(
                 np.array(record["estimate"])
-                for record in found
+                for record in matches
                 if record["estimator"] == "spectral"
             ),
         }
@@ -51,11 +53,11 @@ def draw(records: Sequence[dict], cases: Sequence[Case]) -> np.ndarray:
 def _tile(kernel: Kernel, true: Kernel, text: str, scale: int) -> Tile:
     side = SIDES[scale]
     margin = max(0, side - len(kernel) + 1)
-    padded = np.pad(kernel, margin)
-    start = len(padded) // 2 - side // 2 + scale // 2 - 1
-    shown = padded[start : start + side, start : start + side]
+    canvas = np.pad(kernel, margin)
+    start = len(canvas) // 2 - side // 2 + scale // 2 - 1
+    crop = canvas[start : start + side, start : start + side]
     # The square root makes the low values visible, in which estimates differ most.
-    levels = np.sqrt(np.clip(shown / true.max(), 0, 1))
+    levels = np.sqrt(np.clip(crop / true.max(), 0, 1))
     return Tile(repeat_pixels(colour_values(levels, "magma"), WIDTH), [(text, INK)])
 
 

@@ -1,4 +1,4 @@
-"""How near estimated kernels are to the true ones: photos degraded by known kernels, each estimator on each.
+"""Estimate the kernels of photos that were degraded by known kernels.
 
     python experiments/kernel_recovery/study.py --set report --estimators kernelgan,spectral --seeds 5 \
         --records work/recovery.jsonl --json work/recovery.json
@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from cases import BORDER, SCALES, SETS, Case, degraded, list_cases
+from cases import BORDER, SCALES, SETS, Case, degrade_photo, list_cases
 from table import summarise, write_table
 
 from realsr.core.files import write_bytes
@@ -55,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     run(tasks, options.records, KernelGANConfig(options.iterations, 2e-4, BORDER), options.batch)
     if options.json:
-        wanted = {_key(task) for task in tasks}
+        keys = {_key(task) for task in tasks}
         records = [
-            record for record in read_records(options.records) if _key(_task(record)) in wanted
+            record for record in read_records(options.records) if _key(_task(record)) in keys
         ]
         summary = summarise(records, options.set)
         write_bytes(options.json, json.dumps(summary, indent=1).encode())
@@ -72,7 +72,7 @@ def list_tasks(
     seeds: int,
     scales: Sequence[int] = SCALES,
 ) -> Iterator[Task]:
-    """List what is to be estimated, (case, estimator, seed); the spectral estimator knows no chance: seed 0."""
+    """List tasks (case, estimator, seed); the spectral estimator is deterministic: seed 0."""
     if "spectral" in estimators:
         yield from ((case, "spectral", 0) for case in list_cases(photos, kernels, scales))
     if "kernelgan" in estimators:
@@ -83,31 +83,31 @@ def list_tasks(
 
 
 def run(tasks: Sequence[Task], records: Path, config: KernelGANConfig, batch: int) -> None:
-    """Estimate what the records lack, and append it to them; `batch` KernelGANs are trained side by side."""
+    """Append missing estimates to the records; KernelGAN is trained in batches of `batch`."""
     _drop_cut_line(records)
-    done = {_key(_task(record)) for record in read_records(records)}
-    missing = [task for task in tasks if _key(task) not in done]
+    finished_keys = {_key(_task(record)) for record in read_records(records)}
+    missing = [task for task in tasks if _key(task) not in finished_keys]
     records.parent.mkdir(parents=True, exist_ok=True)
     with Progress("kernel recovery", total=len(tasks), done=len(tasks) - len(missing)) as progress:
         for name, group in groupby(missing, key=lambda task: task[1]):
-            alike = list(group)
+            members = list(group)
             size = batch if name == "kernelgan" else 1
-            for start in range(0, len(alike), size):
-                some = alike[start : start + size]
+            for start in range(0, len(members), size):
+                chunk = members[start : start + size]
                 began = time.perf_counter()
                 kernels = (
-                    _kernelgan(some, config) if name == "kernelgan" else [_spectral(some[0][0])]
+                    _kernelgan(chunk, config) if name == "kernelgan" else [_spectral(chunk[0][0])]
                 )
-                seconds = (time.perf_counter() - began) / len(some)
+                seconds = (time.perf_counter() - began) / len(chunk)
                 with records.open("a") as file:
                     file.writelines(
-                        _line(*pair, seconds) for pair in zip(some, kernels, strict=True)
+                        _line(*pair, seconds) for pair in zip(chunk, kernels, strict=True)
                     )
-                progress.advance(len(some))
+                progress.advance(len(chunk))
 
 
 def read_records(path: Path) -> list[dict]:
-    """Read the lines of the records; a last one that was cut short is left out."""
+    """Read the records without a truncated last line."""
     return (
         [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
     )
@@ -124,14 +124,14 @@ def _kernelgan(tasks: Sequence[Task], config: KernelGANConfig) -> list[Kernel]:
         derive_seed(seed, "kernel_recovery", *asdict(case).values()) for case, _, seed in tasks
     ]
     photos = [
-        prepare_photo(degraded(task[0]), config, [seed])[0]
+        prepare_photo(degrade_photo(task[0]), config, [seed])[0]
         for task, seed in zip(tasks, seeds, strict=True)
     ]
     return [postprocess(raw) for raw in train_kernelgans(photos, config, seeds).kernels]
 
 
 def _spectral(case: Case) -> Kernel:
-    return estimate_spectral(degraded(case), SPECTRAL).kernel
+    return estimate_spectral(degrade_photo(case), SPECTRAL).kernel
 
 
 def _key(task: Task) -> tuple:

@@ -40,8 +40,8 @@ def summarise(records: Sequence[dict], photos: str) -> dict:
     for record in records:
         case = Case(*(record[name] for name in ("photo", "kernel", "scale", "noise")))
         cases[case][record["estimator"]].append(record)
-    rows = [_measure(case, found) for case, found in cases.items()]
-    names = {name for found in cases.values() for name in found}
+    rows = [_measure(case, group) for case, group in cases.items()]
+    names = {name for group in cases.values() for name in group}
     common = [row for row in rows if names <= row["psnr"].keys()]
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -69,7 +69,7 @@ def root_mean(estimates: Sequence[Kernel]) -> Kernel:
     return normalise(sum(np.pad(estimate, (side - len(estimate)) // 2) for estimate in estimates))
 
 
-def _measure(case: Case, found: dict[str, list[dict]]) -> dict:
+def _measure(case: Case, records: dict[str, list[dict]]) -> dict:
     """Return a case's PSNR by estimator, one number a seed."""
     true = at_scale(true_root(case), case.scale)
 
@@ -77,20 +77,20 @@ def _measure(case: Case, found: dict[str, list[dict]]) -> dict:
         return round(kernel_psnr(true, at_scale(root, case.scale)), 3)
 
     estimates = {
-        name: [np.array(record["estimate"]) for record in done] for name, done in found.items()
+        name: [np.array(record["estimate"]) for record in group] for name, group in records.items()
     }
     result = {name: [psnr(estimate) for estimate in kernels] for name, kernels in estimates.items()}
     if len(estimates.get("kernelgan", [])) > 1:
         result["kernelgan_mean"] = [psnr(root_mean(estimates["kernelgan"]))]
     if case.scale == 4 and "spectral" in estimates:
         result["spectral_x4"] = [psnr(_four_fifths(estimates["spectral"][0]))]
-    known = {
+    bounds = {
         "bicubic": bicubic(case.scale),
         "isotropic": best_isotropic(true),
         "gaussian": best_gaussian(true),
     }
-    result |= {name: [round(kernel_psnr(true, kernel), 3)] for name, kernel in known.items()}
-    seconds = {name: [record["seconds"] for record in done] for name, done in found.items()}
+    result |= {name: [round(kernel_psnr(true, kernel), 3)] for name, kernel in bounds.items()}
+    seconds = {name: [record["seconds"] for record in group] for name, group in records.items()}
     wide = {
         name: [round(_excess(kernel, true_root(case)), 2) for kernel in kernels]
         for name, kernels in estimates.items()
@@ -99,7 +99,7 @@ def _measure(case: Case, found: dict[str, list[dict]]) -> dict:
 
 
 def _excess(root: Kernel, true: Kernel) -> float:
-    """Return by how much an x2 kernel's variance is above the true one's, mean of both axes, in pixels squared."""
+    """Return the excess variance of an x2 kernel, mean of both axes, pixels squared."""
     return float(np.trace(covariance(root) - covariance(true)) / 2)
 
 
@@ -116,32 +116,32 @@ def _four_fifths(root: Kernel) -> Kernel:
 def _groups(rows: Sequence[dict]) -> Iterator[dict]:
     for scale, noise in sorted({(row["scale"], row["noise"]) for row in rows}):
         group = [row for row in rows if (row["scale"], row["noise"]) == (scale, noise)]
-        shared = [name for name in NAMES if all(name in row["psnr"] for row in group)]
-        figures = {name: _figures([row["psnr"][name] for row in group]) for name in shared}
+        common = [name for name in NAMES if all(name in row["psnr"] for row in group)]
+        figures = {name: _figures([row["psnr"][name] for row in group]) for name in common}
         gains = {
             name: _gain(group, name)
-            for name in shared
-            if name != "kernelgan" and "kernelgan" in shared
+            for name in common
+            if name != "kernelgan" and "kernelgan" in common
         }
         yield {"scale": scale, "noise": noise, "count": len(group), "psnr": figures, "gain": gains}
 
 
 def _gain(group: Sequence[dict], name: str) -> dict:
-    """Return by how much an estimator is above one run of KernelGAN, case by case: mean, and standard error of it."""
+    """Return the mean gain over one run of KernelGAN per case, and its standard error."""
     gains = [np.mean(row["psnr"][name]) - np.mean(row["psnr"]["kernelgan"]) for row in group]
     error = np.std(gains, ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else 0.0
     return {"mean": round(float(np.mean(gains)), 2), "error": round(float(error), 2)}
 
 
 def _figures(psnr: Sequence[Sequence[float]]) -> dict:
-    """Return the mean over cases and seeds, the spread over cases (of their means), and over seeds (within a case)."""
+    """Return the mean, the spread over cases (of means), and over seeds (within a case)."""
     means = [np.mean(values) for values in psnr]
     seeds = min(len(values) for values in psnr)
     spread = float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
     within = float(np.mean([np.std(values, ddof=1) for values in psnr])) if seeds > 1 else None
-    rounded = {"mean": float(np.mean(means)), "over_cases": spread, "over_seeds": within}
+    numbers = {"mean": float(np.mean(means)), "over_cases": spread, "over_seeds": within}
     return {
-        name: value if value is None else round(value, 2) for name, value in rounded.items()
+        name: value if value is None else round(value, 2) for name, value in numbers.items()
     } | {"seeds": seeds}
 
 
@@ -160,16 +160,16 @@ def _table(title: str, groups: Sequence[dict]) -> str:
         if name in ("kernelgan_mean", "spectral", "spectral_x4") and any(
             name in group["gain"] for group in groups
         ):
-            found = [group["gain"].get(name) for group in groups]
+            gains = [group["gain"].get(name) for group in groups]
             cells = [
-                f"{gain['mean']:+.1f} ± {gain['error']:.1f}" if gain else "–" for gain in found
+                f"{gain['mean']:+.1f} ± {gain['error']:.1f}" if gain else "–" for gain in gains
             ]
             lines.append(f"| gain over one run: {words} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _excess_table(rows: Sequence[dict]) -> str:
-    """Write by how much the variance found exceeds the true one: photos across, mean ± spread over the kernels."""
+    """Return a table of the excess variance by photo: mean ± spread over the kernels."""
     clean = [row for row in rows if (row["scale"], row["noise"]) == (2, 0)]
     photos = sorted({row["photo"] for row in clean})
     lines = [
@@ -179,13 +179,13 @@ def _excess_table(rows: Sequence[dict]) -> str:
     for name in sorted({name for row in clean for name in row["excess"]}):
         cells = []
         for photo in photos:
-            found = [
+            excess = [
                 np.mean(row["excess"][name])
                 for row in clean
                 if row["photo"] == photo and name in row["excess"]
             ]
-            spread = f" ± {np.std(found, ddof=1):.2f}" if len(found) > 1 else ""
-            cells.append(f"{np.mean(found):+.2f}{spread}" if found else "–")
+            spread = f" ± {np.std(excess, ddof=1):.2f}" if len(excess) > 1 else ""
+            cells.append(f"{np.mean(excess):+.2f}{spread}" if excess else "–")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

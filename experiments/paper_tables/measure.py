@@ -1,4 +1,4 @@
-"""What is at hand is measured: the rows whose weights are there, on the folders that are given, by realsr.evaluate."""
+"""Measure the rows of a table whose weights and folders are available."""
 
 import json
 import subprocess
@@ -28,8 +28,8 @@ class Folders:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Mean by weights and metric on one data set, by which protocol (all its values), on which folders."""
+class Measurement:
+    """Means by weights and metric on one data set, with protocol and folders."""
 
     folders: Folders
     protocol: dict
@@ -37,7 +37,7 @@ class Measured:
 
 
 def missing_weights(row: Row) -> str:
-    """Return why a row's weights are not there, and how to get them; "" where they are."""
+    """Return why the weights of a row are missing and how to get them; "" if available."""
     if row.weights is None:
         return row.missing
     try:
@@ -49,15 +49,15 @@ def missing_weights(row: Row) -> str:
 
 
 def missing_data(data: DataSet, folders: Folders | None) -> str:
-    """Return why a data set cannot be measured on, and how to get it; "" where folders for it are given."""
-    wanted = [role for role, there in (("hr", data.hr), ("lr", data.lr)) if there]
-    said = " ".join(f"--{role} {data.name}=DIR" for role in wanted)
+    """Return why a data set is unavailable and how to get it; "" if it has folders."""
+    roles = [role for role, required in (("hr", data.hr), ("lr", data.lr)) if required]
+    options = " ".join(f"--{role} {data.name}=DIR" for role in roles)
     if folders is None:
-        return f"no folder is given ({said}). To get it: {data.get}"
+        return f"no folder is given ({options}). To get it: {data.get}"
     if data.hr and folders.hr is None:
-        return f"no HR is given ({said}). To get it: {data.get}"
+        return f"no HR is given ({options}). To get it: {data.get}"
     if data.lr and folders.lr is None and not (folders.stand_in and data.hr):
-        return f"no LR is given, which it has of its own ({said}). To get it: {data.get}"
+        return f"no LR is given, which it has of its own ({options}). To get it: {data.get}"
     if data.images is not None and not folders.stand_in and folders.images() != data.images:
         return (
             f"{folders.hr} has {folders.images()} images instead of {data.images}; to measure on another data set in "
@@ -68,36 +68,36 @@ def missing_data(data: DataSet, folders: Folders | None) -> str:
 
 def measure(
     protocol: str, weights: Sequence[str], folders: Folders, output: Path, overrides: Sequence[str]
-) -> Measured:
-    """Evaluate weights on folders. Raises UserError where nothing comes of it."""
-    given = {"data.hr": folders.hr, "data.lr": folders.lr, "output": output}
+) -> Measurement:
+    """Evaluate weights on folders. Raises UserError if the evaluation fails."""
+    keys = {"data.hr": folders.hr, "data.lr": folders.lr, "output": output}
     arguments = [
         f"weights=[{','.join(quote(str(source)) for source in weights)}]",
         f"protocol={protocol}",
     ]
-    arguments += [f"{key}={quote(str(path))}" for key, path in given.items() if path is not None]
-    written = output / "metrics.json"
-    written.unlink(missing_ok=True)
-    ended = subprocess.run(
+    arguments += [f"{key}={quote(str(path))}" for key, path in keys.items() if path is not None]
+    metrics_file = output / "metrics.json"
+    metrics_file.unlink(missing_ok=True)
+    process = subprocess.run(
         [sys.executable, "-m", "realsr.evaluate", *arguments, *overrides], check=False
     )
-    if not written.is_file():
+    if not metrics_file.is_file():
         raise UserError(
-            f"realsr.evaluate ended with code {ended.returncode} and no numbers; it said why above"
+            f"realsr.evaluate ended with code {process.returncode} and no numbers; it said why above"
         )
-    return read_measured(written, folders, weights)
+    return read_measurement(metrics_file, folders, weights)
 
 
-def read_measured(path: Path, folders: Folders, weights: Sequence[str]) -> Measured:
-    """Return what metrics.json of realsr.evaluate tells of these weights, which it has in this order."""
+def read_measurement(path: Path, folders: Folders, weights: Sequence[str]) -> Measurement:
+    """Read metrics.json of realsr.evaluate; `weights` has the order of its models."""
     content = json.loads(path.read_text())
     means: Mapping[str, dict[str, float]] = content["models"]
     by_source = zip(weights, means.values(), strict=True)
-    return Measured(
+    return Measurement(
         folders, content["protocol"], {source: model["mean"] for source, model in by_source}
     )
 
 
 def quote(value: str) -> str:
-    """Return a value as Hydra's command line takes it whatever is in it."""
+    """Quote a value for Hydra's command line."""
     return "'" + value.replace("'", "\\'") + "'"

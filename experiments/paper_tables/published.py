@@ -1,4 +1,4 @@
-"""The published numbers: one file a table in published/, the data sets in data_sets.yaml beside them."""
+"""Published numbers: one file per table in published/, and the data sets in data_sets.yaml."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parent / "published"
 
 @dataclass(frozen=True)
 class DataSet:
-    """What a table was measured on; `images` and whether it has its own LR (`lr`) and HR (`hr`)."""
+    """A data set; `lr` and `hr`: whether it has its own LR and HR."""
 
     name: str
     title: str
@@ -22,7 +22,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Row:
-    """A method on a data set: published values by metric, and the source of its weights or why there are none."""
+    """A method on a data set: published values, and the source of its weights or a reason."""
 
     name: str
     data: str
@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A published table; `metrics` are those of the protocol, each with its label and number of decimals."""
+    """A published table; `metrics`: those of the protocol, with label and decimals."""
 
     name: str
     title: str
@@ -46,12 +46,12 @@ class Table:
 
 
 def table_names() -> list[str]:
-    """Return the tables there are."""
+    """Return the names of the tables."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "data_sets")
 
 
 def read_table(name: str) -> Table:
-    """Return a table by name. Raises ValueError where a row's values are not one for each metric."""
+    """Return a table by name. Raises ValueError if a row lacks or exceeds the metrics."""
     content = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
     sets = yaml.safe_load((FOLDER / "data_sets.yaml").read_text())
     metrics = {

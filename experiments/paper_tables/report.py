@@ -1,8 +1,8 @@
-"""A table as Markdown: published, measured, difference; and what could not be measured, why, and how to get it."""
+"""A table as Markdown: published values, measurements, differences, and missing items."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from measure import Measured
+from measure import Measurement
 from published import Row, Table
 
 NONE = "–"
@@ -10,7 +10,7 @@ NONE = "–"
 
 def format_table(
     table: Table,
-    measured: Mapping[str, Measured],
+    measurements: Mapping[str, Measurement],
     without_data: Mapping[str, str],
     without_weights: Mapping[str, str],
 ) -> str:
@@ -27,11 +27,16 @@ def format_table(
         "",
         f"Source: {table.source}",
         "",
-        *describe_protocol(table, measured),
+        *describe_protocol(table, measurements),
         "",
     ]
     lines += [f"- {note}" for note in table.notes]
-    lines += ["", *_describe_data(table, measured, without_data), "", *_rows(table, measured)]
+    lines += [
+        "",
+        *_describe_data(table, measurements, without_data),
+        "",
+        *_rows(table, measurements),
+    ]
     if without_weights:
         lines += ["", "Rows without weights (--model ROW=WEIGHTS gives a row's):", ""]
         for reason in dict.fromkeys(without_weights.values()):
@@ -40,24 +45,32 @@ def format_table(
     return "\n".join(lines) + "\n"
 
 
-def describe_protocol(table: Table, measured: Mapping[str, Measured]) -> list[str]:
-    """Return the protocol by name, and with all values that were measured by."""
+def describe_protocol(table: Table, measurements: Mapping[str, Measurement]) -> list[str]:
+    """Return the protocol by name, and with all values used for the measurements."""
     lines = [f"Protocol: `{table.protocol}`"]
-    for values in {str(found.protocol): found.protocol for found in measured.values()}.values():
-        told = ", ".join(f"{key}={value}" for key, value in values.items() if key != "note")
-        lines += ["", f"Measured with: {told}"]
+    for values in {
+        str(measurement.protocol): measurement.protocol for measurement in measurements.values()
+    }.values():
+        settings = ", ".join(f"{key}={value}" for key, value in values.items() if key != "note")
+        lines += ["", f"Measured with: {settings}"]
     return lines
 
 
 def _describe_data(
-    table: Table, measured: Mapping[str, Measured], without_data: Mapping[str, str]
+    table: Table, measurements: Mapping[str, Measurement], without_data: Mapping[str, str]
 ) -> Iterator[str]:
     for name, data in table.data.items():
         yield f"- Published on **{name}**: {data.title}."
-        if found := measured.get(name):
-            lr = f", LR {found.folders.lr}" if found.folders.lr else ", LR made by the protocol"
-            folder = f"{found.folders.hr or 'no HR'}{lr}, {found.folders.images()} images"
-            if found.folders.stand_in:
+        if measurement := measurements.get(name):
+            lr = (
+                f", LR {measurement.folders.lr}"
+                if measurement.folders.lr
+                else ", LR made by the protocol"
+            )
+            folder = (
+                f"{measurement.folders.hr or 'no HR'}{lr}, {measurement.folders.images()} images"
+            )
+            if measurement.folders.stand_in:
                 yield (
                     f"  **Measured on another data set in its place**: {folder}. What the line *difference* says is "
                     "the difference of two data sets, too."
@@ -68,7 +81,7 @@ def _describe_data(
             yield f"  Not measured: {without_data.get(name) or 'no row of it has weights'}."
 
 
-def _rows(table: Table, measured: Mapping[str, Measured]) -> Iterator[str]:
+def _rows(table: Table, measurements: Mapping[str, Measurement]) -> Iterator[str]:
     several = len(table.data) > 1
     head = [
         "method",
@@ -81,9 +94,13 @@ def _rows(table: Table, measured: Mapping[str, Measured]) -> Iterator[str]:
     for row in table.rows:
         where = [row.data] if several else []
         yield _line([row.name, *where, "published", *_values(table, row.values)])
-        means = measured[row.data].means.get(row.weights or "") if row.data in measured else None
+        means = (
+            measurements[row.data].means.get(row.weights or "")
+            if row.data in measurements
+            else None
+        )
         if means is not None:
-            stand_in = measured[row.data].folders.stand_in
+            stand_in = measurements[row.data].folders.stand_in
             other = ", other data" if stand_in else ""
             blank = [""] * (1 + len(where))
             yield _line([*blank, f"measured{other}", *_values(table, means)])

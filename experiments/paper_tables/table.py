@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from measure import Folders, Measured, measure, missing_data, missing_weights
+from measure import Folders, Measurement, measure, missing_data, missing_weights
 from published import Table, read_table, table_names
 from report import format_table
 
@@ -24,7 +24,7 @@ from realsr.core.files import write_bytes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print tables and write them; return 1 where an evaluation failed or something said makes no sense, else 0."""
+    """Print and write tables; return 1 if an evaluation failed or an argument is wrong."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     options = _parse(arguments)
     failures: list[str] = []
@@ -51,14 +51,14 @@ def compare(
     overrides: Sequence[str],
     failures: list[str],
 ) -> str:
-    """Return a table's Markdown with what could be measured; what went wrong is added to `failures`."""
+    """Return a table as Markdown with the available measurements; append to `failures`."""
     without_data = {
         name: missing_data(data, folders.get(name)) for name, data in table.data.items()
     }
     without_weights = {row.name: reason for row in table.rows if (reason := missing_weights(row))}
-    measured: dict[str, Measured] = {}
-    done: dict[
-        tuple[Folders, tuple[str, ...]], Measured
+    measurements: dict[str, Measurement] = {}
+    results: dict[
+        tuple[Folders, tuple[str, ...]], Measurement
     ] = {}  # one folder may stand for several data sets
     for name in (name for name, reason in without_data.items() if not reason):
         rows = [row for row in table.rows if row.data == name and row.name not in without_weights]
@@ -66,37 +66,37 @@ def compare(
         key = folders[name], weights
         try:
             if weights:
-                done[key] = done.get(key) or measure(
+                results[key] = results.get(key) or measure(
                     table.protocol,
                     weights,
                     folders[name],
                     output / _folder(name, folders[name]),
                     overrides,
                 )
-                measured[name] = done[key]
+                measurements[name] = results[key]
         except UserError as error:
             failures.append(f"{table.name}, {name}: {error}")
             without_data[name] = "realsr.evaluate failed and said why"
-    return format_table(table, measured, without_data, without_weights)
+    return format_table(table, measurements, without_data, without_weights)
 
 
 def _folder(name: str, folders: Folders) -> str:
-    """The folder of a data set's evaluation; one that stands for another has not that one's name."""
+    """Return the folder of an evaluation; a substitute data set has its own name."""
     return f"in_place_of_{name}" if folders.stand_in else name
 
 
 def _with_models(table: Table, models: Sequence[str]) -> Table:
-    """The table with the weights that --model gives for rows of that name."""
-    given = dict(text.rsplit("=", 1) for text in models)
+    """Return the table with the weights of --model."""
+    entries = dict(text.rsplit("=", 1) for text in models)
     return replace(
-        table, rows=[replace(row, weights=given.get(row.name, row.weights)) for row in table.rows]
+        table, rows=[replace(row, weights=entries.get(row.name, row.weights)) for row in table.rows]
     )
 
 
 def _folders(tables: Sequence[Table], options: argparse.Namespace) -> dict[str, Folders]:
-    """By data set the folders that are given for it, else those that stand for any."""
+    """Return the folders of each data set, or else the folders without a name."""
     names = {name for table in tables for name in table.data}
-    found: dict[str, dict[str, Path]] = {}
+    by_name: dict[str, dict[str, Path]] = {}
     for role in ("hr", "lr"):
         for text in getattr(options, role):
             name, _, folder = text.rpartition("=")
@@ -106,11 +106,11 @@ def _folders(tables: Sequence[Table], options: argparse.Namespace) -> dict[str, 
                 )
             if not Path(folder).is_dir():
                 raise UserError(f"--{role} {text}: no folder {folder}")
-            found.setdefault(name, {})[role] = Path(folder)
+            by_name.setdefault(name, {})[role] = Path(folder)
     return {
-        name: Folders(given.get("hr"), given.get("lr"), stand_in=name not in found)
+        name: Folders(entries.get("hr"), entries.get("lr"), stand_in=name not in by_name)
         for name in names
-        if (given := found.get(name) or found.get(""))
+        if (entries := by_name.get(name) or by_name.get(""))
     }
 
 

@@ -1,15 +1,17 @@
-"""How much must tiles overlap so that an enlarged photo is that of the network run on the whole?
+"""Measure the overlap of tiles that makes tiled upscaling equal to upscaling the whole photo.
 
-Two measurements on crops of 256x256 of real photos, the official DF2K generator, in float32:
+Two measurements on crops of 256x256 of real photos, with the published DF2K generator in float32:
 
-- by distance: the network runs on the whole crop and on its inner 128x128. How much do both differ, in 8-bit levels, at
-  a distance of d pixels from the inner one's border? That is what a tile cut off at d would be wrong by.
-- tiled: `upscale_image` with tiles of several sizes and overlaps, beside the whole.
+- by distance: the network runs on the whole crop and on its inner 128x128 pixels. The difference,
+  in 8-bit levels, at a distance of d pixels from the border of the inner part is the error of a
+  tile that is cut off at d.
+- tiled: `upscale_image` with tiles of several sizes and overlaps, compared with the whole.
 
-    python experiments/tile_overlap/study.py --json FILE [--tilings 128:32,128:48] [--device cpu] PHOTO[@TOP,LEFT] ...
+    python experiments/tile_overlap/study.py --json FILE [--tilings 128:32,128:48] [--device cpu]
+        PHOTO[@TOP,LEFT] ...
 
-A photo's crop is its middle where no place is given. FILE grows by each result; what it has is not computed again.
-Without photos the tables of FILE are printed.
+The default crop is the middle of a photo. Results are added to FILE and not computed again. Without
+photos the tables of FILE are printed.
 """
 
 import argparse
@@ -50,29 +52,29 @@ def levels(image: Tensor) -> np.ndarray:
     return (image.clamp(0, 1) * 255).cpu().numpy()
 
 
-def by_distance(model: SRModel, lr: Tensor, whole: np.ndarray) -> list[float]:
-    """The greatest difference at each distance in LR pixels from the border of the inner part, of any sample."""
+def by_distance(model: SRModel, lr: Tensor, full: np.ndarray) -> list[float]:
+    """Return the largest difference at each distance in LR pixels from the inner border."""
     low = (SIDE - INNER) // 2
     inner = levels(run(model, lr[:, low : low + INNER, low : low + INNER]))
     high = slice(model.scale * low, model.scale * (low + INNER))
-    worst = np.abs(inner - whole[:, high, high]).max(0)
+    worst = np.abs(inner - full[:, high, high]).max(0)
     place = np.arange(model.scale * INNER)
     nearest = np.minimum(place, place[::-1]) // model.scale
     ring = np.minimum(nearest[:, None], nearest[None])
     return [round(float(worst[ring == d].max()), 3) for d in range(INNER // 2)]
 
 
-def tiled(model: SRModel, lr: Tensor, whole: np.ndarray, tiles: Tiles) -> dict[str, float]:
-    """Differences in 8-bit levels, before and after rounding, and how much more is computed than of the whole."""
-    found = levels(upscale_image(model, lr, tiles))
-    exact, rounded = np.abs(found - whole), np.abs(found.round() - whole.round())
+def by_tiling(model: SRModel, lr: Tensor, full: np.ndarray, tiles: Tiles) -> dict[str, float]:
+    """Return differences in levels before and after rounding, and the relative cost."""
+    result = levels(upscale_image(model, lr, tiles))
+    exact, steps = np.abs(result - full), np.abs(result.round() - full.round())
     starts, size = place_tiles(SIDE, tiles)
     return {
         "max": round(float(exact.max()), 3),
         "p99.9": round(float(np.quantile(exact, 0.999)), 4),
-        "rounded_max": int(rounded.max()),
-        "share_1": float((rounded == 1).mean()),
-        "share_more": float((rounded > 1).mean()),
+        "rounded_max": int(steps.max()),
+        "share_1": float((steps == 1).mean()),
+        "share_more": float((steps > 1).mean()),
         "cost": round((len(starts) * size / SIDE) ** 2, 3),
     }
 
@@ -95,17 +97,17 @@ def tables(facts: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "| crop | tile : overlap | cost | max | 99.9 % | max of 8 bit | off by 1 | by more |",
+        "| crop | tile : overlap | cost | max | 99.9 % | max in 8 bits | off by 1 | by more |",
         "|---|" + "---|" * 7,
     ]
     for name, row in facts.items():
-        for key, found in sorted(
+        for key, result in sorted(
             row["tiled"].items(), key=lambda entry: [int(n) for n in reversed(entry[0].split(":"))]
         ):
-            shares = f"{100 * found['share_1']:.4f} % | {100 * found['share_more']:.4f} %"
+            shares = f"{100 * result['share_1']:.4f} % | {100 * result['share_more']:.4f} %"
             lines.append(
-                f"| {name} | {key} | {found['cost']:.2f} | {found['max']:.2f} | {found['p99.9']:.3f} "
-                f"| {found['rounded_max']} | {shares} |"
+                f"| {name} | {key} | {result['cost']:.2f} | {result['max']:.2f} | {result['p99.9']:.3f} "
+                f"| {result['rounded_max']} | {shares} |"
             )
     return "\n".join(lines)
 
@@ -118,17 +120,17 @@ def main() -> None:
     parser.add_argument("--tilings", default="", help="size:overlap,…")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, required=True)
-    asked = parser.parse_args()
-    facts = json.loads(asked.json.read_text()) if asked.json.exists() else {}
-    if not asked.photos:
+    options = parser.parse_args()
+    facts = json.loads(options.json.read_text()) if options.json.exists() else {}
+    if not options.photos:
         print(tables(facts))
         return
-    device = torch.device(asked.device)
+    device = torch.device(options.device)
     generator, scale = load_generator("df2k")
     model = SRModel(scale, device, generator.to(device))
-    pairs = [tuple(map(int, pair.split(":"))) for pair in asked.tilings.split(",") if pair]
-    for photo in asked.photos:
-        start, whole = time.perf_counter(), None
+    pairs = [tuple(map(int, pair.split(":"))) for pair in options.tilings.split(",") if pair]
+    for photo in options.photos:
+        start, full = time.perf_counter(), None
         name = "@".join([Path(photo.partition("@")[0]).name, *photo.split("@")[1:]])
         row = facts.setdefault(name, {"date": datetime.now(UTC).date().isoformat(), "tiled": {}})
         lr = read_crop(photo)
@@ -136,13 +138,13 @@ def main() -> None:
             key = f"{size}:{overlap}"
             if key in row["tiled"] or (size == 0 and "by_distance" in row):
                 continue
-            if whole is None:
-                whole = levels(run(model, lr))
+            if full is None:
+                full = levels(run(model, lr))
             if size:
-                row["tiled"][key] = tiled(model, lr, whole, Tiles(size, overlap))
+                row["tiled"][key] = by_tiling(model, lr, full, Tiles(size, overlap))
             else:
-                row["by_distance"] = by_distance(model, lr, whole)
-            write_bytes(asked.json, json.dumps(facts, indent=1).encode() + b"\n")
+                row["by_distance"] = by_distance(model, lr, full)
+            write_bytes(options.json, json.dumps(facts, indent=1).encode() + b"\n")
         print(name, f"{time.perf_counter() - start:.1f} s", row, flush=True)
 
 

@@ -122,6 +122,7 @@ def test_every_option_of_every_group_composes_under_every_track(
         "optimiser",
         "pairs",
         "pool",
+        "tracker",
         "trainer",
     ]
     options = {group: list_options(group) for group in GROUPS}

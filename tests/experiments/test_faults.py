@@ -138,13 +138,13 @@ def test_what_is_touched_outside_is_seen(load, tmp_path):
     site = load("sites").Site(tmp_path / "trial", ("work",))
     site.fill(None)
     (site.here / "work/new.txt").touch()
-    assert site.touched([]) == []
+    assert site.find_violations([]) == []
     (site.here / "multirun.yaml").touch()
     (site.here / "work/sentinel.txt").unlink()
     (site.root / "home/sentinel.txt").write_text("other")
     line = {"kind": "outside", "path": "/etc/passwd", "event": "open"}
     run = load("product").Run("realsr.train", 0, "", 1.0, log=[line])
-    assert len(site.touched([run])) == 4
+    assert len(site.find_violations([run])) == 4
 
 
 class AllDrawn(random.Random):

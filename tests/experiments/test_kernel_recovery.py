@@ -64,9 +64,9 @@ def test_the_x4_truth_is_two_steps_of_its_root():
 
 
 def test_lr_is_the_photo_through_the_kernel_and_noise_adds_its_level():
-    from cases import Case, degraded, load_hr, true_root
+    from cases import Case, degrade_photo, load_hr, true_root
 
-    clean, noisy = (degraded(Case("astronaut", 0, 2, noise)) for noise in (0.0, 3.0))
+    clean, noisy = (degrade_photo(Case("astronaut", 0, 2, noise)) for noise in (0.0, 3.0))
     hr, kernel = load_hr("astronaut").astype(float), true_root(Case("astronaut", 0, 2, 0.0))
     for row, column in ((50, 60), (100, 131), (200, 77)):
         window = hr[2 * row - 5 : 2 * row + 6, 2 * column - 5 : 2 * column + 6]

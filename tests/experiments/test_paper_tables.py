@@ -114,7 +114,7 @@ def test_with_nothing_at_hand_the_published_rows_and_what_is_missing_are_told(
     assert cells(said, "RealSR") == ["RealSR", "published", "24.82", "0.6619", "0.2270"]
     assert cells(said, "K-ZSSR")[2:] == ["18.46", "0.3826", "0.7307"]
     for words in (
-        "competitions.codalab.org", "data.vision.ee.ethz.ch/cvl/DIV2K", "DPED.pth) at https://github.com/Tencent/Real-SR",
+        "competitions.codalab.org", "data.vision.ee.ethz.ch/cvl/DIV2K", "https://github.com/Tencent/Real-SR",
         "pip download", "DF2K fp16, DF2K int8 (KL): made by python -m realsr.export", "Protocol: `vacc`",
         "whether the HR was ever published",
     ):  # fmt: skip
@@ -249,15 +249,17 @@ def test_lr_of_a_challenge_is_not_made_by_the_protocol(photos: Path) -> None:
 
 
 def test_metrics_are_taken_by_the_order_of_the_models(tmp_path: Path) -> None:
-    from measure import Folders, read_measured
+    from measure import Folders, read_measurement
 
     models = {"df2k": {"mean": {"psnr": 1.0}}, "short name": {"mean": {"psnr": None}}}
     (tmp_path / "metrics.json").write_text(json.dumps({"protocol": {}, "models": models}))
     folders = Folders(tmp_path, None, stand_in=True)
-    means = read_measured(tmp_path / "metrics.json", folders, ["df2k", "some/long/name.pth"]).means
+    means = read_measurement(
+        tmp_path / "metrics.json", folders, ["df2k", "some/long/name.pth"]
+    ).means
     assert means == {"df2k": {"psnr": 1.0}, "some/long/name.pth": {"psnr": None}}
     with pytest.raises(ValueError, match="zip"):
-        read_measured(tmp_path / "metrics.json", folders, ["df2k"])
+        read_measurement(tmp_path / "metrics.json", folders, ["df2k"])
 
 
 def test_a_wrong_model_argument_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,9 +89,9 @@ def test_pixel_loss_is_the_mean_absolute_difference() -> None:
 class Doubling(nn.Module):
     """Stands for VGG: features are twice the image."""
 
-    def __init__(self, weights: Path | None) -> None:
+    def __init__(self, network: str, weights: Path | None) -> None:
         super().__init__()
-        self.weights = weights
+        self.network, self.weights = network, weights
 
     def forward(self, x: Tensor) -> Tensor:
         return 2 * x
@@ -100,7 +100,7 @@ class Doubling(nn.Module):
 @pytest.fixture
 def perceptual(monkeypatch: pytest.MonkeyPatch) -> Perceptual:
     monkeypatch.setattr(perceptual_file, "VGGFeatures", Doubling)
-    return Perceptual(Path("vgg.pth"))
+    return Perceptual("vgg16", Path("vgg.pth"))
 
 
 def test_perceptual_loss_is_the_mean_absolute_difference_of_features(
@@ -108,6 +108,7 @@ def test_perceptual_loss_is_the_mean_absolute_difference_of_features(
 ) -> None:
     sr, hr = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.25)
     assert value(perceptual, sr, hr).item() == pytest.approx(0.5)
+    assert perceptual.features.network == "vgg16"
     assert perceptual.features.weights == Path("vgg.pth")
 
 

@@ -110,7 +110,7 @@ def test_a_generator_without_parameters_and_crops_that_do_not_fit_are_told() -> 
     identity = {"name": "torch.nn.Identity"}
     with pytest.raises(UserError, match=r"torch\.nn\.Identity: has no trainable parameters"):
         check_networks(identity, None, 2, 16, 2)
-    with pytest.raises(UserError, match="needs at least 24x24"):
+    with pytest.raises(UserError, match="needs images of at least 24x24"):
         check_networks(
             {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4},
             {"name": "patchgan", "features": 64, "layers": 3},

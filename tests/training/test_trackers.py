@@ -1,16 +1,26 @@
 """Trackers: what a service has stored after a training that was resumed, by the service's own reader."""
 
+import json
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from config_files import yaml_values
 from realsr.core.errors import UserError
+from realsr.data.pairs import Pair
+from realsr.data.validation_images import ValidationImage
+from realsr.imaging import resize
+from realsr.training.run import train_run
+from realsr.training.settings import TrainingConfig
 from realsr.training.trackers.tracker import SafeTracker, Tracker, open_tracker
+from realsr.training.validation import ValidationSet
 
 IMAGE = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
 TAG = "LR, bicubic, SR, HR/a b"
@@ -123,3 +133,60 @@ def test_a_failure_is_one_warning_and_no_error(caplog: pytest.LogCaptureFixture)
     assert "Broken failed" in record.message
     assert "the network is down" in record.message
     assert broken.calls == 1
+
+
+class Notebook:
+    """A user's tracker, which keeps everything in a file."""
+
+    def __init__(self, folder: Path, run_name: str, config: dict[str, Any]) -> None:
+        self._file = folder / "notebook.jsonl"
+        self._write("open", run_name, config["trainer.batch"])
+
+    def log_values(self, step: int, values: Mapping[str, float]) -> None:
+        self._write("values", step, dict(values))
+
+    def log_image(self, step: int, name: str, image_uint8: np.ndarray) -> None:
+        self._write("image", step, list(image_uint8.shape))
+
+    def close(self) -> None:
+        self._write("close")
+
+    def _write(self, *entry: Any) -> None:
+        with self._file.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def test_a_training_sends_what_tensorboard_gets_and_its_weights_stay_the_same(
+    pairs: list[Pair], make_config: Callable[..., TrainingConfig], tmp_path: Path
+) -> None:
+    values = {"name": "test_trackers.Notebook"}
+    scene = torch.rand(3, 40, 48, generator=torch.Generator().manual_seed(0))
+    images = [ValidationImage("v", resize(scene, factor=0.5).clamp(0, 1), scene)]
+
+    def train(run: str, steps: int, tracker: dict[str, Any]) -> Path:
+        config = replace(make_config(max_steps=steps, validate_every=2), tracker=tracker)
+        validation = ValidationSet("set", images)
+        degradation = yaml_values("online_degradation/none")
+        folder = tmp_path / run
+        train_run(folder, pairs, [], degradation, validation, config, "", tmp_path / "cache")
+        return folder
+
+    sys.path.insert(0, str(Path(__file__).parent))
+    try:
+        train("tracked", 2, values)
+        tracked = train("tracked", 4, values)
+    finally:
+        sys.path.pop(0)
+    lines = (tracked / "tracker/notebook.jsonl").read_text().splitlines()
+    entries = [json.loads(line) for line in lines]
+    assert [entry for entry in entries if entry[0] == "open"] == [["open", "tracked", 2]] * 2
+    assert [kind for kind, *_ in entries].count("close") == 2
+    steps = [entry[1] for entry in entries if entry[0] == "values" and "learning_rate" in entry[2]]
+    assert steps == [1, 2, 3, 4]
+    scores = [entry for entry in entries if "validation set/psnr" in str(entry)]
+    assert [entry[1] for entry in scores] == [2, 4]
+    assert [entry[1] for entry in entries if entry[0] == "image"] == [2, 4]
+    train("plain", 2, {})
+    plain = train("plain", 4, {})
+    name = "generator.safetensors"
+    assert (plain / name).read_bytes() == (tracked / name).read_bytes()

@@ -62,9 +62,10 @@ def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
         weights = term.get("weights")
         if weights is not None and not Path(weights).is_file():
             problems.append(f"loss.{key}.weights={weights}: no such file")
-        elif term["name"] == "perceptual" and weights is None:
+        elif "." not in term["name"] and "weights" in term and weights is None:
             logger.info(
-                "VGG19 weights: from torchvision, which downloads them before training if needed"
+                "loss.%s.weights: from torchvision, which downloads them before training if needed",
+                key,
             )
     if problems:
         raise UserError("the data are incomplete:\n" + "\n".join(f"  {line}" for line in problems))

@@ -42,6 +42,7 @@ from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.run import STAGE, train_run
 from realsr.training.settings import TrainingConfig
 from realsr.training.state import check_settings
+from realsr.training.trackers.tracker import check_tracker
 from realsr.training.validation import ValidationSet, make_lpips
 from realsr.weights import load_generator_state
 from realsr.weights.generators import read_facts, read_notes
@@ -88,6 +89,7 @@ def train(config: TrainConfig) -> TrainResult:
         scale=config.scale,
         seed=config.seed,
         init=config.init,
+        tracker=config.tracker,
     )
     device = choose_device(config.trainer.device, "trainer.device", local_rank())
     with start_processes(device) as processes:
@@ -122,6 +124,7 @@ def prepare(config: TrainConfig, training: TrainingConfig, processes: int) -> No
         with lock_stage(config.run, STAGE, wait=False):
             pass  # report another process that trains this run now, not after the stages
     check_settings(training, processes)
+    check_tracker(training.tracker)
     if config.trainer.best_by == "lpips":
         make_lpips(config.trainer, [], choose_device("cpu"))
     without_noise = build_degradation(config.online_degradation, config.scale, DecodedImages([]))

@@ -18,7 +18,7 @@ from realsr.pools.contents import PoolConfig
 from realsr.training.settings import OptimiserConfig, TrainerConfig
 
 KERNEL_SCALES = (2, 4)
-COMPONENTS = ("generator", "discriminator", "loss", "kernels", "online_degradation")
+COMPONENTS = ("generator", "discriminator", "loss", "kernels", "online_degradation", "tracker")
 """Groups whose keys are the arguments of the component's constructor."""
 
 # accept: use the part of a damaged photo that can be decoded.
@@ -186,6 +186,7 @@ class TrainConfig(_Stage):
     loss: dict[str, Any]
     optimiser: OptimiserConfig
     trainer: TrainerConfig
+    tracker: dict[str, Any]
 
     def __post_init__(self) -> None:
         """Raise UserError as `_Stage` does, and for a scale without kernels or generator."""

@@ -29,6 +29,7 @@ from realsr.training.records import Records, Stopwatch, profile, used_memory
 from realsr.training.settings import TrainingConfig, ema_decay, learning_rate
 from realsr.training.state import TrainState, check_settings, make_state
 from realsr.training.step import TrainStep
+from realsr.training.trackers.tracker import NO_TRACKER, SafeTracker
 from realsr.training.validation import Selection, ValidationSet
 from realsr.weights import save_generator
 
@@ -43,6 +44,7 @@ def train(
     config: TrainingConfig,
     cache: Path,
     processes: DistributedContext = SINGLE_PROCESS,
+    tracker: SafeTracker = NO_TRACKER,
 ) -> list[Path]:
     """Train a generator and return its weights files: raw, averaged, best.
 
@@ -102,7 +104,7 @@ def train(
     with (
         catch_stop_signals() as request,
         Progress("training", total=trainer.max_steps, done=start, silent=not main) as progress,
-        closing(Records(run, start)) if main else nullcontext() as records,
+        closing(Records(run, start, tracker)) if main else nullcontext() as records,
         CheckpointWriter(run / "checkpoints", trainer.keep_checkpoints) as checkpoints,
         profile(run / "profile", device) if tracing else nullcontext(lambda: None) as trace,
     ):
@@ -126,7 +128,8 @@ def train(
             lr, hr = degradation.apply(tensors), to_images(tensors["hr"])
             rate = learning_rate(step - 1, config.optimiser)
             decay = ema_decay(step - 1, trainer.ema or 0)
-            monitor.follow(step, train_step(lr, hr, rate, decay, stop=request.signal is not None))
+            max_norm, stop = config.optimiser.max_gradient_norm, request.signal is not None
+            monitor.follow(step, train_step(lr, hr, rate, decay, max_norm, stop))
             stopwatch.images += trainer.batch
             trace()
 

@@ -22,6 +22,7 @@ from torch.utils.tensorboard.summary import image, scalar
 from realsr.core.file_names import printable, utf8_path
 from realsr.core.files import parse_json, write_bytes
 from realsr.imaging import to_uint8, write_uint8
+from realsr.training.trackers.tracker import SafeTracker
 
 logger = logging.getLogger("realsr")
 
@@ -33,10 +34,12 @@ class Records:
 
     Events are written in the training thread: in the thread of SummaryWriter, a full disk causes a
     traceback.
+
+    tracker: gets the same values and images.
     """
 
-    def __init__(self, run: Path, start: int):
-        self._run = run
+    def __init__(self, run: Path, start: int, tracker: SafeTracker):
+        self._run, self._tracker = run, tracker
         run.mkdir(parents=True, exist_ok=True)
         _remove_later(run / "metrics.jsonl", start)
         self._open_events()
@@ -47,6 +50,7 @@ class Records:
         for name, value in values.items():
             self._write_event(step=step, summary=scalar(name, value))
         self._file.flush()
+        self._tracker.log_values(step, values)
 
     def scores(self, step: int, validation: str, scores: Mapping[str, float]) -> None:
         """Write the scores of a validation set to TensorBoard and metrics.jsonl."""
@@ -66,7 +70,9 @@ class Records:
             self._write_event(step=step, summary=image(tag, strip, dataformats="CHW"))
             folder = self._run / "samples" / name
             folder.mkdir(parents=True, exist_ok=True)
-            write_uint8(folder / f"step_{step:08d}.png", to_uint8(strip))
+            strip_uint8 = to_uint8(strip)
+            write_uint8(folder / f"step_{step:08d}.png", strip_uint8)
+            self._tracker.log_image(step, tag, strip_uint8)
 
     def sync(self) -> None:
         """Flush all events to disk, as a checkpoint requires. Raises OSError."""
@@ -76,6 +82,7 @@ class Records:
     def close(self) -> None:
         """Flush the events and close the file."""
         self._file.close()
+        self._tracker.close()
 
     def _open_events(self) -> None:
         folder = self._run / "tensorboard"

@@ -24,6 +24,7 @@ from realsr.training.distributed import SINGLE_PROCESS, DistributedContext
 from realsr.training.generator_loss import active_terms, needs_discriminator
 from realsr.training.loop import train
 from realsr.training.settings import TrainingConfig
+from realsr.training.trackers.tracker import NO_TRACKER, open_tracker
 from realsr.training.validation import ValidationSet
 from realsr.weights.sources import find_weights
 
@@ -36,7 +37,7 @@ RUNTIME_ONLY_KEYS = (
 )  # fmt: skip
 RUN_ARTIFACTS = (
     "checkpoints", "tensorboard", "samples", "profile", "metrics.jsonl", "metrics.json",
-    "best.safetensors",
+    "best.safetensors", "tracker",
 )  # fmt: skip
 
 
@@ -75,7 +76,11 @@ def train_run(
             patches = cache_images(cache / "noise.u8", noise, None)
         online = build_degradation(degradation, config.scale, patches)
         try:
-            weights = train(pairs, online, validation, run, config, cache, processes)
+            tracker = NO_TRACKER
+            if processes.is_main:
+                facts = _list_facts(config, degradation, bool(noise))
+                tracker = open_tracker(config.tracker, run, facts)
+            weights = train(pairs, online, validation, run, config, cache, processes, tracker)
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"GPU out of memory ({str(error).splitlines()[0]}). Set "
@@ -170,7 +175,7 @@ def _list_facts(config: TrainingConfig, degradation: Values, noise: bool) -> dic
     """Return the settings that the result depends on, by command-line key."""
     facts = asdict(config) | {"online_degradation": degradation, "pool": {"noise": noise}}
     facts |= {"loss": active_terms(config.loss)}
-    del facts["seed"]
+    del facts["seed"], facts["tracker"]
     if not needs_discriminator(config.loss):
         del facts["discriminator"]
     facts["trainer"] = {

@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from realsr.core.components import Values, build_component, locate_error
+from realsr.core.components import Values, build_component, find_component, locate_error
 from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
 
@@ -76,13 +76,24 @@ class SafeTracker:
             )
 
 
+NO_TRACKER = SafeTracker(None)
+
+
+def check_tracker(values: Values) -> None:
+    """Raise UserError if a tracker is unknown or its package is missing, without starting it."""
+    if values:
+        find_component(ROOM, KEY, values)
+        if "." not in values["name"]:
+            import_package(values["name"])
+
+
 def open_tracker(values: Values, run: Path, config: Mapping[str, Any]) -> SafeTracker:
     """Start the tracker of a run; empty values are no tracker.
 
     Raises UserError where its package is missing or it cannot start, e.g. without a login.
     """
     if not values:
-        return SafeTracker(None)
+        return NO_TRACKER
     folder = run / "tracker"
     folder.mkdir(parents=True, exist_ok=True)
     try:
