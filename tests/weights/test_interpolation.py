@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from exported_networks import exported_rrdb
 from realsr.core.errors import UserError
 from realsr.inference.model import load_model
 from realsr.weights import convert_weights, load_generator, save_generator
@@ -110,6 +111,8 @@ def test_custom_networks_are_compared_without_their_code(tmp_path: Path) -> None
         ("bicubic", "b.pth", 0.5, "bicubic has no weights"),
         ("a.safetensors", "other.pth", 0.5, "other.pth: cannot build a generator"),
         ("a.safetensors", "missing.pth", 0.5, "missing.pth: no such file"),
+        ("x.onnx", "b.pth", 0.5, "x.onnx: .* without weights_b"),
+        ("a.safetensors", "x.onnx", 0.5, "x.onnx: .* without weights_b"),
     ],
 )
 def test_what_cannot_be_interpolated(
@@ -122,6 +125,7 @@ def test_what_cannot_be_interpolated(
 ) -> None:
     monkeypatch.chdir(folder)
     torch.save(nn.Conv2d(3, 3, 1).state_dict(), "other.pth")
+    Path("x.onnx").write_bytes(exported_rrdb(4).SerializeToString())
     with pytest.raises(UserError, match=reason):
         load_model(source, CPU, scale=4, weights_b=weights_b, interpolate=interpolate)
 

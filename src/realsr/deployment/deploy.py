@@ -68,7 +68,8 @@ def export_networks(
         UserError: if a setting is invalid, an export exists, ONNX cannot express the network, the
             INT8 photos lack contrast (`check_calibration`), or no image could be scored.
     """
-    _check_folders(source, output, int8.photos, hr, overwrite)
+    sources = [source] if weights_b is None else [source, weights_b]
+    _check_folders(sources, output, int8.photos, hr, overwrite)
     generator = load(source, allow_custom_code, weights_b, interpolate, licence)
     sets = load_evaluation_sets(hr, protocols, generator.scale, damaged)
     photos = load_calibration(int8.photos, int8.crop, generator.scale, damaged)
@@ -102,17 +103,18 @@ def export_networks(
 
 
 def _check_folders(
-    source: str, output: Path, photos: Path | None, hr: Path | None, overwrite: bool
+    sources: Sequence[str], output: Path, photos: Path | None, hr: Path | None, overwrite: bool
 ) -> None:
     if (earlier := list_exported(output)) and not overwrite:
         raise UserError(
             f"{output}: already has an export ({', '.join(path.name for path in earlier)}): set "
             "overwrite=true to replace all of it, or choose another output"
         )
-    if find_weights(source).resolve() in [path.resolve() for path in earlier]:
-        raise UserError(
-            f"weights={source} would be replaced by output={output}: choose another output"
-        )
+    for source in sources:
+        if find_weights(source).resolve() in [path.resolve() for path in earlier]:
+            raise UserError(
+                f"weights={source} would be replaced by output={output}: choose another output"
+            )
     if photos is not None and hr is not None and (duplicates := list_duplicates(photos, hr)):
         raise UserError(
             f"{', '.join(duplicates[:3])}: both in int8.photos and in data.hr, so files would be "

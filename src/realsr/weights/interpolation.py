@@ -40,8 +40,7 @@ def interpolate_weights(file: WeightsFile, other: WeightsFile, alpha: float) -> 
     if difference:
         raise UserError(
             f"{file.path} and {other.path} cannot be interpolated, since their networks differ "
-            f"({difference}): give weights of equal networks, best two of which one was trained "
-            "from the other"
+            f"({difference}): give weights of equal networks"
         )
     mean = {
         name: torch.lerp(value.float(), other_state[name].float(), alpha)

@@ -57,8 +57,8 @@ def read_weights(path: Path) -> WeightsFile:
     kind = identify_weights(path)
     if kind.format == "onnx":
         raise UserError(
-            f"{path}: only realsr.upscale and realsr.evaluate read an ONNX file: give the weights "
-            "it was exported from"
+            f"{path}: only realsr.upscale and realsr.evaluate read an ONNX file, and without "
+            "weights_b: give the weights it was exported from"
         )
     try:
         if is_ncnn(path, kind):
