@@ -146,6 +146,7 @@ def test_both_licences_of_interpolated_weights_apply() -> None:
         {ORIGIN: {"json": 3}},
         {ORIGIN: {"json": "{"}},
         {ORIGIN: {"json": "[1]"}},
+        {ORIGIN: {"json": '{"training": [1], "licence": null, "other": "x"}'}},
         {ORIGIN: {"json": '{"licence": {"a": 1}, "source": ' + '"' + "x" * 10**5 + '"}'}},
     ],
 )

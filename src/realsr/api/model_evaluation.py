@@ -28,7 +28,7 @@ from realsr.evaluation.tables import (
     shorten_names,
 )
 from realsr.imaging import to_uint8, write_uint8
-from realsr.inference.model import BICUBIC, load_model, refine
+from realsr.inference.model import BICUBIC, SRModel, load_model, refine
 from realsr.inference.tiling import as_function
 from realsr.reporting.figures import Figures, Window, parse_figures
 from realsr.weights.sources import PUBLISHED_MODELS, find_weights
@@ -76,8 +76,11 @@ def evaluate(config: EvaluateConfig) -> Report:
         )
     models, facts = dict[str, Model](), dict[str, dict[str, Any]]()
     for name in config.weights:
-        for label, (model, model_facts) in make_models(name, config, device).items():
-            models[label], facts[label] = model, model_facts
+        model, model_facts = make_model(name, config, device)
+        for strength in [1.0] if name == BICUBIC else config.strengths:
+            label = name_strength(name, strength)
+            models[label] = as_function(refine(model, False, False, strength), config.tile)
+            facts[label] = model_facts | ({} if strength == 1 else {"strength": strength})
 
     names = shorten_names(list(models))
     writer = Writer(config, figures, names, metrics)
@@ -110,24 +113,16 @@ def evaluate(config: EvaluateConfig) -> Report:
     return report
 
 
-def make_models(
+def make_model(
     name: str, config: EvaluateConfig, device: torch.device
-) -> dict[str, tuple[Model, dict[str, Any]]]:
-    """Return the model of any source that `load_model` accepts in each strength, by name.
-
-    Each has facts about its weights and strength.
+) -> tuple[SRModel, dict[str, Any]]:
+    """Return the model of any source that `load_model` accepts, and facts about its weights.
 
     Raises UserError if the model has another scale or cannot be loaded.
     """
     model = load_model(name, device, config.precision, config.allow_custom_code, config.scale)
-    if name == BICUBIC:
-        return {name: (as_function(model, config.tile), {"source": name})}
-    facts, models = {"source": name} | describe_weights(find_weights(name)), {}
-    for strength in config.strengths:
-        run = as_function(refine(model, False, False, strength), config.tile)
-        extra = {} if strength == 1 else {"strength": strength}
-        models[name_strength(name, strength)] = run, facts | extra
-    return models
+    facts = {} if name == BICUBIC else describe_weights(find_weights(name))
+    return model, {"source": name} | facts
 
 
 def list_needing_hr(metrics: Mapping[str, Metric]) -> list[str]:

@@ -104,11 +104,9 @@ def read_origin(file: WeightsFile) -> dict[str, str]:
     try:
         notes = read_notes(file) or {}
         values = notes["origin"] if "origin" in notes else parse_json(file.metadata[ORIGIN])
-        texts = {
-            key: json.dumps(value) if key == "training" else value
-            for key, value in values.items()
-            if key in Origin.__dataclass_fields__ and value is not None
-        }
+        texts = {key: value for key, value in values.items() if key in Origin.__dataclass_fields__}
+        training = texts.pop("training", None)
+        texts |= {"training": json.dumps(training)} if isinstance(training, dict) else {}
     except (KeyError, ValueError, AttributeError, RecursionError, UserError):
         return {}
     return {
@@ -137,13 +135,13 @@ def _find_training(file: WeightsFile) -> dict[str, Any] | None:
             items = read_manifest(folder).get("training", {}).get("items", {})
             steps = items.get("generator", {}).get("steps")
         data = {role: values["data"].get(role) for role in ("source", "target")}
-        track, init, sha256 = values.get("track"), values.get("init"), fingerprint_file(config)
+        init = values.get("init")
+        return {
+            "config_sha256": fingerprint_file(config)["sha256"],
+            "track": values.get("track"),
+            "data": {role: printable(Path(value).name) for role, value in data.items() if value},
+            "init": None if init is None else printable(Path(init).name),
+            "steps": steps,
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, UserError):
         return None  # not a run, or a run without its config
-    return {
-        "config_sha256": sha256["sha256"],
-        "track": track,
-        "data": {role: printable(Path(value).name) for role, value in data.items() if value},
-        "init": None if init is None else printable(Path(init).name),
-        "steps": steps,
-    }
