@@ -68,6 +68,22 @@ def test_models_side_by_side(command: Command, run: Path, hr: Path, tmp_path: Pa
     ]
 
 
+def test_rows_of_each_strength(command: Command, run: Path, hr: Path, tmp_path: Path) -> None:
+    strengths = "strengths=[1,0.75,0]"
+    ended = command(
+        "evaluate", "weights=[bicubic,run]", strengths, "data.hr=hr", "scale=2", "output=out"
+    )
+    assert ended.code == 0, ended.said
+    models = json.loads((tmp_path / "out/metrics.json").read_text())["models"]
+    assert list(models) == ["bicubic", "run", "run, strength 0.75", "run, strength 0"]
+    assert models["run, strength 0"]["images"] == models["bicubic"]["images"]
+    assert models["run, strength 0.75"]["weights"]["strength"] == 0.75
+    assert models["run, strength 0.75"]["mean"] != models["run"]["mean"]
+    ended = command("evaluate", "weights=[run]", "strengths=[1,1]", "data.hr=hr", "scale=2")
+    assert (ended.code, "strengths=[1,1]: expected" in ended.said) == (1, True)
+    assert command("evaluate", "weights=[run]", "strengths=[2]", "data.hr=hr").code == 1
+
+
 def test_a_full_disk_ends_the_evaluation(command: Command, hr: Path) -> None:
     with full_disk(errno.ENOSPC):
         ended = command(

@@ -10,8 +10,8 @@ from config_files import yaml_values
 from realsr.core.errors import UserError
 from realsr.inference.model import load_model
 from realsr.networks.build import build_generator
+from realsr.weights.conversion import convert_weights
 from realsr.weights.generators import (
-    convert_weights,
     load_generator,
     load_generator_state,
     save_generator,
@@ -141,7 +141,9 @@ def test_a_file_whose_metadata_name_a_larger_network_is_refused(tmp_path: Path) 
     values = small_values("span")
     large = values | {"arguments": {"feature_channels": 20_000}}  # 28 GB for each of its layers
     save_generator(tmp_path / "x.safetensors", build_generator(values, 2), large, 2)
-    with pytest.raises(UserError, match=r"x\.safetensors: cannot build a generator from it: .*SPAN"):
+    with pytest.raises(
+        UserError, match=r"x\.safetensors: cannot build a generator from it: .*SPAN"
+    ):
         load_generator(tmp_path / "x.safetensors")
 
 
