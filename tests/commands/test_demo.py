@@ -143,7 +143,7 @@ def test_summary_and_table() -> None:
     assert metrics["noise_patches"] == 7
     assert isinstance(metrics["kernel_psnr"], float)
     text = describe(metrics, Path("runs/demo"))
-    assert "trained_on_pool          22.50  0.5500" in text
+    assert "trained_on_pool           22.50   0.5500" in text
     assert "noise patches: 7" in text
     assert "runs/demo/comparison.png" in text
 

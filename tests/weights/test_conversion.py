@@ -123,7 +123,9 @@ def test_spandrel_reads_it_as_the_same_network(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["df2k", "df2k_jpeg"])
+@pytest.mark.parametrize(
+    "name", ["df2k", "df2k_jpeg", "realesrgan_x4plus", "realesrgan_x4plus_anime"]
+)
 @torch.no_grad()
 def test_spandrel_reads_the_published_models(name: str, tmp_path: Path) -> None:
     spandrel = pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
