@@ -40,10 +40,7 @@ def real_hub(
 
 def photos(side: int = 128) -> list[Tensor]:
     data = pytest.importorskip("skimage.data", reason="scikit-image is not installed")
-    images = (
-        data.astronaut()[60 : 60 + side, 180 : 180 + side],
-        data.coffee()[:side, 100:][:, :side],
-    )
+    images = data.astronaut()[:side, 120 : 120 + side], data.coffee()[:side, 100 : 100 + side]
     return [torch.from_numpy(image.copy()).permute(2, 0, 1) / 255 for image in images]
 
 
@@ -111,7 +108,7 @@ def test_niqe_is_its_library_s_number_and_grows_with_blur_and_noise(
         noisy = [(photo + level * noise).clamp(0, 1).mul(255).round() / 255 for level in (10, 20)]
         values = [metric.compute(image) for image in blurred]
         assert values == sorted(values)
-        assert 2 < values[0]
+        assert values[0] > 2
         assert values[0] < metric.compute(noisy[0]) < metric.compute(noisy[1])
         expected = [library(image[None]).item() for image in blurred]
         assert values == pytest.approx(expected, rel=1e-4)
