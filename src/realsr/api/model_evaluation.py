@@ -1,8 +1,8 @@
 """Comparison of models on a folder of images, with a named protocol."""
 
+import dataclasses
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def evaluate(config: EvaluateConfig) -> Report:
         device,
         optional=is_named and protocol.metrics == original.metrics,
     )
-    protocol = replace(protocol, metrics=list(metrics))
+    protocol = dataclasses.replace(protocol, metrics=list(metrics))
     if config.data.hr is None and (needing := list_needing_hr(metrics)):
         raise UserError(
             f"data.hr must be given, since {', '.join(needing)} need HR: set data.hr=DIR"
