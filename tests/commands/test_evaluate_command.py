@@ -110,6 +110,23 @@ def test_a_changed_protocol_is_told(command: Command, hr: Path, tmp_path: Path) 
     assert "changed: crop=1" in (tmp_path / "out/table.md").read_text()
 
 
+def test_a_protocol_leaves_out_lpips_without_weights_unless_it_was_asked_for(
+    command: Command, hr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path / "hub"))
+    arguments = ("evaluate", "data.hr=hr", "protocol=ntire2020", "output=out", "scale=2")
+    ended = command(*arguments)
+    assert ended.code == 0, ended.said
+    assert "left out: lpips_alex: torchvision's AlexNet weights are missing: run" in ended.said
+    assert "python -m realsr.fetch what=[alexnet]" in ended.said
+    content = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert set(content["models"]["bicubic"]["mean"]) == {"psnr", "ssim_uniform"}
+    assert content["protocol"]["changed"] == ["metrics=[psnr,ssim_uniform]"]
+    ended = command(*arguments, "overwrite=true", "protocol.metrics=[psnr,lpips_alex]")
+    assert ended.code == 1
+    assert "lpips_alex: torchvision's AlexNet weights are missing" in ended.said
+
+
 def test_vacc_gives_one_size_to_all(command: Command, hr: Path, tmp_path: Path) -> None:
     ended = command(
         "evaluate",

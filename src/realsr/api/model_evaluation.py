@@ -1,5 +1,6 @@
 """Comparison of models on a folder of images, with a named protocol."""
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -80,7 +81,16 @@ def evaluate(config: EvaluateConfig) -> Report:
         images = measure_alignments(images, config.scale, alignments)
     figures = parse_figures(config.figures, images)
     device = choose_device(config.device)
-    metrics = load_metrics(protocol.metrics, load_metric_values(), config.metric_files, device)
+    is_named = protocol.name in list_options("protocol")
+    original = resolve(load_protocol(protocol.name), config.scale) if is_named else protocol
+    metrics = load_metrics(
+        protocol.metrics,
+        load_metric_values(),
+        config.metric_files,
+        device,
+        optional=is_named and protocol.metrics == original.metrics,
+    )
+    protocol = dataclasses.replace(protocol, metrics=list(metrics))
     if config.data.hr is None and (needing := list_needing_hr(metrics)):
         raise UserError(
             f"data.hr must be given, since {', '.join(needing)} need HR: set data.hr=DIR"
@@ -97,12 +107,10 @@ def evaluate(config: EvaluateConfig) -> Report:
     writer = Writer(config, figures, names, metrics)
     results = evaluate_models(models, images, metrics, protocol.crop or 0, writer.add)
     results.failures |= writer.figures.failures
-    is_named = protocol.name in list_options("protocol")
-    original = load_protocol(protocol.name) if is_named else protocol
     has_onnx = any(name.endswith(".onnx") for name in config.weights)
     setting = Setting(
         protocol,
-        list_changes(protocol, resolve(original, config.scale)),
+        list_changes(protocol, original),
         config.scale,
         config.precision + " (ONNX files: their own)" * has_onnx,
         device.type,

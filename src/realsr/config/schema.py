@@ -319,6 +319,15 @@ class PoolReportConfig:
     output: Path | None
 
 
+@dataclass
+class FetchConfig:
+    """The keys of `fetch`: groups or names of weights, and a folder to take them from."""
+
+    what: list[str]
+    folder: Path | None
+    overwrite: bool
+
+
 @dataclass(frozen=True)
 class Command:
     """The configuration of a command.
@@ -349,4 +358,5 @@ COMMANDS = {
     "upscale": Command(UpscaleConfig, "upscale", UpscaleConfig, photos="input"),
     "export": Command(ExportConfig, "export", ExportConfig, resumable=False),
     "pool": Command(PoolReportConfig, "pool_report", PoolReportConfig),
+    "fetch": Command(FetchConfig, "fetch", FetchConfig),
 }
