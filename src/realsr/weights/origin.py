@@ -16,13 +16,12 @@ from realsr.core.files import parse_json
 from realsr.provenance.fingerprints import fingerprint_file
 from realsr.provenance.manifest import read_manifest
 from realsr.weights.generators import read_notes
+from realsr.weights.sources import MODELS
 from realsr.weights.state_files import ORIGIN, WeightsFile
 
 logger = logging.getLogger("realsr")
 
-LICENCES = {  # SPDX, by published name or SHA-256 of the file
-    "df2k": "Apache-2.0",
-    "df2k_jpeg": "Apache-2.0",
+LICENCES = {  # SPDX, by SHA-256 of the file; those of published names are in `MODELS`
     # RealESRGAN_x4plus.pth and RealESRGAN_x4plus_anime_6B.pth of github.com/xinntao/Real-ESRGAN
     "4fa0d38905f75ac06eb49a7951b426670021be3018265fd191d2125df9d682f1": "BSD-3-Clause",
     "f872d837d3c90ed2e05227bed711af5671a6fd1c9f7d7e91c911a61f155e99da": "BSD-3-Clause",
@@ -70,7 +69,8 @@ def find_origin(source: str | Path, file: WeightsFile) -> Origin:
     """
     sha256 = fingerprint_file(file.values)["sha256"]
     earlier = read_origin(file)
-    known = LICENCES.get(str(source)) if isinstance(source, str) else None
+    is_name = isinstance(source, str) and source in MODELS
+    known = MODELS[source].licence if is_name else None  # type: ignore[index]
     known = known or LICENCES.get(sha256) or earlier.get("licence")
     training = _find_training(file)
     if training is None and "training" in earlier:
