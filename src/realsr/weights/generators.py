@@ -82,7 +82,7 @@ def convert_weights(
 
     Raises:
         UserError: as `load_generator`; for another suffix, an existing file, and a custom network
-            to `.pth`.
+            or scale 3 to `.pth`.
     """
     if (suffix := output.suffix.lower()) not in FORMATS:
         raise UserError(
@@ -103,6 +103,11 @@ def convert_weights(
         generator, scale = make_generator(file)
         state = generator.state_dict()
         config, _ = rrdb_size(state)
+    if suffix == ".pth" and scale == 3:
+        raise UserError(
+            f"{file.path}: a .pth does not hold the scale, and one of scale 3 would be read as of "
+            "scale 2: set output=FILE.safetensors"
+        )
     output.parent.mkdir(parents=True, exist_ok=True)
     if suffix == ".pth":
         content = io.BytesIO()
@@ -162,7 +167,7 @@ def make_generator(file: WeightsFile, allow_custom_code: bool = False) -> tuple[
 def _make_rrdb(
     path: Path, state: Mapping[str, Tensor], facts: tuple[dict[str, Any], int] | None
 ) -> tuple[nn.Module, int]:
-    config, scale = rrdb_size(state)
+    config, scale = rrdb_size(state, facts[1] if facts else None)
     if facts is not None and facts != (config, scale):
         raise ValueError(
             f"its tensors show {config} at scale {scale}, its metadata {facts[0]} at scale "
