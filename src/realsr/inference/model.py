@@ -190,7 +190,14 @@ def consistent(model: SRModel) -> SRModel:
 
 
 def refine(model: SRModel, with_ensemble: bool, with_consistency: bool) -> SRModel:
-    """Return a model with ensemble or consistency, or both, which need little more memory."""
+    """Return a model with ensemble or consistency, or both, which need little more memory.
+
+    Raises UserError for consistency at scale 1.
+    """
+    if with_consistency and model.scale == 1:
+        raise UserError(
+            "consistency=true: at scale 1 the result would be the input: set consistency=false"
+        )
     if with_ensemble:
         model = ensemble(model)
     return consistent(model) if with_consistency else model
