@@ -92,7 +92,7 @@ class PlainTraining:
         self.loss = loss
         self.generator = PlainRRDB(generator).to(device)
         self.discriminator = discriminator.to(device)
-        self.vgg = None if vgg is None else VGGFeatures(vgg).to(device)
+        self.vgg = None if vgg is None else VGGFeatures("vgg19", vgg).to(device)
         self.optimisers = [
             torch.optim.Adam(net.parameters(), lr=1e-4)
             for net in (self.generator, self.discriminator)

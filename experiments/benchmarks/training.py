@@ -118,6 +118,7 @@ def make_config(
             "perceptual": {
                 "name": "perceptual",
                 "weight": 0.0 if vgg is None else 1.0,
+                "network": "vgg19",
                 "weights": vgg,
             },
             "gan": {"name": "ragan", "weight": 0.005},

@@ -59,7 +59,7 @@ def read(path: Path) -> None:
         if len(errors) == 2:
             raise errors[1]
     elif path.stem.startswith("vgg"):
-        VGGFeatures(path)
+        VGGFeatures("vgg19", path)
     else:
         model = load_model(path, torch.device("cpu"), "fp32")
         choose_tiles(model)(64)

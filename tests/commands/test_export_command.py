@@ -24,7 +24,7 @@ def test_a_run_becomes_a_file(
 ) -> None:
     ended = command("export", "weights=run", f"output={output}")
     assert ended.code == 0, ended.said
-    assert f"{output}: the generator of run (rrdb, 1 blocks, 4 features, scale 2)" in ended.said
+    assert f"{output}: generator of run (rrdb, 1 blocks, 4 features, scale 2)" in ended.said
     back, scale = load_generator(tmp_path / output)
     assert scale == 2
     assert torch.equal(back.conv_last.weight, run.conv_last.weight)
@@ -39,7 +39,7 @@ def test_a_run_becomes_a_file(
         (["output=x.pth"], "weights must be given"),
         (
             ["weights=run", "output=x.png"],
-            "x.png: expected a file whose name ends in .safetensors or .pth",
+            "x.png: expected a file name that ends in .safetensors or .pth",
         ),
         (["weights=nowhere", "output=x.pth"], "nowhere: no such file"),
         (["weights=[run]", "output=x.pth"], "weights"),

@@ -67,7 +67,7 @@ def test_openvino_and_ncnn_through_to_the_table(
     assert exact > 100
     assert 20 < coarse < half
     assert half > 50
-    assert "ncnn's file holds weights in fp16" in (tmp_path / "out" / "table.md").read_text()
+    assert "The ncnn file has weights in fp16" in (tmp_path / "out" / "table.md").read_text()
 
 
 def test_a_library_is_asked_for_before_any_work(

@@ -107,7 +107,7 @@ def test_the_report_says_and_draws_what_pools_hold(
     (tmp_path / "B/kernels/gaussian_0002_kernel_x4.mat").write_bytes(b"torn")
     ended = command("pool", "pool_dir=B")
     assert ended.code == 1
-    assert "left out, since they cannot be read" in ended.said
+    assert "skipped because unreadable" in ended.said
     assert "gaussian_0002_kernel_x4.mat: not a readable .mat file" in ended.said
     facts = json.loads((tmp_path / "B/pool.json").read_text())
     assert len(facts["kernels"]["x4"]["kernels"]) == 3
@@ -115,4 +115,4 @@ def test_the_report_says_and_draws_what_pools_hold(
     assert "pool_dir must be given" in command("pool").said
     ended = command("pool", "pool_dir=nowhere")
     assert ended.code == 1
-    assert "nowhere: neither kernels" in ended.said
+    assert "nowhere: has neither kernels" in ended.said

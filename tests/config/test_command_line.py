@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -272,6 +273,27 @@ def test_the_config_of_a_run_can_be_used_again(compose: Compose, tmp_path: Path)
     assert isinstance(again, TrainConfig)
     assert (again.work_dir, again.seed, again.pool) == (Path("2020_11"), 4, first.pool)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_the_config_of_a_run_before_warm_up_has_its_own_loss_terms_alone(
+    compose: Compose, tmp_path: Path
+) -> None:
+    from realsr.config.composition import to_yaml
+
+    first = compose(
+        "config",
+        "+track=dped",
+        "loss=pixel",
+        "discriminator=vgg128",
+        "pool=from_mat",
+        "pool.estimator.folder=mats",
+    )
+    text = to_yaml(first)
+    old = re.sub(r"^  (warmup|max_gradient_norm): .*\n", "", text, flags=re.MULTILINE)
+    assert len(text.splitlines()) == len(old.splitlines()) + 2
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(old)
+    assert compose("config", "--config-path", "run", "--config-name", "config") == first
 
 
 def test_ctrl_c_while_a_command_imports_ends_in_a_line(tmp_path: Path) -> None:

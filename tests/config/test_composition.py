@@ -114,7 +114,7 @@ def test_components_have_no_values_of_their_own(room: str) -> None:
         ("train", "kernels.method=spectral", "kernels"),
         ("train", "kernels.spectral.width=2", "kernels.width"),
         ("train", "pool.count=5", "pool.estimator.count"),
-        ("train", "generator.arguments.width=1", "generator.width"),
+        ("train", "discriminator.arguments.width=1", "discriminator.width"),
         ("collect_noise", "survey=true", "the command realsr.survey_noise"),
         ("make_pairs", "pairs.rebuild=a", "the command realsr.rebuild_pair"),
         ("upscale", "own_code=true", "allow_custom_code"),

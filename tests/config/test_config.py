@@ -131,6 +131,7 @@ def test_every_option_of_every_group_composes_under_every_track(
     ):  # a compose takes 0.2 s, so one of each group at once
         chosen = {group: names[index % len(names)] for group, names in options.items()}
         own = [f"{group}.name=my.Net" for group, name in chosen.items() if name == "custom"]
+        own += ["generator.architecture=SPAN"] if chosen["generator"] == "spandrel" else []
         chosen_options = [f"{group}={name}" for group, name in chosen.items()]
         config = composed(f"+track={track}", *chosen_options, *own)
         assert config.pool.kernels == LAID[chosen["pool"]][0], (
@@ -196,14 +197,14 @@ def test_photos_are_kept_apart_from_what_is_written(
     ("arguments", "said"),
     [
         ([], ["no track set: add +track=<track>, one of demo, df2k, df2k_jpeg, dped"]),
-        ([], ["or a recipe, which includes its track: +experiment=<recipe>, one of realsr_df2k, realsr_df2k_jpeg,"]),
+        ([], ["or a recipe, which includes its track: +experiment=<recipe>, one of real_esrgan, real_esrnet,"]),
         (["+experiment=nothing"], ["experiment=nothing: expected one of ", "realsr_dped", "rrdb_psnr"]),
-        (["experiment=rrdb_psnr"], ["a recipe needs a plus: +experiment=<recipe>, one of realsr_df2k, "]),
+        (["experiment=rrdb_psnr"], ["a recipe needs a plus: +experiment=<recipe>, one of real_esrgan, "]),
         (["+track=dped", "+experiment=realsr_dped"], ["two tracks are set: a recipe", "so remove +track=…"]),
         (["+experiment=realsr_dped", "+track=df2k"], ["two tracks are set: a recipe", "so remove +track=…"]),
         (["track=dped"], ["a track needs a plus: +track=<track>, one of demo, df2k, df2k_jpeg, dped"]),
         (["+track=dpde"], ["dpde", "df2k_jpeg", "dped"]),
-        (["+track=dped", "generator=rrbd"], ["generator=rrbd: expected one of custom, rrdb, rrdb_small"]),
+        (["+track=dped", "generator=rrbd"], ["generator=rrbd: expected one of compact, custom, dat_light"]),
         (["+track=dped", "trainer.max_step=3"], ["unknown key trainer.max_step. Did you mean trainer.max_steps"]),
         (["+track=dped", "trainr.max_steps=3"], ["Did you mean trainer.max_steps?"]),
         (["+track=dped", "generater.blocks=3"], ["Did you mean generator.blocks?"]),
@@ -228,7 +229,7 @@ def test_photos_are_kept_apart_from_what_is_written(
         (["+track=dped", "hydra.job.chdir=true"], ["hydra.job.chdir=true: paths are relative to"]),
         (["+track=dped", "--config-dir=nowhere"], ["--config-dir", "not found"]),
         (["+track=dped", "--config-name=nobody"], ["--config-name nobody: no nobody.yaml"]),
-        (["+track=dped", "scale=5"], ["scale=5: expected 1, 2, 3, 4 or 8; other scales need a custom generator"]),
+        (["+track=dped", "scale=5"], ["scale=5: expected 1, 2, 3, 4 or 8; other scales need a generator of"]),
         (
             ["+track=dped", "scale=5", "generator.name=my.Net"],
             ["scale=5: pool.kernels=estimated supports scales 1, 2, 3, 4 and 8"],

@@ -10,6 +10,13 @@ def test_auto_is_a_device_that_is_there() -> None:
     assert choose_device("cpu") == torch.device("cpu")
 
 
+def test_auto_is_apples_gpu_without_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "empty", lambda *size, device: None)
+    assert choose_device("auto") == torch.device("mps")
+
+
 def test_a_gpu_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = list[torch.device]()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

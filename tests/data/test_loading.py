@@ -65,7 +65,7 @@ def test_batches_depend_neither_on_workers_nor_cache_nor_the_start(
 def test_an_image_that_a_worker_cannot_read_is_named(make_pairs: MakePairs) -> None:
     pairs = list_pairs(make_pairs(SIZES), 2)
     pairs[1].hr.write_bytes(b"no image")
-    with pytest.raises(ImageError, match=r"HR/b\.png is not an image") as caught:
+    with pytest.raises(ImageError, match=r"HR/b\.png is not a supported image") as caught:
         list(load_batches(CropDataset(decode_pairs(pairs), 3, 16, 2, Identity(), seed=0), 0, 4, 1))
     assert "Traceback" not in str(caught.value)
 

@@ -114,7 +114,7 @@ def test_with_nothing_at_hand_the_published_rows_and_what_is_missing_are_told(
     assert cells(said, "RealSR") == ["RealSR", "published", "24.82", "0.6619", "0.2270"]
     assert cells(said, "K-ZSSR")[2:] == ["18.46", "0.3826", "0.7307"]
     for words in (
-        "competitions.codalab.org", "data.vision.ee.ethz.ch/cvl/DIV2K", "DPED.pth) at https://github.com/Tencent/Real-SR",
+        "competitions.codalab.org", "data.vision.ee.ethz.ch/cvl/DIV2K", "https://github.com/Tencent/Real-SR",
         "pip download", "DF2K fp16, DF2K int8 (KL): made by python -m realsr.export", "Protocol: `vacc`",
         "whether the HR was ever published",
     ):  # fmt: skip

@@ -137,7 +137,7 @@ def test_photos_none_of_which_can_be_read_are_named(make_photos, pool, config):
     source = make_photos(SIZES)
     for path in source.iterdir():
         path.write_bytes(b"no photo")
-    with pytest.raises(UserError, match=r"3 of 3 failed:(\n.*is not an image.*){3}"):
+    with pytest.raises(UserError, match=r"3 of 3 failed:(\n.*is not a supported image.*){3}"):
         estimate_kernels(source, pool, config)
 
 

@@ -144,11 +144,11 @@ def test_arrays_that_exceed_the_limit_together_are_refused(tmp_path, monkeypatch
     # Each array, and the file with its decompressed content, stays below this limit.
     limit = 2 * array.nbytes - 1
     assert path.stat().st_size < array.nbytes + 1000 < limit
-    monkeypatch.setattr("realsr.core.mat_variables.LARGEST", limit)
+    monkeypatch.setattr("realsr.core.mat_variables.MAX_BYTES", limit)
     message = f"its arrays declare {2 * array.nbytes} bytes, at most {limit} are read"
     with pytest.raises(MatFileError, match=message):
         read_mat_kernels(path)
-    monkeypatch.setattr("realsr.core.mat_variables.LARGEST", limit + 1)
+    monkeypatch.setattr("realsr.core.mat_variables.MAX_BYTES", limit + 1)
     assert list(read_mat_kernels(path)) == ["a", "b"]
 
 

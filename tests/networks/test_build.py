@@ -68,7 +68,7 @@ def test_a_dotted_name_is_called_with_its_arguments() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
-        ("other", {}, "expected one of patchgan, rrdb, vgg128, or a custom module.Class"),
+        ("other", {}, "expected one of patchgan, rrdb, spandrel_network, unet, vgg128, or a custom module.Class"),
         ("rrdb", {"width": 3}, "unknown key generator.width. rrdb has: features, blocks, growth."),
         ("nowhere.Net", {}, "no module nowhere in the current folder {folder} or installed packages"),
         ("own.nowhere.Net", {}, "no module own.nowhere in"),

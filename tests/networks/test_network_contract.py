@@ -1,6 +1,7 @@
 """What every network of conf/generator and conf/discriminator promises."""
 
 from functools import partial
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -12,8 +13,14 @@ from realsr.networks.build import build_discriminator, build_generator
 
 
 def options(group: str) -> list[str]:
+    """Options of a group that are complete by themselves; those of spandrel where it is installed."""
+    names = [path.stem for path in (conf_dir() / group).glob("*.yaml")]
+    known = {name: yaml_values(f"{group}/{name}") for name in names}
     return sorted(
-        path.stem for path in (conf_dir() / group).glob("*.yaml") if path.stem != "custom"
+        name
+        for name, values in known.items()
+        if "???" not in values.values()
+        and (values["name"] != "spandrel_network" or find_spec("spandrel"))
     )
 
 
@@ -40,6 +47,6 @@ def test_sizes_below_one_are_refused_by_their_keys(group: str) -> None:
     build = partial(build_generator, scale=4) if group == "generator" else build_discriminator
     for option in options(group):
         values = yaml_values(f"{group}/{option}")
-        for key in values.keys() - {"name"}:
+        for key in values.keys() - {"name", "architecture", "arguments"}:
             with pytest.raises(UserError, match=rf"{group}\.{key}=0: expected 1 or more"):
                 build(values | {key: 0})

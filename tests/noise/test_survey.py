@@ -157,7 +157,7 @@ def test_a_damaged_photo_does_not_keep_thresholds_from_being_chosen(source, tmp_
     folder = source(a=[tile(5, seed=seed) for seed in range(6)])
     (folder / "b.png").write_bytes(b"no picture")
     chosen, survey = choose_thresholds(folder, tmp_path / "pool", config())
-    assert "not an image" in survey.failures["b.png"]
+    assert "not a supported image" in survey.failures["b.png"]
     for _ in range(2):
         assert choose_thresholds(folder, tmp_path / "pool", config()) == (chosen, None)
         with pytest.raises(UserError, match=r"b\.png"):

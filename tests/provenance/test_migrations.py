@@ -1,4 +1,4 @@
-from realsr.provenance.migrations import FORMAT, migrate
+from realsr.provenance.migrations import FORMAT, migrate, migrate_run_config
 
 OLD = {
     "generator.name": "rrdb", "generator.features": 2, "generator.blocks": 1, "generator.growth": 1,
@@ -14,7 +14,7 @@ def test_a_training_of_the_first_format_names_its_components() -> None:
         "generator.name": "rrdb", "generator.features": 2, "generator.blocks": 1, "generator.growth": 1,
         "discriminator.name": "patchgan", "discriminator.features": 2, "discriminator.layers": 1,
         "loss.pixel.name": "l1", "loss.pixel.weight": 1.0, "loss.gan.name": "ragan", "loss.gan.weight": 0.005,
-        "scale": 2,
+        "scale": 2, "optimiser.warmup": 0, "optimiser.max_gradient_norm": None,
     }  # fmt: skip
     assert migrate("training", section) is section
 
@@ -27,5 +27,32 @@ def test_networks_of_ones_own_keep_their_arguments_alone() -> None:
     assert section["config"] == {
         "generator.name": "my.Net", "generator.file": "x.bin",
         "loss.pixel.name": "l1", "loss.pixel.weight": 1.0, "scale": 2,
+        "optimiser.warmup": 0, "optimiser.max_gradient_norm": None,
     }  # fmt: skip
     assert section["files"] == {"generator.file": {"sha256": "0"}}
+
+
+def test_keys_added_to_a_training_have_the_values_of_the_behaviour_before() -> None:
+    old = {"loss.vgg.name": "perceptual", "loss.vgg.weight": 1.0, "optimiser.beta1": 0.9}
+    config = migrate("training", {"format": 3, "config": old})["config"]
+    added = {
+        "optimiser.warmup": 0,
+        "optimiser.max_gradient_norm": None,
+        "loss.vgg.network": "vgg19",
+    }
+    assert config == old | added
+    config["optimiser.warmup"], config["loss.vgg.network"] = 5, "vgg16"
+    assert migrate("training", {"format": 3, "config": config})["config"] == config
+
+
+def test_a_run_s_config_gets_the_keys_that_were_added_and_no_other_terms() -> None:
+    term = {"name": "perceptual", "weight": 1.0, "weights": None}
+    old = {"optimiser": {"beta1": 0.9}, "loss": {"vgg": term, "pixel": {"name": "l1", "weight": 1}}}
+    assert migrate_run_config(old) == (
+        {},
+        {
+            "optimiser": {"beta1": 0.9, "warmup": 0, "max_gradient_norm": None},
+            "loss": {"vgg": term | {"network": "vgg19"}, "pixel": {"name": "l1", "weight": 1}},
+        },
+    )
+    assert migrate_run_config({"loss": None, "optimiser": 3})[1] == {"loss": None, "optimiser": 3}

@@ -64,7 +64,7 @@ def test_a_truncated_newest_is_told_and_the_one_before_is_found(
     newest.write_bytes(newest.read_bytes()[:kept])
     with caplog.at_level(logging.WARNING):
         assert find_newest(tmp_path) == tmp_path / "step_00000001.pt"
-    assert f"{newest} is damaged" in caplog.text
+    assert f"{newest} cannot be read" in caplog.text
     assert "renamed to step_00000002.damaged" in caplog.text
     save(tmp_path, 3)
     names = [path.name for path in sorted(tmp_path.iterdir())]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ from realsr.training.generator_loss import (
 )
 from realsr.training.loss_terms.term import StepTensors
 from realsr.training.settings import TrainingConfig
+from realsr.training.state import check_settings, make_state
+from realsr.training.step import TrainStep
 
 TERMS = sorted(path.stem for path in (conf_dir() / "loss" / "term").glob("*.yaml"))
 OWN = """
@@ -37,28 +40,81 @@ class NearAverage(LossTerm):
 """
 
 
+CLASSIFIERS = {
+    "perceptual": "vgg19",
+    "perceptual_layers": "vgg19",
+    "lpips": "alexnet",
+    "dists": "vgg16",
+}
+
+
+def term_values(option: str, files: dict[str, Path]) -> dict[str, Any]:
+    if option == "dists":
+        pytest.importorskip("torchmetrics", reason="torchmetrics is not installed")
+    values = yaml_values(f"loss/term/{option}")
+    return values | ({"weights": str(files[CLASSIFIERS[option]])} if "weights" in values else {})
+
+
 @pytest.mark.parametrize("option", TERMS)
 def test_a_term_is_a_finite_scalar_whose_gradient_reaches_sr_alone(
-    option: str, vgg_file: Path
+    option: str, feature_files: dict[str, Path]
 ) -> None:
-    values = yaml_values(f"loss/term/{option}")
-    if "weights" in values:
-        values["weights"] = str(vgg_file)
-    loss = GeneratorLoss({"x": values})
+    loss = GeneratorLoss({"x": term_values(option, feature_files)})
     chance = torch.Generator().manual_seed(0)
-    lr, hr, sr, real = (
+    side = max(16, loss.terms["x"].min_crop)
+    lr, hr, sr, sr_ema, real = (
         torch.rand(2, 3, size, size, generator=chance, requires_grad=True)
-        for size in (8, 16, 16, 4)
+        for size in (side, side, side, side, 4)
     )
-    terms = loss(StepTensors(lr, hr, sr, sr.detach(), real.detach(), sr.mean((1, 2, 3))))
+    terms = loss(StepTensors(lr, hr, sr, sr_ema.detach(), real.detach(), sr.mean((1, 2, 3))))
     assert terms["x"].shape == ()
     assert terms["generator"].isfinite()
     terms["generator"].backward()
     assert sr.grad is not None
     assert sr.grad.any()
+    assert sr.grad.isfinite().all()
     assert lr.grad is None
     assert hr.grad is None
     assert all(parameter.grad is None for parameter in loss.parameters())
+
+
+@pytest.mark.parametrize("option", TERMS)
+def test_a_term_s_gradient_is_finite_where_sr_is_hr_and_images_are_black(
+    option: str, feature_files: dict[str, Path]
+) -> None:
+    loss = GeneratorLoss({"x": term_values(option, feature_files)})
+    for hr in (torch.rand(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)):
+        sr = hr.clone().requires_grad_()
+        logits = sr.mean((1, 2, 3))
+        loss(StepTensors(hr, hr, sr, hr, logits.detach(), logits))["generator"].backward()
+        assert sr.grad is not None
+        assert sr.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("option", TERMS)
+def test_a_step_trains_by_a_term(
+    option: str,
+    precision: str,
+    feature_files: dict[str, Path],
+    make_config: Callable[..., TrainingConfig],
+) -> None:
+    loss = {"x": term_values(option, feature_files)}
+    config = make_config(loss, crop=32, precision=precision)
+    check_settings(config)
+    state = make_state(config, torch.device("cpu"))
+    before = [parameter.detach().clone() for parameter in state.generator.parameters()]
+    step = TrainStep(state, GeneratorLoss(loss), config.trainer, (2, 3, 16, 16))
+    chance = torch.Generator().manual_seed(0)
+    lr, hr = (torch.rand(2, 3, side, side, generator=chance) for side in (16, 32))
+    for _ in range(2):  # the averaged generator differs from the second on
+        values = dict(zip((outcome := step(lr, hr, 1e-3)).names, outcome.values, strict=True))
+        assert values["skipped"] == 0
+        assert values["loss/x"].isfinite()
+    changed = [
+        not torch.equal(a, b) for a, b in zip(before, state.generator.parameters(), strict=True)
+    ]
+    assert all(changed)
 
 
 @pytest.mark.parametrize("option", TERMS)

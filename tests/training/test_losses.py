@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.loss_terms import perceptual as perceptual_file
+from realsr.training.loss_terms.gan import GAN
 from realsr.training.loss_terms.l1 import L1
 from realsr.training.loss_terms.perceptual import Perceptual
 from realsr.training.loss_terms.ragan import discriminator_ragan_loss, generator_ragan_loss
@@ -51,6 +53,25 @@ def test_a_discriminator_that_knows_nothing_gives_log_2(logit: float) -> None:
     assert discriminator_ragan_loss(logits, logits).item() == pytest.approx(math.log(2), abs=1e-6)
 
 
+def test_the_standard_gan_is_the_written_out_formula() -> None:
+    real, fake = [1.0, -0.5, 3.0], [-2.0, 0.75]
+    hr = torch.zeros(1, 3, 2, 2)
+    gan = GAN()
+    generator = gan(StepTensors(hr, hr, hr, fake_logits=torch.tensor(fake)))
+    assert generator.item() == pytest.approx(-sum(math.log(sigmoid(f)) for f in fake) / 2)
+    discriminator = -sum(math.log(sigmoid(r)) for r in real) / 3
+    discriminator -= sum(math.log(1 - sigmoid(f)) for f in fake) / 2
+    value = gan.discriminator_loss(torch.tensor(real), torch.tensor(fake)).item()
+    assert value == pytest.approx(discriminator)
+
+
+@pytest.mark.parametrize(("name", "at_zero"), [("gan", 2), ("ragan", 1)])
+def test_the_discriminator_has_the_loss_of_the_generator_s_term(name: str, at_zero: int) -> None:
+    loss = GeneratorLoss({"gan": {"name": name, "weight": 0.1}})
+    logits = torch.zeros(2, 1, 3, 3)
+    assert loss.discriminator_loss(logits, logits).item() == pytest.approx(at_zero * math.log(2))
+
+
 def test_the_two_losses_are_opposed() -> None:
     low, high = torch.zeros(2, 1), torch.full((2, 1), 5.0)
     assert generator_ragan_loss(low, high) < 0.01 < 4 < generator_ragan_loss(high, low)
@@ -89,9 +110,9 @@ def test_pixel_loss_is_the_mean_absolute_difference() -> None:
 class Doubling(nn.Module):
     """Stands for VGG: features are twice the image."""
 
-    def __init__(self, weights: Path | None) -> None:
+    def __init__(self, network: str, weights: Path | None) -> None:
         super().__init__()
-        self.weights = weights
+        self.network, self.weights = network, weights
 
     def forward(self, x: Tensor) -> Tensor:
         return 2 * x
@@ -100,7 +121,7 @@ class Doubling(nn.Module):
 @pytest.fixture
 def perceptual(monkeypatch: pytest.MonkeyPatch) -> Perceptual:
     monkeypatch.setattr(perceptual_file, "VGGFeatures", Doubling)
-    return Perceptual(Path("vgg.pth"))
+    return Perceptual("vgg16", Path("vgg.pth"))
 
 
 def test_perceptual_loss_is_the_mean_absolute_difference_of_features(
@@ -108,6 +129,7 @@ def test_perceptual_loss_is_the_mean_absolute_difference_of_features(
 ) -> None:
     sr, hr = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.25)
     assert value(perceptual, sr, hr).item() == pytest.approx(0.5)
+    assert perceptual.features.network == "vgg16"
     assert perceptual.features.weights == Path("vgg.pth")
 
 

@@ -66,15 +66,15 @@ def test_networks_that_fit_pass_and_use_up_no_chance(critic: str | None) -> None
         (
             "Up",
             {"factor": 4},
-            r"Up: it returned a tensor \(1, 3, 32, 32\) .*for images of \(1, 3, 8, 8\); "
-            r"at scale=2 expected \(1, 3, 16, 16",
+            r"Up: it returned a tensor \(2, 3, 32, 32\) .*for images of \(2, 3, 8, 8\); "
+            r"at scale=2 expected \(2, 3, 16, 16",
         ),
-        ("Up", {"extra": 1}, r"it returned a tensor \(1, 4, 16, 16\)"),
+        ("Up", {"extra": 1}, r"it returned a tensor \(2, 4, 16, 16\)"),
         ("Pair", {}, r"it returned a tuple for images of .*; at scale=2 expected"),
         (
             "Failing",
             {},
-            r"Failing: failed on images of \(1, 3, 8, 8\): RuntimeError: .*checked_nets\.py, line 17\)",
+            r"Failing: failed on images of \(2, 3, 8, 8\): RuntimeError: .*checked_nets\.py, line 17\)",
         ),
     ],
 )
@@ -110,7 +110,7 @@ def test_a_generator_without_parameters_and_crops_that_do_not_fit_are_told() -> 
     identity = {"name": "torch.nn.Identity"}
     with pytest.raises(UserError, match=r"torch\.nn\.Identity: has no trainable parameters"):
         check_networks(identity, None, 2, 16, 2)
-    with pytest.raises(UserError, match="needs at least 24x24"):
+    with pytest.raises(UserError, match="needs images of at least 24x24"):
         check_networks(
             {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4},
             {"name": "patchgan", "features": 64, "layers": 3},

@@ -52,7 +52,7 @@ def test_features_are_torchvision_s_layer_34_of_the_normalised_image(
         ],
         dim=1,
     )
-    net = VGGFeatures(weights)
+    net = VGGFeatures("vgg19", weights)
     result = net(x)
     assert result.shape == (2, 512, 3, 2)
     torch.testing.assert_close(result, reference[:35](normalised), rtol=1e-4, atol=1e-5)
@@ -62,7 +62,7 @@ def test_features_are_torchvision_s_layer_34_of_the_normalised_image(
 
 
 def test_frozen_but_the_gradient_reaches_the_image(weights: Path) -> None:
-    net = VGGFeatures(weights)
+    net = VGGFeatures("vgg19", weights)
     assert not net.training
     assert not any(p.requires_grad for p in net.parameters())
     x = torch.rand(1, 3, 16, 16, requires_grad=True)
@@ -87,8 +87,8 @@ def test_other_forms_of_the_same_weights(
         torch.save({key.removeprefix("features."): value for key, value in features.items()}, path)
     else:
         torch.save({key: value.half() for key, value in state.items()}, path)
-    net = VGGFeatures(path)
-    for key, value in VGGFeatures(weights).state_dict().items():
+    net = VGGFeatures("vgg19", path)
+    for key, value in VGGFeatures("vgg19", weights).state_dict().items():
         assert net.state_dict()[key].dtype == torch.float32
         assert torch.equal(
             net.state_dict()[key], value.half().float() if form == "half precision" else value
@@ -97,7 +97,7 @@ def test_other_forms_of_the_same_weights(
 
 def test_no_random_number_is_spent(weights: Path) -> None:
     before = torch.random.get_rng_state()
-    VGGFeatures(weights)
+    VGGFeatures("vgg19", weights)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -111,7 +111,7 @@ def test_without_a_file_the_weights_are_torchvision_s(
         return state
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", load)
-    VGGFeatures(None)
+    VGGFeatures("vgg19", None)
     ((url, options),) = asked
     assert url == VGG19_Weights.IMAGENET1K_V1.url
     assert options["weights_only"] is True
@@ -136,7 +136,7 @@ def test_failed_download_names_three_ways_out(
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
     monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path / "hub"))
     with pytest.raises(WeightsError) as error:
-        VGGFeatures(None)
+        VGGFeatures("vgg19", None)
     message = str(error.value)
     assert f"put vgg19-dcbb9e9d.pth into {tmp_path / 'hub' / 'checkpoints'}" in message
     assert "loss.perceptual.weights=FILE" in message
@@ -152,7 +152,7 @@ def test_damaged_cached_download_names_the_way_out(
     cached.parent.mkdir()
     cached.write_bytes(b"half a file")
     with pytest.raises(WeightsError, match="delete a damaged copy there"):
-        VGGFeatures(None)
+        VGGFeatures("vgg19", None)
 
 
 class Malicious:
@@ -172,7 +172,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(format: str, tmp_path: Path) 
     else:
         path.write_bytes(pickle.dumps(content, protocol=2))
     with pytest.raises(WeightsError, match=r"evil\.pth.*refused"):
-        VGGFeatures(path)
+        VGGFeatures("vgg19", path)
     assert not marker.exists()
     if format == "torch":  # the trap was a real one
         torch.load(path, weights_only=False)
@@ -194,14 +194,14 @@ def test_truncated_file_is_an_error_that_names_it(
         save_file(small, path)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(
-        WeightsError, match=rf"vgg\{suffix}: is (empty|cut off|damaged).* a state dict of VGG19"
+        WeightsError, match=rf"vgg\{suffix}: is (empty|truncated|damaged).* a state dict of VGG19"
     ):
-        VGGFeatures(path)
+        VGGFeatures("vgg19", path)
 
 
 def test_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"nowhere\.pth: there is no such file"):
-        VGGFeatures(tmp_path / "nowhere.pth")
+        VGGFeatures("vgg19", tmp_path / "nowhere.pth")
 
 
 def shapes_only(net: nn.Module) -> dict[str, Tensor]:
@@ -224,7 +224,7 @@ def test_another_architecture_is_refused_with_the_keys_that_differ(tmp_path: Pat
         path = tmp_path / f"{name}.pth"
         torch.save(shapes_only(net), path)
         with pytest.raises(WeightsError, match=rf"{name}\.pth.*") as error:
-            VGGFeatures(path)
+            VGGFeatures("vgg19", path)
         for pattern in told[name]:
             assert pattern.replace("\\", "") in str(error.value)
 
@@ -237,7 +237,7 @@ def test_wrong_shape_is_refused_with_both_shapes(tmp_path: Path) -> None:
     path = tmp_path / "gray.pth"
     torch.save(content, path)
     with pytest.raises(WeightsError) as error:
-        VGGFeatures(path)
+        VGGFeatures("vgg19", path)
     assert "0.weight (64, 1, 3, 3) instead of (64, 3, 3, 3)" in str(error.value)
     assert "2.bias str instead of (64,)" in str(error.value)
 
@@ -248,4 +248,4 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         WeightsError, match=r"tensor\.pth: holds no state dict; expected one of VGG19"
     ):
-        VGGFeatures(path)
+        VGGFeatures("vgg19", path)

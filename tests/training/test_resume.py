@@ -64,6 +64,26 @@ def test_resuming_gives_the_training_in_one_go(
     assert not different(all_weights(whole), all_weights(parts))
 
 
+@pytest.mark.parametrize("stopped_after", [2, 4])
+def test_resuming_with_warm_up_clipping_and_the_unet_gives_the_training_in_one_go(
+    stopped_after: int, trained: Train, make_config: MakeConfig
+) -> None:
+    def config(warmup: int = 4, limit: float | None = 0.1, **changes: object) -> TrainingConfig:
+        values = {"learning_rate": 1e-3, "milestones": [5]}
+        optimiser = config_of(OptimiserConfig, warmup=warmup, max_gradient_norm=limit, **values)
+        return make_config(
+            optimiser=optimiser, discriminator={"name": "unet", "features": 4}, **changes
+        )
+
+    whole = trained("whole", config=config()).parent
+    trained("parts", config=config(max_steps=stopped_after))
+    parts = trained("parts", config=config()).parent
+    assert not different(all_weights(whole), all_weights(parts))
+    for name, other in (("cold", config(warmup=0)), ("free", config(limit=None))):
+        changed = different(all_weights(whole), all_weights(trained(name, config=other).parent))
+        assert {"generator/conv_first.weight", "discriminator/conv0.weight"} <= set(changed)
+
+
 def test_a_degradation_of_hr_by_a_dotted_name_is_trained_with_and_resumed(
     trained: Train, pairs: list[Pair]
 ) -> None:

@@ -102,6 +102,23 @@ def test_another_config_is_shown_and_refused_unless_it_may_overwrite(
     )
 
 
+def test_a_finished_run_of_before_warm_up_has_nothing_to_do_and_refuses_a_change(
+    run: Callable[..., bool], make_config: MakeConfig, tmp_path: Path
+) -> None:
+    run(make_config(max_steps=2))
+    file = tmp_path / "run" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    section = manifest["training"]
+    section["format"] = 3
+    assert section["config"].pop("optimiser.warmup") == 0
+    assert section["config"].pop("optimiser.max_gradient_norm") is None
+    file.write_text(json.dumps(manifest))
+    assert not run(make_config(max_steps=2))
+    clipped = config_of(OptimiserConfig, learning_rate=1e-3, milestones=[2, 5], max_gradient_norm=1)
+    with pytest.raises(UserError, match=r"optimiser\.max_gradient_norm: was None, now 1"):
+        run(make_config(max_steps=2, optimiser=clipped))
+
+
 def test_changes_that_are_allowed_are_shown_kept_in_the_manifest_and_trained_with(
     run: Callable[..., bool],
     make_config: MakeConfig,

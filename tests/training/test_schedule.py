@@ -45,6 +45,31 @@ def test_a_period_of_cosine_is_torch_s_cosine_annealing(final: float) -> None:
     assert ours(config) == pytest.approx(expected, rel=1e-6, abs=1e-14)
 
 
+@pytest.mark.parametrize("warmup", [2, 7, 1000, STEPS + 5])
+@pytest.mark.parametrize("schedule", ["step", "cosine"])
+def test_warm_up_is_torch_s_linear_schedule_times_the_other(schedule: str, warmup: int) -> None:
+    changes = {"schedule": schedule, "milestones": [5, 800], "period": STEPS, "final": 1e-7}
+    config = config_of(OptimiserConfig, learning_rate=2e-4, warmup=warmup, **changes)
+    assert ours(config)[:2] == [pytest.approx(2e-4 * k / warmup, rel=1e-6) for k in (1, 2)]
+
+    def linear(optimiser: torch.optim.Optimizer) -> lr_scheduler.LinearLR:
+        return lr_scheduler.LinearLR(optimiser, 1 / warmup, 1.0, warmup - 1)
+
+    factors = rates_of(linear, 1.0)
+    without = ours(config_of(OptimiserConfig, learning_rate=2e-4, **changes))
+    expected = [factor * rate for factor, rate in zip(factors, without, strict=True)]
+    assert ours(config) == pytest.approx(expected, rel=1e-6)
+
+
+def test_without_warm_up_the_rates_are_exactly_the_schedule_s() -> None:
+    for schedule in ("step", "cosine"):
+        off, of_one_step = (
+            ours(config_of(OptimiserConfig, schedule=schedule, warmup=warmup)) for warmup in (0, 1)
+        )
+        assert off == of_one_step
+        assert off[0] == 1e-4
+
+
 @pytest.mark.parametrize("period", [1, 2, 250, 999])
 def test_cosine_begins_anew_after_each_period_as_torch_s_with_warm_restarts(period: int) -> None:
     config = config_of(
@@ -118,6 +143,8 @@ def test_a_rate_of_zero_stays_zero() -> None:
         ({"decay": 2.0}, "optimiser.decay=2.0"),
         ({"beta1": 1.0}, "optimiser.beta1=1.0: expected from 0 to below 1"),
         ({"beta2": -0.1}, "optimiser.beta2=-0.1"),
+        ({"warmup": -1}, "optimiser.warmup=-1: expected 0 or more"),
+        ({"max_gradient_norm": 0.0}, "optimiser.max_gradient_norm=0.0: expected above 0, or null"),
     ],
 )
 def test_what_is_no_schedule_is_an_error(values: dict[str, object], said: str) -> None:

@@ -117,6 +117,46 @@ def test_steps_are_those_of_the_plain_form(batch: tuple[Tensor, Tensor]) -> None
             torch.testing.assert_close(value, wanted, rtol=1e-4, atol=1e-5, msg=name)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.9, 1.1])
+def test_clipping_is_torch_s_of_each_network_and_the_norms_are_those_before(
+    share: float, batch: tuple[Tensor, Tensor]
+) -> None:
+    (plain, plain_step), (clipped, clipped_step) = make_step(), make_step()
+    networks = ("generator", "discriminator")
+    starts = [copy.deepcopy(getattr(plain, name)) for name in networks]
+    use_sgd(plain)
+    use_sgd(clipped)
+    free = named(plain_step(*batch, RATE))
+    norms = {
+        name: sum(v**2 for k, v in free.items() if k.startswith(f"gradient/{name}/")) ** 0.5
+        for name in networks
+    }
+    assert norms["generator"] != pytest.approx(norms["discriminator"], rel=0.1)
+    largest = share * max(norms.values())
+    assert named(clipped_step(*batch, RATE, max_norm=largest)) == pytest.approx(free)
+    for name, start in zip(networks, starts, strict=True):
+        parameters = list(start.parameters())
+        for parameter, after in zip(parameters, getattr(plain, name).parameters(), strict=True):
+            parameter.grad = (parameter.detach() - after.detach()) / RATE
+        assert float(nn.utils.clip_grad_norm_(parameters, largest)) == pytest.approx(
+            norms[name], rel=1e-3
+        )
+        torch.optim.SGD(parameters, lr=RATE).step()
+        for expected, value in zip(parameters, getattr(clipped, name).parameters(), strict=True):
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_clipping_with_gradients_that_are_not_finite_changes_nothing(
+    batch: tuple[Tensor, Tensor],
+) -> None:
+    lr, hr = batch
+    parts, step = make_step()
+    before = weights(parts)
+    hr[0, 0, 0, 0] = torch.inf
+    assert named(step(lr, hr, RATE, max_norm=1.0))["skipped"] == 1
+    assert all(torch.equal(v, before[k]) for k, v in weights(parts).items() if k[0] != "e")
+
+
 class Watched(nn.Module):
     """A discriminator that notes each image given, and whether its parameters were free then."""
 
@@ -263,7 +303,7 @@ def test_fp16_lowers_the_scale_of_the_loss_when_gradients_overflow(
 
 def test_weight_0_leaves_a_term_out_of_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     class Fixed(nn.Module):
-        def __init__(self, weights: object) -> None:
+        def __init__(self, network: object, weights: object) -> None:
             super().__init__()
 
         def forward(self, x: StepTensors) -> Tensor:

@@ -12,6 +12,7 @@ import tarfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,7 @@ LOADERS: dict[str, Callable[[Path], object]] = {
     "model": lambda path: load_model(path, torch.device("cpu"), "fp32"),
     "init": lambda path: load_generator_state(build_generator(SIZE, 2), path),
     "export": load_generator,
-    "VGG19": VGGFeatures,
+    "VGG19": partial(VGGFeatures, "vgg19"),
     "kernel": read_kernel,
 }
 

@@ -1,6 +1,7 @@
 """Check of the data that a track needs: missing folders and unreadable files."""
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ from realsr.config.composition import takes_keys
 from realsr.config.schema import CheckDataConfig, ExpectedFolder
 from realsr.core.errors import UserError
 from realsr.core.progress import Progress
+from realsr.data.alignment import Alignment, describe_alignment, measure_alignment
+from realsr.data.pairs import Pair, list_pairs
 from realsr.imaging import ImageError, list_images, read_uint8
 from realsr.training.generator_loss import active_terms
 from realsr.weights.sources import find_weights
@@ -53,6 +56,8 @@ def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
             logger.info("data.%s: %s: %s. %s", role, part, summary, _describe_reference(expected))
             problems += report.unreadable
             reports[part] = report
+        if role == "validation" and not problems and len(_parts(folder)) == 2:
+            check_alignment(list_pairs(folder, config.scale, config.data.lr_name), config)
     if config.init is not None:
         try:
             logger.info("init: %s", find_weights(config.init))
@@ -62,14 +67,32 @@ def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
         weights = term.get("weights")
         if weights is not None and not Path(weights).is_file():
             problems.append(f"loss.{key}.weights={weights}: no such file")
-        elif term["name"] == "perceptual" and weights is None:
+        elif "." not in term["name"] and "weights" in term and weights is None:
             logger.info(
-                "VGG19 weights: from torchvision, which downloads them before training if needed"
+                "loss.%s.weights: from torchvision, which downloads them before training if needed",
+                key,
             )
     if problems:
         raise UserError("the data are incomplete:\n" + "\n".join(f"  {line}" for line in problems))
     logger.info("all photos that track %s needs can be read", config.track)
     return reports
+
+
+def check_alignment(pairs: Sequence[Pair], config: CheckDataConfig) -> dict[str, Alignment]:
+    """Measure the alignment of pairs, log one sentence, and return it by name."""
+    alignments = {}
+    with Progress("alignment of HR and LR", len(pairs)) as progress:
+        for pair in pairs:
+            lr, hr = (read_uint8(path, config.damaged) for path in (pair.lr, pair.hr))
+            alignments[pair.name] = measure_alignment(lr, hr, config.scale)
+            progress.advance()
+    is_good = all(alignment.is_good for alignment in alignments.values())
+    logger.log(
+        logging.INFO if is_good else logging.WARNING,
+        "data.validation: %s",
+        describe_alignment(alignments),
+    )
+    return alignments
 
 
 def check_folder(folder: Path, damaged: str = "refuse") -> FolderReport:

@@ -56,8 +56,8 @@ def export_weights(config: ExportConfig) -> None:
             f"output={config.output} is a weights file: formats={config.formats} need output=FOLDER"
         )
     generator, scale = convert_weights(config.weights, config.output, config.overwrite)
-    name = generator["name"]
-    if "." not in name:
+    name = generator.get("architecture", generator["name"])
+    if name == "rrdb":
         name += f", {generator['blocks']} blocks, {generator['features']} features"
     logger.info("%s: generator of %s (%s, scale %d)", config.output, config.weights, name, scale)
 

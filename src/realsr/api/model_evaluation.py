@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,18 @@ from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
 from realsr.core.file_names import resolve_unnamed
 from realsr.core.files import check_folder_place, looks_lost, write_bytes
+from realsr.data.alignment import Alignment, describe_alignment, measure_alignment
 from realsr.data.validation_images import EvaluationImage
 from realsr.evaluation.metric import ImageMetric, Metric, load_metrics
 from realsr.evaluation.protocol import list_changes, resolve
 from realsr.evaluation.report import Report, Setting, describe_weights, write_csv, write_json
-from realsr.evaluation.scoring import Model, evaluate_models, list_failures, match_images
+from realsr.evaluation.scoring import (
+    ImageReaders,
+    Model,
+    evaluate_models,
+    list_failures,
+    match_images,
+)
 from realsr.evaluation.tables import check_names, format_markdown, format_report, shorten_names
 from realsr.imaging import to_uint8, write_uint8
 from realsr.inference.model import BICUBIC, load_model
@@ -60,6 +68,9 @@ def evaluate(config: EvaluateConfig) -> Report:
     if config.scale == 1 and data.hr is not None and data.lr is None:
         raise UserError("scale=1 without data.lr: LR would be equal to HR: set data.lr=DIR")
     images = match_images(data.hr, data.lr, protocol, config.scale, config.damaged, data.lr_name)
+    alignments = dict[str, Alignment]()
+    if data.hr is not None and data.lr is not None:
+        images = measure_alignments(images, config.scale, alignments)
     figures = parse_figures(config.figures, images)
     device = choose_device(config.device)
     metrics = load_metrics(protocol.metrics, load_metric_values(), config.metric_files, device)
@@ -87,8 +98,10 @@ def evaluate(config: EvaluateConfig) -> Report:
         lr=None if config.data.lr is None else str(resolve_unnamed(config.data.lr)),
         hr=config.data.hr is not None,
     )
-    report = Report(setting, metrics, results, facts)
+    report = Report(setting, metrics, results, facts, alignments)
     logger.info("\n%s", format_report(report))
+    if not all(alignment.is_good for alignment in alignments.values()):
+        logger.warning("\n%s", describe_alignment(alignments))
     if config.output is None:
         logger.info("\nnothing is written: set output=DIR to write the results")
     else:
@@ -100,6 +113,23 @@ def evaluate(config: EvaluateConfig) -> Report:
             f"{len(results.failures)} could not be processed:{list_failures(results.failures)}"
         )
     return report
+
+
+def measure_alignments(
+    images: ImageReaders, scale: int, alignments: dict[str, Alignment]
+) -> ImageReaders:
+    """Return readers that also put the alignment of LR and HR into `alignments`, by name."""
+
+    def read(name: str) -> EvaluationImage:
+        image = images[name]()
+        if image.hr is not None and image.hr.shape[1:] == tuple(
+            scale * s for s in image.lr.shape[1:]
+        ):
+            lr, hr = to_uint8(image.lr), to_uint8(image.hr)
+            alignments[name] = measure_alignment(lr, hr, scale)
+        return image
+
+    return {name: partial(read, name) for name in images}
 
 
 def make_model(

@@ -165,6 +165,11 @@ def _migrate(config: DictConfig, specification: Command) -> DictConfig:
     OmegaConf.set_struct(base, False)
     if options:
         values = _drop_unknown(values, base)
+    else:  # a component's values are complete: the default component adds no keys to them
+        for role in COMPONENTS:
+            base[role] = {} if role in values else base[role]
+        if "pool" in values:
+            base.pool.estimator = {}
     return cast(DictConfig, OmegaConf.merge(base, values))
 
 

@@ -95,6 +95,7 @@ class CheckDataConfig(_Stage):
     """The keys of `check_data`."""
 
     data: Data
+    scale: Scale
     init: str | None
     pool: PoolConfig
     pairs: PairsConfig
@@ -192,10 +193,10 @@ class TrainConfig(_Stage):
         super().__post_init__()
         if self.scale in KERNEL_SCALES:
             return
-        if "." not in str(self.generator.get("name")):
+        if self.generator.get("name") == "rrdb":
             raise UserError(
-                f"scale={self.scale}: expected 1, 2, 3, 4 or 8; other scales need a custom generator "
-                "(generator.name=module.Class)"
+                f"scale={self.scale}: expected 1, 2, 3, 4 or 8; other scales need a generator of "
+                "spandrel (generator=spandrel) or a custom generator (generator.name=module.Class)"
             )
         if self.pool.kernels == "estimated":
             raise UserError(

@@ -17,10 +17,10 @@ TENSOR_CORES = (7, 0)  # the first compute capability with tensor cores
 
 
 def choose_device(name: str, option: str = "device", index: int = 0) -> torch.device:
-    """Return the device of a name; `auto` is a GPU if available.
+    """Return the device of a name; `auto` is a GPU of NVIDIA, AMD or Apple if available.
 
     Args:
-        name: auto, cpu, cuda, cuda:n, or another device of torch.
+        name: auto, cpu, cuda, cuda:n, mps (Apple), or another device of torch.
         option: the config key of the name, for messages.
         index: the GPU that `auto` and `cuda` mean, modulo the number of GPUs.
 
@@ -28,7 +28,8 @@ def choose_device(name: str, option: str = "device", index: int = 0) -> torch.de
         UserError: for a device that does not exist or cannot be used.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        has_apple_gpu = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if has_apple_gpu else "cpu"
     if name == "cuda":
         name = f"cuda:{index % max(1, torch.cuda.device_count())}"
     try:

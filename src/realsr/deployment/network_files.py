@@ -39,6 +39,9 @@ from realsr.networks.rrdb import RRDB
 logger = logging.getLogger("realsr")
 
 EXAMPLE = (1, 3, 24, 40)
+# Some graphs hold for every size only if traced on a batch of two, on sizes that are no multiples
+# of a window, and on sizes of more than two windows (32 pixels in DAT).
+ONNX_EXAMPLE = (2, 3, 67, 101)
 NCNN_SHAPES = (EXAMPLE, (1, 3, 32, 28))  # pnnx makes the dimensions that differ dynamic
 RT_INFO = "realsr"  # section of an OpenVINO model's rt_info that holds `OnnxFacts.as_metadata`
 
@@ -147,7 +150,8 @@ def to_onnx(network: nn.Module) -> onnx.ModelProto:
     """
     shapes = ({0: Dim("batch"), 2: Dim("height"), 3: Dim("width")},)
     parameters = next(network.parameters(), torch.empty(0))
-    example = torch.rand(EXAMPLE, generator=torch.Generator().manual_seed(0)).to(parameters.device)
+    generator = torch.Generator().manual_seed(0)
+    example = torch.rand(ONNX_EXAMPLE, generator=generator).to(parameters.device)
     try:
         with _quiet():
             program: Any = torch.onnx.export(

@@ -15,6 +15,7 @@ import numpy as np
 from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
 from realsr.core.seeding import numpy_generator
+from realsr.data.alignment import Alignment
 from realsr.evaluation.metric import ImageMetric, Metric
 from realsr.evaluation.protocol import LR, Protocol
 from realsr.evaluation.scoring import Results
@@ -121,13 +122,15 @@ class Setting:
 class Report:
     """Results and their conditions. The first model is the reference of the others.
 
-    weights: model -> source of its weights.
+    weights: model -> source of its weights. alignments: image -> alignment of its LR and HR, if both
+        were given.
     """
 
     setting: Setting
     metrics: Mapping[str, Metric]
     results: Results
     weights: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    alignments: Mapping[str, Alignment] = field(default_factory=dict)
 
     @property
     def models(self) -> list[str]:
@@ -197,6 +200,8 @@ def write_json(path: Path, report: Report) -> None:
         "models": {model: _model_content(report, model) for model in report.models},
         "failed": report.results.failures,
     }
+    if report.alignments:
+        content["alignment"] = {name: asdict(item) for name, item in report.alignments.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
     # A lone surrogate in a name becomes a JSON escape such as \udce9.

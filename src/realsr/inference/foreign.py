@@ -52,20 +52,27 @@ def load_foreign(
             f"super-resolution or restoration with scale 1 to {MAX_SCALE} and 3 input and output "
             "channels (RGB)"
         )
+    precision = fit_precision(network, f"{file.path}: {name}", precision, automatic)
+    network.model.requires_grad_(False)
+    network.model.register_forward_hook(_mark_infinity)
+    return network.to(precision.device).eval(), scale, precision
+
+
+def fit_precision(network: Any, subject: str, precision: Precision, automatic: bool) -> Precision:
+    """Return a precision that a network of spandrel computes in: float32 instead of the half precision if automatic.
+
+    subject: the network in words, for the UserError where it is not automatic.
+    """
     fits = {
         torch.bfloat16: network.supports_bfloat16,
         torch.float16: network.supports_half,
         None: True,
     }
-    if not fits[precision.half]:
-        if not automatic:
-            raise UserError(
-                f"{file.path}: {name} does not support {precision.half}; set precision=fp32"
-            )
-        precision = replace(precision, half=None)
-    network.model.requires_grad_(False)
-    network.model.register_forward_hook(_mark_infinity)
-    return network.to(precision.device).eval(), scale, precision
+    if fits[precision.half]:
+        return precision
+    if not automatic:
+        raise UserError(f"{subject} does not support {precision.half}; set precision=fp32")
+    return replace(precision, half=None)
 
 
 def _recognise(file: WeightsFile, state: Mapping[str, Tensor]) -> tuple[Any, Mapping[str, Tensor]]:

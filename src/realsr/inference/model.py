@@ -13,9 +13,10 @@ from realsr.core.devices import HALVES, Precision, choose_precision
 from realsr.core.errors import UserError
 from realsr.imaging import resize
 from realsr.inference.fast_rrdb import FastRRDB
-from realsr.inference.foreign import load_foreign
+from realsr.inference.foreign import fit_precision, load_foreign
 from realsr.inference.onnx_files import load_onnx
 from realsr.networks.rrdb import RRDB
+from realsr.networks.spandrel_network import SpandrelNetwork
 from realsr.weights.generators import is_generator, make_generator
 from realsr.weights.sources import find_weights
 from realsr.weights.state_files import identify_weights, read_weights
@@ -91,6 +92,9 @@ def load_model(
         if is_generator(file):
             generator, own_scale = make_generator(file, allow_custom_code)
             network: Run = generator.to(device)
+            if isinstance(generator, SpandrelNetwork):
+                name = type(generator.network).__name__
+                numbers = fit_precision(generator, f"{path}: {name}", numbers, precision == "auto")
         else:
             network, own_scale, numbers = load_foreign(file, numbers, automatic=precision == "auto")
         run = _in_precision(network, numbers)

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
-FORMAT = 3
+FORMAT = 4
 Section = dict[str, Any]
 RENAMED_KEYS = {
-    "generator.arguments": "generator",
     "discriminator.arguments": "discriminator",
     "kernels.frame": "kernels.border",
     "kernels.method": "kernels",
@@ -29,6 +28,8 @@ RENAMED_KEYS = {
     "survey": "the command realsr.survey_noise",
 }
 """Keys of earlier configurations and their replacements."""
+ADDED_OPTIMISER_KEYS = {"warmup": 0, "max_gradient_norm": None}
+"""Keys of `optimiser` that format 4 added, with the values that equal the behaviour before."""
 
 
 def migrate(stage: str, section: Section) -> Section:
@@ -103,6 +104,16 @@ def _name_estimator(section: Section) -> Section:
     return section | {"config": config | {"name": "from_mat" if name == "mat" else name}}
 
 
+def _add_training_keys(section: Section) -> Section:
+    """Warm-up and clipping were added, and VGG16 beside VGG19."""
+    added = {f"optimiser.{key}": value for key, value in ADDED_OPTIMISER_KEYS.items()}
+    config: dict[str, Any] = added | section["config"]
+    for key, value in section["config"].items():
+        if key.startswith("loss.") and key.endswith(".name") and value == "perceptual":
+            config.setdefault(f"{key.removesuffix('.name')}.network", "vgg19")
+    return section | {"config": config}
+
+
 def _rename(old: str, new: str) -> Callable[[Section], Section]:
     """Return a migration that renames a config key."""
 
@@ -118,17 +129,25 @@ MIGRATIONS: Mapping[tuple[str, int], Callable[[Section], Section]] = {
     ("kernels", 2): _rename("frame", "border"),
     ("noise_survey", 2): _rename("wanted", "min_patches"),
     ("training", 1): _name_training_components,
+    ("training", 3): _add_training_keys,
 }
 
 
 def migrate_run_config(config: Section) -> tuple[dict[str, str], Section]:
     """Convert a run's config.yaml to options of config groups, by group, and other values.
 
-    A configuration of the current form is returned unchanged, without options.
+    A configuration whose components have names is returned without options, with the keys that
+    were added later.
     """
-    if "look" not in config:
-        return {}, config
     values = deepcopy(config)
+    if "look" not in config:
+        optimiser, loss = values.get("optimiser"), values.get("loss")
+        if isinstance(optimiser, dict):
+            values["optimiser"] = ADDED_OPTIMISER_KEYS | optimiser
+        for term in loss.values() if isinstance(loss, dict) else []:
+            if isinstance(term, dict) and term.get("name") == "perceptual":
+                term.setdefault("network", "vgg19")
+        return {}, values
     quality, kernels, pool = values.pop("look")["jpeg_quality"], values["kernels"], values["pool"]
     options = {
         "kernels": kernels["method"],

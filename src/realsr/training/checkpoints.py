@@ -95,8 +95,8 @@ def find_newest(folder: Path) -> Path | None:
             # Renamed, else it would count towards `keep`.
             new_path = path.rename(path.with_suffix(".damaged"))
             logger.warning(
-                "%s is damaged, probably by a crash while it was written: renamed to %s; using "
-                "the previous checkpoint",
+                "%s cannot be read, probably because of a crash while it was written: renamed to "
+                "%s; using the previous checkpoint",
                 path,
                 new_path.name,
             )

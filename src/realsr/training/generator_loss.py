@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from realsr.core.components import Values, build_component, convert, find_component
 from realsr.core.errors import UserError
 from realsr.core.ranges import Range
+from realsr.training.loss_terms.ragan import discriminator_ragan_loss
 from realsr.training.loss_terms.term import StepTensors
 
 ROOM = "realsr.training.loss_terms"
 LOGITS = {"real_logits", "fake_logits"}
+DiscriminatorLoss = Callable[[Tensor, Tensor], Tensor]
 LossValues = Mapping[str, Values]
 """YAML of a loss: `name`, `weight` and arguments of each term, by its key, its name in the logs."""
 
@@ -23,6 +25,8 @@ class GeneratorLoss(nn.Module):
     Attributes:
         terms: the terms by their keys.
         needs: the optional inputs of `StepTensors` that the terms read.
+        discriminator_loss: (real logits, fake logits) -> the discriminator's loss, by the first
+            term that defines one.
 
     Raises:
         UserError: for a term that cannot be built. WeightsError: if VGG19's weights are missing.
@@ -40,6 +44,10 @@ class GeneratorLoss(nn.Module):
                     "LossTerm"
                 )
             self.terms[key] = term
+        losses = (getattr(term, "discriminator_loss", None) for term in self.terms.values())
+        self.discriminator_loss: DiscriminatorLoss = next(
+            filter(None, losses), discriminator_ragan_loss
+        )
 
     def forward(self, x: StepTensors) -> dict[str, Tensor]:
         """Return the terms, unweighted and detached, and the weighted sum `generator`; float32."""

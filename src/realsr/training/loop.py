@@ -128,7 +128,8 @@ def train(
             lr, hr = degradation.apply(tensors), to_images(tensors["hr"])
             rate = learning_rate(step - 1, config.optimiser)
             decay = ema_decay(step - 1, trainer.ema or 0)
-            monitor.follow(step, train_step(lr, hr, rate, decay, stop=request.signal is not None))
+            max_norm, stop = config.optimiser.max_gradient_norm, request.signal is not None
+            monitor.follow(step, train_step(lr, hr, rate, decay, max_norm, stop))
             stopwatch.images += trainer.batch
             trace()
 

@@ -14,8 +14,8 @@ from realsr.core.ranges import Choice, Range, check_ranges
 class OptimiserConfig:
     """Settings of Adam for both networks, and the schedule of the learning rate (`learning_rate`).
 
-    `step` uses `milestones` and `decay`, `cosine` uses `period` and `final`. Milestones and period
-    are in steps.
+    `step` uses `milestones` and `decay`, `cosine` uses `period` and `final`. Milestones, period and
+    warmup are in steps.
     """
 
     learning_rate: Annotated[float, Range(0)]
@@ -26,6 +26,8 @@ class OptimiserConfig:
     decay: Annotated[float, Range(above=0, maximum=1)]
     period: Annotated[int, Range(1)]
     final: Annotated[float, Range(0)]
+    warmup: Annotated[int, Range(0)]
+    max_gradient_norm: Annotated[float, Range(above=0)] | None
 
 
 @dataclass
@@ -80,15 +82,15 @@ def learning_rate(steps_done: int, config: OptimiserConfig) -> float:
     `cosine` with warm restarts (Loshchilov and Hutter, SGDR, ICLR 2017, equation 5), with
     t = steps_done modulo period:
         rate = final + (learning_rate - final) * (1 + cos(pi * t / period)) / 2
+    With `warmup` above 0, the rate is multiplied by min(1, (steps_done + 1) / warmup).
     """
+    warmup = min(1.0, (steps_done + 1) / max(1, config.warmup))
     if config.schedule == "step":
-        return config.learning_rate * config.decay ** sum(
-            steps_done >= milestone for milestone in config.milestones
-        )
+        passed = sum(steps_done >= milestone for milestone in config.milestones)
+        return warmup * config.learning_rate * config.decay**passed
     phase = steps_done % config.period / config.period
-    return (
-        config.final + (config.learning_rate - config.final) * (1 + math.cos(math.pi * phase)) / 2
-    )
+    share = (1 + math.cos(math.pi * phase)) / 2
+    return warmup * (config.final + (config.learning_rate - config.final) * share)
 
 
 def ema_decay(steps_done: int, maximum: float) -> float:

@@ -202,12 +202,13 @@ def check_networks(
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         name, side = generator.get("name", ""), crop // scale
+        count = min(batch, 2)  # two stand for more; batch norm refuses one
         with _device(name):
             network = build_generator(generator, scale)
             if not any(parameter.requires_grad for parameter in network.parameters()):
                 raise UserError(f"generator {name}: has no trainable parameters")
-            output = _run(name, network, torch.zeros(1, 3, side, side))
-        inputs, shape = (1, 3, side, side), (1, 3, side * scale, side * scale)
+            output = _run(name, network, torch.zeros(count, 3, side, side))
+        inputs, shape = (count, 3, side, side), (count, 3, side * scale, side * scale)
         if not isinstance(output, Tensor) or output.shape != shape:
             raise UserError(
                 f"generator {name}: it returned {_describe(output)} for images of {inputs}; at "
@@ -215,7 +216,6 @@ def check_networks(
             )
         if discriminator is not None:
             name = discriminator.get("name", "")
-            count = min(batch, 2)  # batch norm needs two
             with _device(name):
                 network_d = build_discriminator(discriminator)
                 output = _run(name, network_d, torch.zeros(count, 3, crop, crop))

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from realsr.training.distributed import average, global_mean
 from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.loss_terms.perceptual import Perceptual
-from realsr.training.loss_terms.ragan import discriminator_ragan_loss
 from realsr.training.loss_terms.term import StepTensors
 from realsr.training.settings import TrainerConfig
 from realsr.training.state import TrainState
@@ -55,12 +54,19 @@ class TrainStep:
             self._compile([shape[0] // trainer.accumulate, *shape[1:]])
 
     def __call__(
-        self, lr: Tensor, hr: Tensor, rate: float, decay: float = 0.999, stop: bool = False
+        self,
+        lr: Tensor,
+        hr: Tensor,
+        rate: float,
+        decay: float = 0.999,
+        max_norm: float | None = None,
+        stop: bool = False,
     ) -> Outcome:
         """Do a step with learning rate `rate` on this process's share of a batch.
 
-        lr, hr: images, float32 in 0..1. decay: that of the averaged weights. stop: whether this
-            process has a stop request.
+        lr, hr: images, float32 in 0..1. decay: that of the averaged weights.
+        max_norm: limit of each network's gradient norm, applied after it is measured; None: none.
+        stop: whether this process has a stop request.
 
         If a measurement is not finite, only the averaged weights change. Does not wait for the GPU.
         """
@@ -82,6 +88,10 @@ class TrainStep:
         for optimiser in state.optimisers:
             state.scaler.unscale_(optimiser)
         values |= zip(gradients, torch._foreach_norm(list(gradients.values())), strict=True)
+
+        if max_norm is not None:
+            for optimiser in state.optimisers:
+                nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], max_norm)
 
         # Update. The device decides whether to skip it, so that the CPU does not wait.
         outcome = torch.stack(list(values.values()))
@@ -119,7 +129,7 @@ class TrainStep:
 
         if discriminator is not None and real_logits is not None:
             fake_logits = self._discriminate(discriminator, sr.detach())
-            loss = discriminator_ragan_loss(real_logits, fake_logits)
+            loss = self._criterion.discriminator_loss(real_logits, fake_logits)
             state.scaler.scale(loss * share).backward()
             values["loss/discriminator"] = loss.detach()
             values |= describe_logits(real_logits.detach(), fake_logits.detach())

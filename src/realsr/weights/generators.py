@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from realsr.core.errors import UserError
 from realsr.core.files import parse_json, write_bytes
+from realsr.core.memory import limited_memory
 from realsr.core.tensor_files import (
     MAX_NAME,
     TensorFileError,
@@ -76,8 +78,8 @@ def convert_weights(
     Args:
         source: see `load_generator`.
         output: `.safetensors` under this package's names, with the source's metadata (for example
-            the step); or `.pth`, a state dict in the layout of the first ESRGAN code, which
-            spandrel reads.
+            the step); or `.pth`, a state dict that spandrel reads (of an RRDB: in the layout of the
+            first ESRGAN code).
         overwrite: whether to replace an existing file.
 
     Raises:
@@ -92,6 +94,7 @@ def convert_weights(
         raise UserError(f"output={output}: already exists; set overwrite=true to replace it")
     file = read_weights(find_weights(source))
     facts = read_facts(file)
+    rrdb = facts is None or facts[0]["name"] == "rrdb"
     if facts is not None and "." in facts[0]["name"]:
         state, (config, scale) = file.state, facts
         if suffix == ".pth":
@@ -102,16 +105,16 @@ def convert_weights(
     else:
         generator, scale = make_generator(file)
         state = generator.state_dict()
-        config, _ = rrdb_size(state)
-    if suffix == ".pth" and scale == 3:
-        raise UserError(
-            f"{file.path}: a .pth does not hold the scale, and one of scale 3 would be read as of "
-            "scale 2: set output=FILE.safetensors"
-        )
+        config = rrdb_size(state)[0] if rrdb else facts[0]  # type: ignore[index]
+        if suffix == ".pth" and rrdb and scale == 3:
+            raise UserError(
+                f"{file.path}: a .pth does not hold the scale, and an RRDB of scale 3 would be read "
+                "as of scale 2: set output=FILE.safetensors"
+            )
     output.parent.mkdir(parents=True, exist_ok=True)
     if suffix == ".pth":
         content = io.BytesIO()
-        torch.save(to_first_layout(state), content)
+        torch.save(to_first_layout(state) if rrdb else state, content)
         write_bytes(output, content.getvalue())
     else:
         save_generator(output, state, config, scale, read_notes(file))
@@ -155,7 +158,8 @@ def make_generator(file: WeightsFile, allow_custom_code: bool = False) -> tuple[
             "network's code: set allow_custom_code=true if you trust the file and the code"
         )
     try:
-        generator = build_generator(config, scale)
+        with nullcontext() if "." in config["name"] else limited_memory(path.stat().st_size):
+            generator = build_generator(config, scale)
     except UserError as error:
         raise UserError(
             f"{path}: cannot build a generator from it: {error}{describe_other(state)}"

@@ -1,6 +1,5 @@
 """DISTS: structure and texture similarity of images (Ding et al., TPAMI 2020), by torchmetrics."""
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,7 +30,8 @@ class DISTS:
         (path,) = require(
             files, VGG16, libraries=("torchmetrics",), install="pip install 'realsr[metrics]'"
         )
-        self._device, self._net = device, _make_net(_read_vgg16(path)).to(device)
+        state = read_state(path, "metric_files.vgg16", "VGG16")
+        self._device, self._net = device, build_network(state, str(path)).to(device)
 
     def compute(self, sr: Tensor, hr: Tensor) -> float:
         """Return the distance of two images (3, H, W) of the same size, 0..1; 0 if equal."""
@@ -39,16 +39,21 @@ class DISTS:
         return float(self._net(sr[None].to(self._device), hr[None].to(self._device)))
 
 
-def _read_vgg16(path: Path) -> nn.Module:
+def build_network(state: object, source: str) -> Any:
+    """Return the library's network around VGG16's layers, frozen, on the CPU.
+
+    state, source: VGG16's state dict, not checked, and its origin for messages.
+
+    Raises WeightsError if the weights are of another network.
+    """
     # A local import, since it takes more than a second.
     from torchvision.models.vgg import cfgs, make_layers
 
     with torch.device("meta"):
         layers = make_layers(cfgs["D"])
-    shapes = {key: value.shape for key, value in layers.state_dict().items()}
-    state = read_state(path, "metric_files.vgg16", "VGG16")
-    layers.load_state_dict(select_features(state, shapes, str(path), "VGG16"), assign=True)
-    return layers
+    expected = {key: value.shape for key, value in layers.state_dict().items()}
+    layers.load_state_dict(select_features(state, expected, source, "VGG16"), assign=True)
+    return _make_net(layers)
 
 
 def _make_net(layers: nn.Module) -> Any:

@@ -53,14 +53,7 @@ class LPIPS:
         name, weights, self._smallest = BACKBONES[net]
         (path,) = require(files, weights)
         state = read_state(path, f"metric_files.{weights.key}", name)
-        self._device, self._net = device, _make_net(net)
-        # The library groups layers in slices: features.3.weight is slice2.3.weight.
-        slices = self._net.net.state_dict()
-        names = {key.partition(".")[2]: key for key in slices}
-        shapes = {layer: slices[key].shape for layer, key in names.items()}
-        features = select_features(state, shapes, str(path), name)
-        self._net.net.load_state_dict({names[layer]: value for layer, value in features.items()})
-        self._net.to(device)
+        self._device, self._net = device, build_network(net, state, str(path)).to(device)
 
     @torch.no_grad()
     def compute(self, sr: Tensor, hr: Tensor) -> float:
@@ -95,6 +88,26 @@ def load_lpips(weights: Path | None, device: torch.device) -> Distance | None:
         )
         return None
     return LPIPS("alex", device, {ALEXNET.key: weights}).compute
+
+
+def build_network(net: str, state: object, source: str) -> Any:
+    """Return the library's network with a classifier's weights below its own, frozen, on the CPU.
+
+    Args:
+        net: a key of `BACKBONES`.
+        state, source: the classifier's state dict, not checked, and its origin for messages.
+
+    Raises:
+        WeightsError: if the weights are of another network.
+    """
+    network = _make_net(net)
+    # The library has the layers in slices: features.3.weight is slice2.3.weight.
+    slices = network.net.state_dict()
+    names = {key.partition(".")[2]: key for key in slices}
+    expected = {layer: slices[key].shape for layer, key in names.items()}
+    features = select_features(state, expected, source, BACKBONES[net][0])
+    network.net.load_state_dict({names[layer]: value for layer, value in features.items()})
+    return network
 
 
 def _make_net(net: str) -> Any:

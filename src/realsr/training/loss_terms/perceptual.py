@@ -1,32 +1,35 @@
-"""The distance of VGG19's features (ESRGAN, section 3.3)."""
+"""The distance of VGG's features (ESRGAN, section 3.3)."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from realsr.core.errors import WeightsError
-from realsr.networks.torchvision_weights import read_state, select_features
+from realsr.networks.torchvision_weights import select_features
+from realsr.training.loss_terms.classifier_weights import load_classifier
 from realsr.training.loss_terms.term import LossTerm, StepTensors
 
-LAYERS = 35  # through conv5_4 (index 34), before its ReLU
+# Name, torchvision's configuration, number of layers: up to the last convolution, without its ReLU.
+NETWORKS = {"vgg19": ("VGG19", "E", 35), "vgg16": ("VGG16", "D", 29)}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Perceptual(LossTerm):
-    """Mean |phi(sr) - phi(hr)| with phi VGG19's conv5_4 before the ReLU (ESRGAN, section 3.3).
+    """Mean |phi(sr) - phi(hr)|, phi VGG's last convolution before the ReLU (ESRGAN, section 3.3).
 
     Args:
-        weights: file of VGG19 weights; None: download by torchvision.
+        network: vgg19 (conv5_4, layer 34) or vgg16 (conv5_3, layer 28).
+        weights: file of the network's weights; None: torchvision's download.
     """
 
     min_crop = 16
 
-    def __init__(self, weights: Path | None) -> None:
+    def __init__(self, network: Literal["vgg19", "vgg16"], weights: Path | None) -> None:
         super().__init__()
-        self.features: nn.Module = VGGFeatures(weights)
+        self.features: nn.Module = VGGFeatures(network, weights)
 
     def forward(self, x: StepTensors) -> Tensor:
         """Return the mean; the gradient reaches sr only."""
@@ -36,35 +39,32 @@ class Perceptual(LossTerm):
 
 
 class VGGFeatures(nn.Module):
-    """Output of VGG19's conv5_4, before the ReLU. The parameters are frozen.
+    """Output of VGG's last convolution, before the ReLU; the gradient flows to the image only.
 
     Args:
-        weights: file of a VGG19 state dict in torchvision's layout, see `select_features`; None:
+        network: vgg19 (conv5_4, layer 34) or vgg16 (conv5_3, layer 28).
+        weights: file of a state dict as torchvision's, see `select_features`; None: torchvision's
             IMAGENET1K_V1, which torchvision downloads once.
 
     Raises:
-        WeightsError: if the weights cannot be downloaded or read, or do not fit VGG19.
+        WeightsError: if the weights cannot be downloaded or read, or do not fit the network.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, weights: Path | None) -> None:
+    def __init__(self, network: str, weights: Path | None) -> None:
         super().__init__()
         # Imported here, since the import takes more than a second.
         from torchvision.models.vgg import cfgs, make_layers
 
-        state = (
-            _torchvision_state()
-            if weights is None
-            else read_state(weights, "loss.perceptual.weights", "VGG19")
-        )
-        source = "torchvision's VGG19 weights" if weights is None else str(weights)
-        # On the meta device, initial values consume no random numbers.
+        name, layout, count = NETWORKS[network]
+        state, source = load_classifier(name, weights, "perceptual")
+        # On the meta device, no random number is spent on values that are replaced.
         with torch.device("meta"):
-            self.layers = make_layers(cfgs["E"])[:LAYERS]
-        shapes = {key: value.shape for key, value in self.layers.state_dict().items()}
-        self.layers.load_state_dict(select_features(state, shapes, source, "VGG19"), assign=True)
+            self.layers = make_layers(cfgs[layout])[:count]
+        expected = {key: value.shape for key, value in self.layers.state_dict().items()}
+        self.layers.load_state_dict(select_features(state, expected, source, name), assign=True)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
@@ -73,24 +73,3 @@ class VGGFeatures(nn.Module):
         """Return features (N,512,H//16,W//16) of images (N,3,H,W) in 0..1, 16x16 or larger."""
         # The ReLUs work in place, but not on x: the normalisation makes a new tensor.
         return self.layers((x - self.mean) / self.std)
-
-
-def _torchvision_state() -> object:
-    from torchvision.models import VGG19_Weights
-
-    weights = VGG19_Weights.IMAGENET1K_V1
-    try:
-        return weights.get_state_dict(
-            progress=True, check_hash=True, map_location="cpu", weights_only=True
-        )
-    except Exception as error:  # various errors of network, disk, hash and unpickling
-        name, folder = weights.url.rpartition("/")[2], Path(torch.hub.get_dir()) / "checkpoints"
-        reason = (
-            "the download fails" if isinstance(error, OSError) else "the downloaded copy is damaged"
-        )
-        raise WeightsError(
-            f"torchvision's VGG19 weights for the perceptual loss cannot be loaded ({reason}). "
-            f"Choose one of: (1) put {name} into {folder}, or delete a damaged copy there; (2) set "
-            "loss.perceptual.weights=FILE to your own VGG19 weights; (3) set "
-            "loss.perceptual.weight=0 to train without the perceptual loss."
-        ) from error

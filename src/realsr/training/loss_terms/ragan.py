@@ -19,6 +19,10 @@ class RaGAN(LossTerm):
         assert x.fake_logits is not None
         return generator_ragan_loss(x.real_logits, x.fake_logits)
 
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """Return `discriminator_ragan_loss`."""
+        return discriminator_ragan_loss(real_logits, fake_logits)
+
 
 def generator_ragan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """Return the generator's relativistic average GAN loss, a scalar.

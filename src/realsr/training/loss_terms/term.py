@@ -37,6 +37,9 @@ class LossTerm(nn.Module):
     needs: which of `sr_ema`, `real_logits` and `fake_logits` it reads. If a term needs logits, a
     discriminator is trained. min_crop: smallest side of an HR crop. Both are class attributes,
     since they are checked before the term is built.
+
+    A term that needs logits may have a method `discriminator_loss(real_logits, fake_logits)`: the loss
+    of the discriminator, a scalar. Without it, the discriminator's loss is that of `ragan`.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()

@@ -1,0 +1,43 @@
+"""Weights of the classifiers of ImageNet whose features a loss term compares."""
+
+from pathlib import Path
+
+import torch
+
+from realsr.core.errors import WeightsError
+from realsr.networks.torchvision_weights import read_state
+
+
+def load_classifier(network: str, path: Path | None, term: str) -> tuple[object, str]:
+    """Return a classifier's state dict, not checked, and its source in words.
+
+    Args:
+        network: VGG19, VGG16 or AlexNet.
+        path: file of the state dict; None: torchvision's IMAGENET1K_V1, which it downloads once.
+        term: key of the loss term, for messages.
+
+    Raises:
+        WeightsError: if the weights cannot be downloaded or read.
+    """
+    if path is not None:
+        return read_state(path, f"loss.{term}.weights", network), str(path)
+    # Imported here, since it takes more than a second.
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(network.lower()).IMAGENET1K_V1
+    try:
+        state = weights.get_state_dict(
+            progress=True, check_hash=True, map_location="cpu", weights_only=True
+        )
+    except Exception as error:  # network, disk, hash and a damaged copy raise various kinds
+        name, folder = weights.url.rpartition("/")[2], Path(torch.hub.get_dir()) / "checkpoints"
+        reason = (
+            "the download fails" if isinstance(error, OSError) else "the downloaded copy is damaged"
+        )
+        raise WeightsError(
+            f"torchvision's {network} weights for the loss cannot be loaded ({reason}). "
+            f"Choose one of: (1) put {name} into {folder}, or delete a damaged copy there; (2) set "
+            f"loss.{term}.weights=FILE to your own {network} weights; (3) set "
+            f"loss.{term}.weight=0 to train without this term."
+        ) from error
+    return state, f"torchvision's {network} weights"
