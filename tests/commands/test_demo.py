@@ -143,9 +143,18 @@ def test_summary_and_table() -> None:
     assert metrics["noise_patches"] == 7
     assert isinstance(metrics["kernel_psnr"], float)
     text = describe(metrics, Path("runs/demo"))
-    assert "trained_on_pool          22.50  0.5500" in text
+    assert "trained_on_pool           22.50   0.5500" in text
     assert "noise patches: 7" in text
     assert "runs/demo/comparison.png" in text
+    assert "LPIPS and DISTS: run python -m realsr.fetch what=[alexnet,vgg16] first" in text
+    with_lpips = {
+        name: {photo: {**row, "lpips_alex": 0.25, "dists": 0.125} for photo, row in rows.items()}
+        for name, rows in SCORES.items()
+    }
+    text = describe(summarise(with_lpips, {"camera": CAMERA.kernel}, 7), Path("runs/demo"))
+    assert "PSNR dB     SSIM    LPIPS    DISTS" in text
+    assert "trained_on_pool           22.50   0.5500   0.2500   0.1250" in text
+    assert "realsr.fetch" not in text
 
 
 def test_the_picture_shows_all_models_and_kernels(

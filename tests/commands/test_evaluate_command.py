@@ -68,6 +68,22 @@ def test_models_side_by_side(command: Command, run: Path, hr: Path, tmp_path: Pa
     ]
 
 
+def test_rows_of_each_strength(command: Command, run: Path, hr: Path, tmp_path: Path) -> None:
+    strengths = "strengths=[1,0.75,0]"
+    ended = command(
+        "evaluate", "weights=[bicubic,run]", strengths, "data.hr=hr", "scale=2", "output=out"
+    )
+    assert ended.code == 0, ended.said
+    models = json.loads((tmp_path / "out/metrics.json").read_text())["models"]
+    assert list(models) == ["bicubic", "run", "run, strength 0.75", "run, strength 0"]
+    assert models["run, strength 0"]["images"] == models["bicubic"]["images"]
+    assert models["run, strength 0.75"]["weights"]["strength"] == 0.75
+    assert models["run, strength 0.75"]["mean"] != models["run"]["mean"]
+    ended = command("evaluate", "weights=[run]", "strengths=[1,1]", "data.hr=hr", "scale=2")
+    assert (ended.code, "strengths=[1,1]: expected" in ended.said) == (1, True)
+    assert command("evaluate", "weights=[run]", "strengths=[2]", "data.hr=hr").code == 1
+
+
 def test_a_full_disk_ends_the_evaluation(command: Command, hr: Path) -> None:
     with full_disk(errno.ENOSPC):
         ended = command(
@@ -92,6 +108,23 @@ def test_a_changed_protocol_is_told(command: Command, hr: Path, tmp_path: Path) 
     protocol = json.loads((tmp_path / "out/metrics.json").read_text())["protocol"]
     assert (protocol["changed"], protocol["crop"]) == (["crop=1"], 1)
     assert "changed: crop=1" in (tmp_path / "out/table.md").read_text()
+
+
+def test_a_protocol_leaves_out_lpips_without_weights_unless_it_was_asked_for(
+    command: Command, hr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path / "hub"))
+    arguments = ("evaluate", "data.hr=hr", "protocol=ntire2020", "output=out", "scale=2")
+    ended = command(*arguments)
+    assert ended.code == 0, ended.said
+    assert "left out: lpips_alex: torchvision's AlexNet weights are missing: run" in ended.said
+    assert "python -m realsr.fetch what=[alexnet]" in ended.said
+    content = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert set(content["models"]["bicubic"]["mean"]) == {"psnr", "ssim_uniform"}
+    assert content["protocol"]["changed"] == ["metrics=[psnr,ssim_uniform]"]
+    ended = command(*arguments, "overwrite=true", "protocol.metrics=[psnr,lpips_alex]")
+    assert ended.code == 1
+    assert "lpips_alex: torchvision's AlexNet weights are missing" in ended.said
 
 
 def test_vacc_gives_one_size_to_all(command: Command, hr: Path, tmp_path: Path) -> None:

@@ -32,6 +32,24 @@ def test_a_run_becomes_a_file(
     assert command("export", "weights=run", f"output={output}", "overwrite=true").code == 0
 
 
+def test_interpolated_weights_and_a_licence(
+    command: Command, run: torch.nn.Module, tmp_path: Path
+) -> None:
+    other = build_generator(SIZE, 2)
+    save_generator(tmp_path / "b.safetensors", other, SIZE, 2)
+    ended = command(
+        "export", "weights=run", "weights_b=b.safetensors", "interpolate=0.75",
+        "licence=CC BY 4.0", "output=x.pth",
+    )  # fmt: skip
+    assert ended.code == 0, ended.said
+    assert "licence CC BY 4.0, source 0.25 * run + 0.75 * b.safetensors" in ended.said
+    back, _ = load_generator(tmp_path / "x.pth")
+    expected = 0.25 * run.conv_last.weight + 0.75 * other.conv_last.weight
+    torch.testing.assert_close(back.conv_last.weight, expected)
+    ended = command("export", "weights=run", "weights_b=b.safetensors", "output=y.pth")
+    assert (ended.code, "set both for interpolation" in ended.said) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

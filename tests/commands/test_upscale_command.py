@@ -82,6 +82,29 @@ def test_one_photo_in_any_precision_and_cut(
     )
 
 
+def test_strength_and_interpolation(
+    command: Command, run: Path, photos: Path, tmp_path: Path
+) -> None:
+    config = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}
+    save_generator(tmp_path / "b.safetensors", build_generator(config, 2), config, 2)
+
+    def result(*arguments: str) -> np.ndarray:
+        photo = ("input=photos/a.png", "output=a2.png", "overwrite=true", "device=cpu")
+        ended = command("upscale", *photo, "weights=run", "precision=fp32", *arguments)
+        assert ended.code == 0, ended.said
+        return read_uint8(tmp_path / "a2.png").astype(int)
+
+    bicubic = to_uint8(resize(to_float(read_uint8(photos / "a.png")), factor=2.0))
+    np.testing.assert_array_equal(result("strength=0"), bicubic)
+    plain, half = result(), result("strength=0.5")
+    assert np.abs(2 * half - plain - bicubic).max() <= 6  # the network's result was clamped
+    first = result("weights_b=b.safetensors", "interpolate=0")
+    np.testing.assert_array_equal(first, plain)
+    second = result("weights_b=b.safetensors", "interpolate=1")
+    assert np.abs(second - plain).max() > 3
+    np.testing.assert_array_equal(second, result("weights=b.safetensors"))
+
+
 def test_bicubic_to_compare_with(command: Command, photos: Path, tmp_path: Path) -> None:
     assert (
         command(

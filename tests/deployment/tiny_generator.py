@@ -8,8 +8,11 @@ from torch import Tensor
 
 from realsr.deployment.export_files import Generator
 from realsr.networks.rrdb import RRDB
+from realsr.weights.origin import Origin
 
 UNSEEN = ((1, 1), (3, 50), (33, 20))  # sizes of pictures that no export is made with
+
+ORIGIN = Origin("MIT", "tiny", "5" * 64, {"steps": 7}, "realsr 0")
 
 
 @cache
@@ -20,7 +23,7 @@ def tiny_generator(scale: int = 4) -> Generator:
     for parameter in network.parameters():
         spread = 0.1 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
         parameter.data = spread * torch.randn(parameter.shape)
-    return Generator("tiny", network.requires_grad_(False), scale, "5" * 64)
+    return Generator("tiny", network.requires_grad_(False), scale, ORIGIN)
 
 
 def random_photos(count: int = 2) -> list[Tensor]:

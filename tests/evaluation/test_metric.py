@@ -45,20 +45,46 @@ def test_all_that_is_missing_is_told_at_once_and_nothing_is_downloaded(empty_hub
     assert len(lines) == 8
     checkpoints = empty_hub / "checkpoints"
     assert lines["lpips_alex"].startswith(
-        f"torchvision's AlexNet weights are missing: put alexnet-owt-7be5be79.pth into {checkpoints}, "
-        "or set metric_files.alexnet=FILE. The file is at https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+        "torchvision's AlexNet weights are missing: run python -m realsr.fetch what=[alexnet], put "
+        "alexnet-owt-7be5be79.pth from https://download.pytorch.org/models/alexnet-owt-7be5be79.pth "
+        f"into {checkpoints}, or set metric_files.alexnet=FILE"
     )
     assert lines["dists, lpips_vgg"].startswith(
-        "torchvision's VGG16 weights are missing: put vgg16-397923af.pth"
+        "torchvision's VGG16 weights are missing: run python -m realsr.fetch what=[vgg16]"
     )
     assert lines["fid, kid"].startswith(
-        "the Inception weights of FID are missing: put weights-inception-2015"
+        "the Inception weights of FID are missing: run python -m realsr.fetch what=[inception]"
     )
-    assert f"put niqe_modelparameters.mat into {empty_hub / 'pyiqa'}" in lines["niqe, pi"]
+    assert "put niqe_modelparameters.mat from https://huggingface.co" in lines["niqe, pi"]
+    assert f"into {empty_hub / 'pyiqa'}, or set metric_files.niqe=FILE" in lines["niqe, pi"]
     assert lines["brisque"].startswith(
         "metric_files.brisque=nowhere.pth: there is no such file; expected BRISQUE's"
     )
     assert lines["psnrr"].startswith("unknown metric; choose from brisque, dists, fid")
+
+
+def test_optional_metrics_are_left_out_for_weights_and_libraries_alone(
+    empty_hub: Path,
+    tmp_path: Path,
+    cpu: torch.device,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def load_optional(names: list[str], **files: Path) -> list[str]:
+        return list(load_metrics(names, VALUES, files, cpu, optional=True))
+
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    caplog.set_level("INFO")
+    assert load_optional(["psnr", "lpips_alex", "dists"]) == ["psnr"]
+    assert "left out: lpips_alex: torchvision's AlexNet weights are missing: run" in caplog.text
+    assert "left out: dists: torchmetrics not installed: pip install" in caplog.text
+    with pytest.raises(UserError, match="lpips_alex: torchvision's AlexNet weights are missing"):
+        load_optional(["lpips_alex"])  # none remains
+    with pytest.raises(UserError, match=r"metric_files\.alexnet=.*nowhere: there is no such file"):
+        load_optional(["psnr", "lpips_alex"], alexnet=tmp_path / "nowhere")
+    (tmp_path / "damaged.pth").write_bytes(b"half a file")
+    with pytest.raises(UserError, match=r"damaged\.pth: is a text"):
+        load_optional(["psnr", "lpips_alex"], alexnet=tmp_path / "damaged.pth")
 
 
 def test_a_damaged_file_is_told_beside_what_is_missing(empty_hub: Path, tmp_path: Path) -> None:

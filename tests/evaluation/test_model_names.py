@@ -21,6 +21,10 @@ from realsr.evaluation.tables import check_names, shorten_names
         (["a", "x/a"], ["a", "x/a"]),
         (["/far/models/models-DF2K_JPEG", "best.pth"], ["models-DF2K_JPEG", "best"]),
         (["run", "run/generator.safetensors"], ["run", "run/generator.safetensors"]),
+        (
+            ["a/runs/default", "a/runs/default, strength 0.5", "b/x.pth, strength 0"],
+            ["a/runs/default", "a/runs/default, strength 0.5", "x, strength 0"],
+        ),
     ],
 )
 def test_short_names_tell_models_apart(names: list[str], short: list[str]) -> None:

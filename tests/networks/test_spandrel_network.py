@@ -10,8 +10,8 @@ from config_files import yaml_values
 from realsr.core.errors import UserError
 from realsr.inference.model import load_model
 from realsr.networks.build import build_generator
+from realsr.weights.conversion import convert_weights
 from realsr.weights.generators import (
-    convert_weights,
     load_generator,
     load_generator_state,
     save_generator,

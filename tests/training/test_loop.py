@@ -19,11 +19,13 @@ from realsr.data.degradations.identity import Identity
 from realsr.data.loading import LoadingError
 from realsr.data.pairs import Pair
 from realsr.data.validation_images import ValidationImage, load_validation
+from realsr.evaluation.metrics.lpips import LPIPS
 from realsr.networks.build import build_generator
 from realsr.networks.rrdb import RRDB
 from realsr.training import loop, monitor
 from realsr.training.checkpoints import CheckpointWriter, list_checkpoints
 from realsr.training.settings import OptimiserConfig, TrainingConfig
+from realsr.weights import load_generator
 
 MakeConfig = Callable[..., TrainingConfig]
 Train = Callable[..., Path]
@@ -110,6 +112,24 @@ def test_best_by_lpips_without_its_weights_is_refused_before_any_step(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
     with pytest.raises(UserError, match=r"trainer\.best_by=lpips.*trainer\.lpips_weights=FILE"):
         trained(images=images, best_by="lpips")
+
+
+def test_the_best_by_lpips_with_its_real_weights(
+    trained: Train, images: list[ValidationImage], shared: Callable[[str], Path]
+) -> None:
+    weights = shared("weights/alexnet_features.pth")
+    options = {"best_by": "lpips", "lpips_weights": weights, "validate_every": 1}
+    run = trained(images=images, max_steps=6, **options).parent
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lowest = min(min(line["lpips"], line["ema_lpips"]) for line in lines)
+    selection = torch.load(run / "checkpoints" / "best.pt", weights_only=True)["selection"]
+    assert (selection["by"], selection["score"]) == ("lpips", lowest)
+    assert 0 < lowest < max(line["lpips"] for line in lines) < 2
+    metric = LPIPS("alex", torch.device("cpu"), {"alexnet": weights})
+    best, _ = load_generator(run / "best.safetensors")
+    with torch.no_grad():
+        values = [metric.compute(best.eval()(image.lr[None])[0], image.hr) for image in images]
+    assert sum(values) / len(values) == pytest.approx(lowest, abs=1e-5)
 
 
 def test_validations_after_the_checkpoint_are_told_once(

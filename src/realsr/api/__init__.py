@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from realsr.api.pool_report import Pool as Pool
     from realsr.api.pool_report import pool as pool
     from realsr.api.training_run import train as train
+    from realsr.api.weight_fetching import fetch as fetch
     from realsr.config.composition import load_config as load_config
 
 _NAMES = {
@@ -52,6 +53,7 @@ _NAMES = {
     "api.photo_upscaling": ["degrade", "load_model", "read_image", "upscale", "write_image"],
     "api.pool_report": ["Pool", "pool"],
     "api.training_run": ["train"],
+    "api.weight_fetching": ["fetch"],
     "config.composition": ["load_config"],
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}

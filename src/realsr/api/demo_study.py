@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 from realsr.api.training_run import train
-from realsr.config.composition import takes_keys
+from realsr.config.composition import load_metric_values, takes_keys
 from realsr.config.schema import TrainConfig
 from realsr.core.files import write_bytes
 from realsr.core.seeding import numpy_generator
 from realsr.data.validation_images import ValidationImage, read_folders
-from realsr.evaluation.metric import psnr_and_ssim
+from realsr.evaluation.metric import load_metrics
 from realsr.evaluation.report import Scores, mean_scores
 from realsr.evaluation.scoring import Model, as_readers, bicubic_model, evaluate_models
 from realsr.imaging import crop_to_multiple, to_float, to_uint8, write_uint8
@@ -34,6 +34,7 @@ from realsr.provenance.manifest import open_stage
 from realsr.reporting.figures import write_comparison
 from realsr.simulation import camera
 from realsr.simulation.camera import Camera, anisotropic_kernel
+from realsr.weights.published_files import FETCH_COMMAND
 
 logger = logging.getLogger("realsr")
 
@@ -48,12 +49,21 @@ TARGET = ("astronaut", "hubble_deep_field", "immunohistochemistry", "retina", "s
 TEST = ("chelsea", "coffee")
 ZOOM = {"chelsea": (60, 110), "coffee": (110, 180)}  # (top, left) of the crops in the figure
 ZOOM_SIDE = 128
+# Metrics of the table: title and decimals.
+COLUMNS = {
+    "psnr": ("PSNR dB", 2),
+    "ssim": ("SSIM", 4),
+    "lpips_alex": ("LPIPS", 4),
+    "dists": ("DISTS", 4),
+}
 
 
 @takes_keys("demo")
 def demo(config: TrainConfig) -> dict[str, object]:
     """Run the study, write metrics.json and comparison.png to work_dir, and return the metrics."""
-    folder = config.work_dir
+    folder, cpu = config.work_dir, torch.device("cpu")
+    files = {"alexnet": config.trainer.lpips_weights}
+    metrics = load_metrics(list(COLUMNS), load_metric_values(), files, cpu, optional=True)
     photograph(folder / "data", config.seed)
     arms = {"bicubic": bicubic_arm(config), "pool": replace(config, run=folder / "pool")}
     for name, arm in arms.items():
@@ -61,21 +71,20 @@ def demo(config: TrainConfig) -> dict[str, object]:
         train(arm)
 
     logger.info("\nEvaluation on held-out photos of the camera: %s", ", ".join(TEST))
-    cpu = torch.device("cpu")
     models: dict[str, Model] = {"bicubic_interpolation": bicubic_model(config.scale)}
     for name, arm in arms.items():
         models[f"trained_on_{name}"] = as_function(load_model(arm.run, cpu, "fp32"))
     images = list(read_folders(folder / "data/test/HR", folder / "data/test/LR", config.scale))
-    scores = evaluate_models(models, as_readers(images), psnr_and_ssim(), crop=config.scale).scores
+    scores = evaluate_models(models, as_readers(images), metrics, crop=config.scale).scores
     kernels = {
         path.stem.split("_kernel")[0]: load_kernel(path)
         for path in list_kernels(config.pool_dir, config.scale)
     }
-    metrics = summarise(scores, kernels, noise_patches=len(list_noise(config.noise_pool_dir)))
-    write_bytes(folder / "metrics.json", json.dumps(metrics, indent=1).encode())
+    summary = summarise(scores, kernels, noise_patches=len(list_noise(config.noise_pool_dir)))
+    write_bytes(folder / "metrics.json", json.dumps(summary, indent=1).encode())
     draw(folder / "comparison.png", images, models, scores, kernels)
-    logger.info("%s", describe(metrics, folder))
-    return metrics
+    logger.info("%s", describe(summary, folder))
+    return summary
 
 
 def photograph(folder: Path, seed: int) -> None:
@@ -128,7 +137,7 @@ def summarise(
     means = {name: mean_scores(by_image) for name, by_image in scores.items()}
     psnrs = [kernel_psnr(CAMERA.kernel, kernel) for kernel in kernels.values()]
     return {
-        **{name: {"psnr": mean["psnr"], "ssim": mean["ssim"]} for name, mean in means.items()},
+        **means,
         "kernel_psnr": float(np.mean(psnrs)),
         "noise_patches": noise_patches,
     }
@@ -164,10 +173,14 @@ def draw(
 
 def describe(metrics: Mapping[str, Any], folder: Path) -> str:
     """Return the final table of the demo and the paths of its results, as text."""
-    lines = [f"\n{'':22} PSNR dB    SSIM"]
-    for name, value in metrics.items():
-        if isinstance(value, dict):
-            lines.append(f"{name:22} {value['psnr']:7.2f}  {value['ssim']:.4f}")
+    rows = {name: value for name, value in metrics.items() if isinstance(value, dict)}
+    columns = [name for name in COLUMNS if name in next(iter(rows.values()))]
+    lines = [f"\n{'':22}" + "".join(f"{COLUMNS[name][0]:>9}" for name in columns)]
+    for name, value in rows.items():
+        cells = [f"{value[column]:9.{COLUMNS[column][1]}f}" for column in columns]
+        lines.append(f"{name:22}" + "".join(cells))
+    if missing := [title for name, (title, _) in COLUMNS.items() if name not in columns]:
+        lines.append(f"{' and '.join(missing)}: run {FETCH_COMMAND} what=[alexnet,vgg16] first")
     lines += [
         f"kernel PSNR {metrics['kernel_psnr']:.1f} dB against the true kernel; "
         f"noise patches: {metrics['noise_patches']}",

@@ -10,7 +10,7 @@ from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place, write_bytes
 from realsr.deployment.export_options import DEFAULT_FORMATS, check_formats
 from realsr.weights import convert_weights
-from realsr.weights.generators import FORMATS as WEIGHTS
+from realsr.weights.conversion import FORMATS as WEIGHTS
 
 logger = logging.getLogger("realsr")
 
@@ -55,7 +55,14 @@ def export_weights(config: ExportConfig) -> None:
         raise UserError(
             f"output={config.output} is a weights file: formats={config.formats} need output=FOLDER"
         )
-    generator, scale = convert_weights(config.weights, config.output, config.overwrite)
+    generator, scale = convert_weights(
+        config.weights,
+        config.output,
+        config.overwrite,
+        config.weights_b,
+        config.interpolate,
+        config.licence,
+    )
     name = generator.get("architecture", generator["name"])
     if name == "rrdb":
         name += f", {generator['blocks']} blocks, {generator['features']} features"
@@ -79,6 +86,9 @@ def export_formats(config: ExportConfig) -> None:
         config.allow_custom_code,
         config.overwrite,
         config.damaged,
+        config.weights_b,
+        config.interpolate,
+        config.licence,
     )
     logger.info("\n%s", deployment.format_text())
     files = [name for row in deployment.rows for name in row.files] + ["table.json", "table.md"]

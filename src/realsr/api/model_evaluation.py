@@ -1,5 +1,6 @@
 """Comparison of models on a folder of images, with a named protocol."""
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -28,9 +29,15 @@ from realsr.evaluation.scoring import (
     list_failures,
     match_images,
 )
-from realsr.evaluation.tables import check_names, format_markdown, format_report, shorten_names
+from realsr.evaluation.tables import (
+    check_names,
+    format_markdown,
+    format_report,
+    name_strength,
+    shorten_names,
+)
 from realsr.imaging import to_uint8, write_uint8
-from realsr.inference.model import BICUBIC, load_model
+from realsr.inference.model import BICUBIC, SRModel, load_model, refine
 from realsr.inference.tiling import as_function
 from realsr.reporting.figures import Figures, Window, parse_figures
 from realsr.weights.sources import PUBLISHED_MODELS, find_weights
@@ -48,6 +55,9 @@ def evaluate(config: EvaluateConfig) -> Report:
         raise UserError(
             "weights=[]: name at least one model, e.g. weights=[bicubic,work/dped/runs/default]"
         )
+    if len(set(config.strengths)) < max(1, len(config.strengths)):
+        text = ",".join(f"{strength:g}" for strength in config.strengths)
+        raise UserError(f"strengths=[{text}]: expected one or more numbers, each once")
     if config.output is None and (config.figures or config.save_images):
         raise UserError("figures and save_images write files: set output=DIR")
     if config.output is not None:
@@ -73,25 +83,36 @@ def evaluate(config: EvaluateConfig) -> Report:
         images = measure_alignments(images, config.scale, alignments)
     figures = parse_figures(config.figures, images)
     device = choose_device(config.device)
-    metrics = load_metrics(protocol.metrics, load_metric_values(), config.metric_files, device)
+    is_named = protocol.name in list_options("protocol")
+    original = resolve(load_protocol(protocol.name), config.scale) if is_named else protocol
+    metrics = load_metrics(
+        protocol.metrics,
+        load_metric_values(),
+        config.metric_files,
+        device,
+        optional=is_named and protocol.metrics == original.metrics,
+    )
+    protocol = dataclasses.replace(protocol, metrics=list(metrics))
     if config.data.hr is None and (needing := list_needing_hr(metrics)):
         raise UserError(
             f"data.hr must be given, since {', '.join(needing)} need HR: set data.hr=DIR"
         )
     models, facts = dict[str, Model](), dict[str, dict[str, Any]]()
     for name in config.weights:
-        models[name], facts[name] = make_model(name, config, device)
+        model, model_facts = make_model(name, config, device)
+        for strength in [1.0] if name == BICUBIC else config.strengths:
+            label = name_strength(name, strength)
+            models[label] = as_function(refine(model, False, False, strength), config.tile)
+            facts[label] = model_facts | ({} if strength == 1 else {"strength": strength})
 
-    names = shorten_names(config.weights)
+    names = shorten_names(list(models))
     writer = Writer(config, figures, names, metrics)
     results = evaluate_models(models, images, metrics, protocol.crop or 0, writer.add)
     results.failures |= writer.figures.failures
-    is_named = protocol.name in list_options("protocol")
-    original = load_protocol(protocol.name) if is_named else protocol
     has_onnx = any(name.endswith(".onnx") for name in config.weights)
     setting = Setting(
         protocol,
-        list_changes(protocol, resolve(original, config.scale)),
+        list_changes(protocol, original),
         config.scale,
         config.precision + " (ONNX files: their own)" * has_onnx,
         device.type,
@@ -134,14 +155,14 @@ def measure_alignments(
 
 def make_model(
     name: str, config: EvaluateConfig, device: torch.device
-) -> tuple[Model, dict[str, Any]]:
+) -> tuple[SRModel, dict[str, Any]]:
     """Return the model of any source that `load_model` accepts, and facts about its weights.
 
     Raises UserError if the model has another scale or cannot be loaded.
     """
     model = load_model(name, device, config.precision, config.allow_custom_code, config.scale)
     facts = {} if name == BICUBIC else describe_weights(find_weights(name))
-    return as_function(model, config.tile), {"source": name} | facts
+    return model, {"source": name} | facts
 
 
 def list_needing_hr(metrics: Mapping[str, Metric]) -> list[str]:

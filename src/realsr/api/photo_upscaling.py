@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from realsr.config.composition import load_config
-from realsr.config.schema import UpscaleConfig
+from realsr.config.schema import Share, UpscaleConfig
 from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
+from realsr.core.ranges import check_value
 from realsr.core.seeding import numpy_generator
 from realsr.data.degradations.degradation import to_batch
 from realsr.data.degradations.noise import Noise
@@ -75,12 +76,23 @@ def load_model(
     precision: str = "auto",
     scale: int | None = None,
     allow_custom_code: bool = False,
+    weights_b: str | Path | None = None,
+    interpolate: float | None = None,
 ) -> SRModel:
     """Return a model for `upscale`, from a published name, a run's folder or a weights file.
 
     The arguments are the keys of `realsr.upscale`. Raises UserError if the model cannot be loaded.
     """
-    return models.load_model(weights, choose_device(device), precision, allow_custom_code, scale)
+    check_value("interpolate", interpolate, Share | None)
+    return models.load_model(
+        weights,
+        choose_device(device),
+        precision,
+        allow_custom_code,
+        scale,
+        weights_b,
+        interpolate,
+    )
 
 
 def upscale(
@@ -96,7 +108,7 @@ def upscale(
             loaded configuration.
         weights: weights as for `load_model`, or, for arrays only, a model that it returned.
         output: for photos: a file, or a folder for several photos.
-        keys: other keys of `realsr.upscale`, e.g. `ensemble=True`, `tile=256`.
+        keys: other keys of `realsr.upscale`, e.g. `strength=0.75`, `ensemble=True`, `tile=256`.
 
     Returns:
         For an array, the result (sH, sW, 3) in the same type; for photos, the paths of the results.
@@ -132,9 +144,11 @@ def _upscale_array(
     ensemble, consistency, tile = (
         keys.pop(key, None) for key in ("ensemble", "consistency", "tile")
     )
+    strength = keys.pop("strength", 1.0)
+    check_value("strength", strength, Share)
     model = weights if isinstance(weights, SRModel) else load_model(weights, **keys)
     x = to_float(image) if image.dtype == np.uint8 else torch.from_numpy(image).permute(2, 0, 1)
-    sr = as_function(refine(model, bool(ensemble), bool(consistency)), tile)(x)
+    sr = as_function(refine(model, bool(ensemble), bool(consistency), strength), tile)(x)
     return to_uint8(sr) if image.dtype == np.uint8 else sr.clamp(0, 1).permute(1, 2, 0).numpy()
 
 
@@ -147,10 +161,15 @@ def _upscale_files(config: UpscaleConfig) -> list[Path]:
     if tasks:
         device = choose_device(config.device)
         model = models.load_model(
-            config.weights, device, config.precision, config.allow_custom_code, config.scale
+            config.weights,
+            device,
+            config.precision,
+            config.allow_custom_code,
+            config.scale,
+            config.weights_b,
+            config.interpolate,
         )
         tiles_for = choose_tiles(model, config.tile, config.overlap)
-        upscale_photos(
-            tasks, refine(model, config.ensemble, config.consistency), tiles_for, config.damaged
-        )
+        model = refine(model, config.ensemble, config.consistency, config.strength)
+        upscale_photos(tasks, model, tiles_for, config.damaged)
     return results

@@ -24,6 +24,7 @@ COMPONENTS = ("generator", "discriminator", "loss", "kernels", "online_degradati
 # accept: use the part of a damaged photo that can be decoded.
 Damaged = Annotated[str, Choice("refuse", "accept")]
 Scale = Annotated[int, Range(1, 64)]
+Share = Annotated[float, Range(0, 1)]
 Seed = Annotated[int, Range(0)]
 Workers = Annotated[int, Range(0)] | None
 Precision = Annotated[str, Choice("auto", "bf16", "fp16", "fp32")]
@@ -232,6 +233,7 @@ class EvaluateConfig:
     """The keys of `evaluate`: models, images and protocol."""
 
     weights: list[str]
+    strengths: Annotated[list[float], Range(0, 1)]
     data: EvaluationData
     protocol: Protocol
     metric_files: dict[str, Path | None]
@@ -263,10 +265,13 @@ class UpscaleConfig:
     input: list[Path]
     output: str
     weights: str
+    weights_b: str | None
+    interpolate: Share | None
     scale: Scale | None
     format: str | None
     overwrite: bool
     precision: Precision
+    strength: Share
     ensemble: bool
     consistency: bool
     tile: Annotated[int, Range(1)] | None
@@ -288,6 +293,9 @@ class ExportConfig:
     """The keys of `export`: weights, and an output file or an output folder with formats."""
 
     weights: str
+    weights_b: str | None
+    interpolate: Share | None
+    licence: str | None
     output: Path
     formats: list[str] | None
     int8: Int8Config
@@ -309,6 +317,15 @@ class PoolReportConfig:
     pool_dir: Path
     compare: Path | None
     output: Path | None
+
+
+@dataclass
+class FetchConfig:
+    """The keys of `fetch`: groups or names of weights, and a folder to take them from."""
+
+    what: list[str]
+    folder: Path | None
+    overwrite: bool
 
 
 @dataclass(frozen=True)
@@ -341,4 +358,5 @@ COMMANDS = {
     "upscale": Command(UpscaleConfig, "upscale", UpscaleConfig, photos="input"),
     "export": Command(ExportConfig, "export", ExportConfig, resumable=False),
     "pool": Command(PoolReportConfig, "pool_report", PoolReportConfig),
+    "fetch": Command(FetchConfig, "fetch", FetchConfig),
 }

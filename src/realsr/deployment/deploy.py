@@ -45,6 +45,9 @@ def export_networks(
     allow_custom_code: bool = False,
     overwrite: bool = False,
     damaged: str = "refuse",
+    weights_b: str | None = None,
+    interpolate: float | None = None,
+    licence: str | None = None,
 ) -> Deployment:
     """Write a generator's files and their tables into a folder, and return the table.
 
@@ -59,13 +62,15 @@ def export_networks(
         allow_custom_code: whether the source may name a custom network, whose code is then run.
         overwrite: whether an earlier export may be replaced.
         damaged: see `realsr.imaging.read_uint8`.
+        weights_b, interpolate, licence: see `convert_weights`.
 
     Raises:
         UserError: if a setting is invalid, an export exists, ONNX cannot express the network, the
             INT8 photos lack contrast (`check_calibration`), or no image could be scored.
     """
-    _check_folders(source, output, int8.photos, hr, overwrite)
-    generator = load(source, allow_custom_code)
+    sources = [source] if weights_b is None else [source, weights_b]
+    _check_folders(sources, output, int8.photos, hr, overwrite)
+    generator = load(source, allow_custom_code, weights_b, interpolate, licence)
     sets = load_evaluation_sets(hr, protocols, generator.scale, damaged)
     photos = load_calibration(int8.photos, int8.crop, generator.scale, damaged)
     needs_int8 = any("int8" in name for name in formats)
@@ -80,7 +85,7 @@ def export_networks(
         files = _remove_dissimilar(files, scores, warnings, failures)
         rows = _measure(generator, files, scores, allow_custom_code)
     deployment = Deployment(
-        source=source,
+        source=source if weights_b is None else generator.origin.source,
         scale=generator.scale,
         gflop=round(count_gflop(generator.network, SIDE), 3),
         parameters=sum(parameter.numel() for parameter in generator.network.parameters()),
@@ -98,17 +103,18 @@ def export_networks(
 
 
 def _check_folders(
-    source: str, output: Path, photos: Path | None, hr: Path | None, overwrite: bool
+    sources: Sequence[str], output: Path, photos: Path | None, hr: Path | None, overwrite: bool
 ) -> None:
     if (earlier := list_exported(output)) and not overwrite:
         raise UserError(
             f"{output}: already has an export ({', '.join(path.name for path in earlier)}): set "
             "overwrite=true to replace all of it, or choose another output"
         )
-    if find_weights(source).resolve() in [path.resolve() for path in earlier]:
-        raise UserError(
-            f"weights={source} would be replaced by output={output}: choose another output"
-        )
+    for source in sources:
+        if find_weights(source).resolve() in [path.resolve() for path in earlier]:
+            raise UserError(
+                f"weights={source} would be replaced by output={output}: choose another output"
+            )
     if photos is not None and hr is not None and (duplicates := list_duplicates(photos, hr)):
         raise UserError(
             f"{', '.join(duplicates[:3])}: both in int8.photos and in data.hr, so files would be "
@@ -185,6 +191,7 @@ def _measure(
         finally:
             progress.advance()
 
+    # Interpolated weights cost as much as those of the source.
     with Progress("measuring files", total=1 + len(files)) as progress:
         size = sum(4 * parameter.numel() for parameter in generator.network.parameters())
         reference = cost(generator.source, "custom" if allow_custom_code else "weights")

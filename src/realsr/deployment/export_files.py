@@ -15,10 +15,9 @@ from realsr.core.files import hold_lock, sync_files
 from realsr.deployment.export_options import FORMATS, METHODS
 from realsr.inference.model import SRModel
 from realsr.inference.tile_layout import measure_bytes
-from realsr.provenance.fingerprints import fingerprint_file
+from realsr.weights.conversion import read_with_origin
 from realsr.weights.generators import make_generator
-from realsr.weights.sources import find_weights
-from realsr.weights.state_files import read_weights
+from realsr.weights.origin import Origin
 
 # A fixed name, so that an export removes the files of an earlier one that was killed.
 STAGING = ".unfinished"
@@ -27,12 +26,12 @@ TABLES = ("table.json", "table.md", "sensitivity.png")
 
 @dataclass(frozen=True)
 class Generator:
-    """The network to export, in float32 on the CPU. sha256: of its weight file."""
+    """The network to export, in float32 on the CPU, and the origin of its weights."""
 
     source: str
     network: nn.Module
     scale: int
-    sha256: str
+    origin: Origin
 
     @cached_property
     def bytes_per_pixel(self) -> float:
@@ -70,12 +69,18 @@ class File:
         return file
 
 
-def load(source: str, allow_custom_code: bool = False) -> Generator:
-    """Return the generator of a source. Raises UserError as `load_generator` does."""
-    file = read_weights(find_weights(source))
+def load(
+    source: str,
+    allow_custom_code: bool = False,
+    weights_b: str | None = None,
+    interpolate: float | None = None,
+    licence: str | None = None,
+) -> Generator:
+    """Return the generator of a source. The arguments and errors are those of `convert_weights`."""
+    file, origin = read_with_origin(source, weights_b, interpolate, licence)
     network, scale = make_generator(file, allow_custom_code)
     network.requires_grad_(False)
-    return Generator(source, network, scale, fingerprint_file(file.values)["sha256"])
+    return Generator(source, network, scale, origin)
 
 
 def list_exported(folder: Path) -> list[Path]:

@@ -20,7 +20,6 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 from torch import Tensor, nn
 from torch.export import Dim
 
-import realsr
 from realsr.core.errors import UserError
 from realsr.deployment.equalise import equalise
 from realsr.deployment.export_files import File, Generator
@@ -135,11 +134,15 @@ class FileMaker:
         return path
 
     def _metadata(self, precision: str) -> dict[str, str]:
-        generator, made_by = self.generator, f"realsr {realsr.__version__}"
+        generator, origin = self.generator, self.generator.origin
         facts = OnnxFacts(
-            generator.scale, precision, generator.bytes_per_pixel, generator.sha256, made_by
+            generator.scale,
+            precision,
+            generator.bytes_per_pixel,
+            origin.source_sha256,
+            origin.made_by,
         )
-        return facts.as_metadata()
+        return facts.as_metadata() | origin.as_texts()
 
 
 def to_onnx(network: nn.Module) -> onnx.ModelProto:

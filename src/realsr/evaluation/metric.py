@@ -5,8 +5,8 @@ YAML file of conf/metric, whose name is the metric's name. The constructor takes
 YAML file, and optionally `device` and `files` (paths of weights by key, for `require`).
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -18,6 +18,9 @@ from realsr.core.components import Values, build_component
 from realsr.core.errors import UserError, WeightsError
 from realsr.evaluation.metrics.psnr import PSNR
 from realsr.evaluation.metrics.ssim import SSIM
+from realsr.weights.published_files import FETCH_COMMAND, WEIGHT_FILES, WeightFile
+
+logger = logging.getLogger("realsr")
 
 ROOM = "realsr.evaluation.metrics"
 MetricFiles = Mapping[str, Path | None]
@@ -65,7 +68,11 @@ Metric = ImageMetric | SetMetric
 
 
 def load_metrics(
-    names: Sequence[str], values: Mapping[str, Values], files: MetricFiles, device: torch.device
+    names: Sequence[str],
+    values: Mapping[str, Values],
+    files: MetricFiles,
+    device: torch.device,
+    optional: bool = False,
 ) -> dict[str, Metric]:
     """Return metrics by name, in the order of `names`. Nothing is downloaded.
 
@@ -74,28 +81,34 @@ def load_metrics(
         values: by metric, the content of its file in conf/metric: class and constructor arguments.
         files: weights by key; others are searched in torch hub's folder.
         device: where networks compute.
+        optional: leave out metrics whose libraries are not installed, or whose weights are not in
+            torch hub's folder, with a log line, unless none remains.
 
     Raises:
         UserError: if a name is unknown, or a library or a file is missing or invalid; the message
             lists all problems and their solutions.
     """
     problems: dict[str, list[str]] = {}
+    missing: dict[str, list[str]] = {}  # as problems, of libraries and weights
     metrics: dict[str, Metric] = {}
     for name in dict.fromkeys(names):  # without duplicates
         try:
             metrics[name] = _load(name, values, files, device)
         except (UserError, WeightsError) as error:
-            reasons = str(error).splitlines()
+            kind = missing if isinstance(error, MissingRequirementsError) else problems
+            for reason in str(error).splitlines():
+                kind.setdefault(reason, []).append(name)
         except ImportError as error:  # a dependency of a library
-            reasons = [f"a library cannot be imported: {error}"]
-        else:
-            continue
-        for reason in reasons:
-            problems.setdefault(reason, []).append(name)
-    if problems:
-        lines = [f"{', '.join(group)}: {problem}" for problem, group in problems.items()]
-        raise UserError("\n".join(lines))
+            problems.setdefault(f"a library cannot be imported: {error}", []).append(name)
+    if problems or (missing and not (optional and metrics)):
+        raise UserError("\n".join(_describe_problems(problems | missing)))
+    for line in _describe_problems(missing):
+        logger.info("left out: %s", line)
     return metrics
+
+
+def _describe_problems(problems: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"{', '.join(names)}: {problem}" for problem, names in problems.items()]
 
 
 def _load(
@@ -117,27 +130,8 @@ def psnr_and_ssim() -> dict[str, Metric]:
     return {"psnr": PSNR(luma=False), "ssim": SSIM(window="gaussian", luma=False)}
 
 
-@dataclass(frozen=True)
-class WeightFile:
-    """A file of weights. It is passed to libraries that would otherwise download it.
-
-    key: in `metric_files`. content: a description for messages.
-    cache_names: relative to torch hub's folder, where libraries cache the file.
-    """
-
-    key: str
-    content: str
-    url: str
-    cache_names: tuple[str, ...]
-
-    def locate(self, path: Path | None = None) -> Path | None:
-        """Return the path, by default that of the cached copy, or None if there is no such file."""
-        candidates = self.cache_paths() if path is None else [path]
-        return next((candidate for candidate in candidates if candidate.is_file()), None)
-
-    def cache_paths(self) -> list[Path]:
-        """Return the paths where a cached copy may be."""
-        return [Path(torch.hub.get_dir()) / name for name in self.cache_names]
+class MissingRequirementsError(UserError):
+    """A metric's libraries are not installed, or its weights are not in torch hub's folder."""
 
 
 def require(
@@ -147,9 +141,9 @@ def require(
 
     libraries: names of required modules. install: the command that installs them.
     """
-    missing = [library for library in libraries if find_spec(library) is None]
-    problems = [f"{' and '.join(missing)} not installed: {install}"] if missing else []
-    paths = []
+    uninstalled = [library for library in libraries if find_spec(library) is None]
+    missing = [f"{' and '.join(uninstalled)} not installed: {install}"] if uninstalled else []
+    paths, problems = [], []
     for weight in weights:
         path = files.get(weight.key)
         if location := weight.locate(path):
@@ -160,12 +154,18 @@ def require(
                 f"{weight.content}, from {weight.url}"
             )
         else:
-            cache_path = weight.cache_paths()[0]
-            problems.append(
-                f"{weight.content} are missing: put {cache_path.name} into {cache_path.parent}, or "
-                f"set metric_files.{weight.key}=FILE. The file is at {weight.url}; it is not "
-                "downloaded automatically"
-            )
+            missing.append(_describe_missing(weight))
     if problems:
-        raise UserError("\n".join(problems))
+        raise UserError("\n".join(missing + problems))
+    if missing:
+        raise MissingRequirementsError("\n".join(missing))
     return tuple(paths)
+
+
+def _describe_missing(weight: WeightFile) -> str:
+    place = weight.cache_paths()[0]
+    command = f"run {FETCH_COMMAND} what=[{weight.key}], " * (weight.key in WEIGHT_FILES)
+    return (
+        f"{weight.content} are missing: {command}put {place.name} from {weight.url} into "
+        f"{place.parent}, or set metric_files.{weight.key}=FILE"
+    )

@@ -1,6 +1,7 @@
 """Tables of an evaluation as text and Markdown, and short names of models."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from realsr.evaluation.scoring import list_failures
 SUFFIXES = (".safetensors", ".pth", ".pt", ".param", ".bin", ".onnx")
 # Names of files and folders in many runs; the parent folder's name is more specific.
 COMMON = {"generator", "generator_ema", "best", "default", "runs", "checkpoints", "models"}
+STRENGTH = re.compile(r", strength \S+$")  # as `name_strength` writes it
 
 
 @dataclass(frozen=True)
@@ -144,13 +146,21 @@ def check_names(names: Sequence[str], model_names: Sequence[str]) -> None:
 def shorten_names(names: Sequence[str]) -> dict[str, str]:
     """Return a short, unique name of each model: as few of the last parts of its path as possible.
 
-    `runs/a/generator.safetensors` becomes `a`, and `runs/a/best.safetensors` becomes `a/best`.
+    `runs/a/generator.safetensors` becomes `a`, and `runs/a/best.safetensors` becomes `a/best`. A
+    strength (see `name_strength`) is preserved.
     """
-    parts = {name: _parts(name) for name in names}
-    return {
-        name: _shorten(parts[name], [other for n, other in parts.items() if n != name]) or name
-        for name in names
+    sources = {name: STRENGTH.sub("", name) for name in names}
+    parts = {source: _parts(source) for source in sources.values()}
+    short = {
+        source: _shorten(own, [other for s, other in parts.items() if s != source]) or source
+        for source, own in parts.items()
     }
+    return {name: short[source] + name.removeprefix(source) for name, source in sources.items()}
+
+
+def name_strength(source: str, strength: float) -> str:
+    """Return the name of a model of which only a part, 0..1, is blended with bicubic."""
+    return source if strength == 1 else f"{source}, strength {strength:g}"
 
 
 def _parts(name: str) -> list[str]:

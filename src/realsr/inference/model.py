@@ -18,6 +18,8 @@ from realsr.inference.onnx_files import load_onnx
 from realsr.networks.rrdb import RRDB
 from realsr.networks.spandrel_network import SpandrelNetwork
 from realsr.weights.generators import is_generator, make_generator
+from realsr.weights.interpolation import check_interpolation, interpolate_weights
+from realsr.weights.origin import log_origin
 from realsr.weights.sources import find_weights
 from realsr.weights.state_files import identify_weights, read_weights
 
@@ -54,6 +56,8 @@ def load_model(
     precision: str = "auto",
     allow_custom_code: bool = False,
     scale: int | None = None,
+    weights_b: str | Path | None = None,
+    interpolate: float | None = None,
 ) -> SRModel:
     """Return a model that is ready to run on a device.
 
@@ -66,20 +70,26 @@ def load_model(
         allow_custom_code: whether a file may name the user's own network, whose code is then
             imported.
         scale: the scale of bicubic; the required scale of another model, or None for any.
+        weights_b, interpolate: see `interpolate_weights`; None for the source's own weights.
 
     Raises:
         UserError: if the source cannot be loaded or has another scale, or the device lacks the
             precision.
     """
     numbers = choose_precision(precision, device)
+    check_interpolation(weights_b, interpolate)
     if source == BICUBIC:
+        if weights_b is not None:
+            raise UserError("bicubic has no weights to interpolate: omit weights_b, set strength")
         if scale is None:
             raise UserError("bicubic has no scale of its own: set scale, for instance scale=4")
         factor = float(scale)
         return SRModel(scale, device, lambda x: resize(x, factor=factor))
     path, exact, bytes_per_pixel = find_weights(source), None, None
+    name = str(source)
     kind = identify_weights(path)
-    if kind.format == "onnx" or (not kind.format and path.suffix.lower() == ".onnx"):
+    is_onnx = kind.format == "onnx" or (not kind.format and path.suffix.lower() == ".onnx")
+    if is_onnx and weights_b is None:
         run, facts, device = load_onnx(path, device)
         own_scale, bytes_per_pixel = facts.scale, facts.bytes_per_pixel
         number_format = f"{facts.precision}, by onnxruntime"
@@ -89,6 +99,10 @@ def load_model(
             )
     else:
         file = read_weights(path)
+        log_origin(file)
+        if weights_b is not None and interpolate is not None:
+            file = interpolate_weights(file, read_weights(find_weights(weights_b)), interpolate)
+            name = f"{source}, interpolated with {interpolate:g} of {weights_b}"
         if is_generator(file):
             generator, own_scale = make_generator(file, allow_custom_code)
             network: Run = generator.to(device)
@@ -103,8 +117,8 @@ def load_model(
             exact = partial(_in_precision, network, replace(numbers, half=None))
     if scale not in (None, own_scale):
         raise UserError(f"{source}: trained for scale {own_scale}, but scale={scale} was set")
-    logger.info("%s: scale %d, on %s in %s", source, own_scale, device, number_format)
-    return SRModel(own_scale, device, only_finite(run, str(source), exact), bytes_per_pixel)
+    logger.info("%s: scale %d, on %s in %s", name, own_scale, device, number_format)
+    return SRModel(own_scale, device, only_finite(run, name, exact), bytes_per_pixel)
 
 
 def only_finite(run: Run, source: str, exact: Callable[[], Run] | None = None) -> Run:
@@ -193,10 +207,23 @@ def consistent(model: SRModel) -> SRModel:
     return replace(model, run=run)
 
 
-def refine(model: SRModel, with_ensemble: bool, with_consistency: bool) -> SRModel:
-    """Return a model with ensemble or consistency, or both, which need little more memory.
+def blend(model: SRModel, strength: float) -> SRModel:
+    """Return a model with result strength * SR + (1 - strength) * bicubic(LR), not clamped.
 
-    Raises UserError for consistency at scale 1.
+    strength: 0..1. bicubic: `resize` to the size of SR; at scale 1 the input itself. It reads two
+    LR pixels beyond a pixel, so with an overlap of 6 or more tiles equal the whole image.
+    """
+
+    def run(lr: Tensor) -> Tensor:
+        return torch.lerp(resize(lr, factor=float(model.scale)), model.run(lr), strength)
+
+    return replace(model, run=run)
+
+
+def refine(model: SRModel, with_ensemble: bool, with_consistency: bool, strength: float) -> SRModel:
+    """Return a model with ensemble, `blend` and consistency as requested.
+
+    They need little more memory. Raises UserError for consistency at scale 1.
     """
     if with_consistency and model.scale == 1:
         raise UserError(
@@ -204,4 +231,6 @@ def refine(model: SRModel, with_ensemble: bool, with_consistency: bool) -> SRMod
         )
     if with_ensemble:
         model = ensemble(model)
+    if strength != 1:
+        model = blend(model, strength)
     return consistent(model) if with_consistency else model

@@ -4,6 +4,7 @@ torch is imported only when a model is loaded, so that the memory of an exported
 measured without it.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from realsr.core.memory import limited_memory
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger("realsr")
 
 INPUT, OUTPUT = "lr", "sr"
 CONVENTION = {
@@ -59,7 +62,7 @@ REASONS = {
 
 @dataclass(frozen=True)
 class OnnxFacts:
-    """The metadata of an ONNX file, besides `CONVENTION`.
+    """The metadata of an ONNX file, besides `CONVENTION` and `Origin`.
 
     precision: fp32, fp16, or int8 with its calibration. bytes_per_pixel: peak memory of the tensors
     for one LR pixel in float32. source_sha256: hash of the weights file. made_by: this package and
@@ -115,6 +118,7 @@ def load_onnx(
     import torch
 
     from realsr.core.tensor_files import tell_reason
+    from realsr.weights.origin import describe_texts
 
     def refuse(reason: object) -> UserError:
         return UserError(
@@ -123,11 +127,14 @@ def load_onnx(
 
     gpu = device.index or 0 if device.type == "cuda" else None
     session, on_gpu = open_session(path, torch.get_num_threads(), gpu)
+    metadata = session.get_modelmeta().custom_metadata_map
     try:
-        facts = read_facts(session.get_modelmeta().custom_metadata_map)
+        facts = read_facts(metadata)
         _check_ends(session)
     except ValueError as error:
         raise refuse(error) from error
+
+    logger.info("%s: %s", path, describe_texts(metadata))
 
     def compute(x: torch.Tensor, limit: float) -> torch.Tensor:
         y = run_session(session, x.cpu().numpy(), limit)

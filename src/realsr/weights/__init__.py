@@ -1,7 +1,7 @@
 """Generator weights: read from untrusted files of any published layout, written as safetensors."""
 
+from realsr.weights.conversion import convert_weights
 from realsr.weights.generators import (
-    convert_weights,
     load_generator,
     load_generator_state,
     save_generator,

@@ -1,6 +1,5 @@
-"""Loading of generators from weights of any source, saving, and conversion between formats."""
+"""Loading of generators from weights of any source, and saving."""
 
-import io
 import json
 import logging
 from collections.abc import Mapping
@@ -29,7 +28,6 @@ from realsr.weights.layouts import (
     describe_other,
     prefixes,
     rrdb_size,
-    to_first_layout,
     to_rrdb_names,
 )
 from realsr.weights.sources import find_weights
@@ -37,7 +35,6 @@ from realsr.weights.state_files import WeightsFile, read_weights
 
 logger = logging.getLogger("realsr")
 
-FORMATS = (".safetensors", ".pth")
 NOTES = "realsr"  # metadata key of the files that this package writes
 SIZES = ("features", "blocks", "growth")
 MAX_SCALE = 64
@@ -68,57 +65,18 @@ def save_generator(
     write_bytes(path, save(state, {NOTES: json.dumps(metadata)}))
 
 
-def convert_weights(
-    source: str | Path, output: Path, overwrite: bool = False
-) -> tuple[dict[str, Any], int]:
-    """Write the generator of a source to a file; return its config and scale.
+def describe_generator(file: WeightsFile) -> tuple[Mapping[str, Tensor], dict[str, Any], int]:
+    """Return a generator's tensors under this package's names, its config and its scale.
 
-    A custom network's code is neither needed nor run. The float32 values are copied bit for bit.
-
-    Args:
-        source: see `load_generator`.
-        output: `.safetensors` under this package's names, with the source's metadata (for example
-            the step); or `.pth`, a state dict that spandrel reads (of an RRDB: in the layout of the
-            first ESRGAN code).
-        overwrite: whether to replace an existing file.
-
-    Raises:
-        UserError: as `load_generator`; for another suffix, an existing file, and a custom network
-            or scale 3 to `.pth`.
+    The code of a custom network is not run. Raises UserError as `load_generator` does.
     """
-    if (suffix := output.suffix.lower()) not in FORMATS:
-        raise UserError(
-            f"output={output}: expected a file name that ends in {' or '.join(FORMATS)}"
-        )
-    if output.exists() and not overwrite:
-        raise UserError(f"output={output}: already exists; set overwrite=true to replace it")
-    file = read_weights(find_weights(source))
     facts = read_facts(file)
-    rrdb = facts is None or facts[0]["name"] == "rrdb"
     if facts is not None and "." in facts[0]["name"]:
-        state, (config, scale) = file.state, facts
-        if suffix == ".pth":
-            raise UserError(
-                f"{file.path}: holds the custom network {config['name']}, and only RRDB generators "
-                "can be written as .pth: set output=FILE.safetensors"
-            )
-    else:
-        generator, scale = make_generator(file)
-        state = generator.state_dict()
-        config = rrdb_size(state)[0] if rrdb else facts[0]  # type: ignore[index]
-        if suffix == ".pth" and rrdb and scale == 3:
-            raise UserError(
-                f"{file.path}: a .pth does not hold the scale, and an RRDB of scale 3 would be read "
-                "as of scale 2: set output=FILE.safetensors"
-            )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if suffix == ".pth":
-        content = io.BytesIO()
-        torch.save(to_first_layout(state) if rrdb else state, content)
-        write_bytes(output, content.getvalue())
-    else:
-        save_generator(output, state, config, scale, read_notes(file))
-    return config, scale
+        return file.state, *facts
+    generator, scale = make_generator(file)
+    state = generator.state_dict()
+    is_rrdb = facts is None or facts[0]["name"] == "rrdb"
+    return state, rrdb_size(state)[0] if is_rrdb else facts[0], scale  # type: ignore[index]
 
 
 def load_generator(source: str | Path, allow_custom_code: bool = False) -> tuple[nn.Module, int]:

@@ -28,6 +28,8 @@ CONTAINERS = (
     "params_ema", "params", "generator", "state_dict", "model", "model_state_dict", "g_ema",
     "netG", "net_g", "net",
 )  # fmt: skip
+ORIGIN = "realsr_origin"
+"""Key of the JSON of an `Origin` in a state dict's `_metadata`, and in `WeightsFile.metadata`."""
 MAX_DEPTH = 5  # levels of nested dictionaries around a state dict
 
 
@@ -36,7 +38,8 @@ class WeightsFile:
     """The content of a weights file.
 
     path: the file. values: the file with the numbers: for ncnn its `.bin`, else `path`. state:
-    finite tensors by name. metadata: that of a safetensors file; empty for other files.
+    finite tensors by name. metadata: that of a safetensors file, or `ORIGIN` of a PyTorch file; empty for
+    other files.
     """
 
     path: Path
@@ -54,8 +57,8 @@ def read_weights(path: Path) -> WeightsFile:
     kind = identify_weights(path)
     if kind.format == "onnx":
         raise UserError(
-            f"{path}: only realsr.upscale and realsr.evaluate read an ONNX file: give the weights "
-            "it was exported from"
+            f"{path}: only realsr.upscale and realsr.evaluate read an ONNX file, and without "
+            "weights_b: give the weights it was exported from"
         )
     try:
         if is_ncnn(path, kind):
@@ -63,6 +66,7 @@ def read_weights(path: Path) -> WeightsFile:
             check_finite(state)
             return WeightsFile(path, find_pair(path)[1], state, {})
         content, metadata = read_tensors(path)
+        metadata = metadata or _find_origin(content)
         state = check_tensors(_find_state(content, path), path.stat().st_size)
         return WeightsFile(path, path, state, metadata)
     except TensorFileError as error:
@@ -75,6 +79,14 @@ def identify_weights(path: Path) -> FileKind:
         return identify_file(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _find_origin(content: object) -> dict[str, str]:
+    """Return the `ORIGIN` in the `_metadata` of a state dict, empty if there is none."""
+    metadata = getattr(content, "_metadata", None)
+    values = metadata.get(ORIGIN) if isinstance(metadata, dict) else None
+    text = values.get("json") if isinstance(values, dict) else None
+    return {ORIGIN: text} if isinstance(text, str) else {}
 
 
 def _find_state(content: object, path: Path) -> Mapping[object, object]:

