@@ -46,7 +46,7 @@ def test_no_source_given(command: Command) -> None:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("scale=3", "scale=3: expected 2 or 4"),
+        ("scale=5", "scale=5: expected 1, 2, 3, 4 or 8"),
         (
             "online_degradation=noise_jpeg online_degradation.quality=[95,30]",
             "online_degradation.quality=[95, 30]: expected [lowest,highest]",

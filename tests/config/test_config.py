@@ -229,12 +229,12 @@ def test_photos_are_kept_apart_from_what_is_written(
         (["+track=dped", "hydra.job.chdir=true"], ["hydra.job.chdir=true: paths are relative to"]),
         (["+track=dped", "--config-dir=nowhere"], ["--config-dir", "not found"]),
         (["+track=dped", "--config-name=nobody"], ["--config-name nobody: no nobody.yaml"]),
-        (["+track=dped", "scale=3"], ["scale=3: expected 2 or 4; other scales need a generator of spandrel"]),
+        (["+track=dped", "scale=5"], ["scale=5: expected 1, 2, 3, 4 or 8; other scales need a generator of"]),
         (
-            ["+track=dped", "scale=3", "generator.name=my.Net"],
-            ["scale=3: pool.kernels=estimated supports scales 2 and 4"],
+            ["+track=dped", "scale=5", "generator.name=my.Net"],
+            ["scale=5: pool.kernels=estimated supports scales 1, 2, 3, 4 and 8"],
         ),
-        (["+track=dped", "scale=100000"], ["scale=100000: expected 2 or 4"]),
+        (["+track=dped", "scale=100000"], ["scale=100000: expected 1, 2, 3, 4 or 8"]),
         (["+track=dped", "trainer.ema=nan"], ["trainer.ema=nan: expected a finite number from 0 to below 1"]),
     ],
 )  # fmt: skip

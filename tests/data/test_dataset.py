@@ -71,7 +71,7 @@ def plain_sample(
 
 @pytest.mark.parametrize("noise", [False, True])
 @pytest.mark.parametrize("cached", [False, True])
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 def test_batches_are_those_of_a_plain_form(
     scale: int, cached: bool, noise: bool, make_pairs: MakePairs, tmp_path: Path
 ) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,9 @@ def test_photos_in_both_folders_are_found_by_what_they_show(tmp_path: Path) -> N
 def test_files_are_judged_by_a_folder_or_by_four_photos(tmp_path: Path) -> None:
     image = write_noise(tmp_path / "hr/a.png", 13, 18)
     (read,) = load_evaluation_sets(tmp_path / "hr", {"x": PROTOCOL}, 4)["x"][0].values()
+    sides = {"x": PROTOCOL, "y": replace(PROTOCOL, hr_side=512)}
+    assert load_evaluation_sets(None, sides, 3).keys() == {"x"}
+    assert load_evaluation_sets(None, sides, 8).keys() == {"x", "y"}
     assert torch.equal(read().hr, to_float(image[:12, :16]))
     assert read().lr.shape == (3, 3, 4)
     found, border = load_evaluation_sets(None, {"x": PROTOCOL}, 2)["x"]

@@ -34,12 +34,7 @@ def make_unequal(network: RRDB) -> RRDB:
             convs = list(getattr(block, name).children())
             for index, conv in enumerate(convs[:-1]):
                 narrow(conv, [(reader, conv.in_channels) for reader in convs[index + 1 :]])
-    tail = [
-        unequal.upconv1,
-        *([unequal.upconv2] if unequal.scale == 4 else []),
-        unequal.HRconv,
-        unequal.conv_last,
-    ]
+    tail = [*unequal.upconvs(), unequal.HRconv, unequal.conv_last]
     for conv, reader in pairwise(tail):
         narrow(conv, [(reader, 0)])
     return unequal
@@ -74,7 +69,7 @@ def names_of_convolutions(network: nn.Module) -> list[str]:
     return [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 def test_the_same_function_of_equal_channels(
     scale: int, lrs: list[Tensor], random_lr: Tensor
 ) -> None:

@@ -11,7 +11,7 @@ from realsr.core.errors import UserError
 from realsr.deployment.network_files import layers, to_onnx
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("shape", [(1, 3, 1, 1), (2, 3, 1, 1), (1, 3, 3, 50), (2, 3, 17, 23)])
 def test_onnx_computes_what_torch_does_on_any_size(scale: int, shape: tuple[int, ...]) -> None:
     lr = torch.rand(shape, generator=torch.Generator().manual_seed(0))
@@ -23,7 +23,7 @@ def test_onnx_computes_what_torch_does_on_any_size(scale: int, shape: tuple[int,
     assert np.abs(given - wanted).max() < 2e-5
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 def test_weights_keep_the_network_s_names_and_values(scale: int) -> None:
     kept = {
         value.name: onnx.numpy_helper.to_array(value)

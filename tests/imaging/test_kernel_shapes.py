@@ -7,19 +7,22 @@ from scipy import io as matlab
 from scipy import ndimage, signal
 
 from realsr.core.errors import UserError
-from realsr.imaging import apply_kernel
+from realsr.imaging import apply_kernel, resize
 from realsr.imaging.kernel_shapes import (
     align,
     aligned_centre,
     compose_x4,
+    compose_x8,
     filter_small,
     kernel_psnr,
     load_kernel,
+    moments,
     normalise,
     postprocess,
+    rescale,
     save_kernel,
 )
-from realsr.simulation.camera import anisotropic_kernel
+from realsr.simulation.camera import anisotropic_kernel, load_photograph
 
 
 def some_kernel(size: int = 13, seed: int = 0) -> np.ndarray:
@@ -114,6 +117,61 @@ def test_the_x4_kernel_of_an_aligned_kernel_is_aligned():
     x4 = compose_x4(anisotropic_kernel(13, (1.2, 0.9), 30, scale=2))
     assert x4.shape == (25, 25)
     np.testing.assert_allclose(ndimage.center_of_mass(x4), 25 // 2 + 1.5, atol=1e-3)
+
+
+def test_compose_x8_is_the_rule_of_x4_twice():
+    kernel = normalise(np.random.default_rng(0).random((5, 5)))
+    x4 = compose_x4(kernel)
+    spread = np.zeros((17, 17))
+    spread[::4, ::4] = kernel
+    full = signal.convolve2d(x4, spread)
+    expected = full[4:-4, 4:-4]  # half the x4 kernel, as x4 loses half the x2 kernel
+    np.testing.assert_allclose(compose_x8(kernel), expected / expected.sum(), atol=1e-15)
+    image = torch.from_numpy(np.random.default_rng(1).random((3, 160, 168)))
+    thrice = image
+    for _ in range(3):
+        thrice = apply_kernel(thrice, kernel, 2)
+    once = apply_kernel(image, compose_x8(kernel, crop=False), 8)
+    np.testing.assert_allclose(once[:, 5:-5, 5:-5], thrice[:, 5:-5, 5:-5], atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1, 3, 8])
+@pytest.mark.parametrize("sigmas", [(2.2, 1.4), (1.5, 1.5)])
+def test_a_rescaled_kernel_is_as_wide_in_lr_pixels(sigmas, scale):
+    kernel = anisotropic_kernel(17, sigmas, 30, scale=2)
+    result = rescale(kernel, scale)
+    centre, covariance = moments(result)
+    assert result.shape[0] % 2 == 1
+    assert result.sum() == pytest.approx(1, abs=1e-14)
+    np.testing.assert_allclose(centre, aligned_centre(result.shape[0], scale), atol=2e-3)
+    expected = (scale / 2) ** 2 * moments(kernel)[1]
+    np.testing.assert_allclose(covariance, expected, atol=0.03 * expected.max())
+
+
+def test_rescale_aligns_any_kernel():
+    for seed in range(20):
+        kernel = postprocess(np.random.default_rng(seed).normal(size=(13, 13)))
+        for scale in (1, 3):
+            result = rescale(kernel, scale)
+            expected = aligned_centre(result.shape[0], scale)
+            np.testing.assert_allclose(moments(result)[0], expected, atol=0.01)
+
+
+def test_the_x1_kernel_gives_the_photo_of_the_camera_from_a_sharp_photo_of_its_size():
+    """Neither the x2 kernel itself, whose pixels are half as large, nor no blur does."""
+    pytest.importorskip("skimage", reason="scikit-image's photographs are not installed")
+    scene = torch.from_numpy(load_photograph("coffee", "this test", "demo")[:300, :400] / 255.0)
+    scene = scene.permute(2, 0, 1).contiguous()
+    kernel = anisotropic_kernel(17, (2.2, 1.1), 30, scale=2)
+    photo, sharp = apply_kernel(scene, kernel, 2), resize(scene, factor=0.5)
+
+    def psnr(blur: np.ndarray) -> float:
+        difference = (apply_kernel(sharp, blur) - photo)[:, 10:-10, 10:-10]
+        return -10 * float(difference.square().mean().log10())
+
+    assert psnr(rescale(kernel, 1)) > 50
+    for other in (align(kernel, 1), np.ones((1, 1))):
+        assert psnr(other) < 40
 
 
 def test_mat_round_trip(tmp_path):

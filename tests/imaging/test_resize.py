@@ -150,10 +150,16 @@ def test_symmetric_index_mirrors_as_numpy_pads():
         assert symmetric_index(positions, length).tolist() == expected.tolist()
 
 
-# Keys' cubic (a = -0.5) at odd eighths and quarters, in 1/4096 and 1/256: whole numbers, so all below is exact.
+# Keys' cubic (a = -0.5) at odd quarters, eighths and sixteenths, in 1/256, 1/4096 and 1/65536: whole numbers, so all
+# below is exact.
+HALF_OF_8 = [
+    -15, -117, -275, -441, -567, -605, -507, -225,
+    317, 1263, 2505, 3899, 5301, 6567, 7553, 8115,
+]  # fmt: skip
 WEIGHTS = {
     2: (256, [-3, -9, 29, 111, 111, 29, -9, -3]),
     4: (4096, [-7, -45, -75, -49, 93, 399, 745, 987, 987, 745, 399, 93, -49, -75, -45, -7]),
+    8: (65536, HALF_OF_8 + HALF_OF_8[::-1]),
 }
 
 
@@ -180,7 +186,7 @@ def shrink_in_whole_numbers(image: np.ndarray, factor: int) -> np.ndarray:
     return rounded.clip(0, 255)
 
 
-@pytest.mark.parametrize("factor", [2, 4])
+@pytest.mark.parametrize("factor", [2, 4, 8])
 @pytest.mark.parametrize("size", [(3, 5), (64, 80), (131, 77), (530, 33)])
 @pytest.mark.parametrize("saturated", [False, True])
 def test_shrinking_is_exactly_what_whole_numbers_give(factor, size, saturated):
@@ -190,7 +196,7 @@ def test_shrinking_is_exactly_what_whole_numbers_give(factor, size, saturated):
     )
 
 
-@pytest.mark.parametrize("factor", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("factor", [2, 3, 4, 5, 6, 8])
 @pytest.mark.parametrize("size", [(1, 1), (7, 30), (261, 50)])
 def test_shrinking_is_resize(factor, size):
     image = photo(*size)

@@ -31,7 +31,7 @@ def shrunk_difference(sr: np.ndarray, lr: np.ndarray, scale: int) -> np.ndarray:
     return np.abs(resize(values, factor=1 / scale).round().permute(1, 2, 0).numpy() - lr)
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
 @pytest.mark.parametrize("size", [64, 200])
 def test_the_result_shrunk_is_the_photo(
     bicubic_of: Bicubic, photo: Tensor, scale: int, size: int

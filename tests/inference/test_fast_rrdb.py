@@ -7,7 +7,7 @@ from realsr.inference.fast_rrdb import FastRRDB
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 50), (1, 50, 1), (2, 7, 5), (1, 33, 18)])
 @torch.no_grad()
 def test_in_float32_it_is_the_network(scale: int, shape: tuple[int, int, int]) -> None:
@@ -28,7 +28,7 @@ def test_it_is_the_network_at_any_size_of_it(features: int, blocks: int, growth:
     assert torch.allclose(FastRRDB(network, None)(x), network(x), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("half", [None, torch.bfloat16])
 def test_cells_do_not_show(scale: int, half: torch.dtype | None) -> None:
     network = make_rrdb(scale)

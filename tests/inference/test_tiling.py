@@ -59,7 +59,7 @@ def test_the_photo_s_border_is_treated_as_the_whole_s(
     "shape", [(1, 1), (3, 5), (1, 2000), (700, 2), (33, 47), (40, 40), (90, 41)]
 )
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 def test_any_size_and_channels_give_the_whole_photo_s_samples(
     bicubic_of: Bicubic, shape: tuple[int, int], channels: int, scale: int
 ) -> None:

@@ -62,7 +62,11 @@ def test_every_option_is_tested() -> None:
 def test_kernels_sum_to_one_and_are_aligned_at_their_scale(
     option: str, source: Path, tmp_path: Path
 ) -> None:
-    for scale in (2, 4):
+    values = yaml_values(f"kernels/{option}", **SMALL[option])
+    scales = (1, 2, 3, 4, 8)
+    if option != "from_mat":
+        scales = make_estimator(values, "kernels", 2)[0].scales
+    for scale in scales:
         pool = tmp_path / f"pool_x{scale}"
         made = make(option, source, pool, scale)
         assert (made.problem, made.rejects, made.has_changes) == (None, {}, True)
@@ -78,6 +82,47 @@ def test_kernels_sum_to_one_and_are_aligned_at_their_scale(
             if option != "kernelgan":  # whose three iterations have made no kernel yet
                 centre = [side // 2 + (scale - 1) / 2 for side in kernel.shape]
                 assert ndimage.center_of_mass(kernel) == pytest.approx(centre, abs=0.15)
+
+
+@pytest.mark.parametrize("option", sorted(SMALL.keys() - {"from_mat"}))
+def test_a_finished_pool_gets_the_files_of_a_further_scale(
+    option: str, source: Path, tmp_path: Path
+) -> None:
+    pool, new = tmp_path / "pool", tmp_path / "new"
+    make(option, source, pool, 4)
+    before = contents(pool)
+    assert {name[-7:] for name in before} == {"_x2.mat", "_x4.mat"}
+    assert make(option, source, pool, 8).has_changes
+    make(option, source, new, 8)
+    after = contents(pool)
+    assert after == contents(new), "whether derived at once or later"
+    assert {name: after[name] for name in before} == before
+    assert {name[-7:] for name in after.keys() - before.keys()} == {"_x8.mat"}
+    for scale in (2, 4, 8):
+        assert not make(option, source, pool, scale).has_changes
+        assert len(list_kernels(pool, scale)) == 3
+    make(option, source, pool, 1)
+    assert {name[-7:] for name in contents(pool).keys() - after.keys()} == {"_x1.mat"}
+    list_kernels(pool, 1)[0].unlink()
+    assert make(option, source, pool, 1).has_changes
+    assert len(list_kernels(pool, 1)) == 3
+    for index in (1, 0):
+        make(option, source, tmp_path / "parts", 8, shard=Shard(index, 2))
+    make(option, source, tmp_path / "parts", 8)
+    assert contents(tmp_path / "parts") == after
+
+
+def test_kernelgan_refuses_scale_3_and_names_who_makes_it(source: Path, tmp_path: Path) -> None:
+    values = yaml_values("kernels/kernelgan", **SMALL["kernelgan"])
+    expected = (
+        r"scale=3: kernels\.name=kernelgan makes kernels for scales 1, 2, 4 and 8; "
+        r"set kernels=spectral, pool=gaussian or pool=from_mat"
+    )
+    with pytest.raises(UserError, match=expected):
+        estimate_kernels(source, tmp_path / "pool", values, 3)
+    assert not (tmp_path / "pool").exists()
+    with pytest.raises(UserError, match=r"scale=5: .* 3, 4 and 8; set pool=from_mat"):
+        make_estimator(yaml_values("kernels/spectral"), "kernels", 5)
 
 
 @pytest.mark.parametrize("option", SMALL)

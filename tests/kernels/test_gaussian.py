@@ -9,7 +9,7 @@ from config_files import yaml_values
 from realsr.core.errors import UserError
 from realsr.imaging.kernel_shapes import compose_x4, load_kernel
 from realsr.kernels.estimation import estimate_kernels
-from realsr.kernels.gaussian import draw_div2krk, gaussian_kernel
+from realsr.kernels.gaussian import draw_div2krk, gaussian_covariance, gaussian_kernel
 from realsr.pools.contents import list_kernels
 from realsr.provenance.manifest import read_manifest
 
@@ -26,6 +26,12 @@ def test_a_gaussian_is_the_density_of_its_covariance():
     kernel = gaussian_kernel(covariance, 25, (12.5, 11.0))
     np.testing.assert_allclose(kernel, density / density.sum(), atol=1e-12)
     np.testing.assert_allclose(moments(kernel)[1], covariance, atol=1e-3)
+
+
+@pytest.mark.parametrize("covariance", [[[3.0, 1.2], [1.2, 1.5]], [[3.0, 0.3], [0.3, 0.06]]])
+def test_the_covariance_of_a_gaussian_is_exact_at_any_size(covariance):
+    found = gaussian_covariance(gaussian_kernel(np.array(covariance), 9, 4.5))
+    np.testing.assert_allclose(found, covariance, rtol=1e-9)
 
 
 def test_a_gaussian_far_away_or_very_narrow_is_still_one():
@@ -159,6 +165,6 @@ def test_settings_that_mean_nothing(tmp_path):
     with pytest.raises(UserError, match=r"eigenvalues=\[5.0,2.0\]: expected \[lowest,highest\]"):
         draw(tmp_path, {"eigenvalues": [5, 2]})
     with pytest.raises(
-        UserError, match=r"scale=3: kernels.name=gaussian makes kernels for scale 2 and 4"
+        UserError, match=r"scale=5: kernels.name=gaussian makes kernels for scales 1, 2, 3, 4 and 8"
     ):
-        draw(tmp_path, {}, scale=3)
+        draw(tmp_path, {}, scale=5)

@@ -92,6 +92,15 @@ def test_the_x4_kernel_is_the_same_blur_at_twice_the_size():
     np.testing.assert_allclose(covariance(again.kernel), covariance(found.kernel), atol=0.35)
 
 
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
+def test_the_kernel_for_another_scale_is_the_same_gaussian(scale):
+    true = np.array([[2.9, 0.8], [0.8, 1.2]])
+    centre = 4 * scale + (scale - 1) / 2
+    expected = gaussian_kernel(true * scale**2 / 4, 8 * scale + 1, centre)
+    found = SPECTRAL.derive(gaussian_kernel(true, 17, 8.5), scale)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
 def test_a_turned_photo_has_the_turned_kernel():
     hr = to_float(data.coffee())
     photo = photograph(hr, gaussian_kernel(np.array([[3.0, 1.0], [1.0, 1.0]]), 17, 8.5), 1.0)

@@ -25,7 +25,7 @@ def options(group: str) -> list[str]:
 
 
 @pytest.mark.parametrize("option", options("generator"))
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 def test_a_generator_enlarges_by_the_scale(option: str, scale: int) -> None:
     with torch.device("meta"):
         sr = build_generator(yaml_values(f"generator/{option}"), scale)(torch.zeros(2, 3, 8, 12))

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from realsr.networks.build import build_generator
 from realsr.networks.rrdb import RRDB, DenseBlock, ResidualDenseBlocks
 
+STAGE_COUNTS = {1: 0, 2: 1, 3: 1, 4: 2, 8: 3}
+
 
 def published_shapes(scale: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the official RealSR checkpoints, in their order."""
@@ -17,9 +19,8 @@ def published_shapes(scale: int) -> dict[str, tuple[int, ...]]:
             for k in range(1, 6):
                 name = f"RRDB_trunk.{block}.RDB{dense}.conv{k}"
                 convs[name] = (64 + 32 * (k - 1), 64 if k == 5 else 32)
-    convs["trunk_conv"] = convs["upconv1"] = (64, 64)
-    if scale == 4:
-        convs["upconv2"] = (64, 64)
+    convs["trunk_conv"] = (64, 64)
+    convs |= dict.fromkeys(["upconv1", "upconv2", "upconv3"][: STAGE_COUNTS[scale]], (64, 64))
     convs["HRconv"], convs["conv_last"] = (64, 64), (64, 3)
     shapes: dict[str, tuple[int, ...]] = {}
     for name, (inputs, outputs) in convs.items():
@@ -34,22 +35,22 @@ def test_parameter_count_of_the_default() -> None:
     assert sum(p.numel() for p in net.parameters()) == 16_697_987
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", STAGE_COUNTS)
 def test_names_and_shapes_are_those_of_published_checkpoints(scale: int) -> None:
     with torch.device("meta"):
         state = RRDB(scale, 64, 23, 32).state_dict()
     assert [(k, tuple(v.shape)) for k, v in state.items()] == list(published_shapes(scale).items())
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", STAGE_COUNTS)
 def test_output_is_scale_times_larger(scale: int) -> None:
     net = RRDB(scale, features=8, blocks=1, growth=4)
     assert net(torch.rand(2, 3, 7, 10)).shape == (2, 3, 7 * scale, 10 * scale)
 
 
-@pytest.mark.parametrize("scale", [-2, 0, 1, 3, 8])
+@pytest.mark.parametrize("scale", [-2, 0, 5, 6, 16])
 def test_other_scales_are_refused_by_name(scale: int) -> None:
-    with pytest.raises(ValueError, match=rf"scale is {scale}; .* 2 and 4"):
+    with pytest.raises(ValueError, match=rf"scale={scale}: .* 1, 2, 3, 4 and 8"):
         RRDB(scale, 64, 23, 32)
 
 
@@ -190,8 +191,9 @@ def test_compiled_it_is_the_same(checkpointing: bool) -> None:
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
 
 
-def test_whole_generator_is_the_written_out_formula() -> None:
-    net = RRDB(4, features=6, blocks=2, growth=4)
+@pytest.mark.parametrize("scale", STAGE_COUNTS)
+def test_whole_generator_is_the_written_out_formula(scale: int) -> None:
+    net = RRDB(scale, features=6, blocks=2, growth=4)
     large_random(net)
     state = net.state_dict()
 
@@ -199,8 +201,9 @@ def test_whole_generator_is_the_written_out_formula() -> None:
         return F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], padding=1)
 
     def stage(name: str, x: torch.Tensor) -> torch.Tensor:
-        doubled = x.repeat_interleave(2, -1).repeat_interleave(2, -2)
-        return F.leaky_relu(conv(name, doubled), 0.2)
+        factor = 3 if scale == 3 else 2
+        larger = x.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+        return F.leaky_relu(conv(name, larger), 0.2)
 
     x = torch.rand(1, 3, 5, 4, generator=torch.Generator().manual_seed(1))
     first = y = conv("conv_first", x)
@@ -211,7 +214,9 @@ def test_whole_generator_is_the_written_out_formula() -> None:
             own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             inner = dense_by_hand(own, inner)
         y = y + 0.2 * inner
-    y = stage("upconv2", stage("upconv1", first + conv("trunk_conv", y)))
+    y = first + conv("trunk_conv", y)
+    for number in range(STAGE_COUNTS[scale]):
+        y = stage(f"upconv{number + 1}", y)
     expected = conv("conv_last", F.leaky_relu(conv("HRconv", y), 0.2))
     torch.testing.assert_close(net(x), expected, rtol=1e-4, atol=1e-5)
 

@@ -15,10 +15,12 @@ from realsr.simulation.camera import anisotropic_kernel
 
 @pytest.fixture
 def pool(tmp_path):
-    """Kernels of scale 2 and 4; two of scale 4 bear one name, as those of two releases may."""
+    """Kernels of each scale; two of each bear one name, as those of two releases may."""
     rng = np.random.default_rng(0)
     names = [
-        f"{name}_kernel_x{scale}.mat" for name in ("a", "one/b", "two/b", "c") for scale in (2, 4)
+        f"{name}_kernel_x{scale}.mat"
+        for scale in (2, 4, 1, 3, 8)
+        for name in ("a", "one/b", "two/b", "c")
     ]
     for name in names:
         path = tmp_path / "pool" / "kernels" / name
@@ -39,9 +41,9 @@ def files(folder):
     }
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 def test_degrade_written_plainly(scale):
-    hr = np.random.default_rng(0).integers(0, 256, (32, 40, 3), dtype=np.uint8)
+    hr = np.random.default_rng(0).integers(0, 256, (48, 72, 3), dtype=np.uint8)
     kernel = anisotropic_kernel(9, (2.0, 1.0), 30, scale)
     blurred = ndimage.correlate(hr.astype(float), kernel[..., None], mode="reflect")
     assert np.abs(degrade(hr, scale, kernel) - blurred[::scale, ::scale]).max() < 0.5 + 1e-6
@@ -72,7 +74,7 @@ def test_clean_up(factor, scale, shape):
     assert clean.shape == (*shape, 3)
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("bicubic", [False, True], ids=["kernel", "bicubic"])
 def test_the_same_bytes_with_any_number_of_workers_and_threads(
     make_photos, pool, tmp_path, bicubic, scale
@@ -101,7 +103,7 @@ def test_the_same_bytes_with_any_number_of_workers_and_threads(
     assert list(sections[0]["items"]) == list(sections[1]["items"])
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 def test_each_lr_can_be_made_again_from_its_hr_and_the_manifest(make_photos, pool, tmp_path, scale):
     source = make_photos({f"p{i:02d}": (70 + i, 101) for i in range(12)})
     make_pairs(source, None, pool, tmp_path / "pairs", config_of(PairsConfig), scale)

@@ -31,7 +31,7 @@ def test_the_published_names_of_the_first_layout(make_network: MakeNetwork) -> N
     assert "model.7.weight" in to_first_layout(make_network(2).state_dict())
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
 def test_the_first_layout_and_back_is_the_same(scale: int, make_network: MakeNetwork) -> None:
     state = make_network(scale, blocks=3).state_dict()
     back = to_rrdb_names(to_first_layout(state))
@@ -39,7 +39,7 @@ def test_the_first_layout_and_back_is_the_same(scale: int, make_network: MakeNet
     assert all(torch.equal(back[name], value) for name, value in state.items())
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
 @pytest.mark.parametrize("name", ["x.pth", "new/x.safetensors"])
 def test_what_is_written_loads_as_the_same(
     name: str, scale: int, make_network: MakeNetwork, tmp_path: Path
@@ -103,8 +103,30 @@ def test_what_cannot_be_written_is_told_before_it_is_read(
     assert "model.0.weight" in torch.load(tmp_path / "x.pth", weights_only=True)
 
 
+def test_scale_3_is_that_of_the_metadata(
+    make_network: MakeNetwork, same_output, tmp_path: Path
+) -> None:
+    """Its tensors have the names and shapes of scale 2, so a file without metadata is of scale 2."""
+    network, size = make_network(3), {"name": "rrdb", "features": 6, "blocks": 2, "growth": 4}
+    save_generator(tmp_path / "x.safetensors", network, size, 3)
+    convert_weights(tmp_path / "x.safetensors", tmp_path / "y.safetensors")
+    generator, scale = load_generator(tmp_path / "y.safetensors")
+    assert scale == 3
+    assert same_output(generator, network)
+    with pytest.raises(
+        UserError, match=r"x\.safetensors: .* scale 3 .* set output=FILE\.safetensors"
+    ):
+        convert_weights(tmp_path / "x.safetensors", tmp_path / "y.pth")
+    torch.save(network.state_dict(), tmp_path / "x.pth")
+    assert load_generator(tmp_path / "x.pth")[1] == 2
+    for recorded in (1, 4):
+        save_generator(tmp_path / "x.safetensors", network, size, recorded)
+        with pytest.raises(UserError, match=r"its tensors show .* at scale 2, its metadata"):
+            load_generator(tmp_path / "x.safetensors")
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
 @torch.no_grad()
 def test_spandrel_reads_it_as_the_same_network(
     scale: int, suffix: str, make_network: MakeNetwork, tmp_path: Path

@@ -72,8 +72,8 @@ def test_a_damaged_file_is_named(kept: int, saved: tuple[torch.nn.Module, Path])
         ("no json", "do not describe a generator"),
         ("[]", "do not describe a generator"),
         (
-            '{"scale": 3, "generator": {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}}',
-            "its tensors show .* at scale 2, its metadata .* at scale 3",
+            '{"scale": 4, "generator": {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}}',
+            "its tensors show .* at scale 2, its metadata .* at scale 4",
         ),
         (
             '{"scale": 2, "generator": {"name": "rrdb", "features": 5, "blocks": 1, "growth": 4}}',

@@ -19,8 +19,13 @@ def first_layout(state: State) -> State:
     """As ESRGAN's first code and RealSR's files name them, written out for each scale."""
     blocks = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("RRDB_trunk"))
     ends = {"conv_first": "model.0", "trunk_conv": f"model.1.sub.{blocks}", "upconv1": "model.3"}
-    if "upconv2.weight" in state:
+    if "upconv3.weight" in state:
+        ends |= {"upconv2": "model.6", "upconv3": "model.9"}
+        ends |= {"HRconv": "model.11", "conv_last": "model.13"}
+    elif "upconv2.weight" in state:
         ends |= {"upconv2": "model.6", "HRconv": "model.8", "conv_last": "model.10"}
+    elif "upconv1.weight" not in state:
+        ends |= {"HRconv": "model.2", "conv_last": "model.4"}
     else:
         ends |= {"HRconv": "model.5", "conv_last": "model.7"}
     renamed = {}
@@ -64,8 +69,12 @@ def parallel(state: State) -> State:
 LAYOUTS = [
     pytest.param(dict, 4, id="ours-x4"),
     pytest.param(dict, 2, id="ours-x2"),
+    pytest.param(dict, 1, id="ours-x1"),
+    pytest.param(dict, 8, id="ours-x8"),
     pytest.param(first_layout, 4, id="first-x4"),
     pytest.param(first_layout, 2, id="first-x2"),
+    pytest.param(first_layout, 1, id="first-x1"),
+    pytest.param(first_layout, 8, id="first-x8"),
     pytest.param(basicsr, 4, id="basicsr"),
     pytest.param(parallel, 4, id="parallel"),
 ]
@@ -202,7 +211,7 @@ def test_a_whole_that_lacks_or_adds_a_layer_is_refused(
             {key: value for key, value in state.items() if key != "HRconv.bias"},
         ),
         ("not expected: attention.weight", state | {"attention.weight": torch.zeros(1)}),
-        ("not expected: upconv3.weight", state | {"upconv3.weight": torch.zeros(6, 6, 3, 3)}),
+        ("not expected: upconv4.weight", state | {"upconv4.weight": torch.zeros(6, 6, 3, 3)}),
         ("an? RRDB generator|another generator", {"weight": torch.zeros(3)}),
     ):
         torch.save(changed, tmp_path / "x.pth")

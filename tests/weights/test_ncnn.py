@@ -34,7 +34,7 @@ def write_ncnn(folder: Path, state: Mapping[str, Tensor], half: bool) -> Path:
 
 
 @pytest.mark.parametrize("half", [False, True])
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
 def test_an_ncnn_model_is_the_network_it_was_written_from(
     half: bool, scale: int, make_network: MakeNetwork, same_output, tmp_path: Path
 ) -> None:

@@ -75,6 +75,8 @@ def evaluate(config: EvaluateConfig) -> Report:
             find_weights(name)
     protocol = resolve(config.protocol, config.scale)
     data = config.data
+    if config.scale == 1 and data.hr is not None and data.lr is None:
+        raise UserError("scale=1 without data.lr: LR would be equal to HR: set data.lr=DIR")
     images = match_images(data.hr, data.lr, protocol, config.scale, config.damaged, data.lr_name)
     alignments = dict[str, Alignment]()
     if data.hr is not None and data.lr is not None:

@@ -51,7 +51,7 @@ def degrade(
 
     Args:
         hr: the HR image; its sides must be multiples of the scale.
-        scale: 2 or 4 for bicubic; any scale with a kernel.
+        scale: any; with bicubic at scale 1, LR is HR plus noise.
         kernel: the blur kernel for this scale, which sums to 1; None: bicubic.
         noise: a noise patch (h', w', 3) uint8; a random crop, minus its mean, is added. None:
             no noise.

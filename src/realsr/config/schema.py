@@ -17,7 +17,7 @@ from realsr.pairs.pairs_config import PairsConfig
 from realsr.pools.contents import PoolConfig
 from realsr.training.settings import OptimiserConfig, TrainerConfig
 
-KERNEL_SCALES = (2, 4)
+KERNEL_SCALES = (1, 2, 3, 4, 8)
 COMPONENTS = ("generator", "discriminator", "loss", "kernels", "online_degradation", "tracker")
 """Groups whose keys are the arguments of the component's constructor."""
 
@@ -196,13 +196,13 @@ class TrainConfig(_Stage):
             return
         if self.generator.get("name") == "rrdb":
             raise UserError(
-                f"scale={self.scale}: expected 2 or 4; other scales need a generator of spandrel "
-                "(generator=spandrel) or a custom generator (generator.name=module.Class)"
+                f"scale={self.scale}: expected 1, 2, 3, 4 or 8; other scales need a generator of "
+                "spandrel (generator=spandrel) or a custom generator (generator.name=module.Class)"
             )
         if self.pool.kernels == "estimated":
             raise UserError(
-                f"scale={self.scale}: pool.kernels={self.pool.kernels} supports scales 2 and 4: "
-                "set scale=2, scale=4, pool=bicubic or pool=from_mat"
+                f"scale={self.scale}: pool.kernels={self.pool.kernels} supports scales 1, 2, "
+                "3, 4 and 8: set one of these, pool=bicubic or pool=from_mat"
             )
 
 

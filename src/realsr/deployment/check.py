@@ -133,6 +133,7 @@ def load_evaluation_sets(
 ) -> EvaluationSets:
     """Return a folder's images as `match_images` does; without a folder, four of scikit-image.
 
+    Protocols whose HR side is not a multiple of the scale are omitted, as the log says.
     damaged: see `realsr.imaging.read_uint8`.
     """
 
@@ -144,6 +145,11 @@ def load_evaluation_sets(
 
     sets = {}
     for key, values in protocols.items():
+        if values.hr_side is not None and values.hr_side % scale:
+            logger.info(
+                "protocol %s omitted: HR of %d pixels at scale %d", key, values.hr_side, scale
+            )
+            continue
         protocol = replace(resolve(values, scale), metrics=list(METRICS))
         images: ImageReaders = {name: partial(read, name, protocol) for name in EVALUATION_PHOTOS}
         if hr is not None:

@@ -30,12 +30,7 @@ def equalise(network: RRDB, photos: Sequence[Tensor]) -> "EqualisedRRDB":
     """
     equal = EqualisedRRDB(network)
     trunk = equal.trunk_conv
-    tail = [
-        equal.upconv1,
-        *([equal.upconv2] if equal.scale == 4 else []),
-        equal.HRconv,
-        equal.conv_last,
-    ]
+    tail = [*equal.upconvs(), equal.HRconv, equal.conv_last]
     with torch.no_grad():
         reads, gives = _measure(equal, photos)
         for dense in equal.RRDB_trunk.modules():

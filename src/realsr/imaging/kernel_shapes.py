@@ -1,4 +1,4 @@
-"""Blur kernels: clean-up, alignment, the x4 kernel, comparison, and files.
+"""Blur kernels: clean-up, alignment, kernels for other scales, comparison, and files.
 
 A kernel is float64 (k, l) and sums to 1. `imaging.apply_kernel` applies it at scale s with index
 k//2 on the sample that is kept, so an aligned kernel has its centre of mass at k//2 + (s-1)/2.
@@ -17,6 +17,8 @@ from realsr.core.files import write_bytes
 from realsr.core.mat_variables import MatFileError, list_names, read_variables
 
 Kernel = np.ndarray
+
+_SPLINE_BORDER = 8  # zeros around a kernel, so that the spline ends in zeros
 
 
 def normalise(kernel: Kernel) -> Kernel:
@@ -80,14 +82,45 @@ def compose_x4(kernel: Kernel, crop: bool = True) -> Kernel:
     Each side k becomes 3k - 2 - 2 (k//2), or 3k - 2 without the crop. Uncropped, no value is lost,
     and an aligned kernel of odd size gives an exactly aligned kernel.
     """
-    height, width = kernel.shape
-    spread = np.zeros((2 * height - 1, 2 * width - 1))
-    spread[::2, ::2] = kernel
-    full = np.zeros((3 * height - 2, 3 * width - 2))
-    for (row, column), value in np.ndenumerate(kernel):
+    return _compose(kernel, kernel, 2, crop)
+
+
+def compose_x8(kernel: Kernel, crop: bool = True) -> Kernel:
+    """Return the x8 kernel that equals applying the x2 kernel k at scale 2 three times.
+
+    The rule of `compose_x4` applied again, with k4 the x4 kernel: sum over r, c of k[r, c] * k4
+    placed at (4r, 4c) of the x8 grid, borders of k4//2 cropped, normalised.
+    """
+    return _compose(compose_x4(kernel, crop), kernel, 4, crop)
+
+
+def _compose(first: Kernel, second: Kernel, scale: int, crop: bool) -> Kernel:
+    """Return the kernel that equals applying `first` at `scale`, then `second`."""
+    spread = np.zeros([scale * (side - 1) + 1 for side in second.shape])
+    spread[::scale, ::scale] = second
+    height, width = first.shape
+    full = np.zeros((spread.shape[0] + height - 1, spread.shape[1] + width - 1))
+    for (row, column), value in np.ndenumerate(first):
         full[row : row + spread.shape[0], column : column + spread.shape[1]] += value * spread
     rows, columns = (height // 2, width // 2) if crop else (0, 0)
     return normalise(full[rows : full.shape[0] - rows, columns : full.shape[1] - columns])
+
+
+def rescale(kernel: Kernel, scale: int) -> Kernel:
+    """Return the aligned kernel for a scale s whose blur in LR pixels is that of an x2 kernel.
+
+    An LR pixel is 2 pixels of the x2 kernel wide and s pixels of the result. The x2 kernel is
+    therefore interpolated (cubic spline) at steps of 2/s of its pixels, which makes the covariance
+    (s/2)^2 times as large. The result is clipped at 0, aligned and normalised.
+    """
+    sizes = [2 * math.ceil((scale * (side // 2) + 1) / 2) + 1 for side in kernel.shape]
+    positions = [
+        (np.arange(size) - aligned_centre(size, scale)) * 2 / scale + aligned_centre(side, 2)
+        for side, size in zip(kernel.shape, sizes, strict=True)
+    ]
+    padded = np.pad(kernel, _SPLINE_BORDER)
+    grid = np.array(np.meshgrid(*positions, indexing="ij")) + _SPLINE_BORDER
+    return normalise(align(np.clip(ndimage.map_coordinates(padded, grid, order=3), 0, None), scale))
 
 
 def save_kernel(path: Path, kernel: Kernel, sync: bool = True) -> None:

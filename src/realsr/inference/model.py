@@ -223,8 +223,12 @@ def blend(model: SRModel, strength: float) -> SRModel:
 def refine(model: SRModel, with_ensemble: bool, with_consistency: bool, strength: float) -> SRModel:
     """Return a model with ensemble, `blend` and consistency as requested.
 
-    They need little more memory.
+    They need little more memory. Raises UserError for consistency at scale 1.
     """
+    if with_consistency and model.scale == 1:
+        raise UserError(
+            "consistency=true: at scale 1 the result would be the input: set consistency=false"
+        )
     if with_ensemble:
         model = ensemble(model)
     if strength != 1:

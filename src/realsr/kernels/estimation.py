@@ -17,8 +17,9 @@ from realsr.core.progress import Progress
 from realsr.core.ranges import Range
 from realsr.data.folders import damage_facts, list_photos
 from realsr.imaging import log_damage
-from realsr.imaging.kernel_shapes import save_kernel
+from realsr.imaging.kernel_shapes import load_kernel, save_kernel
 from realsr.kernels.estimator import (
+    ALL_SCALES,
     Batch,
     KernelEstimate,
     KernelEstimator,
@@ -80,7 +81,8 @@ def estimate_kernels(
 ) -> KernelPool:
     """Estimate kernels into `pool/kernels/<photo>_kernel_x2.mat` and `_x4.mat`.
 
-    Several draws are named `<photo>_000_kernel_x2.mat` and so on. Kernels that fail a gate
+    At another scale the estimator derives further files from the x2 kernels, also in a finished
+    pool. Several draws are named `<photo>_000_kernel_x2.mat` and so on. Kernels that fail a gate
     (`values["gates"]`) go to `pool/rejected` instead. If the gates have changed since, kernels of
     earlier calls are moved accordingly. A call without a shard merges the results of all shards.
 
@@ -145,6 +147,7 @@ def estimate_kernels(
                     _save(record, photos[name], item, estimator, gates)
             if estimator.steps > 1:  # the next batch takes long
                 record.save()
+        has_changes |= _derive_kernels(record, estimator, scale)
         return _conclude(record, has_changes, shard)
 
 
@@ -162,9 +165,12 @@ def make_estimator(
         "realsr.kernels", key, arguments, **stage_arguments
     )
     if scale not in estimator.scales:
-        scales = " and ".join(map(str, estimator.scales))
+        *others, last = map(str, estimator.scales)
+        others_text = f"s {', '.join(others)} and" if others else ""
+        advice = "kernels=spectral, pool=gaussian or " if scale in ALL_SCALES else ""
         raise UserError(
-            f"scale={scale}: {key}.name={values['name']} makes kernels for scale {scales}"
+            f"scale={scale}: {key}.name={values['name']} makes kernels for scale{others_text} "
+            f"{last}; set {advice}pool=from_mat (kernels of your own)"
         )
     return estimator, read_gates(values.get("gates"), f"{key}.gates", estimator.numbers)
 
@@ -290,6 +296,30 @@ def _save(
     if estimator.inputs == "source" or estimate.numbers:
         facts |= {"health": dict(estimate.numbers), "rejected": reasons}
     record.add(photo.name, files, **facts, **estimate.facts)
+
+
+def _derive_kernels(record: StageRecord, estimator: KernelEstimator, scale: int) -> bool:
+    """Add the kernels for a scale that the x2 kernels give; return whether any were missing."""
+    derive = getattr(estimator, "derive", None)
+    if derive is None:
+        return False
+    has_changes = False
+    for name, item in list(record.items.items()):
+        sources = {
+            f"{relative.removesuffix('2.mat')}{scale}.mat": relative
+            for relative in item["files"]
+            if relative.endswith("_x2.mat")
+        }
+        sources = {new: old for new, old in sources.items() if new not in item["files"]}
+        if not sources or not record.has_item(name):
+            continue
+        for new, old in sources.items():
+            save_kernel(record.path(new), derive(load_kernel(record.path(old)), scale), sync=False)
+        facts = {key: value for key, value in item.items() if key != "files"}
+        files = [record.folder / relative for relative in (*item["files"], *sources)]
+        record.add(name, files, **facts)
+        has_changes = True
+    return has_changes
 
 
 def _check_item(item: dict[str, Any]) -> None:

@@ -20,6 +20,8 @@ from realsr.imaging.kernel_shapes import Kernel, aligned_centre, filter_small, m
 
 HEALTH = ("sum", "negative", "centre_offset", "border", "spread_long", "spread_short", "entropy")
 
+ALL_SCALES = (1, 2, 3, 4, 8)  # those of the RRDB generator
+
 Advance = Callable[[int], None]  # called with the number of steps done since the last call
 
 
@@ -108,6 +110,9 @@ class KernelEstimator(Protocol):
     parameters. Results must not depend on the order of the photos or on the batch size: random
     numbers derive from the seed and the photo's name. A subclass overrides only the attributes that
     differ.
+
+    An estimator may have `derive(kernel, scale)`, which returns the kernel for a scale from that
+    for scale 2. The stage calls it at a scale whose kernels `estimate` does not return.
 
     inputs: `source` if `observe` takes source photos; otherwise the estimator has `list_items`.
     joint: whether `estimate` needs the observations of all photos at once. They are stored then.

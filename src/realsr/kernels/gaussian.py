@@ -10,8 +10,16 @@ import numpy as np
 from realsr.core.errors import UserError
 from realsr.core.ranges import Range
 from realsr.core.seeding import numpy_generator
-from realsr.imaging.kernel_shapes import Kernel, aligned_centre, compose_x4, normalise
+from realsr.imaging.kernel_shapes import (
+    Kernel,
+    aligned_centre,
+    compose_x4,
+    compose_x8,
+    normalise,
+    rescale,
+)
 from realsr.kernels.estimator import (
+    ALL_SCALES,
     Advance,
     Batch,
     KernelEstimate,
@@ -26,10 +34,12 @@ class Gaussian(KernelEstimator):
     """Draw kernels without any photo. Kernel n depends only on the seed and on n.
 
     count: number of kernels. For the other arguments see `draw_div2krk`; multiplicative_noise is
-    its `noise`. The x4 kernel is composed from the x2 kernel without cropping (11x11 gives 31x31).
+    its `noise`. The x4 and x8 kernels are composed from the x2 kernel without cropping (11x11 gives
+    31x31 and 71x71); those for scales 1 and 3 are the x2 kernel rescaled.
     """
 
     inputs = "none"
+    scales = ALL_SCALES
     unit = "drawn"
 
     count: Annotated[int, Range(1)]
@@ -67,6 +77,10 @@ class Gaussian(KernelEstimator):
             estimates[name] = KernelEstimate({2: [kernel], 4: [compose_x4(kernel, crop=False)]})
         return estimates
 
+    def derive(self, kernel: Kernel, scale: int) -> Kernel:
+        """Return the kernel for scale 1, 3 or 8 from that for scale 2."""
+        return compose_x8(kernel, crop=False) if scale == 8 else rescale(kernel, scale)
+
 
 def gaussian_kernel(
     covariance: np.ndarray, size: int, centre: tuple[float, float] | float
@@ -79,6 +93,22 @@ def gaussian_kernel(
     offsets = np.moveaxis(np.mgrid[:size, :size], 0, -1) - np.asarray(centre, dtype=np.float64)
     exponents = np.einsum("rci,ij,rcj->rc", offsets, np.linalg.inv(covariance), offsets) / 2
     return normalise(np.exp(exponents.min() - exponents))
+
+
+def gaussian_covariance(kernel: Kernel) -> np.ndarray:
+    """Return the covariance C (2, 2) of a Gaussian (size, size) of `gaussian_kernel`.
+
+    The logarithm of the kernel is quadratic, so its second differences next to the maximum are
+    -C^-1. Unlike the moments, they do not depend on the size.
+    """
+    row, column = np.unravel_index(np.argmax(kernel), kernel.shape)
+    a = np.log(kernel[row - 1 : row + 2, column - 1 : column + 2])
+    mixed = (a[2, 2] - a[2, 0] - a[0, 2] + a[0, 0]) / 4
+    differences = [
+        [a[0, 1] - 2 * a[1, 1] + a[2, 1], mixed],
+        [mixed, a[1, 0] - 2 * a[1, 1] + a[1, 2]],
+    ]
+    return np.linalg.inv(-np.array(differences))
 
 
 def draw_div2krk(

@@ -16,10 +16,12 @@ from realsr.imaging import ImageError
 from realsr.imaging.kernel_shapes import (
     Kernel,
     compose_x4,
+    compose_x8,
     kernel_distance,
     kernel_psnr,
     normalise,
     postprocess,
+    rescale,
 )
 from realsr.kernels.estimator import (
     HEALTH,
@@ -66,6 +68,7 @@ class KernelGAN(KernelEstimator):
     """
 
     numbers = (*HEALTH, *LOSSES, "agreement")
+    scales = (1, 2, 4, 8)
     unit = "iterations"
 
     def __init__(
@@ -150,6 +153,14 @@ class KernelGAN(KernelEstimator):
             )
             for name, item in observations.items()
         }
+
+    def derive(self, kernel: Kernel, scale: int) -> Kernel:
+        """Return the kernel for scale 8 or 1 from that for scale 2.
+
+        Scale 8: the paper's rule for x4, applied again. Scale 1: the same blur in the photo's own
+        pixels, which are 2 pixels of the x2 kernel wide.
+        """
+        return compose_x8(kernel) if scale == 8 else rescale(kernel, scale)
 
     def _photo_seeds(self, seed: int, name: str) -> list[int]:
         # The first seed does not depend on the number of seeds.

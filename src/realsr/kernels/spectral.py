@@ -25,6 +25,7 @@ from realsr.core.workers import count_workers, map_items
 from realsr.imaging import ImageError
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre
 from realsr.kernels.estimator import (
+    ALL_SCALES,
     HEALTH,
     Advance,
     Batch,
@@ -36,9 +37,9 @@ from realsr.kernels.estimator import (
     check_photo_size,
     measure_health,
 )
-from realsr.kernels.gaussian import gaussian_kernel
+from realsr.kernels.gaussian import gaussian_covariance, gaussian_kernel
 
-SIZE, SIZE_X4 = 17, 33
+SIZE, SIZE_X4 = 17, 33  # 8 s + 1 at every scale s
 WINDOW = 32
 MAX_WINDOWS = 20_000
 BAND = (0.06, 0.45)  # cycles per pixel; spectral leakage below, aliasing and noise above
@@ -71,6 +72,7 @@ class Spectral(KernelEstimator):
     """
 
     numbers = (*HEALTH, "residual", "signal")
+    scales = ALL_SCALES
 
     border: Annotated[int, Range(0)]
     exponent: Annotated[float, Range(above=0)]
@@ -104,6 +106,15 @@ class Spectral(KernelEstimator):
                 {2: [values["kernel"]], 4: [values["kernel_x4"]]}, numbers
             )
         return estimates
+
+    def derive(self, kernel: Kernel, scale: int) -> Kernel:
+        """Return the kernel of the same blur for a scale, (8 s + 1, 8 s + 1), from that for scale 2.
+
+        The fitted covariance S of the x2 kernel is in pixels of half an LR pixel. At scale s an LR
+        pixel has s HR pixels, so the covariance is (s/2)^2 S.
+        """
+        size, covariance = 8 * scale + 1, (scale / 2) ** 2 * gaussian_covariance(kernel)
+        return gaussian_kernel(covariance, size, aligned_centre(size, scale))
 
 
 def _observe(spectral: Spectral, photo: SourcePhoto) -> Observation | Exception:

@@ -13,6 +13,8 @@ from realsr.core.ranges import Range
 
 RESIDUAL_SCALE = 0.2
 SLOPE = 0.2
+STAGES: dict[int, tuple[int, ...]] = {1: (), 2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
+"""Factors of the upsampling stages by scale."""
 Size = Annotated[int, Range(1)]
 
 
@@ -135,12 +137,14 @@ class ResidualDenseBlocks(nn.Module):
 
 
 class RRDB(nn.Module):
-    """The RRDB generator, of scale 2 or 4.
+    """The RRDB generator, of scale 1, 2, 3, 4 or 8.
 
-    At scale 4 the parameter names are those of the published ESRGAN and RealSR checkpoints.
+    The parameter names are those of ESRGAN's code (at scale 4 also those of the published ESRGAN
+    and RealSR checkpoints).
 
     Args:
-        scale: 2 or 4; one upsampling stage for each factor 2.
+        scale: one upsampling stage (nearest neighbour, then a convolution) for each factor 2, one
+            of factor 3 at scale 3, none at scale 1.
         features: channels of the trunk.
         blocks: number of residual-in-residual dense blocks.
         growth: channels that each convolution of a dense block adds.
@@ -156,8 +160,8 @@ class RRDB(nn.Module):
 
     def __init__(self, scale: int, features: Size, blocks: Size, growth: Size) -> None:
         super().__init__()
-        if scale not in (2, 4):
-            raise ValueError(f"scale is {scale}; the RRDB generator supports scale 2 and 4")
+        if scale not in STAGES:
+            raise ValueError(f"scale={scale}: the RRDB generator supports scales 1, 2, 3, 4 and 8")
         self.scale = scale
         self.checkpoint_activations = False
         self.conv_first = conv3x3(3, features)
@@ -165,9 +169,8 @@ class RRDB(nn.Module):
             *(ResidualDenseBlocks(features, growth) for _ in range(blocks))
         )
         self.trunk_conv = conv3x3(features, features)
-        self.upconv1 = conv3x3(features, features)
-        if scale == 4:
-            self.upconv2 = conv3x3(features, features)
+        for stage in range(1, len(STAGES[scale]) + 1):
+            self.add_module(f"upconv{stage}", conv3x3(features, features))
         self.HRconv = conv3x3(features, features)
         self.conv_last = conv3x3(features, 3)
 
@@ -178,10 +181,13 @@ class RRDB(nn.Module):
 
     def upsample(self, y: Tensor) -> Tensor:
         """Apply the layers after the trunk: (N,features,h,w) -> (N,3,h*scale,w*scale)."""
-        y = lrelu(self.upconv1(F.interpolate(y, scale_factor=2.0, mode="nearest")))
-        if self.scale == 4:
-            y = lrelu(self.upconv2(F.interpolate(y, scale_factor=2.0, mode="nearest")))
+        for factor, conv in zip(STAGES[self.scale], self.upconvs(), strict=True):
+            y = lrelu(conv(F.interpolate(y, scale_factor=float(factor), mode="nearest")))
         return self.conv_last(lrelu(self.HRconv(y)))
+
+    def upconvs(self) -> list[nn.Conv2d]:
+        """Return the convolutions of the upsampling stages, in order."""
+        return [getattr(self, f"upconv{stage + 1}") for stage in range(len(STAGES[self.scale]))]
 
     def run_trunk(self, x: Tensor) -> Tensor:
         """Apply the residual-in-residual blocks: (N,features,h,w) -> the same shape."""

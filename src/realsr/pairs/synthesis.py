@@ -61,7 +61,8 @@ def clean_up(photo_uint8: np.ndarray, factor: int, scale: int) -> np.ndarray:
 def degrade(hr_uint8: np.ndarray, scale: int, kernel: np.ndarray | None) -> np.ndarray:
     """Degrade HR (s*h, s*w, 3) to LR (h, w, 3), both 8 bit, by a kernel or bicubic if None.
 
-    At scales 2 and 4 the bytes do not depend on the machine or on the number of threads.
+    Without a kernel, LR equals HR at scale 1. With a kernel, and at scales 1, 2, 4 and 8, the bytes
+    do not depend on the machine or on the number of threads.
     """
     if kernel is None:
         return shrink_uint8(hr_uint8, scale)
@@ -83,15 +84,20 @@ def make_pairs(
     """Write `HR/<name>.png` and `LR/<name>.png` in `output` for the photos of `config.hr`.
 
     LR is HR degraded by a kernel, drawn per image from the pool's kernels for the scale, or bicubic
-    if `pool` is None. Existing pairs are not made again. Raises UserError if a name is in both
-    source and target, if the kernels are missing, and at the end if a photo cannot be read (all
-    others are processed nevertheless).
+    if `pool` is None, which at scale 1 leaves HR unchanged. Existing pairs are not made again.
+    Raises UserError if a name is in both source and target, if the kernels are missing, and at the
+    end if a photo cannot be read (all others are processed nevertheless).
 
     workers: number of processes, None for one per core; the pairs do not depend on it.
     damaged: `accept` uses the decodable part of damaged photos and reports it (log, manifest).
     """
     check_ranges(config, "pairs")
     photos = _list_photos(source, target, output, config)
+    if scale == 1 and pool is None:
+        logger.warning(
+            "pairs: LR is equal to HR at scale=1 without kernels, so that training learns to remove "
+            "only what online_degradation adds; to remove blur too, set a pool with kernels"
+        )
     kernels = list_kernels(pool, scale) if pool else []
     folder = (pool or Path()) / "kernels"
     factors = {"source": config.clean_up, "target": 1}

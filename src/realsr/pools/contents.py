@@ -56,7 +56,8 @@ def list_kernels(pool: Path, scale: int) -> list[Path]:
         raise UserError(
             f"{folder}: no kernels for scale {scale} "
             f"(*_x{scale}.mat; {len(files)} other .mat files). Make them with: "
-            "python -m realsr.estimate_kernels +track=<track> data.source=FOLDER work_dir=FOLDER"
+            "python -m realsr.estimate_kernels +track=<track> data.source=FOLDER work_dir=FOLDER "
+            f"scale={scale}"
         )
     if extra_files := [path.name for path in files if not re.search(r"_x\d+$", path.stem)]:
         text = "%s: %d files are ignored because their name has no scale (_x%d): %s"

@@ -1,5 +1,6 @@
 """Statistics of a pool: moments and spectra of its kernels, level and correlation of its noise."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,9 +95,11 @@ def measure_pool(folder: Path) -> PoolStatistics:
     kernel_folder = folder / "kernels"
     unreadable: dict[Path, str] = {}
     kernels = {}
-    for scale in (2, 4):
-        files = list_pool_files(kernel_folder, ".mat")
-        files = [path for path in files if path.stem.endswith(f"_x{scale}")]
+    files_by_scale: dict[int, list[Path]] = {}
+    for path in list_pool_files(kernel_folder, ".mat"):
+        if ending := re.search(r"_x(\d+)$", path.stem):
+            files_by_scale.setdefault(int(ending[1]), []).append(path)
+    for scale, files in sorted(files_by_scale.items()):
         by_name = {}
         for path, kernel in _read(files, read_kernel, unreadable):
             stem = path.relative_to(kernel_folder).as_posix().rpartition("_x")[0]
@@ -112,7 +115,7 @@ def measure_pool(folder: Path) -> PoolStatistics:
     if not kernels and noise is None:
         reasons = "".join(f"\n  {reason}" for reason in unreadable.values())
         raise UserError(
-            f"{folder}: has neither kernels (kernels/*_x2.mat, *_x4.mat) "
+            f"{folder}: has neither kernels (kernels/*_x2.mat, *_x4.mat, …) "
             f"nor noise patches (noise/*.png){reasons}"
         )
     patches = [path for path in files if path not in unreadable]
@@ -159,9 +162,13 @@ def kernel_moments(kernel: Kernel, scale: int) -> KernelMoments:
 
 
 def bicubic_kernel(scale: int) -> Kernel:
-    """Return the kernel (64, 64) of bicubic downscaling, as a reference for a pool's kernels."""
-    rows = resize(torch.eye(64, dtype=torch.float64), size=(64 // scale, 64))
-    weights = rows[32 // scale].numpy()
+    """Return the kernel of bicubic downscaling, as a reference for a pool's kernels.
+
+    Its side is the largest multiple of the scale up to 64.
+    """
+    count = 64 // scale
+    rows = resize(torch.eye(count * scale, dtype=torch.float64), size=(count, count * scale))
+    weights = rows[count // 2].numpy()
     return np.outer(weights, weights)
 
 

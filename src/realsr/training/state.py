@@ -176,7 +176,11 @@ def check_settings(config: TrainingConfig, processes: int = 1) -> None:
             f"{processes * trainer.accumulate}"
         )
     if trainer.crop % scale:
-        raise UserError(f"trainer.crop={trainer.crop}: expected a multiple of scale={scale}")
+        multiple = max(trainer.crop // scale, 1) * scale
+        raise UserError(
+            f"trainer.crop={trainer.crop}: expected a multiple of scale={scale}: "
+            f"set trainer.crop={multiple}"
+        )
     check_loss(config.loss, trainer.crop, trainer.ema)
     discriminator = config.discriminator if needs_discriminator(config.loss) else None
     generator = check_networks(config.generator, discriminator, scale, trainer.crop, trainer.batch)

@@ -48,7 +48,7 @@ def convert_weights(
 
     Raises:
         UserError: as `load_generator` and `interpolate_weights`; for another suffix, an existing
-            file, and a custom network to `.pth`.
+            file, and a custom network or an RRDB of scale 3 to `.pth`.
     """
     if (suffix := output.suffix.lower()) not in FORMATS:
         raise UserError(
@@ -62,6 +62,11 @@ def convert_weights(
         raise UserError(
             f"{file.path}: holds the custom network {config['name']}, and only RRDB generators can "
             "be written as .pth: set output=FILE.safetensors"
+        )
+    if suffix == ".pth" and config["name"] == "rrdb" and scale == 3:
+        raise UserError(
+            f"{file.path}: a .pth does not hold the scale, and an RRDB of scale 3 would be read as of "
+            "scale 2: set output=FILE.safetensors"
         )
     output.parent.mkdir(parents=True, exist_ok=True)
     if suffix == ".pth":

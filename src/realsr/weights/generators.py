@@ -129,7 +129,7 @@ def make_generator(file: WeightsFile, allow_custom_code: bool = False) -> tuple[
 def _make_rrdb(
     path: Path, state: Mapping[str, Tensor], facts: tuple[dict[str, Any], int] | None
 ) -> tuple[nn.Module, int]:
-    config, scale = rrdb_size(state)
+    config, scale = rrdb_size(state, facts[1] if facts else None)
     if facts is not None and facts != (config, scale):
         raise ValueError(
             f"its tensors show {config} at scale {scale}, its metadata {facts[0]} at scale "

@@ -7,7 +7,6 @@ model.3   model.N  model.N
 """
 
 import logging
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from realsr.core.tensor_files import describe_tensors, is_counter
 from realsr.networks.build import build_generator
+from realsr.networks.rrdb import STAGES
 
 logger = logging.getLogger("realsr")
 
@@ -33,6 +33,7 @@ BASICSR = {
     "conv_body": "trunk_conv",
     "conv_up1": "upconv1",
     "conv_up2": "upconv2",
+    "conv_up3": "upconv3",
     "conv_hr": "HRconv",
 }
 
@@ -115,7 +116,7 @@ def to_first_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises ValueError if they are not of an RRDB.
     """
     config, scale = rrdb_size(state)
-    layers = _first_layers(config["blocks"], round(math.log2(scale)))
+    layers = _first_layers(config["blocks"], len(STAGES[scale]))
 
     def rename(name: str) -> str:
         layer, _, kind = name.rpartition(".")
@@ -152,13 +153,20 @@ def _from_basicsr(name: str) -> str:
     return f"{BASICSR[layer]}.{kind}" if layer in BASICSR else name
 
 
-def rrdb_size(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], int]:
+def rrdb_size(
+    state: Mapping[str, Tensor], recorded_scale: int | None = None
+) -> tuple[dict[str, Any], int]:
     """Return the config and scale of an RRDB from its tensors under this package's names.
+
+    The tensors of scales 2 and 3 have equal names and shapes: the scale is 3 only if
+    `recorded_scale`, that of the file's metadata, is.
 
     Raises ValueError if they are not of an RRDB, or if a layer is missing, added or of another
     size.
     """
     config, scale = _guess_size(state)
+    if (scale, recorded_scale) == (2, 3):
+        scale = 3
     try:
         with torch.device("meta"):
             reference = build_generator(config, scale).state_dict()
@@ -184,7 +192,7 @@ def _guess_size(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], int]:
         raise ValueError(
             f"{len(blocks)} blocks; expected at most {MAX_BLOCKS} (the published RRDB has 23)"
         )
-    scale = 4 if "upconv2.weight" in state else 2
+    scale = 2 ** sum(f"upconv{stage}.weight" in state for stage in (1, 2, 3))
     config = {
         "name": "rrdb",
         "features": first.shape[0],

@@ -123,7 +123,7 @@ def _match_rrdb(convolutions: list[Convolution], stages: int) -> dict[str, torch
     """
     # One first, 15 per block, one after the blocks, one per upsampling stage, two last.
     blocks, rest = divmod(len(convolutions) - 4 - stages, 15)
-    if stages not in (1, 2) or rest or blocks < 1:
+    if stages > 3 or rest or blocks < 1:
         raise ValueError(
             f"no RRDB has {len(convolutions)} convolutions and {stages} upsampling stages"
         )
