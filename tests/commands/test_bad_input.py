@@ -284,6 +284,7 @@ def test_missing_vgg_weights(
     assert ended.code == 1
     for way in (" into ", "loss.perceptual.weights=FILE", "loss.perceptual.weight=0"):
         assert way in ended.said
+    assert not (tmp_path / "out").exists()
     assert command("train", *arguments, "loss.perceptual.weight=0").code == 0, "the third, at once"
 
 
@@ -311,11 +312,12 @@ def test_check_data_says_what_is_there_and_what_is_not(
     ended = command("check_data", "+track=df2k", "data.source=photos")
     assert ended.code == 1
     assert (
-        "3 images from 96x96 to 96x96. Reference data: 2650 images, Flickr2K corrupted"
+        "3 images from 96x96 to 96x96 (the track's data set has 2650 images: Flickr2K corrupted"
         in ended.said
     )
+    assert "3 of 3 photos are narrower than two noise tiles (noise.size=256)" in ended.said
     assert "data.target is not given" in ended.said
-    assert "data.validation: not given (optional). Reference data: 100 images" in ended.said
+    assert "data.validation: not given, optional (the track's data set has 100 images" in ended.said
     arguments = ("+track=df2k", "data.source=photos", "data.target=clean")
     ended = command("check_data", *arguments, "init=nowhere.pth", "loss.perceptual.weights=vgg.pth")
     assert ended.code == 1

@@ -41,7 +41,9 @@ def test_a_folder_then_nothing_then_again(
 
     (tmp_path / "new/b.webp").unlink()
     ended = command(*call)
-    assert "2 of 3 results exist and are skipped, such as new/a.webp: overwrite=true" in ended.said
+    assert (
+        "2 of 3 results exist and are skipped, such as new/a.webp: set overwrite=true" in ended.said
+    )
     now = files(tmp_path / "new")
     assert now["a.webp"] == before["a.webp"]
     assert "b.webp" in now

@@ -272,6 +272,21 @@ def test_help_lists_commands_and_groups(run: Run) -> None:
     assert "protocol=<option>: basicsr, ntire2020, ntire2020_track2, realsr_release, vacc" in text
 
 
+def test_help_shows_the_values_of_the_track_and_the_recipe(run: Run) -> None:
+    text = run("+track=dped", "--help")[1]
+    for group in ("kernels=kernelgan", "pool=kernels_and_noise", "pairs=source", "generator=rrdb"):
+        assert f"# {group}\n" in text
+    assert "  min_mean: 50\n" in text.split("replaces these values")[1]
+    assert "# kernels=spectral\n" in run("+track=dped", "kernels=spectral", "--help")[1]
+    text = run("+experiment=realsr_df2k", "--help")[1]
+    for group in ("discriminator=vgg128", "pool=noise_only", "pairs=source_and_target"):
+        assert f"# {group}\n" in text
+    assert "run: ${work_dir}/runs/realsr_df2k\n" in text
+    text = run("+track=dped", "--help", name="estimate_kernels")[1]
+    assert "expected" not in text
+    assert "5614" not in text
+
+
 def test_good_arguments_reach_the_function_and_errors_can_follow_each_other(run: Run) -> None:
     for _ in range(2):
         assert run("+track=dped", want=True)[0] == 0

@@ -38,11 +38,11 @@ def test_tells_the_time_left_and_the_total_now_and_then(clock, lines, capsys):
             clock.now += 15
             progress.advance(note="loss 0.5")
     assert lines() == [
-        "kernels: 2 of 10, 00:30 elapsed, 02:00 left  loss 0.5",
-        "kernels: 4 of 10, 01:00 elapsed, 01:30 left  loss 0.5",
-        "kernels: 6 of 10, 01:30 elapsed, 01:00 left  loss 0.5",
-        "kernels: 8 of 10, 02:00 elapsed, 00:30 left  loss 0.5",
-        "kernels: 10 of 10, 02:30 elapsed  loss 0.5",
+        "kernels: 2 of 10, 00:30 elapsed, 02:00 left: loss 0.5",
+        "kernels: 4 of 10, 01:00 elapsed, 01:30 left: loss 0.5",
+        "kernels: 6 of 10, 01:30 elapsed, 01:00 left: loss 0.5",
+        "kernels: 8 of 10, 02:00 elapsed, 00:30 left: loss 0.5",
+        "kernels: 10 of 10, 02:30 elapsed: loss 0.5",
     ]
     assert capsys.readouterr().err == ""  # no bar
 

@@ -185,7 +185,7 @@ def test_progress_ends_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     write_images(str(tmp_path / "b.png"), size=(3, 2))
     plan = [UpscaleTask(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "ab"]
     upscale_photos(plan, BICUBIC, tiles_for)
-    assert "percent upscaled: 100 of 100" in caplog.text
+    assert "upscaled 100 %, " in caplog.text
 
 
 def test_progress_does_not_count_what_fails(
@@ -200,7 +200,7 @@ def test_progress_does_not_count_what_fails(
     assert "100 of 100" not in caplog.text
     with pytest.raises(UserError):
         upscale_photos(plan, BICUBIC, tiles_for)
-    assert "100 of 100" in caplog.text
+    assert "upscaled 100 %" in caplog.text
 
 
 def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -173,6 +173,14 @@ def test_a_damaged_photo_does_not_keep_thresholds_from_being_chosen(source, tmp_
         survey_noise(folder, tmp_path, config())
 
 
+def test_fewer_tiles_than_required_are_a_warning(source, tmp_path, caplog):
+    folder = source(a=[tile(5, seed=seed) for seed in range(6)])
+    choose_thresholds(folder, tmp_path / "a", config(min_patches=6))
+    assert not caplog.messages
+    choose_thresholds(folder, tmp_path / "b", config(min_patches=7))
+    assert "only 6 good tiles instead of noise.min_patches=7" in caplog.text
+
+
 def test_where_nothing_is_flat_it_says_so_and_leaves_nothing_decided(source, tmp_path):
     folder = source(
         a=[tile(5, content=3, seed=seed) for seed in range(3)]

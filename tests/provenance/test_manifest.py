@@ -160,6 +160,11 @@ def test_other_config_is_told_and_overwritten_only_when_asked(folder, inputs, ch
     )  # overwrite is no order to do it twice
 
 
+def test_a_missing_value_equals_none(folder, inputs):
+    run(folder, inputs, config={"size": 3, "weights": None})
+    assert run(folder, inputs, config={"size": 3, "folder": None}) == []
+
+
 def test_other_inputs_are_told(folder, inputs):
     run(folder, inputs)
     replace(inputs["source/a"], "INPUT a")  # of the same size

@@ -78,11 +78,19 @@ def test_files_of_a_survey(source, tmp_path):
     assert count_pixels(picture, "clipped") < 300  # its square in the legend
 
 
+def test_the_figure_shows_the_flattest_tiles_if_all_are_too_varied(source, tmp_path):
+    survey = survey_noise(source, tmp_path, replace(CONFIG, max_variance=0.01))
+    report_survey(survey, tmp_path)
+    frame = 262**2 - 256**2
+    assert count_pixels(read_uint8(tmp_path / "survey.png"), "too varied") > 14 * frame
+
+
 def test_the_text_says_what_to_do(source, tmp_path):
     survey = survey_noise(source, tmp_path, CONFIG)
     text = describe(survey, tmp_path)
     assert "2 photos, 14 tiles of 32x32" in text
     assert "10 pass noise.max_variance=20 noise.min_mean=50, 10 would be kept" in text
+    assert "(noise.drop_structured=false)" in text
     assert [line.split() for line in text.splitlines() if line.split()[0] == "20"] == [
         ["20", "10", "8", "2", "0", "0"]
     ]

@@ -40,8 +40,8 @@ def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
         required = role in config.pairs.hr or (role == "source" and config.pool.learns_from_source)
         if folder is None:
             if required or expected:
-                option = "" if required else " (optional)"
-                logger.info("data.%s: not given%s. %s", role, option, _describe_reference(expected))
+                option = "" if required else ", optional"
+                logger.info("data.%s: not given%s%s", role, option, _describe_reference(expected))
             if required:
                 problems.append(f"data.{role} is not given")
             continue
@@ -49,13 +49,15 @@ def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
             try:
                 report = check_folder(part, config.damaged)
             except ImageError as error:
-                logger.info("data.%s: %s %s", role, error, _describe_reference(expected))
+                logger.info("data.%s: %s%s", role, error, _describe_reference(expected))
                 problems.append(str(error))
                 continue
             summary = _summarise(report)
-            logger.info("data.%s: %s: %s. %s", role, part, summary, _describe_reference(expected))
+            logger.info("data.%s: %s: %s%s", role, part, summary, _describe_reference(expected))
             problems += report.unreadable
             reports[part] = report
+            if role == "source" and config.pool.noise:
+                warn_small_photos(report, config.noise.size)
         if role == "validation" and not problems and len(_parts(folder)) == 2:
             check_alignment(list_pairs(folder, config.scale, config.data.lr_name), config)
     if config.init is not None:
@@ -76,6 +78,18 @@ def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
         raise UserError("the data are incomplete:\n" + "\n".join(f"  {line}" for line in problems))
     logger.info("all photos that track %s needs can be read", config.track)
     return reports
+
+
+def warn_small_photos(report: FolderReport, tile: int) -> None:
+    """Log a warning if photos are narrower than two noise tiles, since they yield few patches."""
+    if count := sum(min(size) < 2 * tile for size in report.sizes):
+        logger.warning(
+            "data.source: %d of %d photos are narrower than two noise tiles (noise.size=%d), so "
+            "that they yield few noise patches or none: set a smaller noise.size and noise.stride",
+            count,
+            len(report.sizes),
+            tile,
+        )
 
 
 def check_alignment(pairs: Sequence[Pair], config: CheckDataConfig) -> dict[str, Alignment]:
@@ -138,5 +152,5 @@ def _summarise(report: FolderReport) -> str:
 def _describe_reference(expected: ExpectedFolder | None) -> str:
     if expected is None:
         return ""
-    count = f"{expected.photos} images, " if expected.photos else ""
-    return f"Reference data: {count}{expected.origin}"
+    count = f" has {expected.photos} images" if expected.photos else ""
+    return f" (the track's data set{count}: {expected.origin})"

@@ -154,10 +154,10 @@ def prepare_data(config: TrainConfig) -> None:
     needs_kernels = config.pool.kernels != "bicubic" and not foreign_pairs
     if needs_kernels and not is_foreign(config.pool_dir, "kernels", "kernels/**/*.mat"):
         make_estimator(stages.choose_estimator(config), config.pool.estimator_key, config.scale)
-    if config.pool.noise:
-        _run_stage("noise", "noise/**/*.png", config)
     if not (config.run / "generator.safetensors").exists():
         GeneratorLoss(config.loss)  # raises an error if the weights of VGG19 are missing
+    if config.pool.noise:
+        _run_stage("noise", "noise/**/*.png", config)
     if foreign_pairs:
         logger.info("%s: pairs made elsewhere, used as they are", config.pairs_dir)
     else:

@@ -30,7 +30,10 @@ def ask_help(arguments: Sequence[str]) -> bool:
 
 
 def write_help(command: str, arguments: Sequence[str]) -> None:
-    """Print the help of a command; `group=option` in its arguments shows that option's keys."""
+    """Print the help of a command with the options in its arguments.
+
+    `group=option` shows that option's keys, `+track=…` and `+experiment=…` the values they set.
+    """
     specification = COMMANDS[command]
     types = get_type_hints(specification.part)
     overrides = dict(
@@ -40,6 +43,12 @@ def write_help(command: str, arguments: Sequence[str]) -> None:
     )
     folders = [conf_dir(), *_config_dirs(arguments)]
     defaults = _read_defaults(specification.file)
+    changes = list[str]()
+    for group in ("experiment", "track") if "track" in types else ():
+        if group in overrides:
+            selection, values = _read_changes(folders, group, overrides[group])
+            defaults |= {name: selection[name] for name in selection if name in defaults}
+            changes += _select(values, specification.part)
     groups = {
         group: overrides.get(group, option) for group, option in defaults.items() if group in types
     }
@@ -56,13 +65,17 @@ def write_help(command: str, arguments: Sequence[str]) -> None:
         options = ", ".join(sorted({file.stem for file in files}))
         plus = "+" if group in _PLUS_GROUPS else ""
         lines.append(f"  {plus}{group}={_PLUS_GROUPS.get(group, '<option>')}: {options}")
-    lines += ["", _FLAGS, "", "Keys, default values and meanings (a track changes some values):"]
+    lines += ["", _FLAGS, "", "Keys, default values and meanings:"]
+    if "track" in types and not {"track", "experiment"} & overrides.keys():
+        lines[-1] = "Keys, default values and meanings (+track=<track> --help shows a track's):"
     body = _read_body(conf_dir() / f"{_base(specification.file)}.yaml")
     lines += _select(body, specification.part)
     for group, option in groups.items():
-        files = [folder / group / f"{option}.yaml" for folder in folders[::-1]]
-        option_lines = next((_read_option(file) for file in files if file.is_file()), [])
+        file = _find_option(folders, group, option)
+        option_lines = _read_option(file) if file else []
         lines += ["", f"{group}:  # {group}={option}", *(f"  {line}" for line in option_lines)]
+    if changes:
+        lines += ["", "The track or recipe replaces these values:", *changes]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
@@ -71,6 +84,33 @@ def _config_dirs(arguments: Sequence[str]) -> Iterator[Path]:
         flag, equals, value = argument.partition("=")
         if flag in ("--config-dir", "-cd"):
             yield Path(value if equals else following)
+
+
+def _find_option(folders: Sequence[Path], group: str, option: str) -> Path | None:
+    files = [folder / group / f"{option}.yaml" for folder in folders[::-1]]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _read_changes(
+    folders: Sequence[Path], group: str, option: str
+) -> tuple[dict[str, str], list[str]]:
+    """Return the group options and the lines of keys that a track or a recipe sets."""
+    file = _find_option(folders, group, option)
+    if file is None:
+        return {}, []
+    options, lines = dict[str, str](), list[str]()
+    for item in (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("defaults", []):
+        if item == "_self_":
+            continue
+        [(key, value)] = item.items() if isinstance(item, dict) else [(group, item)]
+        name = key.removeprefix("override ").removeprefix("/")
+        if name in ("track", "experiment"):
+            base_options, base_lines = _read_changes(folders, name, value)
+            options |= base_options
+            lines += base_lines
+        else:
+            options[name] = value
+    return options, lines + _read_body(file)
 
 
 def _base(file: str) -> str:
@@ -115,20 +155,22 @@ def _read_option(path: Path) -> list[str]:
 
 def _select(lines: Sequence[str], part: type) -> list[str]:
     """Return the lines of a command's keys; of the keys inside `data`, only those it uses."""
-    selection, block = [], ""
+    selection, block, hidden = [], "", False
     types = get_type_hints(part)
     names = {field.name for field in fields(part)}
     for line in lines:
         if key := re.match(r"(\w+):", line):
-            block = key[1]
+            block, hidden = key[1], False
         inside = re.match(r"  (\w+):", line)
         kind = types.get(block)
-        if (
-            inside
-            and is_dataclass(kind)
-            and inside[1] not in {field.name for field in fields(kind)}
-        ):
-            continue
-        if block in names and line.strip():
+        if inside and is_dataclass(kind):
+            hidden = inside[1] not in {field.name for field in fields(kind)}
+        if block in names and line.strip() and not hidden:
             selection.append(line)
-    return selection
+    following = [*selection[1:], ""]
+    # A block of which the command uses no key has only its first line.
+    return [
+        line
+        for line, after in zip(selection, following, strict=True)
+        if after.startswith(" ") or not re.fullmatch(r"\w+:", line)
+    ]

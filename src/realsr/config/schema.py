@@ -99,6 +99,7 @@ class CheckDataConfig(_Stage):
     scale: Scale
     init: str | None
     pool: PoolConfig
+    noise: NoiseConfig
     pairs: PairsConfig
     loss: dict[str, Any]
 

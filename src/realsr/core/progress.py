@@ -21,10 +21,13 @@ class Progress:
         total: the number of items.
         done: the number of items that an earlier run finished.
         silent: show nothing, because another process shows the progress.
+        percent: the items are percents, so that log lines need no total.
     """
 
-    def __init__(self, title: str, total: int, done: int = 0, silent: bool = False):
-        self.title, self.total, self.count = title, total, done
+    def __init__(
+        self, title: str, total: int, done: int = 0, silent: bool = False, percent: bool = False
+    ):
+        self.title, self.total, self.count, self._percent = title, total, done, percent
         self._first, self._note, self._silent = done, "", silent
         self._bar = tqdm(
             total=total,
@@ -48,7 +51,7 @@ class Progress:
         """Add finished items; `note`, e.g. the loss, is shown beside the count."""
         self.count += steps
         if note is not None:
-            self._note = f"  {note}"
+            self._note = f": {note}"
             self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(steps)
         now = time.monotonic()
@@ -66,7 +69,8 @@ class Progress:
             seconds_per_item = seconds / max(self.count - self._first, 1)
             remainder = seconds_per_item * (self.total - self.count)
             times += f", {tqdm.format_interval(remainder)} left"
-        return f"{self.title}: {self.count} of {self.total}, {times}{self._note}"
+        count = f" {self.count} %" if self._percent else f": {self.count} of {self.total}"
+        return f"{self.title}{count}, {times}{self._note}"
 
     def __exit__(self, *details: Any) -> None:
         self._bar.close()

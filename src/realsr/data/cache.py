@@ -187,7 +187,7 @@ def _make_cache(file: Path, paths: Sequence[Path], workers: int | None) -> None:
         )
     with (
         replace_file(file) as stream,
-        Progress(f"cache, {file.stem}", total=len(paths)) as progress,
+        Progress(f"cache, images of {file.stem}", total=len(paths)) as progress,
     ):
         index = list[list[Any]]()
         write = partial(_write_image, temporary_path(file))

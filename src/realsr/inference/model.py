@@ -117,7 +117,7 @@ def load_model(
             exact = partial(_in_precision, network, replace(numbers, half=None))
     if scale not in (None, own_scale):
         raise UserError(f"{source}: trained for scale {own_scale}, but scale={scale} was set")
-    logger.info("%s: scale %d, on %s in %s", name, own_scale, device, number_format)
+    logger.info("loaded %s: scale %d, on %s in %s", name, own_scale, device, number_format)
     return SRModel(own_scale, device, only_finite(run, name, exact), bytes_per_pixel)
 
 

@@ -92,7 +92,8 @@ def skip_finished(tasks: list[UpscaleTask]) -> list[UpscaleTask]:
     results = [task.result for task in tasks if _is_complete(task.result)]
     if results:
         logger.info(
-            "%d of %d results exist and are skipped, such as %s: overwrite=true replaces them",
+            "%d of %d results exist and are skipped, such as %s: "
+            "set overwrite=true to redo them with these weights",
             len(results),
             len(tasks),
             results[0],
@@ -113,7 +114,7 @@ def upscale_photos(
     """
     sizes = {task.photo: count_pixels(task.photo) for task in tasks}
     failures, count = list[Path](), 0
-    with Progress("percent upscaled", total=100) as progress:
+    with Progress("upscaled", total=100, percent=True) as progress:
         for index, task in enumerate(tasks, start=1):
             photo, before = task.photo, count
             note = photo.name + (f", {index} of {len(tasks)}" if len(tasks) > 1 else "")

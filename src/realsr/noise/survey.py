@@ -1,5 +1,6 @@
 """Statistics of all tiles of a folder of photos, and thresholds that select noise patches."""
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +19,8 @@ from realsr.imaging import ImageError, log_damage, read_uint8_and_damage
 from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.tiles import TILES, cut, judge_tiles, list_drop_reasons, mask_tiles, measure_photo
 from realsr.provenance.manifest import name_inputs, open_stage, refuse_foreign
+
+logger = logging.getLogger("realsr")
 
 STAGE = "noise_survey"
 SURVEY_TILES = np.dtype([("photo", np.int64), *TILES.descr])
@@ -81,7 +84,8 @@ class Survey:
         Candidates for the variance are `lowest` and round numbers above it. The mean must exceed
         three standard deviations of the noise, so that the noise is not clipped at 0. A higher
         candidate is valid only if it adds at least as many good as structured tiles, because the
-        rest is content. If there are too few good tiles, the thresholds yield nine tenths of them.
+        rest is content. If no valid candidate yields `min_patches`, the thresholds are the lowest
+        that yield nine tenths of the largest number of a valid candidate.
         """
         reasons = self.judge()
         candidates: list[Thresholds] = []
@@ -193,6 +197,8 @@ def choose_thresholds(
             thresholds = survey.suggest(config.min_patches, config.max_variance)
             if not thresholds.patches:
                 raise NoFlatTilesError(survey)
+            if thresholds.patches < config.min_patches:
+                logger.warning("%s", _explain_few_tiles(thresholds.patches, config))
             record.add("thresholds", [], **asdict(thresholds), failures=survey.failures)
         chosen = record.items["thresholds"]
         if not chosen["failures"]:
@@ -212,6 +218,15 @@ def _check_item(item: dict[str, Any]) -> None:
         raise TypeError("its failures are not texts")
 
 
+def _explain_few_tiles(patches: int, config: NoiseConfig) -> str:
+    return (
+        f"noise: only {patches} good tiles instead of noise.min_patches={config.min_patches}, so "
+        "that training repeats the same noise. For more, set smaller tiles "
+        f"(noise.size={config.size // 2} noise.stride={config.size // 2} overwrite=true), or use "
+        "more photos with flat, evenly lit regions"
+    )
+
+
 def _explain_no_flat_tiles(survey: Survey) -> str:
     counts, size = survey.yields(survey.limit), survey.config.size
     reasons = ", ".join(
@@ -222,7 +237,8 @@ def _explain_no_flat_tiles(survey: Survey) -> str:
         f"tiles of {size}x{size} have a variance below {survey.limit:g} and a mean above "
         f"{survey.config.min_mean:g}{f' ({reasons})' if reasons else ''}. "
         f"Set smaller tiles (noise.size={size // 2} noise.stride={size // 2}), or use photos with "
-        "flat, evenly lit regions: sky, a wall, defocus. The survey's figure shows the tiles."
+        "flat, evenly lit regions: sky, a wall, defocus. The survey's figure "
+        "(survey.png) shows the flattest tiles."
     )
 
 

@@ -210,13 +210,15 @@ def compare_value(
 ) -> str | None:
     """Return how a value of a section's config differs from the new value, None if it does not.
 
-    Files are compared by content, regardless of their paths.
+    Files are compared by content, regardless of their paths. A missing key equals None.
     files: fingerprints of the files that values of the new config name, by key.
     """
     old, old_file = section["config"].get(key, "unset"), section.get("files", {}).get(key)
     file = files.get(key)
     if key == "init":  # earlier versions recorded only this file, in the notes
         old_file = old_file or section.get("notes", {}).get("init")
+    if old in ("unset", None) and value in ("unset", None):
+        return None
     same_content = old_file and file and old_file["sha256"] == file["sha256"]
     if old == value and old_file and file and not same_content:
         return f"{key}: content of {value} changed"

@@ -73,11 +73,19 @@ def choose_tiles(survey: Survey, mask: np.ndarray, count: int) -> list[int]:
 
 
 def _make_sections(survey: Survey) -> dict[str, list[Tile]]:
-    """Return, by title, selected tiles and other tiles of up to twice the variance threshold."""
+    """Return, by title, selected tiles and other tiles of up to twice the variance threshold.
+
+    If there are neither, return the tiles of lowest variance.
+    """
     selection, reasons = survey.selection(), survey.judge()
+    reasons = np.where(np.isnan(survey.tiles["structure"]), "too varied", reasons)
     close = ~selection & (survey.tiles["variance"] < 2 * survey.config.max_variance)
+    masks = {"kept": selection, "nearly kept": close}
+    if not (selection | close).any():
+        ranks = survey.tiles["variance"].argsort(kind="stable").argsort()
+        masks = {"lowest variance": ranks < MAX_TILES}
     sections = {}
-    for title, mask in (("kept", selection), ("nearly kept", close)):
+    for title, mask in masks.items():
         indices = choose_tiles(survey, mask, MAX_TILES)
         pixels, tiles = read_tiles(survey, indices), []
         for index in indices:
@@ -134,7 +142,8 @@ def describe(survey: Survey, folder: Path) -> str:
     lines = [
         f"noise survey: {photos} photos, {len(survey.tiles)} tiles of {config.size}x{config.size}; "
         f"{passing} pass noise.max_variance={config.max_variance:g} "
-        f"noise.min_mean={config.min_mean:g}, {selection} would be kept",
+        f"noise.min_mean={config.min_mean:g}, {selection} would be kept "
+        f"(noise.drop_structured={str(config.drop_structured).lower()})",
         f"  {'max_variance':>12} {'tiles':>7} {'good':>7} {'structured':>10} {'clipped':>8} "
         f"{'constant':>8}",
     ]
@@ -167,7 +176,7 @@ def describe(survey: Survey, folder: Path) -> str:
 def draw_survey(survey: Survey, sections: Mapping[str, Sequence[Tile]]) -> np.ndarray:
     """Draw histograms of variance and mean, the yield by threshold, and tiles: (H, W, 3) uint8."""
     config, tiles = survey.config, survey.tiles
-    page = Page(COLUMNS * (SIDE + GAP) - GAP + 2 * FRAME, 400)
+    page = Page(COLUMNS * (SIDE + GAP) - GAP + 2 * FRAME, 415)
     page.write(f"Noise survey: {len(survey.photos)} photos, {len(tiles)} tiles", FRAME, 0, 22)
     text = f"noise.max_variance={config.max_variance:g}  noise.min_mean={config.min_mean:g} "
     text += f"(red lines)   max_clipped={config.max_clipped:g}  "
@@ -208,8 +217,10 @@ def draw_survey(survey: Survey, sections: Mapping[str, Sequence[Tile]]) -> np.nd
         axes.axvline(config.max_variance, color=LINE, linewidth=2)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
-    for axes in (variance, mean, counts):
+    for axes, label in ((variance, "variance"), (mean, "mean"), (counts, "max_variance")):
         axes.locator_params(axis="y", integer=True)
+        axes.set_xlabel(label, fontsize=11)
+        axes.tick_params(axis="x", pad=8)  # clear of the y axis's 0
     sheets = [draw_tiles(group, COLUMNS, SIDE, title) for title, group in sections.items()]
     return stack([page.render(), *sheets])
 

@@ -72,7 +72,7 @@ def _draw_kernels(pools: Sequence[PoolStatistics], scale: int) -> np.ndarray:
     for (statistics, colour), kernels in zip(entries, chosen, strict=True):
         long, short = median_spread(statistics)
         title = f"{len(statistics.moments)} kernels, {len(kernels)} shown; "
-        title += f"median standard deviations {long:.2f} and {short:.2f} pixels"
+        title += f"median spread {long:.2f} x {short:.2f} px"
         tiles = [_make_kernel_tile(name, kernel, side) for name, kernel in kernels]
         sheets.append(draw_tiles(tiles, KERNEL_COLUMNS, KERNEL_SIDE, title, colour))
     page = _start_section(f"Kernels for scale {scale}", sheets, 320)

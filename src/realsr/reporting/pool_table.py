@@ -30,24 +30,26 @@ def format_pool(pool: PoolStatistics) -> str:
 
 
 def median_spread(statistics: KernelStatistics) -> np.ndarray:
-    """Return the median standard deviations of kernels along the long and the short axis, (2,)."""
+    """Return the median spread of kernels along the long and the short axis, (2,)."""
     return np.median([moments.spread for moments in statistics.moments.values()], axis=0)
 
 
 def _kernel_lines(statistics: KernelStatistics) -> list[str]:
-    lines = [f"  {'':28} {'sum':>8} {'off centre':>14} {'std, long':>10} {'short':>6} {'angle':>6}"]
+    lines = [f"  {'':28} {'sum':>8} {'offset row':>10} {'column':>7} "]
+    lines[0] += f"{'spread long':>11} {'short':>6} {'angle':>6}"
     for name, moments in list(statistics.moments.items())[:SHOWN_KERNELS]:
         (row, column), (long, short) = moments.offset, moments.spread
         name = printable(name)
         name = name if len(name) <= 28 else f"…{name[-27:]}"
-        place = f"{row:+7.2f}{column:+7.2f}"
+        # Adding 0 turns -0 into 0.
+        place = f"{round(row, 2) + 0:+10.2f} {round(column, 2) + 0:+7.2f}"
         lines.append(
-            f"  {name:28} {moments.sum:8.4f} {place} {long:10.2f} {short:6.2f} {moments.angle:6.0f}"
+            f"  {name:28} {moments.sum:8.4f} {place} {long:11.2f} {short:6.2f} {moments.angle:6.0f}"
         )
     if (more := len(statistics.moments) - SHOWN_KERNELS) > 0:
         lines.append(f"  and {more} more, in pool.json")
     long, short = median_spread(statistics)
-    return [*lines, f"  {'median':28} {'':8} {'':14} {long:10.2f} {short:6.2f}"]
+    return [*lines, f"  {'median':28} {'':8} {'':10} {'':7} {long:11.2f} {short:6.2f}"]
 
 
 def _noise_lines(noise: NoiseStatistics) -> list[str]:
@@ -112,7 +114,7 @@ def format_comparison(first: PoolStatistics, second: PoolStatistics) -> str:
         lines.append(f"  {'number of kernels':40} {len(a.moments):8} {len(b.moments):8}")
         spreads = zip(("long", "short"), median_spread(a), median_spread(b), strict=True)
         for name, *values in spreads:
-            lines.append(_difference(f"standard deviation, {name} axis", *values))
+            lines.append(_difference(f"spread, {name} axis", *values))
         for part in (0.25, 0.5, 1.0):
             frequency = part * 0.5 / scale
             values = [float(np.interp(frequency, FREQUENCIES, pool.spectrum)) for pool in (a, b)]
