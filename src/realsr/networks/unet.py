@@ -54,9 +54,9 @@ class UNet(nn.Module):
         y1 = _lrelu(self.conv1(y0))
         y2 = _lrelu(self.conv2(y1))
         y3 = _lrelu(self.conv3(y2))
-        y4 = _lrelu(self.conv4(_enlarge(y3))) + y2
-        y5 = _lrelu(self.conv5(_enlarge(y4))) + y1
-        y6 = _lrelu(self.conv6(_enlarge(y5))) + y0
+        y4 = _lrelu(self.conv4(_upsample(y3))) + y2
+        y5 = _lrelu(self.conv5(_upsample(y4))) + y1
+        y6 = _lrelu(self.conv6(_upsample(y5))) + y0
         return self.conv9(_lrelu(self.conv8(_lrelu(self.conv7(y6)))))
 
 
@@ -64,7 +64,7 @@ def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Module:
     return spectral_norm(nn.Conv2d(inputs, outputs, size, stride, padding=1, bias=False))
 
 
-def _enlarge(x: Tensor) -> Tensor:
+def _upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 

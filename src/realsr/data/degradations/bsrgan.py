@@ -51,7 +51,7 @@ class BSRGAN:
     def prepare(
         self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Return `lr`, the degraded crop in 8 bits."""
+        """Return `lr`, the degraded crop, uint8."""
         return {"lr": operations.degrade_region(crop, margin, scale, rng, self._degrade)}
 
     def apply(self, batch: Mapping[str, Tensor]) -> Tensor:

@@ -31,7 +31,7 @@ class Stage:
     Attributes:
         blur: probability that the stage blurs; sinc: probability that its kernel is a sinc filter.
         sigma: range of the kernel's standard deviations, in pixels of the stage's input.
-        resize: relative frequencies of enlarging, shrinking and neither.
+        resize: relative frequencies of upsampling, downsampling and neither.
         factor: range of the new size, relative to HR; relative to LR in the last stage.
         gaussian: probability that the noise is Gaussian, else Poisson; gray: that it is the same in
             all channels.
@@ -98,7 +98,7 @@ class HighOrder:
             if min(stage.resize) < 0 or not sum(stage.resize) > 0:
                 raise UserError(
                     f"{KEY}.stages: stage {number} has resize={list(stage.resize)}: expected "
-                    "frequencies of enlarging, shrinking and neither"
+                    "frequencies of upsampling, downsampling and neither"
                 )
             if not stage.factor[0] <= 1 <= stage.factor[1]:
                 raise UserError(
@@ -115,7 +115,7 @@ class HighOrder:
     def prepare(
         self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Return `lr`, the degraded crop in 8 bits."""
+        """Return `lr`, the degraded crop, uint8."""
         return {"lr": operations.degrade_region(crop, margin, scale, rng, self._degrade)}
 
     def apply(self, batch: Mapping[str, Tensor]) -> Tensor:
