@@ -1,9 +1,14 @@
-"""Train a small generator by L1, then by the paper's perceptual loss with real features.
+"""Train a small generator by L1, then by perceptual losses with VGG16's real features.
 
-1. L1 alone from scratch, on bicubic pairs of the photos, shrunk by 3.
-2. 0.01 L1 + 1 perceptual (VGG16) + 0.005 relativistic average GAN, from the result of 1.
+Bicubic pairs of the photos, shrunk by 3. From one generator trained by L1 alone, four trainings
+of the same steps, crops and learning rate:
 
-Both, and bicubic interpolation, are evaluated on four crops of scikit-image's photos.
+- `l1`: L1 alone.
+- `paper`: 0.01 L1 + 1 perceptual (VGG16, conv5_3) + 0.005 relativistic average GAN.
+- `conv5_3`: 1 L1 + 0.1 perceptual (VGG16, conv5_3) + 0.005 relativistic average GAN.
+- `layers`: 1 L1 + 0.1 perceptual (VGG16, five layers) + 0.005 relativistic average GAN.
+
+All, and bicubic interpolation, are evaluated on four crops of scikit-image's photos.
 
     python experiments/perceptual_training/study.py --photos DIR --vgg16 FILE --alexnet FILE
         --output DIR [--steps 2000,800]
@@ -13,6 +18,7 @@ Both, and bicubic interpolation, are evaluated on four crops of scikit-image's p
 
 import argparse
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -43,16 +49,37 @@ def write_photos(photos: Path, output: Path) -> None:
         write_uint8(output / "hr" / f"{name}.png", np.ascontiguousarray(crop))
 
 
+LAYERS = "{name: perceptual_layers, weight: 0.1, network: vgg16, layers: {2: 0.1, 7: 0.1, 14: 1, 21: 1, 28: 1}"
+
+
+def list_losses(vgg16: Path) -> dict[str, list[str]]:
+    """Return the overrides of each training's loss."""
+    vgg = ["loss=realsr", f"loss.perceptual.weights={vgg16}", "loss.perceptual.network=vgg16"]
+    by_l1 = ["loss.pixel.weight=1", "loss.perceptual.weight=0.1"]
+    layers = f"loss.perceptual={LAYERS}, weights: {vgg16}}}"
+    return {
+        "l1": ["loss=pixel"],
+        "paper": vgg,
+        "conv5_3": [*vgg, *by_l1],
+        "layers": ["loss=realsr", "loss.pixel.weight=1", layers],
+    }
+
+
+def train(run: Path, overrides: list[str], steps: int) -> None:
+    arguments = [
+        *overrides, f"run={run}", f"trainer.max_steps={steps}", f"trainer.validate_every={steps // 8}",
+    ]  # fmt: skip
+    api.train(api.load_config("train", [*COMMON, *arguments]))
+
+
 def draw_curves(runs: dict[str, Path], path: Path) -> None:
-    """Draw the validation scores of the runs, one after another."""
-    figure = Figure(figsize=(8, 3), layout="constrained")
+    """Draw the validation scores of the runs."""
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
     for axes, score in zip(figure.subplots(1, 2), ("psnr", "lpips"), strict=True):
-        start = 0
         for name, run in runs.items():
             lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-            steps = [start + line["step"] for line in lines]
-            axes.plot(steps, [line[f"ema_{score}"] for line in lines], label=name)
-            start = steps[-1]
+            values = [line[f"ema_{score}"] for line in lines]
+            axes.plot([line["step"] for line in lines], values, label=name)
         axes.set(xlabel="step", title=f"{score.upper()} of the averaged weights, held-out photo")
         axes.legend()
     figure.savefig(path, dpi=120)
@@ -66,32 +93,29 @@ def main() -> None:
     options = parser.parse_args()
     first, second = map(int, options.steps.split(","))
     output: Path = options.output
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     write_photos(options.photos, output)
-    common = [
-        *COMMON, f"data.target={output / 'target'}", f"work_dir={output / 'work'}",
+    data_keys = [
+        f"data.target={output / 'target'}", f"work_dir={output / 'work'}",
         f"trainer.lpips_weights={options.alexnet}",
     ]  # fmt: skip
-    runs = {"L1": output / "l1", "perceptual": output / "perceptual"}
     milestones = [first // 2, 3 * first // 4, 9 * first // 10]
-    api.train(
-        api.load_config("train", [
-            *common, f"run={runs['L1']}", "loss=pixel", "optimiser.learning_rate=0.001",
-            f"optimiser.milestones={milestones}", f"trainer.max_steps={first}", f"trainer.validate_every={first // 8}",
-        ])
-    )  # fmt: skip
-    api.train(
-        api.load_config("train", [
-            *common, f"run={runs['perceptual']}", f"init={runs['L1']}", "loss=realsr",
-            "loss.perceptual.network=vgg16", f"loss.perceptual.weights={options.vgg16}",
-            "discriminator=patch_small", f"optimiser.milestones=[{second // 2}]",
-            f"trainer.max_steps={second}", f"trainer.validate_every={second // 8}", "trainer.best_by=lpips",
-        ])
-    )  # fmt: skip
-    models = ["bicubic", *(str(run / "generator_ema.safetensors") for run in runs.values())]
+    schedule = ["optimiser.learning_rate=0.001", f"optimiser.milestones={milestones}"]
+    start = output / "start"
+    train(start, [*data_keys, "loss=pixel", *schedule], first)
+    runs = {name: output / name for name in list_losses(options.vgg16)}
+    keys = [
+        f"init={start}",
+        "discriminator=patch_small",
+        f"optimiser.milestones=[{3 * second // 4}]",
+    ]
+    for name, loss in list_losses(options.vgg16).items():
+        train(runs[name], [*data_keys, *keys, *loss], second)
+    models = [str(folder / "generator_ema.safetensors") for folder in (start, *runs.values())]
     api.evaluate(
-        weights=models,
+        weights=["bicubic", *models],
         data={"hr": str(output / "hr")},
-        metrics=["psnr", "ssim", "lpips_alex", "lpips_vgg", "dists"],
+        protocol={"metrics": ["psnr", "ssim", "lpips_alex", "lpips_vgg", "dists"]},
         metric_files={"alexnet": str(options.alexnet), "vgg16": str(options.vgg16)},
         figures=["all"],
         output=str(output / "evaluation"),

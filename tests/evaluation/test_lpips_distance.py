@@ -115,7 +115,7 @@ def test_torchvision_s_cached_copy_is_found_and_nothing_is_downloaded(
         assert load_lpips(None, CPU) is None
     (record,) = caplog.records
     folder = tmp_path / "checkpoints"
-    assert f"Put alexnet-owt-7be5be79.pth into {folder}" in record.getMessage()
+    assert "run python -m realsr.fetch what=[alexnet]" in record.getMessage()
     assert "trainer.lpips_weights=FILE" in record.getMessage()
     folder.mkdir()
     torch.save(state, folder / "alexnet-owt-7be5be79.pth")

@@ -115,7 +115,7 @@ def test_with_nothing_at_hand_the_published_rows_and_what_is_missing_are_told(
     assert cells(said, "K-ZSSR")[2:] == ["18.46", "0.3826", "0.7307"]
     for words in (
         "competitions.codalab.org", "data.vision.ee.ethz.ch/cvl/DIV2K", "https://github.com/Tencent/Real-SR",
-        "pip download", "DF2K fp16, DF2K int8 (KL): made by python -m realsr.export", "Protocol: `vacc`",
+        "realsr.fetch", "DF2K fp16, DF2K int8 (KL): made by python -m realsr.export", "Protocol: `vacc`",
         "whether the HR was ever published",
     ):  # fmt: skip
         assert words in said
