@@ -38,8 +38,8 @@ def exactly(lr: np.ndarray) -> np.ndarray:
 def test_the_worst_psnr_is_returned(lrs: list[Tensor]) -> None:
     photos = [lr.numpy() for lr in lrs]
     assert check_result("x", exactly, rrdb(2), photos, "fp32") == np.inf
-    level = 10 ** (-90 / 20)
-    worse = 10 ** (-85 / 20)
+    level = 10 ** (-110 / 20)
+    worse = 10 ** (-105 / 20)
     given = check_result(
         "x",
         lambda lr: exactly(lr) + (worse if lr.shape[2] == 40 else level),
@@ -48,7 +48,7 @@ def test_the_worst_psnr_is_returned(lrs: list[Tensor]) -> None:
         "fp32",
     )
     assert given == pytest.approx(
-        85, abs=0.7
+        105, abs=0.7
     )  # where values are beyond 0..1, clamping takes some away
 
 

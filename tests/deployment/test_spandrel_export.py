@@ -9,12 +9,17 @@ from small_spandrel import SMALL, small_values
 pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
 
 # Torch's exporter takes 10 to 40 s for the small form of a network with attention.
-SLOW = ("swinir", "hat_s", "dat_light", "omnisr")
+SLOW = ("dat_light", "omnisr")
+REFUSED = ("swinir", "hat_s")  # their files differ from the network, docs/train/generators.md
 
 
 @pytest.mark.parametrize(
     "option",
-    [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SMALL],
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in SMALL
+        if name not in REFUSED
+    ],
 )
 def test_one_onnx_file_is_the_network_at_every_size(option: str) -> None:
     torch.manual_seed(0)
