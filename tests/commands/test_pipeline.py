@@ -80,6 +80,7 @@ def test_the_stages_commands_make_what_train_makes(
     for stage in ("check_data", "estimate_kernels", "collect_noise", "make_pairs", "train"):
         ended = command(stage, *arguments, "work_dir=one")
         assert ended.code == 0, ended.said
+    assert "dB below bicubic interpolation: train longer" in ended.said, "after a few steps"
     assert command("train", *arguments, "work_dir=two").code == 0
     one, two = (
         {

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from urllib.parse import urlparse
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from realsr.data.validation_images import ValidationImage
 from realsr.imaging import resize
 from realsr.training.run import train_run
 from realsr.training.settings import TrainingConfig
-from realsr.training.trackers.tracker import SafeTracker, Tracker, open_tracker
+from realsr.training.trackers.tracker import SafeTracker, Tracker, check_tracker, open_tracker
 from realsr.training.validation import ValidationSet
 
 IMAGE = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
@@ -55,7 +56,11 @@ def test_mlflow_has_one_run_with_all_values(tmp_path: Path) -> None:
     assert stored.data.params == {"trainer.batch": "16"}
     history = client.get_metric_history(stored.info.run_id, "loss/generator")
     assert {(item.step, item.value) for item in history} == {(1, 0.1), (2, 0.2), (3, 0.3)}
-    assert list((run / "tracker").rglob("*.png"))
+    train_twice("mlflow", tmp_path / "second", uri=uri)
+    for stored in client.search_runs([experiment.experiment_id]):
+        place = Path(urlparse(stored.info.artifact_uri).path)
+        assert place.is_relative_to(tmp_path / "mlartifacts"), "not in the folder of a run"
+        assert list(place.rglob("*.png"))
 
 
 def test_wandb_stores_offline_what_it_would_send(tmp_path: Path) -> None:
@@ -97,6 +102,14 @@ def test_a_package_that_is_missing_is_named_before_training(
     monkeypatch.setitem(sys.modules, "trackio", None)
     with pytest.raises(UserError, match=r"tracker=trackio: .*pip install 'realsr\[trackio\]'"):
         open_tracker(yaml_values("tracker/trackio"), tmp_path, {})
+
+
+def test_wrong_values_are_refused_before_the_tracker_starts() -> None:
+    check_tracker({})
+    with pytest.raises(UserError, match=r"unknown key tracker\.url\. Did you mean tracker\.uri"):
+        check_tracker(yaml_values("tracker/mlflow") | {"url": "x"})
+    with pytest.raises(UserError, match=r"tracker\.mode=off: expected one of online, offline"):
+        check_tracker(yaml_values("tracker/wandb") | {"mode": "off"})
 
 
 def test_a_service_that_refuses_to_start_is_an_error_with_its_reason(tmp_path: Path) -> None:

@@ -250,12 +250,25 @@ def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], met
         kind = "averaged" if notes.get("averaged") else "raw"
         facts = [notes.get(key) for key in ("step", "by", "set")]
         logger.info("best: step %s, %s weights, by %s on %s", facts[0], kind, *facts[1:])
+    warn_below_bicubic(report)
     logger.info("weights: %s\nmetrics: %s", config.run / "generator.safetensors", metrics)
     logs = shlex.quote(str(config.run / "tensorboard"))
     logger.info("images and curves: tensorboard --logdir %s", logs)
     if results.failures:
         failures = list_failures(results.failures)
         raise UserError(f"{metrics}: {len(results.failures)} could not be evaluated:{failures}")
+
+
+def warn_below_bicubic(report: Report) -> None:
+    """Log a warning if no model of a run has the PSNR of bicubic interpolation."""
+    bicubic, *values = (report.means[model]["psnr"].mean for model in report.models)
+    if values and max(values) < bicubic - 1:
+        baseline = "its input" if report.setting.scale == 1 else "bicubic interpolation"
+        logger.warning(
+            "the best generator is %.1f dB below %s: train longer, or start from trained weights by init=",
+            bicubic - max(values),
+            baseline,
+        )
 
 
 def _to_facts(config: TrainConfig) -> tuple[dict[str, Any], int]:

@@ -93,9 +93,9 @@ def check_loss(loss: LossValues, crop: int, ema: float | None) -> None:
         needs, min_crop = _needs(term), int(getattr(term, "min_crop", 1))
         if crop < min_crop:
             raise UserError(f"trainer.crop={crop}: loss.{key} needs {min_crop} or more")
-        if "sr_ema" in needs and ema is None:
+        if "sr_ema" in needs and not ema:
             raise UserError(
-                f"trainer.ema=null: loss.{key} needs the averaged generator: set trainer.ema=0.999"
+                f"trainer.ema={ema or 'null'}: loss.{key} needs the averaged generator: set trainer.ema=0.999"
             )
         if unknown := needs - LOGITS - {"sr_ema"}:
             raise UserError(

@@ -76,7 +76,7 @@ def load_lpips(weights: Path | None, device: torch.device) -> Distance | None:
         raise WeightsError(f"{weights}: there is no such file (trainer.lpips_weights)")
     if ALEXNET.locate(weights) is None:
         logger.info(
-            "LPIPS is left out: %s are missing: run %s what=[%s], or set "
+            "validation without LPIPS: %s are missing: run %s what=[%s], or set "
             "trainer.lpips_weights=FILE",
             ALEXNET.content,
             FETCH_COMMAND,

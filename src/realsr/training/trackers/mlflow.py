@@ -27,15 +27,12 @@ class MLflow:
         self._id = read_id(folder)
         if self._id is None:
             known = self._client.get_experiment_by_name(experiment)
-            place = folder.resolve().as_uri()
-            listed = (
+            experiment_id = (
                 known.experiment_id
                 if known
-                else self._client.create_experiment(
-                    experiment, artifact_location=place if "sqlite" in (uri or "") else None
-                )
+                else self._client.create_experiment(experiment, artifact_location=_images_of(uri))
             )
-            self._id = str(self._client.create_run(listed, run_name=run_name).info.run_id)
+            self._id = str(self._client.create_run(experiment_id, run_name=run_name).info.run_id)
             write_id(folder, self._id)
             for key, value in config.items():
                 self._client.log_param(self._id, key, str(value)[:MAX_VALUE])
@@ -56,6 +53,15 @@ class MLflow:
     def close(self) -> None:
         """Mark the run as finished."""
         self._client.set_terminated(self._id)
+
+
+def _images_of(uri: str | None) -> str | None:
+    """Return the folder of images beside a database file, since MLflow's is the current folder.
+
+    None: the server's own.
+    """
+    _, is_file, path = (uri or "").partition("sqlite:///")
+    return (Path(path).resolve().parent / "mlartifacts").as_uri() if is_file else None
 
 
 def _clean(name: str) -> str:

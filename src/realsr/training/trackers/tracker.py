@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from realsr.core.components import Values, build_component, find_component, locate_error
+from realsr.core.components import Values, bind, build_component, find_component, locate_error
 from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
 
@@ -80,9 +80,10 @@ NO_TRACKER = SafeTracker(None)
 
 
 def check_tracker(values: Values) -> None:
-    """Raise UserError if a tracker is unknown or its package is missing, without starting it."""
+    """Raise UserError for an unknown tracker, wrong values or a missing package."""
     if values:
-        find_component(ROOM, KEY, values)
+        factory = find_component(ROOM, KEY, values)
+        bind(factory, KEY, values, {"folder": Path(), "run_name": "", "config": {}})
         if "." not in values["name"]:
             import_package(values["name"])
 
