@@ -61,13 +61,15 @@ from realsr.training.validation import ValidationSet
 from realsr.weights import convert_weights
 from realsr.weights.generators import describe_generator
 from realsr.weights.origin import find_origin
+from realsr.weights.published_files import FETCH_COMMAND
 from realsr.weights.sources import find_weights
 from realsr.weights.state_files import read_weights
 
 logger = logging.getLogger("realsr")
 
 STAGE = "adaptation"
-METRICS = ("psnr", "ssim", "lpips_alex")
+LPIPS = "lpips_alex"
+METRICS = ("psnr", "ssim", LPIPS)
 MIN_STEPS = 20
 TIMED_STEPS, TIMED_SHARE = 3, 0.02  # at least this many steps, and this share of the time
 TRAINING_SHARE = 0.9  # the rest is for checkpoints, loading and changes of the machine's load
@@ -158,8 +160,9 @@ def adapt(config: AdaptConfig) -> Adaptation:
             write_bytes(plan, json.dumps(values | {"device": str(device)}, indent=1).encode())
             record.add("plan", [plan])
             record.save()
-        steps = json.loads(plan.read_text(encoding="utf-8"))["steps"]
-        logger.info("training: %d steps", steps)
+        values = json.loads(plan.read_text(encoding="utf-8"))
+        steps, seconds = values["steps"], values["seconds_per_step"]
+        logger.info("training: %d steps, about %.1f minutes", steps, steps * seconds / 60)
         training = replace(
             training,
             trainer=replace(training.trainer, max_steps=steps),
@@ -327,12 +330,14 @@ def write_report(
 ) -> str:
     """Score the models on the held-out pairs, write the report, and return table and verdict."""
     means: dict[str, Scores] = {}
-    tables = []
+    tables, notes = [], []
     if images:
         cpu, files = torch.device("cpu"), {"alexnet": config.lpips_weights}
         metrics = load_metrics(list(METRICS), load_metric_values(), files, cpu, optional=True)
         results = evaluate_models(models, as_readers(images), metrics, training.scale)
         means = {name: mean_scores(by_image) for name, by_image in results.scores.items()}
+        if LPIPS not in metrics:
+            notes.append(f"No LPIPS: run {FETCH_COMMAND} what=[alexnet] or set lpips_weights=FILE.")
         names = ", ".join(image.name for image in images)
         tables.append(make_table(f"Means over the held-out pairs: {names}", means, metrics))
     verdict = judge(means, evidence)
@@ -344,14 +349,15 @@ def write_report(
         f"# {printable(config.weights)}, adapted to {printable(config.source.name)}",
         verdict,
         *(table.as_markdown() for table in tables),
+        *notes,
         f"- photos: {evidence.photos}\n- blur: {blur}\n- noise patches: {evidence.noise_patches}\n"
-        f"- training: {evidence.steps} steps, L1, on {training.trainer.device}\n- seed: {config.seed}",
+        f"- training: {evidence.steps} steps, L1, on {choose_device(config.device)}\n- seed: {config.seed}",
         "Kernels and noise are estimated from all photos, also from those of the held-out pairs. HR "
         "of a pair is the photo downscaled by 2; LR is HR degraded like the camera's photos.",
         "![Details of the photos](before_after.png)",
     ]
     write_bytes(path, ("\n\n".join(lines) + "\n").encode())
-    return "\n".join([*(table.as_text() for table in tables), verdict])
+    return "\n".join([*(table.as_text() for table in tables), *notes, verdict])
 
 
 def make_table(title: str, means: Mapping[str, Scores], metrics: Mapping[str, Metric]) -> Table:
@@ -375,10 +381,10 @@ def judge(means: Mapping[str, Scores], evidence: Evidence) -> str:
         )
     published, adapted = means["published"], means["adapted"]
     psnr = adapted["psnr"] - published["psnr"]
-    other, sign = ("lpips_alex", -1) if "lpips_alex" in adapted else ("ssim", 1)
+    other, sign = (LPIPS, -1) if LPIPS in adapted else ("ssim", 1)
     change = adapted[other] - published[other]
     is_better = psnr > 0 and sign * change > 0
-    title = {"lpips_alex": "LPIPS", "ssim": "SSIM"}[other]
+    title = {LPIPS: "LPIPS", "ssim": "SSIM"}[other]
     percent = 100 * change / published[other] if published[other] else 0.0
     numbers = f"PSNR {psnr:+.2f} dB, {title} {percent:+.1f} %"
     if is_better:
