@@ -20,6 +20,7 @@ SMALL = (
     "trainer.checkpoint_every=1", "trainer.validation_crop=64",
 )  # fmt: skip
 TRACKS = {  # the last folder of work_dir
+    "adapt": "adapt",
     "real_esrgan": "blind",
     "real_esrnet": "blind",
     "realsr_df2k": "df2k",
@@ -28,8 +29,8 @@ TRACKS = {  # the last folder of work_dir
     "realsr_dped": "dped",
     "rrdb_psnr": "psnr",
 }
-BY_L1 = ("real_esrnet", "rrdb_psnr")
-WITHOUT_POOL = (*BY_L1, "real_esrgan")
+BY_L1 = ("adapt", "real_esrnet", "rrdb_psnr")
+WITHOUT_POOL = ("real_esrnet", "rrdb_psnr", "real_esrgan")
 VGG128 = ("realsr_df2k", "realsr_df2k_jpeg")
 PHOTOS = {"data.source": ("abc", (288, 288)), "data.target": ("xy", (144, 160))}
 
@@ -53,9 +54,13 @@ def run_recipe(recipe: str, command: Command, vgg19: Path, scale: int = 4) -> No
     more = [f"scale={scale}"]
     if recipe not in VGG128:  # which takes no other crop
         more.append("trainer.crop=64")
+    if recipe == "adapt":  # in place of the published generator, which is larger
+        more.append("init=work/psnr/runs/rrdb_psnr")
     if recipe not in BY_L1:
         more.append(f"loss.perceptual.weights={vgg19}")
-    ended = command(name, *arguments, *SMALL, *more)
+    # Only KernelGAN has iterations; the recipe `adapt` has the spectral estimator.
+    small = [key for key in SMALL if recipe != "adapt" or key != "kernels.iterations=2"]
+    ended = command(name, *arguments, *small, *more)
     assert ended.code == 0, ended.said
     assert "starts from scratch" not in ended.said
     run = Path("work") / TRACKS[recipe] / "runs" / recipe

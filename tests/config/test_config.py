@@ -197,9 +197,9 @@ def test_photos_are_kept_apart_from_what_is_written(
     ("arguments", "said"),
     [
         ([], ["no track set: add +track=<track>, one of demo, df2k, df2k_jpeg, dped"]),
-        ([], ["or a recipe, which includes its track: +experiment=<recipe>, one of real_esrgan, real_esrnet,"]),
+        ([], ["or a recipe, which includes its track: +experiment=<recipe>, one of adapt, real_esrgan, real_esrnet,"]),
         (["+experiment=nothing"], ["experiment=nothing: expected one of ", "realsr_dped", "rrdb_psnr"]),
-        (["experiment=rrdb_psnr"], ["a recipe needs a plus: +experiment=<recipe>, one of real_esrgan, "]),
+        (["experiment=rrdb_psnr"], ["a recipe needs a plus: +experiment=<recipe>, one of adapt, real_esrgan, "]),
         (["+track=dped", "+experiment=realsr_dped"], ["two tracks are set: a recipe", "so remove +track=…"]),
         (["+experiment=realsr_dped", "+track=df2k"], ["two tracks are set: a recipe", "so remove +track=…"]),
         (["track=dped"], ["a track needs a plus: +track=<track>, one of demo, df2k, df2k_jpeg, dped"]),

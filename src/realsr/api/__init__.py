@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from realsr.api.adaptation import adapt as adapt
     from realsr.api.data_check import check_data as check_data
     from realsr.api.degradation_stages import collect_noise as collect_noise
     from realsr.api.degradation_stages import estimate_kernels as estimate_kernels
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from realsr.config.composition import load_config as load_config
 
 _NAMES = {
+    "api.adaptation": ["adapt"],
     "api.data_check": ["check_data"],
     "api.degradation_stages": [
         "collect_noise",

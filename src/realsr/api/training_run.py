@@ -80,17 +80,7 @@ class TrainResult:
 @takes_keys("train")
 def train(config: TrainConfig) -> TrainResult:
     """Run the missing stages, train, and evaluate on the validation images."""
-    training = TrainingConfig(
-        generator=config.generator,
-        discriminator=config.discriminator,
-        loss=config.loss,
-        optimiser=config.optimiser,
-        trainer=config.trainer,
-        scale=config.scale,
-        seed=config.seed,
-        init=config.init,
-        tracker=config.tracker,
-    )
+    training = training_config(config)
     device = choose_device(config.trainer.device, "trainer.device", local_rank())
     with start_processes(device) as processes:
         if not processes.is_main:
@@ -114,6 +104,21 @@ def train(config: TrainConfig) -> TrainResult:
     if processes.is_main:
         conclude(config, validation.images, is_new)
     return TrainResult(config.run)
+
+
+def training_config(config: TrainConfig) -> TrainingConfig:
+    """Return the settings of the training, without its data."""
+    return TrainingConfig(
+        generator=config.generator,
+        discriminator=config.discriminator,
+        loss=config.loss,
+        optimiser=config.optimiser,
+        trainer=config.trainer,
+        scale=config.scale,
+        seed=config.seed,
+        init=config.init,
+        tracker=config.tracker,
+    )
 
 
 def prepare(config: TrainConfig, training: TrainingConfig, processes: int) -> None:
@@ -163,7 +168,7 @@ def prepare_data(config: TrainConfig) -> None:
     else:
         if needs_kernels:
             _run_stage("kernels", "kernels/**/*.mat", config)
-        stages.make_pairs(_part(config, MakePairsConfig))
+        stages.make_pairs(stage_config(config, MakePairsConfig))
 
 
 def _run_stage(stage: str, pattern: str, config: TrainConfig) -> None:
@@ -171,9 +176,11 @@ def _run_stage(stage: str, pattern: str, config: TrainConfig) -> None:
     if is_foreign(folder, stage, pattern):
         logger.info("%s: %s made elsewhere, used as they are", folder, stage)
     elif stage == "kernels":
-        stages.estimate_kernels(_part(config, EstimateKernelsConfig, shard=None, shards=None))
+        stages.estimate_kernels(
+            stage_config(config, EstimateKernelsConfig, shard=None, shards=None)
+        )
     else:
-        stages.collect_noise(_part(config, CollectNoiseConfig))
+        stages.collect_noise(stage_config(config, CollectNoiseConfig))
 
 
 def split_pairs(config: TrainConfig, noise: list[Path]) -> tuple[list[Pair], ValidationSet]:
@@ -276,7 +283,7 @@ def _to_facts(config: TrainConfig) -> tuple[dict[str, Any], int]:
     return json.loads(json.dumps(config.generator)), config.scale
 
 
-def _part(config: TrainConfig, kind: type[P], **values: Any) -> P:
+def stage_config(config: TrainConfig, kind: type[P], **values: Any) -> P:
     """Return the configuration of a stage, a part of the training's configuration."""
     names = {field.name for field in fields(kind)} - set(values)  # type: ignore[arg-type]
     return kind(**{name: getattr(config, name) for name in names}, **values)

@@ -312,6 +312,26 @@ class ExportConfig:
 
 
 @dataclass
+class AdaptConfig:
+    """The keys of `adapt`: photos, time and output."""
+
+    source: Path
+    target: Path | None
+    output: Path
+    minutes: Annotated[float, Range(above=0)]
+    weights: str
+    lpips_weights: Path | None
+    device: str
+    seed: Seed
+    overwrite: bool
+
+    def __post_init__(self) -> None:
+        """Raise UserError if `output` is a folder of photos."""
+        photos = {"source": self.source, "target": self.target}
+        _keep_apart("output", self.output, photos, choose="output")
+
+
+@dataclass
 class PoolReportConfig:
     """The keys of `pool`: the pool and, optionally, another pool to compare it with."""
 
@@ -355,6 +375,7 @@ COMMANDS = {
     "rebuild_pair": Command(RebuildPairConfig),
     "train": Command(TrainConfig),
     "demo": Command(TrainConfig, "demo"),
+    "adapt": Command(AdaptConfig, "adapt", AdaptConfig),
     "evaluate": Command(EvaluateConfig, "evaluate", EvaluateConfig, resumable=False),
     "upscale": Command(UpscaleConfig, "upscale", UpscaleConfig, photos="input"),
     "export": Command(ExportConfig, "export", ExportConfig, resumable=False),

@@ -43,18 +43,24 @@ ADVICE = "  If too few kernels pass, set kernels.seeds=3 or kernels=spectral."
 Gates = Mapping[str, float | None]
 
 
+class NoSoundKernelError(UserError):
+    """All kernels of a pool fail a gate."""
+
+
 @dataclass(frozen=True)
 class KernelPool:
     """Result of the stage.
 
     items: as recorded in the manifest. has_changes: whether this call changed them.
-    problem: message about items that failed, None if all are usable.
+    problem: message about items that failed, None if all are usable. all_rejected: whether it is
+        that all kernels fail a gate.
     """
 
     folder: Path
     items: Mapping[str, Mapping[str, Any]]
     has_changes: bool
     problem: str | None
+    all_rejected: bool = False
 
     @property
     def rejects(self) -> dict[str, list[str]]:
@@ -62,7 +68,9 @@ class KernelPool:
         return {name: item["rejected"] for name, item in self.items.items() if item.get("rejected")}
 
     def check(self) -> None:
-        """Raise UserError if there is a problem."""
+        """Raise UserError if there is a problem, NoSoundKernelError if no kernel is usable."""
+        if self.problem is not None and self.all_rejected:
+            raise NoSoundKernelError(self.problem)
         if self.problem is not None:
             raise UserError(self.problem)
 
@@ -372,5 +380,5 @@ def _conclude(record: StageRecord, has_changes: bool, shard: Shard | None) -> Ke
             "(e.g. kernels.gates.min_sum=0.05), or disable all with kernels.gates=null. "
             "A change of gates estimates nothing again."
         )
-        return replace(result, problem=problem)
+        return replace(result, problem=problem, all_rejected=True)
     return result

@@ -261,8 +261,8 @@ def write_comparison(
         for title, crop in crops.items():
             lines = [(title, INK), (notes.get(title, name), FAINT)]
             tiles.append(Tile(repeat_pixels(to_uint8(crop), PANEL), lines))
-    brightest = max(kernel.max() for kernel in kernels.values())
-    side = max(max(kernel.shape) for kernel in kernels.values())
+    brightest = max((kernel.max() for kernel in kernels.values()), default=1.0)
+    side = max((max(kernel.shape) for kernel in kernels.values()), default=1)
     for title, kernel in kernels.items():
         pixels = repeat_pixels(colour_values(center_kernel(kernel, side) / brightest), PANEL)
         tiles.append(Tile(pixels, [(line, INK) for line in title.splitlines()]))

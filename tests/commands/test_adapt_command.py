@@ -1,0 +1,187 @@
+"""The adaptation of a tiny generator to made photos: model, report, resumption, and photos that lack something."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from small_work import Command, files, write_photos
+
+from realsr.api import adaptation
+from realsr.api.adaptation import Evidence, judge
+from realsr.core.errors import Interrupted
+from realsr.imaging import write_uint8
+from realsr.networks.build import build_generator
+from realsr.weights import load_generator, save_generator
+
+SIZE = (256, 256)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A tiny generator in place of the published one."""
+    torch.manual_seed(0)
+    sizes = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}
+    save_generator(tmp_path / "tiny.safetensors", build_generator(sizes, 4), sizes, 4)
+    return tmp_path / "tiny.safetensors"
+
+
+def arguments(weights: Path, source: Path, minutes: float = 0.001) -> list[str]:
+    return [
+        f"source={source}",
+        "output=out",
+        f"minutes={minutes}",
+        f"weights={weights}",
+        "device=cpu",
+    ]
+
+
+def textured(folder: Path, names: str, flat: bool = False) -> Path:
+    """Photos of strong texture everywhere, or, with `flat`, of nothing at all."""
+    folder.mkdir()
+    for name in names:
+        rng = np.random.default_rng(list(name.encode()))
+        image = rng.integers(0, 256, (*SIZE, 3)) if not flat else np.full((*SIZE, 3), 128)
+        write_uint8(folder / f"{name}.png", image.astype(np.uint8))
+    return folder
+
+
+def test_model_report_and_figure(command: Command, tmp_path: Path, weights: Path) -> None:
+    source = write_photos(tmp_path / "photos", "abc", SIZE, block=64)
+    ended = command("adapt", *arguments(weights, source))
+    assert ended.code == 0, ended.said
+    assert ended.said.index("about 0.001 minutes") < ended.said.index("noise survey")
+    out = tmp_path / "out"
+    report = (out / "report.md").read_text()
+    for row in ("| bicubic |", "| published |", "| adapted |", "The adapted model is "):
+        assert row in report
+    plan = json.loads((out / "adapt.json").read_text())
+    assert plan["steps"] == adaptation.MIN_STEPS, "no time is left in 0.06 seconds"
+    assert load_generator(out / "model.safetensors")[1] == 4
+    before, after = load_file(weights), load_file(out / "model.safetensors")
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    with Image.open(out / "before_after.png") as figure:
+        figure.load()
+    # The held-out photo is not among the training's inputs.
+    trained = json.loads((out / "work/runs/adapt/manifest.json").read_text())["training"]["inputs"]
+    assert len([name for name in trained if name.startswith("HR/")]) == 2
+
+    made = files(out)
+    again = command("adapt", *arguments(weights, source))
+    assert again.code == 0
+    assert "nothing to do" in again.said
+    assert files(out) == made
+    other = command("adapt", *arguments(weights, source, minutes=0.002))
+    assert other.code == 1
+    assert "minutes: was 0.001, now 0.002" in other.said
+
+
+def test_an_interrupted_command_trains_the_same_number_of_steps(
+    command: Command, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_photos(tmp_path / "photos", "abc", SIZE, block=64)
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted("stopped", code=143)
+
+    monkeypatch.setattr(adaptation, "MIN_STEPS", 7)
+    with monkeypatch.context() as patch:
+        patch.setattr(adaptation, "train_run", interrupt)
+        assert command("adapt", *arguments(weights, source)).code == 143
+    assert not (tmp_path / "out/model.safetensors").exists()
+    monkeypatch.setattr(adaptation, "MIN_STEPS", 9)  # as if another speed were measured
+    ended = command("adapt", *arguments(weights, source))
+    assert ended.code == 0, ended.said
+    assert json.loads((tmp_path / "out/adapt.json").read_text())["steps"] == 7
+    training = json.loads((tmp_path / "out/work/runs/adapt/manifest.json").read_text())["training"]
+    assert training["items"]["generator"]["steps"] == 7
+    assert training["config"]["optimiser.period"] == 7
+
+
+def test_the_steps_fill_the_time(
+    command: Command, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_photos(tmp_path / "photos", "abc", SIZE, block=64)
+    monkeypatch.setattr(adaptation, "measure_step", lambda *_: 50.0)
+    monkeypatch.setattr(adaptation, "evaluation_time", lambda *_: 300.0)
+    ended = command("adapt", *arguments(weights, source, minutes=30))
+    assert ended.code == 0, ended.said
+    # 90 % of 30 minutes less 300 seconds for the evaluation, less the seconds since the start.
+    assert json.loads((tmp_path / "out/adapt.json").read_text())["steps"] == 26
+
+
+def test_one_photo_is_adapted_to_but_not_evaluated(
+    command: Command, tmp_path: Path, weights: Path
+) -> None:
+    source = write_photos(tmp_path / "photos", "a", SIZE, block=64)
+    ended = command("adapt", *arguments(weights, source))
+    assert ended.code == 0, ended.said
+    assert "a single photo: no pair is held out" in ended.said
+    assert "was not evaluated" in (tmp_path / "out/report.md").read_text()
+    assert (tmp_path / "out/model.safetensors").is_file()
+
+
+def test_photos_without_flat_tiles_are_adapted_to_without_noise(
+    command: Command, tmp_path: Path, weights: Path
+) -> None:
+    source = textured(tmp_path / "photos", "abc")
+    ended = command("adapt", *arguments(weights, source))
+    assert ended.code == 0, ended.said
+    assert "continues without noise" in ended.said
+    assert "noise patches: 0" in (tmp_path / "out/report.md").read_text()
+
+
+def test_photos_without_detail_are_adapted_to_with_bicubic_pairs(
+    command: Command, tmp_path: Path, weights: Path
+) -> None:
+    source = textured(tmp_path / "photos", "abc", flat=True)
+    ended = command("adapt", *arguments(weights, source))
+    assert ended.code == 0, ended.said
+    assert "continues with bicubic" in ended.said
+    assert "no sound kernel" in (tmp_path / "out/report.md").read_text()
+
+
+def test_other_cameras_and_small_or_unreadable_photos_are_named(
+    command: Command, tmp_path: Path, weights: Path
+) -> None:
+    source = write_photos(tmp_path / "photos", "abc", SIZE, block=64)
+    for name, model in (("a", "One"), ("b", "Two")):
+        with Image.open(source / f"{name}.png") as image:
+            exif = image.getexif()
+            exif[272] = model
+            image.save(source / f"{name}.png", exif=exif)
+    shutil.copytree(source, tmp_path / "small")
+    write_photos(tmp_path / "small", "d", (100, 300))
+    ended = command("adapt", *arguments(weights, tmp_path / "small"))
+    assert ended.code == 1
+    assert "1 of 4 photos have a side of less than 128 pixels: d.png: remove them" in ended.said
+    (source / "c.png").write_bytes(b"no image")
+    ended = command("adapt", *arguments(weights, source))
+    assert ended.code == 1
+    assert "c.png: not a readable image" in ended.said
+    (source / "c.png").unlink()
+    ended = command("adapt", *arguments(weights, source))
+    assert ended.code == 0, ended.said
+    assert "photos of 2 cameras (One, Two)" in ended.said
+    assert command("adapt", "source=photos", "output=photos").code == 1
+
+
+def test_the_verdict_needs_both_scores_and_gives_reasons() -> None:
+    published = {"psnr": 20.0, "lpips_alex": 0.5}
+    good = Evidence(5, [2.0, 3.0], 100, 400)
+    means = {"published": published, "adapted": {"psnr": 21.0, "lpips_alex": 0.4}}
+    assert judge(means, good) == (
+        "The adapted model is better than the published one: PSNR +1.00 dB, LPIPS -20.0 %."
+    )
+    means["adapted"] = {"psnr": 21.0, "lpips_alex": 0.6}
+    assert "not better than the published one: PSNR +1.00 dB, LPIPS +20.0 %." in judge(means, good)
+    assert "reasons" not in judge(means, good)
+    text = judge(means, Evidence(2, [0.5], 0, 20))
+    for reason in ("already sharp", "no measurable noise", "only 2 photos", "only 20 steps"):
+        assert reason in text
+    without_lpips = {name: {"psnr": 20.0 + i, "ssim": 0.5 + i / 10} for i, name in enumerate(means)}
+    assert "SSIM +20.0 %" in judge(without_lpips, good)
