@@ -5,8 +5,10 @@ import copy
 import io
 import logging
 import subprocess
+import sys
 import warnings
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -156,7 +158,7 @@ def to_onnx(network: nn.Module) -> onnx.ModelProto:
     generator = torch.Generator().manual_seed(0)
     example = torch.rand(ONNX_EXAMPLE, generator=generator).to(parameters.device)
     try:
-        with _quiet():
+        with _quiet(), _dynamic_windows(network):
             program: Any = torch.onnx.export(
                 network.eval(),
                 (example,),
@@ -175,6 +177,34 @@ def to_onnx(network: nn.Module) -> onnx.ModelProto:
         del part.metadata_props[:]
     del model.functions[:], model.graph.value_info[:]
     return model
+
+
+@contextmanager
+def _dynamic_windows(network: nn.Module) -> Iterator[None]:
+    """Replace spandrel's functions that join windows (SwinIR, HAT, DAT) by ones without `int()`.
+
+    They compute the batch size by `int()`, which the exporter stores as the example's batch size.
+    """
+
+    def join(windows: Tensor, high: int, wide: int, height: int, width: int) -> Tensor:
+        shape = (-1, height // high, width // wide, high, wide, windows.shape[-1])
+        parts = windows.reshape(shape).permute(0, 1, 3, 2, 4, 5)
+        return parts.reshape(-1, height, width, windows.shape[-1])
+
+    def join_squares(windows: Tensor, side: int, height: int, width: int) -> Tensor:
+        return join(windows, side, side, height, width)
+
+    forms = {"window_reverse": join_squares, "windows2img": join}
+    names = {type(module).__module__ for module in network.modules()}
+    modules = [sys.modules[name] for name in sorted(names) if name.startswith("spandrel.")]
+    replaced = [(m, name, getattr(m, name)) for m in modules for name in forms if hasattr(m, name)]
+    for module, name, _ in replaced:
+        setattr(module, name, forms[name])
+    try:
+        yield
+    finally:
+        for module, name, function in replaced:
+            setattr(module, name, function)
 
 
 def layers(model: onnx.ModelProto) -> dict[str, list[str]]:
