@@ -17,6 +17,33 @@ PAPER = ["generator=rrdb", "loss=realsr", "optimiser=adam", *LENGTH]
 BLIND = ["online_degradation=high_order", "generator=rrdb", "optimiser=adam_real_esrgan",
          "trainer.batch=48", "trainer.crop=256"]  # fmt: skip
 RECIPES = {
+    "adapt": (
+        "dped",
+        [
+            "kernels=spectral",
+            "noise=auto",
+            "generator=rrdb",
+            "loss=pixel",
+            "optimiser=adam_cosine",
+            "data.held_out=0.2",
+            "noise.size=64",
+            "noise.stride=64",
+            "optimiser.learning_rate=0.0001",
+            "optimiser.beta2=0.999",
+            "optimiser.period=2000",
+            "optimiser.final=1e-6",
+            "trainer.max_steps=2000",
+            "trainer.batch=4",
+            "trainer.crop=64",
+            "trainer.ema=0.99",
+            "trainer.workers=0",
+            "trainer.compile=false",
+            "trainer.log_every=20",
+            "trainer.validate_every=500",
+            "trainer.checkpoint_every=100",
+            "trainer.validation_images=8",
+        ],
+    ),
     "real_esrgan": (
         "psnr",
         ["discriminator=unet", "loss=real_esrgan", *BLIND, "trainer.max_steps=400000"],
@@ -43,10 +70,16 @@ def test_there_are_these_recipes() -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_is_its_track_and_values_given_by_hand(recipe: str, composed: Compose) -> None:
     track, values = RECIPES[recipe]
+    folder = f"work/{'adapt' if recipe == 'adapt' else track}"
     given = ["data.source=photos", "data.target=clean", "init=weights.safetensors"]
     for scale in (2, 4):
         by_hand = composed(
-            f"+track={track}", *values, f"run=work/{track}/runs/{recipe}", *given, f"scale={scale}"
+            f"+track={track}",
+            *values,
+            f"work_dir={folder}",
+            f"run={folder}/runs/{recipe}",
+            *given,
+            f"scale={scale}",
         )
         assert composed(f"+experiment={recipe}", *given, f"scale={scale}") == by_hand
 
@@ -65,7 +98,7 @@ def test_a_recipe_begins_with_prerequisites_source_and_a_command_that_composes(
     assert all(getattr(config.data, role) is not None for role in config.pairs.hr)
     assert (config.init is None) == (recipe == "rrdb_psnr")
     pretraining = composed("+experiment=rrdb_psnr"), composed("+experiment=real_esrnet", BLIND_DIR)
-    assert config.init in (None, *(str(run.run) for run in pretraining))
+    assert config.init in (None, "df2k", *(str(run.run) for run in pretraining))
     check_optimiser(config.optimiser)
 
 
