@@ -60,7 +60,7 @@ def judge(case: Case, folder: Path) -> tuple[str, str]:
     try:
         photo = read_photo(path)
     except ImageError as error:
-        is_image = "not an image that can be read" not in str(error)  # each of the files is one
+        is_image = "is not a supported image" not in str(error)  # each of the files is one
         clear = is_clear(error, path) and is_image and re.search(case.says, str(error))
         return ("refused" if clear else "unclear"), str(error)
     except Exception as error:

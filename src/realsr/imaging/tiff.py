@@ -129,7 +129,7 @@ def _open(source: Path | BinaryIO, name: str) -> TiffFile:
     try:
         return TiffFile(source)
     except TypeError as error:  # tifffile fails to convert several SampleFormats
-        raise content_error(name, "channels with different number formats") from error
+        raise content_error(name, "samples that are partly signed or floating-point") from error
 
 
 def _values(page: TiffPage, tag: int, *default: int) -> tuple[int, ...]:
