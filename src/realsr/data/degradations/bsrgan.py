@@ -1,16 +1,13 @@
 """The shuffled degradation of BSRGAN (Zhang et al. 2021), with random parameters for each crop."""
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated
 
 import cv2
 import numpy as np
 from scipy import linalg
-from torch import Tensor
 
 from realsr.core.ranges import Range
 from realsr.data.degradations import operations
-from realsr.data.degradations.degradation import to_images
 from realsr.data.degradations.noise_jpeg import Quality
 
 Probability = Annotated[float, Range(0, 1)]
@@ -19,7 +16,7 @@ INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA)
 SHRINK, SHRINK_TO_LR = 2, 3
 
 
-class BSRGAN:
+class BSRGAN(operations.BlindDegradation):
     """Degrades HR by two blurs, two downscalings, Gaussian noise and JPEG in random order.
 
     The second downscaling follows the first, and JPEG is the last step. The camera pipeline of the
@@ -33,8 +30,6 @@ class BSRGAN:
         jpeg: range of the quality.
     """
 
-    reads: Literal["lr", "hr"] = "hr"
-
     def __init__(
         self,
         margin: Annotated[int, Range(0)],
@@ -44,21 +39,12 @@ class BSRGAN:
         jpeg: tuple[Quality, Quality],
         scale: int,
     ):
-        self.margin = -(-margin // scale) * scale
+        super().__init__(margin, scale)
         self._half_first, self._noise = half_first, noise
         self._middle_jpeg, self._quality = middle_jpeg, jpeg
 
-    def prepare(
-        self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator
-    ) -> dict[str, np.ndarray]:
-        """Return `lr`, the degraded crop, uint8."""
-        return {"lr": operations.degrade_region(crop, margin, scale, rng, self._degrade)}
-
-    def apply(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the crops as float32."""
-        return to_images(batch["lr"])
-
-    def _degrade(self, image: np.ndarray, scale: int, rng: np.random.Generator) -> np.ndarray:
+    def degrade(self, image: np.ndarray, scale: int, rng: np.random.Generator) -> np.ndarray:
+        """Return LR (h, w, 3) of an HR image (s h, s w, 3)."""
         lr_size = image.shape[0] // scale, image.shape[1] // scale
         if scale == 4 and rng.random() < self._half_first:
             image, scale = _resize(image, 2 * lr_size[0], 2 * lr_size[1], rng), 2

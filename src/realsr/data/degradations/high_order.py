@@ -1,17 +1,15 @@
 """The high-order degradation of Real-ESRGAN (Wang et al. 2021), random for each crop."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import cv2
 import numpy as np
-from torch import Tensor
 
 from realsr.core.errors import UserError
 from realsr.core.ranges import Range
 from realsr.data.degradations import operations
-from realsr.data.degradations.degradation import KEY, to_images
+from realsr.data.degradations.degradation import KEY
 from realsr.data.degradations.noise_jpeg import Quality
 
 Probability = Annotated[float, Range(0, 1)]
@@ -52,7 +50,7 @@ class Stage:
     jpeg: tuple[Quality, Quality]
 
 
-class HighOrder:
+class HighOrder(operations.BlindDegradation):
     """Degrades HR by stages of blur, resizing, noise and JPEG (Real-ESRGAN, section 3).
 
     After the noise of the last stage, the image is resized to LR, filtered by a sinc filter and
@@ -69,8 +67,6 @@ class HighOrder:
         final_sinc: probability of the last sinc filter.
         stages: the stages, one or more.
     """
-
-    reads: Literal["lr", "hr"] = "hr"
 
     def __init__(
         self,
@@ -105,24 +101,15 @@ class HighOrder:
                     f"{KEY}.stages: stage {number} has factor={list(stage.factor)}: expected a "
                     "range that contains 1"
                 )
-        self.margin = -(-margin // scale) * scale
+        super().__init__(margin, scale)
         self._sizes = range(low, high + 1, 2)
         self._shapes, self._frequencies = list(shapes), np.array(list(shapes.values()))
         self._frequencies /= self._frequencies.sum()
         self._betas = {"generalised": generalised_beta, "plateau": plateau_beta}
         self._final_sinc, self._stages = final_sinc, stages
 
-    def prepare(
-        self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator
-    ) -> dict[str, np.ndarray]:
-        """Return `lr`, the degraded crop, uint8."""
-        return {"lr": operations.degrade_region(crop, margin, scale, rng, self._degrade)}
-
-    def apply(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the crops as float32."""
-        return to_images(batch["lr"])
-
-    def _degrade(self, image: np.ndarray, scale: int, rng: np.random.Generator) -> np.ndarray:
+    def degrade(self, image: np.ndarray, scale: int, rng: np.random.Generator) -> np.ndarray:
+        """Return LR (h, w, 3) of an HR image (s h, s w, 3)."""
         height, width = image.shape[:2]
         for stage in self._stages[:-1]:
             image = self._blur_resize_add_noise(image, stage, (height, width), rng)

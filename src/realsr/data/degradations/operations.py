@@ -3,36 +3,55 @@
 Images are (h, w, 3) float32 in 0..1. Random numbers come only from the generator argument.
 """
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Literal
 
 import cv2
 import numpy as np
 from scipy import special
+from torch import Tensor
 
+from realsr.data.degradations.degradation import to_images
 from realsr.data.degradations.noise_jpeg import compress
 
 GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
-def degrade_region(
-    crop: np.ndarray,
-    margin: int,
-    scale: int,
-    rng: np.random.Generator,
-    degrade: Callable[[np.ndarray, int, np.random.Generator], np.ndarray],
-) -> np.ndarray:
-    """Degrade an HR crop with its margin, and return the LR of the crop without margin, uint8.
+class BlindDegradation(ABC):
+    """An online degradation that computes LR from HR alone, in 8 bits, in the worker.
 
-    The degraded region starts at a random offset within the first half of the margin, so that the
-    JPEG grid has a random position relative to the crop.
+    margin: HR pixels around a crop, rounded up to a multiple of the scale.
     """
-    room = margin // scale
-    top, left = (int(offset) for offset in rng.integers(room // 2 + 1, size=2))
-    region = crop[top * scale :, left * scale :].astype(np.float32) / 255
-    lr = to_uint8(degrade(region, scale, rng))
-    rows = slice(room - top, lr.shape[0] - room)
-    columns = slice(room - left, lr.shape[1] - room)
-    return np.ascontiguousarray(lr[rows, columns])
+
+    reads: Literal["lr", "hr"] = "hr"
+
+    def __init__(self, margin: int, scale: int):
+        self.margin = -(-margin // scale) * scale
+
+    @abstractmethod
+    def degrade(self, image: np.ndarray, scale: int, rng: np.random.Generator) -> np.ndarray:
+        """Return LR (h, w, 3) of an HR image (s h, s w, 3)."""
+
+    def prepare(
+        self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """Return `lr`, the degraded crop without its margin, uint8.
+
+        The degraded region starts anywhere in the first half of the margin, so that the offset of
+        the JPEG grid relative to the crop is random.
+        """
+        room = margin // scale
+        top, left = (int(offset) for offset in rng.integers(room // 2 + 1, size=2))
+        region = crop[top * scale :, left * scale :].astype(np.float32) / 255
+        lr = to_uint8(self.degrade(region, scale, rng))
+        rows = slice(room - top, lr.shape[0] - room)
+        columns = slice(room - left, lr.shape[1] - room)
+        return {"lr": np.ascontiguousarray(lr[rows, columns])}
+
+    def apply(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the crops as float32."""
+        return to_images(batch["lr"])
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
