@@ -52,6 +52,7 @@ from realsr.kernels.estimation import NoSoundKernelError
 from realsr.noise.survey import NoFlatTilesError
 from realsr.pools.contents import list_kernels, list_noise
 from realsr.provenance.manifest import open_stage
+from realsr.provenance.sections import StageRecord
 from realsr.reporting.figures import choose_window, write_comparison
 from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.run import train_run
@@ -74,9 +75,7 @@ MIN_STEPS = 20
 TIMED_STEPS, TIMED_SHARE = 3, 0.02  # at least this many steps, and this share of the time
 TRAINING_SHARE = 0.9  # the rest is for checkpoints, loading and changes of the machine's load
 MAKE, MODEL = 271, 272  # EXIF tags
-SHARP = (
-    1.0  # standard deviation of a kernel at scale 2, in pixels, that bicubic's hardly differs from
-)
+SHARP = 1.0  # standard deviation of a kernel at scale 2, in pixels, close to bicubic's
 FEW_PHOTOS, FEW_STEPS = 3, 100
 ROWS, DETAIL, LARGEST = 3, 64, 1024  # of the figure: photos, side of a detail, part of a photo
 
@@ -148,20 +147,7 @@ def adapt(config: AdaptConfig) -> Adaptation:
         pairs, validation = split_pairs(training, noise)
         check_validation(validation.images, training.scale)
 
-        plan = config.output / "adapt.json"
-        if not record.has_item("plan"):
-            seconds = measure_step(training, device, TIMED_SHARE * config.minutes * 60)
-            rest = config.minutes * 60 - (time.monotonic() - start)
-            rest -= evaluation_time(seconds, training, validation.images)
-            steps = min(
-                max(int(TRAINING_SHARE * rest / seconds), MIN_STEPS), training.trainer.max_steps
-            )
-            values = {"minutes": config.minutes, "seconds_per_step": seconds, "steps": steps}
-            write_bytes(plan, json.dumps(values | {"device": str(device)}, indent=1).encode())
-            record.add("plan", [plan])
-            record.save()
-        values = json.loads(plan.read_text(encoding="utf-8"))
-        steps, seconds = values["steps"], values["seconds_per_step"]
+        steps, seconds = plan_steps(config, training, device, validation.images, start, record)
         logger.info("training: %d steps, about %.1f minutes", steps, steps * seconds / 60)
         training = replace(
             training,
@@ -181,8 +167,8 @@ def adapt(config: AdaptConfig) -> Adaptation:
         )
         evidence = Evidence(len(photos), spreads, len(noise), steps)
         licence = find_origin(config.weights, read_weights(weights)).licence
-        trained = training.run / "generator_ema.safetensors"
-        convert_weights(trained, result.model, overwrite=True, licence=licence)
+        average = training.run / "generator_ema.safetensors"
+        convert_weights(average, result.model, overwrite=True, licence=licence)
         models: dict[str, Model] = {
             "bicubic": bicubic_model(training.scale),
             "published": as_function(load_model(config.weights, device, "fp32")),
@@ -190,8 +176,8 @@ def adapt(config: AdaptConfig) -> Adaptation:
         }
         text = write_report(result.report, config, models, validation.images, training, evidence)
         held_out = {image.name for image in validation.images}
-        shown = sorted(photos, key=lambda name: (name not in held_out, name))[:ROWS]
-        draw_photos(result.figure, {name: photos[name] for name in shown}, models, training)
+        names = sorted(photos, key=lambda name: (name not in held_out, name))[:ROWS]
+        draw_photos(result.figure, {name: photos[name] for name in names}, models, training)
         record.add("model", [result.model, result.report, result.figure])
         record.finish()
     logger.info("\n%s\nmodel   %s\nreport  %s", text, result.model, result.report)
@@ -200,6 +186,34 @@ def adapt(config: AdaptConfig) -> Adaptation:
         "use it: python -m realsr.upscale PHOTO.jpg output=BIG.png weights=%s", result.model
     )
     return result
+
+
+def plan_steps(
+    config: AdaptConfig,
+    training: TrainConfig,
+    device: torch.device,
+    images: Sequence[ValidationImage],
+    start: float,
+    record: StageRecord,
+) -> tuple[int, float]:
+    """Return the number of training steps and the seconds of one, from `adapt.json` if recorded.
+
+    Otherwise a few steps are measured, and the number for the time since `start` that is left is
+    written to that file, so that a repeated command takes the same.
+    """
+    plan = config.output / "adapt.json"
+    if not record.has_item("plan"):
+        seconds = measure_step(training, device, TIMED_SHARE * config.minutes * 60)
+        rest = config.minutes * 60 - (time.monotonic() - start)
+        rest -= evaluation_time(seconds, training, images)
+        steps = max(int(TRAINING_SHARE * rest / seconds), MIN_STEPS)
+        steps = min(steps, training.trainer.max_steps)
+        values = {"minutes": config.minutes, "seconds_per_step": seconds, "steps": steps}
+        write_bytes(plan, json.dumps(values | {"device": str(device)}, indent=1).encode())
+        record.add("plan", [plan])
+        record.save()
+    values = json.loads(plan.read_text(encoding="utf-8"))
+    return values["steps"], values["seconds_per_step"]
 
 
 def compose_training(config: AdaptConfig) -> TrainConfig:

@@ -142,6 +142,7 @@ def measure_alignments(
     """Return readers that also put the alignment of LR and HR into `alignments`, by name."""
 
     def read(name: str) -> EvaluationImage:
+        """Return an image, and measure its alignment."""
         image = images[name]()
         if image.hr is not None and image.hr.shape[1:] == tuple(
             scale * s for s in image.lr.shape[1:]

@@ -69,17 +69,18 @@ def measure_alignment(lr_uint8: np.ndarray, hr_uint8: np.ndarray, scale: int) ->
 
 def describe_alignment(alignments: Mapping[str, Alignment]) -> str:
     """Return one sentence on pairs by name: how many are aligned, and the worst of the others."""
-    shifted = {name: pair for name, pair in alignments.items() if not pair.is_good}
-    if not shifted:
+    misaligned = {name: pair for name, pair in alignments.items() if not pair.is_good}
+    if not misaligned:
         return f"LR and HR of {len(alignments)} pairs are aligned and equally bright"
 
     def severity(name: str) -> float:
-        pair = shifted[name]
+        """Return shift and brightness in units of their limits."""
+        pair = misaligned[name]
         shift = np.hypot(pair.down or 0, pair.right or 0)
         return float(shift / MAX_SHIFT + max(map(abs, pair.brightness)) / MAX_BRIGHTNESS)
 
-    name = max(shifted, key=severity)
-    pair = shifted[name]
+    name = max(misaligned, key=severity)
+    pair = misaligned[name]
     place = (
         "has no detail to measure a shift by"
         if pair.down is None or pair.right is None
@@ -87,9 +88,9 @@ def describe_alignment(alignments: Mapping[str, Alignment]) -> str:
     )
     brightness = ", ".join(f"{value:+.1f}" for value in pair.brightness)
     return (
-        f"{len(shifted)} of {len(alignments)} pairs are misaligned or differ in brightness. The worst is {name}: its "
-        f"LR {place} (LR pixels), and its levels R, G, B differ by {brightness} of 255. PSNR and SSIM compare pixels, "
-        f"and are too low for such pairs"
+        f"{len(misaligned)} of {len(alignments)} pairs are misaligned or differ in brightness. "
+        f"The worst is {name}: its LR {place} (LR pixels), and its levels R, G, B differ by "
+        f"{brightness} of 255. PSNR and SSIM compare pixels, and are too low for such pairs"
     )
 
 
@@ -110,9 +111,14 @@ def _measure_shift(lr: np.ndarray, hr: np.ndarray) -> np.ndarray | None:
     if np.abs(shift).max() >= MARGIN:
         return np.array([down, right])
     for _ in range(ITERATIONS):
-        moved = ndimage.shift(hr, shift, order=3, mode="nearest")
-        rows, columns = np.gradient(moved)
-        unknowns = [-rows[inside], -columns[inside], moved[inside], np.ones_like(moved[inside])]
+        reference = ndimage.shift(hr, shift, order=3, mode="nearest")
+        rows, columns = np.gradient(reference)
+        unknowns = [
+            -rows[inside],
+            -columns[inside],
+            reference[inside],
+            np.ones_like(reference[inside]),
+        ]
         system = np.stack([unknown.ravel() for unknown in unknowns], 1)
         solution = np.linalg.lstsq(system, lr[inside].ravel(), rcond=None)[0]
         if solution[2] <= 0:

@@ -187,23 +187,25 @@ def _dynamic_windows(network: nn.Module) -> Iterator[None]:
     """
 
     def join(windows: Tensor, high: int, wide: int, height: int, width: int) -> Tensor:
+        """Return images (N, height, width, C) of windows of high x wide pixels."""
         shape = (-1, height // high, width // wide, high, wide, windows.shape[-1])
         parts = windows.reshape(shape).permute(0, 1, 3, 2, 4, 5)
         return parts.reshape(-1, height, width, windows.shape[-1])
 
     def join_squares(windows: Tensor, side: int, height: int, width: int) -> Tensor:
+        """Return images (N, height, width, C) of square windows."""
         return join(windows, side, side, height, width)
 
     forms = {"window_reverse": join_squares, "windows2img": join}
     names = {type(module).__module__ for module in network.modules()}
     modules = [sys.modules[name] for name in sorted(names) if name.startswith("spandrel.")]
-    replaced = [(m, name, getattr(m, name)) for m in modules for name in forms if hasattr(m, name)]
-    for module, name, _ in replaced:
+    originals = [(m, name, getattr(m, name)) for m in modules for name in forms if hasattr(m, name)]
+    for module, name, _ in originals:
         setattr(module, name, forms[name])
     try:
         yield
     finally:
-        for module, name, function in replaced:
+        for module, name, function in originals:
             setattr(module, name, function)
 
 
