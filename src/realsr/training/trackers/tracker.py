@@ -1,9 +1,8 @@
 """The protocol of trackers, which show a training in a service for experiments, beside TensorBoard."""
 
-import contextlib
 import importlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, cast
@@ -38,7 +37,7 @@ class Tracker(Protocol):
 
 
 class SafeTracker:
-    """A tracker whose failures do not stop a training: the first one is a warning, and nothing more is sent.
+    """A tracker whose first failure is a warning, after which it sends nothing.
 
     tracker: None sends nothing.
     """
@@ -48,31 +47,25 @@ class SafeTracker:
 
     def log_values(self, step: int, values: Mapping[str, float]) -> None:
         """Send scalars by name."""
-        with self._warning():
-            if self._tracker is not None:
-                self._tracker.log_values(step, values)
+        self._call("log_values", step, values)
 
     def log_image(self, step: int, name: str, image_uint8: np.ndarray) -> None:
         """Send an image (h, w, 3) uint8."""
-        with self._warning():
-            if self._tracker is not None:
-                self._tracker.log_image(step, name, image_uint8)
+        self._call("log_image", step, name, image_uint8)
 
     def close(self) -> None:
         """Send what is buffered."""
-        with self._warning():
-            if self._tracker is not None:
-                self._tracker.close()
+        self._call("close")
 
-    @contextlib.contextmanager
-    def _warning(self) -> Iterator[None]:
+    def _call(self, method: str, *arguments: object) -> None:
+        if self._tracker is None:
+            return
         try:
-            yield
+            getattr(self._tracker, method)(*arguments)
         except Exception as error:
-            name = type(self._tracker).__name__
-            self._tracker = None
+            name, self._tracker = type(self._tracker).__name__, None
             logger.warning(
-                "tracker: %s failed, the training goes on without it: %s", name, locate_error(error)
+                "tracker: %s failed, training continues without it: %s", name, locate_error(error)
             )
 
 
