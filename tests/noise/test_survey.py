@@ -1,7 +1,7 @@
-from collections.abc import logging
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
-import Callable
 import numpy as np
 import pytest
 
