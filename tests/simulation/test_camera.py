@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -40,6 +41,33 @@ def test_without_noise_it_is_blur_and_every_second_pixel():
         [ndimage.correlate(channel, kernel, mode="reflect") for channel in scene.numpy()]
     )[:, ::2, ::2]
     np.testing.assert_allclose(photo.numpy(), expected, atol=1e-12)
+
+
+def test_correlated_noise_has_the_correlation_of_its_filter_and_the_level_of_the_camera():
+    camera = Camera(DELTA, 1, (4.0, 4.0), noise_width=0.8)
+    noise = camera(torch.full((3, 300, 300), 0.5), np.random.default_rng(0)).double() - 0.5
+    assert float(noise.std() * 255) == pytest.approx(4, rel=0.02)
+    neighbours = np.corrcoef(noise[:, :, 1:].flatten(), noise[:, :, :-1].flatten())[0, 1]
+    # Of white noise filtered by a Gaussian of width w, samples at distance d: exp(-d^2 / 4 w^2).
+    assert neighbours == pytest.approx(np.exp(-1 / (4 * 0.8**2)), abs=0.03)
+
+
+def test_sharpness_adds_the_difference_to_a_blurred_photo():
+    scene = torch.from_numpy(np.random.default_rng(0).random((3, 32, 40))) / 2 + 0.25
+    photo = Camera(DELTA, 1, (0, 0), sharpness=0.5)(scene, np.random.default_rng(0)).numpy()
+    blurred = np.stack(
+        [ndimage.gaussian_filter(channel, 1.0, mode="reflect") for channel in scene.numpy()]
+    )
+    np.testing.assert_allclose(photo, (scene + 0.5 * (scene - blurred)).clip(0, 1), atol=1e-12)
+
+
+def test_a_compressed_photo_equals_the_decoded_file():
+    scene = torch.rand(3, 48, 64, generator=torch.Generator().manual_seed(0)).round()
+    photo = Camera(DELTA, 1, (0, 0), jpeg_quality=70)(scene, np.random.default_rng(0))
+    rgb = np.ascontiguousarray((scene.numpy() * 255).astype(np.uint8).transpose(1, 2, 0))
+    file = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 70])[1]
+    expected = cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1]
+    np.testing.assert_array_equal(np.rint(photo.numpy().transpose(1, 2, 0) * 255), expected)
 
 
 def test_a_photo_stays_in_range_and_depends_on_the_generator_alone():

@@ -1,40 +1,61 @@
-"""A simulated camera of known blur and noise, and photographs as its scenes."""
+"""A simulated camera of known blur, noise and processing, and photographs as its scenes."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from realsr.core.errors import UserError
-from realsr.imaging import apply_kernel
+from realsr.data.degradations.noise_jpeg import compress
+from realsr.imaging import apply_kernel, to_float, to_uint8
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre
 from realsr.kernels.gaussian import gaussian_kernel
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Blurs, downscales and adds noise.
+    """Blurs, downscales, adds noise, sharpens and compresses.
 
     kernel: (k, k), aligned for `scale`. noise_levels: lowest and highest standard deviation of the
     noise at mid-gray, in 8-bit levels; each photo's is drawn uniformly between them.
+    noise_width: standard deviation of the Gaussian filter that correlates the noise, in pixels of
+    the photo; 0: independent samples. sharpness: amount of the unsharp mask, whose Gaussian has a
+    standard deviation of 1 pixel. jpeg_quality: None without compression.
     """
 
     kernel: Kernel
     scale: int
     noise_levels: tuple[float, float]
+    noise_width: float = 0.0
+    sharpness: float = 0.0
+    jpeg_quality: int | None = None
 
     def __call__(self, scene: Tensor, rng: np.random.Generator) -> Tensor:
         """Return a photo (3, h, w) of a scene (3, s*h, s*w), both 0..1.
 
-        The noise is Gaussian and independent between samples. Its variance is linear in the signal
-        x, like that of shot and read noise: level^2 * (1/4 + 3/2 x).
+        The noise is Gaussian. Its variance is linear in the signal x, like that of shot and read
+        noise: level^2 * (1/4 + 3/2 x).
         """
         photo = apply_kernel(scene, self.kernel, self.scale).clamp(0, 1)
         level = rng.uniform(*self.noise_levels) / 255
-        noise = torch.from_numpy(rng.standard_normal(photo.shape, dtype=np.float32))
-        return (photo + level * (0.25 + 1.5 * photo).sqrt() * noise).clamp(0, 1)
+        noise = rng.standard_normal(photo.shape, dtype=np.float32)
+        if self.noise_width:
+            noise = _blur(noise, self.noise_width)
+            noise /= noise.std()
+        photo = photo + level * (0.25 + 1.5 * photo).sqrt() * torch.from_numpy(noise)
+        if self.sharpness:
+            photo += self.sharpness * (photo - torch.from_numpy(_blur(photo.numpy(), 1.0)))
+        photo = photo.clamp(0, 1)
+        if self.jpeg_quality is None:
+            return photo
+        return to_float(compress(to_uint8(photo), self.jpeg_quality))
+
+
+def _blur(image: np.ndarray, width: float) -> np.ndarray:
+    return ndimage.gaussian_filter(image, (0, width, width), mode="reflect")
 
 
 def anisotropic_kernel(size: int, sigmas: tuple[float, float], angle: float, scale: int) -> Kernel:
