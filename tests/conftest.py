@@ -103,3 +103,30 @@ def make_photos(tmp_path) -> Callable[..., Path]:
         return tmp_path / folder
 
     return make
+
+
+@pytest.fixture(scope="module")
+def feature_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Weights of the feature layers of AlexNet, VGG16 and VGG19, seeded and random."""
+    import torch  # after realsr
+    from torchvision.models import alexnet, vgg16, vgg19
+
+    folder, files = tmp_path_factory.mktemp("features"), dict[str, Path]()
+    for build in (alexnet, vgg16, vgg19):
+        with torch.device("meta"):
+            features = build(weights=None).features
+        chance = torch.Generator().manual_seed(0)
+        state = {
+            f"features.{key}": torch.randn(value.shape, generator=chance)
+            * (2 / max(1, value[0].numel())) ** 0.5
+            for key, value in features.state_dict().items()
+        }
+        files[build.__name__] = folder / f"{build.__name__}.pth"
+        torch.save(state, files[build.__name__])
+    return files
+
+
+@pytest.fixture(scope="module")
+def vgg_file(feature_files: dict[str, Path]) -> Path:
+    """VGG19 feature weights, seeded and random."""
+    return feature_files["vgg19"]

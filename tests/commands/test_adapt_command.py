@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from small_work import Command, files, write_photos
 
 from realsr.api import adaptation
-from realsr.api.adaptation import Evidence, judge
+from realsr.api.adaptation_report import Evidence, judge
 from realsr.core.errors import Interrupted
-from realsr.imaging import write_uint8
+from realsr.imaging import read_uint8, write_uint8
 from realsr.networks.build import build_generator
 from realsr.weights import load_generator, save_generator
 
@@ -66,9 +66,16 @@ def test_model_report_and_figure(command: Command, tmp_path: Path, weights: Path
     assert any(not torch.equal(before[name], after[name]) for name in before)
     with Image.open(out / "before_after.png") as figure:
         figure.load()
-    # The held-out photo is not among the training's inputs.
+    # Each photo is split into a part for the training and a held-out region.
+    assert "held-out regions of a, b, c" in report
+    for name in "abc":
+        whole = read_uint8(out / f"work/pairs/HR/{name}.png")
+        parts = [
+            read_uint8(out / f"work/{part}/HR/{name}.png") for part in ("training", "held_out")
+        ]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
     trained = json.loads((out / "work/runs/adapt/manifest.json").read_text())["training"]["inputs"]
-    assert len([name for name in trained if name.startswith("HR/")]) == 2
+    assert len([name for name in trained if name.startswith("HR/")]) == 3
 
     made = files(out)
     again = command("adapt", *arguments(weights, source))
@@ -107,20 +114,52 @@ def test_the_steps_fill_the_time(
 ) -> None:
     source = write_photos(tmp_path / "photos", "abc", SIZE, block=64)
     monkeypatch.setattr(adaptation, "measure_step", lambda *_: 50.0)
-    monkeypatch.setattr(adaptation, "evaluation_time", lambda *_: 300.0)
     ended = command("adapt", *arguments(weights, source, minutes=30))
     assert ended.code == 0, ended.said
-    # 90 % of 30 minutes less 300 seconds for the evaluation, less the seconds since the start.
-    assert json.loads((tmp_path / "out/adapt.json").read_text())["steps"] == 26
+    # Held out are 3 x 32 x 16 pixels of LR, drawn 3 x 64 x 64, and a step has 4 x 16 x 16: the
+    # evaluation takes 2 x 13824 / 1024 / 3 of 50 seconds. 90 % of the rest of the time.
+    rest = 30 * 60 - 2 * 13824 / 1024 / 3 * 50
+    steps = json.loads((tmp_path / "out/adapt.json").read_text())["steps"]
+    assert 0.9 * (rest - 60) / 50 - 1 < steps <= 0.9 * rest / 50
 
 
-def test_one_photo_is_adapted_to_but_not_evaluated(
-    command: Command, tmp_path: Path, weights: Path
+def test_steps_replace_the_time(command: Command, tmp_path: Path, weights: Path) -> None:
+    source = write_photos(tmp_path / "photos", "ab", SIZE, block=64)
+    ended = command("adapt", *arguments(weights, source), "steps=3")
+    assert ended.code == 0, ended.said
+    assert json.loads((tmp_path / "out/adapt.json").read_text())["steps"] == 3
+    assert "3 steps in all" in ended.said
+
+
+def test_the_perceptual_loss_is_used_where_its_weights_are(
+    command: Command, tmp_path: Path, weights: Path, feature_files: dict[str, Path]
 ) -> None:
+    source = write_photos(tmp_path / "photos", "ab", SIZE, block=64)
+    keys = [*arguments(weights, source), "steps=2"]
+    ended = command("adapt", *keys, f"vgg16_weights={feature_files['vgg16']}")
+    assert ended.code == 0, ended.said
+    assert "loss pixel + perceptual + gan" in (tmp_path / "out/report.md").read_text()
+    keys = [*keys, f"output={tmp_path / 'other'}", f"vgg16_weights={tmp_path / 'none.pth'}"]
+    ended = command("adapt", *keys)
+    assert ended.code == 0, ended.said
+    assert "none.pth: there is no such file" in ended.said
+    assert "continues with L1 alone" in ended.said
+    assert "loss pixel, on" in (tmp_path / "other/report.md").read_text()
+
+
+def test_of_one_photo_a_region_is_held_out(command: Command, tmp_path: Path, weights: Path) -> None:
     source = write_photos(tmp_path / "photos", "a", SIZE, block=64)
     ended = command("adapt", *arguments(weights, source))
     assert ended.code == 0, ended.said
-    assert "a single photo: no pair is held out" in ended.said
+    assert "| adapted |" in (tmp_path / "out/report.md").read_text()
+
+
+def test_photos_too_small_for_a_region_are_adapted_to_but_not_evaluated(
+    command: Command, tmp_path: Path, weights: Path
+) -> None:
+    source = write_photos(tmp_path / "photos", "ab", (192, 192), block=64)
+    ended = command("adapt", *arguments(weights, source))
+    assert ended.code == 0, ended.said
     assert "was not evaluated" in (tmp_path / "out/report.md").read_text()
     assert (tmp_path / "out/model.safetensors").is_file()
 
@@ -172,7 +211,7 @@ def test_other_cameras_and_small_or_unreadable_photos_are_named(
 
 def test_the_verdict_needs_both_scores_and_gives_reasons() -> None:
     published = {"psnr": 20.0, "lpips_alex": 0.5}
-    good = Evidence(5, [2.0, 3.0], 100, 400)
+    good = Evidence(5, [2.0, 3.0], 100, 400, ["pixel"])
     means = {"published": published, "adapted": {"psnr": 21.0, "lpips_alex": 0.4}}
     assert judge(means, good) == (
         "The adapted model is better than the published one: PSNR +1.00 dB, LPIPS -20.0 %."
@@ -180,7 +219,7 @@ def test_the_verdict_needs_both_scores_and_gives_reasons() -> None:
     means["adapted"] = {"psnr": 21.0, "lpips_alex": 0.6}
     assert "not better than the published one: PSNR +1.00 dB, LPIPS +20.0 %." in judge(means, good)
     assert "reasons" not in judge(means, good)
-    text = judge(means, Evidence(2, [0.5], 0, 20))
+    text = judge(means, Evidence(2, [0.5], 0, 20, ["pixel"]))
     for reason in ("already sharp", "no measurable noise", "only 2 photos", "only 20 steps"):
         assert reason in text
     without_lpips = {name: {"psnr": 20.0 + i, "ssim": 0.5 + i / 10} for i, name in enumerate(means)}

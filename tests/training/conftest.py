@@ -4,8 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torchvision.models import alexnet, vgg16, vgg19
 
 from config_files import config_of, loss_values
 from realsr.data.cache import DecodedImages
@@ -90,27 +88,3 @@ def trained(pairs: list[Pair], make_config: MakeConfig, tmp_path: Path) -> Train
         return train(pairs, degradation, validation, tmp_path / run, config, tmp_path / "cache")[0]
 
     return call
-
-
-@pytest.fixture(scope="module")
-def feature_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Weights of the feature layers of AlexNet, VGG16 and VGG19, seeded and random."""
-    folder, files = tmp_path_factory.mktemp("features"), dict[str, Path]()
-    for build in (alexnet, vgg16, vgg19):
-        with torch.device("meta"):
-            features = build(weights=None).features
-        chance = torch.Generator().manual_seed(0)
-        state = {
-            f"features.{key}": torch.randn(value.shape, generator=chance)
-            * (2 / max(1, value[0].numel())) ** 0.5
-            for key, value in features.state_dict().items()
-        }
-        files[build.__name__] = folder / f"{build.__name__}.pth"
-        torch.save(state, files[build.__name__])
-    return files
-
-
-@pytest.fixture(scope="module")
-def vgg_file(feature_files: dict[str, Path]) -> Path:
-    """VGG19 feature weights, seeded and random."""
-    return feature_files["vgg19"]

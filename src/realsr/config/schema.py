@@ -319,7 +319,9 @@ class AdaptConfig:
     target: Path | None
     output: Path
     minutes: Annotated[float, Range(above=0)]
+    steps: Annotated[int, Range(1)] | None
     weights: str
+    vgg16_weights: Path | None
     lpips_weights: Path | None
     device: str
     seed: Seed

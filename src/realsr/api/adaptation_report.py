@@ -1,0 +1,153 @@
+"""The report of an adaptation: scores, verdict with reasons, and a figure of the photos."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from realsr.config.composition import load_metric_values
+from realsr.config.schema import AdaptConfig, TrainConfig
+from realsr.core.devices import choose_device
+from realsr.core.file_names import printable
+from realsr.core.files import write_bytes
+from realsr.data.validation_images import ValidationImage
+from realsr.evaluation.metric import Metric, load_metrics
+from realsr.evaluation.report import Scores, mean_scores
+from realsr.evaluation.scoring import Model, as_readers, evaluate_models
+from realsr.evaluation.tables import Table
+from realsr.imaging import crop_to_multiple, read_uint8, resize, to_float
+from realsr.imaging.kernel_shapes import load_kernel
+from realsr.pools.contents import list_kernels
+from realsr.reporting.figures import choose_window, write_comparison
+from realsr.weights.published_files import FETCH_COMMAND
+
+LPIPS = "lpips_alex"
+METRICS = ("psnr", "ssim", LPIPS)
+SHARP = 1.0  # standard deviation of a kernel at scale 2, in pixels, close to bicubic's
+FEW_PHOTOS, FEW_STEPS = 3, 100
+DETAIL, LARGEST = 64, 1024  # of the figure: side of a detail, part of a photo
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the photos yielded, and the training.
+
+    spreads: of each sound kernel, its longer standard deviation. loss: names of the loss terms.
+    """
+
+    photos: int
+    spreads: Sequence[float]
+    noise_patches: int
+    steps: int
+    loss: Collection[str]
+
+
+def write_report(
+    path: Path,
+    config: AdaptConfig,
+    models: Mapping[str, Model],
+    images: Sequence[ValidationImage],
+    scale: int,
+    evidence: Evidence,
+) -> str:
+    """Score the models on the held-out regions, write the report, and return table and verdict."""
+    means: dict[str, Scores] = {}
+    tables, notes = [], []
+    if images:
+        cpu, files = torch.device("cpu"), {"alexnet": config.lpips_weights}
+        metrics = load_metrics(list(METRICS), load_metric_values(), files, cpu, optional=True)
+        results = evaluate_models(models, as_readers(images), metrics, scale)
+        means = {name: mean_scores(by_image) for name, by_image in results.scores.items()}
+        if LPIPS not in metrics:
+            notes.append(f"No LPIPS: run {FETCH_COMMAND} what=[alexnet] or set lpips_weights=FILE.")
+        names = ", ".join(image.name for image in images)
+        tables.append(make_table(f"Means over the held-out regions of {names}", means, metrics))
+    verdict = judge(means, evidence)
+    blur = "no sound kernel: bicubic downscaling"
+    if evidence.spreads:
+        blur = f"{len(evidence.spreads)} kernels, standard deviation {min(evidence.spreads):.2f}"
+        blur += f" to {max(evidence.spreads):.2f} pixels at scale 2 (longer axis)"
+    lines = [
+        f"# {printable(config.weights)}, adapted to {printable(config.source.name)}",
+        verdict,
+        *(table.as_markdown() for table in tables),
+        *notes,
+        f"- photos: {evidence.photos}\n- blur: {blur}\n- noise patches: {evidence.noise_patches}\n"
+        f"- training: {evidence.steps} steps, loss {' + '.join(evidence.loss)}, on "
+        f"{choose_device(config.device)}\n- seed: {config.seed}",
+        "A held-out region is a fifth of a photo, which the training does not use. Kernels and noise "
+        "are estimated from the whole photos. HR is the photo downscaled by 2; LR is HR degraded "
+        "like the camera's photos.",
+        "![Details of the photos](before_after.png)",
+    ]
+    write_bytes(path, ("\n\n".join(lines) + "\n").encode())
+    return "\n".join([*(table.as_text() for table in tables), *notes, verdict])
+
+
+def make_table(title: str, means: Mapping[str, Scores], metrics: Mapping[str, Metric]) -> Table:
+    """Return the mean scores of each model as a table."""
+    rows = [
+        [model, *(f"{value:.{metrics[name].digits}f}" for name, value in scores.items())]
+        for model, scores in means.items()
+    ]
+    return Table(title, ["", *next(iter(means.values()))], rows)
+
+
+def judge(means: Mapping[str, Scores], evidence: Evidence) -> str:
+    """Return a sentence: whether the adapted model is better than the published one; if not, why.
+
+    It is better if its PSNR is higher and its LPIPS is lower; without LPIPS, its SSIM higher.
+    """
+    if not means:
+        return (
+            "The adapted model was not evaluated, since the photos are too small to hold out a "
+            "region: use larger photos."
+        )
+    published, adapted = means["published"], means["adapted"]
+    psnr = adapted["psnr"] - published["psnr"]
+    other, sign = (LPIPS, -1) if LPIPS in adapted else ("ssim", 1)
+    change = adapted[other] - published[other]
+    is_better = psnr > 0 and sign * change > 0
+    title = {LPIPS: "LPIPS", "ssim": "SSIM"}[other]
+    percent = 100 * change / published[other] if published[other] else 0.0
+    numbers = f"PSNR {psnr:+.2f} dB, {title} {percent:+.1f} %"
+    if is_better:
+        return f"The adapted model is better than the published one: {numbers}."
+    reasons = []
+    if evidence.spreads and float(np.mean(evidence.spreads)) < SHARP:
+        reasons.append("the photos are already sharp (kernels as narrow as bicubic's)")
+    if not evidence.spreads:
+        reasons.append("no kernel is sound")
+    if not evidence.noise_patches:
+        reasons.append("the photos have no measurable noise")
+    if evidence.photos < FEW_PHOTOS:
+        reasons.append(f"only {evidence.photos} photos")
+    if evidence.steps < FEW_STEPS:
+        reasons.append(f"only {evidence.steps} steps (set more minutes)")
+    cause = f" Likely reasons: {'; '.join(reasons)}." if reasons else ""
+    return f"The adapted model is not better than the published one: {numbers}.{cause}"
+
+
+def draw_photos(
+    path: Path, photos: Mapping[str, Path], models: Mapping[str, Model], config: TrainConfig
+) -> None:
+    """Draw the most detailed square of each photo, upscaled by each model; kernels below."""
+    rows: list[tuple[str, dict[str, torch.Tensor], dict[str, str]]] = []
+    for name, file in photos.items():
+        photo = crop_to_multiple(to_float(read_uint8(file)), 2)
+        top, left = (max(0, side - LARGEST) // 2 for side in photo.shape[1:])
+        photo = photo[:, top : top + LARGEST, left : left + LARGEST]
+        photo = crop_to_multiple(photo, 2)
+        smooth = resize(resize(photo, factor=0.5), factor=2.0)
+        detail = choose_window([photo, smooth], DETAIL).cut(photo).contiguous()
+        crops = {model: run(detail).clamp(0, 1) for model, run in models.items()}
+        rows.append((name, {"photo": detail, **crops}, {}))
+    kernels = {}
+    if config.pool.kernels == "estimated":
+        files = list_kernels(config.pool_dir, config.scale)[: len(models) + 1]
+        kernels = {
+            f"kernel of\n{file.stem.split('_kernel')[0]}": load_kernel(file) for file in files
+        }
+    write_comparison(path, rows, kernels)
