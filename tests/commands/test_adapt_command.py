@@ -13,6 +13,7 @@ from small_work import Command, files, write_photos
 
 from realsr.api import adaptation
 from realsr.api.adaptation_report import Evidence, judge
+from realsr.config.composition import load_config
 from realsr.core.errors import Interrupted
 from realsr.imaging import read_uint8, write_uint8
 from realsr.networks.build import build_generator
@@ -28,6 +29,17 @@ def weights(tmp_path: Path) -> Path:
     sizes = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}
     save_generator(tmp_path / "tiny.safetensors", build_generator(sizes, 4), sizes, 4)
     return tmp_path / "tiny.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def _no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AlexNet is neither cached nor can it be downloaded."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path / "hub"))
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
 
 
 def arguments(weights: Path, source: Path, minutes: float = 0.001) -> list[str]:
@@ -131,20 +143,25 @@ def test_steps_replace_the_time(command: Command, tmp_path: Path, weights: Path)
     assert "3 steps in all" in ended.said
 
 
-def test_the_perceptual_loss_is_used_where_its_weights_are(
+def test_lpips_is_in_the_loss_where_its_weights_are(
     command: Command, tmp_path: Path, weights: Path, feature_files: dict[str, Path]
 ) -> None:
     source = write_photos(tmp_path / "photos", "ab", SIZE, block=64)
     keys = [*arguments(weights, source), "steps=2"]
-    ended = command("adapt", *keys, f"vgg16_weights={feature_files['vgg16']}")
-    assert ended.code == 0, ended.said
-    assert "loss pixel + perceptual + gan" in (tmp_path / "out/report.md").read_text()
-    keys = [*keys, f"output={tmp_path / 'other'}", f"vgg16_weights={tmp_path / 'none.pth'}"]
+    ended = command("adapt", *keys, f"lpips_weights={tmp_path / 'none.pth'}")
+    assert ended.code == 1
+    assert "none.pth: there is no such file" in ended.said
     ended = command("adapt", *keys)
     assert ended.code == 0, ended.said
-    assert "none.pth: there is no such file" in ended.said
+    assert "realsr.fetch what=[alexnet]" in ended.said
     assert "continues with L1 alone" in ended.said
-    assert "loss pixel, on" in (tmp_path / "other/report.md").read_text()
+    assert "loss pixel, on" in (tmp_path / "out/report.md").read_text()
+    keys[keys.index("output=out")] = "output=other"
+    ended = command("adapt", *keys, f"lpips_weights={feature_files['alexnet']}")
+    assert ended.code == 0, ended.said
+    report = (tmp_path / "other/report.md").read_text()
+    assert "loss pixel + lpips + gan" in report
+    assert "LPIPS" in report[report.index("The adapted model is") :].splitlines()[0]
 
 
 def test_of_one_photo_a_region_is_held_out(command: Command, tmp_path: Path, weights: Path) -> None:
@@ -224,3 +241,19 @@ def test_the_verdict_needs_both_scores_and_gives_reasons() -> None:
         assert reason in text
     without_lpips = {name: {"psnr": 20.0 + i, "ssim": 0.5 + i / 10} for i, name in enumerate(means)}
     assert "SSIM +20.0 %" in judge(without_lpips, good)
+
+
+@pytest.mark.parametrize(
+    ("level", "side", "factor"), [(1.0, 1000, 2), (4.5, 1000, 3), (30.0, 1000, 4), (30.0, 200, 3)]
+)
+def test_hr_is_downscaled_more_for_stronger_noise_as_far_as_the_photos_allow(
+    tmp_path: Path, level: float, side: int, factor: int
+) -> None:
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        patch = np.rint(rng.normal(128, level, (64, 64, 3))).clip(0, 255).astype(np.uint8)
+        write_uint8(tmp_path / f"{name}_000.png", patch)
+    (tmp_path / "photos").mkdir()
+    write_uint8(tmp_path / "photos/a.png", np.zeros((side, 1200, 3), np.uint8))
+    config = load_config("train", ["+experiment=adapt", f"data.source={tmp_path / 'photos'}"])
+    assert adaptation.choose_clean_up(sorted(tmp_path.glob("*.png")), config) == factor

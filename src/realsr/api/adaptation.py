@@ -1,20 +1,22 @@
 """Adaptation of a published generator to one camera, from nothing but that camera's photos.
 
 The stages estimate blur kernels and noise from the photos. HR of the pairs is the photos themselves,
-downscaled by 2, which removes most of their blur and noise. A published generator is trained on
+downscaled by 2 to 4, which removes most of their blur and noise. A published generator is trained on
 these pairs for a few hundred steps, and its averaged weights are compared with the published ones
 and with bicubic interpolation on regions of the photos that were held out.
 """
 
 import json
 import logging
+import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -40,6 +42,7 @@ from realsr.data.pairs import image_size, list_pairs
 from realsr.data.regions import hold_out_regions
 from realsr.data.validation_images import load_validation
 from realsr.evaluation.scoring import Model, bicubic_model
+from realsr.imaging import read_uint8
 from realsr.inference.model import load_model
 from realsr.inference.tiling import as_function
 from realsr.kernels.estimation import NoSoundKernelError
@@ -66,6 +69,8 @@ TIMED_STEPS, TIMED_SHARE = 5, 0.02  # at least this many steps, and this share o
 TRAINING_SHARE = 0.9  # the rest is for checkpoints, loading and changes of the machine's load
 MAKE, MODEL = 271, 272  # EXIF tags
 ROWS = 3  # of the figure
+HR_NOISE, MAX_CLEAN_UP = 2.0, 4  # levels; experiments/adaptation
+NOISE_SAMPLE = 100  # patches
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ def adapt(config: AdaptConfig) -> Adaptation:
             logger.info("%s: already adapted, nothing to do", config.output)
             return result
         plan = read_plan(config.output, record)
-        training = choose_loss(compose_training(config), plan)
+        training = choose_loss(config, compose_training(config), plan)
         cameras = check_photos(photos, training)
         device = choose_device(config.device)
         logger.info("%s", describe_plan(config, len(photos), cameras, device))
@@ -191,11 +196,11 @@ def read_plan(output: Path, record: StageRecord) -> dict[str, Any]:
     return json.loads((output / "adapt.json").read_text(encoding="utf-8"))
 
 
-def choose_loss(training: TrainConfig, plan: Mapping[str, Any]) -> TrainConfig:
-    """Return the config with the loss of the plan.
+def choose_loss(config: AdaptConfig, training: TrainConfig, plan: Mapping[str, Any]) -> TrainConfig:
+    """Return the training config with the loss of the plan.
 
-    Without a plan, L1 alone if the weights of the perceptual loss cannot be loaded. Raises
-    WeightsError if they cannot be loaded, but the interrupted training used them.
+    Without a plan, L1 alone if AlexNet's weights for LPIPS can neither be found nor downloaded.
+    Raises WeightsError if `lpips_weights` cannot be read, or if an interrupted training used LPIPS.
     """
     pixel = replace(training, loss={"pixel": training.loss["pixel"]})
     if plan and plan["loss"] == list(pixel.loss):
@@ -203,7 +208,7 @@ def choose_loss(training: TrainConfig, plan: Mapping[str, Any]) -> TrainConfig:
     try:
         GeneratorLoss(training.loss)
     except WeightsError as error:
-        if plan:
+        if plan or config.lpips_weights is not None:
             raise
         logger.warning("%s\nThe adaptation continues with L1 alone: results are softer.", error)
         return pixel
@@ -252,8 +257,8 @@ def compose_training(config: AdaptConfig) -> TrainConfig:
         overwrite=config.overwrite,
     )
     loss = training.loss
-    if config.vgg16_weights is not None:
-        loss = loss | {"perceptual": loss["perceptual"] | {"weights": config.vgg16_weights}}
+    if config.lpips_weights is not None:
+        loss = loss | {"lpips": loss["lpips"] | {"weights": config.lpips_weights}}
     return replace(training, generator=generator, loss=loss)
 
 
@@ -323,8 +328,36 @@ def prepare_pairs(config: TrainConfig) -> tuple[TrainConfig, list[float]]:
     except NoSoundKernelError as error:
         logger.warning("%s\nThe adaptation continues with bicubic downscaling.", error)
         config = replace(config, pool=replace(config.pool, kernels="bicubic"))
+    clean_up = choose_clean_up(
+        list_noise(config.noise_pool_dir) if config.pool.noise else [], config
+    )
+    config = replace(config, pairs=replace(config.pairs, clean_up=clean_up))
     stages.make_pairs(stage_config(config, MakePairsConfig))
     return config, spreads
+
+
+def choose_clean_up(noise: Sequence[Path], config: TrainConfig) -> int:
+    """Return the factor by which the photos are downscaled to HR, at least that of the config.
+
+    It is the smallest factor up to 4 after which the median noise patch would have a standard
+    deviation of at most 2 levels, if noise is independent between pixels. The shortest photo must
+    still hold a crop.
+    """
+    if not noise:
+        return config.pairs.clean_up
+    step = -(-len(noise) // NOISE_SAMPLE)
+    levels = [read_uint8(path).std(axis=(0, 1)).mean() for path in noise[::step]]
+    level = float(np.median(levels))
+    photos = list_photos(config.data.source, "source", config.work_dir).values()
+    shortest = min(min(image_size(path)) for path in photos)
+    largest = min(MAX_CLEAN_UP, shortest // config.trainer.crop)
+    factor = min(max(math.ceil(level / HR_NOISE), config.pairs.clean_up), largest)
+    if factor > config.pairs.clean_up:
+        logger.info(
+            "noise of %.1f levels: HR is the photos downscaled by %d instead of %d",
+            level, factor, config.pairs.clean_up,
+        )  # fmt: skip
+    return factor
 
 
 def measure_step(config: TrainConfig, device: torch.device, duration: float) -> float:

@@ -78,7 +78,7 @@ def write_report(
         f"- training: {evidence.steps} steps, loss {' + '.join(evidence.loss)}, on "
         f"{choose_device(config.device)}\n- seed: {config.seed}",
         "A held-out region is a fifth of a photo, which the training does not use. Kernels and noise "
-        "are estimated from the whole photos. HR is the photo downscaled by 2; LR is HR degraded "
+        "are estimated from the whole photos. HR is the photo downscaled; LR is HR degraded "
         "like the camera's photos.",
         "![Details of the photos](before_after.png)",
     ]

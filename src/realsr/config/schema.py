@@ -321,7 +321,6 @@ class AdaptConfig:
     minutes: Annotated[float, Range(above=0)]
     steps: Annotated[int, Range(1)] | None
     weights: str
-    vgg16_weights: Path | None
     lpips_weights: Path | None
     device: str
     seed: Seed
