@@ -2,7 +2,7 @@
 
 Compared with `RRDB.forward`, the time is 0.85 in float32 for 128x128 pixels and 0.55 for half a
 megapixel; in bf16 it is 0.43 and 0.27 (experiments/benchmarks/results/2026-11-23_upscale.json). The
-dense block is shared.
+dense block is shared. With `winograd`, it is replaced by a faster one, see `winograd.py`.
 
 - Tensors are channels-last throughout, so no convolution reorders them.
 - In half precision, the convolutions of the dense blocks (nine tenths of the work) use half
