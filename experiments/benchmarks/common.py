@@ -9,21 +9,25 @@ from typing import Any
 
 from realsr.provenance.manifest import package_versions
 
+VECTOR_FLAGS = ("avx", "fma", "amx", "asimd", "sve", "bf16")
+
 
 def machine() -> dict[str, Any]:
-    """Return the facts that measured times depend on: processor, cores, versions."""
-    cpu = platform.processor() or "unknown"
+    """Return the facts that measured times depend on: processor, its vector instructions, versions.
+
+    Instruction sets that torch may not use (ATEN_CPU_CAPABILITY) are among the flags.
+    """
+    facts = {}
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        names = [
-            line.partition(":")[2].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if "model name" in line
-        ]
-        cpu = names[0] if names else cpu
+        for line in cpuinfo.read_text().splitlines():
+            key, _, value = line.partition(":")
+            facts.setdefault(key.strip(), value.strip())
+    flags = facts.get("flags", facts.get("Features", "")).split()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "cpu": cpu,
+        "cpu": facts.get("model name") or platform.processor() or "unknown",
+        "flags": [flag for flag in flags if flag.startswith(VECTOR_FLAGS)],
         "cores": cores,
         "system": platform.platform(),
         "versions": package_versions(),

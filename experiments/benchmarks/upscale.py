@@ -1,8 +1,9 @@
 """Compare upscaling by the published DF2K on the CPU: `realsr`, plain PyTorch, `ncnn`.
 
 Forms, all with the same weights, tiles and threads (see `upscale_forms.py`):
-  ours            `realsr.inference.load_model`, precision=auto (bf16 if the CPU supports it)
+  ours            `realsr.inference.load_model`, precision=auto, whose form depends on the CPU
   ours fp32       the same, precision=fp32
+  direct fp32     the same without Winograd's convolutions, as before 2026-11-28
   plain float32   `realsr.networks.RRDB` in eager mode
   ncnn            the same .param and .bin in the `ncnn` package, default settings
   ncnn bf16       the same with bf16 storage; the reference is the faster of the two
@@ -33,9 +34,9 @@ from typing import Any
 import numpy as np
 import torch
 from common import report
-from upscale_forms import CPU, FORMS, SCALE
+from upscale_forms import FORMS, SCALE
 
-from realsr.core.devices import choose_precision
+from realsr.core.devices import cpu_instruction_set
 from realsr.evaluation.metrics.psnr import psnr
 from realsr.imaging import resize
 
@@ -175,10 +176,9 @@ def main() -> None:
     options = parser.parse_args()
     from skimage import data
 
-    half = choose_precision("auto", CPU).half
     results: dict[str, Any] = {
         "threads": options.threads,
-        "auto_precision": str(half or torch.float32),
+        "instruction_set": cpu_instruction_set(),
     }
     with tempfile.TemporaryDirectory() as folder:
         workers = {
@@ -199,6 +199,7 @@ def main() -> None:
         if key in results:
             seconds = {name: facts["seconds"] for name, facts in results[key].items()}
             fast = seconds["ours"]
+            results[f"{key}_to_direct"] = round(fast / seconds["direct fp32"], 3)
             results[f"{key}_to_plain"] = round(fast / seconds["plain float32"], 3)
             results[f"{key}_to_ncnn_default"] = round(fast / seconds["ncnn"], 3)
             results[f"{key}_to_ncnn_bf16"] = round(fast / seconds["ncnn bf16"], 3)

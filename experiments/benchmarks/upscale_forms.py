@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from realsr.inference.fast_rrdb import FastRRDB
 from realsr.inference.model import load_model
 from realsr.weights import load_generator
 from realsr.weights.sources import find_weights
 
 Form = Callable[[np.ndarray], np.ndarray]  # (3, h, w) float32, 0..1 -> (3, 4h, 4w)
-FORMS = ("ours", "ours fp32", "plain float32", "ncnn", "ncnn bf16")
+FORMS = ("ours", "ours fp32", "direct fp32", "plain float32", "ncnn", "ncnn bf16")
 CPU = torch.device("cpu")
 SCALE, OVERLAP = 4, 10  # pixels of overlap of tiles, as realsr-ncnn-vulkan has it
 
@@ -28,7 +29,9 @@ def make_form(name: str, weights: str, threads: int) -> Form:
     torch.set_num_threads(threads)
     if name.startswith("ncnn"):
         return make_ncnn(weights, threads, bf16=name == "ncnn bf16")
-    if name == "plain float32":
+    if name == "direct fp32":
+        run = FastRRDB(load_generator(weights)[0], None)
+    elif name == "plain float32":
         run = torch.no_grad()(load_generator(weights)[0])
     else:
         run = load_model(weights, CPU, "fp32" if name == "ours fp32" else "auto").run

@@ -21,7 +21,8 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, bf16: bool, capability: tuple[i
 def test_a_cpu_computes_in_bf16_where_it_has_instructions(
     has_bf16: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: has_bf16)
+    name = "avx512_bf16" if has_bf16 else "avx512"
+    monkeypatch.setattr(devices, "cpu_instruction_set", lambda: name)
     assert choose_precision("auto", CPU).half == (torch.bfloat16 if has_bf16 else None)
     assert choose_precision("fp32", CPU).half is None
 
@@ -29,7 +30,7 @@ def test_a_cpu_computes_in_bf16_where_it_has_instructions(
 def test_what_a_cpu_emulates_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(devices, "cpu_instruction_set", lambda: "avx2")
     with caplog.at_level(logging.WARNING, logger="realsr"):
         assert choose_precision("bf16", CPU).half == torch.bfloat16
     assert "precision=bf16: emulated on this cpu" in caplog.text

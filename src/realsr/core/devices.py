@@ -139,7 +139,7 @@ def allow_tf32(enable: bool) -> None:
 def _native_precisions(device: torch.device) -> list[str]:
     """Return the precisions that a device supports; the first is that of `auto` for inference."""
     if device.type == "cpu":
-        return ["bf16", "fp32"] if _cpu_has_bf16() else ["fp32"]
+        return ["bf16", "fp32"] if cpu_instruction_set() == "avx512_bf16" else ["fp32"]
     if device.type != "cuda":
         return ["fp32", "fp16"]
     if _gpu_has_bf16():
@@ -152,8 +152,15 @@ def _gpu_has_bf16() -> bool:
     return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def _cpu_has_bf16() -> bool:
+def cpu_instruction_set() -> str:
+    """Return the widest vector instructions that torch uses: avx512_bf16, avx512, avx2 or other."""
+    name = torch.backends.cpu.get_cpu_capability()
+    if name == "AVX2":
+        return "avx2"
+    if name != "AVX512":
+        return "other"
     # oneDNN's query is true for every CPU with AVX-512, but without these two extensions bf16 is
     # emulated and no faster than float32.
     queries = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, query, bool)() for query in queries)
+    has_bf16 = any(getattr(torch.cpu, query, bool)() for query in queries)
+    return "avx512_bf16" if has_bf16 else "avx512"

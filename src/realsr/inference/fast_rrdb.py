@@ -2,7 +2,7 @@
 
 Compared with `RRDB.forward`, the time is 0.85 in float32 for 128x128 pixels and 0.55 for half a
 megapixel; in bf16 it is 0.43 and 0.27 (experiments/benchmarks/results/2026-11-23_upscale.json). The
-dense block is shared.
+dense block is shared. With `winograd`, it is replaced by a faster one, see `winograd.py`.
 
 - Tensors are channels-last throughout, so no convolution reorders them.
 - In half precision, the convolutions of the dense blocks (nine tenths of the work) use half
@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from realsr.networks.rrdb import RESIDUAL_SCALE, RRDB, STAGES, dense_layers, lrelu
 
-_Convolutions = list[Callable[[Tensor], Tensor]]
+_Function = Callable[[Tensor], Tensor]
+_Convolutions = list[_Function]
 
 HALO = 2  # LR pixels around a cell that its upsampled pixels depend on, at every scale
 CELL_CPU, CELL_CUDA = 64, 512  # LR pixels per side that fit a cache, and that occupy a GPU
@@ -38,16 +39,29 @@ class FastRRDB:
     """An RRDB for inference only, from a copy of a network on the same device.
 
     half: the precision of most convolutions; None for float32.
+    winograd: whether to compute the dense blocks in float32 by `WinogradTrunk`, on the CPU.
     cell: the side, in LR pixels, of the parts that are upsampled at a time; None for the device's
     default.
     """
 
-    def __init__(self, network: RRDB, half: torch.dtype | None, cell: int | None = None) -> None:
+    def __init__(
+        self,
+        network: RRDB,
+        half: torch.dtype | None,
+        cell: int | None = None,
+        winograd: bool = False,
+    ) -> None:
         self.half = half or torch.float32
         self.cell = cell or (CELL_CUDA if network.conv_first.weight.is_cuda else CELL_CPU)
         if cell is None and network.scale > 4:  # no more pixels than at scale 4
             self.cell = 4 * self.cell // network.scale
         self.network = network = copy.deepcopy(network).requires_grad_(False)
+        self.trunk: _Function = self._direct_trunk
+        if winograd:
+            from realsr.inference.winograd import WinogradTrunk  # numba is optional
+
+            self.trunk = WinogradTrunk(network)
+            network.RRDB_trunk = nn.Sequential()  # its weights are not used
         network.to(memory_format=torch.channels_last)
         self.upsamplings = [
             _fold_upsampling(conv, factor, self.half if stage else torch.float32)
@@ -65,9 +79,9 @@ class FastRRDB:
     def __call__(self, x: Tensor) -> Tensor:
         """Upscale images (N,3,h,w), 0..1, to (N,3,h*scale,w*scale), float32, not clamped."""
         first = self.network.conv_first(x.contiguous(memory_format=torch.channels_last))
-        return self._upsample(first + self.network.trunk_conv(self._trunk(first)))
+        return self._upsample(first + self.network.trunk_conv(self.trunk(first)))
 
-    def _trunk(self, x: Tensor) -> Tensor:
+    def _direct_trunk(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             inner = x
             for dense in block:

@@ -12,9 +12,9 @@ from torch import Tensor
 from realsr.core.devices import HALVES, Precision, choose_precision
 from realsr.core.errors import UserError
 from realsr.imaging import resize
-from realsr.inference.fast_rrdb import FastRRDB
 from realsr.inference.foreign import fit_precision, load_foreign
 from realsr.inference.onnx_files import load_onnx
+from realsr.inference.rrdb_forms import make_fast
 from realsr.networks.rrdb import RRDB
 from realsr.networks.spandrel_network import SpandrelNetwork
 from realsr.weights.generators import is_generator, make_generator
@@ -111,10 +111,9 @@ def load_model(
                 numbers = fit_precision(generator, f"{path}: {name}", numbers, precision == "auto")
         else:
             network, own_scale, numbers = load_foreign(file, numbers, automatic=precision == "auto")
-        run = _in_precision(network, numbers)
-        number_format = str(numbers.half or torch.float32).removeprefix("torch.")
-        if numbers.half is not None:
-            exact = partial(_in_precision, network, replace(numbers, half=None))
+        run, number_format, half = _in_precision(network, numbers, precision == "auto")
+        if half is not None:
+            exact = partial(_in_float32, network, numbers)
     if scale not in (None, own_scale):
         raise UserError(f"{source}: trained for scale {own_scale}, but scale={scale} was set")
     logger.info("loaded %s: scale %d, on %s in %s", name, own_scale, device, number_format)
@@ -149,16 +148,24 @@ def only_finite(run: Run, source: str, exact: Callable[[], Run] | None = None) -
     return checked_run
 
 
-def _in_precision(network: Run, precision: Precision) -> Run:
+def _in_precision(
+    network: Run, precision: Precision, automatic: bool
+) -> tuple[Run, str, torch.dtype | None]:
+    """Return the function, its number format for messages, and its half precision."""
     if not isinstance(network, RRDB):
-        return precision.wrap(network)
-    fast = FastRRDB(network, precision.half)
+        number_format = str(precision.half or torch.float32).removeprefix("torch.")
+        return precision.wrap(network), number_format, precision.half
+    fast, form = make_fast(network, precision, automatic)
 
     def run(x: Tensor) -> Tensor:
         with precision.computing():
             return fast(x)
 
-    return run
+    return run, str(form), form.half
+
+
+def _in_float32(network: Run, precision: Precision) -> Run:
+    return _in_precision(network, replace(precision, half=None), automatic=False)[0]
 
 
 def ensemble(model: SRModel) -> SRModel:
