@@ -15,7 +15,9 @@ PAGES = sorted(
     for folder in (".", "docs", "experiments", "tests/records")
     for page in (ROOT.glob("*.md") if folder == "." else (ROOT / folder).rglob("*.md"))
 )
-COMMAND = re.compile(r"python -m realsr\.(\w+)((?:\\\n|[^\n`])*)")
+COMMAND = re.compile(
+    r"(?:python -m realsr\.|(?:^    |`)realsr )(\w+)((?:\\\n|[^\n`])*)", re.MULTILINE
+)
 
 
 def anchors(page: Path) -> set[str]:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 # OpenMP threads spin while they wait. A long spin makes small training steps up to 40 times slower
 # if another program uses the same cores; no spin makes them a third slower on idle cores. A short
@@ -10,9 +11,14 @@ import sys
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-# `python -m realsr.<command>` imports for seconds and has nothing to save in that time. Ctrl-C then
-# ends the process without a traceback. `run_command` restores the handler.
-if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+# A command imports for seconds and has nothing to save in that time. Ctrl-C then ends the process
+# without a traceback. `run_command` restores the handler. The first argument is -m for
+# `python -m realsr.<command>`, the path of the script for `realsr <command>`.
+_program = Path("".join(sys.argv[:1])).name
+if (
+    _program in ("-m", "realsr", "realsr.exe")
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 __version__ = "0.1.0"

@@ -1,6 +1,8 @@
-"""Adapts a published generator to the photos of one camera; writes a model and a report.
+"""Adapts a published generator to the photos of one camera.
 
-Usage: python -m realsr.adapt source=PHOTOS output=MY_CAMERA
+Writes a model and a report.
+
+Usage: realsr adapt source=PHOTOS output=MY_CAMERA
 """
 
 from realsr.api.command import run_command

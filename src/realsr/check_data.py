@@ -1,6 +1,8 @@
-"""Checks the data that a track needs, and reports missing folders and unreadable files.
+"""Checks the data of a track.
 
-Usage: python -m realsr.check_data +track=dped data.source=PHOTOS
+Reports missing folders and files that cannot be read.
+
+Usage: realsr check_data +track=dped data.source=PHOTOS
 """
 
 from realsr.api.command import run_command

@@ -1,6 +1,8 @@
-"""Collects noise patches from source photos: source photos -> <work_dir>/pool/noise.
+"""Collects noise patches from source photos.
 
-Usage: python -m realsr.collect_noise +track=dped data.source=PHOTOS
+Source photos -> <work_dir>/pool/noise.
+
+Usage: realsr collect_noise +track=dped data.source=PHOTOS
 """
 
 from realsr.api.command import run_command

@@ -1,6 +1,8 @@
-"""Runs a complete study on bundled photographs, about 8 minutes on two cores; writes runs/demo.
+"""Runs a complete study on bundled photographs.
 
-Usage: python -m realsr.demo
+It takes about 8 minutes on two cores, and writes runs/demo.
+
+Usage: realsr demo
 """
 
 from realsr.api.command import run_command

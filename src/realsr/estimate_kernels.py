@@ -1,6 +1,8 @@
-"""Makes the kernels of a pool, estimated from source photos by default: <work_dir>/pool/kernels.
+"""Makes the blur kernels of a pool.
 
-Usage: python -m realsr.estimate_kernels +track=dped data.source=PHOTOS
+By default they are estimated from the source photos: source photos -> <work_dir>/pool/kernels.
+
+Usage: realsr estimate_kernels +track=dped data.source=PHOTOS
 """
 
 from realsr.api.command import run_command

@@ -1,6 +1,8 @@
-"""Compares models on a folder of images, with a named protocol.
+"""Compares models on a folder of images.
 
-Usage: python -m realsr.evaluate weights=[bicubic,RUN] data.hr=DIR [data.lr=DIR] [protocol=NAME]
+The scores are those of a named protocol.
+
+Usage: realsr evaluate weights=[bicubic,RUN] data.hr=DIR [data.lr=DIR] [protocol=NAME]
        [output=DIR] key=value …
 """
 

@@ -1,8 +1,10 @@
-"""Exports a generator as ONNX in float32, fp16 and INT8, with a table of their speed and accuracy;
-or only its weights, as safetensors or as a .pth file for other programs.
+"""Exports a generator as ONNX, OpenVINO or ncnn files.
 
-Usage: python -m realsr.export weights=SOURCE output=FOLDER [formats=[onnx_fp32,onnx_int8]]
-       python -m realsr.export weights=SOURCE output=FILE.pth
+A table lists their speed and accuracy. A file name as output exports only the weights, as
+safetensors or as a .pth file for other programs.
+
+Usage: realsr export weights=SOURCE output=FOLDER [formats=[onnx_fp32,onnx_int8]]
+       realsr export weights=SOURCE output=FILE.pth
 """
 
 from realsr.api.command import run_command

@@ -1,6 +1,8 @@
-"""Fetches the published weights that metrics, perceptual losses and models need.
+"""Fetches published weights of models, metrics and losses.
 
-Usage: python -m realsr.fetch what=[metrics,perceptual,models] [folder=DIR]
+Their hashes are checked.
+
+Usage: realsr fetch what=[metrics,perceptual,models] [folder=DIR]
 """
 
 from realsr.api.command import run_command

@@ -1,6 +1,8 @@
-"""Makes pairs of HR and LR images: photos and pool -> <work_dir>/pairs.
+"""Makes pairs of HR and LR images.
 
-Usage: python -m realsr.make_pairs +track=dped data.source=PHOTOS
+Photos and pool -> <work_dir>/pairs.
+
+Usage: realsr make_pairs +track=dped data.source=PHOTOS
 """
 
 from realsr.api.command import run_command

@@ -1,6 +1,8 @@
-"""Reports and draws the kernels and noise patches of a degradation pool; compares it with another.
+"""Reports and draws a degradation pool, or compares two.
 
-Usage: python -m realsr.pool pool_dir=DIR [compare=DIR] [output=DIR]
+A pool consists of kernels and noise patches.
+
+Usage: realsr pool pool_dir=DIR [compare=DIR] [output=DIR]
 """
 
 from realsr.api.command import run_command

@@ -1,6 +1,8 @@
-"""Rebuilds the LR image of one pair, byte for byte, from the manifest of the pairs.
+"""Rebuilds the LR image of one pair, byte for byte.
 
-Usage: python -m realsr.rebuild_pair +track=dped pair=NAME data.source=PHOTOS
+The degradation is that in the manifest of the pairs.
+
+Usage: realsr rebuild_pair +track=dped pair=NAME data.source=PHOTOS
 """
 
 from realsr.api.command import run_command

@@ -1,6 +1,8 @@
-"""Measures the noise of source photos, and logs and draws it; collects no noise patches.
+"""Measures the noise of source photos without collecting it.
 
-Usage: python -m realsr.survey_noise +track=dped data.source=PHOTOS
+The measurements are logged and drawn.
+
+Usage: realsr survey_noise +track=dped data.source=PHOTOS
 """
 
 from realsr.api.command import run_command

@@ -7,9 +7,9 @@ import sys
 from contextlib import ExitStack
 from importlib import import_module
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
-from realsr.config.help import ask_help, write_help
+from realsr.config.help import ask_help, ask_version, write_help, write_versions
 from realsr.core.errors import ImageError, Interrupted, UserError, WeightsError
 from realsr.core.file_names import printable
 
@@ -25,9 +25,12 @@ def run_command(name: str) -> None:
     An error that the user can fix prints its message and exits with code 1; Ctrl-C exits with 130.
     Other exceptions are not caught.
     """
-    _set_up_logging()
+    set_up_logging()
     if ask_help(sys.argv[1:]):
         write_help(name, sys.argv[1:])
+        return
+    if ask_version(sys.argv[1:]):
+        write_versions()
         return
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # see realsr/__init__.py
@@ -60,11 +63,11 @@ def run_command(name: str) -> None:
         decorate = hydra.main(str(conf_dir()), specification.file, version_base="1.3")
         decorate(main)()
     except UserError as error:
-        _exit(str(error))
+        fail(str(error))
     except CONFIG_ERRORS as error:
         if not explain_errors:
             raise
-        _exit(explain(error, specification.schema))
+        fail(explain(error, specification.schema))
     except JobFailedError as error:
         message, process = error.args
         if process != os.getpid():  # a launcher may redirect the output of its processes to files
@@ -86,7 +89,7 @@ def _run_job(name: str, config: "DictConfig") -> None:
     from realsr.config.composition import to_part
     from realsr.config.schema import COMMANDS
 
-    _set_up_logging()  # repeated, since with -m a launcher may have started another process
+    set_up_logging()  # repeated, since with -m a launcher may have started another process
     # Errors are caught here. If they reached Hydra, it would print its overrides first.
     try:
         if HydraConfig.get().job.chdir:
@@ -108,11 +111,11 @@ def _run_job(name: str, config: "DictConfig") -> None:
             "then repeat the command"
         )
     except Interrupted as interruption:
-        _exit(str(interruption), interruption.code)
+        fail(str(interruption), interruption.code)
     except KeyboardInterrupt:
         resumable = COMMANDS[name].resumable
         advice = "finished work is kept; repeat the command to continue"
-        _exit(f"interrupted; {advice if resumable else 'the same command restarts'}", code=130)
+        fail(f"interrupted; {advice if resumable else 'the same command restarts'}", code=130)
 
 
 class JobFailedError(Exception):
@@ -126,7 +129,7 @@ def _exit_job(message: str) -> None:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         logger.error("error: %s", message)
         raise JobFailedError(message, os.getpid())
-    _exit(message)
+    fail(message)
 
 
 class _LineFormatter(logging.Formatter):
@@ -136,7 +139,8 @@ class _LineFormatter(logging.Formatter):
         return "\n".join(map(printable, super().format(record).expandtabs().split("\n")))
 
 
-def _set_up_logging() -> None:
+def set_up_logging() -> None:
+    """Log messages to stderr; let stdout escape characters that its encoding lacks."""
     # The encoding of stdout may lack characters of a help text or of a file name.
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -145,7 +149,8 @@ def _set_up_logging() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
-def _exit(message: str, code: int = 1) -> None:
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Exit with a code; log the message, unless it is empty, as an error if the code is 1 or 2."""
     if message:
-        logger.error("error: %s" if code == 1 else "%s", message)
+        logger.error("error: %s" if code in (1, 2) else "%s", message)
     sys.exit(code)

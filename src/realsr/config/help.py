@@ -1,18 +1,22 @@
 """`--help` of a command: its keys with the values and comments of conf/, and its group options.
 
-Neither Hydra nor a component is imported, so that the help appears at once.
+Also the list of commands, and `--version`. Neither torch nor Hydra nor a component is imported, so
+that the text appears at once.
 """
 
+import platform
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import get_type_hints
 
 import yaml  # type: ignore[import-untyped]
 
+from realsr import __version__
 from realsr.config.options import conf_dir
 from realsr.config.schema import COMMANDS
 
@@ -21,12 +25,53 @@ _FLAGS = """\
 Options of every command:
   --cfg job          print the composed configuration; --resolve replaces references by values
   --config-dir DIR   add custom groups
-  -m, --multirun     one run for each of several values: key=a,b"""
+  -m, --multirun     one run for each of several values: key=a,b
+  --version          print the versions of realsr, torch and Python"""
+
+_COMMANDS_TEXT = """\
+Usage: realsr COMMAND key=value …
+       python -m realsr.COMMAND key=value …
+
+Commands:
+{commands}
+
+Options:
+  COMMAND --help     list the keys of a command; after +track=<track>, with the track's values
+  --version          print the versions of realsr, torch and Python
+  -sc install=bash   print a script for the shell's completion; or fish, zsh
+"""
 
 
 def ask_help(arguments: Sequence[str]) -> bool:
     """Return whether a command line asks for help."""
     return any(argument in ("--help", "-h") for argument in arguments)
+
+
+def ask_version(arguments: Sequence[str]) -> bool:
+    """Return whether a command line asks for versions."""
+    return "--version" in arguments
+
+
+def write_versions() -> None:
+    """Print the versions of realsr, torch and Python, which a report of an error should name."""
+    try:
+        torch = version("torch")
+    except PackageNotFoundError:
+        torch = "not installed"
+    lines = (f"realsr {__version__}", f"torch {torch}", f"Python {platform.python_version()}")
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def write_commands() -> None:
+    """Print the usage of the console script, with a line for each command."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {_describe(name)}" for name in COMMANDS]
+    sys.stdout.write(_COMMANDS_TEXT.format(commands="\n".join(lines)))
+
+
+def _describe(command: str) -> str:
+    """Return the first line of a command's docstring."""
+    return str(import_module(f"realsr.{command}").__doc__).partition("\n")[0].rstrip(".")
 
 
 def write_help(command: str, arguments: Sequence[str]) -> None:
