@@ -139,7 +139,10 @@ def test_the_pretraining_is_l1_alone_on_clean_photos(composed: Compose) -> None:
         "bicubic",
         False,
     )
-    assert (config.online_degradation, config.generator["blocks"]) == ({"name": "noise"}, 23)
+    assert (config.online_degradation, config.generator["blocks"]) == (
+        {"name": "noise", "match": "random"},
+        23,
+    )
 
 
 def test_the_pretraining_s_two_schedules(composed: Compose) -> None:

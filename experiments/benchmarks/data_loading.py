@@ -72,8 +72,8 @@ def compare(pairs: int, workers: int, steps: int, rounds: int) -> dict[str, Any]
         png_pairs = decode_pairs(pair_files, memory=0)
         degradations: dict[str, OnlineDegradation] = {
             "plain": Identity(),
-            "noise": Noise(noise),
-            "jpeg": NoiseJPEG((30, 95), noise),
+            "noise": Noise("random", noise),
+            "jpeg": NoiseJPEG((30, 95), "random", "quality", noise, []),
         }
         rates: dict[str, list[float]] = {
             kind: [] for kind in ("cache_plain", "cache_noise", "png_noise", "cache_jpeg")

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from PIL import Image
 from small_work import TINY, Command, files
 
 ARGUMENTS = ("+track=dped", "data.source=photos", "work_dir=out", *TINY)
@@ -101,3 +102,34 @@ def test_auto_that_finds_nothing_still_shows_what_there_is(
     assert "no thresholds suit these photos" in ended.said
     assert (tmp_path / "out/pool/noise_survey/survey.png").is_file()
     assert not (tmp_path / "out/pool/noise").exists()
+
+
+def test_the_online_degradation_decides_what_is_collected(
+    command: Command, source: Path, tmp_path: Path
+) -> None:
+    pool, model = tmp_path / "out/pool", "online_degradation=noise_model"
+    ended = command("collect_noise", *ARGUMENTS, model)
+    assert ended.code == 0, ended.said
+    assert set(files(pool)) == {"manifest.json", "noise_model.json"}
+    before = files(pool)
+    ended = command("train", *ARGUMENTS, model, "pool=noise_only", "init=null")
+    assert ended.code == 0, ended.said
+    assert files(pool) == before, "no patches are needed"
+    manifest = json.loads((tmp_path / "out/runs/default/manifest.json").read_text())["training"]
+    assert "noise/noise_model.json" in manifest["inputs"]
+    assert manifest["config"]["pool.noise"] is True
+
+    jpeg = ("online_degradation=noise_jpeg", "online_degradation.jpeg=source")
+    ended = command("collect_noise", *ARGUMENTS, *jpeg)
+    assert ended.code == 1
+    assert "none of 3 photos is a colour JPEG" in ended.said
+    for path in source.glob("*.png"):
+        Image.open(path).save(path.with_suffix(".jpg"), quality=97)
+        path.unlink()
+    arguments = (*ARGUMENTS, *jpeg, "pool=bicubic", "work_dir=jpeg")
+    ended = command("train", *arguments)
+    assert ended.code == 0, ended.said
+    assert set(files(tmp_path / "jpeg/pool")) == {"manifest.json", "jpeg_tables.json"}
+    manifest = json.loads((tmp_path / "jpeg/runs/default/manifest.json").read_text())["training"]
+    assert "noise/jpeg_tables.json" in manifest["inputs"]
+    assert manifest["config"]["pool.noise"] is False

@@ -82,8 +82,15 @@ def test_tracks_are_the_recipes_of_the_paper(composed: Callable[..., TrainConfig
         == ("bicubic", ["source", "target"])
     )
     assert (dped.pool.kernels, dped.pairs.hr) == ("estimated", ["source"])
-    assert df2k.online_degradation == dped.online_degradation == {"name": "noise"}
-    assert jpeg.online_degradation == {"name": "noise_jpeg", "quality": [30, 95]}
+    assert (
+        df2k.online_degradation == dped.online_degradation == {"name": "noise", "match": "random"}
+    )
+    assert jpeg.online_degradation == {
+        "name": "noise_jpeg",
+        "quality": [30, 95],
+        "match": "random",
+        "jpeg": "quality",
+    }
     assert (df2k.noise.max_variance, df2k.noise.min_mean, dped.noise.min_mean) == (20, 0, 50)
     assert (dped.kernels["iterations"], dped.kernels["learning_rate"]) == (3000, 2e-4)
     for config in (df2k, jpeg, dped):

@@ -80,7 +80,8 @@ def test_batches_are_those_of_a_plain_form(
     patches = [folder / "LR" / "a.png", folder / "LR" / "c.png"] if noise else []
     images = cache_pairs(tmp_path, pairs, 0) if cached else decode_pairs(pairs)
     injection = Noise(
-        cache_images(tmp_path / "noise.u8", patches, 0) if cached else DecodedImages(patches)
+        "random",
+        cache_images(tmp_path / "noise.u8", patches, 0) if cached else DecodedImages(patches),
     )
     samples = samples_of(CropDataset(images, 5, 8 * scale, scale, injection, seed=3), steps=12)
     assert len(samples) == 60
@@ -158,7 +159,7 @@ def test_jpeg_is_that_of_a_region_at_a_place_of_the_grid(
 ) -> None:
     folder = make_pairs({"a": (26, 30), "b": (24, 24)})
     pairs, patches = list_pairs(folder, 2), [folder / "LR" / "b.png"]
-    degradation = NoiseJPEG((40, 60), DecodedImages(patches))
+    degradation = NoiseJPEG((40, 60), "random", "quality", DecodedImages(patches), [])
     seen = []
     dataset = CropDataset(decode_pairs(pairs), 1, 2 * size, 2, degradation, seed=2)
     monkeypatch.setattr(COMPRESS, lambda image, q: seen.append((image, q)) or compress(image, q))
@@ -204,7 +205,10 @@ def test_jpeg_blocks_lie_at_all_places_of_the_crop(tmp_path: Path) -> None:
     images = decode_pairs(list_pairs(tmp_path, 2))
     phases = Counter()
     for sample in samples_of(
-        CropDataset(images, 20, 64, 2, NoiseJPEG((2, 2), DecodedImages([])), seed=0), 20
+        CropDataset(
+            images, 20, 64, 2, NoiseJPEG((2, 2), "random", "quality", DecodedImages([]), []), seed=0
+        ),
+        20,
     ):
         gray = sample["lr"].astype(int).sum(axis=2)
         for axis in (0, 1):

@@ -13,6 +13,7 @@ from realsr.config.options import list_options
 from realsr.core.errors import UserError
 from realsr.core.seeding import numpy_generator
 from realsr.data.cache import DecodedImages, PairImages, decode_pairs
+from realsr.data.camera_noise import NOISE_MODEL, CameraNoise, write_noise_model
 from realsr.data.dataset import CropDataset
 from realsr.data.degradations.degradation import (
     OnlineDegradation,
@@ -20,6 +21,7 @@ from realsr.data.degradations.degradation import (
     to_batch,
     try_degradation,
 )
+from realsr.data.jpeg_tables import JPEG_TABLES, JpegTables, write_jpeg_tables
 from realsr.data.loading import load_batches
 from realsr.data.pairs import list_pairs
 from realsr.data.validation_images import load_validation, load_validation_folder
@@ -31,15 +33,36 @@ SIZES = {"a": (40, 51), "b": (21, 30), "c": (16, 18)}
 DRIFT = {"name": "toy_degradation.Drift", "margin": 5, "gain": 0.1}
 ALL = [
     yaml_values(f"online_degradation/{option}") for option in list_options("online_degradation")
-] + [DRIFT]
+] + [
+    {"name": "noise", "match": "brightness"},
+    {"name": "noise_jpeg", "quality": [30, 95], "match": "brightness", "jpeg": "source"},
+    DRIFT,
+]
 
-every_degradation = pytest.mark.parametrize("values", ALL, ids=lambda values: values["name"])
+every_degradation = pytest.mark.parametrize(
+    "values",
+    ALL,
+    ids=lambda values: "-".join(
+        str(value) for value in values.values() if value not in ("random", "quality")
+    ),
+)
 each_scale = pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 
 
 @pytest.fixture
 def patches(tmp_path: Path, make_pairs: MakePairs) -> DecodedImages:
     return DecodedImages([make_pairs({"n": (30, 33)}, folder="noise") / "LR" / "n.png"])
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """The pool's noise model and JPEG tables."""
+    flat = np.full((3, 2), 4 / 255, np.float32)
+    kernels = np.eye(3, dtype=np.float32)[..., None, None]
+    write_noise_model(tmp_path / NOISE_MODEL, CameraNoise(flat, kernels, np.ones(1, np.float32)))
+    table = tuple(range(1, 65))
+    write_jpeg_tables(tmp_path / JPEG_TABLES, [JpegTables(table, table, "4:2:2")])
+    return [tmp_path / NOISE_MODEL, tmp_path / JPEG_TABLES]
 
 
 def open_pairs(make_pairs: MakePairs, scale: int) -> PairImages:
@@ -49,9 +72,13 @@ def open_pairs(make_pairs: MakePairs, scale: int) -> PairImages:
 @each_scale
 @every_degradation
 def test_lr_has_its_shape_and_range_whatever_the_number_of_workers(
-    values: dict[str, Any], scale: int, make_pairs: MakePairs, patches: DecodedImages
+    values: dict[str, Any],
+    scale: int,
+    make_pairs: MakePairs,
+    patches: DecodedImages,
+    files: list[Path],
 ) -> None:
-    degradation = build_degradation(values, scale, patches)
+    degradation = build_degradation(values, scale, patches, files)
     dataset = CropDataset(open_pairs(make_pairs, scale), 3, 16 * scale, scale, degradation, seed=1)
     here, there = (list(load_batches(dataset, 0, 4, workers)) for workers in (0, 1))
     for batch, again in zip(here, there, strict=True):
@@ -75,9 +102,9 @@ def test_lr_has_its_shape_and_range_whatever_the_number_of_workers(
 @each_scale
 @every_degradation
 def test_all_chance_comes_from_the_generator(
-    values: dict[str, Any], scale: int, patches: DecodedImages
+    values: dict[str, Any], scale: int, patches: DecodedImages, files: list[Path]
 ) -> None:
-    degradation = build_degradation(values, scale, patches)
+    degradation = build_degradation(values, scale, patches, files)
     side = (16 * scale if degradation.reads == "hr" else 16) + 2 * degradation.margin
     crop = np.random.default_rng(0).integers(60, 200, (side, side, 3), dtype=np.uint8)
     crop.flags.writeable = False
@@ -96,10 +123,14 @@ def test_all_chance_comes_from_the_generator(
 @each_scale
 @every_degradation
 def test_validation_images_are_degraded_by_their_names(
-    values: dict[str, Any], scale: int, make_pairs: MakePairs, patches: DecodedImages
+    values: dict[str, Any],
+    scale: int,
+    make_pairs: MakePairs,
+    patches: DecodedImages,
+    files: list[Path],
 ) -> None:
     folder = make_pairs(SIZES, scale)
-    pairs, degradation = list_pairs(folder, scale), build_degradation(values, scale, patches)
+    pairs, degradation = list_pairs(folder, scale), build_degradation(values, scale, patches, files)
     images = load_validation(pairs, scale, degradation, 0, 20 * scale, 9)
     (alone,) = load_validation(pairs[1:2], scale, degradation, 0, 20 * scale, 9)
     assert torch.equal(images[1].lr, alone.lr)

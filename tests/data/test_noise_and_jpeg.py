@@ -14,8 +14,8 @@ from realsr.data.degradations.degradation import (
     to_batch,
     to_images,
 )
-from realsr.data.degradations.noise import Noise, draw_patch
-from realsr.data.degradations.noise_jpeg import NoiseJPEG, centre, compress
+from realsr.data.degradations.noise import Noise, centre, draw_patch
+from realsr.data.degradations.noise_jpeg import NoiseJPEG, compress
 from realsr.imaging import write_uint8
 
 COMPRESS = "realsr.data.degradations.noise_jpeg.compress"
@@ -30,6 +30,10 @@ def degrade(degradation: OnlineDegradation, lr_uint8: np.ndarray, seed: int) -> 
         .permute(1, 2, 0)
         .numpy()
     )
+
+
+def make_jpeg(quality: tuple[int, int], patches: DecodedImages) -> NoiseJPEG:
+    return NoiseJPEG(quality, "random", "quality", patches, [])
 
 
 def patch_of(seed: int, height: int, width: int) -> np.ndarray:
@@ -68,7 +72,7 @@ def test_noise_is_added_from_all_patches_of_the_pool_and_clamped(tmp_path: Path)
         patch[::2] += 10 * (index + 1)
         write_uint8(tmp_path / f"{index}.png", patch)
         paths.append(tmp_path / f"{index}.png")
-    noise, lr = Noise(DecodedImages(paths)), np.full((8, 8, 3), 128, np.uint8)
+    noise, lr = Noise("random", DecodedImages(paths)), np.full((8, 8, 3), 128, np.uint8)
     seen = set()
     for seed in range(20):
         seen.add(round(float(np.ptp(degrade(noise, lr, seed))) * 255))
@@ -82,8 +86,9 @@ def test_noise_is_added_from_all_patches_of_the_pool_and_clamped(tmp_path: Path)
 
 def test_nothing_asked_for_is_nothing_done() -> None:
     lr = patch_of(0, 8, 9)
-    for name in ("noise", "identity"):
-        degradation = build_degradation({"name": name}, 2, NO_PATCHES)
+    options = {"noise": {"match": "random"}, "noise_model": {}, "identity": {}}
+    for name, values in options.items():
+        degradation = build_degradation({"name": name, **values}, 2, NO_PATCHES)
         assert np.array_equal(degrade(degradation, lr, seed=0), lr.astype(np.float32) / 255)
 
 
@@ -103,7 +108,7 @@ def test_jpeg_is_pillow_s_round_trip(quality: int) -> None:
 def test_qualities_are_drawn_from_the_whole_range(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
     monkeypatch.setattr(COMPRESS, lambda image, quality: drawn.append(quality) or image)
-    jpeg = NoiseJPEG((93, 95), NO_PATCHES)
+    jpeg = make_jpeg((93, 95), NO_PATCHES)
     for seed in range(40):
         degrade(jpeg, np.zeros((8, 8, 3), np.uint8), seed)
     assert set(drawn) == {93, 94, 95}
@@ -112,8 +117,8 @@ def test_qualities_are_drawn_from_the_whole_range(monkeypatch: pytest.MonkeyPatc
 def test_jpeg_comes_after_the_noise(tmp_path: Path) -> None:
     write_uint8(tmp_path / "n.png", patch_of(2, 16, 16))
     lr, patches = np.full((16, 16, 3), 128, np.uint8), DecodedImages([tmp_path / "n.png"])
-    both = degrade(NoiseJPEG((20, 20), patches), lr, seed=5)
-    noisy = degrade(Noise(patches), lr, seed=5)
+    both = degrade(make_jpeg((20, 20), patches), lr, seed=5)
+    noisy = degrade(Noise("random", patches), lr, seed=5)
     assert not np.allclose(both, noisy)
     np.testing.assert_array_equal(
         both, compress(np.rint(noisy * 255).astype(np.uint8), 20).astype(np.float32) / 255
@@ -130,7 +135,7 @@ def test_noise_on_the_device_is_equation_5_in_float(side: int) -> None:
         "hr": torch.from_numpy(hr),
         "noise": torch.from_numpy(noise),
     }
-    noise_on = Noise(NO_PATCHES)
+    noise_on = Noise("random", NO_PATCHES)
     seen, clean = noise_on.apply(batch), to_images(batch["hr"])
     expected = []
     for image, patch in zip(lr / 255, noise / 255, strict=True):
@@ -149,7 +154,7 @@ def test_noise_on_the_device_is_equation_5_in_float(side: int) -> None:
 
 def test_noise_is_the_same_on_the_device_as_before_jpeg() -> None:
     lr, patch = patch_of(4, 24, 24), patch_of(3, 24, 24)
-    on_device = degrade(Noise([patch]), lr, seed=0)
+    on_device = degrade(Noise("random", [patch]), lr, seed=0)
     np.testing.assert_allclose(
         on_device, (lr.astype(np.float32) / 255 + centre(patch)).clip(0, 1), atol=1e-6
     )
@@ -167,4 +172,8 @@ def test_noise_is_the_same_on_the_device_as_before_jpeg() -> None:
 )
 def test_a_bad_range_of_qualities_is_refused(quality: list[int], expected: str) -> None:
     with pytest.raises(UserError, match=rf"online_degradation\.quality=.*{expected}"):
-        build_degradation({"name": "noise_jpeg", "quality": quality}, 2, NO_PATCHES)
+        build_degradation(
+            {"name": "noise_jpeg", "quality": quality, "match": "random", "jpeg": "quality"},
+            2,
+            NO_PATCHES,
+        )

@@ -41,7 +41,7 @@ def test_the_degradation_is_fixed_and_independent_of_the_other_images(
     make_pairs: MakePairs, noise: Path
 ) -> None:
     pairs = list_pairs(make_pairs({"a": (12, 12), "b": (12, 12), "c": (12, 12)}), 2)
-    degradation = NoiseJPEG((30, 95), DecodedImages([noise]))
+    degradation = NoiseJPEG((30, 95), "random", "quality", DecodedImages([noise]), [])
     together = load_validation(pairs, 2, degradation, seed=0, largest=512, most=9)
     alone = load_validation(pairs[1:2], 2, degradation, seed=0, largest=512, most=9)
     assert torch.equal(together[1].lr, alone[0].lr)
@@ -97,7 +97,7 @@ def test_the_validation_folder_s_lr_is_degraded_where_it_is_made_only(
     make_pairs: MakePairs, noise: Path
 ) -> None:
     folder = make_pairs({"a": (12, 12), "b": (12, 12)})
-    degradation = Noise(DecodedImages([noise]))
+    degradation = Noise("random", DecodedImages([noise]))
     both = load_validation_folder(folder, 2, degradation, seed=0, largest=16, most=1)
     assert len(both) == 1
     assert torch.equal(both[0].lr, to_float(read_uint8(folder / "LR" / "a.png"))[:, 2:10, 2:10])
@@ -115,7 +115,7 @@ def test_the_validation_folder_s_lr_is_degraded_where_it_is_made_only(
 def test_validation_images_of_published_names_or_by_a_template(
     make_pairs: MakePairs, noise: Path
 ) -> None:
-    folder, degradation = make_pairs({"a": (12, 12)}), Noise(DecodedImages([noise]))
+    folder, degradation = make_pairs({"a": (12, 12)}), Noise("random", DecodedImages([noise]))
     plain = load_validation_folder(folder, 2, degradation, seed=0, largest=16, most=5)
     (folder / "LR" / "a.png").rename(folder / "LR" / "low_a.png")
     named = load_validation_folder(

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from realsr.core.errors import UserError
 from realsr.imaging.kernel_shapes import save_kernel
-from realsr.pools.contents import list_kernels, list_noise
+from realsr.pools.contents import list_degradation_files, list_kernels, list_noise
 
 
 def make(pool, *names):
@@ -51,3 +53,28 @@ def test_what_is_missing_names_the_command_that_makes_it(tmp_path):
     for find in (lambda folder: list_kernels(folder, 2), list_noise):
         with pytest.raises(UserError, match="Make them"):
             find(tmp_path / "nowhere")
+
+
+def test_the_files_of_an_online_degradation(tmp_path: Path) -> None:
+    jpeg = {"name": "noise_jpeg", "jpeg": "source"}
+    for values, noise, name in (
+        ({"name": "noise"}, True, "noise"),
+        ({"name": "noise_model"}, True, "noise_model.json"),
+        (jpeg, False, "jpeg_tables.json"),
+    ):
+        with pytest.raises(UserError, match=rf"{name}: .*[Mm]ake .*realsr\.collect_noise"):
+            list_degradation_files(tmp_path, noise, values)
+    for name in ("noise/a.png", "noise_model.json", "jpeg_tables.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for values, noise, names in (
+        ({"name": "noise"}, True, ["a.png"]),
+        ({"name": "noise"}, False, []),
+        ({"name": "noise_model"}, True, ["noise_model.json"]),
+        ({"name": "noise_model"}, False, []),
+        (jpeg, True, ["a.png", "jpeg_tables.json"]),
+        (jpeg | {"jpeg": "quality"}, True, ["a.png"]),
+        ({"name": "identity"}, True, ["a.png"]),
+    ):
+        files = list_degradation_files(tmp_path, noise, values)
+        assert [path.name for path in files] == names

@@ -56,3 +56,18 @@ def test_a_run_s_config_gets_the_keys_that_were_added_and_no_other_terms() -> No
         },
     )
     assert migrate_run_config({"loss": None, "optimiser": 3})[1] == {"loss": None, "optimiser": 3}
+
+
+def test_degradations_get_the_keys_that_were_added() -> None:
+    old = {"online_degradation.name": "noise_jpeg", "online_degradation.quality": [30, 95]}
+    config = migrate("training", {"format": 4, "config": old})["config"]
+    assert config == old | {
+        "online_degradation.match": "random",
+        "online_degradation.jpeg": "quality",
+    }
+    for name, added in (("noise", {"match": "random"}), ("bsrgan", {})):
+        values = {"name": name}
+        assert migrate_run_config({"online_degradation": values}) == (
+            {},
+            {"online_degradation": added | values},
+        )

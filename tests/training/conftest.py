@@ -82,7 +82,9 @@ def trained(pairs: list[Pair], make_config: MakeConfig, tmp_path: Path) -> Train
         config: TrainingConfig | None = None,
         **trainer: object,
     ) -> Path:
-        degradation = degradation or NoiseJPEG((30, 95), DecodedImages([pairs[0].lr]))
+        degradation = degradation or NoiseJPEG(
+            (30, 95), "random", "quality", DecodedImages([pairs[0].lr]), []
+        )
         config = config or make_config(**trainer)
         validation = ValidationSet("held_out", images)
         return train(pairs, degradation, validation, tmp_path / run, config, tmp_path / "cache")[0]

@@ -115,7 +115,7 @@ def train_small(
             each(step)
 
     loop.TrainingMonitor = Noting  # type: ignore[misc]
-    noise = Noise(DecodedImages([pairs[0].lr]))
+    noise = Noise("random", DecodedImages([pairs[0].lr]))
     loop.train(
         pairs,
         noise,

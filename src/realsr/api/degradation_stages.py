@@ -15,9 +15,10 @@ from realsr.config.schema import (
 )
 from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place
+from realsr.data.degradations.degradation import uses_jpeg_tables, uses_noise_model
 from realsr.kernels import estimation
 from realsr.kernels.estimation import KernelPool
-from realsr.noise import collection, survey
+from realsr.noise import collection, jpeg_collection, modelling, survey
 from realsr.noise.survey import NoFlatTilesError, Survey, choose_thresholds
 from realsr.pairs import rebuild, synthesis
 from realsr.pairs.synthesis import PairsResult
@@ -84,6 +85,36 @@ def survey_noise(config: SurveyNoiseConfig) -> Survey:
 
 @takes_keys("collect_noise")
 def collect_noise(config: CollectNoiseConfig) -> Path:
+    """Collect what the online degradation needs of the source photos; return the folder.
+
+    That is noise patches, or a noise model (online_degradation=noise_model), and the JPEG tables
+    (online_degradation.jpeg=source). For patches the folder is `noise` in the pool.
+    """
+    folder = config.noise_pool_dir
+    if uses_noise_model(config.online_degradation):
+        fit_noise_model(config)
+    else:
+        folder = collect_patches(config)
+    if uses_jpeg_tables(config.online_degradation):
+        collect_jpeg_tables(config)
+    return folder
+
+
+def fit_noise_model(config: CollectNoiseConfig) -> Path:
+    """Fit the noise of the source photos and return the file of the model."""
+    return modelling.fit_noise_model(
+        config.data.source, config.noise_pool_dir, config.overwrite, config.workers, config.damaged
+    )
+
+
+def collect_jpeg_tables(config: CollectNoiseConfig) -> Path:
+    """Collect the JPEG tables of the source photos and return their file."""
+    return jpeg_collection.collect_jpeg_tables(
+        config.data.source, config.noise_pool_dir, config.overwrite
+    )
+
+
+def collect_patches(config: CollectNoiseConfig) -> Path:
     """Collect noise patches and return their folder; with noise.auto, a survey sets thresholds."""
     source, pool, noise = config.data.source, config.noise_pool_dir, config.noise
     if noise.auto:

@@ -64,7 +64,7 @@ def degrade(
     lr = synthesis.degrade(hr, scale, kernel)
     if noise is None:
         return lr
-    injection = Noise([noise])
+    injection = Noise("random", [noise])
     arrays = injection.prepare(lr, 0, scale, numpy_generator(seed, "degrade"))
     return to_uint8(injection.apply(to_batch(arrays, hr))[0])
 

@@ -21,8 +21,16 @@ from realsr.core.errors import UserError
 from realsr.core.file_names import printable, resolve_unnamed
 from realsr.core.files import check_folder_place, looks_lost
 from realsr.data.cache import DecodedImages
-from realsr.data.degradations.degradation import build_degradation, try_degradation
+from realsr.data.camera_noise import NOISE_MODEL
+from realsr.data.degradations.degradation import (
+    build_degradation,
+    list_patches,
+    try_degradation,
+    uses_jpeg_tables,
+    uses_noise_model,
+)
 from realsr.data.folders import list_photos
+from realsr.data.jpeg_tables import JPEG_TABLES
 from realsr.data.pairs import Pair, hold_out, list_pairs
 from realsr.data.validation_images import ValidationImage, load_validation, load_validation_folder
 from realsr.evaluation.metric import load_metrics
@@ -34,7 +42,7 @@ from realsr.inference.model import load_model
 from realsr.inference.tiling import as_function
 from realsr.kernels.estimation import make_estimator
 from realsr.networks.build import build_generator
-from realsr.pools.contents import list_noise
+from realsr.pools.contents import list_degradation_files
 from realsr.provenance.manifest import is_foreign, lock_stage
 from realsr.training.checkpoints import list_checkpoints
 from realsr.training.distributed import local_rank, start_processes
@@ -86,13 +94,15 @@ def train(config: TrainConfig) -> TrainResult:
         if not processes.is_main:
             logger.setLevel(logging.ERROR)  # the first process logs for all
         processes.run_on_main(lambda: prepare(config, training, processes.world_size))
-        noise = list_noise(config.noise_pool_dir) if config.pool.noise else []
-        pairs, validation = split_pairs(config, noise)
+        files = list_degradation_files(
+            config.noise_pool_dir, config.pool.noise, config.online_degradation
+        )
+        pairs, validation = split_pairs(config, files)
         check_validation(validation.images, config.scale)
         is_new = train_run(
             config.run,
             pairs,
-            noise,
+            files,
             config.online_degradation,
             validation,
             training,
@@ -161,8 +171,12 @@ def prepare_data(config: TrainConfig) -> None:
         make_estimator(stages.choose_estimator(config), config.pool.estimator_key, config.scale)
     if not (config.run / "generator.safetensors").exists():
         GeneratorLoss(config.loss)  # raises an error if the weights of VGG19 are missing
-    if config.pool.noise:
+    if config.pool.noise and uses_noise_model(config.online_degradation):
+        _run_stage("noise_model", NOISE_MODEL, config)
+    elif config.pool.noise:
         _run_stage("noise", "noise/**/*.png", config)
+    if uses_jpeg_tables(config.online_degradation):
+        _run_stage("jpeg_tables", JPEG_TABLES, config)
     if foreign_pairs:
         logger.info("%s: pairs made elsewhere, used as they are", config.pairs_dir)
     else:
@@ -172,7 +186,7 @@ def prepare_data(config: TrainConfig) -> None:
 
 
 def _run_stage(stage: str, pattern: str, config: TrainConfig) -> None:
-    folder = config.noise_pool_dir if stage == "noise" else config.pool_dir
+    folder = config.pool_dir if stage == "kernels" else config.noise_pool_dir
     if is_foreign(folder, stage, pattern):
         logger.info("%s: %s made elsewhere, used as they are", folder, stage)
     elif stage == "kernels":
@@ -180,12 +194,21 @@ def _run_stage(stage: str, pattern: str, config: TrainConfig) -> None:
             stage_config(config, EstimateKernelsConfig, shard=None, shards=None)
         )
     else:
-        stages.collect_noise(stage_config(config, CollectNoiseConfig))
+        collect = {
+            "noise": stages.collect_patches,
+            "noise_model": stages.fit_noise_model,
+            "jpeg_tables": stages.collect_jpeg_tables,
+        }[stage]
+        collect(stage_config(config, CollectNoiseConfig))
 
 
-def split_pairs(config: TrainConfig, noise: list[Path]) -> tuple[list[Pair], ValidationSet]:
-    """Return the training pairs and the validation images: `data.validation` or held-out pairs."""
-    degradation = build_degradation(config.online_degradation, config.scale, DecodedImages(noise))
+def split_pairs(config: TrainConfig, files: list[Path]) -> tuple[list[Pair], ValidationSet]:
+    """Return the training pairs and the validation images: `data.validation` or held-out pairs.
+
+    files: those of `list_degradation_files`.
+    """
+    patches = DecodedImages(list_patches(files))
+    degradation = build_degradation(config.online_degradation, config.scale, patches, files)
     lr_name, elsewhere = config.data.lr_name, is_foreign(config.pairs_dir, "pairs", "HR/*")
     pairs = list_pairs(config.pairs_dir, config.scale, lr_name if elsewhere else None)
     trainer = config.trainer

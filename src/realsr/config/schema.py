@@ -136,6 +136,7 @@ class CollectNoiseConfig(SurveyNoiseConfig):
     """The keys of `collect_noise`."""
 
     overwrite: bool
+    online_degradation: dict[str, Any]
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from realsr.core.ranges import check_ranges
 from realsr.core.workers import count_workers, map_items
 from realsr.data.folders import list_photos
 from realsr.imaging import ImageError, log_damage, read_uint8_and_damage
+from realsr.noise.level_fit import BLOCKS, LevelFit, fit_levels, measure_blocks
 from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.tiles import TILES, cut, judge_tiles, list_drop_reasons, mask_tiles, measure_photo
 from realsr.provenance.manifest import name_inputs, open_stage, refuse_foreign
@@ -48,6 +49,8 @@ class Survey:
     limit: the highest threshold that is considered.
     failures: file name -> reason why the photo cannot be measured.
     damaged: `accept` or `refuse` damaged photos, see `read_uint8`.
+    blocks: flat blocks of all photos, (n,) of BLOCKS, their variance divided by their photo's gain.
+    level: noise level by brightness, fitted to them; None if there are too few.
     """
 
     source: Path
@@ -57,6 +60,8 @@ class Survey:
     limit: float
     failures: dict[str, str]
     damaged: str = "refuse"
+    blocks: np.ndarray = field(default_factory=lambda: np.empty(0, BLOCKS))
+    level: LevelFit | None = None
 
     def judge(self) -> np.ndarray:
         """Return the reject reason of each tile, see `judge_tiles`."""
@@ -126,6 +131,7 @@ def survey_noise(
     measure = partial(_survey_photo, config=config, damaged=damaged, limit=limit)
     results = map_items(measure, photos, count_workers(len(photos), workers))
     tables, failures = [np.empty(0, SURVEY_TILES)], {}
+    blocks, owners = [np.empty(0, BLOCKS)], [np.empty(0, int)]
     with Progress("noise survey", total=len(photos)) as progress:
         for index, (path, result) in enumerate(zip(photos, results, strict=True)):
             progress.advance()
@@ -133,28 +139,44 @@ def survey_noise(
                 text = str(result)
                 failures[path.name] = text if path.name in text else f"{path}: {text}"
                 continue
-            tiles, damage = result
+            tiles, own, damage = result
             log_damage(path, damage)
             tiles["photo"] = index
             tables.append(tiles)
+            blocks.append(own)
+            owners.append(np.full(len(own), index))
     if len(failures) == len(photos):
         reasons = "".join(f"\n  {reason}" for reason in failures.values())
         raise UserError(f"noise survey: no photo can be measured:{reasons}")
     names = [path.name for path in photos]
-    return Survey(photos[0].parent, names, np.concatenate(tables), config, limit, failures, damaged)
+    flat, level = _fit_level(np.concatenate(blocks), np.concatenate(owners), len(photos))
+    folder, table = photos[0].parent, np.concatenate(tables)
+    return Survey(folder, names, table, config, limit, failures, damaged, flat, level)
+
+
+def _fit_level(
+    blocks: np.ndarray, photos: np.ndarray, count: int
+) -> tuple[np.ndarray, LevelFit | None]:
+    """Return the flat blocks, at a gain of 1, and the noise level fitted to them."""
+    level = fit_levels(blocks, photos, count)
+    if level is None:
+        return blocks[:0], None
+    flat = blocks[level.flat]
+    flat["variance"] /= level.gains[photos[level.flat], None] ** 2
+    return flat, level
 
 
 def _survey_photo(
     path: Path, config: NoiseConfig, damaged: str, limit: float
-) -> tuple[np.ndarray, str | None] | ImageError | ValueError:
-    """Return a photo's tiles, of SURVEY_TILES, and its file's damage, or the error."""
+) -> tuple[np.ndarray, np.ndarray, str | None] | ImageError | ValueError:
+    """Return a photo's tiles, of SURVEY_TILES, its blocks, and its file's damage, or the error."""
     try:
-        _, table, damage = measure_photo(path, config, damaged, limit)
+        image, table, damage = measure_photo(path, config, damaged, limit)
     except (ImageError, ValueError) as error:
         return error
     tiles = np.zeros(len(table), SURVEY_TILES)
     tiles[list(TILES.names or ())] = table
-    return tiles, damage
+    return tiles, measure_blocks(image), damage
 
 
 class NoFlatTilesError(UserError):

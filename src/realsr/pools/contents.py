@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from realsr.core.components import Values
 from realsr.core.errors import UserError
 from realsr.core.file_names import list_files
+from realsr.data.camera_noise import NOISE_MODEL
+from realsr.data.degradations.degradation import uses_jpeg_tables, uses_noise_model
+from realsr.data.jpeg_tables import JPEG_TABLES
 
 logger = logging.getLogger("realsr")
 
@@ -68,6 +72,32 @@ def list_kernels(pool: Path, scale: int) -> list[Path]:
 def list_pool_files(folder: Path, suffix: str) -> list[Path]:
     """Return the files of a pool's folder with a suffix, sorted; none if the folder is missing."""
     return list_files(folder, {suffix}, recursive=True) if folder.is_dir() else []
+
+
+def list_degradation_files(pool: Path, noise: bool, degradation: Values) -> list[Path]:
+    """Return the files of a pool that an online degradation reads.
+
+    They are its noise patches or its noise model, only if `noise`, and its JPEG tables. Raises
+    UserError if some are missing.
+    """
+    files = []
+    if noise and uses_noise_model(degradation):
+        files.append(_find_file(pool / NOISE_MODEL, degradation))
+    elif noise:
+        files += list_noise(pool)
+    if uses_jpeg_tables(degradation):
+        files.append(_find_file(pool / JPEG_TABLES, degradation))
+    return files
+
+
+def _find_file(path: Path, degradation: Values) -> Path:
+    if not path.is_file():
+        jpeg = " online_degradation.jpeg=source" if path.name == JPEG_TABLES else ""
+        raise UserError(
+            f"{path}: missing. Make it with: python -m realsr.collect_noise +track=<track> "
+            f"online_degradation={degradation['name']}{jpeg} data.source=FOLDER work_dir=FOLDER"
+        )
+    return path
 
 
 def list_noise(pool: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
-FORMAT = 4
+FORMAT = 5
 Section = dict[str, Any]
 RENAMED_KEYS = {
     "discriminator.arguments": "discriminator",
@@ -30,6 +30,12 @@ RENAMED_KEYS = {
 """Keys of earlier configurations and their replacements."""
 ADDED_OPTIMISER_KEYS = {"warmup": 0, "max_gradient_norm": None}
 """Keys of `optimiser` that format 4 added, with the values that equal the behaviour before."""
+ADDED_DEGRADATION_KEYS: Mapping[str, Mapping[str, str]] = {
+    "noise": {"match": "random"},
+    "noise_jpeg": {"match": "random", "jpeg": "quality"},
+}
+"""Keys of `online_degradation` that format 5 added, by its name, with the values that equal the
+behaviour before."""
 
 
 def migrate(stage: str, section: Section) -> Section:
@@ -114,6 +120,14 @@ def _add_training_keys(section: Section) -> Section:
     return section | {"config": config}
 
 
+def _add_degradation_keys(section: Section) -> Section:
+    """Matching of noise patches to brightness and the JPEG tables of the source were added."""
+    name = section["config"].get("online_degradation.name")
+    added = ADDED_DEGRADATION_KEYS.get(str(name), {})
+    config = {f"online_degradation.{key}": value for key, value in added.items()}
+    return section | {"config": config | section["config"]}
+
+
 def _rename(old: str, new: str) -> Callable[[Section], Section]:
     """Return a migration that renames a config key."""
 
@@ -130,6 +144,7 @@ MIGRATIONS: Mapping[tuple[str, int], Callable[[Section], Section]] = {
     ("noise_survey", 2): _rename("wanted", "min_patches"),
     ("training", 1): _name_training_components,
     ("training", 3): _add_training_keys,
+    ("training", 4): _add_degradation_keys,
 }
 
 
@@ -144,6 +159,10 @@ def migrate_run_config(config: Section) -> tuple[dict[str, str], Section]:
         optimiser, loss = values.get("optimiser"), values.get("loss")
         if isinstance(optimiser, dict):
             values["optimiser"] = ADDED_OPTIMISER_KEYS | optimiser
+        degradation = values.get("online_degradation")
+        if isinstance(degradation, dict):
+            added = ADDED_DEGRADATION_KEYS.get(str(degradation.get("name")), {})
+            values["online_degradation"] = {**added, **degradation}
         for term in loss.values() if isinstance(loss, dict) else []:
             if isinstance(term, dict) and term.get("name") == "perceptual":
                 term.setdefault("network", "vgg19")

@@ -36,6 +36,8 @@ logger = logging.getLogger("realsr")
 MAX_TILES = 24  # in a section of the figure
 COLUMNS, SIDE = 6, 256
 LINE = "#c81e1e"
+CHANNELS = {"red": "#c83c3c", "green": "#3c9650", "blue": "#3c64c8"}
+MAX_POINTS = 4000  # of each channel in the plot of the noise level
 COLOURS = {
     "": "#3c9650",
     "structured": "#f09628",
@@ -119,6 +121,19 @@ def summarise(survey: Survey) -> dict[str, Any]:
             for n in PATCH_COUNTS
             if survey.suggest(n).patches
         ],
+        "noise_level": _summarise_level(survey),
+    }
+
+
+def _summarise_level(survey: Survey) -> dict[str, Any] | None:
+    """Return the noise level by brightness, in 8-bit levels; None if too few blocks are flat."""
+    if survey.level is None:
+        return None
+    deviations = survey.level.deviations
+    return {
+        "flat_blocks": len(survey.blocks),
+        "brightness": np.linspace(0, 255, deviations.shape[1]).tolist(),
+        **dict(zip(CHANNELS, deviations.round(3).tolist(), strict=True)),
     }
 
 
@@ -176,7 +191,7 @@ def describe(survey: Survey, folder: Path) -> str:
 def draw_survey(survey: Survey, sections: Mapping[str, Sequence[Tile]]) -> np.ndarray:
     """Draw histograms of variance and mean, the yield by threshold, and tiles: (H, W, 3) uint8."""
     config, tiles = survey.config, survey.tiles
-    page = Page(COLUMNS * (SIDE + GAP) - GAP + 2 * FRAME, 415)
+    page = Page(COLUMNS * (SIDE + GAP) - GAP + 2 * FRAME, 415 if survey.level is None else 820)
     page.write(f"Noise survey: {len(survey.photos)} photos, {len(tiles)} tiles", FRAME, 0, 22)
     text = f"noise.max_variance={config.max_variance:g}  noise.min_mean={config.min_mean:g} "
     text += f"(red lines)   max_clipped={config.max_clipped:g}  "
@@ -221,8 +236,31 @@ def draw_survey(survey: Survey, sections: Mapping[str, Sequence[Tile]]) -> np.nd
         axes.locator_params(axis="y", integer=True)
         axes.set_xlabel(label, fontsize=11)
         axes.tick_params(axis="x", pad=8)  # clear of the y axis's 0
+    if survey.level is not None:
+        _plot_level(page, survey)
     sheets = [draw_tiles(group, COLUMNS, SIDE, title) for title, group in sections.items()]
     return stack([page.render(), *sheets])
+
+
+def _plot_level(page: Page, survey: Survey) -> None:
+    """Draw the flat blocks' standard deviations by brightness and the fitted noise level."""
+    assert survey.level is not None
+    nodes = np.linspace(0, 255, survey.level.deviations.shape[1])
+    step = -(-len(survey.blocks) // MAX_POINTS)
+    points = survey.blocks[::step]
+    top = 1.3 * float(np.sqrt(np.percentile(points["variance"], 99)))
+    for index, (name, colour) in enumerate(CHANNELS.items()):
+        title = f"noise level of {name}, by brightness"
+        if index == 0:
+            title += f": {len(survey.blocks)} flat blocks"
+        axes = page.plot((40, 580, 1120)[index], 505, 470, 250, title)
+        deviations = np.sqrt(points["variance"][:, index])
+        axes.plot(points["mean"][:, index], deviations, ".", color=colour, markersize=2, alpha=0.4)
+        axes.plot(nodes, survey.level.deviations[index], color=INK, linewidth=2)
+        axes.set_xlim(0, 255)
+        axes.set_ylim(0, top)
+        axes.set_xticks(range(0, 257, 32))
+        axes.set_xlabel("mean of the block, 0..255; line: fit", fontsize=11)
 
 
 def _plot_histogram(axes: "Axes", survey: Survey, values: np.ndarray, edges: np.ndarray) -> None:

@@ -14,7 +14,8 @@ from realsr.core.components import Values
 from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
 from realsr.data.cache import DecodedImages, Images, cache_images
-from realsr.data.degradations.degradation import build_degradation
+from realsr.data.degradations.degradation import build_degradation, list_patches
+from realsr.data.jpeg_tables import JPEG_TABLES
 from realsr.data.pairs import Pair
 from realsr.provenance.fingerprints import fingerprint_file, fingerprint_inputs
 from realsr.provenance.manifest import StageRules, compare_value, open_stage, read_manifest
@@ -44,7 +45,7 @@ RUN_ARTIFACTS = (
 def train_run(
     run: Path,
     pairs: Sequence[Pair],
-    noise: Sequence[Path],
+    pool_files: Sequence[Path],
     degradation: Values,
     validation: ValidationSet,
     config: TrainingConfig,
@@ -55,6 +56,9 @@ def train_run(
 ) -> bool:
     """Train or resume a run in its folder; return False if it was already complete.
 
+    pool_files: those of the pool that the online degradation reads: noise patches or a noise model, and
+        JPEG tables.
+
     Written to `run`: config.yaml, manifest.json, generator.safetensors and the `RUN_ARTIFACTS`; to
     `cache`: the decoded pairs. Raises UserError if the folder holds a training of another config or
     other pairs, unless `trainer.allow_changes` is set; the differences are reported in any case.
@@ -63,7 +67,9 @@ def train_run(
     with ExitStack() as stack:
 
         def open_record() -> bool:
-            manager = _open_record(run, pairs, noise, degradation, config, config_yaml, overwrite)
+            manager = _open_record(
+                run, pairs, pool_files, degradation, config, config_yaml, overwrite
+            )
             records.extend(stack.enter_context(manager))
             return bool(records)
 
@@ -71,14 +77,15 @@ def train_run(
             return False
         # A resumed run may change the number of threads.
         stack.callback(torch.set_num_threads, torch.get_num_threads())
-        patches: Images = DecodedImages(noise)
-        if noise and config.trainer.cache:
-            patches = cache_images(cache / "noise.u8", noise, None)
-        online = build_degradation(degradation, config.scale, patches)
+        paths = list_patches(pool_files)
+        patches: Images = DecodedImages(paths)
+        if paths and config.trainer.cache:
+            patches = cache_images(cache / "noise.u8", paths, None)
+        online = build_degradation(degradation, config.scale, patches, pool_files)
         try:
             tracker = NO_TRACKER
             if processes.is_main:
-                facts = _list_facts(config, degradation, bool(noise))
+                facts = _list_facts(config, degradation, pool_files)
                 tracker = open_tracker(config.tracker, run, facts)
             weights = train(pairs, online, validation, run, config, cache, processes, tracker)
         except torch.OutOfMemoryError as error:
@@ -99,7 +106,7 @@ def train_run(
 def _open_record(
     run: Path,
     pairs: Sequence[Pair],
-    noise: Sequence[Path],
+    pool_files: Sequence[Path],
     degradation: Values,
     config: TrainingConfig,
     config_yaml: str,
@@ -110,7 +117,7 @@ def _open_record(
     If training fails before its first checkpoint, both are restored, so that the next attempt may
     use another config.
     """
-    facts = _list_facts(config, degradation, bool(noise))
+    facts = _list_facts(config, degradation, pool_files)
     files = _list_files(facts)
     if not overwrite:
         _check_init(run, config.init, files)
@@ -119,7 +126,7 @@ def _open_record(
         for pair in pairs
         for kind, file in (("HR", pair.hr), ("LR", pair.lr))
     }
-    inputs |= {f"noise/{path.name}": path for path in noise}
+    inputs |= {f"noise/{path.name}": path for path in pool_files}
     rules = StageRules(
         allow_new_inputs=False,
         owned_paths=RUN_ARTIFACTS,
@@ -171,8 +178,11 @@ def _open_record(
             raise
 
 
-def _list_facts(config: TrainingConfig, degradation: Values, noise: bool) -> dict[str, Any]:
+def _list_facts(
+    config: TrainingConfig, degradation: Values, pool_files: Sequence[Path]
+) -> dict[str, Any]:
     """Return the settings that the result depends on, by command-line key."""
+    noise = any(path.name != JPEG_TABLES for path in pool_files)
     facts = asdict(config) | {"online_degradation": degradation, "pool": {"noise": noise}}
     facts |= {"loss": active_terms(config.loss)}
     del facts["seed"], facts["tracker"]

@@ -1,15 +1,19 @@
 """The protocol of online degradations, which compute LR anew for each crop during training."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from realsr.core.components import Values, build_component, locate_error
+from realsr.core.components import Values, build_component, find_component, locate_error
 from realsr.core.errors import UserError
 from realsr.data.cache import Images
+from realsr.data.camera_noise import NOISE_MODEL, read_noise_model
+from realsr.data.jpeg_tables import JPEG_TABLES, read_jpeg_tables
 from realsr.imaging import ImageError
 
 ROOM = "realsr.data.degradations"
@@ -52,9 +56,28 @@ class OnlineDegradation(Protocol):
         ...
 
 
-def build_degradation(values: Values, scale: int, patches: Images) -> OnlineDegradation:
-    """Build an online degradation, whose constructor may take `scale` and `patches`."""
-    degradation = build_component(ROOM, KEY, values, scale=scale, patches=patches)
+def build_degradation(
+    values: Values, scale: int, patches: Images, files: Sequence[Path] = ()
+) -> OnlineDegradation:
+    """Build an online degradation.
+
+    Its constructor may take `scale`, `patches`, `camera_noise` (a CameraNoise, or None) and
+    `jpeg_tables` (a list of JpegTables).
+
+    files: those of the pool; the noise model and the JPEG tables are read. Raises UserError if they
+        are invalid.
+    """
+    by_name = {path.name: path for path in files}
+    model, tables = by_name.get(NOISE_MODEL), by_name.get(JPEG_TABLES)
+    degradation = build_component(
+        ROOM,
+        KEY,
+        values,
+        scale=scale,
+        patches=patches,
+        camera_noise=read_noise_model(model) if model else None,
+        jpeg_tables=read_jpeg_tables(tables) if tables else [],
+    )
     reads, margin = getattr(degradation, "reads", None), getattr(degradation, "margin", None)
     if reads not in ("lr", "hr") or type(margin) is not int or margin < 0:
         raise UserError(
@@ -62,6 +85,22 @@ def build_degradation(values: Values, scale: int, patches: Images) -> OnlineDegr
             "attributes reads ('lr' or 'hr') and margin (0 or more pixels around the crop)"
         )
     return cast(OnlineDegradation, degradation)
+
+
+def list_patches(files: Sequence[Path]) -> list[Path]:
+    """Return the noise patches among the files of a pool that an online degradation reads."""
+    return [path for path in files if path.name not in (NOISE_MODEL, JPEG_TABLES)]
+
+
+def uses_noise_model(values: Values) -> bool:
+    """Return whether an online degradation uses the pool's noise model instead of its patches."""
+    return "camera_noise" in inspect.signature(find_component(ROOM, KEY, values)).parameters
+
+
+def uses_jpeg_tables(values: Values) -> bool:
+    """Return whether an online degradation uses the JPEG tables of the source photos."""
+    parameters = inspect.signature(find_component(ROOM, KEY, values)).parameters
+    return "jpeg_tables" in parameters and values.get("jpeg") == "source"
 
 
 def try_degradation(degradation: OnlineDegradation, crop: int, scale: int) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
 """Noise injection, then JPEG with a random block position relative to the crop."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import cv2
@@ -11,7 +11,8 @@ from realsr.core.errors import UserError
 from realsr.core.ranges import Range
 from realsr.data.cache import Images
 from realsr.data.degradations.degradation import KEY, to_images
-from realsr.data.degradations.noise import draw_patch
+from realsr.data.degradations.noise import Match, MatchedPatches, centre, draw_patch
+from realsr.data.jpeg_tables import JpegTables, compress_with
 
 MCU = 16  # JPEG's blocks with 4:2:0 colour: 16 x 16 pixels
 Quality = Annotated[int, Range(1, 100)]
@@ -23,19 +24,34 @@ class NoiseJPEG:
     The block grid of a camera's JPEG is independent of the crop. Therefore the compressed region
     consists of whole blocks, and begins 0 to 15 rows above the crop and 0 to 15 columns left of it.
 
-    quality: lowest and highest JPEG quality. patches: the noise patches of the pool; none for JPEG
-        only.
+    quality: lowest and highest JPEG quality.
+    match: see `Noise`.
+    jpeg: `quality`: a random quality, 4:2:0; `source`: the quantisation tables and the chroma
+        subsampling of a random source photo.
+    patches: the noise patches of the pool; none for JPEG only.
+    jpeg_tables: those of the source photos; without any, `source` equals `quality`.
     """
 
     reads: Literal["lr", "hr"] = "lr"
     margin = 2 * MCU - 1  # enough for the region at any offset and any side of the crop
 
-    def __init__(self, quality: tuple[Quality, Quality], patches: Images):
+    def __init__(
+        self,
+        quality: tuple[Quality, Quality],
+        match: Match,
+        jpeg: Literal["quality", "source"],
+        patches: Images,
+        jpeg_tables: Sequence[JpegTables],
+    ):
         if quality[0] > quality[1]:
             raise UserError(
                 f"{KEY}.quality={list(quality)}: expected [lowest,highest] between 1 and 100"
             )
         self._quality, self._patches = quality, patches
+        self._matched = MatchedPatches(patches) if match == "brightness" and len(patches) else None
+        self._tables = list(jpeg_tables) if jpeg == "source" else []
+        # A photo's number is that of the first sum above it.
+        self._photos = np.cumsum([tables.photos for tables in self._tables])
 
     def prepare(
         self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator
@@ -56,15 +72,16 @@ class NoiseJPEG:
 
     def _compress(self, image_uint8: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = image_uint8.astype(np.float32) / 255
-        if len(self._patches):
+        if self._matched is not None:
+            image += self._matched.draw(image_uint8, rng)
+        elif len(self._patches):
             image += centre(draw_patch(self._patches, (image.shape[0], image.shape[1]), rng))
         levels = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+        if self._tables:
+            photo = rng.integers(self._photos[-1])
+            tables = self._tables[int(np.searchsorted(self._photos, photo, "right"))]
+            return compress_with(tables, levels)
         return compress(levels, int(rng.integers(self._quality[0], self._quality[1] + 1)))
-
-
-def centre(patch_uint8: np.ndarray) -> np.ndarray:
-    """Return a patch's crop (h, w, 3) float32 minus its channel means (Ji et al. 2020, eq. 5)."""
-    return (patch_uint8 - np.array(cv2.mean(patch_uint8)[:3], np.float32)) / np.float32(255)
 
 
 def compress(image_uint8: np.ndarray, quality: int) -> np.ndarray:
