@@ -201,7 +201,6 @@ def test_what_cannot_be_shown_is_refused(
     assert message in ended.said
 
 
-@pytest.mark.slow
 def test_a_page_works_in_a_browser(command: Command, source: Path, tmp_path: Path) -> None:
     from selenium.webdriver import ActionChains, Keys
     from selenium.webdriver.support.ui import Select

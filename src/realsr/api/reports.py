@@ -62,7 +62,7 @@ def report(config: ReportConfig) -> Path:
     elif config.sweep is not None:
         jobs = read_sweep(config.sweep)
         logger.info("\n%s", tabulate_jobs(jobs).as_text())
-        title = f"Sweep {config.sweep.resolve().name}"
+        title = "Sweep"
         sections = make_sweep_sections(config.sweep, jobs)
     elif config.pool_dir is not None:
         folders = [config.pool_dir, *([config.compare] if config.compare else [])]

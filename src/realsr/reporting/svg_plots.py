@@ -57,7 +57,7 @@ def plot_lines(
             low, high = (edge[choice] for edge in line.band)
             axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
     if limit is not None:
-        axes.axvline(limit[0], color=INK, linewidth=1, linestyle=":", label=limit[1])
+        axes.axvline(limit[0], color=INK, linewidth=1, linestyle=":", label=printable(limit[1]))
     if logarithmic and all((line.y > 0).all() for line in lines):
         axes.set_yscale("log")
     if len(lines) > 1 or limit is not None:
@@ -82,6 +82,7 @@ def plot_intervals(
     axes.set_yticks(range(len(names)), [_shorten(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
+    axes.locator_params(axis="x", nbins=4)
     values = [f"{printable(name)} {mean:.4g}" for name, mean in zip(names, means, strict=True)]
     return Plot(_render(figure, f"{title}: {'; '.join(values)}"), title)
 
@@ -101,7 +102,7 @@ def _start(x_label: str) -> "tuple[Figure, Axes]":
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=INK, labelsize=11, length=0)
-    axes.set_xlabel(x_label, color=INK, fontsize=11)
+    axes.set_xlabel(printable(x_label), color=INK, fontsize=11)
     return figure, axes
 
 

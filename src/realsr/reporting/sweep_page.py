@@ -56,24 +56,22 @@ def _read_scores(job: Job) -> tuple[str, Mapping[str, Any]]:
 def make_sweep_sections(folder: Path, jobs: Sequence[Job]) -> list[Section]:
     """Return the sections of a page about a sweep."""
     table = tabulate_jobs(jobs)
-    common = [
-        override for override in jobs[0].overrides if all(override in j.overrides for j in jobs)
-    ]
+    common = {
+        key: value
+        for key, value in jobs[0].values().items()
+        if all(job.values().get(key) == value for job in jobs)
+    }
     blocks: list[Block] = [PageTable(table.title, table.head, table.rows)]
     if any(_read_scores(job)[1] for job in jobs):
         text = "Scores are those of each job's own validation images. They are comparable if all "
         blocks.append(Paragraph(f"{text}jobs use the same images (data.validation)."))
-    results = {str(job.number): str(job.result or "—") for job in jobs}
+    results = {f"job {job.number}": str(job.result or "—") for job in jobs}
     return [
         Section("jobs", "Jobs", blocks),
         Section("scores", "Scores", _plot(jobs)),
-        Section("keys", "Common keys", [Facts(_split(common))] if common else []),
+        Section("keys", "Common keys", [Facts(common)] if common else []),
         Section("folders", "Folders", [Facts({"sweep": str(folder)} | results)]),
     ]
-
-
-def _split(overrides: Sequence[str]) -> dict[str, str]:
-    return {key: value for key, _, value in (o.lstrip("+").partition("=") for o in overrides)}
 
 
 def _plot(jobs: Sequence[Job]) -> list[Block]:

@@ -26,9 +26,9 @@ class Job:
     seconds: float | None
 
     def values(self) -> dict[str, str]:
-        """Return the values of the overrides by key."""
+        """Return the values of the overrides by key, without the quotes of Hydra's grammar."""
         pairs = (override.lstrip("+").partition("=") for override in self.overrides)
-        return {key: value for key, _, value in pairs}
+        return {key: re.sub(r"^'(.*)'$|\\([{}])", r"\1\2", text) for key, _, text in pairs}
 
 
 def read_sweep(folder: Path) -> list[Job]:
