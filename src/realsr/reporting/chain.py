@@ -138,8 +138,7 @@ def _digest(item: Mapping[str, Any], file: str) -> str:
 def _show_kernels(chain: Chain, folder: Path) -> list[Block]:
     arrays = {}
     for file in chain.kernels:
-        path = inside(folder, file)
-        if path.is_file():
+        if path := _find(folder, file):
             arrays[file] = load_kernel(path)
     if not arrays:
         return []
@@ -174,8 +173,8 @@ def _show_patches(chain: Chain, folder: Path, gain: float) -> list[Block]:
             lines += [f"{key} {_short(tile[key])}" for key in ("variance", "mean") if key in tile]
         lines.append(["added to LR in the ", Link("run", "#summary")])
         lines.append(_digest(item, file))
-        path = inside(folder, file)
-        images = [embed_noise(path, gain)] if path.is_file() else []
+        path = _find(folder, file)
+        images = [embed_noise(path, gain)] if path else []
         cards.append(Card(PurePosixPath(file).stem, images, lines, f"patch-{index}"))
     if not cards:
         return []
@@ -202,7 +201,7 @@ def _show_pairs(
         images = [
             picture
             for kind in ("HR", "LR")
-            if kind in files and (picture := _thumbnail(inside(folder, files[kind]), kind, name))
+            if kind in files and (picture := _thumbnail(_find(folder, files[kind]), kind, name))
         ]
         factor, lines = item.get("clean_up", 1), list[Inline]()
         clean_up = "" if factor == 1 else f", reduced {factor} times"
@@ -227,7 +226,18 @@ def _flat(content: Inline) -> str | Link:
     return str(content)
 
 
-def _thumbnail(path: Path, kind: str, name: str) -> Picture | None:
+def _find(folder: Path, name: str) -> Path | None:
+    """Return the path of a manifest's file, None if it is missing or outside the folder."""
+    try:
+        path = inside(folder, name, follow_links=True)
+    except ValueError:
+        return None
+    return path if path.is_file() else None
+
+
+def _thumbnail(path: Path | None, kind: str, name: str) -> Picture | None:
+    if path is None:
+        return None
     try:
         return embed_thumbnail(read_uint8(path), f"{kind} {name}")
     except (ImageError, OSError):
@@ -239,8 +249,7 @@ def _show_photos(chain: Chain) -> list[Block]:
     for name, anchor in sorted(chain.photos.items()):
         role, _, file = name.partition("/")
         folder = chain.run.place(f"data.{role}")
-        path = None if folder is None else folder / file
-        picture = None if path is None else _thumbnail(path, f"{role} photo", file)
+        picture = _thumbnail(folder and _find(folder, file), f"{role} photo", file)
         lines: list[Inline] = [f"{role} photo"]
         for kind, items, key in (
             ("kernel", chain.kernels, "source"),
