@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -145,6 +146,7 @@ def test_summary_and_table() -> None:
     text = describe(metrics, Path("runs/demo"))
     assert "trained_on_pool           22.50   0.5500" in text
     assert "noise patches: 7" in text
+    assert text.strip().startswith("report    runs/demo/report.html")
     assert "runs/demo/comparison.png" in text
     assert "LPIPS and DISTS: run python -m realsr.fetch what=[alexnet,vgg16] first" in text
     with_lpips = {
@@ -168,7 +170,8 @@ def test_the_picture_shows_all_models_and_kernels(
         ValidationImage(name, torch.rand(3, 150, 200), torch.rand(3, 300, 400)) for name in TEST
     ]
     models = dict.fromkeys(SCORES, bicubic_model(2))
-    arguments = (tmp_path / "comparison.png", images, models, SCORES, {"camera": np.eye(13) / 13})
+    views = {image.name: demo.make_views(image, models) for image in images}
+    arguments = (tmp_path / "comparison.png", views, SCORES, {"camera": np.eye(13) / 13})
     draw(*arguments)
     ((rows, kernels),) = shown
     assert [name for name, _, _ in rows] == list(TEST)
@@ -203,6 +206,11 @@ def test_the_whole_demo_with_few_steps(command: Command, tmp_path: Path) -> None
     small = ("work_dir=D", "kernels.gates=null", "trainer.max_steps=4", "trainer.device=cpu")
     ended = command("demo", *small)
     assert ended.code == 0, ended.said
+    assert ended.said.index("trained for 4 steps each") < ended.said.index("Arm bicubic")
+    assert re.search(r"This takes about \d+ min on this machine", ended.said)
+    page = (tmp_path / "D/report.html").read_text(encoding="utf-8")
+    assert "True and estimated kernels" in page
+    assert page.count("<img-comparison-slider role") == len(TEST) + 1  # and the held-out photo
     metrics = json.loads((tmp_path / "D/metrics.json").read_text())
     assert set(metrics) >= {
         "bicubic_interpolation", "trained_on_bicubic", "trained_on_pool", "kernel_psnr", "noise_patches",

@@ -8,6 +8,8 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from small_work import MODELS, TINY, Command, files, python_environment
 
+from realsr.reporting.sweep_records import read_sweep
+
 # The sweeps of docs/train/sweeps.md, made small.
 SMALL = ("+experiment=realsr_dped", "data.source=photos", *TINY)
 SEEDS = ("seed=0,1", "work_dir=OUT/seed_${seed}")
@@ -118,8 +120,13 @@ def test_one_of_several_side_by_side_fails(launcher: str, source: Path, tmp_path
         else ["hydra.launcher.n_jobs=2"]
     )
     sources = ("data.source=nothing,photos", "work_dir=OUT/${data.source}")
-    ended = launch(tmp_path, f"hydra/launcher={launcher}", *own, *SMALL, *sources)
+    own += [f"hydra/launcher={launcher}", "hydra.sweep.dir=OUT/sweep"]
+    ended = launch(tmp_path, *own, *SMALL, *sources)
     assert ended.returncode == 1, ended.stderr
+    failure, success = read_sweep(tmp_path / "OUT/sweep")
+    assert str(failure.error).startswith("nothing does not exist")
+    assert success.error is None
+    assert success.result == tmp_path / "OUT/photos/runs/realsr_dped"
     assert "a job failed: nothing does not exist" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert (tmp_path / "OUT/photos/runs/realsr_dped/metrics.json").is_file()

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from realsr.api.photo_upscaling import read_image as read_image
     from realsr.api.photo_upscaling import upscale as upscale
     from realsr.api.photo_upscaling import write_image as write_image
-    from realsr.api.pool_report import Pool as Pool
-    from realsr.api.pool_report import pool as pool
+    from realsr.api.reports import Pool as Pool
+    from realsr.api.reports import report as report
     from realsr.api.training_run import train as train
     from realsr.api.weight_fetching import fetch as fetch
     from realsr.config.composition import load_config as load_config
@@ -53,7 +53,7 @@ _NAMES = {
     "api.generator_export": ["export"],
     "api.model_evaluation": ["evaluate"],
     "api.photo_upscaling": ["degrade", "load_model", "read_image", "upscale", "write_image"],
-    "api.pool_report": ["Pool", "pool"],
+    "api.reports": ["Pool", "report"],
     "api.training_run": ["train"],
     "api.weight_fetching": ["fetch"],
     "config.composition": ["load_config"],

@@ -4,9 +4,13 @@ import logging
 import os
 import signal
 import sys
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from importlib import import_module
 from io import TextIOWrapper
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from realsr.config.help import ask_help, ask_version, write_help, write_versions
@@ -40,7 +44,7 @@ def run_command(name: str) -> None:
     from omegaconf import DictConfig
 
     from realsr.config.command_line import quote_arguments, read_paths_as_text, sweep_into_temporary
-    from realsr.config.composition import register_schemas
+    from realsr.config.composition import choose_file, register_schemas
     from realsr.config.messages import CONFIG_ERRORS, explain
     from realsr.config.options import conf_dir
     from realsr.config.schema import COMMANDS
@@ -50,7 +54,8 @@ def run_command(name: str) -> None:
 
     def main(config: DictConfig) -> None:
         """Run one job: the command itself, or one set of values of a sweep."""
-        _run_job(name, config)
+        with _record_job(config):
+            _run_job(name, config)
 
     command_line, explain_errors = sys.argv, os.environ.get("HYDRA_FULL_ERROR") is None
     cleanup = ExitStack()
@@ -60,7 +65,7 @@ def run_command(name: str) -> None:
         cleanup.enter_context(read_paths_as_text(specification.schema))
         # Otherwise Hydra would print its errors and exit before they are explained below.
         os.environ["HYDRA_FULL_ERROR"] = "1"
-        decorate = hydra.main(str(conf_dir()), specification.file, version_base="1.3")
+        decorate = hydra.main(str(conf_dir()), choose_file(name, arguments), version_base="1.3")
         decorate(main)()
     except UserError as error:
         fail(str(error))
@@ -116,6 +121,38 @@ def _run_job(name: str, config: "DictConfig") -> None:
         resumable = COMMANDS[name].resumable
         advice = "finished work is kept; repeat the command to continue"
         fail(f"interrupted; {advice if resumable else 'the same command restarts'}", code=130)
+
+
+@contextmanager
+def _record_job(config: "DictConfig") -> Iterator[None]:
+    """Write the record of a sweep's job, which `realsr.report sweep=DIR` reads, to hydra.sweep.dir.
+
+    The folder is temporary unless it is set, see `sweep_into_temporary`.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    from realsr.reporting.sweep_records import Job, write_job
+
+    hydra = HydraConfig.get()
+    if hydra.mode != RunMode.MULTIRUN:
+        yield
+        return
+    folder, overrides = Path(hydra.runtime.output_dir), OmegaConf.to_container(hydra.overrides.task)
+    keys = ("run", "output")  # the folder of a training's or an evaluation's metrics.json
+    values = [OmegaConf.select(config, key, throw_on_missing=False) for key in keys]
+    result = next((Path(str(value)).expanduser() for value in values if value is not None), None)
+    job = Job(hydra.job.num, cast(list[str], overrides), result, None, None)
+    start = time.monotonic()
+    write_job(folder, job)
+    try:
+        yield
+    except Exception as error:
+        reason = str(error.args[0]) if isinstance(error, JobFailedError) else repr(error)
+        write_job(folder, replace(job, error=reason, seconds=time.monotonic() - start))
+        raise
+    write_job(folder, replace(job, seconds=time.monotonic() - start))
 
 
 class JobFailedError(Exception):

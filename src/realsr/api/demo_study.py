@@ -8,17 +8,21 @@ camera.
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from realsr.api.training_run import train
+from realsr.api.reports import describe_run
+from realsr.api.training_run import train, training_config
 from realsr.config.composition import load_metric_values, takes_keys
 from realsr.config.schema import TrainConfig
+from realsr.core.devices import choose_device
 from realsr.core.files import write_bytes
 from realsr.core.seeding import numpy_generator
 from realsr.data.validation_images import ValidationImage, read_folders
@@ -32,8 +36,14 @@ from realsr.inference.tiling import as_function
 from realsr.pools.contents import PoolConfig, list_kernels, list_noise
 from realsr.provenance.manifest import open_stage
 from realsr.reporting.figures import write_comparison
+from realsr.reporting.pages import Block, Card, Cards, PageTable, Paragraph, Section, write_page
+from realsr.reporting.pool_page import common_side, embed_kernel
+from realsr.reporting.run_page import compare_views
 from realsr.simulation import camera
 from realsr.simulation.camera import Camera, anisotropic_kernel
+from realsr.training.generator_loss import GeneratorLoss
+from realsr.training.state import make_state
+from realsr.training.step import TrainStep
 from realsr.weights.published_files import FETCH_COMMAND
 
 logger = logging.getLogger("realsr")
@@ -49,6 +59,9 @@ TARGET = ("astronaut", "hubble_deep_field", "immunohistochemistry", "retina", "s
 TEST = ("chelsea", "coffee")
 ZOOM = {"chelsea": (60, 110), "coffee": (110, 180)}  # (top, left) of the crops in the figure
 ZOOM_SIDE = 128
+PAGE_SIDE = 240  # of the crops on the page, from the same corner
+ARMS = 2
+OTHER_MINUTES = 1.0  # all but the steps of training, on two cores
 # Metrics of the table: title and decimals.
 COLUMNS = {
     "psnr": ("PSNR dB", 2),
@@ -60,8 +73,13 @@ COLUMNS = {
 
 @takes_keys("demo")
 def demo(config: TrainConfig) -> dict[str, object]:
-    """Run the study, write metrics.json and comparison.png to work_dir, and return the metrics."""
+    """Run the study, and return the metrics.
+
+    Written to work_dir: report.html, metrics.json, comparison.png.
+    """
     folder, cpu = config.work_dir, torch.device("cpu")
+    logger.info("%s", describe_plan(config))
+    logger.info("This takes about %.0f min on this machine.\n", estimate_minutes(config))
     files = {"alexnet": config.trainer.lpips_weights}
     metrics = load_metrics(list(COLUMNS), load_metric_values(), files, cpu, optional=True)
     photograph(folder / "data", config.seed)
@@ -82,9 +100,43 @@ def demo(config: TrainConfig) -> dict[str, object]:
     }
     summary = summarise(scores, kernels, noise_patches=len(list_noise(config.noise_pool_dir)))
     write_bytes(folder / "metrics.json", json.dumps(summary, indent=1).encode())
-    draw(folder / "comparison.png", images, models, scores, kernels)
+    views = {image.name: make_views(image, models) for image in images}
+    draw(folder / "comparison.png", views, scores, kernels)
+    sections = make_sections(summary, views, kernels) + describe_run(folder / "pool")
+    subtitle = "A simulated camera with known blur and noise, and two models trained for it"
+    write_page(folder / "report.html", "The demo of realsr", subtitle, sections)
     logger.info("%s", describe(summary, folder))
     return summary
+
+
+def describe_plan(config: TrainConfig) -> str:
+    """Return what the study does as text."""
+    return "\n".join(
+        [
+            "The demo is a complete study on bundled photographs:",
+            f"1. A simulated camera takes {len(SOURCE)} photos; its blur and noise are estimated.",
+            f"2. Two small generators are trained for {config.trainer.max_steps} steps each: on "
+            "bicubic pairs, and on pairs with the estimated blur and noise.",
+            f"3. Both are compared on {len(TEST)} other photos of the camera.",
+            f"Results: {config.work_dir}. After Ctrl-C the same command continues.",
+        ]
+    )
+
+
+def estimate_minutes(config: TrainConfig) -> float:
+    """Return the expected time of the study on this machine, from a few steps on random images."""
+    trainer = config.trainer
+    device = choose_device(trainer.device, "trainer.device")
+    hr = torch.rand(trainer.batch, 3, trainer.crop, trainer.crop, device=device)
+    lr = hr[..., :: config.scale, :: config.scale].contiguous()
+    state = make_state(training_config(config), device)
+    step = TrainStep(state, GeneratorLoss(config.loss).to(device), trainer, lr.shape)
+    times = []
+    for _ in range(4):
+        start = time.monotonic()
+        step(lr, hr, rate=0).values.cpu()
+        times.append(time.monotonic() - start)
+    return OTHER_MINUTES + ARMS * trainer.max_steps * min(times) / 60
 
 
 def photograph(folder: Path, seed: int) -> None:
@@ -143,42 +195,90 @@ def summarise(
     }
 
 
+def make_views(image: ValidationImage, models: Mapping[str, Model]) -> dict[str, Tensor]:
+    """Return LR (enlarged by repeating pixels), SR of each model and HR, (3, H, W), by title."""
+    rows = image.lr.repeat_interleave(CAMERA.scale, dim=1)
+    views = {"LR": rows.repeat_interleave(CAMERA.scale, dim=2)}
+    views |= {name.replace("_", " "): model(image.lr) for name, model in models.items()}
+    return views | {"HR": image.hr}
+
+
 def draw(
     path: Path,
-    images: Sequence[ValidationImage],
-    models: Mapping[str, Model],
+    views: Mapping[str, Mapping[str, Tensor]],
     scores: Mapping[str, Mapping[str, Scores]],
     kernels: Mapping[str, np.ndarray],
 ) -> None:
-    """Draw a crop of each test photo as LR, as SR of each model and as HR; kernels below."""
+    """Draw a crop of each test photo's views (see `make_views`), and the kernels below."""
     rows = []
-    for image in images:
-        top, left = ZOOM[image.name]
-        rows_repeated = image.lr.repeat_interleave(CAMERA.scale, dim=1)
-        views = {"LR": rows_repeated.repeat_interleave(CAMERA.scale, dim=2)}
-        views |= {name.replace("_", " "): model(image.lr) for name, model in models.items()}
-        views["HR"] = image.hr
-        window = slice(top, top + ZOOM_SIDE), slice(left, left + ZOOM_SIDE)
-        crops = {name: x[:, *window] for name, x in views.items()}
+    for photo, images in views.items():
         notes = {
-            name.replace("_", " "): f"{by_image[image.name]['psnr']:.2f} dB"
+            name.replace("_", " "): f"{by_image[photo]['psnr']:.2f} dB"
             for name, by_image in scores.items()
         }
-        rows.append((image.name, crops, notes))
+        rows.append((photo, _crop(photo, images, ZOOM_SIDE), notes))
     panels = {"true kernel": CAMERA.kernel}
     for name, kernel in kernels.items():
         panels[f"estimated from {name}\n{kernel_psnr(CAMERA.kernel, kernel):.1f} dB"] = kernel
     write_comparison(path, rows, panels)
 
 
+def _crop(photo: str, images: Mapping[str, Tensor], side: int) -> dict[str, Tensor]:
+    top, left = ZOOM[photo]
+    return {name: x[:, top : top + side, left : left + side] for name, x in images.items()}
+
+
+def make_sections(
+    metrics: Mapping[str, Any],
+    views: Mapping[str, Mapping[str, Tensor]],
+    kernels: Mapping[str, np.ndarray],
+) -> list[Section]:
+    """Return the sections of the page about the study; those about the run `pool` follow."""
+    columns, rows = tabulate(metrics)
+    head = ["", *(COLUMNS[name][0] for name in columns)]
+    text = (
+        "Two generators of the same size are trained for the same number of steps: on bicubic "
+        "pairs, and on pairs with the blur and noise that were estimated from the camera's photos. "
+        "The table compares them with bicubic interpolation on other photos of the camera. Lower "
+        "LPIPS and DISTS are better."
+    )
+    blocks: list[Block] = [Paragraph(text), PageTable(f"Photos: {', '.join(TEST)}", head, rows)]
+    for photo, images in views.items():
+        crops = _crop(photo, images, PAGE_SIDE)
+        pixels = {
+            title.replace("bicubic interpolation", "bicubic"): x for title, x in crops.items()
+        }
+        arrays = {title: to_uint8(x) for title, x in pixels.items()}
+        blocks.append(compare_views(photo, arrays, CAMERA.scale))
+    side = common_side([CAMERA.kernel, *kernels.values()])
+    cards = [Card("true kernel", [embed_kernel("the camera", CAMERA.kernel, side)])]
+    for name, kernel in kernels.items():
+        note = f"{kernel_psnr(CAMERA.kernel, kernel):.1f} dB to the true kernel"
+        cards.append(Card(name, [embed_kernel(name, kernel, side)], [note]))
+    psnr = f"Mean PSNR to the true kernel: {metrics['kernel_psnr']:.1f} dB."
+    return [
+        Section("study", "Study", blocks),
+        Section("truth", "True and estimated kernels", [Paragraph(psnr), Cards(cards)]),
+    ]
+
+
+def tabulate(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return the metrics that all models have, and a row of text for each model."""
+    models = {name: value for name, value in metrics.items() if isinstance(value, dict)}
+    columns = [name for name in COLUMNS if name in next(iter(models.values()))]
+    rows = [
+        [name, *(f"{value[column]:.{COLUMNS[column][1]}f}" for column in columns)]
+        for name, value in models.items()
+    ]
+    return columns, rows
+
+
 def describe(metrics: Mapping[str, Any], folder: Path) -> str:
     """Return the final table of the demo and the paths of its results, as text."""
-    rows = {name: value for name, value in metrics.items() if isinstance(value, dict)}
-    columns = [name for name in COLUMNS if name in next(iter(rows.values()))]
-    lines = [f"\n{'':22}" + "".join(f"{COLUMNS[name][0]:>9}" for name in columns)]
-    for name, value in rows.items():
-        cells = [f"{value[column]:9.{COLUMNS[column][1]}f}" for column in columns]
-        lines.append(f"{name:22}" + "".join(cells))
+    columns, rows = tabulate(metrics)
+    lines = [f"\nreport    {folder / 'report.html'}\n"]
+    lines.append(f"{'':22}" + "".join(f"{COLUMNS[name][0]:>9}" for name in columns))
+    lines += [f"{name:22}" + "".join(f"{cell:>9}" for cell in cells) for name, *cells in rows]
     if missing := [title for name, (title, _) in COLUMNS.items() if name not in columns]:
         lines.append(f"{' and '.join(missing)}: run {FETCH_COMMAND} what=[alexnet,vgg16] first")
     lines += [

@@ -47,7 +47,7 @@ from realsr.provenance.manifest import is_foreign, lock_stage
 from realsr.training.checkpoints import list_checkpoints
 from realsr.training.distributed import local_rank, start_processes
 from realsr.training.generator_loss import GeneratorLoss
-from realsr.training.run import STAGE, train_run
+from realsr.training.run import STAGE, recorded_threads, train_run, use_threads
 from realsr.training.settings import TrainingConfig
 from realsr.training.state import check_settings
 from realsr.training.trackers.tracker import check_tracker
@@ -87,7 +87,15 @@ class TrainResult:
 
 @takes_keys("train")
 def train(config: TrainConfig) -> TrainResult:
-    """Run the missing stages, train, and evaluate on the validation images."""
+    """Run the missing stages, train, and evaluate on the validation images.
+
+    A run of `from_run` uses the number of threads of the run that it repeats.
+    """
+    with use_threads(None if config.from_run is None else recorded_threads(config.from_run)):
+        return _train(config)
+
+
+def _train(config: TrainConfig) -> TrainResult:
     training = training_config(config)
     device = choose_device(config.trainer.device, "trainer.device", local_rank())
     with start_processes(device) as processes:

@@ -1,5 +1,6 @@
 """Composition of the YAML files of conf/ and a user's overrides into a command's dataclass."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -12,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -27,9 +29,12 @@ from realsr.config.schema import COMMANDS, COMPONENTS, Command
 from realsr.core.errors import UserError
 from realsr.core.ranges import check_ranges
 from realsr.evaluation.protocol import Protocol
+from realsr.provenance.manifest import is_foreign
 from realsr.provenance.migrations import migrate_run_config, name_replacement
 
 R = TypeVar("R")
+RERUN = "rerun"
+"""Name of the configuration that repeats a run, and of its options of each group."""
 ADDED_GROUPS = ("track", "experiment", "layout")
 """Groups without a default option; an override adds one with a plus, as in `+track=dped`."""
 
@@ -58,7 +63,7 @@ def load_config(command: str, overrides: Sequence[str] = (), /, **values: Any) -
     lines = quote_arguments([*overrides, *_to_overrides(values)], schema, specification.photos)
     try:
         with _compose_context(schema):
-            config = compose(specification.file, lines, return_hydra_config=True)
+            config = compose(choose_file(command, lines), lines, return_hydra_config=True)
             HydraConfig.instance().set_config(config)
             with open_dict(config):
                 config.pop("hydra")
@@ -139,6 +144,82 @@ def _open_schema(schema: type) -> DictConfig:
         node.pool.estimator = {}
         OmegaConf.set_struct(node.pool.estimator, False)
     return node
+
+
+def choose_file(command: str, overrides: Sequence[str]) -> str:
+    """Return the name of a command's primary config file.
+
+    With `from_run=RUN` it is the configuration of the run, see `register_rerun`.
+    """
+    values = [text.partition("=")[2] for text in overrides if text.startswith("from_run=")]
+    if not values or values == ["null"]:
+        return COMMANDS[command].file
+    if command != "train":
+        raise UserError(f"from_run={values[-1]}: is a key of realsr.train only: remove it")
+    register_rerun(values[-1], overrides)
+    return RERUN
+
+
+def register_rerun(value: str, overrides: Sequence[str]) -> None:
+    """Register the configuration of a run as a primary config file that repeats the run.
+
+    Each group of conf/config.yaml has the run's values as its option, so that overrides can select
+    another one. The folders that the run's work_dir contained are in the new work_dir; those of
+    pools and pairs made elsewhere remain.
+
+    value: of `from_run` in Hydra's grammar.
+
+    Raises UserError if it is not the folder of one run, and for a track, which the run has.
+    """
+    run = Path(str(OverridesParser.create().parse_override(f"from_run={value}").value()))
+    file = run.expanduser() / "config.yaml"
+    for override in overrides:
+        if re.match(r"\+*(track|experiment)=", override):
+            raise UserError(f"{override}: from_run={run} has its own track: remove it")
+    if not any(re.match(r"\+*work_dir=", override) for override in overrides):
+        raise UserError(f"from_run={run}: set work_dir=FOLDER for the results of the repetition")
+    if not file.is_file():
+        raise UserError(f"from_run={run}: has no config.yaml: set the folder of one training")
+    specification = COMMANDS["train"]
+    with read_paths_as_text(specification.schema):
+        config = _migrate(cast(DictConfig, OmegaConf.load(file)), specification)
+    values = cast(dict[str, Any], OmegaConf.to_container(config))
+    values |= _move_folders(values) | {"work_dir": "???", "overwrite": False}
+    values["trainer"]["allow_changes"] = False
+    groups = [item for item in _read_defaults() if isinstance(item, dict)]
+    store = ConfigStore.instance()
+    for [group] in groups:
+        store.store(RERUN, values.pop(group), group=group)
+    options = [{group: RERUN} for [group] in groups]
+    defaults = ["config_schema", *options, "hydra_quiet", "_self_"]
+    store.store(RERUN, {"defaults": defaults, **values})
+
+
+def _read_defaults() -> list[Any]:
+    text = (conf_dir() / "config.yaml").read_text(encoding="utf-8")
+    return list(yaml.safe_load(text)["defaults"])
+
+
+def _move_folders(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the folders of a run's results with references to a new `work_dir`."""
+    folders = {"run": f"${{work_dir}}/runs/{_escape(PurePath(values['run']).name)}"}
+    folders["cache_dir"] = "${pairs_dir}/cache"
+    made_elsewhere = {
+        "pool_dir": [("kernels", "kernels/**/*.mat"), ("noise", "noise/**/*.png")],
+        "noise_pool_dir": [("noise", "noise/**/*.png")],
+        "pairs_dir": [("pairs", "HR/*")],
+    }
+    for key in ("pool_dir", "noise_pool_dir", "pairs_dir", "cache_dir", "run"):
+        path = Path(values[key])
+        foreign = any(is_foreign(path, *stage) for stage in made_elsewhere.get(key, []))
+        if path.is_relative_to(values["work_dir"]) and not foreign:
+            relative = path.relative_to(values["work_dir"]).as_posix()
+            folders[key] = f"${{work_dir}}/{_escape(relative)}"
+    return folders
+
+
+def _escape(name: str) -> str:
+    return name.replace("${", "\\${")
 
 
 def to_part(config: DictConfig, command: str, overrides: Sequence[str]) -> Any:
@@ -294,3 +375,8 @@ def load_metric_values() -> dict[str, dict[str, Any]]:
 def to_yaml(config: Any) -> str:
     """Return a config dataclass as YAML text."""
     return OmegaConf.to_yaml(cast(DictConfig, OmegaConf.structured(config)))
+
+
+def to_tree(config: Any) -> dict[str, Any]:
+    """Return a config dataclass as nested values of YAML, with paths as text."""
+    return cast(dict[str, Any], yaml.safe_load(to_yaml(config)))

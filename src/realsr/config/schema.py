@@ -166,8 +166,12 @@ class RebuildPairConfig(_Stage):
 
 @dataclass
 class TrainConfig(_Stage):
-    """The keys of `train`: all stages from photos to an evaluated model."""
+    """The keys of `train`: all stages from photos to an evaluated model.
 
+    `from_run` is a run to repeat with another work_dir, see `composition.register_rerun`.
+    """
+
+    from_run: Path | None
     data: Data
     scale: Scale
     seed: Seed
@@ -334,12 +338,35 @@ class AdaptConfig:
 
 
 @dataclass
-class PoolReportConfig:
-    """The keys of `pool`: the pool and, optionally, another pool to compare it with."""
+class ReportConfig:
+    """The keys of `report`: the folder to show, another pool to compare with, and the page."""
 
-    pool_dir: Path
+    run: Path | None
+    sweep: Path | None
+    pool_dir: Path | None
+    evaluation: Path | None
     compare: Path | None
     output: Path | None
+
+    def __post_init__(self) -> None:
+        """Raise UserError unless there is one folder to show, and if `output` is not HTML."""
+        keys = "run=DIR, sweep=DIR, pool_dir=DIR or evaluation=DIR"
+        if len(self.folders) != 1:
+            values = " ".join(f"{key}={folder}" for key, folder in self.folders.items())
+            raise UserError(f"{values or 'nothing to show'}: set one of {keys}")
+        [(key, folder)] = self.folders.items()
+        if not folder.is_dir():
+            raise UserError(f"{key}={folder}: no such folder: set {keys}")
+        if self.compare is not None and self.pool_dir is None:
+            raise UserError(f"compare={self.compare}: compares two pools: set pool_dir=DIR")
+        if self.output is not None and self.output.suffix.lower() not in (".html", ".htm"):
+            raise UserError(f"output={self.output}: expected a file FILE.html")
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """The folder to show by its key."""
+        values = {key: getattr(self, key) for key in ("run", "sweep", "pool_dir", "evaluation")}
+        return {key: folder for key, folder in values.items() if folder is not None}
 
 
 @dataclass
@@ -381,6 +408,6 @@ COMMANDS = {
     "evaluate": Command(EvaluateConfig, "evaluate", EvaluateConfig, resumable=False),
     "upscale": Command(UpscaleConfig, "upscale", UpscaleConfig, photos="input"),
     "export": Command(ExportConfig, "export", ExportConfig, resumable=False),
-    "pool": Command(PoolReportConfig, "pool_report", PoolReportConfig),
+    "report": Command(ReportConfig, "report", ReportConfig),
     "fetch": Command(FetchConfig, "fetch", FetchConfig),
 }

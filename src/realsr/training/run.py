@@ -20,7 +20,7 @@ from realsr.data.pairs import Pair
 from realsr.provenance.fingerprints import fingerprint_file, fingerprint_inputs
 from realsr.provenance.manifest import StageRules, compare_value, open_stage, read_manifest
 from realsr.provenance.sections import StageRecord
-from realsr.training.checkpoints import list_checkpoints
+from realsr.training.checkpoints import MAX_THREADS, list_checkpoints
 from realsr.training.distributed import SINGLE_PROCESS, DistributedContext
 from realsr.training.generator_loss import active_terms, needs_discriminator
 from realsr.training.loop import train
@@ -100,6 +100,23 @@ def train_run(
             record.add("generator", weights, steps=config.trainer.max_steps)
             record.finish()
     return True
+
+
+def recorded_threads(run: Path) -> int | None:
+    """Return the number of threads that a run was computed with, None if it is not recorded."""
+    threads = read_manifest(run).get(STAGE, {}).get("notes", {}).get("threads")
+    return threads if isinstance(threads, int) and 0 < threads <= MAX_THREADS else None
+
+
+@contextmanager
+def use_threads(count: int | None) -> Iterator[None]:
+    """Compute the block with a number of threads, on which the last bits of sums depend."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if count is None else count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
