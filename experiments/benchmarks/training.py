@@ -40,18 +40,13 @@ from realsr.config.composition import load_config
 from realsr.core.devices import choose_device
 from realsr.networks.patchgan import PatchGAN
 from realsr.training.generator_loss import GeneratorLoss
+from realsr.training.gpu_kinds import GPU_KINDS
 from realsr.training.settings import TrainingConfig
 from realsr.training.state import make_state
 from realsr.training.step import Outcome, TrainStep
 
-# Part of the GPU's name -> operations per second: bf16 with float32 sums, dense; float32.
-PEAKS = {
-    "H200": (989e12, 67e12),
-    "H100": (989e12, 67e12),
-    "A100": (312e12, 19.5e12),
-    "L40S": (362e12, 91.6e12),
-    "RTX 4090": (165e12, 82.6e12),
-}
+# Part of the GPU's name -> operations per second: half precision with float32 sums, dense; float32.
+PEAKS = {kind.name: (1e12 * kind.half, 1e12 * kind.fp32) for kind in GPU_KINDS}
 LOSS_STEPS = 5  # first steps, whose losses are compared
 BATCHES = 4
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from realsr.api.photo_upscaling import write_image as write_image
     from realsr.api.reports import Pool as Pool
     from realsr.api.reports import report as report
+    from realsr.api.training_plan import plan as plan
     from realsr.api.training_run import train as train
     from realsr.api.weight_fetching import fetch as fetch
     from realsr.config.composition import load_config as load_config
@@ -54,6 +55,7 @@ _NAMES = {
     "api.model_evaluation": ["evaluate"],
     "api.photo_upscaling": ["degrade", "load_model", "read_image", "upscale", "write_image"],
     "api.reports": ["Pool", "report"],
+    "api.training_plan": ["plan"],
     "api.training_run": ["train"],
     "api.weight_fetching": ["fetch"],
     "config.composition": ["load_config"],

@@ -213,7 +213,19 @@ class TrainConfig(_Stage):
 
 
 @dataclass
-class Config(TrainConfig):
+class PlanConfig(TrainConfig):
+    """The keys of `plan`: those of a training, and of the estimate of its cost.
+
+    rate: images per second. utilisation: fraction of a GPU's peak rate.
+    """
+
+    rate: Annotated[float, Range(above=0)] | None
+    utilisation: Annotated[float, Range(above=0, maximum=1)]
+    output: Path | None
+
+
+@dataclass
+class Config(PlanConfig):
     """All keys of the pipeline's commands."""
 
     shard: Annotated[int, Range(0)] | None
@@ -402,6 +414,7 @@ COMMANDS = {
     "survey_noise": Command(SurveyNoiseConfig),
     "make_pairs": Command(MakePairsConfig),
     "rebuild_pair": Command(RebuildPairConfig),
+    "plan": Command(PlanConfig, resumable=False),
     "train": Command(TrainConfig),
     "demo": Command(TrainConfig, "demo"),
     "adapt": Command(AdaptConfig, "adapt", AdaptConfig),

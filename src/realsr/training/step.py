@@ -76,12 +76,7 @@ class TrainStep:
         before = [buffer.clone() for buffer in state.buffers]
 
         # Gradients: accumulated over parts of the batch, then averaged over the processes.
-        count = self._trainer.accumulate
-        parts = [
-            self._accumulate_gradients(*part)
-            for part in zip(lr.chunk(count), hr.chunk(count), strict=True)
-        ]
-        values = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+        values = self.accumulate(lr, hr)
         values["stop"] = torch.full_like(values["loss/generator"], float(stop))
         gradients = state.gradients()
         average([*gradients.values(), *values.values()])
@@ -105,6 +100,15 @@ class TrainStep:
         state.scaler.update()
         state.update_ema(decay)
         return Outcome([*values, "skipped"], torch.cat([outcome, skipped[None]]))
+
+    def accumulate(self, lr: Tensor, hr: Tensor) -> dict[str, Tensor]:
+        """Accumulate the gradients over parts of a batch, and return the mean measurements."""
+        count = self._trainer.accumulate
+        parts = [
+            self._accumulate_gradients(*part)
+            for part in zip(lr.chunk(count), hr.chunk(count), strict=True)
+        ]
+        return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
 
     def _accumulate_gradients(self, lr: Tensor, hr: Tensor) -> dict[str, Tensor]:
         """Accumulate the gradients of a part of the batch, and return its measurements."""

@@ -1,5 +1,8 @@
 """Weights of the classifiers of ImageNet whose features a loss term compares."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
@@ -7,6 +10,18 @@ import torch
 from realsr.core.errors import WeightsError
 from realsr.networks.torchvision_weights import read_state
 from realsr.weights.published_files import FETCH_COMMAND
+
+_ZEROS = ContextVar("zeros", default=False)
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Let `load_classifier` return zeros inside the block, for a plan, which needs shapes only."""
+    token = _ZEROS.set(True)
+    try:
+        yield
+    finally:
+        _ZEROS.reset(token)
 
 
 def load_classifier(network: str, path: Path | None, term: str) -> tuple[object, str]:
@@ -20,6 +35,13 @@ def load_classifier(network: str, path: Path | None, term: str) -> tuple[object,
     Raises:
         WeightsError: if the weights cannot be downloaded or read.
     """
+    if _ZEROS.get():
+        from torchvision.models import get_model
+
+        with torch.device("meta"):
+            features = get_model(network.lower()).features
+        shapes = {f"features.{key}": value.shape for key, value in features.state_dict().items()}
+        return {key: torch.zeros(shape) for key, shape in shapes.items()}, "zeros"
     if path is not None:
         return read_state(path, f"loss.{term}.weights", network), str(path)
     # Imported here, since it takes more than a second.

@@ -1,0 +1,69 @@
+"""Estimate of the cost of a training, without training."""
+
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+from realsr.api.training_run import training_config
+from realsr.config.composition import takes_keys
+from realsr.config.schema import PlanConfig
+from realsr.core.errors import ImageError, UserError
+from realsr.core.files import write_bytes
+from realsr.data.pairs import image_size, list_pairs
+from realsr.imaging import list_images
+from realsr.reporting.plan_table import format_plan
+from realsr.training.plan import TrainingPlan, make_plan
+from realsr.training.state import check_settings
+
+logger = logging.getLogger("realsr")
+
+
+@takes_keys("plan")
+def plan(config: PlanConfig) -> TrainingPlan:
+    """Count the operations and the memory of one step, and return and log the training's cost.
+
+    Raises UserError for settings that training would refuse.
+    """
+    output = config.output
+    if output is not None and output.suffix != ".json":
+        raise UserError(f"output={output}: expected the name of a JSON file: set output=plan.json")
+    training = training_config(config)
+    check_settings(training)
+    result = make_plan(training, config.utilisation, config.rate, count_cache(config))
+    logger.info("%s", format_plan(result))
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        memory = {precision: cost.memory for precision, cost in result.costs.items()}
+        content = asdict(result) | {"flop": result.flop, "memory": memory}
+        write_bytes(output, (json.dumps(content, indent=1) + "\n").encode())
+        logger.info("numbers: %s", output)
+    return result
+
+
+def count_cache(config: PlanConfig) -> int | None:
+    """Return the bytes of the cache of decoded pairs: 3 per pixel of HR and LR.
+
+    The sizes are those of the pairs, or, before these are made, follow from the photos. None: there
+    are neither, or a file cannot be read.
+    """
+    scale = config.scale
+    try:
+        if (config.pairs_dir / "HR").is_dir():
+            pairs = list_pairs(config.pairs_dir, scale, config.data.lr_name)
+            sizes: list[tuple[int, ...]] = [image_size(pair.hr) for pair in pairs]
+        else:
+            sizes = [size for role in config.pairs.hr for size in _hr_sizes(config, role)]
+    except (UserError, ImageError):
+        return None
+    return sum(3 * width * height * (scale**2 + 1) // scale**2 for width, height in sizes)
+
+
+def _hr_sizes(config: PlanConfig, role: str) -> list[tuple[int, ...]]:
+    """Return (width, height) of the HR images that `make_pairs` makes of the photos of a role."""
+    folder: Path | None = getattr(config.data, role)
+    if folder is None:
+        raise UserError(f"data.{role} is not given")
+    factor, scale = config.pairs.clean_up if role == "source" else 1, config.scale
+    sizes = [image_size(path) for path in list_images(folder)]
+    return [tuple(-(-side // factor) // scale * scale for side in size) for size in sizes]
