@@ -29,7 +29,7 @@ def test_processes_follow_one(distributed: ModuleType, tmp_path: Path) -> None:
     # A process of its own: autograd cannot be used in a fork of a process that has used it.
     command = [sys.executable, str(distributed.__file__), *options, str(tmp_path / "x.json")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=900)
     results = json.loads((tmp_path / "x.json").read_text())["results"]
     assert results["loss_difference_1"] == results["weight_difference_1"] == 0
     assert results["loss_difference_2"] < 1e-5
