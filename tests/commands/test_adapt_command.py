@@ -164,6 +164,22 @@ def test_lpips_is_in_the_loss_where_its_weights_are(
     assert "LPIPS" in report[report.index("The adapted model is") :].splitlines()[0]
 
 
+def test_clean_photos_are_hr_at_their_own_size(
+    command: Command, tmp_path: Path, weights: Path
+) -> None:
+    source = write_photos(tmp_path / "photos", "a", SIZE, block=64)
+    write_photos(tmp_path / "clean", "x", (128, 160), block=16)
+    keys = [*arguments(weights, source), "steps=2", f"target={tmp_path / 'clean'}"]
+    ended = command("adapt", *keys)
+    assert ended.code == 0, ended.said
+    shapes = {
+        name: read_uint8(tmp_path / f"out/work/pairs/HR/{name}.png").shape for name in ("a", "x")
+    }
+    assert shapes == {"a": (128, 128, 3), "x": (128, 160, 3)}
+    manifest = json.loads((tmp_path / "out/work/runs/adapt/manifest.json").read_text())
+    assert {"HR/a.png", "HR/x.png"} <= set(manifest["training"]["inputs"])
+
+
 def test_of_one_photo_a_region_is_held_out(command: Command, tmp_path: Path, weights: Path) -> None:
     source = write_photos(tmp_path / "photos", "a", SIZE, block=64)
     ended = command("adapt", *arguments(weights, source))
