@@ -19,6 +19,7 @@ from realsr.noise.level_fit import BLOCK, BLOCKS, MIN_BLOCKS, LevelFit, fit_leve
 from realsr.provenance.manifest import name_inputs, open_stage, refuse_foreign
 
 STAGE = "noise_model"
+MIN_SHARE = 0.2  # of a photo's blocks that are flat, for a gain of its own
 PHOTOS, BLOCKS_PER_PHOTO = 64, 400  # from which the correlation is measured, at most
 
 logger = logging.getLogger("realsr")
@@ -105,7 +106,11 @@ def _fit(
         partial(_sum_products, damaged=damaged), tasks, count_workers(len(tasks), workers)
     )
     covariance = np.sum(list(sums), axis=0) / sum(len(task[1]) for task in tasks)
-    return assemble(fit, covariance, [len(own) for own in flat]), facts
+    return assemble(
+        fit,
+        covariance,
+        [len(own) / max(len(table), 1) for own, table in zip(flat, tables, strict=True)],
+    ), facts
 
 
 def _sum_products(task: tuple[Path, np.ndarray, np.ndarray], damaged: str) -> np.ndarray:
@@ -114,16 +119,17 @@ def _sum_products(task: tuple[Path, np.ndarray, np.ndarray], damaged: str) -> np
     return sum_products(image, blocks, deviations)
 
 
-def assemble(fit: LevelFit, covariance: np.ndarray, flat_counts: list[int]) -> CameraNoise:
+def assemble(fit: LevelFit, covariance: np.ndarray, flat_shares: list[float]) -> CameraNoise:
     """Return the camera's noise from its level and the covariance of the flat blocks' residuals.
 
-    The gains are those of the photos with at least MIN_BLOCKS flat blocks; without any, 1.
+    flat_shares: share of flat blocks in each photo. A photo with fewer than MIN_SHARE has no gain,
+        since its content cannot be distinguished from noise. Without any gain it is 1.
     """
     corrected = correct_covariance(covariance)
     before, after = (np.diagonal(c[..., LAGS, LAGS]) for c in (covariance, corrected))
     # The level was measured as if a plane removed from the noise what it removes from white noise.
     factor = np.sqrt(after / before * (1 - 3 / BLOCK**2))
-    gains = fit.gains[np.array(flat_counts) >= MIN_BLOCKS]
+    gains = fit.gains[np.array(flat_shares) >= MIN_SHARE]
     return CameraNoise(
         deviations=(fit.deviations * factor[:, None] / 255).astype(np.float32),
         filter=make_filter(corrected).astype(np.float32),
