@@ -49,12 +49,16 @@ def test_pages_that_code_and_configuration_name_exist() -> None:
 
 
 def commands() -> list[tuple[str, str]]:
-    """Each command line of the pages that needs no folder of options and no shell variable."""
+    """Each command line of the pages that needs no folder of options, no run and no shell variable."""
     lines = set()
     for page in PAGES:
         for name, rest in COMMAND.findall(page.read_text()):
             line = " ".join(rest.replace("\\\n", " ").partition(" #")[0].split())
-            if name in COMMANDS and line and not re.search(r"--|[<|]|\$[A-Z]|\[data", line):
+            if (
+                name in COMMANDS
+                and line
+                and not re.search(r"--|[<|]|\$[A-Z]|\[data|from_run", line)
+            ):
                 lines.add((name, line))
     return sorted(lines)
 

@@ -53,7 +53,9 @@ def report(config: ReportConfig) -> Path:
     Raises UserError if the folder holds no such results; if files of a pool cannot be read, at the
     end.
     """
-    [folder] = config.folders.values()
+    [(key, folder)] = config.folders.items()
+    if not folder.is_dir():
+        raise UserError(f"{key}={folder}: no such folder")
     output = config.output or folder / "report.html"
     check_folder_place("output", output.parent)
     unreadable: list[str] = []

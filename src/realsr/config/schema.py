@@ -366,9 +366,6 @@ class ReportConfig:
         if len(self.folders) != 1:
             values = " ".join(f"{key}={folder}" for key, folder in self.folders.items())
             raise UserError(f"{values or 'nothing to show'}: set one of {keys}")
-        [(key, folder)] = self.folders.items()
-        if not folder.is_dir():
-            raise UserError(f"{key}={folder}: no such folder: set {keys}")
         if self.compare is not None and self.pool_dir is None:
             raise UserError(f"compare={self.compare}: compares two pools: set pool_dir=DIR")
         if self.output is not None and self.output.suffix.lower() not in (".html", ".htm"):
