@@ -301,7 +301,7 @@ def prepare_pairs(config: TrainConfig) -> tuple[TrainConfig, list[float]]:
     except NoSoundKernelError as error:
         logger.warning("%s\nThe adaptation continues with bicubic downscaling.", error)
         config = replace(config, pool=replace(config.pool, kernels="bicubic"))
-    stages.make_pairs(stage_config(config, MakePairsConfig))
+    stages.make_pairs(stage_config(config, MakePairsConfig, compare=False))
     return config, spreads
 
 
