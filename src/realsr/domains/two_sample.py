@@ -188,7 +188,8 @@ def _correct(
         (values - _photo_means(values, photos, weights)) * roots for values in (design, features)
     )
     gram = inner_design.T @ inner_design
-    gram += 1e-3 * np.trace(gram) / len(gram) * np.eye(len(gram))
+    # The second term keeps it regular where each photo has one patch.
+    gram += (1e-3 * np.trace(gram) / len(gram) + 1e-9) * np.eye(len(gram))
     slopes = np.linalg.solve(gram, inner_design.T @ inner_features)
     residue = inner_features - inner_design @ slopes
     scale = np.sqrt((residue**2).sum(0) / weights.sum()).clip(min=1e-3)
