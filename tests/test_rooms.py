@@ -14,7 +14,7 @@ LEVELS = (
     {"networks", "imaging", "core"},
     {"data", "weights", "provenance"},
     {"kernels", "noise", "pools", "simulation", "inference", "evaluation"},
-    {"training", "deployment", "pairs"},
+    {"training", "deployment", "pairs", "domains"},
     {"config", "reporting"},
     {"api"},
     {"command"},

@@ -1,6 +1,6 @@
 """Draw details of test photos: bicubic, published models, the adapted model and the scene.
 
-    python experiments/adaptation/figure.py OUTPUT FILE.png CAMERA/PHOTO … [--steps 250]
+python experiments/adaptation/figure.py OUTPUT FILE.png CAMERA/PHOTO … [--steps 250]
 """
 
 import argparse

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from realsr.api.degradation_stages import rebuild_pair as rebuild_pair
     from realsr.api.degradation_stages import survey_noise as survey_noise
     from realsr.api.demo_study import demo as demo
+    from realsr.api.domain_comparison import compare_domains as compare_domains
     from realsr.api.generator_export import export as export
     from realsr.api.model_evaluation import evaluate as evaluate
     from realsr.api.photo_upscaling import degrade as degrade
@@ -51,6 +52,7 @@ _NAMES = {
         "survey_noise",
     ],
     "api.demo_study": ["demo"],
+    "api.domain_comparison": ["compare_domains"],
     "api.generator_export": ["export"],
     "api.model_evaluation": ["evaluate"],
     "api.photo_upscaling": ["degrade", "load_model", "read_image", "upscale", "write_image"],

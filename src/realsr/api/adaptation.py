@@ -332,7 +332,7 @@ def prepare_pairs(config: TrainConfig) -> tuple[TrainConfig, list[float]]:
         list_noise(config.noise_pool_dir) if config.pool.noise else [], config
     )
     config = replace(config, pairs=replace(config.pairs, clean_up=clean_up))
-    stages.make_pairs(stage_config(config, MakePairsConfig))
+    stages.make_pairs(stage_config(config, MakePairsConfig, compare=False))
     return config, spreads
 
 

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from realsr.api.domain_comparison import compare_pairs
 from realsr.config.composition import takes_keys
 from realsr.config.schema import (
     CollectNoiseConfig,
@@ -136,8 +137,11 @@ def collect_patches(config: CollectNoiseConfig) -> Path:
 
 @takes_keys("make_pairs")
 def make_pairs(config: MakePairsConfig) -> PairsResult:
-    """Make pairs of HR and LR images; return their folder and their number."""
-    return synthesis.make_pairs(
+    """Make pairs of HR and LR images; return their folder and their number.
+
+    With `compare`, new LR is compared with the source photos, in a line and domains.png.
+    """
+    result = synthesis.make_pairs(
         config.data.source,
         config.data.target,
         None if config.pool.kernels == "bicubic" else config.pool_dir,
@@ -149,6 +153,9 @@ def make_pairs(config: MakePairsConfig) -> PairsResult:
         config.workers,
         config.damaged,
     )
+    if config.compare and result.new_count:
+        compare_pairs(config, result.lr)
+    return result
 
 
 @takes_keys("rebuild_pair")

@@ -190,7 +190,7 @@ def prepare_data(config: TrainConfig) -> None:
     else:
         if needs_kernels:
             _run_stage("kernels", "kernels/**/*.mat", config)
-        stages.make_pairs(stage_config(config, MakePairsConfig))
+        stages.make_pairs(stage_config(config, MakePairsConfig, compare=False))
 
 
 def _run_stage(stage: str, pattern: str, config: TrainConfig) -> None:

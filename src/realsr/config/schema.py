@@ -152,6 +152,7 @@ class MakePairsConfig(_Stage):
     pairs_dir: Path
     pool: PoolConfig
     pairs: PairsConfig
+    compare: bool
 
 
 @dataclass
@@ -231,6 +232,7 @@ class Config(PlanConfig):
     shard: Annotated[int, Range(0)] | None
     shards: Annotated[int, Range(1)] | None
     pair: str | None
+    compare: bool
 
 
 @dataclass
@@ -379,6 +381,25 @@ class ReportConfig:
 
 
 @dataclass
+class CompareDomainsConfig:
+    """The keys of `compare_domains`: two folders of images, and what is added to the second."""
+
+    a: Path
+    b: Path
+    output: Path | None
+    online_degradation: dict[str, Any]
+    noise_pool_dir: Path | None
+    regions: Annotated[int, Range(1)]
+    seed: Seed
+    workers: Workers
+    damaged: Damaged
+
+    def __post_init__(self) -> None:
+        """Raise UserError if `output` is one of the folders."""
+        _keep_apart("output", self.output, {"a": self.a, "b": self.b}, choose="output")
+
+
+@dataclass
 class FetchConfig:
     """The keys of `fetch`: groups or names of weights, and a folder to take them from."""
 
@@ -419,5 +440,6 @@ COMMANDS = {
     "upscale": Command(UpscaleConfig, "upscale", UpscaleConfig, photos="input"),
     "export": Command(ExportConfig, "export", ExportConfig, resumable=False),
     "report": Command(ReportConfig, "report", ReportConfig),
+    "compare_domains": Command(CompareDomainsConfig, "compare_domains", CompareDomainsConfig),
     "fetch": Command(FetchConfig, "fetch", FetchConfig),
 }

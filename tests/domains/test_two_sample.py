@@ -1,0 +1,69 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from realsr.domains.two_sample import Part, Patches, separate
+
+
+def make(shift: float, content_shift: float = 0.0, slope: float = 0.0, photos: int = 12) -> Patches:
+    """Two sets of photos whose features differ by `shift` and depend on the content by `slope`."""
+    rng = np.random.default_rng(0)
+    count = 40
+    sides = np.repeat([0, 1], photos)
+    index = np.repeat(np.arange(2 * photos), count)
+    content = rng.normal(size=(len(index), 6))
+    content[:, 1] += content_shift * sides[index]
+    own = 0.3 * rng.normal(size=(2 * photos, 5))  # photos of one set differ
+    features = rng.normal(size=(len(index), 5)) + own[index]
+    features += slope * content[:, 1:2] + shift * sides[index, None]
+    return Patches(features, content, index, sides, [f"{i}" for i in range(2 * photos)])
+
+
+def score(patches: Patches) -> tuple[float, float]:
+    result = separate(patches)
+    once = np.ones(len(patches.sides))
+    return float(result.mean_accuracy(once)), float(result.kernel_distance(once))
+
+
+def test_equal_sets_cannot_be_told_apart() -> None:
+    accuracy, distance = score(make(0))
+    assert 0.4 < accuracy < 0.6
+    assert abs(distance) < 0.02
+
+
+def test_the_distance_grows_where_the_accuracy_cannot() -> None:
+    results = [score(make(shift)) for shift in (0.5, 1, 2, 4, 8)]
+    assert all(a[1] < b[1] for a, b in pairwise(results))
+    assert results[-1][0] > 0.99
+    assert results[-1][1] < 1
+
+
+def test_other_content_is_not_a_difference() -> None:
+    accuracy, distance = score(make(0, content_shift=1, slope=3))
+    assert accuracy < 0.6
+    assert distance < 0.03
+    # Without the correction the means of the features would be 3 standard deviations apart.
+    assert score(make(3))[0] > 0.95
+
+
+def test_the_kernel_distance_is_the_energy_distance_between_photos() -> None:
+    distances = np.array([[0.5, 2, 5, 6], [2, 0.5, 7, 8], [5, 7, 0.5, 3], [6, 8, 3, 0.5]])
+    result = Part(np.full(4, 0.5), distances, np.ones(4), np.array([0, 0, 1, 1]), 1.0)
+    across, within = (5 + 6 + 7 + 8) / 4, 2 + 3
+    assert result.kernel_distance(np.ones(4)) == pytest.approx(1 - within / (2 * across))
+    # The first photo twice: its pair with itself is left out.
+    counts = np.array([[2, 1, 1, 1]])
+    across = (2 * (5 + 6) + 7 + 8) / 6
+    assert result.kernel_distance(counts) == pytest.approx([1 - within / (2 * across)])
+
+
+def test_test_photos_are_not_training_photos() -> None:
+    # Each photo has its own feature and no set has one: only memory could tell them apart.
+    rng = np.random.default_rng(1)
+    sides, index = np.repeat([0, 1], 16), np.repeat(np.arange(32), 40)
+    features = rng.normal(size=(32, 8))[index] + 0.01 * rng.normal(size=(1280, 8))
+    content = rng.normal(size=(1280, 6))
+    accuracy, distance = score(Patches(features, content, index, sides, list(map(str, range(32)))))
+    assert accuracy < 0.75
+    assert abs(distance) < 0.1
