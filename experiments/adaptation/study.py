@@ -115,7 +115,7 @@ def evaluate(output: Path, camera: str, alexnet: Path, vgg16: Path) -> None:
         for weights in sorted(folder.glob("runs/*/generator_ema.safetensors"))
     }
     # Models of other cameras: what an adaptation costs elsewhere.
-    other = {"mild": "wide", "wide": "mild", "noisy": "mild"}.get(camera, "")
+    other = {"mild": "wide", "wide": "mild", "noisy": "mild"}.get(camera, "none")
     for weights in sorted(output.glob(f"{other}/runs/adapted-*-0/generator_ema.safetensors")):
         models[f"adapted to {other}"] = str(weights)
     fresh = {name: weights for name, weights in models.items() if name not in scores}

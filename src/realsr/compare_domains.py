@@ -1,4 +1,4 @@
-"""Measures how far images, such as the LR of pairs, are from the photos of a camera.
+"""Measures how far LR images are from the photos of a camera.
 
 Usage: python -m realsr.compare_domains a=PHOTOS b=PAIRS/LR [output=DIR]
 """

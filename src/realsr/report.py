@@ -1,4 +1,4 @@
-"""Writes a page (HTML, one file) about a run, a sweep, a pool or an evaluation.
+"""Writes an HTML page about a run, a sweep, a pool or an evaluation.
 
 Usage: python -m realsr.report run=DIR | sweep=DIR | pool_dir=DIR [compare=DIR] | evaluation=DIR
 """

@@ -230,7 +230,6 @@ def test_a_file_where_a_folder_should_be(
         ("evaluate", ("weights=[bicubic]", "data.hr=photos", "output={}")),
         ("export", ("weights=nowhere", "output={}/onnx")),
         ("export", ("weights=nowhere", "output={}/generator.pth")),
-        ("pool", ("pool_dir=photos", "output={}")),
         ("survey_noise", ("+track=df2k", "data.source=photos", "noise_pool_dir={}", *TINY)),
     ],
 )

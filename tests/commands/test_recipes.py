@@ -5,7 +5,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_work import Command, write_photos
-from torchvision.models.vgg import cfgs, make_layers
 
 from config_files import head_command
 from realsr.config.options import conf_dir, list_options
@@ -29,22 +28,13 @@ TRACKS = {  # the last folder of work_dir
     "realsr_dped": "dped",
     "rrdb_psnr": "psnr",
 }
-BY_L1 = ("adapt", "real_esrnet", "rrdb_psnr")
+BY_L1 = ("real_esrnet", "rrdb_psnr")
 WITHOUT_POOL = ("real_esrnet", "rrdb_psnr", "real_esrgan")
 VGG128 = ("realsr_df2k", "realsr_df2k_jpeg")
 PHOTOS = {"data.source": ("abc", (288, 288)), "data.target": ("xy", (144, 160))}
 
 
-@pytest.fixture(scope="module")
-def vgg19(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seeded random weights of VGG19's features, as a file."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
-    torch.save(make_layers(cfgs["E"]).state_dict(prefix="features."), path)
-    return path
-
-
-def run_recipe(recipe: str, command: Command, vgg19: Path, scale: int = 4) -> None:
+def run_recipe(recipe: str, command: Command, features: dict[str, Path], scale: int = 4) -> None:
     """Run the very command of a recipe's head on small photos, from what the pretraining left, and look at its run."""
     name, arguments = head_command(conf_dir() / "experiment" / f"{recipe}.yaml")
     given = dict(argument.split("=") for argument in arguments)
@@ -55,9 +45,9 @@ def run_recipe(recipe: str, command: Command, vgg19: Path, scale: int = 4) -> No
     if recipe not in VGG128:  # which takes no other crop
         more.append("trainer.crop=64")
     if recipe == "adapt":  # in place of the published generator, which is larger
-        more.append("init=work/psnr/runs/rrdb_psnr")
-    if recipe not in BY_L1:
-        more.append(f"loss.perceptual.weights={vgg19}")
+        more += ["init=work/psnr/runs/rrdb_psnr", f"loss.lpips.weights={features['alexnet']}"]
+    elif recipe not in BY_L1:
+        more.append(f"loss.perceptual.weights={features['vgg19']}")
     # Only KernelGAN has iterations; the recipe `adapt` has the spectral estimator.
     small = [key for key in SMALL if recipe != "adapt" or key != "kernels.iterations=2"]
     ended = command(name, *arguments, *small, *more)
@@ -86,13 +76,13 @@ def test_all_are_run_below() -> None:
 
 @pytest.mark.parametrize("recipe", TRACKS)
 def test_a_recipe_s_own_command_runs(
-    recipe: str, command: Command, vgg19: Path, tmp_path: Path
+    recipe: str, command: Command, feature_files: dict[str, Path], tmp_path: Path
 ) -> None:
     if recipe != "rrdb_psnr":
         pretend_pretraining()
     if recipe == "real_esrnet":
         shutil.rmtree("work/blind")
-    run_recipe(recipe, command, vgg19)
+    run_recipe(recipe, command, feature_files)
     assert (tmp_path / "work" / TRACKS[recipe] / "pool").exists() == (recipe not in WITHOUT_POOL), (
         "bicubic needs none"
     )
@@ -103,10 +93,10 @@ def test_a_recipe_s_own_command_runs(
 
 @pytest.mark.parametrize("recipe", ["realsr_dped", "realsr_df2k"])
 def test_the_pretraining_and_then_a_recipe_at_scale_2(
-    recipe: str, command: Command, vgg19: Path
+    recipe: str, command: Command, feature_files: dict[str, Path]
 ) -> None:
     for name in ("rrdb_psnr", recipe):
-        run_recipe(name, command, vgg19, scale=2)
+        run_recipe(name, command, feature_files, scale=2)
 
 
 def test_the_stages_before_take_a_recipe_too(command: Command, tmp_path: Path) -> None:

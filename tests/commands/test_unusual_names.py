@@ -47,7 +47,7 @@ def test_photos_of_any_name_go_from_photos_to_pairs(
     ):
         ended = command(stage[0], *arguments, *stage[1:])
         assert ended.code == 0, ended.said
-    assert command("pool", f"pool_dir='o {FOLDER}/pool'", f"compare='o {FOLDER}/pool'").code == 0
+    assert command("report", f"pool_dir='o {FOLDER}/pool'", f"compare='o {FOLDER}/pool'").code == 0
     for kind in ("HR", "LR"):
         assert stems(out / "pairs" / kind) == set(NAMES)
     assert read_manifest(out / "pairs")["pairs"]["items"].keys() == set(NAMES)

@@ -18,8 +18,8 @@ from realsr.core.errors import UserError
 @pytest.mark.parametrize(
     ("command", "override", "users"),
     [
-        ("estimate_kernels", "trainer.batch=4", "of realsr.train"),
-        ("collect_noise", "loss=pixel", "of realsr.check_data, realsr.train"),
+        ("estimate_kernels", "trainer.batch=4", "of realsr.plan, realsr.train"),
+        ("collect_noise", "loss=pixel", "of realsr.check_data, realsr.plan, realsr.train"),
         ("collect_noise", "data.target=x", "of realsr.check_data, realsr.make_pairs"),
         ("train", "shards=4", "of realsr.estimate_kernels"),
         ("make_pairs", "pair=a", "of realsr.rebuild_pair"),

@@ -85,7 +85,7 @@ def test_less_noise_is_measured_and_named_with_its_key(camera: Domain, make: Mak
 def test_noise_of_the_online_degradation_is_part_of_b(camera: Domain, make: Make) -> None:
     rng = np.random.default_rng(0)
     patches = [np.rint(120 + 3 * rng.normal(size=(64, 64, 3))).astype(np.uint8) for _ in range(20)]
-    noisy = make("uvwxyz", 1.2, 0, degradation=Noise(patches))
+    noisy = make("uvwxyz", 1.2, 0, degradation=Noise("random", patches))
     result = compare_domains(camera, noisy, seed=0)
     noise = next(finding for finding in result.findings if finding.quantity.name == "noise")
     assert noise.b == pytest.approx(noise.a, rel=0.1)

@@ -1,6 +1,8 @@
+import importlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +15,25 @@ from realsr.imaging import read_uint8, shrink_uint8, write_uint8
 from realsr.networks.build import build_generator
 from realsr.weights import save_generator
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "experiments/adaptation"))
-cameras = pytest.importorskip("cameras", reason="scikit-image is not installed")
-study = pytest.importorskip("study")
-table = pytest.importorskip("table")
+FOLDER = str(Path(__file__).parents[2] / "experiments/adaptation")
+NAMES = ("cameras", "study", "table")
 
+
+def load_study() -> list[Any]:
+    """Import the scripts without leaving their names, which other studies share."""
+    pytest.importorskip("skimage", reason="scikit-image is not installed")
+    before = {name: sys.modules.pop(name) for name in NAMES if name in sys.modules}
+    sys.path.insert(0, FOLDER)
+    try:
+        return [importlib.import_module(name) for name in NAMES]
+    finally:
+        sys.path.remove(FOLDER)
+        for name in NAMES:
+            sys.modules.pop(name, None)
+        sys.modules.update(before)
+
+
+cameras, study, table = load_study()
 NONE = Path("none.pth")
 
 
@@ -33,7 +49,7 @@ def small(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "photos", tmp_path / "out"
 
 
-def small_set() -> "cameras.StudySet":
+def small_set() -> Any:
     camera = cameras.make_camera((2.0, 1.5), 30, (1, 2))
     return cameras.StudySet({"small": camera}, ("scene",), (("other", 1),), {"small": 3})
 

@@ -38,8 +38,8 @@ from realsr.core.files import write_bytes
 from realsr.data.cache import DecodedImages
 from realsr.data.degradations.degradation import build_degradation
 from realsr.data.folders import join_names, list_photos
+from realsr.data.held_out_regions import hold_out_regions
 from realsr.data.pairs import image_size, list_pairs
-from realsr.data.regions import hold_out_regions
 from realsr.data.validation_images import load_validation
 from realsr.evaluation.scoring import Model, bicubic_model
 from realsr.imaging import read_uint8

@@ -18,7 +18,7 @@ from realsr.domains.measurement import PhotoMeasurement, Sampling, measure_photo
 from realsr.domains.tile_statistics import MIN_NOISE
 from realsr.domains.two_sample import MIN_PHOTOS, Patches, separate
 from realsr.imaging import log_damage
-from realsr.imaging.jpeg_tables import JpegTables
+from realsr.imaging.quantisation import JpegTables
 
 RESAMPLES = 400  # bootstrap samples of the photos
 MAX_PATCHES = 4000  # of a set, for the classifier

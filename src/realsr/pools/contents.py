@@ -9,9 +9,6 @@ from typing import Any
 from realsr.core.components import Values
 from realsr.core.errors import UserError
 from realsr.core.file_names import list_files
-from realsr.data.camera_noise import NOISE_MODEL
-from realsr.data.degradations.degradation import uses_jpeg_tables, uses_noise_model
-from realsr.data.jpeg_tables import JPEG_TABLES
 
 logger = logging.getLogger("realsr")
 
@@ -80,22 +77,26 @@ def list_degradation_files(pool: Path, noise: bool, degradation: Values) -> list
     They are its noise patches or its noise model, only if `noise`, and its JPEG tables. Raises
     UserError if some are missing.
     """
+    # Imported here: they import torch, which --help does without.
+    from realsr.data.camera_noise import NOISE_MODEL
+    from realsr.data.degradations.degradation import uses_jpeg_tables, uses_noise_model
+    from realsr.data.jpeg_tables import JPEG_TABLES
+
     files = []
     if noise and uses_noise_model(degradation):
         files.append(_find_file(pool / NOISE_MODEL, degradation))
     elif noise:
         files += list_noise(pool)
     if uses_jpeg_tables(degradation):
-        files.append(_find_file(pool / JPEG_TABLES, degradation))
+        files.append(_find_file(pool / JPEG_TABLES, degradation, " online_degradation.jpeg=source"))
     return files
 
 
-def _find_file(path: Path, degradation: Values) -> Path:
+def _find_file(path: Path, degradation: Values, key: str = "") -> Path:
     if not path.is_file():
-        jpeg = " online_degradation.jpeg=source" if path.name == JPEG_TABLES else ""
         raise UserError(
             f"{path}: missing. Make it with: python -m realsr.collect_noise +track=<track> "
-            f"online_degradation={degradation['name']}{jpeg} data.source=FOLDER work_dir=FOLDER"
+            f"online_degradation={degradation['name']}{key} data.source=FOLDER work_dir=FOLDER"
         )
     return path
 

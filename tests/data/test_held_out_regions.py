@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from realsr.data.held_out_regions import hold_out_regions
 from realsr.data.pairs import Pair, list_pairs
-from realsr.data.regions import hold_out_regions
 from realsr.imaging import read_uint8, write_uint8
 
 SCALE, CROP = 4, 64
