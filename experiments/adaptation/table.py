@@ -24,6 +24,8 @@ def read_scores(file: Path, steps: int) -> dict[str, Scores]:
     runs: dict[str, list[Scores]] = {}
     for name, scores in json.loads(file.read_text()).items():
         arm, _, rest = name.partition("-")
+        if rest:  # the model `bicubic` is interpolation
+            arm = {"bicubic": "bicubic pairs"}.get(arm, arm)
         if not rest or rest.startswith(f"{steps}-"):
             runs.setdefault(arm, []).append(scores)
     return {

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from small_work import Command, files, write_photos
 
 from realsr.api import adaptation
-from realsr.api.adaptation_report import Evidence, judge
+from realsr.api.adaptation_report import Evidence, judge, write_report
 from realsr.config.composition import load_config
 from realsr.core.errors import Interrupted
 from realsr.imaging import read_uint8, write_uint8
@@ -273,3 +273,13 @@ def test_hr_is_downscaled_more_for_stronger_noise_as_far_as_the_photos_allow(
     write_uint8(tmp_path / "photos/a.png", np.zeros((side, 1200, 3), np.uint8))
     config = load_config("train", ["+experiment=adapt", f"data.source={tmp_path / 'photos'}"])
     assert adaptation.choose_clean_up(sorted(tmp_path.glob("*.png")), config) == factor
+
+
+@pytest.mark.parametrize(("spread", "warns"), [(1.5, False), (2.4, True)])
+def test_the_report_warns_of_soft_photos(tmp_path: Path, spread: float, warns: bool) -> None:
+    keys = {"source": tmp_path / "photos", "output": tmp_path / "out"}
+    config = load_config("adapt", [f"{key}={value}" for key, value in keys.items()])
+    evidence = Evidence(3, [spread], 100, 300, ["pixel"])
+    text = write_report(tmp_path / "report.md", config, {}, [], 4, evidence)
+    assert ("Warning: the photos are soft" in text) == warns
+    assert ("Warning: the photos are soft" in (tmp_path / "report.md").read_text()) == warns

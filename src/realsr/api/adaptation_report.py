@@ -26,6 +26,7 @@ from realsr.weights.published_files import FETCH_COMMAND
 LPIPS = "lpips_alex"
 METRICS = ("psnr", "ssim", LPIPS)
 SHARP = 1.0  # standard deviation of a kernel at scale 2, in pixels, close to bicubic's
+SOFT = 2.0  # the same, of a photo without detail at its own size
 FEW_PHOTOS, FEW_STEPS = 3, 100
 DETAIL, LARGEST = 64, 1024  # of the figure: side of a detail, part of a photo
 
@@ -65,6 +66,12 @@ def write_report(
         names = ", ".join(image.name for image in images)
         tables.append(make_table(f"Means over the held-out regions of {names}", means, metrics))
     verdict = judge(means, evidence)
+    if evidence.spreads and float(np.mean(evidence.spreads)) > SOFT:
+        notes.append(
+            "Warning: the photos are soft at their own size. The model sharpens strongly and may draw "
+            "beads and lines; the scores do not show this. Downscale the photos by 2, here and "
+            "before upscaling."
+        )
     blur = "no sound kernel: bicubic downscaling"
     if evidence.spreads:
         blur = f"{len(evidence.spreads)} kernels, standard deviation {min(evidence.spreads):.2f}"
