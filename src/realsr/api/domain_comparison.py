@@ -11,7 +11,7 @@ from realsr.data.cache import DecodedImages
 from realsr.data.degradations.degradation import OnlineDegradation, build_degradation
 from realsr.domains import comparison
 from realsr.domains.comparison import DomainComparison
-from realsr.imaging import list_images
+from realsr.imaging import list_images, log_damage
 from realsr.pools.contents import list_noise
 from realsr.reporting.domain_report import report_domains
 from realsr.reporting.drawing import choose_evenly
@@ -37,6 +37,9 @@ def compare_domains(config: CompareDomainsConfig) -> DomainComparison:
         )
         for paths, online in zip(photos, (None, degradation), strict=True)
     ]
+    for domain in domains:
+        for photo in domain.photos:
+            log_damage(domain.folder / photo.name, photo.damage)
     result = comparison.compare_domains(domains[0], domains[1], config.seed)
     logger.info("%s", report_domains(result, output))
     failures = [*domains[0].failures.values(), *domains[1].failures.values()]

@@ -17,7 +17,6 @@ from realsr.domains.findings import Finding, find_differences
 from realsr.domains.measurement import PhotoMeasurement, Sampling, measure_photo
 from realsr.domains.tile_statistics import MIN_NOISE
 from realsr.domains.two_sample import MIN_PHOTOS, Patches, separate
-from realsr.imaging import log_damage
 from realsr.imaging.quantisation import JpegTables
 
 RESAMPLES = 400  # bootstrap samples of the photos
@@ -156,7 +155,6 @@ def measure_domain(
             if isinstance(result, Exception):
                 domain.failures[path.name] = str(result)
                 continue
-            log_damage(path, result.damage)
             domain.photos.append(result)
     if not domain.photos:
         reasons = "".join(f"\n  {reason}" for reason in domain.failures.values())

@@ -20,7 +20,7 @@ class PhotoMeasurement:
     """The statistics of a photo's regions by name, and features of some of its patches.
 
     statistics: see `measure_regions`. features: (n, F); content: (n, C), see `measure_tiles`.
-    jpeg: the tables of a JPEG file.
+    jpeg: the tables of a JPEG file. damage: of a file decoded in part; the caller reports it.
     """
 
     name: str
