@@ -31,12 +31,11 @@ def main() -> None:
     for item in options.photos:
         name, _, photo = item.partition("/")
         camera = options.output / name
-        adapted = f"*adapted-{options.steps}-0_generator_ema"
         models = {
             "bicubic": "bicubic",
             "realesrgan_x4plus": "realesrgan_x4plus",
             "df2k": "df2k",
-            "df2k, adapted": adapted if name == "" else adapted.replace("*", f"*{name}_runs_"),
+            "df2k, adapted": f"*{name}_runs_adapted-{options.steps}-0_generator_ema",
         }
         crops = {title: find_image(camera, model, photo) for title, model in models.items()}
         scene = to_float(read_uint8(options.output / "hr" / f"{photo}.png"))

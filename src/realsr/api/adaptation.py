@@ -300,10 +300,12 @@ def read_camera(path: Path) -> str | None:
 def describe_plan(config: AdaptConfig, photos: int, cameras: set[str], device: torch.device) -> str:
     """Return what the command will do, and how long it takes."""
     camera = f" of {next(iter(cameras))}" if len(cameras) == 1 else ""
-    time = f"about {config.minutes:g} minutes" if config.steps is None else f"{config.steps} steps"
+    length = f"{config.steps} steps"
+    if config.steps is None:
+        length = f"at most about {config.minutes:g} minutes in all"
     return (
         f"{photos} photos{camera}: estimate kernels and noise, make pairs, train {config.weights} "
-        f"on {device}, evaluate; {time} in all. Results: {config.output}"
+        f"on {device}, evaluate; {length}. Results: {config.output}"
     )
 
 

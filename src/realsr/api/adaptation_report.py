@@ -146,7 +146,6 @@ def draw_photos(
         photo = crop_to_multiple(to_float(read_uint8(file)), 2)
         top, left = (max(0, side - LARGEST) // 2 for side in photo.shape[1:])
         photo = photo[:, top : top + LARGEST, left : left + LARGEST]
-        photo = crop_to_multiple(photo, 2)
         smooth = resize(resize(photo, factor=0.5), factor=2.0)
         detail = choose_window([photo, smooth], DETAIL).cut(photo).contiguous()
         crops = {model: run(detail).clamp(0, 1) for model, run in models.items()}

@@ -12,6 +12,7 @@ from PIL import Image
 
 from realsr.core.errors import UserError
 from realsr.core.files import parse_json, write_bytes
+from realsr.imaging.quantisation import read_quantisation
 
 JPEG_TABLES = "jpeg_tables.json"  # in the noise pool's folder
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
@@ -36,19 +37,12 @@ def find_tables(path: Path) -> JpegTables | None:
     A subsampling that libjpeg cannot write through Pillow becomes 4:2:2 if only one direction is
     halved (as in a photo on its side), otherwise 4:2:0. Raises OSError for an unreadable file.
     """
-    with path.open("rb") as file:
-        if file.read(3) != b"\xff\xd8\xff":
-            return None
-        file.seek(0)
-        with Image.open(file) as image:
-            layers = getattr(
-                image, "layer", []
-            )  # component, horizontal and vertical samples, table
-            if len(layers) != 3 or not hasattr(image, "quantization"):
-                return None
-            luma, chroma = (_to_baseline(image.quantization[layers[index][3]]) for index in (0, 1))
-            ratio = layers[0][1] * layers[0][2] / (layers[1][1] * layers[1][2])
-    return JpegTables(luma, chroma, {1: "4:4:4", 2: "4:2:2"}.get(ratio, "4:2:0"))
+    quantisation = read_quantisation(path)
+    if quantisation is None or quantisation.subsampling == "gray":
+        return None
+    luma, chroma = (_to_baseline(table) for table in quantisation.tables)
+    names = {"4:4:4": "4:4:4", "4:2:2": "4:2:2", "4:4:0": "4:2:2"}
+    return JpegTables(luma, chroma, names.get(quantisation.subsampling, "4:2:0"))
 
 
 def _to_baseline(table: Sequence[int]) -> tuple[int, ...]:

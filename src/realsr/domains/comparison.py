@@ -17,7 +17,7 @@ from realsr.domains.findings import Finding, find_differences
 from realsr.domains.measurement import PhotoMeasurement, Sampling, measure_photo
 from realsr.domains.tile_statistics import MIN_NOISE
 from realsr.domains.two_sample import MIN_PHOTOS, Patches, separate
-from realsr.imaging.quantisation import JpegTables
+from realsr.imaging.quantisation import Quantisation
 
 RESAMPLES = 400  # bootstrap samples of the photos
 MAX_PATCHES = 4000  # of a set, for the classifier
@@ -47,7 +47,7 @@ class DomainStatistics:
     without_noise: list[str]
     without_detail: list[str]
     textured: list[str]
-    jpeg: list[tuple[JpegTables, int]]
+    jpeg: list[tuple[Quantisation, int]]
 
     def interval(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the 95 % interval of a statistic over photos, nan where it is unknown."""

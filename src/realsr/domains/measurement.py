@@ -12,7 +12,7 @@ from realsr.domains.edges import measure_edges
 from realsr.domains.regions import choose_regions, cut_tiles
 from realsr.domains.tile_statistics import MIN_NOISE, measure_tiles
 from realsr.imaging import ImageError, read_uint8_and_damage, to_uint8
-from realsr.imaging.quantisation import JpegTables, read_jpeg_tables
+from realsr.imaging.quantisation import Quantisation, read_quantisation
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class PhotoMeasurement:
     statistics: dict[str, np.ndarray]
     features: np.ndarray
     content: np.ndarray
-    jpeg: JpegTables | None
+    jpeg: Quantisation | None
     damage: str | None
 
     @property
@@ -67,8 +67,16 @@ def measure_photo(
         regions = np.stack([_degrade(region, degradation, rng) for region in regions])
     statistics, features, content = measure_regions(regions, sampling.patches, rng)
     return PhotoMeasurement(
-        path.stem, statistics, features, content, read_jpeg_tables(path), damage
+        path.stem, statistics, features, content, _read_quantisation(path), damage
     )
+
+
+def _read_quantisation(path: Path) -> Quantisation | None:
+    """Return a photo's compression; None if Pillow cannot read the header of a damaged file."""
+    try:
+        return read_quantisation(path)
+    except OSError:
+        return None
 
 
 def _degrade(

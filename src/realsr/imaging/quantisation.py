@@ -22,12 +22,21 @@ _LUMA = np.array(
 )
 
 
+_SUBSAMPLINGS = {
+    (1, 1): "4:4:4",
+    (2, 1): "4:2:2",
+    (2, 2): "4:2:0",
+    (1, 2): "4:4:0",
+    (4, 1): "4:1:1",
+}
+
+
 @dataclass(frozen=True)
-class JpegTables:
+class Quantisation:
     """The compression of a JPEG file.
 
-    tables: of 8x8 coefficients in row order, 64 values each; luma first, then chroma.
-    subsampling: of the components, e.g. "4:2:0"; "gray" for one component.
+    tables: of the first two components, luma and chroma, or of a single one; 64 values each, row by
+        row. subsampling: of the components, e.g. "4:2:0"; "gray" for one component.
     """
 
     tables: tuple[tuple[int, ...], ...]
@@ -42,25 +51,23 @@ class JpegTables:
         return int(qualities[np.abs(scaled - np.array(self.tables[0])).sum(1).argmin()])
 
 
-def read_jpeg_tables(path: Path) -> JpegTables | None:
-    """Return the tables of a JPEG file from its header; None for other files."""
-    try:
-        with path.open("rb") as stream, open_image(stream) as image:
-            tables: dict[int, list[int]] = getattr(image, "quantization", {})
-            layers: list[tuple[int, int, int, int]] = getattr(image, "layer", [])
-    except Exception:  # decoders raise many types; reading the image reports the reason
+def read_quantisation(path: Path) -> Quantisation | None:
+    """Return the compression of a gray or colour JPEG from its header; None for other files.
+
+    Raises OSError for an unreadable file.
+    """
+    with path.open("rb") as file:
+        if file.read(3) != b"\xff\xd8\xff":
+            return None
+        file.seek(0)
+        with open_image(file) as image:
+            tables = getattr(image, "quantization", {})
+            # of each component: name, horizontal and vertical samples, number of its table
+            layers = getattr(image, "layer", [])
+    if len(layers) not in (1, 3) or not tables:
         return None
-    if image.format != "JPEG" or not tables:
-        return None
-    text = "gray"
-    if len(layers) > 1:
+    subsampling = "gray"
+    if len(layers) == 3:
         across, down = (layers[0][i] // max(layers[1][i], 1) for i in (1, 2))
-        names = {
-            (1, 1): "4:4:4",
-            (2, 1): "4:2:2",
-            (2, 2): "4:2:0",
-            (1, 2): "4:4:0",
-            (4, 1): "4:1:1",
-        }
-        text = names.get((across, down), f"{across}x{down}")
-    return JpegTables(tuple(tuple(tables[number]) for number in sorted(tables)), text)
+        subsampling = _SUBSAMPLINGS.get((across, down), f"{across}x{down}")
+    return Quantisation(tuple(tuple(tables[layer[3]]) for layer in layers[:2]), subsampling)
