@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from realsr.api import degradation_stages as stages
 from realsr.api.adaptation_report import DETAIL, Evidence, draw_photos, write_report
@@ -39,13 +38,14 @@ from realsr.data.cache import DecodedImages
 from realsr.data.degradations.degradation import build_degradation
 from realsr.data.folders import join_names, list_photos
 from realsr.data.held_out_regions import hold_out_regions
-from realsr.data.pairs import image_size, list_pairs
-from realsr.data.validation_images import load_validation
+from realsr.data.pairs import Pair, image_size, list_pairs
+from realsr.data.validation_images import ValidationImage, load_validation
 from realsr.evaluation.scoring import Model, bicubic_model
 from realsr.imaging import read_uint8
 from realsr.inference.model import load_model
 from realsr.inference.tiling import as_function
 from realsr.kernels.estimation import NoSoundKernelError
+from realsr.kernels.estimator import SourcePhoto
 from realsr.noise.survey import NoFlatTilesError
 from realsr.pools.contents import list_noise
 from realsr.provenance.manifest import open_stage
@@ -67,7 +67,6 @@ STAGE = "adaptation"
 MIN_STEPS = 20
 TIMED_STEPS, TIMED_SHARE = 5, 0.02  # at least this many steps, and this share of the time
 TRAINING_SHARE = 0.9  # the rest is for checkpoints, loading and changes of the machine's load
-MAKE, MODEL = 271, 272  # EXIF tags
 ROWS = 3  # of the figure
 HR_NOISE, MAX_CLEAN_UP = 2.0, 4  # levels; experiments/adaptation
 NOISE_SAMPLE = 100  # patches
@@ -128,19 +127,8 @@ def adapt(config: AdaptConfig) -> Adaptation:
         logger.info("%s", describe_plan(config, len(photos), cameras, device))
         training, spreads = prepare_pairs(training)
         noise = list_noise(training.noise_pool_dir) if training.pool.noise else []
-        trainer, scale = training.trainer, training.scale
-        pairs, regions = hold_out_regions(
-            list_pairs(training.pairs_dir, scale),
-            training.work_dir,
-            scale,
-            trainer.crop,
-            trainer.validation_images,
-            training.seed,
-        )
-        degradation = build_degradation(training.online_degradation, scale, DecodedImages(noise))
-        largest, most = trainer.validation_crop, trainer.validation_images
-        images = load_validation(regions, scale, degradation, training.seed, largest, most)
-        check_validation(images, scale)
+        scale = training.scale
+        pairs, images = split_photos(training, noise)
 
         if not plan:
             pixels = sum(image.lr[0].numel() for image in images) + ROWS * DETAIL**2
@@ -153,7 +141,7 @@ def adapt(config: AdaptConfig) -> Adaptation:
         logger.info("training: %d steps, about %.1f minutes", steps, minutes)
         training = replace(
             training,
-            trainer=replace(trainer, max_steps=steps),
+            trainer=replace(training.trainer, max_steps=steps),
             optimiser=replace(training.optimiser, period=steps),
         )
         train_run(
@@ -187,6 +175,22 @@ def adapt(config: AdaptConfig) -> Adaptation:
         "use it: python -m realsr.upscale PHOTO.jpg output=BIG.png weights=%s", result.model
     )
     return result
+
+
+def split_photos(
+    config: TrainConfig, noise: Sequence[Path]
+) -> tuple[list[Pair], list[ValidationImage]]:
+    """Return the training pairs, and the held-out regions with noise as in training."""
+    trainer, most = config.trainer, config.trainer.validation_images
+    pairs = list_pairs(config.pairs_dir, config.scale)
+    pairs, regions = hold_out_regions(
+        pairs, config.work_dir, config.scale, trainer.crop, most, config.seed
+    )
+    degradation = build_degradation(config.online_degradation, config.scale, DecodedImages(noise))
+    largest = trainer.validation_crop
+    images = load_validation(regions, config.scale, degradation, config.seed, largest, most)
+    check_validation(images, config.scale)
+    return pairs, images
 
 
 def read_plan(output: Path, record: StageRecord) -> dict[str, Any]:
@@ -287,14 +291,11 @@ def check_photos(photos: Mapping[str, Path], config: TrainConfig) -> set[str]:
 
 
 def read_camera(path: Path) -> str | None:
-    """Return make and model of the camera in a photo's EXIF, None without them."""
+    """Return the camera in a photo's EXIF, None without it."""
     try:
-        with Image.open(path) as image:
-            exif = image.getexif()
+        return printable(SourcePhoto(path.stem, path).tags.camera or "") or None
     except (OSError, ValueError, SyntaxError):
         return None  # a damaged block; the stages report damaged photos
-    words = [str(exif[tag]).strip("\0 ") for tag in (MAKE, MODEL) if tag in exif]
-    return printable(" ".join(words)) or None
 
 
 def describe_plan(config: AdaptConfig, photos: int, cameras: set[str], device: torch.device) -> str:
