@@ -14,7 +14,7 @@ from skimage import data
 
 from realsr.core.seeding import numpy_generator
 from realsr.imaging import IMAGE_SUFFIXES, read_uint8, shrink_uint8, to_float, to_uint8, write_uint8
-from realsr.simulation.camera import Camera, anisotropic_kernel
+from realsr.simulation.camera_model import Camera, anisotropic_kernel
 
 SCALE, SIDE, VERSIONS = 4, 320, 8
 KERNEL_SIZE = 33

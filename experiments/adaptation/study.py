@@ -45,6 +45,7 @@ def list_arms(vgg16: Path, alexnet: Path) -> dict[str, list[str]]:
         return [*add_features(term, gan), *keys]
 
     jpeg = ["online_degradation=noise_jpeg", "online_degradation.quality=[83,93]"]
+    draw = "online_degradation=kernel_noise"
     real_esrgan = "init=realesrgan_x4plus"
     return {
         "l1": [*L1],
@@ -59,6 +60,9 @@ def list_arms(vgg16: Path, alexnet: Path) -> dict[str, list[str]]:
         "vgg_real_esrgan": vgg(0.1, real_esrgan),
         "alex_slow": alex(0.1),
         "adapted": alex(0.05),
+        "alex_weak": alex(0.02, gan=0.002),
+        "camera": alex(0.05, "kernels=camera", draw),
+        "camera_weak": alex(0.02, "kernels=camera", draw, gan=0.002),
         "alex": alex(0.1, FAST),
         "alex_clean_up_3": alex(0.1, FAST, "pairs.clean_up=3"),
         "alex_clean_up_4": alex(0.1, FAST, "pairs.clean_up=4"),
@@ -91,12 +95,16 @@ def train(
     pairs = {"true": "true_pairs", "bicubic": "bicubic_pairs"}.get(arm, "pairs")
     if "clean_up" in arm:
         pairs = f"pairs_{arm}"
+    pool = "pool"
+    if arm.startswith("camera"):
+        pool, pairs = "pool_camera", "pairs_camera"
     api.train(
         api.load_config(
             "train",
             [
                 "+experiment=adapt", f"data.source={camera / 'source'}", "data.held_out=0",
-                f"work_dir={camera}", f"pairs_dir={camera / pairs}", f"pairs.clean_up={clean_up}",
+                f"work_dir={camera}", f"pool_dir={camera / pool}",
+                f"pairs_dir={camera / pairs}", f"pairs.clean_up={clean_up}",
                 f"run={camera / 'runs' / f'{arm}-{steps}-{seed}'}", f"seed={seed}",
                 f"trainer.max_steps={steps}", f"trainer.validate_every={steps}",
                 f"trainer.checkpoint_every={steps}", "trainer.device=cpu", *overrides,

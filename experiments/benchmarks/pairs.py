@@ -34,7 +34,7 @@ from realsr.config.composition import load_config
 from realsr.imaging import encode_uint8, list_images, read_uint8
 from realsr.imaging.kernel_shapes import save_kernel
 from realsr.pairs.synthesis import make_pairs, pair_files
-from realsr.simulation.camera import anisotropic_kernel
+from realsr.simulation.camera_model import anisotropic_kernel
 
 Map = Callable[..., Iterator[Any]]
 

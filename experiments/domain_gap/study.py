@@ -1,6 +1,6 @@
 """Does compare_domains find known distances, and none where there is none?
 
-A simulated camera takes clean photos as scenes (simulation/camera.py: a kernel, noise that depends on
+A simulated camera takes clean photos as scenes (simulation/camera_model.py: a kernel, noise that depends on
 brightness). Set a: its photos of every second scene. Set b: LR made from the other scenes by
 degradations of known distance from the camera, 0 (the camera itself) to 1:
 
@@ -28,7 +28,7 @@ from realsr.domains.comparison import PATCHES, Domain, compare_domains
 from realsr.domains.measurement import PhotoMeasurement, measure_regions
 from realsr.domains.regions import choose_regions
 from realsr.imaging import list_images, read_uint8, resize, shrink_uint8, to_float, to_uint8
-from realsr.simulation.camera import Camera, anisotropic_kernel, load_photograph
+from realsr.simulation.camera_model import Camera, anisotropic_kernel, load_photograph
 
 SCALE, SHRINK = 2, 3  # shrinking removes most blur, noise and JPEG of the photos
 WIDTHS, LEVELS = (2.2, 1.7), (2.0, 3.0)  # pixels of the scene; levels of 255

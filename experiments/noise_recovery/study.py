@@ -28,7 +28,7 @@ from realsr.core.seeding import numpy_generator
 from realsr.data.cache import DecodedImages
 from realsr.data.degradations.degradation import build_degradation, to_batch
 from realsr.imaging import write_uint8
-from realsr.simulation.camera import load_photograph
+from realsr.simulation.camera_model import load_photograph
 
 SCENES = (
     "astronaut", "chelsea", "coffee", "hubble_deep_field", "immunohistochemistry", "retina",
@@ -162,7 +162,7 @@ def run(work: Path) -> dict[str, Any]:
         collect_noise(load_config("collect_noise", [*common, "online_degradation=noise_model"]))
         forms = {}
         for form, values in FORMS.items():
-            files = list_degradation_files(work / name / "pool", True, values)
+            files = list_degradation_files(work / name / "pool", True, values, 2, None)
             forms[form] = measure(form, files) | {"files": len(files)}
         grid = np.repeat(BRIGHTNESS[:, None] / 100, 3, axis=1)
         sample = camera.draw((1024, 1024), numpy_generator(2, "truth"))[None]

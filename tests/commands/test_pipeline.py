@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from small_work import MODELS, TINY, Command, files, python_environment, write_photos
 
 from realsr.imaging.kernel_shapes import save_kernel
-from realsr.simulation.camera import anisotropic_kernel
+from realsr.simulation.camera_model import anisotropic_kernel
 
 
 @pytest.mark.parametrize("track", ["dped", "df2k", "df2k_jpeg"])

@@ -4,7 +4,7 @@ from pathlib import Path
 from scipy import io as matlab
 from small_work import MODELS, TINY, Command, files
 
-from realsr.simulation.camera import anisotropic_kernel
+from realsr.simulation.camera_model import anisotropic_kernel
 
 
 def test_a_sweep_over_pools_makes_everything_once(

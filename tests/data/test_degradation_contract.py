@@ -26,6 +26,7 @@ from realsr.data.loading import load_batches
 from realsr.data.pairs import list_pairs
 from realsr.data.validation_images import load_validation, load_validation_folder
 from realsr.imaging import read_uint8
+from realsr.imaging.kernel_shapes import save_kernel
 from toy_degradation import Drift
 
 MakePairs = Callable[..., Path]
@@ -56,13 +57,16 @@ def patches(tmp_path: Path, make_pairs: MakePairs) -> DecodedImages:
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
-    """The pool's noise model and JPEG tables."""
+    """The pool's noise model, JPEG tables and kernels."""
     flat = np.full((3, 2), 4 / 255, np.float32)
     kernels = np.eye(3, dtype=np.float32)[..., None, None]
     write_noise_model(tmp_path / NOISE_MODEL, CameraNoise(flat, kernels, np.ones(1, np.float32)))
     table = tuple(range(1, 65))
     write_jpeg_tables(tmp_path / JPEG_TABLES, [JpegTables(table, table, "4:2:2")])
-    return [tmp_path / NOISE_MODEL, tmp_path / JPEG_TABLES]
+    for number, side in enumerate((9, 12)):
+        blur = np.random.default_rng(number).random((side, side))
+        save_kernel(tmp_path / f"{number}_kernel_x4.mat", blur)
+    return [tmp_path / NOISE_MODEL, tmp_path / JPEG_TABLES, *sorted(tmp_path.glob("*.mat"))]
 
 
 def open_pairs(make_pairs: MakePairs, scale: int) -> PairImages:

@@ -12,7 +12,7 @@ from realsr.deployment.deploy import list_duplicates
 from realsr.deployment.quantise import CALIBRATION_PHOTOS, check_calibration, load_calibration
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError, crop_to_multiple, resize, to_float, write_uint8
-from realsr.simulation.camera import load_photograph
+from realsr.simulation.camera_model import load_photograph
 
 PROTOCOL = config_of(Protocol, "x", 0, ["psnr"])
 

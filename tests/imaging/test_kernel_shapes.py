@@ -22,7 +22,7 @@ from realsr.imaging.kernel_shapes import (
     rescale,
     save_kernel,
 )
-from realsr.simulation.camera import anisotropic_kernel, load_photograph
+from realsr.simulation.camera_model import anisotropic_kernel, load_photograph
 
 
 def some_kernel(size: int = 13, seed: int = 0) -> np.ndarray:

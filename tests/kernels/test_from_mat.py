@@ -13,7 +13,7 @@ from realsr.kernels.estimation import estimate_kernels
 from realsr.kernels.mat_files import MatFileError, read_mat_kernels
 from realsr.pools.contents import list_kernels
 from realsr.provenance.manifest import read_manifest
-from realsr.simulation.camera import anisotropic_kernel
+from realsr.simulation.camera_model import anisotropic_kernel
 
 
 def import_kernels(pool: Path, folder: Path, scale: int, align: bool = True) -> None:

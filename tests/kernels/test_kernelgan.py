@@ -4,7 +4,7 @@ import pytest
 from realsr.imaging.kernel_shapes import kernel_psnr, postprocess
 from realsr.kernels.estimator import KernelEstimate, NoKernelError
 from realsr.kernels.kernelgan import agreement, average, choose_kernel
-from realsr.simulation.camera import anisotropic_kernel
+from realsr.simulation.camera_model import anisotropic_kernel
 
 
 def gaussian(sigma: float, size: int = 13, angle: float = 0) -> np.ndarray:

@@ -8,7 +8,7 @@ from realsr.imaging import read_uint8, to_float, to_uint8
 from realsr.imaging.kernel_shapes import kernel_psnr, load_kernel, postprocess
 from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
 from realsr.kernels.kernelgan_training import bicubic_rows, train_kernelgans
-from realsr.simulation.camera import Camera, anisotropic_kernel
+from realsr.simulation.camera_model import Camera, anisotropic_kernel
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from realsr.imaging.kernel_shapes import save_kernel
 from realsr.pairs.pairs_config import PairsConfig
 from realsr.pairs.rebuild import rebuild_pair
 from realsr.pairs.synthesis import make_pairs
-from realsr.simulation.camera import anisotropic_kernel
+from realsr.simulation.camera_model import anisotropic_kernel
 
 
 @pytest.fixture(params=["pool", "bicubic"])

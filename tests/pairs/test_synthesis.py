@@ -10,7 +10,7 @@ from realsr.imaging.kernel_shapes import load_kernel, save_kernel
 from realsr.pairs.pairs_config import PairsConfig
 from realsr.pairs.synthesis import clean_up, degrade, make_pairs
 from realsr.provenance.manifest import read_manifest
-from realsr.simulation.camera import anisotropic_kernel
+from realsr.simulation.camera_model import anisotropic_kernel
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_the_files_of_an_online_degradation(tmp_path: Path) -> None:
         (jpeg, False, "jpeg_tables.json"),
     ):
         with pytest.raises(UserError, match=rf"{name}: .*[Mm]ake .*realsr\.collect_noise"):
-            list_degradation_files(tmp_path, noise, values)
+            list_degradation_files(tmp_path, noise, values, 4, None)
     for name in ("noise/a.png", "noise_model.json", "jpeg_tables.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -76,5 +76,5 @@ def test_the_files_of_an_online_degradation(tmp_path: Path) -> None:
         (jpeg | {"jpeg": "quality"}, True, ["a.png"]),
         ({"name": "identity"}, True, ["a.png"]),
     ):
-        files = list_degradation_files(tmp_path, noise, values)
+        files = list_degradation_files(tmp_path, noise, values, 4, None)
         assert [path.name for path in files] == names

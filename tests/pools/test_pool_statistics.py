@@ -16,7 +16,7 @@ from realsr.pools.pool_statistics import (
     measure_noise,
     measure_pool,
 )
-from realsr.simulation.camera import anisotropic_kernel
+from realsr.simulation.camera_model import anisotropic_kernel
 
 
 def patches(noise, count=4):

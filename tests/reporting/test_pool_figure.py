@@ -15,7 +15,7 @@ from realsr.reporting.pool_figure import (
 )
 from realsr.reporting.pool_page import make_pool_sections
 from realsr.reporting.pool_table import compare_pools, describe_pool, format_comparison, format_pool
-from realsr.simulation.camera import anisotropic_kernel
+from realsr.simulation.camera_model import anisotropic_kernel
 
 
 @pytest.fixture

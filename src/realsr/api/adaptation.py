@@ -21,7 +21,12 @@ import torch
 
 from realsr.api import degradation_stages as stages
 from realsr.api.adaptation_report import DETAIL, Evidence, draw_photos, write_report
-from realsr.api.training_run import check_validation, stage_config, training_config
+from realsr.api.training_run import (
+    check_validation,
+    list_inputs,
+    stage_config,
+    training_config,
+)
 from realsr.config.composition import load_config, takes_keys, to_yaml
 from realsr.config.schema import (
     AdaptConfig,
@@ -35,7 +40,7 @@ from realsr.core.errors import UserError, WeightsError
 from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
 from realsr.data.cache import DecodedImages
-from realsr.data.degradations.degradation import build_degradation
+from realsr.data.degradations.degradation import build_degradation, list_patches
 from realsr.data.folders import join_names, list_photos
 from realsr.data.held_out_regions import hold_out_regions
 from realsr.data.pairs import Pair, image_size, list_pairs
@@ -126,10 +131,9 @@ def adapt(config: AdaptConfig) -> Adaptation:
         device = choose_device(config.device)
         logger.info("%s", describe_plan(config, len(photos), cameras, device))
         training, spreads = prepare_pairs(training)
-        noise = list_noise(training.noise_pool_dir) if training.pool.noise else []
+        files = list_inputs(training)
         scale = training.scale
-        pairs, images = split_photos(training, noise)
-
+        pairs, images = split_photos(training, files)
         if not plan:
             pixels = sum(image.lr[0].numel() for image in images) + ROWS * DETAIL**2
             plan = make_plan(config, training, device, pixels, start)
@@ -147,7 +151,7 @@ def adapt(config: AdaptConfig) -> Adaptation:
         train_run(
             training.run,
             pairs,
-            noise,
+            files,
             training.online_degradation,
             ValidationSet("held_out", []),
             training_config(training),
@@ -155,7 +159,8 @@ def adapt(config: AdaptConfig) -> Adaptation:
             training.cache_dir,
             training.overwrite,
         )
-        evidence = Evidence(len(photos), spreads, len(noise), steps, training.loss.keys())
+        patches = len(list_patches(files))
+        evidence = Evidence(len(photos), spreads, patches, steps, training.loss.keys())
         licence = find_origin(config.weights, read_weights(weights)).licence
         average = training.run / "generator_ema.safetensors"
         convert_weights(average, result.model, overwrite=True, licence=licence)
@@ -178,15 +183,19 @@ def adapt(config: AdaptConfig) -> Adaptation:
 
 
 def split_photos(
-    config: TrainConfig, noise: Sequence[Path]
+    config: TrainConfig, files: Sequence[Path]
 ) -> tuple[list[Pair], list[ValidationImage]]:
-    """Return the training pairs, and the held-out regions with noise as in training."""
+    """Return the training pairs, and the held-out regions, degraded as in training.
+
+    files: of the pool, for the online degradation.
+    """
     trainer, most = config.trainer, config.trainer.validation_images
     pairs = list_pairs(config.pairs_dir, config.scale)
     pairs, regions = hold_out_regions(
         pairs, config.work_dir, config.scale, trainer.crop, most, config.seed
     )
-    degradation = build_degradation(config.online_degradation, config.scale, DecodedImages(noise))
+    patches = DecodedImages(list_patches(files))
+    degradation = build_degradation(config.online_degradation, config.scale, patches, files)
     largest = trainer.validation_crop
     images = load_validation(regions, config.scale, degradation, config.seed, largest, most)
     check_validation(images, config.scale)

@@ -39,8 +39,8 @@ from realsr.reporting.figures import write_comparison
 from realsr.reporting.pages import Block, Card, Cards, PageTable, Paragraph, Section, write_page
 from realsr.reporting.pool_page import common_side, embed_kernel
 from realsr.reporting.run_page import compare_views
-from realsr.simulation import camera
-from realsr.simulation.camera import Camera, anisotropic_kernel
+from realsr.simulation import camera_model
+from realsr.simulation.camera_model import Camera, anisotropic_kernel
 from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.state import make_state
 from realsr.training.step import TrainStep
@@ -166,7 +166,7 @@ def load_photograph(name: str) -> np.ndarray:
 
     Raises UserError if the extra `demo` is not installed.
     """
-    return camera.load_photograph(name, "the demo", "demo")
+    return camera_model.load_photograph(name, "the demo", "demo")
 
 
 def bicubic_arm(config: TrainConfig) -> TrainConfig:

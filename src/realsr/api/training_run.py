@@ -102,9 +102,7 @@ def _train(config: TrainConfig) -> TrainResult:
         if not processes.is_main:
             logger.setLevel(logging.ERROR)  # the first process logs for all
         processes.run_on_main(lambda: prepare(config, training, processes.world_size))
-        files = list_degradation_files(
-            config.noise_pool_dir, config.pool.noise, config.online_degradation
-        )
+        files = list_inputs(config)
         pairs, validation = split_pairs(config, files)
         check_validation(validation.images, config.scale)
         is_new = train_run(
@@ -122,6 +120,17 @@ def _train(config: TrainConfig) -> TrainResult:
     if processes.is_main:
         conclude(config, validation.images, is_new)
     return TrainResult(config.run)
+
+
+def list_inputs(config: TrainConfig) -> list[Path]:
+    """Return the files of the pools that the online degradation reads."""
+    return list_degradation_files(
+        config.noise_pool_dir,
+        config.pool.noise,
+        config.online_degradation,
+        config.scale,
+        None if config.pool.kernels == "bicubic" else config.pool_dir,
+    )
 
 
 def training_config(config: TrainConfig) -> TrainingConfig:
@@ -213,7 +222,7 @@ def _run_stage(stage: str, pattern: str, config: TrainConfig) -> None:
 def split_pairs(config: TrainConfig, files: list[Path]) -> tuple[list[Pair], ValidationSet]:
     """Return the training pairs and the validation images: `data.validation` or held-out pairs.
 
-    files: those of `list_degradation_files`.
+    files: those of `list_inputs`.
     """
     patches = DecodedImages(list_patches(files))
     degradation = build_degradation(config.online_degradation, config.scale, patches, files)

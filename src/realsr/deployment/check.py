@@ -22,7 +22,7 @@ from realsr.evaluation.protocol import Protocol, resolve
 from realsr.evaluation.scoring import ImageReaders, Model, evaluate_models, match_images
 from realsr.inference.model import SRModel, only_finite
 from realsr.inference.tiling import as_function
-from realsr.simulation.camera import load_photograph
+from realsr.simulation.camera_model import load_photograph
 
 logger = logging.getLogger("realsr")
 

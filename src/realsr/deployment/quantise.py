@@ -36,7 +36,7 @@ from realsr.deployment.measure import ArrayFunction, open_file
 from realsr.deployment.table import Float32Choice, SensitivityReport
 from realsr.imaging import crop_to_multiple, list_images, read_uint8, to_float
 from realsr.inference.onnx_files import INPUT
-from realsr.simulation.camera import load_photograph
+from realsr.simulation.camera_model import load_photograph
 
 CALIBRATION_PHOTOS = (
     "brick", "camera", "coins", "grass", "gravel", "hubble_deep_field", "immunohistochemistry",

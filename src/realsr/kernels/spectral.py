@@ -63,23 +63,55 @@ class SpectralEstimate:
 
 
 @dataclass(frozen=True)
-class Spectral(KernelEstimator):
-    """The power-spectrum estimator. Its arguments are the priors of the fit.
+class Spectrum:
+    """A photo's power spectrum in the band that the fit uses.
 
-    border: pixels ignored at the border. exponent: b, the power-law exponent of a sharp photo.
-    width: the kernel's standard deviation in pixels. The weights give the strength of the priors on
-    the exponent, the width and the measured noise level.
+    log_power: (N,), of 8-bit levels squared. frequencies: (2, N), rows before columns, in cycles per
+    pixel. noise: variance of the white noise.
     """
 
-    numbers = (*HEALTH, "residual", "signal")
-    scales = ALL_SCALES
+    log_power: np.ndarray
+    frequencies: np.ndarray
+    noise: float
 
-    border: Annotated[int, Range(0)]
+
+@dataclass(frozen=True)
+class SpectralFit:
+    """The blur that explains a spectrum.
+
+    log_covariance: (3,), the distinct entries of the matrix logarithm of the x2 kernel's covariance.
+    residual, signal: as in SpectralEstimate.
+    """
+
+    log_covariance: np.ndarray
+    residual: float
+    signal: float
+
+
+@dataclass(frozen=True)
+class SpectrumPrior:
+    """Priors of the fit.
+
+    exponent: b, the power-law exponent of a sharp photo. width: the kernel's standard deviation in
+    pixels of scale 2. The weights give the strength of the priors on the exponent, the width and
+    the measured noise level.
+    """
+
     exponent: Annotated[float, Range(above=0)]
     exponent_weight: Annotated[float, Range(above=0)]
     width: Annotated[float, Range(above=0)]
     width_weight: Annotated[float, Range(above=0)]
     noise_weight: Annotated[float, Range(above=0)]
+
+
+@dataclass(frozen=True)
+class Spectral(SpectrumPrior, KernelEstimator):
+    """The power-spectrum estimator. border: pixels ignored at the border."""
+
+    numbers = (*HEALTH, "residual", "signal")
+    scales = ALL_SCALES
+
+    border: Annotated[int, Range(0)]
     workers: int | None
 
     def observe(
@@ -130,7 +162,21 @@ def estimate_spectral(image_uint8: np.ndarray, spectral: Spectral) -> SpectralEs
 
     Raises ValueError if the photo is too small, NoKernelError if it has no detail.
     """
-    border = spectral.border
+    fit = fit_spectrum(measure_spectrum(image_uint8, spectral.border), spectral)
+    covariance = matrix_exponential(fit.log_covariance)
+    return SpectralEstimate(
+        kernel=gaussian_kernel(covariance, SIZE, aligned_centre(SIZE, scale=2)),
+        kernel_x4=gaussian_kernel(4 * covariance, SIZE_X4, aligned_centre(SIZE_X4, scale=4)),
+        residual=fit.residual,
+        signal=fit.signal,
+    )
+
+
+def measure_spectrum(image_uint8: np.ndarray, border: int) -> Spectrum:
+    """Measure the power spectrum of a photo (H, W, 3) without its border.
+
+    Raises ValueError if the photo is too small, NoKernelError if it has no detail.
+    """
     check_photo_size(image_uint8, 2 * WINDOW + 2 * border)
     height, width = image_uint8.shape[:2]
     inner = image_uint8[border : height - border, border : width - border]
@@ -144,7 +190,7 @@ def estimate_spectral(image_uint8: np.ndarray, spectral: Spectral) -> SpectralEs
         raise NoKernelError(
             "the photo is flat or has no detail in some direction; use one with detail in focus"
         )
-    return _fit(np.log(power), np.stack([rows[band], columns[band]]), noise_power(gray), spectral)
+    return Spectrum(np.log(power), np.stack([rows[band], columns[band]]), noise_power(gray))
 
 
 def power_spectrum(gray: np.ndarray) -> np.ndarray:
@@ -177,9 +223,9 @@ def noise_power(gray: np.ndarray) -> float:
     return max(float(np.quantile(local, 0.02)), 0.01)
 
 
-def _fit(
-    log_power: np.ndarray, frequencies: np.ndarray, noise: float, prior: Spectral
-) -> SpectralEstimate:
+def fit_spectrum(spectrum: Spectrum, prior: SpectrumPrior) -> SpectralFit:
+    """Fit the model of this module to a photo's spectrum."""
+    log_power, frequencies, noise = spectrum.log_power, spectrum.frequencies, spectrum.noise
     shifts = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij")).reshape(2, 9, 1)
     h = (frequencies[:, None] + shifts) / 2  # (2, 9, N)
     inside = (np.abs(h) <= 0.5).all(0)
@@ -193,7 +239,7 @@ def _fit(
 
         x: log covariance (3), log c, log noise gain, offset of the exponent.
         """
-        (a, b), (_, d) = _covariance(x)
+        (a, b), (_, d) = matrix_exponential(x[:3])
         form = a * h[0] ** 2 + 2 * b * h[0] * h[1] + d * h[1] ** 2
         aliases = np.exp(x[3] - (prior.exponent + x[5]) * log_radius - 4 * np.pi**2 * form)
         return (aliases * inside).sum(0)
@@ -210,16 +256,14 @@ def _fit(
     start = np.array([log_width, 0, log_width, 0, 0, 0])
     start[3] = np.median(log_power - np.log(signal(start)))
     x = optimize.least_squares(residuals, start, loss="soft_l1", f_scale=ROBUST_SCALE).x
-    covariance = _covariance(x)
-    return SpectralEstimate(
-        kernel=gaussian_kernel(covariance, SIZE, aligned_centre(SIZE, scale=2)),
-        kernel_x4=gaussian_kernel(4 * covariance, SIZE_X4, aligned_centre(SIZE_X4, scale=4)),
+    return SpectralFit(
+        log_covariance=x[:3],
         residual=float(np.median(np.abs(misfit(x)))),
         signal=float(np.mean(signal(x) / (signal(x) + noise * np.exp(x[4])))),
     )
 
 
-def _covariance(x: np.ndarray) -> np.ndarray:
-    """Return the covariance (2, 2) with the matrix logarithm [[x[0], x[1]], [x[1], x[2]]]."""
-    values, vectors = np.linalg.eigh(np.array([[x[0], x[1]], [x[1], x[2]]]))
+def matrix_exponential(entries: np.ndarray) -> np.ndarray:
+    """Return exp of the symmetric matrix [[e0, e1], [e1, e2]], eigenvalues within exp(-3)..exp(3)."""
+    values, vectors = np.linalg.eigh(np.array([[entries[0], entries[1]], [entries[1], entries[2]]]))
     return (vectors * np.exp(np.clip(values, -3, 3))) @ vectors.T

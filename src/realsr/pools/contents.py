@@ -71,15 +71,21 @@ def list_pool_files(folder: Path, suffix: str) -> list[Path]:
     return list_files(folder, {suffix}, recursive=True) if folder.is_dir() else []
 
 
-def list_degradation_files(pool: Path, noise: bool, degradation: Values) -> list[Path]:
-    """Return the files of a pool that an online degradation reads.
+def list_degradation_files(
+    pool: Path, noise: bool, degradation: Values, scale: int, kernel_pool: Path | None
+) -> list[Path]:
+    """Return the files of the pools that an online degradation reads.
 
-    They are its noise patches or its noise model, only if `noise`, and its JPEG tables. Raises
-    UserError if some are missing.
+    They are its noise patches or its noise model, only if `noise`, its JPEG tables, and the kernels
+    of `kernel_pool`, None for bicubic. Raises UserError if some are missing.
     """
     # Imported here: they import torch, which --help does without.
     from realsr.data.camera_noise import NOISE_MODEL
-    from realsr.data.degradations.degradation import uses_jpeg_tables, uses_noise_model
+    from realsr.data.degradations.degradation import (
+        uses_jpeg_tables,
+        uses_kernels,
+        uses_noise_model,
+    )
     from realsr.data.jpeg_tables import JPEG_TABLES
 
     files = []
@@ -89,6 +95,8 @@ def list_degradation_files(pool: Path, noise: bool, degradation: Values) -> list
         files += list_noise(pool)
     if uses_jpeg_tables(degradation):
         files.append(_find_file(pool / JPEG_TABLES, degradation, " online_degradation.jpeg=source"))
+    if kernel_pool is not None and uses_kernels(degradation):
+        files += list_kernels(kernel_pool, scale)
     return files
 
 

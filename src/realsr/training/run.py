@@ -14,7 +14,11 @@ from realsr.core.components import Values
 from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
 from realsr.data.cache import DecodedImages, Images, cache_images
-from realsr.data.degradations.degradation import build_degradation, list_patches
+from realsr.data.degradations.degradation import (
+    KERNEL_SUFFIX,
+    build_degradation,
+    list_patches,
+)
 from realsr.data.jpeg_tables import JPEG_TABLES
 from realsr.data.pairs import Pair
 from realsr.provenance.fingerprints import fingerprint_file, fingerprint_inputs
@@ -56,8 +60,8 @@ def train_run(
 ) -> bool:
     """Train or resume a run in its folder; return False if it was already complete.
 
-    pool_files: those of the pool that the online degradation reads: noise patches or a noise model, and
-        JPEG tables.
+    pool_files: those of the pool that the online degradation reads: noise patches or a noise model,
+        JPEG tables, and kernels.
 
     Written to `run`: config.yaml, manifest.json, generator.safetensors and the `RUN_ARTIFACTS`; to
     `cache`: the decoded pairs. Raises UserError if the folder holds a training of another config or
@@ -143,7 +147,9 @@ def _open_record(
         for pair in pairs
         for kind, file in (("HR", pair.hr), ("LR", pair.lr))
     }
-    inputs |= {f"noise/{path.name}": path for path in pool_files}
+    for path in pool_files:
+        kind = "kernels" if path.suffix == KERNEL_SUFFIX else "noise"
+        inputs[f"{kind}/{path.name}"] = path
     rules = StageRules(
         allow_new_inputs=False,
         owned_paths=RUN_ARTIFACTS,
@@ -199,7 +205,7 @@ def _list_facts(
     config: TrainingConfig, degradation: Values, pool_files: Sequence[Path]
 ) -> dict[str, Any]:
     """Return the settings that the result depends on, by command-line key."""
-    noise = any(path.name != JPEG_TABLES for path in pool_files)
+    noise = any(path.name != JPEG_TABLES and path.suffix != KERNEL_SUFFIX for path in pool_files)
     facts = asdict(config) | {"online_degradation": degradation, "pool": {"noise": noise}}
     facts |= {"loss": active_terms(config.loss)}
     del facts["seed"], facts["tracker"]

@@ -15,9 +15,11 @@ from realsr.data.cache import Images
 from realsr.data.camera_noise import NOISE_MODEL, read_noise_model
 from realsr.data.jpeg_tables import JPEG_TABLES, read_jpeg_tables
 from realsr.imaging import ImageError
+from realsr.imaging.kernel_shapes import load_kernel
 
 ROOM = "realsr.data.degradations"
 KEY = "online_degradation"
+KERNEL_SUFFIX = ".mat"
 
 
 class OnlineDegradation(Protocol):
@@ -61,10 +63,10 @@ def build_degradation(
 ) -> OnlineDegradation:
     """Build an online degradation.
 
-    Its constructor may take `scale`, `patches`, `camera_noise` (a CameraNoise, or None) and
-    `jpeg_tables` (a list of JpegTables).
+    Its constructor may take `scale`, `patches`, `kernels` (a list of arrays), `camera_noise` (a
+    CameraNoise, or None) and `jpeg_tables` (a list of JpegTables).
 
-    files: those of the pool; the noise model and the JPEG tables are read. Raises UserError if they
+    files: those of the pool; kernels, the noise model and the JPEG tables are read. Raises UserError if they
         are invalid.
     """
     by_name = {path.name: path for path in files}
@@ -75,6 +77,7 @@ def build_degradation(
         values,
         scale=scale,
         patches=patches,
+        kernels=[load_kernel(path) for path in files if path.suffix == KERNEL_SUFFIX],
         camera_noise=read_noise_model(model) if model else None,
         jpeg_tables=read_jpeg_tables(tables) if tables else [],
     )
@@ -89,7 +92,13 @@ def build_degradation(
 
 def list_patches(files: Sequence[Path]) -> list[Path]:
     """Return the noise patches among the files of a pool that an online degradation reads."""
-    return [path for path in files if path.name not in (NOISE_MODEL, JPEG_TABLES)]
+    others = (NOISE_MODEL, JPEG_TABLES)
+    return [path for path in files if path.name not in others and path.suffix != KERNEL_SUFFIX]
+
+
+def uses_kernels(values: Values) -> bool:
+    """Return whether an online degradation uses the pool's kernels."""
+    return "kernels" in inspect.signature(find_component(ROOM, KEY, values)).parameters
 
 
 def uses_noise_model(values: Values) -> bool:

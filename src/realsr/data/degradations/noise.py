@@ -43,11 +43,14 @@ class Noise:
         return {"lr": crop, "noise": draw_patch(self._patches, (crop.shape[0], crop.shape[1]), rng)}
 
     def apply(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return `lr` + `noise` - its mean per image and channel (eq. 5), clamped, not rounded.
+        """Return `lr` with noise, see `add`."""
+        return self.add(to_images(batch["lr"]), batch)
 
-        `matched_noise` is added as it is.
+    def add(self, lr: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Add `noise` - its mean per image and channel (eq. 5) to LR in place; clamp, do not round.
+
+        lr: (N, 3, h, w). `matched_noise` is added as it is.
         """
-        lr = to_images(batch["lr"])
         if "noise" in batch:
             noise = to_images(batch["noise"])
             lr = lr.add_(noise).sub_(noise.mean(dim=(2, 3), keepdim=True)).clamp_(0, 1)

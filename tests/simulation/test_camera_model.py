@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from realsr.simulation.camera import Camera, anisotropic_kernel
+from realsr.simulation.camera_model import Camera, anisotropic_kernel
 
 DELTA = np.pad([[1.0]], 2)
 
