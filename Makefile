@@ -5,8 +5,9 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 # The package is found by its path, so that clones can share one environment.
 RUN := PYTHONPATH=$(CURDIR)/src $(BIN)/python
-# Files of tests on two cores side by side, each test on one thread.
-PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
+# Files of tests side by side, each test on one thread. Three processes for two cores, since many
+# tests wait for a command that they start.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n 3 --dist loadfile
 STAMP := $(VENV)/.realsr-installed
 
 .PHONY: help install demo test test-all lint format wheel clean

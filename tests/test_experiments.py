@@ -20,7 +20,8 @@ RECIPES = {
     "adapt": (
         "dped",
         [
-            "kernels=spectral",
+            "kernels=camera",
+            "online_degradation=kernel_noise",
             "noise=auto",
             "generator=rrdb",
             "loss=pixel_lpips_gan",

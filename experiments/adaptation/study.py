@@ -19,85 +19,36 @@ from realsr import api
 
 METRICS = ["psnr", "ssim", "lpips_alex", "dists"]
 PUBLISHED = ("bicubic", "df2k", "realesrgan_x4plus")
-L1 = ["loss=pixel"]
-FAST = "optimiser.learning_rate=0.0002"
 LAYERS = "{2: 0.1, 7: 0.1, 14: 1, 21: 1, 28: 1}"
 
 
-def add_features(term: str, gan: float) -> list[str]:
-    """Return L1 + a term with the features of a classifier + relativistic average GAN."""
-    if not gan:
-        return [*L1, f"+loss.features={term}"]
-    loss = ["loss=pixel_gan", "discriminator=patch_small", f"loss.gan.weight={gan}"]
-    return [*loss, f"+loss.features={term}"]
-
-
 def list_arms(vgg16: Path, alexnet: Path) -> dict[str, list[str]]:
-    """Return the overrides of each arm. `true` and `bicubic` are other pairs with the recipe `adapted`."""
-
-    def vgg(weight: float, *keys: str, gan: float = 0.005) -> list[str]:
-        network = f"network: vgg16, layers: {LAYERS}, weights: {vgg16}"
-        term = f"{{name: perceptual_layers, weight: {weight}, {network}}}"
-        return [*add_features(term, gan), *keys]
-
-    def alex(weight: float, *keys: str, gan: float = 0.005) -> list[str]:
-        term = f"{{name: lpips_loss, weight: {weight}, net: alex, weights: {alexnet}}}"
-        return [*add_features(term, gan), *keys]
-
-    jpeg = ["online_degradation=noise_jpeg", "online_degradation.quality=[83,93]"]
-    draw = "online_degradation=kernel_noise"
-    real_esrgan = "init=realesrgan_x4plus"
+    """Return the overrides of each arm of the recipe `adapt`. `true` and `bicubic` are other pairs."""
+    lpips = f"loss.lpips.weights={alexnet}"
+    network = f"network: vgg16, layers: {LAYERS}, weights: {vgg16}"
+    vgg = f"+loss.features={{name: perceptual_layers, weight: 0.03, {network}}}"
+    pairs = ["pool.noise=false", "online_degradation=none"]
+    spectral = ["kernels=spectral", "online_degradation=noise"]
     return {
-        "l1": [*L1],
-        "l1_fast": [*L1, FAST],
-        "vgg": vgg(0.1),
-        "vgg_weak": vgg(0.03),
-        "vgg_weak_fast": vgg(0.03, FAST),
-        "vgg_weak_frozen": vgg(0.03),
-        "vgg_weak_clean_up_3": vgg(0.03, "pairs.clean_up=3"),
-        "vgg_weak_fast_jpeg": vgg(0.03, FAST, *jpeg),
-        "vgg_light_fast": vgg(0.01, FAST),
-        "vgg_real_esrgan": vgg(0.1, real_esrgan),
-        "alex_slow": alex(0.1),
-        "adapted": alex(0.05),
-        "alex_weak": alex(0.02, gan=0.002),
-        "camera": alex(0.05, "kernels=camera", draw),
-        "camera_weak": alex(0.02, "kernels=camera", draw, gan=0.002),
-        "alex": alex(0.1, FAST),
-        "alex_clean_up_3": alex(0.1, FAST, "pairs.clean_up=3"),
-        "alex_clean_up_4": alex(0.1, FAST, "pairs.clean_up=4"),
-        "true": alex(0.05, "pool.noise=false", "online_degradation=none"),
-        "bicubic": alex(
-            0.05, "pool.kernels=bicubic", "pool.noise=false", "online_degradation=none"
-        ),
+        "adapted": [lpips],
+        "weak": [lpips, "loss.lpips.weight=0.02", "loss.gan.weight=0.002"],
+        "strong": [lpips, "loss.lpips.weight=0.08"],
+        "vgg": ["loss=pixel_gan", "discriminator=patch_small", "loss.gan.weight=0.005", vgg],
+        "l1": ["loss=pixel"],
+        "spectral": [lpips, *spectral],
+        "true": [lpips, *pairs],
+        "bicubic": [lpips, "pool.kernels=bicubic", *pairs],
     }
-
-
-def freeze_blocks(count: int) -> None:
-    """Make the first layer and `count` blocks of each generator built from now on constant."""
-    from realsr.training import state
-
-    build = state.build_generator
-
-    def build_frozen(*arguments):
-        network = build(*arguments)
-        for part in (network.conv_first, *network.RRDB_trunk[:count]):
-            part.requires_grad_(False)
-        return network
-
-    state.build_generator = build_frozen
 
 
 def train(
     arm: str, overrides: list[str], camera: Path, clean_up: int, steps: int, seed: int
 ) -> None:
-    """Train an arm on a camera's photos. Arms share the pool and, where they can, the pairs."""
+    """Train an arm on a camera's photos. Arms share the pool and the pairs where they can."""
     pairs = {"true": "true_pairs", "bicubic": "bicubic_pairs"}.get(arm, "pairs")
-    if "clean_up" in arm:
-        pairs = f"pairs_{arm}"
     pool = "pool"
-    if arm.startswith("camera"):
-        pool, pairs = "pool_camera", "pairs_camera"
+    if arm == "spectral":
+        pool, pairs = "pool_spectral", "pairs_spectral"
     api.train(
         api.load_config(
             "train",
@@ -159,8 +110,6 @@ def main() -> None:
     cameras = options.cameras.split(",") if options.cameras else list(study.cameras)
     arms = list_arms(options.vgg16, options.alexnet)
     for arm in filter(None, options.arms.split(",")):
-        if arm.endswith("frozen"):
-            freeze_blocks(12)  # of 23; one such arm a call
         for seed in map(int, options.seeds.split(",")):
             for camera in cameras:
                 clean_up = study.clean_up.get(camera, 2)

@@ -1,7 +1,7 @@
 """Recover the known noise of simulated cameras by each form of noise injection.
 
     python experiments/noise_recovery/study.py --work work/noise_recovery \
-        --json experiments/noise_recovery/results/2026-11-28.json
+        --json experiments/noise_recovery/results/2026-11-29.json
     python experiments/noise_recovery/study.py --json FILE [--figure FILE.png]
 
 The first command makes photos, collects noise patches, fits the noise model, and measures the noise

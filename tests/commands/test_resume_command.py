@@ -63,6 +63,7 @@ def test_ten_steps_a_kill_and_ten_steps_are_twenty_bit_for_bit(
     )
 
 
+@pytest.mark.slow
 def test_two_processes_started_by_torchrun_train_one_run(source: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += ["-m", "realsr.train", "+track=dped", f"data.source={source}", "work_dir=out", *TINY]

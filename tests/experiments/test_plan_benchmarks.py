@@ -24,6 +24,7 @@ def distributed(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         sys.modules.pop(name, None)
 
 
+@pytest.mark.slow
 def test_processes_follow_one(distributed: ModuleType, tmp_path: Path) -> None:
     options = ["--processes", "1", "2", "--rounds", "1", "--sizes", "4096", "65536", "--json"]
     # A process of its own: autograd cannot be used in a fork of a process that has used it.

@@ -19,7 +19,7 @@ from realsr.noise.level_fit import BLOCK, BLOCKS, MIN_BLOCKS, LevelFit, fit_leve
 from realsr.provenance.manifest import name_inputs, open_stage, refuse_foreign
 
 STAGE = "noise_model"
-MIN_SHARE = 0.2  # of a photo's blocks that are flat, for a gain of its own
+MIN_SHARE = 0.3  # of a photo's blocks that are flat, for a gain of its own
 PHOTOS, BLOCKS_PER_PHOTO = 64, 400  # from which the correlation is measured, at most
 
 logger = logging.getLogger("realsr")
