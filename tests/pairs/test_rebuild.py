@@ -1,3 +1,4 @@
+import hashlib
 import json
 import logging
 
@@ -6,7 +7,7 @@ import pytest
 
 from config_files import config_of
 from realsr.core.errors import UserError
-from realsr.imaging import read_uint8, write_uint8
+from realsr.imaging import compressor_name, encode_zlib_png, read_uint8, write_uint8
 from realsr.imaging.kernel_shapes import save_kernel
 from realsr.pairs.pairs_config import PairsConfig
 from realsr.pairs.rebuild import rebuild_pair
@@ -138,3 +139,33 @@ def test_after_a_pair_is_made_again_the_stage_has_nothing_to_do(work):
 def test_without_a_manifest_the_command_is_named(tmp_path):
     with pytest.raises(UserError, match=r"records no pairs.*python -m realsr\.make_pairs"):
         rebuild_pair("a", None, None, tmp_path, tmp_path)
+
+
+def test_pairs_of_an_earlier_version_are_rebuilt_by_its_compressor(work):
+    path = work / "pairs/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["pairs"]["format"] = 4
+    for item in manifest["pairs"]["items"].values():
+        del item["compressor"]
+        for file, content in item["files"].items():
+            data = encode_zlib_png(read_uint8(work / "pairs" / file))
+            (work / "pairs" / file).write_bytes(data)
+            content |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    path.write_text(json.dumps(manifest))
+    before = contents(work)
+    for kind in ("HR", "LR"):
+        (work / "pairs" / kind / "0801.png").unlink()
+    assert len(rebuild(work)) == 2
+    assert contents(work) == before
+
+
+def test_a_processor_that_compresses_to_other_bytes_is_named(work):
+    path = work / "pairs/manifest.json"
+    text = path.read_text().replace(f'"{compressor_name()}"', '"isal s390x"')
+    path.write_text(text)
+    before = contents(work)
+    with pytest.raises(
+        UserError, match=f"pair=0801: .*'isal s390x'; this machine has '{compressor_name()}'"
+    ):
+        rebuild(work)
+    assert contents(work) == before

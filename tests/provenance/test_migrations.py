@@ -71,3 +71,9 @@ def test_degradations_get_the_keys_that_were_added() -> None:
             {},
             {"online_degradation": added | values},
         )
+
+
+def test_pairs_without_a_compressor_were_compressed_by_zlib() -> None:
+    items = {"a": {"files": {}}, "b": {"files": {}, "compressor": "isal x86_64"}}
+    section = migrate("pairs", {"format": 5, "config": {}, "items": items})
+    assert [item["compressor"] for item in section["items"].values()] == ["zlib", "isal x86_64"]

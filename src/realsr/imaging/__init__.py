@@ -1,6 +1,7 @@
 """Image files, resampling and blur kernels, independent of networks and training."""
 
 from realsr.core.errors import ImageError
+from realsr.imaging.deflate import compressor_name
 from realsr.imaging.formats import (
     IMAGE_SUFFIXES,
     check_format,
@@ -11,6 +12,7 @@ from realsr.imaging.formats import (
 from realsr.imaging.image_files import (
     count_pixels,
     encode_uint8,
+    encode_zlib_png,
     log_damage,
     open_photo_writer,
     read_photo,
@@ -37,9 +39,11 @@ __all__ = [
     "apply_kernel",
     "apply_kernel_uint8",
     "check_format",
+    "compressor_name",
     "count_pixels",
     "crop_to_multiple",
     "encode_uint8",
+    "encode_zlib_png",
     "fill_transparent",
     "find_images",
     "holds_alpha",

@@ -7,7 +7,7 @@ rows and atomically.
 import contextlib
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,7 +21,7 @@ from realsr.imaging.decoding import DamageError, open_image
 from realsr.imaging.formats import Layout, check_format, explain_unread, identify_format
 from realsr.imaging.jpeg import JpegEncoder, decode_jpeg
 from realsr.imaging.photo import Metadata, Photo, fit_metadata, upright_metadata
-from realsr.imaging.png import PngEncoder, decode_png
+from realsr.imaging.png import PngEncoder, ZlibPngEncoder, decode_png
 from realsr.imaging.samples import to_rgb_uint8
 from realsr.imaging.tiff import count_tiff_pixels, decode_tiff
 from realsr.imaging.tiff_encoder import TiffEncoder
@@ -36,7 +36,7 @@ _DECODERS = {
     "BMP": decode_bmp,
 }
 _Encoder = Callable[[BinaryIO, Layout, Metadata], Any]
-_ENCODERS: dict[str, _Encoder] = {  # each takes `rows` rows at a time
+_ENCODERS: dict[str, _Encoder] = {  # each takes `rows` rows at a time, which must not change then
     "PNG": PngEncoder,
     "JPEG": JpegEncoder,
     "TIFF": TiffEncoder,
@@ -173,7 +173,14 @@ class PhotoWriter:
     Raises ImageError as `check_format` does.
     """
 
-    def __init__(self, file: BinaryIO, path: Path, layout: Layout, metadata: Metadata):
+    def __init__(
+        self,
+        file: BinaryIO,
+        path: Path,
+        layout: Layout,
+        metadata: Metadata,
+        encoders: Mapping[str, _Encoder] = _ENCODERS,
+    ):
         kind = check_format(path.suffix, layout.height, layout.width, layout.channels, layout.bits)
         self._path, self._missing_rows, self._fill = path, layout.height, 0
         self._channels = list(range(layout.channels))  # image channel by file channel
@@ -185,7 +192,7 @@ class PhotoWriter:
         )
         if omissions:
             logger.warning("%s: left out: %s", path, ", ".join(omissions))
-        self._encoder = _ENCODERS[kind](file, file_layout, metadata)
+        self._encoder = encoders[kind](file, file_layout, metadata)
         shape = min(self._encoder.rows, layout.height), layout.width, layout.channels
         self._buffer = np.empty(shape, np.uint16 if layout.bits == 16 else np.uint8)
 
@@ -224,7 +231,10 @@ class PhotoWriter:
         if len(self._channels) != rows.shape[2]:
             rows = rows[..., self._channels]
         self._encoder.write(rows)
-        self._fill = 0
+        self._buffer, self._fill = (
+            np.empty_like(self._buffer),
+            0,
+        )  # the encoder still reads the rows
 
 
 @contextlib.contextmanager
@@ -280,8 +290,17 @@ def write_uint8(path: Path, image_uint8: np.ndarray, sync: bool = True) -> None:
 
 def encode_uint8(image_uint8: np.ndarray, suffix: str) -> bytes:
     """Return the contents of the file that `write_uint8` writes."""
+    return _encode(image_uint8, Path(f"image{suffix}"), _ENCODERS)
+
+
+def encode_zlib_png(image_uint8: np.ndarray) -> bytes:
+    """Return the contents of the PNG file that `write_uint8` of earlier versions wrote."""
+    return _encode(image_uint8, Path("image.png"), _ENCODERS | {"PNG": ZlibPngEncoder})
+
+
+def _encode(image_uint8: np.ndarray, path: Path, encoders: Mapping[str, _Encoder]) -> bytes:
     with io.BytesIO() as file:
-        writer = PhotoWriter(file, Path(f"image{suffix}"), Layout.of(image_uint8), Metadata())
+        writer = PhotoWriter(file, path, Layout.of(image_uint8), Metadata(), encoders)
         writer.write(image_uint8)
         writer.finish()
         return file.getvalue()

@@ -3,14 +3,16 @@
 import logging
 import struct
 import zlib
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import imagecodecs
 import numpy as np
 from imagecodecs import PNG
+from isal import isal_zlib
 
 from realsr.core.errors import ImageError
 from realsr.imaging.decoding import DamageError, FileContent, check_size, content_error
+from realsr.imaging.deflate import OrderedThreads, append_adler, deflate_part
 from realsr.imaging.exif import CENTIMETRE, resolution_exif
 from realsr.imaging.formats import Layout
 from realsr.imaging.photo import Metadata, count_words, find_orientation
@@ -24,6 +26,8 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _DEFLATE_RATIO = 1032  # the maximum compression ratio of deflate
 _LONGEST_SIDE = 10**6  # pixels, libpng's limit
 _MAX_INFLATED = 2**28  # bytes of a decompressed profile or text
+_ZLIB_HEADER = b"\x78\x01"  # deflate with a window of 32 KiB, fast (RFC 1950)
+_BLOCK = 2**18  # bytes of samples that are compressed together; they fit into the cache of a core
 # Chunks that do not affect the image (background, palettes, histogram, significant bits, time), and
 # those that state sRGB, which is the default.
 _SILENT = {
@@ -128,22 +132,17 @@ def _inflate(data: bytes) -> bytes:
     return zlib.decompressobj().decompress(data, _MAX_INFLATED)
 
 
-def fast_deflate() -> Any:
-    """Return a compressor with run-length matching only, which suffices for filtered photos."""
-    return zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-
-
 class PngEncoder:
-    """Writes one PNG file into `file`. `write` takes any number of rows at a time.
+    """Writes one PNG file into `file`. `write` takes `rows` rows at a time, fewer only at the end.
 
     All rows have the filter Average, since a search for the best filter of each row saves too
-    little space for its time (figures in docs/use/files.md).
+    little space for its time (figures in docs/use/files.md). Each call of `write` becomes one part
+    of the deflate stream, and one IDAT chunk. The bytes do not depend on the number of threads.
     """
 
-    rows = 64
-
     def __init__(self, file: BinaryIO, layout: Layout, metadata: Metadata):
-        self._file, self._compressor = file, fast_deflate()
+        self.rows = max(1, _BLOCK // layout.row_bytes)
+        self._file, self._threads = file, OrderedThreads(self._append)
         self._step = layout.channels * layout.bits // 8
         self._above = np.zeros(layout.row_bytes, np.uint8)
         file.write(_SIGNATURE)
@@ -156,13 +155,57 @@ class PngEncoder:
         if metadata.xmp is not None:
             self._chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + metadata.xmp)
         self._missing_rows = layout.height
+        self._start, self._checksum = _ZLIB_HEADER, 1  # of the compressed rows
+
+    def write(self, samples: np.ndarray) -> None:
+        """Append (h, W, C) samples, which must not change before `finish`."""
+        rows = self._to_bytes(samples)
+        self._missing_rows -= len(rows)
+        self._threads.submit(self._compress, rows, self._above, self._missing_rows == 0)
+        self._above = rows[-1]
+
+    def finish(self) -> None:
+        """Write the remaining rows, the checksum and the end chunk."""
+        self._threads.finish()
+        self._chunk(b"IDAT", struct.pack(">I", self._checksum))
+        self._chunk(b"IEND", b"")
+
+    def _to_bytes(self, samples: np.ndarray) -> np.ndarray:
+        big_endian = samples.astype(samples.dtype.newbyteorder(">"), copy=False)
+        return np.ascontiguousarray(big_endian).view(np.uint8).reshape(len(samples), -1)
+
+    def _compress(
+        self, rows: np.ndarray, above: np.ndarray, is_last: bool
+    ) -> tuple[bytes, int, int]:
+        """Return compressed rows, and the checksum and number of the bytes before compression."""
+        data = average(rows, above, self._step)
+        return deflate_part(data, is_last), isal_zlib.adler32(data), data.size
+
+    def _append(self, block: tuple[bytes, int, int]) -> None:
+        part, checksum, size = block
+        self._chunk(b"IDAT", self._start + part)
+        self._start, self._checksum = b"", append_adler(self._checksum, checksum, size)
+
+    def _chunk(self, kind: bytes, body: bytes) -> None:
+        for part in (struct.pack(">I", len(body)), kind, body):
+            self._file.write(part)
+        self._file.write(struct.pack(">I", isal_zlib.crc32(body, isal_zlib.crc32(kind))))
+
+
+class ZlibPngEncoder(PngEncoder):
+    """Writes the PNG files of earlier versions, for `rebuild_pair`: one stream, compressed by zlib."""
+
+    def __init__(self, file: BinaryIO, layout: Layout, metadata: Metadata):
+        super().__init__(file, layout, metadata)
+        self.rows = 64
+        run_lengths = zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE
+        self._compressor = zlib.compressobj(1, zlib.DEFLATED, *run_lengths)
 
     def write(self, samples: np.ndarray) -> None:
         """Append (h, W, C) samples."""
-        big_endian = samples.astype(samples.dtype.newbyteorder(">"), copy=False)
-        rows = np.ascontiguousarray(big_endian).view(np.uint8).reshape(len(samples), -1)
+        rows = self._to_bytes(samples)
         data = self._compressor.compress(average(rows, self._above, self._step).data)
-        self._above = rows[-1].copy()
+        self._above = rows[-1]
         self._missing_rows -= len(rows)
         if self._missing_rows == 0:
             data += self._compressor.flush()
@@ -172,11 +215,6 @@ class PngEncoder:
     def finish(self) -> None:
         """Write the end chunk."""
         self._chunk(b"IEND", b"")
-
-    def _chunk(self, kind: bytes, body: bytes) -> None:
-        for part in (struct.pack(">I", len(body)), kind, body):
-            self._file.write(part)
-        self._file.write(struct.pack(">I", zlib.crc32(body, zlib.crc32(kind))))
 
 
 def encode_png(samples: np.ndarray) -> bytes:
@@ -199,10 +237,12 @@ def average(rows: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:
 
     above: (n,), the row before the first; step: bytes per pixel.
     """
-    left = np.zeros_like(rows)
-    left[:, step:] = rows[:, :-step]
-    up = np.concatenate([above[None], rows[:-1]])
+    padded = np.zeros((len(rows) + 1, step + rows.shape[1]), np.uint8)
+    padded[0, step:], padded[1:, step:] = above, rows
+    left, up = padded[1:, :-step], padded[:-1, step:]
+    # The mean in 8 bits: the common bits, and half of the different bits.
+    mean = (left & up) + ((left ^ up) >> 1)
     result = np.empty((len(rows), 1 + rows.shape[1]), np.uint8)
     result[:, 0] = 3  # Average
-    result[:, 1:] = rows - ((left & up) + ((left ^ up) >> 1))  # the mean in 8 bits
+    np.subtract(rows, mean, out=result[:, 1:])
     return result

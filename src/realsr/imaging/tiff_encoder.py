@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from realsr.imaging.deflate import OrderedThreads, zlib_stream
 from realsr.imaging.exif import (
     BYTE,
     LONG,
@@ -23,7 +24,6 @@ from realsr.imaging.exif import (
 )
 from realsr.imaging.formats import Layout
 from realsr.imaging.photo import Metadata
-from realsr.imaging.png import fast_deflate
 
 ICC, XMP, IPTC = 34675, 700, 33723
 _ROWS = 64  # per strip, whose size some readers limit
@@ -43,22 +43,26 @@ class TiffEncoder:
         self._file, self._layout, self._metadata = file, layout, metadata
         self._photo_tags = tiff_tags(metadata.exif) if metadata.exif else {}
         self._big = _needs_bigtiff(layout, metadata)
+        self._threads = OrderedThreads(self._append)
         self._starts: list[int] = []
         self._sizes: list[int] = []
         file.write(header(0, self._big))
 
     def write(self, samples: np.ndarray) -> None:
-        """Append one strip of (h, W, C) samples: `rows` of them, fewer only at the end."""
-        differences = samples.astype(samples.dtype.newbyteorder("<"), order="C")
-        differences[:, 1:] -= samples[:, :-1]
-        compressor = fast_deflate()
-        strip = compressor.compress(differences.data) + compressor.flush()
+        """Append one strip of (h, W, C) samples: `rows` of them, fewer only at the end.
+
+        They must not change before `finish`.
+        """
+        self._threads.submit(_compress, samples)
+
+    def _append(self, strip: bytes) -> None:
         self._starts.append(self._file.tell())
         self._sizes.append(len(strip))
         self._file.write(strip)
 
     def finish(self) -> None:
-        """Write the tags, and their position into the header."""
+        """Write the remaining strips, the tags, and their position into the header."""
+        self._threads.finish()
         end = self._file.tell()
         position = end + end % 2
         self._file.write(b"\0" * (end % 2))
@@ -94,6 +98,12 @@ class TiffEncoder:
             if value is not None:
                 tags[tag] = Value(kind, value)
         return tags
+
+
+def _compress(samples: np.ndarray) -> bytes:
+    differences = samples.astype(samples.dtype.newbyteorder("<"), order="C")
+    differences[:, 1:] -= samples[:, :-1]
+    return zlib_stream(differences)
 
 
 def _needs_bigtiff(layout: Layout, metadata: Metadata) -> bool:

@@ -3,13 +3,16 @@
 import difflib
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from realsr.core.errors import UserError
 from realsr.core.files import inside, write_bytes
-from realsr.imaging import encode_uint8, read_uint8
+from realsr.imaging import compressor_name, encode_uint8, encode_zlib_png, read_uint8
 from realsr.imaging.kernel_shapes import load_kernel
 from realsr.pairs.synthesis import STAGE, check_item, clean_up, degrade, pair_files
 from realsr.provenance.fingerprints import fingerprint_file, package_versions
@@ -56,8 +59,10 @@ def rebuild_pair(
         scale = section["config"]["scale"]
         names = [file.relative_to(output).as_posix() for file in pair_files(output, name)]
         hashes = {inside(output, file): item["files"][file]["sha256"] for file in names}
+        compressor = str(item["compressor"])
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"{output / MANIFEST}: its item {name} cannot be used ({error})") from error
+    encode = _find_encoder(name, compressor)
     folders = {"source": source, "target": target, "kernels": pool / "kernels"}
     hr_file, lr_file = hashes
     contents = {}
@@ -66,11 +71,11 @@ def rebuild_pair(
     else:
         photo = _find_input(item["photo"], folders, section)
         hr = clean_up(read_uint8(photo, damaged), item["clean_up"], scale)
-        contents[hr_file] = encode_uint8(hr, ".png")
+        contents[hr_file] = encode(hr)
     kernel = None
     if item["kernel"] != "bicubic":
         kernel = load_kernel(_find_input(f"kernels/{item['kernel']}", folders, section))
-    contents[lr_file] = encode_uint8(degrade(hr, scale, kernel), ".png")
+    contents[lr_file] = encode(degrade(hr, scale, kernel))
     for file, content in contents.items():
         if hashlib.sha256(content).hexdigest() != hashes[file]:
             raise UserError(_explain_difference(file, section["versions"]))
@@ -86,6 +91,22 @@ def rebuild_pair(
                 "%s: rebuilt and written, identical to the record: sha256 %s", file, hashes[file]
             )
     return results
+
+
+def _find_encoder(name: str, compressor: str) -> Callable[[np.ndarray], bytes]:
+    """Return the function that encodes a pair's images with the recorded compressor.
+
+    Raises UserError if this machine compresses to other bytes.
+    """
+    if compressor == "zlib":
+        return encode_zlib_png
+    if compressor == compressor_name():
+        return partial(encode_uint8, suffix=".png")
+    raise UserError(
+        f"pair={name}: its files were compressed by {compressor!r}; this machine has "
+        f"{compressor_name()!r}, whose bytes differ for the same pixels. Rebuild the pair on a "
+        "processor of the recorded kind, or make the pairs again with realsr.make_pairs"
+    )
 
 
 def _find_input(name: str, folders: Mapping[str, Path | None], section: Mapping[str, Any]) -> Path:

@@ -21,6 +21,7 @@ from realsr.data.folders import damage_facts, list_photos
 from realsr.imaging import (
     ImageError,
     apply_kernel_uint8,
+    compressor_name,
     log_damage,
     read_uint8_and_damage,
     shrink_uint8,
@@ -140,6 +141,7 @@ def make_pairs(
                     clean_up=factor,
                     crop=list(size),
                     kernel=kernel.relative_to(folder).as_posix() if kernel else "bicubic",
+                    compressor=compressor_name(),
                     **damage_facts(damage),
                 )
         result = PairsResult(output / "HR", output / "LR", len(record.items), len(tasks))

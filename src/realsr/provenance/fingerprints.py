@@ -10,7 +10,7 @@ from typing import Any
 
 PACKAGES = (
     "realsr", "torch", "torchvision", "numpy", "opencv-python-headless", "scipy", "pillow",
-    "simplejpeg", "tifffile", "imagecodecs",
+    "simplejpeg", "tifffile", "imagecodecs", "isal",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
-FORMAT = 5
+FORMAT = 6
 Section = dict[str, Any]
 RENAMED_KEYS = {
     "discriminator.arguments": "discriminator",
@@ -128,6 +128,12 @@ def _add_degradation_keys(section: Section) -> Section:
     return section | {"config": config | section["config"]}
 
 
+def _name_compressor(section: Section) -> Section:
+    """The compressor of a pair's files was added; zlib was the only one."""
+    items = {name: {"compressor": "zlib"} | item for name, item in section["items"].items()}
+    return section | {"items": items}
+
+
 def _rename(old: str, new: str) -> Callable[[Section], Section]:
     """Return a migration that renames a config key."""
 
@@ -142,6 +148,7 @@ MIGRATIONS: Mapping[tuple[str, int], Callable[[Section], Section]] = {
     ("kernels", 1): _name_estimator,
     ("kernels", 2): _rename("frame", "border"),
     ("noise_survey", 2): _rename("wanted", "min_patches"),
+    ("pairs", 5): _name_compressor,
     ("training", 1): _name_training_components,
     ("training", 3): _add_training_keys,
     ("training", 4): _add_degradation_keys,
