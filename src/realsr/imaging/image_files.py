@@ -231,10 +231,8 @@ class PhotoWriter:
         if len(self._channels) != rows.shape[2]:
             rows = rows[..., self._channels]
         self._encoder.write(rows)
-        self._buffer, self._fill = (
-            np.empty_like(self._buffer),
-            0,
-        )  # the encoder still reads the rows
+        self._buffer = np.empty_like(self._buffer)  # the encoder still reads the rows
+        self._fill = 0
 
 
 @contextlib.contextmanager
