@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from realsr.api.demo_study import demo as demo
     from realsr.api.domain_comparison import compare_domains as compare_domains
     from realsr.api.generator_export import export as export
+    from realsr.api.image_degradation import degrade as degrade
     from realsr.api.model_evaluation import evaluate as evaluate
-    from realsr.api.photo_upscaling import degrade as degrade
     from realsr.api.photo_upscaling import load_model as load_model
     from realsr.api.photo_upscaling import read_image as read_image
     from realsr.api.photo_upscaling import upscale as upscale
@@ -54,8 +54,9 @@ _NAMES = {
     "api.demo_study": ["demo"],
     "api.domain_comparison": ["compare_domains"],
     "api.generator_export": ["export"],
+    "api.image_degradation": ["degrade"],
     "api.model_evaluation": ["evaluate"],
-    "api.photo_upscaling": ["degrade", "load_model", "read_image", "upscale", "write_image"],
+    "api.photo_upscaling": ["load_model", "read_image", "upscale", "write_image"],
     "api.reports": ["Pool", "report"],
     "api.training_plan": ["plan"],
     "api.training_run": ["train"],

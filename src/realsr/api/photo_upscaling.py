@@ -1,4 +1,4 @@
-"""Functions that read, write, degrade and upscale images as arrays, and upscale photo files."""
+"""Functions that read, write and upscale images as arrays, and upscale photo files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +12,12 @@ from realsr.config.schema import Share, UpscaleConfig
 from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
 from realsr.core.ranges import check_value
-from realsr.core.seeding import numpy_generator
-from realsr.data.degradations.degradation import to_batch
-from realsr.data.degradations.noise import Noise
 from realsr.imaging import read_uint8, to_float, to_uint8, write_uint8
 from realsr.inference import model as models
 from realsr.inference.model import SRModel, refine
 from realsr.inference.tile_layout import choose_tiles
 from realsr.inference.tiling import as_function
 from realsr.inference.upscaling import plan_tasks, skip_finished, upscale_photos
-from realsr.pairs import synthesis
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -36,37 +32,6 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     """
     levels = image if image.dtype == np.uint8 else np.rint(image.clip(0, 1) * 255).astype(np.uint8)
     write_uint8(Path(path), levels)
-
-
-def degrade(
-    hr: np.ndarray,
-    scale: int = 4,
-    kernel: np.ndarray | None = None,
-    noise: np.ndarray | None = None,
-    seed: int = 0,
-) -> np.ndarray:
-    """Return the LR image (h, w, 3) uint8 of an HR image (s*h, s*w, 3) uint8.
-
-    The degradation is that of `make_pairs` and training.
-
-    Args:
-        hr: the HR image; its sides must be multiples of the scale.
-        scale: any; with bicubic at scale 1, LR is HR plus noise.
-        kernel: the blur kernel for this scale, which sums to 1; None: bicubic.
-        noise: a noise patch (h', w', 3) uint8; a random crop, minus its mean, is added. None:
-            no noise.
-        seed: the seed of the random crop.
-    """
-    if any(side % scale for side in hr.shape[:2]):
-        raise UserError(
-            f"degrade: HR of {hr.shape[1]}x{hr.shape[0]}: expected multiples of scale={scale}"
-        )
-    lr = synthesis.degrade(hr, scale, kernel)
-    if noise is None:
-        return lr
-    injection = Noise("random", [noise])
-    arrays = injection.prepare(lr, 0, scale, numpy_generator(seed, "degrade"))
-    return to_uint8(injection.apply(to_batch(arrays, hr))[0])
 
 
 def load_model(
