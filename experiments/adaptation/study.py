@@ -44,11 +44,11 @@ def list_arms(vgg16: Path, alexnet: Path) -> dict[str, list[str]]:
 def train(
     arm: str, overrides: list[str], camera: Path, clean_up: int, steps: int, seed: int
 ) -> None:
-    """Train an arm on a camera's photos. Arms share the pool and the pairs where they can."""
-    pairs = {"true": "true_pairs", "bicubic": "bicubic_pairs"}.get(arm, "pairs")
-    pool = "pool"
-    if arm == "spectral":
-        pool, pairs = "pool_spectral", "pairs_spectral"
+    """Train an arm on a camera's photos. Arms of one seed share the pool and the pairs."""
+    kind = "_spectral" if arm == "spectral" else ""
+    pool, pairs = f"pool{kind}_{seed}", f"pairs{kind}_{seed}"
+    if arm in ("true", "bicubic"):
+        pairs = {"true": "true_pairs", "bicubic": f"bicubic_pairs_{seed}"}[arm]
     api.train(
         api.load_config(
             "train",

@@ -2,12 +2,14 @@
 
     python experiments/adaptation/table.py OUTPUT [--steps 250]
 
-Runs that differ in the seed alone are averaged photo by photo.
+Runs that differ in the seed alone are averaged photo by photo. The last table has the standard
+deviation over seeds of a camera's mean PSNR and LPIPS.
 """
 
 import argparse
 import json
 from pathlib import Path
+from statistics import fmean, stdev
 
 from study import METRICS
 
@@ -19,8 +21,8 @@ TITLES = {"psnr": "PSNR", "ssim": "SSIM", "lpips_alex": "LPIPS", "dists": "DISTS
 DIGITS = {"psnr": 2, "ssim": 3, "lpips_alex": 3, "dists": 3}
 
 
-def read_scores(file: Path, steps: int) -> dict[str, Scores]:
-    """Return arm -> photo -> metric -> mean over seeds, of runs of `steps` and other models."""
+def read_runs(file: Path, steps: int) -> dict[str, list[Scores]]:
+    """Return arm -> seed -> photo -> metric, of runs of `steps` and other models."""
     runs: dict[str, list[Scores]] = {}
     for name, scores in json.loads(file.read_text()).items():
         arm, _, rest = name.partition("-")
@@ -28,6 +30,11 @@ def read_scores(file: Path, steps: int) -> dict[str, Scores]:
             arm = {"bicubic": "bicubic pairs"}.get(arm, arm)
         if not rest or rest.startswith(f"{steps}-"):
             runs.setdefault(arm, []).append(scores)
+    return runs
+
+
+def average_seeds(runs: dict[str, list[Scores]]) -> dict[str, Scores]:
+    """Return arm -> photo -> metric -> mean over seeds."""
     return {
         arm: {
             photo: {m: sum(run[photo][m] for run in seeds) / len(seeds) for m in METRICS}
@@ -63,15 +70,31 @@ def make_table(title: str, arms: dict[str, Scores]) -> Table:
     return Table(title, ["", *heads], rows)
 
 
+def make_seed_table(cameras: dict[str, dict[str, list[Scores]]]) -> Table:
+    """Return the deviation over seeds of the mean PSNR and LPIPS, of arms with several seeds."""
+    rows = []
+    for camera, runs in cameras.items():
+        for arm, seeds in runs.items():
+            if len(seeds) > 1:
+                means = {
+                    metric: [fmean(photo[metric] for photo in scores.values()) for scores in seeds]
+                    for metric in ("psnr", "lpips_alex")
+                }
+                deviations = [f"{stdev(means['psnr']):.2f}", f"{stdev(means['lpips_alex']):.4f}"]
+                rows.append([camera, arm, str(len(seeds)), *deviations])
+    return Table("deviation over seeds", ["camera", "arm", "seeds", "PSNR", "LPIPS"], rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("output", type=Path)
     parser.add_argument("--steps", type=int, default=250)
     options = parser.parse_args()
-    cameras = {
-        file.parent.name: read_scores(file, options.steps)
+    runs = {
+        file.parent.name: read_runs(file, options.steps)
         for file in sorted(options.output.glob("*/scores.json"))
     }
+    cameras = {camera: average_seeds(arms) for camera, arms in runs.items()}
     for camera, arms in cameras.items():
         print(make_table(camera, arms).as_markdown(), end="\n\n")
     shared = [
@@ -85,7 +108,8 @@ def main() -> None:
         }
         for arm in shared
     }
-    print(make_table("all cameras", means).as_markdown())
+    print(make_table("all cameras", means).as_markdown(), end="\n\n")
+    print(make_seed_table(runs).as_markdown())
 
 
 if __name__ == "__main__":
