@@ -59,7 +59,8 @@ class OrderedThreads(Generic[Block]):
     """Computes blocks in threads and passes the results on in the order of the blocks.
 
     The number of threads is torch's; with one, blocks are computed in the calling thread. `consume`
-    is called in the calling thread. At most one block more than threads is in memory.
+    is called in the calling thread. At most two blocks per thread are in memory, so that a thread
+    need not wait while an earlier block is compressed.
     """
 
     def __init__(self, consume: Callable[[Block], None]):
@@ -75,7 +76,7 @@ class OrderedThreads(Generic[Block]):
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, "deflate")
         self._pending.append(self._pool.submit(compute, *arguments))
-        while len(self._pending) > self._threads:
+        while len(self._pending) > 2 * self._threads:
             self._consume(self._pending.popleft().result())
 
     def finish(self) -> None:
