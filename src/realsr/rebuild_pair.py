@@ -1,4 +1,4 @@
-"""Rebuilds the LR image of one pair, byte for byte.
+"""Rebuilds the LR image of one pair from its manifest.
 
 The degradation is that in the manifest of the pairs.
 

@@ -146,3 +146,24 @@ def test_the_best_gaussian_finds_a_gaussian():
 
     true = gaussian_kernel(np.array([[3.0, 1.0], [1.0, 2.0]]), 31, 15)
     assert kernel_psnr(true, best_gaussian(true)) > 60
+
+
+def test_cameras_take_photos_of_their_kernels_and_sets_are_scored(monkeypatch) -> None:
+    import camera_sets
+
+    rng = np.random.default_rng(0)
+    scenes = [
+        np.repeat(rng.integers(0, 256, (60, 60, 1)), 4, axis=0).repeat(4, axis=1).repeat(3, axis=2)
+        for _ in range(4)
+    ]
+    scenes = [np.ascontiguousarray(scene).astype(np.uint8) for scene in scenes]
+    monkeypatch.setattr(camera_sets, "SETS", (1, 4))
+    plain, sharp = (camera_sets.take_photos(scenes, name, "a") for name in ("Gaussian", "sharpened"))
+    assert all(photo.kernel.min() > -1e-3 for photo in plain)
+    assert all(photo.kernel.min() < -1e-3 for photo in sharp)
+    assert all(photo.kernel.sum() == pytest.approx(1) for photo in plain + sharp)
+    scores = camera_sets.score(plain)
+    assert {len(values) for values in scores.values()} == {4}
+    assert set(scores) == {
+        "spectral", "camera, sharpening=[0,0]: 1", "camera, sharpening=[0,0]: 4", "camera: 1", "camera: 4",
+    }  # fmt: skip

@@ -73,7 +73,7 @@ def test_degradations_get_the_keys_that_were_added() -> None:
         )
 
 
-def test_pairs_without_a_compressor_were_compressed_by_zlib() -> None:
-    items = {"a": {"files": {}}, "b": {"files": {}, "compressor": "isal x86_64"}}
+def test_pairs_of_earlier_versions_have_no_hashes_of_pixels() -> None:
+    items = {"a": {"files": {}}, "b": {"files": {}, "pixels": {"LR/b.png": "0"}}}
     section = migrate("pairs", {"format": 5, "config": {}, "items": items})
-    assert [item["compressor"] for item in section["items"].values()] == ["zlib", "isal x86_64"]
+    assert [item["pixels"] for item in section["items"].values()] == [None, {"LR/b.png": "0"}]

@@ -160,7 +160,7 @@ def make_pairs(config: MakePairsConfig) -> PairsResult:
 
 @takes_keys("rebuild_pair")
 def rebuild_pair(config: RebuildPairConfig) -> list[Path]:
-    """Rebuild one pair's LR image, byte for byte, from the manifest; return the files written."""
+    """Rebuild one pair's LR image from the manifest; return the files written."""
     return rebuild.rebuild_pair(
         config.pair,
         config.data.source,

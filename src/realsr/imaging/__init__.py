@@ -1,7 +1,6 @@
 """Image files, resampling and blur kernels, independent of networks and training."""
 
 from realsr.core.errors import ImageError
-from realsr.imaging.deflate import compressor_name
 from realsr.imaging.formats import (
     IMAGE_SUFFIXES,
     check_format,
@@ -39,7 +38,6 @@ __all__ = [
     "apply_kernel",
     "apply_kernel_uint8",
     "check_format",
-    "compressor_name",
     "count_pixels",
     "crop_to_multiple",
     "encode_uint8",

@@ -1,41 +1,46 @@
-"""Deflate (RFC 1951) in blocks of rows, compressed by ISA-L in several threads."""
+"""Deflate (RFC 1951) in blocks of rows, compressed by ISA-L in several threads.
 
-import platform
+Where ISA-L is not installed, since no wheels exist for the platform, zlib replaces it.
+"""
+
+import zlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 import torch
-from isal import isal_zlib
+
+try:
+    from isal import isal_zlib
+except ImportError:
+    isal_zlib = None  # type: ignore[assignment]
+
+adler32 = zlib.adler32 if isal_zlib is None else isal_zlib.adler32
+crc32 = zlib.crc32 if isal_zlib is None else isal_zlib.crc32
 
 Block = TypeVar("Block")
 
-_LEVEL = 1  # levels 0 to 2 give the same bytes on every x86-64 with SSE4.2; level 3 does not
+ZLIB_HEADER = b"\x78\x01"  # deflate with a window of 32 KiB, fast (RFC 1950)
+_LEVEL = 1  # levels 0 to 2 of ISA-L give the same bytes on all x86-64 with SSE4.2, 3 does not
 _RAW = -15  # a window of 32 KiB without header and checksum
 _ADLER_MODULUS = 65521
-_ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
-
-
-def compressor_name() -> str:
-    """Return what the compressed bytes depend on besides the version: library and processor.
-
-    ISA-L has another hash function on x86-64 than on ARM.
-    """
-    machine = platform.machine().lower()
-    return f"isal {_ARCHITECTURES.get(machine, machine)}"
+_RUN_LENGTHS = zlib.DEF_MEM_LEVEL, zlib.Z_RLE  # zlib's fast form for filtered images
 
 
 def deflate_part(data: Any, is_last: bool) -> bytes:
     """Return a part of a deflate stream, which ends at a byte boundary and refers to no other part."""
-    compressor = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _RAW)
+    if isal_zlib is None:
+        compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _RAW, *_RUN_LENGTHS)
+    else:
+        compressor = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _RAW)
     part = compressor.compress(data)
-    return part + compressor.flush(isal_zlib.Z_FINISH if is_last else isal_zlib.Z_SYNC_FLUSH)
+    return bytes(part + compressor.flush(zlib.Z_FINISH if is_last else zlib.Z_SYNC_FLUSH))
 
 
 def zlib_stream(data: Any) -> bytes:
     """Return data as a complete zlib stream (RFC 1950)."""
-    return bytes(isal_zlib.compress(data, _LEVEL))
+    return ZLIB_HEADER + deflate_part(data, True) + adler32(data).to_bytes(4, "big")
 
 
 def append_adler(first: int, second: int, size: int) -> int:
@@ -54,7 +59,8 @@ class OrderedThreads(Generic[Block]):
     """Computes blocks in threads and passes the results on in the order of the blocks.
 
     The number of threads is torch's; with one, blocks are computed in the calling thread. `consume`
-    is called in the calling thread. At most one block more than threads is in memory.
+    is called in the calling thread. At most two blocks per thread are in memory, so that a thread
+    need not wait while an earlier block is compressed.
     """
 
     def __init__(self, consume: Callable[[Block], None]):
@@ -70,7 +76,7 @@ class OrderedThreads(Generic[Block]):
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, "deflate")
         self._pending.append(self._pool.submit(compute, *arguments))
-        while len(self._pending) > self._threads:
+        while len(self._pending) > 2 * self._threads:
             self._consume(self._pending.popleft().result())
 
     def finish(self) -> None:

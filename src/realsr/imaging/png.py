@@ -7,12 +7,17 @@ from typing import BinaryIO
 
 import imagecodecs
 import numpy as np
-from imagecodecs import PNG
-from isal import isal_zlib
 
 from realsr.core.errors import ImageError
 from realsr.imaging.decoding import DamageError, FileContent, check_size, content_error
-from realsr.imaging.deflate import OrderedThreads, append_adler, deflate_part
+from realsr.imaging.deflate import (
+    ZLIB_HEADER,
+    OrderedThreads,
+    adler32,
+    append_adler,
+    crc32,
+    deflate_part,
+)
 from realsr.imaging.exif import CENTIMETRE, resolution_exif
 from realsr.imaging.formats import Layout
 from realsr.imaging.photo import Metadata, count_words, find_orientation
@@ -26,7 +31,6 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _DEFLATE_RATIO = 1032  # the maximum compression ratio of deflate
 _LONGEST_SIDE = 10**6  # pixels, libpng's limit
 _MAX_INFLATED = 2**28  # bytes of a decompressed profile or text
-_ZLIB_HEADER = b"\x78\x01"  # deflate with a window of 32 KiB, fast (RFC 1950)
 _BLOCK = 2**18  # bytes of samples that are compressed together; they fit into the cache of a core
 # Chunks that do not affect the image (background, palettes, histogram, significant bits, time), and
 # those that state sRGB, which is the default.
@@ -155,7 +159,7 @@ class PngEncoder:
         if metadata.xmp is not None:
             self._chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + metadata.xmp)
         self._missing_rows = layout.height
-        self._start, self._checksum = _ZLIB_HEADER, 1  # of the compressed rows
+        self._start, self._checksum = ZLIB_HEADER, 1  # of the compressed rows
 
     def write(self, samples: np.ndarray) -> None:
         """Append (h, W, C) samples, which must not change before `finish`."""
@@ -179,7 +183,7 @@ class PngEncoder:
     ) -> tuple[bytes, int, int]:
         """Return compressed rows, and the checksum and number of the bytes before compression."""
         data = average(rows, above, self._step)
-        return deflate_part(data, is_last), isal_zlib.adler32(data), data.size
+        return deflate_part(data, is_last), adler32(data), data.size
 
     def _append(self, block: tuple[bytes, int, int]) -> None:
         part, checksum, size = block
@@ -189,7 +193,7 @@ class PngEncoder:
     def _chunk(self, kind: bytes, body: bytes) -> None:
         for part in (struct.pack(">I", len(body)), kind, body):
             self._file.write(part)
-        self._file.write(struct.pack(">I", isal_zlib.crc32(body, isal_zlib.crc32(kind))))
+        self._file.write(struct.pack(">I", crc32(body, crc32(kind))))
 
 
 class ZlibPngEncoder(PngEncoder):
@@ -215,18 +219,6 @@ class ZlibPngEncoder(PngEncoder):
     def finish(self) -> None:
         """Write the end chunk."""
         self._chunk(b"IEND", b"")
-
-
-def encode_png(samples: np.ndarray) -> bytes:
-    """Return the contents of a PNG file, with settings for noise patches.
-
-    All rows have the filter Sub (differences to the left). For noise, a search for the best filter
-    of each row gives no smaller files and takes twice the time.
-
-    samples: (H, W, C) uint8 or uint16, C = 1..4.
-    """
-    strategy, row_filter = PNG.STRATEGY.DEFAULT, PNG.FILTER.SUB
-    return bytes(imagecodecs.png_encode(samples, level=1, strategy=strategy, filter=row_filter))
 
 
 def average(rows: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:

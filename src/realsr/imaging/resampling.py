@@ -5,6 +5,7 @@ blurs with a kernel and keeps every s-th sample, which models a camera in the de
 """
 
 import math
+from functools import reduce
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_STRIP = 64  # output rows at a time, so that intermediate values stay in the cache
+_STRIP = 32  # output rows at a time, so that intermediate values stay in the cache
 _ROWS = 4  # output rows per matrix product
 _WEIGHT_STEP = 2.0**-43
 
@@ -96,13 +97,20 @@ def shrink_uint8(image_uint8: np.ndarray, factor: int) -> np.ndarray:
     height, width = (-(-side // factor) for side in image_uint8.shape[:2])
     out = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, _STRIP):
-        bottom = min(top + _STRIP, height)
-        start = max(0, factor * top - reach)
-        rows = image_uint8[start : factor * bottom + reach]
-        rows = cv2.sepFilter2D(rows, first, identity, weights, borderType=border)
-        rows = rows[factor * top - start :: factor][: bottom - top] - 128
-        levels = cv2.sepFilter2D(rows, second, weights, identity, borderType=border)
-        out[top:bottom] = np.rint(levels[:, ::factor] + 128).clip(0, 255)
+        count = min(_STRIP, height - top)
+        first_row = factor * top - reach
+        index = torch.arange(first_row, first_row + factor * (count - 1) + len(weights))
+        rows = image_uint8[symmetric_index(index, len(image_uint8)).numpy()]
+        # Rows of the same remainder are filtered apart, so that only every factor-th sum is computed.
+        sums = [
+            cv2.sepFilter2D(rows[k::factor], first, identity, weights[k::factor], anchor=(0, 0))
+            for k in range(factor)
+        ]
+        levels = reduce(np.add, [part[:count] for part in sums])
+        levels -= 128
+        levels = cv2.sepFilter2D(levels, second, weights, identity, borderType=border)
+        levels = levels[:, ::factor] + 128
+        out[top : top + count] = np.rint(levels, out=levels).clip(0, 255, out=levels)
     return out
 
 

@@ -16,8 +16,7 @@ from realsr.core.progress import Progress
 from realsr.core.ranges import check_ranges
 from realsr.core.workers import count_workers, map_items
 from realsr.data.folders import damage_facts, list_photos
-from realsr.imaging import ImageError, log_damage, read_uint8
-from realsr.imaging.png import encode_png
+from realsr.imaging import ImageError, encode_uint8, log_damage, read_uint8
 from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.tiles import (
     CONSTANT,
@@ -165,7 +164,9 @@ def examine_photo(
         flag = "structured" if facts["structure"] > config.max_structure else ""
         facts |= {"structure": round(facts["structure"], 4), "flag": flag}
         pixels = cut(image, tile, config.size)
-        patches.append(Patch(facts, make_signature(remove_shading(pixels)), encode_png(pixels)))
+        patches.append(
+            Patch(facts, make_signature(remove_shading(pixels)), encode_uint8(pixels, ".png"))
+        )
     return PhotoNoise(patches, drops, tiles, damage)
 
 

@@ -1,20 +1,24 @@
-"""Rebuild one pair from its record in the manifest, byte for byte."""
+"""Rebuild one pair from its record in the manifest.
+
+Equal pixels may have other bytes on another kind of processor, since ISA-L depends on it. So the
+hash of the pixels decides, if it is recorded. Earlier versions recorded only that of the file, and
+compressed by zlib.
+"""
 
 import difflib
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from realsr.core.errors import UserError
 from realsr.core.files import inside, write_bytes
-from realsr.imaging import compressor_name, encode_uint8, encode_zlib_png, read_uint8
+from realsr.imaging import ImageError, encode_uint8, encode_zlib_png, read_uint8
 from realsr.imaging.kernel_shapes import load_kernel
-from realsr.pairs.synthesis import STAGE, check_item, clean_up, degrade, pair_files
+from realsr.pairs.synthesis import STAGE, check_item, clean_up, degrade, hash_pixels, pair_files
 from realsr.provenance.fingerprints import fingerprint_file, package_versions
 from realsr.provenance.manifest import read_manifest
 from realsr.provenance.sections import MANIFEST
@@ -33,7 +37,8 @@ def rebuild_pair(
     """Rebuild one pair as the manifest of `output` records it, regardless of the current config.
 
     LR is computed from the HR file, or from the photo if the HR file is missing or altered; HR is
-    then rebuilt too. Missing and altered files are written and returned.
+    then rebuilt too. Missing and altered files are written and returned. A file is altered if its
+    pixels differ from the record; of earlier versions, which recorded no pixels, if its bytes do.
 
     source, target: folders of photos. pool: folder with `kernels/`. Each is read only if necessary.
     damaged: must be `accept` if the pair was made from a damaged photo, as its item records.
@@ -58,55 +63,71 @@ def rebuild_pair(
         check_item(item)
         scale = section["config"]["scale"]
         names = [file.relative_to(output).as_posix() for file in pair_files(output, name)]
-        hashes = {inside(output, file): item["files"][file]["sha256"] for file in names}
-        compressor = str(item["compressor"])
+        pixels = item["pixels"] or dict.fromkeys(names)
+        hr_file, lr_file = [
+            PairFile(inside(output, file), item["files"][file]["sha256"], pixels[file])
+            for file in names
+        ]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"{output / MANIFEST}: its item {name} cannot be used ({error})") from error
-    encode = _find_encoder(name, compressor)
     folders = {"source": source, "target": target, "kernels": pool / "kernels"}
-    hr_file, lr_file = hashes
-    contents = {}
-    if _hash_file(hr_file) == hashes[hr_file]:
-        hr = read_uint8(hr_file)
+    images = {}
+    if hr_file.is_intact():
+        hr = read_uint8(hr_file.path)
     else:
         photo = _find_input(item["photo"], folders, section)
         hr = clean_up(read_uint8(photo, damaged), item["clean_up"], scale)
-        contents[hr_file] = encode(hr)
+        images[hr_file] = hr
     kernel = None
     if item["kernel"] != "bicubic":
         kernel = load_kernel(_find_input(f"kernels/{item['kernel']}", folders, section))
-    contents[lr_file] = encode(degrade(hr, scale, kernel))
-    for file, content in contents.items():
-        if hashlib.sha256(content).hexdigest() != hashes[file]:
-            raise UserError(_explain_difference(file, section["versions"]))
+    images[lr_file] = degrade(hr, scale, kernel)
+    encode = partial(encode_uint8, suffix=".png") if item["pixels"] else encode_zlib_png
+    contents = {}
+    for file, image in images.items():
+        contents[file] = content = encode(image)
+        is_identical = hashlib.sha256(content).hexdigest() == file.sha256
+        if not is_identical and hash_pixels(image) != file.pixels:
+            raise UserError(_explain_difference(file.path, section["versions"]))
     results = []
     for file, content in contents.items():
-        if _hash_file(file) == hashes[file]:
-            logger.info("%s: rebuilt and identical: sha256 %s", file, hashes[file])
-        else:
-            file.parent.mkdir(exist_ok=True)
-            write_bytes(file, content)
-            results.append(file)
+        action = "rebuilt"
+        if not file.is_intact():
+            file.path.parent.mkdir(exist_ok=True)
+            write_bytes(file.path, content)
+            results.append(file.path)
+            action = "rebuilt and written"
+        if _hash_file(file.path) == file.sha256:
             logger.info(
-                "%s: rebuilt and written, identical to the record: sha256 %s", file, hashes[file]
+                "%s: %s, identical to the record: sha256 %s", file.path, action, file.sha256
+            )
+        else:
+            logger.info(
+                "%s: %s, with the pixels of the record, but compressed to other bytes: "
+                "sha256 of the pixels %s",
+                file.path,
+                action,
+                file.pixels,
             )
     return results
 
 
-def _find_encoder(name: str, compressor: str) -> Callable[[np.ndarray], bytes]:
-    """Return the function that encodes a pair's images with the recorded compressor.
+@dataclass(frozen=True)
+class PairFile:
+    """A file of a pair as recorded: SHA-256 of its bytes, and of its pixels if recorded."""
 
-    Raises UserError if this machine compresses to other bytes.
-    """
-    if compressor == "zlib":
-        return encode_zlib_png
-    if compressor == compressor_name():
-        return partial(encode_uint8, suffix=".png")
-    raise UserError(
-        f"pair={name}: its files were compressed by {compressor!r}; this machine has "
-        f"{compressor_name()!r}, whose bytes differ for the same pixels. Rebuild the pair on a "
-        "processor of the recorded kind, or make the pairs again with realsr.make_pairs"
-    )
+    path: Path
+    sha256: str
+    pixels: str | None
+
+    def is_intact(self) -> bool:
+        """Return whether the file exists with the recorded bytes or pixels."""
+        if self.pixels is None or not self.path.is_file():
+            return _hash_file(self.path) == self.sha256
+        try:
+            return hash_pixels(read_uint8(self.path)) == self.pixels
+        except ImageError:
+            return False
 
 
 def _find_input(name: str, folders: Mapping[str, Path | None], section: Mapping[str, Any]) -> Path:

@@ -21,7 +21,6 @@ from realsr.data.folders import damage_facts, list_photos
 from realsr.imaging import (
     ImageError,
     apply_kernel_uint8,
-    compressor_name,
     log_damage,
     read_uint8_and_damage,
     shrink_uint8,
@@ -132,7 +131,7 @@ def make_pairs(
                 if isinstance(outcome, Exception):
                     record.fail(name, photo, path, outcome)
                     continue
-                size, damage = outcome
+                size, pixels, damage = outcome
                 log_damage(path, damage)
                 record.add(
                     name,
@@ -141,7 +140,7 @@ def make_pairs(
                     clean_up=factor,
                     crop=list(size),
                     kernel=kernel.relative_to(folder).as_posix() if kernel else "bicubic",
-                    compressor=compressor_name(),
+                    pixels=pixels,
                     **damage_facts(damage),
                 )
         result = PairsResult(output / "HR", output / "LR", len(record.items), len(tasks))
@@ -162,6 +161,11 @@ def pair_files(output: Path, name: str) -> list[Path]:
     return [output / kind / f"{name}.png" for kind in ("HR", "LR")]
 
 
+def hash_pixels(image_uint8: np.ndarray) -> str:
+    """Return the SHA-256 of an image's RGB bytes (H, W, 3), row by row."""
+    return hashlib.sha256(np.ascontiguousarray(image_uint8).data).hexdigest()
+
+
 def _draw_kernel(kernels: list[Path], seed: int, name: str) -> Path | None:
     """Draw the kernel of a pair, independently of all other pairs."""
     return kernels[numpy_generator(seed, STAGE, name).integers(len(kernels))] if kernels else None
@@ -169,10 +173,11 @@ def _draw_kernel(kernels: list[Path], seed: int, name: str) -> Path | None:
 
 def _make_pair(
     task: tuple[str, Path, int, Path | None], scale: int, output: Path, damaged: str
-) -> tuple[tuple[int, int], str | None] | Exception:
+) -> tuple[tuple[int, int], dict[str, str], str | None] | Exception:
     """Write the pair of a task: name, photo, clean-up factor and kernel.
 
-    Returns HR's height and width and the photo's damage, or the error if the photo cannot be used.
+    Returns HR's height and width, the hashes of the pixels by file, and the photo's damage, or the
+    error if the photo cannot be used.
     """
     name, path, factor, kernel = task
     try:
@@ -182,10 +187,12 @@ def _make_pair(
         return error
     # LR is computed from the 8-bit HR, so that it can be rebuilt from the HR file.
     lr = degrade(hr, scale, load_kernel(kernel) if kernel else None)
+    pixels = {}
     for file, image in zip(pair_files(output, name), (hr, lr), strict=True):
         file.parent.mkdir(exist_ok=True)
         write_uint8(file, image, sync=False)
-    return (hr.shape[0], hr.shape[1]), damage
+        pixels[file.relative_to(output).as_posix()] = hash_pixels(image)
+    return (hr.shape[0], hr.shape[1]), pixels, damage
 
 
 def _identify_kernels(kernels: list[Path], pool: Path) -> str:

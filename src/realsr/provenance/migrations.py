@@ -128,9 +128,9 @@ def _add_degradation_keys(section: Section) -> Section:
     return section | {"config": config | section["config"]}
 
 
-def _name_compressor(section: Section) -> Section:
-    """The compressor of a pair's files was added; zlib was the only one."""
-    items = {name: {"compressor": "zlib"} | item for name, item in section["items"].items()}
+def _add_pixel_hashes(section: Section) -> Section:
+    """Hashes of the pixels of a pair were added; None means files compressed by zlib."""
+    items = {name: {"pixels": None} | item for name, item in section["items"].items()}
     return section | {"items": items}
 
 
@@ -148,7 +148,7 @@ MIGRATIONS: Mapping[tuple[str, int], Callable[[Section], Section]] = {
     ("kernels", 1): _name_estimator,
     ("kernels", 2): _rename("frame", "border"),
     ("noise_survey", 2): _rename("wanted", "min_patches"),
-    ("pairs", 5): _name_compressor,
+    ("pairs", 5): _add_pixel_hashes,
     ("training", 1): _name_training_components,
     ("training", 3): _add_training_keys,
     ("training", 4): _add_degradation_keys,
