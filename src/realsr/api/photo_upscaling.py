@@ -12,16 +12,12 @@ from realsr.config.schema import Share, UpscaleConfig
 from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
 from realsr.core.ranges import check_value
-from realsr.core.seeding import numpy_generator
-from realsr.data.degradations.degradation import to_batch
-from realsr.data.degradations.noise import Noise
 from realsr.imaging import read_uint8, to_float, to_uint8, write_uint8
 from realsr.inference import model as models
 from realsr.inference.model import SRModel, refine
 from realsr.inference.tile_layout import choose_tiles
 from realsr.inference.tiling import as_function
 from realsr.inference.upscaling import plan_tasks, skip_finished, upscale_photos
-from realsr.pairs import synthesis
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -57,6 +53,12 @@ def degrade(
             no noise.
         seed: the seed of the random crop.
     """
+    # Imported here so that upscaling does not wait for modules that it does not use.
+    from realsr.core.seeding import numpy_generator
+    from realsr.data.degradations.degradation import to_batch
+    from realsr.data.degradations.noise import Noise
+    from realsr.pairs import synthesis
+
     if any(side % scale for side in hr.shape[:2]):
         raise UserError(
             f"degrade: HR of {hr.shape[1]}x{hr.shape[0]}: expected multiples of scale={scale}"

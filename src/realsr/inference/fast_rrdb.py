@@ -55,13 +55,15 @@ class FastRRDB:
         self.cell = cell or (CELL_CUDA if network.conv_first.weight.is_cuda else CELL_CPU)
         if cell is None and network.scale > 4:  # no more pixels than at scale 4
             self.cell = 4 * self.cell // network.scale
-        self.network = network = copy.deepcopy(network).requires_grad_(False)
         self.trunk: _Function = self._direct_trunk
+        replacements = dict[int, nn.Module]()
         if winograd:
             from realsr.inference.winograd import WinogradTrunk  # numba is optional
 
             self.trunk = WinogradTrunk(network)
-            network.RRDB_trunk = nn.Sequential()  # its weights are not used
+            # Most of the weights are in the trunk, and the copy does not use them.
+            replacements[id(network.RRDB_trunk)] = nn.Sequential()
+        self.network = network = copy.deepcopy(network, replacements).requires_grad_(False)
         network.to(memory_format=torch.channels_last)
         self.upsamplings = [
             _fold_upsampling(conv, factor, self.half if stage else torch.float32)

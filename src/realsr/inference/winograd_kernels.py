@@ -65,9 +65,9 @@ def transform_weights(weight: np.ndarray) -> np.ndarray:
         for point in (math.sqrt(square), -math.sqrt(square)):
             g.append([1 / factor, point / factor, square / factor])
     g.append([0, 0, 1])
-    u = np.einsum("ir,ocrs,js->ijco", g, weight.astype(np.float64), g)
     outputs, inputs = weight.shape[:2]
-    u = u.reshape(36, inputs, outputs // PANEL, PANEL).transpose(0, 2, 1, 3)
+    u = np.kron(g, g) @ weight.astype(np.float64).reshape(-1, 9).T  # of vec(w), row-major
+    u = u.reshape(36, outputs // PANEL, PANEL, inputs).transpose(0, 1, 3, 2)
     return np.ascontiguousarray(u, np.float32)
 
 
