@@ -1,85 +1,98 @@
-"""Measure the CPU time of `realsr upscale` from the command to the first tile, beside `import torch`.
+"""Measure the CPU time that `realsr.upscale` of a small photo needs beyond `import torch`.
 
-    python experiments/benchmarks/startup.py [--weights df2k] [--rounds 5] [--json FILE]
+Separate processes, by turns: `import torch`; the command until its first tile starts; the whole
+command. Each has one thread. The generator has the published size and random weights; the photo has
+24x24 pixels. CPU times are the minimum over rounds, user and system. The first run, in which numba
+may compile, does not count. `ratio` is the CPU time before the first tile, minus that of
+`import torch`, over the goal of 1.0 s.
 
-CPU time of one thread, so that other load on the machine matters less; the median over rounds counts.
-The command upscales an image of 16x16 pixels and ends where its first tile begins. It includes
-the configuration, the weights and the measurement of memory; with numba (extra `fast`) also its
-import and its cache of machine code. All take turns. The last line is the difference in seconds
-without numba, as `pip install realsr` has it.
+    python experiments/benchmarks/startup.py [--rounds 5] [--json FILE]
 """
 
 import argparse
 import os
-import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from common import report
-
-from realsr.imaging import write_uint8
-
-TORCH = "import torch"
-# The first call of `_upscale` reads the first tile.
-FIRST_TILE = """
+GOAL = 1.0
+SIDE = 24
+IMPORT = "import torch"
+COMMAND = """
 import sys
-import realsr.inference.tiling as tiling
-def stop(*arguments):
-    print("first tile", flush=True)
-    sys.exit(0)
-tiling._upscale = stop
-sys.argv = ["realsr", "upscale", *sys.argv[1:]]
-from realsr import cli
-cli.main()
+from realsr.api.command import run_command
+
+if {stop}:
+    import os
+    from realsr.inference import tiling
+
+    tiling._upscale_row = lambda *arguments: os._exit(0)
+run_command("upscale")
 """
-WITHOUT_NUMBA = "import sys; sys.modules['numba'] = None\n" + FIRST_TILE
-CODES = {"torch": TORCH, "upscale_with_numba": FIRST_TILE, "upscale": WITHOUT_NUMBA}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--weights", default="df2k")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    times: dict[str, list[float]] = {name: [] for name in CODES}
+    from common import report
+
     with tempfile.TemporaryDirectory() as folder:
-        photo, result = Path(folder) / "photo.png", Path(folder) / "big.png"
-        write_uint8(photo, np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
-        keys = [str(photo), f"output={result}", f"weights={options.weights}", "device=cpu"]
-        for number in range(options.rounds + 1):
-            for name, code in CODES.items():
-                seconds = measure(code, keys)
-                if number:  # the first round fills caches
-                    times[name].append(seconds)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    results: dict[str, Any] = {f"{name}_seconds": round(v, 3) for name, v in medians.items()}
-    for name in ("upscale_with_numba", "upscale"):
-        results[f"{name}_difference"] = round(medians[name] - medians["torch"], 3)
+        results = compare(make_arguments(Path(folder)), options.rounds)
     report(results, options.json)
 
 
-def measure(code: str, keys: list[str]) -> float:
-    """Return the CPU seconds, user and system, of Python code in a process of its own."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ended = subprocess.run(
-        [sys.executable, "-c", code, *keys],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
+def make_arguments(folder: Path) -> list[str]:
+    """Write a photo and a generator, and return the command line that upscales it."""
+    import numpy as np
+
+    from realsr.imaging import write_uint8
+    from realsr.networks.rrdb import RRDB
+    from realsr.weights.generators import save_generator
+
+    photo, weights = folder / "photo.png", folder / "generator.safetensors"
+    write_uint8(photo, np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8))
+    size = {"features": 64, "blocks": 23, "growth": 32}
+    save_generator(weights, RRDB(4, **size), {"name": "rrdb", **size}, 4)
+    output = f"output={folder / 'result.png'}"
+    return [str(photo), output, f"weights={weights}", "device=cpu", "overwrite=true"]
+
+
+def compare(arguments: list[str], rounds: int) -> dict[str, Any]:
+    """Return the CPU seconds of all processes, and their differences."""
+    programs = {
+        "import_torch": [IMPORT],
+        "first_tile": [COMMAND.format(stop=True), *arguments],
+        "whole_command": [COMMAND.format(stop=False), *arguments],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    for name in ["whole_command", *(rounds * list(programs))]:
+        seconds[name].append(measure(programs[name]))
+    least = {name: min(values) for name, values in seconds.items()}
+    results: dict[str, Any] = {f"{name}_seconds": round(value, 3) for name, value in least.items()}
+    for name in ("first_tile", "whole_command"):
+        results[f"{name}_beyond_torch"] = round(least[name] - least["import_torch"], 3)
+    return results | {"ratio": round(results["first_tile_beyond_torch"] / GOAL, 3)}
+
+
+def measure(program: list[str]) -> float:
+    """Return the CPU seconds of a Python process with one thread: program text and arguments."""
+    before = os.times()
+    subprocess.run(
+        [sys.executable, "-c", *program],
         check=True,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    if code != TORCH and "first tile" not in ended.stdout:
-        raise RuntimeError(f"the command ended before its first tile:\n{ended.stderr}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    after = os.times()
+    return (
+        after.children_user - before.children_user + after.children_system - before.children_system
+    )
 
 
 if __name__ == "__main__":

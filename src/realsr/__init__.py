@@ -5,11 +5,11 @@ import signal
 import sys
 from pathlib import Path
 
-# OpenMP threads spin while they wait. A long spin makes small training steps up to 40 times slower
-# if another program uses the same cores; no spin makes them a third slower on idle cores. A short
-# spin is a good compromise. OpenMP reads the variable when torch is loaded, so it is set here.
+# OpenMP threads spin while they wait for each other. If another program takes the core of one of
+# them, the others spin until it gets its core back: see experiments/benchmarks/busy.py. Without
+# spinning they sleep. OpenMP reads the variable when torch is loaded, so it is set here.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 # A command imports for seconds and has nothing to save in that time. Ctrl-C then ends the process
 # without a traceback. `run_command` restores the handler. The first argument is -m for

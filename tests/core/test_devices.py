@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 import torch
 
-from realsr.core.devices import choose_device
+from realsr.core import devices
+from realsr.core.devices import choose_device, lacks_vnni
 from realsr.core.errors import UserError
 
 
@@ -47,3 +50,23 @@ def test_a_device_that_is_not_there(
     with pytest.raises(UserError) as error:
         choose_device(name, "kernels.device")
     assert str(error.value) == f"kernels.device={message}"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        ("processor\t: 0\nflags\t\t: fma avx2 avx512f\n", True),
+        ("processor\t: 0\nflags\t\t: fma avx2 avx512_vnni\n", False),
+        ("processor\t: 0\nflags\t\t: fma avx2 avx_vnni\n", False),
+        ("processor\t: 0\nFeatures\t: fp asimd\n", False),  # ARM
+        (None, False),
+    ],
+)
+def test_vnni_is_read_from_the_flags(
+    cpuinfo: str | None, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cpuinfo"
+    if cpuinfo is not None:
+        file.write_text(cpuinfo)
+    monkeypatch.setattr(devices, "CPUINFO", file)
+    assert lacks_vnni() == expected

@@ -158,7 +158,9 @@ def test_cameras_take_photos_of_their_kernels_and_sets_are_scored(monkeypatch) -
     ]
     scenes = [np.ascontiguousarray(scene).astype(np.uint8) for scene in scenes]
     monkeypatch.setattr(camera_sets, "SETS", (1, 4))
-    plain, sharp = (camera_sets.take_photos(scenes, name, "a") for name in ("Gaussian", "sharpened"))
+    plain, sharp = (
+        camera_sets.take_photos(scenes, name, "a") for name in ("Gaussian", "sharpened")
+    )
     assert all(photo.kernel.min() > -1e-3 for photo in plain)
     assert all(photo.kernel.min() < -1e-3 for photo in sharp)
     assert all(photo.kernel.sum() == pytest.approx(1) for photo in plain + sharp)

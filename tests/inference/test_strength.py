@@ -63,7 +63,7 @@ def test_photos_keep_their_depth_and_alpha(
 
     def result(model: SRModel) -> np.ndarray:
         path = tmp_path / "sr.png"
-        upscale_photo(tmp_path / "photo.png", path, model, lambda width: Tiles(24, 8))
+        upscale_photo(tmp_path / "photo.png", path, model, lambda height, width: Tiles(24, 8))
         sr = read_photo(path).samples
         assert sr.dtype == dtype
         return sr.astype(np.float64)

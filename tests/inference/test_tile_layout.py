@@ -80,7 +80,8 @@ def test_bytes_follow_the_network_s_width_and_not_its_depth(one_thread: None) ->
 def test_tiles_grow_with_free_memory_up_to_what_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     def size(free: int | None, bytes_per_pixel: float = 9472, width: int = 8000) -> int:
         monkeypatch.setattr(tile_layout, "free_memory", lambda device: free)
-        tiles = choose_tiles(SRModel(4, CPU, nn.Identity(), bytes_per_pixel), overlap=32)(width)
+        model = SRModel(4, CPU, nn.Identity(), bytes_per_pixel)
+        tiles = choose_tiles(model, overlap=32)(6000, width)
         if free is not None and tiles.size > 72:
             needed = (
                 tiles.size**2 * bytes_per_pixel * tile_layout.SCRATCH + tiles.size * width * 20 * 16
@@ -95,6 +96,21 @@ def test_tiles_grow_with_free_memory_up_to_what_pays(monkeypatch: pytest.MonkeyP
     assert size(None) == size(4 << 30)
     assert size(2000 << 20, width=80_000) < size(2000 << 20)
     assert size(2000 << 20, bytes_per_pixel=100) > size(2000 << 20)
+
+
+def test_a_model_is_measured_once_and_only_for_a_photo_of_several_tiles() -> None:
+    runs = list[torch.Size]()
+
+    def run(lr: Tensor) -> Tensor:
+        runs.append(lr.shape)
+        return lr + 1
+
+    fit = choose_tiles(SRModel(1, CPU, run), overlap=32)
+    assert fit(72, 72).size >= 72
+    assert runs == []
+    fit(72, 73)
+    fit(500, 20)
+    assert len(runs) == 1
 
 
 def test_errors_of_memory_are_told_from_others() -> None:

@@ -20,7 +20,7 @@ def upscale(samples: np.ndarray, model: SRModel, folder: Path, suffix: str = "pn
     """The result's samples, of tiles much smaller than the photo."""
     write_photo(folder / "photo.png", Photo(samples, Metadata()))
     upscale_photo(
-        folder / "photo.png", folder / f"result.{suffix}", model, lambda width: Tiles(24, 8)
+        folder / "photo.png", folder / f"result.{suffix}", model, lambda height, width: Tiles(24, 8)
     )
     return read_photo(folder / f"result.{suffix}").samples
 

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 BICUBIC = SRModel(2, CPU, lambda x: resize(x, factor=2.0))
 
 
-def tiles_for(width: int) -> Tiles:
+def tiles_for(height: int, width: int) -> Tiles:
     return Tiles(24, 8)
 
 

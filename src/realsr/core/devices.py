@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ logger = logging.getLogger("realsr")
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 TENSOR_CORES = (7, 0)  # the first compute capability with tensor cores
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def choose_device(name: str, option: str = "device", index: int = 0) -> torch.device:
@@ -164,3 +166,16 @@ def cpu_instruction_set() -> str:
     queries = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     has_bf16 = any(getattr(torch.cpu, query, bool)() for query in queries)
     return "avx512_bf16" if has_bf16 else "avx512"
+
+
+def lacks_vnni() -> bool:
+    """Return whether the CPU is an x86 without instructions for sums of INT8 products (VNNI).
+
+    False if the system does not list the instructions: only Linux does.
+    """
+    try:
+        lines = CPUINFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+    return bool(flags) and not {"avx512_vnni", "avx_vnni"} & set(flags)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import io as matlab
+import scipy  # its packages are imported when their attribute is first used, since they take long
 
 from realsr.core.file_kinds import COPY_AGAIN, STATE_DICT, identify_file
 from realsr.core.memory import limited_memory
@@ -46,7 +46,7 @@ def read_variables(path: Path) -> dict[str, Any]:
                 return _read_hdf5(path)
             if content[126:128] in (b"IM", b"MI"):
                 _check_sizes(content)
-            variables = matlab.loadmat(io.BytesIO(content))
+            variables = scipy.io.loadmat(io.BytesIO(content))
     except (MatFileError, ImportError):
         raise
     except Exception as error:  # scipy and h5py raise many types of errors for a damaged file
@@ -88,7 +88,7 @@ def _check_sizes(content: bytes) -> None:
             )
         position += 8 + size
     declared_bytes = 0
-    for _, shape, _ in matlab.whosmat(io.BytesIO(content)):
+    for _, shape, _ in scipy.io.whosmat(io.BytesIO(content)):
         _check_size(8 * math.prod(shape))
         declared_bytes += 8 * math.prod(shape)
         _check_size(declared_bytes)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from realsr.core.devices import lacks_vnni
 from realsr.core.errors import UserError
 from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
@@ -70,10 +71,15 @@ def export_networks(
     """
     sources = [source] if weights_b is None else [source, weights_b]
     _check_folders(sources, output, int8.photos, hr, overwrite)
+    needs_int8 = any("int8" in name for name in formats)
+    if needs_int8 and lacks_vnni():
+        logger.warning(
+            "INT8: this CPU has no VNNI instructions, so INT8 files run little faster than float32 "
+            "on it; omit them from formats unless they are for another CPU"
+        )
     generator = load(source, allow_custom_code, weights_b, interpolate, licence)
     sets = load_evaluation_sets(hr, protocols, generator.scale, damaged)
     photos = load_calibration(int8.photos, int8.crop, generator.scale, damaged)
-    needs_int8 = any("int8" in name for name in formats)
     warnings = check_calibration(photos, f"int8.photos={int8.photos}") if needs_int8 else []
     with staging_folder(output) as folder:
         files, failures, sensitivity = _make(generator, folder, formats, int8, photos)

@@ -9,8 +9,7 @@ import math
 from pathlib import Path
 
 import numpy as np
-from scipy import io as matlab
-from scipy import ndimage
+import scipy  # its packages are imported when their attribute is first used, since they take long
 
 from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
@@ -63,9 +62,9 @@ def align(kernel: Kernel, scale: int = 2) -> Kernel:
     The sum may change by 1e-4.
     """
     target = np.array([aligned_centre(size, scale) for size in kernel.shape])
-    shift = target - np.array(ndimage.center_of_mass(kernel))
+    shift = target - np.array(scipy.ndimage.center_of_mass(kernel))
     padding = math.ceil(np.abs(shift).max()) + 1
-    return ndimage.shift(np.pad(kernel, padding), shift, order=3)
+    return scipy.ndimage.shift(np.pad(kernel, padding), shift, order=3)
 
 
 def postprocess(kernel: Kernel) -> Kernel:
@@ -120,13 +119,15 @@ def rescale(kernel: Kernel, scale: int) -> Kernel:
     ]
     padded = np.pad(kernel, _SPLINE_BORDER)
     grid = np.array(np.meshgrid(*positions, indexing="ij")) + _SPLINE_BORDER
-    return normalise(align(np.clip(ndimage.map_coordinates(padded, grid, order=3), 0, None), scale))
+    return normalise(
+        align(np.clip(scipy.ndimage.map_coordinates(padded, grid, order=3), 0, None), scale)
+    )
 
 
 def save_kernel(path: Path, kernel: Kernel, sync: bool = True) -> None:
     """Write the normalised kernel as variable `Kernel` of a MATLAB 5 file; see `replace_file`."""
     buffer = io.BytesIO()
-    matlab.savemat(buffer, {"Kernel": normalise(kernel)})
+    scipy.io.savemat(buffer, {"Kernel": normalise(kernel)})
     # SciPy writes the time into the header; it is replaced so that equal kernels give equal files.
     write_bytes(path, b"MATLAB 5.0 MAT-file, realsr".ljust(116) + buffer.getvalue()[116:], sync)
 
@@ -188,6 +189,8 @@ def _centre(kernel: Kernel, size: int) -> Kernel:
     top, start = (canvas.shape[0] - rows) // 2, (canvas.shape[1] - columns) // 2
     canvas[top : top + rows, start : start + columns] = normalise(kernel)
     middle = np.array(canvas.shape) // 2
-    canvas = ndimage.shift(canvas, middle - np.array(ndimage.center_of_mass(canvas)), order=1)
+    canvas = scipy.ndimage.shift(
+        canvas, middle - np.array(scipy.ndimage.center_of_mass(canvas)), order=1
+    )
     half = size // 2
     return canvas[middle[0] - half : middle[0] + half + 1, middle[1] - half : middle[1] + half + 1]

@@ -56,13 +56,14 @@ class FastRRDB:
         if cell is None and network.scale > 4:  # no more pixels than at scale 4
             self.cell = 4 * self.cell // network.scale
         self.trunk: _Function = self._direct_trunk
-        replaced: dict[int, nn.Module] = {}
+        replacements = dict[int, nn.Module]()
         if winograd:
             from realsr.inference.winograd import WinogradTrunk  # numba is optional
 
             self.trunk = WinogradTrunk(network)
-            replaced[id(network.RRDB_trunk)] = nn.Sequential()  # its weights are not copied
-        self.network = network = copy.deepcopy(network, replaced).requires_grad_(False)
+            # Most of the weights are in the trunk, and the copy does not use them.
+            replacements[id(network.RRDB_trunk)] = nn.Sequential()
+        self.network = network = copy.deepcopy(network, replacements).requires_grad_(False)
         network.to(memory_format=torch.channels_last)
         self.upsamplings = [
             _fold_upsampling(conv, factor, self.half if stage else torch.float32)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -69,26 +70,31 @@ def place_tiles(length: int, tiles: Tiles) -> tuple[list[int], int]:
 
 def choose_tiles(
     model: SRModel, size: int | None = None, overlap: int = OVERLAP
-) -> Callable[[int], Tiles]:
-    """Return a function from a photo's width in LR pixels to its tiles.
+) -> Callable[[int, int], Tiles]:
+    """Return a function from a photo's height and width in LR pixels to its tiles.
 
     size: LR pixels per side; None for the largest useful size that fits the free memory, next to a
-    band of the photo's width, when the function is called. Raises UserError for a size that is too
-    small for the overlap.
+    band of the photo's width, when the function is called. The model's memory is measured at the
+    first photo that does not fit a tile of the smallest size. Raises UserError for a size that is
+    too small for the overlap.
     """
     if size is not None:
         tiles = Tiles(size, overlap)
-        return lambda width: tiles
-    tile = SCRATCH * measure_bytes(model)
+        return lambda height, width: tiles
+    smallest = smallest_size(overlap)
+    bytes_per_pixel = cache(partial(measure_bytes, model))
     largest = LARGEST_CUDA if model.device.type == "cuda" else LARGEST_CPU
 
-    def fit(width: int) -> Tiles:
+    def fit(height: int, width: int) -> Tiles:
+        if max(height, width) <= smallest:
+            return Tiles(smallest, overlap)
+        tile = SCRATCH * bytes_per_pixel()
         free = free_memory(model.device)
         budget = SHARE * (UNKNOWN if free is None else free)
         # Bytes per LR row: three float32, their samples, and the rows passed on to the next band.
         band = 20 * model.scale**2 * width
         side = (math.sqrt(band**2 + 4 * tile * budget) - band) / (2 * tile)
-        return Tiles(max(smallest_size(overlap), min(largest, int(side) // 16 * 16)), overlap)
+        return Tiles(max(smallest, min(largest, int(side) // 16 * 16)), overlap)
 
     return fit
 

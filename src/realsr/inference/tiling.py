@@ -90,7 +90,7 @@ def as_function(model: SRModel, tile: int | None = None) -> Callable[[Tensor], T
     tile: as `size` in `choose_tiles`.
     """
     tiles_for = choose_tiles(model, tile)
-    return lambda lr: upscale_image(model, lr, tiles_for(lr.shape[2])).clamp_(0, 1).cpu()
+    return lambda lr: upscale_image(model, lr, tiles_for(*lr.shape[1:])).clamp_(0, 1).cpu()
 
 
 def blend_weights(size: int, before: int, after: int, scale: int) -> Tensor:

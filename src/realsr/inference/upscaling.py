@@ -104,7 +104,7 @@ def skip_finished(tasks: list[UpscaleTask]) -> list[UpscaleTask]:
 def upscale_photos(
     tasks: Sequence[UpscaleTask],
     model: SRModel,
-    tiles_for: Callable[[int], Tiles],
+    tiles_for: Callable[[int, int], Tiles],
     damaged: str = "refuse",
 ) -> None:
     """Upscale photos. An error of one photo is logged, and the others are upscaled.
@@ -151,7 +151,7 @@ def upscale_photo(
     photo: Path,
     result: Path,
     model: SRModel,
-    tiles_for: Callable[[int], Tiles],
+    tiles_for: Callable[[int, int], Tiles],
     advance: Advance = lambda pixels: None,
     damaged: str = "refuse",
 ) -> None:
@@ -183,7 +183,7 @@ def upscale_photo(
         samples = np.require(samples, requirements="W")
         fill_transparent(samples)
     with open_photo_writer(result, *layout, content.metadata) as writer:
-        for band in upscale_bands(model, samples, tiles_for(width), advance):
+        for band in upscale_bands(model, samples, tiles_for(height, width), advance):
             writer.write(band)
 
 
