@@ -9,7 +9,7 @@ from pathlib import Path
 # them, the others spin until it gets its core back: see experiments/benchmarks/busy.py. Without
 # spinning they sleep. OpenMP reads the variable when torch is loaded, so it is set here.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 # A command imports for seconds and has nothing to save in that time. Ctrl-C then ends the process
 # without a traceback. `run_command` restores the handler. The first argument is -m for

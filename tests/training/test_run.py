@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from config_files import config_of, yaml_values
+from realsr.config.composition import load_config
 from realsr.core.errors import UserError
 from realsr.data.pairs import Pair
 from realsr.provenance.migrations import FORMAT
@@ -260,3 +261,25 @@ def test_the_config_is_recorded_before_the_first_step(
         run(make_config(max_steps=2))
     assert (seen[0]["items"].keys(), seen[0]["format"]) == ({"config"}, FORMAT)
     assert seen[0]["notes"]["threads"] == 1
+
+
+@pytest.mark.parametrize(("idle", "threads"), [(1.2, 1), (0.1, 1), (2.0, 2), (None, None)])
+def test_a_new_training_takes_as_many_threads_as_cores_are_idle(
+    idle: float | None,
+    threads: int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from realsr.api import training_run
+
+    config = load_config("train", ["+track=dped", f"run={tmp_path}", "trainer.device=cpu"])
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(training_run.torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(training_run, "count_idle_cores", lambda: idle)
+    assert training_run._choose_threads(config) == threads
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert training_run._choose_threads(config) is None, "the user's choice"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/step_00000001.pt").write_bytes(b"")
+    assert training_run._choose_threads(config) is None, "a resumed training has a recorded number"

@@ -2,11 +2,14 @@
 
 import json
 import logging
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
+
+import torch
 
 from realsr.api import degradation_stages as stages
 from realsr.config.composition import load_metric_values, load_protocol, takes_keys, to_yaml
@@ -20,6 +23,7 @@ from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
 from realsr.core.file_names import printable, resolve_unnamed
 from realsr.core.files import check_folder_place, looks_lost
+from realsr.core.threads import count_idle_cores
 from realsr.data.cache import DecodedImages
 from realsr.data.camera_noise import NOISE_MODEL
 from realsr.data.degradations.degradation import (
@@ -91,8 +95,38 @@ def train(config: TrainConfig) -> TrainResult:
 
     A run of `from_run` uses the number of threads of the run that it repeats.
     """
-    with use_threads(None if config.from_run is None else recorded_threads(config.from_run)):
+    with use_threads(_choose_threads(config)):
         return _train(config)
+
+
+def _choose_threads(config: TrainConfig) -> int | None:
+    """Return the number of threads of a training, None for torch's.
+
+    It is that of the run that `from_run` repeats. A new training on the CPU takes as many threads
+    as cores are idle: threads of small operations wait for each other, and a thread without a core
+    delays all (experiments/benchmarks/busy.py). A resumed training takes its recorded number.
+    """
+    if config.from_run is not None:
+        return recorded_threads(config.from_run)
+    device = choose_device(config.trainer.device, "trainer.device", local_rank())
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1 or "OMP_NUM_THREADS" in os.environ:
+        return None
+    if (config.run / "generator.safetensors").exists() or list_checkpoints(
+        config.run / "checkpoints"
+    ):
+        return None
+    idle = count_idle_cores()
+    if idle is None:
+        return None
+    chosen = max(1, min(threads, round(idle)))
+    if chosen < threads:
+        logger.info(
+            "other programs use the CPU: training with %d of %d threads; set OMP_NUM_THREADS to "
+            "choose the number",
+            chosen, threads,
+        )  # fmt: skip
+    return chosen
 
 
 def _train(config: TrainConfig) -> TrainResult:
