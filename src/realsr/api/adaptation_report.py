@@ -74,7 +74,7 @@ def write_report(
         )
     blur = "no sound kernel: bicubic downscaling"
     if evidence.spreads:
-        blur = f"{len(evidence.spreads)} kernels, standard deviation {min(evidence.spreads):.2f}"
+        blur = f"kernels of {len(evidence.spreads)} photos, standard deviation {min(evidence.spreads):.2f}"
         blur += f" to {max(evidence.spreads):.2f} pixels at scale 2 (longer axis)"
     lines = [
         f"# {printable(config.weights)}, adapted to {printable(config.source.name)}",
@@ -152,8 +152,10 @@ def draw_photos(
         rows.append((name, {"photo": detail, **crops}, {}))
     kernels = {}
     if config.pool.kernels == "estimated":
-        files = list_kernels(config.pool_dir, config.scale)[: len(models) + 1]
+        files = list_kernels(config.pool_dir, config.scale)
+        step = -(-len(files) // (len(models) + 1))
         kernels = {
-            f"kernel of\n{file.stem.split('_kernel')[0]}": load_kernel(file) for file in files
+            f"kernel of\n{file.stem.split('_kernel')[0]}": load_kernel(file)
+            for file in files[::step]
         }
     write_comparison(path, rows, kernels)
