@@ -244,17 +244,25 @@ def test_other_cameras_and_small_or_unreadable_photos_are_named(
 
 def test_the_verdict_needs_both_scores_and_gives_reasons() -> None:
     published = {"psnr": 20.0, "lpips_alex": 0.5}
-    good = Evidence(5, [2.0, 3.0], 100, 400, ["pixel"])
+    good = Evidence(5, [2.0, 3.0], 100, 2, 400, False, ["pixel"])
     means = {"published": published, "adapted": {"psnr": 21.0, "lpips_alex": 0.4}}
     assert judge(means, good) == (
         "The adapted model is better than the published one: PSNR +1.00 dB, LPIPS -20.0 %."
     )
     means["adapted"] = {"psnr": 21.0, "lpips_alex": 0.6}
-    assert "not better than the published one: PSNR +1.00 dB, LPIPS +20.0 %." in judge(means, good)
+    assert judge(means, good) == (
+        "The adapted model is not better in both: PSNR +1.00 dB, LPIPS +20.0 %; better needs a higher "
+        "PSNR and a lower LPIPS."
+    )
+    means["adapted"] = {"psnr": 19.0, "lpips_alex": 0.6}
+    assert "not better than the published one: PSNR -1.00 dB, LPIPS +20.0 %." in judge(means, good)
     assert "reasons" not in judge(means, good)
-    text = judge(means, Evidence(2, [0.5], 0, 20, ["pixel"]))
+    text = judge(means, Evidence(2, [0.5], 0, 2, 20, False, ["pixel"]))
     for reason in ("already sharp", "no measurable noise", "only 2 photos", "only 20 steps"):
         assert reason in text
+    assert "set more minutes=N" in text
+    assert "set larger steps=N" in judge(means, Evidence(2, [0.5], 0, 2, 20, True, ["pixel"]))
+    means["adapted"] = {"psnr": 21.0, "lpips_alex": 0.4}
     without_lpips = {name: {"psnr": 20.0 + i, "ssim": 0.5 + i / 10} for i, name in enumerate(means)}
     assert "SSIM +20.0 %" in judge(without_lpips, good)
 
@@ -279,7 +287,7 @@ def test_hr_is_downscaled_more_for_stronger_noise_as_far_as_the_photos_allow(
 def test_the_report_warns_of_soft_photos(tmp_path: Path, spread: float, warns: bool) -> None:
     keys = {"source": tmp_path / "photos", "output": tmp_path / "out"}
     config = load_config("adapt", [f"{key}={value}" for key, value in keys.items()])
-    evidence = Evidence(3, [spread], 100, 300, ["pixel"])
+    evidence = Evidence(3, [spread], 100, 2, 300, False, ["pixel"])
     text = write_report(tmp_path / "report.md", config, {}, [], 4, evidence)
     assert ("Warning: the photos are soft" in text) == warns
     assert ("Warning: the photos are soft" in (tmp_path / "report.md").read_text()) == warns

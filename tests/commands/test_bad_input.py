@@ -54,7 +54,7 @@ def test_no_source_given(command: Command) -> None:
         ("trainer.best_by=fid", "trainer.best_by=fid: expected one of psnr, ssim, lpips"),
         (
             "kernels.name=guess",
-            "kernels.name=guess: expected one of from_mat, gaussian, kernelgan, spectral",
+            "kernels.name=guess: expected one of camera, from_mat, gaussian, kernelgan, spectral",
         ),
         ("kernels.seeds=0", "kernels.seeds=0: expected 1 or more"),
         (

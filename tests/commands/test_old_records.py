@@ -73,7 +73,7 @@ def test_what_is_complete_stays_as_it_is(
 
 def test_a_pair_is_rebuilt(records: Path, command: Command) -> None:
     ended = command("rebuild_pair", *shlex.split(f"{POOL} pairs_dir=pairs"), "pair=photo_1")
-    assert "rebuilt and identical" in ended.said
+    assert "rebuilt, identical to the record" in ended.said
 
 
 def test_a_shard_is_taken_in(records: Path, command: Command) -> None:

@@ -109,7 +109,8 @@ def adapt(config: AdaptConfig) -> Adaptation:
     result = Adaptation(config.output)
     photos = list_photos(config.source, "source", config.output)
     targets = list_photos(config.target, "target", config.output) if config.target else {}
-    facts = {"minutes": config.minutes, "steps": config.steps, "weights": config.weights}
+    minutes = config.minutes if config.steps is None else None  # has no effect with `steps`
+    facts = {"minutes": minutes, "steps": config.steps, "weights": config.weights}
     weights = find_weights(config.weights)
     inputs = {f"source/{path.name}": path for path in photos.values()}
     inputs |= {f"target/{path.name}": path for path in targets.values()}
@@ -134,6 +135,13 @@ def adapt(config: AdaptConfig) -> Adaptation:
         files = list_inputs(training)
         scale = training.scale
         pairs, images = split_photos(training, files)
+        if not images:
+            side = 2 * training.trainer.crop * training.pairs.clean_up
+            logger.warning(
+                "the photos are too small to hold out a region, so the model will not be evaluated: "
+                "for that, use photos of at least %d pixels on the longer side",
+                side,
+            )
         if not plan:
             pixels = sum(image.lr[0].numel() for image in images) + ROWS * DETAIL**2
             plan = make_plan(config, training, device, pixels, start)
@@ -141,8 +149,8 @@ def adapt(config: AdaptConfig) -> Adaptation:
             record.add("plan", [config.output / "adapt.json"])
             record.save()
         steps = plan["steps"]
-        minutes = steps * plan["seconds_per_step"] / 60
-        logger.info("training: %d steps, about %.1f minutes", steps, minutes)
+        duration = steps * plan["seconds_per_step"] / 60
+        logger.info("training: %d steps, about %.1f minutes", steps, duration)
         training = replace(
             training,
             trainer=replace(training.trainer, max_steps=steps),
@@ -160,7 +168,15 @@ def adapt(config: AdaptConfig) -> Adaptation:
             training.overwrite,
         )
         patches = len(list_patches(files))
-        evidence = Evidence(len(photos), spreads, patches, steps, training.loss.keys())
+        evidence = Evidence(
+            photos=len(photos),
+            spreads=spreads,
+            noise_patches=patches,
+            clean_up=training.pairs.clean_up,
+            steps=steps,
+            steps_are_set=config.steps is not None,
+            loss=training.loss.keys(),
+        )
         licence = find_origin(config.weights, read_weights(weights)).licence
         average = training.run / "generator_ema.safetensors"
         convert_weights(average, result.model, overwrite=True, licence=licence)
@@ -176,9 +192,7 @@ def adapt(config: AdaptConfig) -> Adaptation:
         record.finish()
     logger.info("\n%s\nmodel   %s\nreport  %s", text, result.model, result.report)
     logger.info("figure  %s", result.figure)
-    logger.info(
-        "use it: python -m realsr.upscale PHOTO.jpg output=BIG.png weights=%s", result.model
-    )
+    logger.info("use it: realsr upscale PHOTO.jpg output=ADAPTED.png weights=%s", result.model)
     return result
 
 

@@ -35,13 +35,16 @@ DETAIL, LARGEST = 64, 1024  # of the figure: side of a detail, part of a photo
 class Evidence:
     """What the photos yielded, and the training.
 
-    spreads: of each sound kernel, its longer standard deviation. loss: names of the loss terms.
+    spreads: of each sound kernel, its longer standard deviation. clean_up: factor from the photos to
+    HR. steps_are_set: whether the user set the number of steps. loss: names of the loss terms.
     """
 
     photos: int
     spreads: Sequence[float]
     noise_patches: int
+    clean_up: int
     steps: int
+    steps_are_set: bool
     loss: Collection[str]
 
 
@@ -81,16 +84,27 @@ def write_report(
         verdict,
         *(table.as_markdown() for table in tables),
         *notes,
-        f"- photos: {evidence.photos}\n- blur: {blur}\n- noise patches: {evidence.noise_patches}\n"
+        f"- photos: {evidence.photos}\n- HR: the photos downscaled by {evidence.clean_up}\n"
+        f"- blur: {blur}\n- noise patches: {evidence.noise_patches}\n"
         f"- training: {evidence.steps} steps, loss {' + '.join(evidence.loss)}, on "
         f"{choose_device(config.device)}\n- seed: {config.seed}",
-        "A held-out region is a fifth of a photo, which the training does not use. Kernels and noise "
-        "are estimated from the whole photos. HR is the photo downscaled; LR is HR degraded "
-        "like the camera's photos.",
+        _describe_regions(images),
         "![Details of the photos](before_after.png)",
     ]
-    write_bytes(path, ("\n\n".join(lines) + "\n").encode())
+    write_bytes(path, ("\n\n".join(filter(None, lines)) + "\n").encode())
     return "\n".join([*(table.as_text() for table in tables), *notes, verdict])
+
+
+def _describe_regions(images: Sequence[ValidationImage]) -> str:
+    """Describe the held-out regions and what their scores depend on; empty without any."""
+    if not images:
+        return ""
+    sizes = sorted({f"{image.hr.shape[2]}x{image.hr.shape[1]}" for image in images})
+    return (
+        f"Held out of training: {len(images)} regions of {', '.join(sizes)} pixels of HR, at least a "
+        "fifth of a photo each. Their LR is HR degraded by the estimated kernels and noise, as in "
+        "training. The scores depend on these estimates; only the figure shows the real photos."
+    )
 
 
 def make_table(title: str, means: Mapping[str, Scores], metrics: Mapping[str, Metric]) -> Table:
@@ -105,7 +119,8 @@ def make_table(title: str, means: Mapping[str, Scores], metrics: Mapping[str, Me
 def judge(means: Mapping[str, Scores], evidence: Evidence) -> str:
     """Return a sentence: whether the adapted model is better than the published one; if not, why.
 
-    It is better if its PSNR is higher and its LPIPS is lower; without LPIPS, its SSIM higher.
+    It is better if its PSNR is higher and its LPIPS is lower; without LPIPS, its SSIM higher. If only
+    one of them has improved, the result is mixed.
     """
     if not means:
         return (
@@ -132,8 +147,12 @@ def judge(means: Mapping[str, Scores], evidence: Evidence) -> str:
     if evidence.photos < FEW_PHOTOS:
         reasons.append(f"only {evidence.photos} photos")
     if evidence.steps < FEW_STEPS:
-        reasons.append(f"only {evidence.steps} steps (set more minutes)")
+        advice = "larger steps=N" if evidence.steps_are_set else "more minutes=N"
+        reasons.append(f"only {evidence.steps} steps (set {advice} and overwrite=true)")
     cause = f" Likely reasons: {'; '.join(reasons)}." if reasons else ""
+    if psnr > 0 or sign * change > 0:
+        rule = f"better needs a higher PSNR and a {'lower LPIPS' if sign < 0 else 'higher SSIM'}"
+        return f"The adapted model is not better in both: {numbers}; {rule}.{cause}"
     return f"The adapted model is not better than the published one: {numbers}.{cause}"
 
 

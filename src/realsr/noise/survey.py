@@ -26,6 +26,7 @@ logger = logging.getLogger("realsr")
 STAGE = "noise_survey"
 SURVEY_TILES = np.dtype([("photo", np.int64), *TILES.descr])
 LIMIT_FACTOR = 10  # the highest threshold is this multiple of max_variance
+SMALL_TILE = 64  # pixels; smaller tiles hold little of the correlation of noise
 PATCH_COUNTS = (50, 100, 200, 500, 1000)
 _STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 
@@ -241,11 +242,12 @@ def _check_item(item: dict[str, Any]) -> None:
 
 
 def _explain_few_tiles(patches: int, config: NoiseConfig) -> str:
+    half = config.size // 2
+    tiles = f", or set smaller tiles (noise.size={half} noise.stride={half} overwrite=true)"
     return (
         f"noise: only {patches} good tiles instead of noise.min_patches={config.min_patches}, so "
-        "that training repeats the same noise. For more, set smaller tiles "
-        f"(noise.size={config.size // 2} noise.stride={config.size // 2} overwrite=true), or use "
-        "more photos with flat, evenly lit regions"
+        "that training repeats the same noise. For more, use more photos with flat, evenly lit "
+        f"regions{tiles if config.size > SMALL_TILE else ''}"
     )
 
 

@@ -19,6 +19,9 @@ from realsr.provenance.manifest import read_manifest
 Curve = tuple[np.ndarray, np.ndarray]  # steps and values, (n,) each
 
 
+ADAPTATION_RUN = "work/runs/adapt"  # the training in the folder of `realsr adapt`
+
+
 @dataclass(frozen=True)
 class RunRecords:
     """A run's folder and its config.yaml, without the defaults of keys that were added later."""
@@ -96,7 +99,12 @@ class RunRecords:
 
 
 def read_run(folder: Path) -> RunRecords:
-    """Return the records of a run. Raises UserError if the folder has no valid config.yaml."""
+    """Return the records of a run, or of the training in the folder of an adaptation.
+
+    Raises UserError if the folder has no valid config.yaml.
+    """
+    if (folder / ADAPTATION_RUN / "config.yaml").is_file():
+        folder = folder / ADAPTATION_RUN
     file = folder / "config.yaml"
     if not file.is_file():
         raise UserError(f"run={folder}: has no config.yaml: set run=FOLDER of a training")
