@@ -15,8 +15,16 @@ SIDE = 96
 
 
 def find_image(camera: Path, model: str, photo: str) -> Tensor:
-    """Return the newest result of a model that the evaluations of a camera wrote."""
-    files = sorted(camera.glob(f"evaluation/*/images/{model}/{photo}.png"))
+    """Return the newest result of a model that the evaluations of a camera wrote.
+
+    The name of a model is the end of its path that differs between the models of an evaluation.
+    """
+    names = (model, model.removeprefix(f"*{camera.name}_runs_"))
+    files = [
+        file
+        for name in names
+        for file in sorted(camera.glob(f"evaluation/*/images/{name}/{photo}.png"))
+    ]
     return to_float(read_uint8(files[-1]))
 
 
