@@ -180,6 +180,7 @@ def test_fewer_tiles_than_required_are_a_warning(source, tmp_path, caplog):
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     choose_thresholds(folder, tmp_path / "b", config(min_patches=7))
     assert "only 6 good tiles instead of noise.min_patches=7" in caplog.text
+    assert "set smaller tiles" not in caplog.text, "these are small"
 
 
 def test_where_nothing_is_flat_it_says_so_and_leaves_nothing_decided(source, tmp_path):
