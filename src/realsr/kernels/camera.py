@@ -18,9 +18,8 @@ with a negative ring.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -29,16 +28,10 @@ from scipy import optimize
 from realsr.core.errors import UserError
 from realsr.core.ranges import Range
 from realsr.core.seeding import numpy_generator
-from realsr.core.workers import count_workers, map_items
 from realsr.imaging import ImageError
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre
 from realsr.kernels.estimator import (
-    ALL_SCALES,
-    HEALTH,
-    Advance,
-    Batch,
     KernelEstimate,
-    KernelEstimator,
     Observation,
     SourcePhoto,
     measure_health,
@@ -46,7 +39,7 @@ from realsr.kernels.estimator import (
 from realsr.kernels.gaussian import gaussian_kernel
 from realsr.kernels.spectral import (
     Spectrum,
-    SpectrumPrior,
+    SpectrumEstimator,
     fit_spectrum,
     matrix_exponential,
     measure_spectrum,
@@ -58,26 +51,21 @@ MEAN_STEPS = 20
 
 
 @dataclass(frozen=True)
-class Camera(SpectrumPrior, KernelEstimator):
-    """Kernels of a camera; see the module. For the priors of the fit see `SpectrumPrior`.
+class Camera(SpectrumEstimator):
+    """Kernels of a camera; see the module. For the priors of the fit see `SpectrumEstimator`.
 
-    border: pixels ignored at the border. draws: kernels per photo. sharpening: lowest and highest
-    amount of the unsharp mask. radius: its standard deviation, in LR pixels. spread, error: standard
-    deviations of the model above, of the logarithm of the covariance; a spread of 0.2 is 10 % of the
-    kernel's width.
+    draws: kernels per photo. sharpening: lowest and highest amount of the unsharp mask. radius: its
+    standard deviation, in LR pixels. spread, error: standard deviations of the model above, of the
+    logarithm of the covariance; a spread of 0.2 is 10 % of the kernel's width.
     """
 
     joint = True
-    numbers = (*HEALTH, "residual", "signal")
-    scales = ALL_SCALES
 
-    border: Annotated[int, Range(0)]
     draws: Annotated[int, Range(1)]
     sharpening: tuple[Annotated[float, Range(0)], Annotated[float, Range(0)]]
     radius: Annotated[float, Range(above=0)]
     spread: Annotated[float, Range(above=0)]
     error: Annotated[float, Range(above=0)]
-    workers: int | None
 
     def __post_init__(self) -> None:
         if self.sharpening[0] > self.sharpening[1]:
@@ -90,16 +78,31 @@ class Camera(SpectrumPrior, KernelEstimator):
         low, high = self.sharpening
         return low + (high - low) * (np.arange(self.draws) + 0.5) / self.draws
 
-    def observe(
-        self, photos: Sequence[SourcePhoto], seed: int, advance: Advance
-    ) -> Iterator[Batch]:
-        """Yield the fits to each photo's spectrum, computed in worker processes."""
-        outcomes = map_items(
-            partial(_observe, self), photos, count_workers(len(photos), self.workers)
-        )
-        for photo, outcome in zip(photos, outcomes, strict=True):
-            advance(1)
-            yield {photo.name: outcome}
+    def observe_photo(self, photo: SourcePhoto) -> Observation | Exception:
+        """Fit the blur to a photo's spectrum for each amount; a portrait photo is turned."""
+        try:
+            image, damage = photo.read()
+            spectrum = measure_spectrum(image, self.border)
+            fits = [
+                fit_spectrum(remove_sharpening(spectrum, amount, self.radius), self)
+                for amount in self.amounts
+            ]
+        except (ImageError, ValueError) as error:
+            return error
+        try:
+            focal_length = photo.tags.focal_length or 0.0
+        except (OSError, ValueError, SyntaxError):
+            focal_length = 0.0  # Pillow cannot open the file, or a damaged block
+        height, width = image.shape[:2]
+        blurs = np.array([fit.log_covariance for fit in fits])
+        values = {
+            "fits": np.array([turn(x) for x in blurs]) if height > width else blurs,
+            "residual": np.array([fit.residual for fit in fits]),
+            "signal": np.array([fit.signal for fit in fits]),
+            "portrait": np.array(height > width),
+            "group": np.array([focal_length, max(height, width), min(height, width)]),
+        }
+        return Observation(values, damage)
 
     def estimate(
         self, observations: Mapping[str, Observation], seed: int
@@ -148,33 +151,6 @@ class Camera(SpectrumPrior, KernelEstimator):
         numbers = measure_health(middle, middle)
         numbers |= {name: float(np.median(values[name])) for name in ("residual", "signal")}
         return KernelEstimate(kernels, numbers)
-
-
-def _observe(camera: Camera, photo: SourcePhoto) -> Observation | Exception:
-    """Fit the blur to a photo's spectrum for each amount; a portrait photo is turned."""
-    try:
-        image, damage = photo.read()
-        spectrum = measure_spectrum(image, camera.border)
-        fits = [
-            fit_spectrum(remove_sharpening(spectrum, amount, camera.radius), camera)
-            for amount in camera.amounts
-        ]
-    except (ImageError, ValueError) as error:
-        return error
-    try:
-        focal_length = photo.tags.focal_length or 0.0
-    except (OSError, ValueError, SyntaxError):
-        focal_length = 0.0  # Pillow cannot open the file, or a damaged block
-    height, width = image.shape[:2]
-    blurs = np.array([fit.log_covariance for fit in fits])
-    values = {
-        "fits": np.array([turn(x) for x in blurs]) if height > width else blurs,
-        "residual": np.array([fit.residual for fit in fits]),
-        "signal": np.array([fit.signal for fit in fits]),
-        "portrait": np.array(height > width),
-        "group": np.array([focal_length, max(height, width), min(height, width)]),
-    }
-    return Observation(values, damage)
 
 
 def _group_photos(observations: Mapping[str, Observation]) -> dict[tuple[float, ...], list[str]]:

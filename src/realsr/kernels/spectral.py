@@ -14,7 +14,6 @@ this estimator with KernelGAN.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -89,41 +88,51 @@ class SpectralFit:
 
 
 @dataclass(frozen=True)
-class SpectrumPrior:
-    """Priors of the fit.
+class SpectrumEstimator(KernelEstimator):
+    """An estimator that fits a blur to each photo's spectrum. Its arguments are the priors of the fit.
 
-    exponent: b, the power-law exponent of a sharp photo. width: the kernel's standard deviation in
-    pixels of scale 2. The weights give the strength of the priors on the exponent, the width and
-    the measured noise level.
+    border: pixels ignored at the border. exponent: b, the power-law exponent of a sharp photo.
+    width: the kernel's standard deviation in pixels of scale 2. The weights give the strength of the
+    priors on the exponent, the width and the measured noise level.
     """
-
-    exponent: Annotated[float, Range(above=0)]
-    exponent_weight: Annotated[float, Range(above=0)]
-    width: Annotated[float, Range(above=0)]
-    width_weight: Annotated[float, Range(above=0)]
-    noise_weight: Annotated[float, Range(above=0)]
-
-
-@dataclass(frozen=True)
-class Spectral(SpectrumPrior, KernelEstimator):
-    """The power-spectrum estimator. border: pixels ignored at the border."""
 
     numbers = (*HEALTH, "residual", "signal")
     scales = ALL_SCALES
 
     border: Annotated[int, Range(0)]
+    exponent: Annotated[float, Range(above=0)]
+    exponent_weight: Annotated[float, Range(above=0)]
+    width: Annotated[float, Range(above=0)]
+    width_weight: Annotated[float, Range(above=0)]
+    noise_weight: Annotated[float, Range(above=0)]
     workers: int | None
 
     def observe(
         self, photos: Sequence[SourcePhoto], seed: int, advance: Advance
     ) -> Iterator[Batch]:
-        """Yield each photo's kernels, computed in worker processes."""
-        outcomes = map_items(
-            partial(_observe, self), photos, count_workers(len(photos), self.workers)
-        )
+        """Yield the observations of `observe_photo`, computed in worker processes."""
+        workers = count_workers(len(photos), self.workers)
+        outcomes = map_items(self.observe_photo, photos, workers)
         for photo, outcome in zip(photos, outcomes, strict=True):
             advance(1)
             yield {photo.name: outcome}
+
+    def observe_photo(self, photo: SourcePhoto) -> Observation | Exception:
+        """Return a photo's observation, or the error if it cannot be read or yields no kernel."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Spectral(SpectrumEstimator):
+    """The power-spectrum estimator: one Gaussian for each photo."""
+
+    def observe_photo(self, photo: SourcePhoto) -> Observation | Exception:
+        """Return a photo's kernels and the quality of the fit."""
+        try:
+            image, damage = photo.read()
+            return Observation(asdict(estimate_spectral(image, self)), damage)
+        except (ImageError, ValueError) as error:
+            return error
 
     def estimate(
         self, observations: Mapping[str, Observation], seed: int
@@ -147,14 +156,6 @@ class Spectral(SpectrumPrior, KernelEstimator):
         """
         size, covariance = 8 * scale + 1, (scale / 2) ** 2 * gaussian_covariance(kernel)
         return gaussian_kernel(covariance, size, aligned_centre(size, scale))
-
-
-def _observe(spectral: Spectral, photo: SourcePhoto) -> Observation | Exception:
-    try:
-        image, damage = photo.read()
-        return Observation(asdict(estimate_spectral(image, spectral)), damage)
-    except (ImageError, ValueError) as error:
-        return error
 
 
 def estimate_spectral(image_uint8: np.ndarray, spectral: Spectral) -> SpectralEstimate:
@@ -223,7 +224,7 @@ def noise_power(gray: np.ndarray) -> float:
     return max(float(np.quantile(local, 0.02)), 0.01)
 
 
-def fit_spectrum(spectrum: Spectrum, prior: SpectrumPrior) -> SpectralFit:
+def fit_spectrum(spectrum: Spectrum, prior: SpectrumEstimator) -> SpectralFit:
     """Fit the model of this module to a photo's spectrum."""
     log_power, frequencies, noise = spectrum.log_power, spectrum.frequencies, spectrum.noise
     shifts = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij")).reshape(2, 9, 1)
