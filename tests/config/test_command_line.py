@@ -296,6 +296,30 @@ def test_the_config_of_a_run_before_warm_up_has_its_own_loss_terms_alone(
     assert compose("config", "--config-path", "run", "--config-name", "config") == first
 
 
+def test_the_config_of_a_run_of_an_earlier_version_gets_the_current_keys(
+    compose: Compose, tmp_path: Path
+) -> None:
+    from realsr.config.composition import to_yaml
+
+    first = compose(
+        "config",
+        "+track=df2k_jpeg",
+        "kernels=spectral",
+        "kernels.border=7",
+        "noise.min_patches=12",
+        "pool=from_mat",
+        "pool.estimator.folder=mats",
+    )
+    text = to_yaml(first)
+    old = text.replace("  border: 7", "  frame: 7").replace("min_patches: 12", "wanted: 12")
+    old = re.sub(r"^ +(match: random|jpeg: quality|network: vgg19)\n", "", old, flags=re.MULTILINE)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(old)
+    assert len(text.splitlines()) == len(old.splitlines()) + 3
+    assert "border: 7" not in old
+    assert compose("config", "--config-path", "run", "--config-name", "config") == first
+
+
 def test_ctrl_c_while_a_command_imports_ends_in_a_line(tmp_path: Path) -> None:
     # A module of torch's place in the import, which waits to be interrupted.
     (tmp_path / "torch.py").write_text(

@@ -25,7 +25,7 @@ from realsr.config.command_line import (
 )
 from realsr.config.messages import CONFIG_ERRORS, explain
 from realsr.config.options import choices, conf_dir
-from realsr.config.schema import COMMANDS, COMPONENTS, Command
+from realsr.config.schema import COMMANDS, COMPONENTS, Command, Config
 from realsr.core.errors import UserError
 from realsr.core.ranges import check_ranges
 from realsr.evaluation.protocol import Protocol
@@ -230,15 +230,21 @@ def to_part(config: DictConfig, command: str, overrides: Sequence[str]) -> Any:
     specification = COMMANDS[command]
     schema, part = specification.schema, specification.part
     refuse_other_keys(command, overrides)
-    config = _migrate(config, specification)
+    has_all_keys = all(_has_key(config, key) for key in key_types(schema))
+    if _is_run_config(schema) or not has_all_keys:
+        config = _migrate(config, specification)
     values = to_dataclass(config, schema, key_types(part))
     return values if part is schema else _extract_part(values, part)
 
 
+def _is_run_config(schema: type) -> bool:
+    """Return whether the configuration was composed from a run's config.yaml, without groups."""
+    groups = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {"kernels": None}
+    return schema is Config and "kernels" not in groups
+
+
 def _migrate(config: DictConfig, specification: Command) -> DictConfig:
     """Return a configuration of an earlier version, such as a run's, with the current keys."""
-    if all(_has_key(config, key) for key in key_types(specification.schema)):
-        return config
     options, values = migrate_run_config(cast(dict[str, Any], OmegaConf.to_container(config)))
     lines = [f"{group}={option}" for group, option in options.items()]
     with _compose_context(specification.schema):

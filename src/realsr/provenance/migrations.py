@@ -37,6 +37,9 @@ ADDED_DEGRADATION_KEYS: Mapping[str, Mapping[str, str]] = {
 """Keys of `online_degradation` that format 5 added, by its name, with the values that equal the
 behaviour before."""
 
+RENAMED_RUN_KEYS = (("kernels", "frame", "border"), ("noise", "wanted", "min_patches"))
+"""Group, old and new key of the values of a run's config.yaml."""
+
 
 def migrate(stage: str, section: Section) -> Section:
     """Return a stage's section converted to `FORMAT`; one of a later format is not changed."""
@@ -159,21 +162,32 @@ def migrate_run_config(config: Section) -> tuple[dict[str, str], Section]:
     """Convert a run's config.yaml to options of config groups, by group, and other values.
 
     A configuration whose components have names is returned without options, with the keys that
-    were added later.
+    were renamed or added later.
     """
+    if "look" in config:
+        return _name_run_components(config)
     values = deepcopy(config)
-    if "look" not in config:
-        optimiser, loss = values.get("optimiser"), values.get("loss")
-        if isinstance(optimiser, dict):
-            values["optimiser"] = ADDED_OPTIMISER_KEYS | optimiser
-        degradation = values.get("online_degradation")
-        if isinstance(degradation, dict):
-            added = ADDED_DEGRADATION_KEYS.get(str(degradation.get("name")), {})
-            values["online_degradation"] = {**added, **degradation}
-        for term in loss.values() if isinstance(loss, dict) else []:
-            if isinstance(term, dict) and term.get("name") == "perceptual":
-                term.setdefault("network", "vgg19")
-        return {}, values
+    for group, old, new in RENAMED_RUN_KEYS:
+        part = values.get(group)
+        if isinstance(part, dict) and old in part:
+            value = part.pop(old)
+            part.setdefault(new, value)
+    optimiser, loss = values.get("optimiser"), values.get("loss")
+    if isinstance(optimiser, dict):
+        values["optimiser"] = ADDED_OPTIMISER_KEYS | optimiser
+    degradation = values.get("online_degradation")
+    if isinstance(degradation, dict):
+        added = ADDED_DEGRADATION_KEYS.get(str(degradation.get("name")), {})
+        values["online_degradation"] = {**added, **degradation}
+    for term in loss.values() if isinstance(loss, dict) else []:
+        if isinstance(term, dict) and term.get("name") == "perceptual":
+            term.setdefault("network", "vgg19")
+    return {}, values
+
+
+def _name_run_components(config: Section) -> tuple[dict[str, str], Section]:
+    """Convert the config.yaml of a run before components had names, see `migrate_run_config`."""
+    values = deepcopy(config)
     quality, kernels, pool = values.pop("look")["jpeg_quality"], values["kernels"], values["pool"]
     options = {
         "kernels": kernels["method"],
