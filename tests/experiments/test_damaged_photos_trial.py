@@ -1,22 +1,21 @@
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 TRIAL = Path(__file__).parents[2] / "experiments/faults/damaged_photos.py"
 
 
-def test_the_trial_of_damaged_photos_counts_every_damage(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        TRIAL,
+def test_the_trial_of_damaged_photos_counts_every_damage(
+    tmp_path: Path, run_script: Callable[..., str]
+) -> None:
+    arguments = [
         "--encodings",
         "jpeg restart markers,png 8 bit,bmp",
         "--cuts",
         "2",
     ]
-    command += ["--sectors", "3", "--bits", "2", "--output", tmp_path / "counts.json"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    arguments += ["--sectors", "3", "--bits", "2", "--output", "counts.json"]
+    printed = run_script(TRIAL, *arguments)
     results = json.loads((tmp_path / "counts.json").read_text())["results"]
     for kinds in results.values():
         assert {kind: counts["trials"] for kind, counts in kinds.items()} == {

@@ -1,6 +1,5 @@
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,9 @@ import pytest
 BENCHMARK = Path(__file__).parents[2] / "experiments/benchmarks/data_loading.py"
 
 
-def test_the_benchmark_runs_and_its_last_line_is_the_ratio(tmp_path: Path) -> None:
+def test_the_benchmark_runs_and_its_last_line_is_the_ratio(
+    tmp_path: Path, run_script: Callable[..., str]
+) -> None:
     arguments = (
         "--pairs",
         "2",
@@ -21,15 +22,9 @@ def test_the_benchmark_runs_and_its_last_line_is_the_ratio(tmp_path: Path) -> No
         "--json",
         "out.json",
     )
-    ended = subprocess.run(
-        [sys.executable, BENCHMARK, *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    printed = run_script(BENCHMARK, *arguments)
     results = json.loads((tmp_path / "out.json").read_text())["results"]
-    assert ended.stdout.splitlines()[-1] == f"ratio {results['ratio']}"
+    assert printed.splitlines()[-1] == f"ratio {results['ratio']}"
     assert results["ratio"] == pytest.approx(
         results["cache_noise_per_second"] / results["png_noise_per_second"], 0.05
     )

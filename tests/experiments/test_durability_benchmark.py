@@ -1,6 +1,5 @@
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,9 @@ from realsr.imaging import write_uint8
 BENCHMARK = Path(__file__).parents[2] / "experiments/benchmarks/durability.py"
 
 
-def test_the_benchmark_runs_and_ends_with_its_ratios(tmp_path: Path) -> None:
+def test_the_benchmark_runs_and_ends_with_its_ratios(
+    tmp_path: Path, run_script: Callable[..., str]
+) -> None:
     (tmp_path / "photos").mkdir()
     write_uint8(
         tmp_path / "photos/a.png",
@@ -29,15 +30,9 @@ def test_the_benchmark_runs_and_ends_with_its_ratios(tmp_path: Path) -> None:
         "--json",
         "out.json",
     )
-    ended = subprocess.run(
-        [sys.executable, BENCHMARK, "photos", *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    printed = run_script(BENCHMARK, "photos", *arguments)
     results = json.loads((tmp_path / "out.json").read_text())["results"]
-    assert ended.stdout.splitlines()[-2:] == [
+    assert printed.splitlines()[-2:] == [
         f"ratio_pairs {results['pairs_ratio']}", f"ratio_checkpoint {results['checkpoint_ratio']}"
     ]  # fmt: skip
     ratio = results["pairs_per_second_not_synced"] / results["pairs_per_second_synced"]

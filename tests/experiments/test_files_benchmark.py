@@ -1,20 +1,15 @@
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 BENCHMARK = Path(__file__).parents[2] / "experiments/benchmarks/files.py"
 
 
-def test_the_benchmark_writes_every_format_and_ends_with_the_largest_ratio(tmp_path: Path) -> None:
+def test_the_benchmark_writes_every_format_and_ends_with_the_largest_ratio(
+    tmp_path: Path, run_script: Callable[..., str]
+) -> None:
     arguments = ("--width", "300", "--height", "200", "--rounds", "1", "--json", "out.json")
-    ended = subprocess.run(
-        [sys.executable, BENCHMARK, *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    printed = run_script(BENCHMARK, *arguments)
     results = json.loads((tmp_path / "out.json").read_text())["results"]
     for kind in ("png8", "png16", "tif8", "tif16"):
         sizes = {
@@ -28,4 +23,4 @@ def test_the_benchmark_writes_every_format_and_ends_with_the_largest_ratio(tmp_p
         assert results[f"{kind} best"] in {name.split(" ", 1)[1] for name in sizes}
     ratios = [value for name, value in results.items() if name.endswith(" ratio")]
     assert len(ratios) == 4
-    assert ended.stdout.splitlines()[-1] == f"ratio {max(ratios)}"
+    assert printed.splitlines()[-1] == f"ratio {max(ratios)}"

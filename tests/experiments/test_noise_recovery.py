@@ -1,11 +1,11 @@
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 STUDY = Path(__file__).parents[2] / "experiments/noise_recovery"
 
 
-def test_the_noise_study_s_page_shows_what_was_recorded() -> None:
-    command = [sys.executable, STUDY / "study.py", "--json", STUDY / "results/2026-11-29.json"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_the_noise_study_s_page_shows_what_was_recorded(
+    run_script: Callable[..., str],
+) -> None:
+    printed = run_script(STUDY / "study.py", "--json", STUDY / "results/2026-11-29.json")
     assert printed.strip() in (STUDY / "README.md").read_text()
