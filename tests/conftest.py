@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +29,15 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+@cache
+def _compose(overrides: tuple[str, ...]) -> TrainConfig:
+    return load_config("train", overrides)
+
+
 @pytest.fixture
 def composed() -> Callable[..., TrainConfig]:
-    """Composes the overrides of a training's command line as the command does."""
-    return lambda *overrides: load_config("train", overrides)
+    """Composes the overrides of a training's command line as the command does, each line once."""
+    return lambda *overrides: deepcopy(_compose(overrides))
 
 
 @pytest.fixture
