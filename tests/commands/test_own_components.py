@@ -46,27 +46,33 @@ def test_the_documented_components_train_resume_and_are_evaluated(
     arguments += ["+loss/term@loss.near=near_average", "generator=tiny", "discriminator=critic"]
     arguments += [setting for setting in SMALL if not setting.startswith("kernels")]
 
-    def train(work_dir: str, steps: int) -> Path:
-        # As a process of its own: only `python -m` says whether the current folder is searched.
-        line = [
-            "--config-dir",
-            "my_options",
-            *arguments,
-            f"work_dir={work_dir}",
-            f"trainer.max_steps={steps}",
-        ]
-        ended = subprocess.run(
-            [sys.executable, "-m", "realsr.train", *line],
-            cwd=tmp_path,
-            env=python_environment(),
-            capture_output=True,
-            text=True,
-        )
-        assert ended.returncode == 0, ended.stderr
-        return tmp_path / work_dir / "runs/default"
+    def line(work_dir: str, steps: int) -> list[str]:
+        options = ["--config-dir", "my_options", *arguments]
+        return [*options, f"work_dir={work_dir}", f"trainer.max_steps={steps}"]
 
-    train("parts", steps=2)
-    parts, run = train("parts", steps=4), train("out", steps=4)
+    # As a process of its own: only `python -m` says whether the current folder is searched.
+    process = subprocess.run(
+        [sys.executable, "-m", "realsr.train", *line("parts", steps=2)],
+        cwd=tmp_path,
+        env=python_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    refused = command(
+        "evaluate", "weights=[bicubic,parts/runs/default]", "data.hr=photos", "device=cpu"
+    )
+    assert refused.code == 1
+    assert (
+        "custom network my_networks.TinyNet, and loading it runs that network's code: "
+        "set allow_custom_code=true if you" in refused.said
+    )
+    assert "my_networks" not in sys.modules
+
+    for work_dir in ("parts", "out"):
+        ended = command("train", *line(work_dir, steps=4))
+        assert ended.code == 0, ended.said
+    parts, run = (tmp_path / work_dir / "runs/default" for work_dir in ("parts", "out"))
     assert (parts / "generator.safetensors").read_bytes() == (
         run / "generator.safetensors"
     ).read_bytes()
@@ -81,13 +87,6 @@ def test_the_documented_components_train_resume_and_are_evaluated(
     assert stored == {"name": "my_networks.TinyNet", "width": 32}
 
     evaluate = ("weights=[bicubic,out/runs/default]", "data.hr=photos", "device=cpu")
-    refused = command("evaluate", *evaluate)
-    assert refused.code == 1
-    assert (
-        "custom network my_networks.TinyNet, and loading it runs that network's code: "
-        "set allow_custom_code=true if you" in refused.said
-    )
-    assert "my_networks" not in sys.modules
     metrics = ("--config-dir", "my_options", "protocol.metrics=[psnr,brightness]")
     ended = command("evaluate", *metrics, *evaluate, "allow_custom_code=true", "output=scores")
     assert ended.code == 0, ended.said
