@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -30,19 +31,24 @@ def logits() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def together(logits: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """What each of two processes, started by torchrun, has found in the tasks of together.py."""
+    """What each of two processes, with torchrun's variables, has found in the tasks of together.py."""
     folder = tmp_path_factory.mktemp("together")
     torch.save(logits, folder / "logits.pt")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(
-        [*command, str(TOGETHER), str(folder)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(TOGETHER), str(folder)],
+            env={**os.environ, "OMP_NUM_THREADS": "1", **shared, "RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    for process in processes:
+        said = process.communicate(timeout=300)[1]
+        assert process.returncode == 0, said[-3000:]
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 

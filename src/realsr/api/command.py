@@ -44,9 +44,10 @@ def run_command(name: str) -> None:
     from omegaconf import DictConfig
 
     from realsr.config.command_line import quote_arguments, read_paths_as_text, sweep_into_temporary
-    from realsr.config.composition import choose_file, register_schemas
+    from realsr.config.composition import register_schemas
     from realsr.config.messages import CONFIG_ERRORS, explain
     from realsr.config.options import conf_dir
+    from realsr.config.run_config import choose_file
     from realsr.config.schema import COMMANDS
 
     specification = COMMANDS[name]

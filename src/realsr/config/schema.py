@@ -169,7 +169,7 @@ class RebuildPairConfig(_Stage):
 class TrainConfig(_Stage):
     """The keys of `train`: all stages from photos to an evaluated model.
 
-    `from_run` is a run to repeat with another work_dir, see `composition.register_rerun`.
+    `from_run` is a run to repeat with another work_dir, see `run_config.register_rerun`.
     """
 
     from_run: Path | None

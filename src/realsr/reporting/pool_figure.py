@@ -23,7 +23,7 @@ from realsr.reporting.drawing import (
 )
 
 RED = "#be1e2d"
-PAIR = ("#1f6eb4", "#e27418")
+
 WIDTH = 1150
 KERNEL_SIDE, KERNEL_COLUMNS = 100, 6
 NOISE_SIDE, NOISE_COLUMNS = 128, 8
