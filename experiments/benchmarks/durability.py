@@ -76,7 +76,18 @@ def measure_pairs(
     config = load_config("make_pairs", track="dped").pairs
 
     def make(number: int) -> None:
-        make_pairs(work / "photos", None, None, work / f"pairs{number}", config, 4, workers=workers)
+        make_pairs(
+            work / "photos",
+            None,
+            None,
+            work / f"pairs{number}",
+            config,
+            4,
+            0,
+            False,
+            workers,
+            "refuse",
+        )
 
     with_fsync, plain = compare(make, rounds)
     return {

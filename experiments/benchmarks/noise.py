@@ -135,7 +135,7 @@ def _collect(
         mock.patch("realsr.noise.collection.map_items", map_items),
         mock.patch("realsr.noise.collection.DuplicateFilter.add", return_value=True),
     ):
-        collect_noise(photos, pool, config)
+        collect_noise(photos, pool, config, overwrite=False, workers=None, damaged="refuse")
 
 
 if __name__ == "__main__":

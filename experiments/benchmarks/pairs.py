@@ -78,7 +78,10 @@ def compare(
 
         def stage(number: int | str) -> None:
             with mock.patch("realsr.pairs.synthesis.map_items", map_items):
-                make_pairs(work / "photos", None, pool, work / f"pairs{number}", config, scale)
+                output = work / f"pairs{number}"
+                make_pairs(
+                    work / "photos", None, pool, output, config, scale, 0, False, None, "refuse"
+                )
 
         stage("")
         items = []

@@ -9,6 +9,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
+import stages
 from realsr.config.composition import load_config
 from realsr.config.schema import COMMANDS, CollectNoiseConfig
 from realsr.core.components import find_component, list_components
@@ -88,6 +89,19 @@ def test_yaml_is_the_one_source_of_values(command: str) -> None:
             if (field.default, field.default_factory) != (MISSING, MISSING)
         ]
         assert not second, f"{stage.__name__} gives values that conf/ gives: {second}"
+
+
+def test_stage_functions_have_no_values_of_their_own() -> None:
+    keys = {field.name for command in COMMANDS.values() for field in fields(command.part)}
+    names = [name for name, value in vars(stages).items() if hasattr(value, "__wrapped__")]
+    assert len(names) == 10
+    for name in names:
+        parameters = inspect.signature(getattr(stages, name)).parameters.values()
+        assert [
+            parameter.name
+            for parameter in parameters
+            if parameter.name in keys and parameter.default is not parameter.empty
+        ] == [], name
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from realsr.data.jpeg_tables import (
     read_jpeg_tables,
     write_jpeg_tables,
 )
-from realsr.noise.jpeg_collection import collect_jpeg_tables
+from stages import collect_jpeg_tables
 
 PHOTO = np.kron(np.random.default_rng(0).integers(0, 256, (4, 5, 3)), np.ones((8, 8, 1))).astype(
     np.uint8

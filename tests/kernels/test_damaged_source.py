@@ -10,14 +10,18 @@ from PIL import Image
 
 from config_files import config_of, yaml_values
 from realsr.core.errors import UserError
-from realsr.kernels.estimation import estimate_kernels
-from realsr.noise.collection import collect_noise
 from realsr.noise.noise_config import NoiseConfig
-from realsr.noise.survey import choose_thresholds, read_tiles, survey_noise
+from realsr.noise.survey import read_tiles
 from realsr.pairs.pairs_config import PairsConfig
-from realsr.pairs.rebuild import rebuild_pair
-from realsr.pairs.synthesis import make_pairs
 from realsr.provenance.manifest import read_manifest
+from stages import (
+    choose_thresholds,
+    collect_noise,
+    estimate_kernels,
+    make_pairs,
+    rebuild_pair,
+    survey_noise,
+)
 
 NOISE = config_of(NoiseConfig, size=32, stride=32, max_variance=400)
 

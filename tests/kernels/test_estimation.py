@@ -9,6 +9,7 @@ from scipy import io as matlab
 import realsr.kernels.estimation as estimation
 import realsr.kernels.estimator as estimator
 import realsr.kernels.kernelgan as kernelgan
+import stages
 from config_files import yaml_values
 from realsr.core.errors import UserError
 from realsr.core.seeding import derive_seed
@@ -33,7 +34,7 @@ def config():
 
 def estimate_kernels(*arguments: Any, **rest: Any) -> None:
     """Do the stage, and raise what went wrong, as the command does."""
-    estimation.estimate_kernels(*arguments, **rest).check()
+    stages.estimate_kernels(*arguments, **rest).check()
 
 
 @pytest.fixture

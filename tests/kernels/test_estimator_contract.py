@@ -13,11 +13,12 @@ from config_files import yaml_values
 from realsr.config.options import list_options
 from realsr.core.errors import UserError
 from realsr.imaging.kernel_shapes import load_kernel, save_kernel
-from realsr.kernels.estimation import KernelPool, estimate_kernels, make_estimator
+from realsr.kernels.estimation import KernelPool
 from realsr.kernels.estimator import PhotoTags, SourcePhoto
 from realsr.pools.contents import list_kernels
 from realsr.provenance.manifest import Shard, read_manifest
 from realsr.simulation.camera_model import anisotropic_kernel
+from stages import estimate_kernels, make_estimator
 
 SIZES = {"a": (150, 120), "b": (100, 130), "c": (96, 96)}
 SMALL: dict[str, dict[str, Any]] = {

@@ -9,11 +9,11 @@ from scipy import ndimage
 from config_files import yaml_values
 from realsr.core.errors import UserError
 from realsr.imaging.kernel_shapes import compose_x4, load_kernel, save_kernel
-from realsr.kernels.estimation import estimate_kernels
 from realsr.kernels.mat_files import MatFileError, read_mat_kernels
 from realsr.pools.contents import list_kernels
 from realsr.provenance.manifest import read_manifest
 from realsr.simulation.camera_model import anisotropic_kernel
+from stages import estimate_kernels
 
 
 def import_kernels(pool: Path, folder: Path, scale: int, align: bool = True) -> None:

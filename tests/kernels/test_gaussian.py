@@ -8,10 +8,10 @@ from scipy import ndimage, stats
 from config_files import yaml_values
 from realsr.core.errors import UserError
 from realsr.imaging.kernel_shapes import compose_x4, load_kernel
-from realsr.kernels.estimation import estimate_kernels
 from realsr.kernels.gaussian import draw_div2krk, gaussian_covariance, gaussian_kernel
 from realsr.pools.contents import list_kernels
 from realsr.provenance.manifest import read_manifest
+from stages import estimate_kernels
 
 
 def moments(kernel):

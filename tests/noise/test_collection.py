@@ -9,10 +9,10 @@ from PIL import Image
 from config_files import config_of
 from realsr.core.errors import UserError
 from realsr.imaging import read_uint8, write_uint8
-from realsr.noise.collection import collect_noise
 from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.tiles import measure_tiles
 from realsr.provenance.manifest import read_manifest
+from stages import collect_noise
 
 SMALL = {"size": 32, "stride": 32}
 

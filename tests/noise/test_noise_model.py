@@ -13,7 +13,7 @@ from realsr.data.camera_noise import CameraNoise, read_noise_model, write_noise_
 from realsr.imaging import write_uint8
 from realsr.noise.correlation_fit import LAGS, correct_covariance, make_filter, sum_products
 from realsr.noise.level_fit import BLOCK, BLOCKS, measure_blocks
-from realsr.noise.modelling import fit_noise_model
+from stages import fit_noise_model
 
 COLOUR = 0.5
 

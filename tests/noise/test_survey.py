@@ -8,11 +8,11 @@ import pytest
 from config_files import config_of
 from realsr.core.errors import UserError
 from realsr.imaging import write_uint8
-from realsr.noise.collection import collect_noise
 from realsr.noise.noise_config import NoiseConfig
-from realsr.noise.survey import SURVEY_TILES, Survey, choose_thresholds, read_tiles, survey_noise
+from realsr.noise.survey import SURVEY_TILES, Survey, read_tiles
 from realsr.noise.tiles import measure_tiles
 from realsr.provenance.manifest import read_manifest
+from stages import choose_thresholds, collect_noise, survey_noise
 
 SIZE = 32
 

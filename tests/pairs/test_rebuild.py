@@ -10,9 +10,8 @@ from realsr.core.errors import UserError
 from realsr.imaging import encode_zlib_png, read_uint8, write_uint8
 from realsr.imaging.kernel_shapes import save_kernel
 from realsr.pairs.pairs_config import PairsConfig
-from realsr.pairs.rebuild import rebuild_pair
-from realsr.pairs.synthesis import make_pairs
 from realsr.simulation.camera_model import anisotropic_kernel
+from stages import make_pairs, rebuild_pair
 
 
 @pytest.fixture(params=["pool", "bicubic"])

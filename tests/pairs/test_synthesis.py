@@ -8,9 +8,10 @@ from realsr.core.errors import UserError
 from realsr.imaging import read_uint8, resize, shrink_uint8
 from realsr.imaging.kernel_shapes import load_kernel, save_kernel
 from realsr.pairs.pairs_config import PairsConfig
-from realsr.pairs.synthesis import clean_up, degrade, make_pairs
+from realsr.pairs.synthesis import clean_up, degrade
 from realsr.provenance.manifest import read_manifest
 from realsr.simulation.camera_model import anisotropic_kernel
+from stages import make_pairs
 
 
 @pytest.fixture

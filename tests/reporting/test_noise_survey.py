@@ -10,7 +10,7 @@ import pytest
 from config_files import config_of
 from realsr.imaging import read_uint8, write_uint8
 from realsr.noise.noise_config import NoiseConfig
-from realsr.noise.survey import SURVEY_TILES, Survey, survey_noise
+from realsr.noise.survey import SURVEY_TILES, Survey
 from realsr.reporting.drawing import Tile
 from realsr.reporting.noise_survey import (
     COLOURS,
@@ -21,6 +21,7 @@ from realsr.reporting.noise_survey import (
     stretch,
     summarise,
 )
+from stages import survey_noise
 
 CONFIG = config_of(NoiseConfig, size=32, stride=32, min_mean=50)
 

@@ -14,9 +14,9 @@ from realsr.config.composition import load_config
 from realsr.core.errors import UserError
 from realsr.data.pairs import Pair
 from realsr.provenance.migrations import FORMAT
-from realsr.training.run import train_run
 from realsr.training.settings import OptimiserConfig, TrainingConfig
 from realsr.training.validation import ValidationSet
+from stages import train_run
 
 MakeConfig = Callable[..., TrainingConfig]
 

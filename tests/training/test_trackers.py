@@ -18,10 +18,10 @@ from realsr.core.errors import UserError
 from realsr.data.pairs import Pair
 from realsr.data.validation_images import ValidationImage
 from realsr.imaging import resize
-from realsr.training.run import train_run
 from realsr.training.settings import TrainingConfig
 from realsr.training.trackers.tracker import SafeTracker, Tracker, check_tracker, open_tracker
 from realsr.training.validation import ValidationSet
+from stages import train_run
 
 IMAGE = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
 TAG = "LR, bicubic, SR, HR/a b"

@@ -219,7 +219,8 @@ def prepare_data(config: TrainConfig) -> None:
         list_photos(getattr(config.data, role), role, config.pairs_dir)
     needs_kernels = config.pool.kernels != "bicubic" and not foreign_pairs
     if needs_kernels and not is_foreign(config.pool_dir, "kernels", "kernels/**/*.mat"):
-        make_estimator(stages.choose_estimator(config), config.pool.estimator_key, config.scale)
+        estimator, key = stages.choose_estimator(config), config.pool.estimator_key
+        make_estimator(estimator, key, config.scale, config.workers, None)
     if not (config.run / "generator.safetensors").exists():
         GeneratorLoss(config.loss)  # raises an error if the weights of VGG19 are missing
     if config.pool.noise and uses_noise_model(config.online_degradation):

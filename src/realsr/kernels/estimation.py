@@ -79,13 +79,13 @@ def estimate_kernels(
     source: Path | None,
     pool: Path,
     values: Values,
-    scale: int = 4,
-    seed: int = 0,
-    overwrite: bool = False,
-    shard: Shard | None = None,
-    workers: int | None = 0,
-    damaged: str = "refuse",
-    key: str = "kernels",
+    scale: int,
+    seed: int,
+    overwrite: bool,
+    shard: Shard | None,
+    workers: int | None,
+    damaged: str,
+    key: str,
 ) -> KernelPool:
     """Estimate kernels into `pool/kernels/<photo>_kernel_x2.mat` and `_x4.mat`.
 
@@ -160,7 +160,7 @@ def estimate_kernels(
 
 
 def make_estimator(
-    values: Values, key: str, scale: int, workers: int | None = 0, shard: Shard | None = None
+    values: Values, key: str, scale: int, workers: int | None, shard: Shard | None
 ) -> tuple[KernelEstimator, Gates]:
     """Return the estimator and gates that `values` define. Raises UserError for invalid values."""
     arguments = {name: value for name, value in values.items() if name != "gates"}

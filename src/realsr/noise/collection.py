@@ -71,9 +71,9 @@ def collect_noise(
     source: Path | None,
     pool: Path,
     config: NoiseConfig,
-    overwrite: bool = False,
-    workers: int | None = None,
-    damaged: str = "refuse",
+    overwrite: bool,
+    workers: int | None,
+    damaged: str,
 ) -> list[Path]:
     """Write the noise patches of source photos to `pool/noise/<photo>_000.png` and so on.
 

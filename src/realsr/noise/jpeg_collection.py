@@ -16,7 +16,7 @@ STAGE = "jpeg_tables"
 logger = logging.getLogger("realsr")
 
 
-def collect_jpeg_tables(source: Path | None, pool: Path, overwrite: bool = False) -> Path:
+def collect_jpeg_tables(source: Path | None, pool: Path, overwrite: bool) -> Path:
     """Write the JPEG tables of source photos to `pool/jpeg_tables.json` and return the file.
 
     Raises UserError if no photo is a colour JPEG, and at the end if a photo cannot be read.

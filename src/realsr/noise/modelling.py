@@ -28,9 +28,9 @@ logger = logging.getLogger("realsr")
 def fit_noise_model(
     source: Path | None,
     pool: Path,
-    overwrite: bool = False,
-    workers: int | None = None,
-    damaged: str = "refuse",
+    overwrite: bool,
+    workers: int | None,
+    damaged: str,
 ) -> Path:
     """Fit the noise of source photos, write it to `pool/noise_model.json` and return the file.
 

@@ -119,8 +119,8 @@ def survey_noise(
     source: Path | None,
     pool: Path,
     config: NoiseConfig,
-    workers: int | None = None,
-    damaged: str = "refuse",
+    workers: int | None,
+    damaged: str,
 ) -> Survey:
     """Measure all tiles of a folder of source photos.
 
@@ -192,9 +192,9 @@ def choose_thresholds(
     source: Path | None,
     pool: Path,
     config: NoiseConfig,
-    overwrite: bool = False,
-    workers: int | None = None,
-    damaged: str = "refuse",
+    overwrite: bool,
+    workers: int | None,
+    damaged: str,
 ) -> tuple[NoiseConfig, Survey | None]:
     """Return the config with thresholds that suit the photos, and the survey of the photos.
 

@@ -32,7 +32,7 @@ def rebuild_pair(
     target: Path | None,
     pool: Path,
     output: Path,
-    damaged: str = "refuse",
+    damaged: str,
 ) -> list[Path]:
     """Rebuild one pair as the manifest of `output` records it, regardless of the current config.
 

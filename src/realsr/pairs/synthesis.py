@@ -76,10 +76,10 @@ def make_pairs(
     output: Path,
     config: PairsConfig,
     scale: int,
-    seed: int = 0,
-    overwrite: bool = False,
-    workers: int | None = None,
-    damaged: str = "refuse",
+    seed: int,
+    overwrite: bool,
+    workers: int | None,
+    damaged: str,
 ) -> PairsResult:
     """Write `HR/<name>.png` and `LR/<name>.png` in `output` for the photos of `config.hr`.
 

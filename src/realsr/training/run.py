@@ -55,7 +55,7 @@ def train_run(
     config: TrainingConfig,
     config_yaml: str,
     cache: Path,
-    overwrite: bool = False,
+    overwrite: bool,
     processes: DistributedContext = SINGLE_PROCESS,
 ) -> bool:
     """Train or resume a run in its folder; return False if it was already complete.

@@ -1,0 +1,44 @@
+"""The functions of the stages, with the values of conf/config.yaml for what a test does not set."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import yaml
+
+from realsr.config.options import conf_dir
+from realsr.kernels import estimation
+from realsr.noise import collection, jpeg_collection, modelling, survey
+from realsr.pairs import rebuild, synthesis
+from realsr.training import run
+
+P = ParamSpec("P")
+R = TypeVar("R")
+# Without processes, whose start takes longer than the work of a test.
+VALUES = yaml.safe_load((conf_dir() / "config.yaml").read_text()) | {"key": "kernels", "workers": 0}
+
+
+def complete(stage: Callable[P, R]) -> Callable[..., R]:
+    """Return the stage's function with default arguments of `VALUES`."""
+    signature = inspect.signature(stage)
+    names = signature.parameters.keys() & VALUES.keys()
+
+    @wraps(stage)
+    def call(*arguments: object, **rest: object) -> R:
+        values = signature.bind_partial(*arguments, **rest).arguments
+        return stage(**{name: VALUES[name] for name in names} | values)  # type: ignore[call-arg]
+
+    return call
+
+
+choose_thresholds = complete(survey.choose_thresholds)
+collect_jpeg_tables = complete(jpeg_collection.collect_jpeg_tables)
+collect_noise = complete(collection.collect_noise)
+estimate_kernels = complete(estimation.estimate_kernels)
+fit_noise_model = complete(modelling.fit_noise_model)
+make_estimator = complete(estimation.make_estimator)
+make_pairs = complete(synthesis.make_pairs)
+rebuild_pair = complete(rebuild.rebuild_pair)
+survey_noise = complete(survey.survey_noise)
+train_run = complete(run.train_run)
