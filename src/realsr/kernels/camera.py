@@ -11,7 +11,9 @@ and the other two components of x_i have half of it. The error has Student's dis
 soft scene or a texture misleads by much more than usual. m is the mean of y_i with the weights of
 its EM algorithm (Lange, Little and Taylor 1989):
 
-    w_i = (2 + 3) / (2 + |y_i - m|^2 / (spread^2 + error^2)),   variance of y_i: spread^2 + error^2 / w_i
+    w_i = (2 + 3) / (2 + |y_i - m|^2 / (spread^2 + error^2))
+
+which make the variance of y_i spread^2 + error^2 / w_i.
 
 Each kernel is a draw from the posterior of x_i given m and y_i, so that the pool has the spread of
 the camera, not that of the estimator. The mean of a photo's draws is that of its posterior.
@@ -24,8 +26,8 @@ Sharpening in the camera (an unsharp mask of amount a on the LR image) multiplie
 |1 + a (1 - exp(-2 pi^2 r^2 |f|^2))|^2. A smaller exponent of the scene's spectrum has nearly the
 same effect, so the amount cannot be estimated from spectra (experiments/kernel_recovery). The draws
 of a photo have amounts across the range `sharpening` instead. For each amount the blur is fitted to
-the spectrum without this sharpening, and the kernel is that blur with the sharpening: for a Gaussian
-one with a negative ring.
+the spectrum without this sharpening, and the kernel is that blur with the sharpening: it has a
+negative ring.
 """
 
 from collections import Counter
@@ -59,7 +61,7 @@ from realsr.kernels.spectral import (
 
 MIN_GROUP = 4  # photos of one focal length and size that have a mean of their own
 FREEDOM = 2.0  # degrees of freedom of Student's distribution
-COMPONENTS = np.array([1, 0.5, 0.5])  # spread of width and shape, relative to that of the width
+COMPONENTS = np.array([1, 0.5, 0.5])  # spread of width and shape in units of `spread`
 MEAN_STEPS = 20
 EXACT = 1e-12  # cost of the fit to a kernel of the same shape
 MARGIN = 5.0  # of the cost, between a Gaussian and another shape
@@ -70,8 +72,8 @@ class Camera(SpectrumEstimator):
     """Kernels of a camera; see the module. For the priors of the fit see `SpectrumEstimator`.
 
     draws: kernels per photo. sharpening: lowest and highest amount of the unsharp mask. radius: its
-    standard deviation, in LR pixels. spread, error: standard deviations of the model above, of the
-    logarithm of the covariance; a spread of 0.2 is 10 % of the kernel's width.
+    standard deviation, in LR pixels. spread, error: scales of the model above, of the logarithm of
+    the covariance; a spread of 0.2 is 10 % of the kernel's width.
     """
 
     joint = True
