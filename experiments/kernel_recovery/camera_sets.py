@@ -9,7 +9,7 @@ protocol and the results.
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +32,10 @@ from realsr.imaging import (
     to_uint8,
 )
 from realsr.imaging.kernel_shapes import Kernel, align, kernel_psnr, normalise
-from realsr.kernels.camera import Camera
+from realsr.kernels.camera import Camera, sharp_kernel, turn
 from realsr.kernels.estimator import KernelEstimate, NoKernelError, Observation, PhotoTags
 from realsr.kernels.gaussian import gaussian_kernel
+from realsr.kernels.spectral import matrix_exponential
 
 # Photographs of a folder, shrunk by 4, then scikit-image's; the sets share none. Of each photograph
 # of the folder one or more crops of 512x512 are taken.
@@ -210,12 +211,15 @@ def score(photos: list[Photo]) -> dict[str, list[float]]:
     values |= {"border": BORDER, "workers": 0, "sharpening": tuple(values["sharpening"])}
     sharpening, plain = Camera(**values), Camera(**values | {"sharpening": (0.0, 0.0)})
     estimators = {"camera, sharpening=[0,0]": plain, "camera": sharpening}
-    alone = replace(plain, spread=1e3, error=1e-3, draws=1)
     named = {f"{index:02d}": photo for index, photo in enumerate(photos)}
     inputs = [Memory(name, photo.image) for name, photo in named.items()]
-    scores: dict[str, list[float]] = {"spectral": _measure(alone, _observe(alone, inputs), named)}
+    scores: dict[str, list[float]] = {}
     for label, estimator in estimators.items():
         observations = _observe(estimator, inputs)
+        if estimator is plain:
+            scores["spectral"] = [
+                _measure_spectral(item, named[name]) for name, item in observations.items()
+            ]
         for count in SETS:
             names = sorted(observations)
             rng = numpy_generator(0, "sets", count)
@@ -232,9 +236,9 @@ def score(photos: list[Photo]) -> dict[str, list[float]]:
 def _observe(estimator: Camera, inputs: list[Memory]) -> dict[str, Observation]:
     observations = {}
     for batch in estimator.observe(inputs, 0, lambda _: None):  # type: ignore[arg-type]
-        observations |= {
-            n: item for n, item in batch.items() if not isinstance(item, NoKernelError)
-        }
+        for name, item in batch.items():
+            if not isinstance(item, NoKernelError):  # a camera's photos have one size
+                observations[name] = Observation(item.values | {"group": np.zeros(3)})
     return observations
 
 
@@ -246,6 +250,14 @@ def _measure(
         kernel_psnr(photos[name].kernel, np.mean(item.kernels[2], axis=0))
         for name, item in estimates.items()
     ]
+
+
+def _measure_spectral(observation: Observation, photo: Photo) -> float:
+    """Return the PSNR of the fit of a Gaussian to one photo without sharpening, as by `spectral`."""
+    values = observation.values
+    fit = values["fits"][0]
+    covariance = matrix_exponential(turn(fit) if values["portrait"] else fit)
+    return kernel_psnr(photo.kernel, sharp_kernel(covariance, 0, 1, 2))
 
 
 def write_table(results: dict[str, dict[str, list[float]]]) -> str:

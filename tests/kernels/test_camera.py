@@ -14,11 +14,16 @@ from config_files import yaml_values
 from realsr.core.errors import UserError
 from realsr.imaging import apply_kernel, to_float, to_uint8
 from realsr.imaging.kernel_shapes import kernel_psnr, moments, normalise
+from realsr.kernels.blur_shapes import shaped_kernel
 from realsr.kernels.camera import (
+    MARGIN,
     Camera,
+    choose_shape,
+    join_components,
     remove_sharpening,
     robust_mean,
     sharp_kernel,
+    split_components,
     turn,
 )
 from realsr.kernels.estimator import KernelEstimate, SourcePhoto
@@ -72,6 +77,14 @@ def test_a_sharp_kernel_is_a_blur_and_then_an_unsharp_mask_of_lr(amount: float, 
     assert not amount or np.abs(expected - lr)[inner].max() > 0.02
 
 
+@pytest.mark.parametrize("shape", ["disc", "motion"])
+def test_derive_recovers_the_shape(shape: str) -> None:
+    covariance = np.array([[2.9, 0.5], [0.5, 1.5]])
+    kernel = make_camera().derive(shaped_kernel(shape, covariance, 0.63, 1.0, 2), 3)
+    expected = shaped_kernel(shape, covariance, 0.63, 1.0, 3)
+    np.testing.assert_allclose(kernel, expected, atol=1e-5 * expected.max())
+
+
 @pytest.mark.parametrize("scale", [1, 3, 4, 8])
 def test_derive_recovers_the_kernel_for_another_scale(scale: int) -> None:
     covariance = np.array([[1.9, 0.5], [0.5, 1.1]])
@@ -102,13 +115,24 @@ def test_the_mean_of_the_camera_is_better_than_the_estimates_of_its_photos(tmp_p
     assert min(mean) > 40
 
 
+def test_the_mean_kernel_of_the_draws_of_one_photo_is_its_estimate(tmp_path: Path) -> None:
+    photos = take_photos(tmp_path, anisotropic_kernel(17, (1.6, 1.1), 30, scale=2))[:1]
+    (single,), (several,) = (
+        estimate(make_camera(sharpening=(0.0, 0.0), draws=draws), photos).values()
+        for draws in (1, 8)
+    )
+    assert kernel_psnr(single.kernels[2][0], np.mean(several.kernels[2], axis=0)) > 50
+    assert min(kernel_psnr(single.kernels[2][0], kernel) for kernel in several.kernels[2]) < 45
+
+
 def test_draws_have_the_spread_of_the_posterior(tmp_path: Path) -> None:
     photos = take_photos(tmp_path, anisotropic_kernel(17, (1.5, 1.5), 0, scale=2))[:1]
     camera = make_camera(sharpening=(0.0, 0.0), draws=200, spread=0.2, error=0.3)
     (item,) = estimate(camera, photos).values()
     sizes = [np.log(np.linalg.det(moments(kernel)[1])) for kernel in item.kernels[2]]
-    # det of the covariance: exp(trace of its logarithm), the sum of two independent entries
-    expected = np.sqrt(2) * 0.2 * 0.3 / np.hypot(0.2, 0.3)
+    # det of the covariance: exp of twice the width's component; a value at the mean has weight 5/2
+    error = 0.3 / np.sqrt(5 / 2)
+    expected = 2 * 0.2 * error / np.hypot(0.2, error)
     assert np.std(sizes) == pytest.approx(expected, rel=0.2)
     again, other = (estimate(camera, photos, seed) for seed in (0, 1))
     first = item.kernels[2][0]
@@ -167,12 +191,39 @@ def test_groups_of_four_photos_have_a_mean_of_their_own() -> None:
     assert widths["single"] == pytest.approx(1.5, rel=0.02)
 
 
-def test_the_robust_mean_limits_outliers() -> None:
+def test_the_robust_mean_excludes_outliers() -> None:
+    spread = np.array([0.04, 0.01, 0.01])
     values = np.zeros((9, 3))
     values[0] = 100
-    assert np.abs(robust_mean(values, 1.0)).max() < 0.2
-    even = np.random.default_rng(0).normal(size=(50, 3)) * 0.01
-    np.testing.assert_allclose(robust_mean(even, 1.0), even.mean(0))
+    mean, weights = robust_mean(values, spread, 0.09)
+    assert np.abs(mean).max() < 0.01
+    assert weights[0] < 0.001 < 2 < weights[1]
+    even = np.random.default_rng(0).normal(size=(50, 3)) * 0.001
+    np.testing.assert_allclose(robust_mean(even, spread, 0.09)[0], even.mean(0), atol=1e-6)
+
+
+def test_components_separate_the_width_from_the_shape() -> None:
+    entries = np.random.default_rng(0).normal(size=(5, 3))
+    np.testing.assert_allclose(join_components(split_components(entries)), entries)
+    wider = split_components(entries + np.array([0.3, 0, 0.3])) - split_components(entries)
+    np.testing.assert_allclose(wider, np.tile([0.3, 0, 0], (5, 1)), atol=1e-12)
+
+
+def test_another_shape_than_a_gaussian_needs_the_margin_in_the_sum_of_all_photos() -> None:
+    costs = np.array([[3.0, 2.5, 1.0]] * 4)
+    assert choose_shape(costs * MARGIN / 8.1) == "gaussian"
+    assert choose_shape(costs * MARGIN / 7.9) == "motion"
+    assert choose_shape(np.array([])) == "gaussian"
+
+
+@pytest.mark.parametrize("shape", ["gaussian", "motion"])
+def test_the_shape_of_the_blur_is_that_of_the_camera(shape: str, tmp_path: Path) -> None:
+    covariance = np.array([[3.3, 2.8], [2.8, 3.3]])  # motion of 8 pixels
+    true = shaped_kernel(shape, covariance, 0.0, 1.0, 2)
+    camera = make_camera(**NO_SHARPENING, spread=1e-3)
+    items = estimate(camera, take_photos(tmp_path, true)).values()
+    assert {item.facts["shape"] for item in items} == {shape}
+    assert min(kernel_psnr(true, item.kernels[2][0]) for item in items) > 35
 
 
 def test_a_turn_of_the_logarithm_turns_the_covariance() -> None:

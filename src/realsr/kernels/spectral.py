@@ -23,6 +23,7 @@ from realsr.core.ranges import Range
 from realsr.core.workers import count_workers, map_items
 from realsr.imaging import ImageError
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre
+from realsr.kernels.blur_shapes import Transfer, transform_gaussian
 from realsr.kernels.estimator import (
     ALL_SCALES,
     HEALTH,
@@ -79,12 +80,13 @@ class SpectralFit:
     """The blur that explains a spectrum.
 
     log_covariance: (3,), the distinct entries of the matrix logarithm of the x2 kernel's covariance.
-    residual, signal: as in SpectralEstimate.
+    residual, signal: as in SpectralEstimate. cost: value of the objective that the fit minimises.
     """
 
     log_covariance: np.ndarray
     residual: float
     signal: float
+    cost: float
 
 
 @dataclass(frozen=True)
@@ -224,8 +226,16 @@ def noise_power(gray: np.ndarray) -> float:
     return max(float(np.quantile(local, 0.02)), 0.01)
 
 
-def fit_spectrum(spectrum: Spectrum, prior: SpectrumEstimator) -> SpectralFit:
-    """Fit the model of this module to a photo's spectrum."""
+def fit_spectrum(
+    spectrum: Spectrum,
+    prior: SpectrumEstimator,
+    transfer: Transfer = transform_gaussian,
+    start: np.ndarray | None = None,
+) -> SpectralFit:
+    """Fit the model of this module to a photo's spectrum.
+
+    transfer: K(h), by its covariance. start: initial log covariance (3,), the prior's if None.
+    """
     log_power, frequencies, noise = spectrum.log_power, spectrum.frequencies, spectrum.noise
     shifts = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij")).reshape(2, 9, 1)
     h = (frequencies[:, None] + shifts) / 2  # (2, 9, N)
@@ -240,10 +250,8 @@ def fit_spectrum(spectrum: Spectrum, prior: SpectrumEstimator) -> SpectralFit:
 
         x: log covariance (3), log c, log noise gain, offset of the exponent.
         """
-        (a, b), (_, d) = matrix_exponential(x[:3])
-        form = a * h[0] ** 2 + 2 * b * h[0] * h[1] + d * h[1] ** 2
-        aliases = np.exp(x[3] - (prior.exponent + x[5]) * log_radius - 4 * np.pi**2 * form)
-        return (aliases * inside).sum(0)
+        scene = np.exp(x[3] - (prior.exponent + x[5]) * log_radius)
+        return (scene * transfer(h, matrix_exponential(x[:3])) ** 2 * inside).sum(0)
 
     def misfit(x: np.ndarray) -> np.ndarray:
         return log_power - np.log(signal(x) + noise * np.exp(x[4]))
@@ -254,13 +262,16 @@ def fit_spectrum(spectrum: Spectrum, prior: SpectrumEstimator) -> SpectralFit:
         priors.append(prior.exponent_weight * x[5])
         return np.concatenate([misfit(x) * weights, priors])
 
-    start = np.array([log_width, 0, log_width, 0, 0, 0])
-    start[3] = np.median(log_power - np.log(signal(start)))
-    x = optimize.least_squares(residuals, start, loss="soft_l1", f_scale=ROBUST_SCALE).x
+    blur = np.array([log_width, 0, log_width]) if start is None else start
+    first = np.array([*blur, 0, 0, 0])
+    first[3] = np.median(log_power - np.log(signal(first)))
+    fit = optimize.least_squares(residuals, first, loss="soft_l1", f_scale=ROBUST_SCALE)
+    x = fit.x
     return SpectralFit(
         log_covariance=x[:3],
         residual=float(np.median(np.abs(misfit(x)))),
         signal=float(np.mean(signal(x) / (signal(x) + noise * np.exp(x[4])))),
+        cost=float(fit.cost),
     )
 
 
