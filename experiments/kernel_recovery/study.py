@@ -11,8 +11,8 @@ is printed. README.md has the protocol and the results.
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -20,15 +20,17 @@ import numpy as np
 from cases import BORDER, SCALES, SETS, Case, degrade_photo, list_cases
 from table import summarise, write_table
 
+from realsr import api
 from realsr.core.files import write_bytes
 from realsr.core.progress import Progress
 from realsr.core.seeding import derive_seed
 from realsr.imaging.kernel_shapes import Kernel, postprocess
+from realsr.kernels.kernelgan import average
 from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
 from realsr.kernels.kernelgan_training import train_kernelgans
 from realsr.kernels.spectral import Spectral, estimate_spectral
 
-ESTIMATORS = ("spectral", "kernelgan")
+ESTIMATORS = ("spectral", "kernelgan", "kernelgan_steady")
 SPECTRAL = Spectral(
     border=BORDER,
     exponent=2.7,
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tasks = list(
         list_tasks(photos, estimators, options.kernels, options.gan_kernels, options.seeds, scales)
     )
-    run(tasks, options.records, KernelGANConfig(options.iterations, 2e-4, BORDER), options.batch)
+    run(tasks, options.records, load_forms(options.iterations), options.batch)
     if options.json:
         keys = {_key(task) for task in tasks}
         records = [
@@ -75,14 +77,40 @@ def list_tasks(
     """List tasks (case, estimator, seed); the spectral estimator is deterministic: seed 0."""
     if "spectral" in estimators:
         yield from ((case, "spectral", 0) for case in list_cases(photos, kernels, scales))
-    if "kernelgan" in estimators:
-        for scale in scales:
+    for name in ("kernelgan", "kernelgan_steady"):
+        for scale in scales if name in estimators else ():
             for seed in range(seeds):
                 for case in list_cases(photos, gan_kernels, [scale]):
-                    yield case, "kernelgan", seed
+                    yield case, name, seed
 
 
-def run(tasks: Sequence[Task], records: Path, config: KernelGANConfig, batch: int) -> None:
+@dataclass(frozen=True)
+class Form:
+    """A form of KernelGAN; seeds: trainings of one estimate, which is the mean of their kernels."""
+
+    config: KernelGANConfig
+    seeds: int
+
+
+def load_forms(iterations: int | None) -> dict[str, Form]:
+    """Return the forms of conf/kernels; iterations: limit, for a trial."""
+    forms = {}
+    for name in ("kernelgan", "kernelgan_steady"):
+        values = api.load_config("estimate_kernels", ["+track=dped", f"kernels={name}"]).kernels
+        start = values["average_from"]
+        count = min(iterations or values["iterations"], values["iterations"])
+        config = KernelGANConfig(
+            count,
+            values["learning_rate"],
+            BORDER,
+            average_from=start and min(start, count - 1),
+            gan_after_start=values["gan_after_start"],
+        )
+        forms[name] = Form(config, values["seeds"])
+    return forms
+
+
+def run(tasks: Sequence[Task], records: Path, forms: Mapping[str, Form], batch: int) -> None:
     """Append missing estimates to the records; KernelGAN is trained in batches of `batch`."""
     _drop_cut_line(records)
     finished_keys = {_key(_task(record)) for record in read_records(records)}
@@ -91,12 +119,12 @@ def run(tasks: Sequence[Task], records: Path, config: KernelGANConfig, batch: in
     with Progress("kernel recovery", total=len(tasks), done=len(tasks) - len(missing)) as progress:
         for name, group in groupby(missing, key=lambda task: task[1]):
             members = list(group)
-            size = batch if name == "kernelgan" else 1
+            size = max(1, batch // forms[name].seeds) if name in forms else 1
             for start in range(0, len(members), size):
                 chunk = members[start : start + size]
                 began = time.perf_counter()
                 kernels = (
-                    _kernelgan(chunk, config) if name == "kernelgan" else [_spectral(chunk[0][0])]
+                    _kernelgan(chunk, forms[name]) if name in forms else [_spectral(chunk[0][0])]
                 )
                 seconds = (time.perf_counter() - began) / len(chunk)
                 with records.open("a") as file:
@@ -119,15 +147,22 @@ def _drop_cut_line(records: Path) -> None:
         write_bytes(records, content[: content.rfind(b"\n") + 1])
 
 
-def _kernelgan(tasks: Sequence[Task], config: KernelGANConfig) -> list[Kernel]:
+def _kernelgan(tasks: Sequence[Task], form: Form) -> list[Kernel]:
     seeds = [
-        derive_seed(seed, "kernel_recovery", *asdict(case).values()) for case, _, seed in tasks
+        [
+            derive_seed(seed, "kernel_recovery", *asdict(case).values(), *([run] if run else []))
+            for run in range(form.seeds)
+        ]
+        for case, _, seed in tasks
     ]
     photos = [
-        prepare_photo(degrade_photo(task[0]), config, [seed])[0]
-        for task, seed in zip(tasks, seeds, strict=True)
+        photo
+        for task, runs in zip(tasks, seeds, strict=True)
+        for photo in prepare_photo(degrade_photo(task[0]), form.config, runs)
     ]
-    return [postprocess(raw) for raw in train_kernelgans(photos, config, seeds).kernels]
+    raws = train_kernelgans(photos, form.config, [seed for runs in seeds for seed in runs]).kernels
+    groups = [raws[i : i + form.seeds] for i in range(0, len(raws), form.seeds)]
+    return [average([postprocess(raw) for raw in group]) for group in groups]
 
 
 def _spectral(case: Case) -> Kernel:
@@ -167,9 +202,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--gan-kernels", type=int, default=1, help="kernels a photo for KernelGAN")
     parser.add_argument("--seeds", type=int, default=5, help="KernelGAN's runs a case")
-    parser.add_argument(
-        "--iterations", type=int, default=3000, help="KernelGAN's iterations; 3000 is the paper's"
-    )
+    parser.add_argument("--iterations", type=int, help="at most so many of KernelGAN, for a trial")
     parser.add_argument(
         "--batch", type=int, default=8, help="KernelGANs trained side by side; changes no number"
     )

@@ -1,6 +1,8 @@
 """Kernel PSNR of the study's records, summed up; as a table in Markdown.
 
 python experiments/kernel_recovery/table.py experiments/kernel_recovery/results/2026-11-23.json
+
+Of several files it prints how much KernelGAN's forms vary over seeds.
 """
 
 import datetime
@@ -25,10 +27,12 @@ NAMES = {
     "isotropic": "isotropic Gaussian of the best width (knows the true kernel)",
     "kernelgan": "KernelGAN, as published: one run",
     "kernelgan_mean": "KernelGAN, mean of the kernels of its runs",
+    "kernelgan_steady": "KernelGAN, steady form",
     "spectral": "spectral estimator (at x4: its x2 kernel composed)",
     "spectral_x4": "spectral estimator, its x4 kernel",
     "gaussian": "best Gaussian (knows the true kernel)",
 }
+LOW = 26.0  # dB, of a failed run
 
 
 def summarise(records: Sequence[dict], photos: str) -> dict:
@@ -157,7 +161,7 @@ def _table(title: str, groups: Sequence[dict]) -> str:
             cells = [_cell(group["psnr"].get(name)) for group in groups]
             lines.append(f"| {words} | {' | '.join(cells)} |")
     for name, words in NAMES.items():
-        if name in ("kernelgan_mean", "spectral", "spectral_x4") and any(
+        if name in ("kernelgan_mean", "kernelgan_steady", "spectral", "spectral_x4") and any(
             name in group["gain"] for group in groups
         ):
             gains = [group["gain"].get(name) for group in groups]
@@ -190,6 +194,35 @@ def _excess_table(rows: Sequence[dict]) -> str:
     return "\n".join(lines)
 
 
+def write_steadiness(rows: Sequence[dict]) -> str:
+    """Return a table of the spread over seeds of KernelGAN's forms, x2, from rows of `summarise`.
+
+    Standard deviations are those over the runs of a case.
+    """
+    lines = [
+        "| x2 | cases, runs | mean | standard deviation: mean, median over cases | lowest run "
+        f"| below {LOW:g} dB |",
+        "|---" * 6 + "|",
+    ]
+    for noise in sorted({row["noise"] for row in rows}):
+        for name in ("kernelgan", "kernelgan_steady"):
+            runs = [
+                row["psnr"][name]
+                for row in rows
+                if (row["scale"], row["noise"]) == (2, noise) and len(row["psnr"].get(name, [])) > 1
+            ]
+            if runs:
+                spreads = [np.std(values, ddof=1) for values in runs]
+                psnr = np.concatenate(runs)
+                lines.append(
+                    f"| noise {noise:g}: {NAMES[name]} | {len(runs)}, {len(psnr)} "
+                    f"| {np.mean([np.mean(values) for values in runs]):.1f} "
+                    f"| {np.mean(spreads):.1f}, {np.median(spreads):.1f} "
+                    f"| {psnr.min():.1f} | {(psnr < LOW).sum()} |"
+                )
+    return "\n".join(lines)
+
+
 def _cell(figures: dict | None) -> str:
     if figures is None:
         return "–"
@@ -207,4 +240,8 @@ def _cpu() -> str:
 
 
 if __name__ == "__main__":
-    print(write_table(json.loads(Path(sys.argv[1]).read_text())))
+    summaries = [json.loads(Path(path).read_text()) for path in sys.argv[1:]]
+    if len(summaries) == 1:
+        print(write_table(summaries[0]))
+    else:
+        print(write_steadiness([row for summary in summaries for row in summary["cases"]]))

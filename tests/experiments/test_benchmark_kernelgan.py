@@ -36,7 +36,7 @@ def float64():
 
 def start_both(load):
     """Two photos' GANs of ours, and the second photo's in the plain form, with equal weights."""
-    config = KernelGANConfig(5, 2e-4, border=0)
+    config = KernelGANConfig.published(5, 2e-4, border=0)
     photos = [prepare_photo(photo, config, [0])[0] for photo in PHOTOS]
     ours = _GANs(photos, config, [0, 1], torch.device("cpu"))
     ours._bicubic = ours._bicubic.to(torch.get_default_dtype())

@@ -138,6 +138,26 @@ def test_kernelgan_rows_carry_their_mean_kernel(tmp_path, capsys):
     assert "KernelGAN's runs a case | 2 | 2 |" in capsys.readouterr().out
 
 
+def test_the_steady_form_is_an_arm_and_its_spread_is_tabulated(tmp_path, capsys):
+    import study
+    from table import write_steadiness
+
+    study.main(
+        ["--photos", "astronaut", "--estimators", "kernelgan,kernelgan_steady", "--scales", "2"]
+        + ["--seeds", "2", "--iterations", "3"]
+        + ["--records", str(tmp_path / "r.jsonl"), "--json", str(tmp_path / "s.json")]
+    )
+    capsys.readouterr()
+    rows = json.loads((tmp_path / "s.json").read_text())["cases"]
+    assert {name for row in rows for name in row["seconds"]} == {"kernelgan", "kernelgan_steady"}
+    psnr = rows[0]["psnr"]["kernelgan_steady"]
+    assert len(psnr) == 2
+    line = write_steadiness(rows).splitlines()[3].split(" | ")
+    assert line[1:3] == ["1, 2", f"{np.mean(psnr):.1f}"]
+    assert line[3].startswith(f"{np.std(psnr, ddof=1):.1f}, ")
+    assert line[4] == f"{min(psnr):.1f}"
+
+
 def test_the_best_gaussian_finds_a_gaussian():
     from baselines import best_gaussian
 

@@ -13,7 +13,7 @@ from realsr.kernels import kernelgan_training
 from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
 from realsr.kernels.kernelgan_training import GraphStep, _GANs, train_kernelgans
 
-CONFIG = KernelGANConfig(12, 2e-4, border=0)
+CONFIG = KernelGANConfig.published(12, 2e-4, border=0)
 CPU = torch.device("cpu")
 
 

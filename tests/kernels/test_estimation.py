@@ -68,7 +68,7 @@ def test_files_names_and_contents(make_photos, pool, config):
     for batch in (["a", "b.x"], ["c"]):
         seeds = [derive_seed(5, "kernels", name) for name in batch]
         images = [read_uint8(source / f"{name}.png").copy() for name in batch]
-        short = KernelGANConfig(3, config["learning_rate"], config["border"])
+        short = KernelGANConfig.published(3, config["learning_rate"], config["border"])
         photos = [
             prepare_photo(image, short, [seed])[0]
             for image, seed in zip(images, seeds, strict=True)
@@ -343,6 +343,7 @@ def test_a_batch_fits_into_free_memory(make_photos, pool, train, monkeypatch, fr
         {"batch": 0},
         {"combine": "median"},
         {"iterations": 0},
+        {"average_from": 3000},
         {"device": "abacus"},
         {"name": "magic"},
     ],

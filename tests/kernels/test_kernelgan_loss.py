@@ -13,11 +13,11 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 class KernelLoss(DeviceKernelLoss):
     """On the CPU, with the iterations counted as the training does."""
 
-    def __init__(self, batch: int):
-        super().__init__(batch, torch.device("cpu"))
+    def __init__(self, batch: int, check_start: bool = False):
+        super().__init__(batch, torch.device("cpu"), check_start)
 
-    def advance(self, iteration: int, bicubic_loss: torch.Tensor) -> None:
-        self.update(bicubic_loss)
+    def advance(self, iteration: int, bicubic_loss: torch.Tensor, total: float = 1.0) -> None:
+        self.update(bicubic_loss, torch.full_like(bicubic_loss, total))
         if iteration % DECAY_INTERVAL == 0:
             self.decay()
 
@@ -131,3 +131,15 @@ def test_each_photo_has_its_own_pace():
             assert has_late_terms(loss) == [True, False, False]
     torch.testing.assert_close(loss.bicubic_weight, torch.tensor([5e-6, 5e-2 / 100, 5.0]))
     assert has_late_terms(loss) == [True, True, False]
+
+
+def test_the_schedule_waits_for_a_kernel_that_has_left_0():
+    weights = {False: [], True: []}
+    for check_start, values in weights.items():
+        loss = KernelLoss(1, check_start)
+        for iteration in range(1, 601):
+            # The MSE of a photo of medium brightness, at first with the kernel 0.
+            loss.advance(iteration, torch.tensor([0.3]), 0.0 if iteration < 300 else 0.9)
+            if iteration % 200 == 0:
+                values.append(round(loss.bicubic_weight.item(), 6))
+    assert weights == {False: [0.05, 5e-4, 5e-6], True: [5, 0.05, 5e-4]}

@@ -77,3 +77,12 @@ def test_pairs_of_earlier_versions_have_no_hashes_of_pixels() -> None:
     items = {"a": {"files": {}}, "b": {"files": {}, "pixels": {"LR/b.png": "0"}}}
     section = migrate("pairs", {"format": 5, "config": {}, "items": items})
     assert [item["pixels"] for item in section["items"].values()] == [None, {"LR/b.png": "0"}]
+
+
+def test_kernelgan_gets_the_keys_that_were_added_and_no_other_estimator() -> None:
+    added = {"average_from": None, "gan_after_start": False}
+    for old, keys in (({"name": "kernelgan", "iterations": 8}, added), ({"name": "spectral"}, {})):
+        assert migrate("kernels", {"format": 6, "config": old})["config"] == keys | old
+        assert migrate_run_config({"kernels": old}) == ({}, {"kernels": keys | old})
+    later = {"name": "kernelgan", "average_from": 200, "gan_after_start": True}
+    assert migrate("kernels", {"format": 6, "config": later})["config"] == later

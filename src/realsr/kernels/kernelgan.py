@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from realsr.core.devices import choose_device
+from realsr.core.errors import UserError
 from realsr.core.memory import free_memory
 from realsr.core.ranges import Range
 from realsr.core.seeding import derive_seed
@@ -60,7 +61,8 @@ MIN_SIGNAL = 0.01
 class KernelGAN(KernelEstimator):
     """KernelGAN (Bell-Kligler et al. 2019).
 
-    iterations, learning_rate, border: see `kernelgan_crops.KernelGANConfig`.
+    iterations, learning_rate, border, average_from, gan_after_start: see
+    `kernelgan_crops.KernelGANConfig`.
     batch: number of estimates trained together; None: as many as fit into half of the free memory,
     at most 32.
     device: `auto` selects a GPU if there is one; `device_index` selects one of several GPUs.
@@ -80,9 +82,18 @@ class KernelGAN(KernelEstimator):
         device: str,
         seeds: Annotated[int, Range(1)],
         combine: Literal["medoid", "mean"],
+        average_from: Annotated[int, Range(1)] | None,
+        gan_after_start: bool,
         device_index: int,
     ) -> None:
-        self._config = KernelGANConfig(iterations, learning_rate, border)
+        if average_from is not None and average_from >= iterations:
+            raise UserError(
+                f"kernels.average_from={average_from}: expected less than "
+                f"kernels.iterations={iterations}"
+            )
+        self._config = KernelGANConfig(
+            iterations, learning_rate, border, average_from, gan_after_start
+        )
         self._batch, self._seeds, self._combine = batch, seeds, combine
         self._device = choose_device(device, "kernels.device", index=device_index)
         self.steps = iterations * seeds

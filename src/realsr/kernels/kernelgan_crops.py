@@ -22,11 +22,21 @@ class KernelGANConfig:
     """Training of one GAN.
 
     border: pixels ignored at the border; 10 for synthetically degraded photos.
+    average_from: the result is the mean of the kernels after this iteration; None: the last kernel.
+    gan_after_start: G is trained without the GAN loss, and the schedule waits, until the sum of its
+    kernel exceeds 0.5.
     """
 
     iterations: int
     learning_rate: float
     border: int
+    average_from: int | None
+    gan_after_start: bool
+
+    @classmethod
+    def published(cls, iterations: int, learning_rate: float, border: int) -> "KernelGANConfig":
+        """Return a config of the paper's form."""
+        return cls(iterations, learning_rate, border, average_from=None, gan_after_start=False)
 
 
 @dataclass

@@ -42,6 +42,7 @@ LOSS_WINDOW = 100  # final iterations over which the losses are averaged
 CENTRE = KERNEL_SIZE // 2 + 0.5
 BICUBIC_WEIGHT, BICUBIC_WEIGHT_MIN, BICUBIC_DECAY = 5.0, 5e-6, 100.0
 DECAY_INTERVAL = 200
+MIN_START_SUM = 0.5  # of a kernel that has left its start near 0
 # Eager steps before the capture of a CUDA graph: optimisers and libraries allocate their buffers.
 WARM_UP = 3
 
@@ -97,7 +98,7 @@ def _train(
             if iteration > config.iterations - LOSS_WINDOW:
                 sums = {name: sums.get(name, 0) + loss for name, loss in losses.items()}
         progress(count * len(photos))
-    kernels = gans.generator.kernel().detach().double().cpu().numpy()
+    kernels = gans.kernels().double().cpu().numpy()
     count = min(LOSS_WINDOW, config.iterations)
     means = {name: (total / count).double().cpu().numpy() for name, total in sums.items()}
     return Estimates(kernels, means)
@@ -116,7 +117,12 @@ class _GANs:
         weights = [torch_generator(seed, "weights") for seed in seeds]
         self.generator = ComposedGenerator(weights, device)
         self.discriminator = BatchedDiscriminator(weights, device)
-        self._kernel_loss = KernelLoss(len(photos), device)
+        self._kernel_loss = KernelLoss(len(photos), device, config.gan_after_start)
+        self._gan_after_start = config.gan_after_start
+        self._average_from = config.average_from
+        self._is_averaging = torch.zeros((), device=device)
+        self._kernel_sum = torch.zeros(len(photos), KERNEL_SIZE, KERNEL_SIZE, device=device)
+        self._kernel_count = torch.zeros((), device=device)
         self._rate = torch.tensor(config.learning_rate, device=device)
         self._optimisers = [
             torch.optim.Adam(
@@ -166,9 +172,10 @@ class _GANs:
                 fake, _to_signed(d_crops) + 2 * noise[:, 0], fake + noise[:, 1]
             )
             weight = self._kernel_loss.bicubic_weight * 2 / fake[0].numel()
-            slope = rows.kernel_gradient(
-                output.fake_gradient + weight[:, None, None, None] * from_bicubic
-            )
+            gan_gradient = output.fake_gradient
+            if self._gan_after_start:
+                gan_gradient = gan_gradient * self._kernel_loss.has_started[:, None, None, None]
+            slope = rows.kernel_gradient(gan_gradient + weight[:, None, None, None] * from_bicubic)
         # Chain rule: `slope` is the gradient of the image losses with respect to the kernel. The
         # photos share no parameters, so their losses can be summed.
         loss = self._kernel_loss(kernel).sum() + (kernel * slope).sum()
@@ -178,7 +185,10 @@ class _GANs:
             parameter.grad = gradient
         for optimiser in self._optimisers:
             optimiser.step()
-        self._kernel_loss.update(bicubic_loss)
+        if self._average_from is not None:
+            self._kernel_sum.add_(kernel.detach() * self._is_averaging)
+            self._kernel_count.add_(self._is_averaging)
+        self._kernel_loss.update(bicubic_loss, kernel.detach().sum((1, 2)))
         return {
             "generator": output.generator_loss,
             "discriminator": output.discriminator_loss,
@@ -191,22 +201,35 @@ class _GANs:
             self._kernel_loss.decay()
         if iteration % 750 == 0:
             self._rate.mul_(0.1)
+        if iteration == self._average_from:
+            self._is_averaging.fill_(1)
+
+    def kernels(self) -> Tensor:
+        """Return the raw kernels (B, 13, 13): the last, or the mean after `average_from`."""
+        if self._average_from is None:
+            return self.generator.kernel().detach()
+        return self._kernel_sum / self._kernel_count
 
 
 class KernelLoss:
     """KernelGAN's loss terms on the kernels of B photos.
 
+    check_start: the schedule waits until `has_started`. With the kernel 0 a photo of medium
+    brightness has an MSE to bicubic below 0.4 as well, and if the schedule begins there, sparsity
+    keeps the kernel at 0.
+    has_started: (B,), whether the sum of the kernel has been above 0.5.
     bicubic_weight: (B,), the current weight of the MSE to bicubic downscaling, which is not part of
     the loss returned here.
     """
 
-    def __init__(self, batch: int, device: torch.device):
+    def __init__(self, batch: int, device: torch.device, check_start: bool):
         offsets = torch.arange(KERNEL_SIZE, device=device) - KERNEL_SIZE // 2
         gaussian = torch.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 13.0**2))
         self._boundary = 30 * (1 - gaussian / gaussian.max())
         self._boundary[2:-2, 2:-2] = 0
         self._grid = torch.arange(float(KERNEL_SIZE), device=device)
         self.bicubic_weight = torch.full((batch,), BICUBIC_WEIGHT, device=device)
+        self.has_started = torch.full((batch,), not check_start, device=device)
         self._streak = torch.zeros(batch, device=device)
         self._decaying = torch.zeros(batch, dtype=torch.bool, device=device)
         self._late = torch.zeros(batch, device=device)
@@ -223,9 +246,10 @@ class KernelLoss:
         sparsity = kernel.double().abs().clamp_min(1e-10).pow(0.2).to(kernel.dtype).mean(dim=(1, 2))
         return 0.5 * (1 - total).abs() + 0.5 * boundary + self._late * (centre + 5 * sparsity)
 
-    def update(self, bicubic_loss: Tensor) -> None:
-        """Record each photo's MSE (B,) to bicubic /2 in one iteration."""
-        self._streak.add_(1).mul_(bicubic_loss < 0.4)
+    def update(self, bicubic_loss: Tensor, total: Tensor) -> None:
+        """Record each photo's MSE to bicubic /2 and sum of the kernel (B,) in one iteration."""
+        self.has_started |= total > MIN_START_SUM
+        self._streak.add_(1).mul_((bicubic_loss < 0.4) & self.has_started)
         self._decaying |= self._streak >= 3
 
     def decay(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
-FORMAT = 6
+FORMAT = 7
 Section = dict[str, Any]
 RENAMED_KEYS = {
     "discriminator.arguments": "discriminator",
@@ -35,6 +35,9 @@ ADDED_DEGRADATION_KEYS: Mapping[str, Mapping[str, str]] = {
     "noise_jpeg": {"match": "random", "jpeg": "quality"},
 }
 """Keys of `online_degradation` that format 5 added, by its name, with the values that equal the
+behaviour before."""
+ADDED_KERNELGAN_KEYS = {"average_from": None, "gan_after_start": False}
+"""Keys of the kernel estimator KernelGAN that format 7 added, with the values that equal the
 behaviour before."""
 
 RENAMED_RUN_KEYS = (("kernels", "frame", "border"), ("noise", "wanted", "min_patches"))
@@ -131,6 +134,12 @@ def _add_degradation_keys(section: Section) -> Section:
     return section | {"config": config | section["config"]}
 
 
+def _add_kernelgan_keys(section: Section) -> Section:
+    """Averaging over iterations and the start without the GAN loss were added."""
+    added = ADDED_KERNELGAN_KEYS if section["config"].get("name") == "kernelgan" else {}
+    return section | {"config": {**added, **section["config"]}}
+
+
 def _add_pixel_hashes(section: Section) -> Section:
     """Hashes of the pixels of a pair were added; None means files compressed by zlib."""
     items = {name: {"pixels": None} | item for name, item in section["items"].items()}
@@ -150,6 +159,7 @@ def _rename(old: str, new: str) -> Callable[[Section], Section]:
 MIGRATIONS: Mapping[tuple[str, int], Callable[[Section], Section]] = {
     ("kernels", 1): _name_estimator,
     ("kernels", 2): _rename("frame", "border"),
+    ("kernels", 6): _add_kernelgan_keys,
     ("noise_survey", 2): _rename("wanted", "min_patches"),
     ("pairs", 5): _add_pixel_hashes,
     ("training", 1): _name_training_components,
@@ -179,6 +189,9 @@ def migrate_run_config(config: Section) -> tuple[dict[str, str], Section]:
     if isinstance(degradation, dict):
         added = ADDED_DEGRADATION_KEYS.get(str(degradation.get("name")), {})
         values["online_degradation"] = {**added, **degradation}
+    kernels = values.get("kernels")
+    if isinstance(kernels, dict) and kernels.get("name") == "kernelgan":
+        values["kernels"] = ADDED_KERNELGAN_KEYS | kernels
     for term in loss.values() if isinstance(loss, dict) else []:
         if isinstance(term, dict) and term.get("name") == "perceptual":
             term.setdefault("network", "vgg19")
