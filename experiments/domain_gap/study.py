@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,6 @@ from realsr.imaging import list_images, read_uint8, resize, shrink_uint8, to_flo
 from realsr.simulation.camera_model import Camera, anisotropic_kernel, load_photograph
 
 SCALE, SHRINK = 2, 3  # shrinking removes most blur, noise and JPEG of the photos
-WIDTHS, LEVELS = (2.2, 1.7), (2.0, 3.0)  # pixels of the scene; levels of 255
 SIDE = 1536  # of scenes, at most
 PHOTOGRAPHS = (
     "astronaut",
@@ -43,38 +43,53 @@ PHOTOGRAPHS = (
 )
 DISTANCES = (0.0, 0.25, 0.5, 0.75, 1.0)
 BICUBIC_WIDTH = 0.7  # of a Gaussian about as wide as bicubic's kernel at scale 2
+
+
+@dataclass(frozen=True)
+class CameraKind:
+    """widths: of the kernel, pixels of the scene. levels: of the noise, lowest and highest, of 255."""
+
+    widths: tuple[float, float]
+    levels: tuple[float, float]
+
+
+STUDIED = CameraKind((2.2, 1.7), (2.0, 3.0))
 LADDERS = {"both": (1, 1), "blur": (1, 0), "noise": (0, 1)}
 
 
-def list_scenes(folder: Path) -> list[tuple[str, np.ndarray]]:
+def list_scenes(folder: Path, shrink: int) -> list[tuple[str, np.ndarray]]:
     """Return the scenes (H, W, 3) uint8 by name: photos of the folder, and of scikit-image."""
     scenes = []
     for path in list_images(folder):
-        image = shrink_uint8(read_uint8(path), SHRINK)
+        image = shrink_uint8(read_uint8(path), shrink)
         top, left = (max(0, (length - SIDE) // 2) for length in image.shape[:2])
         scenes.append((path.stem, image[top : top + SIDE, left : left + SIDE]))
     return scenes + [(name, load_photograph(name, "the study", "demo")) for name in PHOTOGRAPHS]
 
 
-def degrade(scene: np.ndarray, name: str, blur: float, noise: float) -> np.ndarray:
+def degrade(
+    scene: np.ndarray, name: str, blur: float, noise: float, kind: CameraKind
+) -> np.ndarray:
     """Return LR (h, w, 3) uint8 at distances of kernel and noise from the camera, 0..1."""
-    levels = tuple(level * (1 - noise) for level in LEVELS)
+    levels = tuple(level * (1 - noise) for level in kind.levels)
     rng = numpy_generator(0, "domain_gap", "noise", name)
     if blur == 1:
         lr = resize(to_float(scene), factor=1 / SCALE)
         level = rng.uniform(*levels) / 255
         noise_field = torch.from_numpy(rng.standard_normal(tuple(lr.shape), dtype=np.float32))
         return to_uint8(lr + level * (0.25 + 1.5 * lr.clamp(0, 1)).sqrt() * noise_field)
-    widths = tuple(width + blur * (BICUBIC_WIDTH - width) for width in WIDTHS)
+    widths = tuple(width + blur * (BICUBIC_WIDTH - width) for width in kind.widths)
     camera = Camera(anisotropic_kernel(25, widths, 30, SCALE), SCALE, levels)
     return to_uint8(camera(to_float(scene), rng))
 
 
-def measure(scenes: list[tuple[str, np.ndarray]], blur: float, noise: float) -> Domain:
+def measure(
+    scenes: list[tuple[str, np.ndarray]], blur: float, noise: float, kind: CameraKind = STUDIED
+) -> Domain:
     photos = []
     for name, scene in scenes:
         rng = numpy_generator(0, "domain_gap", "patches", name)
-        regions = choose_regions(degrade(scene, name, blur, noise), 256, rng)
+        regions = choose_regions(degrade(scene, name, blur, noise, kind), 256, rng)
         photos.append(PhotoMeasurement(name, *measure_regions(regions, PATCHES, rng), None, None))
     return Domain(Path("simulated"), photos, {})
 
@@ -86,7 +101,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     start = time.process_time()
-    scenes = list_scenes(options.photos)
+    scenes = list_scenes(options.photos, SHRINK)
     first, second = scenes[::2], scenes[1::2]
     camera = measure(first, 0, 0)
     rows = []

@@ -47,3 +47,7 @@ def test_wrong_input_is_explained(command: Command, make_photos) -> None:
     ended = command("compare_domains", f"a={source}", f"b={source}", *keys)
     assert ended.code == 1
     assert "makes LR from HR" in ended.said
+    keys = ("online_degradation=noise_model", f"noise_pool_dir={source}", "output=GAP")
+    ended = command("compare_domains", f"a={source}", f"b={source}", *keys)
+    assert ended.code == 1
+    assert "noise_model.json: missing" in ended.said

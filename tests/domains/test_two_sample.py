@@ -6,8 +6,17 @@ import pytest
 from realsr.domains.two_sample import Part, Patches, separate
 
 
-def make(shift: float, content_shift: float = 0.0, slope: float = 0.0, photos: int = 12) -> Patches:
-    """Two sets of photos whose features differ by `shift` and depend on the content by `slope`."""
+def make(
+    shift: float,
+    content_shift: float = 0.0,
+    slope: float = 0.0,
+    photos: int = 12,
+    scatter: float = 1.0,
+) -> Patches:
+    """Two sets of photos whose features differ by `shift` and depend on the content by `slope`.
+
+    scatter: of the features in the second set, relative to the first.
+    """
     rng = np.random.default_rng(0)
     count = 40
     sides = np.repeat([0, 1], photos)
@@ -16,6 +25,7 @@ def make(shift: float, content_shift: float = 0.0, slope: float = 0.0, photos: i
     content[:, 1] += content_shift * sides[index]
     own = 0.3 * rng.normal(size=(2 * photos, 5))  # photos of one set differ
     features = rng.normal(size=(len(index), 5)) + own[index]
+    features[sides[index] == 1] *= scatter
     features += slope * content[:, 1:2] + shift * sides[index, None]
     return Patches(features, content, index, sides, [f"{i}" for i in range(2 * photos)])
 
@@ -39,6 +49,14 @@ def test_the_distance_grows_where_the_accuracy_cannot() -> None:
     assert results[-1][1] < 1
 
 
+def test_the_unit_of_the_distance_is_the_scatter_of_the_first_set() -> None:
+    # Features of LR without noise scatter more than a camera's; its mean is farther all the same.
+    results = [
+        score(make(shift, scatter=scatter))[1] for shift, scatter in ((2, 1), (3, 2), (4, 4))
+    ]
+    assert all(a + 0.05 < b for a, b in pairwise(results))
+
+
 def test_other_content_is_not_a_difference() -> None:
     accuracy, distance = score(make(0, content_shift=1, slope=3))
     assert accuracy < 0.6
@@ -50,12 +68,12 @@ def test_other_content_is_not_a_difference() -> None:
 def test_the_kernel_distance_is_the_energy_distance_between_photos() -> None:
     distances = np.array([[0.5, 2, 5, 6], [2, 0.5, 7, 8], [5, 7, 0.5, 3], [6, 8, 3, 0.5]])
     result = Part(np.full(4, 0.5), distances, np.ones(4), np.array([0, 0, 1, 1]), 1.0)
-    across, within = (5 + 6 + 7 + 8) / 4, 2 + 3
-    assert result.kernel_distance(np.ones(4)) == pytest.approx(1 - within / (2 * across))
+    energy = (5 + 6 + 7 + 8) / 4 - (2 + 3) / 2
+    assert result.kernel_distance(np.ones(4)) == pytest.approx(energy / (energy + 2))
     # The first photo twice: its pair with itself is left out.
     counts = np.array([[2, 1, 1, 1]])
-    across = (2 * (5 + 6) + 7 + 8) / 6
-    assert result.kernel_distance(counts) == pytest.approx([1 - within / (2 * across)])
+    energy = (2 * (5 + 6) + 7 + 8) / 6 - (2 + 3) / 2
+    assert result.kernel_distance(counts) == pytest.approx([energy / (energy + 2)])
 
 
 def test_test_photos_are_not_training_photos() -> None:

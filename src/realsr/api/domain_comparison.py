@@ -8,11 +8,15 @@ from realsr.config.schema import CompareDomainsConfig, MakePairsConfig
 from realsr.core.errors import ImageError, UserError
 from realsr.core.files import check_folder_place
 from realsr.data.cache import DecodedImages
-from realsr.data.degradations.degradation import OnlineDegradation, build_degradation
+from realsr.data.degradations.degradation import (
+    OnlineDegradation,
+    build_degradation,
+    list_patches,
+)
 from realsr.domains import comparison
 from realsr.domains.comparison import DomainComparison
 from realsr.imaging import list_images, log_damage
-from realsr.pools.contents import list_noise
+from realsr.pools.contents import list_degradation_files
 from realsr.reporting.domain_report import report_domains
 from realsr.reporting.drawing import choose_evenly
 
@@ -53,16 +57,17 @@ def _choose_degradation(config: CompareDomainsConfig) -> OnlineDegradation | Non
     name = config.online_degradation.get("name")
     if name == "identity":
         return None
-    patches = [] if config.noise_pool_dir is None else list_noise(config.noise_pool_dir)
-    degradation = build_degradation(config.online_degradation, 1, DecodedImages(patches))
-    if degradation.reads != "lr":
+    pool, degradation = config.noise_pool_dir, config.online_degradation
+    files = [] if pool is None else list_degradation_files(pool, True, degradation, 1, None)
+    online = build_degradation(degradation, 1, DecodedImages(list_patches(files)), files)
+    if online.reads != "lr":
         raise UserError(
             f"online_degradation.name={name}: makes LR from HR, but b holds LR. Set "
-            "online_degradation=none, noise or noise_jpeg"
+            "online_degradation=none, noise, noise_model or noise_jpeg"
         )
-    if name in ("noise", "noise_jpeg") and not patches:
+    if pool is None and name in ("noise", "noise_jpeg", "noise_model"):
         logger.warning("online_degradation.name=%s adds no noise: set noise_pool_dir=POOL", name)
-    return degradation
+    return online
 
 
 def compare_pairs(config: MakePairsConfig, lr: Path) -> None:

@@ -71,7 +71,8 @@ class DomainComparison:
     """How far set b is from set a.
 
     accuracy: of a classifier of patches on photos it was not trained on; 0.5: indistinguishable.
-    distance: energy distance of the patches' features, 0 (equal) to 1, relative to their distance.
+    distance: energy distance D of the patches' features as D / (D + W), 0 (equal) to 1; W: mean
+    distance between a's photos, so that a is the reference, and a and b are not interchangeable.
     halves: accuracy between two halves of a's photos, None for fewer than four.
     overlap: share of patches with counterparts of the same brightness and contrast.
     findings: the largest clear difference first.

@@ -3,8 +3,9 @@
 Content must not decide. Patches of four ranges of contrast are compared apart, since less noise and less blur
 would compensate in the power of all patches. Patches of both sets are weighted to the same distribution of content
 (brightness and contrast), and features are corrected by their regression on the content within
-photos, which holds no difference between photos or sets. Training and test patches are of different
-photos, and distances are between different photos.
+photos of set 0, which holds no difference between photos or sets. Training and test patches are of
+different photos, and distances are between different photos. Set 0, the camera's photos, is the
+reference: slopes and units are its own.
 """
 
 from collections.abc import Sequence
@@ -63,16 +64,18 @@ class Part:
         return np.mean(by_side, axis=0)
 
     def kernel_distance(self, counts: np.ndarray) -> np.ndarray:
-        """Return the energy distance of the sets relative to their mean distance, at most 1.
+        """Return D / (D + W): energy distance D, relative to the mean distance W in set 0; at most 1.
 
-        It is the squared maximum mean discrepancy for the kernel -|x - y| (Sejdinovic et al. 2013),
-        divided by twice the mean distance between the sets (Szekely and Rizzo 2013). Pairs of
+        D is the squared maximum mean discrepancy for the kernel -|x - y| (Sejdinovic et al. 2013):
+        the mean distance between the sets, minus the mean distances in each of them. Pairs of
         patches of one photo are left out, so that its mean is 0 for sets of the same distribution.
+        The unit W does not depend on set 1, so that sets are ordered by their distance from set 0.
         """
         first, second = (self.weights * counts * (self.sides == side) for side in (0, 1))
         across = _mean_pairs(first, second, self.distances, same=True)
-        within = sum(_mean_pairs(w, w, self.distances, same=False) for w in (first, second))
-        return 1 - within / (2 * across)
+        unit, other = (_mean_pairs(w, w, self.distances, same=False) for w in (first, second))
+        energy = across - (unit + other) / 2
+        return energy / (energy + unit)
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def _separate(patches: Patches) -> Part:
     side = patches.sides[photos]
     balance, overlap = _balance(patches.content, weights, side)
     weights = weights * balance
-    features = _correct(patches.features, patches.content, photos, weights)
+    features = _correct(patches.features, patches.content, photos, weights, side == 0)
     folds = _assign_folds(patches.names)[photos]
     correct = np.full(len(features), np.nan)
     for fold in np.unique(folds):
@@ -178,21 +181,30 @@ def _balance(
 
 
 def _correct(
-    features: np.ndarray, content: np.ndarray, photos: np.ndarray, weights: np.ndarray
+    features: np.ndarray,
+    content: np.ndarray,
+    photos: np.ndarray,
+    weights: np.ndarray,
+    reference: np.ndarray,
 ) -> np.ndarray:
-    """Return features minus their regression on the content within photos, in units of its residue."""
+    """Return features minus their regression on the content within photos, in units of its residue.
+
+    reference: mask (n,) of the patches of set 0, which give the regression and the units, so that
+    neither depends on the set that is compared with it.
+    """
     design = np.concatenate([content, content[:, :4] ** 2], axis=1)
     design = (design - design.mean(0)) / design.std(0).clip(min=1e-6)
     roots = np.sqrt(weights)[:, None]
     inner_design, inner_features = (
-        (values - _photo_means(values, photos, weights)) * roots for values in (design, features)
+        ((values - _photo_means(values, photos, weights)) * roots)[reference]
+        for values in (design, features)
     )
     gram = inner_design.T @ inner_design
     # The second term keeps it regular where each photo has one patch.
     gram += (1e-3 * np.trace(gram) / len(gram) + 1e-9) * np.eye(len(gram))
     slopes = np.linalg.solve(gram, inner_design.T @ inner_features)
     residue = inner_features - inner_design @ slopes
-    scale = np.sqrt((residue**2).sum(0) / weights.sum()).clip(min=1e-3)
+    scale = np.sqrt((residue**2).sum(0) / weights[reference].sum()).clip(min=1e-3)
     return (features - design @ slopes) / scale
 
 
