@@ -90,4 +90,4 @@ def test_a_library_is_asked_for_before_any_work(
 
 
 def test_these_formats_are_not_made_unasked() -> None:
-    assert DEFAULT_FORMATS == ("onnx_fp32", "onnx_fp16", "onnx_int8")
+    assert DEFAULT_FORMATS == ("onnx_fp32", "onnx_fp16", "onnx_int8", "safetensors")
