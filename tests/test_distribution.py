@@ -108,6 +108,16 @@ def test_the_description_has_no_link_into_the_repository(archives: tuple[Path, P
     assert [link for link in links if not link.startswith("https://")] == []
 
 
+def test_each_extra_is_documented_and_measured() -> None:
+    text = (ROOT / "docs/use/install.md").read_text()
+    rows = set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE))
+    extras = PROJECT["optional-dependencies"].keys() - {"dev"}
+    assert extras - rows == set(), "add a row to docs/use/install.md"
+    script = (ROOT / "experiments/install/measure.py").read_text()
+    unmeasured = [name for name in extras if not re.search(rf'"(onnx,)?{name}": ', script)]
+    assert unmeasured == [], "add code that uses the extra to experiments/install/measure.py"
+
+
 def instructions(file: Path) -> list[tuple[str, str]]:
     """The instructions of a Dockerfile with their arguments, continued lines joined."""
     lines = re.sub(r"^#.*\n", "", file.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
