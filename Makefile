@@ -10,7 +10,7 @@ RUN := PYTHONPATH=$(CURDIR)/src $(BIN)/python
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n 3 --dist loadfile
 STAMP := $(VENV)/.realsr-installed
 
-.PHONY: help install demo test test-all lint format wheel clean
+.PHONY: help install demo test test-all lint format dist clean
 
 help:
 	@echo "make demo      a whole study on bundled photographs, about 8 minutes on 2 cores; results in runs/demo"
@@ -18,7 +18,7 @@ help:
 	@echo "make test-all  lint, then all tests"
 	@echo "make lint      ruff and mypy"
 	@echo "make format    let ruff format the code"
-	@echo "make wheel     build dist/realsr-*.whl"
+	@echo "make dist      build dist/realsr-*.tar.gz and .whl, and check them with twine"
 	@echo "make install   the environment alone, in VENV=$(VENV)"
 
 install: $(STAMP)
@@ -48,8 +48,11 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-wheel: install
-	$(BIN)/python -m build --wheel
+# The wheel is built from the unpacked source archive, which shows that the archive is complete.
+dist: install
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 clean:
 	rm -rf dist build .mypy_cache .pytest_cache .ruff_cache

@@ -47,8 +47,9 @@ def test_openvino_and_ncnn_through_to_the_table(
         "openvino_int8": ["openvino_int8.xml", "openvino_int8.bin"],
         "ncnn": ["ncnn.param", "ncnn.bin"],
     }
-    written = [name for names in pairs.values() for name in names] + ["table.json", "table.md"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(written)
+    others = ["README.md", "table.json", "table.md"]
+    written = sorted([name for names in pairs.values() for name in names] + others)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == written
     assert f"written  out: {', '.join(written)}" in ended.said
     first, *rows = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
     assert (first["name"], first["files"]) == ("PyTorch", [])
@@ -90,4 +91,4 @@ def test_a_library_is_asked_for_before_any_work(
 
 
 def test_these_formats_are_not_made_unasked() -> None:
-    assert DEFAULT_FORMATS == ("onnx_fp32", "onnx_fp16", "onnx_int8")
+    assert DEFAULT_FORMATS == ("onnx_fp32", "onnx_fp16", "onnx_int8", "safetensors")

@@ -25,6 +25,8 @@ FILES = {
     "table.json",
     "table.md",
     "sensitivity.png",
+    "model.safetensors",
+    "README.md",
 }
 FOLDERS = ("int8.photos=seen", "data.hr=clean", "int8.crop=32")
 
@@ -122,10 +124,9 @@ def test_the_table_tells_each_file(exported: tuple[Path, Ended], folder: Path) -
     assert (folder / "new/table.md").read_text().splitlines()[2].startswith("|  | precision")
     said = exported[1].said
     assert "onnx_int8_entropy.onnx: written and checked, lowest PSNR to the generator" in said
-    assert (
-        "written  new: onnx_fp32.onnx, onnx_fp16.onnx, onnx_int8_entropy.onnx, table.json, table.md, sens"
-        in said
-    )
+    assert f"written  new: {', '.join(sorted(FILES))}" in said
+    card = (folder / "new/README.md").read_text()
+    assert f"| this model | {exact['psnr']:.4f} | {exact['ssim']:.4f} |" in card
 
 
 def test_sensitivity_names_each_layer(folder: Path) -> None:
@@ -232,8 +233,8 @@ def test_a_file_is_evaluated_beside_others(folder: Path, command: Command, tmp_p
             "nly realsr.upscale and realsr.evaluate r",
         ),
         (
-            ["weights=new"],
-            "holds several networks; give one file: new/onnx_fp16.onnx, new/onnx_fp32.onnx, new/onnx_int8",
+            ["weights=networks"],
+            "holds several networks; give one file: networks/a.onnx, networks/b.onnx",
         ),
         (["output=LICENCE"], "output=LICENCE is a file, but a folder is expected"),
         (["output=LICENCE/new"], "output=LICENCE/new: LICENCE is a file, but a folder"),
@@ -259,6 +260,9 @@ def test_what_cannot_be_done_is_told_before_any_work(
     arguments: list[str], said: str, folder: Path, command: Command
 ) -> None:
     (folder / "LICENCE").touch()
+    (folder / "networks").mkdir(exist_ok=True)
+    for name in ("a.onnx", "b.onnx"):
+        (folder / "networks" / name).touch()
     (folder / "black").mkdir(exist_ok=True)
     write_uint8(folder / "black/a.png", np.zeros((48, 48, 3), np.uint8))
     before = files(folder)
@@ -339,6 +343,7 @@ def test_a_network_of_ones_own_becomes_a_file(
         "onnx_fp16.onnx",
         "table.json",
         "table.md",
+        "README.md",
     }
     model = load_model(Path("new/onnx_fp16.onnx"), torch.device("cpu"))
     x = torch.rand(1, 3, 5, 6)
@@ -347,4 +352,5 @@ def test_a_network_of_ones_own_becomes_a_file(
     (Path("new") / "mine.onnx").touch()
     again = command(*call, "allow_custom_code=true", "overwrite=true", "formats=[onnx_fp16]")
     assert again.code == 0, again.said
-    assert files(Path("new")).keys() == {"onnx_fp16.onnx", "table.json", "table.md", "mine.onnx"}
+    names = {"onnx_fp16.onnx", "table.json", "table.md", "README.md", "mine.onnx"}
+    assert files(Path("new")).keys() == names

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from realsr.core.errors import UserError
-from realsr.deployment.export_files import list_exported, staging_folder
+from realsr.deployment.export_files import check_output, list_exported, staging_folder
 
 
 def names(folder: Path) -> list[str]:
@@ -19,11 +19,23 @@ def test_an_export_s_files_are_told_from_others(tmp_path: Path) -> None:
         "openvino.bin",
         "openvino.xml",
     ]
-    exported = [*pairs, "sensitivity.png", "table.json", "table.md"]
-    for name in (*exported, "onnx_fp32.txt", "mine.onnx", "my_table.json", "onnx_int8.md"):
+    exported = ["model.safetensors", *pairs, "sensitivity.png", "table.json", "table.md"]
+    for name in (
+        *exported,
+        "onnx_fp32.txt",
+        "mine.onnx",
+        "my_table.json",
+        "README.md",
+        "onnx_int8.md",
+    ):
         (tmp_path / name).touch()
     assert [path.name for path in list_exported(tmp_path)] == exported
     assert list_exported(tmp_path / "nowhere") == []
+    with pytest.raises(UserError, match=r"README.md: would be replaced by the model card"):
+        check_output([], tmp_path, overwrite=True)
+    (tmp_path / "README.md").write_text("---\nlibrary_name: realsr\n---\n")
+    assert list_exported(tmp_path)[0].name == "README.md"
+    check_output([], tmp_path, overwrite=True)
 
 
 def test_what_is_not_moved_is_lost_and_what_a_killed_one_left_too(tmp_path: Path) -> None:

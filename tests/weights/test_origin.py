@@ -110,6 +110,11 @@ def test_a_run_has_its_training(
         "steps": steps,
     }
     assert str(tmp_path) not in json.dumps(origin.as_texts())
+    (tmp_path / "config.yaml").write_text(config.replace("/far/psnr.pth", "hf://me/psnr@v1"))
+    training = find_origin(tmp_path / name, read_weights(tmp_path / name)).training
+    assert training is not None
+    assert training["init"] == "hf://me/psnr@v1"
+    (tmp_path / "config.yaml").write_text(config)
     convert_weights(tmp_path / name, tmp_path / "x.pth")
     stored = read_origin(read_weights(tmp_path / "x.pth"))
     assert json.loads(stored["training"]) == origin.training

@@ -8,9 +8,18 @@ from realsr.config.composition import load_protocol, takes_keys
 from realsr.config.schema import ExportConfig
 from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place, write_bytes
-from realsr.deployment.export_options import DEFAULT_FORMATS, check_formats
-from realsr.weights import convert_weights
-from realsr.weights.conversion import FORMATS as WEIGHTS
+from realsr.deployment.export_files import check_output, list_exported
+from realsr.deployment.export_options import DEFAULT_FORMATS, WEIGHTS, check_formats
+from realsr.deployment.model_card import deployment_scores, run_scores, write_card
+from realsr.deployment.table import Deployment
+from realsr.weights.conversion import (
+    FORMATS,
+    convert_weights,
+    read_with_origin,
+    write_safetensors,
+)
+from realsr.weights.generators import describe_generator
+from realsr.weights.hub import MODEL_FILE, check_upload, upload_files
 
 logger = logging.getLogger("realsr")
 
@@ -27,7 +36,7 @@ def export(config: ExportConfig) -> Path:
     """
     output, suffix = config.output, config.output.suffix.lower()
     is_folder = output.is_dir()
-    weights_only = suffix in WEIGHTS and not is_folder
+    weights_only = suffix in FORMATS and not is_folder
     check_folder_place("output", output.parent if weights_only else output)
     has_file_type = mimetypes.MimeTypes().guess_type(output.name)[0] is not None
     if weights_only:
@@ -36,11 +45,11 @@ def export(config: ExportConfig) -> Path:
         raise UserError(
             f"output={output}: networks are written to a folder: set output="
             f"{output.with_suffix('')}; for weights only, set a file name that ends in "
-            f"{' or '.join(WEIGHTS)}"
+            f"{' or '.join(FORMATS)}"
         )
     elif config.formats is None and has_file_type and not is_folder:
         raise UserError(
-            f"output={output}: expected a file name that ends in {' or '.join(WEIGHTS)}, or a "
+            f"output={output}: expected a file name that ends in {' or '.join(FORMATS)}, or a "
             f"folder for ONNX; for a folder of this name also set "
             f"formats=[{','.join(DEFAULT_FORMATS)}]"
         )
@@ -51,6 +60,11 @@ def export(config: ExportConfig) -> Path:
 
 def export_weights(config: ExportConfig) -> None:
     """Convert the weights of a config to a file, and log a summary."""
+    if config.push_to is not None:
+        raise UserError(
+            f"output={config.output} is a weights file: push_to={config.push_to} needs "
+            f"output=FOLDER; for weights only, set formats=[{WEIGHTS}]"
+        )
     if config.formats is not None:
         raise UserError(
             f"output={config.output} is a weights file: formats={config.formats} need output=FOLDER"
@@ -70,9 +84,58 @@ def export_weights(config: ExportConfig) -> None:
 
 
 def export_formats(config: ExportConfig) -> None:
-    """Write the formats of a config, the tables and, if requested, the sensitivity figure."""
+    """Write the formats of a config with tables and a model card, and upload them if requested."""
     formats = list(DEFAULT_FORMATS) if config.formats is None else config.formats
     check_formats(formats, config.int8)  # reports missing libraries before they are imported
+    sources = [config.weights] + ([] if config.weights_b is None else [config.weights_b])
+    check_output(sources, config.output, config.overwrite)
+    if config.push_to is not None:
+        if WEIGHTS not in formats:
+            raise UserError(f"push_to={config.push_to}: add {WEIGHTS} to formats")
+        check_upload(config.push_to)
+    file, origin = read_with_origin(
+        config.weights, config.weights_b, config.interpolate, config.licence
+    )
+    networks = [name for name in formats if name != WEIGHTS]
+    deployment = _export_networks(config, networks) if networks else None
+    if deployment is not None and len(deployment.rows) == 1:
+        raise _list_failed(deployment)
+    state, generator, scale = describe_generator(file)
+    if deployment is None:
+        for path in list_exported(config.output):
+            path.unlink()
+    if WEIGHTS in formats:
+        write_safetensors(file, origin, config.output / MODEL_FILE)
+    write_card(
+        config.output,
+        origin,
+        generator,
+        scale,
+        sum(value.numel() for value in state.values()),
+        [
+            *([] if deployment is None else deployment_scores(deployment)),
+            *([] if config.weights_b is not None else run_scores(file, origin.source_sha256)),
+        ],
+        config.push_to,
+    )
+    names = [path.name for path in list_exported(config.output)]
+    logger.info("\nwritten  %s: %s", config.output, ", ".join(names))
+    if deployment is not None:
+        for warning in deployment.warnings:
+            logger.warning("warning: %s", warning)
+        if deployment.failed:
+            raise _list_failed(deployment)
+    if config.push_to is not None:
+        source = upload_files(config.output, names, config.push_to)
+        logger.info("uploaded  %s: upscale with weights=%s", config.push_to, source)
+
+
+def _list_failed(deployment: Deployment) -> UserError:
+    return UserError(f"{len(deployment.failed)} formats could not be exported, see above")
+
+
+def _export_networks(config: ExportConfig, formats: list[str]) -> Deployment:
+    """Write networks, the tables and, if requested, the sensitivity figure."""
     from realsr.deployment.deploy import export_networks
     from realsr.reporting.sensitivity_figure import draw_sensitivity
 
@@ -91,12 +154,6 @@ def export_formats(config: ExportConfig) -> None:
         config.licence,
     )
     logger.info("\n%s", deployment.format_text())
-    files = [name for row in deployment.rows for name in row.files] + ["table.json", "table.md"]
     if deployment.sensitivity is not None:
         write_bytes(config.output / "sensitivity.png", draw_sensitivity(deployment.sensitivity))
-        files.append("sensitivity.png")
-    logger.info("\nwritten  %s: %s", config.output, ", ".join(files))
-    for warning in deployment.warnings:
-        logger.warning("warning: %s", warning)
-    if deployment.failed:
-        raise UserError(f"{len(deployment.failed)} formats could not be exported, see above")
+    return deployment

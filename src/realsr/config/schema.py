@@ -318,6 +318,7 @@ class ExportConfig:
     licence: str | None
     output: Path
     formats: list[str] | None
+    push_to: str | None
     int8: Int8Config
     data: ExportData
     allow_custom_code: bool

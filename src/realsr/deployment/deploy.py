@@ -22,7 +22,14 @@ from realsr.deployment.check import (
     load_evaluation_sets,
     score_files,
 )
-from realsr.deployment.export_files import File, Generator, list_exported, load, staging_folder
+from realsr.deployment.export_files import (
+    File,
+    Generator,
+    check_output,
+    list_exported,
+    load,
+    staging_folder,
+)
 from realsr.deployment.export_options import LIBRARIES, Int8Config
 from realsr.deployment.measure import Cost, count_gflop, measure
 from realsr.deployment.network_files import FileMaker
@@ -31,7 +38,6 @@ from realsr.deployment.table import REFERENCE, SIDE, Deployment, Row, Sensitivit
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import list_images
 from realsr.provenance.fingerprints import package_versions
-from realsr.weights.sources import find_weights
 
 logger = logging.getLogger("realsr")
 
@@ -70,7 +76,8 @@ def export_networks(
             INT8 photos lack contrast (`check_calibration`), or no image could be scored.
     """
     sources = [source] if weights_b is None else [source, weights_b]
-    _check_folders(sources, output, int8.photos, hr, overwrite)
+    check_output(sources, output, overwrite)
+    _check_photos(int8.photos, hr)
     needs_int8 = any("int8" in name for name in formats)
     if needs_int8 and lacks_vnni():
         logger.warning(
@@ -108,19 +115,7 @@ def export_networks(
     return deployment
 
 
-def _check_folders(
-    sources: Sequence[str], output: Path, photos: Path | None, hr: Path | None, overwrite: bool
-) -> None:
-    if (earlier := list_exported(output)) and not overwrite:
-        raise UserError(
-            f"{output}: already has an export ({', '.join(path.name for path in earlier)}): set "
-            "overwrite=true to replace all of it, or choose another output"
-        )
-    for source in sources:
-        if find_weights(source).resolve() in [path.resolve() for path in earlier]:
-            raise UserError(
-                f"weights={source} would be replaced by output={output}: choose another output"
-            )
+def _check_photos(photos: Path | None, hr: Path | None) -> None:
     if photos is not None and hr is not None and (duplicates := list_duplicates(photos, hr)):
         raise UserError(
             f"{', '.join(duplicates[:3])}: both in int8.photos and in data.hr, so files would be "

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from realsr.core.errors import UserError
 from realsr.core.file_names import utf8_path
 from realsr.core.files import hold_lock, sync_files
 from realsr.deployment.export_options import FORMATS, METHODS
@@ -17,11 +18,15 @@ from realsr.inference.model import SRModel
 from realsr.inference.tile_layout import measure_bytes
 from realsr.weights.conversion import read_with_origin
 from realsr.weights.generators import make_generator
+from realsr.weights.hub import MODEL_FILE
 from realsr.weights.origin import Origin
+from realsr.weights.sources import find_weights
 
 # A fixed name, so that an export removes the files of an earlier one that was killed.
 STAGING = ".unfinished"
-TABLES = ("table.json", "table.md", "sensitivity.png")
+CARD = "README.md"
+OTHERS = ("table.json", "table.md", "sensitivity.png", MODEL_FILE, CARD)
+LIBRARY = "library_name: realsr"  # a line by which a model card of this package is recognised
 
 
 @dataclass(frozen=True)
@@ -84,12 +89,42 @@ def load(
 
 
 def list_exported(folder: Path) -> list[Path]:
-    """Return the files in a folder that have names of an export; none if there is no folder."""
+    """Return the files in a folder that have names of an export; none if there is no folder.
+
+    A README.md that is no model card of this package is another file.
+    """
     stems = {*FORMATS, *(f"onnx_int8_{method}" for method in METHODS)}
     networks = {
         f"{stem}{suffix}" for stem in stems for suffix in (".onnx", ".xml", ".bin", ".param")
     }
-    return sorted(path for path in folder.glob("*") if path.name in networks.union(TABLES))
+    return sorted(
+        path
+        for path in folder.glob("*")
+        if path.name in networks.union(OTHERS) and (path.name != CARD or _is_card(path))
+    )
+
+
+def _is_card(path: Path) -> bool:
+    return LIBRARY in path.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+def check_output(sources: Sequence[str], output: Path, overwrite: bool) -> None:
+    """Raise UserError if an export into a folder would replace other files or its own sources."""
+    earlier = list_exported(output)
+    if earlier and not overwrite:
+        raise UserError(
+            f"{output}: already has an export ({', '.join(path.name for path in earlier)}): set "
+            "overwrite=true to replace all of it, or choose another output"
+        )
+    if (output / CARD).exists() and output / CARD not in earlier:
+        raise UserError(
+            f"{output / CARD}: would be replaced by the model card: choose another output"
+        )
+    for source in sources:
+        if find_weights(source).resolve() in [path.resolve() for path in earlier]:
+            raise UserError(
+                f"weights={source} would be replaced by output={output}: choose another output"
+            )
 
 
 @contextmanager

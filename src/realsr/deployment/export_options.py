@@ -9,8 +9,10 @@ from typing import Annotated
 from realsr.core.errors import UserError
 from realsr.core.ranges import Range
 
-DEFAULT_FORMATS = ("onnx_fp32", "onnx_fp16", "onnx_int8")
-FORMATS = (*DEFAULT_FORMATS, "openvino", "openvino_int8", "ncnn")
+WEIGHTS = "safetensors"  # the weights, not a network: for this package
+ONNX_FORMATS = ("onnx_fp32", "onnx_fp16", "onnx_int8")
+DEFAULT_FORMATS = (*ONNX_FORMATS, WEIGHTS)
+FORMATS = (*ONNX_FORMATS, "openvino", "openvino_int8", "ncnn", WEIGHTS)
 METHODS = ("entropy", "percentile", "minmax")
 LIBRARIES = {  # by extra
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
@@ -50,8 +52,8 @@ def check_formats(formats: Sequence[str], int8: Int8Config) -> None:
                 f"{key}=[{','.join(names)}]: expected one or more of {', '.join(options)}, "
                 "each once"
             )
-    # All formats start from the ONNX graph or its layer names.
-    extras = ["onnx"] + [
+    # All networks start from the ONNX graph or its layer names.
+    extras = ["onnx"] * (set(formats) != {WEIGHTS}) + [
         extra for extra in ("openvino", "ncnn") if any(name.startswith(extra) for name in formats)
     ]
     libraries = [name for extra in extras for name in LIBRARIES[extra]]

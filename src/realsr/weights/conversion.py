@@ -57,27 +57,36 @@ def convert_weights(
     if output.exists() and not overwrite:
         raise UserError(f"output={output}: already exists; set overwrite=true to replace it")
     file, origin = read_with_origin(source, weights_b, interpolate, licence)
+    if suffix == ".safetensors":
+        return write_safetensors(file, origin, output)
     state, config, scale = describe_generator(file)
-    if suffix == ".pth" and "." in config["name"]:
+    if "." in config["name"]:
         raise UserError(
             f"{file.path}: holds the custom network {config['name']}, and only RRDB generators can "
             "be written as .pth: set output=FILE.safetensors"
         )
-    if suffix == ".pth" and config["name"] == "rrdb" and scale == 3:
+    if config["name"] == "rrdb" and scale == 3:
         raise UserError(
             f"{file.path}: a .pth does not hold the scale, and an RRDB of scale 3 would be read as of "
             "scale 2: set output=FILE.safetensors"
         )
     output.parent.mkdir(parents=True, exist_ok=True)
-    if suffix == ".pth":
-        tensors: Any = OrderedDict(to_first_layout(state) if config["name"] == "rrdb" else state)
-        tensors._metadata = OrderedDict({ORIGIN: {"json": json.dumps(asdict(origin))}})
-        content = io.BytesIO()
-        torch.save(tensors, content)
-        write_bytes(output, content.getvalue())
-    else:
-        facts = (read_notes(file) or {}) | {"origin": asdict(origin)}
-        save_generator(output, state, config, scale, facts)
+    tensors: Any = OrderedDict(to_first_layout(state) if config["name"] == "rrdb" else state)
+    tensors._metadata = OrderedDict({ORIGIN: {"json": json.dumps(asdict(origin))}})
+    content = io.BytesIO()
+    torch.save(tensors, content)
+    write_bytes(output, content.getvalue())
+    return config, scale
+
+
+def write_safetensors(
+    file: WeightsFile, origin: Origin, output: Path
+) -> tuple[dict[str, Any], int]:
+    """Write the generator of a file as safetensors with its origin; return its config and scale."""
+    state, config, scale = describe_generator(file)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    facts = (read_notes(file) or {}) | {"origin": asdict(origin)}
+    save_generator(output, state, config, scale, facts)
     return config, scale
 
 

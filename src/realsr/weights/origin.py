@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from realsr.core.files import parse_json
 from realsr.provenance.fingerprints import fingerprint_file
 from realsr.provenance.manifest import read_manifest
 from realsr.weights.generators import read_notes
+from realsr.weights.hub import HUB
 from realsr.weights.sources import MODELS
 from realsr.weights.state_files import ORIGIN, WeightsFile
 
@@ -27,6 +29,7 @@ LICENCES = {  # SPDX, by SHA-256 of the file; those of published names are in `M
     "f872d837d3c90ed2e05227bed711af5671a6fd1c9f7d7e91c911a61f155e99da": "BSD-3-Clause",
 }
 RUN_FILES = ("generator.safetensors", "generator_ema.safetensors", "best.safetensors")
+VERSIONS = ("realsr", "torch", "python")
 LONGEST = 2000  # characters of a text from a file
 
 
@@ -37,7 +40,8 @@ class Origin:
     licence: an SPDX expression or other text; None if unknown. source: the weights' name, of a path
     outside the current folder only its last part. source_sha256: of the file with the numbers.
     training: config_sha256 (of the run's config.yaml), track, data (names of the photo folders by
-    role), init and steps; None for other files. made_by: this package and its version.
+    role), init and steps, and of its record if there is one: seed, numbers of pairs and of files of
+    the pool, online_degradation and versions; None for other files. made_by: this package and its version.
     """
 
     licence: str | None
@@ -130,18 +134,34 @@ def _find_training(file: WeightsFile) -> dict[str, Any] | None:
         return None
     config = folder / "config.yaml"
     try:
+        record = read_manifest(folder).get("training", {})
         values = yaml.safe_load(config.read_text(encoding="utf-8"))
         if steps is None:
-            items = read_manifest(folder).get("training", {}).get("items", {})
-            steps = items.get("generator", {}).get("steps")
+            steps = record.get("items", {}).get("generator", {}).get("steps")
         data = {role: values["data"].get(role) for role in ("source", "target")}
         init = values.get("init")
         return {
             "config_sha256": fingerprint_file(config)["sha256"],
             "track": values.get("track"),
             "data": {role: printable(Path(value).name) for role, value in data.items() if value},
-            "init": None if init is None else printable(Path(init).name),
+            "init": None if init is None else _name_source(init),
             "steps": steps,
-        }
+        } | (_describe_record(record) if record else {})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, UserError):
         return None  # not a run, or a run without its config
+
+
+def _name_source(source: str) -> str:
+    return printable(source if source.startswith(HUB) else Path(source).name)
+
+
+def _describe_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts in the record of a training."""
+    kinds = Counter(name.partition("/")[0] for name in record["inputs"])
+    return {
+        "seed": record.get("seed"),
+        "pairs": kinds["HR"],
+        "pool": {"kernels": kinds["kernels"], "noise": kinds["noise"]},
+        "online_degradation": record["config"].get("online_degradation.name"),
+        "versions": {name: record["versions"].get(name) for name in VERSIONS},
+    }

@@ -18,6 +18,7 @@ from pathlib import Path
 from realsr.core.errors import UserError
 from realsr.core.file_kinds import identify_file
 from realsr.core.files import write_bytes
+from realsr.weights.hub import HUB, MODEL_FILE, find_in_hub
 from realsr.weights.published_files import FETCH_COMMAND
 
 logger = logging.getLogger("realsr")
@@ -133,7 +134,7 @@ ZIP_ERRORS = (
 MAX_BYTES = 64 * 2**20  # bytes; larger files are not read whole
 SOURCE_KINDS = (
     "expected a run's folder, a file of weights (.safetensors, .pth, .pt, .onnx, or ncnn's .param "
-    f"beside its .bin), or a published model: {', '.join(PUBLISHED_MODELS)}"
+    f"beside its .bin), {HUB}OWNER/NAME, or a published model: {', '.join(PUBLISHED_MODELS)}"
 )
 
 
@@ -141,13 +142,16 @@ def find_weights(source: str | Path) -> Path:
     """Return the weights file of a source.
 
     source: a path, or (only as `str`) a published model's name, which takes precedence over a file
-    of that name (`./df2k` is the file). In a folder: a run's `generator.safetensors`, else its
-    newest checkpoint, else the only `.param`.
+    of that name (`./df2k` is the file); or `hf://OWNER/NAME`, see `find_in_hub`. In a folder: a
+    run's `generator.safetensors`, else its newest checkpoint, else `MODEL_FILE`, else the only
+    `.param`.
 
     Raises UserError, with what to do, if there is none.
     """
     if isinstance(source, str) and source in MODELS:
         return _find_model(source)
+    if isinstance(source, str) and source.startswith(HUB):
+        return find_in_hub(source)
     if source == "dped":
         raise UserError(
             "dped: no package contains it; its authors publish DPED.pth at "
@@ -174,6 +178,8 @@ def _find_in_folder(folder: Path) -> Path:
         return folder / "generator.safetensors"
     if checkpoints := sorted((folder / "checkpoints").glob("step_*.pt")):
         return checkpoints[-1]
+    if (folder / MODEL_FILE).is_file():
+        return folder / MODEL_FILE
     if len(networks := list(folder.glob("*.param"))) == 1:
         return networks[0]
     if networks := sorted(folder.glob("*.onnx")):
@@ -181,8 +187,8 @@ def _find_in_folder(folder: Path) -> Path:
             f"{folder}: holds several networks; give one file: {', '.join(map(str, networks))}"
         )
     raise UserError(
-        f"{folder}: has no generator.safetensors, no checkpoint in checkpoints/ and not exactly "
-        f"one ncnn model (.param); {SOURCE_KINDS}"
+        f"{folder}: has no generator.safetensors, no checkpoint in checkpoints/, no {MODEL_FILE} "
+        f"and not exactly one ncnn model (.param); {SOURCE_KINDS}"
     )
 
 
