@@ -68,7 +68,7 @@ class Job:
 
     def relative(self, text: str) -> str:
         """Return a message with the names of the job's photos instead of their paths."""
-        return text.replace(f"{self.folder}/", "")
+        return text.replace(f"{self.folder}/photo/", "").replace(f"{self.folder}/", "")
 
     def describe(self) -> dict[str, Any]:
         """Return the state for the page, JSON."""

@@ -49,7 +49,7 @@ def check_photo(path: Path, max_megapixels: float) -> None:
         )
     if pixels > max_megapixels * 1e6:
         raise ImageError(
-            f"{path.name} has {pixels / 1e6:.1f} megapixels, more than {max_megapixels:g}: shrink "
+            f"{path.name} has {pixels / 1e6:.2f} megapixels, more than {max_megapixels:g}: shrink "
             "or crop it, or start realsr app with a larger max_megapixels"
         )
 

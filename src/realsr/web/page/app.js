@@ -195,7 +195,8 @@ overview.addEventListener("keydown", (event) => {
 });
 for (const input of viewer.querySelectorAll("[name=zoom]")) input.addEventListener("change", draw);
 addEventListener("resize", draw);
-slider.addEventListener("slide", () => slider.setAttribute("aria-valuenow", Math.round(slider.value)));
+const reportDivider = () => slider.setAttribute("aria-valuenow", Math.round(slider.value));
+slider.addEventListener("slide", reportDivider);
 
 connect(
   find("#upscale"),
@@ -220,6 +221,7 @@ connect(
     const isShown = await Promise.all([first.decode(), second.decode()]).then(() => true, () => false);
     [viewer.hidden, find("[data-too-large]", panel).hidden] = [!isShown, isShown];
     slider.value = 50;
+    reportDivider();
     draw();
   },
 );
