@@ -150,8 +150,11 @@ class _Server:
                     check_bytes(name, size, limit)
                     file.write(chunk)
             await run_in_threadpool(check_photo, path, self._config.max_megapixels)
-        except OSError as error:
-            raise UserError(f"{name} cannot be stored: {error.strerror}") from error
+        except BaseException as error:
+            path.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise UserError(f"{name} cannot be stored: {error.strerror}") from error
+            raise
         return JSONResponse({})
 
     async def start(self, request: Request) -> Response:
@@ -205,7 +208,7 @@ class _Server:
             raise UserError("choose a photo")
         weights, strength = options.get("weights"), options.get("strength")
         tile, kind = options.get("tile"), options.get("format")
-        if weights not in self._upscaler.scales:
+        if not isinstance(weights, str) or weights not in self._upscaler.scales:
             raise UserError(f"weights={weights}: expected {', '.join(self._upscaler.scales)}")
         if not isinstance(strength, int | float):
             raise UserError(f"strength={strength}: expected a number from 0 to 1")
