@@ -1,4 +1,4 @@
-"""Serves a local web page to upscale photos and to inspect pools and domains.
+"""Serves a local page that upscales photos and shows pools and domains.
 
 Usage: realsr app [weights=[RUN,FILE]] [port=7860]
        Open the address that it prints; Ctrl-C stops it. Needs the extra `app`.
