@@ -39,7 +39,9 @@ function formatBytes(bytes) {
 }
 
 function describeProgress(state) {
-  if (state.state === "waiting") return `waiting; jobs before this one: ${state.before}`;
+  if (state.state === "waiting") {
+    return state.before ? `waiting; jobs before this one: ${state.before}` : "waiting";
+  }
   if (state.fraction === null) return state.stage;
   return `${state.stage}, ${Math.floor(100 * state.fraction)} %, ${formatSeconds(state.seconds_left)} left`;
 }
