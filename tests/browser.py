@@ -13,8 +13,8 @@ PACKAGES = "apt-get install chromium chromium-driver"
 
 
 @contextmanager
-def open_page(path: Path, width: int = 1200, dark: bool = False) -> Iterator[Any]:
-    """Yield Selenium's driver with a file opened from disk, in a window of this width."""
+def open_page(page: Path | str, width: int = 1200, dark: bool = False) -> Iterator[Any]:
+    """Yield Selenium's driver with a file or an address opened, in a window of this width."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="Selenium is not installed")
     binary, driver_path = shutil.which("chromium"), shutil.which("chromedriver")
     if binary is None or driver_path is None:
@@ -32,7 +32,7 @@ def open_page(path: Path, width: int = 1200, dark: bool = False) -> Iterator[Any
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-        driver.get(path.resolve().as_uri())
+        driver.get(page if isinstance(page, str) else page.resolve().as_uri())
         yield driver
     finally:
         driver.quit()
@@ -43,8 +43,8 @@ def console_messages(driver: Any) -> list[str]:
     return [entry["message"] for entry in driver.get_log("browser")]
 
 
-def outside_requests(driver: Any) -> list[str]:
-    """Return the addresses that a page requested, but for its own file and embedded data."""
+def outside_requests(driver: Any, own: str = "file://") -> list[str]:
+    """Return the addresses that a page requested, but for its own, which begin so, and embedded data."""
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     urls = [
         message["params"]["request"]["url"]
@@ -52,4 +52,4 @@ def outside_requests(driver: Any) -> list[str]:
         if message["method"] == "Network.requestWillBeSent"
     ]
     assert urls, "the page itself is among the requests"
-    return [url for url in urls if not url.startswith(("file://", "data:"))]
+    return [url for url in urls if not url.startswith((own, "data:"))]

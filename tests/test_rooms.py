@@ -16,6 +16,7 @@ LEVELS = (
     {"kernels", "noise", "pools", "simulation", "inference", "evaluation"},
     {"training", "deployment", "pairs", "domains"},
     {"config", "reporting"},
+    {"web"},
     {"api"},
     {"command"},
 )

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from realsr.api.reports import report as report
     from realsr.api.training_plan import plan as plan
     from realsr.api.training_run import train as train
+    from realsr.api.web_page import app as app
     from realsr.api.weight_fetching import fetch as fetch
     from realsr.config.composition import load_config as load_config
 
@@ -60,6 +61,7 @@ _NAMES = {
     "api.reports": ["Pool", "report"],
     "api.training_plan": ["plan"],
     "api.training_run": ["train"],
+    "api.web_page": ["app"],
     "api.weight_fetching": ["fetch"],
     "config.composition": ["load_config"],
 }

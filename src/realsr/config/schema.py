@@ -401,6 +401,29 @@ class CompareDomainsConfig:
 
 
 @dataclass
+class AppConfig:
+    """The keys of `app`: address, models, limits, and how photos are upscaled and compared."""
+
+    host: str
+    port: Annotated[int, Range(0, 65535)]
+    weights: list[str]
+    pool_dir: Path | None
+    max_megapixels: Annotated[float, Range(above=0)]
+    max_megabytes: Annotated[float, Range(above=0)]
+    max_photos: Annotated[int, Range(2)]
+    precision: Precision
+    strength: Share
+    tile: Annotated[int, Range(1)] | None
+    overlap: Annotated[int, Range(0)]
+    device: str
+    regions: Annotated[int, Range(1)]
+    seed: Seed
+    workers: Workers
+    damaged: Damaged
+    allow_custom_code: bool
+
+
+@dataclass
 class FetchConfig:
     """The keys of `fetch`: groups or names of weights, and a folder to take them from."""
 
@@ -442,5 +465,6 @@ COMMANDS = {
     "export": Command(ExportConfig, "export", ExportConfig, resumable=False),
     "report": Command(ReportConfig, "report", ReportConfig),
     "compare_domains": Command(CompareDomainsConfig, "compare_domains", CompareDomainsConfig),
+    "app": Command(AppConfig, "app", AppConfig),
     "fetch": Command(FetchConfig, "fetch", FetchConfig),
 }
