@@ -11,6 +11,7 @@ from importlib import import_module
 from itertools import groupby
 from os.path import relpath
 from pathlib import Path
+from textwrap import dedent
 from typing import TYPE_CHECKING, get_type_hints
 
 import yaml
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parents[1]
 MARKER = re.compile(r"^<!-- (commands|options: ([\w/]+)) -->$", re.MULTILINE)
+LAYOUT = re.compile(r"^ |\S {2,}\S|^Usage: ")  # a line that is indented or has columns
+COLUMNS = re.compile(r"(\S.*?) {2,}(\S.*)")
+COMMAND = re.compile(r"(python -m |Usage: )|\S+=")
 
 
 @dataclass(frozen=True)
@@ -139,15 +143,30 @@ def write_table(column: str, keys: Iterable[Key], page: str) -> str:
 def write_text(lines: Sequence[str], page: str) -> str:
     """Return the lines of a comment or docstring as Markdown.
 
-    Indented lines, lines with columns and those of the usage keep their layout.
+    Indented commands become code, and lines of two columns (`term  text`) a list.
     """
     output = ""
-    for has_layout, group in groupby(
-        lines, lambda line: bool(re.search(r"^ |\S {2,}\S|^Usage: ", line))
-    ):
-        text = "\n".join(group)
-        output += f"\n```text\n{text}\n```\n\n" if has_layout else f"{escape(text, page)}\n"
+    for has_layout, group in groupby(lines, lambda line: bool(LAYOUT.search(line))):
+        block = dedent("\n".join(group))
+        if not has_layout:
+            output += f"{escape(block, page)}\n"
+        elif COMMAND.match(block):
+            output += f"\n```text\n{block}\n```\n\n"
+        else:
+            output += f"\n{write_list(block.splitlines(), page)}\n\n"
     return output
+
+
+def write_list(lines: Sequence[str], page: str) -> str:
+    """Return lines `term  text`, and the indented lines that continue them, as a Markdown list."""
+    has_columns = any(COLUMNS.match(line) for line in lines)
+    output = []
+    for line in lines:
+        columns = COLUMNS.match(line)
+        text = escape(columns[2] if columns else line.strip(), page)
+        bullet = "- " if has_columns and not line.startswith(" ") else "  " * has_columns
+        output.append(f"{bullet}{f'**{escape(columns[1], page)}**: ' if columns else ''}{text}")
+    return "\n".join(output)
 
 
 def code(value: str) -> str:
