@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -168,7 +169,7 @@ def test_links_of_the_site_lead_to_files_that_exist(site: Path) -> None:
 @pytest.mark.slow
 def test_the_names_of_the_interface_have_their_docstrings(site: Path) -> None:
     page = (site / "reference/api.html").read_text()
-    text = words(re.sub(r"<[^>]+>", "", page))
+    text = words(unescape(re.sub(r"<[^>]+>", "", page)))
     for name in api.__all__:
         line = str(getattr(api, name).__doc__).partition("\n")[0]
         assert f'id="realsr.api.{name}"' in page
