@@ -144,6 +144,23 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     return folder
 
 
+def test_formulas_need_no_script_and_unknown_commands_are_reported(tmp_path: Path) -> None:
+    pytest.importorskip("sphinx", reason="Sphinx is not installed (extra docs)")
+    (tmp_path / "index.md").write_text("# Page\n\n$x^2$\n\n$$\\sqrt{y}$$\n\n$\\unknown$\n")
+    (tmp_path / "conf.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(DOCS / '_extensions')!r})\n"
+        "extensions = ['myst_parser', 'mathml']\nmyst_enable_extensions = ['dollarmath']\n"
+        "html_math_renderer = 'mathml'\nhtml_theme = 'basic'\n"
+    )
+    command = [sys.executable, "-m", "sphinx", "--quiet", ".", "build"]
+    build = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    page = (tmp_path / "build/index.html").read_text()
+    assert re.search(r"<msup>\s*<mi>x</mi>\s*<mn>2</mn>\s*</msup>", page)
+    assert re.search(r"<msqrt>\s*<mi>y</mi>\s*</msqrt>", page)
+    assert not any("mathjax" in address.lower() for address in Page(page).loads)
+    assert "index.md:7: WARNING: formula \\unknown" in build.stderr
+
+
 @pytest.mark.slow
 def test_no_page_loads_anything_from_another_host(site: Path) -> None:
     pages = list(site.rglob("*.html"))
