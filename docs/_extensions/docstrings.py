@@ -41,8 +41,8 @@ def process_signature(
     app: Sphinx, kind: str, name: str, value: Any, options: Any, signature: str, returns: str
 ) -> tuple[str, str] | None:
     """Return the signature of a function that `takes_keys` decorates."""
-    config = re.fullmatch(r"\(config: ([~\w.]+)\)", signature or "")
-    return (f"(config: {config[1]} | None = None, /, **keys: Any)", returns) if config else None
+    config = re.fullmatch(r"\(config: [~\w.]+\.(\w+)\)", signature or "")
+    return (f"(config: {config[1]} | None = None, /, **keys)", returns) if config else None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
