@@ -1,8 +1,9 @@
 """Formulas as MathML, which browsers draw without a script."""
 
+import re
+
 from docutils import nodes
-from docutils.utils.math import MathError
-from docutils.utils.math.latex2mathml import tex2mathml
+from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
@@ -11,13 +12,11 @@ logger = logging.getLogger(__name__)
 
 
 def write_formula(translator: HTML5Translator, node: nodes.Element) -> None:
-    """Write a formula, in a line or as a block; warn if it has an unknown command."""
+    """Write a formula, in a line or as a block; warn of commands that are not converted."""
     is_block = isinstance(node, nodes.math_block)
-    try:
-        formula = str(tex2mathml(node.astext(), as_block=is_block))
-    except MathError as error:
-        logger.warning("formula %s: %s", node.astext(), error, location=node)
-        raise nodes.SkipNode from error
+    formula = convert(" ".join(node.astext().split()), display="block" if is_block else "inline")
+    for command in re.findall(r">(\\\w+)", formula):
+        logger.warning("formula %s: unknown command %s", node.astext(), command, location=node)
     translator.body.append(f'<div class="math">{formula}</div>\n' if is_block else formula)
     raise nodes.SkipNode
 
