@@ -10,7 +10,7 @@ RUN := PYTHONPATH=$(CURDIR)/src $(BIN)/python
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n 3 --dist loadfile
 STAMP := $(VENV)/.realsr-installed
 
-.PHONY: help install demo test test-all lint format dist clean
+.PHONY: help install demo test test-all lint format docs dist clean
 
 help:
 	@echo "make demo      a whole study on bundled photographs, about 8 minutes on 2 cores; results in runs/demo"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-all  lint, then all tests"
 	@echo "make lint      ruff and mypy"
 	@echo "make format    let ruff format the code"
+	@echo "make docs      the documentation site in build/docs; warnings are errors"
 	@echo "make dist      build dist/realsr-*.tar.gz and .whl, and check them with twine"
 	@echo "make install   the environment alone, in VENV=$(VENV)"
 
@@ -47,6 +48,11 @@ test-all: lint
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# REPOSITORY_URL=https://HOST/OWNER/NAME/blob/main: address of links to files outside docs/.
+# SPHINXOPTS="-D nb_execution_mode=auto" runs the notebooks that have no recorded outputs.
+docs: install
+	OMP_NUM_THREADS=1 $(RUN) -m sphinx --nitpicky --fail-on-warning --keep-going $(SPHINXOPTS) docs build/docs
 
 # The wheel is built from the unpacked source archive, which shows that the archive is complete.
 dist: install

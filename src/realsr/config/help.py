@@ -20,7 +20,7 @@ from realsr import __version__
 from realsr.config.options import conf_dir
 from realsr.config.schema import COMMANDS
 
-_PLUS_GROUPS = {"track": "<track>", "experiment": "<recipe>", "layout": "<layout>"}
+PLUS_GROUPS = {"track": "<track>", "experiment": "<recipe>", "layout": "<layout>"}
 _FLAGS = """\
 Options of every command:
   --cfg job          print the composed configuration; --resolve replaces references by values
@@ -87,7 +87,7 @@ def write_help(command: str, arguments: Sequence[str]) -> None:
         if re.match(r"\+?[\w/]+=", argument)
     )
     folders = [conf_dir(), *_config_dirs(arguments)]
-    defaults = _read_defaults(specification.file)
+    defaults = read_defaults(specification.file)
     changes = list[str]()
     for group in ("experiment", "track") if "track" in types else ():
         if group in overrides:
@@ -103,18 +103,17 @@ def write_help(command: str, arguments: Sequence[str]) -> None:
         "",
         f"Other commands: {', '.join(name for name in COMMANDS if name != command)}",
     ]
-    names = sorted([*groups, *(_PLUS_GROUPS if "track" in types else [])])
+    names = sorted([*groups, *(PLUS_GROUPS if "track" in types else [])])
     lines += ["", "Groups and their options:"] if names else []
     for group in names:
         files = [file for folder in folders for file in (folder / group).glob("*.yaml")]
         options = ", ".join(sorted({file.stem for file in files}))
-        plus = "+" if group in _PLUS_GROUPS else ""
-        lines.append(f"  {plus}{group}={_PLUS_GROUPS.get(group, '<option>')}: {options}")
+        plus = "+" if group in PLUS_GROUPS else ""
+        lines.append(f"  {plus}{group}={PLUS_GROUPS.get(group, '<option>')}: {options}")
     lines += ["", _FLAGS, "", "Keys, default values and meanings:"]
     if "track" in types and not {"track", "experiment"} & overrides.keys():
         lines[-1] = "Keys, default values and meanings (+track=<track> --help shows a track's):"
-    body = _read_body(conf_dir() / f"{_base(specification.file)}.yaml")
-    lines += _select(body, specification.part)
+    lines += read_keys(command)
     for group, option in groups.items():
         file = _find_option(folders, group, option)
         option_lines = _read_option(file) if file else []
@@ -122,6 +121,13 @@ def write_help(command: str, arguments: Sequence[str]) -> None:
     if changes:
         lines += ["", "The track or recipe replaces these values:", *changes]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def read_keys(command: str) -> list[str]:
+    """Return the lines of a command's keys outside groups."""
+    specification = COMMANDS[command]
+    body = _read_body(conf_dir() / f"{_base(specification.file)}.yaml")
+    return _select(body, specification.part)
 
 
 def _config_dirs(arguments: Sequence[str]) -> Iterator[Path]:
@@ -163,7 +169,7 @@ def _base(file: str) -> str:
     return "config" if file == "demo" else file
 
 
-def _read_defaults(file: str) -> dict[str, str]:
+def read_defaults(file: str) -> dict[str, str]:
     """Return the groups of a primary config file with their default options."""
     content = yaml.safe_load((conf_dir() / f"{_base(file)}.yaml").read_text(encoding="utf-8"))
     return {
