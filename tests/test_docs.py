@@ -1,5 +1,6 @@
 """The documentation: links lead somewhere, and each command in it is one that can be composed."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -13,22 +14,32 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     page
     for folder in (".", "docs", "experiments", "tests/records")
-    for page in (ROOT.glob("*.md") if folder == "." else (ROOT / folder).rglob("*.md"))
+    for page in (ROOT.glob("*.md") if folder == "." else (ROOT / folder).rglob("*.*"))
+    if page.suffix in (".md", ".ipynb")
 )
 COMMAND = re.compile(
     r"(?:python -m realsr\.|(?:^    |`)realsr )(\w+)((?:\\\n|[^\n`])*)", re.MULTILINE
 )
 
 
+def read(page: Path) -> str:
+    """The text of a page, or of the text cells of a notebook."""
+    text = page.read_text()
+    if page.suffix == ".md":
+        return text
+    cells = json.loads(text)["cells"]
+    return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+
+
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", read(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
-    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    text = re.sub(r"```.*?```", "", read(page), flags=re.DOTALL)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if link.startswith(("http://", "https://")):
             continue
@@ -44,7 +55,7 @@ def test_pages_that_code_and_configuration_name_exist() -> None:
         *(ROOT / "conf").rglob("*.yaml"),
         ROOT / "pyproject.toml",
     ]:
-        for page in re.findall(r"(?<![\w/])docs/[\w/]+\.md", file.read_text()):
+        for page in re.findall(r"(?<![\w/])docs/[\w/]+\.(?:md|ipynb)", file.read_text()):
             assert (ROOT / page).exists(), f"{file}: {page}"
 
 
@@ -52,7 +63,7 @@ def commands() -> list[tuple[str, str]]:
     """Each command line of the pages that needs no folder of options, no run and no shell variable."""
     lines = set()
     for page in PAGES:
-        for name, rest in COMMAND.findall(page.read_text()):
+        for name, rest in COMMAND.findall(read(page)):
             line = " ".join(rest.replace("\\\n", " ").partition(" #")[0].split())
             if (
                 name in COMMANDS
