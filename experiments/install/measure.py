@@ -69,6 +69,8 @@ for name in ("df2k", "realesrgan_x4plus", "realesrgan_x4plus_anime"):
 """,
     "metrics": "import torch_fidelity; from torchmetrics.image import dists",
     "iqa": "import huggingface_hub",
+    "app": "import starlette, uvicorn",
+    "docs": "import furo, myst_nb, sphinx",
     "hub": "from huggingface_hub import HfApi, hf_hub_download",
     "spandrel": """
 from realsr.networks.build import build_generator
