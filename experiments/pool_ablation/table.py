@@ -30,6 +30,7 @@ HIGHER = {"psnr": True, "ssim": True, "lpips_alex": False, "dists": False}
 REFERENCE = "spectral"
 CONTROLS = {"vgg128": "patch128"}  # arms with another reference
 RESAMPLES = 2000
+OTHER_LOSSES = ("l1", "patch128", "vgg128")  # arms with the pool of `spectral`
 OTHERS = ("interpolation", "start")  # models that are not arms
 
 
@@ -179,7 +180,8 @@ def make_wins(results: Content, metric: str) -> np.ndarray:
 
 def correlate(results: Content) -> Iterator[list[str]]:
     """Yield a row for each camera: rank correlation over arms of the gap, and of kernel PSNR."""
-    for camera, gaps in results["gaps"].items():
+    for camera, measures in results["gaps"].items():
+        gaps = {arm: gap for arm, gap in measures.items() if arm not in OTHER_LOSSES}
         cells = [camera, str(len(gaps))]
         for figure in ("distance", "accuracy"):
             x = [gap[figure] for gap in gaps.values()]
