@@ -61,8 +61,8 @@ def record(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNo
 
     Left out: messages and warnings (stderr), which depend on the installation, counts, times, paths.
     """
-    recorded = copy.deepcopy(notebook)
-    for cell in recorded.cells:
+    result = copy.deepcopy(notebook)
+    for cell in result.cells:
         cell.metadata = nbformat.NotebookNode()
         if cell.cell_type != "code":
             continue
@@ -76,14 +76,14 @@ def record(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNo
             elif "data" in output:
                 output.metadata = nbformat.NotebookNode()
                 output.data = shrink(output.data, folder)
-    recorded.metadata = nbformat.from_dict(
+    result.metadata = nbformat.from_dict(
         {
             "kernelspec": notebook.metadata.kernelspec,
             "language_info": {"name": "python"},
             "recorded": {"sources": hash_sources(notebook)},
         }
     )
-    return recorded
+    return result
 
 
 def clean(text: str, folder: Path) -> str:
@@ -115,8 +115,8 @@ def main(names: list[str]) -> None:
         notebook = nbformat.read(path, as_version=4)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name).resolve()
-            recorded = record(execute(notebook, folder), folder)
-        text = nbformat.writes(recorded, indent=1) + "\n"
+            result = record(execute(notebook, folder), folder)
+        text = nbformat.writes(result, indent=1) + "\n"
         if len(text.encode()) > MAX_BYTES:
             sys.exit(f"{path}: {len(text.encode())} bytes; expected at most {MAX_BYTES}")
         path.write_text(text, encoding="utf-8")

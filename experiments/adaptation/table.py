@@ -97,7 +97,7 @@ def main() -> None:
     cameras = {camera: average_seeds(arms) for camera, arms in runs.items()}
     for camera, arms in cameras.items():
         print(make_table(camera, arms).as_markdown(), end="\n\n")
-    shared = [
+    common = [
         arm for arm in next(iter(cameras.values())) if all(arm in c for c in cameras.values())
     ]
     means = {
@@ -106,7 +106,7 @@ def main() -> None:
             for camera, arms in cameras.items()
             for photo, scores in arms[arm].items()
         }
-        for arm in shared
+        for arm in common
     }
     print(make_table("all cameras", means).as_markdown(), end="\n\n")
     print(make_seed_table(runs).as_markdown())

@@ -12,13 +12,13 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from study import DISTANCES, LADDERS, STUDIED, CameraKind, list_scenes, measure
+from study import DISTANCES, LADDERS, STUDY_CAMERA, CameraKind, list_scenes, measure
 
 from realsr.domains.comparison import Domain, compare_domains
 
 SHRINK = 2
 CAMERAS = {
-    "as studied": STUDIED,
+    "as studied": STUDY_CAMERA,
     "wide and noisy": CameraKind((2.8, 1.4), (4.0, 6.0)),
     "sharp and clean": CameraKind((1.7, 1.5), (1.0, 1.5)),
 }
@@ -48,9 +48,9 @@ def main() -> None:
                 }
                 rows.append(row)
                 print(*row.values(), flush=True)
-    ordered = sum(all(x < y for x, y in pairwise(row["kernel_distance"])) for row in rows)
-    print(f"{ordered} of {len(rows)} in order")
-    facts = {"date": time.strftime("%Y-%m-%d"), "in_order": ordered, "rows": rows}
+    count = sum(all(x < y for x, y in pairwise(row["kernel_distance"])) for row in rows)
+    print(f"{count} of {len(rows)} in order")
+    facts = {"date": time.strftime("%Y-%m-%d"), "in_order": count, "rows": rows}
     options.json.write_text(json.dumps(facts, indent=1) + "\n")
 
 

@@ -49,7 +49,7 @@ FORMS["JPEG alone, jpeg=source"] = [*FORMS["noise_jpeg, jpeg=source"], "pool.noi
 COLOURS = ("#8a8a8a", "#1f6eb4", "#e27418", "#2a9d5c", "#a03cb0", "#c9a400")
 NOISE = ["noise=auto", "noise.size=128", "noise.stride=128"]  # few photos have few flat tiles
 REGIONS, SEED = 256, 0
-SHOWN = (
+QUANTITIES = (
     "noise", "shadow_noise", "noise_grain", "noise_colour", "edge_width", "fine_detail",
     "overshoot", "blocking",
 )  # fmt: skip
@@ -137,7 +137,7 @@ def format_row(row: dict[str, Any]) -> str:
     """Return a line: pool, form, kernel distance, accuracy, and the differences in steps."""
     cells = [f"{row['pool']:10} {row['form']:24} {row['kernel_distance']['value']:6.3f}"]
     cells.append(f"{row['accuracy']['value']:5.2f}")
-    for name in SHOWN:
+    for name in QUANTITIES:
         quantity = row["quantities"].get(name)
         cells.append(f"{name} " + (f"{quantity['steps']:+.1f}" if quantity else "-"))
         cells[-1] += "*" if quantity and quantity["clear"] else ""
@@ -153,7 +153,7 @@ def draw(rows: list[dict[str, Any]], name: str) -> np.ndarray:
         page.write(f"● {form}", 20 + 205 * index, 40, 13, colour)
     page.write("Differences in steps, LR - photos. Filled: clear", 20, 66, 13)
     pools = list(POOLS)
-    for index, key in enumerate(("distance", *SHOWN)):
+    for index, key in enumerate(("distance", *QUANTITIES)):
         left, top = 60 + 245 * (index % 5), 130 + 290 * (index // 5)
         axes = page.plot(left, top, 200, 210, SHORT_LABELS.get(key, "kernel distance"))
         axes.axhline(0, color="#222222", linewidth=0.8)

@@ -53,7 +53,7 @@ class CameraKind:
     levels: tuple[float, float]
 
 
-STUDIED = CameraKind((2.2, 1.7), (2.0, 3.0))
+STUDY_CAMERA = CameraKind((2.2, 1.7), (2.0, 3.0))
 LADDERS = {"both": (1, 1), "blur": (1, 0), "noise": (0, 1)}
 
 
@@ -84,7 +84,7 @@ def degrade(
 
 
 def measure(
-    scenes: list[tuple[str, np.ndarray]], blur: float, noise: float, kind: CameraKind = STUDIED
+    scenes: list[tuple[str, np.ndarray]], blur: float, noise: float, kind: CameraKind = STUDY_CAMERA
 ) -> Domain:
     photos = []
     for name, scene in scenes:

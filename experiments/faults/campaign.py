@@ -97,7 +97,7 @@ def run(options: argparse.Namespace, source: Path, scratch: Path) -> int:
     return int(any(result["failures"] for result in results))
 
 
-def _watch(results: Any, chosen: Sequence[Any]) -> Any:
+def _watch(results: Any, selection: Sequence[Any]) -> Any:
     """Yield results and show progress."""
     from tqdm import tqdm
 
@@ -105,7 +105,9 @@ def _watch(results: Any, chosen: Sequence[Any]) -> Any:
     failures = 0
     # Off a terminal a line every 20 seconds.
     interval = 0.1 if sys.stderr.isatty() else 20
-    with tqdm(total=len(chosen), unit="trial", mininterval=interval, maxinterval=interval) as bar:
+    with tqdm(
+        total=len(selection), unit="trial", mininterval=interval, maxinterval=interval
+    ) as bar:
         for result in results:
             failures += bool(result["failures"])
             bar.set_postfix_str(f"{failures} failed, {result['trial']}", refresh=False)

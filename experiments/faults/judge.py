@@ -53,9 +53,9 @@ def judge_run(run: Run, codes: Sequence[int] = (0,), names: Sequence[str] = ()) 
             )
         )
     if run.traceback:
-        where = [line for line in run.lines if line.startswith("File ")][-1:]
+        frames = [line for line in run.lines if line.startswith("File ")][-1:]
         failures.append(
-            Failure("traceback", f"{run.command}: {run.last[:300]} ({' '.join(where)})")
+            Failure("traceback", f"{run.command}: {run.last[:300]} ({' '.join(frames)})")
         )
     if run.hung or run.traceback:
         return failures
@@ -222,9 +222,9 @@ def compare_scalars(reference: Path, state: Path) -> list[str]:
     """Describe how the TensorBoard scalars of two folders differ."""
     expected, actual = read_scalars(reference), read_scalars(state)
     words = []
-    if lost := sorted(expected.keys() - actual.keys(), key=lambda key: key[1]):
+    if losses := sorted(expected.keys() - actual.keys(), key=lambda key: key[1]):
         words.append(
-            f"TensorBoard lacks {len(lost)} of {len(expected)} scalars, from step {lost[0][1]} on"
+            f"TensorBoard lacks {len(losses)} of {len(expected)} scalars, from step {losses[0][1]} on"
         )
     if new := actual.keys() - expected.keys():
         words.append(f"TensorBoard has {len(new)} scalars that it should not have")

@@ -143,8 +143,8 @@ def broken_manifests() -> dict[str, Callable[[dict[str, Any], str], bytes]]:
 def list_trials(scenes: Scenes) -> list[Trial]:
     """Return a trial for each stage, kind of manifest, and way of running the stage."""
     trials = []
-    chosen = scenes.choose([stage.name for stage in STAGES])
-    stages = [stage for stage in STAGES if stage.name in chosen]
+    selection = scenes.choose([stage.name for stage in STAGES])
+    stages = [stage for stage in STAGES if stage.name in selection]
     for stage in stages:
         for mode in ("again", "overwrite"):
             if stage.name == "rebuild" and mode == "overwrite":
@@ -232,9 +232,9 @@ def _mislead(section: dict[str, Any], site: Site, place: str, name: str) -> None
     """Let the item `a` name a kernel or a photo outside the folder."""
     item = section["items"]["a"]
     up = "../work/pairs/" if place == "photo" else "../../pairs/"
-    leading = name if name.startswith("/") else up + name
-    item[place] = f"source/{leading}" if place == "photo" else leading
-    key = item[place] if place == "photo" else f"kernels/{leading}"
+    path = name if name.startswith("/") else up + name
+    item[place] = f"source/{path}" if place == "photo" else path
+    key = item[place] if place == "photo" else f"kernels/{path}"
     section["inputs"][key] = _record(site.here / "work" / "pairs" / name)
 
 
@@ -264,8 +264,8 @@ def _judge(
     failures = judge_run(run, (0, 1), names)
     failures += [Failure("outside", words) for words in site.find_violations([run])]
     if run.code == 1:
-        if lost := sorted(before - _list_results(site, stage)):
-            failures.append(Failure("deviation", f"refused, but deleted: {', '.join(lost[:5])}"))
+        if losses := sorted(before - _list_results(site, stage)):
+            failures.append(Failure("deviation", f"refused, but deleted: {', '.join(losses[:5])}"))
     elif run.code == 0 and mode == "again":
         failures += _judge_results(scenes, site, stage)
     if run.code == 0 and not works and not failures and names[0] not in run.text:

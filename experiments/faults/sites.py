@@ -45,14 +45,14 @@ def snapshot(folder: Path) -> Tree:
 
 def tell_changes(before: Tree, after: Tree) -> list[str]:
     """Describe the differences between two snapshots."""
-    lost = [f"{name} is gone" for name in sorted(before.keys() - after.keys())]
+    losses = [f"{name} is gone" for name in sorted(before.keys() - after.keys())]
     new = [f"{name} is new" for name in sorted(after.keys() - before.keys())]
     changes = [
         f"{name} is another"
         for name in sorted(before.keys() & after.keys())
         if before[name] != after[name]
     ]
-    return lost + new + changes
+    return losses + new + changes
 
 
 @dataclass

@@ -43,8 +43,8 @@ COMMANDS = (
 def list_trials(scenes: Scenes) -> list[Trial]:
     """Return a trial for each folder and time, and for each command in a read-only folder."""
     trials = []
-    chosen = scenes.choose([*VANISHING, "cwd"])
-    for name in (name for name in VANISHING if name in chosen):
+    selection = scenes.choose([*VANISHING, "cwd"])
+    for name in (name for name in VANISHING if name in selection):
         scene = scenes[name]
         for path in VANISHING[name]:
             for part in PARTS.get(name, (0.4, 0.8)):
@@ -55,10 +55,10 @@ def list_trials(scenes: Scenes) -> list[Trial]:
                         f"vanish/{name}/{path}/{number}", text, partial(play, scene, path, number)
                     )
                 )
-    if "cwd" in chosen:
+    if "cwd" in selection:
         scenes["train"]
-    for command in COMMANDS if "cwd" in chosen else ():
-        for way in ("elsewhere", "here", "help", "-m"):
+    for command in COMMANDS if "cwd" in selection else ():
+        for way in ("outside", "here", "help", "-m"):
             text = f"the current folder is read-only: {way}"
             trials.append(
                 Trial(
@@ -93,11 +93,11 @@ def play(scene: Scene, path: str, number: int, folder: Path) -> Verdict:
         for failure in judge_state(
             scene.result, site.here, scene.writes, KEEP, (scene.result.parent, site.root)
         ):
-            lost = failure.detail.startswith(f"{path}/") and "is missing" in failure.detail
+            is_loss = failure.detail.startswith(f"{path}/") and "is missing" in failure.detail
             has_message = (
                 failure.detail.startswith("TensorBoard") and "tensorboard" in f"{path}/tensorboard"
             )
-            if not lost and not has_message:
+            if not is_loss and not has_message:
                 verdict.failures.append(failure)
     verdict.failures += [
         Failure("outside", words) for words in site.find_violations([first, retry])
@@ -106,17 +106,17 @@ def play(scene: Scene, path: str, number: int, folder: Path) -> Verdict:
 
 
 def play_read_only(scenes: Scenes, command: str, way: str, folder: Path) -> Verdict:
-    """Run a command in a read-only folder, with results elsewhere or there, or only --help."""
+    """Run a command in a read-only folder, with results outside it or in it, or only --help."""
     if not namespaces.has_namespaces():
         return Verdict(skipped=namespaces.REASON)
     site = Site(folder, ())
     site.fill(scenes["train"].result)
-    elsewhere = site.root / "elsewhere"
-    elsewhere.mkdir()
+    outside = site.root / "outside"
+    outside.mkdir()
     namespaces.enter_namespace()
     namespaces.make_read_only(site.here)
-    run = site.run(command, *_arguments(command, way, elsewhere))
-    codes = (0,) if way in ("elsewhere", "help") or command == "check_data" else (0, 1)
+    run = site.run(command, *_arguments(command, way, outside))
+    codes = (0,) if way in ("outside", "help") or command == "check_data" else (0, 1)
     failures = judge_run(run, codes)
     if way == "here" and command != "check_data" and run.code == 0:
         failures.append(Failure("deviation", "exit code 0, although nothing can be written"))
@@ -124,8 +124,8 @@ def play_read_only(scenes: Scenes, command: str, way: str, folder: Path) -> Verd
     return Verdict(failures, {"said": run.last[:500], "code": run.code})
 
 
-def _arguments(command: str, way: str, elsewhere: Path) -> tuple[str, ...]:
-    output = Path("new") if way == "here" else elsewhere
+def _arguments(command: str, way: str, outside: Path) -> tuple[str, ...]:
+    output = Path("new") if way == "here" else outside
     if way == "help":
         return ("--help",)
     multirun = ("-m",) if way == "-m" else ()

@@ -29,7 +29,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PIP = ("-m", "pip", "install", "--quiet", "--no-cache-dir", "--disable-pip-version-check")
-OMITTED = {"dev"}  # it has most of the others
+SKIP = {"dev"}  # it has most of the others
 
 EXPORT = """
 from pathlib import Path
@@ -130,25 +130,25 @@ def measure_extra(extras: str, folder: Path, base: Path) -> dict[str, Any]:
     """Install extras on top of the base, run their check, and delete the environment."""
     place = folder / "layer"
     python, site = make_environment(place, base)
-    before, shared = list_packages(site), list_packages(base)
+    before, base_packages = list_packages(site), list_packages(base)
     try:
         times = install(python, "" if extras == "none" else extras)
         packages = list_packages(site)
-        new = {k: v for k, v in packages.items() if k not in before and k not in shared}
+        new = {k: v for k, v in packages.items() if k not in before and k not in base_packages}
         check = None
         if extras in CHECKS:
             with tempfile.TemporaryDirectory() as work:
                 command = [python, "-c", CHECKS[extras]]
-                ended = subprocess.run(command, cwd=work, capture_output=True, text=True)
-            check = "passed" if ended.returncode == 0 else ended.stderr.strip()[-300:]
+                process = subprocess.run(command, cwd=work, capture_output=True, text=True)
+            check = "passed" if process.returncode == 0 else process.stderr.strip()[-300:]
         return {
             **times,
             "megabytes": round(sum(size for _, size in new.values()) / 1e6, 1),
             "packages": {name: version for name, (version, _) in new.items()},
             "replaced": [
-                f"{k} {shared[k][0]} by {v[0]}"
+                f"{k} {base_packages[k][0]} by {v[0]}"
                 for k, v in packages.items()
-                if k in shared and k not in before and k != "realsr"
+                if k in base_packages and k not in before and k != "realsr"
             ],
             "check": check,
         }
@@ -160,7 +160,7 @@ def measure_extra(extras: str, folder: Path, base: Path) -> dict[str, Any]:
 
 def list_extras() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = [name for name in project["optional-dependencies"] if name not in OMITTED]
+    extras = [name for name in project["optional-dependencies"] if name not in SKIP]
     return ["none", *(NEEDS.get(name, name) for name in extras)]
 
 
@@ -198,8 +198,8 @@ def main() -> None:
         results["extras"] = {}
         for extras in arguments.extras or list_extras():
             result = results["extras"][extras] = measure_extra(extras, folder, base)
-            shown = {key: value for key, value in result.items() if key != "packages"}
-            print(extras, len(result.get("packages", ())), "packages", shown, flush=True)
+            summary = {key: value for key, value in result.items() if key != "packages"}
+            print(extras, len(result.get("packages", ())), "packages", summary, flush=True)
             if arguments.json is not None:
                 arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 

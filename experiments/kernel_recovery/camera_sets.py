@@ -211,14 +211,14 @@ def score(photos: list[Photo]) -> dict[str, list[float]]:
     values |= {"border": BORDER, "workers": 0, "sharpening": tuple(values["sharpening"])}
     sharpening, plain = Camera(**values), Camera(**values | {"sharpening": (0.0, 0.0)})
     estimators = {"camera, sharpening=[0,0]": plain, "camera": sharpening}
-    named = {f"{index:02d}": photo for index, photo in enumerate(photos)}
-    inputs = [Memory(name, photo.image) for name, photo in named.items()]
+    by_name = {f"{index:02d}": photo for index, photo in enumerate(photos)}
+    inputs = [Memory(name, photo.image) for name, photo in by_name.items()]
     scores: dict[str, list[float]] = {}
     for label, estimator in estimators.items():
         observations = _observe(estimator, inputs)
         if estimator is plain:
             scores["spectral"] = [
-                _measure_spectral(item, named[name]) for name, item in observations.items()
+                _measure_spectral(item, by_name[name]) for name, item in observations.items()
             ]
         for count in SETS:
             names = sorted(observations)
@@ -228,7 +228,7 @@ def score(photos: list[Photo]) -> dict[str, list[float]]:
             scores[f"{label}: {count}"] = [
                 value
                 for part in parts
-                for value in _measure(estimator, {n: observations[n] for n in part}, named)
+                for value in _measure(estimator, {n: observations[n] for n in part}, by_name)
             ]
     return scores
 

@@ -215,14 +215,14 @@ def write_tables(results: dict[str, Any]) -> str:
             lines.append(
                 f"| {camera} | {form} | {error.max():.0%} | {error.mean():.0%} | {share:.0%} | {tail}"
             )
-    chosen = [results["brightness"].index(value) for value in (5, 15, 35, 55, 75, 85, 95)]
-    head = " | ".join(f"{results['brightness'][index]} %" for index in chosen)
+    columns = [results["brightness"].index(value) for value in (5, 15, 35, 55, 75, 85, 95)]
+    head = " | ".join(f"{results['brightness'][index]} %" for index in columns)
     lines += ["", f"| error of the level at brightness | {head} |", "|---" * 8 + "|"]
     for camera in results["cameras"]:
         for form in FORMS:
             error = errors(results, camera, form)
             worst = error[np.arange(len(error)), np.abs(error).argmax(axis=1)]
-            cells = " | ".join(f"{worst[index]:+.0%}" for index in chosen)
+            cells = " | ".join(f"{worst[index]:+.0%}" for index in columns)
             lines.append(f"| {camera}, {form} | {cells} |")
     return "\n".join(lines)
 

@@ -92,8 +92,8 @@ def _rows(table: Table, measurements: Mapping[str, Measurement]) -> Iterator[str
     yield _line(head)
     yield _line(["---"] * (len(head) - len(table.metrics)) + ["---:"] * len(table.metrics))
     for row in table.rows:
-        where = [row.data] if several else []
-        yield _line([row.name, *where, "published", *_values(table, row.values)])
+        data = [row.data] if several else []
+        yield _line([row.name, *data, "published", *_values(table, row.values)])
         means = (
             measurements[row.data].means.get(row.weights or "")
             if row.data in measurements
@@ -102,7 +102,7 @@ def _rows(table: Table, measurements: Mapping[str, Measurement]) -> Iterator[str
         if means is not None:
             stand_in = measurements[row.data].folders.stand_in
             other = ", other data" if stand_in else ""
-            blank = [""] * (1 + len(where))
+            blank = [""] * (1 + len(data))
             yield _line([*blank, f"measured{other}", *_values(table, means)])
             yield _line([*blank, f"difference{other}", *_differences(table, row, means)])
 

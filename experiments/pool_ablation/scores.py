@@ -80,8 +80,8 @@ def measure_gaps(study: Path, camera: str, arms: list[str]) -> dict[str, Content
         folder.mkdir(parents=True, exist_ok=True)
         for image in load_validation(pairs, SCALE, online, 0, 4096, len(pairs)):
             write_uint8(folder / f"{image.name}.png", to_uint8(image.lr))
-        made = measure_domain(list_images(folder), REGIONS, 0, 0, "refuse", None)
-        result = compare_domains(photos, made, 0)
+        domain = measure_domain(list_images(folder), REGIONS, 0, 0, "refuse", None)
+        result = compare_domains(photos, domain, 0)
         gaps[arm] = {
             "accuracy": result.accuracy.value,
             "distance": result.distance.value,

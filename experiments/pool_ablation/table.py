@@ -91,8 +91,8 @@ def estimate(
     means = []
     for _ in range(RESAMPLES):
         photos = rng.integers(values[0].shape[1], size=values[0].shape[1])
-        drawn = [v[rng.integers(len(v), size=len(v))][:, photos].mean() for v in values]
-        means.append(fmean(drawn))
+        samples = [v[rng.integers(len(v), size=len(v))][:, photos].mean() for v in values]
+        means.append(fmean(samples))
     low, high = np.quantile(means, (0.025, 0.975))
     return fmean(v.mean() for v in values), float(low), float(high)
 
@@ -229,10 +229,10 @@ def make_inputs(results: Content) -> Table:
 def draw(results: Content, file: Path) -> None:
     """Draw the scores of each arm on each camera, and how often each arm beats each other."""
     arms = list_arms(results)
-    shown = ("psnr", "lpips_alex", "dists")
+    metrics = ("psnr", "lpips_alex", "dists")
     figure = Figure(figsize=(15, 0.32 * len(arms) + 6.5), layout="constrained")
-    panels = figure.subplots(2, len(shown))
-    for column, metric in enumerate(shown):
+    panels = figure.subplots(2, len(metrics))
+    for column, metric in enumerate(metrics):
         axes = panels[0, column]
         for number, camera in enumerate(CAMERAS):
             for row, arm in enumerate(arms):

@@ -24,12 +24,12 @@ def study(monkeypatch: pytest.MonkeyPatch):
 def test_the_distance_goes_from_the_camera_to_bicubic(study) -> None:
     scene = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     np.testing.assert_array_equal(
-        study.degrade(scene, "a", 1, 1, study.STUDIED), shrink_uint8(scene, 2)
+        study.degrade(scene, "a", 1, 1, study.STUDY_CAMERA), shrink_uint8(scene, 2)
     )
     flat = np.full((128, 128, 3), 128, np.uint8)
-    levels = [study.degrade(flat, "a", 0, noise, study.STUDIED).std() for noise in (0, 0.5, 1)]
+    levels = [study.degrade(flat, "a", 0, noise, study.STUDY_CAMERA).std() for noise in (0, 0.5, 1)]
     assert 2 < levels[0] < 3.1
     assert levels[1] == pytest.approx(levels[0] / 2, rel=0.1)
     assert levels[2] == 0
-    spread = [study.degrade(scene, "a", blur, 1, study.STUDIED).std() for blur in (0, 0.5, 1)]
+    spread = [study.degrade(scene, "a", blur, 1, study.STUDY_CAMERA).std() for blur in (0, 0.5, 1)]
     assert spread[0] < spread[1] < spread[2]

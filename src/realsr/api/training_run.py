@@ -119,14 +119,14 @@ def _choose_threads(config: TrainConfig) -> int | None:
     idle = count_idle_cores()
     if idle is None:
         return None
-    chosen = max(1, min(threads, round(idle)))
-    if chosen < threads:
+    count = max(1, min(threads, round(idle)))
+    if count < threads:
         logger.info(
             "other programs use the CPU: training with %d of %d threads; set OMP_NUM_THREADS to "
             "choose the number",
-            chosen, threads,
+            count, threads,
         )  # fmt: skip
-    return chosen
+    return count
 
 
 def _train(config: TrainConfig) -> TrainResult:
@@ -261,8 +261,8 @@ def split_pairs(config: TrainConfig, files: list[Path]) -> tuple[list[Pair], Val
     """
     patches = DecodedImages(list_patches(files))
     degradation = build_degradation(config.online_degradation, config.scale, patches, files)
-    lr_name, elsewhere = config.data.lr_name, is_foreign(config.pairs_dir, "pairs", "HR/*")
-    pairs = list_pairs(config.pairs_dir, config.scale, lr_name if elsewhere else None)
+    lr_name, is_foreign_folder = config.data.lr_name, is_foreign(config.pairs_dir, "pairs", "HR/*")
+    pairs = list_pairs(config.pairs_dir, config.scale, lr_name if is_foreign_folder else None)
     trainer = config.trainer
     if config.data.validation is not None:
         images = load_validation_folder(

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any, cast
 
-import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -15,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from realsr.config.command_line import key_types, read_paths_as_text
+from realsr.config.help import read_defaults
 from realsr.config.options import conf_dir
 from realsr.config.schema import COMMANDS, COMPONENTS, Command, Config
 from realsr.core.errors import UserError
@@ -78,18 +78,13 @@ def register_rerun(value: str, overrides: Sequence[str]) -> None:
     values = cast(dict[str, Any], OmegaConf.to_container(config))
     values |= _move_folders(values) | {"work_dir": "???", "overwrite": False}
     values["trainer"]["allow_changes"] = False
-    groups = [item for item in _read_defaults() if isinstance(item, dict)]
+    groups = read_defaults(specification.file)
     store = ConfigStore.instance()
-    for [group] in groups:
+    for group in groups:
         store.store(RERUN, values.pop(group), group=group)
-    options = [{group: RERUN} for [group] in groups]
+    options = [{group: RERUN} for group in groups]
     defaults = ["config_schema", *options, "hydra_quiet", "_self_"]
     store.store(RERUN, {"defaults": defaults, **values})
-
-
-def _read_defaults() -> list[Any]:
-    text = (conf_dir() / "config.yaml").read_text(encoding="utf-8")
-    return list(yaml.safe_load(text)["defaults"])
 
 
 def _move_folders(values: Mapping[str, Any]) -> dict[str, str]:

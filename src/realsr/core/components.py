@@ -249,5 +249,5 @@ def locate_error(error: Exception) -> str:
         if not frame.filename.startswith(libraries)
         and "/torch/" not in frame.filename.replace("\\", "/")
     ]
-    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"

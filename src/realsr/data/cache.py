@@ -32,7 +32,7 @@ logger = logging.getLogger("realsr")
 FORMAT = b"realsr02"
 _END = 32 + 8 + len(FORMAT)  # bytes of the SHA-256, the index's length, the format's name
 _PAGES, _PAGE_SIZE = 64, 4096  # number and bytes of the pages that are checked on opening
-_ELSEWHERE = "set cache_dir=FOLDER on another disk, or trainer.cache=false for no cache"
+_OTHER_DISK = "set cache_dir=FOLDER on another disk, or trainer.cache=false for no cache"
 
 
 class DecodedImages:
@@ -136,7 +136,7 @@ def cache_images(file: Path, paths: Sequence[Path], workers: int | None) -> Mapp
                 images = open_cache(file, paths)
     except OSError as error:
         raise UserError(
-            f"the cache {file} cannot be written ({error.strerror or error}): {_ELSEWHERE}"
+            f"the cache {file} cannot be written ({error.strerror or error}): {_OTHER_DISK}"
         ) from error
     if images is None:
         raise UserError(f"{file}: images changed while they were decoded: repeat the command")
@@ -183,7 +183,7 @@ def _make_cache(file: Path, paths: Sequence[Path], workers: int | None) -> None:
     if offsets[-1] > free:
         raise UserError(
             f"{file.parent}: the decoded images need {offsets[-1] / 1e9:.3g} GB, but only "
-            f"{free / 1e9:.3g} GB are free: {_ELSEWHERE}"
+            f"{free / 1e9:.3g} GB are free: {_OTHER_DISK}"
         )
     with (
         replace_file(file) as stream,

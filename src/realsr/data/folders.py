@@ -49,10 +49,8 @@ def list_by_name(folder: Path) -> dict[str, Path]:
 
 def join_names(names: Iterable[str], most: int = MAX_NAMES) -> str:
     """Return names for a message: the first `most`, sorted, and the number of the others."""
-    ordered = sorted(names)
-    return ", ".join(ordered[:most]) + (
-        f" and {len(ordered) - most} more" if len(ordered) > most else ""
-    )
+    order = sorted(names)
+    return ", ".join(order[:most]) + (f" and {len(order) - most} more" if len(order) > most else "")
 
 
 def list_photos(folder: Path | None, role: str, output: Path) -> dict[str, Path]:

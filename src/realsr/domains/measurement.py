@@ -114,7 +114,7 @@ def measure_regions(
     pixels = regions_uint8.reshape(-1, 3)
     statistics["saturation"] = (pixels == 255).mean(0)
     statistics["black_level"] = np.quantile(pixels, 0.001, axis=0)
-    chosen = np.arange(len(tiles.features))
-    if len(chosen) > patches:
-        chosen = rng.choice(len(chosen), patches, replace=False)
-    return statistics, tiles.features[chosen], tiles.content[chosen]
+    selection = np.arange(len(tiles.features))
+    if len(selection) > patches:
+        selection = rng.choice(len(selection), patches, replace=False)
+    return statistics, tiles.features[selection], tiles.content[selection]

@@ -18,13 +18,13 @@ def choose_regions(image_uint8: np.ndarray, count: int, rng: np.random.Generator
         raise ValueError(
             f"{width}x{height} pixels are too few to be measured; expected {REGION}x{REGION} or more"
         )
-    chosen = np.arange(rows * columns)
-    if len(chosen) > count:  # one of each of `count` equal parts of the rows of regions
-        edges = np.linspace(0, len(chosen), count + 1)
-        chosen = (edges[:-1] + rng.random(count) * np.diff(edges)).astype(int)
+    selection = np.arange(rows * columns)
+    if len(selection) > count:  # one of each of `count` equal parts of the rows of regions
+        edges = np.linspace(0, len(selection), count + 1)
+        selection = (edges[:-1] + rng.random(count) * np.diff(edges)).astype(int)
     regions = image_uint8[: rows * REGION, : columns * REGION]
     regions = regions.reshape(rows, REGION, columns, REGION, 3).swapaxes(1, 2)
-    return regions[chosen // columns, chosen % columns]
+    return regions[selection // columns, selection % columns]
 
 
 def cut_tiles(regions: np.ndarray) -> np.ndarray:

@@ -109,9 +109,9 @@ class Camera(SpectrumEstimator):
             fits = [fit_spectrum(item, self) for item in spectra]
             middle = len(fits) // 2
             start = fits[middle].log_covariance
-            shaped = {"gaussian": fits[middle]}
+            fits_by_shape = {"gaussian": fits[middle]}
             for shape in list(SHAPES)[1:]:
-                shaped[shape] = fit_spectrum(spectra[middle], self, SHAPES[shape], start)
+                fits_by_shape[shape] = fit_spectrum(spectra[middle], self, SHAPES[shape], start)
         except (ImageError, ValueError) as error:
             return error
         try:
@@ -124,11 +124,11 @@ class Camera(SpectrumEstimator):
             "fits": np.array([turn(x) for x in blurs]) if height > width else blurs,
             "residual": np.array([fit.residual for fit in fits])[draws],
             "signal": np.array([fit.signal for fit in fits])[draws],
-            "costs": np.array([fit.cost for fit in shaped.values()]),
+            "costs": np.array([fit.cost for fit in fits_by_shape.values()]),
             "portrait": np.array(height > width),
             "group": np.array([focal_length, max(height, width), min(height, width)]),
         }
-        for shape, fit in shaped.items():
+        for shape, fit in fits_by_shape.items():
             change = fit.log_covariance - start
             values[f"change_{shape}"] = turn(change) if height > width else change
         return Observation(values, damage)

@@ -67,12 +67,12 @@ def measure_blocks(image_uint8: np.ndarray) -> np.ndarray:
     tables = [np.empty(0, BLOCKS)]
     for top in range(0, image_uint8.shape[0] - BLOCK + 1, BLOCK):
         rows = image_uint8[top : top + BLOCK, : count * BLOCK]
-        centred = rows.reshape(BLOCK, -1).astype(np.float32) - 128
+        deviations = rows.reshape(BLOCK, -1).astype(np.float32) - 128
         # Sums over the rows of each block, then over its columns.
-        down = (moments @ centred).reshape(2, count, BLOCK, 3).astype(np.float64)
+        down = (moments @ deviations).reshape(2, count, BLOCK, 3).astype(np.float64)
         total, vertical = down.sum(axis=2)
         horizontal = np.einsum("nxc,x->nc", down[0], axis)
-        squares = np.square(centred).sum(axis=0).reshape(count, BLOCK, 3).sum(axis=1)
+        squares = np.square(deviations).sum(axis=0).reshape(count, BLOCK, 3).sum(axis=1)
         slopes = (vertical**2 + horizontal**2) / (BLOCK * np.square(axis).sum())
         limits = (rows + np.uint8(1) < 2).any(axis=2)  # 0 or 255, because 255 + 1 wraps to 0
         clipped = limits.reshape(BLOCK, count, BLOCK).mean(axis=(0, 2))

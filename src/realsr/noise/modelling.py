@@ -125,14 +125,14 @@ def assemble(fit: LevelFit, covariance: np.ndarray, flat_shares: list[float]) ->
     flat_shares: share of flat blocks in each photo. A photo with fewer than MIN_SHARE has no gain,
         since its content cannot be distinguished from noise. Without any gain it is 1.
     """
-    corrected = correct_covariance(covariance)
-    before, after = (np.diagonal(c[..., LAGS, LAGS]) for c in (covariance, corrected))
+    correction = correct_covariance(covariance)
+    before, after = (np.diagonal(c[..., LAGS, LAGS]) for c in (covariance, correction))
     # The level was measured as if a plane removed from the noise what it removes from white noise.
     factor = np.sqrt(after / before * (1 - 3 / BLOCK**2))
     gains = fit.gains[np.array(flat_shares) >= MIN_SHARE]
     return CameraNoise(
         deviations=(fit.deviations * factor[:, None] / 255).astype(np.float32),
-        filter=make_filter(corrected).astype(np.float32),
+        filter=make_filter(correction).astype(np.float32),
         gains=(gains if len(gains) else np.ones(1)).astype(np.float32),
     )
 

@@ -185,8 +185,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def is_foreign(folder: Path, stage: str, pattern: str) -> bool:
     """Return whether a folder holds files (glob) of a stage without a manifest: made elsewhere."""
     manifest = folder / MANIFEST
-    lost = manifest.is_file() and is_lost(manifest)
-    if lost or stage in read_sections(manifest) or list_shard_manifests(folder, stage):
+    has_loss = manifest.is_file() and is_lost(manifest)
+    if has_loss or stage in read_sections(manifest) or list_shard_manifests(folder, stage):
         return False
     return next(folder.glob(pattern), None) is not None
 

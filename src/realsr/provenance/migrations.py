@@ -118,8 +118,8 @@ def _name_estimator(section: Section) -> Section:
 
 def _add_training_keys(section: Section) -> Section:
     """Warm-up and clipping were added, and VGG16 beside VGG19."""
-    added = {f"optimiser.{key}": value for key, value in ADDED_OPTIMISER_KEYS.items()}
-    config: dict[str, Any] = added | section["config"]
+    additions = {f"optimiser.{key}": value for key, value in ADDED_OPTIMISER_KEYS.items()}
+    config: dict[str, Any] = additions | section["config"]
     for key, value in section["config"].items():
         if key.startswith("loss.") and key.endswith(".name") and value == "perceptual":
             config.setdefault(f"{key.removesuffix('.name')}.network", "vgg19")
@@ -129,15 +129,15 @@ def _add_training_keys(section: Section) -> Section:
 def _add_degradation_keys(section: Section) -> Section:
     """Matching of noise patches to brightness and the JPEG tables of the source were added."""
     name = section["config"].get("online_degradation.name")
-    added = ADDED_DEGRADATION_KEYS.get(str(name), {})
-    config = {f"online_degradation.{key}": value for key, value in added.items()}
+    additions = ADDED_DEGRADATION_KEYS.get(str(name), {})
+    config = {f"online_degradation.{key}": value for key, value in additions.items()}
     return section | {"config": config | section["config"]}
 
 
 def _add_kernelgan_keys(section: Section) -> Section:
     """Averaging over iterations and the start without the GAN loss were added."""
-    added = ADDED_KERNELGAN_KEYS if section["config"].get("name") == "kernelgan" else {}
-    return section | {"config": {**added, **section["config"]}}
+    additions = ADDED_KERNELGAN_KEYS if section["config"].get("name") == "kernelgan" else {}
+    return section | {"config": {**additions, **section["config"]}}
 
 
 def _add_pixel_hashes(section: Section) -> Section:
@@ -187,8 +187,8 @@ def migrate_run_config(config: Section) -> tuple[dict[str, str], Section]:
         values["optimiser"] = ADDED_OPTIMISER_KEYS | optimiser
     degradation = values.get("online_degradation")
     if isinstance(degradation, dict):
-        added = ADDED_DEGRADATION_KEYS.get(str(degradation.get("name")), {})
-        values["online_degradation"] = {**added, **degradation}
+        additions = ADDED_DEGRADATION_KEYS.get(str(degradation.get("name")), {})
+        values["online_degradation"] = {**additions, **degradation}
     kernels = values.get("kernels")
     if isinstance(kernels, dict) and kernels.get("name") == "kernelgan":
         values["kernels"] = ADDED_KERNELGAN_KEYS | kernels

@@ -152,11 +152,11 @@ def _name_counts(counts: dict[str, int]) -> dict[str, int]:
 
 def describe(survey: Survey, folder: Path) -> str:
     """Return the survey as a short table, with the path of its figure and the next step."""
-    passing, selection = int(survey.passes().sum()), int(survey.selection().sum())
+    passes, selection = int(survey.passes().sum()), int(survey.selection().sum())
     config, photos = survey.config, len(survey.photos) - len(survey.failures)
     lines = [
         f"noise survey: {photos} photos, {len(survey.tiles)} tiles of {config.size}x{config.size}; "
-        f"{passing} pass noise.max_variance={config.max_variance:g} "
+        f"{passes} pass noise.max_variance={config.max_variance:g} "
         f"noise.min_mean={config.min_mean:g}, {selection} would be kept "
         f"(noise.drop_structured={str(config.drop_structured).lower()})",
         f"  {'max_variance':>12} {'tiles':>7} {'good':>7} {'structured':>10} {'clipped':>8} "

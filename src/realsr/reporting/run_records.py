@@ -94,8 +94,8 @@ class RunRecords:
             value = value.get(name) if isinstance(value, Mapping) else None
         if not isinstance(value, str):
             return None
-        moved = self.folder / os.path.relpath(value, str(self.config.get("run", ".")))
-        return next((path for path in (moved, Path(value)) if path.is_dir()), None)
+        target = self.folder / os.path.relpath(value, str(self.config.get("run", ".")))
+        return next((path for path in (target, Path(value)) if path.is_dir()), None)
 
 
 def read_run(folder: Path) -> RunRecords:

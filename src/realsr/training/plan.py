@@ -73,10 +73,10 @@ def make_plan(
     costs = {name: count_step(config, name) for name in names.get(trainer.precision, ("fp32",))}
     flop = next(iter(costs.values())).flop
     gpus = [plan_gpu(kind, trainer.precision, costs, utilisation) for kind in GPU_KINDS]
-    measured = None
+    rate_plan = None
     if rate is not None:
         seconds = trainer.batch / rate
-        measured = RatePlan(rate, steps * seconds / 3600, flop / seconds / 1e12)
+        rate_plan = RatePlan(rate, steps * seconds / 3600, flop / seconds / 1e12)
     return TrainingPlan(
         steps,
         trainer.batch,
@@ -85,7 +85,7 @@ def make_plan(
         cache,
         utilisation,
         [gpu for gpu in gpus if gpu is not None],
-        measured,
+        rate_plan,
     )
 
 
@@ -125,9 +125,9 @@ def count_step(config: TrainingConfig, precision: str) -> StepCost:
     state = replace(
         state, generator=fakes["generator"], discriminator=fakes.get("discriminator"), ema=ema
     )
-    known = [*_tensors(criterion), *(t for net in fakes.values() for t in _tensors(net))]
-    known += [] if ema is None else _tensors(ema)
-    with mode, FlopCounterMode(display=False) as counter, _MemoryCounter(known) as memory:
+    tensors = [*_tensors(criterion), *(t for net in fakes.values() for t in _tensors(net))]
+    tensors += [] if ema is None else _tensors(ema)
+    with mode, FlopCounterMode(display=False) as counter, _MemoryCounter(tensors) as memory:
         lr = torch.empty(shape)
         hr = torch.empty(*shape[:2], trainer.crop, trainer.crop)
         try:

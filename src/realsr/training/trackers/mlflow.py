@@ -26,10 +26,10 @@ class MLflow:
         self._client = self._mlflow.MlflowClient(uri)
         self._id = read_id(folder)
         if self._id is None:
-            known = self._client.get_experiment_by_name(experiment)
+            earlier = self._client.get_experiment_by_name(experiment)
             experiment_id = (
-                known.experiment_id
-                if known
+                earlier.experiment_id
+                if earlier
                 else self._client.create_experiment(experiment, artifact_location=_images_of(uri))
             )
             self._id = str(self._client.create_run(experiment_id, run_name=run_name).info.run_id)
