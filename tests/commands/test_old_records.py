@@ -6,12 +6,9 @@ import shlex
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from small_work import Command
-
-from realsr.imaging.kernel_shapes import load_kernel
 
 RECORDS = Path(__file__).parents[1] / "records" / "7a7b301"
 COMMON = "scale=2 work_dir=. workers=0"
@@ -86,11 +83,9 @@ def test_a_shard_is_taken_in(records: Path, command: Command) -> None:
         contents(records / pool / "kernels") for pool in ("pool_shards", "pool_spectral")
     )
     assert made.keys() == wanted.keys()
-    for path in (records / "pool_shards/kernels").rglob("*.mat"):
-        before = (
-            records / "pool_spectral/kernels" / path.relative_to(records / "pool_shards/kernels")
-        )
-        np.testing.assert_allclose(load_kernel(path), load_kernel(before), atol=1e-9)
+    assert all(made[name][128:] == wanted[name][128:] for name in made), (
+        "a .mat begins with the time"
+    )
 
 
 def test_a_finished_run_is_evaluated_and_has_nothing_to_do(records: Path, command: Command) -> None:

@@ -19,41 +19,40 @@ import scipy
 
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre, normalise
 
-Transfer = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Shape = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray | float, np.ndarray]]
+"""Returns F and g (…) of the transform F(h) exp(-2 pi^2 g(h)), for frequencies h (2, …) and S."""
 
 PIXEL = 1 / 3  # variance of a square of two pixels, s^2 / 12
 
 
-def transform_gaussian(h: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Return the Fourier transform (…) of a Gaussian at the frequencies h (2, …)."""
+def split_gaussian(h: np.ndarray, covariance: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return F and g of a Gaussian, see `Shape`."""
     (a, b), (_, d) = covariance
-    return np.exp(-2 * np.pi**2 * (a * h[0] ** 2 + 2 * b * h[0] * h[1] + d * h[1] ** 2))
+    return 1.0, a * h[0] ** 2 + 2 * b * h[0] * h[1] + d * h[1] ** 2
 
 
-def transform_disc(h: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Return the Fourier transform (…) of an elliptic disc at the frequencies h (2, …).
+def split_disc(h: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return F and g of an elliptic disc, see `Shape`.
 
-    It is that of a Gaussian in a direction in which the covariance is less than the square's.
+    It is a Gaussian in a direction in which the covariance is less than the square's.
     """
-    (a, b), (_, d) = covariance
-    form = a * h[0] ** 2 + 2 * b * h[0] * h[1] + d * h[1] ** 2
+    _, form = split_gaussian(h, covariance)
     sharp = np.maximum(form - PIXEL * (h**2).sum(0), 0)
     z = np.maximum(4 * np.pi * np.sqrt(sharp), 1e-6)
-    disc: np.ndarray = 2 * scipy.special.j1(z) / z * np.exp(-2 * np.pi**2 * (form - sharp))
-    return disc
+    return 2 * scipy.special.j1(z) / z, form - sharp
 
 
-def transform_motion(h: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Return the Fourier transform (…) of straight motion at the frequencies h (2, …)."""
+def split_motion(h: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return F and g of straight motion, see `Shape`."""
     (short, long), axes = np.linalg.eigh(covariance)
     along = np.sqrt(12 * (long - short)) * (axes[0, 1] * h[0] + axes[1, 1] * h[1])
-    return np.sinc(along) * np.exp(-2 * np.pi**2 * short * (h**2).sum(0))
+    return np.sinc(along), short * (h**2).sum(0)
 
 
-SHAPES: Mapping[str, Transfer] = {
-    "gaussian": transform_gaussian,
-    "disc": transform_disc,
-    "motion": transform_motion,
+SHAPES: Mapping[str, Shape] = {
+    "gaussian": split_gaussian,
+    "disc": split_disc,
+    "motion": split_motion,
 }
 
 
@@ -69,6 +68,7 @@ def shaped_kernel(
     frequencies = np.fft.fftfreq(4 * size)
     h = np.stack(np.meshgrid(frequencies, frequencies, indexing="ij"))
     mask = 1 + amount * (1 - np.exp(-2 * np.pi**2 * (radius * scale) ** 2 * (h**2).sum(0)))
-    spectrum = SHAPES[shape](h * scale / 2, covariance) * mask
+    factor, form = SHAPES[shape](h * scale / 2, covariance)
+    spectrum = factor * np.exp(-2 * np.pi**2 * form) * mask
     shifted = spectrum * np.exp(-2j * np.pi * centre * h.sum(0))
     return normalise(np.fft.ifft2(shifted).real[:size, :size])

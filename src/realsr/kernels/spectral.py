@@ -23,7 +23,7 @@ from realsr.core.ranges import Range
 from realsr.core.workers import count_workers, map_items
 from realsr.imaging import ImageError
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre
-from realsr.kernels.blur_shapes import Transfer, transform_gaussian
+from realsr.kernels.blur_shapes import Shape, split_gaussian
 from realsr.kernels.estimator import (
     ALL_SCALES,
     HEALTH,
@@ -229,12 +229,12 @@ def noise_power(gray: np.ndarray) -> float:
 def fit_spectrum(
     spectrum: Spectrum,
     prior: SpectrumEstimator,
-    transfer: Transfer = transform_gaussian,
+    shape: Shape = split_gaussian,
     start: np.ndarray | None = None,
 ) -> SpectralFit:
     """Fit the model of this module to a photo's spectrum.
 
-    transfer: K(h), by its covariance. start: initial log covariance (3,), the prior's if None.
+    shape: of the blur. start: initial log covariance (3,), the prior's if None.
     """
     log_power, frequencies, noise = spectrum.log_power, spectrum.frequencies, spectrum.noise
     shifts = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij")).reshape(2, 9, 1)
@@ -250,8 +250,9 @@ def fit_spectrum(
 
         x: log covariance (3), log c, log noise gain, offset of the exponent.
         """
-        scene = np.exp(x[3] - (prior.exponent + x[5]) * log_radius)
-        return (scene * transfer(h, matrix_exponential(x[:3])) ** 2 * inside).sum(0)
+        factor, form = shape(h, matrix_exponential(x[:3]))
+        aliases = np.exp(x[3] - (prior.exponent + x[5]) * log_radius - 4 * np.pi**2 * form)
+        return (factor**2 * aliases * inside).sum(0)
 
     def misfit(x: np.ndarray) -> np.ndarray:
         return log_power - np.log(signal(x) + noise * np.exp(x[4]))
