@@ -74,16 +74,16 @@ def test_a_recipe_is_its_track_and_values_given_by_hand(recipe: str, composed: C
     track, values = RECIPES[recipe]
     folder = f"work/{'adapt' if recipe == 'adapt' else track}"
     given = ["data.source=photos", "data.target=clean", "init=weights.safetensors"]
-    # At scale 2, which is not the default of conf/.
-    by_hand = composed(
-        f"+track={track}",
-        *values,
-        f"work_dir={folder}",
-        f"run={folder}/runs/{recipe}",
-        *given,
-        "scale=2",
-    )
-    assert composed(f"+experiment={recipe}", *given, "scale=2") == by_hand
+    for scale in (2, 4):
+        by_hand = composed(
+            f"+track={track}",
+            *values,
+            f"work_dir={folder}",
+            f"run={folder}/runs/{recipe}",
+            *given,
+            f"scale={scale}",
+        )
+        assert composed(f"+experiment={recipe}", *given, f"scale={scale}") == by_hand
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

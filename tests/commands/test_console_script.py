@@ -124,14 +124,17 @@ def test_photos_are_upscaled_as_by_the_module(script: Path, tmp_path: Path) -> N
     assert results[0][0] == 0
 
 
-def test_an_error_is_a_line_and_files_of_the_folder_do_not_replace_modules(
-    script: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "hydra.py").write_text("raise SystemExit('imported')")
+def test_an_error_is_that_of_the_module(script: Path) -> None:
     ended = run(script, "upscale", "none.png", "output=x.png")
-    assert ended.returncode == 1
+    same = run(*module("realsr.upscale"), "none.png", "output=x.png")
+    assert (ended.returncode, ended.stderr) == (1, same.stderr)
     assert ended.stderr.startswith("error: none.png")
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_files_of_the_folder_do_not_replace_modules(script: Path, tmp_path: Path) -> None:
+    (tmp_path / "hydra.py").write_text("raise SystemExit('imported')")
+    assert "error: none.png" in run(script, "upscale", "none.png", "output=x.png").stderr
 
 
 def test_ctrl_c_while_it_imports_leaves_no_traceback(script: Path, tmp_path: Path) -> None:
@@ -147,9 +150,12 @@ def test_ctrl_c_at_work_and_custom_modules_of_the_folder(script: Path, tmp_path:
     write_photos(tmp_path / "photos", "a")
     (tmp_path / "mine.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
     keys = ["+track=psnr", "data.target=photos", "generator.name=mine.Net", "trainer.device=cpu"]
-    ended = run(script, "train", *keys)
-    assert ended.returncode == 130, ended.stderr
-    assert ended.stderr == "interrupted; finished work is kept; repeat the command to continue\n"
+    for form in ([script, "train"], module("realsr.train")):
+        ended = run(*form, *keys)
+        assert ended.returncode == 130, ended.stderr
+        assert (
+            ended.stderr == "interrupted; finished work is kept; repeat the command to continue\n"
+        )
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
