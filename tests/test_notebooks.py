@@ -16,7 +16,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 sys.path.insert(0, str(DOCS))
 import record_notebooks  # noqa: E402
 
-SLOW = {"own_photos"}
+SLOW = {"evaluate_folder", "own_photos"}
 ADVICE = "run python docs/record_notebooks.py"
 NOTEBOOKS = sorted(DOCS.rglob("*.ipynb"))
 RUNS = [
