@@ -25,7 +25,7 @@ import torch
 from common import report
 
 from realsr.config.composition import load_config
-from realsr.core.memory import process_memory
+from realsr.core.machine import process_memory
 from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.loss_terms.classifier_weights import without_weights
 from realsr.training.plan import count_step

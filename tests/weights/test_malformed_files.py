@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from realsr.core.errors import UserError, WeightsError
-from realsr.core.memory import limited_memory
+from realsr.core.machine import limited_memory
 from realsr.inference import onnx_files
 from realsr.networks.build import build_generator
 from realsr.networks.torchvision_weights import check_content, select_features

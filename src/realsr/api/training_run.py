@@ -23,7 +23,7 @@ from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
 from realsr.core.file_names import printable, resolve_unnamed
 from realsr.core.files import check_folder_place, looks_lost
-from realsr.core.threads import count_idle_cores
+from realsr.core.machine import count_idle_cores
 from realsr.data.cache import DecodedImages
 from realsr.data.camera_noise import NOISE_MODEL
 from realsr.data.degradations.degradation import (

@@ -12,7 +12,7 @@ import numpy as np
 import scipy  # its packages are imported when their attribute is first used, since they take long
 
 from realsr.core.file_kinds import COPY_AGAIN, STATE_DICT, identify_file
-from realsr.core.memory import limited_memory
+from realsr.core.machine import limited_memory
 
 MAX_BYTES = 256 * 2**20
 """Limit of the bytes of a file, of its decompressed content, and of the arrays that it declares."""

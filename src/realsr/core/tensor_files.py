@@ -14,7 +14,7 @@ from torch import Tensor
 
 from realsr.core.file_kinds import COPY_AGAIN, STATE_DICT, identify_file
 from realsr.core.file_names import utf8_path
-from realsr.core.memory import limited_memory
+from realsr.core.machine import limited_memory
 
 MAX_NAME = 300  # characters of a tensor's name
 MAX_SIZE_RATIO = 4  # of tensors to file; above 1 if tensors share memory (tied weights)

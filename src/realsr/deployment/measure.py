@@ -26,7 +26,7 @@ import numpy as np
 
 from realsr.core.errors import UserError
 from realsr.core.file_names import utf8_path
-from realsr.core.memory import process_memory
+from realsr.core.machine import process_memory
 from realsr.inference.onnx_files import INPUT, OUTPUT, open_session
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from realsr.core.devices import Precision
 from realsr.core.errors import UserError
-from realsr.core.memory import limited_memory
+from realsr.core.machine import limited_memory
 from realsr.core.tensor_files import is_counter, strip_prefixes, tell_reason
 from realsr.weights.generators import MAX_SCALE
 from realsr.weights.layouts import describe_other, prefixes, rrdb_size, select_rrdb, to_rrdb_names

@@ -18,7 +18,7 @@ import numpy as np
 
 from realsr.core.errors import UserError
 from realsr.core.file_kinds import UNKNOWN, identify_file
-from realsr.core.memory import limited_memory
+from realsr.core.machine import limited_memory
 
 if TYPE_CHECKING:
     import torch

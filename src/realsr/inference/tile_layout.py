@@ -11,7 +11,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
 from realsr.core.errors import UserError
-from realsr.core.memory import free_memory
+from realsr.core.machine import free_memory
 from realsr.inference.model import SRModel
 
 OVERLAP = 96

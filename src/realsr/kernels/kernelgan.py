@@ -10,7 +10,7 @@ import numpy as np
 
 from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
-from realsr.core.memory import free_memory
+from realsr.core.machine import free_memory
 from realsr.core.ranges import Range
 from realsr.core.seeding import derive_seed
 from realsr.imaging import ImageError

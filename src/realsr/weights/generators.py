@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from realsr.core.errors import UserError
 from realsr.core.files import parse_json, write_bytes
-from realsr.core.memory import limited_memory
+from realsr.core.machine import limited_memory
 from realsr.core.tensor_files import (
     MAX_NAME,
     TensorFileError,
