@@ -37,10 +37,11 @@ from crafted_mat import Files, hdf5_files, mat_bytes
 from safetensors.torch import save as save_safetensors
 
 from realsr.core.errors import UserError, WeightsError
+from realsr.core.mat_variables import MatFileError
 from realsr.imaging.kernel_shapes import read_kernel
 from realsr.inference.model import load_model
 from realsr.inference.tile_layout import choose_tiles
-from realsr.kernels.mat_files import MatFileError, read_mat_kernels
+from realsr.kernels.from_mat import read_mat_kernels
 from realsr.training.loss_terms.perceptual import VGGFeatures
 
 OUTCOMES = ("refused", "loaded", "unclear", "traceback", "killed")

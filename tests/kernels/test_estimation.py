@@ -15,7 +15,7 @@ from realsr.core.errors import UserError
 from realsr.core.seeding import derive_seed
 from realsr.imaging import read_uint8, write_uint8
 from realsr.imaging.kernel_shapes import compose_x4, load_kernel, postprocess
-from realsr.kernels.estimation import check_health
+from realsr.kernels.estimator import check_health
 from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
 from realsr.kernels.kernelgan_training import Estimates, train_kernelgans
 from realsr.kernels.spectral import Spectral, estimate_spectral

@@ -72,7 +72,7 @@ def test_kernels_sum_to_one_and_are_aligned_at_their_scale(
     for scale in scales:
         pool = tmp_path / f"pool_x{scale}"
         made = make(option, source, pool, scale)
-        assert (made.problem, made.rejects, made.has_changes) == (None, {}, True)
+        assert (made.error, made.rejects, made.has_changes) == (None, {}, True)
         assert (
             read_manifest(pool)["kernels"]["config"]["name"]
             == yaml_values(f"kernels/{option}")["name"]

@@ -8,8 +8,9 @@ from scipy import ndimage
 
 from config_files import yaml_values
 from realsr.core.errors import UserError
+from realsr.core.mat_variables import MatFileError
 from realsr.imaging.kernel_shapes import compose_x4, load_kernel, save_kernel
-from realsr.kernels.mat_files import MatFileError, read_mat_kernels
+from realsr.kernels.from_mat import read_mat_kernels
 from realsr.pools.contents import list_kernels
 from realsr.provenance.manifest import read_manifest
 from realsr.simulation.camera_model import anisotropic_kernel

@@ -3,29 +3,32 @@
 import inspect
 import io
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
-from realsr.core.components import Values, build_component, convert, find_component
+from realsr.core.components import Values, build_component, find_component
 from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place, check_name, write_bytes
 from realsr.core.progress import Progress
-from realsr.core.ranges import Range
 from realsr.data.folders import damage_facts, list_photos
 from realsr.imaging import log_damage
 from realsr.imaging.kernel_shapes import load_kernel, save_kernel
 from realsr.kernels.estimator import (
     ALL_SCALES,
     Batch,
+    Gates,
     KernelEstimate,
     KernelEstimator,
     NoKernelError,
     Observation,
     SourcePhoto,
+    check_health,
+    read_gates,
 )
 from realsr.provenance.manifest import Shard, StageRules, open_stage, refuse_foreign
 from realsr.provenance.sections import StageRecord
@@ -39,9 +42,6 @@ SHEET = "kernels.png"  # drawn by the command, owned by the stage
 MAX_LINES = 20
 ADVICE = "  If too few kernels pass, set kernels.seeds=3 or kernels=spectral."
 
-# Limits by gate: `min_` or `max_` and the name of a reported number. None: no limit.
-Gates = Mapping[str, float | None]
-
 
 class NoSoundKernelError(UserError):
     """All kernels of a pool fail a gate."""
@@ -52,15 +52,13 @@ class KernelPool:
     """Result of the stage.
 
     items: as recorded in the manifest. has_changes: whether this call changed them.
-    problem: message about items that failed, None if all are usable. all_rejected: whether it is
-        that all kernels fail a gate.
+    error: tells which items failed, or that all kernels fail a gate; None if the pool is usable.
     """
 
     folder: Path
     items: Mapping[str, Mapping[str, Any]]
     has_changes: bool
-    problem: str | None
-    all_rejected: bool = False
+    error: UserError | None = None
 
     @property
     def rejects(self) -> dict[str, list[str]]:
@@ -68,11 +66,9 @@ class KernelPool:
         return {name: item["rejected"] for name, item in self.items.items() if item.get("rejected")}
 
     def check(self) -> None:
-        """Raise UserError if there is a problem, NoSoundKernelError if no kernel is usable."""
-        if self.problem is not None and self.all_rejected:
-            raise NoSoundKernelError(self.problem)
-        if self.problem is not None:
-            raise UserError(self.problem)
+        """Raise the error, a NoSoundKernelError if no kernel is usable."""
+        if self.error is not None:
+            raise self.error
 
 
 def estimate_kernels(
@@ -102,59 +98,35 @@ def estimate_kernels(
     damaged: `accept` uses the decodable part of damaged photos.
     """
     estimator, gates = make_estimator(values, key, scale, workers, shard)
-    list_items = getattr(estimator, "list_items", None)
-    paths: Mapping[str, Path | None] = (
-        list_items(pool) if list_items else list_photos(source, "source", pool)
-    )
+    photos = _list_photos(estimator, source, pool, damaged)
     check_folder_place("pool_dir", pool, (STAGE, REJECTS))
     refuse_foreign(pool, STAGE, "kernels/**/*.mat")
-    photos = {name: SourcePhoto(name, path or Path(), damaged) for name, path in paths.items()}
-    runtime_keys = estimator.runtime_only | {"gates"}
-    config = {name: value for name, value in values.items() if name not in runtime_keys}
-    if "scale" in inspect.signature(find_component("realsr.kernels", key, values)).parameters:
-        config["scale"] = scale
-    request: dict[str, Any] = {
-        "config": config,
-        "seed": None if estimator.inputs == "mat" else seed,
-        "overwrite": overwrite,
-        "shard": shard,
-    }
-    inputs = {
-        _input_name(estimator, photo): photo.path for photo in photos.values() if photo.path.name
-    }
-    stored_items: dict[str, Any] | None = None  # of the observations
+    open_record = partial(
+        open_stage,
+        pool,
+        config=_config(estimator, values, key, scale),
+        seed=None if estimator.inputs == "mat" else seed,
+        overwrite=overwrite,
+        shard=shard,
+    )
+    files = [photo for photo in photos.values() if photo.path.name]
+    inputs = {_input_name(estimator, photo): photo.path for photo in files}
+    observe = partial(_observe, estimator=estimator, photos=photos, seed=seed, shard=shard)
     if estimator.joint:
-        with open_stage(pool, OBSERVATIONS, inputs=inputs, **request) as record:
-            for batch in _observe(record, estimator, photos, seed, shard):
+        with open_record(OBSERVATIONS, inputs=inputs) as record:
+            for batch in observe(record):
                 _save_observations(record, photos, batch)
             record.finish()
-            stored_items = dict(record.items)
         if shard is not None:
-            return KernelPool(pool, {}, False, None)
-        files = (relative for item in stored_items.values() for relative in item["files"])
-        inputs = {relative: pool / relative for relative in files}
+            return KernelPool(pool, {}, has_changes=False)
+        inputs = {path: pool / path for item in record.items.values() for path in item["files"]}
+        observe = partial(_load_observations, items=dict(record.items))
     rules = StageRules(allow_new_inputs=not estimator.joint, owned_paths=[SHEET])
-    with open_stage(
-        pool, STAGE, inputs=inputs, check_item=_check_item, rules=rules, **request
-    ) as record:
+    with open_record(STAGE, inputs=inputs, check_item=_check_item, rules=rules) as record:
         has_changes = _apply_gates(record, gates) or not record.complete
-        if stored_items is None:
-            batches = _observe(record, estimator, photos, seed, shard)
-        else:
-            batches = _load_observations(record, stored_items)
-        for batch in batches:
+        for batch in observe(record):
             has_changes = True
-            observations = {
-                name: item for name, item in batch.items() if isinstance(item, Observation)
-            }
-            estimates = estimator.estimate(observations, seed)
-            for name, item in batch.items():
-                if isinstance(item, Observation):
-                    _save(record, photos[name], estimates[name], estimator, gates, item.damage)
-                elif isinstance(item, NoKernelError):
-                    _save(record, photos[name], item, estimator, gates)
-            if estimator.steps > 1:  # the next batch takes long
-                record.save()
+            _estimate(record, photos, batch, estimator, gates, seed)
         has_changes |= _derive_kernels(record, estimator, scale)
         return _conclude(record, has_changes, shard)
 
@@ -164,13 +136,13 @@ def make_estimator(
 ) -> tuple[KernelEstimator, Gates]:
     """Return the estimator and gates that `values` define. Raises UserError for invalid values."""
     arguments = {name: value for name, value in values.items() if name != "gates"}
-    stage_arguments = {
-        "scale": scale,
-        "workers": workers,
-        "device_index": shard.index if shard else 0,
-    }
     estimator: KernelEstimator = build_component(
-        "realsr.kernels", key, arguments, **stage_arguments
+        "realsr.kernels",
+        key,
+        arguments,
+        scale=scale,
+        workers=workers,
+        device_index=shard.index if shard else 0,
     )
     if scale not in estimator.scales:
         *others, last = map(str, estimator.scales)
@@ -183,32 +155,23 @@ def make_estimator(
     return estimator, read_gates(values.get("gates"), f"{key}.gates", estimator.numbers)
 
 
-def read_gates(values: Any, key: str, numbers: Collection[str]) -> dict[str, float | None]:
-    """Return gates from YAML values. Raises UserError for an unknown gate or an invalid limit."""
-    gates: dict[str, float | None] = convert(key, values, dict[str, Any] | None) or {}
-    for gate, limit in gates.items():
-        side, _, name = str(gate).partition("_")
-        if side not in ("min", "max") or name not in numbers:
-            options = ", ".join(numbers) or "none"
-            raise UserError(
-                f"{key}.{gate}: expected min_ or max_ and the name of a reported number ({options})"
-            )
-        convert(f"{key}.{gate}", limit, Annotated[float, Range()] | None)
-    return gates
+def _list_photos(
+    estimator: KernelEstimator, source: Path | None, pool: Path, damaged: str
+) -> dict[str, SourcePhoto]:
+    """Return what the estimator observes, by name: source photos or its own items."""
+    list_items = getattr(estimator, "list_items", None)
+    paths: Mapping[str, Path | None] = (
+        list_items(pool) if list_items else list_photos(source, "source", pool)
+    )
+    return {name: SourcePhoto(name, path or Path(), damaged) for name, path in paths.items()}
 
 
-def check_health(numbers: Mapping[str, float | None], gates: Gates) -> list[str]:
-    """Return the reasons why a kernel's numbers fail the gates. A missing number passes."""
-    reasons = []
-    for gate, limit in gates.items():
-        side, _, name = gate.partition("_")
-        value = numbers.get(name)
-        if limit is None or value is None or (value >= limit if side == "min" else value <= limit):
-            continue  # nan fails
-        reasons.append(
-            f"{name} {value:.3g} is {'below' if side == 'min' else 'above'} {gate} {limit:g}"
-        )
-    return reasons
+def _config(estimator: KernelEstimator, values: Values, key: str, scale: int) -> dict[str, Any]:
+    """Return the values that the record compares."""
+    runtime_keys = estimator.runtime_only | {"gates"}
+    config = {name: value for name, value in values.items() if name not in runtime_keys}
+    constructor = inspect.signature(find_component("realsr.kernels", key, values))
+    return config | ({"scale": scale} if "scale" in constructor.parameters else {})
 
 
 def _input_name(estimator: KernelEstimator, photo: SourcePhoto) -> str:
@@ -227,18 +190,18 @@ def _observe(
 ) -> Iterator[Batch]:
     """Yield the observations of the photos without kernels; record failures."""
     names = list(photos) if shard is None else shard.take(list(photos))
-    missing = []
+    queue = []
     for photo in (photos[name] for name in names if not record.has_item(name)):
         try:
             check_name(f"{photo.name}_kernel_x4.mat")
-            missing.append(photo)
+            queue.append(photo)
         except ValueError as error:
             record.fail(photo.name, _input_name(estimator, photo), photo.path, error)
     title = "kernels" if shard is None else f"kernels of shard {shard.index} of {shard.count}"
     title += f", {estimator.unit}" if estimator.unit else ""
-    total, start = (count * estimator.steps for count in (len(names), len(names) - len(missing)))
+    total, start = (count * estimator.steps for count in (len(names), len(names) - len(queue)))
     with Progress(title, total=total, done=start) as progress:
-        for batch in estimator.observe(missing, seed, progress.advance):
+        for batch in estimator.observe(queue, seed, progress.advance):
             for name, item in batch.items():
                 if isinstance(item, Observation):
                     log_damage(photos[name].path, item.damage)
@@ -251,16 +214,15 @@ def _save_observations(
     record: StageRecord, photos: Mapping[str, SourcePhoto], batch: Batch
 ) -> None:
     for name, item in batch.items():
-        facts = {"source": photos[name].path.name}
         if isinstance(item, Observation):
             path = record.folder / OBSERVATIONS / f"{name}.npz"
             path.parent.mkdir(exist_ok=True)
             content = io.BytesIO()
             np.savez(content, **dict(item.values))  # type: ignore[arg-type]
             write_bytes(path, content.getvalue(), sync=False)
-            record.add(name, [path], **facts, **damage_facts(item.damage))
+            record.add(name, [path], **_photo_facts(photos[name], item.damage))
         elif isinstance(item, NoKernelError):
-            record.add(name, [], **facts, rejected=[str(item)])
+            record.add(name, [], **_photo_facts(photos[name], None), rejected=[str(item)])
 
 
 def _load_observations(
@@ -279,44 +241,60 @@ def _load_observations(
     yield batch
 
 
-def _save(
+def _estimate(
     record: StageRecord,
-    photo: SourcePhoto,
-    estimate: KernelEstimate | NoKernelError,
+    photos: Mapping[str, SourcePhoto],
+    batch: Batch,
     estimator: KernelEstimator,
     gates: Gates,
-    damage: str | None = None,
+    seed: int,
 ) -> None:
-    facts: dict[str, Any] = {"source": photo.path.name} if photo.path.name else {}
-    facts |= damage_facts(damage)
-    if isinstance(estimate, NoKernelError):
-        record.add(photo.name, [], **facts, health=None, rejected=[str(estimate)])
-        return
-    reasons = check_health(estimate.numbers, gates)
-    folder = record.folder / (REJECTS if reasons else STAGE)
+    """Estimate and record the kernels of a batch."""
+    observations = {name: item for name, item in batch.items() if isinstance(item, Observation)}
+    outcomes = {**batch, **estimator.estimate(observations, seed)}
+    for name, item in batch.items():
+        outcome, facts = outcomes[name], _photo_facts(photos[name], getattr(item, "damage", None))
+        if isinstance(outcome, NoKernelError):
+            record.add(name, [], **facts, health=None, rejected=[str(outcome)])
+        elif isinstance(outcome, KernelEstimate):
+            reasons = check_health(outcome.numbers, gates)
+            folder = record.folder / (REJECTS if reasons else STAGE)
+            files = _save_kernels(folder, name, outcome, numbered=estimator.inputs == "mat")
+            if estimator.inputs == "source" or outcome.numbers:
+                facts |= {"health": dict(outcome.numbers), "rejected": reasons}
+            record.add(name, files, **facts, **outcome.facts)
+    if estimator.steps > 1:  # the next batch takes long
+        record.save()
+
+
+def _photo_facts(photo: SourcePhoto, damage: str | None) -> dict[str, Any]:
+    source = {"source": photo.path.name} if photo.path.name else {}
+    return source | damage_facts(damage)
+
+
+def _save_kernels(folder: Path, name: str, estimate: KernelEstimate, numbered: bool) -> list[Path]:
+    """Write the kernels of an item, with numbers if there are several or if `numbered`."""
     folder.mkdir(exist_ok=True)
     files = []
     for scale, kernels in estimate.kernels.items():
         for index, kernel in enumerate(kernels):
-            number = f"_{index:03d}" if len(kernels) > 1 or estimator.inputs == "mat" else ""
-            files.append(folder / f"{photo.name}{number}_kernel_x{scale}.mat")
+            number = f"_{index:03d}" if len(kernels) > 1 or numbered else ""
+            files.append(folder / f"{name}{number}_kernel_x{scale}.mat")
             save_kernel(files[-1], kernel, sync=False)
-    if estimator.inputs == "source" or estimate.numbers:
-        facts |= {"health": dict(estimate.numbers), "rejected": reasons}
-    record.add(photo.name, files, **facts, **estimate.facts)
+    return files
 
 
 def _derive_kernels(record: StageRecord, estimator: KernelEstimator, scale: int) -> bool:
-    """Add the kernels for a scale that the x2 kernels give; return whether any were missing."""
+    """Add the kernels for a scale that the x2 kernels give; return whether any were added."""
     derive = getattr(estimator, "derive", None)
     if derive is None:
         return False
     has_changes = False
     for name, item in list(record.items.items()):
         sources = {
-            f"{relative.removesuffix('2.mat')}{scale}.mat": relative
-            for relative in item["files"]
-            if relative.endswith("_x2.mat")
+            f"{path.removesuffix('2.mat')}{scale}.mat": path
+            for path in item["files"]
+            if path.endswith("_x2.mat")
         }
         sources = {new: old for new, old in sources.items() if new not in item["files"]}
         if not sources or not record.has_item(name):
@@ -324,8 +302,7 @@ def _derive_kernels(record: StageRecord, estimator: KernelEstimator, scale: int)
         for new, old in sources.items():
             save_kernel(record.path(new), derive(load_kernel(record.path(old)), scale), sync=False)
         facts = {key: value for key, value in item.items() if key != "files"}
-        files = [record.folder / relative for relative in (*item["files"], *sources)]
-        record.add(name, files, **facts)
+        record.add(name, [record.folder / path for path in (*item["files"], *sources)], **facts)
         has_changes = True
     return has_changes
 
@@ -359,11 +336,11 @@ def _apply_gates(record: StageRecord, gates: Gates) -> bool:
 def _conclude(record: StageRecord, has_changes: bool, shard: Shard | None) -> KernelPool:
     """Finish the record, log the kernels that fail a gate, and return the result."""
     pool, count = record.folder, len(record.items)
-    result = KernelPool(pool, record.items, has_changes, None)
+    result = KernelPool(pool, record.items, has_changes)
     try:
         record.finish()
     except UserError as error:
-        result = replace(result, problem=str(error))
+        result = replace(result, error=error)
     rejects = result.rejects
     if rejects:
         lines = [f"  {name}: {'; '.join(reasons)}" for name, reasons in rejects.items()]
@@ -372,7 +349,7 @@ def _conclude(record: StageRecord, has_changes: bool, shard: Shard | None) -> Ke
             lines[MAX_LINES:] = [f"  and {extra} more, see {pool / 'manifest.json'}"]
         head = f"{len(rejects)} of {count} kernels fail a gate and are not used ({pool / REJECTS}):"
         logger.warning("%s", "\n".join([head, *lines, ADVICE]))
-    if result.problem is None and shard is None and rejects and len(rejects) == count:
+    if result.error is None and shard is None and rejects and len(rejects) == count:
         problem = (
             f"{pool}: all {count} kernels fail a gate; "
             f"the reasons are listed above and in {pool / SHEET}. "
@@ -380,5 +357,5 @@ def _conclude(record: StageRecord, has_changes: bool, shard: Shard | None) -> Ke
             "(e.g. kernels.gates.min_sum=0.05), or disable all with kernels.gates=null. "
             "A change of gates estimates nothing again."
         )
-        return replace(result, problem=problem, all_rejected=True)
+        return replace(result, error=NoSoundKernelError(problem))
     return result

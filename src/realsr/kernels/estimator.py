@@ -5,22 +5,28 @@ stage (`kernels/estimation.py`) adds resuming, shards, gates and files.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from PIL import ExifTags, Image
 from scipy import ndimage
 
+from realsr.core.components import convert
+from realsr.core.errors import UserError
+from realsr.core.ranges import Range
 from realsr.imaging import read_uint8_and_damage
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre, filter_small, moments
 
 HEALTH = ("sum", "negative", "centre_offset", "border", "spread_long", "spread_short", "entropy")
 
 ALL_SCALES = (1, 2, 3, 4, 8)  # those of the RRDB generator
+
+# Limits by gate: `min_` or `max_` and the name of a reported number. None: no limit.
+Gates = Mapping[str, float | None]
 
 Advance = Callable[[int], None]  # called with the number of steps done since the last call
 
@@ -184,3 +190,31 @@ def measure_health(raw: Kernel, final: Kernel) -> dict[str, float]:
         "spread_short": math.sqrt(max(short, 0.0)),
         "entropy": float(-(mass * np.log2(mass)).sum()),
     }
+
+
+def read_gates(values: Any, key: str, numbers: Collection[str]) -> dict[str, float | None]:
+    """Return gates from YAML values. Raises UserError for an unknown gate or an invalid limit."""
+    gates: dict[str, float | None] = convert(key, values, dict[str, Any] | None) or {}
+    for gate, limit in gates.items():
+        side, _, name = str(gate).partition("_")
+        if side not in ("min", "max") or name not in numbers:
+            options = ", ".join(numbers) or "none"
+            raise UserError(
+                f"{key}.{gate}: expected min_ or max_ and the name of a reported number ({options})"
+            )
+        convert(f"{key}.{gate}", limit, Annotated[float, Range()] | None)
+    return gates
+
+
+def check_health(numbers: Mapping[str, float | None], gates: Gates) -> list[str]:
+    """Return the reasons why a kernel's numbers fail the gates. A missing number passes."""
+    reasons = []
+    for gate, limit in gates.items():
+        side, _, name = gate.partition("_")
+        value = numbers.get(name)
+        if limit is None or value is None or (value >= limit if side == "min" else value <= limit):
+            continue  # nan fails
+        reasons.append(
+            f"{name} {value:.3g} is {'below' if side == 'min' else 'above'} {gate} {limit:g}"
+        )
+    return reasons
