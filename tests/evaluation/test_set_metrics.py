@@ -1,19 +1,18 @@
 """FID and KID against torch-fidelity's own call on folders of the same images."""
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from metric_components import VALUES, load
+from metric_components import load
 from torch import Tensor
 
 from realsr.core.errors import WeightsError
 from realsr.evaluation.metric import SetMetric
-from realsr.evaluation.metrics import kid as kid_module
 from realsr.evaluation.metrics.fid import FID, load_inception
 from realsr.imaging import write_uint8
 
@@ -87,12 +86,12 @@ def features_of(mean: float, count: int) -> Tensor:
     return mean + torch.randn(count, 6, generator=torch.Generator().manual_seed(count))
 
 
-def kid(a: Tensor, b: Tensor) -> float:
-    values = {key: value for key, value in VALUES["kid"].items() if key != "name"}
-    return kid_module.kid(a, b, **values)
+@pytest.fixture
+def kid(inception: Path) -> Callable[[Tensor, Tensor], float]:
+    return load(["kid"], inception=inception)["kid"].distance
 
 
-def test_known_distances() -> None:
+def test_known_distances(kid: Callable[[Tensor, Tensor], float]) -> None:
     """Sets that differ by a shift alone: FID is its squared length. Others: Heusel's formula."""
     a = features_of(0, 40)
     shift = torch.tensor([1.0, 0, 2, 0, 0, 0])
@@ -110,7 +109,9 @@ def test_known_distances() -> None:
     assert kid(a, features_of(1, 30)) == kid(a, features_of(1, 30))
 
 
-def test_kid_of_few_images_takes_them_all_and_is_the_unbiased_estimate() -> None:
+def test_kid_of_few_images_takes_them_all_and_is_the_unbiased_estimate(
+    kid: Callable[[Tensor, Tensor], float],
+) -> None:
     a, b = features_of(0, 7).double(), features_of(1, 7).double()
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -120,12 +121,12 @@ def test_kid_of_few_images_takes_them_all_and_is_the_unbiased_estimate() -> None
     assert kid(a, b) == pytest.approx(float(own - 2 * kernel(a, b).mean()), rel=1e-9)
 
 
-@pytest.mark.parametrize("metric", [FID.distance, kid])
-def test_one_image_is_no_set(metric) -> None:
-    with pytest.raises(
-        ValueError, match=r"(FID|KID) compares sets of at least 2 images, got 1 and 5"
-    ):
-        metric(torch.zeros(1, 6), torch.zeros(5, 6))
+def test_one_image_is_no_set(kid: Callable[[Tensor, Tensor], float]) -> None:
+    for name, metric in (("FID", FID.distance), ("KID", kid)):
+        with pytest.raises(
+            ValueError, match=f"{name} compares sets of at least 2 images, got 1 and 5"
+        ):
+            metric(torch.zeros(1, 6), torch.zeros(5, 6))
 
 
 def test_wrong_files_are_errors_that_name_them(cpu: torch.device, tmp_path: Path) -> None:

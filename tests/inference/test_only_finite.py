@@ -11,7 +11,7 @@ from torch import Tensor
 
 from realsr.core.errors import UserError
 from realsr.data.validation_images import EvaluationImage
-from realsr.evaluation.metric import psnr_and_ssim
+from realsr.evaluation.metrics.psnr import PSNR
 from realsr.evaluation.scoring import evaluate_models
 from realsr.imaging import write_uint8
 from realsr.inference.model import load_model, only_finite
@@ -99,7 +99,9 @@ def test_nothing_is_written_of_a_photo_whose_result_is_not_finite(
     with pytest.raises(
         UserError, match=r"a: .*x\.pth: the network returns values that are not finite"
     ):
-        evaluate_models({"x": as_function(model, 400)}, {"a": lambda: image}, psnr_and_ssim(), 0)
+        evaluate_models(
+            {"x": as_function(model, 400)}, {"a": lambda: image}, {"psnr": PSNR(luma=False)}, 0
+        )
 
 
 def test_infinity_that_spandrel_would_clamp_to_white_is_an_error(

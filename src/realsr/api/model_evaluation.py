@@ -19,7 +19,7 @@ from realsr.core.file_names import resolve_unnamed
 from realsr.core.files import check_folder_place, looks_lost, write_bytes
 from realsr.data.alignment import Alignment, describe_alignment, measure_alignment
 from realsr.data.validation_images import EvaluationImage
-from realsr.evaluation.metric import ImageMetric, Metric, load_metrics
+from realsr.evaluation.metric import ImageMetric, Metric, image_metrics, load_metrics
 from realsr.evaluation.protocol import list_changes, resolve
 from realsr.evaluation.report import Report, Setting, describe_weights, write_csv, write_json
 from realsr.evaluation.scoring import (
@@ -193,10 +193,9 @@ class Writer:
         metrics: Mapping[str, Metric],
     ) -> None:
         output = config.output or Path()
-        per_image = {
-            name: metric for name, metric in metrics.items() if isinstance(metric, ImageMetric)
-        }
-        self.figures = Figures(output / "figures", figures, names, per_image, config.scale)
+        self.figures = Figures(
+            output / "figures", figures, names, image_metrics(metrics), config.scale
+        )
         self._images = output / "images" if config.save_images else None
         self._folders = {model: name.replace("/", "_") for model, name in names.items()}
 

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import json
 import logging
+import math
 import os
 import socket
 import sys
@@ -35,6 +36,24 @@ def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
     """Write a file atomically, see `replace_file`."""
     with replace_file(path, sync) as file:
         file.write(data)
+
+
+def write_strict_json(path: Path, content: Any) -> None:
+    """Write JSON that every program reads, atomically; the folder is created if necessary.
+
+    Infinite numbers and nan become null, a lone surrogate in a name an escape such as \\udce9.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_finite(content), indent=1, allow_nan=False, ensure_ascii=False)
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

@@ -17,7 +17,9 @@ from realsr.data.validation_images import EvaluationImage, prepare_pair
 from realsr.deployment.export_files import File, Generator
 from realsr.deployment.measure import ArrayFunction, open_file
 from realsr.deployment.table import METRICS, REFERENCE, MeanScores
-from realsr.evaluation.metric import psnr_and_ssim
+from realsr.evaluation.metric import Metric
+from realsr.evaluation.metrics.psnr import PSNR
+from realsr.evaluation.metrics.ssim import SSIM
 from realsr.evaluation.protocol import Protocol, resolve
 from realsr.evaluation.scoring import ImageReaders, Model, evaluate_models, match_images
 from realsr.inference.model import SRModel, only_finite
@@ -164,7 +166,10 @@ def score_files(generator: Generator, files: Sequence[File], sets: EvaluationSet
     for file in files:
         run = open_file(file.score_path or file.path, torch.get_num_threads())
         models[file.path.stem] = _as_model(generator, partial(_on_tensor, run), file.path.name)
-    metrics = psnr_and_ssim()
+    metrics: dict[str, Metric] = {
+        "psnr": PSNR(luma=False),
+        "ssim": SSIM(window="gaussian", luma=False),
+    }
     means: dict[str, dict[str, Mapping[str, float]]] = {name: {} for name in models}
     similarities: dict[str, list[float]] = {file.path.stem: [] for file in files}
     failures = dict[str, str]()

@@ -5,24 +5,25 @@ YAML file of conf/metric, whose name is the metric's name. The constructor takes
 YAML file, and optionally `device` and `files` (paths of weights by key, for `require`).
 """
 
+import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from realsr.core.components import Values, build_component
 from realsr.core.errors import UserError, WeightsError
-from realsr.evaluation.metrics.psnr import PSNR
-from realsr.evaluation.metrics.ssim import SSIM
+from realsr.networks.torchvision_weights import check_content, read_state
 from realsr.weights.published_files import FETCH_COMMAND, WEIGHT_FILES, WeightFile
 
 logger = logging.getLogger("realsr")
 
 ROOM = "realsr.evaluation.metrics"
+METRICS_EXTRA = "pip install 'realsr[metrics]'"
 MetricFiles = Mapping[str, Path | None]
 """Paths of weights by key; None or a missing key: the copy in torch hub's folder."""
 
@@ -67,6 +68,16 @@ class SetMetric(Protocol):
 Metric = ImageMetric | SetMetric
 
 
+def image_metrics(metrics: Mapping[str, Metric]) -> dict[str, ImageMetric]:
+    """Return the metrics with a value for each image."""
+    return {name: metric for name, metric in metrics.items() if isinstance(metric, ImageMetric)}
+
+
+def set_metrics(metrics: Mapping[str, Metric]) -> dict[str, SetMetric]:
+    """Return the distances between sets of images."""
+    return {name: metric for name, metric in metrics.items() if isinstance(metric, SetMetric)}
+
+
 def load_metrics(
     names: Sequence[str],
     values: Mapping[str, Values],
@@ -88,27 +99,24 @@ def load_metrics(
         UserError: if a name is unknown, or a library or a file is missing or invalid; the message
             lists all problems and their solutions.
     """
-    problems: dict[str, list[str]] = {}
-    missing: dict[str, list[str]] = {}  # as problems, of libraries and weights
     metrics: dict[str, Metric] = {}
+    problems: dict[str, list[str]] = {}  # reason -> metrics
+    requirements: dict[str, list[str]] = {}  # as problems, of libraries and weights
     for name in dict.fromkeys(names):  # without duplicates
         try:
             metrics[name] = _load(name, values, files, device)
         except (UserError, WeightsError) as error:
-            kind = missing if isinstance(error, MissingRequirementsError) else problems
+            kind = requirements if isinstance(error, MissingRequirementsError) else problems
             for reason in str(error).splitlines():
                 kind.setdefault(reason, []).append(name)
         except ImportError as error:  # a dependency of a library
             problems.setdefault(f"a library cannot be imported: {error}", []).append(name)
-    if problems or (missing and not (optional and metrics)):
-        raise UserError("\n".join(_describe_problems(problems | missing)))
-    for line in _describe_problems(missing):
+    lines = [f"{', '.join(users)}: {reason}" for reason, users in (problems | requirements).items()]
+    if problems or (requirements and not (optional and metrics)):
+        raise UserError("\n".join(lines))
+    for line in lines:
         logger.info("left out: %s", line)
     return metrics
-
-
-def _describe_problems(problems: Mapping[str, Sequence[str]]) -> list[str]:
-    return [f"{', '.join(names)}: {problem}" for problem, names in problems.items()]
 
 
 def _load(
@@ -125,11 +133,6 @@ def _load(
     return metric
 
 
-def psnr_and_ssim() -> dict[str, Metric]:
-    """Return `psnr` and `ssim` of conf/metric, over RGB, which need neither files nor libraries."""
-    return {"psnr": PSNR(luma=False), "ssim": SSIM(window="gaussian", luma=False)}
-
-
 class MissingRequirementsError(UserError):
     """A metric's libraries are not installed, or its weights are not in torch hub's folder."""
 
@@ -141,11 +144,12 @@ def require(
 
     libraries: names of required modules. install: the command that installs them.
     """
-    uninstalled = [library for library in libraries if find_spec(library) is None]
-    missing = [f"{' and '.join(uninstalled)} not installed: {install}"] if uninstalled else []
-    paths, problems = [], []
+    paths, requirements, problems = list[Path](), list[str](), list[str]()
+    if absent := [library for library in libraries if find_spec(library) is None]:
+        requirements.append(f"{' and '.join(absent)} not installed: {install}")
     for weight in weights:
-        path = files.get(weight.key)
+        path, place = files.get(weight.key), weight.cache_paths()[0]
+        command = f"run {FETCH_COMMAND} what=[{weight.key}], " * (weight.key in WEIGHT_FILES)
         if location := weight.locate(path):
             paths.append(location)
         elif path is not None:
@@ -154,18 +158,25 @@ def require(
                 f"{weight.content}, from {weight.url}"
             )
         else:
-            missing.append(_describe_missing(weight))
+            requirements.append(
+                f"{weight.content} are missing: {command}put {place.name} from {weight.url} into "
+                f"{place.parent}, or set metric_files.{weight.key}=FILE"
+            )
     if problems:
-        raise UserError("\n".join(missing + problems))
-    if missing:
-        raise MissingRequirementsError("\n".join(missing))
+        raise UserError("\n".join(requirements + problems))
+    if requirements:
+        raise MissingRequirementsError("\n".join(requirements))
     return tuple(paths)
 
 
-def _describe_missing(weight: WeightFile) -> str:
-    place = weight.cache_paths()[0]
-    command = f"run {FETCH_COMMAND} what=[{weight.key}], " * (weight.key in WEIGHT_FILES)
-    return (
-        f"{weight.content} are missing: {command}put {place.name} from {weight.url} into "
-        f"{place.parent}, or set metric_files.{weight.key}=FILE"
-    )
+def read_for_library(weight: WeightFile, path: Path, network: str) -> tuple[Any, io.BytesIO]:
+    """Return the tensors of a weight file, and a new pickle that has only them.
+
+    The pickle is for libraries that unpickle any object. network: its name, for messages. Raises
+    WeightsError if the file is damaged or has more than tensors.
+    """
+    content = check_content(read_state(path, f"metric_files.{weight.key}", network), path)
+    pickle = io.BytesIO()
+    torch.save(content, pickle)
+    pickle.seek(0)
+    return content, pickle

@@ -1,7 +1,7 @@
 """Evaluation protocols: how images are prepared and compared, to match published numbers."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated
 
 from realsr.core.errors import UserError
 from realsr.core.ranges import Choice, Range, check_ranges
@@ -54,12 +54,9 @@ def resolve(protocol: Protocol, scale: int) -> Protocol:
 def list_changes(protocol: Protocol, reference: Protocol) -> list[str]:
     """Return the values that differ from the reference, e.g. ["crop=0"]; both are resolved."""
     original = asdict(reference)
-    return [
-        f"{key}={_format_value(value)}"
-        for key, value in asdict(protocol).items()
-        if value != original[key]
-    ]
-
-
-def _format_value(value: Any) -> str:
-    return f"[{','.join(value)}]" if isinstance(value, list) else str(value)
+    changes = []
+    for key, value in asdict(protocol).items():
+        if value != original[key]:
+            text = f"[{','.join(value)}]" if isinstance(value, list) else value
+            changes.append(f"{key}={text}")
+    return changes

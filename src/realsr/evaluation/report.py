@@ -2,28 +2,27 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from realsr.core.file_names import printable
-from realsr.core.files import write_bytes
+from realsr.core.files import write_bytes, write_strict_json
 from realsr.core.seeding import numpy_generator
 from realsr.data.alignment import Alignment
-from realsr.evaluation.metric import ImageMetric, Metric
+from realsr.evaluation.metric import ImageMetric, Metric, image_metrics
 from realsr.evaluation.protocol import LR, Protocol
 from realsr.evaluation.scoring import Results
 from realsr.provenance.fingerprints import fingerprint_file, package_versions
 
 LIBRARIES = ("lpips", "pytorch-msssim", "torch-fidelity", "torchmetrics", "spandrel")
 RESAMPLES = 9999
-Interval = tuple[float, float]
 Scores = Mapping[str, float]  # by metric
 
 
@@ -32,7 +31,7 @@ class Estimate:
     """A mean over images and its 95 % interval; None for a single image or infinite values."""
 
     mean: float
-    interval: Interval | None
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
     It uses 9999 resamples of the images, which depend only on the number of values. With few images
     the interval is too narrow.
     """
-    mean = math.fsum(values) / len(values)
+    mean = fmean(values)
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return Estimate(mean, None)
     # A local import: it takes a second, and training needs no interval.
@@ -85,8 +84,7 @@ def compare(
 def mean_scores(by_image: Mapping[str, Scores]) -> dict[str, float]:
     """Return the mean over images of each metric; empty without images."""
     rows = list(by_image.values())
-    names = rows[0] if rows else ()
-    return {name: math.fsum(row[name] for row in rows) / len(rows) for name in names}
+    return {name: fmean(row[name] for row in rows) for name in (rows[0] if rows else ())}
 
 
 @dataclass(frozen=True)
@@ -145,9 +143,7 @@ class Report:
     @property
     def image_metrics(self) -> dict[str, ImageMetric]:
         """The metrics with a value for each image."""
-        return {
-            name: metric for name, metric in self.metrics.items() if isinstance(metric, ImageMetric)
-        }
+        return image_metrics(self.metrics)
 
     @cached_property
     def means(self) -> dict[str, dict[str, Estimate]]:
@@ -185,10 +181,7 @@ def describe_weights(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, report: Report) -> None:
-    """Write metrics.json atomically, in strict JSON; its folder is created if necessary.
-
-    Infinite values (PSNR of equal images) become null.
-    """
+    """Write metrics.json by `write_strict_json`: infinite values (PSNR of equal images) are null."""
     setting = report.setting
     content = {
         "protocol": {**asdict(setting.protocol), "changed": setting.changes, "rounding": "8 bit"},
@@ -202,31 +195,22 @@ def write_json(path: Path, report: Report) -> None:
     }
     if report.alignments:
         content["alignment"] = {name: asdict(item) for name, item in report.alignments.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
-    # A lone surrogate in a name becomes a JSON escape such as \udce9.
-    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+    write_strict_json(path, content)
 
 
 def _model_content(report: Report, model: str) -> dict[str, Any]:
     means, results = report.means[model], report.results
     differences = {
-        name: {
-            "mean": _finite(d.mean),
-            "interval": d.interval and list(d.interval),
-            "better": d.better,
-        }
+        name: {"mean": d.mean, "interval": d.interval, "better": d.better}
         for name, d in report.differences.get(model, {}).items()
     }
     return {
         "weights": dict(report.weights.get(model, {})),
-        "mean": _finite_values({name: estimate.mean for name, estimate in means.items()}),
-        "interval": {
-            name: estimate.interval and list(estimate.interval) for name, estimate in means.items()
-        },
-        "sets": _finite_values(results.sets.get(model, {})),
+        "mean": {name: estimate.mean for name, estimate in means.items()},
+        "interval": {name: estimate.interval for name, estimate in means.items()},
+        "sets": results.sets.get(model, {}),
         "against": {report.models[0]: differences} if model in report.differences else {},
-        "images": {image: _finite_values(row) for image, row in results.scores[model].items()},
+        "images": results.scores[model],
     }
 
 
@@ -241,11 +225,3 @@ def write_csv(path: Path, report: Report) -> None:
             values = [repr(scores[name]) for name in report.image_metrics]
             writer.writerow([printable(image), printable(model), *values])
     write_bytes(path, text.getvalue().encode())
-
-
-def _finite_values(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: _finite(value) for name, value in values.items()}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -1,7 +1,7 @@
 """Score several models on the same images."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,12 +14,13 @@ from realsr.core.file_names import printable
 from realsr.core.progress import Progress
 from realsr.data.folders import list_by_name, match_folders
 from realsr.data.validation_images import EvaluationImage, ValidationImage, read_image
-from realsr.evaluation.metric import ImageMetric, Metric, SetMetric
+from realsr.evaluation.metric import ImageMetric, Metric, SetMetric, set_metrics
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError, read_uint8, resize, to_float
 
 ImageReaders = Mapping[str, Callable[[], EvaluationImage]]
 Model = Callable[[Tensor], Tensor]
+Features = dict[Callable[[Tensor], Tensor], Tensor]  # of an image, by network
 ResultHandler = Callable[[EvaluationImage, str, Tensor, Mapping[str, float]], None]
 # Errors of a single image, after which the evaluation continues.
 IMAGE_ERRORS = (ImageError, UserError, ValueError, MemoryError, torch.OutOfMemoryError)
@@ -57,36 +58,25 @@ def match_images(
     The functions raise ImageError for a file that cannot be read, and the errors of `read_image`.
     """
     if hr is not None:
-        prepare = partial(
-            read_image,
-            scale=scale,
-            damaged=damaged,
-            side=protocol.hr_side,
-            area=protocol.lr == "area",
-        )
+        side, area = protocol.hr_side, protocol.lr == "area"
         return {
-            name: partial(prepare, name, *paths)
+            name: partial(read_image, name, *paths, scale, damaged, side, area)
             for name, paths in match_folders(hr, lr, scale, lr_name).items()
         }
-    if lr is not None:
-        return {
-            name: partial(_read_photo, name, path, damaged)
-            for name, path in list_by_name(lr).items()
-        }
-    raise UserError("data.hr must be given: set data.hr=DIR, or data.lr=DIR for photos without HR")
+    if lr is None:
+        raise UserError(
+            "data.hr must be given: set data.hr=DIR, or data.lr=DIR for photos without HR"
+        )
 
+    def read_photo(name: str, path: Path) -> EvaluationImage:
+        return EvaluationImage(name, to_float(read_uint8(path, damaged)), None)
 
-def _read_photo(name: str, path: Path, damaged: str) -> EvaluationImage:
-    return EvaluationImage(name, to_float(read_uint8(path, damaged)), None)
+    return {name: partial(read_photo, name, path) for name, path in list_by_name(lr).items()}
 
 
 def as_readers(images: Iterable[ValidationImage]) -> ImageReaders:
     """Return images in memory in the form that `match_images` returns."""
-
-    def read(image: ValidationImage) -> EvaluationImage:
-        return image
-
-    return {image.name: partial(read, image) for image in images}
+    return {image.name: lambda image=image: image for image in images}  # type: ignore[misc]
 
 
 def bicubic_model(scale: int) -> Model:
@@ -119,22 +109,22 @@ def evaluate_models(
         UserError: if no image could be scored.
     """
     results = Results({name: {} for name in models})
-    features = _Features(
-        {name: metric for name, metric in metrics.items() if isinstance(metric, SetMetric)}
-    )
+    sets = set_metrics(metrics)
+    networks = dict.fromkeys(metric.features for metric in sets.values())  # each runs once an image
+    features = list[dict[str, Features]]()
     with Progress("evaluation", total=len(images) * len(models)) as progress:
         for position, (name, read) in enumerate(images.items(), start=1):
             try:
                 image = read()
                 hr = None if image.hr is None else _prepare(image.hr, crop)
                 scores = dict[str, dict[str, float]]()
-                image_features = {} if hr is None else {"HR": features.compute(hr)}
+                image_features = {} if hr is None else {"HR": _compute_features(hr, networks)}
                 for model, run in models.items():
                     sr = run(image.lr)
                     prepared_sr = _prepare_sr(sr, image, crop)
                     try:
                         scores[model] = _score(prepared_sr, hr, metrics)
-                        image_features[model] = features.compute(prepared_sr)
+                        image_features[model] = _compute_features(prepared_sr, networks)
                     except ValueError as error:  # metrics do not know the size before cropping
                         raise ValueError(f"{error} (of {_size(sr)}, after crop={crop})") from error
                     if on_result is not None:
@@ -144,12 +134,12 @@ def evaluate_models(
                 results.failures[name] = _reason(error, name)
                 progress.advance(position * len(models) - progress.count)
                 continue
-            features.add(image_features)
+            features.append(image_features)
             for model, row in scores.items():
                 results.scores[model][name] = row
     if not any(results.scores.values()):
         raise UserError(f"no image could be scored:{list_failures(results.failures)}")
-    features.compare(results)
+    _compare_sets(sets, features, results)
     return results
 
 
@@ -186,39 +176,24 @@ def _score(sr: Tensor, hr: Tensor | None, metrics: Mapping[str, Metric]) -> dict
     return scores
 
 
-FeaturesOfImage = dict[Callable[[Tensor], Tensor], Tensor]
+def _compute_features(image: Tensor, networks: Iterable[Callable[[Tensor], Tensor]]) -> Features:
+    return {network: network(image).cpu() for network in networks}
 
 
-class _Features:
-    """Features of all HR and SR images for set metrics, shared by metrics with the same network."""
-
-    def __init__(self, metrics: Mapping[str, SetMetric]) -> None:
-        self._metrics = metrics
-        self._networks = dict.fromkeys(metric.features for metric in metrics.values())
-        self._images: dict[str, list[FeaturesOfImage]] = {}  # by model, or "HR"
-
-    def compute(self, image: Tensor) -> FeaturesOfImage:
-        return {network: network(image).cpu() for network in self._networks}
-
-    def add(self, features: Mapping[str, FeaturesOfImage]) -> None:
-        """Add the features of one image, by model."""
-        for model, values in features.items():
-            self._images.setdefault(model, []).append(values)
-
-    def compare(self, results: Results) -> None:
-        """Add the distance of each model to the results."""
-        for name, metric in self._metrics.items():
-            for model in results.scores:
-                sets = [
-                    torch.cat([image[metric.features] for image in self._images[key]])
-                    for key in (model, "HR")
-                ]
-                try:
-                    value = metric.distance(*sets)
-                except ValueError as error:
-                    results.failures[name] = str(error)
-                    continue
-                results.sets.setdefault(model, {})[name] = value
+def _compare_sets(
+    metrics: Mapping[str, SetMetric], features: Sequence[Mapping[str, Features]], results: Results
+) -> None:
+    """Add the distance of each model's set to the results. features: by image, then model or HR."""
+    for name, metric in metrics.items():
+        for model in results.scores:
+            sr, hr = (
+                torch.cat([image[key][metric.features] for image in features])
+                for key in (model, "HR")
+            )
+            try:
+                results.sets.setdefault(model, {})[name] = metric.distance(sr, hr)
+            except ValueError as error:
+                results.failures[name] = str(error)
 
 
 def _reason(error: BaseException, name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from realsr.core.errors import UserError
 from realsr.core.file_names import printable
-from realsr.evaluation.metric import Metric, SetMetric
+from realsr.evaluation.metric import ImageMetric, set_metrics
 from realsr.evaluation.report import Estimate, Report
 from realsr.evaluation.scoring import list_failures
 
@@ -49,28 +49,27 @@ class Table:
 def make_tables(report: Report) -> list[Table]:
     """Return a table of means and, for several models, one of differences from the first model."""
     names, count, metrics = shorten_names(report.models), len(report.images), report.metrics
-    sets = [name for name, metric in metrics.items() if isinstance(metric, SetMetric)]
+    columns = {**report.image_metrics, **set_metrics(metrics)}
     rows = []
-    for model in report.models:
-        means, values = report.means[model], report.results.sets.get(model, {})
-        cells = [
-            _format_estimate(estimate, metrics[name].digits) for name, estimate in means.items()
-        ]
-        cells += [
-            f"{values[name]:.{metrics[name].digits}f}" if name in values else "—" for name in sets
-        ]
-        rows.append([names[model], *cells])
-    head = [_title(name, metrics[name]) for name in [*report.image_metrics, *sets]]
+    for model, means in report.means.items():
+        cells = {name: _format_estimate(mean, metrics[name].digits) for name, mean in means.items()}
+        for name, value in report.results.sets.get(model, {}).items():
+            cells[name] = f"{value:.{metrics[name].digits}f}"
+        rows.append([names[model], *(cells.get(name, "—") for name in columns)])
+    head = [
+        f"{name} {'↑' if isinstance(metric, ImageMetric) and metric.higher_is_better else '↓'}"
+        for name, metric in columns.items()
+    ]
     images = "1 image" if count == 1 else f"{count} images, mean [95 % interval]"
     tables = [Table(images, ["", *head], rows)]
     if report.differences and report.image_metrics:
         rows = []
         for model, differences in report.differences.items():
-            cells = [
+            texts = [
                 f"{_format_estimate(d, metrics[name].digits, '+')} {d.better}/{d.images}"
                 for name, d in differences.items()
             ]
-            rows.append([names[model], *cells])
+            rows.append([names[model], *texts])
         title = f"difference from {names[report.models[0]]}, image by image: "
         title += "mean [95 % interval] better in"
         tables.append(Table(title, ["", *report.image_metrics], rows))
@@ -115,11 +114,6 @@ def _list_equal(report: Report) -> list[str]:
         if any(math.isinf(value) for value in row.values())
     ]
     return [f"equal to HR, so PSNR and its mean are infinite: {', '.join(equal)}"] if equal else []
-
-
-def _title(name: str, metric: Metric) -> str:
-    higher = not isinstance(metric, SetMetric) and metric.higher_is_better
-    return f"{name} {'↑' if higher else '↓'}"
 
 
 def _format_estimate(estimate: Estimate, digits: int, sign: str = "") -> str:

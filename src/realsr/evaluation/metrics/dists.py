@@ -4,9 +4,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from realsr.evaluation.metric import MetricFiles, require
+from realsr.evaluation.metric import METRICS_EXTRA, MetricFiles, require
 from realsr.evaluation.metrics.lpips import VGG16
 from realsr.evaluation.metrics.psnr import check_images
 from realsr.networks.torchvision_weights import read_state, select_features
@@ -27,9 +27,7 @@ class DISTS:
     higher_is_better, needs_hr, digits = False, True, 4
 
     def __init__(self, device: torch.device, files: MetricFiles) -> None:
-        (path,) = require(
-            files, VGG16, libraries=("torchmetrics",), install="pip install 'realsr[metrics]'"
-        )
+        (path,) = require(files, VGG16, libraries=("torchmetrics",), install=METRICS_EXTRA)
         state = read_state(path, "metric_files.vgg16", "VGG16")
         self._device, self._net = device, build_network(state, str(path)).to(device)
 
@@ -46,26 +44,19 @@ def build_network(state: object, source: str) -> Any:
 
     Raises WeightsError if the weights are of another network.
     """
-    # A local import, since it takes more than a second.
+    # Local imports, since they take more than a second.
+    from torchmetrics.functional.image import dists
     from torchvision.models.vgg import cfgs, make_layers
 
     with torch.device("meta"):
         layers = make_layers(cfgs["D"])
     expected = {key: value.shape for key, value in layers.state_dict().items()}
     layers.load_state_dict(select_features(state, expected, source, "VGG16"), assign=True)
-    return _make_net(layers)
-
-
-def _make_net(layers: nn.Module) -> Any:
-    """Return the library's network with these VGG16 layers, which it would otherwise download."""
-    from torchmetrics.functional.image import dists as library
-
-    dists: Any = library  # Any, since its constructor of VGG16 is replaced
-
-    build = dists.vgg16
-    dists.vgg16 = lambda weights: SimpleNamespace(features=layers)
+    library: Any = dists  # Any, since its constructor of VGG16, which downloads, is replaced
+    build = library.vgg16
+    library.vgg16 = lambda weights: SimpleNamespace(features=layers)
     try:
         with torch.random.fork_rng(devices=[]):  # random weights are drawn before loading
-            return dists.DISTSNetwork().requires_grad_(False).eval()
+            return library.DISTSNetwork().requires_grad_(False).eval()
     finally:
-        dists.vgg16 = build
+        library.vgg16 = build

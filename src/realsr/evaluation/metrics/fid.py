@@ -1,6 +1,5 @@
 """FID: distance of two sets of images in features of an Inception network, by torch-fidelity."""
 
-import io
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -9,8 +8,7 @@ import torch
 from torch import Tensor
 
 from realsr.core.errors import WeightsError
-from realsr.evaluation.metric import MetricFiles, require
-from realsr.networks.torchvision_weights import check_content, read_state
+from realsr.evaluation.metric import METRICS_EXTRA, MetricFiles, read_for_library, require
 from realsr.weights.published_files import WEIGHT_FILES
 
 Features = Callable[[Tensor], Tensor]
@@ -50,9 +48,7 @@ def check_sets(name: str, result: Tensor, reference: Tensor) -> None:
 
 def require_inception(files: MetricFiles, device: torch.device) -> Features:
     """Return the network of `load_inception`. Raises UserError if a library or file is missing."""
-    (path,) = require(
-        files, INCEPTION, libraries=("torch_fidelity",), install="pip install 'realsr[metrics]'"
-    )
+    (path,) = require(files, INCEPTION, libraries=("torch_fidelity",), install=METRICS_EXTRA)
     return load_inception(path, device)
 
 
@@ -68,15 +64,11 @@ def load_inception(weights: Path, device: torch.device) -> Features:
     """
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    # The library unpickles any object: pass it a new pickle that has only tensors.
-    buffer = io.BytesIO()
-    content = read_state(weights, "metric_files.inception", "FID's Inception network")
-    torch.save(check_content(content, weights), buffer)
-    buffer.seek(0)
+    content, pickle = read_for_library(INCEPTION, weights, "FID's Inception network")
     try:
         with torch.random.fork_rng(devices=[]):
             net = FeatureExtractorInceptionV3(
-                "inception-v3-compat", ["2048"], feature_extractor_weights_path=buffer
+                "inception-v3-compat", ["2048"], feature_extractor_weights_path=pickle
             )
     except (RuntimeError, TypeError) as error:  # load_state_dict: names, shapes, or no dict
         names = ["no state dict"]

@@ -27,23 +27,18 @@ class KID:
         device: torch.device,
         files: MetricFiles,
     ) -> None:
-        self._options = {"subsets": subsets, "subset_size": subset_size, "seed": seed}
+        self._options = {"kid_subsets": subsets, "rng_seed": seed, "verbose": False}
+        self._subset_size = subset_size
         self.features = require_inception(files, device)
 
     def distance(self, sr: Tensor, hr: Tensor) -> float:
-        """Return the distance of features (N, F) and (M, F)."""
-        return kid(sr, hr, **self._options)
+        """Return the mean over subsets of squared MMD of features (N, F) and (M, F).
 
+        MMD: maximum mean discrepancy.
+        """
+        from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
-def kid(result: Tensor, reference: Tensor, subsets: int, subset_size: int, seed: int) -> float:
-    """Return the mean over subsets of squared MMD (maximum mean discrepancy).
-
-    result, reference: features (N, F) and (M, F).
-    """
-    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
-
-    check_sets("KID", result, reference)
-    size = min(subset_size, len(result), len(reference))
-    return kid_features_to_metric(
-        result, reference, kid_subsets=subsets, kid_subset_size=size, rng_seed=seed, verbose=False
-    )[KEY_METRIC_KID_MEAN]
+        check_sets("KID", sr, hr)
+        size = min(self._subset_size, len(sr), len(hr))
+        values = kid_features_to_metric(sr, hr, kid_subset_size=size, **self._options)
+        return values[KEY_METRIC_KID_MEAN]

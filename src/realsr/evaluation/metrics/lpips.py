@@ -17,10 +17,7 @@ from realsr.weights.published_files import FETCH_COMMAND, WEIGHT_FILES
 
 logger = logging.getLogger("realsr")
 
-
-ALEXNET = WEIGHT_FILES["alexnet"]
-VGG16 = WEIGHT_FILES["vgg16"]
-SQUEEZENET = WEIGHT_FILES["squeezenet"]
+ALEXNET, VGG16, SQUEEZENET = (WEIGHT_FILES[key] for key in ("alexnet", "vgg16", "squeezenet"))
 Distance = Callable[[Tensor, Tensor], float]
 # Name, weights, and the smallest side of an image in pixels. AlexNet's second pooling needs three
 # outputs of the first.
@@ -96,18 +93,6 @@ def build_network(net: str, state: object, source: str) -> Any:
     Raises:
         WeightsError: if the weights are of another network.
     """
-    network = _make_net(net)
-    # The library has the layers in slices: features.3.weight is slice2.3.weight.
-    slices = network.net.state_dict()
-    names = {key.partition(".")[2]: key for key in slices}
-    expected = {layer: slices[key].shape for layer, key in names.items()}
-    features = select_features(state, expected, source, BACKBONES[net][0])
-    network.net.load_state_dict({names[layer]: value for layer, value in features.items()})
-    return network
-
-
-def _make_net(net: str) -> Any:
-    """Return the library's network with a random backbone, without changing the random state."""
     import lpips
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
@@ -115,5 +100,11 @@ def _make_net(net: str) -> Any:
         warnings.filterwarnings(
             "ignore", "The parameter 'pretrained'|Arguments other than a weight enum", UserWarning
         )
-        distance = lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
-    return distance.requires_grad_(False).eval()
+        network = lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
+    # The library has the layers in slices: features.3.weight is slice2.3.weight.
+    slices = network.net.state_dict()
+    names = {key.partition(".")[2]: key for key in slices}
+    expected = {layer: slices[key].shape for layer, key in names.items()}
+    features = select_features(state, expected, source, BACKBONES[net][0])
+    network.net.load_state_dict({names[layer]: value for layer, value in features.items()})
+    return network.requires_grad_(False).eval()

@@ -4,12 +4,12 @@ pytorch-msssim is not used: when a side of its pyramid becomes odd, it halves wi
 (an error of 1e-4 at 339x510, 7e-4 at 179x201).
 """
 
-import math
+from statistics import fmean
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from realsr.evaluation.metrics.psnr import as_levels, check_images
+from realsr.evaluation.metrics.psnr import as_levels
 from realsr.evaluation.metrics.ssim import WINDOW, blur, ssim_plane
 
 _LEVELS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents by scale, from full size down
@@ -25,9 +25,8 @@ def ms_ssim(result: Tensor, reference: Tensor) -> float:
     with negative correlation counts as 0. Window and precision are those of `ssim`, arguments and
     errors those of `psnr`; a side has at least 176 pixels.
     """
-    check_images("MS-SSIM", result, reference, smallest=_SMALLEST)
-    a, b = (as_levels(image, crop=0, luma=False) for image in (result, reference))
-    return math.fsum(_plane(x, y) for x, y in zip(a, b, strict=True)) / len(a)
+    images = as_levels("MS-SSIM", result, reference, smallest=_SMALLEST)
+    return fmean(_plane(a, b) for a, b in zip(*images, strict=True))
 
 
 class MSSSIM:

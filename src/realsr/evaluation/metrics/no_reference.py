@@ -6,18 +6,17 @@ install it themselves. Gray is 0.299 R + 0.587 G + 0.114 B in 0..255, Y of YCbCr
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from realsr.core.errors import WeightsError
 from realsr.core.mat_variables import MatFileError, list_names, read_variables
-from realsr.evaluation.metric import MetricFiles, require
+from realsr.evaluation.metric import MetricFiles, read_for_library, require
 from realsr.evaluation.metrics.psnr import check_images
-from realsr.networks.torchvision_weights import check_content, read_state
 from realsr.weights.published_files import WEIGHT_FILES, WeightFile
 
 Quality = Callable[[Tensor], float]
@@ -32,10 +31,7 @@ _INSTALL = (
     "(PolyForm Noncommercial licence; docs/study/metrics.md explains --no-deps)"
 )
 
-
-NIQE_FILE = WEIGHT_FILES["niqe"]
-BRISQUE_FILE = WEIGHT_FILES["brisque"]
-NRQM_FILE = WEIGHT_FILES["nrqm"]
+NIQE_FILE, BRISQUE_FILE, NRQM_FILE = (WEIGHT_FILES[key] for key in ("niqe", "brisque", "nrqm"))
 
 
 class NoReference:
@@ -104,25 +100,14 @@ def load_brisque(parameters: Path, device: torch.device) -> Quality:
     """
     from pyiqa.archs.brisque_arch import BRISQUE
 
-    # The library unpickles any object: pass it a new pickle that has only tensors.
-    state = read_state(parameters, "metric_files.brisque", BRISQUE_FILE.content)
-    content = check_content(state, parameters)
-    shapes = [tuple(t.shape) for t in content] if _are_tensors(content) else "no tensors in a pair"
-    if not (
-        _are_tensors(content)
-        and len(shapes) == 2
-        and shapes[1][1:] == (36,)
-        and shapes[0][:1] == shapes[1][:1]
-    ):
+    content, pickle = read_for_library(BRISQUE_FILE, parameters, BRISQUE_FILE.content)
+    shapes = [tuple(tensor.shape) for tensor in content] if isinstance(content, tuple) else []
+    if len(shapes) != 2 or shapes[1][1:] != (36,) or shapes[0][:1] != shapes[1][:1]:
         raise WeightsError(
             f"{parameters}: expected BRISQUE's support vectors, a pair of tensors (N) and (N, 36); "
-            f"got {shapes}"
+            f"got {shapes or 'no tensors in a pair'}"
         )
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    buffer.seek(0)
-    net = _construct(BRISQUE, BRISQUE_FILE, parameters, buffer)
-    return _check_size(BRISQUE_SMALLEST, "BRISQUE", _run(net, device))
+    return _run(_construct(BRISQUE, BRISQUE_FILE, parameters, pickle), device, BRISQUE_SMALLEST)
 
 
 def load_piqe(device: torch.device) -> Quality:
@@ -136,14 +121,15 @@ def load_piqe(device: torch.device) -> Quality:
     run = _run(PIQE(), device)
 
     def piqe(image: Tensor) -> float:
+        check_images("PIQE", image, smallest=PIQE_BLOCK)
         weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
         gray = torch.tensordot(weights, image.double() * 255, 1)
         for dim in (0, 1):
-            missing = -gray.shape[dim] % PIQE_BLOCK
-            gray = torch.cat([gray, gray.flip(dim).narrow(dim, 0, missing)], dim)
+            border = gray.flip(dim).narrow(dim, 0, -gray.shape[dim] % PIQE_BLOCK)
+            gray = torch.cat([gray, border], dim)
         return run(gray.round()[None] / 255)
 
-    return _check_size(PIQE_BLOCK, "PIQE", piqe)
+    return piqe
 
 
 def load_nrqm(parameters: Path, device: torch.device, color: str = "yiq") -> Quality:
@@ -154,7 +140,7 @@ def load_nrqm(parameters: Path, device: torch.device, color: str = "yiq") -> Qua
     from pyiqa.archs.nrqm_arch import NRQM
 
     net = _construct(NRQM, NRQM_FILE, parameters, parameters, color_space=color)
-    return _check_size(NRQM_SMALLEST, "NRQM", _run(net, device))
+    return _run(net, device, NRQM_SMALLEST)
 
 
 def load_pi(niqe_parameters: Path, nrqm_parameters: Path, device: torch.device) -> Quality:
@@ -165,10 +151,6 @@ def load_pi(niqe_parameters: Path, nrqm_parameters: Path, device: torch.device) 
     niqe = load_niqe(niqe_parameters, device, color="ycbcr")
     nrqm = load_nrqm(nrqm_parameters, device, color="ycbcr")
     return lambda image: (10 - nrqm(image) + niqe(image)) / 2
-
-
-def _are_tensors(content: object) -> TypeGuard[Sequence[Tensor]]:
-    return isinstance(content, (tuple, list)) and all(isinstance(part, Tensor) for part in content)
 
 
 def _construct(
@@ -191,12 +173,15 @@ def _construct(
         ) from error
 
 
-def _run(net: nn.Module, device: torch.device) -> Quality:
+def _run(net: nn.Module, device: torch.device, smallest: int = 0) -> Quality:
+    """Return a network as a function that checks its result, and the image if `smallest` is set."""
     net.to(device).eval()
 
     @torch.no_grad()
     def quality(image: Tensor) -> float:
         name = type(net).__name__
+        if smallest:
+            check_images(name, image, smallest=smallest)
         try:
             value = float(net(image[None].to(device)))
         except (AssertionError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
@@ -206,13 +191,3 @@ def _run(net: nn.Module, device: torch.device) -> Quality:
         return value
 
     return quality
-
-
-def _check_size(smallest: int, name: str, quality: Quality) -> Quality:
-    """Return the function with a check of the image's size."""
-
-    def check_and_compute(image: Tensor) -> float:
-        check_images(name, image, smallest=smallest)
-        return quality(image)
-
-    return check_and_compute

@@ -1,4 +1,4 @@
-"""PSNR, and functions shared with other metrics: check of images, rounding to 8 bit, luma."""
+"""PSNR, and what other metrics share: check of images, rounding to 8 bit, luma."""
 
 import math
 
@@ -26,8 +26,7 @@ def psnr(result: Tensor, reference: Tensor, crop: int = 0, luma: bool = False) -
 
     Returns inf for equal images. Raises ValueError for unequal or invalid shapes.
     """
-    check_images("PSNR", result, reference, smallest=1 + 2 * crop)
-    a, b = (as_levels(image, crop, luma) for image in (result, reference))
+    a, b = as_levels("PSNR", result, reference, crop=crop, luma=luma)
     error = (a - b).square().mean().item()
     return 10 * math.log10(255**2 / error) if error else math.inf
 
@@ -60,13 +59,17 @@ def rgb_to_y(image: Tensor) -> Tensor:
     return ((65.481 * red + 128.553 * green + 24.966 * blue + 16) / 255).unsqueeze(-3)
 
 
-def as_levels(image: Tensor, crop: int, luma: bool) -> Tensor:
+def as_levels(
+    name: str, *images: Tensor, smallest: int = 1, crop: int = 0, luma: bool = False
+) -> list[Tensor]:
     """(3, H, W), 0..1 -> (C, h, w) float64 in 0..255, cropped and rounded to 8 bit.
 
-    luma: convert the rounded image to luma (C = 1).
+    smallest: minimum side after cropping. luma: convert the rounded images to luma (C = 1). Raises
+    ValueError as `check_images` does.
     """
-    height, width = image.shape[-2:]
-    inner = image.detach()[:, crop : height - crop, crop : width - crop]
+    check_images(name, *images, smallest=smallest + 2 * crop)
+    height, width = images[0].shape[-2:]
+    inner = [image.detach()[:, crop : height - crop, crop : width - crop] for image in images]
     # Rounded in the image's own precision, as when a file is written.
-    levels = inner.clamp(0, 1).mul(255).round().double()
-    return rgb_to_y(levels / 255) * 255 if luma else levels
+    levels = [image.clamp(0, 1).mul(255).round().double() for image in inner]
+    return [rgb_to_y(image / 255) * 255 for image in levels] if luma else levels
