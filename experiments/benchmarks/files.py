@@ -32,7 +32,7 @@ import torch
 from common import report
 from PIL import Image
 
-from realsr.imaging import open_photo_writer, read_uint8
+from realsr.imaging import Layout, open_photo_writer, read_uint8
 from realsr.simulation.camera_model import load_photograph
 
 MOST_BYTES = 1.15
@@ -86,8 +86,7 @@ def make_image(photo: np.ndarray, height: int, width: int, bits: int) -> np.ndar
 
 def write_realsr(path: Path, image: np.ndarray) -> None:
     """Write as `realsr.upscale` does, without waiting for the disk."""
-    height, width = image.shape[:2]
-    with open_photo_writer(path, height, width, 3, 8 * image.itemsize, sync=False) as writer:
+    with open_photo_writer(path, Layout.of(image), sync=False) as writer:
         writer.write(image)
 
 

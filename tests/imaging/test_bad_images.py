@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from realsr.imaging import ImageError, decoding, read_photo, write_photo
+from realsr.imaging import ImageError, formats, read_photo, write_photo
 from realsr.imaging.photo import Metadata, Photo
 
 SIDE = 100_000
@@ -67,7 +67,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_size_that_is_only_claimed_takes_no_memory(tmp_path, name, monkeypatch):
-    monkeypatch.setattr(decoding, "_machine_memory", lambda: 8 * 2**30)
+    monkeypatch.setattr(formats, "machine_memory", lambda: 8 * 2**30)
     (tmp_path / name).write_bytes(BOMBS[name])
     tracemalloc.start()
     with pytest.raises(ImageError, match=name):
@@ -79,9 +79,9 @@ def test_a_size_that_is_only_claimed_takes_no_memory(tmp_path, name, monkeypatch
 
 def test_an_image_larger_than_the_memory_is_refused(tmp_path, monkeypatch):
     Image.new("RGB", (300, 200)).save(tmp_path / "a.bmp")
-    monkeypatch.setattr(decoding, "_machine_memory", lambda: 4 * 300 * 200)
+    monkeypatch.setattr(formats, "machine_memory", lambda: 4 * 300 * 200)
     assert read_photo(tmp_path / "a.bmp").samples.shape == (200, 300, 3)
-    monkeypatch.setattr(decoding, "_machine_memory", lambda: 4 * 300 * 200 - 1)
+    monkeypatch.setattr(formats, "machine_memory", lambda: 4 * 300 * 200 - 1)
     with pytest.raises(ImageError, match=r"a\.bmp declares 300x200 pixels.*memory"):
         read_photo(tmp_path / "a.bmp")
 

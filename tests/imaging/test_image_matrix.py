@@ -26,7 +26,7 @@ from omission_cases import omission_cases
 from other_cases import other_cases
 from tiff_cases import tiff_cases
 
-from realsr.imaging import ImageError, decoding, read_photo
+from realsr.imaging import ImageError, formats, read_photo
 
 OUTCOMES = ("right", "refused", "wrong samples", "unsaid", "unclear")
 # What a photographer does not know: names of libraries and types, numbers of errors, Python's own words.
@@ -155,7 +155,7 @@ def damage(data: bytes) -> Iterator[bytes]:
 @pytest.mark.filterwarnings("error")
 def test_damaged_files_are_refused_in_words(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        decoding, "_machine_memory", lambda: 2**26
+        formats, "machine_memory", lambda: 2**26
     )  # sizes that are only claimed take time
     first = {case.kind: case for case in cases()}
     messages = set()

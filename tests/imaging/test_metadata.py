@@ -11,7 +11,15 @@ import tifffile
 from PIL import ExifTags, Image, ImageCms
 from PIL.TiffImagePlugin import IFDRational
 
-from realsr.imaging import Metadata, Photo, open_photo_writer, read_photo, tiff_encoder, write_photo
+from realsr.imaging import (
+    Layout,
+    Metadata,
+    Photo,
+    open_photo_writer,
+    read_photo,
+    row_encoders,
+    write_photo,
+)
 from realsr.imaging.exif import exif_from_tiff, sized_exif, upright_exif
 
 SUFFIXES = [".jpg", ".png", ".webp", ".tif"]
@@ -143,7 +151,7 @@ def test_what_a_tiff_tells_goes_into_every_format(tmp_path, monkeypatch, suffix,
     photo = read_photo(tmp_path / "a.png")
     with monkeypatch.context() as patch:
         if big:
-            patch.setattr(tiff_encoder, "_LIMIT", 0)
+            patch.setattr(row_encoders, "_LIMIT", 0)
         deep = Photo(photo.samples.astype(np.uint16) * 257, photo.metadata)
         write_photo(tmp_path / "b.tif", deep)
     check(tmp_path / "b.tif", 48, 72)
@@ -286,6 +294,6 @@ def test_a_file_without_metadata_has_none(tmp_path):
     for suffix in [*SUFFIXES, ".bmp"]:
         Image.new("L", (5, 4)).save(tmp_path / f"a{suffix}")
         assert read_photo(tmp_path / f"a{suffix}").metadata == Metadata()
-        with open_photo_writer(tmp_path / f"b{suffix}", 4, 5, 1, 8) as writer:
+        with open_photo_writer(tmp_path / f"b{suffix}", Layout(4, 5, 1, 8)) as writer:
             writer.write(np.zeros((4, 5, 1), np.uint8))
         assert read_photo(tmp_path / f"b{suffix}").metadata == Metadata()

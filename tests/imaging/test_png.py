@@ -9,7 +9,7 @@ from PIL import Image
 
 from realsr.imaging.formats import Layout
 from realsr.imaging.photo import Metadata
-from realsr.imaging.png import PngEncoder, average
+from realsr.imaging.row_encoders import PngEncoder, average
 
 
 def encode(samples: np.ndarray) -> bytes:

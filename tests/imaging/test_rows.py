@@ -11,7 +11,15 @@ import pytest
 import tifffile
 from PIL import Image
 
-from realsr.imaging import ImageError, check_format, open_photo_writer, read_photo, tiff_encoder
+from realsr.imaging import (
+    ImageError,
+    Layout,
+    Metadata,
+    check_format,
+    open_photo_writer,
+    read_photo,
+    row_encoders,
+)
 
 HOLDS = {  # (channels, bits) of each format
     ".png": [*product([1, 2, 3, 4], [8, 16])],
@@ -36,7 +44,7 @@ def smooth(height: int, width: int, channels: int, bits: int) -> np.ndarray:
 
 def write(path, samples: np.ndarray, *heights: int) -> bytes:
     """Write in bands of these heights, then the rest; return the file's contents."""
-    with open_photo_writer(path, *samples.shape, 8 * samples.itemsize) as writer:
+    with open_photo_writer(path, Layout.of(samples)) as writer:
         top = 0
         for height in heights:
             writer.write(samples[top : top + height])
@@ -114,7 +122,7 @@ def test_other_readers_see_the_same(tmp_path, suffix, channels, bits):
 
 @pytest.mark.parametrize(("channels", "bits"), HOLDS[".tif"])
 def test_a_tiff_that_could_pass_4_gib_is_a_bigtiff(tmp_path, monkeypatch, channels, bits):
-    monkeypatch.setattr(tiff_encoder, "_LIMIT", 2**20)
+    monkeypatch.setattr(row_encoders, "_LIMIT", 2**20)
     samples = smooth(130, 31, channels, bits)
     data = write(tmp_path / "a.tif", samples, 50)
     assert data[:4] == b"II+\0"
@@ -126,7 +134,7 @@ def test_a_tiff_that_could_pass_4_gib_is_a_bigtiff(tmp_path, monkeypatch, channe
 def test_which_tiffs_could_pass_4_gib():
     def big(*shape: int) -> bool:
         with io.BytesIO() as file:
-            tiff_encoder.TiffEncoder(file, tiff_encoder.Layout(*shape), tiff_encoder.Metadata())
+            row_encoders.TiffEncoder(file, Layout(*shape), Metadata())
             return file.getvalue()[2:3] == b"+"
 
     assert not big(24000, 32000, 3, 8)
@@ -145,7 +153,7 @@ def test_an_error_between_bands_leaves_the_old_file_and_nothing_else(tmp_path, s
     path.write_bytes(b"old")
 
     def write_and_fail() -> None:
-        with open_photo_writer(path, 100, 20, 3, 8) as writer:
+        with open_photo_writer(path, Layout(100, 20, 3, 8)) as writer:
             writer.write(smooth(70, 20, 3, 8))
             assert len(list(tmp_path.iterdir())) == 2
             raise failure
@@ -177,18 +185,18 @@ def test_missing_and_surplus_and_wrong_rows_are_refused(tmp_path):
     band = smooth(10, 20, 3, 8)
     with (
         pytest.raises(ValueError, match="1 rows of the image are missing"),
-        open_photo_writer(path, 11, 20, 3, 8) as writer,
+        open_photo_writer(path, Layout(11, 20, 3, 8)) as writer,
     ):
         writer.write(band)
     with (
         pytest.raises(ValueError, match="10 rows, but the image has only 9 more"),
-        open_photo_writer(path, 9, 20, 3, 8) as writer,
+        open_photo_writer(path, Layout(9, 20, 3, 8)) as writer,
     ):
         writer.write(band)
     for wrong in (band[..., :1], band[:, :19], band.astype(np.uint16), band[0]):
         with (
             pytest.raises(ValueError, match="expected rows"),
-            open_photo_writer(path, 11, 20, 3, 8) as writer,
+            open_photo_writer(path, Layout(11, 20, 3, 8)) as writer,
         ):
             writer.write(wrong)
     assert list(tmp_path.iterdir()) == []
@@ -210,11 +218,11 @@ def test_missing_and_surplus_and_wrong_rows_are_refused(tmp_path):
 )
 def test_what_a_format_cannot_hold_is_said_before_any_work(tmp_path, suffix, form, reason):
     with pytest.raises(ImageError, match=reason):
-        check_format(suffix, *form)
+        check_format(suffix, Layout(*form))
     entered = False
     with (
         pytest.raises(ImageError, match=f"a{suffix} cannot be written: .*{reason}"),
-        open_photo_writer(tmp_path / f"a{suffix}", *form),
+        open_photo_writer(tmp_path / f"a{suffix}", Layout(*form)),
     ):
         entered = True
     assert not entered
@@ -223,16 +231,16 @@ def test_what_a_format_cannot_hold_is_said_before_any_work(tmp_path, suffix, for
 
 def test_a_48_megapixel_photo_times_4_may_be_written_as_anything_but_webp():
     for suffix in (".png", ".jpg", ".tif", ".bmp"):
-        check_format(suffix, 24000, 32000, 3, 8)
+        check_format(suffix, Layout(24000, 32000, 3, 8))
     with pytest.raises(ImageError):
-        check_format(".webp", 24000, 32000, 3, 8)
+        check_format(".webp", Layout(24000, 32000, 3, 8))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
 def test_the_memory_of_writing_is_that_of_some_rows(tmp_path, suffix):
     band = smooth(100, 1000, 3, 8)
     tracemalloc.start()
-    with open_photo_writer(tmp_path / f"a{suffix}", 3000, 1000, 3, 8) as writer:
+    with open_photo_writer(tmp_path / f"a{suffix}", Layout(3000, 1000, 3, 8)) as writer:
         for _ in range(30):
             writer.write(band)
     peak = tracemalloc.get_traced_memory()[1]

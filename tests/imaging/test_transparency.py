@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from realsr.imaging import decoding, fill_transparent, is_opaque
+from realsr.imaging import fill_transparent, is_opaque
 
 
 def disc(
@@ -97,7 +97,7 @@ def test_bands_change_nothing(
     samples[0, 0, -1], samples[-1, -1, -1] = 65535, 0
     whole, cut = samples.copy(), samples.copy()
     fill_transparent(whole)
-    monkeypatch.setattr(decoding, "_BAND", 1)
+    monkeypatch.setattr("realsr.imaging.samples._BAND", 1)
     fill_transparent(cut)
     np.testing.assert_array_equal(cut, whole)
     assert (whole != samples).any()

@@ -164,7 +164,7 @@ def test_equal_pixels_that_compress_to_other_bytes_are_accepted(work, monkeypatc
     pixels = {path: read_uint8(path) for path in before if path.suffix == ".png"}
     for kind in ("HR", "LR"):
         (work / "pairs" / kind / "0801.png").unlink()
-    monkeypatch.setattr("realsr.imaging.deflate.isal_zlib", None)
+    monkeypatch.setattr("realsr.imaging.row_encoders.isal_zlib", None)
     with caplog.at_level(logging.INFO, "realsr"):
         paths = rebuild(work)
     assert len(paths) == 2
@@ -178,7 +178,7 @@ def test_equal_pixels_that_compress_to_other_bytes_are_accepted(work, monkeypatc
 
 def test_other_pixels_are_refused_although_the_bytes_may_differ(work, monkeypatch):
     (work / "pairs/LR/0801.png").unlink()
-    monkeypatch.setattr("realsr.imaging.deflate.isal_zlib", None)
+    monkeypatch.setattr("realsr.imaging.row_encoders.isal_zlib", None)
     monkeypatch.setattr("realsr.pairs.rebuild.degrade", lambda hr, scale, kernel: hr[::4, ::4])
     with pytest.raises(UserError, match=r"LR/0801\.png: the result differs from the record"):
         rebuild(work)

@@ -3,6 +3,7 @@
 from realsr.core.errors import ImageError
 from realsr.imaging.formats import (
     IMAGE_SUFFIXES,
+    Layout,
     check_format,
     find_images,
     holds_alpha,
@@ -11,7 +12,6 @@ from realsr.imaging.formats import (
 from realsr.imaging.image_files import (
     count_pixels,
     encode_uint8,
-    encode_zlib_png,
     log_damage,
     open_photo_writer,
     read_photo,
@@ -28,11 +28,13 @@ from realsr.imaging.resampling import (
     resize,
     shrink_uint8,
 )
+from realsr.imaging.row_encoders import encode_zlib_png
 from realsr.imaging.samples import fill_transparent, is_opaque, to_float, to_uint8
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "ImageError",
+    "Layout",
     "Metadata",
     "Photo",
     "apply_kernel",

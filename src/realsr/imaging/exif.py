@@ -26,6 +26,7 @@ _SIZES = {
 # Formats of the unsigned integer types for `struct`.
 _FORMS = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
 
+ICC, XMP, IPTC = 34675, 700, 33723
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965  # tags whose value is the position of a directory
 _SUBDIRECTORIES = (EXIF, GPS, INTEROPERABILITY)
 _MAX_DEPTH = 2  # of Interoperability, in EXIF in the first directory

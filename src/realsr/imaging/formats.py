@@ -1,4 +1,4 @@
-"""Image formats (names, suffixes, signatures, limits) and the images of a folder."""
+"""Image formats: names, suffixes, signatures, limits, errors, and the images of a folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,24 +8,17 @@ import numpy as np
 from realsr.core.errors import ImageError
 from realsr.core.file_kinds import IMAGE_SIGNATURES, RAW
 from realsr.core.file_names import list_files
+from realsr.core.machine import machine_memory
 
-_FORMAT = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".jpe": "JPEG",
-    ".jfif": "JPEG",
-    ".jif": "JPEG",
-    ".jps": "JPEG",  # stereo: two images side by side
-    ".mpo": "JPEG",  # several images, of which only the first is read and written
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".webp": "WEBP",
-    ".bmp": "BMP",
-    ".dib": "BMP",
+# .jps: stereo, two images side by side; .mpo: several images, of which only the first is read and
+# written.
+_READ = {
+    "PNG": ".png",
+    "JPEG": ".jpg .jpeg .jpe .jfif .jif .jps .mpo",
+    "TIFF": ".tif .tiff",
+    "WEBP": ".webp",
+    "BMP": ".bmp .dib",
 }
-IMAGE_SUFFIXES = frozenset(_FORMAT)
-READ_FORMATS = tuple(dict.fromkeys(_FORMAT.values()))
 _UNREAD = {
     RAW: ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf "
     ".pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f",
@@ -51,9 +44,12 @@ _UNREAD = {
     "SVG": ".svg .svgz",
     "TGA": ".tga",
 }
-UNREAD_SUFFIXES = {
-    suffix: name for name, suffixes in _UNREAD.items() for suffix in suffixes.split()
-}
+_FORMATS, UNREAD_SUFFIXES = (
+    {suffix: name for name, suffixes in table.items() for suffix in suffixes.split()}
+    for table in (_READ, _UNREAD)
+)
+IMAGE_SUFFIXES = frozenset(_FORMATS)
+READ_FORMATS = tuple(_READ)
 _BRANDS = {  # of ISO base media files; AVIF also has mif1, beside its own brand
     b"avif": "AVIF",
     b"avis": "AVIF",
@@ -91,54 +87,56 @@ class Layout:
         return cls(height, width, channels, 8 * samples.itemsize)
 
     @property
+    def pixel_bytes(self) -> int:
+        """The number of bytes in one pixel."""
+        return self.channels * self.bits // 8
+
+    @property
     def row_bytes(self) -> int:
         """The number of bytes in one row of samples."""
-        return self.width * self.channels * self.bits // 8
+        return self.width * self.pixel_bytes
 
 
 def holds_alpha(suffix: str) -> bool:
     """Return whether the format of a suffix (such as ".png", in any case) supports alpha."""
-    return _FORMAT.get(suffix.lower()) not in _WITHOUT_ALPHA
+    return _FORMATS.get(suffix.lower()) not in _WITHOUT_ALPHA
 
 
-def check_format(suffix: str, height: int, width: int, channels: int, bits: int) -> str:
+def check_format(suffix: str, layout: Layout) -> str:
     """Return the format of a suffix (such as ".png", in any case) if it can hold the image.
-
-    channels: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA; bits: 8 or 16 per sample.
 
     Raises ImageError for an unknown suffix and for an image that the format cannot hold: alpha in
     JPEG and BMP, 16 bit outside PNG and TIFF, sides over 65500 (JPEG), 16383 (WebP) or 2^31 - 1
     (PNG), 4 GiB in BMP.
     """
-    kind = _FORMAT.get(suffix.lower())
+    kind = _FORMATS.get(suffix.lower())
     if kind is None:
         suffixes = " ".join(sorted(IMAGE_SUFFIXES))
         raise ImageError(
             f"{suffix!r} is not the suffix of a supported output format: use one of {suffixes}."
         )
-    if min(height, width) == 0:
-        raise ImageError(
-            f"an image of {width}x{height} pixels is empty: there is nothing to write."
-        )
-    if channels in (2, 4) and kind in _WITHOUT_ALPHA:
-        raise ImageError(
-            f"{kind} cannot hold the image's alpha channel: write .png, .tif or .webp."
-        )
-    if bits == 16 and kind not in ("PNG", "TIFF"):
-        raise ImageError(
-            f"{kind} cannot hold 16 bits per sample: write .png or .tif, or convert to 8 bit."
-        )
-    if max(height, width) > _LONGEST_SIDE[kind]:
-        suffixes = ".tif" if kind == "PNG" else ".png or .tif"
-        raise ImageError(
-            f"{kind} cannot hold {width}x{height} pixels (at most {_LONGEST_SIDE[kind]} per side): "
-            f"write {suffixes}."
-        )
-    bmp_size = 1078 + (width * channels + 3) // 4 * 4 * height  # rows are padded to 4 bytes
-    if kind == "BMP" and bmp_size >= 2**32:
-        raise ImageError(
-            f"BMP cannot hold {width}x{height} pixels (at most 4 GiB): write .png or .tif."
-        )
+    size, longest = f"{layout.width}x{layout.height} pixels", _LONGEST_SIDE[kind]
+    if min(layout.height, layout.width) == 0:
+        raise ImageError(f"an image of {size} is empty: there is nothing to write.")
+    bmp_size = 1078 + (layout.width * layout.channels + 3) // 4 * 4 * layout.height  # padded rows
+    has_alpha, is_deep = layout.channels in (2, 4), layout.bits == 16
+    is_too_long = max(layout.height, layout.width) > longest
+    advice = "write .tif" if kind == "PNG" else "write .png or .tif"
+    rules = (
+        (
+            has_alpha and kind in _WITHOUT_ALPHA,
+            "the image's alpha channel: write .png, .tif or .webp",
+        ),
+        (
+            is_deep and kind not in ("PNG", "TIFF"),
+            f"16 bits per sample: {advice}, or convert to 8 bit",
+        ),
+        (is_too_long, f"{size} (at most {longest} per side): {advice}"),
+        (kind == "BMP" and bmp_size >= 2**32, f"{size} (at most 4 GiB): {advice}"),
+    )
+    for applies, content in rules:
+        if applies:
+            raise ImageError(f"{kind} cannot hold {content}.")
     return kind
 
 
@@ -166,6 +164,37 @@ def explain_unread(path: Path | str, kind: str | None) -> str:
         f"{path} is not a supported image: expected {', '.join(READ_FORMATS)}. "
         "It may be damaged or of another format; convert it, copy it again, or remove it."
     )
+
+
+class DamageError(ValueError):
+    """The contents of an image file are damaged; callers put its name before the message."""
+
+
+def damage_error(name: str, damage: str) -> ImageError:
+    """Return the error for a damaged file that damaged=accept decodes in part."""
+    return ImageError(
+        f"{name}: damaged ({damage}). Copy it again, remove it, or set damaged=accept to use the "
+        "part that can be decoded."
+    )
+
+
+def content_error(name: str, content: str) -> ImageError:
+    """Return the error for an intact file with content that is not supported."""
+    return ImageError(
+        f"{name} holds {content}, which realsr does not read. Save it as 8-bit or 16-bit gray or "
+        "RGB in PNG or TIFF."
+    )
+
+
+def check_size(width: int, height: int, name: str) -> None:
+    """Raise ImageError if an image of the size in a header would exceed the machine's memory."""
+    size, available = 4 * width * height, machine_memory()
+    if available is not None and size > available:
+        raise ImageError(
+            f"{name} declares {width}x{height} pixels, which need {size / 2**30:.0f} GiB, but the "
+            f"machine has {available / 2**30:.0f} GiB of memory. Crop or shrink it with a program "
+            "for images of this size."
+        )
 
 
 def list_images(folder: Path) -> list[Path]:

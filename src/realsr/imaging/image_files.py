@@ -7,8 +7,9 @@ rows and atomically.
 import contextlib
 import io
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,15 +17,20 @@ import numpy as np
 
 from realsr.core.errors import ImageError
 from realsr.core.files import is_disk_full, replace_file
-from realsr.imaging.bmp_webp import BmpEncoder, WebpEncoder, decode_bmp, decode_webp
-from realsr.imaging.decoding import DamageError, open_image
-from realsr.imaging.formats import Layout, check_format, explain_unread, identify_format
+from realsr.imaging.formats import (
+    DamageError,
+    Layout,
+    check_format,
+    explain_unread,
+    identify_format,
+)
 from realsr.imaging.jpeg import JpegEncoder, decode_jpeg
 from realsr.imaging.photo import Metadata, Photo, fit_metadata, upright_metadata
-from realsr.imaging.png import PngEncoder, ZlibPngEncoder, decode_png
+from realsr.imaging.pillow_images import PillowEncoder, decode_bmp, decode_webp, open_image
+from realsr.imaging.png import decode_png
+from realsr.imaging.row_encoders import PngEncoder, TiffEncoder
 from realsr.imaging.samples import to_rgb_uint8
 from realsr.imaging.tiff import count_tiff_pixels, decode_tiff
-from realsr.imaging.tiff_encoder import TiffEncoder
 
 logger = logging.getLogger("realsr")
 
@@ -35,13 +41,12 @@ _DECODERS = {
     "WEBP": decode_webp,
     "BMP": decode_bmp,
 }
-_Encoder = Callable[[BinaryIO, Layout, Metadata], Any]
-_ENCODERS: dict[str, _Encoder] = {  # each takes `rows` rows at a time, which must not change then
+_ENCODERS: dict[str, Callable[[BinaryIO, Layout, Metadata], Any]] = {
     "PNG": PngEncoder,
     "JPEG": JpegEncoder,
     "TIFF": TiffEncoder,
-    "WEBP": WebpEncoder,
-    "BMP": BmpEncoder,
+    "WEBP": partial(PillowEncoder, "WEBP"),
+    "BMP": partial(PillowEncoder, "BMP"),
 }
 
 
@@ -85,8 +90,7 @@ def read_photo(path: Path, damaged: str = "refuse") -> Photo:
     """
     photo = decode_photo(_read_bytes(path), str(path), damaged)
     log_damage(path, photo.damage)
-    height, width, channels = photo.samples.shape
-    metadata, misfits = fit_metadata(photo.metadata, height, width, channels)
+    metadata, misfits = fit_metadata(photo.metadata, Layout.of(photo.samples))
     if omissions := (*photo.omissions, *misfits):
         logger.warning("%s: left out: %s", path, ", ".join(omissions))
     return replace(photo, metadata=metadata, omissions=omissions)
@@ -136,7 +140,7 @@ def decode_photo(
     if kind not in _DECODERS:
         raise ImageError(explain_unread(name, kind))
     try:
-        content = _DECODERS[kind](data, name, damaged, with_metadata)
+        photo, orientation = _DECODERS[kind](data, name, damaged, with_metadata)
     except ImageError:
         raise
     except MemoryError as error:
@@ -149,9 +153,9 @@ def decode_photo(
         raise ImageError(
             f"{name} is damaged or incomplete: {reason}. Copy or download it again, or remove it."
         ) from error
-    samples = np.ascontiguousarray(_orient(content.samples, content.orientation))
-    metadata, omissions = upright_metadata(content.metadata)
-    return Photo(samples, metadata, content.damage, (*content.omissions, *omissions))
+    samples = np.ascontiguousarray(_orient(photo.samples, orientation))
+    metadata, omissions = upright_metadata(photo.metadata)
+    return Photo(samples, metadata, photo.damage, (*photo.omissions, *omissions))
 
 
 def _orient(samples: np.ndarray, orientation: int) -> np.ndarray:
@@ -173,26 +177,17 @@ class PhotoWriter:
     Raises ImageError as `check_format` does.
     """
 
-    def __init__(
-        self,
-        file: BinaryIO,
-        path: Path,
-        layout: Layout,
-        metadata: Metadata,
-        encoders: Mapping[str, _Encoder] = _ENCODERS,
-    ):
-        kind = check_format(path.suffix, layout.height, layout.width, layout.channels, layout.bits)
+    def __init__(self, file: BinaryIO, path: Path, layout: Layout, metadata: Metadata):
+        kind = check_format(path.suffix, layout)
         self._path, self._missing_rows, self._fill = path, layout.height, 0
         self._channels = list(range(layout.channels))  # image channel by file channel
         if layout.channels <= 2 and kind == "WEBP":
             self._channels = [0, 0, *self._channels]
         file_layout = replace(layout, channels=len(self._channels))
-        metadata, omissions = fit_metadata(
-            metadata, layout.height, layout.width, len(self._channels), kind
-        )
+        metadata, omissions = fit_metadata(metadata, file_layout, kind)
         if omissions:
             logger.warning("%s: left out: %s", path, ", ".join(omissions))
-        self._encoder = encoders[kind](file, file_layout, metadata)
+        self._encoder = _ENCODERS[kind](file, file_layout, metadata)
         shape = min(self._encoder.rows, layout.height), layout.width, layout.channels
         self._buffer = np.empty(shape, np.uint16 if layout.bits == 16 else np.uint8)
 
@@ -238,10 +233,7 @@ class PhotoWriter:
 @contextlib.contextmanager
 def open_photo_writer(
     path: Path,
-    height: int,
-    width: int,
-    channels: int,
-    bits: int,
+    layout: Layout,
     metadata: Metadata = Metadata(),  # noqa: B008  frozen
     sync: bool = True,
 ) -> Iterator[PhotoWriter]:
@@ -253,8 +245,7 @@ def open_photo_writer(
     95 and full-resolution colour (4:4:4), all other formats are lossless. Image sizes in EXIF and
     XMP are updated. One log line lists the metadata that the format cannot hold.
 
-    channels: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA; bits: 8 or 16 per sample; sync: see
-    `core.files.replace_file`.
+    sync: see `core.files.replace_file`.
 
     Raises errors that name the file: ImageError before the block for an image that the format
     cannot hold (see `check_format`), and if the file cannot be written; OSError if the disk is
@@ -264,7 +255,7 @@ def open_photo_writer(
     with contextlib.ExitStack() as stack:
         with _name_errors(path):
             file = stack.enter_context(replace_file(path, sync))
-            writer = PhotoWriter(file, path, Layout(height, width, channels, bits), metadata)
+            writer = PhotoWriter(file, path, layout, metadata)
         yield writer
         writer.finish()
         with _name_errors(path):
@@ -273,32 +264,22 @@ def open_photo_writer(
 
 def write_photo(path: Path, photo: Photo) -> None:
     """Write a photo with its metadata, as `open_photo_writer` does. Raises ImageError."""
-    height, width, channels = photo.samples.shape
-    bits = 8 * photo.samples.itemsize
-    with open_photo_writer(path, height, width, channels, bits, photo.metadata) as writer:
+    with open_photo_writer(path, Layout.of(photo.samples), photo.metadata) as writer:
         writer.write(photo.samples)
 
 
 def write_uint8(path: Path, image_uint8: np.ndarray, sync: bool = True) -> None:
     """Write RGB (H, W, 3) uint8 as `open_photo_writer` does. Raises ImageError, ValueError."""
     height, width = image_uint8.shape[:2]
-    with open_photo_writer(path, height, width, 3, 8, sync=sync) as writer:
+    with open_photo_writer(path, Layout(height, width, 3, 8), sync=sync) as writer:
         writer.write(image_uint8)
 
 
 def encode_uint8(image_uint8: np.ndarray, suffix: str) -> bytes:
     """Return the contents of the file that `write_uint8` writes."""
-    return _encode(image_uint8, Path(f"image{suffix}"), _ENCODERS)
-
-
-def encode_zlib_png(image_uint8: np.ndarray) -> bytes:
-    """Return the contents of the PNG file that `write_uint8` of earlier versions wrote."""
-    return _encode(image_uint8, Path("image.png"), _ENCODERS | {"PNG": ZlibPngEncoder})
-
-
-def _encode(image_uint8: np.ndarray, path: Path, encoders: Mapping[str, _Encoder]) -> bytes:
     with io.BytesIO() as file:
-        writer = PhotoWriter(file, path, Layout.of(image_uint8), Metadata(), encoders)
+        path = Path(f"image{suffix}")
+        writer = PhotoWriter(file, path, Layout.of(image_uint8), Metadata())
         writer.write(image_uint8)
         writer.finish()
         return file.getvalue()

@@ -21,16 +21,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from realsr.imaging.decoding import (
-    FileContent,
-    content_error,
-    copy_samples,
-    damage_error,
-    open_contents,
-)
 from realsr.imaging.exif import CENTIMETRE, INCH, resolution_exif
-from realsr.imaging.formats import Layout
-from realsr.imaging.photo import Metadata, count_words, find_orientation
+from realsr.imaging.formats import Layout, content_error, damage_error
+from realsr.imaging.photo import Metadata, Photo, count_words, find_orientation
+from realsr.imaging.pillow_images import copy_samples, open_contents
 
 _COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}  # by Pillow's modes
 _START, _START_OF_SCAN, _RESTART_INTERVAL, _RESTART = 0xD8, 0xDA, 0xDD, 0xD0
@@ -54,7 +48,7 @@ _EXTRA = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0x
 _ROWS, _BLOCK = 32, 8
 
 
-def decode_jpeg(data: bytes, name: str, damaged: str, with_metadata: bool) -> FileContent:
+def decode_jpeg(data: bytes, name: str, damaged: str, with_metadata: bool) -> tuple[Photo, int]:
     """Decode a JPEG file's contents (see `image_files.decode_photo`)."""
     frames = (start for kind, start, _ in _segments(data) if kind in _FRAMES and start < len(data))
     bits = data[start] if (start := next(frames, None)) is not None else 8
@@ -73,7 +67,7 @@ def decode_jpeg(data: bytes, name: str, damaged: str, with_metadata: bool) -> Fi
             raise damage_error(name, damage)
         if samples is None or image.mode == "CMYK":  # Pillow converts CMYK to RGB
             samples = copy_samples(image)
-    return FileContent(samples, metadata, omissions, find_orientation(metadata), damage)
+    return Photo(samples, metadata, damage, tuple(omissions)), find_orientation(metadata)
 
 
 def decode_jpeg_samples(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from realsr.imaging.exif import exif_orientation, sized_exif, upright_exif
+from realsr.imaging.formats import Layout
 
 _NAMES = {"icc": "colour profile", "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC"}
 # The metadata that formats support; those not listed support all.
@@ -87,27 +88,26 @@ def upright_metadata(metadata: Metadata) -> tuple[Metadata, list[str]]:
 
 
 def fit_metadata(
-    metadata: Metadata, height: int, width: int, channels: int, kind: str | None = None
+    metadata: Metadata, layout: Layout, kind: str | None = None
 ) -> tuple[Metadata, list[str]]:
-    """Return the metadata for samples of a size and number of channels, and what is left out.
+    """Return the metadata for samples of a layout, and descriptions of what is left out.
 
     A colour profile of another colour space is left out, and metadata that the format of the output
-    file, kind, cannot hold. What is left out is described in words.
+    file, kind, cannot hold.
     """
     omissions, parts = list[str](), dict[str, bytes]()
     for part in _NAMES:
         value = getattr(metadata, part)
         if value is None:
             continue
-        misfit = _describe_misfit(part, value, channels, kind)
-        if misfit is not None:
+        if (misfit := _describe_misfit(part, value, layout.channels, kind)) is not None:
             omissions.append(misfit)
             continue
         if part == "exif":
-            value = sized_exif(value, height, width)
+            value = sized_exif(value, layout.height, layout.width)
         elif part == "xmp":
-            value = _XMP_WIDTH.sub(rb"\g<1>%d" % width, value)
-            value = _XMP_HEIGHT.sub(rb"\g<1>%d" % height, value)
+            value = _XMP_WIDTH.sub(rb"\g<1>%d" % layout.width, value)
+            value = _XMP_HEIGHT.sub(rb"\g<1>%d" % layout.height, value)
         parts[part] = value
     return Metadata(**parts), omissions
 

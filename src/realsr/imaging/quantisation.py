@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from realsr.imaging.decoding import open_image
+from realsr.imaging.pillow_images import open_image
 
 # The luma table of ITU-T T.81, annex K.1, which libjpeg scales by its quality.
 _LUMA = np.array(

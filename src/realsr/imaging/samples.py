@@ -1,15 +1,17 @@
 """Conversions between 8-bit arrays and float tensors, and colours of transparent pixels."""
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from realsr.core.errors import ImageError
-from realsr.imaging.decoding import row_bands
 
 # From this alpha on a pixel keeps its colour; below, premultiplied 8-bit files round it too much.
 OPAQUE_ENOUGH = 1 / 16
+_BAND = 2**20  # pixels converted at a time
 
 
 def to_float(image_uint8: np.ndarray) -> Tensor:
@@ -115,3 +117,10 @@ def _add_missing(values: np.ndarray, coarse: np.ndarray, rows: slice) -> None:
     top = rows.start - 2 * first
     double = double[top : top + len(values), : values.shape[1]]
     values[..., :-1] += (1 - values[..., -1:]) * double
+
+
+def row_bands(samples: np.ndarray) -> Iterator[slice]:
+    """Divide the rows of (H, W, C) samples into bands of even height that need little memory."""
+    height, width = samples.shape[:2]
+    step = max(2, _BAND // width // 2 * 2)
+    return (slice(top, min(top + step, height)) for top in range(0, height, step))

@@ -21,18 +21,11 @@ import numpy as np
 from PIL import Image
 from tifffile import TIFF, TiffFile, TiffPage
 
-from realsr.imaging.decoding import (
-    DamageError,
-    FileContent,
-    check_size,
-    content_error,
-    damage_error,
-    row_bands,
-)
-from realsr.imaging.exif import DESCRIPTIVE, exif_from_tiff
+from realsr.imaging.exif import DESCRIPTIVE, ICC, IPTC, XMP, exif_from_tiff
+from realsr.imaging.formats import DamageError, check_size, content_error, damage_error
 from realsr.imaging.jpeg import decode_jpeg_samples
-from realsr.imaging.photo import Metadata, count_words
-from realsr.imaging.tiff_encoder import ICC, IPTC, XMP
+from realsr.imaging.photo import Metadata, Photo, count_words
+from realsr.imaging.samples import row_bands
 
 # The errors that tifffile logs are raised as ImageError.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -101,7 +94,7 @@ def count_tiff_pixels(path: Path) -> int:
     return height * width
 
 
-def decode_tiff(data: bytes, name: str, damaged: str, with_metadata: bool) -> FileContent:
+def decode_tiff(data: bytes, name: str, damaged: str, with_metadata: bool) -> tuple[Photo, int]:
     """Decode the first image of a TIFF that is not a preview (see `image_files.decode_photo`)."""
     with _open(io.BytesIO(data), name) as file:
         image = _find_image(file, name)
@@ -122,7 +115,8 @@ def decode_tiff(data: bytes, name: str, damaged: str, with_metadata: bool) -> Fi
             target[...] = samples[: target.shape[0], : target.shape[1]]
         metadata, omissions = _read_metadata(data, image)
         orientation = _values(page, 274, 1)[0]
-    return FileContent(_interpret(raw, image, palette), metadata, omissions, orientation, damage)
+    photo = Photo(_interpret(raw, image, palette), metadata, damage, tuple(omissions))
+    return photo, orientation
 
 
 def _open(source: Path | BinaryIO, name: str) -> TiffFile:

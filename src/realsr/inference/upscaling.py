@@ -14,6 +14,7 @@ from realsr.core.progress import Progress
 from realsr.imaging import (
     IMAGE_SUFFIXES,
     ImageError,
+    Layout,
     check_format,
     count_pixels,
     fill_transparent,
@@ -171,9 +172,9 @@ def upscale_photo(
     if samples.shape[2] in (2, 4) and not holds_alpha(result.suffix) and is_opaque(samples):
         samples = samples[..., :-1]
     height, width, channels = samples.shape
-    layout = (model.scale * height, model.scale * width, channels, 8 * samples.itemsize)
+    layout = Layout(model.scale * height, model.scale * width, channels, 8 * samples.itemsize)
     try:
-        check_format(result.suffix, *layout)
+        check_format(result.suffix, layout)
     except ImageError as error:
         raise ImageError(
             f"{photo}, upscaled: {error} Set output to such a name, or format=png for a folder."
@@ -182,7 +183,7 @@ def upscale_photo(
     if channels in (2, 4):
         samples = np.require(samples, requirements="W")
         fill_transparent(samples)
-    with open_photo_writer(result, *layout, content.metadata) as writer:
+    with open_photo_writer(result, layout, content.metadata) as writer:
         for band in upscale_bands(model, samples, tiles_for(height, width), advance):
             writer.write(band)
 

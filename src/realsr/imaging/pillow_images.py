@@ -1,32 +1,64 @@
-"""Decoding and encoding of BMP and WebP by Pillow, which needs the whole image in memory."""
+"""Pillow: opening of images, decoding and encoding of BMP and WebP with the whole image in memory."""
 
-import functools
 import io
 import struct
-from typing import BinaryIO
+import threading
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from realsr.imaging.decoding import FileContent, content_error, copy_samples, open_contents
-from realsr.imaging.formats import Layout
-from realsr.imaging.photo import Metadata, count_words, find_orientation
+from realsr.imaging.formats import Layout, check_size, content_error
+from realsr.imaging.photo import Metadata, Photo, count_words, find_orientation
+from realsr.imaging.samples import row_bands
 
 _MASKS = 3  # BMP's compression code for uncompressed pixels with bit masks of the colours
 _PROFILES = (0x4D424544, 0x4C494E4B)  # "MBED" and "LINK": an ICC profile, embedded or linked
+_LIMIT_LOCK = threading.Lock()
 
 
-def decode_webp(data: bytes, name: str, damaged: str, with_metadata: bool) -> FileContent:
+def open_image(file: BinaryIO) -> Image.Image:
+    """Open an image file by Pillow without its pixel limit; a lock guards this global setting."""
+    with _LIMIT_LOCK:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file, formats=("PNG", "JPEG", "WEBP", "BMP"))
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def open_contents(data: bytes, name: str) -> Image.Image:
+    """Open the contents of a file as `open_image` does. Raises ImageError as `check_size`."""
+    image = open_image(io.BytesIO(data))
+    check_size(image.width, image.height, name)
+    return image
+
+
+def copy_samples(image: Image.Image) -> np.ndarray:
+    """Return the samples of an 8-bit image, (H, W, C) uint8.
+
+    They are copied in bands, since Pillow's own conversion holds the image four times.
+    """
+    image.load()
+    mode = ("L" if image.mode in ("1", "L") else "RGB") + ("A" if image.mode == "RGBA" else "")
+    samples = np.empty((image.height, image.width, len(mode)), np.uint8)
+    for band in row_bands(samples):
+        part = image.crop((0, band.start, image.width, band.stop))
+        samples[band] = np.asarray(part.convert(mode)).reshape(-1, *samples.shape[1:])
+    return samples
+
+
+def decode_webp(data: bytes, name: str, damaged: str, with_metadata: bool) -> tuple[Photo, int]:
     """Decode a WebP file's contents (see `image_files.decode_photo`)."""
     with open_contents(data, name) as image:
         frames = getattr(image, "n_frames", 1) - 1
-        omissions = [count_words(frames, "further frame")] if frames else []
+        omissions = (count_words(frames, "further frame"),) if frames else ()
         samples, info = copy_samples(image), image.info
     metadata = Metadata(info.get("icc_profile"), info.get("exif"), info.get("xmp"))
-    return FileContent(samples, metadata, omissions, find_orientation(metadata))
+    return Photo(samples, metadata, omissions=omissions), find_orientation(metadata)
 
 
-def decode_bmp(data: bytes, name: str, damaged: str, with_metadata: bool) -> FileContent:
+def decode_bmp(data: bytes, name: str, damaged: str, with_metadata: bool) -> tuple[Photo, int]:
     """Decode a BMP file's contents (see `image_files.decode_photo`)."""
     error = content_error(
         name, "a BMP of an unusual compression, colour order (bit masks) or bit depth"
@@ -38,7 +70,7 @@ def decode_bmp(data: bytes, name: str, damaged: str, with_metadata: bool) -> Fil
     except OSError as reason:
         raise error if str(reason).startswith("Unsupported BMP") else reason from None
     with image:
-        return FileContent(copy_samples(image), Metadata(), _list_omissions(data), 1)
+        return Photo(copy_samples(image), Metadata(), omissions=_list_omissions(data)), 1
 
 
 def _is_regular(data: bytes) -> bool:
@@ -50,23 +82,23 @@ def _is_regular(data: bytes) -> bool:
     return (compression, bits) not in ((1, 4), (2, 8)) and not (bits == 16 and has_alpha)
 
 
-def _list_omissions(data: bytes) -> list[str]:
+def _list_omissions(data: bytes) -> tuple[str, ...]:
     """Describe the content of a BMP that Pillow does not decode."""
     start, size, width, height, bits, compression = struct.unpack_from(
         "<IIii2xHI", data.ljust(34, b"\0"), 10
     )
-    omissions = []
+    omissions = list[str]()
     if size >= 40 and bits == 32 and compression != _MASKS:
         fourth = np.frombuffer(data, np.uint8, 4 * width * abs(height), start)[3::4]
         if fourth.min() != fourth.max():
             omissions.append("extra channel, which may be alpha")
     if size >= 124 and struct.unpack_from("<I", data, 70)[0] in _PROFILES:
         omissions.append("colour profile")
-    return omissions
+    return tuple(omissions)
 
 
-class _PillowEncoder:
-    """Collects the rows of an image and writes the file at the end."""
+class PillowEncoder:
+    """Collects the rows of an image and writes the file, of the format `kind`, at the end."""
 
     rows = 64
 
@@ -87,24 +119,20 @@ class _PillowEncoder:
 
         WebP is lossless and keeps the colours of transparent pixels.
         """
-        metadata = {
-            "icc_profile": self._metadata.icc,
-            "exif": self._metadata.exif,
-            "xmp": self._metadata.xmp,
+        options: dict[str, Any] = {
+            "icc_profile": self._metadata.icc or b"",
+            "exif": self._metadata.exif or b"",
+            "xmp": self._metadata.xmp or b"",
+            # For lossless WebP, quality means effort: the default of 80 takes four times as long
+            # for files 0 to 3 % smaller.
+            "quality": 20,
         }
-        metadata = {name: value for name, value in metadata.items() if value is not None}
-        # For lossless WebP, quality means effort: the default of 80 takes four times as long for
-        # files 0 to 3 % smaller.
         with io.BytesIO() as memory:
-            self._image.save(memory, self._kind, lossless=True, quality=20, exact=True, **metadata)
+            self._image.save(memory, self._kind, lossless=True, exact=True, **options)
             with memory.getbuffer() as data:
                 if self._kind == "WEBP" and self._image.mode == "RGBA":
                     _mark_alpha(data)
                 self._file.write(data)
-
-
-BmpEncoder = functools.partial(_PillowEncoder, "BMP")
-WebpEncoder = functools.partial(_PillowEncoder, "WEBP")
 
 
 def _mark_alpha(data: memoryview) -> None:
