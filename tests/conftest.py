@@ -11,7 +11,7 @@ import pytest
 
 from official_models import Published
 from realsr.config.composition import load_config
-from realsr.config.schema import TrainConfig
+from realsr.config.pipeline import TrainConfig
 from realsr.core.errors import UserError
 from realsr.imaging import write_uint8
 from realsr.weights.sources import find_weights

@@ -7,7 +7,7 @@ import pytest
 
 from config_files import head, head_command, run_stub
 from realsr.config.options import conf_dir, list_options
-from realsr.config.schema import TrainConfig
+from realsr.config.pipeline import TrainConfig
 from realsr.training.settings import check_optimiser, learning_rate
 
 BLIND_DIR = "work_dir=work/blind"

@@ -24,7 +24,7 @@ from realsr.api.demo_study import (
     photograph,
     summarise,
 )
-from realsr.config.schema import TrainConfig
+from realsr.config.pipeline import TrainConfig
 from realsr.core.errors import UserError
 from realsr.data.validation_images import ValidationImage
 from realsr.evaluation.scoring import bicubic_model

@@ -12,7 +12,8 @@ import pytest
 
 from config_files import run_stub
 from realsr.config.command_line import quote_arguments
-from realsr.config.schema import TrainConfig, UpscaleConfig
+from realsr.config.pipeline import TrainConfig
+from realsr.config.schema import UpscaleConfig
 from realsr.core.errors import UserError
 
 Compose = Callable[..., Any]

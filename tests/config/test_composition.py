@@ -11,7 +11,8 @@ import pytest
 
 import stages
 from realsr.config.composition import load_config
-from realsr.config.schema import COMMANDS, CollectNoiseConfig
+from realsr.config.pipeline import CollectNoiseConfig
+from realsr.config.schema import COMMANDS
 from realsr.core.components import find_component, list_components
 from realsr.core.errors import UserError
 

@@ -10,7 +10,7 @@ import realsr.config.options
 from config_files import head, head_command, run_stub
 from realsr.config.composition import to_dataclass, to_yaml
 from realsr.config.options import conf_dir, list_options
-from realsr.config.schema import TrainConfig
+from realsr.config.pipeline import TrainConfig
 from realsr.core.errors import UserError
 
 TRACKS = ("demo", "df2k", "df2k_jpeg", "dped", "psnr")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from realsr.api import load_config
-from realsr.config.schema import TrainConfig
+from realsr.config.pipeline import TrainConfig
 from realsr.data.pairs import list_pairs
 from realsr.imaging import read_uint8, shrink_uint8, write_uint8
 from realsr.networks.build import build_generator

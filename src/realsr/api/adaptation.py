@@ -28,13 +28,13 @@ from realsr.api.training_run import (
     training_config,
 )
 from realsr.config.composition import load_config, takes_keys, to_yaml
-from realsr.config.schema import (
-    AdaptConfig,
+from realsr.config.pipeline import (
     CollectNoiseConfig,
     EstimateKernelsConfig,
     MakePairsConfig,
     TrainConfig,
 )
+from realsr.config.schema import AdaptConfig
 from realsr.core.devices import choose_device
 from realsr.core.errors import UserError, WeightsError
 from realsr.core.file_names import printable

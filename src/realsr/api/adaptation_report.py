@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from realsr.config.composition import load_metric_values
-from realsr.config.schema import AdaptConfig, TrainConfig
+from realsr.config.pipeline import TrainConfig
+from realsr.config.schema import AdaptConfig
 from realsr.core.devices import choose_device
 from realsr.core.file_names import printable
 from realsr.core.files import write_bytes

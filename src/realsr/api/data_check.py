@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from realsr.config.composition import takes_keys
-from realsr.config.schema import CheckDataConfig, ExpectedFolder
+from realsr.config.pipeline import CheckDataConfig, ExpectedFolder
 from realsr.core.errors import UserError
 from realsr.core.progress import Progress
 from realsr.data.alignment import Alignment, describe_alignment, measure_alignment

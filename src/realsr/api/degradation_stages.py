@@ -6,7 +6,7 @@ from typing import Any
 
 from realsr.api.domain_comparison import compare_pairs
 from realsr.config.composition import takes_keys
-from realsr.config.schema import (
+from realsr.config.pipeline import (
     CollectNoiseConfig,
     EstimateKernelsConfig,
     MakePairsConfig,

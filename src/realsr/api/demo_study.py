@@ -21,7 +21,7 @@ from torch import Tensor
 from realsr.api.reports import describe_run
 from realsr.api.training_run import train, training_config
 from realsr.config.composition import load_metric_values, takes_keys
-from realsr.config.schema import TrainConfig
+from realsr.config.pipeline import TrainConfig
 from realsr.core.devices import choose_device
 from realsr.core.files import write_bytes
 from realsr.core.seeding import numpy_generator

@@ -4,7 +4,8 @@ import logging
 from pathlib import Path
 
 from realsr.config.composition import takes_keys
-from realsr.config.schema import CompareDomainsConfig, MakePairsConfig
+from realsr.config.pipeline import MakePairsConfig
+from realsr.config.schema import CompareDomainsConfig
 from realsr.core.errors import ImageError, UserError
 from realsr.core.files import check_folder_place
 from realsr.data.cache import DecodedImages

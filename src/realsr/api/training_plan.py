@@ -7,7 +7,7 @@ from pathlib import Path
 
 from realsr.api.training_run import training_config
 from realsr.config.composition import takes_keys
-from realsr.config.schema import PlanConfig
+from realsr.config.pipeline import PlanConfig
 from realsr.core.errors import ImageError, UserError
 from realsr.core.files import write_bytes
 from realsr.data.pairs import image_size, list_pairs

@@ -13,7 +13,7 @@ import torch
 
 from realsr.api import degradation_stages as stages
 from realsr.config.composition import load_metric_values, load_protocol, takes_keys, to_yaml
-from realsr.config.schema import (
+from realsr.config.pipeline import (
     CollectNoiseConfig,
     EstimateKernelsConfig,
     MakePairsConfig,

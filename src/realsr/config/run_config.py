@@ -16,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from realsr.config.command_line import key_types, read_paths_as_text
 from realsr.config.help import read_defaults
 from realsr.config.options import conf_dir
-from realsr.config.schema import COMMANDS, COMPONENTS, Command, Config
+from realsr.config.pipeline import Config
+from realsr.config.schema import COMMANDS, COMPONENTS, Command
 from realsr.core.errors import UserError
 from realsr.provenance.manifest import is_foreign
 from realsr.provenance.migrations import migrate_run_config

@@ -1,238 +1,35 @@
-"""The types of all keys: a dataclass for each command, without defaults.
-
-Default values and comments are in conf/. A track overrides keys of several commands. Therefore one
-configuration, `Config`, is composed for all stages, and each command uses a part of it.
-"""
+"""The types of all keys: a dataclass for each command, without defaults, which are in conf/."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from realsr.config.pipeline import (
+    CheckDataConfig,
+    CollectNoiseConfig,
+    Config,
+    Damaged,
+    EstimateKernelsConfig,
+    MakePairsConfig,
+    PlanConfig,
+    RebuildPairConfig,
+    Scale,
+    Seed,
+    SurveyNoiseConfig,
+    TrainConfig,
+    Workers,
+    keep_apart,
+)
 from realsr.core.errors import UserError
 from realsr.core.ranges import Choice, Range
 from realsr.deployment.export_options import Int8Config
 from realsr.evaluation.protocol import Protocol
-from realsr.noise.noise_config import NoiseConfig
-from realsr.pairs.pairs_config import PairsConfig
-from realsr.pools.contents import PoolConfig
-from realsr.training.settings import OptimiserConfig, TrainerConfig
 
-KERNEL_SCALES = (1, 2, 3, 4, 8)
 COMPONENTS = ("generator", "discriminator", "loss", "kernels", "online_degradation", "tracker")
 """Groups whose keys are the arguments of the component's constructor."""
 
-# accept: use the part of a damaged photo that can be decoded.
-Damaged = Annotated[str, Choice("refuse", "accept")]
-Scale = Annotated[int, Range(1, 64)]
 Share = Annotated[float, Range(0, 1)]
-Seed = Annotated[int, Range(0)]
-Workers = Annotated[int, Range(0)] | None
 Precision = Annotated[str, Choice("auto", "bf16", "fp16", "fp32")]
-
-
-def _keep_apart(key: str, output: Path | None, photos: dict[str, Path | None], choose: str) -> None:
-    """Raise UserError if `output`, the value of `key`, is one of the photo folders (by key)."""
-    for role, folder in photos.items():
-        if output is not None and folder is not None and output.resolve() == folder.resolve():
-            raise UserError(
-                f"{role} and {key} are the same folder, {folder}: choose another {choose}"
-            )
-
-
-@dataclass
-class ExpectedFolder:
-    """The reference data of a track for one folder: number of photos and data set."""
-
-    photos: Annotated[int, Range(0)] | None
-    origin: str
-
-
-@dataclass
-class SourceData:
-    """The folder of source photos."""
-
-    source: Path | None
-
-
-@dataclass
-class PhotoData(SourceData):
-    """The folders of photos from which pairs are made."""
-
-    target: Path | None
-
-
-@dataclass
-class Data(PhotoData):
-    """All data folders.
-
-    `lr_name` is a template of LR file names, for pairs and validation images made elsewhere.
-    `held_out` is the fraction of pairs held out for validation if `validation` is null.
-    """
-
-    validation: Path | None
-    lr_name: str | None
-    held_out: Annotated[float, Range(0, below=1)]
-    expected: dict[str, ExpectedFolder]
-
-
-@dataclass
-class _Stage:
-    """The keys of every command of the pipeline."""
-
-    track: str
-    work_dir: Path
-    damaged: Damaged
-    data: Any
-
-    def __post_init__(self) -> None:
-        """Raise UserError if an output folder is a folder of photos."""
-        photos = {f"data.{role}": getattr(self.data, role, None) for role in ("source", "target")}
-        for name in ("work_dir", "pool_dir", "noise_pool_dir", "pairs_dir", "run"):
-            _keep_apart(name, getattr(self, name, None), photos, choose="work_dir")
-
-
-@dataclass
-class CheckDataConfig(_Stage):
-    """The keys of `check_data`."""
-
-    data: Data
-    scale: Scale
-    init: str | None
-    pool: PoolConfig
-    noise: NoiseConfig
-    pairs: PairsConfig
-    loss: dict[str, Any]
-
-
-@dataclass
-class EstimateKernelsConfig(_Stage):
-    """The keys of `estimate_kernels`."""
-
-    data: SourceData
-    scale: Scale
-    seed: Seed
-    overwrite: bool
-    workers: Workers
-    pool_dir: Path
-    shard: Annotated[int, Range(0)] | None
-    shards: Annotated[int, Range(1)] | None
-    kernels: dict[str, Any]
-    pool: PoolConfig
-
-
-@dataclass
-class SurveyNoiseConfig(_Stage):
-    """The keys of `survey_noise`."""
-
-    data: SourceData
-    workers: Workers
-    pool_dir: Path  # the default of noise_pool_dir
-    noise_pool_dir: Path
-    noise: NoiseConfig
-
-
-@dataclass
-class CollectNoiseConfig(SurveyNoiseConfig):
-    """The keys of `collect_noise`."""
-
-    overwrite: bool
-    online_degradation: dict[str, Any]
-
-
-@dataclass
-class MakePairsConfig(_Stage):
-    """The keys of `make_pairs`."""
-
-    data: PhotoData
-    scale: Scale
-    seed: Seed
-    overwrite: bool
-    workers: Workers
-    pool_dir: Path
-    pairs_dir: Path
-    pool: PoolConfig
-    pairs: PairsConfig
-    compare: bool
-
-
-@dataclass
-class RebuildPairConfig(_Stage):
-    """The keys of `rebuild_pair`; `pair` is the name of the pair to rebuild."""
-
-    data: PhotoData
-    pair: str
-    pool_dir: Path
-    pairs_dir: Path
-
-
-@dataclass
-class TrainConfig(_Stage):
-    """The keys of `train`: all stages from photos to an evaluated model.
-
-    `from_run` is a run to repeat with another work_dir, see `run_config.register_rerun`.
-    """
-
-    from_run: Path | None
-    data: Data
-    scale: Scale
-    seed: Seed
-    overwrite: bool
-    workers: Workers
-    pool_dir: Path
-    noise_pool_dir: Path
-    pairs_dir: Path
-    cache_dir: Path
-    run: Path
-    init: str | None
-    kernels: dict[str, Any]
-    noise: NoiseConfig
-    pool: PoolConfig
-    pairs: PairsConfig
-    online_degradation: dict[str, Any]
-    generator: dict[str, Any]
-    discriminator: dict[str, Any]
-    loss: dict[str, Any]
-    optimiser: OptimiserConfig
-    trainer: TrainerConfig
-    tracker: dict[str, Any]
-
-    def __post_init__(self) -> None:
-        """Raise UserError as `_Stage` does, and for a scale without kernels or generator."""
-        super().__post_init__()
-        if self.scale in KERNEL_SCALES:
-            return
-        if self.generator.get("name") == "rrdb":
-            raise UserError(
-                f"scale={self.scale}: expected 1, 2, 3, 4 or 8; other scales need a generator of "
-                "spandrel (generator=spandrel) or a custom generator (generator.name=module.Class)"
-            )
-        if self.pool.kernels == "estimated":
-            raise UserError(
-                f"scale={self.scale}: pool.kernels={self.pool.kernels} supports scales 1, 2, "
-                "3, 4 and 8: set one of these, pool=bicubic or pool=from_mat"
-            )
-
-
-@dataclass
-class PlanConfig(TrainConfig):
-    """The keys of `plan`: those of a training, and of the estimate of its cost.
-
-    rate: images per second. utilisation: fraction of a GPU's peak rate.
-    """
-
-    rate: Annotated[float, Range(above=0)] | None
-    utilisation: Annotated[float, Range(above=0, maximum=1)]
-    output: Path | None
-
-
-@dataclass
-class Config(PlanConfig):
-    """All keys of the pipeline's commands."""
-
-    shard: Annotated[int, Range(0)] | None
-    shards: Annotated[int, Range(1)] | None
-    pair: str | None
-    compare: bool
 
 
 @dataclass
@@ -270,12 +67,8 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         """Raise UserError if `output` is a folder of images."""
-        _keep_apart(
-            "output",
-            self.output,
-            {"data.hr": self.data.hr, "data.lr": self.data.lr},
-            choose="output",
-        )
+        photos = {"data.hr": self.data.hr, "data.lr": self.data.lr}
+        keep_apart("output", self.output, photos)
 
 
 @dataclass
@@ -328,7 +121,7 @@ class ExportConfig:
     def __post_init__(self) -> None:
         """Raise UserError if `output` is a folder of photos."""
         photos = {"int8.photos": self.int8.photos, "data.hr": self.data.hr}
-        _keep_apart("output", self.output, photos, choose="output")
+        keep_apart("output", self.output, photos)
 
 
 @dataclass
@@ -349,7 +142,7 @@ class AdaptConfig:
     def __post_init__(self) -> None:
         """Raise UserError if `output` is a folder of photos."""
         photos = {"source": self.source, "target": self.target}
-        _keep_apart("output", self.output, photos, choose="output")
+        keep_apart("output", self.output, photos)
 
 
 @dataclass
@@ -397,7 +190,7 @@ class CompareDomainsConfig:
 
     def __post_init__(self) -> None:
         """Raise UserError if `output` is one of the folders."""
-        _keep_apart("output", self.output, {"a": self.a, "b": self.b}, choose="output")
+        keep_apart("output", self.output, {"a": self.a, "b": self.b})
 
 
 @dataclass
