@@ -20,11 +20,9 @@ from typing import Any
 import numpy as np
 
 from realsr import api
-from realsr.data.cache import DecodedImages
 from realsr.data.degradations.degradation import (
     OnlineDegradation,
     build_degradation,
-    list_patches,
 )
 from realsr.domains.comparison import Domain, DomainComparison, compare_domains, measure_domain
 from realsr.imaging import list_images, write_uint8
@@ -97,7 +95,7 @@ def collect(keys: list[str], overrides: list[str]) -> OnlineDegradation | None:
     api.collect_noise(config)
     values = config.online_degradation
     files = list_degradation_files(config.noise_pool_dir, noise, values, 1, None)
-    return build_degradation(values, 1, DecodedImages(list_patches(files)), files)
+    return build_degradation(values, 1, files)
 
 
 def make_lr(keys: list[str], pool: str) -> Path:

@@ -25,7 +25,6 @@ import torch
 from realsr.config.composition import load_config
 from realsr.core.files import write_bytes
 from realsr.core.seeding import numpy_generator
-from realsr.data.cache import DecodedImages
 from realsr.data.degradations.degradation import build_degradation, to_batch
 from realsr.imaging import write_uint8
 from realsr.simulation.camera_model import load_photograph
@@ -113,8 +112,7 @@ def write_photos(camera: Camera, folder: Path, name: str) -> None:
 
 def measure(form: str, files: Sequence[Path]) -> dict[str, Any]:
     """Return the level by brightness (levels, 3) and the correlations of the noise of a form."""
-    patches = [path for path in files if path.suffix == ".png"]
-    degradation = build_degradation(FORMS[form], 2, DecodedImages(patches), files)
+    degradation = build_degradation(FORMS[form], 2, files)
     levels, lags, colours = [], [], []
     for brightness in BRIGHTNESS:
         lr = np.full((SIDE, SIDE, 3), round(255 * brightness / 100), np.uint8)

@@ -10,8 +10,7 @@ from simulated_cameras import CAMERAS, SCALE
 from realsr import api
 from realsr.api.training_run import list_inputs
 from realsr.core.files import write_bytes
-from realsr.data.cache import DecodedImages
-from realsr.data.degradations.degradation import build_degradation, list_patches
+from realsr.data.degradations.degradation import build_degradation
 from realsr.data.pairs import list_pairs
 from realsr.data.validation_images import load_validation
 from realsr.domains.comparison import compare_domains, measure_domain
@@ -73,8 +72,7 @@ def measure_gaps(study: Path, camera: str, arms: list[str]) -> dict[str, Content
     for arm in arms:
         config = load_arm(camera, arm, 0)
         files = list_inputs(config)
-        patches = DecodedImages(list_patches(files))
-        online = build_degradation(config.online_degradation, SCALE, patches, files)
+        online = build_degradation(config.online_degradation, SCALE, files)
         pairs = list_pairs(config.pairs_dir, SCALE)
         folder = study / camera / "gap" / arm
         folder.mkdir(parents=True, exist_ok=True)

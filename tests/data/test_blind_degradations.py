@@ -14,7 +14,7 @@ from realsr.data.degradations.degradation import build_degradation
 
 
 def build(name: str, scale: int, **changes: Any) -> Any:
-    return build_degradation(yaml_values(f"online_degradation/{name}") | changes, scale, [])
+    return build_degradation(yaml_values(f"online_degradation/{name}") | changes, scale)
 
 
 def test_a_gaussian_is_the_normal_density_of_its_covariance():

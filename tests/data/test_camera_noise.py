@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from realsr.data.camera_noise import CameraNoise
 from realsr.data.degradations.degradation import to_batch
 from realsr.data.degradations.noise import Noise
 from realsr.data.degradations.noise_model import NoiseModel, interpolate
+from realsr.data.pool_files import CameraNoise
 
 HR = np.zeros((2, 2, 3), np.uint8)
 

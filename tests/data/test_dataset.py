@@ -99,7 +99,7 @@ def test_parts_are_the_whole_and_the_batch_changes_no_sample(
 ) -> None:
     folder = make_pairs(SIZES)
     images, patches = decode_pairs(list_pairs(folder, 2)), DecodedImages([folder / "LR" / "a.png"])
-    degradation = build_degradation(yaml_values(f"online_degradation/{name}"), 2, patches)
+    degradation = build_degradation(yaml_values(f"online_degradation/{name}"), 2, patches=patches)
     whole = CropDataset(images, 6, 16, 2, degradation, seed=1)
     parts = [
         CropDataset(images, 6, 16, 2, degradation, seed=1, part=part, parts=3) for part in range(3)

@@ -13,7 +13,6 @@ from realsr.config.options import list_options
 from realsr.core.errors import UserError
 from realsr.core.seeding import numpy_generator
 from realsr.data.cache import DecodedImages, PairImages, decode_pairs
-from realsr.data.camera_noise import NOISE_MODEL, CameraNoise, write_noise_model
 from realsr.data.dataset import CropDataset
 from realsr.data.degradations.degradation import (
     OnlineDegradation,
@@ -21,9 +20,16 @@ from realsr.data.degradations.degradation import (
     to_batch,
     try_degradation,
 )
-from realsr.data.jpeg_tables import JPEG_TABLES, JpegTables, write_jpeg_tables
 from realsr.data.loading import load_batches
 from realsr.data.pairs import list_pairs
+from realsr.data.pool_files import (
+    JPEG_TABLES,
+    NOISE_MODEL,
+    CameraNoise,
+    JpegTables,
+    write_jpeg_tables,
+    write_noise_model,
+)
 from realsr.data.validation_images import load_validation, load_validation_folder
 from realsr.imaging import read_uint8
 from realsr.imaging.kernel_shapes import save_kernel
@@ -82,7 +88,7 @@ def test_lr_has_its_shape_and_range_whatever_the_number_of_workers(
     patches: DecodedImages,
     files: list[Path],
 ) -> None:
-    degradation = build_degradation(values, scale, patches, files)
+    degradation = build_degradation(values, scale, files, patches)
     dataset = CropDataset(open_pairs(make_pairs, scale), 3, 16 * scale, scale, degradation, seed=1)
     here, there = (list(load_batches(dataset, 0, 4, workers)) for workers in (0, 1))
     for batch, again in zip(here, there, strict=True):
@@ -108,7 +114,7 @@ def test_lr_has_its_shape_and_range_whatever_the_number_of_workers(
 def test_all_chance_comes_from_the_generator(
     values: dict[str, Any], scale: int, patches: DecodedImages, files: list[Path]
 ) -> None:
-    degradation = build_degradation(values, scale, patches, files)
+    degradation = build_degradation(values, scale, files, patches)
     side = (16 * scale if degradation.reads == "hr" else 16) + 2 * degradation.margin
     crop = np.random.default_rng(0).integers(60, 200, (side, side, 3), dtype=np.uint8)
     crop.flags.writeable = False
@@ -134,7 +140,7 @@ def test_validation_images_are_degraded_by_their_names(
     files: list[Path],
 ) -> None:
     folder = make_pairs(SIZES, scale)
-    pairs, degradation = list_pairs(folder, scale), build_degradation(values, scale, patches, files)
+    pairs, degradation = list_pairs(folder, scale), build_degradation(values, scale, files, patches)
     images = load_validation(pairs, scale, degradation, 0, 20 * scale, 9)
     (alone,) = load_validation(pairs[1:2], scale, degradation, 0, 20 * scale, 9)
     assert torch.equal(images[1].lr, alone.lr)
@@ -247,7 +253,7 @@ def test_the_user_s_mistakes_are_told(
     values = {"name": "test_degradation_contract.Wrong", "mistake": mistake}
 
     def build() -> OnlineDegradation:
-        degradation = build_degradation(values, 2, patches)
+        degradation = build_degradation(values, 2, patches=patches)
         try_degradation(degradation, 32, 2)
         return degradation
 

@@ -4,8 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from realsr.data.held_out_regions import hold_out_regions
-from realsr.data.pairs import Pair, list_pairs
+from realsr.data.pairs import Pair, hold_out_regions, list_pairs
 from realsr.imaging import read_uint8, write_uint8
 
 SCALE, CROP = 4, 64

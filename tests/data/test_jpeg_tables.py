@@ -9,11 +9,10 @@ from PIL import Image
 
 from realsr.core.errors import UserError
 from realsr.data.cache import DecodedImages
-from realsr.data.degradations.noise_jpeg import NoiseJPEG
-from realsr.data.jpeg_tables import (
+from realsr.data.degradations.noise_jpeg import NoiseJPEG, compress_with
+from realsr.data.pool_files import (
     JPEG_TABLES,
     JpegTables,
-    compress_with,
     find_tables,
     read_jpeg_tables,
     write_jpeg_tables,

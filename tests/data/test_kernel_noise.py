@@ -31,7 +31,7 @@ def test_lr_is_hr_at_every_fourth_pixel_of_a_kernel_that_the_generator_draws(
     for number, path in enumerate(files):
         # Kernels of different sizes, also even ones; their index k//2 lies on the sample.
         save_kernel(path, anisotropic_kernel(size + 4 * number, (2.5, 1.2), 60 * number, 4))
-    degradation = build_degradation(VALUES, 4, DecodedImages([]), files)
+    degradation = build_degradation(VALUES, 4, files)
     whole = [apply_kernel(to_float(HR), load_kernel(path), 4) for path in files]
     expected = [image[:, 16:24, 12:20].clamp(0, 1) for image in whole]
     crop, counts = crop_hr(degradation.margin), Counter[int]()
@@ -46,7 +46,7 @@ def test_lr_is_hr_at_every_fourth_pixel_of_a_kernel_that_the_generator_draws(
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_lr_is_bicubic_without_kernels(scale: int) -> None:
-    degradation = build_degradation(VALUES, scale, DecodedImages([]))
+    degradation = build_degradation(VALUES, scale)
     crop = crop_hr(degradation.margin)
     arrays = degradation.prepare(crop, degradation.margin, scale, np.random.default_rng(0))
     lr = degradation.apply(to_batch(arrays, crop_hr(0)))[0]
@@ -61,9 +61,7 @@ def test_noise_is_added_to_the_blurred_crop(tmp_path: Path) -> None:
     save_kernel(tmp_path / "a_kernel_x4.mat", anisotropic_kernel(11, (2.0, 1.0), 30, 4))
     kernel = [tmp_path / "a_kernel_x4.mat"]
     patches = DecodedImages([tmp_path / "patch.png"])
-    clean, noisy = (
-        build_degradation(VALUES, 4, images, kernel) for images in (DecodedImages([]), patches)
-    )
+    clean, noisy = (build_degradation(VALUES, 4, kernel, images) for images in (None, patches))
     crop = crop_hr(clean.margin)
     lr = [
         degradation.apply(

@@ -44,7 +44,7 @@ def test_batches_depend_neither_on_workers_nor_cache_nor_the_start(
     cached = cache_images(tmp_path / "noise.u8", patches, 0)
 
     def read(images: PairImages, noise: Images, start: int, workers: int) -> list[Batch]:
-        dataset = CropDataset(images, 3, 16, 2, build_degradation(values, 2, noise), seed=1)
+        dataset = CropDataset(images, 3, 16, 2, build_degradation(values, 2, patches=noise), seed=1)
         return list(load_batches(dataset, start, 7, workers))
 
     whole = read(decode_pairs(pairs), DecodedImages(patches), 0, 0)

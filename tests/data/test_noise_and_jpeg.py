@@ -88,7 +88,7 @@ def test_nothing_asked_for_is_nothing_done() -> None:
     lr = patch_of(0, 8, 9)
     options = {"noise": {"match": "random"}, "noise_model": {}, "identity": {}}
     for name, values in options.items():
-        degradation = build_degradation({"name": name, **values}, 2, NO_PATCHES)
+        degradation = build_degradation({"name": name, **values}, 2)
         assert np.array_equal(degrade(degradation, lr, seed=0), lr.astype(np.float32) / 255)
 
 
@@ -175,5 +175,4 @@ def test_a_bad_range_of_qualities_is_refused(quality: list[int], expected: str) 
         build_degradation(
             {"name": "noise_jpeg", "quality": quality, "match": "random", "jpeg": "quality"},
             2,
-            NO_PATCHES,
         )

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
 from realsr.core.errors import UserError
-from realsr.data.camera_noise import CameraNoise, read_noise_model, write_noise_model
+from realsr.data.pool_files import CameraNoise, read_noise_model, write_noise_model
 from realsr.imaging import write_uint8
 from realsr.noise.correlation_fit import LAGS, correct_covariance, make_filter, sum_products
 from realsr.noise.level_fit import BLOCK, BLOCKS, measure_blocks

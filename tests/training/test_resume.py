@@ -14,7 +14,6 @@ from torch import nn
 
 from config_files import config_of
 from realsr.core.errors import Interrupted, UserError
-from realsr.data.cache import DecodedImages
 from realsr.data.degradations.degradation import build_degradation
 from realsr.data.degradations.identity import Identity
 from realsr.data.pairs import Pair
@@ -88,7 +87,7 @@ def test_a_degradation_of_hr_by_a_dotted_name_is_trained_with_and_resumed(
     trained: Train, pairs: list[Pair]
 ) -> None:
     values = {"name": "toy_degradation.Drift", "margin": 3, "gain": 0.1}
-    degradation = build_degradation(values, 2, DecodedImages([]))
+    degradation = build_degradation(values, 2)
     images = load_validation(pairs, 2, degradation, seed=0, largest=32, most=2)
     whole = trained("whole", images, degradation, max_steps=2, workers=1).parent
     trained("parts", images, degradation, max_steps=1)

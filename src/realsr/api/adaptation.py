@@ -39,11 +39,10 @@ from realsr.core.devices import choose_device
 from realsr.core.errors import UserError, WeightsError
 from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
-from realsr.data.cache import DecodedImages
-from realsr.data.degradations.degradation import build_degradation, list_patches
+from realsr.data.degradations.degradation import build_degradation
 from realsr.data.folders import join_names, list_photos
-from realsr.data.held_out_regions import hold_out_regions
-from realsr.data.pairs import Pair, image_size, list_pairs
+from realsr.data.pairs import Pair, hold_out_regions, image_size, list_pairs
+from realsr.data.pool_files import list_patches
 from realsr.data.validation_images import ValidationImage, load_validation
 from realsr.evaluation.scoring import Model, bicubic_model
 from realsr.imaging import read_uint8
@@ -167,11 +166,10 @@ def adapt(config: AdaptConfig) -> Adaptation:
             training.cache_dir,
             training.overwrite,
         )
-        patches = len(list_patches(files))
         evidence = Evidence(
             photos=len(photos),
             spreads=spreads,
-            noise_patches=patches,
+            noise_patches=len(list_patches(files)),
             clean_up=training.pairs.clean_up,
             steps=steps,
             steps_are_set=config.steps is not None,
@@ -208,8 +206,7 @@ def split_photos(
     pairs, regions = hold_out_regions(
         pairs, config.work_dir, config.scale, trainer.crop, most, config.seed
     )
-    patches = DecodedImages(list_patches(files))
-    degradation = build_degradation(config.online_degradation, config.scale, patches, files)
+    degradation = build_degradation(config.online_degradation, config.scale, files)
     largest = trainer.validation_crop
     images = load_validation(regions, config.scale, degradation, config.seed, largest, most)
     check_validation(images, config.scale)

@@ -16,7 +16,7 @@ from realsr.config.pipeline import (
 )
 from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place
-from realsr.data.degradations.degradation import uses_jpeg_tables, uses_noise_model
+from realsr.data.degradations.degradation import pool_inputs
 from realsr.kernels import estimation
 from realsr.kernels.estimation import KernelPool
 from realsr.noise import collection, jpeg_collection, modelling, survey
@@ -91,12 +91,12 @@ def collect_noise(config: CollectNoiseConfig) -> Path:
     That is noise patches, or a noise model (online_degradation=noise_model), and the JPEG tables
     (online_degradation.jpeg=source). For patches the folder is `noise` in the pool.
     """
-    folder = config.noise_pool_dir
-    if uses_noise_model(config.online_degradation):
+    folder, inputs = config.noise_pool_dir, pool_inputs(config.online_degradation)
+    if "camera_noise" in inputs:
         fit_noise_model(config)
     else:
         folder = collect_patches(config)
-    if uses_jpeg_tables(config.online_degradation):
+    if "jpeg_tables" in inputs:
         collect_jpeg_tables(config)
     return folder
 

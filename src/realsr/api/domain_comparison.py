@@ -8,11 +8,9 @@ from realsr.config.pipeline import MakePairsConfig
 from realsr.config.schema import CompareDomainsConfig
 from realsr.core.errors import ImageError, UserError
 from realsr.core.files import check_folder_place
-from realsr.data.cache import DecodedImages
 from realsr.data.degradations.degradation import (
     OnlineDegradation,
     build_degradation,
-    list_patches,
 )
 from realsr.domains import comparison
 from realsr.domains.comparison import DomainComparison
@@ -60,7 +58,7 @@ def _choose_degradation(config: CompareDomainsConfig) -> OnlineDegradation | Non
         return None
     pool, degradation = config.noise_pool_dir, config.online_degradation
     files = [] if pool is None else list_degradation_files(pool, True, degradation, 1, None)
-    online = build_degradation(degradation, 1, DecodedImages(list_patches(files)), files)
+    online = build_degradation(degradation, 1, files)
     if online.reads != "lr":
         raise UserError(
             f"online_degradation.name={name}: makes LR from HR, but b holds LR. Set "

@@ -24,18 +24,14 @@ from realsr.core.errors import UserError
 from realsr.core.file_names import printable, resolve_unnamed
 from realsr.core.files import check_folder_place, looks_lost
 from realsr.core.machine import count_idle_cores
-from realsr.data.cache import DecodedImages
-from realsr.data.camera_noise import NOISE_MODEL
 from realsr.data.degradations.degradation import (
     build_degradation,
-    list_patches,
+    pool_inputs,
     try_degradation,
-    uses_jpeg_tables,
-    uses_noise_model,
 )
 from realsr.data.folders import list_photos
-from realsr.data.jpeg_tables import JPEG_TABLES
 from realsr.data.pairs import Pair, hold_out, list_pairs
+from realsr.data.pool_files import JPEG_TABLES, NOISE_MODEL
 from realsr.data.validation_images import ValidationImage, load_validation, load_validation_folder
 from realsr.evaluation.metric import load_metrics
 from realsr.evaluation.protocol import resolve
@@ -193,7 +189,7 @@ def prepare(config: TrainConfig, training: TrainingConfig, processes: int) -> No
     check_tracker(training.tracker)
     if config.trainer.best_by == "lpips":
         make_lpips(config.trainer, [], choose_device("cpu"))
-    without_noise = build_degradation(config.online_degradation, config.scale, DecodedImages([]))
+    without_noise = build_degradation(config.online_degradation, config.scale)
     try_degradation(without_noise, config.trainer.crop, config.scale)
     if config.init is not None and not list_checkpoints(config.run / "checkpoints"):
         load_generator_state(build_generator(config.generator, config.scale), config.init)
@@ -223,11 +219,12 @@ def prepare_data(config: TrainConfig) -> None:
         make_estimator(estimator, key, config.scale, config.workers, None)
     if not (config.run / "generator.safetensors").exists():
         GeneratorLoss(config.loss)  # raises an error if the weights of VGG19 are missing
-    if config.pool.noise and uses_noise_model(config.online_degradation):
+    inputs = pool_inputs(config.online_degradation)
+    if config.pool.noise and "camera_noise" in inputs:
         _run_stage("noise_model", NOISE_MODEL, config)
     elif config.pool.noise:
         _run_stage("noise", "noise/**/*.png", config)
-    if uses_jpeg_tables(config.online_degradation):
+    if "jpeg_tables" in inputs:
         _run_stage("jpeg_tables", JPEG_TABLES, config)
     if foreign_pairs:
         logger.info("%s: pairs made elsewhere, used as they are", config.pairs_dir)
@@ -259,8 +256,7 @@ def split_pairs(config: TrainConfig, files: list[Path]) -> tuple[list[Pair], Val
 
     files: those of `list_inputs`.
     """
-    patches = DecodedImages(list_patches(files))
-    degradation = build_degradation(config.online_degradation, config.scale, patches, files)
+    degradation = build_degradation(config.online_degradation, config.scale, files)
     lr_name, is_foreign_folder = config.data.lr_name, is_foreign(config.pairs_dir, "pairs", "HR/*")
     pairs = list_pairs(config.pairs_dir, config.scale, lr_name if is_foreign_folder else None)
     trainer = config.trainer

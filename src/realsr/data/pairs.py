@@ -1,16 +1,23 @@
-"""Pairs on disk: a folder with `HR/<name>.png` and `LR/<name>.png`, of this package or others."""
+"""Pairs on disk, `HR/<name>.png` and `LR/<name>.png`, of this package or others; and their split."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from realsr.core.errors import UserError
+from realsr.core.files import write_bytes
 from realsr.core.seeding import numpy_generator
 from realsr.data.folders import join_names, match_folders
+from realsr.imaging import encode_uint8, read_uint8
 
 logger = logging.getLogger("realsr")
+
+REGION_SHARE = 0.2  # of the longer side of a photo with a held-out region
+MIN_REGION = 64  # HR pixels; SSIM needs more than its window of 11 inside the border
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,46 @@ def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair],
     held_out = set(sorted(draws, key=draws.__getitem__)[:count])
     training = [pair for pair in pairs if pair.name not in held_out]
     return training, [pair for pair in pairs if pair.name in held_out]
+
+
+def hold_out_regions(
+    pairs: Sequence[Pair], folder: Path, scale: int, crop: int, count: int, seed: int
+) -> tuple[list[Pair], list[Pair]]:
+    """Split up to `count` pairs, drawn by name and seed, and return training and held-out pairs.
+
+    With few photos, a whole photo is too much to leave out of a training. A split pair has a part
+    for the training and a held-out region, the last fifth of its longer side. Their images are
+    written to `<folder>/training` and `<folder>/held_out`. A pair is not split if its part would be
+    smaller than a `crop` of HR pixels. Pairs that are not split are training pairs as they are.
+    """
+    draws = {pair.name: numpy_generator(seed, "regions", pair.name).random() for pair in pairs}
+    parts: dict[str, Pair] = {}
+    regions: dict[str, Pair] = {}
+    for pair in sorted(pairs, key=lambda pair: draws[pair.name]):
+        if len(regions) == count:
+            break
+        lr = read_uint8(pair.lr)
+        axis = int(np.argmax(lr.shape[:2]))
+        region = -(-max(round(REGION_SHARE * lr.shape[axis] * scale), MIN_REGION) // scale)
+        cut = lr.shape[axis] - region
+        if cut * scale < crop:
+            continue
+        images = {"HR": (read_uint8(pair.hr), cut * scale), "LR": (lr, cut)}
+        for index, (part, cut_pairs) in enumerate((("training", parts), ("held_out", regions))):
+            files = {kind: folder / part / kind / f"{pair.name}.png" for kind in images}
+            for kind, (image, place) in images.items():
+                _write(files[kind], np.split(image, [place], axis)[index])
+            cut_pairs[pair.name] = replace(pair, hr=files["HR"], lr=files["LR"])
+    training = [parts.get(pair.name, pair) for pair in pairs]
+    return training, [regions[name] for name in sorted(regions)]
+
+
+def _write(path: Path, image_uint8: np.ndarray) -> None:
+    """Write an image unless the file has its content: equal files keep their time of change."""
+    content = encode_uint8(np.ascontiguousarray(image_uint8), path.suffix)
+    if not path.is_file() or path.read_bytes() != content:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, content)
 
 
 def keep_large(pairs: list[Pair], crop: int) -> list[Pair]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place
 from realsr.data.folders import list_photos
-from realsr.data.jpeg_tables import JPEG_TABLES, JpegTables, find_tables, write_jpeg_tables
+from realsr.data.pool_files import JPEG_TABLES, JpegTables, find_tables, write_jpeg_tables
 from realsr.provenance.manifest import name_inputs, open_stage, refuse_foreign
 
 STAGE = "jpeg_tables"

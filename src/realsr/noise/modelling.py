@@ -11,8 +11,8 @@ from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place
 from realsr.core.progress import Progress
 from realsr.core.workers import count_workers, map_items
-from realsr.data.camera_noise import NOISE_MODEL, CameraNoise, write_noise_model
 from realsr.data.folders import list_photos
+from realsr.data.pool_files import NOISE_MODEL, CameraNoise, write_noise_model
 from realsr.imaging import ImageError, log_damage, read_uint8_and_damage
 from realsr.noise.correlation_fit import LAGS, correct_covariance, make_filter, sum_products
 from realsr.noise.level_fit import BLOCK, BLOCKS, MIN_BLOCKS, LevelFit, fit_levels, measure_blocks

@@ -80,22 +80,17 @@ def list_degradation_files(
     of `kernel_pool`, None for bicubic. Raises UserError if some are missing.
     """
     # Imported here: they import torch, which --help does without.
-    from realsr.data.camera_noise import NOISE_MODEL
-    from realsr.data.degradations.degradation import (
-        uses_jpeg_tables,
-        uses_kernels,
-        uses_noise_model,
-    )
-    from realsr.data.jpeg_tables import JPEG_TABLES
+    from realsr.data.degradations.degradation import pool_inputs
+    from realsr.data.pool_files import JPEG_TABLES, NOISE_MODEL
 
-    files = []
-    if noise and uses_noise_model(degradation):
+    files, inputs = list[Path](), pool_inputs(degradation)
+    if noise and "camera_noise" in inputs:
         files.append(_find_file(pool / NOISE_MODEL, degradation))
     elif noise:
         files += list_noise(pool)
-    if uses_jpeg_tables(degradation):
+    if "jpeg_tables" in inputs:
         files.append(_find_file(pool / JPEG_TABLES, degradation, " online_degradation.jpeg=source"))
-    if kernel_pool is not None and uses_kernels(degradation):
+    if kernel_pool is not None and "kernels" in inputs:
         files += list_kernels(kernel_pool, scale)
     return files
 

@@ -14,13 +14,9 @@ from realsr.core.components import Values
 from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
 from realsr.data.cache import DecodedImages, Images, cache_images
-from realsr.data.degradations.degradation import (
-    KERNEL_SUFFIX,
-    build_degradation,
-    list_patches,
-)
-from realsr.data.jpeg_tables import JPEG_TABLES
+from realsr.data.degradations.degradation import build_degradation
 from realsr.data.pairs import Pair
+from realsr.data.pool_files import JPEG_TABLES, KERNEL_SUFFIX, list_patches
 from realsr.provenance.fingerprints import fingerprint_file, fingerprint_inputs
 from realsr.provenance.manifest import StageRules, compare_value, open_stage, read_manifest
 from realsr.provenance.sections import StageRecord
@@ -85,7 +81,7 @@ def train_run(
         patches: Images = DecodedImages(paths)
         if paths and config.trainer.cache:
             patches = cache_images(cache / "noise.u8", paths, None)
-        online = build_degradation(degradation, config.scale, patches, pool_files)
+        online = build_degradation(degradation, config.scale, pool_files, patches)
         try:
             tracker = NO_TRACKER
             if processes.is_main:

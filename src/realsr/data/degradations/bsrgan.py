@@ -8,7 +8,7 @@ from scipy import linalg
 
 from realsr.core.ranges import Range
 from realsr.data.degradations import operations
-from realsr.data.degradations.noise_jpeg import Quality
+from realsr.data.degradations.noise_jpeg import Quality, draw_quality
 
 Probability = Annotated[float, Range(0, 1)]
 Level = Annotated[int, Range(0, 255)]
@@ -62,11 +62,8 @@ class BSRGAN(operations.BlindDegradation):
                 level = int(rng.integers(self._noise[0], self._noise[1] + 1))
                 image = _add_noise(image, level, rng)
             elif rng.random() < self._middle_jpeg:
-                image = operations.add_jpeg(image, self._draw_quality(rng))
-        return operations.add_jpeg(image, self._draw_quality(rng))
-
-    def _draw_quality(self, rng: np.random.Generator) -> int:
-        return int(rng.integers(self._quality[0], self._quality[1] + 1))
+                image = operations.add_jpeg(image, draw_quality(self._quality, rng))
+        return operations.add_jpeg(image, draw_quality(self._quality, rng))
 
 
 def draw_kernel(scale: int, rng: np.random.Generator) -> np.ndarray:
@@ -87,8 +84,7 @@ def draw_kernel(scale: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _resize(image: np.ndarray, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    interpolation = INTERPOLATIONS[int(rng.integers(len(INTERPOLATIONS)))]
-    return operations.resize(image, height, width, interpolation).clip(0, 1)
+    return operations.resize_randomly(image, height, width, INTERPOLATIONS, rng).clip(0, 1)
 
 
 def _shrink(image: np.ndarray, scale: int, rng: np.random.Generator) -> np.ndarray:

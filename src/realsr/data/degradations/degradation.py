@@ -11,15 +11,20 @@ from torch import Tensor
 
 from realsr.core.components import Values, build_component, find_component, locate_error
 from realsr.core.errors import UserError
-from realsr.data.cache import Images
-from realsr.data.camera_noise import NOISE_MODEL, read_noise_model
-from realsr.data.jpeg_tables import JPEG_TABLES, read_jpeg_tables
+from realsr.data.cache import DecodedImages, Images
+from realsr.data.pool_files import (
+    JPEG_TABLES,
+    KERNEL_SUFFIX,
+    NOISE_MODEL,
+    list_patches,
+    read_jpeg_tables,
+    read_noise_model,
+)
 from realsr.imaging import ImageError
 from realsr.imaging.kernel_shapes import load_kernel
 
 ROOM = "realsr.data.degradations"
 KEY = "online_degradation"
-KERNEL_SUFFIX = ".mat"
 
 
 class OnlineDegradation(Protocol):
@@ -59,15 +64,16 @@ class OnlineDegradation(Protocol):
 
 
 def build_degradation(
-    values: Values, scale: int, patches: Images, files: Sequence[Path] = ()
+    values: Values, scale: int, files: Sequence[Path] = (), patches: Images | None = None
 ) -> OnlineDegradation:
     """Build an online degradation.
 
     Its constructor may take `scale`, `patches`, `kernels` (a list of arrays), `camera_noise` (a
     CameraNoise, or None) and `jpeg_tables` (a list of JpegTables).
 
-    files: those of the pool; kernels, the noise model and the JPEG tables are read. Raises UserError if they
-        are invalid.
+    files: those of the pool; kernels, the noise model and the JPEG tables are read. Raises
+        UserError if they are invalid.
+    patches: the noise patches; None: those among `files`, which are decoded when they are drawn.
     """
     by_name = {path.name: path for path in files}
     model, tables = by_name.get(NOISE_MODEL), by_name.get(JPEG_TABLES)
@@ -76,7 +82,7 @@ def build_degradation(
         KEY,
         values,
         scale=scale,
-        patches=patches,
+        patches=DecodedImages(list_patches(files)) if patches is None else patches,
         kernels=[load_kernel(path) for path in files if path.suffix == KERNEL_SUFFIX],
         camera_noise=read_noise_model(model) if model else None,
         jpeg_tables=read_jpeg_tables(tables) if tables else [],
@@ -90,26 +96,15 @@ def build_degradation(
     return cast(OnlineDegradation, degradation)
 
 
-def list_patches(files: Sequence[Path]) -> list[Path]:
-    """Return the noise patches among the files of a pool that an online degradation reads."""
-    others = (NOISE_MODEL, JPEG_TABLES)
-    return [path for path in files if path.name not in others and path.suffix != KERNEL_SUFFIX]
+def pool_inputs(values: Values) -> set[str]:
+    """Return what an online degradation reads of a pool instead of or beside noise patches.
 
-
-def uses_kernels(values: Values) -> bool:
-    """Return whether an online degradation uses the pool's kernels."""
-    return "kernels" in inspect.signature(find_component(ROOM, KEY, values)).parameters
-
-
-def uses_noise_model(values: Values) -> bool:
-    """Return whether an online degradation uses the pool's noise model instead of its patches."""
-    return "camera_noise" in inspect.signature(find_component(ROOM, KEY, values)).parameters
-
-
-def uses_jpeg_tables(values: Values) -> bool:
-    """Return whether an online degradation uses the JPEG tables of the source photos."""
+    `kernels`: the kernels; `camera_noise`: the noise model instead of the patches; `jpeg_tables`:
+    the JPEG tables of the source photos.
+    """
     parameters = inspect.signature(find_component(ROOM, KEY, values)).parameters
-    return "jpeg_tables" in parameters and values.get("jpeg") == "source"
+    inputs = {"kernels", "camera_noise", "jpeg_tables"} & parameters.keys()
+    return inputs if values.get("jpeg") == "source" else inputs - {"jpeg_tables"}
 
 
 def try_degradation(degradation: OnlineDegradation, crop: int, scale: int) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from realsr.core.errors import UserError
 from realsr.core.ranges import Range
 from realsr.data.degradations import operations
 from realsr.data.degradations.degradation import KEY
-from realsr.data.degradations.noise_jpeg import Quality
+from realsr.data.degradations.noise_jpeg import Quality, draw_quality
 
 Probability = Annotated[float, Range(0, 1)]
 Positive = Annotated[float, Range(above=0)]
@@ -113,13 +113,13 @@ class HighOrder(operations.BlindDegradation):
         height, width = image.shape[:2]
         for stage in self._stages[:-1]:
             image = self._blur_resize_add_noise(image, stage, (height, width), rng)
-            image = operations.add_jpeg(image, _draw_quality(stage, rng))
+            image = operations.add_jpeg(image, draw_quality(stage.jpeg, rng))
         stage, lr_size = self._stages[-1], (height // scale, width // scale)
         image = self._blur_resize_add_noise(image, stage, lr_size, rng)
-        quality, jpeg_first = _draw_quality(stage, rng), rng.random() < 0.5
+        quality, jpeg_first = draw_quality(stage.jpeg, rng), rng.random() < 0.5
         if jpeg_first:
             image = operations.add_jpeg(image, quality)
-        image = operations.resize(image, *lr_size, _draw_interpolation(rng))
+        image = operations.resize_randomly(image, *lr_size, INTERPOLATIONS, rng)
         if rng.random() < self._final_sinc:
             size = int(rng.choice(self._sizes))
             image = operations.blur(
@@ -138,7 +138,7 @@ class HighOrder(operations.BlindDegradation):
             image = operations.blur(image, self._draw_kernel(stage, rng))
         factor = _draw_factor(stage, rng)
         height, width = (max(1, int(side * factor)) for side in reference)
-        image = operations.resize(image, height, width, _draw_interpolation(rng))
+        image = operations.resize_randomly(image, height, width, INTERPOLATIONS, rng)
         is_gaussian, gray = rng.random() < stage.gaussian, rng.random() < stage.gray
         if is_gaussian:
             return operations.add_gaussian_noise(image, rng.uniform(*stage.noise) / 255, gray, rng)
@@ -165,11 +165,3 @@ def _draw_factor(stage: Stage, rng: np.random.Generator) -> float:
     kind = rng.choice(3, p=frequencies)
     low, high = stage.factor
     return float((rng.uniform(1, high), rng.uniform(low, 1), 1.0)[kind])
-
-
-def _draw_interpolation(rng: np.random.Generator) -> int:
-    return INTERPOLATIONS[int(rng.integers(len(INTERPOLATIONS)))]
-
-
-def _draw_quality(stage: Stage, rng: np.random.Generator) -> int:
-    return int(rng.integers(stage.jpeg[0], stage.jpeg[1] + 1))

@@ -1,10 +1,12 @@
 """Noise injection, then JPEG with a random block position relative to the crop."""
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import cv2
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from realsr.core.errors import UserError
@@ -12,7 +14,7 @@ from realsr.core.ranges import Range
 from realsr.data.cache import Images
 from realsr.data.degradations.degradation import KEY, to_images
 from realsr.data.degradations.noise import Match, MatchedPatches, centre, draw_patch
-from realsr.data.jpeg_tables import JpegTables, compress_with
+from realsr.data.pool_files import JpegTables
 
 MCU = 16  # JPEG's blocks with 4:2:0 colour: 16 x 16 pixels
 Quality = Annotated[int, Range(1, 100)]
@@ -81,13 +83,30 @@ class NoiseJPEG:
             photo = rng.integers(self._photos[-1])
             tables = self._tables[int(np.searchsorted(self._photos, photo, "right"))]
             return compress_with(tables, levels)
-        return compress(levels, int(rng.integers(self._quality[0], self._quality[1] + 1)))
+        return compress(levels, draw_quality(self._quality, rng))
 
 
 def compress(image_uint8: np.ndarray, quality: int) -> np.ndarray:
     """Compress an image (h, w, 3) uint8 by JPEG (4:2:0, as is usual in cameras) and decode it."""
     image_bgr = cv2.cvtColor(image_uint8, cv2.COLOR_RGB2BGR)
-    jpeg = cv2.imencode(".jpg", image_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    result = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
-    assert result is not None
-    return cv2.cvtColor(result, cv2.COLOR_BGR2RGB)
+    return _decode(cv2.imencode(".jpg", image_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+
+
+def compress_with(tables: JpegTables, image_uint8: np.ndarray) -> np.ndarray:
+    """Compress an image (h, w, 3) uint8 by JPEG with these tables and decode it."""
+    with io.BytesIO() as file:
+        qtables = [list(tables.luma), list(tables.chroma)]
+        image = Image.fromarray(image_uint8)
+        image.save(file, "JPEG", qtables=qtables, subsampling=tables.subsampling)
+        return _decode(np.frombuffer(file.getvalue(), np.uint8))
+
+
+def _decode(jpeg: np.ndarray) -> np.ndarray:
+    image_bgr = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
+    assert image_bgr is not None
+    return cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB)
+
+
+def draw_quality(limits: tuple[int, int], rng: np.random.Generator) -> int:
+    """Draw a JPEG quality between two limits, both included."""
+    return int(rng.integers(limits[0], limits[1] + 1))

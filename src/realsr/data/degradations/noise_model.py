@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from realsr.data.camera_noise import CameraNoise
 from realsr.data.degradations.degradation import to_images
+from realsr.data.pool_files import CameraNoise
 
 
 class NoiseModel:

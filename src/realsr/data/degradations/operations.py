@@ -4,7 +4,7 @@ Images are (h, w, 3) float32 in 0..1. Random numbers come only from the generato
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import cv2
@@ -90,8 +90,15 @@ def sinc_kernel(size: int, cutoff: float) -> np.ndarray:
     return kernel / kernel.sum()
 
 
-def resize(image: np.ndarray, height: int, width: int, interpolation: int) -> np.ndarray:
-    """Resize by an interpolation of OpenCV; only INTER_AREA is antialiased when it downscales."""
+def resize_randomly(
+    image: np.ndarray,
+    height: int,
+    width: int,
+    interpolations: Sequence[int],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Resize by a random interpolation of OpenCV's; only INTER_AREA antialiases a downscaling."""
+    interpolation = interpolations[int(rng.integers(len(interpolations)))]
     if image.shape[:2] == (height, width):
         return image
     return cv2.resize(image, (width, height), interpolation=interpolation)

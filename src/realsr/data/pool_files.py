@@ -1,0 +1,130 @@
+"""The files of a pool that online degradations read: patches, kernels, noise model, JPEG tables."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from realsr.core.errors import UserError
+from realsr.core.files import parse_json, write_bytes
+from realsr.imaging.quantisation import read_quantisation
+
+NOISE_MODEL = "noise_model.json"  # in the noise pool's folder
+JPEG_TABLES = "jpeg_tables.json"  # in the noise pool's folder
+KERNEL_SUFFIX = ".mat"
+SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
+
+
+def list_patches(files: Sequence[Path]) -> list[Path]:
+    """Return the noise patches among the files of a pool that an online degradation reads."""
+    others = (NOISE_MODEL, JPEG_TABLES)
+    return [path for path in files if path.name not in others and path.suffix != KERNEL_SUFFIX]
+
+
+@dataclass(frozen=True)
+class CameraNoise:
+    """Gaussian noise whose level depends on brightness, with correlated pixels and channels.
+
+    deviations: (3, K), standard deviation per channel at K levels of this channel, evenly spaced
+        from 0 to 1; linear between them. Image range 0..1.
+    filter: (3, 3, k, k), output and input channel: noise of unit variance is white noise
+        correlated with it; k is odd.
+    gains: (photos,), factor on the deviations of each photo, e.g. for its ISO speed.
+    """
+
+    deviations: np.ndarray
+    filter: np.ndarray
+    gains: np.ndarray
+
+    def level(self, brightness: np.ndarray) -> np.ndarray:
+        """Return the standard deviations (3, …) at a brightness in 0..1, at a gain of 1."""
+        nodes = np.linspace(0, 1, self.deviations.shape[1])
+        return np.stack([np.interp(brightness, nodes, channel) for channel in self.deviations])
+
+
+@dataclass(frozen=True)
+class JpegTables:
+    """luma, chroma: the quantisation tables, 64 values each, row by row.
+
+    subsampling: one of SUBSAMPLINGS. photos: number of photos with these tables.
+    """
+
+    luma: tuple[int, ...]
+    chroma: tuple[int, ...]
+    subsampling: str
+    photos: int = 1
+
+
+def write_noise_model(path: Path, noise: CameraNoise) -> None:
+    """Write a noise model as JSON, atomically."""
+    values = {name: np.round(array, 8).tolist() for name, array in asdict(noise).items()}
+    write_bytes(path, json.dumps(values).encode())
+
+
+def read_noise_model(path: Path) -> CameraNoise:
+    """Read a noise model. Raises UserError if the file is not one."""
+    with _refuse_invalid(path, "not a noise model", "online_degradation=noise_model"):
+        content = parse_json(path.read_bytes())
+        arrays = [np.array(content[name], np.float32) for name in CameraNoise.__dataclass_fields__]
+        noise = CameraNoise(*arrays)
+        levels, side, photos = noise.deviations.shape[-1], noise.filter.shape[-1], len(noise.gains)
+        if [array.shape for array in arrays] != [(3, levels), (3, 3, side, side), (photos,)]:
+            raise ValueError("its arrays have other shapes")
+        if side % 2 == 0 or levels < 2 or not photos:
+            raise ValueError("its filter is even, or it has no levels or gains")
+        if not all(np.isfinite(array).all() for array in arrays) or noise.deviations.min() < 0:
+            raise ValueError("it has values that are not finite, or negative deviations")
+    return noise
+
+
+def find_tables(path: Path) -> JpegTables | None:
+    """Return the tables of a photo's file, in the range of baseline JPEG; None if it is no colour JPEG.
+
+    A subsampling that libjpeg cannot write through Pillow becomes 4:2:2 if only one direction is
+    halved (as in a photo on its side), otherwise 4:2:0. Raises OSError for an unreadable file.
+    """
+    quantisation = read_quantisation(path)
+    if quantisation is None or quantisation.subsampling == "gray":
+        return None
+    luma, chroma = (tuple(min(value, 255) for value in table) for table in quantisation.tables)
+    names = {"4:4:4": "4:4:4", "4:2:2": "4:2:2", "4:4:0": "4:2:2"}
+    return JpegTables(luma, chroma, names.get(quantisation.subsampling, "4:2:0"))
+
+
+def write_jpeg_tables(path: Path, tables: Sequence[JpegTables]) -> None:
+    """Write tables as JSON, atomically."""
+    write_bytes(path, json.dumps([asdict(item) for item in tables]).encode())
+
+
+def read_jpeg_tables(path: Path) -> list[JpegTables]:
+    """Read tables. Raises UserError if the file does not hold any."""
+    options = "online_degradation=noise_jpeg online_degradation.jpeg=source"
+    with _refuse_invalid(path, "no JPEG tables", options):
+        tables = []
+        for item in parse_json(path.read_bytes()):
+            luma, chroma = (tuple(item[name]) for name in ("luma", "chroma"))
+            if len(luma) != 64 or len(chroma) != 64 or item["subsampling"] not in SUBSAMPLINGS:
+                raise ValueError("a table has not 64 values, or its subsampling is unknown")
+            if not all(type(value) is int and 1 <= value <= 255 for value in (*luma, *chroma)):
+                raise ValueError("a table has values outside 1 to 255")
+            if type(item["photos"]) is not int or item["photos"] < 1:
+                raise ValueError("its number of photos is not a positive whole number")
+            tables.append(JpegTables(luma, chroma, item["subsampling"], item["photos"]))
+        if not tables:
+            raise ValueError("it is empty")
+    return tables
+
+
+@contextmanager
+def _refuse_invalid(path: Path, verdict: str, options: str) -> Iterator[None]:
+    """Turn the errors of reading a file into a UserError with the command that makes the file."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise UserError(
+            f"{path}: {verdict} ({error}). Make the file with: python -m realsr.collect_noise "
+            f"+track=<track> {options} data.source=FOLDER work_dir=FOLDER"
+        ) from error
