@@ -28,7 +28,7 @@ from realsr.imaging.kernel_shapes import Kernel, postprocess
 from realsr.kernels.kernelgan import average
 from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
 from realsr.kernels.kernelgan_training import train_kernelgans
-from realsr.kernels.spectral import Spectral, estimate_spectral
+from realsr.kernels.spectral import Spectral, fit_photo
 
 ESTIMATORS = ("spectral", "kernelgan", "kernelgan_steady")
 SPECTRAL = Spectral(
@@ -166,7 +166,7 @@ def _kernelgan(tasks: Sequence[Task], form: Form) -> list[Kernel]:
 
 
 def _spectral(case: Case) -> Kernel:
-    return estimate_spectral(degrade_photo(case), SPECTRAL).kernel
+    return fit_photo(degrade_photo(case), SPECTRAL).kernel(2)
 
 
 def _key(task: Task) -> tuple:

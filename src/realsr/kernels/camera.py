@@ -42,7 +42,7 @@ from realsr.core.errors import UserError
 from realsr.core.ranges import Range
 from realsr.core.seeding import numpy_generator
 from realsr.imaging import ImageError
-from realsr.imaging.kernel_shapes import Kernel, aligned_centre
+from realsr.imaging.kernel_shapes import Kernel
 from realsr.kernels.blur_shapes import SHAPES, shaped_kernel
 from realsr.kernels.estimator import (
     KernelEstimate,
@@ -50,7 +50,7 @@ from realsr.kernels.estimator import (
     SourcePhoto,
     measure_health,
 )
-from realsr.kernels.gaussian import gaussian_kernel
+from realsr.kernels.gaussian import aligned_gaussian
 from realsr.kernels.spectral import (
     Spectrum,
     SpectrumEstimator,
@@ -101,13 +101,13 @@ class Camera(SpectrumEstimator):
         The other shapes are fitted for the middle amount. The change of the log covariance by the
         shape is taken as that of all amounts.
         """
+        amounts, draws = np.unique(self.amounts, return_inverse=True)
+        middle = len(amounts) // 2
         try:
             image, damage = photo.read()
             spectrum = measure_spectrum(image, self.border)
-            amounts, draws = np.unique(self.amounts, return_inverse=True)
             spectra = [remove_sharpening(spectrum, amount, self.radius) for amount in amounts]
             fits = [fit_spectrum(item, self) for item in spectra]
-            middle = len(fits) // 2
             start = fits[middle].log_covariance
             fits_by_shape = {"gaussian": fits[middle]}
             for shape in list(SHAPES)[1:]:
@@ -121,7 +121,7 @@ class Camera(SpectrumEstimator):
         height, width = image.shape[:2]
         blurs = np.array([fit.log_covariance for fit in fits])[draws]
         values = {
-            "fits": np.array([turn(x) for x in blurs]) if height > width else blurs,
+            "fits": turn(blurs) if height > width else blurs,
             "residual": np.array([fit.residual for fit in fits])[draws],
             "signal": np.array([fit.signal for fit in fits])[draws],
             "costs": np.array([fit.cost for fit in fits_by_shape.values()]),
@@ -144,12 +144,12 @@ class Camera(SpectrumEstimator):
             shape = choose_shape(np.array([item["costs"] for item in values if "costs" in item]))
             fits = np.stack([item["fits"] + item.get(f"change_{shape}", 0) for item in values])
             means, deviations = self._pool(fits)
-            for name, mean, deviation in zip(names, means, deviations, strict=True):
+            for name, item, mean, deviation in zip(names, values, means, deviations, strict=True):
                 noise = numpy_generator(seed, "kernels", name).standard_normal(mean.shape)
                 noise -= noise.mean(0)
                 noise *= np.sqrt(self.draws / max(self.draws - 1, 1))
                 blurs = mean + join_components(deviation * noise)
-                estimates[name] = self._make_estimate(shape, blurs, observations[name])
+                estimates[name] = self._make_estimate(shape, blurs, item)
         return estimates
 
     def _pool(self, fits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -170,7 +170,8 @@ class Camera(SpectrumEstimator):
         The kernel determines the covariance and the amount: both are fitted to it.
         """
 
-        start = np.array([*2 * np.log(self.width) * np.array([1, 0, 1]), np.mean(self.sharpening)])
+        width = 2 * np.log(self.width)
+        start = np.array([width, 0, width, np.mean(self.sharpening)])
         fits = {}
         for shape in SHAPES:
 
@@ -195,15 +196,14 @@ class Camera(SpectrumEstimator):
         return shaped_kernel(shape, covariance, amount, self.radius, scale)
 
     def _make_estimate(
-        self, shape: str, blurs: np.ndarray, observation: Observation
+        self, shape: str, blurs: np.ndarray, values: Mapping[str, np.ndarray]
     ) -> KernelEstimate:
         """Return the kernels of a photo from its draws (draws, 3), turned back if need be."""
-        values = observation.values
-        covariances = [matrix_exponential(turn(x) if values["portrait"] else x) for x in blurs]
+        blurs = turn(blurs) if values["portrait"] else blurs
         kernels = {
             scale: [
-                self._make_kernel(shape, covariance, amount, scale)
-                for covariance, amount in zip(covariances, self.amounts, strict=True)
+                self._make_kernel(shape, matrix_exponential(blur), amount, scale)
+                for blur, amount in zip(blurs, self.amounts, strict=True)
             ]
             for scale in (2, 4)
         }
@@ -283,13 +283,11 @@ def sharp_kernel(covariance: np.ndarray, amount: float, radius: float, scale: in
 
         (1 + a) N(C) - a N(C + s^2 r^2 I)
     """
-    size = 8 * scale + 1
-    centre = aligned_centre(size, scale)
     wide = covariance + (scale * radius) ** 2 * np.eye(2)
-    blur = gaussian_kernel(covariance, size, centre)
-    return (1 + amount) * blur - amount * gaussian_kernel(wide, size, centre)
+    blur = aligned_gaussian(covariance, scale)
+    return (1 + amount) * blur - amount * aligned_gaussian(wide, scale)
 
 
 def turn(entries: np.ndarray) -> np.ndarray:
-    """Return the entries (3,) of a symmetric 2x2 matrix after a turn by 90 degrees."""
-    return np.array([entries[2], -entries[1], entries[0]])
+    """Return the entries (…, 3) of symmetric 2x2 matrices after a turn by 90 degrees."""
+    return entries[..., ::-1] * [1, -1, 1]

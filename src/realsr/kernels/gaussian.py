@@ -95,6 +95,12 @@ def gaussian_kernel(
     return normalise(np.exp(exponents.min() - exponents))
 
 
+def aligned_gaussian(covariance: np.ndarray, scale: int) -> Kernel:
+    """Return the aligned Gaussian (8 s + 1, 8 s + 1) of a covariance (2, 2) for a scale s."""
+    size = 8 * scale + 1
+    return gaussian_kernel(covariance, size, aligned_centre(size, scale))
+
+
 def gaussian_covariance(kernel: Kernel) -> np.ndarray:
     """Return the covariance C (2, 2) of a Gaussian (size, size) of `gaussian_kernel`.
 

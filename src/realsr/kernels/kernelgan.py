@@ -37,7 +37,7 @@ from realsr.kernels.estimator import (
 )
 from realsr.kernels.kernelgan_crops import KernelGANConfig, Photo, prepare_photo
 from realsr.kernels.kernelgan_training import train_kernelgans
-from realsr.kernels.spectral import Spectral, estimate_spectral
+from realsr.kernels.spectral import Spectral, fit_photo
 
 MAX_BATCH = 32
 DEFAULT_BATCH = 8  # if the free memory is unknown
@@ -115,7 +115,7 @@ class KernelGAN(KernelEstimator):
                 image, damage[photo.name] = photo.read()
                 copies = prepare_photo(image, self._config, self._photo_seeds(seed, photo.name))
                 # KernelGAN returns a kernel for any photo, even a flat one or pure noise.
-                fit = estimate_spectral(image, replace(DETAIL_FIT, border=self._config.border))
+                fit = fit_photo(image, replace(DETAIL_FIT, border=self._config.border))
                 if fit.signal < MIN_SIGNAL:
                     raise NoKernelError("the photo shows only noise; use one with detail in focus")
             except (ImageError, ValueError) as error:

@@ -22,7 +22,7 @@ from scipy import fft, ndimage, optimize
 from realsr.core.ranges import Range
 from realsr.core.workers import count_workers, map_items
 from realsr.imaging import ImageError
-from realsr.imaging.kernel_shapes import Kernel, aligned_centre
+from realsr.imaging.kernel_shapes import Kernel
 from realsr.kernels.blur_shapes import Shape, split_gaussian
 from realsr.kernels.estimator import (
     ALL_SCALES,
@@ -37,29 +37,13 @@ from realsr.kernels.estimator import (
     check_photo_size,
     measure_health,
 )
-from realsr.kernels.gaussian import gaussian_covariance, gaussian_kernel
+from realsr.kernels.gaussian import aligned_gaussian, gaussian_covariance
 
-SIZE, SIZE_X4 = 17, 33  # 8 s + 1 at every scale s
 WINDOW = 32
 MAX_WINDOWS = 20_000
 BAND = (0.06, 0.45)  # cycles per pixel; spectral leakage below, aliasing and noise above
 EVIDENCE = 200.0  # effective number of independent spectrum values, relative to the priors
 ROBUST_SCALE = 0.2  # of soft-L1: larger residuals (of log power) count less than their square
-
-
-@dataclass(frozen=True)
-class SpectralEstimate:
-    """Aligned kernels that sum to 1, and the quality of the fit.
-
-    kernel: (17, 17), for scale 2. kernel_x4: (33, 33), the same blur for scale 4.
-    residual: median of |log P - log model|.
-    signal: share of the band's power that is not noise, 0..1.
-    """
-
-    kernel: Kernel
-    kernel_x4: Kernel
-    residual: float
-    signal: float
 
 
 @dataclass(frozen=True)
@@ -77,16 +61,26 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class SpectralFit:
-    """The blur that explains a spectrum.
+    """The blur that explains a spectrum, and the quality of the fit.
 
     log_covariance: (3,), the distinct entries of the matrix logarithm of the x2 kernel's covariance.
-    residual, signal: as in SpectralEstimate. cost: value of the objective that the fit minimises.
+    residual: median of |log P - log model|. signal: share of the band's power that is not noise,
+    0..1. cost: value of the objective that the fit minimises.
     """
 
     log_covariance: np.ndarray
     residual: float
     signal: float
     cost: float
+
+    def kernel(self, scale: int) -> Kernel:
+        """Return the Gaussian of the covariance for a scale s, (8 s + 1, 8 s + 1).
+
+        The covariance S of the x2 kernel is in pixels of half an LR pixel. At scale s an LR pixel
+        has s HR pixels, so the covariance is (s/2)^2 S.
+        """
+        covariance = matrix_exponential(self.log_covariance)
+        return aligned_gaussian((scale / 2) ** 2 * covariance, scale)
 
 
 @dataclass(frozen=True)
@@ -129,10 +123,10 @@ class Spectral(SpectrumEstimator):
     """The power-spectrum estimator: one Gaussian for each photo."""
 
     def observe_photo(self, photo: SourcePhoto) -> Observation | Exception:
-        """Return a photo's kernels and the quality of the fit."""
+        """Fit a Gaussian to a photo's spectrum."""
         try:
             image, damage = photo.read()
-            return Observation(asdict(estimate_spectral(image, self)), damage)
+            return Observation(asdict(fit_photo(image, self)), damage)
         except (ImageError, ValueError) as error:
             return error
 
@@ -142,37 +136,24 @@ class Spectral(SpectrumEstimator):
         """Return the kernels of the observations, with their health and the quality of the fit."""
         estimates = {}
         for name, observation in observations.items():
-            values = observation.values
-            numbers = measure_health(values["kernel"], values["kernel"])
-            numbers |= {"residual": float(values["residual"]), "signal": float(values["signal"])}
-            estimates[name] = KernelEstimate(
-                {2: [values["kernel"]], 4: [values["kernel_x4"]]}, numbers
-            )
+            fit = SpectralFit(**observation.values)  # type: ignore[arg-type]
+            kernels = {scale: [fit.kernel(scale)] for scale in (2, 4)}
+            numbers = measure_health(kernels[2][0], kernels[2][0])
+            numbers |= {"residual": fit.residual, "signal": fit.signal}
+            estimates[name] = KernelEstimate(kernels, numbers)
         return estimates
 
     def derive(self, kernel: Kernel, scale: int) -> Kernel:
-        """Return the kernel of the same blur for a scale, (8 s + 1, 8 s + 1), from that for scale 2.
-
-        The fitted covariance S of the x2 kernel is in pixels of half an LR pixel. At scale s an LR
-        pixel has s HR pixels, so the covariance is (s/2)^2 S.
-        """
-        size, covariance = 8 * scale + 1, (scale / 2) ** 2 * gaussian_covariance(kernel)
-        return gaussian_kernel(covariance, size, aligned_centre(size, scale))
+        """Return the kernel of the same blur for a scale from that for scale 2."""
+        return aligned_gaussian((scale / 2) ** 2 * gaussian_covariance(kernel), scale)
 
 
-def estimate_spectral(image_uint8: np.ndarray, spectral: Spectral) -> SpectralEstimate:
-    """Estimate the kernels of a photo (H, W, 3).
+def fit_photo(image_uint8: np.ndarray, prior: SpectrumEstimator) -> SpectralFit:
+    """Fit a Gaussian to the spectrum of a photo (H, W, 3).
 
     Raises ValueError if the photo is too small, NoKernelError if it has no detail.
     """
-    fit = fit_spectrum(measure_spectrum(image_uint8, spectral.border), spectral)
-    covariance = matrix_exponential(fit.log_covariance)
-    return SpectralEstimate(
-        kernel=gaussian_kernel(covariance, SIZE, aligned_centre(SIZE, scale=2)),
-        kernel_x4=gaussian_kernel(4 * covariance, SIZE_X4, aligned_centre(SIZE_X4, scale=4)),
-        residual=fit.residual,
-        signal=fit.signal,
-    )
+    return fit_spectrum(measure_spectrum(image_uint8, prior.border), prior)
 
 
 def measure_spectrum(image_uint8: np.ndarray, border: int) -> Spectrum:
