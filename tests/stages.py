@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 import yaml
 
 from realsr.config.options import conf_dir
-from realsr.kernels import estimation
+from realsr.kernels import estimation, estimator
 from realsr.noise import collection, jpeg_collection, modelling, survey
 from realsr.pairs import rebuild, synthesis
 from realsr.training import run
@@ -37,7 +37,7 @@ collect_jpeg_tables = complete(jpeg_collection.collect_jpeg_tables)
 collect_noise = complete(collection.collect_noise)
 estimate_kernels = complete(estimation.estimate_kernels)
 fit_noise_model = complete(modelling.fit_noise_model)
-make_estimator = complete(estimation.make_estimator)
+make_estimator = complete(estimator.make_estimator)
 make_pairs = complete(synthesis.make_pairs)
 rebuild_pair = complete(rebuild.rebuild_pair)
 survey_noise = complete(survey.survey_noise)

@@ -137,10 +137,10 @@ def make_kernels() -> Callable[[], object]:
     from kernelgan import write_samples
 
     from realsr.imaging import read_uint8
-    from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
-    from realsr.kernels.kernelgan_training import train_kernelgans
+    from realsr.kernels.kernelgan import prepare_photo
+    from realsr.kernels.kernelgan_training import KernelGANConfig, train_kernelgans
 
-    config = KernelGANConfig.published(20, 2e-4, border=0)
+    config = KernelGANConfig(20, 2e-4, border=0)
     with tempfile.TemporaryDirectory() as folder:
         paths = write_samples(Path(folder))[:2]
         photos = [prepare_photo(read_uint8(path), config, [0])[0] for path in paths]

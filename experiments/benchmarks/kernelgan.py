@@ -35,8 +35,8 @@ from realsr.core.workers import split_work
 from realsr.imaging import apply_kernel, read_uint8, to_float, to_uint8, write_uint8
 from realsr.imaging.kernel_shapes import kernel_psnr, postprocess
 from realsr.kernels.gaussian import draw_div2krk
-from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
-from realsr.kernels.kernelgan_training import GraphStep, _GANs, train_kernelgans
+from realsr.kernels.kernelgan import prepare_photo
+from realsr.kernels.kernelgan_training import GraphStep, KernelGANConfig, _GANs, train_kernelgans
 
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket")
 ALL = 3000  # iterations of a photo
@@ -74,12 +74,12 @@ def compare_speed(
         paths = photos or write_samples(Path(folder))
         start = time.perf_counter()
         inputs = [
-            prepare_photo(read_uint8(path), KernelGANConfig.published(ALL, RATE, border=0), [0])[0]
+            prepare_photo(read_uint8(path), KernelGANConfig(ALL, RATE, border=0), [0])[0]
             for path in paths
         ]
         preparing = (time.perf_counter() - start) / len(paths)
 
-    config = KernelGANConfig.published(iterations * (rounds + 1), RATE, border=0)
+    config = KernelGANConfig(iterations * (rounds + 1), RATE, border=0)
     PlainKernelGAN(
         inputs[0], config, seed=0, device=device
     )  # PyTorch imports more when its first optimiser is made
@@ -166,7 +166,7 @@ def compare_kernels(device: str, iterations: int = ALL) -> dict[str, float]:
 
     true = draw_div2krk(np.random.default_rng(0))
     photo_uint8 = to_uint8(apply_kernel(to_float(data.astronaut()), true, scale=2))
-    config = KernelGANConfig.published(iterations, RATE, border=10)
+    config = KernelGANConfig(iterations, RATE, border=10)
     (photo,) = prepare_photo(photo_uint8, config, [0])
     kernels = {}
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from realsr.kernels.kernelgan_crops import KernelGANConfig, Photo
+from realsr.kernels.kernelgan_training import KernelGANConfig, Photo
 
 GENERATOR_SIZES = (7, 5, 3, 1, 1, 1)
 CHANNELS = 64

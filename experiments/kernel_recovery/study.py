@@ -25,9 +25,8 @@ from realsr.core.files import write_bytes
 from realsr.core.progress import Progress
 from realsr.core.seeding import derive_seed
 from realsr.imaging.kernel_shapes import Kernel, postprocess
-from realsr.kernels.kernelgan import average
-from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
-from realsr.kernels.kernelgan_training import train_kernelgans
+from realsr.kernels.kernelgan import average, prepare_photo
+from realsr.kernels.kernelgan_training import KernelGANConfig, train_kernelgans
 from realsr.kernels.spectral import Spectral, fit_photo
 
 ESTIMATORS = ("spectral", "kernelgan", "kernelgan_steady")

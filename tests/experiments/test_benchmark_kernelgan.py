@@ -11,8 +11,8 @@ from skimage import data
 from torch import Tensor
 
 from realsr.imaging import write_uint8
-from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
-from realsr.kernels.kernelgan_training import _GANs
+from realsr.kernels.kernelgan import prepare_photo
+from realsr.kernels.kernelgan_training import KernelGANConfig, _GANs
 
 FOLDER = Path(__file__).parents[2] / "experiments/benchmarks"
 PHOTOS = [data.astronaut()[:200, :220].copy(), data.coffee()[:180, 100:300].copy()]
@@ -36,7 +36,7 @@ def float64():
 
 def start_both(load):
     """Two photos' GANs of ours, and the second photo's in the plain form, with equal weights."""
-    config = KernelGANConfig.published(5, 2e-4, border=0)
+    config = KernelGANConfig(5, 2e-4, border=0)
     photos = [prepare_photo(photo, config, [0])[0] for photo in PHOTOS]
     ours = _GANs(photos, config, [0, 1], torch.device("cpu"))
     ours._bicubic = ours._bicubic.to(torch.get_default_dtype())

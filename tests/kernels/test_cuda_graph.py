@@ -10,10 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from realsr.kernels import kernelgan_training
-from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
-from realsr.kernels.kernelgan_training import GraphStep, _GANs, train_kernelgans
+from realsr.kernels.kernelgan import prepare_photo
+from realsr.kernels.kernelgan_training import GraphStep, KernelGANConfig, _GANs, train_kernelgans
 
-CONFIG = KernelGANConfig.published(12, 2e-4, border=0)
+CONFIG = KernelGANConfig(12, 2e-4, border=0)
 CPU = torch.device("cpu")
 
 

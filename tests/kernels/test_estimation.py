@@ -16,8 +16,8 @@ from realsr.core.seeding import derive_seed
 from realsr.imaging import read_uint8, write_uint8
 from realsr.imaging.kernel_shapes import compose_x4, load_kernel, postprocess
 from realsr.kernels.estimator import check_health
-from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
-from realsr.kernels.kernelgan_training import Estimates, train_kernelgans
+from realsr.kernels.kernelgan import prepare_photo
+from realsr.kernels.kernelgan_training import Estimates, KernelGANConfig, train_kernelgans
 from realsr.kernels.spectral import Spectral, fit_photo
 from realsr.provenance.manifest import read_manifest
 from realsr.provenance.sections import MANIFEST
@@ -68,7 +68,7 @@ def test_files_names_and_contents(make_photos, pool, config):
     for batch in (["a", "b.x"], ["c"]):
         seeds = [derive_seed(5, "kernels", name) for name in batch]
         images = [read_uint8(source / f"{name}.png").copy() for name in batch]
-        short = KernelGANConfig.published(3, config["learning_rate"], config["border"])
+        short = KernelGANConfig(3, config["learning_rate"], config["border"])
         photos = [
             prepare_photo(image, short, [seed])[0]
             for image, seed in zip(images, seeds, strict=True)

@@ -3,7 +3,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from realsr.kernels.kernelgan_crops import cut_crops, draw_crops, interest_map
+from realsr.kernels.kernelgan import draw_crops, interest_map
+from realsr.kernels.kernelgan_training import cut_crops
 
 
 def half_flat(height: int = 200, width: int = 301) -> np.ndarray:

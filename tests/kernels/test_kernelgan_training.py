@@ -4,9 +4,9 @@ import torch
 from skimage import data
 
 from realsr.imaging import resize
-from realsr.kernels.kernelgan_crops import KernelGANConfig, prepare_photo
+from realsr.kernels.kernelgan import prepare_photo
 from realsr.kernels.kernelgan_networks import CropRows
-from realsr.kernels.kernelgan_training import _GANs, bicubic_rows, train_kernelgans
+from realsr.kernels.kernelgan_training import KernelGANConfig, _GANs, bicubic_rows, train_kernelgans
 
 
 def image(height: int, width: int, seed: int) -> np.ndarray:
@@ -24,7 +24,7 @@ def train(images, config, seeds, *rest):
 
 def test_a_photos_kernel_does_not_depend_on_the_photos_beside_it():
     images, seeds = [image(90, 101, 0), image(120, 80, 1), image(66, 66, 2)], [7, 8, 9]
-    config = KernelGANConfig.published(12, 2e-4, border=0)
+    config = KernelGANConfig(12, 2e-4, border=0)
     together = train(images, config, seeds)
     other_order = train(images[::-1], config, seeds[::-1])
     pair = train(images[1:], config, seeds[1:])
@@ -41,7 +41,7 @@ def test_a_photos_kernel_does_not_depend_on_the_photos_beside_it():
 def test_training_is_repeatable_and_the_seed_counts():
     images, config = (
         [image(90, 101, 0), image(66, 66, 2)],
-        KernelGANConfig.published(5, 2e-4, border=0),
+        KernelGANConfig(5, 2e-4, border=0),
     )
     raw = train(images, config, [7, 8]).kernels
     assert raw.shape == (2, 13, 13)
@@ -55,7 +55,7 @@ def test_training_is_repeatable_and_the_seed_counts():
 
 def test_iterations_are_counted():
     counted: list[int] = []
-    config = KernelGANConfig.published(53, 2e-4, border=0)
+    config = KernelGANConfig(53, 2e-4, border=0)
     train([image(66, 66, 0)] * 2, config, [0, 1], counted.append)
     assert sum(counted) == 106
     counted.clear()
@@ -64,9 +64,7 @@ def test_iterations_are_counted():
 
 
 def test_losses_at_the_end():
-    losses = train(
-        [image(80, 80, 0)] * 2, KernelGANConfig.published(3, 2e-4, border=0), [0, 1]
-    ).losses
+    losses = train([image(80, 80, 0)] * 2, KernelGANConfig(3, 2e-4, border=0), [0, 1]).losses
     assert losses.keys() == {"generator", "discriminator", "bicubic"}
     assert all(values.shape == (2,) for values in losses.values())
     assert all((values > 0).all() for values in losses.values())
@@ -78,7 +76,7 @@ def test_losses_at_the_end():
 
 @pytest.mark.parametrize(("border", "needed"), [(0, 66), (10, 86), (3, 72)])
 def test_a_photo_that_is_too_small_is_told_what_is_needed(border, needed):
-    config = KernelGANConfig.published(20, 2e-4, border)
+    config = KernelGANConfig(20, 2e-4, border)
     with pytest.raises(ValueError, match=rf"200x{needed - 1} pixels.* at least {needed}x{needed}"):
         prepare_photo(image(needed - 1, 200, 0), config, [0])
     prepare_photo(image(needed, needed, 0), config, [0])  # has room
@@ -87,7 +85,7 @@ def test_a_photo_that_is_too_small_is_told_what_is_needed(border, needed):
 @pytest.mark.parametrize("shape", [(101, 130), (88, 87)])
 def test_crops_of_a_photo(shape):
     pixels = image(*shape, seed=0)
-    (prepared,) = prepare_photo(pixels, KernelGANConfig.published(200, 2e-4, border=10), [0])
+    (prepared,) = prepare_photo(pixels, KernelGANConfig(200, 2e-4, border=10), [0])
     even = [size // 2 * 2 for size in shape]
     np.testing.assert_array_equal(prepared.pixels.permute(1, 2, 0), pixels[: even[0], : even[1]])
     for crops, size in ((prepared.g_crops, 64), (prepared.d_crops, 26)):
@@ -119,7 +117,7 @@ def test_bicubic_is_aligned_with_g():
 def test_the_number_of_threads_changes_nothing(threads):
     images, config = (
         [image(80, 80, seed) for seed in range(3)],
-        KernelGANConfig.published(6, 2e-4, border=0),
+        KernelGANConfig(6, 2e-4, border=0),
     )
     expected = train(images, config, [0, 1, 2]).kernels
     before = torch.get_num_threads()
@@ -133,9 +131,7 @@ def test_the_number_of_threads_changes_nothing(threads):
 
 def test_training_first_finds_an_aligned_kernel():
     """The bicubic loss leads there within its first 200 iterations, at a larger step than the paper's."""
-    (raw,) = train(
-        [image(200, 200, 0)], KernelGANConfig.published(199, 1e-3, border=0), [0]
-    ).kernels
+    (raw,) = train([image(200, 200, 0)], KernelGANConfig(199, 1e-3, border=0), [0]).kernels
     assert 0.5 < raw.sum() < 1.5
     rows, columns = raw.sum(1) / raw.sum() @ np.arange(13), raw.sum(0) / raw.sum() @ np.arange(13)
     assert rows == pytest.approx(6.5, abs=0.5)

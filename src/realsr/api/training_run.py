@@ -40,7 +40,7 @@ from realsr.evaluation.scoring import as_readers, bicubic_model, evaluate_models
 from realsr.evaluation.tables import format_report
 from realsr.inference.model import load_model
 from realsr.inference.tiling import as_function
-from realsr.kernels.estimation import make_estimator
+from realsr.kernels.estimator import make_estimator
 from realsr.networks.build import build_generator
 from realsr.pools.contents import list_degradation_files
 from realsr.provenance.manifest import is_foreign, lock_stage

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from realsr.core.components import Values, build_component, find_component
+from realsr.core.components import Values, find_component
 from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place, check_name, write_bytes
 from realsr.core.progress import Progress
@@ -19,7 +19,6 @@ from realsr.data.folders import damage_facts, list_photos
 from realsr.imaging import log_damage
 from realsr.imaging.kernel_shapes import load_kernel, save_kernel
 from realsr.kernels.estimator import (
-    ALL_SCALES,
     Batch,
     Gates,
     KernelEstimate,
@@ -28,7 +27,7 @@ from realsr.kernels.estimator import (
     Observation,
     SourcePhoto,
     check_health,
-    read_gates,
+    make_estimator,
 )
 from realsr.provenance.manifest import Shard, StageRules, open_stage, refuse_foreign
 from realsr.provenance.sections import StageRecord
@@ -129,30 +128,6 @@ def estimate_kernels(
             _estimate(record, photos, batch, estimator, gates, seed)
         has_changes |= _derive_kernels(record, estimator, scale)
         return _conclude(record, has_changes, shard)
-
-
-def make_estimator(
-    values: Values, key: str, scale: int, workers: int | None, shard: Shard | None
-) -> tuple[KernelEstimator, Gates]:
-    """Return the estimator and gates that `values` define. Raises UserError for invalid values."""
-    arguments = {name: value for name, value in values.items() if name != "gates"}
-    estimator: KernelEstimator = build_component(
-        "realsr.kernels",
-        key,
-        arguments,
-        scale=scale,
-        workers=workers,
-        device_index=shard.index if shard else 0,
-    )
-    if scale not in estimator.scales:
-        *others, last = map(str, estimator.scales)
-        others_text = f"s {', '.join(others)} and" if others else ""
-        advice = "kernels=spectral, pool=gaussian or " if scale in ALL_SCALES else ""
-        raise UserError(
-            f"scale={scale}: {key}.name={values['name']} makes kernels for scale{others_text} "
-            f"{last}; set {advice}pool=from_mat (kernels of your own)"
-        )
-    return estimator, read_gates(values.get("gates"), f"{key}.gates", estimator.numbers)
 
 
 def _list_photos(

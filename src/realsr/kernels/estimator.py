@@ -15,11 +15,12 @@ import numpy as np
 from PIL import ExifTags, Image
 from scipy import ndimage
 
-from realsr.core.components import convert
+from realsr.core.components import Values, build_component, convert
 from realsr.core.errors import UserError
 from realsr.core.ranges import Range
 from realsr.imaging import read_uint8_and_damage
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre, filter_small, moments
+from realsr.provenance.manifest import Shard
 
 HEALTH = ("sum", "negative", "centre_offset", "border", "spread_long", "spread_short", "entropy")
 
@@ -190,6 +191,33 @@ def measure_health(raw: Kernel, final: Kernel) -> dict[str, float]:
         "spread_short": math.sqrt(max(short, 0.0)),
         "entropy": float(-(mass * np.log2(mass)).sum()),
     }
+
+
+def make_estimator(
+    values: Values, key: str, scale: int, workers: int | None, shard: Shard | None
+) -> tuple[KernelEstimator, Gates]:
+    """Return the estimator and gates that `values` define; key: their config key.
+
+    Raises UserError for invalid values.
+    """
+    arguments = {name: value for name, value in values.items() if name != "gates"}
+    estimator: KernelEstimator = build_component(
+        "realsr.kernels",
+        key,
+        arguments,
+        scale=scale,
+        workers=workers,
+        device_index=shard.index if shard else 0,
+    )
+    if scale not in estimator.scales:
+        *others, last = map(str, estimator.scales)
+        others_text = f"s {', '.join(others)} and" if others else ""
+        advice = "kernels=spectral, pool=gaussian or " if scale in ALL_SCALES else ""
+        raise UserError(
+            f"scale={scale}: {key}.name={values['name']} makes kernels for scale{others_text} "
+            f"{last}; set {advice}pool=from_mat (kernels of your own)"
+        )
+    return estimator, read_gates(values.get("gates"), f"{key}.gates", estimator.numbers)
 
 
 def read_gates(values: Any, key: str, numbers: Collection[str]) -> dict[str, float | None]:

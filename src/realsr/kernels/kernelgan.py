@@ -1,4 +1,7 @@
-"""The KernelGAN estimator: one small GAN per photo, trained on that photo alone, in batches."""
+"""The KernelGAN estimator: one small GAN per photo, trained on that photo alone, in batches.
+
+The training crops are drawn with probability proportional to local gradient strength.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -7,13 +10,15 @@ from itertools import combinations
 from typing import Annotated, Literal
 
 import numpy as np
+import torch
+from scipy import ndimage
 
 from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
 from realsr.core.machine import free_memory
 from realsr.core.ranges import Range
-from realsr.core.seeding import derive_seed
-from realsr.imaging import ImageError
+from realsr.core.seeding import derive_seed, numpy_generator
+from realsr.imaging import ImageError, resize
 from realsr.imaging.kernel_shapes import (
     Kernel,
     compose_x4,
@@ -33,16 +38,18 @@ from realsr.kernels.estimator import (
     NoKernelError,
     Observation,
     SourcePhoto,
+    check_photo_size,
     measure_health,
 )
-from realsr.kernels.kernelgan_crops import KernelGANConfig, Photo, prepare_photo
-from realsr.kernels.kernelgan_training import train_kernelgans
+from realsr.kernels.kernelgan_networks import D_CROP, G_CROP
+from realsr.kernels.kernelgan_training import KernelGANConfig, Photo, train_kernelgans
 from realsr.kernels.spectral import Spectral, fit_photo
 
 MAX_BATCH = 32
 DEFAULT_BATCH = 8  # if the free memory is unknown
 ENTRY_BYTES = 15 * 2**20  # networks, optimiser states and activations of one estimate
 LOSSES = ("generator", "discriminator", "bicubic")
+PERCENTILE_PIXELS = 1_000_000  # pixels of a large photo from which the percentile is computed
 MIN_SUM = 0.1  # of a raw kernel; the sum is near 0 if training diverged
 # A photo has detail if a spectral fit with these values gives at least MIN_SIGNAL as its share of
 # signal. White noise has at most 0.006, the noisiest photos 0.02.
@@ -61,8 +68,7 @@ MIN_SIGNAL = 0.01
 class KernelGAN(KernelEstimator):
     """KernelGAN (Bell-Kligler et al. 2019).
 
-    iterations, learning_rate, border, average_from, gan_after_start: see
-    `kernelgan_crops.KernelGANConfig`.
+    iterations, learning_rate, border, average_from, gan_after_start: see `KernelGANConfig`.
     batch: number of estimates trained together; None: as many as fit into half of the free memory,
     at most 32.
     device: `auto` selects a GPU if there is one; `device_index` selects one of several GPUs.
@@ -231,3 +237,77 @@ def agreement(kernels: Sequence[Kernel]) -> float:
     pairs = combinations(kernels, 2)
     psnrs = [min(100.0, (kernel_psnr(a, b) + kernel_psnr(b, a)) / 2) for a, b in pairs]
     return float(np.mean(psnrs))
+
+
+def prepare_photo(
+    image_uint8: np.ndarray, config: KernelGANConfig, seeds: Sequence[int]
+) -> list[Photo]:
+    """Draw the crops of a photo (H, W, 3), once per seed; the pixels are shared.
+
+    Raises ValueError if the photo is too small.
+    """
+    check_photo_size(image_uint8, G_CROP + 2 * (config.border + 1))
+    pixels = torch.from_numpy(np.require(image_uint8, requirements="W")).permute(2, 0, 1)
+    height, width = (size // 2 * 2 for size in pixels.shape[1:])
+    pixels = pixels[:, :height, :width].contiguous()
+    luma = torch.tensor([0.299, 0.587, 0.114])
+    gray = sum(weight * channel for weight, channel in zip(luma, pixels, strict=True)) / 255
+    half = resize(gray[None], factor=0.5)[0]
+    maps = {
+        G_CROP: interest_map(half.numpy(), G_CROP // 2),
+        D_CROP: interest_map(gray.numpy(), D_CROP),
+    }
+    photos = []
+    for seed in seeds:
+        rng = numpy_generator(seed, "crops")
+        corners = [
+            draw_crops(interest, (height, width), crop, config.iterations, config.border, rng)
+            for crop, interest in maps.items()
+        ]
+        photos.append(Photo(pixels, *corners))
+    return photos
+
+
+def interest_map(gray: np.ndarray, crop: int) -> np.ndarray:
+    """Return the amount of detail in a crop centred at each pixel: (H, W) float64 >= 0.
+
+    The gradients in x and y and their magnitude are each zeroed below their 97th percentile,
+    clipped just above it and normalised. Their sum is box-blurred over half the crop.
+    gray: (H, W), any range.
+    """
+    gray = gray.astype(np.float32, copy=False)
+    gradients = [np.abs(gradient) for gradient in np.gradient(gray)]
+    gradients.append(np.hypot(*gradients))
+    total = np.zeros(gray.shape, dtype=np.float64)
+    step = int(max(1, (gray.size / PERCENTILE_PIXELS) ** 0.5))
+    for gradient in gradients:
+        strong = gradient > np.percentile(gradient[::step, ::step], 97)
+        # Clipping just above the percentile makes all strong gradients equal.
+        total += strong / max(strong.sum(), 1)
+    return ndimage.uniform_filter(total, crop // 2, mode="constant").clip(min=0)
+
+
+def draw_crops(
+    interest: np.ndarray,
+    photo_shape: tuple[int, int],
+    crop: int,
+    count: int,
+    border: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draw even top-left corners (count, 2) of crops inside the photo without its border.
+
+    interest: (h, w) probability of the crops' centres, at the photo's resolution or lower.
+    """
+    height, width = photo_shape
+    step = height / interest.shape[0], width / interest.shape[1]
+    weights = interest.ravel()
+    if not weights.sum() > 0:  # a photo without any gradient
+        weights = np.ones_like(weights)
+    centres = rng.choice(weights.size, size=count, p=weights / weights.sum())
+    positions = np.stack(np.unravel_index(centres, interest.shape), axis=1)
+    corners = positions * np.array(step) - crop / 2
+    # With even corners, cropping and downscaling by 2 commute.
+    first = border + border % 2
+    last = [(size - crop - border) // 2 * 2 for size in (height, width)]
+    return np.clip(np.round(corners / 2).astype(np.int64) * 2, first, last)

@@ -6,7 +6,6 @@ and backward.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -94,20 +93,6 @@ class CropRows:
         return bands.as_strided(shape, (D_CROP * column, column + 2, G_CROP, 1)).sum(1)
 
 
-@dataclass
-class DiscriminatorOutput:
-    """Results of one pass of D.
-
-    generator_loss, discriminator_loss: (B,). fake_gradient: gradient of G's loss with respect to
-    its crop (B, 3, 26, 26). gradients: those of D's loss with respect to D's parameters.
-    """
-
-    generator_loss: Tensor
-    discriminator_loss: Tensor
-    fake_gradient: Tensor
-    gradients: list[Tensor]
-
-
 class BatchedDiscriminator:
     """D for B photos: a 7x7 and six 1x1 convolutions with spectral norm, then a sigmoid per patch.
 
@@ -141,19 +126,19 @@ class BatchedDiscriminator:
 
     def discriminate(
         self, fake: Tensor, noisy_real: Tensor, noisy_fake: Tensor
-    ) -> DiscriminatorOutput:
-        """Compute the losses and gradients of crops (B, 3, 26, 26).
+    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """Return the losses (B,) of G and D on crops (B, 3, 26, 26), and their gradients.
 
+        The gradient of G's loss is with respect to `fake`, those of D's loss to D's parameters.
         `fake` is for G's loss, the other two are for D's. Each has its own batch statistics.
         """
         raw, (bias, scales, shifts) = self.parameters[:3], self.parameters[3:]
         first, hidden, last = (
             norm(weight) for norm, weight in zip(self._spectral, raw, strict=True)
         )
-        patches, by_patches, by_output = self._patches, self._by_patches, self._by_output
-        _arrange_patches([fake, noisy_real, noisy_fake], patches)
+        _arrange_patches([fake, noisy_real, noisy_fake], self._patches)
         weights = [hidden[:, 0] @ first, *hidden[:, 1:].unbind(1)]
-        inputs = [patches]
+        inputs = [self._patches]
         for weight, layer, scale, shift in zip(
             weights, self._layers, scales.unbind(1), shifts.unbind(1), strict=True
         ):
@@ -168,30 +153,28 @@ class BatchedDiscriminator:
         last_gradient = gradient[..., d_groups] @ inputs[-1][..., d_groups].transpose(1, 2)
         bias_gradient = gradient[..., d_groups].sum(2, keepdim=True)
         weight_gradients, scale_gradients, shift_gradients = [], [], []
-        torch.mul(last.transpose(1, 2), gradient, out=by_output)
+        by_output = torch.mul(last.transpose(1, 2), gradient, out=self._by_output)
         for weight, layer, x in zip(weights[::-1], self._layers[::-1], inputs[-2::-1], strict=True):
             by_product, scale, shift = layer.backward(by_output)
             weight_gradients.append(by_product[..., d_groups] @ x[..., d_groups].transpose(1, 2))
             scale_gradients.append(scale)
             shift_gradients.append(shift)
-            if x is not patches:
+            if x is not self._patches:
                 torch.bmm(weight.transpose(1, 2), by_product, out=by_output)
+        by_patches = self._by_patches
         torch.bmm(weights[0].transpose(1, 2), by_product[..., :PATCHES], out=by_patches)
         product_gradient, *hidden_gradients = reversed(weight_gradients)
         hidden_gradients.insert(0, product_gradient @ first.transpose(1, 2))
         first_gradient = hidden[:, 0].transpose(1, 2) @ product_gradient
         norm_gradients = (first_gradient, torch.stack(hidden_gradients, dim=1), last_gradient)
-        return DiscriminatorOutput(
-            generator_loss=1 - means[:, 0],
-            discriminator_loss=(1 - means[:, 1] + means[:, 2]) / 2,
-            fake_gradient=_fold(by_patches, D_CROP, PATCH),
-            gradients=[
-                *(norm.backward(g) for norm, g in zip(self._spectral, norm_gradients, strict=True)),
-                bias_gradient,
-                torch.stack(scale_gradients[::-1], dim=1),
-                torch.stack(shift_gradients[::-1], dim=1),
-            ],
-        )
+        d_gradients = [
+            *(norm.backward(g) for norm, g in zip(self._spectral, norm_gradients, strict=True)),
+            bias_gradient,
+            torch.stack(scale_gradients[::-1], dim=1),
+            torch.stack(shift_gradients[::-1], dim=1),
+        ]
+        d_loss = (1 - means[:, 1] + means[:, 2]) / 2
+        return 1 - means[:, 0], d_loss, _fold(by_patches, D_CROP, PATCH), d_gradients
 
 
 class SpectralNorm:

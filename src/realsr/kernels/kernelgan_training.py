@@ -25,7 +25,6 @@ from torch import Tensor
 from realsr.core.seeding import derive_seed, torch_generator
 from realsr.core.workers import split_work
 from realsr.imaging import resize
-from realsr.kernels.kernelgan_crops import KernelGANConfig, Photo, cut_crops
 from realsr.kernels.kernelgan_networks import (
     D_CROP,
     G_CROP,
@@ -45,6 +44,32 @@ DECAY_INTERVAL = 200
 MIN_START_SUM = 0.5  # of a kernel that has left its start near 0
 # Eager steps before the capture of a CUDA graph: optimisers and libraries allocate their buffers.
 WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class KernelGANConfig:
+    """Training of one GAN, by default in the paper's form.
+
+    border: pixels ignored at the border; 10 for synthetically degraded photos.
+    average_from: the result is the mean of the kernels after this iteration; None: the last kernel.
+    gan_after_start: G is trained without the GAN loss, and the schedule waits, until the sum of its
+    kernel exceeds 0.5.
+    """
+
+    iterations: int
+    learning_rate: float
+    border: int
+    average_from: int | None = None
+    gan_after_start: bool = False
+
+
+@dataclass
+class Photo:
+    """A photo's pixels (3, H, W) uint8, and the corners (iterations, 2) of G's and D's crops."""
+
+    pixels: Tensor
+    g_crops: np.ndarray
+    d_crops: np.ndarray
 
 
 @dataclass
@@ -118,7 +143,6 @@ class _GANs:
         self.generator = ComposedGenerator(weights, device)
         self.discriminator = BatchedDiscriminator(weights, device)
         self._kernel_loss = KernelLoss(len(photos), device, config.gan_after_start)
-        self._gan_after_start = config.gan_after_start
         self._average_from = config.average_from
         self._is_averaging = torch.zeros((), device=device)
         self._kernel_sum = torch.zeros(len(photos), KERNEL_SIZE, KERNEL_SIZE, device=device)
@@ -168,20 +192,18 @@ class _GANs:
             from_bicubic = fake - self._bicubic @ crops @ self._bicubic.T
             bicubic_loss = from_bicubic.square().mean(dim=(1, 2, 3))
             noise = noise / 255
-            output = self.discriminator.discriminate(
+            g_loss, d_loss, gan_gradient, d_gradients = self.discriminator.discriminate(
                 fake, _to_signed(d_crops) + 2 * noise[:, 0], fake + noise[:, 1]
             )
             weight = self._kernel_loss.bicubic_weight * 2 / fake[0].numel()
-            gan_gradient = output.fake_gradient
-            if self._gan_after_start:
-                gan_gradient = gan_gradient * self._kernel_loss.has_started[:, None, None, None]
+            gan_gradient = gan_gradient * self._kernel_loss.has_started[:, None, None, None]
             slope = rows.kernel_gradient(gan_gradient + weight[:, None, None, None] * from_bicubic)
         # Chain rule: `slope` is the gradient of the image losses with respect to the kernel. The
         # photos share no parameters, so their losses can be summed.
         loss = self._kernel_loss(kernel).sum() + (kernel * slope).sum()
         g_gradients = torch.autograd.grad(loss, self.generator.parameters)
         parameters = [*self.generator.parameters, *self.discriminator.parameters]
-        for parameter, gradient in zip(parameters, [*g_gradients, *output.gradients], strict=True):
+        for parameter, gradient in zip(parameters, [*g_gradients, *d_gradients], strict=True):
             parameter.grad = gradient
         for optimiser in self._optimisers:
             optimiser.step()
@@ -189,11 +211,7 @@ class _GANs:
             self._kernel_sum.add_(kernel.detach() * self._is_averaging)
             self._kernel_count.add_(self._is_averaging)
         self._kernel_loss.update(bicubic_loss, kernel.detach().sum((1, 2)))
-        return {
-            "generator": output.generator_loss,
-            "discriminator": output.discriminator_loss,
-            "bicubic": bicubic_loss,
-        }
+        return {"generator": g_loss, "discriminator": d_loss, "bicubic": bicubic_loss}
 
     def advance(self, iteration: int) -> None:
         """Update the schedules after an iteration (counted from 1)."""
@@ -264,6 +282,12 @@ def bicubic_rows() -> Tensor:
     rows = resize(torch.eye(G_CROP, dtype=torch.float64), size=(G_CROP // 2, G_CROP))
     margin = KERNEL_SIZE // 4  # G's valid output lacks these samples on each side
     return rows[margin : margin + D_CROP].float()
+
+
+def cut_crops(pixels: Tensor, corners: Tensor, size: int) -> Tensor:
+    """Return the crops (N, 3, size, size) of a photo (3, H, W) at the corners (N, 2)."""
+    windows = pixels.unfold(1, size, 1).unfold(2, size, 1)
+    return windows[:, corners[:, 0], corners[:, 1]].transpose(0, 1)
 
 
 def _to_signed(pixels: Tensor) -> Tensor:
