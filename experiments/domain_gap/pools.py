@@ -27,7 +27,7 @@ from realsr.data.degradations.degradation import (
 from realsr.domains.comparison import Domain, DomainComparison, compare_domains, measure_domain
 from realsr.imaging import list_images, write_uint8
 from realsr.pools.contents import list_degradation_files
-from realsr.reporting.domain_figure import SHORT_LABELS
+from realsr.reporting.domain_report import SHORT_LABELS
 from realsr.reporting.drawing import Page
 
 POOLS = {

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from small_work import MODELS, TINY, Command, files, python_environment
 
-from realsr.reporting.sweep_records import read_sweep
+from realsr.reporting.sweep_page import read_sweep
 
 # The sweeps of docs/train/sweeps.md, made small.
 SMALL = ("+experiment=realsr_dped", "data.source=photos", *TINY)

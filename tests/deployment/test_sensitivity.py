@@ -15,7 +15,7 @@ from realsr.deployment.quantise import (
     measure_sensitivity,
 )
 from realsr.deployment.table import Float32Choice, SensitivityReport
-from realsr.reporting.sensitivity_figure import draw_sensitivity
+from realsr.reporting.figures import draw_sensitivity
 
 
 def make_network() -> nn.Module:

@@ -11,8 +11,7 @@ from scipy import ndimage
 from realsr.data.degradations.noise import Noise
 from realsr.domains.comparison import Domain, DomainComparison, compare_domains, measure_domain
 from realsr.imaging import write_uint8
-from realsr.reporting.domain_figure import draw_domains
-from realsr.reporting.domain_report import describe_domains, format_domains
+from realsr.reporting.domain_report import describe_domains, draw_domains, format_domains
 
 Make = Callable[..., Domain]
 

@@ -43,7 +43,7 @@ def test_names_from_files_are_text_and_never_markup(tmp_path: Path) -> None:
     text = (tmp_path / "a.html").read_text(encoding="utf-8") + plot.svg
     assert "<script>alert" not in text
     assert text.count("&lt;script&gt;alert") >= 10
-    rows = plot_intervals(name, [name], [1.0], [(0.5, 1.5)]).svg
+    rows = plot_intervals(name, {name: (1.0, (0.5, 1.5))}).svg
     assert "<script>" not in rows
 
 

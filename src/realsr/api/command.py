@@ -134,7 +134,7 @@ def _record_job(config: "DictConfig") -> Iterator[None]:
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
-    from realsr.reporting.sweep_records import Job, write_job
+    from realsr.reporting.sweep_page import Job, write_job
 
     hydra = HydraConfig.get()
     if hydra.mode != RunMode.MULTIRUN:

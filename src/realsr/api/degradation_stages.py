@@ -25,7 +25,7 @@ from realsr.pairs import rebuild, synthesis
 from realsr.pairs.synthesis import PairsResult
 from realsr.provenance.manifest import choose_shard
 from realsr.reporting.noise_survey import report_survey
-from realsr.reporting.pool_figure import draw_sheet
+from realsr.reporting.pool_figures import draw_sheet
 
 logger = logging.getLogger("realsr")
 

@@ -37,7 +37,7 @@ from realsr.pools.contents import PoolConfig, list_kernels, list_noise
 from realsr.provenance.manifest import open_stage
 from realsr.reporting.figures import write_comparison
 from realsr.reporting.pages import Block, Card, Cards, PageTable, Paragraph, Section, write_page
-from realsr.reporting.pool_page import common_side, embed_kernel
+from realsr.reporting.pool_figures import common_side, embed_kernel
 from realsr.reporting.run_page import compare_views
 from realsr.simulation import camera_model
 from realsr.simulation.camera_model import Camera, anisotropic_kernel

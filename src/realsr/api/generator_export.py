@@ -137,7 +137,7 @@ def _list_failed(deployment: Deployment) -> UserError:
 def _export_networks(config: ExportConfig, formats: list[str]) -> Deployment:
     """Write networks, the tables and, if requested, the sensitivity figure."""
     from realsr.deployment.deploy import export_networks
-    from realsr.reporting.sensitivity_figure import draw_sensitivity
+    from realsr.reporting.figures import draw_sensitivity
 
     deployment = export_networks(
         config.weights,

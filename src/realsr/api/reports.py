@@ -18,13 +18,11 @@ from realsr.imaging.kernel_shapes import load_kernel
 from realsr.pools.contents import list_kernels, list_noise
 from realsr.pools.pool_statistics import PoolStatistics, measure_pool
 from realsr.reporting.pages import Section, write_page
-from realsr.reporting.pool_page import make_pool_sections
-from realsr.reporting.pool_table import format_comparison, format_pool
+from realsr.reporting.pool_page import format_pools, make_pool_sections
 from realsr.reporting.run_page import make_run_sections
 from realsr.reporting.run_records import RunRecords, read_metrics, read_run
 from realsr.reporting.score_page import make_evaluation_sections
-from realsr.reporting.sweep_page import make_sweep_sections, tabulate_jobs
-from realsr.reporting.sweep_records import read_sweep
+from realsr.reporting.sweep_page import make_sweep_sections, read_sweep, tabulate_jobs
 
 logger = logging.getLogger("realsr")
 
@@ -69,8 +67,7 @@ def report(config: ReportConfig) -> Path:
     elif config.pool_dir is not None:
         folders = [config.pool_dir, *([config.compare] if config.compare else [])]
         pools = [measure_pool(pool) for pool in folders]
-        text = format_pool(pools[0]) if len(pools) == 1 else format_comparison(*pools)
-        logger.info("\n%s", text)
+        logger.info("\n%s", format_pools(pools))
         title = "Degradation pool" if len(pools) == 1 else "Comparison of degradation pools"
         sections = make_pool_sections(pools)
         unreadable = [reason for pool in pools for reason in pool.unreadable]

@@ -12,7 +12,7 @@ from realsr.core.errors import ImageError, UserError
 from realsr.core.files import write_bytes
 from realsr.data.pairs import image_size, list_pairs
 from realsr.imaging import list_images
-from realsr.reporting.plan_table import format_plan
+from realsr.training.gpu_kinds import StepCost
 from realsr.training.plan import TrainingPlan, make_plan
 from realsr.training.state import check_settings
 
@@ -67,3 +67,46 @@ def _hr_sizes(config: PlanConfig, role: str) -> list[tuple[int, ...]]:
     factor, scale = config.pairs.clean_up if role == "source" else 1, config.scale
     sizes = [image_size(path) for path in list_images(folder)]
     return [tuple(-(-side // factor) // scale * scale for side in size) for size in sizes]
+
+
+def format_plan(plan: TrainingPlan) -> str:
+    """Return the cost of a step, and a table of GPU kinds."""
+    cost = next(iter(plan.costs.values()))
+    networks = ", ".join(f"{name} {count:,}" for name, count in cost.parameters.items())
+    lines = [
+        f"parameters: {networks}",
+        f"FLOP of a step: {plan.flop:.4g} (batch of {plan.batch} crops of {plan.crop}x{plan.crop}); "
+        f"of {plan.steps:,} steps: {plan.steps * plan.flop:.4g}",
+        *(f"memory in {name}: {_format_memory(cost)}" for name, cost in plan.costs.items()),
+        f"gradients, averaged in each step by several processes: {_format_size(cost.gradients)}",
+        "cache of decoded pairs: "
+        + ("unknown, without photos or pairs" if plan.cache is None else _format_size(plan.cache)),
+        "",
+        f"{'one GPU':10} {'precision':9} {'peak TFLOP/s':>12} {'hours':>8}  limit "
+        f"({100 * plan.utilisation:g} % of the peak, utilisation={plan.utilisation:g})",
+    ]
+    for gpu in plan.gpus:
+        note = "" if gpu.fits else ", too little memory"
+        hours = plan.steps * gpu.seconds / 3600
+        row = f"{gpu.kind:10} {gpu.precision:9} {gpu.peak:12g} {hours:8.2f}  {gpu.bound}{note}"
+        lines.append(row)
+    if plan.measured is not None:
+        rate = plan.measured
+        lines += [
+            "",
+            f"at rate={rate.rate:g} images per second: {rate.hours:.2f} hours, "
+            f"{rate.tflops:.3g} TFLOP/s",
+        ]
+    return "\n".join(lines)
+
+
+def _format_memory(cost: StepCost) -> str:
+    return (
+        f"{_format_size(cost.memory)} (weights {_format_size(cost.weights)}, Adam "
+        f"{_format_size(cost.optimiser)}, activations and gradients "
+        f"{_format_size(cost.activations)})"
+    )
+
+
+def _format_size(size: float) -> str:
+    return f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"

@@ -1,4 +1,4 @@
-"""Figures that compare models: a photo with a box and each model's crop, and the demo's figure."""
+"""Figures about models: crops of a photo side by side, and the loss of each layer in INT8."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from realsr.core.errors import UserError
 from realsr.data.validation_images import EvaluationImage
+from realsr.deployment.table import SensitivityReport
 from realsr.evaluation.metric import ImageMetric
 from realsr.evaluation.scoring import bicubic_model
-from realsr.imaging import to_uint8, write_uint8
+from realsr.imaging import encode_uint8, to_uint8, write_uint8
 from realsr.reporting.drawing import (
     FAINT,
     FRAME,
@@ -26,6 +27,7 @@ from realsr.reporting.drawing import (
     center_kernel,
     colour_values,
     draw_tiles,
+    render,
     repeat_pixels,
     shorten,
     stack,
@@ -267,3 +269,33 @@ def write_comparison(
         pixels = repeat_pixels(colour_values(center_kernel(kernel, side) / brightest), PANEL)
         tiles.append(Tile(pixels, [(line, INK) for line in title.splitlines()]))
     write_uint8(path, stack([draw_tiles(tiles, len(rows[0][1]), PANEL, "", size=TEXT)]))
+
+
+def draw_sensitivity(report: SensitivityReport) -> bytes:
+    """Return a PNG: the loss of each layer alone in INT8, and the gain of float32 for the worst."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 0.22 * len(report.alone) + 1.6), dpi=110, layout="constrained")
+    bars, curve = figure.subplots(1, 2, width_ratios=(3, 2))
+    names = list(report.alone)
+    start = min(report.alone.values()) - 3
+    widths = [value - start for value in report.alone.values()]
+    bars.barh(names, widths, left=start, color="#4c72b0")
+    bars.invert_yaxis()
+    bars.set_title("one layer alone in INT8: a shorter bar means more loss", fontsize=10)
+    bars.set_xlabel("PSNR to float32, dB")
+    bars.tick_params(axis="y", labelsize=7)
+    times = [choice.time for choice in report.choices]
+    curve.plot(times, [choice.similarity for choice in report.choices], "o-", color="#c44e52")
+    for choice in report.choices:
+        note = "all in INT8"
+        if choice.kept:
+            note = f"{choice.kept[0] if len(choice.kept) == 1 else len(choice.kept)} kept"
+        point = choice.time, choice.similarity
+        curve.annotate(note, point, (6, -10), textcoords="offset points", fontsize=8)
+    curve.margins(0.25)
+    curve.set_title(f"most sensitive layers kept in float32 ({report.method})", fontsize=10)
+    curve.set_xlabel("time / float32")
+    curve.set_ylabel("PSNR to float32, dB")
+    curve.grid(alpha=0.3)
+    return encode_uint8(render(figure), ".png")

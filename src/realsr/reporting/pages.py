@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -70,14 +70,12 @@ class Card:
     images: Sequence[Picture] = ()
     lines: Sequence[Inline] = ()
     anchor: str = ""
-    failed: bool = False
 
 
 @dataclass(frozen=True)
 class Paragraph:
     """A paragraph."""
 
-    kind: ClassVar[str] = "paragraph"
     content: Inline
 
 
@@ -85,7 +83,6 @@ class Paragraph:
 class Facts:
     """Names with their values."""
 
-    kind: ClassVar[str] = "facts"
     rows: Mapping[str, Inline]
 
 
@@ -93,7 +90,6 @@ class Facts:
 class PageTable:
     """A table; the first cell of each row names it."""
 
-    kind: ClassVar[str] = "table"
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[Inline]]
@@ -103,7 +99,6 @@ class PageTable:
 class Plots:
     """Plots side by side where the window is wide enough."""
 
-    kind: ClassVar[str] = "plots"
     plots: Sequence[Plot]
 
 
@@ -111,7 +106,6 @@ class Plots:
 class Comparison:
     """Images of one size in two choices, `left` and `right`, with a divider between them."""
 
-    kind: ClassVar[str] = "comparison"
     name: str
     images: Mapping[str, Picture]
     left: str
@@ -123,7 +117,6 @@ class Comparison:
 class Cards:
     """Cards in a grid."""
 
-    kind: ClassVar[str] = "cards"
     cards: Sequence[Card]
 
 
@@ -131,7 +124,6 @@ class Cards:
 class PlainText:
     """Text with its own line breaks, in a font of fixed width."""
 
-    kind: ClassVar[str] = "text"
     title: str
     content: str
 
@@ -140,7 +132,6 @@ class PlainText:
 class Details:
     """Blocks that a click unfolds."""
 
-    kind: ClassVar[str] = "details"
     title: str
     blocks: Sequence["Block"]
 

@@ -23,11 +23,10 @@ from realsr.reporting.pages import (
     embed,
 )
 from realsr.reporting.run_records import RunRecords
-from realsr.reporting.score_page import CROP, MAX_IMAGES, make_score_blocks
+from realsr.reporting.score_page import ABSENT, CROP, MAX_IMAGES, make_score_blocks
 from realsr.reporting.svg_plots import Line, plot_lines
 
 VIEWS = ("LR", "bicubic", "SR", "HR")  # of a sample, see realsr.training.validation.make_strip
-ABSENT = "—"
 
 
 def make_run_sections(

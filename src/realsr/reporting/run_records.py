@@ -17,8 +17,6 @@ from realsr.core.files import parse_json
 from realsr.provenance.manifest import read_manifest
 
 Curve = tuple[np.ndarray, np.ndarray]  # steps and values, (n,) each
-
-
 ADAPTATION_RUN = "work/runs/adapt"  # the training in the folder of `realsr adapt`
 
 
@@ -84,18 +82,25 @@ class RunRecords:
         curves = [*self.scalars.values(), *self.validation.values()]
         return int(max((steps[-1] for steps, _ in curves), default=0))
 
+    def value(self, key: str) -> Any:
+        """Return the value of a config key such as `data.source`, None without the key."""
+        value: Any = self.config
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
+
     def place(self, key: str) -> Path | None:
         """Return the folder of a config key such as `pairs_dir` or `data.source`, None if missing.
 
         If the work_dir was moved, the folder is searched at its place relative to the run.
         """
-        value: Any = self.config
-        for name in key.split("."):
-            value = value.get(name) if isinstance(value, Mapping) else None
+        value = self.value(key)
         if not isinstance(value, str):
             return None
-        target = self.folder / os.path.relpath(value, str(self.config.get("run", ".")))
-        return next((path for path in (target, Path(value)) if path.is_dir()), None)
+        run, places = Path(self.config.get("run", ".")), [Path(value)]
+        if run.is_absolute() == places[0].is_absolute():
+            places.insert(0, self.folder / os.path.relpath(value, run))
+        return next((path for path in places if path.is_dir()), None)
 
 
 def read_run(folder: Path) -> RunRecords:

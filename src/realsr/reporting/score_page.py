@@ -17,6 +17,7 @@ from realsr.reporting.pages import (
     Facts,
     PageTable,
     Paragraph,
+    Plot,
     Plots,
     Section,
     embed,
@@ -25,8 +26,10 @@ from realsr.reporting.svg_plots import plot_intervals
 
 HIGHER = ("psnr", "ssim", "ms_ssim", "nrqm")
 CROP = 320  # side of the crops in comparisons, in pixels
+ABSENT = "—"  # in a table's cell
 MAX_IMAGES = 6
 MAX_FIGURES = 4
+MAX_PLOTS = 4
 
 
 def arrow(metric: str) -> str:
@@ -50,16 +53,16 @@ def make_score_blocks(metrics: Mapping[str, Any]) -> list[Block]:
     for model, content in models.items():
         cells = [_format_mean(content, name) for name in columns]
         cells += [
-            format_score(n, content["sets"][n]) if n in content["sets"] else "—" for n in sets
+            format_score(n, content["sets"][n]) if n in content["sets"] else ABSENT for n in sets
         ]
         rows.append([names[model], *cells])
     images = next(iter(models.values()))["images"] if models else {}
     count = "1 image" if len(images) == 1 else f"{len(images)} images"
     title = f"{count}: mean [95 % interval]"
     blocks: list[Block] = [PageTable(title, ["model", *map(arrow, [*columns, *sets])], rows)]
-    blocks += _compare(models, names, columns)
+    blocks += _tabulate_differences(models, names, columns)
     if len(models) > 1 and columns:
-        blocks.append(Plots([_plot(models, names, column) for column in columns[:4]]))
+        blocks.append(Plots([_plot(models, names, column) for column in columns[:MAX_PLOTS]]))
     protocol = metrics["protocol"]
     changes = " ".join(protocol.get("changed", []))
     facts = {
@@ -87,40 +90,38 @@ def make_score_blocks(metrics: Mapping[str, Any]) -> list[Block]:
 
 def _format_mean(content: Mapping[str, Any], name: str) -> str:
     if name not in content["mean"]:
-        return "—"
+        return ABSENT
     text, interval = format_score(name, content["mean"][name]), content["interval"].get(name)
     ends = ", ".join(format_score(name, end) for end in interval or [])
     return f"{text} [{ends}]" if ends else text
 
 
-def _compare(
+def _tabulate_differences(
     models: Mapping[str, Any], names: Mapping[str, str], columns: Sequence[str]
 ) -> list[Block]:
     """Return the table of differences from the first model, if there are any."""
-    rows, reference = [], ""
+    rows, reference = list[list[str]](), ""
     for model, content in models.items():
         for other, differences in (content.get("against") or {}).items():
-            reference, cells = names.get(other, other), [names[model]]
-            for name in columns:
-                value = differences.get(name)
-                cells.append(
-                    "—"
-                    if value is None
-                    else f"{format_score(name, value['mean'], '+')}, better in {value['better']}"
-                )
-            rows.append(cells)
+            reference = names.get(other, other)
+            cells = [
+                f"{format_score(name, value['mean'], '+')}, better in {value['better']}"
+                if (value := differences.get(name)) is not None
+                else ABSENT
+                for name in columns
+            ]
+            rows.append([names[model], *cells])
     title = f"Difference from {reference}, image by image: mean, and number of images"
     return [PageTable(title, ["model", *columns], rows)] if rows else []
 
 
-def _plot(models: Mapping[str, Any], names: Mapping[str, str], metric: str) -> Any:
+def _plot(models: Mapping[str, Any], names: Mapping[str, str], metric: str) -> Plot:
     rows = {
         names[model]: (content["mean"][metric], content["interval"].get(metric))
         for model, content in models.items()
         if isinstance(content["mean"].get(metric), int | float)
     }
-    means, intervals = [row[0] for row in rows.values()], [row[1] for row in rows.values()]
-    return plot_intervals(arrow(metric), list(rows), means, intervals)
+    return plot_intervals(arrow(metric), rows)
 
 
 def make_evaluation_sections(folder: Path, metrics: Mapping[str, Any]) -> list[Section]:

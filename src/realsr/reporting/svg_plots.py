@@ -4,7 +4,7 @@ import html
 import io
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,29 +67,26 @@ def plot_lines(
 
 
 def plot_intervals(
-    title: str,
-    names: Sequence[str],
-    means: Sequence[float],
-    intervals: Sequence[tuple[float, float] | None],
+    title: str, rows: Mapping[str, tuple[float, tuple[float, float] | None]]
 ) -> Plot:
-    """Return a plot with a point and an interval in a row for each name."""
+    """Return a plot with a row for each name: a mean as a point, and its interval or None."""
     figure, axes = _start("")
-    figure.set_size_inches(SIZE[0], 0.9 + 0.34 * len(names))
-    for row, (mean, interval) in enumerate(zip(means, intervals, strict=True)):
+    figure.set_size_inches(SIZE[0], 0.9 + 0.34 * len(rows))
+    for row, (mean, interval) in enumerate(rows.values()):
         if interval is not None:
             axes.plot(interval, (row, row), color=COLOURS[0], linewidth=2)
         axes.plot([mean], [row], "o", color=COLOURS[0])
-    axes.set_yticks(range(len(names)), [_shorten(name) for name in names])
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(range(len(rows)), [_shorten(name) for name in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.locator_params(axis="x", nbins=4)
-    values = [f"{printable(name)} {mean:.4g}" for name, mean in zip(names, means, strict=True)]
+    values = [f"{printable(name)} {mean:.4g}" for name, (mean, _) in rows.items()]
     return Plot(_render(figure, f"{title}: {'; '.join(values)}"), title)
 
 
-def _shorten(name: str, length: int = 28) -> str:
+def _shorten(name: str) -> str:
     name = printable(name)
-    return name if len(name) <= length else f"{name[: length - 13]}…{name[-12:]}"
+    return name if len(name) <= 28 else f"{name[:15]}…{name[-12:]}"
 
 
 def _start(x_label: str) -> "tuple[Figure, Axes]":

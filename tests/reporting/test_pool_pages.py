@@ -7,14 +7,14 @@ from realsr.imaging import read_uint8, write_uint8
 from realsr.imaging.kernel_shapes import save_kernel
 from realsr.pools.pool_statistics import measure_pool
 from realsr.reporting.pages import Cards
-from realsr.reporting.pool_figure import (
-    SHEET_SIDE,
-    WINDOW,
-    draw_sheet,
-    paint_kernel,
+from realsr.reporting.pool_figures import KERNEL_SIDE, WINDOW, draw_sheet, paint_kernel
+from realsr.reporting.pool_page import (
+    compare_pools,
+    describe_pool,
+    format_comparison,
+    format_pool,
+    make_pool_sections,
 )
-from realsr.reporting.pool_page import make_pool_sections
-from realsr.reporting.pool_table import compare_pools, describe_pool, format_comparison, format_pool
 from realsr.simulation.camera_model import anisotropic_kernel
 
 
@@ -94,13 +94,13 @@ RED = (190, 30, 45)
 def test_each_pixel_of_a_kernel_is_a_square():
     kernel = np.zeros((13, 13))
     kernel[6, 8] = 0.1
-    painted = paint_kernel(kernel).astype(int)
+    painted = paint_kernel(kernel, WINDOW).astype(int)
     bright = painted.sum(2) > painted.sum(2).min()
     rows, columns = np.nonzero(bright)
     middle = WINDOW // 2
     assert (rows.min(), rows.max()) == (middle * 8, middle * 8 + 7)
     assert (columns.min(), columns.max()) == ((middle + 2) * 8, (middle + 3) * 8 - 1)
-    assert np.array_equal(paint_kernel(kernel * 7), painted), "each at its own brightness"
+    assert np.array_equal(paint_kernel(kernel * 7, WINDOW), painted), "each at its own brightness"
 
 
 def test_large_kernels_are_cut_around_their_middle():
@@ -108,8 +108,8 @@ def test_large_kernels_are_cut_around_their_middle():
     kernel[12, 12] = 1
     small = np.zeros((13, 13))
     small[6, 6] = 1
-    assert np.array_equal(paint_kernel(kernel), paint_kernel(small))
-    assert paint_kernel(small).shape == (SHEET_SIDE, SHEET_SIDE, 3)
+    assert np.array_equal(paint_kernel(kernel, WINDOW), paint_kernel(small, WINDOW))
+    assert paint_kernel(small, WINDOW).shape == (KERNEL_SIDE, KERNEL_SIDE, 3)
 
 
 @pytest.fixture
@@ -138,8 +138,8 @@ def test_every_kernel_is_on_the_sheet_and_rejected_ones_are_red(draw, count):
     first = red(draw(count, (0,)))
     assert first > 500
     assert red(draw(count, tuple(range(count)))) == pytest.approx(count * first, rel=0.2)
-    tile = paint_kernel(np.outer(np.hanning(17), np.hanning(17)))
-    brightest = tile[SHEET_SIDE // 2, SHEET_SIDE // 2]
+    tile = paint_kernel(np.outer(np.hanning(17), np.hanning(17)), WINDOW)
+    brightest = tile[KERNEL_SIDE // 2, KERNEL_SIDE // 2]
     assert (sound == brightest).all(axis=2).sum() == count * (tile == brightest).all(axis=2).sum()
 
 
@@ -149,4 +149,4 @@ def test_a_sheet_of_photos_without_a_kernel(tmp_path):
     }
     draw_sheet(tmp_path / "sheet.png", tmp_path, items)
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
-    assert (read_uint8(tmp_path / "sheet.png") == 220).all(axis=2).sum() >= SHEET_SIDE**2
+    assert (read_uint8(tmp_path / "sheet.png") == 220).all(axis=2).sum() >= KERNEL_SIDE**2
