@@ -152,7 +152,7 @@ def make_upscaling() -> Callable[[], object]:
     import torch
 
     from realsr.core.devices import choose_precision
-    from realsr.inference.rrdb_forms import make_fast
+    from realsr.inference.fast_rrdb import make_fast
     from realsr.networks.rrdb import RRDB
 
     precision = choose_precision("auto", torch.device("cpu"))

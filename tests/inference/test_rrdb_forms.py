@@ -6,8 +6,8 @@ import torch
 from small_rrdb import make_rrdb
 
 from realsr.core.devices import Precision
-from realsr.inference import rrdb_forms
-from realsr.inference.rrdb_forms import (
+from realsr.inference import fast_rrdb
+from realsr.inference.fast_rrdb import (
     DIRECT,
     DIRECT_BF16,
     TIMES,
@@ -26,7 +26,7 @@ def choose(half: torch.dtype | None, automatic: bool, growth: int = 32) -> Form:
 
 @pytest.fixture(params=[*TIMES, "other"])
 def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(rrdb_forms, "cpu_instruction_set", lambda: request.param)
+    monkeypatch.setattr(fast_rrdb, "cpu_instruction_set", lambda: request.param)
     return request.param
 
 
@@ -51,7 +51,7 @@ def test_narrow_networks_use_the_direct_form(instruction_set: str) -> None:
 def test_without_numba_the_direct_form_is_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(rrdb_forms, "cpu_instruction_set", lambda: "avx512_bf16")
+    monkeypatch.setattr(fast_rrdb, "cpu_instruction_set", lambda: "avx512_bf16")
     monkeypatch.setitem(sys.modules, "realsr.inference.winograd", None)
     with caplog.at_level(logging.INFO, logger="realsr"):
         assert choose(None, automatic=False) == DIRECT

@@ -62,16 +62,14 @@ class EqualisedRRDB(RRDB):
     before_tail: Tensor
 
     def __init__(self, network: RRDB) -> None:
-        dense = next(module for module in network.modules() if isinstance(module, DenseBlock))
-        features, growth = dense.conv1.in_channels, dense.conv1.out_channels
         with torch.device("meta"):
-            super().__init__(network.scale, features, len(network.RRDB_trunk), growth)
+            super().__init__(network.scale, *network.size)
         self.load_state_dict(copy.deepcopy(network.state_dict()), assign=True)
         for block in self.RRDB_trunk:
             for name in ("RDB1", "RDB2", "RDB3"):
                 setattr(block, name, EqualisedDense(getattr(block, name)))
         for name in ("before", "after", "before_tail"):
-            self.register_buffer(name, torch.ones(1, features, 1, 1))
+            self.register_buffer(name, torch.ones(1, network.size[0], 1, 1))
         self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:

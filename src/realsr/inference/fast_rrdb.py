@@ -2,7 +2,7 @@
 
 Compared with `RRDB.forward`, the time is 0.85 in float32 for 128x128 pixels and 0.55 for half a
 megapixel; in bf16 it is 0.43 and 0.27 (experiments/benchmarks/results/2026-11-23_upscale.json). The
-dense block is shared. With `winograd`, it is replaced by a faster one, see `winograd.py`.
+forward pass is that of the RRDB. Its parts differ where this saves time:
 
 - Tensors are channels-last throughout, so no convolution reorders them.
 - In half precision, the convolutions of the dense blocks (nine tenths of the work) use half
@@ -10,33 +10,91 @@ dense block is shared. With `winograd`, it is replaced by a faster one, see `win
   contribute most of the rounding error and use float32: the first, the one after the blocks, the
   first upsampling and the last. The error against float32 is 10 dB lower than with half precision
   throughout.
+- With `winograd`, the dense blocks are computed by another algorithm, see `winograd.py`.
 - A 3x3 convolution after nearest-neighbour upsampling by 2 or 3 reads each pixel several times. For
   each output phase (row and column modulo the factor) it equals a 2x2 convolution before
   upsampling, with 4/9 of the work.
 - The layers after the blocks have up to 64 times as many pixels. They are computed in cells that
   fit the cache.
+
+On a CPU, the form is chosen by its instruction set and measured times. Nothing is measured at run
+time: the same processor always computes the same values.
 """
 
-import copy
-from collections.abc import Callable
+import logging
 from itertools import product
-from typing import cast
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from realsr.networks.rrdb import RESIDUAL_SCALE, RRDB, STAGES, dense_layers, lrelu
+from realsr.core.devices import Precision, cpu_instruction_set
+from realsr.networks.rrdb import RRDB, STAGES, lrelu
 
-_Function = Callable[[Tensor], Tensor]
-_Convolutions = list[_Function]
+logger = logging.getLogger("realsr")
 
 HALO = 2  # LR pixels around a cell that its upsampled pixels depend on, at every scale
 CELL_CPU, CELL_CUDA = 64, 512  # LR pixels per side that fit a cache, and that occupy a GPU
 
 
-class FastRRDB:
-    """An RRDB for inference only, from a copy of a network on the same device.
+class Form(NamedTuple):
+    """Arguments of `FastRRDB`."""
+
+    half: torch.dtype | None
+    winograd: bool
+
+    def __str__(self) -> str:
+        dtype = str(self.half or torch.float32).removeprefix("torch.")
+        return dtype + ", dense blocks in float32 by Winograd F(4x4, 3x3)" * self.winograd
+
+
+DIRECT, WINOGRAD = Form(None, False), Form(None, True)
+DIRECT_BF16, WINOGRAD_BF16 = Form(torch.bfloat16, False), Form(torch.bfloat16, True)
+
+# CPU time relative to `DIRECT`, measured by experiments/benchmarks/rrdb_times.py with the published
+# DF2K on 2026-11-28. In all forms, PSNR to HR is within 0.01 dB of float32.
+TIMES: dict[str, dict[Form, float]] = {
+    "avx2": {DIRECT: 1.0, WINOGRAD: 0.42},
+    "avx512": {DIRECT: 1.0, WINOGRAD: 0.44},
+    "avx512_bf16": {DIRECT: 1.0, WINOGRAD: 0.44, DIRECT_BF16: 0.54, WINOGRAD_BF16: 0.41},
+}
+
+
+def make_fast(network: RRDB, precision: Precision, automatic: bool) -> tuple["FastRRDB", Form]:
+    """Return the fastest form of a network.
+
+    precision: bf16 or float32 on a CPU. automatic: allow float32 instead of bf16.
+    """
+    form = choose_form(network, precision, automatic)
+    return FastRRDB(network, form.half, winograd=form.winograd), form
+
+
+def choose_form(network: RRDB, precision: Precision, automatic: bool) -> Form:
+    """Return the fastest form by `TIMES`, see `make_fast`."""
+    direct = Form(precision.half, False)
+    if precision.device.type != "cpu":
+        return direct
+    times = TIMES.get(cpu_instruction_set(), {})
+    forms = [form for form in times if automatic or form.half == precision.half]
+    form = min(forms, key=times.__getitem__, default=direct)
+    if form.winograd and not _can_use_winograd(network):
+        forms = [form for form in forms if not form.winograd]
+        return min(forms, key=times.__getitem__, default=direct)
+    return form
+
+
+def _can_use_winograd(network: RRDB) -> bool:
+    try:
+        from realsr.inference.winograd import suits
+    except ImportError as error:
+        logger.info("%s: to upscale faster, pip install 'realsr[fast]'", error)
+        return False
+    return suits(network)
+
+
+class FastRRDB(RRDB):
+    """An RRDB for inference only, of the weights of a network and on the same device.
 
     half: the precision of most convolutions; None for float32.
     winograd: whether to compute the dense blocks in float32 by `WinogradTrunk`, on the CPU.
@@ -51,56 +109,42 @@ class FastRRDB:
         cell: int | None = None,
         winograd: bool = False,
     ) -> None:
-        self.half = half or torch.float32
-        self.cell = cell or (CELL_CUDA if network.conv_first.weight.is_cuda else CELL_CPU)
-        if cell is None and network.scale > 4:  # no more pixels than at scale 4
-            self.cell = 4 * self.cell // network.scale
-        self.trunk: _Function = self._direct_trunk
-        replacements = dict[int, nn.Module]()
+        with torch.device("meta"):
+            super().__init__(network.scale, *network.size)
+        self.load_state_dict(network.state_dict(), assign=True)
+        self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.dtype = half or torch.float32
+        self.cell = cell or (CELL_CUDA if self.conv_first.weight.is_cuda else CELL_CPU)
+        if cell is None and self.scale > 4:  # no more pixels than at scale 4
+            self.cell = 4 * self.cell // self.scale
         if winograd:
             from realsr.inference.winograd import WinogradTrunk  # numba is optional
 
-            self.trunk = WinogradTrunk(network)
-            # Most of the weights are in the trunk, and the copy does not use them.
-            replacements[id(network.RRDB_trunk)] = nn.Sequential()
-        self.network = network = copy.deepcopy(network, replacements).requires_grad_(False)
-        network.to(memory_format=torch.channels_last)
+            self.add_module("RRDB_trunk", WinogradTrunk(network))
+        self.RRDB_trunk.to(self.dtype)
+        self.HRconv.to(self.dtype)
         self.upsamplings = [
-            _fold_upsampling(conv, factor, self.half if stage else torch.float32)
+            _fold_upsampling(conv, factor, self.dtype if stage else torch.float32)
             for stage, (factor, conv) in enumerate(
-                zip(STAGES[network.scale], network.upconvs(), strict=True)
+                zip(STAGES[self.scale], self.upconvs(), strict=True)
             )
-        ]
-        network.HRconv.to(self.half)
-        self.blocks = [
-            [cast(_Convolutions, list(dense.children())) for dense in block.children()]
-            for block in network.RRDB_trunk.to(self.half)
         ]
 
     @torch.no_grad()
-    def __call__(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Upscale images (N,3,h,w), 0..1, to (N,3,h*scale,w*scale), float32, not clamped."""
-        first = self.network.conv_first(x.contiguous(memory_format=torch.channels_last))
-        return self._upsample(first + self.network.trunk_conv(self.trunk(first)))
+        return super().forward(x.contiguous(memory_format=torch.channels_last))
 
-    def _direct_trunk(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
-            inner = x
-            for dense in block:
-                y, _ = dense_layers(inner.to(self.half), dense)
-                inner = torch.add(inner, y, alpha=RESIDUAL_SCALE)
-            x = torch.add(x, inner, alpha=RESIDUAL_SCALE)
-        return x
-
-    def _upsample(self, y: Tensor) -> Tensor:
-        (count, _, height, width), scale = y.shape, self.network.scale
+    def upsample(self, y: Tensor) -> Tensor:
+        """Apply the layers after the trunk: (N,features,h,w) -> (N,3,h*scale,w*scale)."""
+        (count, _, height, width), scale = y.shape, self.scale
         sr = torch.empty(count, 3, scale * height, scale * width, device=y.device)
         cells = product(_cells(height, self.cell, scale), _cells(width, self.cell, scale))
         for (rows, inner_rows, sr_rows), (columns, inner_columns, sr_columns) in cells:
             cell = y[:, :, rows, columns]
             for weights, bias in self.upsamplings:
                 cell = _apply_stage(cell, weights, bias)
-            cell = self.network.conv_last(lrelu(self.network.HRconv(cell.to(self.half))).float())
+            cell = self.conv_last(lrelu(self.HRconv(cell.to(self.dtype))).float())
             sr[:, :, sr_rows, sr_columns] = cell[:, :, inner_rows, inner_columns]
         return sr
 

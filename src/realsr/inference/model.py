@@ -12,9 +12,9 @@ from torch import Tensor
 from realsr.core.devices import HALVES, Precision, choose_precision
 from realsr.core.errors import UserError
 from realsr.imaging import resize
+from realsr.inference.fast_rrdb import make_fast
 from realsr.inference.foreign import fit_precision, load_foreign
 from realsr.inference.onnx_files import load_onnx
-from realsr.inference.rrdb_forms import make_fast
 from realsr.networks.rrdb import RRDB
 from realsr.networks.spandrel_network import SpandrelNetwork
 from realsr.weights.generators import is_generator, make_generator

@@ -11,19 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from realsr.inference.winograd_kernels import (
-    PANEL,
-    TILES,
-    block_size,
-    convolve,
-    transform_weights,
-)
+from realsr.inference.winograd_kernels import PANEL, TILES, block_size, convolve, transform_weights
 from realsr.networks.rrdb import RRDB
 
 
-class WinogradTrunk:
+class WinogradTrunk(nn.Module):
     """The residual-in-residual blocks of a network on the CPU whose widths `suits` accepts.
 
     The values are those of `RRDB.run_trunk` within a relative error of 1e-5. They do not depend on
@@ -31,7 +25,8 @@ class WinogradTrunk:
     """
 
     def __init__(self, network: RRDB) -> None:
-        self.features = network.conv_first.out_channels
+        super().__init__()
+        self.features, _, self.growth = network.size
         self.blocks = [
             [
                 [
@@ -42,9 +37,8 @@ class WinogradTrunk:
             ]
             for block in network.RRDB_trunk
         ]
-        self.growth = len(self.blocks[0][0][0][1])
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(N,features,h,w) -> the same shape, channels-last."""
         count, _, height, width = x.shape
         rows, columns = -(-height // 4), -(-width // 4)
@@ -70,17 +64,15 @@ class WinogradTrunk:
                         result = features[free] if is_last else grown[k % 2]
                         residual = is_last * (1 + (number == len(block) - 1))
                         counter[0] = 0
-                        before = (counter, newest, maps, start, weights, bias)
-                        after = (result, height, width, features[inner], features[outer], residual)
-                        jobs = [
-                            pool.submit(convolve, *before, buffer, *after)
-                            for buffer in products[1:]
-                        ]
-                        convolve(*before, products[0], *after)
+                        arguments = (
+                            *(counter, newest, maps, start, weights, bias, result),
+                            *(height, width, features[inner], features[outer], residual),
+                        )
+                        jobs = [pool.submit(convolve, part, *arguments) for part in products[1:]]
+                        convolve(products[0], *arguments)
                         for job in jobs:
                             job.result()
-                        start += newest.shape[3]
-                        newest = result
+                        newest, start = result, start + newest.shape[3]
                     inner = free
                 outer = inner
         trunk = images[inner][:, 1 : height + 1, 1 : width + 1].permute(0, 3, 1, 2)
@@ -89,5 +81,5 @@ class WinogradTrunk:
 
 def suits(network: RRDB) -> bool:
     """Return whether the network's widths are multiples of the columns of a matrix product."""
-    first = next(cast(Any, network.RRDB_trunk[0]).RDB1.children())
-    return all(width % PANEL == 0 for width in (first.in_channels, first.out_channels))
+    features, _, growth = network.size
+    return features % PANEL == growth % PANEL == 0

@@ -122,15 +122,15 @@ class _Emitter:
         return self.builder.call(function, [x, y, z])
 
 
-def _machine_code(emit: Callable[..., None]) -> Any:
+def _machine_code(emit: Callable[..., Any], result: Any = types.void) -> Any:
     """Return a function for compiled code, with integers as arguments: those of `emit` after e."""
 
     def type_function(context: Any, *arguments: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            emit(_Emitter(builder), *values)
-            return context.get_dummy_value()
+            value = emit(_Emitter(builder), *values)
+            return context.get_dummy_value() if value is None else value
 
-        return types.void(*[types.intp] * len(arguments)), generate
+        return result(*[types.intp] * len(arguments)), generate
 
     type_function.__signature__ = inspect.signature(emit)  # type: ignore[attr-defined]
     return intrinsic(type_function)
@@ -221,18 +221,7 @@ def _inside(e: _Emitter, i: int, j: int, height: Any, width: Any) -> Any:
     return e.builder.if_then(e.builder.and_(rows, columns), likely=True)
 
 
-def _emit_activation(
-    e: _Emitter, m: Any, plane: Any, bias: Any, y: Any, row: Any, height: Any, width: Any
-) -> None:
-    """Write lrelu(A^T M A + bias) of one tile and WIDTH channels; `plane` is also the channels."""
-    for i, j, z in _outputs(e, m, plane, bias):
-        small = e.builder.fmul(z, e.vector(SLOPE))
-        z = e.builder.select(e.builder.fcmp_ordered("<", z, small), small, z)
-        with _inside(e, i, j, height, width):
-            e.store(z, y, e.offset((row, i), (plane, j)))
-
-
-def _emit_residual(
+def _emit_result(
     e: _Emitter,
     m: Any,
     plane: Any,
@@ -241,47 +230,56 @@ def _emit_residual(
     row: Any,
     height: Any,
     width: Any,
-    x: Any,
+    inner: Any,
     outer: Any,
-    is_last: Any,
+    residual: Any,
 ) -> None:
-    """Write r = x + 0.2 (A^T M A + bias), or outer + 0.2 r if `is_last`."""
-    builder, result = e.builder, cgutils.alloca_once(e.builder, _VECTOR)
-    is_last = builder.icmp_signed("!=", is_last, e.integer(0))
-    for i, j, z in _outputs(e, m, plane, bias):
-        with _inside(e, i, j, height, width):
-            place = e.offset((row, i), (plane, j))
-            z = e.fma(RESIDUAL_SCALE, z, e.load(x, place))
-            builder.store(z, result)
-            with builder.if_then(is_last):
-                builder.store(e.fma(RESIDUAL_SCALE, z, e.load(outer, place)), result)
-            e.store(builder.load(result, typ=_VECTOR), y, place)
+    """Write z = A^T M A + bias of one tile and WIDTH channels, see `residual` of `_convolve`.
+
+    plane: also the channels.
+    """
+    builder, total = e.builder, cgutils.alloca_once(e.builder, _VECTOR)
+    is_residual = builder.icmp_signed(">", residual, e.integer(0))
+    is_last = builder.icmp_signed(">", residual, e.integer(1))
+    with builder.if_else(is_residual) as (add, activate):
+        with add:
+            for i, j, z in _outputs(e, m, plane, bias):
+                with _inside(e, i, j, height, width):
+                    place = e.offset((row, i), (plane, j))
+                    z = e.fma(RESIDUAL_SCALE, z, e.load(inner, place))
+                    builder.store(z, total)
+                    with builder.if_then(is_last):
+                        builder.store(e.fma(RESIDUAL_SCALE, z, e.load(outer, place)), total)
+                    e.store(builder.load(total, typ=_VECTOR), y, place)
+        with activate:
+            for i, j, z in _outputs(e, m, plane, bias):
+                small = builder.fmul(z, e.vector(SLOPE))
+                z = builder.select(builder.fcmp_ordered("<", z, small), small, z)
+                with _inside(e, i, j, height, width):
+                    e.store(z, y, e.offset((row, i), (plane, j)))
 
 
-def _next_number(context: Any, counter: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointer = builder.inttoptr(values[0], _POINTER)
-        return builder.atomic_rmw("add", pointer, ir.Constant(_INT, 1), "seq_cst")
-
-    return types.intp(types.intp), generate
+def _emit_increment(e: _Emitter, counter: Any) -> Any:
+    """Add 1 to the integer at an address, and return its earlier value; threads take turns."""
+    pointer = e.builder.inttoptr(counter, _POINTER)
+    return e.builder.atomic_rmw("add", pointer, e.integer(1), "seq_cst")
 
 
 _transform_input = _machine_code(_emit_input)
 _multiply = _machine_code(_emit_product)
-_write_activation = _machine_code(_emit_activation)
-_write_residual = _machine_code(_emit_residual)
-_take: Any = intrinsic(_next_number)
+_write_result = _machine_code(_emit_result)
+_increment = _machine_code(_emit_increment, types.intp)
 
 
 def _convolve(  # type: ignore[no-untyped-def]  # read by numba
-    counter, x, v, start, weights, bias, products, y, height, width, inner, outer, residual
+    products, counter, x, v, start, weights, bias, y, height, width, inner, outer, residual
 ):
     """Compute one convolution of a dense block, for blocks of tiles until none is left.
 
-    counter: (1,) int64, the next block, which the threads share. x: image of the newest channels,
-    which are transformed into the channels of `v` from `start`. weights: of all channels up to
-    these. products: buffer (TILES, 36, outputs) of this thread. y: the result's image. height,
-    width: pixels of the image. residual: 0 for leaky ReLU, 1 for inner + 0.2 z, 2 for
+    products: buffer (TILES, 36, outputs) of this thread. counter: (1,) int64, the next block, which
+    the threads share. x: image of the newest channels, which are transformed into the channels of
+    `v` from `start`. weights: of all channels up to these. y: the result's image. height, width:
+    pixels of the image. residual: 0 for leaky ReLU, 1 for inner + 0.2 z, 2 for
     outer + 0.2 (inner + 0.2 z).
     """
     count, x_rows, x_columns, channels = x.shape
@@ -289,7 +287,7 @@ def _convolve(  # type: ignore[no-untyped-def]  # read by numba
     panels, inputs, outputs = weights.shape[1], weights.shape[2], y.shape[3]
     plane = v.shape[1] // 36
     while True:
-        block = _take(counter.ctypes.data)
+        block = _increment(counter.ctypes.data)
         if block >= v.shape[0]:
             return
         maps = v.ctypes.data + 4 * block * v.shape[1]
@@ -323,31 +321,19 @@ def _convolve(  # type: ignore[no-untyped-def]  # read by numba
             row, column = divmod(place, columns)
             pixel = ((image * x_rows + 4 * row + 1) * x_columns + 4 * column + 1) * outputs
             for channel in range(0, outputs, WIDTH):
-                result = products.ctypes.data + 4 * (tile * 36 * outputs + channel)
                 offset = 4 * (pixel + channel)
-                if residual == 0:
-                    _write_activation(
-                        result,
-                        outputs,
-                        bias.ctypes.data + 4 * channel,
-                        y.ctypes.data + offset,
-                        x_columns * outputs,
-                        height - 4 * row,
-                        width - 4 * column,
-                    )
-                else:
-                    _write_residual(
-                        result,
-                        outputs,
-                        bias.ctypes.data + 4 * channel,
-                        y.ctypes.data + offset,
-                        x_columns * outputs,
-                        height - 4 * row,
-                        width - 4 * column,
-                        inner.ctypes.data + offset,
-                        outer.ctypes.data + offset,
-                        residual - 1,
-                    )
+                _write_result(
+                    products.ctypes.data + 4 * (tile * 36 * outputs + channel),
+                    outputs,
+                    bias.ctypes.data + 4 * channel,
+                    y.ctypes.data + offset,
+                    x_columns * outputs,
+                    height - 4 * row,
+                    width - 4 * column,
+                    inner.ctypes.data + offset,
+                    outer.ctypes.data + offset,
+                    residual,
+                )
 
 
 def _compile() -> Callable[..., None]:

@@ -74,10 +74,15 @@ def dense_layers(x: Tensor, convs: Sequence[Callable[[Tensor], Tensor]]) -> tupl
 
 
 def _dense(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """Return y and [x, x_1, ..., x_4] of a dense block; parameters: five weights, five biases."""
+    """Return y and [x, x_1, ..., x_4] of a dense block; parameters: five weights, five biases.
+
+    The convolutions of half-precision weights use this precision, and the sum that of x.
+    """
+    dtype = parameters[0].dtype
     pairs = zip(parameters[:5], parameters[5:], strict=True)
     y, stack = dense_layers(
-        x, [partial(F.conv2d, weight=weight, bias=bias, padding=1) for weight, bias in pairs]
+        x if dtype == torch.float32 else x.to(dtype),
+        [partial(F.conv2d, weight=weight, bias=bias, padding=1) for weight, bias in pairs],
     )
     return torch.add(x, y, alpha=RESIDUAL_SCALE), stack
 
@@ -150,6 +155,7 @@ class RRDB(nn.Module):
         growth: channels that each convolution of a dense block adds.
 
     Attributes:
+        size: features, blocks and growth.
         checkpoint_activations: whether to store only the input of each residual-in-residual block
             for the backward pass, which recomputes the rest: the same values with less memory in
             about a third more time. Initially False.
@@ -162,7 +168,7 @@ class RRDB(nn.Module):
         super().__init__()
         if scale not in STAGES:
             raise ValueError(f"scale={scale}: the RRDB generator supports scales 1, 2, 3, 4 and 8")
-        self.scale = scale
+        self.scale, self.size = scale, (features, blocks, growth)
         self.checkpoint_activations = False
         self.conv_first = conv3x3(3, features)
         self.RRDB_trunk = nn.Sequential(
