@@ -10,7 +10,7 @@ import numpy as np
 
 from realsr.core.errors import UserError
 from realsr.core.files import parse_json, write_bytes
-from realsr.imaging.quantisation import read_quantisation
+from realsr.imaging.jpeg import read_quantisation
 
 NOISE_MODEL = "noise_model.json"  # in the noise pool's folder
 JPEG_TABLES = "jpeg_tables.json"  # in the noise pool's folder

@@ -17,7 +17,7 @@ from realsr.domains.findings import Finding, find_differences
 from realsr.domains.measurement import PhotoMeasurement, Sampling, measure_photo
 from realsr.domains.tile_statistics import MIN_NOISE
 from realsr.domains.two_sample import MIN_PHOTOS, Patches, separate
-from realsr.imaging.quantisation import Quantisation
+from realsr.imaging.jpeg import Quantisation
 
 RESAMPLES = 400  # bootstrap samples of the photos
 MAX_PATCHES = 4000  # of a set, for the classifier

@@ -12,7 +12,7 @@ from realsr.domains.edges import measure_edges
 from realsr.domains.regions import choose_regions, cut_tiles
 from realsr.domains.tile_statistics import MIN_NOISE, measure_tiles
 from realsr.imaging import ImageError, read_uint8_and_damage, to_uint8
-from realsr.imaging.quantisation import Quantisation, read_quantisation
+from realsr.imaging.jpeg import Quantisation, read_quantisation
 
 
 @dataclass(frozen=True)

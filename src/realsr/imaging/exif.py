@@ -9,22 +9,15 @@ used, since it rewrites all directories and replaces characters that are not ASC
 import contextlib
 import struct
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from tifffile import TIFF
 
 BYTE, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 1, 3, 4, 5, 7, 16  # TIFF types of values
-_RATIONALS = (5, 10)  # types whose values are two numbers
-# Types by the size of a number in bytes.
-_NUMBERS = {1: (1, 2, 6, 7), 2: (3, 8), 4: (4, 5, 9, 10, 11, 13), 8: (12, 16, 17, 18)}
-_SIZES = {
-    kind: size * (2 if kind in _RATIONALS else 1)
-    for size, kinds in _NUMBERS.items()
-    for kind in kinds
-}
-# Formats of the unsigned integer types for `struct`.
-_FORMS = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
+# By type, the number and the form of its values in `struct`, such as "2I" for a rational.
+_FORMS = TIFF.DATA_FORMATS
+_SIZES = {kind: struct.calcsize(f"<{form}") for kind, form in _FORMS.items()}
 
 ICC, XMP, IPTC = 34675, 700, 33723
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965  # tags whose value is the position of a directory
@@ -46,8 +39,7 @@ DESCRIPTIVE = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """The values of a tag: their TIFF type and their bytes in little-endian order."""
 
     kind: int
@@ -101,9 +93,10 @@ class TagReader:
 
     def integer(self, entry: Entry) -> int:
         """Return an entry's first value. Raises ValueError unless it is an unsigned integer."""
-        if entry.kind not in _FORMS or not entry.length:
+        form = _FORMS[entry.kind].removeprefix("1")
+        if form not in "BHIQ" or not entry.length:
             raise ValueError("a tag's value is no whole number")
-        return self._number(_FORMS[entry.kind], entry.start)
+        return self._number(form, entry.start)
 
     def read(self, position: int, tags: Collection[int] | None = None, depth: int = 0) -> Directory:
         """Return a directory with its subdirectories; tags: the tags to read of the outermost one.
@@ -125,7 +118,7 @@ class TagReader:
         data = bytes(self.data[entry.start : entry.start + entry.length])
         if self.order == "<":
             return data
-        width = _SIZES[entry.kind] // (2 if entry.kind in _RATIONALS else 1)
+        width = struct.calcsize(f"<{_FORMS[entry.kind][1:]}")
         return np.frombuffer(data, np.uint8).reshape(-1, width)[:, ::-1].tobytes()
 
     def _number(self, form: str, position: int) -> int:
@@ -137,7 +130,7 @@ class TagReader:
 
 def integers(kind: int, *values: int) -> Value:
     """Return integers as the values of a tag; kind: SHORT, LONG or LONG8."""
-    return Value(kind, struct.pack(f"<{len(values)}{_FORMS[kind]}", *values))
+    return Value(kind, struct.pack(f"<{len(values)}{_FORMS[kind][1:]}", *values))
 
 
 def header(first: int, big: bool = False) -> bytes:

@@ -1,4 +1,4 @@
-"""JPEG: segments (ITU-T T.81, annex B), decoding by libjpeg-turbo, and encoding by rows.
+"""JPEG: segments (ITU-T T.81, annex B), decoding by libjpeg-turbo, encoding by rows, quantisation.
 
 libjpeg also warns about harmless deviations in files of cameras and phones: bytes between segments,
 an unknown revision of JFIF, a broken colour profile, zeros before the end marker. A file with no
@@ -14,7 +14,9 @@ import contextlib
 import io
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -24,7 +26,7 @@ from PIL import Image
 from realsr.imaging.exif import CENTIMETRE, INCH, resolution_exif
 from realsr.imaging.formats import Layout, content_error, damage_error
 from realsr.imaging.photo import Metadata, Photo, count_words, find_orientation
-from realsr.imaging.pillow_images import copy_samples, open_contents
+from realsr.imaging.pillow_images import copy_samples, open_contents, open_image
 
 _COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}  # by Pillow's modes
 _START, _START_OF_SCAN, _RESTART_INTERVAL, _RESTART = 0xD8, 0xDA, 0xDD, 0xD0
@@ -46,12 +48,32 @@ _PREFIXES = {  # of segments that are read as metadata or counted as images
 _DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG file", "Inconsistent progression")
 _EXTRA = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 _ROWS, _BLOCK = 32, 8
+# The luma table of ITU-T T.81, annex K.1, which libjpeg scales by its quality.
+_LUMA = np.array(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ]
+)
+_SUBSAMPLINGS = {  # by the luma samples across and down for each chroma sample
+    (1, 1): "4:4:4",
+    (2, 1): "4:2:2",
+    (2, 2): "4:2:0",
+    (1, 2): "4:4:0",
+    (4, 1): "4:1:1",
+}
 
 
 def decode_jpeg(data: bytes, name: str, damaged: str, with_metadata: bool) -> tuple[Photo, int]:
     """Decode a JPEG file's contents (see `image_files.decode_photo`)."""
-    frames = (start for kind, start, _ in _segments(data) if kind in _FRAMES and start < len(data))
-    bits = data[start] if (start := next(frames, None)) is not None else 8
+    frame = _find_segment(data, _FRAMES)
+    bits = data[frame] if frame < len(data) else 8
     if bits != 8:
         raise content_error(name, f"JPEG samples of {bits} bits")
     with open_contents(data, name) as image:
@@ -140,6 +162,11 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             position = max(position, end)
 
 
+def _find_segment(data: bytes, kinds: Collection[int]) -> int:
+    """Return the start of the first segment of one of the kinds; the end of the data if none."""
+    return next((start for kind, start, _ in _segments(data) if kind in kinds), len(data))
+
+
 def _read_metadata(image: Image.Image) -> tuple[Metadata, list[str]]:
     """Return the metadata of a JPEG opened by Pillow, and descriptions of its other segments."""
     omissions, photoshop = list[str](), b""
@@ -184,8 +211,7 @@ def _list_further_images(image: Image.Image, data: bytes) -> list[str]:
     """Describe the data after the first image of a JPEG opened by Pillow."""
     if images := getattr(image, "n_frames", 1) - 1:
         return [count_words(images, "further image")]
-    scan = next((start for kind, start, _ in _segments(data) if kind == _START_OF_SCAN), len(data))
-    end = data.find(_END, scan)
+    end = data.find(_END, _find_segment(data, {_START_OF_SCAN}))
     rest = len(data[end + 2 :].strip(b"\0\xff")) if end >= 0 else 0
     text = f"{count_words(rest, 'byte')} after its end (of a video or a further image)"
     return [text] if rest else []
@@ -210,7 +236,7 @@ class JpegEncoder:
             image = Image.fromarray(samples)
             image.save(strip, "JPEG", quality=95, subsampling="4:4:4", extra=extra, icc_profile=icc)
             data = strip.getvalue()
-        scan = next(start for kind, start, _ in _segments(data) if kind == _START_OF_SCAN)
+        scan = _find_segment(data, {_START_OF_SCAN})
         if first:
             self._file.write(_image_head(data[: scan - 2], self._layout))
             self._file.write(data[scan - 2 : -2])
@@ -253,3 +279,45 @@ def _image_head(head: bytes, layout: Layout) -> bytes:
         interval = -(-layout.width // _BLOCK) * (_ROWS // _BLOCK)
         result += _segment(_RESTART_INTERVAL, struct.pack(">H", interval))
     return bytes(result)
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """The compression of a JPEG file.
+
+    tables: of the first two components, luma and chroma, or of a single one; 64 values each, row by
+        row. subsampling: of the components, e.g. "4:2:0"; "gray" for one component.
+    """
+
+    tables: tuple[tuple[int, ...], ...]
+    subsampling: str
+
+    @property
+    def quality(self) -> int:
+        """The quality 1..100 whose scaled luma table of ITU-T T.81 (libjpeg's) is nearest."""
+        qualities = np.arange(1, 101)
+        factors = np.where(qualities < 50, 5000 / qualities, 200 - 2 * qualities) / 100
+        scaled = np.floor(factors[:, None] * _LUMA.ravel() + 0.5).clip(1, 255)
+        return int(qualities[np.abs(scaled - np.array(self.tables[0])).sum(1).argmin()])
+
+
+def read_quantisation(path: Path) -> Quantisation | None:
+    """Return the compression of a gray or colour JPEG from its header; None for other files.
+
+    Raises OSError for an unreadable file.
+    """
+    with path.open("rb") as file:
+        if file.read(3) != b"\xff\xd8\xff":
+            return None
+        file.seek(0)
+        with open_image(file) as image:
+            tables = getattr(image, "quantization", {})
+            # of each component: name, horizontal and vertical samples, number of its table
+            layers = getattr(image, "layer", [])
+    if len(layers) not in (1, 3) or not tables:
+        return None
+    subsampling = "gray"
+    if len(layers) == 3:
+        across, down = (layers[0][i] // max(layers[1][i], 1) for i in (1, 2))
+        subsampling = _SUBSAMPLINGS.get((across, down), f"{across}x{down}")
+    return Quantisation(tuple(tuple(tables[layer[3]]) for layer in layers[:2]), subsampling)

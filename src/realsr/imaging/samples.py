@@ -45,6 +45,15 @@ def to_rgb_uint8(samples: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(colour)
 
 
+def divide_by_alpha(samples: np.ndarray) -> None:
+    """Divide, in place, premultiplied colours by alpha; samples: as in `Photo` with alpha."""
+    top = np.iinfo(samples.dtype).max
+    for rows in row_bands(samples):
+        band = samples[rows]
+        colour = band[..., :-1].astype(np.float64) * top / np.maximum(band[..., -1:], 1)
+        band[..., :-1] = np.rint(colour.clip(0, top))
+
+
 def is_opaque(samples: np.ndarray) -> bool:
     """Return whether samples (H, W, C), C = 1..4 as in `Photo`, have no transparent pixel."""
     opaque = np.iinfo(samples.dtype).max

@@ -12,9 +12,8 @@ import logging
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import imagecodecs
 import numpy as np
@@ -25,7 +24,7 @@ from realsr.imaging.exif import DESCRIPTIVE, ICC, IPTC, XMP, exif_from_tiff
 from realsr.imaging.formats import DamageError, check_size, content_error, damage_error
 from realsr.imaging.jpeg import decode_jpeg_samples
 from realsr.imaging.photo import Metadata, Photo, count_words
-from realsr.imaging.samples import row_bands
+from realsr.imaging.samples import divide_by_alpha, row_bands
 
 # The errors that tifffile logs are raised as ImageError.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -68,23 +67,22 @@ _TAG_NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class _Image:
-    """The image of a TIFF file that is read.
-
-    shape: rows, columns, samples per pixel; bits: per sample. alpha: the index of its sample, or
-    None; premultiplied: whether the colours are multiplied by alpha. omissions: descriptions of
-    other content of the file.
-    """
+class _Image(NamedTuple):
+    """The image of a TIFF file that is read."""
 
     page: TiffPage
-    shape: tuple[int, int, int]
-    bits: int
+    shape: tuple[int, int, int]  # rows, columns, samples per pixel
+    bits: int  # per sample
     photometric: int
     compression: int
-    alpha: int | None
-    premultiplied: bool
-    omissions: list[str]
+    alpha: int | None  # the index of its sample
+    premultiplied: bool  # whether the colours are multiplied by alpha
+    omissions: list[str]  # descriptions of other content of the file
+
+    @property
+    def is_planar(self) -> bool:
+        """Whether each channel is stored apart."""
+        return self.page.planarconfig == 2 and self.page.samplesperpixel > 1
 
 
 def count_tiff_pixels(path: Path) -> int:
@@ -110,7 +108,7 @@ def decode_tiff(data: bytes, name: str, damaged: str, with_metadata: bool) -> tu
                     raise damage_error(name, damage)
             segment, (plane, _, top, left, _), _ = page.decode(part, number)
             samples = np.asarray(segment)[0]
-            planes = slice(plane, plane + 1) if _is_planar(page) else slice(None)
+            planes = slice(plane, plane + 1) if image.is_planar else slice(None)
             target = raw[top : top + len(samples), left : left + samples.shape[1], planes]
             target[...] = samples[: target.shape[0], : target.shape[1]]
         metadata, omissions = _read_metadata(data, image)
@@ -148,27 +146,28 @@ def _find_image(file: TiffFile, name: str) -> _Image:
         kinds += [_page_kind(child.aspage()) for child in page.pages or ()]
     omissions = [count_words(number, kind) for kind, number in Counter(kinds).items()]
 
-    all_bits = _values(page, 258, 1)
-    channels = _values(page, 277, len(all_bits))[0]
-    shape = page.imagelength, page.imagewidth, channels
+    bits = _values(page, 258, 1)
+    channels = _values(page, 277, len(bits))[0]
     photometric, compression = _values(page, 262, -1)[0], _values(page, 259, NONE)[0]
+    shape = page.imagelength, page.imagewidth, channels
+    image = _Image(page, shape, bits[0], photometric, compression, None, False, omissions)
     if min(shape) < 1:
         raise DamageError("its size is missing")
-    problem = _find_problem(page, photometric, compression, all_bits[:channels], channels)
+    problem = _find_problem(image, bits[:channels])
     if problem is not None:
         raise content_error(name, problem)
     colours = _COLOURS[photometric]
     # Some programs omit the tag ExtraSamples.
     extra = _values(page, 338)[: channels - colours] or (_ALPHA,) * (channels == colours + 1)
     alphas = [i for i, kind in enumerate(extra) if kind in (_PREMULTIPLIED_ALPHA, _ALPHA)]
-    alpha = colours + alphas[0] if alphas else None
-    premultiplied = bool(alphas) and extra[alphas[0]] == _PREMULTIPLIED_ALPHA
-    if (alphas and photometric in (CMYK, YCBCR, LAB)) or (premultiplied and photometric == PALETTE):
-        raise content_error(name, f"{_NAMES[photometric]} colour with alpha")
     if more := channels - colours - bool(alphas):
         omissions.append(count_words(more, "extra channel"))
-    bits = all_bits[0]
-    return _Image(page, shape, bits, photometric, compression, alpha, premultiplied, omissions)
+    if not alphas:
+        return image
+    premultiplied = extra[alphas[0]] == _PREMULTIPLIED_ALPHA
+    if photometric in (CMYK, YCBCR, LAB) or (premultiplied and photometric == PALETTE):
+        raise content_error(name, f"{_NAMES[photometric]} colour with alpha")
+    return image._replace(alpha=colours + alphas[0], premultiplied=premultiplied)
 
 
 def _list_pages(file: TiffFile) -> Iterator[TiffPage]:
@@ -186,40 +185,35 @@ def _page_kind(page: TiffPage) -> str:
     return "preview" if bits & _PREVIEW else "mask" if bits & _MASK else "further page"
 
 
-def _find_problem(
-    page: TiffPage, photometric: int, compression: int, bits: tuple[int, ...], channels: int
-) -> str | None:
-    """Describe why a page is not supported; None if it is. bits: of each sample of a pixel."""
-    kinds, predictor, depth = _values(page, 339, 1), _values(page, 317, 1)[0], bits[0]
+def _find_problem(image: _Image, bits: tuple[int, ...]) -> str | None:
+    """Describe why an image is not supported; None if it is. bits: of each sample of a pixel."""
+    page, _, depth, photometric, compression, *_ = image
+    channels, kinds, predictor = image.shape[2], _values(page, 339, 1), _values(page, 317, 1)[0]
     lossy = compression in (JPEG, WEBP)
     subsampling = photometric == YCBCR and not lossy and _values(page, 530, 2, 2) != (1, 1)
     misfit = (lossy and depth != 8) or (compression in FAX and (depth, channels) != (1, 1))
     usual_predictor = predictor == 1 or (predictor == 2 and depth >= 8)
     rare_predictor = compression in _PREDICTOR_CODECS and not usual_predictor
-    other_codec = _OTHER_CODECS.get(compression, "data in an unusual form of compression")
+    tile_bits = page.tilewidth * (1 if image.is_planar else channels) * depth
+    unusual = "data in an unusual form of compression"
     other_colour = _OTHER_COLOURS.get(photometric, "pixels of an unknown colour space")
     colour_bits = _BITS.get(photometric, (depth,))
-    tile_bits = page.tilewidth * (1 if _is_planar(page) else channels) * depth
     rules = (
         (2 in kinds, "signed samples"),
         (3 in kinds, "floating-point samples"),
         (not {1, 4}.issuperset(kinds), "samples that are not real numbers"),
         (len(set(bits)) > 1, f"samples of different depths ({', '.join(map(str, bits))} bits)"),
         (depth not in (1, 2, 4, 8, 16), f"samples of {depth} bits"),
-        (compression not in _CODECS, other_codec),
+        (compression not in _CODECS, _OTHER_CODECS.get(compression, unusual)),
         (photometric not in _COLOURS, other_colour),
         (channels < _COLOURS.get(photometric, 0), "fewer channels than its colour space needs"),
         (depth not in colour_bits, f"{depth}-bit {_NAMES.get(photometric)} colour"),
         (subsampling, "subsampled YCbCr colour without JPEG compression"),
         (misfit, f"samples of {depth} bits in a compression that does not support them"),
-        (rare_predictor, "data in an unusual form of compression (differences between samples)"),
+        (rare_predictor, f"{unusual} (differences between samples)"),
         (page.is_tiled and tile_bits % 8 != 0, "tiles whose rows are not whole bytes"),
     )
     return next((problem for applies, problem in rules if applies), None)
-
-
-def _is_planar(page: TiffPage) -> bool:
-    return page.planarconfig == 2 and page.samplesperpixel > 1
 
 
 def _read_segments(
@@ -227,19 +221,17 @@ def _read_segments(
 ) -> Iterator[tuple[bytes | memoryview, str | None]]:
     """Yield strips or tiles in the form that `page.decode` reads, and the damage of each."""
     page, compression, (height, width, channels) = image.page, image.compression, image.shape
+    rows, columns, tags = min(page.rowsperstrip, height), width, (273, 279)
     if page.is_tiled:
-        rows, columns, start_tag, length_tag = page.tilelength, page.tilewidth, 324, 325
-    else:
-        rows, columns, start_tag, length_tag = min(page.rowsperstrip, height), width, 273, 279
+        rows, columns, tags = page.tilelength, page.tilewidth, (324, 325)
     check_size(columns, rows, name)
-    planes = channels if _is_planar(page) else 1
-    starts = _values(page, start_tag)
-    # Some programs omit the lengths.
-    lengths = _values(page, length_tag) or (len(data),) * len(starts)
+    planes = channels if image.is_planar else 1
+    starts, lengths = (_values(page, tag) for tag in tags)
+    lengths = lengths or (len(data),) * len(starts)  # some programs omit them
     count = planes * -(-height // rows) * -(-width // columns)
     if len(starts) < count:
         raise DamageError("some of its strips or tiles are missing")
-    reverse = page.fillorder == 2 and compression not in (JPEG, WEBP)
+    is_reversed = page.fillorder == 2 and compression not in (JPEG, WEBP)
     page.fillorder = 1
     if compression not in _PREDICTOR_CODECS:
         page.predictor = 1
@@ -247,10 +239,11 @@ def _read_segments(
         page.compression, page.subsampling = NONE, (1, 1)
     size = rows * -(-columns * channels // planes * image.bits // 8)
     for start, length in zip(starts[:count], lengths[:count], strict=True):
-        end = start + (size if compression == NONE else length)
-        part: bytes | memoryview = memoryview(data)[start:end]
+        part: bytes | memoryview = memoryview(data)[start:][
+            : size if compression == NONE else length
+        ]
         reason = None
-        if reverse:
+        if is_reversed:
             part = bytes(imagecodecs.bitorder_decode(bytes(part)))
         if compression in _BYTE_CODECS:
             part = bytes(TIFF.DECOMPRESSORS[compression](part, out=size + _SURPLUS))
@@ -264,16 +257,13 @@ def _read_segments(
 def _inflate(part: bytes | memoryview, size: int) -> tuple[bytes, str | None]:
     """Return the first `size` bytes of deflate's data, and the damage that its checksum shows."""
     # Raw deflate, without the header of 2 bytes, since zlib returns no data for a wrong checksum.
-    decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
-    segment = decompressor.decompress(part[2:], size)
+    reader = zlib.decompressobj(-zlib.MAX_WBITS)
+    segment = reader.decompress(part[2:], size)
     checksum = zlib.adler32(segment)
-    while not decompressor.eof:
-        more = decompressor.decompress(decompressor.unconsumed_tail, 2**16)
-        if not more:
-            break
-        checksum = zlib.adler32(more, checksum)
-    end = decompressor.unused_data[:4]
-    mismatch = decompressor.eof and len(end) == 4 and int.from_bytes(end, "big") != checksum
+    while not reader.eof and (surplus := reader.decompress(reader.unconsumed_tail, 2**16)):
+        checksum = zlib.adler32(surplus, checksum)
+    end = reader.unused_data[:4]
+    mismatch = reader.eof and len(end) == 4 and int.from_bytes(end, "big") != checksum
     return segment, "wrong checksum" if mismatch else None
 
 
@@ -283,7 +273,7 @@ def _decode_jpeg(
     page = image.page
     tables = page.jpegtables or b"\xff\xd8\xff\xd9"
     jpeg = b"\xff\xd8" + _ADOBE + bytes([image.photometric == YCBCR]) + tables[2:-2] + part[2:]
-    colour = {1: "GRAY", 3: "RGB", 4: "CMYK"}.get(1 if _is_planar(page) else image.shape[2])
+    colour = {1: "GRAY", 3: "RGB", 4: "CMYK"}.get(1 if image.is_planar else image.shape[2])
     samples, reason = decode_jpeg_samples(jpeg, colour, damaged) if colour else (None, None)
     if samples is None:
         if reason is None:
@@ -320,7 +310,7 @@ def _interpret(raw: np.ndarray, image: _Image, palette: np.ndarray | None) -> np
     channels = [*range(colours), *alpha]
     samples = raw if len(channels) == raw.shape[2] else raw[..., channels]
     if image.premultiplied:
-        _divide_by_alpha(samples)
+        divide_by_alpha(samples)
     if photometric == GRAY_WHITE_IS_ZERO:
         np.invert(samples[..., 0], out=samples[..., 0])
     return samples
@@ -333,14 +323,6 @@ def _convert(raw: np.ndarray, mode: str) -> np.ndarray:
         band = raw[rows]
         samples[rows] = Image.frombytes(mode, band.shape[1::-1], band.tobytes()).convert("RGB")
     return samples
-
-
-def _divide_by_alpha(samples: np.ndarray) -> None:
-    top = np.iinfo(samples.dtype).max
-    for rows in row_bands(samples):
-        band = samples[rows]
-        colour = band[..., :-1].astype(np.float64) * top / np.maximum(band[..., -1:], 1)
-        band[..., :-1] = np.rint(colour.clip(0, top))
 
 
 def _read_metadata(data: bytes, image: _Image) -> tuple[Metadata, list[str]]:

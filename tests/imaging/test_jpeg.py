@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from realsr.imaging.quantisation import read_quantisation
+from realsr.imaging.jpeg import read_quantisation
 
 
 @pytest.mark.parametrize(("quality", "subsampling"), [(30, "4:2:0"), (75, "4:2:2"), (95, "4:4:4")])
