@@ -26,8 +26,7 @@ import torch
 
 from realsr.core.seeding import numpy_generator
 from realsr.domains.comparison import PATCHES, Domain, compare_domains
-from realsr.domains.measurement import PhotoMeasurement, measure_regions
-from realsr.domains.regions import choose_regions
+from realsr.domains.measurement import PhotoMeasurement, choose_regions, measure_regions
 from realsr.imaging import list_images, read_uint8, resize, shrink_uint8, to_float, to_uint8
 from realsr.simulation.camera_model import Camera, anisotropic_kernel, load_photograph
 

@@ -7,10 +7,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from realsr.domains.blocking import measure_blocking
-from realsr.domains.edges import measure_edges
-from realsr.domains.measurement import measure_regions
-from realsr.domains.regions import choose_regions, cut_tiles
+from realsr.domains.edges import measure_blocking, measure_edges
+from realsr.domains.measurement import choose_regions, measure_regions
 from realsr.domains.tile_statistics import measure_tiles
 
 
@@ -31,7 +29,7 @@ def test_noise_is_measured_by_brightness() -> None:
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(256, 512, 3)) * [2, 3, 4]
     noise[:, 256:] *= 0.5
-    levels = measure_tiles(cut_tiles(regions_of(flat_photo(noise)))).statistics["noise_level"]
+    levels = measure_tiles(regions_of(flat_photo(noise)))[0]["noise_level"]
     assert levels[:, 1] == pytest.approx([2, 3, 4], rel=0.06)
     assert levels[:, 5] == pytest.approx([1, 1.5, 2], rel=0.08)
     assert np.isnan(levels[:, [0, 3, 7]]).all()
@@ -41,7 +39,7 @@ def test_correlations_of_noise_are_those_of_its_filter_and_its_channels() -> Non
     rng = np.random.default_rng(0)
     common, own = rng.normal(size=(256, 256, 1)), rng.normal(size=(256, 256, 3))
     noise = 4 * ndimage.convolve1d(common + own, [1, 1], axis=1)  # correlates with the right pixel
-    result = measure_tiles(cut_tiles(regions_of(120 + noise))).statistics
+    result, _, _ = measure_tiles(regions_of(120 + noise))
     down, right = result["noise_autocorrelation"][1]
     assert right[0] == pytest.approx(0.5, abs=0.05)
     assert np.abs([*right[1:], *down]).max() < 0.06

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from realsr.domains.two_sample import Part, Patches, separate
+from realsr.domains.two_sample import Part, Patches, nan_mean, separate
 
 
 def make(
@@ -31,9 +31,12 @@ def make(
 
 
 def score(patches: Patches) -> tuple[float, float]:
-    result = separate(patches)
-    once = np.ones(len(patches.sides))
-    return float(result.mean_accuracy(once)), float(result.kernel_distance(once))
+    parts, once = separate(patches), np.ones(len(patches.sides))
+    accuracies, distances = (
+        np.array([compute(part, once) for part in parts])
+        for compute in (Part.mean_accuracy, Part.kernel_distance)
+    )
+    return float(nan_mean(accuracies, 0)), float(nan_mean(distances, 0))
 
 
 def test_equal_sets_cannot_be_told_apart() -> None:

@@ -14,9 +14,9 @@ from realsr.core.seeding import numpy_generator
 from realsr.core.workers import count_workers, map_items
 from realsr.data.degradations.degradation import OnlineDegradation
 from realsr.domains.findings import Finding, find_differences
-from realsr.domains.measurement import PhotoMeasurement, Sampling, measure_photo
+from realsr.domains.measurement import PhotoMeasurement, measure_photo
 from realsr.domains.tile_statistics import MIN_NOISE
-from realsr.domains.two_sample import MIN_PHOTOS, Patches, separate
+from realsr.domains.two_sample import MIN_PHOTOS, Part, Patches, nan_mean, separate
 from realsr.imaging.jpeg import Quantisation
 
 RESAMPLES = 400  # bootstrap samples of the photos
@@ -64,6 +64,9 @@ class Score:
     value: float
     low: float
     high: float
+
+
+UNKNOWN = Score(float("nan"), float("nan"), float("nan"))
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,9 @@ def measure_domain(
     count = max(8, min(PATCHES, MAX_PATCHES // len(photos)))
     measure = partial(
         measure_photo,
-        sampling=Sampling(regions, count, seed),
+        regions=regions,
+        patches=count,
+        seed=seed,
         damaged=damaged,
         degradation=degradation,
     )
@@ -183,7 +188,7 @@ def compare_domains(a: Domain, b: Domain, seed: int) -> DomainComparison:
 
 def _describe(domain: Domain, rng: np.random.Generator) -> DomainStatistics:
     group = domain.photos
-    counts = rng.multinomial(len(group), np.full(len(group), 1 / len(group)), RESAMPLES)
+    counts = _resample(rng, len(group))
     means, resampled = {}, {}
     is_textured = _find_textured(np.stack([photo.statistics["noise_level"] for photo in group]))
     for name in group[0].statistics:
@@ -230,36 +235,40 @@ def _mean(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
         return np.where(weights > 0, totals / weights, np.nan)
 
 
+def _resample(rng: np.random.Generator, photos: int) -> np.ndarray:
+    """Return how often each of the photos is in each bootstrap sample, (RESAMPLES, photos)."""
+    return rng.multinomial(photos, np.full(photos, 1 / photos), RESAMPLES)
+
+
 def _score(
     a: Sequence[PhotoMeasurement], b: Sequence[PhotoMeasurement], seed: int
 ) -> tuple[Score, Score, float]:
     """Return the classifier's accuracy, the kernel distance, and the overlap of the content."""
-    photos = [photo for photo in (*a, *b) if len(photo.features)]
-    sides = np.array([0] * len(a) + [1] * len(b))[[bool(len(p.features)) for p in (*a, *b)]]
-    unknown = Score(float("nan"), float("nan"), float("nan"))
-    if min((sides == 0).sum(), (sides == 1).sum()) < MIN_PHOTOS:
-        return unknown, unknown, float("nan")
-    result = separate(
+    sides = [[photo for photo in side if len(photo.features)] for side in (a, b)]
+    counts = [len(side) for side in sides]
+    if min(counts) < MIN_PHOTOS:
+        return UNKNOWN, UNKNOWN, float("nan")
+    photos = [*sides[0], *sides[1]]
+    parts = separate(
         Patches(
             np.concatenate([photo.features for photo in photos]),
             np.concatenate([photo.content for photo in photos]),
             np.repeat(np.arange(len(photos)), [len(photo.features) for photo in photos]),
-            sides,
+            np.repeat([0, 1], counts),
             [photo.name for photo in photos],
         )
     )
+    overlap = float(np.mean([part.overlap for part in parts]))
     rng = numpy_generator(seed, "domains", "bootstrap")
-    counts = np.zeros((RESAMPLES, len(photos)))
-    for side in (0, 1):
-        members = np.flatnonzero(sides == side)
-        counts[:, members] = rng.multinomial(
-            len(members), np.full(len(members), 1 / len(members)), RESAMPLES
-        )
+    resampled = np.concatenate([_resample(rng, count) for count in counts], axis=1)
     scores = []
-    for compute in (result.mean_accuracy, result.kernel_distance):
-        samples = compute(counts)
+    for compute in (Part.mean_accuracy, Part.kernel_distance):
+        value, samples = (
+            nan_mean(np.stack([compute(part, photo_counts) for part in parts]), 0)
+            for photo_counts in (np.ones(len(photos)), resampled)
+        )
         if not np.isfinite(samples).any():
-            return unknown, unknown, result.overlap
+            return UNKNOWN, UNKNOWN, overlap
         low, high = np.nanquantile(samples, (0.025, 0.975))
-        scores.append(Score(float(compute(np.ones(len(photos)))), float(low), float(high)))
-    return scores[0], scores[1], result.overlap
+        scores.append(Score(float(value), float(low), float(high)))
+    return scores[0], scores[1], overlap

@@ -6,8 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from realsr.domains.two_sample import nan_mean
+
 Statistics = Mapping[str, np.ndarray]
 """Means over photos by name, see `measure_regions`, with leading axes for resampled sets."""
+Numbers = tuple[np.ndarray, np.ndarray, np.ndarray]
+Compare = Callable[[Statistics, Statistics], Numbers]
+"""From the statistics of a and b: the numbers of both, and b - a in steps that matter."""
 
 NOISE_CHARACTER = ("shadow_noise", "noise_grain", "noise_colour")
 SHADOWS = 3  # bins of brightness below 96
@@ -26,15 +31,14 @@ OWN_NOISE = "noise patches of these photos: pool.noise=true online_degradation=n
 class Quantity:
     """A number in which two sets are compared.
 
-    values: from the statistics of a and b, the numbers of a and b and their difference, b - a, in
-    units of `step`, the smallest difference that matters.
+    values: of a and b, and their difference in the smallest steps that matter.
     less, more: what to set if b has less or more than a.
     """
 
     name: str
     label: str
     unit: str
-    values: Callable[[Statistics, Statistics], tuple[np.ndarray, np.ndarray, np.ndarray]]
+    values: Compare
     less: str
     more: str
 
@@ -86,10 +90,7 @@ def find_differences(
         if not np.isfinite(values).all():
             continue
         samples = quantity.values(resampled_a, resampled_b)
-        interval_a, interval_b, interval = (
-            _interval(sample, value, factor)
-            for sample, value, factor in zip(samples, values, factors, strict=True)
-        )
+        interval_a, interval_b, interval = map(_interval, samples, values, factors)
         findings.append(
             Finding(quantity, values[0], values[1], interval_a, interval_b, values[2], interval)
         )
@@ -119,10 +120,7 @@ def _interval(samples: np.ndarray, value: float, factor: float) -> tuple[float, 
 
 def _mean(values: np.ndarray, axes: int) -> np.ndarray:
     """Return the mean over the last axes, without nan; nan if there is nothing else."""
-    flat = values.reshape(*values.shape[: values.ndim - axes], -1)
-    counts = np.isfinite(flat).sum(-1)
-    with np.errstate(invalid="ignore"):
-        return np.where(counts > 0, np.nansum(flat, -1) / counts, np.nan)
+    return nan_mean(values.reshape(*values.shape[: values.ndim - axes], -1), -1)
 
 
 def _common(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,10 +131,10 @@ def _common(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _mean_difference(
     name: str, axes: int, step: float, part: tuple[slice | int, ...] = ()
-) -> Callable[[Statistics, Statistics], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+) -> Compare:
     """Compare the means of a statistic, or of a part of its last axes, by their difference."""
 
-    def compare(a: Statistics, b: Statistics) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def compare(a: Statistics, b: Statistics) -> Numbers:
         first, second = _common(a[name][(..., *part)], b[name][(..., *part)])
         first, second = _mean(first, axes), _mean(second, axes)
         return first, second, (second - first) / step
@@ -144,12 +142,10 @@ def _mean_difference(
     return compare
 
 
-def _ratio(
-    name: str, axes: int, step: float
-) -> Callable[[Statistics, Statistics], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _ratio(name: str, axes: int, step: float) -> Compare:
     """Compare the geometric means of a positive statistic by their ratio; step: of its logarithm."""
 
-    def compare(a: Statistics, b: Statistics) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def compare(a: Statistics, b: Statistics) -> Numbers:
         first, second = _common(a[name], b[name])
         with np.errstate(divide="ignore"):
             first, second = (_mean(np.log(x.clip(min=1e-3)), axes) for x in (first, second))
@@ -158,14 +154,14 @@ def _ratio(
     return compare
 
 
-def _compare_shadows(a: Statistics, b: Statistics) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _compare_shadows(a: Statistics, b: Statistics) -> Numbers:
     """Compare the ratio of the noise level in shadows to that of the other bins."""
     logs = [np.log(x.clip(min=1e-3)) for x in _common(a["noise_level"], b["noise_level"])]
     first, second = (_mean(x[..., :SHADOWS], 2) - _mean(x[..., SHADOWS:], 2) for x in logs)
     return np.exp(first), np.exp(second), (second - first) / 0.25
 
 
-def _compare_directions(a: Statistics, b: Statistics) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _compare_directions(a: Statistics, b: Statistics) -> Numbers:
     """Compare the directions of fine detail: the largest difference, and where it is."""
     first, second = (_mean(x["detail_direction"].swapaxes(-1, -2), 1) for x in (a, b))
     gaps = np.abs(second - first)

@@ -7,12 +7,12 @@ import numpy as np
 
 from realsr.core.seeding import numpy_generator
 from realsr.data.degradations.degradation import OnlineDegradation, to_batch
-from realsr.domains.blocking import measure_blocking
-from realsr.domains.edges import measure_edges
-from realsr.domains.regions import choose_regions, cut_tiles
+from realsr.domains.edges import measure_blocking, measure_edges
 from realsr.domains.tile_statistics import MIN_NOISE, measure_tiles
 from realsr.imaging import ImageError, read_uint8_and_damage, to_uint8
 from realsr.imaging.jpeg import Quantisation, read_quantisation
+
+REGION = 64  # pixels; a multiple of JPEG's block
 
 
 @dataclass(frozen=True)
@@ -41,42 +41,33 @@ class PhotoMeasurement:
         return bool(np.isfinite(self.statistics["detail_spectrum"]).all())
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """regions: measured of each photo. patches: of each photo for the classifier. seed: of both."""
-
-    regions: int
-    patches: int
-    seed: int
-
-
 def measure_photo(
-    path: Path, sampling: Sampling, damaged: str, degradation: OnlineDegradation | None
+    path: Path,
+    regions: int,
+    patches: int,
+    seed: int,
+    damaged: str,
+    degradation: OnlineDegradation | None,
 ) -> PhotoMeasurement | ImageError | ValueError:
     """Measure a photo, or return the error if it cannot be read or is too small.
 
-    degradation: one that reads LR, applied to each region; None: none.
+    regions: measured at most, so that a photo's size does not matter. patches: for the classifier,
+    at most. seed: of both. degradation: one that reads LR, applied to each region; None: none.
     """
-    rng = numpy_generator(sampling.seed, "domains", path.name)
+    rng = numpy_generator(seed, "domains", path.name)
     try:
         image, damage = read_uint8_and_damage(path, damaged)
-        regions = choose_regions(image, sampling.regions, rng)
+        pixels = choose_regions(image, regions, rng)
     except (ImageError, ValueError) as error:
         return error if path.name in str(error) else ValueError(f"{path}: {error}")
     if degradation is not None:
-        regions = np.stack([_degrade(region, degradation, rng) for region in regions])
-    statistics, features, content = measure_regions(regions, sampling.patches, rng)
-    return PhotoMeasurement(
-        path.stem, statistics, features, content, _read_quantisation(path), damage
-    )
-
-
-def _read_quantisation(path: Path) -> Quantisation | None:
-    """Return a photo's compression; None if Pillow cannot read the header of a damaged file."""
+        pixels = np.stack([_degrade(region, degradation, rng) for region in pixels])
+    measurement = measure_regions(pixels, patches, rng)
     try:
-        return read_quantisation(path)
-    except OSError:
-        return None
+        jpeg = read_quantisation(path)
+    except OSError:  # Pillow cannot read the header of a damaged file
+        jpeg = None
+    return PhotoMeasurement(path.stem, *measurement, jpeg, damage)
 
 
 def _degrade(
@@ -85,6 +76,27 @@ def _degrade(
     """Degrade a region as a whole image, rounded to 8 bits."""
     arrays = degradation.prepare(region, 0, 1, rng)
     return to_uint8(degradation.apply(to_batch(arrays, region))[0])
+
+
+def choose_regions(image_uint8: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return up to `count` regions (n, 64, 64, 3) of a photo (H, W, 3), at multiples of 64 pixels.
+
+    They are drawn without repetition, evenly over the photo.
+    Raises ValueError if the photo is smaller than a region.
+    """
+    height, width = image_uint8.shape[:2]
+    rows, columns = height // REGION, width // REGION
+    if not rows * columns:
+        raise ValueError(
+            f"{width}x{height} pixels are too few to be measured; expected {REGION}x{REGION} or more"
+        )
+    selection = np.arange(rows * columns)
+    if len(selection) > count:  # one of each of `count` equal parts of the rows of regions
+        edges = np.linspace(0, len(selection), count + 1)
+        selection = (edges[:-1] + rng.random(count) * np.diff(edges)).astype(int)
+    regions = image_uint8[: rows * REGION, : columns * REGION]
+    regions = regions.reshape(rows, REGION, columns, REGION, 3).swapaxes(1, 2)
+    return regions[selection // columns, selection % columns]
 
 
 def measure_regions(
@@ -102,8 +114,7 @@ def measure_regions(
     - blocking (3, 2): see `measure_blocking`.
     - saturation (3,): fraction of pixels at 255. black_level (3,): 0.1 % quantile.
     """
-    tiles = measure_tiles(cut_tiles(regions_uint8))
-    statistics = dict(tiles.statistics)
+    statistics, features, content = measure_tiles(regions_uint8)
     levels = statistics["noise_level"]
     noise = [float(np.nanmedian(row)) if np.isfinite(row).any() else MIN_NOISE for row in levels]
     channels = np.ascontiguousarray(np.moveaxis(regions_uint8, 3, 0)).astype(np.float32)
@@ -114,7 +125,7 @@ def measure_regions(
     pixels = regions_uint8.reshape(-1, 3)
     statistics["saturation"] = (pixels == 255).mean(0)
     statistics["black_level"] = np.quantile(pixels, 0.001, axis=0)
-    selection = np.arange(len(tiles.features))
-    if len(selection) > patches:
-        selection = rng.choice(len(selection), patches, replace=False)
-    return statistics, tiles.features[selection], tiles.content[selection]
+    if len(features) > patches:
+        selection = rng.choice(len(features), patches, replace=False)
+        features, content = features[selection], content[selection]
+    return statistics, features, content

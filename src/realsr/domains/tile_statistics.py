@@ -1,13 +1,13 @@
 """Noise and spectra of a photo's tiles, and the features by which a classifier compares patches."""
 
-from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 from scipy import fft
 
-from realsr.domains.regions import TILE
+from realsr.noise.tiles import mask_clipped, polynomials, shift_pairs
 
+TILE = 32  # pixels; a region of a photo holds four tiles
 LEVEL_BINS = 8  # of brightness, each of 32 levels
 LAGS = 4
 RINGS = 12
@@ -29,71 +29,47 @@ CHROMA = np.array([[-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], np.float32)
 PLANES = np.concatenate([np.eye(3, dtype=np.float32), LUMA[None], CHROMA])  # R, G, B, Y, Cb, Cr
 CONTENT_BAND = (0.045, 0.125)  # cycles per pixel: its power describes the content, not the camera
 BANDS = ((0.125, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.71))
+CHROMA_BANDS = ((0.125, 0.3), (0.3, 0.71))
 ROUNDING = 0.02  # levels squared, so that the logarithm of an empty band is finite
 
 RING_EDGES = np.linspace(0.0625, 0.5, RINGS + 1)
 FREQUENCIES = (RING_EDGES[:-1] + RING_EDGES[1:]) / 2
+_ROWS, _COLUMNS = np.meshgrid(np.fft.fftfreq(TILE), np.fft.rfftfreq(TILE), indexing="ij")
+_RADIUS = np.hypot(_ROWS, _COLUMNS)
+_SECTOR = np.rint(np.arctan2(_ROWS, _COLUMNS) / (np.pi / 4)).astype(int) % SECTORS
 
 
-@dataclass(frozen=True)
-class TileStatistics:
-    """What a photo's tiles (32x32) tell; nan where the photo has no suitable tile.
+def measure_tiles(
+    regions_uint8: np.ndarray,
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Measure the tiles of regions (n, 64, 64, 3): return statistics, features and content.
 
-    statistics: by name.
-    features: (n, F), see `FEATURES`, of tiles that are not clipped.
-    content: (n, C) of the same tiles: what describes their content, and not the camera.
-    """
-
-    statistics: dict[str, np.ndarray]
-    features: np.ndarray
-    content: np.ndarray
-
-
-FEATURES = (
-    *(f"luma, {low:g} to {high:g} cycles per pixel" for low, high in BANDS),
-    "Cb, coarse",
-    "Cb, fine",
-    "Cr, coarse",
-    "Cr, fine",
-    "fine detail, horizontal or vertical",
-    "fine detail, diagonals",
-    "correlation of R and G",
-    "correlation of G and B",
-    "tails of the distribution",
-    "steps at the borders of blocks",
-    "fine power of the flattest tenth",
-    "fine power of the most detailed tenth",
-)
-CONTENT = ("brightness", "contrast of luma", "of Cb", "of Cr", "direction", "diagonal direction")
-
-
-def measure_tiles(tiles_uint8: np.ndarray) -> TileStatistics:
-    """Measure tiles (n, 32, 32, 3).
+    The statistics are by name, see `measure_regions`; nan where no tile is suitable. The features
+    (m, F) are those of the tiles without clipping; the content (m, C) of the same tiles describes
+    their content and not the camera.
 
     Noise is measured in flat tiles: without clipping or structure, and about as flat as the
-    flattest ones of their brightness (the lower envelope of Liu et al., CVPR 2006). Spectra of
+    flattest tiles of their brightness (the lower envelope of Liu et al., CVPR 2006). Spectra of
     detailed tiles are relative to the tile's own power in the band of the content, so that the
     contrast of the content does not matter; the noise of flat tiles is subtracted. Directions are
     relative to those of the content.
     """
-    tiles = tiles_uint8.astype(np.float32)
-    limits = tiles_uint8 + np.uint8(1) < 2  # 0 or 255
-    usable = limits.any(3).mean((1, 2)) <= MAX_CLIPPED
-    tiles = tiles[usable]
+    side = regions_uint8.shape[1] // TILE
+    tiles_uint8 = regions_uint8.reshape(-1, side, TILE, side, TILE, 3).swapaxes(2, 3)
+    tiles_uint8 = tiles_uint8.reshape(-1, TILE, TILE, 3)
+    usable = mask_clipped(tiles_uint8).mean((1, 2)) <= MAX_CLIPPED
+    tiles = tiles_uint8[usable].astype(np.float32)
     means = tiles.mean((1, 2))
     residuals = _remove_shading(tiles)
     powers = _powers(tiles)
     flat = _find_flat(residuals @ LUMA, means @ LUMA)
-    statistics = _measure_noise(residuals[flat], means[flat])
-    statistics |= _measure_spectra(powers, flat)
-    features, content = _describe_patches(tiles, means, powers)
-    return TileStatistics(statistics, features, content)
+    statistics = _measure_noise(residuals[flat], means[flat]) | _measure_spectra(powers, flat)
+    return statistics, *_describe_patches(tiles, means, powers)
 
 
 def _remove_shading(tiles: np.ndarray) -> np.ndarray:
     """Subtract from each channel of tiles (n, s, s, 3) its least-squares polynomial of degree 2."""
-    powers = np.vander(np.linspace(-1, 1, TILE), 3, increasing=True)
-    basis = np.linalg.qr(powers)[0].astype(np.float32)
+    basis = polynomials(TILE)
     products = [np.outer(basis[:, i], basis[:, j]) for i in range(3) for j in range(3 - i)]
     planes = np.stack([product.ravel() for product in products])  # (6, s * s), orthonormal
     flat = tiles.reshape(len(tiles), TILE * TILE, 3)
@@ -114,22 +90,15 @@ def _powers(tiles: np.ndarray) -> np.ndarray:
 def _find_flat(luma: np.ndarray, brightness: np.ndarray) -> np.ndarray:
     """Return a mask of the flat tiles among luma without shading (n, s, s)."""
     variance = np.square(luma).mean((1, 2))
-    shift = 8
-    first, last, full = slice(None, -shift), slice(shift, None), slice(None)
-    pairs = [
-        ((last, full), (first, full)),
-        ((full, last), (full, first)),
-        ((last, last), (first, first)),
-        ((last, first), (first, last)),
-    ]
+    power = variance.clip(min=1e-3)
     structure = np.zeros(len(luma))
-    for a, b in pairs:
-        products = (luma[:, a[0], a[1]] * luma[:, b[0], b[1]]).mean((1, 2))
-        structure = np.maximum(structure, np.abs(products) / variance.clip(min=1e-3))
+    for a, b in shift_pairs(8):
+        products = (luma[:, *a] * luma[:, *b]).mean((1, 2))
+        structure = np.maximum(structure, np.abs(products) / power)
     half = TILE // 2
     quarters = np.square(luma).reshape(-1, 2, half, 2, half).mean((2, 4)).reshape(-1, 4)
     is_even = quarters.max(1) <= MAX_UNEVENNESS * quarters.min(1)
-    neighbours = (luma[:, 1:] * luma[:, :-1]).mean((1, 2)) / variance.clip(min=1e-3)
+    neighbours = (luma[:, 1:] * luma[:, :-1]).mean((1, 2)) / power
     is_texture = (variance > MAX_CORRELATED**2) & (neighbours > MAX_NEIGHBOURS)
     plain = (structure <= MAX_STRUCTURE) & is_even & ~is_texture
     plain |= variance < MIN_NOISE**2
@@ -164,81 +133,85 @@ def _limit_rise(variances: np.ndarray) -> np.ndarray:
 
 def _measure_noise(residuals: np.ndarray, means: np.ndarray) -> dict[str, np.ndarray]:
     """Return level by brightness (3, 8), autocorrelation (3, 2, 4) and colour correlation (3,)."""
-    levels, shape = np.full((3, LEVEL_BINS), np.nan), (3, 2, LAGS)
-    correlation = {
-        "noise_autocorrelation": np.full(shape, np.nan),
-        "noise_colour_correlation": np.full(3, np.nan),
+    levels, colour = np.full((3, LEVEL_BINS), np.nan), np.full(3, np.nan)
+    autocorrelation = np.full((3, 2, LAGS), np.nan)
+    statistics = {
+        "noise_level": levels,
+        "noise_autocorrelation": autocorrelation,
+        "noise_colour_correlation": colour,
     }
     if len(residuals) < MIN_FLAT:
-        return {"noise_level": levels} | correlation
+        return statistics
     # The polynomial takes 6 of the tile's degrees of freedom.
     variances = np.square(residuals).sum((1, 2)) / (TILE**2 - 6)
     bins = (means * LEVEL_BINS / 256).astype(int)
-    for channel in range(3):
-        for index in range(LEVEL_BINS):
-            values = variances[bins[:, channel] == index, channel]
-            if len(values) >= MIN_FLAT:
-                levels[channel, index] = np.sqrt(np.median(values))
+    for channel, index in np.ndindex(levels.shape):
+        values = variances[bins[:, channel] == index, channel]
+        if len(values) >= MIN_FLAT:
+            levels[channel, index] = np.sqrt(np.median(values))
     variance = variances.mean(0)
     is_noisy = np.sqrt(np.median(variances.mean(1))) >= MIN_NOISE
-    if is_noisy and len(residuals) >= MIN_CORRELATED:
-        for lag in range(1, LAGS + 1):
-            down = (residuals[:, lag:] * residuals[:, :-lag]).mean((0, 1, 2))
-            right = (residuals[:, :, lag:] * residuals[:, :, :-lag]).mean((0, 1, 2))
-            correlation["noise_autocorrelation"][:, 0, lag - 1] = down / variance
-            correlation["noise_autocorrelation"][:, 1, lag - 1] = right / variance
-        for index, (a, b) in enumerate(((0, 1), (0, 2), (1, 2))):
-            product = (residuals[..., a] * residuals[..., b]).mean()
-            scale = np.sqrt(variance[a] * variance[b])
-            correlation["noise_colour_correlation"][index] = product / scale
-    return {"noise_level": levels} | correlation
+    if not is_noisy or len(residuals) < MIN_CORRELATED:
+        return statistics
+    for lag in range(1, LAGS + 1):
+        down = (residuals[:, lag:] * residuals[:, :-lag]).mean((0, 1, 2))
+        right = (residuals[:, :, lag:] * residuals[:, :, :-lag]).mean((0, 1, 2))
+        autocorrelation[:, :, lag - 1] = np.stack([down, right], axis=1) / variance[:, None]
+    for index, (a, b) in enumerate(combinations(range(3), 2)):
+        product = (residuals[..., a] * residuals[..., b]).mean()
+        colour[index] = product / np.sqrt(variance[a] * variance[b])
+    return statistics
 
 
 def _measure_spectra(powers: np.ndarray, flat: np.ndarray) -> dict[str, np.ndarray]:
-    """Return spectra by ring (3, 12) and by direction (3, 4), in dB, of detailed and flat tiles."""
-    content = _mean_power(powers, _ring(*CONTENT_BAND))
-    least = MIN_DETAIL
-    if flat.any():
-        least = max(least, 20 * float(np.median(content[flat, 3])))
-    detailed = content[:, 3] > least
-    rings = [_ring(low, high) for low, high in pairwise(RING_EDGES)]
-    radial = np.stack([_mean_power(powers, ring)[:, :3] for ring in rings], axis=2)
+    """Return spectra by ring (3, 12) and by direction (3, 4), in dB, of flat and detailed tiles."""
+    statistics = {
+        f"{kind}_{name}": np.full((3, count), np.nan)
+        for kind in ("flat", "detail")
+        for name, count in (("spectrum", RINGS), ("direction", SECTORS))
+    }
+    content = _band_power(powers, CONTENT_BAND)
+    radial = np.stack([_band_power(powers, ring)[:, :3] for ring in pairwise(RING_EDGES)], axis=2)
     fine, coarse = (
-        np.stack([_mean_power(powers, sector & ring)[:, :3] for sector in _sectors()], axis=2)
-        for ring in (_ring(0.15, 0.45), _ring(*CONTENT_BAND))
+        _decibels(_power_by_direction(powers, band)[:, :3]) for band in ((0.15, 0.45), CONTENT_BAND)
     )
-    result = {}
-    noise = radial[flat].mean(0) if flat.sum() >= MIN_FLAT else 0
-    clean = np.maximum(radial - noise, 0.1 * radial)
-    for name, mask in (("flat", flat), ("detail", detailed)):
-        result[f"{name}_spectrum"] = np.full((3, RINGS), np.nan)
-        result[f"{name}_direction"] = np.full((3, SECTORS), np.nan)
-        if mask.sum() < MIN_FLAT:
-            continue
-        by_direction = _decibels(fine[mask])
-        if name == "flat":
-            level = radial[mask].mean((0, 2), keepdims=True)[0]
-            spectrum = _decibels(radial[mask].mean(0)) - _decibels(level)
-        else:
-            spectrum = (_decibels(clean[mask]) - _decibels(content[mask, :3])[..., None]).mean(0)
-            by_direction = by_direction - _decibels(coarse[mask])
-        direction = by_direction.mean(0)
-        result[f"{name}_spectrum"] = spectrum
-        result[f"{name}_direction"] = direction - direction.mean(1, keepdims=True)
-    return result
+    limit, noise = MIN_DETAIL, np.zeros((3, RINGS), np.float32)
+    if flat.any():
+        limit = max(limit, 20 * float(np.median(content[flat, 3])))
+    if flat.sum() >= MIN_FLAT:
+        noise = radial[flat].mean(0)
+        level = _decibels(radial[flat].mean((0, 2)))
+        statistics["flat_spectrum"] = _decibels(noise) - level[:, None]
+        statistics["flat_direction"] = _centre(fine[flat])
+    detailed = content[:, 3] > limit
+    if detailed.sum() >= MIN_FLAT:
+        clean = _decibels(np.maximum(radial - noise, 0.1 * radial)[detailed])
+        relative = clean - _decibels(content[detailed, :3])[..., None]
+        statistics["detail_spectrum"] = relative.mean(0)
+        statistics["detail_direction"] = _centre(fine[detailed] - coarse[detailed])
+    return statistics
+
+
+def _centre(by_direction: np.ndarray) -> np.ndarray:
+    """Return the mean (3, 4) over tiles (n, 3, 4), minus its own mean over directions."""
+    direction = by_direction.mean(0)
+    return direction - direction.mean(1, keepdims=True)
 
 
 def _describe_patches(
     tiles: np.ndarray, means: np.ndarray, powers: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the features (n, F) and the content (n, C) of tiles."""
-    content = _decibels(_mean_power(powers, _ring(*CONTENT_BAND))[:, 3:])
-    columns = [_decibels(_mean_power(powers, _ring(*band))[:, 3]) for band in BANDS]
-    for plane in (4, 5):
-        columns += [
-            _decibels(_mean_power(powers, _ring(*band))[:, plane])
-            for band in ((0.125, 0.3), (0.3, 0.71))
-        ]
+    """Return the features (n, F) and the content (n, C) of tiles.
+
+    Features: power of luma in each of BANDS, coarse and fine power of Cb and of Cr, fine detail
+    horizontal to vertical and on the diagonals, correlations of R and G and of G and B, tails of
+    the distribution, steps at the borders of blocks, fine power of the flattest and of the most
+    detailed tenth. Content: brightness, contrast of Y, Cb and Cr, both directions.
+    """
+    content = _decibels(_band_power(powers, CONTENT_BAND)[:, 3:])
+    columns = [_decibels(_band_power(powers, band)[:, 3]) for band in BANDS]
+    chroma = [_decibels(_band_power(powers, band)) for band in CHROMA_BANDS]
+    columns += [power[:, plane] for plane in (4, 5) for power in chroma]
     columns += _directions(powers, (0.2, 0.5))
     fine = tiles[:, 1:, 1:] - tiles[:, :-1, 1:] - tiles[:, 1:, :-1] + tiles[:, :-1, :-1]
     variance = np.square(fine).mean((1, 2)) + ROUNDING
@@ -256,8 +229,8 @@ def _describe_patches(
 
 def _directions(powers: np.ndarray, band: tuple[float, float]) -> list[np.ndarray]:
     """Return the luma power (n,) of horizontal to vertical, and of both diagonals, in dB."""
-    power = [_decibels(_mean_power(powers, s & _ring(*band))[:, 3]) for s in _sectors()]
-    return [power[0] - power[2], power[1] - power[3]]
+    power = _decibels(_power_by_direction(powers, band)[:, 3])
+    return [power[:, 0] - power[:, 2], power[:, 1] - power[:, 3]]
 
 
 def _block_steps(luma: np.ndarray) -> np.ndarray:
@@ -285,25 +258,16 @@ def _decibels(power: np.ndarray) -> np.ndarray:
     return 10 * np.log10(power + ROUNDING)
 
 
-def _frequency_grid() -> tuple[np.ndarray, np.ndarray]:
-    rows = np.fft.fftfreq(TILE)[:, None]
-    columns = np.fft.rfftfreq(TILE)[None]
-    return np.broadcast_arrays(rows, columns)  # type: ignore[return-value]
-
-
-def _ring(low: float, high: float) -> np.ndarray:
-    """Return a mask (32, 17) of the frequencies between two radii."""
-    radius = np.hypot(*_frequency_grid())
-    return (radius >= low) & (radius < high)
-
-
-def _sectors() -> list[np.ndarray]:
-    """Return masks (32, 17) of four directions: horizontal, falling, vertical, rising."""
-    rows, columns = _frequency_grid()
-    sector = np.rint(np.arctan2(rows, columns) / (np.pi / 4)).astype(int) % SECTORS
-    return [sector == index for index in range(SECTORS)]
-
-
-def _mean_power(powers: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return the mean power (n, 6) at the frequencies of a mask."""
+def _band_power(
+    powers: np.ndarray, band: tuple[float, float], sector: int | None = None
+) -> np.ndarray:
+    """Return the mean power (n, 6) in a band of frequencies, or in a sector of it."""
+    mask = (band[0] <= _RADIUS) & (band[1] > _RADIUS)
+    if sector is not None:
+        mask &= sector == _SECTOR
     return powers[:, mask].mean(1)
+
+
+def _power_by_direction(powers: np.ndarray, band: tuple[float, float]) -> np.ndarray:
+    """Return the mean power (n, 6, 4) in a band: horizontal, falling, vertical, rising."""
+    return np.stack([_band_power(powers, band, sector) for sector in range(SECTORS)], axis=2)

@@ -1,15 +1,15 @@
 """How well two sets of photos can be told apart by their patches.
 
-Content must not decide. Patches of four ranges of contrast are compared apart, since less noise and less blur
-would compensate in the power of all patches. Patches of both sets are weighted to the same distribution of content
-(brightness and contrast), and features are corrected by their regression on the content within
-photos of set 0, which holds no difference between photos or sets. Training and test patches are of
-different photos, and distances are between different photos. Set 0, the camera's photos, is the
-reference: slopes and units are its own.
+Content must not decide. Patches of four ranges of contrast are compared apart, since less noise and
+less blur would compensate in the power of all patches. Patches of both sets are weighted to the
+same distribution of content (brightness and contrast), and features are corrected by their
+regression on the content within photos of set 0, which holds no difference between photos or sets.
+Training and test patches are of different photos, and distances are between different photos.
+Set 0, the camera's photos, is the reference: slopes and units are its own.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -78,31 +78,11 @@ class Part:
         return energy / (energy + unit)
 
 
-@dataclass(frozen=True)
-class TwoSample:
-    """What separates two sets: the figures of each range of contrast, and their means."""
-
-    parts: tuple[Part, ...]
-
-    @property
-    def overlap(self) -> float:
-        """Share of patches with counterparts of the same content, 0..1."""
-        return float(np.mean([part.overlap for part in self.parts]))
-
-    def mean_accuracy(self, counts: np.ndarray) -> np.ndarray:
-        """Return the mean accuracy, as `Part.mean_accuracy`; nan if no part has one."""
-        return _nan_mean([part.mean_accuracy(counts) for part in self.parts])
-
-    def kernel_distance(self, counts: np.ndarray) -> np.ndarray:
-        """Return the mean kernel distance, as `Part.kernel_distance`; nan if no part has one."""
-        return _nan_mean([part.kernel_distance(counts) for part in self.parts])
-
-
-def _nan_mean(values: list[np.ndarray]) -> np.ndarray:
-    stack = np.stack(values)
-    counts = np.isfinite(stack).sum(0)
+def nan_mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """Return the mean over an axis, without nan; nan if there is nothing else."""
+    counts = np.isfinite(values).sum(axis)
     with np.errstate(invalid="ignore"):
-        return np.where(counts > 0, np.nansum(stack, 0) / counts, np.nan)
+        return np.where(counts > 0, np.nansum(values, axis) / counts, np.nan)
 
 
 def _mean_pairs(
@@ -118,22 +98,27 @@ def _mean_pairs(
         return np.where(weight > 0, total / weight, np.nan)
 
 
-def separate(patches: Patches) -> TwoSample:
-    """Train classifiers on all photos but those of a fold, and measure distances between photos.
+def separate(patches: Patches) -> list[Part]:
+    """Return what separates the patches in each range of contrast in which both sets have some.
 
-    The classifier is linear discriminant analysis with a shrunken covariance matrix. Photos of the
-    same name are in the same fold.
+    Classifiers are trained on all photos but those of a fold: linear discriminant analysis with a
+    shrunken covariance matrix. Photos of the same name are in the same fold.
     """
     contrast = patches.content[:, 1]
     edges = np.quantile(contrast, np.linspace(0, 1, PARTS + 1)[1:-1])
     index = np.searchsorted(edges, contrast)
     parts = []
     for mask in (index == part for part in range(PARTS)):
-        own = (patches.features[mask], patches.content[mask], patches.photos[mask])
-        side = patches.sides[own[2]]
-        if (side == 0).any() and (side == 1).any():
-            parts.append(_separate(Patches(*own, patches.sides, patches.names)))
-    return TwoSample(tuple(parts))
+        photos = patches.photos[mask]
+        if len(np.unique(patches.sides[photos])) == 2:
+            part = replace(
+                patches,
+                features=patches.features[mask],
+                content=patches.content[mask],
+                photos=photos,
+            )
+            parts.append(_separate(part))
+    return parts
 
 
 def _separate(patches: Patches) -> Part:

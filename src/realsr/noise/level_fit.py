@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from realsr.noise.tiles import CONSTANT
+from realsr.noise.tiles import CONSTANT, mask_clipped
 
 BLOCK = 16  # pixels; photos full of detail have flat blocks of this size
 BLOCKS = np.dtype(
@@ -74,8 +74,7 @@ def measure_blocks(image_uint8: np.ndarray) -> np.ndarray:
         horizontal = np.einsum("nxc,x->nc", down[0], axis)
         squares = np.square(deviations).sum(axis=0).reshape(count, BLOCK, 3).sum(axis=1)
         slopes = (vertical**2 + horizontal**2) / (BLOCK * np.square(axis).sum())
-        limits = (rows + np.uint8(1) < 2).any(axis=2)  # 0 or 255, because 255 + 1 wraps to 0
-        clipped = limits.reshape(BLOCK, count, BLOCK).mean(axis=(0, 2))
+        clipped = mask_clipped(rows).reshape(BLOCK, count, BLOCK).mean(axis=(0, 2))
         table = np.zeros(count, BLOCKS)
         table["top"], table["left"] = top, BLOCK * np.arange(count)
         table["mean"] = total / BLOCK**2 + 128

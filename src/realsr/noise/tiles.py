@@ -114,8 +114,14 @@ def cut(image_uint8: np.ndarray, tile: np.void, size: int) -> np.ndarray:
 
 def measure_clipped(tile_uint8: np.ndarray) -> float:
     """Return the fraction of pixels (h, w, 3) with a channel at 0 or 255: clipped noise."""
-    limits = tile_uint8 + np.uint8(1) < 2  # 0 or 255, because 255 + 1 wraps to 0
-    return np.count_nonzero(limits[..., 0] | limits[..., 1] | limits[..., 2]) / limits[..., 0].size
+    clipped = mask_clipped(tile_uint8)
+    return np.count_nonzero(clipped) / clipped.size
+
+
+def mask_clipped(image_uint8: np.ndarray) -> np.ndarray:
+    """Return a mask (...) of the pixels (..., 3) with a channel at 0 or 255."""
+    limits = image_uint8 + np.uint8(1) < 2  # 255 + 1 wraps to 0
+    return limits[..., 0] | limits[..., 1] | limits[..., 2]
 
 
 def remove_shading(tile_uint8: np.ndarray) -> np.ndarray:
@@ -124,7 +130,7 @@ def remove_shading(tile_uint8: np.ndarray) -> np.ndarray:
     The polynomial models smooth shading, such as the gradient of the sky.
     """
     gray = to_gray(tile_uint8).astype(np.float32)
-    basis = _polynomials(len(gray))
+    basis = polynomials(len(gray))
     gray -= gray.mean()
     weights = basis.T @ gray @ basis
     weights[1:, 2] = weights[2, 1] = 0
@@ -132,7 +138,8 @@ def remove_shading(tile_uint8: np.ndarray) -> np.ndarray:
 
 
 @cache
-def _polynomials(size: int) -> np.ndarray:
+def polynomials(size: int) -> np.ndarray:
+    """Return an orthonormal basis (size, 3) of the polynomials of degree 2 on a line of pixels."""
     powers = np.vander(np.linspace(-1, 1, size), 3, increasing=True)
     return np.linalg.qr(powers)[0].astype(np.float32)
 
@@ -150,13 +157,21 @@ def measure_structure(residual: np.ndarray) -> float:
         return 0.0
     correlations = []
     for shift in {min(distance, size // 4) for distance in _DISTANCES}:
-        first, last, full = slice(None, -shift), slice(shift, None), slice(None)
-        rows, columns = ((last, full), (first, full)), ((full, last), (full, first))
-        diagonals = ((last, last), (first, first)), ((last, first), (first, last))
-        for a, b in (rows, columns, *diagonals):
+        for a, b in shift_pairs(shift):
             product = float(np.einsum("ij,ij->", residual[a], residual[b]))
             correlations.append(product / residual[a].size)
     return max(0.0, max(map(abs, correlations)) / power - 4 / size)
+
+
+def shift_pairs(shift: int) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """Return pairs of the rows and columns `shift` apart: down, right, and on both diagonals."""
+    first, last, full = slice(None, -shift), slice(shift, None), slice(None)
+    return [
+        ((last, full), (first, full)),
+        ((full, last), (full, first)),
+        ((last, last), (first, first)),
+        ((last, first), (first, last)),
+    ]
 
 
 def make_signature(residual: np.ndarray) -> np.ndarray:
