@@ -100,6 +100,17 @@ def test_one_photo_has_no_interval_and_no_score(make: Make) -> None:
     assert draw_domains(result).shape[2] == 3
 
 
+def test_sets_without_common_contrast_have_no_score(make: Make) -> None:
+    sides = [make("abcd", 0, 0), make("abcd", 0, 0)]
+    for domain, contrast in zip(sides, (0, 9), strict=True):
+        for photo in domain.photos:
+            photo.content[:, 1] = contrast + np.linspace(0, 1, len(photo.content))
+    result = compare_domains(*sides, seed=0)
+    assert np.isnan(result.accuracy.value)
+    assert result.overlap == 0
+    assert "patches of equal contrast are needed" in result.summarise()
+
+
 def test_the_report_has_every_number(clean: DomainComparison) -> None:
     facts = json.loads(json.dumps(describe_domains(clean), allow_nan=False))
     assert facts["quantities"]["noise"]["clear"]

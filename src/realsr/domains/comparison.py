@@ -59,7 +59,7 @@ class DomainStatistics:
 
 @dataclass(frozen=True)
 class Score:
-    """A figure of two sets, with its 95 % interval; all nan for fewer than two photos in a set."""
+    """A figure of two sets, with its 95 % interval; all nan if the sets cannot be compared."""
 
     value: float
     low: float
@@ -97,7 +97,8 @@ class DomainComparison:
     def summarise(self) -> str:
         """Return how far b is from a, what differs most, and which key changes it."""
         if np.isnan(self.accuracy.value):
-            text = "b cannot be told from a by a classifier: two photos of each are needed"
+            reason = "two photos of each" if np.isnan(self.overlap) else "patches of equal contrast"
+            text = f"b cannot be told from a by a classifier: {reason} are needed"
         else:
             text = (
                 f"a classifier tells b from a in {100 * self.accuracy.value:.0f} % of patches "
@@ -258,6 +259,8 @@ def _score(
             [photo.name for photo in photos],
         )
     )
+    if not parts:
+        return UNKNOWN, UNKNOWN, 0.0
     overlap = float(np.mean([part.overlap for part in parts]))
     rng = numpy_generator(seed, "domains", "bootstrap")
     resampled = np.concatenate([_resample(rng, count) for count in counts], axis=1)
