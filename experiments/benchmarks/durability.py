@@ -148,7 +148,7 @@ def make_trained_parts(blocks: int) -> TrainState:
         recipe.trainer,
     )
     parts = make_state(config, torch.device("cpu"))
-    for optimiser in parts.optimisers:
+    for optimiser in parts.optimisers.values():
         for parameter in optimiser.param_groups[0]["params"]:
             parameter.grad = torch.zeros_like(parameter)
         optimiser.step()

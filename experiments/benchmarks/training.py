@@ -40,7 +40,7 @@ from realsr.config.composition import load_config
 from realsr.core.devices import choose_device
 from realsr.networks.patchgan import PatchGAN
 from realsr.training.generator_loss import GeneratorLoss
-from realsr.training.gpu_kinds import GPU_KINDS
+from realsr.training.plan import GPU_KINDS
 from realsr.training.settings import TrainingConfig
 from realsr.training.state import make_state
 from realsr.training.step import Outcome, TrainStep

@@ -9,8 +9,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from config_files import config_of, loss_values, yaml_values
 from realsr.core.errors import UserError
 from realsr.training.generator_loss import GeneratorLoss
-from realsr.training.gpu_kinds import GPU_KINDS, StepCost, choose_rate, plan_gpu
-from realsr.training.plan import _MemoryCounter, _tensors, count_step, make_plan
+from realsr.training.plan import (
+    GPU_KINDS,
+    StepCost,
+    _list_tensors,
+    _MemoryCounter,
+    choose_rate,
+    count_step,
+    make_plan,
+    plan_gpu,
+)
 from realsr.training.settings import OptimiserConfig, TrainerConfig, TrainingConfig
 from realsr.training.state import make_state
 from realsr.training.step import TrainStep
@@ -53,9 +61,8 @@ def test_flop_are_those_counted_by_hand() -> None:
 def test_what_is_planned_is_what_a_step_allocates_and_computes(precision: str) -> None:
     config = make_config(loss_values(pixel=0.01, gan=0.005), precision=precision, accumulate=2)
     state, criterion = make_state(config, torch.device("cpu")), GeneratorLoss(config.loss)
-    assert state.ema is not None
-    known = [t for net in (*state.networks.values(), state.ema, criterion) for t in _tensors(net)]
-    with FlopCounterMode(display=False) as counter, _MemoryCounter(known) as memory:
+    outside = _list_tensors(state, criterion)
+    with FlopCounterMode(display=False) as counter, _MemoryCounter(outside) as memory:
         lr, hr = torch.rand(4, 3, 16, 16), torch.rand(4, 3, 32, 32)
         step = TrainStep(state, criterion, config.trainer, lr.shape)
         step.accumulate(lr, hr)
@@ -65,7 +72,7 @@ def test_what_is_planned_is_what_a_step_allocates_and_computes(precision: str) -
     step(lr, hr, rate=1e-4)
     moments = sum(
         moment.nbytes
-        for optimiser in state.optimisers
+        for optimiser in state.optimisers.values()
         for values in optimiser.state.values()
         for name, moment in values.items()
         if name.startswith("exp_avg")

@@ -58,9 +58,9 @@ def weights(parts: TrainState) -> dict[str, Tensor]:
 
 def use_sgd(parts: TrainState) -> None:
     """Not Adam: the relativistic loss leaves a bias of D without a gradient, and Adam makes steps of the rounding."""
-    for role in ("generator", "discriminator"):
-        sgd = torch.optim.SGD(getattr(parts, role).parameters(), lr=RATE, fused=True)
-        setattr(parts, f"{role}_optimiser", sgd)
+    for name, net in parts.networks.items():
+        sgd = torch.optim.SGD(net.parameters(), lr=RATE, fused=True)
+        parts.optimisers[name] = sgd  # type: ignore[assignment]
 
 
 def test_steps_are_those_of_the_plain_form(batch: tuple[Tensor, Tensor]) -> None:
@@ -175,7 +175,7 @@ def test_d_is_frozen_in_g_s_step_and_sees_hr_once(
 ) -> None:
     parts, step = make_step(pixel=0.0, gan=1.0)
     assert parts.discriminator is not None
-    parts.discriminator = watched = Watched(parts.discriminator)
+    parts.networks["discriminator"] = watched = Watched(parts.discriminator)
     after = []
     backward = Tensor.backward
 
@@ -221,7 +221,7 @@ def test_a_step_with_a_value_that_is_not_finite_changes_nothing(
     parts, step = make_step()
     step(lr, hr, RATE)  # so that the optimisers have moments
     before = weights(parts)
-    moments = copy.deepcopy(parts.generator_optimiser.state_dict()["state"])
+    moments = copy.deepcopy(parts.optimisers["generator"].state_dict()["state"])
     if where == "loss":  # the gradients stay finite: only the term tells
         monkeypatch.setattr(L1, "forward", lambda self, x: (x.sr - x.hr).abs().mean() + torch.inf)
     else:
@@ -234,7 +234,7 @@ def test_a_step_with_a_value_that_is_not_finite_changes_nothing(
         assert value.isfinite().all(), name
         if name not in ema:
             assert torch.equal(value, before[name]), name
-    for index, state in parts.generator_optimiser.state_dict()["state"].items():
+    for index, state in parts.optimisers["generator"].state_dict()["state"].items():
         for key, value in state.items():
             assert torch.equal(value, moments[index][key])
     lr, hr = (torch.nan_to_num(x) for x in (lr, hr))

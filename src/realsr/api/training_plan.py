@@ -12,8 +12,7 @@ from realsr.core.errors import ImageError, UserError
 from realsr.core.files import write_bytes
 from realsr.data.pairs import image_size, list_pairs
 from realsr.imaging import list_images
-from realsr.training.gpu_kinds import StepCost
-from realsr.training.plan import TrainingPlan, make_plan
+from realsr.training.plan import StepCost, TrainingPlan, make_plan
 from realsr.training.state import check_settings
 
 logger = logging.getLogger("realsr")

@@ -14,13 +14,92 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from realsr.core.errors import UserError
 from realsr.training.generator_loss import GeneratorLoss
-from realsr.training.gpu_kinds import GPU_KINDS, GpuPlan, StepCost, plan_gpu
 from realsr.training.loss_terms.classifier_weights import without_weights
 from realsr.training.settings import TrainingConfig
-from realsr.training.state import make_state
+from realsr.training.state import TrainState, make_state
 from realsr.training.step import TrainStep
 
-CPU = torch.device("cpu")
+USABLE_MEMORY = 0.9
+"""Fraction of a GPU's memory for tensors; the rest is for CUDA, workspaces and fragments."""
+
+
+@dataclass(frozen=True)
+class GpuKind:
+    """Memory in GB, its bandwidth in GB/s, and dense peak rates in TFLOP/s.
+
+    half: fp16 or bf16 products with float32 sums. tf32: None if the kind has no TF32.
+    """
+
+    name: str
+    memory: int
+    bandwidth: int
+    half: float
+    tf32: float | None
+    fp32: float
+    has_bf16: bool = True
+
+
+# Dense rates, from NVIDIA: data sheets of later kinds print twice the value, for sparse matrices.
+GPU_KINDS = (
+    GpuKind("T4", 16, 320, 65, None, 8.1, has_bf16=False),  # data sheet, 2019
+    GpuKind("V100", 32, 900, 125, None, 15.7, has_bf16=False),  # data sheet, 2020, SXM2
+    GpuKind("RTX 3090", 24, 936, 71, 35.6, 35.6),  # GA102 architecture paper, 2021, table 9
+    GpuKind("RTX 4090", 24, 1008, 165.2, 82.6, 82.6),  # Ada architecture paper, 2023, appendix A
+    GpuKind("L40S", 48, 864, 362, 183, 91.6),  # data sheet, 2023
+    GpuKind("A100", 80, 2039, 312, 156, 19.5),  # data sheet, 2022, 80 GB SXM
+    GpuKind("H100", 80, 3350, 989, 495, 67),  # data sheet, 2023, SXM
+    GpuKind("H200", 141, 4800, 989, 495, 67),  # data sheet, 2024, SXM
+)
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """The cost of one training step in one process.
+
+    Attributes:
+        parameters: trained parameters by network.
+        flop: floating-point operations of convolutions and matrix products, forward and backward,
+            for the whole batch; two for a multiplication with its addition, as torch's
+            `FlopCounterMode` counts.
+        traffic: bytes that the operations read and write. Operations that a compiler joins need
+            less.
+        weights: bytes of parameters and buffers: networks, averaged generator, loss networks.
+        optimiser: bytes of Adam's two moments.
+        activations: peak bytes of what a step allocates: images, activations, gradients. Without
+            workspaces of libraries and unused memory of allocators.
+        gradients: bytes of the gradients, which processes average in each step.
+    """
+
+    parameters: dict[str, int]
+    flop: float
+    traffic: int
+    weights: int
+    optimiser: int
+    activations: int
+    gradients: int
+
+    @property
+    def memory(self) -> int:
+        """Peak memory in bytes."""
+        return self.weights + self.optimiser + self.activations
+
+
+@dataclass(frozen=True)
+class GpuPlan:
+    """A step on one GPU of a kind: peak in TFLOP/s, and seconds.
+
+    Attributes:
+        fits: whether the step needs at most `USABLE_MEMORY` of the GPU's memory.
+        seconds: max(FLOP / (utilisation * peak rate), memory traffic / bandwidth).
+        bound: the larger of the two, `FLOP` or `traffic`.
+    """
+
+    kind: str
+    precision: str
+    fits: bool
+    peak: float
+    seconds: float
+    bound: str
 
 
 @dataclass(frozen=True)
@@ -68,25 +147,63 @@ def make_plan(
     Raises:
         UserError: as `count_step`.
     """
-    trainer, steps = config.trainer, config.trainer.max_steps
+    trainer = config.trainer
     names = {"auto": ("bf16", "fp32"), "bf16": ("bf16",), "fp16": ("bf16",)}
     costs = {name: count_step(config, name) for name in names.get(trainer.precision, ("fp32",))}
-    flop = next(iter(costs.values())).flop
     gpus = [plan_gpu(kind, trainer.precision, costs, utilisation) for kind in GPU_KINDS]
-    rate_plan = None
-    if rate is not None:
-        seconds = trainer.batch / rate
-        rate_plan = RatePlan(rate, steps * seconds / 3600, flop / seconds / 1e12)
-    return TrainingPlan(
-        steps,
-        trainer.batch,
-        trainer.crop,
-        costs,
-        cache,
-        utilisation,
-        [gpu for gpu in gpus if gpu is not None],
-        rate_plan,
+    plan = TrainingPlan(
+        steps=trainer.max_steps,
+        batch=trainer.batch,
+        crop=trainer.crop,
+        costs=costs,
+        cache=cache,
+        utilisation=utilisation,
+        gpus=[gpu for gpu in gpus if gpu is not None],
+        measured=None,
     )
+    if rate is None:
+        return plan
+    seconds = trainer.batch / rate
+    hours = plan.steps * seconds / 3600
+    return replace(plan, measured=RatePlan(rate, hours, plan.flop / seconds / 1e12))
+
+
+def plan_gpu(
+    kind: GpuKind, precision: str, costs: Mapping[str, StepCost], utilisation: float
+) -> GpuPlan | None:
+    """Return the plan of a step; None if the kind does not support the precision.
+
+    precision: that of `trainer.precision`. costs: of a step in bf16 (also for fp16) and fp32.
+    utilisation: fraction of the peak rate.
+    """
+    rate = choose_rate(kind, precision)
+    if rate is None:
+        return None
+    name, peak = rate
+    cost = costs["bf16" if name in ("bf16", "fp16") else "fp32"]
+    times = {
+        "FLOP": cost.flop / (utilisation * peak * 1e12),
+        "traffic": cost.traffic / (kind.bandwidth * 1e9),
+    }
+    bound = max(times, key=times.__getitem__)
+    fits = cost.memory <= USABLE_MEMORY * kind.memory * 1e9
+    return GpuPlan(kind.name, name, fits, peak, times[bound], bound)
+
+
+def choose_rate(kind: GpuKind, precision: str) -> tuple[str, float] | None:
+    """Return the precision that `trainer.precision` means on a GPU kind, and its peak in TFLOP/s.
+
+    As `choose_precision` in training. None: the kind does not support it.
+    """
+    if precision == "auto":
+        precision = "bf16" if kind.has_bf16 else "tf32"
+    if precision == "bf16":
+        return ("bf16", kind.half) if kind.has_bf16 else None
+    if precision == "fp16":
+        return "fp16", kind.half
+    if precision == "tf32" and kind.tf32 is not None:
+        return "tf32", kind.tf32
+    return "fp32", kind.fp32
 
 
 def count_step(config: TrainingConfig, precision: str) -> StepCost:
@@ -107,63 +224,56 @@ def count_step(config: TrainingConfig, precision: str) -> StepCost:
 
     trainer = replace(config.trainer, precision=precision, compile=False)
     config = replace(config, trainer=trainer)
-    state = make_state(config, CPU)
+    state = make_state(config, torch.device("cpu"))
     with without_weights():
         criterion = GeneratorLoss(config.loss)
-    networks = [*state.networks.values(), *filter(None, [state.ema]), criterion]
-    weights = sum(tensor.nbytes for net in networks for tensor in _tensors(net))
+    weights = sum(tensor.nbytes for tensor in _list_tensors(state, criterion))
     parameters = {
         name: sum(p.numel() for p in net.parameters() if p.requires_grad)
         for name, net in state.networks.items()
     }
-    side = trainer.crop // config.scale
-    shape = (trainer.batch, 3, side, side)
     mode = FakeTensorMode()
     with FakeCopyMode(mode):
-        fakes = {name: copy.deepcopy(net) for name, net in state.networks.items()}
-        ema, criterion = copy.deepcopy(state.ema), copy.deepcopy(criterion)
-    state = replace(
-        state, generator=fakes["generator"], discriminator=fakes.get("discriminator"), ema=ema
-    )
-    tensors = [*_tensors(criterion), *(t for net in fakes.values() for t in _tensors(net))]
-    tensors += [] if ema is None else _tensors(ema)
-    with mode, FlopCounterMode(display=False) as counter, _MemoryCounter(tensors) as memory:
-        lr = torch.empty(shape)
-        hr = torch.empty(*shape[:2], trainer.crop, trainer.crop)
+        networks, ema = copy.deepcopy((state.networks, state.ema))
+        criterion = copy.deepcopy(criterion)
+    state = replace(state, networks=networks, ema=ema)
+    outside = _list_tensors(state, criterion)
+    with mode, FlopCounterMode(display=False) as counter, _MemoryCounter(outside) as memory:
+        side = trainer.crop // config.scale
+        lr = torch.empty(trainer.batch, 3, side, side)
+        hr = torch.empty(trainer.batch, 3, trainer.crop, trainer.crop)
         try:
-            TrainStep(state, criterion, trainer, shape).accumulate(lr, hr)
+            TrainStep(state, criterion, trainer, lr.shape).accumulate(lr, hr)
         except (NotImplementedError, RuntimeError) as error:
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise UserError(
                 f"the step cannot be planned ({reason}): a plan needs networks and loss terms whose "
                 "operations depend on shapes only"
             ) from error
-    bytes_trained = 4 * sum(parameters.values())
+    gradients = 4 * sum(parameters.values())
     return StepCost(
         parameters,
         float(counter.get_total_flops()),
         memory.traffic,
         weights,
-        optimiser=2 * bytes_trained,
+        optimiser=2 * gradients,
         activations=memory.peak,
-        gradients=bytes_trained,
+        gradients=gradients,
     )
 
 
-def _tensors(net: nn.Module) -> list[Tensor]:
-    return [*net.parameters(), *net.buffers()]
+def _list_tensors(state: TrainState, criterion: nn.Module) -> list[Tensor]:
+    networks = [*state.networks.values(), *filter(None, [state.ema]), criterion]
+    return [tensor for net in networks for tensor in (*net.parameters(), *net.buffers())]
 
 
 class _MemoryCounter(TorchDispatchMode):
-    """Counts the bytes that operations in the block read and write, and the peak of live tensors.
+    """Counts the traffic of operations, and the peak of live tensors beside those from outside."""
 
-    known: tensors from outside, which do not count as live.
-    """
-
-    def __init__(self, known: list[Tensor]) -> None:
+    def __init__(self, outside: list[Tensor]) -> None:
         super().__init__()
         self._live = self.peak = self.traffic = 0
-        self._storages = {id(tensor.untyped_storage()) for tensor in known}
+        self._storages = {id(tensor.untyped_storage()) for tensor in outside}
 
     def __torch_dispatch__(
         self,

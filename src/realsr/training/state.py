@@ -1,8 +1,9 @@
 """The state of a training: networks, averaged weights, optimisers; and checks of its settings."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -16,21 +17,20 @@ from realsr.core.seeding import derive_seed
 from realsr.networks.build import build_discriminator, build_generator
 from realsr.training.distributed import SINGLE_PROCESS, DistributedContext
 from realsr.training.generator_loss import check_loss, needs_discriminator
-from realsr.training.settings import OptimiserConfig, TrainingConfig, check_optimiser
+from realsr.training.settings import TrainingConfig, check_optimiser
 
 
 @dataclass
 class TrainState:
     """Networks, optimisers and precision of a training.
 
-    ema: the averaged generator. Without a loss term that reads logits there is no discriminator.
+    networks: `generator`, and `discriminator` if a loss term reads logits. optimisers: of each
+    network. ema: the averaged generator.
     """
 
-    generator: nn.Module
-    discriminator: nn.Module | None
+    networks: dict[str, nn.Module]
+    optimisers: dict[str, torch.optim.Adam]
     ema: nn.Module | None
-    generator_optimiser: torch.optim.Adam
-    discriminator_optimiser: torch.optim.Adam | None
     scaler: torch.amp.GradScaler
     precision: Precision
 
@@ -40,17 +40,14 @@ class TrainState:
         return self.precision.device
 
     @property
-    def networks(self) -> dict[str, nn.Module]:
-        """The trained networks by name."""
-        networks = {"generator": self.generator, "discriminator": self.discriminator}
-        return {name: net for name, net in networks.items() if net is not None}
+    def generator(self) -> nn.Module:
+        """The trained generator."""
+        return self.networks["generator"]
 
     @property
-    def optimisers(self) -> list[torch.optim.Adam]:
-        """The optimisers of the networks."""
-        return [
-            o for o in (self.generator_optimiser, self.discriminator_optimiser) if o is not None
-        ]
+    def discriminator(self) -> nn.Module | None:
+        """The discriminator, None without a loss term that reads logits."""
+        return self.networks.get("discriminator")
 
     # Cached, since traversing a thousand modules takes 0.5 ms, and a step on a GPU is short.
 
@@ -96,26 +93,16 @@ class TrainState:
         Raises KeyError, RuntimeError or ValueError if the state is of other parts.
         """
         for name, part in self._parts().items():
+            values = state[name]
             if isinstance(part, torch.optim.Optimizer):
-                part.load_state_dict(
-                    {
-                        "state": state[name]["state"],
-                        "param_groups": part.state_dict()["param_groups"],
-                    }
-                )
-            else:
-                part.load_state_dict(state[name])
+                settings = part.state_dict()["param_groups"]
+                values = {"state": values["state"], "param_groups": settings}
+            part.load_state_dict(values)
 
     def _parts(self) -> dict[str, Any]:
-        names = (
-            "generator",
-            "discriminator",
-            "ema",
-            "generator_optimiser",
-            "discriminator_optimiser",
-            "scaler",
-        )
-        return {name: part for name in names if (part := getattr(self, name)) is not None}
+        ema = {} if self.ema is None else {"ema": self.ema}
+        optimisers = {f"{name}_optimiser": part for name, part in self.optimisers.items()}
+        return {**self.networks, **ema, **optimisers, "scaler": self.scaler}
 
 
 def make_state(
@@ -125,42 +112,33 @@ def make_state(
 
     Raises UserError for a precision that the device does not support.
     """
-    precision = choose_precision(config.trainer.precision, device, training=True)
+    trainer, optimiser = config.trainer, config.optimiser
+    precision = choose_precision(trainer.precision, device, training=True)
     torch.manual_seed(derive_seed(config.seed, "networks"))
-    # Channels last is the fastest layout for convolutions, on GPUs and on CPUs.
-    layout = torch.channels_last
-    generator = build_generator(config.generator, config.scale).to(device).to(memory_format=layout)
-    if config.trainer.checkpoint_activations:
-        generator.checkpoint_activations = True  # type: ignore[assignment]
-    discriminator = None
+    networks = {"generator": build_generator(config.generator, config.scale)}
+    if trainer.checkpoint_activations:
+        networks["generator"].checkpoint_activations = True  # type: ignore[assignment]
     if needs_discriminator(config.loss):
-        discriminator = build_discriminator(config.discriminator)
-        discriminator = discriminator.to(device).to(memory_format=layout)
-        # Batch statistics over all processes need GPUs.
-        if processes.world_size > 1 and device.type == "cuda":
-            discriminator = nn.SyncBatchNorm.convert_sync_batchnorm(discriminator)
+        networks["discriminator"] = build_discriminator(config.discriminator)
+    for name, net in networks.items():
+        # Channels last is the fastest layout for convolutions, on GPUs and on CPUs.
+        networks[name] = net.to(device).to(memory_format=torch.channels_last)
+    # Batch statistics over all processes need GPUs.
+    if "discriminator" in networks and processes.world_size > 1 and device.type == "cuda":
+        networks["discriminator"] = nn.SyncBatchNorm.convert_sync_batchnorm(
+            networks["discriminator"]
+        )
     ema = None
-    if config.trainer.ema is not None:
-        ema = copy.deepcopy(generator).requires_grad_(False).eval()
+    if trainer.ema is not None:
+        ema = copy.deepcopy(networks["generator"]).requires_grad_(False).eval()
+    betas = optimiser.beta1, optimiser.beta2
+    optimisers = {
+        name: torch.optim.Adam(net.parameters(), optimiser.learning_rate, betas, fused=True)
+        for name, net in networks.items()
+    }
     # For networks that draw random numbers.
     torch.manual_seed(derive_seed(config.seed, "training", processes.rank))
-    return TrainState(
-        generator=generator,
-        discriminator=discriminator,
-        ema=ema,
-        generator_optimiser=_make_adam(generator, config.optimiser),
-        discriminator_optimiser=None
-        if discriminator is None
-        else _make_adam(discriminator, config.optimiser),
-        scaler=precision.scaler(),
-        precision=precision,
-    )
-
-
-def _make_adam(net: nn.Module, config: OptimiserConfig) -> torch.optim.Adam:
-    return torch.optim.Adam(
-        net.parameters(), config.learning_rate, (config.beta1, config.beta2), fused=True
-    )
+    return TrainState(networks, optimisers, ema, precision.scaler(), precision)
 
 
 def check_settings(config: TrainingConfig, processes: int = 1) -> None:
@@ -200,53 +178,52 @@ def check_networks(
     Raises UserError if a network cannot be built or does not accept the crops, or if the output is
     not images `scale` times as large, or logits for each image.
     """
+    count, side = min(batch, 2), crop // scale  # two stand for more; batch norm refuses one
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        name, side = generator.get("name", ""), crop // scale
-        count = min(batch, 2)  # two stand for more; batch norm refuses one
-        with _device(name):
-            network = build_generator(generator, scale)
-            if not any(parameter.requires_grad for parameter in network.parameters()):
-                raise UserError(f"generator {name}: has no trainable parameters")
-            output = _run(name, network, torch.zeros(count, 3, side, side))
-        inputs, shape = (count, 3, side, side), (count, 3, side * scale, side * scale)
+        network, output = _try_network(
+            generator, partial(build_generator, scale=scale), (count, 3, side, side)
+        )
+        name, shape = generator.get("name", ""), (count, 3, side * scale, side * scale)
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            raise UserError(f"generator {name}: has no trainable parameters")
         if not isinstance(output, Tensor) or output.shape != shape:
             raise UserError(
-                f"generator {name}: it returned {_describe(output)} for images of {inputs}; at "
-                f"scale={scale} expected {shape} (N, 3, height, width)"
+                f"generator {name}: it returned {_describe(output)} for images of "
+                f"{(count, 3, side, side)}; at scale={scale} expected {shape} (N, 3, height, width)"
             )
         if discriminator is not None:
-            name = discriminator.get("name", "")
-            with _device(name):
-                network_d = build_discriminator(discriminator)
-                output = _run(name, network_d, torch.zeros(count, 3, crop, crop))
-            if not _is_logits(output, count):
+            shape = count, 3, crop, crop
+            output = _try_network(discriminator, build_discriminator, shape)[1]
+            if not (
+                isinstance(output, Tensor)
+                and output.is_floating_point()
+                and output.shape[:1] == (count,)
+                and output.numel() > 0
+            ):
                 raise UserError(
-                    f"discriminator {name}: it returned {_describe(output)} for {count} images; "
-                    f"expected logits for each image, a floating-point tensor ({count}, …)"
+                    f"discriminator {discriminator.get('name', '')}: it returned "
+                    f"{_describe(output)} for {count} images; expected logits for each image, a "
+                    f"floating-point tensor ({count}, …)"
                 )
     return network
 
 
-def _device(name: str) -> torch.device:
+def _try_network(
+    values: Values, build: Callable[[Values], nn.Module], shape: tuple[int, ...]
+) -> tuple[nn.Module, object]:
+    """Build a network, run it on black images of a shape, and return it and its output."""
+    name = values.get("name", "")
     # A user's constructor may read values, which do not exist on the meta device.
-    return torch.device("cpu" if "." in name else "meta")
-
-
-def _run(name: str, network: nn.Module, images: Tensor) -> object:
-    try:
-        return network(images)
-    except Exception as error:
-        if "." not in name:
-            raise UserError(str(error)) from error
-        raise UserError(
-            f"{name}: failed on images of {tuple(images.shape)}: {locate_error(error)}"
-        ) from error
-
-
-def _is_logits(output: object, count: int) -> bool:
-    if not isinstance(output, Tensor) or not output.is_floating_point():
-        return False
-    return output.shape[:1] == (count,) and output.numel() > 0
+    with torch.device("cpu" if "." in name else "meta"):
+        network = build(values)
+        try:
+            return network, network(torch.zeros(shape))
+        except Exception as error:
+            if "." not in name:
+                raise UserError(str(error)) from error
+            raise UserError(
+                f"{name}: failed on images of {shape}: {locate_error(error)}"
+            ) from error
 
 
 def _describe(output: object) -> str:

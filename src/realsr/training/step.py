@@ -71,7 +71,7 @@ class TrainStep:
         If a measurement is not finite, only the averaged weights change. Does not wait for the GPU.
         """
         state = self._state
-        for optimiser in state.optimisers:
+        for optimiser in state.optimisers.values():
             optimiser.zero_grad(set_to_none=True)
         before = [buffer.clone() for buffer in state.buffers]
 
@@ -80,18 +80,18 @@ class TrainStep:
         values["stop"] = torch.full_like(values["loss/generator"], float(stop))
         gradients = state.gradients()
         average([*gradients.values(), *values.values()])
-        for optimiser in state.optimisers:
+        for optimiser in state.optimisers.values():
             state.scaler.unscale_(optimiser)
         values |= zip(gradients, torch._foreach_norm(list(gradients.values())), strict=True)
 
         if max_norm is not None:
-            for optimiser in state.optimisers:
+            for optimiser in state.optimisers.values():
                 nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], max_norm)
 
         # Update. The device decides whether to skip it, so that the CPU does not wait.
         outcome = torch.stack(list(values.values()))
         skipped = outcome.isfinite().logical_not().any().float()
-        for optimiser in state.optimisers:
+        for optimiser in state.optimisers.values():
             optimiser.param_groups[0]["lr"] = rate
             optimiser.found_inf = skipped  # type: ignore[attr-defined]  # as GradScaler does
             optimiser.step()
