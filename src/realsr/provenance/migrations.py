@@ -6,6 +6,7 @@ the function that converts a section to the next format.
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 FORMAT = 7
@@ -28,18 +29,17 @@ RENAMED_KEYS = {
     "survey": "the command realsr.survey_noise",
 }
 """Keys of earlier configurations and their replacements."""
-ADDED_OPTIMISER_KEYS = {"warmup": 0, "max_gradient_norm": None}
-"""Keys of `optimiser` that format 4 added, with the values that equal the behaviour before."""
-ADDED_DEGRADATION_KEYS: Mapping[str, Mapping[str, str]] = {
-    "noise": {"match": "random"},
-    "noise_jpeg": {"match": "random", "jpeg": "quality"},
+ADDED_KEYS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "optimiser": {"": {"warmup": 0, "max_gradient_norm": None}},
+    "loss": {"perceptual": {"network": "vgg19"}},
+    "online_degradation": {
+        "noise": {"match": "random"},
+        "noise_jpeg": {"match": "random", "jpeg": "quality"},
+    },
+    "kernels": {"kernelgan": {"average_from": None, "gan_after_start": False}},
 }
-"""Keys of `online_degradation` that format 5 added, by its name, with the values that equal the
-behaviour before."""
-ADDED_KERNELGAN_KEYS = {"average_from": None, "gan_after_start": False}
-"""Keys of the kernel estimator KernelGAN that format 7 added, with the values that equal the
-behaviour before."""
-
+"""Keys added to a group, by the name of its component ("" if it has none), with the values that
+equal the behaviour before."""
 RENAMED_RUN_KEYS = (("kernels", "frame", "border"), ("noise", "wanted", "min_patches"))
 """Group, old and new key of the values of a run's config.yaml."""
 
@@ -86,18 +86,14 @@ def _name_training_components(section: Section) -> Section:
 
     # Without a GAN term there is no discriminator. Terms of weight 0 are not recorded.
     if not config.get("loss.gan"):
-        config = {
-            key: value for key, value in config.items() if not key.startswith("discriminator.")
-        }
+        config = _remove(config, "discriminator.")
     for key, name in (("pixel", "l1"), ("gan", "ragan")):
         if weight := config.pop(f"loss.{key}", None):
             config |= {f"loss.{key}.name": name, f"loss.{key}.weight": weight}
     if config.get("loss.perceptual.weight"):
         config["loss.perceptual.name"] = "perceptual"
     else:
-        config = {
-            key: value for key, value in config.items() if not key.startswith("loss.perceptual.")
-        }
+        config = _remove(config, "loss.perceptual.")
 
     # One class used to degrade LR, with options for noise and JPEG.
     if "look.noise" in config:
@@ -118,26 +114,19 @@ def _name_estimator(section: Section) -> Section:
 
 def _add_training_keys(section: Section) -> Section:
     """Warm-up and clipping were added, and VGG16 beside VGG19."""
-    additions = {f"optimiser.{key}": value for key, value in ADDED_OPTIMISER_KEYS.items()}
-    config: dict[str, Any] = additions | section["config"]
-    for key, value in section["config"].items():
-        if key.startswith("loss.") and key.endswith(".name") and value == "perceptual":
-            config.setdefault(f"{key.removesuffix('.name')}.network", "vgg19")
-    return section | {"config": config}
+    section = _add_keys(section, "optimiser", "optimiser.")
+    for key in section["config"]:
+        if key.startswith("loss.") and key.endswith(".name"):
+            section = _add_keys(section, "loss", key.removesuffix("name"))
+    return section
 
 
-def _add_degradation_keys(section: Section) -> Section:
-    """Matching of noise patches to brightness and the JPEG tables of the source were added."""
-    name = section["config"].get("online_degradation.name")
-    additions = ADDED_DEGRADATION_KEYS.get(str(name), {})
-    config = {f"online_degradation.{key}": value for key, value in additions.items()}
-    return section | {"config": config | section["config"]}
-
-
-def _add_kernelgan_keys(section: Section) -> Section:
-    """Averaging over iterations and the start without the GAN loss were added."""
-    additions = ADDED_KERNELGAN_KEYS if section["config"].get("name") == "kernelgan" else {}
-    return section | {"config": {**additions, **section["config"]}}
+def _add_keys(section: Section, group: str, prefix: str) -> Section:
+    """Add the `ADDED_KEYS` of the component whose config keys have a prefix."""
+    config = section["config"]
+    additions = ADDED_KEYS[group].get(str(config.get(f"{prefix}name", "")), {})
+    values = {f"{prefix}{key}": value for key, value in additions.items()}
+    return section | {"config": values | config}
 
 
 def _add_pixel_hashes(section: Section) -> Section:
@@ -146,25 +135,24 @@ def _add_pixel_hashes(section: Section) -> Section:
     return section | {"items": items}
 
 
-def _rename(old: str, new: str) -> Callable[[Section], Section]:
-    """Return a migration that renames a config key."""
+def _rename(section: Section, old: str, new: str) -> Section:
+    config = {new if key == old else key: value for key, value in section["config"].items()}
+    return section | {"config": config}
 
-    def change(section: Section) -> Section:
-        config = {new if key == old else key: value for key, value in section["config"].items()}
-        return section | {"config": config}
 
-    return change
+def _remove(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if not key.startswith(prefix)}
 
 
 MIGRATIONS: Mapping[tuple[str, int], Callable[[Section], Section]] = {
     ("kernels", 1): _name_estimator,
-    ("kernels", 2): _rename("frame", "border"),
-    ("kernels", 6): _add_kernelgan_keys,
-    ("noise_survey", 2): _rename("wanted", "min_patches"),
+    ("kernels", 2): partial(_rename, old="frame", new="border"),
+    ("kernels", 6): partial(_add_keys, group="kernels", prefix=""),
+    ("noise_survey", 2): partial(_rename, old="wanted", new="min_patches"),
     ("pairs", 5): _add_pixel_hashes,
     ("training", 1): _name_training_components,
     ("training", 3): _add_training_keys,
-    ("training", 4): _add_degradation_keys,
+    ("training", 4): partial(_add_keys, group="online_degradation", prefix="online_degradation."),
 }
 
 
@@ -182,19 +170,14 @@ def migrate_run_config(config: Section) -> tuple[dict[str, str], Section]:
         if isinstance(part, dict) and old in part:
             value = part.pop(old)
             part.setdefault(new, value)
-    optimiser, loss = values.get("optimiser"), values.get("loss")
-    if isinstance(optimiser, dict):
-        values["optimiser"] = ADDED_OPTIMISER_KEYS | optimiser
-    degradation = values.get("online_degradation")
-    if isinstance(degradation, dict):
-        additions = ADDED_DEGRADATION_KEYS.get(str(degradation.get("name")), {})
-        values["online_degradation"] = {**additions, **degradation}
-    kernels = values.get("kernels")
-    if isinstance(kernels, dict) and kernels.get("name") == "kernelgan":
-        values["kernels"] = ADDED_KERNELGAN_KEYS | kernels
-    for term in loss.values() if isinstance(loss, dict) else []:
-        if isinstance(term, dict) and term.get("name") == "perceptual":
-            term.setdefault("network", "vgg19")
+    for group, additions in ADDED_KEYS.items():
+        part = values.get(group)
+        # Each term of the loss is a component.
+        components = part.values() if group == "loss" and isinstance(part, dict) else [part]
+        for component in components:
+            if isinstance(component, dict):
+                for key, value in additions.get(str(component.get("name", "")), {}).items():
+                    component.setdefault(key, value)
     return {}, values
 
 
