@@ -15,6 +15,7 @@ from realsr.provenance.manifest import (
     name_inputs,
     open_stage,
     read_manifest,
+    take_shard,
 )
 from realsr.provenance.sections import MANIFEST, list_shard_manifests
 
@@ -39,7 +40,7 @@ def run(folder: Path, inputs, shard=None, stop_after=None, config=None, **option
     with open_stage(
         folder, "copies", config=config, seed=0, inputs=inputs, shard=shard, **options
     ) as record:
-        for name in list(inputs) if shard is None else shard.take(list(inputs)):
+        for name in take_shard(inputs, shard):
             if record.has_item(name):
                 continue
             if len(made) == stop_after:
@@ -58,7 +59,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("count", [1, 3, 8, 20])
 def test_shards_share_all_items_out(count):
     items = list("abcdefgh")
-    shards = [Shard(index, count).take(items) for index in range(count)]
+    shards = [take_shard(items, Shard(index, count)) for index in range(count)]
     assert sorted(item for shard in shards for item in shard) == items
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
 

@@ -70,5 +70,5 @@ def shaped_kernel(
     mask = 1 + amount * (1 - np.exp(-2 * np.pi**2 * (radius * scale) ** 2 * (h**2).sum(0)))
     factor, form = SHAPES[shape](h * scale / 2, covariance)
     spectrum = factor * np.exp(-2 * np.pi**2 * form) * mask
-    shifted = spectrum * np.exp(-2j * np.pi * centre * h.sum(0))
-    return normalise(np.fft.ifft2(shifted).real[:size, :size])
+    spectrum = spectrum * np.exp(-2j * np.pi * centre * h.sum(0))  # moves the kernel to its centre
+    return normalise(np.fft.ifft2(spectrum).real[:size, :size])

@@ -29,7 +29,7 @@ from realsr.kernels.estimator import (
     check_health,
     make_estimator,
 )
-from realsr.provenance.manifest import Shard, StageRules, open_stage, refuse_foreign
+from realsr.provenance.manifest import Shard, StageRules, open_stage, refuse_foreign, take_shard
 from realsr.provenance.sections import StageRecord
 
 logger = logging.getLogger("realsr")
@@ -164,7 +164,7 @@ def _observe(
     shard: Shard | None,
 ) -> Iterator[Batch]:
     """Yield the observations of the photos without kernels; record failures."""
-    names = list(photos) if shard is None else shard.take(list(photos))
+    names = take_shard(photos, shard)
     queue = []
     for photo in (photos[name] for name in names if not record.has_item(name)):
         try:
@@ -234,7 +234,7 @@ def _estimate(
         elif isinstance(outcome, KernelEstimate):
             reasons = check_health(outcome.numbers, gates)
             folder = record.folder / (REJECTS if reasons else STAGE)
-            files = _save_kernels(folder, name, outcome, numbered=estimator.inputs == "mat")
+            files = _save_kernels(folder, name, outcome, with_numbers=estimator.inputs == "mat")
             if estimator.inputs == "source" or outcome.numbers:
                 facts |= {"health": dict(outcome.numbers), "rejected": reasons}
             record.add(name, files, **facts, **outcome.facts)
@@ -247,13 +247,15 @@ def _photo_facts(photo: SourcePhoto, damage: str | None) -> dict[str, Any]:
     return source | damage_facts(damage)
 
 
-def _save_kernels(folder: Path, name: str, estimate: KernelEstimate, numbered: bool) -> list[Path]:
-    """Write the kernels of an item, with numbers if there are several or if `numbered`."""
+def _save_kernels(
+    folder: Path, name: str, estimate: KernelEstimate, with_numbers: bool
+) -> list[Path]:
+    """Write the kernels of an item, with numbers if there are several or if `with_numbers`."""
     folder.mkdir(exist_ok=True)
     files = []
     for scale, kernels in estimate.kernels.items():
         for index, kernel in enumerate(kernels):
-            number = f"_{index:03d}" if len(kernels) > 1 or numbered else ""
+            number = f"_{index:03d}" if len(kernels) > 1 or with_numbers else ""
             files.append(folder / f"{name}{number}_kernel_x{scale}.mat")
             save_kernel(files[-1], kernel, sync=False)
     return files

@@ -109,10 +109,10 @@ def gaussian_covariance(kernel: Kernel) -> np.ndarray:
     """
     row, column = np.unravel_index(np.argmax(kernel), kernel.shape)
     a = np.log(kernel[row - 1 : row + 2, column - 1 : column + 2])
-    mixed = (a[2, 2] - a[2, 0] - a[0, 2] + a[0, 0]) / 4
+    cross = (a[2, 2] - a[2, 0] - a[0, 2] + a[0, 0]) / 4
     differences = [
-        [a[0, 1] - 2 * a[1, 1] + a[2, 1], mixed],
-        [mixed, a[1, 0] - 2 * a[1, 1] + a[1, 2]],
+        [a[0, 1] - 2 * a[1, 1] + a[2, 1], cross],
+        [cross, a[1, 0] - 2 * a[1, 1] + a[1, 2]],
     ]
     return np.linalg.inv(-np.array(differences))
 

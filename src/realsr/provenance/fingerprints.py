@@ -43,10 +43,10 @@ def fingerprint_inputs(inputs: Mapping[str, Path], records: Mapping[str, Any]) -
         return {name: content for name, content in contents if content is not None}
 
 
-def package_versions(more: Sequence[str] = ()) -> dict[str, str]:
-    """Return the versions of Python, of PACKAGES and of the installed packages of `more`."""
+def package_versions(extras: Sequence[str] = ()) -> dict[str, str]:
+    """Return the versions of Python, of PACKAGES and of the installed packages of `extras`."""
     versions = {"python": platform.python_version()}
-    for package in (*PACKAGES, *more):
+    for package in (*PACKAGES, *extras):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from realsr.core.errors import UserError
 from realsr.core.files import hold_lock, inside, remove_leftovers
@@ -32,7 +32,7 @@ from realsr.provenance.sections import (
 
 logger = logging.getLogger("realsr")
 
-Item = TypeVar("Item")
+MAX_LINES = 10  # of differences in a message
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,11 @@ class Shard:
     index: int
     count: int
 
-    def take(self, items: Sequence[Item]) -> list[Item]:
-        """Return the items of this shard in their order."""
-        return list(items)[self.index :: self.count]
+
+def take_shard(names: Iterable[str], shard: Shard | None) -> list[str]:
+    """Return the names of a shard's items in their order; all names without a shard."""
+    names = list(names)
+    return names if shard is None else names[shard.index :: shard.count]
 
 
 def choose_shard(index: int | None, count: int | None) -> Shard | None:
@@ -123,39 +125,23 @@ def open_stage(
     with _hold_locks(folder, stage, file, rules.wait):
         parts = read_parts(folder, stage, check_item)
         remove_leftovers(folder)
-        own_inputs = (
-            inputs if shard is None else {name: inputs[name] for name in shard.take(list(inputs))}
-        )
+        shard_inputs = {name: inputs[name] for name in take_shard(inputs, shard)}
         request = {
             "format": FORMAT,
             "config": json.loads(json.dumps(dict(config), default=str)),
             "seed": seed,
             "versions": package_versions(),
-            "inputs": fingerprint_inputs(own_inputs, _merge(parts.values(), "inputs")),
+            "inputs": fingerprint_inputs(shard_inputs, _merge(parts.values(), "inputs")),
             "files": fingerprint_inputs(files or {}, _merge(parts.values(), "files")),
         }
-        unreadable = own_inputs.keys() - request["inputs"].keys()
-        refuse_new_inputs = MANIFEST in parts and (
-            parts[MANIFEST]["complete"] or not rules.allow_new_inputs
-        )
-        empty: Section = {"inputs": {}, "items": {}}
-        before = copy.deepcopy(parts.get(MANIFEST, empty))
-        if differences := _find_differences(
-            parts.values(), request, inputs.keys() - unreadable, refuse_new_inputs
-        ):
-            if overwrite and shard is None:
-                _delete(folder, parts, rules.owned_paths)
-                parts, before = {}, empty
-            elif rules.allow_changes:
-                logger.warning(
-                    "%s: %s continues with changes:\n%s", folder, stage, _join(differences)
-                )
-                parts = {name: _note_changes(part, differences) for name, part in parts.items()}
-            else:
-                raise UserError(
-                    f"{folder}: {stage} has another configuration or other inputs:\n"
-                    f"{_join(differences)}\n{_advise(shard, rules.changes_key)}"
-                )
+        unreadable = shard_inputs.keys() - request["inputs"].keys()
+        differences = _find_differences(parts, request, inputs.keys() - unreadable, rules)
+        if differences and overwrite and shard is None:
+            _delete(folder, parts, rules.owned_paths)
+            parts = {}
+        before = copy.deepcopy(parts.get(MANIFEST, {"inputs": {}, "items": {}}))
+        if differences and parts:
+            parts = _accept(differences, folder, stage, parts, shard, rules)
         record = _open_record(folder, stage, file, request, parts, before)
         initial = json.dumps(record.section)
         try:
@@ -287,23 +273,45 @@ def _delete(folder: Path, parts: Mapping[str, Section], owned_paths: Sequence[st
             path.unlink(missing_ok=True)
 
 
-def _note_changes(section: Section, differences: list[str]) -> Section:
-    """Return a section that accepts a new config and new inputs, with the differences as a note."""
-    notes = section["notes"] | {"changes": [*section["notes"].get("changes", []), differences]}
-    return section | {"inputs": {}, "complete": False, "notes": notes}
+def _accept(
+    differences: list[str],
+    folder: Path,
+    stage: str,
+    parts: Mapping[str, Section],
+    shard: Shard | None,
+    rules: StageRules,
+) -> dict[str, Section]:
+    """Return sections that accept a request with differences, and note these.
+
+    Raises UserError unless the rules allow changes.
+    """
+    extra = len(differences) - MAX_LINES
+    lines = [*differences[:MAX_LINES], *([f"and {extra} more"] if extra > 0 else [])]
+    text = "\n".join(f"  {line}" for line in lines)
+    if not rules.allow_changes:
+        raise UserError(
+            f"{folder}: {stage} has another configuration or other inputs:\n"
+            f"{text}\n{_advise(shard, rules.changes_key)}"
+        )
+    logger.warning("%s: %s continues with changes:\n%s", folder, stage, text)
+    sections = {}
+    for name, part in parts.items():
+        changes = [*part["notes"].get("changes", []), differences]
+        notes = part["notes"] | {"changes": changes}
+        sections[name] = part | {"inputs": {}, "complete": False, "notes": notes}
+    return sections
 
 
 def _find_differences(
-    parts: Collection[Section], request: Section, present: Collection[str], refuse_new_inputs: bool
+    parts: Mapping[str, Section], request: Section, present: Collection[str], rules: StageRules
 ) -> list[str]:
     """Return the differences between the sections of a stage and a request, one line each.
 
     present: names of all existing inputs; those of the request may be only a shard's.
-    refuse_new_inputs: whether new inputs are a difference.
     """
     config, seed, inputs = request["config"], request["seed"], request["inputs"]
     lines = []
-    for old in parts:
+    for old in parts.values():
         lines += [] if old["seed"] == seed else [f"seed: was {old['seed']}, now {seed}"]
         keys = old["config"].keys() | config.keys()
         # Common keys first, because the other keys follow from them, as options do from a method.
@@ -311,20 +319,15 @@ def _find_differences(
         for key in [*sorted(common), *sorted(keys - common)]:
             if difference := compare_value(old, key, config.get(key, "unset"), request["files"]):
                 lines.append(difference)
-    old_inputs = _merge(parts, "inputs")
+    old_inputs = _merge(parts.values(), "inputs")
     for name, content in old_inputs.items():
         if name not in present:
             lines.append(f"{name}: missing now")
         elif name in inputs and inputs[name]["sha256"] != content["sha256"]:
             lines.append(f"{name}: content changed")
-    if refuse_new_inputs:
+    if MANIFEST in parts and (parts[MANIFEST]["complete"] or not rules.allow_new_inputs):
         lines += [f"{name}: new" for name in inputs if name not in old_inputs]
     return list(dict.fromkeys(lines))
-
-
-def _join(differences: Sequence[str], limit: int = 10) -> str:
-    more = [f"and {len(differences) - limit} more"] if len(differences) > limit else []
-    return "\n".join(f"  {line}" for line in [*differences[:limit], *more])
 
 
 def _advise(shard: Shard | None, changes_key: str | None) -> str:
