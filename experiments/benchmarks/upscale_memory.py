@@ -26,7 +26,7 @@ from common import report
 from torch import nn
 
 from realsr.imaging import write_uint8
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.weights import save_generator
 
 SCALE = 4

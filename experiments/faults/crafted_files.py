@@ -17,7 +17,7 @@ import torch
 from crafted_mat import Files, mat_files
 from safetensors.torch import save as save_safetensors
 
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 
 SIZE = {"features": 6, "blocks": 1, "growth": 4}
 NOTES = {"generator": {"name": "rrdb", **SIZE}, "scale": 2}

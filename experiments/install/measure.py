@@ -34,7 +34,7 @@ SKIP = {"dev"}  # it has most of the others
 EXPORT = """
 from pathlib import Path
 from realsr.api import export, load_config
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.weights import save_generator
 size = {{"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}}
 save_generator(Path("x.safetensors"), build_generator(size, 4), size, 4)
@@ -73,7 +73,7 @@ for name in ("df2k", "realesrgan_x4plus", "realesrgan_x4plus_anime"):
     "docs": "import furo, myst_nb, sphinx",
     "hub": "from huggingface_hub import HfApi, hf_hub_download",
     "spandrel": """
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 build_generator({"name": "spandrel_network", "architecture": "SPAN", "arguments": {}}, 4)
 """,
     "wandb": TRACKER.format("wandb"),

@@ -16,7 +16,7 @@ from realsr.api.adaptation_report import Evidence, judge, write_report
 from realsr.config.composition import load_config
 from realsr.core.errors import Interrupted
 from realsr.imaging import read_uint8, write_uint8
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.weights import load_generator, save_generator
 
 SIZE = (256, 256)

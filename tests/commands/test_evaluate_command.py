@@ -11,7 +11,7 @@ from small_work import Command, write_photos
 from full_disk import full_disk
 from official_models import Published
 from realsr.imaging import write_uint8
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.weights import save_generator
 
 

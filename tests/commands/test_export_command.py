@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_work import Command
 
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.weights import load_generator, save_generator
 
 SIZE = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}

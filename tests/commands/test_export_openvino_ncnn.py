@@ -7,7 +7,7 @@ from small_work import Command, write_photos
 
 from realsr.deployment import export_options
 from realsr.deployment.export_options import DEFAULT_FORMATS
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.weights import save_generator
 
 SIZE = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 4}

@@ -14,7 +14,7 @@ from realsr.api import generator_export
 from realsr.deployment.measure import Cost
 from realsr.deployment.model_card import Measurement, deployment_scores, make_header
 from realsr.deployment.table import Deployment, Row
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.weights import load_generator, save_generator
 from realsr.weights.origin import Origin
 

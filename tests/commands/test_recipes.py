@@ -8,7 +8,7 @@ from small_work import Command, write_photos
 
 from config_files import head_command
 from realsr.config.options import conf_dir, list_options
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.weights import load_generator, save_generator
 
 # What makes a recipe's work small, and leaves its networks, losses and pairs what they are.

@@ -6,7 +6,7 @@ import torch
 from small_work import Command, files, write_photos
 
 from realsr.imaging import read_uint8, resize, to_float, to_uint8, write_uint8
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.weights import save_generator
 
 

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from realsr.core.tensor_files import describe_tensors, is_counter, strip_prefixes
-from realsr.networks.build import build_discriminator
+from realsr.networks import build_discriminator
 
 NETWORK = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from realsr.deployment.network_files import to_onnx
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from small_spandrel import SMALL, small_values
 
 pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")

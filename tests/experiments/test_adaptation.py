@@ -12,7 +12,7 @@ from realsr.api import load_config
 from realsr.config.pipeline import TrainConfig
 from realsr.data.pairs import list_pairs
 from realsr.imaging import read_uint8, shrink_uint8, write_uint8
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.weights import save_generator
 
 FOLDER = str(Path(__file__).parents[2] / "experiments/adaptation")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.weights import save_generator
 
 for module in ("onnx", "onnxruntime", "onnxscript"):

@@ -9,7 +9,7 @@ from torch import nn
 
 from realsr.core.errors import UserError
 from realsr.inference.model import load_model
-from realsr.networks.build import build_discriminator
+from realsr.networks import build_discriminator
 from realsr.weights import load_generator, load_generator_state
 from realsr.weights.layouts import to_first_layout
 

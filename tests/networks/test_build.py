@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from realsr.core.errors import UserError
-from realsr.networks.build import build_discriminator, build_generator
+from realsr.networks import build_discriminator, build_generator
 from realsr.networks.patchgan import PatchGAN
 from realsr.networks.rrdb import RRDB
 from realsr.networks.vgg128 import VGG128

@@ -9,7 +9,7 @@ import torch
 from config_files import yaml_values
 from realsr.config.options import conf_dir
 from realsr.core.errors import UserError
-from realsr.networks.build import build_discriminator, build_generator
+from realsr.networks import build_discriminator, build_generator
 
 
 def options(group: str) -> list[str]:

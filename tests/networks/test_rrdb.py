@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.networks.rrdb import RRDB, DenseBlock, ResidualDenseBlocks
 
 STAGE_COUNTS = {1: 0, 2: 1, 3: 1, 4: 2, 8: 3}

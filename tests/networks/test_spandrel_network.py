@@ -9,7 +9,7 @@ import torch
 from config_files import yaml_values
 from realsr.core.errors import UserError
 from realsr.inference.model import load_model
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.weights.conversion import convert_weights
 from realsr.weights.generators import (
     load_generator,

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from realsr.networks.build import build_discriminator
+from realsr.networks import build_discriminator
 from realsr.networks.unet import UNet
 
 

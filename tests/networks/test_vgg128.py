@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from realsr.networks.build import build_discriminator
+from realsr.networks import build_discriminator
 from realsr.networks.vgg128 import VGG128
 
 

@@ -20,7 +20,7 @@ from realsr.data.loading import LoadingError
 from realsr.data.pairs import Pair
 from realsr.data.validation_images import ValidationImage, load_validation
 from realsr.evaluation.metrics.lpips import LPIPS
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.networks.rrdb import RRDB
 from realsr.training import loop, monitor
 from realsr.training.checkpoints import CheckpointWriter, list_checkpoints

@@ -7,7 +7,7 @@ from config_files import loss_values
 from realsr.inference.model import load_model
 from realsr.inference.tile_layout import Tiles
 from realsr.inference.tiling import upscale_image
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.training.settings import TrainingConfig
 from realsr.weights.generators import load_generator
 from small_spandrel import SMALL, small_values

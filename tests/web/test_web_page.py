@@ -26,7 +26,7 @@ from realsr import api
 from realsr.core.errors import UserError
 from realsr.imaging import Metadata, Photo, read_photo, write_photo, write_uint8
 from realsr.imaging.kernel_shapes import save_kernel
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.weights import save_generator
 
 pytest.importorskip("starlette", reason="the extra app is not installed")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 
 MakeNetwork = Callable[..., nn.Module]
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from realsr.core.errors import UserError
-from realsr.networks.build import build_discriminator, build_generator
+from realsr.networks import build_discriminator, build_generator
 from realsr.weights import convert_weights, load_generator, load_generator_state, save_generator
 from realsr.weights.generators import read_facts
 from realsr.weights.state_files import read_weights

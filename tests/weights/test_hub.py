@@ -20,7 +20,7 @@ import torch
 import realsr
 from realsr.core.errors import UserError
 from realsr.imaging import write_uint8
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.weights import load_generator, save_generator
 from realsr.weights.hub import check_upload, find_in_hub, upload_files
 

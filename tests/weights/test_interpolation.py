@@ -10,7 +10,7 @@ from exported_networks import exported_rrdb
 from realsr.core.errors import UserError
 from realsr.inference.model import load_model
 from realsr.weights import convert_weights, load_generator, save_generator
-from realsr.weights.interpolation import interpolate_weights
+from realsr.weights.conversion import interpolate_weights
 from realsr.weights.layouts import to_first_layout
 from realsr.weights.state_files import read_weights
 

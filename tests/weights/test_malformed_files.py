@@ -11,10 +11,9 @@ from safetensors.torch import save_file
 from realsr.core.errors import UserError, WeightsError
 from realsr.core.machine import limited_memory
 from realsr.inference import onnx_files
-from realsr.networks.build import build_generator
-from realsr.networks.torchvision_weights import check_content, select_features
-from realsr.networks.torchvision_weights import read_state as read_metric_weights
+from realsr.networks import build_generator
 from realsr.weights import load_generator, load_generator_state, save_generator
+from realsr.weights.published_files import read_checked, select_features
 from realsr.weights.state_files import read_weights
 
 FAULTS = Path(__file__).parents[2] / "experiments/faults"
@@ -92,7 +91,7 @@ def test_weights_that_are_not_finite_are_named(name: str, tmp_path: Path) -> Non
 def test_weights_for_the_loss_that_are_not_finite_are_named(tmp_path: Path) -> None:
     torch.save((torch.full((4,), torch.nan), torch.ones(4, 36)), tmp_path / "x.pth")
     for check in (
-        lambda path: check_content(read_metric_weights(path, "x", "BRISQUE"), path),
+        lambda path: read_checked(path, "x", "BRISQUE"),
         lambda path: select_features(
             {"0.weight": torch.full((4,), torch.nan)}, {"0.weight": (4,)}, "x.pth", "VGG19"
         ),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from official_models import Published
 from realsr.core.errors import UserError
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.weights import load_generator, load_generator_state
 
 MakeNetwork = Callable[..., nn.Module]

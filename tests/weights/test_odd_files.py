@@ -25,7 +25,7 @@ from torch import nn
 from realsr.core.errors import UserError, WeightsError
 from realsr.imaging.kernel_shapes import read_kernel
 from realsr.inference.model import load_model
-from realsr.networks.build import build_discriminator, build_generator
+from realsr.networks import build_discriminator, build_generator
 from realsr.training.loss_terms.perceptual import VGGFeatures
 from realsr.weights import load_generator, load_generator_state
 

@@ -8,7 +8,7 @@ import torch
 
 from realsr.deployment.export_files import load
 from realsr.inference.model import load_model
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.weights import convert_weights, load_generator, save_generator, state_files
 
 SIZE = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 2}

@@ -41,7 +41,7 @@ from realsr.evaluation.tables import format_report
 from realsr.inference.model import load_model
 from realsr.inference.tiling import as_function
 from realsr.kernels.estimator import make_estimator
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.pools.contents import list_degradation_files
 from realsr.provenance.manifest import is_foreign, lock_stage
 from realsr.training.checkpoints import list_checkpoints

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from realsr.core.components import Values, build_component
 from realsr.core.errors import UserError, WeightsError
-from realsr.networks.torchvision_weights import check_content, read_state
-from realsr.weights.published_files import FETCH_COMMAND, WEIGHT_FILES, WeightFile
+from realsr.weights.published_files import FETCH_COMMAND, WEIGHT_FILES, WeightFile, read_checked
 
 logger = logging.getLogger("realsr")
 
@@ -175,7 +174,7 @@ def read_for_library(weight: WeightFile, path: Path, network: str) -> tuple[Any,
     The pickle is for libraries that unpickle any object. network: its name, for messages. Raises
     WeightsError if the file is damaged or has more than tensors.
     """
-    content = check_content(read_state(path, f"metric_files.{weight.key}", network), path)
+    content = read_checked(path, f"metric_files.{weight.key}", network)
     pickle = io.BytesIO()
     torch.save(content, pickle)
     pickle.seek(0)

@@ -17,8 +17,8 @@ from realsr.inference.foreign import fit_precision, load_foreign
 from realsr.inference.onnx_files import load_onnx
 from realsr.networks.rrdb import RRDB
 from realsr.networks.spandrel_network import SpandrelNetwork
+from realsr.weights.conversion import check_interpolation, interpolate_weights
 from realsr.weights.generators import is_generator, make_generator
-from realsr.weights.interpolation import check_interpolation, interpolate_weights
 from realsr.weights.origin import log_origin
 from realsr.weights.sources import find_weights
 from realsr.weights.state_files import identify_weights, read_weights

@@ -14,7 +14,7 @@ from realsr.core.devices import Precision, choose_precision
 from realsr.core.errors import UserError
 from realsr.core.ranges import check_ranges
 from realsr.core.seeding import derive_seed
-from realsr.networks.build import build_discriminator, build_generator
+from realsr.networks import build_discriminator, build_generator
 from realsr.training.distributed import SINGLE_PROCESS, DistributedContext
 from realsr.training.generator_loss import check_loss, needs_discriminator
 from realsr.training.settings import TrainingConfig, check_optimiser

@@ -22,7 +22,7 @@ from realsr.core.tensor_files import (
     strip_prefixes,
     tell_reason,
 )
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.weights.layouts import (
     compare_tensors,
     describe_other,

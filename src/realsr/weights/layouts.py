@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from realsr.core.tensor_files import describe_tensors, is_counter
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.networks.rrdb import STAGES
 
 logger = logging.getLogger("realsr")

@@ -14,7 +14,7 @@ from torch import Tensor
 from realsr.core.errors import UserError
 from realsr.core.file_kinds import NCNN, UNKNOWN, ZEROS, FileKind, identify_file
 from realsr.core.tensor_files import tell_reason
-from realsr.networks.build import build_generator
+from realsr.networks import build_generator
 from realsr.weights.layouts import MAX_BLOCKS
 
 MAGIC = "7767517"

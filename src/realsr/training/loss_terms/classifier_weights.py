@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 
 from realsr.core.errors import WeightsError
-from realsr.networks.torchvision_weights import read_state
-from realsr.weights.published_files import FETCH_COMMAND
+from realsr.weights.published_files import FETCH_COMMAND, read_state
 
 _ZEROS = ContextVar("zeros", default=False)
 
