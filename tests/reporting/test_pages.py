@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from realsr.core.errors import UserError
+from realsr.imaging import write_uint8
 from realsr.reporting.pages import (
     FILES,
     Card,
     Cards,
+    Comparison,
     Facts,
     Link,
     PageTable,
@@ -20,8 +22,8 @@ from realsr.reporting.pages import (
     embed_data,
     write_page,
 )
-from realsr.reporting.run_page import compare_views, flatten, show_config, split_strip
-from realsr.reporting.run_records import read_run
+from realsr.reporting.run_page import compare_samples, flatten, show_config
+from realsr.reporting.run_records import RunRecords, read_run
 from realsr.reporting.svg_plots import COLOURS, Line, plot_intervals, plot_lines
 
 
@@ -56,14 +58,17 @@ def test_pictures_and_data_are_embedded_without_loss() -> None:
     assert base64.b64decode(link.target.partition(",")[2]) == b"\x00a"
 
 
-def test_a_sample_is_compared_by_its_views() -> None:
+def test_a_sample_is_compared_by_its_views(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     views = {name: rng.integers(0, 256, (1000, 800, 3)).astype(np.uint8) for name in "abcd"}
     lr = rng.integers(0, 256, (250, 200, 3)).astype(np.uint8)
+    (tmp_path / "samples/x").mkdir(parents=True)
     strip = np.concatenate([lr.repeat(4, 0).repeat(4, 1), *list(views.values())[1:]], axis=1)
-    result = split_strip(strip)
-    assert list(result) == ["LR", "bicubic", "SR", "HR"]
-    block = compare_views("x", result, 4)
+    write_uint8(tmp_path / "samples/x/step_0000009.png", strip)
+    _, block = compare_samples(RunRecords(tmp_path, {"scale": 4}))
+    assert isinstance(block, Comparison)
+    assert list(block.images) == ["LR", "bicubic", "SR", "HR"]
+    assert (block.name, block.note) == ("x", "Step 9.")
     assert (block.left, block.right) == ("bicubic", "SR")
     # The centre of 320 pixels, at a multiple of the scale; LR at its own size.
     assert np.array_equal(decode(block.images["HR"].source), views["d"][340:660, 240:560])

@@ -36,9 +36,17 @@ from realsr.inference.tiling import as_function
 from realsr.pools.contents import PoolConfig, list_kernels, list_noise
 from realsr.provenance.manifest import open_stage
 from realsr.reporting.figures import write_comparison
-from realsr.reporting.pages import Block, Card, Cards, PageTable, Paragraph, Section, write_page
+from realsr.reporting.pages import (
+    Block,
+    Card,
+    Cards,
+    PageTable,
+    Paragraph,
+    Section,
+    compare,
+    write_page,
+)
 from realsr.reporting.pool_figures import common_side, embed_kernel
-from realsr.reporting.run_page import compare_views
 from realsr.simulation import camera_model
 from realsr.simulation.camera_model import Camera, anisotropic_kernel
 from realsr.training.generator_loss import GeneratorLoss
@@ -244,12 +252,10 @@ def make_sections(
     )
     blocks: list[Block] = [Paragraph(text), PageTable(f"Photos: {', '.join(TEST)}", head, rows)]
     for photo, images in views.items():
-        crops = _crop(photo, images, PAGE_SIDE)
-        pixels = {
-            title.replace("bicubic interpolation", "bicubic"): x for title, x in crops.items()
-        }
-        arrays = {title: to_uint8(x) for title, x in pixels.items()}
-        blocks.append(compare_views(photo, arrays, CAMERA.scale))
+        crops = _crop(photo, images, PAGE_SIDE).items()
+        arrays = {title.removesuffix(" interpolation"): to_uint8(x) for title, x in crops}
+        sides = "bicubic", "trained on pool"
+        blocks.append(compare(photo, arrays, sides, scale=CAMERA.scale))
     side = common_side([CAMERA.kernel, *kernels.values()])
     cards = [Card("true kernel", [embed_kernel("the camera", CAMERA.kernel, side)])]
     for name, kernel in kernels.items():

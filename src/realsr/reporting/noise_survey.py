@@ -37,6 +37,7 @@ MAX_TILES = 24  # in a section of the figure
 COLUMNS, SIDE = 6, 256
 LINE = "#c81e1e"
 CHANNELS = {"red": "#c83c3c", "green": "#3c9650", "blue": "#3c64c8"}
+PLOT_LEFTS, PLOT_SIZE = (40, 580, 1120), (470, 250)
 MAX_POINTS = 4000  # of each channel in the plot of the noise level
 COLOURS = {
     "": "#3c9650",
@@ -74,13 +75,17 @@ def choose_tiles(survey: Survey, mask: np.ndarray, count: int) -> list[int]:
     return choose_evenly(indices[order].tolist(), count)
 
 
+def _classify(survey: Survey) -> np.ndarray:
+    """Return the reject reason of each tile, `too varied` for those that were not judged."""
+    return np.where(np.isnan(survey.tiles["structure"]), "too varied", survey.judge())
+
+
 def _make_sections(survey: Survey) -> dict[str, list[Tile]]:
     """Return, by title, selected tiles and other tiles of up to twice the variance threshold.
 
     If there are neither, return the tiles of lowest variance.
     """
-    selection, reasons = survey.selection(), survey.judge()
-    reasons = np.where(np.isnan(survey.tiles["structure"]), "too varied", reasons)
+    selection, reasons = survey.selection(), _classify(survey)
     close = ~selection & (survey.tiles["variance"] < 2 * survey.config.max_variance)
     masks = {"kept": selection, "nearly kept": close}
     if not (selection | close).any():
@@ -101,8 +106,9 @@ def _make_sections(survey: Survey) -> dict[str, list[Tile]]:
 
 
 def summarise(survey: Survey) -> dict[str, Any]:
-    """Return the content of summary.json."""
+    """Return the content of summary.json; its noise levels are of 8 bits."""
     percents = (0, 1, 5, 25, 50, 75, 95, 100)
+    deviations = None if survey.level is None else survey.level.deviations
     return {
         "photos": len(survey.photos),
         "failures": survey.failures,
@@ -121,19 +127,13 @@ def summarise(survey: Survey) -> dict[str, Any]:
             for n in PATCH_COUNTS
             if survey.suggest(n).patches
         ],
-        "noise_level": _summarise_level(survey),
-    }
-
-
-def _summarise_level(survey: Survey) -> dict[str, Any] | None:
-    """Return the noise level by brightness, in 8-bit levels; None if too few blocks are flat."""
-    if survey.level is None:
-        return None
-    deviations = survey.level.deviations
-    return {
-        "flat_blocks": len(survey.blocks),
-        "brightness": np.linspace(0, 255, deviations.shape[1]).tolist(),
-        **dict(zip(CHANNELS, deviations.round(3).tolist(), strict=True)),
+        "noise_level": None
+        if deviations is None
+        else {
+            "flat_blocks": len(survey.blocks),
+            "brightness": np.linspace(0, 255, deviations.shape[1]).tolist(),
+            **dict(zip(CHANNELS, deviations.round(3).tolist(), strict=True)),
+        },
     }
 
 
@@ -198,36 +198,23 @@ def draw_survey(survey: Survey, sections: Mapping[str, Sequence[Tile]]) -> np.nd
     text += f"max_structure={config.max_structure:g}"
     page.write(text, 700, 46, 13)
     low = tiles["variance"] < survey.limit
+    titles = (
+        "variance of tiles",
+        f"mean of the {low.sum()} tiles of variance below {survey.limit:g}",
+        "tiles below max_variance: all, and good ones",
+    )
     variance, mean, counts = (
-        page.plot(left, 100, 470, 250, title)
-        for left, title in (
-            (40, "variance of tiles"),
-            (580, f"mean of the {low.sum()} tiles of variance below {survey.limit:g}"),
-            (1120, "tiles below max_variance: all, and good ones"),
-        )
+        page.plot(left, 100, *PLOT_SIZE, title)
+        for left, title in zip(PLOT_LEFTS, titles, strict=True)
     )
     _plot_histogram(variance, survey, tiles["variance"].clip(0.1, 10_000), np.logspace(-1, 4, 51))
     variance.set_xscale("log")
-    variance.legend(
-        loc="lower left",
-        bbox_to_anchor=(-0.1, 1.12),
-        ncols=len(COLOURS),
-        frameon=False,
-        fontsize=13,
-    )
+    corner = -0.1, 1.12
+    variance.legend(loc="lower left", bbox_to_anchor=corner, ncols=5, frameon=False, fontsize=13)
     _plot_histogram(mean, survey, np.where(low, tiles["mean"], -1), np.linspace(0, 256, 33))
     mean.set_xticks(range(0, 257, 32))
     mean.axvline(config.min_mean, color=LINE, linewidth=2)
-    thresholds = np.geomspace(min(0.1, survey.limit / 10), survey.limit, 120)
-    yields = [survey.yields(threshold) for threshold in thresholds]
-    for colour, curve in (
-        (FAINT, [sum(y.values()) for y in yields]),
-        (COLOURS[""], [y.get("", 0) for y in yields]),
-    ):
-        counts.semilogx(thresholds, curve, color=colour, linewidth=3)
-        counts.annotate(
-            str(curve[-1]), (thresholds[-1], curve[-1]), ha="right", va="bottom", fontsize=13
-        )
+    _plot_yields(counts, survey)
     for axes in (variance, counts):
         axes.axvline(config.max_variance, color=LINE, linewidth=2)
         axes.xaxis.set_major_formatter("{x:g}")
@@ -236,42 +223,49 @@ def draw_survey(survey: Survey, sections: Mapping[str, Sequence[Tile]]) -> np.nd
         axes.locator_params(axis="y", integer=True)
         axes.set_xlabel(label, fontsize=11)
         axes.tick_params(axis="x", pad=8)  # clear of the y axis's 0
-    if survey.level is not None:
-        _plot_level(page, survey)
+    _plot_level(page, survey)
     sheets = [draw_tiles(group, COLUMNS, SIDE, title) for title, group in sections.items()]
     return stack([page.render(), *sheets])
 
 
+def _plot_histogram(axes: "Axes", survey: Survey, values: np.ndarray, edges: np.ndarray) -> None:
+    """Draw a histogram stacked by reject reason."""
+    reasons = _classify(survey)
+    groups = [values[reasons == reason] for reason in COLOURS]
+    names, colours = [reason or "good" for reason in COLOURS], list(COLOURS.values())
+    axes.hist(groups, edges.tolist(), stacked=True, color=colours, label=names, rwidth=0.9)
+    axes.set_xlim(edges[0], edges[-1])
+
+
+def _plot_yields(axes: "Axes", survey: Survey) -> None:
+    """Draw how many tiles each variance threshold yields: all, and good ones."""
+    thresholds = np.geomspace(min(0.1, survey.limit / 10), survey.limit, 120)
+    yields = [survey.yields(threshold) for threshold in thresholds]
+    for colour, curve in (
+        (FAINT, [sum(counts.values()) for counts in yields]),
+        (COLOURS[""], [counts.get("", 0) for counts in yields]),
+    ):
+        axes.semilogx(thresholds, curve, color=colour, linewidth=3)
+        end = thresholds[-1], curve[-1]
+        axes.annotate(str(curve[-1]), end, ha="right", va="bottom", fontsize=13)
+
+
 def _plot_level(page: Page, survey: Survey) -> None:
-    """Draw the flat blocks' standard deviations by brightness and the fitted noise level."""
-    assert survey.level is not None
+    """Draw the flat blocks' standard deviations by brightness and the fitted noise level, if any."""
+    if survey.level is None:
+        return
     nodes = np.linspace(0, 255, survey.level.deviations.shape[1])
-    step = -(-len(survey.blocks) // MAX_POINTS)
-    points = survey.blocks[::step]
+    points = survey.blocks[:: -(-len(survey.blocks) // MAX_POINTS)]
     top = 1.3 * float(np.sqrt(np.percentile(points["variance"], 99)))
+    count = f": {len(survey.blocks)} flat blocks"
     for index, (name, colour) in enumerate(CHANNELS.items()):
-        title = f"noise level of {name}, by brightness"
-        if index == 0:
-            title += f": {len(survey.blocks)} flat blocks"
-        axes = page.plot((40, 580, 1120)[index], 505, 470, 250, title)
+        title = f"noise level of {name}, by brightness{count if index == 0 else ''}"
+        axes = page.plot(PLOT_LEFTS[index], 505, *PLOT_SIZE, title)
         deviations = np.sqrt(points["variance"][:, index])
         axes.plot(points["mean"][:, index], deviations, ".", color=colour, markersize=2, alpha=0.4)
         axes.plot(nodes, survey.level.deviations[index], color=INK, linewidth=2)
-        axes.set_xlim(0, 255)
-        axes.set_ylim(0, top)
-        axes.set_xticks(range(0, 257, 32))
+        axes.set(xlim=(0, 255), ylim=(0, top), xticks=range(0, 257, 32))
         axes.set_xlabel("mean of the block, 0..255; line: fit", fontsize=11)
-
-
-def _plot_histogram(axes: "Axes", survey: Survey, values: np.ndarray, edges: np.ndarray) -> None:
-    """Draw a histogram stacked by reject reason."""
-    reasons = np.where(np.isnan(survey.tiles["structure"]), "too varied", survey.judge())
-    groups = [values[reasons == reason] for reason in COLOURS]
-    names = [reason or "good" for reason in COLOURS]
-    axes.hist(
-        groups, edges.tolist(), stacked=True, color=list(COLOURS.values()), label=names, rwidth=0.9
-    )
-    axes.set_xlim(edges[0], edges[-1])
 
 
 def stretch(pixels: np.ndarray) -> np.ndarray:

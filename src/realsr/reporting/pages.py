@@ -28,6 +28,7 @@ logger = logging.getLogger("realsr")
 FILES = Path(__file__).parent / "page"
 SLIDER = FILES / "img-comparison-slider"
 MAX_BYTES = 15_000_000
+CROP = 320  # side of the crops in comparisons, in pixels
 THUMBNAIL = 160  # maximum of the longer side in pixels
 
 
@@ -177,6 +178,27 @@ def write_page(path: Path, title: str, subtitle: str, sections: Sequence[Section
 def embed(pixels: np.ndarray, alt: str, pixelated: bool = False) -> Picture:
     """Return an image (H, W, 3) uint8 as a lossless picture."""
     return _embed(encode_uint8(pixels, ".png"), "png", pixels, alt, pixelated)
+
+
+def compare(
+    name: str,
+    images: Mapping[str, np.ndarray],
+    sides: tuple[str, str],
+    note: str = "",
+    scale: int = 1,
+) -> Comparison:
+    """Return a comparison of the centre of images (H, W, 3) uint8 of one size.
+
+    sides: titles of the images that are shown first, left and right. The image `LR`, enlarged by
+    repeating pixels, is stored at its own size, every `scale`-th pixel.
+    """
+    pictures, side = {}, CROP // scale * scale
+    for title, pixels in images.items():
+        top, left = ((max(0, n - side) // 2) // scale * scale for n in pixels.shape[:2])
+        step = scale if title == "LR" else 1
+        crop = np.ascontiguousarray(pixels[top : top + side : step, left : left + side : step])
+        pictures[title] = embed(crop, f"{title} of {name}", pixelated=title == "LR")
+    return Comparison(name, pictures, *sides, note)
 
 
 def embed_thumbnail(pixels: np.ndarray, alt: str) -> Picture:

@@ -1,6 +1,6 @@
 """Sections of a page about a run: summary, comparison, scores, curves, configuration, versions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -12,18 +12,16 @@ from realsr.reporting.chain import make_chain_sections
 from realsr.reporting.drawing import choose_evenly
 from realsr.reporting.pages import (
     Block,
-    Comparison,
     Details,
     Facts,
     PageTable,
     Paragraph,
-    Plot,
     Plots,
     Section,
-    embed,
+    compare,
 )
 from realsr.reporting.run_records import RunRecords
-from realsr.reporting.score_page import ABSENT, CROP, MAX_IMAGES, make_score_blocks
+from realsr.reporting.score_page import ABSENT, MAX_IMAGES, make_score_blocks
 from realsr.reporting.svg_plots import Line, plot_lines
 
 VIEWS = ("LR", "bicubic", "SR", "HR")  # of a sample, see realsr.training.validation.make_strip
@@ -38,6 +36,8 @@ def make_run_sections(
     unknown. pool: statistics of the run's pool, None if it is missing.
     """
     scores = make_score_blocks(run.metrics) if run.metrics else []
+    versions = run.training.get("versions") or run.metrics.get("versions") or {}
+    versions = {name: str(version) for name, version in versions.items()}
     return [
         Section("summary", "Summary", [Facts(summarise(run))]),
         Section("comparison", "Comparison", compare_samples(run)),
@@ -45,14 +45,13 @@ def make_run_sections(
         Section("curves", "Curves", plot_curves(run)),
         *make_chain_sections(run, pool),
         Section("configuration", "Configuration", show_config(run.config, defaults)),
-        Section("versions", "Versions", _show_versions(run)),
+        Section("versions", "Versions", [Facts(versions)] if versions else []),
     ]
 
 
 def summarise(run: RunRecords) -> dict[str, str]:
     """Return facts about a run: recipe, progress, data, time and memory."""
     config, training, scalars = run.config, run.training, run.scalars
-    trainer = config.get("trainer") or {}
     inputs, notes = training.get("inputs", {}), training.get("notes", {})
     pairs = sum(name.startswith("HR/") for name in inputs)
     patches = sum(name.startswith("noise/") for name in inputs)
@@ -62,10 +61,10 @@ def summarise(run: RunRecords) -> dict[str, str]:
         "track": str(config.get("track")),
         "scale": f"x{config.get('scale')}",
         "seed": str(config.get("seed")),
-        "steps": f"{run.steps} of {trainer.get('max_steps')}, {complete}",
+        "steps": f"{run.steps} of {run.value('trainer.max_steps')}, {complete}",
         "pairs": f"{pairs}, and {patches} noise patches",
         "initial weights": str(config.get("init") or "none"),
-        "generator": str((config.get("generator") or {}).get("name")),
+        "generator": str(run.value("generator.name")),
     }
     if config.get("from_run"):
         facts["repeats the run"] = str(config["from_run"])
@@ -73,7 +72,8 @@ def summarise(run: RunRecords) -> dict[str, str]:
         facts["threads"] = str(notes["threads"])
     if "speed/images_per_second" in scalars:
         steps, speeds = scalars["speed/images_per_second"]
-        seconds = float((np.diff(steps, prepend=0) * trainer.get("batch", 1) / speeds).sum())
+        batch = run.value("trainer.batch") or 1
+        seconds = float((np.diff(steps, prepend=0) * batch / speeds).sum())
         facts["training time"] = f"{timedelta(seconds=round(seconds))}, without validation"
         facts["speed"] = f"{np.median(speeds):.1f} images per second (median)"
     for tag, name in (("memory/process_gb", "memory"), ("memory/gpu_gb", "memory of the GPU")):
@@ -96,43 +96,12 @@ def compare_samples(run: RunRecords) -> list[Block]:
         except ImageError as error:
             blocks.append(Paragraph(str(error)))
             continue
+        views = dict(zip(VIEWS, np.split(strip, len(VIEWS), axis=1), strict=True))
         step = int(files[-1].stem.removeprefix("step_"))
-        blocks.append(compare_views(folder.name, split_strip(strip), scale, f"Step {step}."))
+        blocks.append(compare(folder.name, views, ("bicubic", "SR"), f"Step {step}.", scale))
     if blocks:
         blocks.insert(0, Paragraph("Validation images by the weights of the last validation."))
     return blocks
-
-
-def split_strip(strip: np.ndarray) -> dict[str, np.ndarray]:
-    """Return LR (enlarged by repeating pixels), bicubic, SR and HR of a sample (H, 4 W, 3)."""
-    return dict(zip(VIEWS, np.split(strip, len(VIEWS), axis=1), strict=True))
-
-
-def compare_views(
-    name: str, views: Mapping[str, np.ndarray], scale: int, note: str = ""
-) -> Comparison:
-    """Return a comparison of the centre of views (H, W, 3) uint8 of one size.
-
-    The view `LR` is stored at its own size, every `scale`-th pixel.
-    """
-    pictures = {}
-    for title, pixels in views.items():
-        side = CROP // scale * scale
-        top, left = ((max(0, n - side) // 2) // scale * scale for n in pixels.shape[:2])
-        crop = pixels[top : top + side, left : left + side]
-        alt = f"{title} of {name}"
-        if title == "LR":
-            crop = np.ascontiguousarray(crop[::scale, ::scale])
-        pictures[title] = embed(crop, alt, pixelated=title == "LR")
-    return Comparison(
-        name, pictures, "bicubic" if "bicubic" in views else "LR", _result(views), note
-    )
-
-
-def _result(views: Mapping[str, Any]) -> str:
-    """Return the title of the result: `SR`, or the last view before HR."""
-    titles = [title for title in views if title != "HR"]
-    return "SR" if "SR" in views else titles[-1]
 
 
 def plot_curves(run: RunRecords) -> list[Block]:
@@ -154,14 +123,10 @@ def plot_curves(run: RunRecords) -> list[Block]:
         if group == "loss":
             plots += [plot_lines(f"Loss: {line.name}", [line], "step") for line in lines]
         else:
-            more.append(_plot_group(group, lines))
+            title, is_rate = group.replace("_", " ").capitalize(), group == "learning_rate"
+            more.append(plot_lines(title, lines, "step", logarithmic=is_rate))
     details = [Details("More curves", [Plots(more)])] if more else []
-    return [Plots(plots), *details] if plots else [*details]
-
-
-def _plot_group(group: str, lines: Sequence[Line]) -> Plot:
-    title = group.replace("_", " ").capitalize()
-    return plot_lines(title, lines, "step", logarithmic=group == "learning_rate")
+    return [*([Plots(plots)] if plots else []), *details]
 
 
 def show_config(config: Mapping[str, Any], defaults: Mapping[str, Any] | None) -> list[Block]:
@@ -200,8 +165,3 @@ def _text(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value) if not isinstance(value, list) else f"[{', '.join(map(_text, value))}]"
-
-
-def _show_versions(run: RunRecords) -> list[Block]:
-    versions = run.training.get("versions") or run.metrics.get("versions") or {}
-    return [Facts({name: str(version) for name, version in versions.items()})] if versions else []

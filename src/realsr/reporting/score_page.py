@@ -12,7 +12,6 @@ from realsr.reporting.pages import (
     Block,
     Card,
     Cards,
-    Comparison,
     Details,
     Facts,
     PageTable,
@@ -20,12 +19,12 @@ from realsr.reporting.pages import (
     Plot,
     Plots,
     Section,
+    compare,
     embed,
 )
 from realsr.reporting.svg_plots import plot_intervals
 
 HIGHER = ("psnr", "ssim", "ms_ssim", "nrqm")
-CROP = 320  # side of the crops in comparisons, in pixels
 ABSENT = "—"  # in a table's cell
 MAX_IMAGES = 6
 MAX_FIGURES = 4
@@ -156,13 +155,8 @@ def _compare_images(folder: Path) -> list[Block]:
         except ImageError as error:
             blocks.append(Paragraph(str(error)))
             continue
-        crops = {}
-        for model, pixels in results.items():
-            top, left = (max(0, (side - CROP) // 2) for side in pixels.shape[:2])
-            crop = pixels[top : top + CROP, left : left + CROP]
-            crops[model] = embed(crop, f"centre of {name} by {model}")
-        titles = list(crops)
-        blocks.append(Comparison(name, crops, titles[0], titles[1], note="Centre of the image."))
+        sides = models[0].name, models[1].name
+        blocks.append(compare(name, results, sides, "Centre of the image."))
     return blocks
 
 
