@@ -60,6 +60,22 @@ def test_a_sweep_leaves_the_current_folder_alone_wherever_m_stands(
     ]
 
 
+@pytest.mark.parametrize("multirun", ["-m", "hydra.mode=MULTIRUN"])
+def test_a_yaml_file_may_set_the_folder_of_the_records(
+    multirun: str, command: Command, source: Path, tmp_path: Path
+) -> None:
+    group = tmp_path / "my" / "study"
+    group.mkdir(parents=True)
+    (group / "records.yaml").write_text("# @package _global_\nhydra: {sweep: {dir: OUT/sweep}}\n")
+    arguments = ["+track=dped", "data.source=photos", "scale=2,4"]
+    ended = command("check_data", multirun, "--config-dir", "my", "+study=records", *arguments)
+    assert ended.code == 0, ended.said
+    assert [job.error for job in read_sweep(tmp_path / "OUT/sweep")] == [None, None]
+    ended = command("check_data", multirun, *arguments)
+    assert ended.code == 0, ended.said
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "my", "OUT"}, "no litter"
+
+
 def test_a_launcher_of_jobs_asks_for_a_folder_of_its_files(command: Command, source: Path) -> None:
     ended = command("train", "-m", "hydra/launcher=submitit_slurm", *SMALL, *SEEDS)
     assert ended.code == 1

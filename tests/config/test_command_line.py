@@ -227,6 +227,27 @@ def test_a_mistake_in_a_yaml_file_ends_in_a_line(
     assert message in caplog.text
 
 
+def test_an_option_may_be_named_like_a_yaml_value(
+    compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "my" / "pool").mkdir(parents=True)
+    (tmp_path / "my" / "track").mkdir()
+    for name in ("true", "on", "1"):
+        (tmp_path / "my" / "pool" / f"{name}.yaml").write_text("defaults: [bicubic]\n")
+        (tmp_path / "my" / "track" / f"{name}.yaml").write_text(
+            f"# @package _global_\ndefaults:\n- override /pool: {name}\n- _self_\ntrack: x\n"
+        )
+        for arguments in (["+track=dped", f"pool={name}"], [f"+track={name}"]):
+            config = compose("config", "--config-dir", "my", *arguments)
+            assert config.pool.kernels == "bicubic"
+    configs = compose("config", "-m", "--config-dir", "my", "+track=dped", "pool=true,kernels_only")
+    assert [config.pool.kernels for config in configs] == ["bicubic", "estimated"]
+    for name in ("false", "0", "null"):
+        with pytest.raises(SystemExit):
+            compose("config", "--config-dir", "my", "+track=dped", f"pool={name}")
+        assert f"pool={name}: expected one of 1, bicubic, from_mat" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -43,7 +43,7 @@ def run_command(name: str) -> None:
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import DictConfig
 
-    from realsr.config.command_line import quote_arguments, read_paths_as_text, sweep_into_temporary
+    from realsr.config.command_line import keep_hydra_quiet, quote_arguments, read_paths_as_text
     from realsr.config.composition import register_schemas
     from realsr.config.messages import CONFIG_ERRORS, explain
     from realsr.config.options import conf_dir
@@ -62,7 +62,8 @@ def run_command(name: str) -> None:
     cleanup = ExitStack()
     try:
         arguments = quote_arguments(command_line[1:], specification.schema, specification.photos)
-        sys.argv = [command_line[0], *cleanup.enter_context(sweep_into_temporary(arguments))]
+        sys.argv = [command_line[0], *arguments]
+        cleanup.enter_context(keep_hydra_quiet(arguments))
         cleanup.enter_context(read_paths_as_text(specification.schema))
         # Otherwise Hydra would print its errors and exit before they are explained below.
         os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -128,7 +129,7 @@ def _run_job(name: str, config: "DictConfig") -> None:
 def _record_job(config: "DictConfig") -> Iterator[None]:
     """Write the record of a sweep's job, which `realsr.report sweep=DIR` reads, to hydra.sweep.dir.
 
-    The folder is temporary unless it is set, see `sweep_into_temporary`.
+    The folder is temporary unless it is set, see `keep_hydra_quiet`.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode

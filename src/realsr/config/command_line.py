@@ -3,8 +3,9 @@
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import is_dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import UnionType
@@ -12,10 +13,13 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import omegaconf._utils
 import yaml  # type: ignore[import-untyped]
+from hydra.conf import HydraConf, RunDir, SweepDir
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
+from realsr.config.options import config_dirs
 from realsr.config.schema import COMPONENTS
 from realsr.core.errors import UserError
 
@@ -24,13 +28,6 @@ _VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--con
 _SWITCHES = ("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun",
              "-m", "--shell-completion", "-sc")  # fmt: skip
 _CONFIG_FLAGS = ("--config-path", "-cp", "--config-name", "-cn")
-# The values of conf/hydra_quiet.yaml, for a config that does not include it, such as a run's.
-_QUIET_OVERRIDES = (
-    "hydra/job_logging=none",
-    "hydra/hydra_logging=none",
-    "hydra.output_subdir=null",
-    "hydra.run.dir=.",
-)
 COMPONENT_TEXTS = {"folder", "key", "weights"}
 """Keys of components whose value is text or a path."""
 _ELEMENT = re.compile(
@@ -67,10 +64,8 @@ def quote_arguments(arguments: Sequence[str], schema: type, photos: str | None =
     either a file or a key or flag.
     """
     types = key_types(schema)
-    multirun = any(
-        argument in ("-m", "--multirun") or argument.startswith("hydra.mode=")
-        for argument in arguments
-    )
+    multirun = _is_sweep(arguments)
+    folders = list(config_dirs(arguments))
     overrides: list[str] = []
     flags: list[str] = []
     plain: list[str] = []
@@ -83,15 +78,16 @@ def quote_arguments(arguments: Sequence[str], schema: type, photos: str | None =
         elif photos is not None and _is_path(argument, types):
             plain.append(argument)
         else:
-            overrides.append(_quote_override(argument, types, multirun))
+            override = _quote_override(argument, types, multirun)
+            group = argument.lstrip("+").partition("=")[0].partition("@")[0]
+            is_group = any((folder / group).is_dir() for folder in folders)
+            overrides.append(_quote_option(override) if is_group else override)
     if plain and any(re.match(rf"\+*{photos}=", override) for override in overrides):
         raise UserError(
             f"{plain[0]}: photos are set both with {photos}= and without: use one form for all"
         )
     if plain:
         overrides.insert(0, f"{photos}=[{','.join(map(_quote_photo, plain))}]")
-    if any(flag.startswith(_CONFIG_FLAGS) for flag in flags):
-        overrides[:0] = _QUIET_OVERRIDES
     return [*overrides, *map(_complete_path, flags)]  # argparse needs all overrides in sequence
 
 
@@ -163,6 +159,14 @@ def _quote_override(argument: str, types: dict[str, Any], multirun: bool) -> str
         return f"{key}={_quote_text(value)}"
     is_valid = override is not None and not (sweep and kind is not None)
     return argument if is_valid or value[:1] in ("[", "{", "'", '"') else f"{key}={_quote(value)}"
+
+
+def _quote_option(override: str) -> str:
+    """Return `group=option` with quotes around names such as `true` and `1`, which are no text."""
+    key, _, names = override.partition("=")
+    if not re.fullmatch(r"[\w.+-]+(,[\w.+-]+)*", names):
+        return override
+    return f"{key}={','.join(map(_quote_text, names.split(',')))}"
 
 
 def _split(value: str) -> list[str]:
@@ -248,30 +252,49 @@ def _mark_text(node: Any, texts: set[str]) -> None:
             for scalar in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                 if isinstance(scalar, yaml.ScalarNode) and scalar.tag != "tag:yaml.org,2002:null":
                     scalar.tag = "tag:yaml.org,2002:str"
+        if key.value == "defaults":  # a list of `group: option`
+            for item in value.value:
+                if isinstance(item, yaml.MappingNode):
+                    _mark_text(item, {group.value for group, _ in item.value})
         _mark_text(value, inside)
 
 
 @contextmanager
-def sweep_into_temporary(arguments: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the command line with a temporary folder for the files that Hydra writes in a sweep.
+def keep_hydra_quiet(arguments: Sequence[str]) -> Iterator[None]:
+    """Let Hydra write no log and no files inside the block, unless the command or YAML sets them.
 
-    Hydra would use the current folder. The results of a sweep are in the folder of each run. Raises
-    UserError for a launcher whose files must outlive the command.
+    In a sweep Hydra always writes files; by default they are in a temporary folder. The results of
+    a sweep are in the folder of each run. Raises UserError for a launcher whose files must outlive
+    the command.
     """
-    if not {"-m", "--multirun"}.intersection(arguments):
-        yield list(arguments)
-        return
     launchers = [text for text in arguments if text.startswith("hydra/launcher=submitit")]
     has_folder = any("hydra.launcher.submitit_folder=" in text for text in arguments)
-    if launchers and not has_folder:
+    if launchers and not has_folder and _is_sweep(arguments):
         raise UserError(
             f"{launchers[0]}: set hydra.launcher.submitit_folder=FOLDER for the files of the jobs"
         )
-    if any("hydra.sweep.dir=" in argument for argument in arguments):
-        yield list(arguments)
-        return
-    with TemporaryDirectory(prefix="realsr_") as folder:
-        yield [f"hydra.sweep.dir={folder}", *arguments]
+    # Hydra's own defaults are replaced, so that every file and override is stronger.
+    groups = {next(iter(item)): item for item in HydraConf().defaults if isinstance(item, dict)}
+    quiet = {name: {name: "none"} for name in ("hydra_logging", "job_logging")}
+    node = HydraConf(defaults=[*(groups | quiet).values(), "_self_"], run=RunDir("."))
+    node.output_subdir, node.job.chdir = None, False
+    store = partial(ConfigStore.instance().store, "config", group="hydra", provider="hydra")
+    with (
+        TemporaryDirectory(prefix="realsr_") if _is_sweep(arguments) else nullcontext(".") as folder
+    ):
+        node.sweep = SweepDir(folder, subdir=".")
+        store(node)
+        try:
+            yield
+        finally:
+            store(HydraConf())
+
+
+def _is_sweep(arguments: Sequence[str]) -> bool:
+    return any(
+        argument in ("-m", "--multirun") or argument.startswith("hydra.mode=")
+        for argument in arguments
+    )
 
 
 def localize_paths(value: Any) -> Any:

@@ -7,7 +7,7 @@ that the text appears at once.
 import platform
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +17,7 @@ from typing import get_type_hints
 import yaml  # type: ignore[import-untyped]
 
 from realsr import __version__
-from realsr.config.options import conf_dir
+from realsr.config.options import conf_dir, config_dirs
 from realsr.config.schema import COMMANDS
 
 PLUS_GROUPS = {"track": "<track>", "experiment": "<recipe>", "layout": "<layout>"}
@@ -86,7 +86,7 @@ def write_help(command: str, arguments: Sequence[str]) -> None:
         for argument in arguments
         if re.match(r"\+?[\w/]+=", argument)
     )
-    folders = [conf_dir(), *_config_dirs(arguments)]
+    folders = list(config_dirs(arguments))
     defaults = read_defaults(specification.file)
     changes = list[str]()
     for group in ("experiment", "track") if "track" in types else ():
@@ -128,13 +128,6 @@ def read_keys(command: str) -> list[str]:
     specification = COMMANDS[command]
     body = _read_body(conf_dir() / f"{_base(specification.file)}.yaml")
     return _select(body, specification.part)
-
-
-def _config_dirs(arguments: Sequence[str]) -> Iterator[Path]:
-    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        flag, equals, value = argument.partition("=")
-        if flag in ("--config-dir", "-cd"):
-            yield Path(value if equals else following)
 
 
 def _find_option(folders: Sequence[Path], group: str, option: str) -> Path | None:

@@ -1,5 +1,6 @@
 """The folder conf/ and the options of its groups."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
@@ -8,6 +9,15 @@ def conf_dir() -> Path:
     package = Path(__file__).parents[1]
     inside, checkout = package / "conf", package.parents[1] / "conf"
     return inside if inside.is_dir() else checkout
+
+
+def config_dirs(arguments: Sequence[str]) -> Iterator[Path]:
+    """Yield conf/ and the folders of `--config-dir` in a command line."""
+    yield conf_dir()
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        flag, equals, value = argument.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            yield Path(value if equals else following)
 
 
 def list_options(group: str) -> list[str]:

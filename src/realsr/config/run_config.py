@@ -84,7 +84,7 @@ def register_rerun(value: str, overrides: Sequence[str]) -> None:
     for group in groups:
         store.store(RERUN, values.pop(group), group=group)
     options = [{group: RERUN} for group in groups]
-    defaults = ["config_schema", *options, "hydra_quiet", "_self_"]
+    defaults = ["config_schema", *options, "_self_"]
     store.store(RERUN, {"defaults": defaults, **values})
 
 
