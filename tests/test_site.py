@@ -89,6 +89,24 @@ def test_the_reference_has_each_key_and_comment_of_an_option(option: str) -> Non
     assert words(comment) in words(section)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [option for option in OPTIONS if option.split("/")[0] not in configuration.PLUS_GROUPS],
+)
+def test_each_key_of_an_option_has_a_comment(option: str) -> None:
+    # Tracks, recipes and layouts set keys that other files explain.
+    keys = configuration.list_option_keys(ROOT / "conf" / f"{option}.yaml")
+    for name, key in keys.items():
+        first = keys[re.sub(r"\[\d+\]", "[0]", name)]  # of similar elements of a list
+        assert first.comment or not key.value or name == "name" or "@" in name, name
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_key_of_a_command_has_a_comment(command: str) -> None:
+    for key in configuration.list_keys("\n".join(configuration.read_keys(command))):
+        assert key.comment or not key.value, key.name
+
+
 @pytest.fixture(scope="module")
 def commands() -> str:
     return configuration.write_commands("reference/commands.md")
