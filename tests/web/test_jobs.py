@@ -10,7 +10,7 @@ import pytest
 
 from realsr.core.errors import UserError
 from realsr.web.jobs import MAX_JOBS, Job, JobQueue
-from realsr.web.uploads import check_photo, place_photo
+from realsr.web.work import check_photo, place_photo
 
 
 def wait(condition: Callable[[], bool]) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,15 @@ from realsr.core.ranges import check_value
 from realsr.inference.tile_layout import smallest_size
 from realsr.reporting.pages import FILES
 from realsr.web.jobs import Job, JobQueue, Work
-from realsr.web.uploads import check_bytes, check_photo, place_photo
-from realsr.web.work import FORMATS, UpscaleOptions, Upscaler, compare_sets, describe_pool
+from realsr.web.work import (
+    FORMATS,
+    Upscaler,
+    check_bytes,
+    check_photo,
+    compare_sets,
+    describe_pool,
+    place_photo,
+)
 
 PAGE = Path(__file__).parent / "page"
 SETS = ("photo", "a", "b")  # of photos that a job can hold, each a subfolder of its folder
@@ -206,6 +212,7 @@ class _Server:
         photos = list((job.folder / "photo").glob("*"))
         if len(photos) != 1:
             raise UserError("choose a photo")
+        [photo] = photos
         weights, strength = options.get("weights"), options.get("strength")
         tile, kind = options.get("tile"), options.get("format")
         if not isinstance(weights, str) or weights not in self._upscaler.scales:
@@ -217,21 +224,21 @@ class _Server:
             raise UserError(f"tile={tile}: expected a number of pixels")
         if kind is not None and kind not in FORMATS:
             raise UserError(f"format={kind}: expected {', '.join(FORMATS)}")
-        choice = UpscaleOptions(weights, strength, tile, kind)
-        return partial(self._upscaler.upscale, photo=photos[0], options=choice)
+        suffix = kind and f".{kind}"
+        return lambda job: self._upscaler.upscale(job, photo, weights, strength, tile, suffix)
 
     def _describe_pool(self, _: Job, options: dict[str, Any]) -> Work:
-        return partial(describe_pool, folder=_read_folder("pool", options.get("pool")))
+        folder = _read_folder("pool", options.get("pool"))
+        return lambda job: describe_pool(job, folder)
 
     def _compare(self, job: Job, options: dict[str, Any]) -> Work:
-        sets = (
+        a, b = (
             job.folder / letter
             if (job.folder / letter).is_dir()
             else _read_folder(letter, options.get(letter))
             for letter in ("a", "b")
         )
-        a, b = sets
-        return partial(compare_sets, a=a, b=b, config=self._config)
+        return lambda job: compare_sets(job, a, b, self._config)
 
 
 def _read_folder(name: str, value: object) -> Path:

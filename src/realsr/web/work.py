@@ -1,8 +1,8 @@
-"""What the page asks for: an upscaled photo, a description of a pool, a comparison of two sets."""
+"""The work for the page: checks of its photos, upscaling, pages of pools, comparisons of sets."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -10,9 +10,12 @@ import torch
 
 from realsr.config.schema import AppConfig
 from realsr.core.devices import choose_device
-from realsr.core.errors import UserError
+from realsr.core.errors import ImageError, UserError
+from realsr.core.file_names import printable
+from realsr.core.files import check_name
 from realsr.domains.comparison import Domain, compare_domains, measure_domain
-from realsr.imaging import count_pixels, list_images, read_photo, write_photo
+from realsr.imaging import IMAGE_SUFFIXES, count_pixels, list_images, read_photo, write_photo
+from realsr.imaging.formats import READ_FORMATS, explain_unread, identify_format
 from realsr.inference.model import BICUBIC, SRModel, load_model, refine
 from realsr.inference.tile_layout import PROBE, choose_tiles
 from realsr.inference.upscaling import upscale_photo
@@ -22,22 +25,64 @@ from realsr.reporting.drawing import choose_evenly
 from realsr.reporting.pages import write_page
 from realsr.reporting.pool_page import make_pool_sections
 from realsr.web.jobs import Job
-from realsr.web.uploads import identify_photo
 from realsr.weights.published_files import FETCH_COMMAND
 from realsr.weights.sources import MODELS, locate_model
 
 PUBLISHED_SCALE = 4  # of all published models
 FORMATS = ("png", "jpg", "tif", "webp")
+SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "WEBP": ".webp", "BMP": ".bmp"}
 
 
-@dataclass(frozen=True)
-class UpscaleOptions:
-    """Options of the page. format: one of `FORMATS`; None for that of the photo."""
+def place_photo(folder: Path, name: str) -> Path:
+    """Return where a photo of a name is stored. Raises ImageError for a name that is no file's."""
+    if not name or name in (".", "..") or any(character in name for character in "/\\\0"):
+        raise ImageError(f"{printable(name)!r} is not the name of a file: rename the photo")
+    if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+        raise ImageError(explain_unread(name, None))
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise ImageError(str(error)) from error
+    if (folder / name).exists():
+        raise ImageError(f"{name}: two photos have this name: rename one of them")
+    return folder / name
 
-    weights: str
-    strength: float
-    tile: int | None
-    format: str | None
+
+def check_bytes(name: str, size: int, max_megabytes: float) -> None:
+    """Raise ImageError for a file of more than `max_megabytes` (10^6 bytes)."""
+    if size > max_megabytes * 1e6:
+        raise ImageError(
+            f"{name}: the file has more than {max_megabytes:g} MB: make it smaller, or start "
+            "realsr app with a larger max_megabytes"
+        )
+
+
+def check_photo(path: Path, max_megapixels: float) -> None:
+    """Check a photo's header before the photo is decoded.
+
+    Raises ImageError if the header cannot be read or states more than `max_megapixels`.
+    """
+    pixels = count_pixels(path)
+    if pixels == 0:
+        identify_photo(path)
+        raise ImageError(
+            f"{path.name} is damaged or incomplete: its header cannot be decoded. Copy or download "
+            "it again."
+        )
+    if pixels > max_megapixels * 1e6:
+        raise ImageError(
+            f"{path.name} has {pixels / 1e6:.2f} megapixels, more than {max_megapixels:g}: shrink "
+            "or crop it, or start realsr app with a larger max_megapixels"
+        )
+
+
+def identify_photo(path: Path) -> str:
+    """Return the suffix of a photo's format by its content. Raises ImageError for other files."""
+    with path.open("rb") as file:
+        kind = identify_format(file.read(128))
+    if kind not in READ_FORMATS:
+        raise ImageError(explain_unread(path.name, kind))
+    return SUFFIXES[kind]
 
 
 class Upscaler:
@@ -67,19 +112,28 @@ class Upscaler:
         config = self._config
         return load_model(source, self._device, config.precision, config.allow_custom_code)
 
-    def upscale(self, job: Job, photo: Path, options: UpscaleOptions) -> None:
+    def upscale(
+        self,
+        job: Job,
+        photo: Path,
+        weights: str,
+        strength: float,
+        tile: int | None,
+        suffix: str | None,
+    ) -> None:
         """Upscale a photo as `realsr.upscale` does, and by bicubic to compare with.
 
-        The files are <photo>_x<scale>.<format>; bicubic.png; and, if browsers do not show the
-        result's format, shown.png with the same samples.
+        suffix: of the result, None for that of the photo. The files are <photo>_x<scale><suffix>;
+        bicubic.png; and, if browsers do not show the result's format, shown.png with the same
+        samples.
         """
-        job.begin(f"loading {options.weights}")
-        base = self._load(options.weights)
-        tiles_for = choose_tiles(base, options.tile, self._config.overlap)
-        model = refine(base, False, False, options.strength)
-        suffix = f".{options.format}" if options.format else identify_photo(photo)
+        job.begin(f"loading {weights}")
+        base = self._load(weights)
+        tiles_for = choose_tiles(base, tile, self._config.overlap)
+        model = refine(base, False, False, strength)
+        suffix = suffix or identify_photo(photo)
         result = job.folder / f"{photo.stem}_x{model.scale}{suffix}"
-        pixels, speed = count_pixels(photo), (options.weights, options.tile)
+        pixels, speed = count_pixels(photo), (weights, tile)
         if speed not in self._seconds:
             self._seconds[speed] = _measure_seconds(base)
         job.begin("upscaling", pixels, self._seconds[speed] * pixels)
@@ -99,7 +153,7 @@ class Upscaler:
         job.files = [result.name, "bicubic.png", "shown.png"]
         job.result = {
             "file": result.name,
-            "model": f"{options.weights}, strength {options.strength:g}",
+            "model": f"{weights}, strength {strength:g}",
             "shown": "shown.png" if suffix == ".tif" else result.name,
             "bicubic": "bicubic.png",
             "bytes": result.stat().st_size,
