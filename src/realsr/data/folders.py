@@ -3,7 +3,7 @@
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from realsr.core.errors import UserError
@@ -97,27 +97,13 @@ def match_folders(
     rules, same_folder = _choose_rules(scale, lr_name), hr.resolve() == lr.resolve()
     low = _compose_names(lr, list_by_name(lr))
     partners = _find_partners(high, low, rules, same_folder, lr_name is not None)
-    owners = dict[str, str]()
-    for name, matches in partners.items():
-        if len(matches) > 1:
-            choices = " or ".join(_suggest(template) for template in matches.values())
-            raise UserError(
-                f"{hr}: {name} has several LR images in {lr}: {join_names(matches)}. Set {choices}"
-            )
-        for partner in matches:
-            if partner in owners:
-                raise UserError(
-                    f"{lr}: {partner} matches both {owners[partner]} and {name} in {hr}; rename "
-                    "one of them"
-                )
-            owners[partner] = name
+    owners = _choose_owners(partners, hr, lr)
     pairs: dict[str, tuple[Path, Path | None]] = {
         name: (high[name], low[partner]) for partner, name in owners.items()
     }
-    rest = (
-        low.keys() - owners.keys() - ({_compose(name) for name in pairs} if same_folder else set())
-    )
+    rest = low.keys() - owners.keys()
     if same_folder:  # the folder may hold other images too
+        rest -= {_compose(name) for name in pairs}
         leftovers = {hr: {name for name in rest if lr_name is None and _is_named(name, rules)}}
     else:
         leftovers = {hr: high.keys() - pairs.keys(), lr: rest if lr_name is None else set()}
@@ -137,6 +123,25 @@ def match_folders(
         note = f"; {len(rest)} other images are ignored" if rest else ""
         logger.info("%s: LR images of %s matched by name: %s%s", lr, hr, summary, note)
     return pairs
+
+
+def _choose_owners(partners: Mapping[str, dict[str, str]], hr: Path, lr: Path) -> dict[str, str]:
+    """Return the HR name of each LR name. Raises UserError if an image has several partners."""
+    owners = dict[str, str]()
+    for name, matches in partners.items():
+        if len(matches) > 1:
+            choices = " or ".join(_suggest(template) for template in matches.values())
+            raise UserError(
+                f"{hr}: {name} has several LR images in {lr}: {join_names(matches)}. Set {choices}"
+            )
+        for partner in matches:
+            if partner in owners:
+                raise UserError(
+                    f"{lr}: {partner} matches both {owners[partner]} and {name} in {hr}; rename "
+                    "one of them"
+                )
+            owners[partner] = name
+    return owners
 
 
 def has_hr_and_lr(folder: Path, scale: int, lr_name: str | None = None) -> bool:
@@ -161,12 +166,12 @@ def _find_partners(
     names = {_compose(name) for name in high}
     partners = {name: dict[str, str]() for name in high}
     for name, matches in partners.items():
-        for partner, rule in _apply(rules, _compose(name)):
-            if (
-                partner not in low
-                or (same_folder and partner == _compose(name))
-                or "{}" in matches.values()
-            ):
+        composed = _compose(name)
+        for ending, rule in rules:
+            if not composed.endswith(ending) or "{}" in matches.values():
+                continue
+            partner = rule.replace("{}", composed.removesuffix(ending))
+            if partner not in low or (same_folder and partner == composed):
                 continue
             if same_folder or template or rule == "{}" or partner not in names:
                 matches.setdefault(partner, rule)
@@ -188,18 +193,9 @@ def _choose_rules(scale: int, lr_name: str | None) -> list[tuple[str, str]]:
     return [(ending, _compose(lr_name)) for ending in dict.fromkeys(ending for ending, _ in rules)]
 
 
-def _apply(rules: Sequence[tuple[str, str]], name: str) -> Iterator[tuple[str, str]]:
-    """Yield the possible LR names of an HR image, each with its template."""
-    for ending, template in rules:
-        if name.endswith(ending):
-            yield template.replace("{}", name.removesuffix(ending)), template
-
-
 def _is_named(name: str, rules: Sequence[tuple[str, str]]) -> bool:
     """Return whether a name has an HR or LR ending with underscore; others are ambiguous."""
-    endings = [ending for ending, _ in rules] + [
-        template.removeprefix("{}") for _, template in rules
-    ]
+    endings = {text.removeprefix("{}") for rule in rules for text in rule}
     return name.endswith(tuple(ending for ending in endings if ending.startswith("_")))
 
 

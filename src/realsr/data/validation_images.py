@@ -87,8 +87,13 @@ def read_image(
         size = f"{original.shape[1]}x{original.shape[0]}"
         logger.warning("%s: %s pixels, upscaled to the protocol's %d pixels a side", hr, size, side)
     small, image = prepare_pair(original, scale, small, side, area)
-    if lr is not None:
-        check_sizes(lr, small, image, scale, original.shape)
+    if [side * scale for side in small.shape[1:]] != list(image.shape[1:]):
+        size, file_size = (f"{s[1]}x{s[0]}" for s in (image.shape[1:], original.shape))
+        preparation = f"{file_size}, prepared as " if size != file_size else ""
+        raise UserError(
+            f"{lr}: {small.shape[2]}x{small.shape[1]} pixels, but HR is {preparation}{size}; at "
+            f"scale={scale} HR must be {scale} times as large"
+        )
     return ValidationImage(name, small, image)
 
 
@@ -123,27 +128,6 @@ def _resize_area(image_uint8: np.ndarray, size: tuple[int, int]) -> Tensor:
 def shrink(hr: Tensor, scale: int) -> Tensor:
     """Return HR (3, H, W) downscaled by bicubic and rounded to the 8-bit grid, as in a file."""
     return to_float(to_uint8(resize(hr, factor=1 / scale)))
-
-
-def check_sizes(
-    path: Path | None, lr: Tensor, hr: Tensor, scale: int, original: Sequence[int]
-) -> None:
-    """Raise UserError if HR is not `scale` times as large as LR.
-
-    path: LR's file, for the message. original: height and width of HR's file before cropping or
-        resizing.
-    """
-    if [side * scale for side in lr.shape[1:]] != list(hr.shape[1:]):
-        preparation = (
-            f"{original[1]}x{original[0]}, prepared as "
-            if list(original[:2]) != list(hr.shape[1:])
-            else ""
-        )
-        raise UserError(
-            f"{path}: {lr.shape[2]}x{lr.shape[1]} pixels, but HR is "
-            f"{preparation}{hr.shape[2]}x{hr.shape[1]}; at scale={scale} HR must be {scale} times "
-            "as large"
-        )
 
 
 def load_validation_folder(

@@ -54,7 +54,7 @@ def train(
     Raises UserError for unsuitable data or settings, WeightsError if VGG19's weights are missing,
     Interrupted after SIGTERM or Ctrl-C, once the state is saved.
     """
-    trainer, scale = config.trainer, config.scale
+    trainer = config.trainer
     device = choose_device(trainer.device, "trainer.device", local_rank())
     check_settings(config, processes.world_size)
 
@@ -63,28 +63,18 @@ def train(
     monitor = TrainingMonitor(trainer.max_skipped, state.scaler)
     selection = Selection(validation, run, config, device)
     start = restore_or_initialize(state, monitor, selection, run, config, processes)
-    shape = (trainer.batch // processes.world_size, 3, trainer.crop // scale, trainer.crop // scale)
+    side = trainer.crop // config.scale
+    shape = (trainer.batch // processes.world_size, 3, side, side)
     train_step = TrainStep(state, GeneratorLoss(config.loss).to(device), trainer, shape)
 
     # Data: each process loads its share of each batch.
     pairs = keep_large(list(pairs), trainer.crop)
-    images = cache_pairs(cache, pairs, None) if trainer.cache else decode_pairs(pairs)
-    dataset = CropDataset(
-        images,
-        trainer.batch,
-        trainer.crop,
-        scale,
-        degradation,
-        config.seed,
-        processes.rank,
-        processes.world_size,
-    )
-    workers = min(trainer.workers, os.cpu_count() or 1)
+    dataset = make_dataset(pairs, degradation, config, cache, processes)
     batches = load_batches(
         dataset,
         start,
         trainer.max_steps,
-        workers,
+        workers=min(trainer.workers, os.cpu_count() or 1),
         pin_memory=device.type == "cuda",
         timeout=trainer.data_timeout,
     )
@@ -155,6 +145,28 @@ def train(
                 raise _make_interrupt(request, step, processes)
 
     return save_weights(run, state, config) if main else []
+
+
+def make_dataset(
+    pairs: Sequence[Pair],
+    degradation: OnlineDegradation,
+    config: TrainingConfig,
+    cache: Path,
+    processes: DistributedContext,
+) -> CropDataset:
+    """Return this process's share of the batches of pairs, decoded or from the cache."""
+    trainer = config.trainer
+    images = cache_pairs(cache, pairs, None) if trainer.cache else decode_pairs(pairs)
+    return CropDataset(
+        images,
+        trainer.batch,
+        trainer.crop,
+        config.scale,
+        degradation,
+        config.seed,
+        processes.rank,
+        processes.world_size,
+    )
 
 
 def describe(

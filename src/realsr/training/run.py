@@ -13,7 +13,7 @@ import torch
 from realsr.core.components import Values
 from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
-from realsr.data.cache import DecodedImages, Images, cache_images
+from realsr.data.cache import Images, cache_images
 from realsr.data.degradations.degradation import build_degradation
 from realsr.data.pairs import Pair
 from realsr.data.pool_files import JPEG_TABLES, KERNEL_SUFFIX, list_patches
@@ -63,30 +63,26 @@ def train_run(
     `cache`: the decoded pairs. Raises UserError if the folder holds a training of another config or
     other pairs, unless `trainer.allow_changes` is set; the differences are reported in any case.
     """
+    facts = _list_facts(config, degradation, pool_files)
     records: list[StageRecord] = []  # in the first process
     with ExitStack() as stack:
 
         def open_record() -> bool:
-            manager = _open_record(
-                run, pairs, pool_files, degradation, config, config_yaml, overwrite
-            )
+            inputs = _name_inputs(pairs, pool_files)
+            manager = _open_record(run, config, config_yaml, facts, inputs, overwrite)
             records.extend(stack.enter_context(manager))
             return bool(records)
 
         if not processes.run_on_main(open_record):
             return False
-        # A resumed run may change the number of threads.
-        stack.callback(torch.set_num_threads, torch.get_num_threads())
-        paths = list_patches(pool_files)
-        patches: Images = DecodedImages(paths)
-        if paths and config.trainer.cache:
+        stack.enter_context(use_threads(None))  # a resumed run may change the number of threads
+        patches: Images | None = None
+        if config.trainer.cache and (paths := list_patches(pool_files)):
             patches = cache_images(cache / "noise.u8", paths, None)
         online = build_degradation(degradation, config.scale, pool_files, patches)
+        is_main = processes.is_main
+        tracker = open_tracker(config.tracker, run, facts) if is_main else NO_TRACKER
         try:
-            tracker = NO_TRACKER
-            if processes.is_main:
-                facts = _list_facts(config, degradation, pool_files)
-                tracker = open_tracker(config.tracker, run, facts)
             weights = train(pairs, online, validation, run, config, cache, processes, tracker)
         except torch.OutOfMemoryError as error:
             raise UserError(
@@ -122,11 +118,10 @@ def use_threads(count: int | None) -> Iterator[None]:
 @contextmanager
 def _open_record(
     run: Path,
-    pairs: Sequence[Pair],
-    pool_files: Sequence[Path],
-    degradation: Values,
     config: TrainingConfig,
     config_yaml: str,
+    facts: Mapping[str, Any],
+    inputs: Mapping[str, Path],
     overwrite: bool,
 ) -> Iterator[list[StageRecord]]:
     """Open the run's record and write config.yaml; yield [record], or [] if training is complete.
@@ -134,25 +129,9 @@ def _open_record(
     If training fails before its first checkpoint, both are restored, so that the next attempt may
     use another config.
     """
-    facts = _list_facts(config, degradation, pool_files)
     files = _list_files(facts)
     if not overwrite:
         _check_init(run, config.init, files)
-    inputs = {
-        f"{kind}/{file.name}": file
-        for pair in pairs
-        for kind, file in (("HR", pair.hr), ("LR", pair.lr))
-    }
-    for path in pool_files:
-        kind = "kernels" if path.suffix == KERNEL_SUFFIX else "noise"
-        inputs[f"{kind}/{path.name}"] = path
-    rules = StageRules(
-        allow_new_inputs=False,
-        owned_paths=RUN_ARTIFACTS,
-        changes_key="trainer.allow_changes",
-        allow_changes=config.trainer.allow_changes,
-        wait=False,
-    )
     with open_stage(
         run,
         STAGE,
@@ -161,7 +140,13 @@ def _open_record(
         inputs=inputs,
         files=files,
         overwrite=overwrite,
-        rules=rules,
+        rules=StageRules(
+            allow_new_inputs=False,
+            owned_paths=RUN_ARTIFACTS,
+            changes_key="trainer.allow_changes",
+            allow_changes=config.trainer.allow_changes,
+            wait=False,
+        ),
     ) as record:
         steps = config.trainer.max_steps
         last = record.items.get("generator", {}).get("steps", 0)
@@ -197,19 +182,28 @@ def _open_record(
             raise
 
 
+def _name_inputs(pairs: Sequence[Pair], pool_files: Sequence[Path]) -> dict[str, Path]:
+    inputs = dict[str, Path]()
+    for pair in pairs:
+        inputs |= {f"HR/{pair.hr.name}": pair.hr, f"LR/{pair.lr.name}": pair.lr}
+    for path in pool_files:
+        kind = "kernels" if path.suffix == KERNEL_SUFFIX else "noise"
+        inputs[f"{kind}/{path.name}"] = path
+    return inputs
+
+
 def _list_facts(
     config: TrainingConfig, degradation: Values, pool_files: Sequence[Path]
 ) -> dict[str, Any]:
     """Return the settings that the result depends on, by command-line key."""
     noise = any(path.name != JPEG_TABLES and path.suffix != KERNEL_SUFFIX for path in pool_files)
     facts = asdict(config) | {"online_degradation": degradation, "pool": {"noise": noise}}
-    facts |= {"loss": active_terms(config.loss)}
-    del facts["seed"], facts["tracker"]
-    if not needs_discriminator(config.loss):
-        del facts["discriminator"]
-    facts["trainer"] = {
-        key: value for key, value in facts["trainer"].items() if key not in RUNTIME_ONLY_KEYS
-    }
+    facts["loss"] = active_terms(config.loss)
+    unused = ("seed", "tracker", *(() if needs_discriminator(config.loss) else ("discriminator",)))
+    for key in unused:
+        del facts[key]
+    for key in RUNTIME_ONLY_KEYS:
+        del facts["trainer"][key]
     return dict(_flatten(facts))
 
 
@@ -229,9 +223,8 @@ def _list_files(facts: Mapping[str, Any]) -> dict[str, Path]:
             with contextlib.suppress(UserError):  # a resumed training does not need it
                 path = find_weights(value)
                 files[key] = path.with_suffix(".bin") if path.suffix == ".param" else path
-        elif (
-            isinstance(value, str | Path) and len(Path(value).suffix) > 1 and os.path.isfile(value)  # noqa: PTH113 (False for any text)
-        ):
+        # isfile of os.path is False for any text, that of pathlib raises OSError for some.
+        elif isinstance(value, str | Path) and Path(value).suffix and os.path.isfile(value):  # noqa: PTH113
             files[key] = Path(value)
     return files
 
@@ -241,9 +234,8 @@ def _check_init(run: Path, init: str | None, files: Mapping[str, Path]) -> None:
     section = read_manifest(run).get(STAGE)
     if section is None or not list_checkpoints(run / "checkpoints"):
         return
-    contents = fingerprint_inputs(
-        {key: files[key] for key in files if key == "init"}, section.get("files", {})
-    )
+    init_files = {"init": files["init"]} if "init" in files else {}
+    contents = fingerprint_inputs(init_files, section.get("files", {}))
     if difference := compare_value(section, "init", init, contents):
         raise UserError(
             f"{run}: the training started with init={section['config'].get('init') or 'null'}, "

@@ -24,6 +24,7 @@ from realsr.weights import save_generator
 logger = logging.getLogger("realsr")
 
 LOWER_IS_BETTER = {"psnr": False, "ssim": False, "lpips": True}
+MAX_STRIPS = 4  # images that are shown
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,6 @@ def validate(
     images: Sequence[ValidationImage],
     scale: int,
     lpips: Callable[[Tensor, Tensor], float] | None = None,
-    max_strips: int = 4,
 ) -> tuple[dict[str, float], list[Tensor]]:
     """Return the mean scores by name, and strips (3, H, 4 W) of the first images.
 
@@ -63,7 +63,7 @@ def validate(
         distance = math.nan if lpips is None else lpips(sr, image.hr)
         sr = sr.cpu()
         scores.append((psnr(sr, image.hr, crop=scale), ssim(sr, image.hr, crop=scale), distance))
-        if len(strips) < max_strips:
+        if len(strips) < MAX_STRIPS:
             strips.append(make_strip(image, sr, scale))
     generator.train(training)
     averages = torch.tensor(scores, dtype=torch.float64).mean(dim=0).tolist()
@@ -129,20 +129,10 @@ class Selection:
         comparable = (self._best.get("by"), self._best.get("set")) == (by, self._set.name)
         if comparable and sign * score <= sign * self._best["score"]:
             return False
-        self._best = {
-            "by": by,
-            "set": self._set.name,
-            "score": score,
-            "step": step,
-            "averaged": bool(prefix),
-        }
-        save_generator(
-            self._run / "best.safetensors",
-            candidates[prefix],
-            self._config.generator,
-            self._config.scale,
-            self._best,
-        )
+        facts = {"by": by, "set": self._set.name, "score": score, "step": step}
+        self._best = facts | {"averaged": bool(prefix)}
+        file, config = self._run / "best.safetensors", self._config
+        save_generator(file, candidates[prefix], config.generator, config.scale, self._best)
         return True
 
 

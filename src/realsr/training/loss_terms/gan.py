@@ -1,9 +1,8 @@
 """The standard GAN: the generator's term and the discriminator's loss."""
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from realsr.training.loss_terms.ragan import cross_entropy
 from realsr.training.loss_terms.term import LossTerm, StepTensors
 
 
@@ -18,12 +17,8 @@ class GAN(LossTerm):
     def forward(self, x: StepTensors) -> Tensor:
         """Return the loss; the logits are those of the frozen discriminator."""
         assert x.fake_logits is not None
-        return _bce(x.fake_logits, 1.0)
+        return cross_entropy(x.fake_logits, 1.0)
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Return -E_real[log sigmoid(C)] - E_fake[log(1 - sigmoid(C))], a scalar."""
-        return _bce(real_logits, 1.0) + _bce(fake_logits, 0.0)
-
-
-def _bce(logits: Tensor, label: float) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
+        return cross_entropy(real_logits, 1.0) + cross_entropy(fake_logits, 0.0)

@@ -38,10 +38,7 @@ def generator_ragan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         real_logits: C(real), any shape, detached.
         fake_logits: C(G(lr)), any shape, with gradient.
     """
-    return (
-        _bce(real_logits - global_mean(fake_logits), 0.0)
-        + _bce(fake_logits - global_mean(real_logits), 1.0)
-    ) / 2
+    return _relativistic_loss(real_logits, fake_logits, real_label=0.0)
 
 
 def discriminator_ragan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -54,11 +51,16 @@ def discriminator_ragan_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor
         real_logits: C(real), any shape.
         fake_logits: C(G(lr)), any shape, of an SR image detached from the generator.
     """
+    return _relativistic_loss(real_logits, fake_logits, real_label=1.0)
+
+
+def _relativistic_loss(real_logits: Tensor, fake_logits: Tensor, real_label: float) -> Tensor:
     return (
-        _bce(real_logits - global_mean(fake_logits), 1.0)
-        + _bce(fake_logits - global_mean(real_logits), 0.0)
+        cross_entropy(real_logits - global_mean(fake_logits), real_label)
+        + cross_entropy(fake_logits - global_mean(real_logits), 1 - real_label)
     ) / 2
 
 
-def _bce(logits: Tensor, label: float) -> Tensor:
+def cross_entropy(logits: Tensor, label: float) -> Tensor:
+    """Return the binary cross entropy of logits and one label, a scalar."""
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
