@@ -89,126 +89,6 @@ def list_components(room: str) -> list[str]:
     return names
 
 
-def bind(factory: Callable[..., Any], key: str, values: Values, extra: Values) -> dict[str, Any]:
-    """Return a constructor's arguments from YAML values and arguments from the program.
-
-    Text is converted to Path, integers to float, and mappings to dataclasses as the signature
-    requires. Raises UserError as `build_component` does.
-    """
-    parameters = inspect.signature(factory).parameters
-    hints = _hints(factory)
-    is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    arguments = {name: value for name, value in extra.items() if name in parameters}
-    names = [
-        n
-        for n, p in parameters.items()
-        if n not in arguments and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    for name, value in values.items():
-        if name == "name":
-            continue
-        if name in names:
-            arguments[name] = convert(f"{key}.{name}", value, hints.get(name, Any))
-        elif is_open:
-            arguments[name] = value
-        else:
-            matches = difflib.get_close_matches(name, names, n=1)
-            advice = f" Did you mean {key}.{matches[0]}?" if matches else ""
-            valid_keys = ", ".join(names) or "none"
-            raise UserError(
-                f"unknown key {key}.{name}.{advice} {values['name']} has: {valid_keys}."
-            )
-    missing = [
-        name
-        for name in names
-        if name not in arguments and parameters[name].default is inspect.Parameter.empty
-    ]
-    if missing:
-        text = " ".join(f"{key}.{name}=…" for name in missing)
-        raise UserError(f"{key}: {values['name']} needs {', '.join(missing)}: set {text}")
-    return arguments
-
-
-def convert(key: str, value: Any, hint: Any) -> Any:
-    """Return a YAML value converted to a type hint. Raises UserError for a wrong type or range."""
-    result = _convert(key, value, hint)
-    check_value(key, result, hint)
-    return result
-
-
-def _convert(key: str, value: Any, hint: Any) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        return _convert(key, value, arguments[0])
-    if hint is Any:
-        return value
-    if origin in (Union, UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        kinds = [kind for kind in arguments if kind is not type(None)]
-        for kind in kinds[:-1]:
-            with contextlib.suppress(UserError):
-                return _convert(key, value, kind)
-        return _convert(key, value, kinds[-1])
-    if origin is Literal and value in arguments:
-        return value
-    if origin in (list, tuple) and isinstance(value, list | tuple):
-        kinds = (
-            [arguments[0]] * len(value)
-            if origin is list or arguments[-1] is ...
-            else list(arguments)
-        )
-        if len(kinds) == len(value):
-            return origin(
-                _convert(key, item, kind) for item, kind in zip(value, kinds, strict=True)
-            )
-    if origin is dict and isinstance(value, Mapping):
-        return {name: _convert(f"{key}.{name}", item, arguments[1]) for name, item in value.items()}
-    if inspect.isclass(hint) and is_dataclass(hint) and isinstance(value, Mapping):
-        return hint(**bind(hint, key, {**value, "name": key}, {}))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is Path and isinstance(value, str):
-        return Path(value)
-    if (
-        inspect.isclass(hint)
-        and isinstance(value, hint)
-        and not (hint in (int, float) and isinstance(value, bool))
-    ):
-        return value
-    raise UserError(f"{key}={value}: expected {_describe(hint)}")
-
-
-def _describe(hint: Any) -> str:
-    words = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "text",
-        Path: "a path",
-    }
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint in words:
-        return words[hint]
-    if origin is Literal:
-        return f"one of {', '.join(map(str, arguments))}"
-    if origin is Annotated:
-        return _describe(arguments[0])
-    if origin is list:
-        return f"a list in brackets, each {_describe(arguments[0])}"
-    if origin is tuple:
-        return f"a list in brackets of {len(arguments)}: {', '.join(map(_describe, arguments))}"
-    return "keys and values in braces" if origin is dict else str(hint)
-
-
-def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
-    target = factory.__init__ if inspect.isclass(factory) else factory
-    try:
-        return get_type_hints(target, include_extras=True)
-    except (NameError, TypeError):  # the hints of custom code may not be importable
-        return {}
-
-
 def _import_custom(text: str, name: str) -> Callable[..., Any]:
     module_name, _, attribute = name.rpartition(".")
     folder = str(Path.cwd())
@@ -226,18 +106,19 @@ def _import_custom(text: str, name: str) -> Callable[..., Any]:
             message = f"no module {error.name} in the current folder {folder} or installed packages"
         raise UserError(f"{text}: {message}") from error
     component = getattr(module, attribute, None)
-    if not callable(component):
-        names = [
-            key
-            for key, value in vars(module).items()
-            if getattr(value, "__module__", None) == module.__name__
-        ]
-        reason = f"has no {attribute}"
-        if component is not None:
-            reason = f"has {attribute}, which is a {type(component).__name__}"
-        classes = ", ".join(names) or "no class"
-        raise UserError(f"{text}: {module.__file__} {reason}; it defines {classes}")
-    return component
+    if callable(component):
+        return component
+    reason = f"has no {attribute}"
+    if component is not None:
+        reason = f"has {attribute}, which is a {type(component).__name__}"
+    names = [
+        key
+        for key, value in vars(module).items()
+        if getattr(value, "__module__", None) == module.__name__
+    ]
+    raise UserError(
+        f"{text}: {module.__file__} {reason}; it defines {', '.join(names) or 'no class'}"
+    )
 
 
 def locate_error(error: Exception) -> str:
@@ -251,3 +132,108 @@ def locate_error(error: Exception) -> str:
     ]
     place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{place}"
+
+
+def bind(factory: Callable[..., Any], key: str, values: Values, extra: Values) -> dict[str, Any]:
+    """Return a constructor's arguments from YAML values and arguments from the program.
+
+    Text is converted to Path, integers to float, and mappings to dataclasses as the signature
+    requires. Raises UserError as `build_component` does.
+    """
+    parameters = inspect.signature(factory).parameters
+    try:
+        target = factory.__init__ if inspect.isclass(factory) else factory
+        hints = get_type_hints(target, include_extras=True)
+    except (NameError, TypeError):  # the hints of custom code may not be importable
+        hints = {}
+    is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    arguments = {name: value for name, value in extra.items() if name in parameters}
+    defaults = {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if name not in arguments
+        and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    }
+    for name, value in values.items():
+        if name == "name":
+            continue
+        if name in defaults:
+            arguments[name] = convert(f"{key}.{name}", value, hints.get(name, Any))
+        elif is_open:
+            arguments[name] = value
+        else:
+            matches = difflib.get_close_matches(name, defaults, n=1)
+            advice = f" Did you mean {key}.{matches[0]}?" if matches else ""
+            valid_keys = ", ".join(defaults) or "none"
+            raise UserError(
+                f"unknown key {key}.{name}.{advice} {values['name']} has: {valid_keys}."
+            )
+    unset = inspect.Parameter.empty
+    absent = [name for name in defaults if name not in arguments and defaults[name] is unset]
+    if absent:
+        text = " ".join(f"{key}.{name}=…" for name in absent)
+        raise UserError(f"{key}: {values['name']} needs {', '.join(absent)}: set {text}")
+    return arguments
+
+
+def convert(key: str, value: Any, hint: Any) -> Any:
+    """Return a YAML value converted to a type hint. Raises UserError for a wrong type or range."""
+    result = _convert_type(key, value, hint)
+    check_value(key, result, hint)
+    return result
+
+
+def _convert_type(key: str, value: Any, hint: Any) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _convert_type(key, value, arguments[0])
+    if hint is Any or (origin is Literal and value in arguments):
+        return value
+    if origin in (Union, UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        *kinds, last = (kind for kind in arguments if kind is not type(None))
+        for kind in kinds:
+            with contextlib.suppress(UserError):
+                return _convert_type(key, value, kind)
+        return _convert_type(key, value, last)
+    if origin in (list, tuple) and isinstance(value, list | tuple):
+        is_uniform = origin is list or arguments[-1] is ...
+        kinds = [arguments[0]] * len(value) if is_uniform else list(arguments)
+        if len(kinds) == len(value):
+            return origin(map(_convert_type, [key] * len(value), value, kinds))
+    if origin is dict and isinstance(value, Mapping):
+        return {
+            name: _convert_type(f"{key}.{name}", item, arguments[1]) for name, item in value.items()
+        }
+    if inspect.isclass(hint) and is_dataclass(hint) and isinstance(value, Mapping):
+        return hint(**bind(hint, key, {**value, "name": key}, {}))
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if (hint is float and is_number) or (hint is Path and isinstance(value, str)):
+        return hint(value)
+    if inspect.isclass(hint) and isinstance(value, hint) and (hint is not int or is_number):
+        return value
+    raise UserError(f"{key}={value}: expected {_describe_type(hint)}")
+
+
+_TYPE_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Path: "a path",
+}
+
+
+def _describe_type(hint: Any) -> str:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _describe_type(arguments[0])
+    if origin is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if origin is list:
+        return f"a list in brackets, each {_describe_type(arguments[0])}"
+    if origin is tuple:
+        kinds = ", ".join(map(_describe_type, arguments))
+        return f"a list in brackets of {len(arguments)}: {kinds}"
+    return "keys and values in braces" if origin is dict else _TYPE_NAMES.get(hint, str(hint))
