@@ -41,7 +41,6 @@ from scipy import optimize
 from realsr.core.errors import UserError
 from realsr.core.ranges import Range
 from realsr.core.seeding import numpy_generator
-from realsr.imaging import ImageError
 from realsr.imaging.kernel_shapes import Kernel
 from realsr.kernels.blur_shapes import SHAPES, shaped_kernel
 from realsr.kernels.estimator import (
@@ -95,7 +94,7 @@ class Camera(SpectrumEstimator):
         low, high = self.sharpening
         return low + (high - low) * (np.arange(self.draws) + 0.5) / self.draws
 
-    def observe_photo(self, photo: SourcePhoto) -> Observation | Exception:
+    def observe_photo(self, photo: SourcePhoto) -> Observation:
         """Fit the blur to a photo's spectrum for each amount; a portrait photo is turned.
 
         The other shapes are fitted for the middle amount. The change of the log covariance by the
@@ -103,17 +102,14 @@ class Camera(SpectrumEstimator):
         """
         amounts, draws = np.unique(self.amounts, return_inverse=True)
         middle = len(amounts) // 2
-        try:
-            image, damage = photo.read()
-            spectrum = measure_spectrum(image, self.border)
-            spectra = [remove_sharpening(spectrum, amount, self.radius) for amount in amounts]
-            fits = [fit_spectrum(item, self) for item in spectra]
-            start = fits[middle].log_covariance
-            fits_by_shape = {"gaussian": fits[middle]}
-            for shape in list(SHAPES)[1:]:
-                fits_by_shape[shape] = fit_spectrum(spectra[middle], self, SHAPES[shape], start)
-        except (ImageError, ValueError) as error:
-            return error
+        image, damage = photo.read()
+        spectrum = measure_spectrum(image, self.border)
+        spectra = [remove_sharpening(spectrum, amount, self.radius) for amount in amounts]
+        fits = [fit_spectrum(item, self) for item in spectra]
+        start = fits[middle].log_covariance
+        fits_by_shape = {"gaussian": fits[middle]}
+        for shape in list(SHAPES)[1:]:
+            fits_by_shape[shape] = fit_spectrum(spectra[middle], self, SHAPES[shape], start)
         try:
             focal_length = photo.tags.focal_length or 0.0
         except (OSError, ValueError, SyntaxError):

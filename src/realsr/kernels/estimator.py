@@ -18,7 +18,8 @@ from scipy import ndimage
 from realsr.core.components import Values, build_component, convert
 from realsr.core.errors import UserError
 from realsr.core.ranges import Range
-from realsr.imaging import read_uint8_and_damage
+from realsr.core.workers import count_workers, map_items
+from realsr.imaging import ImageError, read_uint8_and_damage
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre, filter_small, moments
 from realsr.provenance.manifest import Shard
 
@@ -143,8 +144,28 @@ class KernelEstimator(Protocol):
         """Yield observations by the photos' names, in batches that are saved together.
 
         Instead of an observation, yield a NoKernelError if the photo gives no evidence of its
-        kernel, or another exception if it cannot be read.
+        kernel, or another exception if it cannot be read. By default a batch is the result of
+        `observe_photo`, computed in `self.workers` processes if the estimator has this attribute.
         """
+        workers = count_workers(len(photos), getattr(self, "workers", 0))
+        outcomes = map_items(self._try_photo, photos, workers)
+        for photo, outcome in zip(photos, outcomes, strict=True):
+            advance(1)
+            yield {photo.name: outcome}
+
+    def observe_photo(self, photo: SourcePhoto) -> Observation:
+        """Return the observation of a photo, by default an empty one.
+
+        Raises ImageError or ValueError if the photo cannot be read, NoKernelError if it gives no
+        evidence of its kernel.
+        """
+        return Observation({})
+
+    def _try_photo(self, photo: SourcePhoto) -> Observation | Exception:
+        try:
+            return self.observe_photo(photo)
+        except (ImageError, ValueError) as error:
+            return error
 
     def estimate(
         self, observations: Mapping[str, Observation], seed: int

@@ -1,7 +1,7 @@
 """The estimator that imports kernels of .mat files: any key, stacks, cell arrays, MATLAB to 7.3."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,7 @@ from realsr.core.file_names import list_files
 from realsr.core.files import check_name
 from realsr.core.mat_variables import MAX_DEPTH, MatFileError, list_names, read_variables
 from realsr.imaging.kernel_shapes import Kernel, align, normalise
-from realsr.kernels.estimator import (
-    Advance,
-    Batch,
-    KernelEstimate,
-    KernelEstimator,
-    Observation,
-    SourcePhoto,
-)
+from realsr.kernels.estimator import KernelEstimate, KernelEstimator, Observation, SourcePhoto
 
 
 class FromMat(KernelEstimator):
@@ -69,23 +62,15 @@ class FromMat(KernelEstimator):
             )
         return files
 
-    def observe(
-        self, photos: Sequence[SourcePhoto], seed: int, advance: Advance
-    ) -> Iterator[Batch]:
-        """Yield the kernels of each file, named by variable and index."""
-        for file in photos:
-            advance(1)
-            try:
-                stacks = read_mat_kernels(file.path, self._key)
-                kernels = {
-                    f"{key}[{i}]": normalise(align(kernel, self._scale)) if self._align else kernel
-                    for key, stack in stacks.items()
-                    for i, kernel in enumerate(stack)
-                }
-                check_name(f"{file.name}_{len(kernels):03d}_kernel_x{self._scale}.mat")
-                yield {file.name: Observation(kernels)}
-            except ValueError as error:
-                yield {file.name: error}
+    def observe_photo(self, photo: SourcePhoto) -> Observation:
+        """Return the kernels of a file, named by variable and index."""
+        kernels = {
+            f"{key}[{i}]": normalise(align(kernel, self._scale)) if self._align else kernel
+            for key, stack in read_mat_kernels(photo.path, self._key).items()
+            for i, kernel in enumerate(stack)
+        }
+        check_name(f"{photo.name}_{len(kernels):03d}_kernel_x{self._scale}.mat")
+        return Observation(kernels)
 
     def estimate(
         self, observations: Mapping[str, Observation], seed: int

@@ -1,6 +1,6 @@
 """Random Gaussian kernels, drawn as those of DIV2KRK (Bell-Kligler et al., NeurIPS 2019)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,15 +18,7 @@ from realsr.imaging.kernel_shapes import (
     normalise,
     rescale,
 )
-from realsr.kernels.estimator import (
-    ALL_SCALES,
-    Advance,
-    Batch,
-    KernelEstimate,
-    KernelEstimator,
-    Observation,
-    SourcePhoto,
-)
+from realsr.kernels.estimator import ALL_SCALES, KernelEstimate, KernelEstimator, Observation
 
 
 @dataclass(frozen=True)
@@ -55,14 +47,6 @@ class Gaussian(KernelEstimator):
     def list_items(self, pool: Path) -> dict[str, Path | None]:
         """Return the names of the kernels. None of them has a file."""
         return {f"gaussian_{index:04d}": None for index in range(self.count)}
-
-    def observe(
-        self, photos: Sequence[SourcePhoto], seed: int, advance: Advance
-    ) -> Iterator[Batch]:
-        """Yield empty observations."""
-        for photo in photos:
-            advance(1)
-            yield {photo.name: Observation({})}
 
     def estimate(
         self, observations: Mapping[str, Observation], seed: int

@@ -12,7 +12,7 @@ of the spectrum, with weak priors on the kernel and the photo. experiments/kerne
 this estimator with KernelGAN.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -20,15 +20,11 @@ import numpy as np
 from scipy import fft, ndimage, optimize
 
 from realsr.core.ranges import Range
-from realsr.core.workers import count_workers, map_items
-from realsr.imaging import ImageError
 from realsr.imaging.kernel_shapes import Kernel
 from realsr.kernels.blur_shapes import Shape, split_gaussian
 from realsr.kernels.estimator import (
     ALL_SCALES,
     HEALTH,
-    Advance,
-    Batch,
     KernelEstimate,
     KernelEstimator,
     NoKernelError,
@@ -103,32 +99,15 @@ class SpectrumEstimator(KernelEstimator):
     noise_weight: Annotated[float, Range(above=0)]
     workers: int | None
 
-    def observe(
-        self, photos: Sequence[SourcePhoto], seed: int, advance: Advance
-    ) -> Iterator[Batch]:
-        """Yield the observations of `observe_photo`, computed in worker processes."""
-        workers = count_workers(len(photos), self.workers)
-        outcomes = map_items(self.observe_photo, photos, workers)
-        for photo, outcome in zip(photos, outcomes, strict=True):
-            advance(1)
-            yield {photo.name: outcome}
-
-    def observe_photo(self, photo: SourcePhoto) -> Observation | Exception:
-        """Return a photo's observation, or the error if it cannot be read or yields no kernel."""
-        raise NotImplementedError
-
 
 @dataclass(frozen=True)
 class Spectral(SpectrumEstimator):
     """The power-spectrum estimator: one Gaussian for each photo."""
 
-    def observe_photo(self, photo: SourcePhoto) -> Observation | Exception:
+    def observe_photo(self, photo: SourcePhoto) -> Observation:
         """Fit a Gaussian to a photo's spectrum."""
-        try:
-            image, damage = photo.read()
-            return Observation(asdict(fit_photo(image, self)), damage)
-        except (ImageError, ValueError) as error:
-            return error
+        image, damage = photo.read()
+        return Observation(asdict(fit_photo(image, self)), damage)
 
     def estimate(
         self, observations: Mapping[str, Observation], seed: int

@@ -92,25 +92,22 @@ class PoolStatistics:
 def measure_pool(folder: Path) -> PoolStatistics:
     """Measure all kernels and noise patches of a pool. Raises UserError if it has neither."""
     folder = resolve_unnamed(folder)
-    kernel_folder = folder / "kernels"
     unreadable: dict[Path, str] = {}
-    kernels = {}
-    files_by_scale: dict[int, list[Path]] = {}
-    for path in list_pool_files(kernel_folder, ".mat"):
-        if ending := re.search(r"_x(\d+)$", path.stem):
-            files_by_scale.setdefault(int(ending[1]), []).append(path)
-    for scale, files in sorted(files_by_scale.items()):
-        by_name = {}
-        for path, kernel in _read(files, read_kernel, unreadable):
-            stem = path.relative_to(kernel_folder).as_posix().rpartition("_x")[0]
-            by_name[stem.removesuffix("_kernel")] = kernel
-        if by_name:
-            kernels[scale] = measure_kernels(by_name, scale)
-    files = list_pool_files(folder / "noise", ".png")
+    files = [
+        path
+        for path in list_pool_files(folder / "kernels", ".mat")
+        if re.search(r"_x\d+$", path.stem)
+    ]
+    kernels: dict[int, dict[str, Kernel]] = {}
+    for path, kernel in _read(files, read_kernel, unreadable):
+        stem, _, scale = path.relative_to(folder / "kernels").as_posix()[:-4].rpartition("_x")
+        kernels.setdefault(int(scale), {})[stem.removesuffix("_kernel")] = kernel
+    statistics = {scale: measure_kernels(kernels[scale], scale) for scale in sorted(kernels)}
+    patches = list_pool_files(folder / "noise", ".png")
     noise = None
-    if files:
-        with Progress(f"noise of {folder.name}", total=len(files)) as progress:
-            contents = _read(files, read_uint8, unreadable, progress)
+    if patches:
+        with Progress(f"noise of {folder.name}", total=len(patches)) as progress:
+            contents = _read(patches, read_uint8, unreadable, progress)
             noise = measure_noise(patch for _, patch in contents)
     if not kernels and noise is None:
         reasons = "".join(f"\n  {reason}" for reason in unreadable.values())
@@ -118,8 +115,8 @@ def measure_pool(folder: Path) -> PoolStatistics:
             f"{folder}: has neither kernels (kernels/*_x2.mat, *_x4.mat, …) "
             f"nor noise patches (noise/*.png){reasons}"
         )
-    patches = [path for path in files if path not in unreadable]
-    return PoolStatistics(folder, kernels, noise, patches, list(unreadable.values()))
+    patches = [path for path in patches if path not in unreadable]
+    return PoolStatistics(folder, statistics, noise, patches, list(unreadable.values()))
 
 
 def _read(
@@ -128,13 +125,12 @@ def _read(
     unreadable: dict[Path, str],
     progress: Progress | None = None,
 ) -> Iterator[tuple[Path, np.ndarray]]:
+    """Yield the files and their contents; note the errors of those that cannot be read."""
     for path in files:
         try:
-            content = read(path)
+            yield path, read(path)
         except (UserError, ImageError) as error:
             unreadable[path] = str(error)
-            continue
-        yield path, content
         if progress:
             progress.advance()
 
