@@ -9,7 +9,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from realsr.deployment.network_files import to_onnx
+from realsr.deployment.onnx_graph import to_onnx
 from realsr.inference.onnx_files import INPUT
 from realsr.networks.rrdb import RRDB
 

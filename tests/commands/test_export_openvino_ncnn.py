@@ -5,8 +5,8 @@ import pytest
 import torch
 from small_work import Command, write_photos
 
-from realsr.deployment import export_options
-from realsr.deployment.export_options import DEFAULT_FORMATS
+from realsr.deployment import export_folder
+from realsr.deployment.export_folder import DEFAULT_FORMATS
 from realsr.networks import build_generator
 from realsr.weights import save_generator
 
@@ -74,9 +74,9 @@ def test_openvino_and_ncnn_through_to_the_table(
 def test_a_library_is_asked_for_before_any_work(
     folders: list[str], command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    there = export_options.find_spec
+    there = export_folder.find_spec
     monkeypatch.setattr(
-        export_options,
+        export_folder,
         "find_spec",
         lambda name: None if name in ("openvino", "pnnx") else there(name),
     )

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from exported_networks import exported_rrdb, photo_part, psnr, rrdb, run_model, run_torch
 from realsr.deployment import quantise
-from realsr.deployment.network_files import layers
+from realsr.deployment.onnx_graph import layers
 from realsr.deployment.quantise import Histogram, Range, choose_ranges, collect_histograms, to_int8
 
 Histograms = dict[str, Histogram]

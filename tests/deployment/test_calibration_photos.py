@@ -8,7 +8,7 @@ import torch
 from config_files import config_of
 from realsr.core.errors import UserError
 from realsr.deployment.check import EVALUATION_PHOTOS, load_evaluation_sets
-from realsr.deployment.deploy import list_duplicates
+from realsr.deployment.deploy import check_photos
 from realsr.deployment.quantise import CALIBRATION_PHOTOS, check_calibration, load_calibration
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError, crop_to_multiple, resize, to_float, write_uint8
@@ -63,7 +63,9 @@ def test_photos_in_both_folders_are_found_by_what_they_show(tmp_path: Path) -> N
     write_noise(tmp_path / "one/b.png", 8, 8, seed=2)
     write_noise(tmp_path / "two/other_name.png", 8, 8, seed=2)
     write_noise(tmp_path / "two/a.png", 8, 8, seed=3)  # a name says nothing
-    assert list_duplicates(tmp_path / "one", tmp_path / "two") == ["b.png"]
+    with pytest.raises(UserError, match=r"^b\.png: both in int8\.photos and in data\.hr"):
+        check_photos(tmp_path / "one", tmp_path / "two")
+    check_photos(tmp_path / "one", None)
 
 
 def test_files_are_judged_by_a_folder_or_by_four_photos(tmp_path: Path) -> None:

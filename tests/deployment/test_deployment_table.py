@@ -1,12 +1,12 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from realsr.deployment.deploy import write_tables
 from realsr.deployment.measure import Cost
-from realsr.deployment.table import Deployment, Float32Choice, Row, SensitivityReport
+from realsr.deployment.table import Deployment, Float32Choice, Row, SensitivityReport, write_tables
 
 
 def scores(psnr: float, ssim: float) -> dict[str, dict[str, float]]:
@@ -76,7 +76,9 @@ def test_numbers_become_cells(deployment: Deployment) -> None:
     assert found["onnx_fp32"]["memory MB"] == "—"
 
 
-def test_the_sensitivity_of_layers_is_a_table_of_its_own(deployment: Deployment) -> None:
+def test_the_sensitivity_of_layers_is_a_table_of_its_own(
+    deployment: Deployment, tmp_path: Path
+) -> None:
     assert "kept in float32, of" not in deployment.format_markdown()
     choices = [
         Float32Choice([], 31.2, 0.40),
@@ -94,7 +96,9 @@ def test_the_sensitivity_of_layers_is_a_table_of_its_own(deployment: Deployment)
         "conv_first, conv_last  equal                0.46",
     ]
     assert "| conv_first, conv_last | equal | 0.46 |" in told.format_markdown()
-    assert told.as_json()["sensitivity"]["choices"][1]["similarity"] is None
+    write_tables(tmp_path, told)
+    content = json.loads((tmp_path / "table.json").read_text())
+    assert content["sensitivity"]["choices"][1]["similarity"] is None
 
 
 def test_what_is_not_finite_is_null_in_strict_json(

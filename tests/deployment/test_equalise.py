@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from exported_networks import exported_rrdb, photo_part, psnr, rrdb, run_model, run_torch
 from realsr.deployment.equalise import EqualisedRRDB, equalise
-from realsr.deployment.network_files import layers, to_onnx
+from realsr.deployment.onnx_graph import layers, to_onnx
 from realsr.deployment.quantise import choose_ranges, collect_histograms, to_int8
 from realsr.networks.rrdb import RRDB
 

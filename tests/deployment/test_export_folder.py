@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from realsr.core.errors import UserError
-from realsr.deployment.export_files import check_output, list_exported, staging_folder
+from realsr.deployment.export_folder import check_output, list_exported, staging_folder
 
 
 def names(folder: Path) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from tiny_generator import ORIGIN
 from torch import Tensor
 
 from config_files import config_of
@@ -23,12 +24,11 @@ from realsr.deployment.check import (
     check_similarity,
     similarity,
 )
-from realsr.deployment.export_files import File
-from realsr.deployment.export_options import Int8Config, check_formats
+from realsr.deployment.export_folder import File, Int8Config, check_formats
 from realsr.deployment.measure import Cost
+from realsr.deployment.onnx_graph import Generator
 from realsr.deployment.table import Deployment
 from realsr.imaging import write_uint8
-from realsr.weights import save_generator
 
 
 def exactly(lr: np.ndarray) -> np.ndarray:
@@ -106,25 +106,12 @@ def test_similarity_is_psnr_of_what_is_seen() -> None:
 @pytest.fixture
 def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Deployment]:
     """The export of a small generator with all photos of a folder, without its measurement."""
-    save_generator(
-        tmp_path / "x.safetensors",
-        rrdb(2),
-        {"name": "rrdb", "features": 8, "blocks": 1, "growth": 4},
-        2,
-    )
+    generator = Generator("tiny", "tiny", rrdb(2), 2, ORIGIN, False)
     monkeypatch.setattr(deploy, "measure", lambda *_: Cost(1.0, None))
 
-    def run(photos: Path, formats: list[str], overwrite: bool = False) -> Deployment:
+    def run(photos: Path, formats: list[str]) -> Deployment:
         int8 = config_of(Int8Config, photos=photos)
-        return deploy.export_networks(
-            str(tmp_path / "x.safetensors"),
-            tmp_path / "out",
-            {},
-            int8,
-            formats,
-            None,
-            overwrite=overwrite,
-        )
+        return deploy.export_networks(generator, tmp_path / "out", {}, int8, formats, None)
 
     return run
 
@@ -180,7 +167,7 @@ def test_a_wrong_file_is_not_written(
     monkeypatch.setattr(network_files, "to_onnx", lambda network: copy.deepcopy(made()))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "onnx_fp32.onnx").write_text("an earlier export's")
-    deployment = export(photos_folder(tmp_path / "photos"), ["onnx_fp32"], overwrite=True)
+    deployment = export(photos_folder(tmp_path / "photos"), ["onnx_fp32"])
     assert len(deployment.failed) == 1
     assert re.search(said, deployment.failed[0])
     assert [row.name for row in deployment.rows] == ["PyTorch"]

@@ -5,7 +5,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from exported_networks import exported_rrdb, psnr, run_model
-from realsr.deployment.network_files import layers, to_half, with_rounding
+from realsr.deployment.onnx_graph import layers, to_half, with_rounding
 
 EPSILON = 2**-11  # of fp16's 11 bits of mantissa: the largest relative error of rounding
 

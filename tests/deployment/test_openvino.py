@@ -11,8 +11,7 @@ from config_files import config_of
 from realsr.core.errors import UserError
 from realsr.deployment import network_files
 from realsr.deployment.check import similarity
-from realsr.deployment.export_files import File
-from realsr.deployment.export_options import Int8Config
+from realsr.deployment.export_folder import File, Int8Config
 from realsr.deployment.measure import open_file, openvino_core
 from realsr.deployment.network_files import RT_INFO, FileMaker, write_openvino
 from realsr.inference.onnx_files import OnnxFacts, read_facts

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from realsr.deployment.network_files import layers, to_onnx
+from realsr.deployment.onnx_graph import layers, to_onnx
 from realsr.deployment.quantise import (
     FLOAT32_COUNTS,
     choose_ranges,

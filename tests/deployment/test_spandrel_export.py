@@ -2,7 +2,7 @@ import onnxruntime
 import pytest
 import torch
 
-from realsr.deployment.network_files import to_onnx
+from realsr.deployment.onnx_graph import to_onnx
 from realsr.networks import build_generator
 from small_spandrel import SMALL, small_values
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_generator import ORIGIN, random_photos, tiny_generator
 
-from realsr.deployment.export_options import Int8Config
+from realsr.deployment.export_folder import Int8Config
 from realsr.deployment.network_files import FileMaker
 from realsr.inference.model import load_model
 

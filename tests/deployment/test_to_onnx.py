@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from exported_networks import exported_rrdb, rrdb, run_model, run_torch
 from realsr.core.errors import UserError
-from realsr.deployment.network_files import layers, to_onnx
+from realsr.deployment.onnx_graph import layers, to_onnx
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])

@@ -2,9 +2,10 @@ import logging
 from pathlib import Path
 
 import pytest
+from tiny_generator import tiny_generator
 
 from realsr.deployment import deploy
-from realsr.deployment.export_options import Int8Config
+from realsr.deployment.export_folder import Int8Config
 
 INT8 = Int8Config(None, ["minmax"], 32, None, False)
 
@@ -13,7 +14,7 @@ INT8 = Int8Config(None, ["minmax"], 32, None, False)
     ("formats", "lacks", "count"),
     [(["onnx_int8"], True, 1), (["onnx_int8"], False, 0), (["onnx_fp32"], True, 0)],
 )
-def test_int8_without_vnni_is_reported_before_weights_are_loaded(
+def test_int8_without_vnni_is_reported_before_photos_are_read(
     formats: list[str],
     lacks: bool,
     count: int,
@@ -25,9 +26,9 @@ def test_int8_without_vnni_is_reported_before_weights_are_loaded(
         raise InterruptedError
 
     monkeypatch.setattr(deploy, "lacks_vnni", lambda: lacks)
-    monkeypatch.setattr(deploy, "load", load)
+    monkeypatch.setattr(deploy, "load_evaluation_sets", load)
     with caplog.at_level(logging.WARNING, "realsr"), pytest.raises(InterruptedError):
-        deploy.export_networks("df2k", tmp_path / "out", {}, INT8, formats, None)
+        deploy.export_networks(tiny_generator(), tmp_path / "out", {}, INT8, formats, None)
     assert [
         record.message.startswith("INT8: this CPU has no VNNI") for record in caplog.records
     ] == [True] * count

@@ -16,7 +16,7 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 
-from realsr.deployment.network_files import to_onnx  # noqa: E402 (needs onnx)
+from realsr.deployment.onnx_graph import to_onnx  # noqa: E402 (needs onnx)
 
 DOCS = Path(__file__).parents[2] / "docs/deploy/deployment.md"
 ALLOWED = {"cv2", "numpy", "onnxruntime"}

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realsr.deployment.export_files import Generator
+from realsr.deployment.onnx_graph import Generator
 from realsr.networks.rrdb import RRDB
 from realsr.weights.origin import Origin
 
@@ -23,7 +23,7 @@ def tiny_generator(scale: int = 4) -> Generator:
     for parameter in network.parameters():
         spread = 0.1 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
         parameter.data = spread * torch.randn(parameter.shape)
-    return Generator("tiny", network.requires_grad_(False), scale, ORIGIN)
+    return Generator("tiny", "tiny", network.requires_grad_(False), scale, ORIGIN, False)
 
 
 def random_photos(count: int = 2) -> list[Tensor]:

@@ -25,7 +25,7 @@ def test_the_benchmark_of_exported_files_ends_with_its_ratio(
         pytest.skip("experiments/ is not in this checkout")
     import onnx
 
-    from realsr.deployment.network_files import to_onnx
+    from realsr.deployment.onnx_graph import to_onnx
 
     monkeypatch.syspath_prepend(SCRIPTS)
     monkeypatch.delitem(sys.modules, "common", raising=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from realsr.deployment.export_files import load
+from realsr.api import export, load_config
 from realsr.inference.model import load_model
 from realsr.networks import build_generator
 from realsr.weights import convert_weights, load_generator, save_generator, state_files
@@ -15,7 +15,12 @@ SIZE = {"name": "rrdb", "features": 4, "blocks": 1, "growth": 2}
 USES: dict[str, Callable[[Path], object]] = {
     "load": load_generator,
     "upscale": lambda path: load_model(path, torch.device("cpu"), "fp32"),
-    "export": lambda path: load(str(path)),
+    "export": lambda path: export(
+        load_config(
+            "export",
+            [f"weights={path}", f"output={path.parent / 'new'}", "formats=[safetensors]"],
+        )
+    ),
     "convert": lambda path: convert_weights(path, path.with_name("converted.safetensors")),
 }
 

@@ -8,8 +8,13 @@ from realsr.config.composition import load_protocol, takes_keys
 from realsr.config.schema import ExportConfig
 from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place, write_bytes
-from realsr.deployment.export_files import check_output, list_exported
-from realsr.deployment.export_options import DEFAULT_FORMATS, WEIGHTS, check_formats
+from realsr.deployment.export_folder import (
+    DEFAULT_FORMATS,
+    WEIGHTS,
+    check_formats,
+    check_output,
+    list_exported,
+)
 from realsr.deployment.model_card import deployment_scores, run_scores, write_card
 from realsr.deployment.table import Deployment
 from realsr.weights.conversion import (
@@ -18,8 +23,10 @@ from realsr.weights.conversion import (
     read_with_origin,
     write_safetensors,
 )
-from realsr.weights.generators import describe_generator
+from realsr.weights.generators import describe_generator, make_generator
 from realsr.weights.hub import MODEL_FILE, check_upload, upload_files
+from realsr.weights.origin import Origin
+from realsr.weights.state_files import WeightsFile
 
 logger = logging.getLogger("realsr")
 
@@ -97,7 +104,7 @@ def export_formats(config: ExportConfig) -> None:
         config.weights, config.weights_b, config.interpolate, config.licence
     )
     networks = [name for name in formats if name != WEIGHTS]
-    deployment = _export_networks(config, networks) if networks else None
+    deployment = _export_networks(config, file, origin, networks) if networks else None
     if deployment is not None and len(deployment.rows) == 1:
         raise _list_failed(deployment)
     state, generator, scale = describe_generator(file)
@@ -134,24 +141,31 @@ def _list_failed(deployment: Deployment) -> UserError:
     return UserError(f"{len(deployment.failed)} formats could not be exported, see above")
 
 
-def _export_networks(config: ExportConfig, formats: list[str]) -> Deployment:
+def _export_networks(
+    config: ExportConfig, file: WeightsFile, origin: Origin, formats: list[str]
+) -> Deployment:
     """Write networks, the tables and, if requested, the sensitivity figure."""
     from realsr.deployment.deploy import export_networks
+    from realsr.deployment.onnx_graph import Generator
     from realsr.reporting.figures import draw_sensitivity
 
-    deployment = export_networks(
+    network, scale = make_generator(file, config.allow_custom_code)
+    generator = Generator(
+        config.weights if config.weights_b is None else origin.source,
         config.weights,
+        network.requires_grad_(False),
+        scale,
+        origin,
+        config.allow_custom_code,
+    )
+    deployment = export_networks(
+        generator,
         config.output,
         {name: load_protocol(name) for name in PROTOCOLS},
         config.int8,
         formats,
         config.data.hr,
-        config.allow_custom_code,
-        config.overwrite,
         config.damaged,
-        config.weights_b,
-        config.interpolate,
-        config.licence,
     )
     logger.info("\n%s", deployment.format_text())
     if deployment.sensitivity is not None:

@@ -22,7 +22,7 @@ from realsr.config.pipeline import (
 )
 from realsr.core.errors import UserError
 from realsr.core.ranges import Choice, Range
-from realsr.deployment.export_options import Int8Config
+from realsr.deployment.export_folder import Int8Config
 from realsr.evaluation.protocol import Protocol
 
 COMPONENTS = ("generator", "discriminator", "loss", "kernels", "online_degradation", "tracker")

@@ -13,6 +13,11 @@ class WeightsError(Exception):
     """Weights that are missing, damaged or of another network; the message says what to do."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, for exceptions of libraries."""
+    return (str(error).strip() or repr(error)).splitlines()[0]
+
+
 class Interrupted(Exception):
     """A stop request interrupted the work, whose state is saved.
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from realsr.core.errors import UserError
 from realsr.data.validation_images import EvaluationImage, prepare_pair
-from realsr.deployment.export_files import File, Generator
+from realsr.deployment.export_folder import File
 from realsr.deployment.measure import ArrayFunction, open_file
+from realsr.deployment.onnx_graph import Generator
 from realsr.deployment.table import METRICS, REFERENCE, MeanScores
 from realsr.evaluation.metric import Metric
 from realsr.evaluation.metrics.psnr import PSNR

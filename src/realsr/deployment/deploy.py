@@ -1,6 +1,5 @@
 """Export of a generator: write, quantise, check, score and measure its files, and compare them."""
 
-import json
 import logging
 import platform
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,6 @@ from torch import Tensor
 from realsr.core.devices import lacks_vnni
 from realsr.core.errors import UserError
 from realsr.core.file_names import printable
-from realsr.core.files import write_bytes
 from realsr.core.progress import Progress
 from realsr.deployment.check import (
     EVALUATION_PHOTOS,
@@ -22,19 +20,25 @@ from realsr.deployment.check import (
     load_evaluation_sets,
     score_files,
 )
-from realsr.deployment.export_files import (
+from realsr.deployment.export_folder import (
+    LIBRARIES,
     File,
-    Generator,
-    check_output,
+    Int8Config,
     list_exported,
-    load,
     staging_folder,
 )
-from realsr.deployment.export_options import LIBRARIES, Int8Config
 from realsr.deployment.measure import Cost, count_gflop, measure
 from realsr.deployment.network_files import FileMaker
+from realsr.deployment.onnx_graph import Generator
 from realsr.deployment.quantise import check_calibration, load_calibration
-from realsr.deployment.table import REFERENCE, SIDE, Deployment, Row, SensitivityReport
+from realsr.deployment.table import (
+    REFERENCE,
+    SIDE,
+    Deployment,
+    Row,
+    SensitivityReport,
+    write_tables,
+)
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import list_images
 from realsr.provenance.fingerprints import package_versions
@@ -43,18 +47,13 @@ logger = logging.getLogger("realsr")
 
 
 def export_networks(
-    source: str,
+    generator: Generator,
     output: Path,
     protocols: Mapping[str, Protocol],
     int8: Int8Config,
     formats: Sequence[str],
     hr: Path | None,
-    allow_custom_code: bool = False,
-    overwrite: bool = False,
     damaged: str = "refuse",
-    weights_b: str | None = None,
-    interpolate: float | None = None,
-    licence: str | None = None,
 ) -> Deployment:
     """Write a generator's files and their tables into a folder, and return the table.
 
@@ -62,29 +61,23 @@ def export_networks(
     A file that fails `check_file` or `check_similarity` is omitted and reported.
 
     Args:
-        source: what `load_generator` takes.
+        output: a folder that passes `check_output`.
         protocols: scoring protocols by name; similarity to float32 uses the images of the first.
         formats: names that `check_formats` accepts.
         hr: a folder of clean photos for scoring; None: four of scikit-image.
-        allow_custom_code: whether the source may name a custom network, whose code is then run.
-        overwrite: whether an earlier export may be replaced.
         damaged: see `realsr.imaging.read_uint8`.
-        weights_b, interpolate, licence: see `convert_weights`.
 
     Raises:
-        UserError: if a setting is invalid, an export exists, ONNX cannot express the network, the
-            INT8 photos lack contrast (`check_calibration`), or no image could be scored.
+        UserError: if a setting is invalid, ONNX cannot express the network, the INT8 photos lack
+            contrast (`check_calibration`) or are those for scoring, or no image could be scored.
     """
-    sources = [source] if weights_b is None else [source, weights_b]
-    check_output(sources, output, overwrite)
-    _check_photos(int8.photos, hr)
+    check_photos(int8.photos, hr)
     needs_int8 = any("int8" in name for name in formats)
     if needs_int8 and lacks_vnni():
         logger.warning(
             "INT8: this CPU has no VNNI instructions, so INT8 files run little faster than float32 "
             "on it; omit them from formats unless they are for another CPU"
         )
-    generator = load(source, allow_custom_code, weights_b, interpolate, licence)
     sets = load_evaluation_sets(hr, protocols, generator.scale, damaged)
     photos = load_calibration(int8.photos, int8.crop, generator.scale, damaged)
     warnings = check_calibration(photos, f"int8.photos={int8.photos}") if needs_int8 else []
@@ -96,13 +89,14 @@ def export_networks(
         files = [file.move(output) for file in files]  # so that a later failure does not lose them
         scores = score_files(generator, files, sets)
         files = _remove_dissimilar(files, scores, warnings, failures)
-        rows = _measure(generator, files, scores, allow_custom_code)
+        rows = _measure(generator, files, scores)
+    default = f"scikit-image's {', '.join(EVALUATION_PHOTOS)}"
     deployment = Deployment(
-        source=source if weights_b is None else generator.origin.source,
+        source=generator.name,
         scale=generator.scale,
         gflop=round(count_gflop(generator.network, SIDE), 3),
         parameters=sum(parameter.numel() for parameter in generator.network.parameters()),
-        judged=_describe_images(hr),
+        judged=f"the images of {printable(hr)}" if hr else default,
         failed=[*failures, *scores.failures],
         warnings=warnings,
         threads=torch.get_num_threads(),
@@ -115,27 +109,16 @@ def export_networks(
     return deployment
 
 
-def _check_photos(photos: Path | None, hr: Path | None) -> None:
-    if photos is not None and hr is not None and (duplicates := list_duplicates(photos, hr)):
+def check_photos(photos: Path | None, hr: Path | None) -> None:
+    """Raise UserError if files would be scored on photos that INT8 is calibrated on."""
+    if photos is None or hr is None:
+        return
+    contents = {path.read_bytes() for path in list_images(hr)}
+    if duplicates := [path.name for path in list_images(photos) if path.read_bytes() in contents]:
         raise UserError(
             f"{', '.join(duplicates[:3])}: both in int8.photos and in data.hr, so files would be "
             "scored on their calibration photos. Use other photos for one of the two"
         )
-
-
-def list_duplicates(calibration: Path, evaluation: Path) -> list[str]:
-    """Return the names of photos in the first folder whose content is also in the second."""
-    contents = {path.read_bytes() for path in list_images(evaluation)}
-    return [path.name for path in list_images(calibration) if path.read_bytes() in contents]
-
-
-def write_tables(folder: Path, deployment: Deployment) -> None:
-    """Write table.json and table.md."""
-    text = json.dumps(deployment.as_json(), indent=1, allow_nan=False, ensure_ascii=False)
-    write_bytes(folder / "table.json", text.encode("utf-8", "backslashreplace"))
-    write_bytes(
-        folder / "table.md", deployment.format_markdown().encode("utf-8", "backslashreplace")
-    )
 
 
 def _make(
@@ -177,9 +160,7 @@ def _remove_dissimilar(
     return similar
 
 
-def _measure(
-    generator: Generator, files: Sequence[File], scores: Scores, allow_custom_code: bool
-) -> list[Row]:
+def _measure(generator: Generator, files: Sequence[File], scores: Scores) -> list[Row]:
     """Return the rows of the table: PyTorch in float32, then each file."""
 
     def cost(source: str | Path, kind: str) -> Cost:
@@ -192,10 +173,9 @@ def _measure(
         finally:
             progress.advance()
 
-    # Interpolated weights cost as much as those of the source.
     with Progress("measuring files", total=1 + len(files)) as progress:
         size = sum(4 * parameter.numel() for parameter in generator.network.parameters())
-        reference = cost(generator.source, "custom" if allow_custom_code else "weights")
+        reference = cost(generator.source, "custom" if generator.allow_custom_code else "weights")
         rows = [Row(REFERENCE, "fp32", size, scores.means[REFERENCE], reference)]
         for file in files:
             rows.append(
@@ -212,12 +192,6 @@ def _measure(
                 )
             )
     return rows
-
-
-def _describe_images(hr: Path | None) -> str:
-    return (
-        f"the images of {printable(hr)}" if hr else f"scikit-image's {', '.join(EVALUATION_PHOTOS)}"
-    )
 
 
 def _processor() -> str:

@@ -16,7 +16,7 @@ import yaml  # type: ignore[import-untyped]
 from realsr.core.errors import UserError
 from realsr.core.file_names import printable
 from realsr.core.files import parse_json
-from realsr.deployment.export_files import CARD, list_exported
+from realsr.deployment.export_folder import CARD, list_exported
 from realsr.deployment.table import REFERENCE, Deployment
 from realsr.provenance.fingerprints import fingerprint_file
 from realsr.weights.hub import HUB, MODEL_FILE

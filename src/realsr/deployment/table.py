@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
 
 from realsr.core.file_names import printable
+from realsr.core.files import write_bytes, write_strict_json
 from realsr.deployment.measure import Cost
 from realsr.evaluation.tables import Table
 
@@ -95,10 +96,6 @@ class Deployment:
     warnings: Sequence[str] = ()
     sensitivity: SensitivityReport | None = None
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the content of table.json; infinite numbers (PSNR of equal images) become None."""
-        return _finite(asdict(self))
-
     def format_text(self) -> str:
         """Return narrow tables for a terminal."""
         costs, scores = self._costs(), self._scores()
@@ -180,15 +177,14 @@ class Deployment:
         return "\n".join(lines)
 
 
+def write_tables(folder: Path, deployment: Deployment) -> None:
+    """Write table.json, by `write_strict_json`, and table.md."""
+    write_strict_json(folder / "table.json", asdict(deployment))
+    text = deployment.format_markdown().encode("utf-8", "backslashreplace")
+    write_bytes(folder / "table.md", text)
+
+
 def _decibels(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "—"
     return "equal" if math.isinf(value) else f"{value:.2f}"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

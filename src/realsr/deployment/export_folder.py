@@ -1,47 +1,79 @@
-"""The generator to export, the exported files, and their folder."""
+"""What an export writes: its formats, the settings of INT8, and the files of its folder.
+
+Torch is imported only by functions, so that configurations load quickly.
+"""
 
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
-
-import torch
-from torch import nn
+from typing import Annotated
 
 from realsr.core.errors import UserError
 from realsr.core.file_names import utf8_path
 from realsr.core.files import hold_lock, sync_files
-from realsr.deployment.export_options import FORMATS, METHODS
-from realsr.inference.model import SRModel
-from realsr.inference.tile_layout import measure_bytes
-from realsr.weights.conversion import read_with_origin
-from realsr.weights.generators import make_generator
-from realsr.weights.hub import MODEL_FILE
-from realsr.weights.origin import Origin
-from realsr.weights.sources import find_weights
+from realsr.core.ranges import Range
 
+WEIGHTS = "safetensors"  # the weights, not a network: for this package
+ONNX_FORMATS = ("onnx_fp32", "onnx_fp16", "onnx_int8")
+DEFAULT_FORMATS = (*ONNX_FORMATS, WEIGHTS)
+FORMATS = (*ONNX_FORMATS, "openvino", "openvino_int8", "ncnn", WEIGHTS)
+METHODS = ("entropy", "percentile", "minmax")
+LIBRARIES = {  # by extra
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "openvino": ("openvino",),
+    "ncnn": ("ncnn", "pnnx"),
+}
 # A fixed name, so that an export removes the files of an earlier one that was killed.
 STAGING = ".unfinished"
 CARD = "README.md"
-OTHERS = ("table.json", "table.md", "sensitivity.png", MODEL_FILE, CARD)
+OTHERS = ("table.json", "table.md", "sensitivity.png", CARD)  # and the weights
 LIBRARY = "library_name: realsr"  # a line by which a model card of this package is recognised
 
 
-@dataclass(frozen=True)
-class Generator:
-    """The network to export, in float32 on the CPU, and the origin of its weights."""
+@dataclass
+class Int8Config:
+    """How INT8 files are made.
 
-    source: str
-    network: nn.Module
-    scale: int
-    origin: Origin
+    photos: a folder of calibration photos, similar to those to be upscaled; None: scikit-image's.
+    methods: of choosing ranges, one file each: entropy (Kullback-Leibler divergence), percentile,
+        minmax.
+    crop: side in LR pixels of the central crop of each photo.
+    keep: layers that stay in float32; None: the first.
+    sensitivity: whether to measure the loss of each layer in INT8, and the gain of keeping the most
+        sensitive layers in float32.
+    """
 
-    @cached_property
-    def bytes_per_pixel(self) -> float:
-        """As in `OnnxFacts`."""
-        return measure_bytes(SRModel(self.scale, torch.device("cpu"), self.network))
+    photos: Path | None
+    methods: list[str]
+    crop: Annotated[int, Range(16)]
+    keep: list[str] | None
+    sensitivity: bool
+
+
+def check_formats(formats: Sequence[str], int8: Int8Config) -> None:
+    """Raise UserError if a name is unknown or repeated, or a library is not installed."""
+    for key, names, options in (
+        ("formats", formats, FORMATS),
+        ("int8.methods", int8.methods, METHODS),
+    ):
+        if not names or not set(names) <= set(options) or len(set(names)) < len(names):
+            raise UserError(
+                f"{key}=[{','.join(names)}]: expected one or more of {', '.join(options)}, "
+                "each once"
+            )
+    # All networks start from the ONNX graph or its layer names.
+    extras = ["onnx"] * (set(formats) != {WEIGHTS}) + [
+        extra for extra in ("openvino", "ncnn") if any(name.startswith(extra) for name in formats)
+    ]
+    libraries = [name for extra in extras for name in LIBRARIES[extra]]
+    if absent := [name for name in libraries if find_spec(name) is None]:
+        raise UserError(
+            f"formats=[{','.join(formats)}] need {', '.join(absent)}: "
+            f"pip install 'realsr[{','.join(extras)}]'"
+        )
 
 
 @dataclass(frozen=True)
@@ -74,33 +106,20 @@ class File:
         return file
 
 
-def load(
-    source: str,
-    allow_custom_code: bool = False,
-    weights_b: str | None = None,
-    interpolate: float | None = None,
-    licence: str | None = None,
-) -> Generator:
-    """Return the generator of a source. The arguments and errors are those of `convert_weights`."""
-    file, origin = read_with_origin(source, weights_b, interpolate, licence)
-    network, scale = make_generator(file, allow_custom_code)
-    network.requires_grad_(False)
-    return Generator(source, network, scale, origin)
-
-
 def list_exported(folder: Path) -> list[Path]:
     """Return the files in a folder that have names of an export; none if there is no folder.
 
     A README.md that is no model card of this package is another file.
     """
-    stems = {*FORMATS, *(f"onnx_int8_{method}" for method in METHODS)}
-    networks = {
-        f"{stem}{suffix}" for stem in stems for suffix in (".onnx", ".xml", ".bin", ".param")
-    }
+    from realsr.weights.hub import MODEL_FILE
+
+    stems = (*FORMATS, *(f"onnx_int8_{method}" for method in METHODS))
+    names = {stem + suffix for stem in stems for suffix in (".onnx", ".xml", ".bin", ".param")}
+    names |= {MODEL_FILE, *OTHERS}
     return sorted(
         path
         for path in folder.glob("*")
-        if path.name in networks.union(OTHERS) and (path.name != CARD or _is_card(path))
+        if path.name in names and (path.name != CARD or _is_card(path))
     )
 
 
@@ -110,6 +129,8 @@ def _is_card(path: Path) -> bool:
 
 def check_output(sources: Sequence[str], output: Path, overwrite: bool) -> None:
     """Raise UserError if an export into a folder would replace other files or its own sources."""
+    from realsr.weights.sources import find_weights
+
     earlier = list_exported(output)
     if earlier and not overwrite:
         raise UserError(
