@@ -12,9 +12,9 @@ from small_work import Command
 
 from realsr.api import generator_export
 from realsr.deployment.measure import Cost
-from realsr.deployment.model_card import Measurement, deployment_scores, make_header
 from realsr.deployment.table import Deployment, Row
 from realsr.networks import build_generator
+from realsr.reporting.model_card import Measurement, deployment_scores, make_header
 from realsr.weights import load_generator, save_generator
 from realsr.weights.origin import Origin
 

@@ -15,8 +15,8 @@ from realsr.deployment.export_folder import (
     check_output,
     list_exported,
 )
-from realsr.deployment.model_card import deployment_scores, run_scores, write_card
 from realsr.deployment.table import Deployment
+from realsr.reporting.model_card import deployment_scores, run_scores, write_card
 from realsr.weights.conversion import (
     FORMATS,
     convert_weights,

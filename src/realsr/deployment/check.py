@@ -22,6 +22,7 @@ from realsr.evaluation.metric import Metric
 from realsr.evaluation.metrics.psnr import PSNR
 from realsr.evaluation.metrics.ssim import SSIM
 from realsr.evaluation.protocol import Protocol, resolve
+from realsr.evaluation.report import mean_scores
 from realsr.evaluation.scoring import ImageReaders, Model, evaluate_models, match_images
 from realsr.inference.model import SRModel, only_finite
 from realsr.inference.tiling import as_function
@@ -131,6 +132,11 @@ def similarity(image: np.ndarray, reference: np.ndarray) -> float:
     return -10 * math.log10(error) if error > 0 else math.inf
 
 
+def load_default_photo(name: str) -> np.ndarray:
+    """Return a photograph of scikit-image (H, W, 3) uint8. Raises UserError if it is missing."""
+    return load_photograph(name, "export without folders of photos", "onnx")
+
+
 def load_evaluation_sets(
     hr: Path | None, protocols: Mapping[str, Protocol], scale: int, damaged: str = "refuse"
 ) -> EvaluationSets:
@@ -141,10 +147,8 @@ def load_evaluation_sets(
     """
 
     def read(name: str, protocol: Protocol) -> EvaluationImage:
-        photograph = load_photograph(name, "export without folders of photos", "onnx")
-        return EvaluationImage(
-            name, *prepare_pair(photograph, scale, None, protocol.hr_side, protocol.lr == "area")
-        )
+        photo, side, area = load_default_photo(name), protocol.hr_side, protocol.lr == "area"
+        return EvaluationImage(name, *prepare_pair(photo, scale, None, side, area))
 
     sets = {}
     for key, values in protocols.items():
@@ -163,14 +167,17 @@ def load_evaluation_sets(
 
 def score_files(generator: Generator, files: Sequence[File], sets: EvaluationSets) -> Scores:
     """Score float32 and each file by all protocols. Raises UserError if no image can be scored."""
-    models = {REFERENCE: _as_model(generator, torch.no_grad()(generator.network), generator.source)}
+
+    def as_model(run: Callable[[Tensor], Tensor], name: str) -> Model:
+        """Return a function of one image that computes in tiles if memory is short."""
+        run, size = only_finite(run, name), generator.bytes_per_pixel
+        return as_function(SRModel(generator.scale, torch.device("cpu"), run, size))
+
+    models = {REFERENCE: as_model(torch.no_grad()(generator.network), generator.source)}
     for file in files:
         run = open_file(file.score_path or file.path, torch.get_num_threads())
-        models[file.path.stem] = _as_model(generator, partial(_on_tensor, run), file.path.name)
-    metrics: dict[str, Metric] = {
-        "psnr": PSNR(luma=False),
-        "ssim": SSIM(window="gaussian", luma=False),
-    }
+        models[file.path.stem] = as_model(partial(_on_tensor, run), file.path.name)
+    metrics: dict[str, Metric] = {"psnr": PSNR(luma=False), "ssim": SSIM("gaussian", luma=False)}
     means: dict[str, dict[str, Mapping[str, float]]] = {name: {} for name in models}
     similarities: dict[str, list[float]] = {file.path.stem: [] for file in files}
     failures = dict[str, str]()
@@ -190,9 +197,7 @@ def score_files(generator: Generator, files: Sequence[File], sets: EvaluationSet
         )
         failures |= results.failures
         for model, rows in results.scores.items():
-            means[model][protocol] = {
-                name: fmean(row[name] for row in rows.values()) for name in METRICS
-            }
+            means[model][protocol] = mean_scores(rows)
     reasons = [f"{name}: {reason}" for name, reason in failures.items()]
     return Scores(means, {name: fmean(values) for name, values in similarities.items()}, reasons)
 
@@ -208,12 +213,3 @@ def _compare(name: str, run: ArrayFunction, network: nn.Module, lr: np.ndarray) 
 
 def _on_tensor(run: ArrayFunction, lr: Tensor) -> Tensor:
     return torch.from_numpy(run(lr.numpy()))
-
-
-def _as_model(generator: Generator, run: Callable[[Tensor], Tensor], name: str) -> Model:
-    """Return a function of one image that computes in tiles if memory is short."""
-    return as_function(
-        SRModel(
-            generator.scale, torch.device("cpu"), only_finite(run, name), generator.bytes_per_pixel
-        )
-    )

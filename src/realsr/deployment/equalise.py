@@ -32,22 +32,22 @@ def equalise(network: RRDB, photos: Sequence[Tensor]) -> "EqualisedRRDB":
     trunk = equal.trunk_conv
     tail = [*equal.upconvs(), equal.HRconv, equal.conv_last]
     with torch.no_grad():
-        reads, gives = _measure(equal, photos)
+        inputs, outputs = _measure(equal, photos)
         for dense in equal.RRDB_trunk.modules():
             if not isinstance(dense, EqualisedDense):
                 continue
             *hidden, last = dense.convs()
-            widths = reads[last]  # the last convolution reads the inputs of all others
+            widths = inputs[last]  # the last convolution reads the inputs of all others
             for conv in hidden:
                 first = conv.in_channels
                 _scale(conv, widths[:first], widths[first : first + conv.out_channels])
-            _scale(last, widths, gives[last])
-            _set_factors(dense, widths[: hidden[0].in_channels], gives[last])
-        _scale(trunk, reads[trunk], gives[trunk])
-        _set_factors(equal, reads[trunk], gives[trunk])
-        equal.before_tail.mul_(reads[tail[0]][None, :, None, None])
+            _scale(last, widths, outputs[last])
+            _set_factors(dense, widths[: hidden[0].in_channels], outputs[last])
+        _scale(trunk, inputs[trunk], outputs[trunk])
+        _set_factors(equal, inputs[trunk], outputs[trunk])
+        equal.before_tail.mul_(inputs[tail[0]][None, :, None, None])
         for conv, reader in zip_longest(tail, tail[1:]):
-            _scale(conv, reads[conv], torch.ones(3) if reader is None else reads[reader])
+            _scale(conv, inputs[conv], torch.ones(3) if reader is None else inputs[reader])
     return equal
 
 
@@ -105,15 +105,13 @@ class EqualisedDense(nn.Module):
 
 def _measure(network: EqualisedRRDB, photos: Sequence[Tensor]) -> tuple[_Factors, _Factors]:
     """Return the factors of convolution inputs and outputs, from the range of each channel."""
-    ranges: list[dict[nn.Module, tuple[Tensor, Tensor]]] = [{}, {}]
+    ranges: tuple[_Factors, _Factors] = {}, {}  # -minimum and maximum, (2, channels)
 
     def update_ranges(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         for table, values in zip(ranges, (inputs[0], output), strict=True):
             low, high = values.transpose(0, 1).flatten(1).aminmax(dim=1)
-            if module in table:
-                low = torch.minimum(low, table[module][0])
-                high = torch.maximum(high, table[module][1])
-            table[module] = low, high
+            limits = torch.stack([-low, high])
+            table[module] = torch.maximum(table.get(module, limits), limits)
 
     hooks = [
         conv.register_forward_hook(update_ranges)
@@ -124,18 +122,15 @@ def _measure(network: EqualisedRRDB, photos: Sequence[Tensor]) -> tuple[_Factors
         network(photo)
     for hook in hooks:
         hook.remove()
-    reads, gives = (
-        {module: _widen(*limits) for module, limits in table.items()} for table in ranges
-    )
-    return reads, gives
+    inputs, outputs = ({conv: _widen(table[conv]) for conv in table} for table in ranges)
+    return inputs, outputs
 
 
-def _widen(low: Tensor, high: Tensor) -> Tensor:
-    """Return the factor that widens each channel to the tensor's range; low, high: by channel."""
-    low, high = (-low).clamp_min(0), high.clamp_min(0)
-    tiny = torch.finfo(low.dtype).tiny
-    shares = torch.maximum(low / low.max().clamp_min(tiny), high / high.max().clamp_min(tiny))
-    return 1 / shares.clamp_min(MIN_SHARE)
+def _widen(limits: Tensor) -> Tensor:
+    """Return the factor that widens each channel to the tensor's range; limits: (2, channels)."""
+    limits = limits.clamp_min(0)
+    largest = limits.amax(dim=1, keepdim=True).clamp_min(torch.finfo(limits.dtype).tiny)
+    return 1 / (limits / largest).amax(dim=0).clamp_min(MIN_SHARE)
 
 
 def _set_factors(branch: EqualisedRRDB | EqualisedDense, before: Tensor, after: Tensor) -> None:

@@ -4,20 +4,20 @@ Weights are quantised by channel, activations by tensor, as pairs of quantise an
 (QDQ).
 """
 
-import contextlib
 import io
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from onnxruntime.quantization import (
-    CalibrationDataReader,
     CalibrationMethod,
     QDQQuantizer,
     QuantType,
@@ -31,12 +31,11 @@ from realsr.core.errors import UserError
 from realsr.core.progress import Progress
 from realsr.core.workers import count_workers, map_items
 from realsr.data.validation_images import shrink
-from realsr.deployment.check import similarity
+from realsr.deployment.check import load_default_photo, similarity
 from realsr.deployment.measure import ArrayFunction, open_file
 from realsr.deployment.table import Float32Choice, SensitivityReport
 from realsr.imaging import crop_to_multiple, list_images, read_uint8, to_float
 from realsr.inference.onnx_files import INPUT
-from realsr.simulation.camera_model import load_photograph
 
 CALIBRATION_PHOTOS = (
     "brick", "camera", "coins", "grass", "gravel", "hubble_deep_field", "immunohistochemistry",
@@ -74,14 +73,13 @@ def load_calibration(
     if folder is not None:
         photos = [to_float(read_uint8(path, damaged)) for path in list_images(folder)]
     else:
-        purpose = "export without folders of photos"
-        images = [load_photograph(name, purpose, "onnx") for name in CALIBRATION_PHOTOS]
+        images = [load_default_photo(name) for name in CALIBRATION_PHOTOS]
         photos = [shrink(crop_to_multiple(to_float(image), scale), scale) for image in images]
-    middles = []
+    crops = []
     for photo in photos:
         top, left = (max(0, (size - side) // 2) for size in photo.shape[1:])
-        middles.append(photo[None, :, top : top + side, left : left + side].clone())
-    return middles
+        crops.append(photo[None, :, top : top + side, left : left + side].clone())
+    return crops
 
 
 def check_calibration(photos: Sequence[Tensor], name: str) -> list[str]:
@@ -90,9 +88,8 @@ def check_calibration(photos: Sequence[Tensor], name: str) -> list[str]:
     name: of the photos, for messages. Raises UserError if they cover so few levels that INT8 would
     clip most other photos.
     """
-    low, high = np.quantile(
-        np.concatenate([photo.numpy().ravel() for photo in photos]), OUTER_LEVELS
-    )
+    values = np.concatenate([photo.numpy().ravel() for photo in photos])
+    low, high = np.quantile(values, OUTER_LEVELS)
     levels = round(255 * float(high - low))
     if levels < MIN_LEVELS:
         raise UserError(
@@ -139,8 +136,9 @@ def collect_histograms(
             extra_options={"symmetric": False, "num_bins": BINS, "percentile": PERCENTILE},
         )
         for photo in photos:  # one per call, since a call stores all its outputs
-            with contextlib.redirect_stdout(io.StringIO()):
-                calibrator.collect_data(_Reader(photo))
+            reader = SimpleNamespace(get_next=iter([{INPUT: photo}, None]).__next__)
+            with redirect_stdout(io.StringIO()):
+                calibrator.collect_data(reader)
             progress.advance()
     histograms = calibrator.collector.get_histogram_dict()
     return {name: histograms[name][:4] for name in sorted(histograms)}  # a reproducible order
@@ -160,7 +158,7 @@ def choose_ranges(histograms: dict[str, Histogram], method: str) -> dict[str, Ra
     collector = HistogramCollector(method, False, BINS, LEVELS, PERCENTILE, "same")
     if method == "percentile":
         collector.histogram_dict = histograms
-        with contextlib.redirect_stdout(io.StringIO()):
+        with redirect_stdout(io.StringIO()):
             return {name: limits[:2] for name, limits in collector.compute_percentile().items()}
     search = partial(collector.get_entropy_threshold, num_quantized_bins=LEVELS)
     ranges = list[Range]()
@@ -248,14 +246,6 @@ def _open(model: onnx.ModelProto) -> ArrayFunction:
     with TemporaryDirectory(prefix="realsr_") as folder:
         onnx.save(model, Path(folder, "model.onnx"))
         return open_file(Path(folder, "model.onnx"), torch.get_num_threads())
-
-
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, photo: np.ndarray) -> None:
-        self._photos: Iterator[dict[str, np.ndarray]] = iter([{INPUT: photo}])
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        return next(self._photos, None)
 
 
 def _time_alternately(runs: Sequence[ArrayFunction], lr: np.ndarray) -> list[float]:

@@ -17,7 +17,7 @@ from realsr.core.errors import UserError
 from realsr.core.file_names import printable
 from realsr.core.files import parse_json
 from realsr.deployment.export_folder import CARD, list_exported
-from realsr.deployment.table import REFERENCE, Deployment
+from realsr.deployment.table import Deployment
 from realsr.provenance.fingerprints import fingerprint_file
 from realsr.weights.hub import HUB, MODEL_FILE
 from realsr.weights.origin import Origin
@@ -63,10 +63,9 @@ class Measurement:
 
 def deployment_scores(deployment: Deployment) -> list[Measurement]:
     """Return the scores of the network in float32 in an export's table."""
-    (scores,) = (row.scores for row in deployment.rows if row.name == REFERENCE)
     return [
         Measurement(protocol, deployment.judged, {MODEL: means})
-        for protocol, values in scores.items()
+        for protocol, values in deployment.rows[0].scores.items()
         if (means := _finite(values))
     ]
 
