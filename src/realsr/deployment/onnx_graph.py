@@ -188,11 +188,10 @@ def with_rounding(half: onnx.ModelProto) -> onnx.ModelProto:
             if name in half_names:
                 exact_name, half_name = f"{name}_exact", f"{name}_half"
                 node.output[index] = exact_name
-                for source, target, suffix, kind in (
-                    (exact_name, half_name, "down", TensorProto.FLOAT16),
-                    (half_name, name, "up", TensorProto.FLOAT),
+                for source, target, label, kind in (
+                    (exact_name, half_name, f"{half_name}_down", TensorProto.FLOAT16),
+                    (half_name, name, f"{half_name}_up", TensorProto.FLOAT),
                 ):
-                    label = f"{half_name}_{suffix}"
                     nodes.append(helper.make_node("Cast", [source], [target], label, to=kind))
     exact = copy.deepcopy(half)
     del exact.graph.node[:], exact.graph.value_info[:]

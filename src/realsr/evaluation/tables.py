@@ -146,8 +146,8 @@ def shorten_names(names: Sequence[str]) -> dict[str, str]:
     sources = {name: STRENGTH.sub("", name) for name in names}
     parts = {source: _parts(source) for source in sources.values()}
     short = {
-        source: _shorten(own, [other for s, other in parts.items() if s != source]) or source
-        for source, own in parts.items()
+        source: _shorten(path, [other for s, other in parts.items() if s != source]) or source
+        for source, path in parts.items()
     }
     return {name: short[source] + name.removeprefix(source) for name, source in sources.items()}
 

@@ -50,8 +50,8 @@ def build_network(state: object, source: str) -> Any:
 
     with torch.device("meta"):
         layers = make_layers(cfgs["D"])
-    expected = {key: value.shape for key, value in layers.state_dict().items()}
-    layers.load_state_dict(select_features(state, expected, source, "VGG16"), assign=True)
+    layout = {key: value.shape for key, value in layers.state_dict().items()}
+    layers.load_state_dict(select_features(state, layout, source, "VGG16"), assign=True)
     library: Any = dists  # Any, since its constructor of VGG16, which downloads, is replaced
     build = library.vgg16
     library.vgg16 = lambda weights: SimpleNamespace(features=layers)

@@ -103,7 +103,7 @@ def build_network(net: str, state: object, source: str) -> Any:
     # The library has the layers in slices: features.3.weight is slice2.3.weight.
     slices = network.net.state_dict()
     names = {key.partition(".")[2]: key for key in slices}
-    expected = {layer: slices[key].shape for layer, key in names.items()}
-    features = select_features(state, expected, source, BACKBONES[net][0])
+    layout = {layer: slices[key].shape for layer, key in names.items()}
+    features = select_features(state, layout, source, BACKBONES[net][0])
     network.net.load_state_dict({names[layer]: value for layer, value in features.items()})
     return network.requires_grad_(False).eval()
