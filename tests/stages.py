@@ -9,7 +9,7 @@ import yaml
 
 from realsr.config.options import conf_dir
 from realsr.kernels import estimation, estimator
-from realsr.noise import collection, jpeg_collection, modelling, survey
+from realsr.noise import collection, modelling, survey
 from realsr.pairs import rebuild, synthesis
 from realsr.training import run
 
@@ -33,7 +33,7 @@ def complete(stage: Callable[P, R]) -> Callable[..., R]:
 
 
 choose_thresholds = complete(survey.choose_thresholds)
-collect_jpeg_tables = complete(jpeg_collection.collect_jpeg_tables)
+collect_jpeg_tables = complete(modelling.collect_jpeg_tables)
 collect_noise = complete(collection.collect_noise)
 estimate_kernels = complete(estimation.estimate_kernels)
 fit_noise_model = complete(modelling.fit_noise_model)

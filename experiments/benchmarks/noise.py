@@ -132,7 +132,7 @@ def _collect(
     photos: Path, pool: Path, config: NoiseConfig, map_items: Callable[..., Iterable[Any]]
 ) -> None:
     with (
-        mock.patch("realsr.noise.collection.map_items", map_items),
+        mock.patch("realsr.core.workers.map_items", map_items),
         mock.patch("realsr.noise.collection.DuplicateFilter.add", return_value=True),
     ):
         collect_noise(photos, pool, config, overwrite=False, workers=None, damaged="refuse")

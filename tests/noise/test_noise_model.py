@@ -11,8 +11,15 @@ from scipy.signal import fftconvolve
 from realsr.core.errors import UserError
 from realsr.data.pool_files import CameraNoise, read_noise_model, write_noise_model
 from realsr.imaging import write_uint8
-from realsr.noise.correlation_fit import LAGS, correct_covariance, make_filter, sum_products
-from realsr.noise.level_fit import BLOCK, BLOCKS, measure_blocks
+from realsr.noise.noise_fit import (
+    BLOCK,
+    BLOCKS,
+    LAGS,
+    correct_covariance,
+    make_filter,
+    measure_blocks,
+    sum_products,
+)
 from stages import fit_noise_model
 
 COLOUR = 0.5

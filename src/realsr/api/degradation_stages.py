@@ -19,7 +19,7 @@ from realsr.core.files import check_folder_place
 from realsr.data.degradations.degradation import pool_inputs
 from realsr.kernels import estimation
 from realsr.kernels.estimation import KernelPool
-from realsr.noise import collection, jpeg_collection, modelling, survey
+from realsr.noise import collection, modelling, survey
 from realsr.noise.survey import NoFlatTilesError, Survey, choose_thresholds
 from realsr.pairs import rebuild, synthesis
 from realsr.pairs.synthesis import PairsResult
@@ -110,7 +110,7 @@ def fit_noise_model(config: CollectNoiseConfig) -> Path:
 
 def collect_jpeg_tables(config: CollectNoiseConfig) -> Path:
     """Collect the JPEG tables of the source photos and return their file."""
-    return jpeg_collection.collect_jpeg_tables(
+    return modelling.collect_jpeg_tables(
         config.data.source, config.noise_pool_dir, config.overwrite
     )
 

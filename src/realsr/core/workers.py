@@ -19,6 +19,7 @@ import cv2
 import torch
 
 from realsr.core.errors import UserError
+from realsr.core.progress import Progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -78,6 +79,24 @@ def map_items(
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def map_with_progress(
+    title: str,
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int | None,
+    done: int = 0,
+) -> Iterator[tuple[Item, Result]]:
+    """Yield each item and function(item) in order, and show the progress under a title.
+
+    workers: see `count_workers`. done: number of items that an earlier run finished.
+    """
+    results = map_items(function, items, count_workers(len(items), workers))
+    with Progress(title, total=done + len(items), done=done) as progress:
+        for item, result in zip(items, results, strict=True):
+            progress.advance()
+            yield item, result
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,8 @@ import numpy as np
 
 from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place, check_name, write_bytes
-from realsr.core.progress import Progress
 from realsr.core.ranges import check_ranges
-from realsr.core.workers import count_workers, map_items
+from realsr.core.workers import map_with_progress
 from realsr.data.folders import damage_facts, list_photos
 from realsr.imaging import ImageError, encode_uint8, log_damage, read_uint8
 from realsr.noise.noise_config import NoiseConfig
@@ -41,30 +41,12 @@ logger = logging.getLogger("realsr")
 
 @dataclass(frozen=True)
 class Patch:
-    """A noise patch: its tile's facts for the manifest, its signature and its PNG file."""
+    """A noise patch: its tile's position and facts for the manifest, its signature, its PNG file."""
 
+    position: tuple[int, int]
     facts: dict[str, Any]
     signature: np.ndarray
     png: bytes
-
-    @property
-    def position(self) -> tuple[int, int]:
-        """Top and left in the photo, in pixels."""
-        return self.facts["top"], self.facts["left"]
-
-
-@dataclass(frozen=True)
-class PhotoNoise:
-    """Noise of a photo.
-
-    drops: number of tiles that meet the thresholds but are dropped, by reason.
-    tiles: all tiles, (n,) of TILES. damage: description of the file's damage, None if intact.
-    """
-
-    patches: list[Patch]
-    drops: dict[str, int]
-    tiles: np.ndarray
-    damage: str | None
 
 
 def collect_noise(
@@ -74,10 +56,10 @@ def collect_noise(
     overwrite: bool,
     workers: int | None,
     damaged: str,
-) -> list[Path]:
+) -> None:
     """Write the noise patches of source photos to `pool/noise/<photo>_000.png` and so on.
 
-    Returns the files of all patches. Photos of earlier calls are not processed again.
+    Photos of earlier calls are not processed again.
     workers: see `realsr.core.workers`; they do not change the result.
     damaged: `accept` uses the decodable part of damaged photos and reports it (log, manifest).
 
@@ -91,7 +73,6 @@ def collect_noise(
     inputs = name_inputs("source", list(photos.values()))
     values = asdict(config)
     del values["auto"], values["min_patches"]
-    tables: list[np.ndarray] = []
     with open_stage(
         pool,
         STAGE,
@@ -101,52 +82,70 @@ def collect_noise(
         overwrite=overwrite,
         check_item=_check_item,
     ) as record:
-        # Without any patch, measure all photos again: the error message covers all tiles.
-        has_patches = any(item["files"] for item in record.items.values())
-        missing = [name for name in photos if not (has_patches and record.has_item(name))]
-        duplicates = _restore_filter(record, set(missing)) if missing else DuplicateFilter()
-        examine = partial(examine_photo, config=config, damaged=damaged)
-        results = map_items(
-            examine, (photos[name] for name in missing), count_workers(len(missing), workers)
-        )
-        with Progress(STAGE, total=len(photos), done=len(photos) - len(missing)) as progress:
-            for name, result in zip(missing, results, strict=True):
-                path = photos[name]
-                progress.advance()
-                if isinstance(result, Exception):
-                    record.fail(name, f"source/{path.name}", path, result)
-                    continue
-                log_damage(path, result.damage)
-                patches = [
-                    patch
-                    for patch in result.patches
-                    if config.released_rule or duplicates.add(patch.position, patch.signature)
-                ]
-                files = list(_write(patches, name, pool / "noise"))
-                record.add(
-                    name,
-                    files,
-                    source=path.name,
-                    tiles=[patch.facts for patch in patches],
-                    dropped=result.drops | {"duplicate": len(result.patches) - len(patches)},
-                    **damage_facts(result.damage),
-                )
-                has_patches = has_patches or bool(files)
-                tables = [] if has_patches else [*tables, result.tiles]
-        if record.items and not any(item["files"] for item in record.items.values()):
+        tiles = _examine_photos(photos, record, config, workers, damaged)
+        if record.items and not _has_patches(record):
             drops = _count_drops(record)
             record.reset()
-            reason = _explain_no_patches(np.concatenate(tables), drops, config)
+            reason = _explain_no_patches(np.concatenate(tiles), drops, config)
             raise UserError(reason + record.list_failures())
         _summarise(record, len(photos))
         record.finish()
-        return [record.path(file) for item in record.items.values() for file in item["files"]]
+
+
+def _examine_photos(
+    photos: Mapping[str, Path],
+    record: StageRecord,
+    config: NoiseConfig,
+    workers: int | None,
+    damaged: str,
+) -> list[np.ndarray]:
+    """Write and record the patches of the photos that have no record; return tiles.
+
+    The tiles are those of all photos if none has a patch, and none otherwise.
+    """
+    # Without any patch, measure all photos again: the error message covers all tiles.
+    has_patches = _has_patches(record)
+    new = {
+        name: path for name, path in photos.items() if not (has_patches and record.has_item(name))
+    }
+    duplicates = _restore_filter(record, new) if new else DuplicateFilter()
+    examine = partial(examine_photo, config=config, damaged=damaged)
+    results = map_with_progress(
+        STAGE, examine, list(new.values()), workers, done=len(photos) - len(new)
+    )
+    tables: list[np.ndarray] = []
+    for name, (path, result) in zip(new, results, strict=True):
+        if isinstance(result, Exception):
+            record.fail(name, f"source/{path.name}", path, result)
+            continue
+        all_patches, drops, tiles, damage = result
+        log_damage(path, damage)
+        patches = [
+            patch
+            for patch in all_patches
+            if config.released_rule or duplicates.add(patch.position, patch.signature)
+        ]
+        files = _write(patches, name, record.folder / "noise")
+        record.add(
+            name,
+            files,
+            source=path.name,
+            tiles=[patch.facts for patch in patches],
+            dropped=drops | {"duplicate": len(all_patches) - len(patches)},
+            **damage_facts(damage),
+        )
+        has_patches = has_patches or bool(files)
+        tables = [] if has_patches else [*tables, tiles]
+    return tables
 
 
 def examine_photo(
     path: Path, config: NoiseConfig, damaged: str
-) -> PhotoNoise | ImageError | ValueError:
-    """Return the noise patches of one photo, or the error if the photo cannot be used."""
+) -> tuple[list[Patch], dict[str, int], np.ndarray, str | None] | ImageError | ValueError:
+    """Return a photo's patches, drops, tiles and damage, or the error if it cannot be used.
+
+    The drops are the tiles that meet the thresholds and are not used, counted by reason.
+    """
     try:
         image, tiles, damage = measure_photo(
             path, config, damaged, config.max_variance, config.min_mean
@@ -164,32 +163,36 @@ def examine_photo(
         flag = "structured" if facts["structure"] > config.max_structure else ""
         facts |= {"structure": round(facts["structure"], 4), "flag": flag}
         pixels = cut(image, tile, config.size)
-        patches.append(
-            Patch(facts, make_signature(remove_shading(pixels)), encode_uint8(pixels, ".png"))
-        )
-    return PhotoNoise(patches, drops, tiles, damage)
+        signature = make_signature(remove_shading(pixels))
+        position = facts["top"], facts["left"]
+        patches.append(Patch(position, facts, signature, encode_uint8(pixels, ".png")))
+    return patches, drops, tiles, damage
 
 
 def _check_item(item: dict[str, Any]) -> None:
     """Raise KeyError, TypeError or ValueError if an item lacks what `collect_noise` records."""
     if len(item["tiles"]) != len(item["files"]):
         raise ValueError("it has not one file per tile")
-    if not all(type(count) is int for count in item["dropped"].values()):
+    if not all(type(number) is int for number in item["dropped"].values()):
         raise TypeError("`dropped` has a value that is not a count")
     for tile in item["tiles"]:
         if not type(tile["top"]) is type(tile["left"]) is int or not isinstance(tile["flag"], str):
             raise TypeError("a tile has no position or flag")
 
 
-def _restore_filter(record: StageRecord, missing: set[str]) -> DuplicateFilter:
+def _has_patches(record: StageRecord) -> bool:
+    return any(item["files"] for item in record.items.values())
+
+
+def _restore_filter(record: StageRecord, new: Mapping[str, Path]) -> DuplicateFilter:
     """Return a filter with the patches of earlier calls, read from their files."""
     duplicates = DuplicateFilter()
     for name, item in record.items.items():
-        if name not in missing:
-            for relative, tile in zip(item["files"], item["tiles"], strict=True):
-                patch = read_uint8(record.path(relative))
-                position = tile["top"], tile["left"]
-                duplicates.add(position, make_signature(remove_shading(patch)))
+        if name in new:
+            continue
+        for relative, tile in zip(item["files"], item["tiles"], strict=True):
+            signature = make_signature(remove_shading(read_uint8(record.path(relative))))
+            duplicates.add((tile["top"], tile["left"]), signature)
     return duplicates
 
 
@@ -197,16 +200,16 @@ def _patch_file(name: str, index: int) -> str:
     return f"{name}_{index:03d}.png"
 
 
-def _write(patches: Iterable[Patch], name: str, folder: Path) -> Iterator[Path]:
+def _write(patches: Sequence[Patch], name: str, folder: Path) -> list[Path]:
     folder.mkdir(exist_ok=True)
-    index = -1
-    for index, patch in enumerate(patches):
-        path = folder / _patch_file(name, index)
-        write_bytes(path, patch.png, sync=False)
-        yield path
+    files = [folder / _patch_file(name, index) for index in range(len(patches))]
+    for file, patch in zip(files, patches, strict=True):
+        write_bytes(file, patch.png, sync=False)
     # Delete patches of a call with other thresholds that was killed before it recorded this photo.
-    while (path := folder / _patch_file(name, index := index + 1)).exists():
-        path.unlink()
+    rest = (folder / _patch_file(name, index) for index in count(len(files)))
+    for file in takewhile(Path.exists, rest):
+        file.unlink()
+    return files
 
 
 def _count_drops(record: StageRecord) -> Counter[str]:
@@ -218,32 +221,36 @@ def _count_drops(record: StageRecord) -> Counter[str]:
 
 def _summarise(record: StageRecord, photos: int) -> None:
     tiles = [item["tiles"] for item in record.items.values()]
-    count = sum(map(len, tiles))
-    drops = ", ".join(f"{number} {reason}" for reason, number in _count_drops(record).items())
+    flags = [tile["flag"] for group in tiles for tile in group]
+    drops = _list_drops(_count_drops(record))
     logger.info(
         "noise: %d patches from %d of %d photos in %s%s",
-        count,
+        len(flags),
         sum(map(bool, tiles)),
         photos,
         record.folder / "noise",
         f"; dropped: {drops}" if drops else "",
     )
-    structured_count = sum(tile["flag"] == "structured" for group in tiles for tile in group)
-    if structured_count:
-        if structured_count < count:
-            advice = (
-                "To drop them, set noise.drop_structured=true and another work_dir "
-                "(overwrite=true also restarts the run)."
-            )
-        else:
-            advice = "Set smaller tiles (noise.size, noise.stride) or use photos with flat regions."
-        logger.warning(
-            "noise: %d of %d patches look structured and are marked in the manifest. "
-            "Run realsr.survey_noise to see them. %s",
-            structured_count,
-            count,
-            advice,
+    structured = flags.count("structured")
+    if not structured:
+        return
+    advice = "Set smaller tiles (noise.size, noise.stride) or use photos with flat regions."
+    if structured < len(flags):
+        advice = (
+            "To drop them, set noise.drop_structured=true and another work_dir "
+            "(overwrite=true also restarts the run)."
         )
+    logger.warning(
+        "noise: %d of %d patches look structured and are marked in the manifest. "
+        "Run realsr.survey_noise to see them. %s",
+        structured,
+        len(flags),
+        advice,
+    )
+
+
+def _list_drops(drops: Counter[str]) -> str:
+    return ", ".join(f"{number} {reason}" for reason, number in drops.items())
 
 
 def _explain_no_patches(tiles: np.ndarray, drops: Counter[str], config: NoiseConfig) -> str:
@@ -254,9 +261,8 @@ def _explain_no_patches(tiles: np.ndarray, drops: Counter[str], config: NoiseCon
         f"noise.min_mean={config.min_mean:g}"
     )
     if drops:
-        reasons = ", ".join(f"{number} {reason}" for reason, number in drops.items())
         hint = "; set noise.drop_structured=false to keep these" if drops["structured"] else ""
-        text += f" and passes all checks (dropped: {reasons}{hint})"
+        text += f" and passes all checks (dropped: {_list_drops(drops)}{hint})"
     bright = tiles[(tiles["mean"] > config.min_mean) & (tiles["variance"] >= CONSTANT)]
     if not len(bright):
         brightest = max(tiles["mean"], default=0)
@@ -265,18 +271,17 @@ def _explain_no_patches(tiles: np.ndarray, drops: Counter[str], config: NoiseCon
             "Lower noise.min_mean."
         )
     variances = np.sort(bright["variance"])
-    names = ("lowest", "1 %", "5 %", "25 %", "median")
-    percentiles = np.percentile(variances, [0, 1, 5, 25, 50])
-    summary = ", ".join(f"{name} {v:.1f}" for name, v in zip(names, percentiles, strict=True))
+    percents = {"lowest": 0, "1 %": 1, "5 %": 5, "25 %": 25, "median": 50}
+    summary = ", ".join(f"{k} {np.percentile(variances, v):.1f}" for k, v in percents.items())
     # The threshold is exclusive, so it must exceed the variance of the last tile that should pass.
     drop_count = sum(drops.values())
     last = variances[min(TARGET_PATCHES + drop_count, len(variances)) - 1]
     threshold = np.ceil(last * 10 + 1) / 10
-    count = int((variances < threshold).sum()) - drop_count
+    gain_count = int((variances < threshold).sum()) - drop_count
     gain = (
-        f"accept {count} more, minus those that look structured"
+        f"accept {gain_count} more, minus those that look structured"
         if drops["structured"]
-        else f"yield up to {count} patches"
+        else f"yield up to {gain_count} patches"
     )
     return (
         f"{text}.\nVariances of the {len(variances)} tiles that are bright enough: {summary}.\n"

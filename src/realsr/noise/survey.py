@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from realsr.core.errors import UserError
-from realsr.core.progress import Progress
 from realsr.core.ranges import check_ranges
-from realsr.core.workers import count_workers, map_items
+from realsr.core.workers import map_with_progress
 from realsr.data.folders import list_photos
 from realsr.imaging import ImageError, log_damage, read_uint8_and_damage
-from realsr.noise.level_fit import BLOCKS, LevelFit, fit_levels, measure_blocks
 from realsr.noise.noise_config import NoiseConfig
+from realsr.noise.noise_fit import BLOCKS, LevelFit, fit_levels, measure_blocks
 from realsr.noise.tiles import TILES, cut, judge_tiles, list_drop_reasons, mask_tiles, measure_photo
 from realsr.provenance.manifest import name_inputs, open_stage, refuse_foreign
 
@@ -79,10 +78,8 @@ class Survey:
     def yields(self, max_variance: float) -> dict[str, int]:
         """Count the tiles below a variance and above min_mean by reject reason; "" means good."""
         reasons = self.judge()[mask_tiles(self.tiles, max_variance, self.config.min_mean)]
-        return {
-            str(reason): int(count)
-            for reason, count in zip(*np.unique(reasons, return_counts=True), strict=True)
-        }
+        values, counts = np.unique(reasons, return_counts=True)
+        return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
     def suggest(self, min_patches: int, lowest: float = 0.0) -> Thresholds:
         """Return the lowest thresholds that yield `min_patches` good tiles.
@@ -130,41 +127,30 @@ def survey_noise(
     photos = list(list_photos(source, "source", pool).values())
     limit = LIMIT_FACTOR * config.max_variance
     measure = partial(_survey_photo, config=config, damaged=damaged, limit=limit)
-    results = map_items(measure, photos, count_workers(len(photos), workers))
     tables, failures = [np.empty(0, SURVEY_TILES)], {}
     blocks, owners = [np.empty(0, BLOCKS)], [np.empty(0, int)]
-    with Progress("noise survey", total=len(photos)) as progress:
-        for index, (path, result) in enumerate(zip(photos, results, strict=True)):
-            progress.advance()
-            if isinstance(result, Exception):
-                text = str(result)
-                failures[path.name] = text if path.name in text else f"{path}: {text}"
-                continue
-            tiles, own, damage = result
-            log_damage(path, damage)
-            tiles["photo"] = index
-            tables.append(tiles)
-            blocks.append(own)
-            owners.append(np.full(len(own), index))
+    results = map_with_progress("noise survey", measure, photos, workers)
+    for index, (path, result) in enumerate(results):
+        if isinstance(result, Exception):
+            text = str(result)
+            failures[path.name] = text if path.name in text else f"{path}: {text}"
+            continue
+        tiles, photo_blocks, damage = result
+        log_damage(path, damage)
+        tiles["photo"] = index
+        tables.append(tiles)
+        blocks.append(photo_blocks)
+        owners.append(np.full(len(photo_blocks), index))
     if len(failures) == len(photos):
         reasons = "".join(f"\n  {reason}" for reason in failures.values())
         raise UserError(f"noise survey: no photo can be measured:{reasons}")
-    names = [path.name for path in photos]
-    flat, level = _fit_level(np.concatenate(blocks), np.concatenate(owners), len(photos))
-    folder, table = photos[0].parent, np.concatenate(tables)
-    return Survey(folder, names, table, config, limit, failures, damaged, flat, level)
-
-
-def _fit_level(
-    blocks: np.ndarray, photos: np.ndarray, count: int
-) -> tuple[np.ndarray, LevelFit | None]:
-    """Return the flat blocks, at a gain of 1, and the noise level fitted to them."""
-    level = fit_levels(blocks, photos, count)
-    if level is None:
-        return blocks[:0], None
-    flat = blocks[level.flat]
-    flat["variance"] /= level.gains[photos[level.flat], None] ** 2
-    return flat, level
+    owner, flat = np.concatenate(owners), np.concatenate(blocks)
+    level = fit_levels(flat, owner, len(photos))
+    flat = flat[level.flat] if level else flat[:0]
+    if level:
+        flat["variance"] /= level.gains[owner[level.flat], None] ** 2
+    names, table = [path.name for path in photos], np.concatenate(tables)
+    return Survey(photos[0].parent, names, table, config, limit, failures, damaged, flat, level)
 
 
 def _survey_photo(
@@ -269,10 +255,11 @@ def _explain_no_flat_tiles(survey: Survey) -> str:
 def read_tiles(survey: Survey, indices: Sequence[int] | np.ndarray) -> dict[int, np.ndarray]:
     """Return the pixels (size, size, 3) of tiles by index. Each photo is decoded once."""
     pixels: dict[int, np.ndarray] = {}
-    for photo in np.unique(survey.tiles["photo"][indices]):
+    photos = survey.tiles["photo"]
+    for photo in np.unique(photos[indices]):
         # The survey has already logged any damage.
         image, _ = read_uint8_and_damage(survey.source / survey.photos[photo], survey.damaged)
         for index in indices:
-            if survey.tiles["photo"][index] == photo:
+            if photos[index] == photo:
                 pixels[int(index)] = cut(image, survey.tiles[index], survey.config.size).copy()
     return pixels

@@ -51,9 +51,12 @@ def judge_tiles(tiles: np.ndarray, config: NoiseConfig) -> np.ndarray:
 
     The thresholds on variance and mean are not checked here.
     """
-    reasons = [tiles["variance"] < CONSTANT, tiles["clipped"] > config.max_clipped]
-    reasons.append(tiles["structure"] > config.max_structure)
-    return np.select(reasons, ["constant", "clipped", "structured"], "")
+    reasons = {
+        "constant": tiles["variance"] < CONSTANT,
+        "clipped": tiles["clipped"] > config.max_clipped,
+        "structured": tiles["structure"] > config.max_structure,
+    }
+    return np.select(list(reasons.values()), list(reasons), "")
 
 
 def list_drop_reasons(config: NoiseConfig) -> tuple[str, ...]:

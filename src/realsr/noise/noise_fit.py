@@ -1,4 +1,4 @@
-"""Noise level by brightness, fitted to small blocks of all photos.
+"""Noise level by brightness, and correlation of noise, fitted to small blocks of all photos.
 
 A block of noise alone has the variance of the noise, and content only adds to it. Therefore the
 variance of the noise is the lowest mode of the blocks' variances at each brightness. The mode is
@@ -6,6 +6,7 @@ that of a logarithm, in which the variances of blocks of noise alone are nearly 
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -18,6 +19,9 @@ BLOCKS = np.dtype(
 MAX_CLIPPED = 0.01  # fraction of a block's pixels with a channel at 0 or 255
 NODES = 18  # of the level function, evenly spaced from 0 to 255
 MIN_BLOCKS = 50  # of noise alone, in all photos
+LAGS = 6  # pixels; the largest shift in rows and columns of the correlation
+SIDE = 2 * LAGS + 1
+_SHIFTS = np.arange(-LAGS, LAGS + 1)
 _BIN, _PER_BIN = 16, 400  # levels of brightness in a bin, blocks of a photo in each bin
 _SEED_SHARE = 0.03  # of the blocks of a bin, those of lowest variance, from which the search starts
 # A photo's gain starts at 0, unless this share of its blocks, those of lowest variance, differs by
@@ -81,7 +85,7 @@ def measure_blocks(image_uint8: np.ndarray) -> np.ndarray:
         table["variance"] = (squares - total**2 / BLOCK**2 - slopes) / (BLOCK**2 - 3)
         tables.append(table[(clipped <= MAX_CLIPPED) & (table["variance"].min(axis=1) > CONSTANT)])
     blocks = np.concatenate(tables)
-    groups = [_thin_out(group) for group in _group_by_brightness(blocks)]
+    groups = [thin_out(group, _PER_BIN) for group in _group_by_brightness(blocks)]
     return blocks[np.sort(np.concatenate([np.arange(0), *groups]))]
 
 
@@ -91,9 +95,9 @@ def _group_by_brightness(blocks: np.ndarray) -> list[np.ndarray]:
     return [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
 
 
-def _thin_out(indices: np.ndarray) -> np.ndarray:
-    count = min(len(indices), _PER_BIN)
-    return indices[np.linspace(0, len(indices) - 1, count).astype(int)]
+def thin_out(values: np.ndarray, count: int) -> np.ndarray:
+    """Return at most `count` of the values (n,), evenly spaced."""
+    return values[np.linspace(0, len(values) - 1, min(len(values), count)).astype(int)]
 
 
 def fit_levels(blocks: np.ndarray, photos: np.ndarray, count: int) -> LevelFit | None:
@@ -190,3 +194,78 @@ def _fit_curves(bases: list[np.ndarray], values: np.ndarray, mask: np.ndarray) -
         part = basis[mask]
         curves.append(np.linalg.solve(part.T @ part + smooth, part.T @ value[mask]))
     return np.stack(curves)
+
+
+def sum_products(image_uint8: np.ndarray, blocks: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+    """Return the covariance of the residuals of planes, summed over blocks: (3, 3, SIDE, SIDE).
+
+    Element (i, j, d) is the mean over the pixels p of z_i(p + d) z_j(p), summed over the blocks; z
+    is a residual divided by the standard deviation of the noise.
+
+    blocks: (n,) of BLOCKS, at least one. deviations: (n, 3).
+    """
+    places = zip(blocks["top"].tolist(), blocks["left"].tolist(), strict=True)
+    pixels = np.stack([image_uint8[y : y + BLOCK, x : x + BLOCK] for y, x in places])
+    flat = pixels.reshape(len(blocks), BLOCK**2, 3).astype(np.float32)
+    flat -= _planes() @ (_planes().T @ flat)
+    flat /= deviations[:, None]
+    spectra = np.fft.fft2(flat.reshape(-1, BLOCK, BLOCK, 3), (2 * BLOCK, 2 * BLOCK), axes=(1, 2))
+    power = np.einsum("nyxi,nyxj->ijyx", spectra, spectra.conj(), optimize=True)
+    products = np.fft.ifft2(power).real[:, :, _SHIFTS[:, None], _SHIFTS]
+    counts = BLOCK - np.abs(_SHIFTS)
+    return products / np.outer(counts, counts)
+
+
+def correct_covariance(covariance: np.ndarray) -> np.ndarray:
+    """Return the covariance of noise from that of its residuals of planes, (3, 3, SIDE, SIDE).
+
+    A plane removes part of the noise, and more of it the more the noise is correlated. The
+    residuals' covariance is linear in that of the noise, and the linear system is solved.
+    """
+    flat = covariance.reshape(9, SIDE**2)
+    return np.linalg.solve(_residual_matrix(), flat.T).T.reshape(covariance.shape)
+
+
+@cache
+def _residual_matrix() -> np.ndarray:
+    """Return the matrix from the covariance of noise to that of its residuals, by shift."""
+    basis = _planes().astype(np.float64)
+    rows, columns = np.divmod(np.arange(BLOCK**2), BLOCK)
+    down, right = (np.subtract.outer(places, places) + LAGS for places in (rows, columns))
+    inside = (np.minimum(down, right) >= 0) & (np.maximum(down, right) < SIDE)
+    # Of each pair of pixels: the number of its shift, or SIDE^2 beyond the largest shift.
+    number = np.where(inside, down * SIDE + right, SIDE**2)
+    counts = np.bincount(number.ravel())[: SIDE**2]
+    matrix = []
+    for shift in range(SIDE**2):
+        pairs = (number == shift).astype(np.float64)
+        pairs -= basis @ (basis.T @ pairs)
+        pairs -= (pairs @ basis) @ basis.T
+        matrix.append(np.bincount(number.ravel(), pairs.ravel())[: SIDE**2] / counts)
+    return np.stack(matrix, axis=1)
+
+
+@cache
+def _planes() -> np.ndarray:
+    """Return an orthonormal basis of the planes on a block, (BLOCK^2, 3)."""
+    rows, columns = np.divmod(np.arange(BLOCK**2), BLOCK)
+    basis = np.stack([np.ones(BLOCK**2), rows, columns], axis=1)
+    return np.linalg.qr(basis)[0].astype(np.float32)
+
+
+def make_filter(covariance: np.ndarray) -> np.ndarray:
+    """Return the filter (3, 3, SIDE, SIDE) for white noise that has nearly this correlation.
+
+    It is the square root of the cross spectrum, a Hermitian matrix at each frequency, cut to SIDE.
+    Each output channel has unit variance.
+    """
+    deviations = np.sqrt(np.diagonal(covariance[..., LAGS, LAGS]))
+    grid = np.zeros((3, 3, 4 * LAGS, 4 * LAGS))
+    grid[:, :, _SHIFTS[:, None], _SHIFTS] = (
+        covariance / np.outer(deviations, deviations)[..., None, None]
+    )
+    spectrum = np.fft.fft2(grid).transpose(2, 3, 0, 1)
+    powers, vectors = np.linalg.eigh((spectrum + spectrum.conj().swapaxes(2, 3)) / 2)
+    root = (vectors * np.sqrt(powers.clip(min=0))[..., None, :]) @ vectors.conj().swapaxes(2, 3)
+    kernels = np.fft.ifft2(root.transpose(2, 3, 0, 1)).real[:, :, _SHIFTS[:, None], _SHIFTS]
+    return kernels / np.sqrt(np.square(kernels).sum(axis=(1, 2, 3), keepdims=True))
