@@ -14,6 +14,7 @@ from urllib.request import urlopen
 from realsr.core.errors import UserError
 from realsr.core.files import replace_file
 from realsr.core.progress import Progress
+from realsr.provenance.fingerprints import fingerprint_file
 from realsr.weights.published_files import FETCH_COMMAND, WEIGHT_FILES, WeightFile
 from realsr.weights.sources import MODELS, cache_folder, locate_model, unpack_model
 
@@ -51,18 +52,18 @@ def list_names(what: Sequence[str]) -> list[str]:
 
 def check_state(name: str) -> str:
     """Return `PRESENT`, `MISSING` or, if there is a file with another hash, `DIFFERENT`."""
-    if name in WEIGHT_FILES:
-        path = WEIGHT_FILES[name].locate()
-        hashes = {} if path is None else {path: WEIGHT_FILES[name].sha256}
-    else:
-        path = locate_model(name)
-        model = MODELS[name]
-        # An installed package has been checked by pip.
-        in_cache = path is not None and path == model.param
-        hashes = {model.param.with_name(n): h for n, h in model.hashes.items() if in_cache}
+    path = WEIGHT_FILES[name].locate() if name in WEIGHT_FILES else locate_model(name)
     if path is None:
         return MISSING
-    intact = all(file.is_file() and _hash(file).startswith(h) for file, h in hashes.items())
+    hashes = {}
+    if name in WEIGHT_FILES:
+        hashes = {path: WEIGHT_FILES[name].sha256}
+    elif path == MODELS[name].param:  # else in an installed package, which pip has checked
+        hashes = {path.with_name(file): digits for file, digits in MODELS[name].hashes.items()}
+    intact = all(
+        file.is_file() and fingerprint_file(file)["sha256"].startswith(digits)
+        for file, digits in hashes.items()
+    )
     return PRESENT if intact else DIFFERENT
 
 
@@ -188,11 +189,3 @@ def _find_in(folder: Path, name: str) -> Path:
     if not path.is_file():
         raise UserError(f"{path}: there is no such file; folder={folder} must contain it")
     return path
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = sha256()
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -73,10 +73,8 @@ def describe_generator(file: WeightsFile) -> tuple[Mapping[str, Tensor], dict[st
     facts = read_facts(file)
     if facts is not None and "." in facts[0]["name"]:
         return file.state, *facts
-    generator, scale = make_generator(file)
-    state = generator.state_dict()
-    is_rrdb = facts is None or facts[0]["name"] == "rrdb"
-    return state, rrdb_size(state)[0] if is_rrdb else facts[0], scale  # type: ignore[index]
+    generator, config, scale = _make_generator(file, facts, allow_custom_code=False)
+    return generator.state_dict(), config, scale
 
 
 def load_generator(source: str | Path, allow_custom_code: bool = False) -> tuple[nn.Module, int]:
@@ -97,38 +95,43 @@ def load_generator(source: str | Path, allow_custom_code: bool = False) -> tuple
 
 def make_generator(file: WeightsFile, allow_custom_code: bool = False) -> tuple[nn.Module, int]:
     """Return the generator of a file's content and its scale, as `load_generator` does."""
-    path, state, facts = file.path, file.state, read_facts(file)
+    generator, _, scale = _make_generator(file, read_facts(file), allow_custom_code)
+    return generator, scale
+
+
+def _make_generator(
+    file: WeightsFile, facts: tuple[dict[str, Any], int] | None, allow_custom_code: bool
+) -> tuple[nn.Module, dict[str, Any], int]:
+    """Return the generator of a file with the metadata `facts`, its config and scale."""
     if facts is None or facts[0]["name"] == "rrdb":
         try:
-            return _make_rrdb(path, to_rrdb_names(state), facts)
+            return _make_rrdb(file, facts)
         except (ValueError, RuntimeError) as error:  # RuntimeError: torch, for impossible sizes
-            note = (
-                ""
-                if facts
-                else ". Only realsr.upscale and realsr.evaluate run networks of other authors"
-            )
-            reason = f"{tell_reason(error)}{describe_other(state)}{note}"
-            raise UserError(f"{path}: cannot build a generator from it: {reason}") from error
+            reason = f"{tell_reason(error)}{describe_other(file.state)}"
+            if facts is None:
+                reason += ". Only realsr.upscale and realsr.evaluate run networks of other authors"
+            raise UserError(f"{file.path}: cannot build a generator from it: {reason}") from error
     config, scale = facts
-    if "." in config["name"] and not allow_custom_code:
+    is_custom = "." in config["name"]
+    if is_custom and not allow_custom_code:
         raise UserError(
-            f"{path}: holds the custom network {config['name']}, and loading it runs that "
+            f"{file.path}: holds the custom network {config['name']}, and loading it runs that "
             "network's code: set allow_custom_code=true if you trust the file and the code"
         )
     try:
-        with nullcontext() if "." in config["name"] else limited_memory(path.stat().st_size):
+        with nullcontext() if is_custom else limited_memory(file.path.stat().st_size):
             generator = build_generator(config, scale)
     except UserError as error:
-        raise UserError(
-            f"{path}: cannot build a generator from it: {error}{describe_other(state)}"
-        ) from error
-    _fill(generator, state, path)
-    return generator.eval(), scale
+        reason = f"{error}{describe_other(file.state)}"
+        raise UserError(f"{file.path}: cannot build a generator from it: {reason}") from error
+    _fill(generator, file.state, file.path)
+    return generator.eval(), config, scale
 
 
 def _make_rrdb(
-    path: Path, state: Mapping[str, Tensor], facts: tuple[dict[str, Any], int] | None
-) -> tuple[nn.Module, int]:
+    file: WeightsFile, facts: tuple[dict[str, Any], int] | None
+) -> tuple[nn.Module, dict[str, Any], int]:
+    state = to_rrdb_names(file.state)
     config, scale = rrdb_size(state, facts[1] if facts else None)
     if facts is not None and facts != (config, scale):
         raise ValueError(
@@ -139,8 +142,8 @@ def _make_rrdb(
     with torch.device("meta"):
         generator = build_generator(config, scale)
     floats = {name: value.float() for name, value in state.items() if not is_counter(value)}
-    _fill(generator, floats, path, assign=True)
-    return generator.eval(), scale
+    _fill(generator, floats, file.path, assign=True)
+    return generator.eval(), config, scale
 
 
 def load_generator_state(generator: nn.Module, source: str | Path) -> None:
@@ -171,10 +174,8 @@ def _match_names(
     """Return a state dict under the network's names: without prefix, in the network's layout."""
     if not state.keys() >= reference.keys() and prefixes(state):
         return to_rrdb_names(state)
-    return next(
-        (variant for variant in strip_prefixes(state) if variant.keys() >= reference.keys()),
-        state,
-    )
+    variants = (names for names in strip_prefixes(state) if names.keys() >= reference.keys())
+    return next(variants, state)
 
 
 def _hint(reference: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
@@ -182,12 +183,9 @@ def _hint(reference: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
     network, settings = _settings(reference), _settings(state)
     if not settings:
         return describe_other(state)
-    if not network:
-        settings = {"generator": "rrdb"} | settings
-    fitting = " ".join(
-        f"{key}={value}" for key, value in settings.items() if network.get(key) != value
-    )
-    return f": they fit {fitting}" if fitting else ""
+    settings = settings if network else {"generator": "rrdb"} | settings
+    texts = [f"{key}={value}" for key, value in settings.items() if network.get(key) != value]
+    return f": they fit {' '.join(texts)}" if texts else ""
 
 
 def _settings(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """Parameter names of an RRDB in published files, and its size by the shapes of its tensors.
 
-this package, later ESRGAN  conv_first  RRDB_trunk.0.RDB1.conv1     trunk_conv    upconv1   HRconv
-conv_last BasicSR                   conv_first  body.0.rdb1.conv1           conv_body     conv_up1
-conv_hr  conv_last ESRGAN's first            model.0     model.1.sub.0.RDB1.conv1.0  model.1.sub.N
-model.3   model.N  model.N
+this package, later ESRGAN: conv_first, RRDB_trunk.0.RDB1.conv1, trunk_conv, upconv1, HRconv, conv_last
+BasicSR: conv_first, body.0.rdb1.conv1, conv_body, conv_up1, conv_hr, conv_last
+ESRGAN's first: model.0, model.1.sub.0.RDB1.conv1.0, model.1.sub.N, model.3, model.N, model.N
 """
 
 import logging
@@ -26,15 +25,9 @@ SIGNATURES = (
     "body.0.rdb1.conv1.weight",
     "model.1.sub.0.RDB1.conv1.0.weight",
 )
-# The convolution after the blocks in the first layout, numbered by the count of blocks.
-LAST_CONVOLUTION = re.compile(r"model\.1\.sub\.(\d+)\.weight")
 MAX_BLOCKS = 500
-BASICSR = {
-    "conv_body": "trunk_conv",
-    "conv_up1": "upconv1",
-    "conv_up2": "upconv2",
-    "conv_up3": "upconv3",
-    "conv_hr": "HRconv",
+BASICSR = {"conv_body": "trunk_conv", "conv_hr": "HRconv"} | {
+    f"conv_up{stage}": f"upconv{stage}" for stage in (1, 2, 3)
 }
 
 
@@ -45,14 +38,24 @@ def to_rrdb_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     state = select_rrdb(state)
     if SIGNATURES[2] in state:
-        blocks = [match[1] for name in state if (match := LAST_CONVOLUTION.fullmatch(name))]
+        # The convolution after the blocks is numbered by their count.
+        numbers = [re.fullmatch(r"model\.1\.sub\.(\d+)\.weight", name) for name in state]
+        blocks = next((match[1] for match in numbers if match), "")
         stages = sum(bool(re.fullmatch(r"model\.\d+\.weight", name)) for name in state) - 3
-        names = _first_layers(blocks[0] if blocks else "", stages)
-        layers = {first: name for name, first in names.items()}
-        return {_from_first_layout(name, layers): value for name, value in state.items()}
-    if SIGNATURES[1] in state:
-        return {_from_basicsr(name): value for name, value in state.items()}
-    return state
+        layers = {first: name for name, first in _first_layers(blocks, stages).items()}
+        block = r"model\.1\.sub\.(\d+)\.RDB([123])\.(conv\d)\.0\.(weight|bias)"
+    elif SIGNATURES[1] in state:
+        layers, block = BASICSR, r"body\.(\d+)\.rdb([123])\.(conv\d)\.(weight|bias)"
+    else:
+        return state
+
+    def rename(name: str) -> str:
+        if match := re.fullmatch(block, name):
+            return match.expand(r"RRDB_trunk.\1.RDB\2.\3.\4")
+        layer, _, kind = name.rpartition(".")
+        return f"{layers[layer]}.{kind}" if layer in layers else name
+
+    return {rename(name): value for name, value in state.items()}
 
 
 def select_rrdb(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -62,12 +65,8 @@ def select_rrdb(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     options = prefixes(state) or [""]
     prefix = next((prefix for prefix in options if "ema" in prefix), options[0])
-    if len(options) > 1:
-        logger.info(
-            "using the weights under %s (the file also has %s)",
-            prefix,
-            ", ".join({*options} - {prefix}),
-        )
+    if others := ", ".join({*options} - {prefix}):
+        logger.info("using the weights under %s (the file also has %s)", prefix, others)
     return {
         name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
     }
@@ -139,20 +138,6 @@ def _first_layers(blocks: int | str, stages: int) -> dict[str, str]:
     }
 
 
-def _from_first_layout(name: str, layers: Mapping[str, str]) -> str:
-    if block := re.fullmatch(r"model\.1\.sub\.(\d+\.RDB[123]\.conv\d)\.0\.(weight|bias)", name):
-        return f"RRDB_trunk.{block[1]}.{block[2]}"
-    layer, _, kind = name.rpartition(".")
-    return f"{layers[layer]}.{kind}" if layer in layers else name
-
-
-def _from_basicsr(name: str) -> str:
-    if block := re.fullmatch(r"body\.(\d+)\.rdb([123])\.(.+)", name):
-        return f"RRDB_trunk.{block[1]}.RDB{block[2]}.{block[3]}"
-    layer, _, kind = name.partition(".")
-    return f"{BASICSR[layer]}.{kind}" if layer in BASICSR else name
-
-
 def rrdb_size(
     state: Mapping[str, Tensor], recorded_scale: int | None = None
 ) -> tuple[dict[str, Any], int]:
@@ -187,16 +172,15 @@ def _guess_size(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], int]:
         raise ValueError(
             f"a convolution has no weights: {tuple(first.shape)}, {tuple(dense.shape)}"
         )
-    blocks = {name.split(".")[1] for name in state if name.startswith("RRDB_trunk.")}
-    if len(blocks) > MAX_BLOCKS:
-        raise ValueError(
-            f"{len(blocks)} blocks; expected at most {MAX_BLOCKS} (the published RRDB has 23)"
-        )
+    blocks = len({name.split(".")[1] for name in state if name.startswith("RRDB_trunk.")})
     scale = 2 ** sum(f"upconv{stage}.weight" in state for stage in (1, 2, 3))
-    config = {
-        "name": "rrdb",
-        "features": first.shape[0],
-        "blocks": len(blocks),
-        "growth": dense.shape[0],
-    }
-    return config, scale
+    return make_config(first.shape[0], blocks, dense.shape[0]), scale
+
+
+def make_config(features: int, blocks: int, growth: int) -> dict[str, Any]:
+    """Return the config of an RRDB. Raises ValueError for more than `MAX_BLOCKS`."""
+    if blocks > MAX_BLOCKS:
+        raise ValueError(
+            f"{blocks} blocks; expected at most {MAX_BLOCKS} (the published RRDB has 23)"
+        )
+    return {"name": "rrdb", "features": features, "blocks": blocks, "growth": growth}

@@ -15,7 +15,7 @@ from realsr.core.errors import UserError
 from realsr.core.file_kinds import NCNN, UNKNOWN, ZEROS, FileKind, identify_file
 from realsr.core.tensor_files import tell_reason
 from realsr.networks import build_generator
-from realsr.weights.layouts import MAX_BLOCKS
+from realsr.weights.layouts import make_config
 
 MAGIC = "7767517"
 FLOAT32, FLOAT16 = 0, 0x01306B47
@@ -127,16 +127,9 @@ def _match_rrdb(convolutions: list[Convolution], stages: int) -> dict[str, torch
         raise ValueError(
             f"no RRDB has {len(convolutions)} convolutions and {stages} upsampling stages"
         )
-    if blocks > MAX_BLOCKS:
-        raise ValueError(
-            f"{blocks} blocks; expected at most {MAX_BLOCKS} (the published RRDB has 23)"
-        )
     (_, features, _), (_, growth, _), *_ = convolutions
     with torch.device("meta"):
-        network = build_generator(
-            {"name": "rrdb", "features": features, "blocks": blocks, "growth": growth},
-            scale=2**stages,
-        )
+        network = build_generator(make_config(features, blocks, growth), scale=2**stages)
     shapes = {name: value.shape for name, value in network.state_dict().items()}
     weights = [shape for name, shape in shapes.items() if name.endswith(".weight")]
     for (name, outputs, size), shape in zip(convolutions, weights, strict=True):

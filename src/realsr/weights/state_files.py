@@ -90,44 +90,40 @@ def _find_origin(content: object) -> dict[str, str]:
 
 
 def _find_state(content: object, path: Path) -> Mapping[object, object]:
+    """Return the state dict in a file's content. Raises UserError if there is none."""
     place = ""
     for _ in range(MAX_DEPTH):
-        if not isinstance(content, Mapping):
+        keys = _find_keys(content)
+        if not keys:
             break
-        keys = (
-            [key for key in CONTAINERS if isinstance(content.get(key), Mapping)]
-            or [key for key in content if _is_rrdb(content[key])]
-            or (
-                [key for key in content if _has_weights(content[key])]
-                if not _has_weights(content)
-                else []
-            )
-        )
-        if not keys and _has_weights(content):
-            if place:
-                logger.info("%s: using the weights under %s", path, place)
-            return {
-                name: value
-                for name, value in content.items()
-                if not isinstance(value, int | float | str | None)
-            }
-        if not keys or (
-            keys[0] not in CONTAINERS and not _is_rrdb(content[keys[0]]) and len(keys) > 1
-        ):
-            break
-        place = (
-            f"{_describe(keys[0])}{f' (the file also has {_join(keys[1:4])})' if keys[1:] else ''}"
-        )
-        content = content[keys[0]]
-    contents = (
-        f"its keys are {_join(list(content)[:6]) or 'none'}"
-        if isinstance(content, Mapping)
-        else _describe(content)
-    )
+        place = _describe(keys[0])
+        if keys[1:]:
+            place += f" (the file also has {_join(keys[1:4])})"
+        content = content[keys[0]]  # type: ignore[index]
+    if isinstance(content, Mapping) and not _find_keys(content) and _has_weights(content):
+        if place:
+            logger.info("%s: using the weights under %s", path, place)
+        simple = int | float | str | None
+        return {name: value for name, value in content.items() if not isinstance(value, simple)}
+    contents = _describe(content)
+    if isinstance(content, Mapping):
+        contents = f"its keys are {_join(list(content)[:6]) or 'none'}"
     raise UserError(
         f"{path}: no network's weights ({contents}); expected a state dict of tensors by name, or "
         f"one under {', '.join(CONTAINERS)}{_explain_training(content)}"
     )
+
+
+def _find_keys(content: object) -> list[object]:
+    """Return the keys under which a network's tensors are, the best first; empty: not below a key."""
+    if not isinstance(content, Mapping):
+        return []
+    keys: list[object] = [key for key in CONTAINERS if isinstance(content.get(key), Mapping)]
+    keys = keys or [key for key in content if _is_rrdb(content[key])]
+    if keys or _has_weights(content):
+        return keys
+    keys = [key for key in content if _has_weights(content[key])]
+    return keys if len(keys) == 1 else []
 
 
 def _is_rrdb(value: object) -> bool:
