@@ -21,7 +21,7 @@ from realsr.weights.conversion import check_interpolation, interpolate_weights
 from realsr.weights.generators import is_generator, make_generator
 from realsr.weights.origin import log_origin
 from realsr.weights.sources import find_weights
-from realsr.weights.state_files import identify_weights, read_weights
+from realsr.weights.state_files import WeightsFile, identify_weights, read_weights
 
 logger = logging.getLogger("realsr")
 
@@ -76,17 +76,11 @@ def load_model(
         UserError: if the source cannot be loaded or has another scale, or the device lacks the
             precision.
     """
-    numbers = choose_precision(precision, device)
+    numbers, automatic = choose_precision(precision, device), precision == "auto"
     check_interpolation(weights_b, interpolate)
     if source == BICUBIC:
-        if weights_b is not None:
-            raise UserError("bicubic has no weights to interpolate: omit weights_b, set strength")
-        if scale is None:
-            raise UserError("bicubic has no scale of its own: set scale, for instance scale=4")
-        factor = float(scale)
-        return SRModel(scale, device, lambda x: resize(x, factor=factor))
-    path, exact, bytes_per_pixel = find_weights(source), None, None
-    name = str(source)
+        return _make_bicubic(device, scale, weights_b)
+    path, name, exact, bytes_per_pixel = find_weights(source), str(source), None, None
     kind = identify_weights(path)
     is_onnx = kind.format == "onnx" or (not kind.format and path.suffix.lower() == ".onnx")
     if is_onnx and weights_b is None:
@@ -103,21 +97,38 @@ def load_model(
         if weights_b is not None and interpolate is not None:
             file = interpolate_weights(file, read_weights(find_weights(weights_b)), interpolate)
             name = f"{source}, interpolated with {interpolate:g} of {weights_b}"
-        if is_generator(file):
-            generator, own_scale = make_generator(file, allow_custom_code)
-            network: Run = generator.to(device)
-            if isinstance(generator, SpandrelNetwork):
-                name = type(generator.network).__name__
-                numbers = fit_precision(generator, f"{path}: {name}", numbers, precision == "auto")
-        else:
-            network, own_scale, numbers = load_foreign(file, numbers, automatic=precision == "auto")
-        run, number_format, half = _in_precision(network, numbers, precision == "auto")
+        network, own_scale, numbers = _make_network(file, numbers, automatic, allow_custom_code)
+        if isinstance(network, SpandrelNetwork):
+            name = type(network.network).__name__
+        run, number_format, half = _in_precision(network, numbers, automatic)
         if half is not None:
             exact = partial(_in_float32, network, numbers)
     if scale not in (None, own_scale):
         raise UserError(f"{source}: trained for scale {own_scale}, but scale={scale} was set")
     logger.info("loaded %s: scale %d, on %s in %s", name, own_scale, device, number_format)
     return SRModel(own_scale, device, only_finite(run, name, exact), bytes_per_pixel)
+
+
+def _make_bicubic(device: torch.device, scale: int | None, weights_b: str | Path | None) -> SRModel:
+    if weights_b is not None:
+        raise UserError("bicubic has no weights to interpolate: omit weights_b, set strength")
+    if scale is None:
+        raise UserError("bicubic has no scale of its own: set scale, for instance scale=4")
+    factor = float(scale)
+    return SRModel(scale, device, lambda x: resize(x, factor=factor))
+
+
+def _make_network(
+    file: WeightsFile, precision: Precision, automatic: bool, allow_custom_code: bool
+) -> tuple[Run, int, Precision]:
+    """Return a file's network on the device of a precision, its scale, and its precision."""
+    if not is_generator(file):
+        return load_foreign(file, precision, automatic)
+    generator, scale = make_generator(file, allow_custom_code)
+    if isinstance(generator, SpandrelNetwork):
+        subject = f"{file.path}: {type(generator.network).__name__}"
+        precision = fit_precision(generator, subject, precision, automatic)
+    return generator.to(precision.device), scale, precision
 
 
 def only_finite(run: Run, source: str, exact: Callable[[], Run] | None = None) -> Run:

@@ -84,22 +84,22 @@ def read_facts(metadata: dict[str, str]) -> OnnxFacts:
     """Return the facts in metadata of `realsr.export`. Raises ValueError for other metadata."""
     from realsr.weights.generators import MAX_SCALE  # imports torch
 
-    facts = None
     try:
         texts = [metadata[key] for key in ("precision", "source_sha256", "made_by")]
         facts = OnnxFacts(
             int(metadata["scale"]), texts[0], float(metadata["bytes_per_pixel"]), *texts[1:]
         )
-        valid = all(len(text) <= LONGEST_TEXT and text.isprintable() for text in texts)
-        valid &= 1 <= facts.scale <= MAX_SCALE and 1 <= facts.bytes_per_pixel <= MAX_BYTES
-        valid &= all(metadata[key] == value for key, value in CONVENTION.items())
+        if (
+            all(len(text) <= LONGEST_TEXT and text.isprintable() for text in texts)
+            and (1 <= facts.scale <= MAX_SCALE and 1 <= facts.bytes_per_pixel <= MAX_BYTES)
+            and CONVENTION.items() <= metadata.items()
+        ):
+            return facts
     except (KeyError, ValueError):
-        valid = False
-    if facts is None or not valid:
-        raise ValueError(
-            "its metadata is not what realsr.export writes: scale, range, colours, precision …"
-        )
-    return facts
+        pass
+    raise ValueError(
+        "its metadata is not what realsr.export writes: scale, range, colours, precision …"
+    )
 
 
 def load_onnx(
@@ -133,22 +133,13 @@ def load_onnx(
         _check_ends(session)
     except ValueError as error:
         raise refuse(error) from error
-
     logger.info("%s: %s", path, describe_texts(metadata))
-
-    def compute(x: torch.Tensor, limit: float) -> torch.Tensor:
-        y = run_session(session, x.cpu().numpy(), limit)
-        shape = (len(x), 3, facts.scale * x.shape[2], facts.scale * x.shape[3])
-        if not isinstance(y, np.ndarray) or y.dtype != np.float32 or y.shape != shape:
-            kind = f"{y.shape} of {y.dtype}" if isinstance(y, np.ndarray) else "no array"
-            raise ValueError(f"it returns {kind} for {tuple(x.shape)}; expected {shape} of float32")
-        return torch.from_numpy(y).to(x.device)
 
     probe = torch.rand(1, 3, PROBE, PROBE, generator=torch.Generator().manual_seed(0))
     start = time.monotonic()
     try:
         with limited_memory(path.stat().st_size) if not on_gpu else nullcontext():
-            compute(probe, PROBE_LIMIT)
+            _compute(session, facts.scale, probe, PROBE_LIMIT)
     except (ValueError, RuntimeError, TimeoutError) as error:
         from_runtime = isinstance(error, RuntimeError)
         reason = "onnxruntime cannot compute it" if from_runtime else tell_reason(error)
@@ -158,11 +149,23 @@ def load_onnx(
     def run(x: torch.Tensor) -> torch.Tensor:
         pixels = x.shape[0] * x.shape[2] * x.shape[3]
         try:
-            return compute(x, RUN_LIMIT + RUN_TIMES * per_pixel * pixels)
+            return _compute(session, facts.scale, x, RUN_LIMIT + RUN_TIMES * per_pixel * pixels)
         except (ValueError, TimeoutError) as error:
             raise refuse(error) from error
 
     return run, facts, device if on_gpu else torch.device("cpu")
+
+
+def _compute(session: Any, scale: int, x: "torch.Tensor", limit: float) -> "torch.Tensor":
+    """Return a session's result as `run_session`. Raises ValueError for another size or type."""
+    import torch
+
+    y = run_session(session, x.cpu().numpy(), limit)
+    shape = (len(x), 3, scale * x.shape[2], scale * x.shape[3])
+    if not isinstance(y, np.ndarray) or y.dtype != np.float32 or y.shape != shape:
+        kind = f"{y.shape} of {y.dtype}" if isinstance(y, np.ndarray) else "no array"
+        raise ValueError(f"it returns {kind} for {tuple(x.shape)}; expected {shape} of float32")
+    return torch.from_numpy(y).to(x.device)
 
 
 def open_session(path: Path, threads: int, gpu: int | None = None) -> tuple[Any, bool]:
