@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from small_work import Command
 
-from realsr.weights.fetching import GROUPS, NAMES
+from realsr.weights.published_files import GROUPS, NAMES
 
 
 @pytest.fixture(autouse=True)

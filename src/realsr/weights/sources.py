@@ -19,7 +19,6 @@ from realsr.core.errors import UserError
 from realsr.core.file_kinds import identify_file
 from realsr.core.files import write_bytes
 from realsr.weights.hub import HUB, MODEL_FILE, find_in_hub
-from realsr.weights.published_files import FETCH_COMMAND
 
 logger = logging.getLogger("realsr")
 
@@ -119,6 +118,7 @@ MODELS = {
     ),
 }
 PUBLISHED_MODELS = (*MODELS, "dped")
+FETCH_COMMAND = "python -m realsr.fetch"
 # What zipfile and tarfile raise for damaged and encrypted files, and for unknown methods.
 ARCHIVE_ERRORS = (
     *(OSError, EOFError, ValueError, RuntimeError, struct.error, zlib.error),

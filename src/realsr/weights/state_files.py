@@ -1,22 +1,24 @@
 """State dicts from untrusted files, read without running any code in them."""
 
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from realsr.core.errors import UserError
+from realsr.core.errors import UserError, WeightsError
 from realsr.core.file_kinds import FileKind, identify_file
 from realsr.core.tensor_files import (
     GENERATOR,
     TensorFileError,
     check_finite,
     check_tensors,
+    describe_tensors,
     read_tensors,
 )
-from realsr.weights.layouts import prefixes
+from realsr.weights.layouts import compare_shapes, prefixes
 from realsr.weights.ncnn import find_pair, is_ncnn, read_ncnn
 
 logger = logging.getLogger("realsr")
@@ -157,3 +159,72 @@ def _describe(value: object) -> str:
     if isinstance(value, str) and len(value) <= 100 and value.isprintable():
         return value
     return f"a {type(value).__name__}"
+
+
+def read_state(path: Path, option: str, network: str) -> object:
+    """Return the unchecked content of a PyTorch or safetensors file; code in a pickle is refused.
+
+    option, network: the key that sets the file, and the expected network, for messages. Raises
+    WeightsError for a file that is missing or cannot be read.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: there is no such file ({option})")
+    try:
+        return read_tensors(path)[0]
+    except TensorFileError as error:
+        raise WeightsError(
+            f"{path}: {error}. Expected: a state dict of {network} as .pth or .safetensors"
+        ) from error
+
+
+def read_checked(path: Path, option: str, network: str) -> object:
+    """Return as `read_state` does, with the tensors of a state dict or tuple checked.
+
+    Raises WeightsError as `check_tensors` raises TensorFileError; other content is not checked.
+    """
+    content, size = read_state(path, option, network), path.stat().st_size
+    try:
+        if isinstance(content, tuple | list):
+            tensors = {str(index): value for index, value in enumerate(content)}
+            return tuple(check_tensors(tensors, size).values())
+        return check_tensors(content, size) if isinstance(content, dict) else content
+    except TensorFileError as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def select_features(
+    state: object, layout: Mapping[str, Sequence[int]], source: str, network: str
+) -> dict[str, Tensor]:
+    """Return the tensors of a classifier's feature layers, float32, by name without `features.`.
+
+    Args:
+        state: the state dict of a classifier, or of its `features` with or without this prefix.
+        layout: the expected shapes by name.
+        source, network: file and classifier, for messages.
+
+    Raises:
+        WeightsError: if names or shapes differ, or values are not finite.
+    """
+    if not isinstance(state, dict):
+        raise WeightsError(f"{source}: holds no state dict; expected one of {network}")
+    features = {
+        str(key).removeprefix("features."): value
+        for key, value in state.items()
+        if not str(key).startswith("classifier.")
+    }
+    shapes = {
+        name: tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        for name, value in features.items()
+    }
+    if difference := compare_shapes(layout, shapes, f"not of {network}"):
+        looks = describe_tensors(state).partition(". ")[0]
+        raise WeightsError(
+            f"{source}: these are not the weights of {network}'s feature layers ({difference}). "
+            f"{looks and f'{looks}. '}Expected: a state dict of torchvision's {network.lower()}"
+        )
+    try:
+        # The shapes have been checked, so the size needs no limit.
+        features = check_tensors(features, sys.maxsize)
+    except TensorFileError as error:
+        raise WeightsError(f"{source}: {error}") from error
+    return {name: value.float() for name, value in features.items()}

@@ -9,7 +9,7 @@ from torch import Tensor
 from realsr.evaluation.metric import METRICS_EXTRA, MetricFiles, require
 from realsr.evaluation.metrics.lpips import VGG16
 from realsr.evaluation.metrics.psnr import check_images
-from realsr.weights.published_files import read_state, select_features
+from realsr.weights.state_files import read_state, select_features
 
 
 class DISTS:

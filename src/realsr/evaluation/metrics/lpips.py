@@ -12,7 +12,9 @@ from torch import Tensor
 from realsr.core.errors import WeightsError
 from realsr.evaluation.metric import MetricFiles, require
 from realsr.evaluation.metrics.psnr import check_images
-from realsr.weights.published_files import FETCH_COMMAND, WEIGHT_FILES, read_state, select_features
+from realsr.weights.published_files import WEIGHT_FILES
+from realsr.weights.sources import FETCH_COMMAND
+from realsr.weights.state_files import read_state, select_features
 
 logger = logging.getLogger("realsr")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from realsr.core.errors import WeightsError
-from realsr.weights.published_files import FETCH_COMMAND, read_state
+from realsr.weights.sources import FETCH_COMMAND
+from realsr.weights.state_files import read_state
 
 _ZEROS = ContextVar("zeros", default=False)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from realsr.training.loss_terms.classifier_weights import load_classifier
 from realsr.training.loss_terms.term import LossTerm, StepTensors
-from realsr.weights.published_files import select_features
+from realsr.weights.state_files import select_features
 
 # Name, torchvision's configuration, number of layers: up to the last convolution, without its ReLU.
 NETWORKS = {"vgg19": ("VGG19", "E", 35), "vgg16": ("VGG16", "D", 29)}
