@@ -62,7 +62,7 @@ def evaluate(config: EvaluateConfig) -> Report:
         raise UserError("figures and save_images write files: set output=DIR")
     if config.output is not None:
         folders = ["images"] * config.save_images + ["figures"] * bool(config.figures)
-        check_folder_place("output", config.output, ["", *folders])
+        check_folder_place("output", config.output, folders)
     metrics_file = None if config.output is None else config.output / "metrics.json"
     has_result = metrics_file is not None and metrics_file.exists() and not looks_lost(metrics_file)
     if has_result and not config.overwrite:

@@ -1,6 +1,7 @@
 """Selection of the device and of the precision of networks on it."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from realsr.core.errors import UserError
 logger = logging.getLogger("realsr")
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-TENSOR_CORES = (7, 0)  # the first compute capability with tensor cores
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -146,7 +146,7 @@ def _native_precisions(device: torch.device) -> list[str]:
         return ["fp32", "fp16"]
     if _gpu_has_bf16():
         return ["bf16", "fp16", "fp32"]
-    has_tensor_cores = torch.cuda.get_device_capability(device) >= TENSOR_CORES
+    has_tensor_cores = torch.cuda.get_device_capability(device) >= (7, 0)
     return ["fp16", "fp32"] if has_tensor_cores else ["fp32", "fp16"]
 
 
@@ -157,10 +157,8 @@ def _gpu_has_bf16() -> bool:
 def cpu_instruction_set() -> str:
     """Return the widest vector instructions that torch uses: avx512_bf16, avx512, avx2 or other."""
     name = torch.backends.cpu.get_cpu_capability()
-    if name == "AVX2":
-        return "avx2"
     if name != "AVX512":
-        return "other"
+        return "avx2" if name == "AVX2" else "other"
     # oneDNN's query is true for every CPU with AVX-512, but without these two extensions bf16 is
     # emulated and no faster than float32.
     queries = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -174,8 +172,7 @@ def lacks_vnni() -> bool:
     False if the system does not list the instructions: only Linux does.
     """
     try:
-        lines = CPUINFO.read_text(encoding="utf-8").splitlines()
+        flags = re.search(r"^flags.*", CPUINFO.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         return False
-    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
-    return bool(flags) and not {"avx512_vnni", "avx_vnni"} & set(flags)
+    return flags is not None and not {"avx512_vnni", "avx_vnni"} & set(flags[0].split())

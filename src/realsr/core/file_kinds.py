@@ -43,37 +43,23 @@ class FileKind:
 
 
 TORCH = FileKind("a PyTorch file", format="torch")
-SAFETENSORS = FileKind("a safetensors file", format="safetensors")
 NCNN = FileKind("an ncnn network", format="ncnn")
-ONNX = FileKind("an ONNX network", format="onnx")
-MAT = FileKind("a MATLAB file", format="mat")
-WEB_PAGE = FileKind("a web page (HTML)", DOWNLOAD_FILE)
-TORCHSCRIPT = FileKind("a TorchScript program", STATE_DICT)
-TORCH_EXPORT = FileKind("a program of torch.export", STATE_DICT)
-EMPTY = FileKind("empty (0 bytes)", COPY_AGAIN, damaged=True)
 ZEROS = FileKind(
     "damaged: it begins with zeros, as after a broken download or a crash", COPY_AGAIN, damaged=True
-)
-CUT_OFF = FileKind(
-    "truncated or damaged: the end of a PyTorch file or zip archive is missing",
-    COPY_AGAIN,
-    damaged=True,
 )
 UNKNOWN = FileKind(
     "damaged or of an unknown kind", f"{COPY_AGAIN}, or use another file", damaged=True
 )
 
 RAW = "camera raw"
+_RAW_SIGNATURES = (b"FUJIFILMCCD-RAW", b"FOVb", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"\0MRM")
 IMAGE_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (  # place, bytes, image format
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),
     (0, b"\xff\xd8\xff", "JPEG"),
     *((0, header, "TIFF") for header in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
     (8, b"WEBP", "WEBP"),
     (0, b"BM", "BMP"),
-    *(
-        (0, raw, RAW)
-        for raw in (b"FUJIFILMCCD-RAW", b"FOVb", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"\0MRM")
-    ),
+    *((0, signature, RAW) for signature in _RAW_SIGNATURES),
     (0, b"II\x1a\0\0\0HEAPCCDR", RAW),
     (0, b"DDS ", "DDS"),
     (0, b"SIMPLE  =", "FITS"),
@@ -86,10 +72,7 @@ IMAGE_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (  # place, bytes, image 
     (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
     (0, b"\xff\x0a", "JPEG XL"),
     (0, b"II\xbc\x01", "JPEG XR"),
-    *(
-        (0, netpbm, "Netpbm")
-        for netpbm in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"P7", b"PF", b"Pf")
-    ),
+    *((0, b"P%c" % letter, "Netpbm") for letter in b"1234567Ff"),
     (0, b"\x76\x2f\x31\x01", "OpenEXR"),
     (0, b"%PDF", "PDF"),
     (0, b"8BPS", "Photoshop"),
@@ -98,9 +81,10 @@ IMAGE_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (  # place, bytes, image 
     (0, b"qoif", "QOI"),
     (0, b"#?RADIANCE", "Radiance HDR"),
 )
-IMAGE = FileKind("an image")
-PROGRAM = FileKind("a program")
-MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
+_IMAGE = FileKind("an image")
+_PROGRAM = FileKind("a program")
+_BINARY_PARAM = FileKind("a binary ncnn .param file", "Use the text form and its .bin")
+_SIGNATURES: tuple[tuple[int, bytes, FileKind], ...] = (  # place, bytes, kind
     (0, b"\x93NUMPY", FileKind("a NumPy array")),
     (0, b"\x89HDF\r\n\x1a\n", FileKind("an HDF5 file (as Keras writes)")),
     (4, b"ftyp", FileKind("a video or an image")),
@@ -114,30 +98,22 @@ MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"\x28\xb5\x2f\xfd", FileKind("a Zstandard archive", UNPACK)),
     (0, b"GGUF", FileKind("a GGUF file (a language model)")),
     (4, b"TFL3", FileKind("a TensorFlow Lite network")),
-    (0, b"\x7fELF", PROGRAM),
-    (0, b"MZ", PROGRAM),
-    (
-        0,
-        b"\0\5\x16\7",
-        FileKind("a macOS metadata file (._NAME)", "Use the file without ._"),
-    ),
-    (
-        0,
-        struct.pack("<i", 7767517),
-        FileKind("a binary ncnn .param file", "Use the text form and its .bin"),
-    ),
+    (0, b"\x7fELF", _PROGRAM),
+    (0, b"MZ", _PROGRAM),
+    (0, b"\0\5\x16\7", FileKind("a macOS metadata file (._NAME)", "Use the file without ._")),
+    (0, struct.pack("<i", 7767517), _BINARY_PARAM),
     (0, b"L119547037146038801333356L\n", TORCH),  # the magic number before PyTorch 1.6, as text
 )
-ZIP_MEMBERS = {  # the name of a member -> the kind of its zip file; the first match counts
-    "constants.pkl": TORCHSCRIPT,
-    "archive_format": TORCH_EXPORT,
-    "serialized_exported_program.json": TORCH_EXPORT,
+_ZIP_MEMBERS = {  # the name of a member -> the kind of its zip file; the first match counts
+    "constants.pkl": FileKind("a TorchScript program", STATE_DICT),
+    "archive_format": FileKind("a program of torch.export", STATE_DICT),
+    "serialized_exported_program.json": FileKind("a program of torch.export", STATE_DICT),
     "data.pkl": TORCH,
 }
-PICKLE = re.compile(rb"\x80[\x02-\x05]")
+_PICKLE = re.compile(rb"\x80[\x02-\x05]")
 # The version, then another field of a model.
-ONNX_BEGIN = re.compile(rb"\x08[\x01-\x7f][\x12\x1a\x22\x28\x32\x3a\x42]")
-BITMAP = re.compile(rb"BM.{4}\0{4}", re.DOTALL)
+_ONNX_BEGIN = re.compile(rb"\x08[\x01-\x7f][\x12\x1a\x22\x28\x32\x3a\x42]")
+_BITMAP = re.compile(rb"BM.{4}\0{4}", re.DOTALL)
 
 
 def identify_file(path: Path) -> FileKind:
@@ -145,33 +121,33 @@ def identify_file(path: Path) -> FileKind:
     with path.open("rb") as file:
         head = file.read(HEAD)
     if not head:
-        return EMPTY
+        return FileKind("empty (0 bytes)", COPY_AGAIN, damaged=True)
     if head[:4] in (b"PK\3\4", b"PK\5\6"):
         return _identify_zip(path)
     # MATLAB 7.3 files are HDF5 after a header of 512 bytes, which is like that of MATLAB 5.
     if head.startswith(b"MATLAB ") or (
         head[126:128] in (b"IM", b"MI") and head[124:126] in (b"\0\1", b"\1\0")
     ):
-        return MAT
-    for place, magic, kind in MAGIC:
+        return FileKind("a MATLAB file", format="mat")
+    for place, magic, kind in _SIGNATURES:
         if head.startswith(magic, place):
             return kind
-    if BITMAP.match(head):
-        return IMAGE
-    if PICKLE.match(head):
+    if _BITMAP.match(head):
+        return _IMAGE
+    if _PICKLE.match(head):
         return TORCH
     if not any(head):
         return ZEROS
     if _is_safetensors(head):
-        return SAFETENSORS
+        return FileKind("a safetensors file", format="safetensors")
     # A text may begin with the two bytes of a signature.
     if any(
         len(magic) > 2 and head.startswith(magic, place) for place, magic, _ in IMAGE_SIGNATURES
     ):
-        return IMAGE
+        return _IMAGE
     if (text := _decode(head)) is not None:
         return _identify_text(text)
-    return ONNX if ONNX_BEGIN.match(head) else UNKNOWN
+    return FileKind("an ONNX network", format="onnx") if _ONNX_BEGIN.match(head) else UNKNOWN
 
 
 def _identify_zip(path: Path) -> FileKind:
@@ -179,10 +155,11 @@ def _identify_zip(path: Path) -> FileKind:
         with zipfile.ZipFile(path) as content:
             names = {name.rpartition("/")[2] for name in content.namelist()}
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, struct.error):
-        return CUT_OFF
+        name = "truncated or damaged: the end of a PyTorch file or zip archive is missing"
+        return FileKind(name, COPY_AGAIN, damaged=True)
     if any(name.endswith(".npy") for name in names):
         return FileKind("a file of NumPy arrays (.npz)")
-    kinds = (kind for member, kind in ZIP_MEMBERS.items() if member in names)
+    kinds = (kind for member, kind in _ZIP_MEMBERS.items() if member in names)
     return next(kinds, FileKind("a zip archive", UNPACK))
 
 
@@ -212,11 +189,10 @@ def _identify_text(text: str) -> FileKind:
     if text.split()[:1] == ["7767517"]:
         return NCNN
     if text[:15].lower().startswith(("<!doctype html", "<html", "<head", "<body")):
-        return WEB_PAGE
+        return FileKind("a web page (HTML)", DOWNLOAD_FILE)
     if text.startswith("<") and "<net " in text:
         return FileKind("an OpenVINO network", "Use the weights from which it was made")
-    line = "".join(
-        letter if letter.isprintable() else " " for letter in text.partition("\n")[0]
-    ).strip()
+    line = text.partition("\n")[0]
+    line = "".join(letter if letter.isprintable() else " " for letter in line).strip()
     quote = f"{line[:MAX_QUOTE]}{'…' if len(line) > MAX_QUOTE else ''}"
     return FileKind(f'a text (it begins "{quote}")', DOWNLOAD_FILE)

@@ -173,12 +173,13 @@ def check_name(name: str) -> None:
         )
 
 
-def check_folder_place(key: str, folder: Path, parts: Iterable[str] = ("",)) -> None:
+def check_folder_place(key: str, folder: Path, parts: Iterable[str] = ()) -> None:
     """Raise UserError if a folder cannot be made because its path, or a parent, is a file.
 
     key: the config key of the folder. parts: the subfolders to be made.
     """
-    for place in (path for part in parts for path in (folder / part, *(folder / part).parents)):
+    folders = [folder / part for part in ("", *parts)]
+    for place in (path for folder in folders for path in (folder, *folder.parents)):
         if os.path.lexists(place) and not place.is_dir():
             subject = f"{key}={folder}" if place == folder else f"{key}={folder}: {place}"
             kind = "a file" if place.exists() else "a link without a target"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from itertools import product
 from math import inf, isfinite
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -18,11 +19,8 @@ class Range:
     below: float = inf
 
     def __contains__(self, value: float) -> bool:
-        return (
-            isfinite(value)
-            and self.minimum <= value <= self.maximum
-            and self.above < value < self.below
-        )
+        is_inside = self.minimum <= value <= self.maximum and self.above < value < self.below
+        return isfinite(value) and is_inside
 
     def __str__(self) -> str:
         if isfinite(self.minimum) and not isfinite(self.maximum) and not isfinite(self.below):
@@ -58,26 +56,21 @@ def check_ranges(config: Any, prefix: str = "") -> None:
     hints = get_type_hints(type(config), include_extras=True)
     for field in fields(config):
         name, value = f"{key}{field.name}", getattr(config, field.name)
-        parts = (
-            {f"{name}.{k}": v for k, v in value.items()}
-            if isinstance(value, dict)
-            else {name: value}
-        )
+        parts = value if isinstance(value, dict) else {"": value}
         for part, content in parts.items():
             if is_dataclass(content):
-                check_ranges(content, part)
+                check_ranges(content, f"{name}.{part}".removesuffix("."))
         check_value(name, value, hints[field.name])
 
 
 def check_value(key: str, value: Any, hint: Any) -> None:
     """Raise UserError if a value, or an item of a list, is out of a type hint's range or choice."""
-    for item in value if isinstance(value, list | tuple) else [value]:
-        for limits in _find_ranges(hint):
-            if item is not None and item not in limits:
-                text = (
-                    f"[{','.join(map(str, value))}]" if isinstance(value, list | tuple) else value
-                )
-                raise UserError(f"{key}={text}: expected {_describe(limits, hint, item)}")
+    items, text = [value], value
+    if isinstance(value, list | tuple):
+        items, text = list(value), f"[{','.join(map(str, value))}]"
+    for item, limits in product(items, _find_ranges(hint)):
+        if item is not None and item not in limits:
+            raise UserError(f"{key}={text}: expected {_describe(limits, hint, item)}")
 
 
 def _find_ranges(hint: Any) -> Iterator[Range | Choice]:

@@ -77,8 +77,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             utf8_path(path) as file,
             safe_open(file, framework="pt") as content,
         ):
-            names = content.keys()
-            tensors = {name: content.get_tensor(name) for name in names}
+            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
             return tensors, content.metadata() or {}
     except OSError:
         raise
