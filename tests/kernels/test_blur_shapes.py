@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from realsr.imaging.kernel_shapes import aligned_centre, kernel_psnr, moments
-from realsr.kernels.blur_shapes import PIXEL, SHAPES, shaped_kernel
-from realsr.kernels.camera import sharp_kernel
+from realsr.kernels.camera import shaped_kernel, sharp_kernel
 from realsr.kernels.gaussian import gaussian_kernel
+from realsr.kernels.spectral import PIXEL, SHAPES
 
 COVARIANCE = np.array([[2.2, 0.6], [0.6, 1.4]])
 

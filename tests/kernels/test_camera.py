@@ -14,7 +14,6 @@ from config_files import yaml_values
 from realsr.core.errors import UserError
 from realsr.imaging import apply_kernel, to_float, to_uint8
 from realsr.imaging.kernel_shapes import kernel_psnr, moments, normalise
-from realsr.kernels.blur_shapes import shaped_kernel
 from realsr.kernels.camera import (
     MARGIN,
     Camera,
@@ -22,6 +21,7 @@ from realsr.kernels.camera import (
     join_components,
     remove_sharpening,
     robust_mean,
+    shaped_kernel,
     sharp_kernel,
     split_components,
     turn,

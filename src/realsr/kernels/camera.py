@@ -18,7 +18,7 @@ which make the variance of y_i spread^2 + error^2 / w_i.
 Each kernel is a draw from the posterior of x_i given m and y_i, so that the pool has the spread of
 the camera, not that of the estimator. The mean of a photo's draws is that of its posterior.
 
-The blur is a Gaussian, a disc or straight motion (blur_shapes.py). One photo rarely shows which;
+The blur is a Gaussian, a disc or straight motion (spectral.py). One photo rarely shows which;
 the zeros of a transform are common to all photos. The shape of a camera is that with the smallest
 sum of the costs of its photos' fits, and a Gaussian if it is worse by less than `MARGIN`.
 
@@ -41,8 +41,7 @@ from scipy import optimize
 from realsr.core.errors import UserError
 from realsr.core.ranges import Range
 from realsr.core.seeding import numpy_generator
-from realsr.imaging.kernel_shapes import Kernel
-from realsr.kernels.blur_shapes import SHAPES, shaped_kernel
+from realsr.imaging.kernel_shapes import Kernel, aligned_centre, normalise
 from realsr.kernels.estimator import (
     KernelEstimate,
     Observation,
@@ -51,6 +50,7 @@ from realsr.kernels.estimator import (
 )
 from realsr.kernels.gaussian import aligned_gaussian
 from realsr.kernels.spectral import (
+    SHAPES,
     Spectrum,
     SpectrumEstimator,
     fit_spectrum,
@@ -109,7 +109,7 @@ class Camera(SpectrumEstimator):
         start = fits[middle].log_covariance
         fits_by_shape = {"gaussian": fits[middle]}
         for shape in list(SHAPES)[1:]:
-            fits_by_shape[shape] = fit_spectrum(spectra[middle], self, SHAPES[shape], start)
+            fits_by_shape[shape] = fit_spectrum(spectra[middle], self, shape, start)
         try:
             focal_length = photo.tags.focal_length or 0.0
         except (OSError, ValueError, SyntaxError):
@@ -282,6 +282,24 @@ def sharp_kernel(covariance: np.ndarray, amount: float, radius: float, scale: in
     wide = covariance + (scale * radius) ** 2 * np.eye(2)
     blur = aligned_gaussian(covariance, scale)
     return (1 + amount) * blur - amount * aligned_gaussian(wide, scale)
+
+
+def shaped_kernel(
+    shape: str, covariance: np.ndarray, amount: float, radius: float, scale: int
+) -> Kernel:
+    """Return the aligned kernel (8 s + 1, 8 s + 1) of a blur and an unsharp mask at a scale s.
+
+    covariance: of the x2 kernel, (2, 2). amount, radius: as in `sharp_kernel`. It is the
+    inverse Fourier transform on a torus; the frequencies are those of scale 2, h s / 2.
+    """
+    size, centre = 8 * scale + 1, aligned_centre(8 * scale + 1, scale)
+    frequencies = np.fft.fftfreq(4 * size)
+    h = np.stack(np.meshgrid(frequencies, frequencies, indexing="ij"))
+    mask = 1 + amount * (1 - np.exp(-2 * np.pi**2 * (radius * scale) ** 2 * (h**2).sum(0)))
+    factor, form = SHAPES[shape](h * scale / 2, covariance)
+    spectrum = factor * np.exp(-2 * np.pi**2 * form) * mask
+    spectrum = spectrum * np.exp(-2j * np.pi * centre * h.sum(0))  # moves the kernel to its centre
+    return normalise(np.fft.ifft2(spectrum).real[:size, :size])
 
 
 def turn(entries: np.ndarray) -> np.ndarray:

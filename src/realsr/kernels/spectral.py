@@ -10,18 +10,28 @@ upper half of the band, and adds noise:
 With a Gaussian kernel of covariance S the model has six unknowns. They are fitted to the logarithm
 of the spectrum, with weak priors on the kernel and the photo. experiments/kernel_recovery compares
 this estimator with KernelGAN.
+
+The covariance determines the kernel of two other shapes, too. With l1 >= l2 the eigenvalues of S
+and u the eigenvector of l1, the Fourier transforms K(h) are (Goodman, Introduction to Fourier
+Optics, 2005, for the disc)
+
+    gaussian    exp(-2 pi^2 h' S h)
+    disc        2 J1(z) / z * exp(-2 pi^2 A |h|^2),   z = 4 pi sqrt(h' (S - A I) h)
+    motion      sinc(L u' h) * exp(-2 pi^2 l2 |h|^2),   L^2 / 12 = l1 - l2
+
+A disc of radius R has S = (R^2 / 4 + A) I. It may be an ellipse, as near the border of a photo.
+A = 1/3 is the variance of an LR pixel's square, which softens its rim.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import numpy as np
-from scipy import fft, ndimage, optimize
+from scipy import fft, ndimage, optimize, special
 
 from realsr.core.ranges import Range
 from realsr.imaging.kernel_shapes import Kernel
-from realsr.kernels.blur_shapes import Shape, split_gaussian
 from realsr.kernels.estimator import (
     ALL_SCALES,
     HEALTH,
@@ -40,6 +50,11 @@ MAX_WINDOWS = 20_000
 BAND = (0.06, 0.45)  # cycles per pixel; spectral leakage below, aliasing and noise above
 EVIDENCE = 200.0  # effective number of independent spectrum values, relative to the priors
 ROBUST_SCALE = 0.2  # of soft-L1: larger residuals (of log power) count less than their square
+
+Shape = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray | float, np.ndarray]]
+"""Returns F and g (…) of the transform F(h) exp(-2 pi^2 g(h)), for frequencies h (2, …) and S."""
+
+PIXEL = 1 / 3  # variance of a square of two pixels, s^2 / 12
 
 
 @dataclass(frozen=True)
@@ -189,12 +204,12 @@ def noise_power(gray: np.ndarray) -> float:
 def fit_spectrum(
     spectrum: Spectrum,
     prior: SpectrumEstimator,
-    shape: Shape = split_gaussian,
+    shape: str = "gaussian",
     start: np.ndarray | None = None,
 ) -> SpectralFit:
     """Fit the model of this module to a photo's spectrum.
 
-    shape: of the blur. start: initial log covariance (3,), the prior's if None.
+    shape: of the blur, a key of `SHAPES`. start: initial log covariance (3,), the prior's if None.
     """
     log_power, frequencies, noise = spectrum.log_power, spectrum.frequencies, spectrum.noise
     shifts = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij")).reshape(2, 9, 1)
@@ -210,7 +225,7 @@ def fit_spectrum(
 
         x: log covariance (3), log c, log noise gain, offset of the exponent.
         """
-        factor, form = shape(h, matrix_exponential(x[:3]))
+        factor, form = SHAPES[shape](h, matrix_exponential(x[:3]))
         aliases = np.exp(x[3] - (prior.exponent + x[5]) * log_radius - 4 * np.pi**2 * form)
         return (factor**2 * aliases * inside).sum(0)
 
@@ -240,3 +255,34 @@ def matrix_exponential(entries: np.ndarray) -> np.ndarray:
     """Return exp of the symmetric matrix [[e0, e1], [e1, e2]], eigenvalues within exp(-3)..exp(3)."""
     values, vectors = np.linalg.eigh(np.array([[entries[0], entries[1]], [entries[1], entries[2]]]))
     return (vectors * np.exp(np.clip(values, -3, 3))) @ vectors.T
+
+
+def split_gaussian(h: np.ndarray, covariance: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return F and g of a Gaussian, see `Shape`."""
+    (a, b), (_, d) = covariance
+    return 1.0, a * h[0] ** 2 + 2 * b * h[0] * h[1] + d * h[1] ** 2
+
+
+def split_disc(h: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return F and g of an elliptic disc, see `Shape`.
+
+    It is a Gaussian in a direction in which the covariance is less than the square's.
+    """
+    _, form = split_gaussian(h, covariance)
+    sharp = np.maximum(form - PIXEL * (h**2).sum(0), 0)
+    z = np.maximum(4 * np.pi * np.sqrt(sharp), 1e-6)
+    return 2 * special.j1(z) / z, form - sharp
+
+
+def split_motion(h: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return F and g of straight motion, see `Shape`."""
+    (short, long), axes = np.linalg.eigh(covariance)
+    along = np.sqrt(12 * (long - short)) * (axes[0, 1] * h[0] + axes[1, 1] * h[1])
+    return np.sinc(along), short * (h**2).sum(0)
+
+
+SHAPES: Mapping[str, Shape] = {
+    "gaussian": split_gaussian,
+    "disc": split_disc,
+    "motion": split_motion,
+}
