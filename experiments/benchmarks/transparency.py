@@ -25,8 +25,7 @@ from common import report
 
 from realsr.imaging import fill_transparent
 from realsr.inference.model import BICUBIC, SRModel, load_model
-from realsr.inference.tile_layout import Tiles
-from realsr.inference.tiling import upscale_bands
+from realsr.inference.tiling import Tiles, upscale_bands
 
 COLOURS = {
     "white": (255, 255, 255),

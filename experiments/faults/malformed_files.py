@@ -40,7 +40,7 @@ from realsr.core.errors import UserError, WeightsError
 from realsr.core.mat_variables import MatFileError
 from realsr.imaging.kernel_shapes import read_kernel
 from realsr.inference.model import load_model
-from realsr.inference.tile_layout import choose_tiles
+from realsr.inference.tiling import choose_tiles
 from realsr.kernels.from_mat import read_mat_kernels
 from realsr.training.loss_terms.perceptual import VGGFeatures
 

@@ -28,8 +28,7 @@ from torch import Tensor
 from realsr.core.files import write_bytes
 from realsr.imaging import read_uint8
 from realsr.inference.model import SRModel
-from realsr.inference.tile_layout import Tiles, place_tiles
-from realsr.inference.tiling import upscale_image
+from realsr.inference.tiling import Tiles, place_tiles, upscale_image
 from realsr.weights import load_generator
 
 SIDE, INNER = 256, 128

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from realsr.inference.tile_layout import Tiles, place_tiles
-from realsr.inference.tiling import blend_weights
+from realsr.inference.tiling import Tiles, blend_weights, place_tiles
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])

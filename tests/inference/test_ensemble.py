@@ -2,8 +2,7 @@ import torch
 from torch import Tensor
 
 from realsr.inference.model import SRModel, ensemble
-from realsr.inference.tile_layout import Tiles
-from realsr.inference.tiling import upscale_image
+from realsr.inference.tiling import Tiles, upscale_image
 
 
 def test_the_ensemble_is_the_mean_of_eight_undone_turns(

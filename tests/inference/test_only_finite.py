@@ -15,8 +15,7 @@ from realsr.evaluation.metrics.psnr import PSNR
 from realsr.evaluation.scoring import evaluate_models
 from realsr.imaging import write_uint8
 from realsr.inference.model import load_model, only_finite
-from realsr.inference.tile_layout import Tiles
-from realsr.inference.tiling import as_function
+from realsr.inference.tiling import Tiles, as_function
 from realsr.inference.upscaling import UpscaleTask, upscale_photos
 
 CPU = torch.device("cpu")

@@ -21,8 +21,7 @@ from realsr.inference.onnx_files import (
     read_facts,
     run_session,
 )
-from realsr.inference.tile_layout import Tiles, is_out_of_memory, measure_bytes
-from realsr.inference.tiling import upscale_image
+from realsr.inference.tiling import Tiles, is_out_of_memory, measure_bytes, upscale_image
 
 CPU = torch.device("cpu")
 FACTS = OnnxFacts(2, "fp32", 1234.5, "ab12", "realsr 0")

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from realsr.core.errors import UserError
-from realsr.inference import tile_layout
+from realsr.inference import tiling
 from realsr.inference.model import SRModel
-from realsr.inference.tile_layout import (
+from realsr.inference.tiling import (
     Tiles,
     choose_tiles,
     is_out_of_memory,
@@ -79,14 +79,12 @@ def test_bytes_follow_the_network_s_width_and_not_its_depth(one_thread: None) ->
 
 def test_tiles_grow_with_free_memory_up_to_what_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     def size(free: int | None, bytes_per_pixel: float = 9472, width: int = 8000) -> int:
-        monkeypatch.setattr(tile_layout, "free_memory", lambda device: free)
+        monkeypatch.setattr(tiling, "free_memory", lambda device: free)
         model = SRModel(4, CPU, nn.Identity(), bytes_per_pixel)
         tiles = choose_tiles(model, overlap=32)(6000, width)
         if free is not None and tiles.size > 72:
-            needed = (
-                tiles.size**2 * bytes_per_pixel * tile_layout.SCRATCH + tiles.size * width * 20 * 16
-            )
-            assert needed <= tile_layout.SHARE * free
+            needed = tiles.size**2 * bytes_per_pixel * tiling.SCRATCH + tiles.size * width * 20 * 16
+            assert needed <= tiling.SHARE * free
         return tiles.size
 
     sizes = [size(free << 20) for free in (0, 500, 1000, 2000, 4000, 8000, 200_000)]

@@ -8,8 +8,7 @@ from torch import Tensor
 from realsr.core.errors import UserError
 from realsr.imaging import resize
 from realsr.inference.model import SRModel
-from realsr.inference.tile_layout import Tiles
-from realsr.inference.tiling import upscale_bands, upscale_image
+from realsr.inference.tiling import Tiles, upscale_bands, upscale_image
 
 CPU = torch.device("cpu")
 Bicubic = Callable[[int], SRModel]

@@ -5,8 +5,7 @@ import torch
 
 from official_models import Published
 from realsr.inference.model import SRModel
-from realsr.inference.tile_layout import OVERLAP, Tiles, place_tiles, smallest_size
-from realsr.inference.tiling import upscale_image
+from realsr.inference.tiling import OVERLAP, Tiles, place_tiles, smallest_size, upscale_image
 from realsr.weights import load_generator
 
 

@@ -13,7 +13,7 @@ from realsr.core.errors import UserError
 from realsr.imaging import ImageError, Photo, read_photo, resize, write_photo
 from realsr.imaging.photo import Metadata
 from realsr.inference.model import SRModel
-from realsr.inference.tile_layout import Tiles
+from realsr.inference.tiling import Tiles
 from realsr.inference.upscaling import UpscaleTask, upscale_photo, upscale_photos
 
 CPU = torch.device("cpu")

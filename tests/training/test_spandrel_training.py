@@ -5,8 +5,7 @@ import torch
 
 from config_files import loss_values
 from realsr.inference.model import load_model
-from realsr.inference.tile_layout import Tiles
-from realsr.inference.tiling import upscale_image
+from realsr.inference.tiling import Tiles, upscale_image
 from realsr.networks import build_generator
 from realsr.training.settings import TrainingConfig
 from realsr.weights.generators import load_generator

@@ -15,8 +15,7 @@ from realsr.core.ranges import check_value
 from realsr.imaging import read_uint8, to_float, to_uint8, write_uint8
 from realsr.inference import model as models
 from realsr.inference.model import SRModel, refine
-from realsr.inference.tile_layout import choose_tiles
-from realsr.inference.tiling import as_function
+from realsr.inference.tiling import as_function, choose_tiles
 from realsr.inference.upscaling import plan_tasks, skip_finished, upscale_photos
 
 

@@ -24,7 +24,7 @@ from torch.export import Dim
 from realsr.core.errors import UserError, first_line
 from realsr.inference.model import SRModel
 from realsr.inference.onnx_files import INPUT, OUTPUT
-from realsr.inference.tile_layout import measure_bytes
+from realsr.inference.tiling import measure_bytes
 from realsr.weights.origin import Origin
 
 # Some graphs hold for every size only if traced on a batch of two, on sizes that are no multiples

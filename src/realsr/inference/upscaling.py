@@ -25,8 +25,7 @@ from realsr.imaging import (
     read_photo,
 )
 from realsr.inference.model import SRModel
-from realsr.inference.tile_layout import Tiles
-from realsr.inference.tiling import Advance, upscale_bands
+from realsr.inference.tiling import Advance, Tiles, upscale_bands
 
 logger = logging.getLogger("realsr")
 

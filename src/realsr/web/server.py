@@ -21,7 +21,7 @@ from realsr.config.schema import AppConfig, Share
 from realsr.core.errors import ImageError, UserError
 from realsr.core.files import parse_json
 from realsr.core.ranges import check_value
-from realsr.inference.tile_layout import smallest_size
+from realsr.inference.tiling import smallest_size
 from realsr.reporting.pages import FILES
 from realsr.web.jobs import Job, JobQueue, Work
 from realsr.web.work import (

@@ -17,7 +17,7 @@ from realsr.domains.comparison import Domain, compare_domains, measure_domain
 from realsr.imaging import IMAGE_SUFFIXES, count_pixels, list_images, read_photo, write_photo
 from realsr.imaging.formats import READ_FORMATS, explain_unread, identify_format
 from realsr.inference.model import BICUBIC, SRModel, load_model, refine
-from realsr.inference.tile_layout import PROBE, choose_tiles
+from realsr.inference.tiling import PROBE, choose_tiles
 from realsr.inference.upscaling import upscale_photo
 from realsr.pools.pool_statistics import measure_pool
 from realsr.reporting.domain_report import format_domains, report_domains
