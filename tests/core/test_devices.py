@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from realsr.core import devices
+from realsr.core import machine
 from realsr.core.devices import choose_device, lacks_vnni
 from realsr.core.errors import UserError
 
@@ -68,5 +68,5 @@ def test_vnni_is_read_from_the_flags(
     file = tmp_path / "cpuinfo"
     if cpuinfo is not None:
         file.write_text(cpuinfo)
-    monkeypatch.setattr(devices, "CPUINFO", file)
+    monkeypatch.setattr(machine, "CPUINFO", file)
     assert lacks_vnni() == expected

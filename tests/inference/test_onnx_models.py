@@ -11,6 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from exported_networks import exported_rrdb, photo_part, rrdb, run_torch
+from realsr.core import machine
 from realsr.core.errors import UserError
 from realsr.inference.model import load_model
 from realsr.inference.onnx_files import (
@@ -232,8 +233,9 @@ def test_other_errors_of_onnxruntime_are_not_lack_of_memory(save: Save) -> None:
     ],
 )
 def test_the_exact_way_of_int8_is_for_processors_that_need_it(
-    flags: str, overflows: bool, tmp_path: Path
+    flags: str, overflows: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    assert not _int8_overflows()
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
-    assert _int8_overflows(tmp_path / "cpuinfo") is overflows
-    assert not _int8_overflows(tmp_path / "none")
+    assert _int8_overflows() is overflows

@@ -1,21 +1,19 @@
 """Selection of the device and of the precision of networks on it."""
 
 import logging
-import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from realsr.core.errors import UserError
+from realsr.core.machine import describe_processor
 
 logger = logging.getLogger("realsr")
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-CPUINFO = Path("/proc/cpuinfo")
 
 
 def choose_device(name: str, option: str = "device", index: int = 0) -> torch.device:
@@ -171,8 +169,5 @@ def lacks_vnni() -> bool:
 
     False if the system does not list the instructions: only Linux does.
     """
-    try:
-        flags = re.search(r"^flags.*", CPUINFO.read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        return False
-    return flags is not None and not {"avx512_vnni", "avx_vnni"} & set(flags[0].split())
+    flags = describe_processor("flags").split()
+    return bool(flags) and not {"avx512_vnni", "avx_vnni"} & set(flags)

@@ -1,4 +1,4 @@
-"""Free memory and idle cores as the system reports them, and a memory limit for reading files."""
+"""What the system reports: memory, processor, idle cores; and a memory limit for reading files."""
 
 import os
 import re
@@ -17,7 +17,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 MEMINFO, CGROUP, STATUS = Path("/proc/meminfo"), Path("/sys/fs/cgroup"), Path("/proc/self/status")
-STAT = Path("/proc/stat")
+STAT, CPUINFO = Path("/proc/stat"), Path("/proc/cpuinfo")
 SAMPLE = 0.5  # seconds
 ALLOWANCE, SIZE_FACTOR = 2**30, 8
 """Reading a file may allocate ALLOWANCE bytes plus SIZE_FACTOR times the file size."""
@@ -68,6 +68,15 @@ def _read_size(file: Path, name: str) -> int | None:
     except OSError:
         return None
     return int(match[1]) * 1024 if match else None
+
+
+def describe_processor(key: str) -> str:
+    """Return a value of the first processor, e.g. `model name` or `flags`; empty if unknown."""
+    try:
+        lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
 
 
 @contextmanager

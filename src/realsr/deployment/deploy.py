@@ -11,6 +11,7 @@ from torch import Tensor
 from realsr.core.devices import lacks_vnni
 from realsr.core.errors import UserError
 from realsr.core.file_names import printable
+from realsr.core.machine import describe_processor
 from realsr.core.progress import Progress
 from realsr.deployment.check import (
     EVALUATION_PHOTOS,
@@ -100,7 +101,7 @@ def export_networks(
         failed=[*failures, *scores.failures],
         warnings=warnings,
         threads=torch.get_num_threads(),
-        processor=_processor(),
+        processor=describe_processor("model name") or platform.processor() or platform.machine(),
         versions=package_versions([name for names in LIBRARIES.values() for name in names]),
         rows=rows,
         sensitivity=sensitivity,
@@ -192,13 +193,3 @@ def _measure(generator: Generator, files: Sequence[File], scores: Scores) -> lis
                 )
             )
     return rows
-
-
-def _processor() -> str:
-    """Return the name of the processor if the system reports it, otherwise the architecture."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -179,15 +179,12 @@ def write_ncnn(network: nn.Module, path: Path) -> None:
             )
         except OSError as error:
             raise UserError(f"pnnx cannot be run ({error}): remove the format ncnn") from error
-        parts = [
-            (Path(folder, f"network.ncnn{suffix}"), path.with_suffix(suffix))
-            for suffix in (".param", ".bin")
-        ]
-        if process.returncode != 0 or not all(part.is_file() for part, _ in parts):
+        parts = [Path(folder, f"network.ncnn{suffix}") for suffix in (".param", ".bin")]
+        if process.returncode != 0 or not all(part.is_file() for part in parts):
             message = process.stderr.strip() or process.stdout.strip() or "no message"
             raise UserError(
                 f"pnnx cannot express the generator (exit code {process.returncode}: "
                 f"{message.splitlines()[-1]}): remove the format ncnn"
             )
-        for part, target in parts:
-            target.write_bytes(part.read_bytes())
+        for part in parts:
+            path.with_suffix(part.suffix).write_bytes(part.read_bytes())

@@ -18,7 +18,7 @@ import numpy as np
 
 from realsr.core.errors import UserError
 from realsr.core.file_kinds import UNKNOWN, identify_file
-from realsr.core.machine import limited_memory
+from realsr.core.machine import describe_processor, limited_memory
 
 if TYPE_CHECKING:
     import torch
@@ -241,15 +241,11 @@ def _check_ends(session: Any) -> None:
         )
 
 
-def _int8_overflows(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+def _int8_overflows() -> bool:
     """Return whether the processor sums products of 8-bit integers in 16 bits (AVX2 without VNNI).
 
     For these processors onnxruntime has a slower, exact option, which would slow down processors
     with VNNI, too. False if the system does not report its processor.
     """
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return False
-    flags = next((line for line in lines if line.startswith("flags")), "").split()
+    flags = describe_processor("flags").split()
     return "avx2" in flags and not any(flag.endswith("vnni") for flag in flags)
