@@ -9,8 +9,8 @@ from scipy import linalg
 from realsr.core.ranges import Range
 from realsr.data.degradations import operations
 from realsr.data.degradations.noise_jpeg import Quality, draw_quality
+from realsr.data.degradations.operations import Probability
 
-Probability = Annotated[float, Range(0, 1)]
 Level = Annotated[int, Range(0, 255)]
 INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA)
 SHRINK, SHRINK_TO_LR = 2, 3

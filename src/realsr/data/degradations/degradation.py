@@ -30,12 +30,14 @@ KEY = "online_degradation"
 class OnlineDegradation(Protocol):
     """Computes LR from crops of the pairs' LR or HR; a component of the group `online_degradation`.
 
+    A component need not be a subclass. What a subclass leaves out returns the pair's LR unchanged.
+
     reads: `lr`: it reads a crop of the pair's LR; `hr`: it reads only the crop of HR. margin:
     pixels around the crop that `prepare` receives in training, in the image that it reads.
     """
 
-    reads: Literal["lr", "hr"]
-    margin: int
+    reads: Literal["lr", "hr"] = "lr"
+    margin: int = 0
 
     def prepare(
         self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator
@@ -52,7 +54,7 @@ class OnlineDegradation(Protocol):
             Arrays by name, uint8 or float32, with the same names, types and shapes for all crops of
             one size. The name `hr` is reserved.
         """
-        ...
+        return {"lr": crop}
 
     def apply(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return LR (N, 3, h, w) float32 in 0..1 on the batch's device, without random numbers.
@@ -60,7 +62,7 @@ class OnlineDegradation(Protocol):
         batch: the arrays of `prepare`, stacked (N, …), and `hr`, the HR crops (N, s h, s w, 3)
             uint8; read-only.
         """
-        ...
+        return to_images(batch["lr"])
 
 
 def build_degradation(

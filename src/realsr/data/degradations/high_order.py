@@ -11,8 +11,8 @@ from realsr.core.ranges import Range
 from realsr.data.degradations import operations
 from realsr.data.degradations.degradation import KEY
 from realsr.data.degradations.noise_jpeg import Quality, draw_quality
+from realsr.data.degradations.operations import Probability
 
-Probability = Annotated[float, Range(0, 1)]
 Positive = Annotated[float, Range(above=0)]
 INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 SHAPES = {

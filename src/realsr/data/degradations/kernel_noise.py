@@ -1,7 +1,6 @@
 """Kernels and noise of the pool, drawn anew for each crop of HR."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -9,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from realsr.data.cache import Images
-from realsr.data.degradations.degradation import to_images
+from realsr.data.degradations.degradation import OnlineDegradation, to_images
 from realsr.data.degradations.noise import Match, Noise
 from realsr.imaging import resize
 
 
-class KernelNoise:
+class KernelNoise(OnlineDegradation):
     """Degrades HR by a random kernel of the pool and adds noise as `noise` does.
 
     The pairs' LR is not used: they hold one kernel per photo, which is few if there are few photos.
@@ -24,7 +23,7 @@ class KernelNoise:
     match, patches: see `noise`. kernels: the pool's kernels for the scale.
     """
 
-    reads: Literal["lr", "hr"] = "hr"
+    reads = "hr"
 
     def __init__(self, match: Match, patches: Images, kernels: Sequence[np.ndarray], scale: int):
         self._noise, self._scale = Noise(match, patches), scale

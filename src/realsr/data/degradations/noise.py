@@ -8,22 +8,19 @@ import numpy as np
 from torch import Tensor
 
 from realsr.data.cache import Images
-from realsr.data.degradations.degradation import to_images
+from realsr.data.degradations.degradation import OnlineDegradation, to_images
 
 Match = Literal["random", "brightness"]
 BIN = 16  # levels of 255 in a bin of patches
 _BLUR = 5  # pixels; the box over which the brightness of LR is averaged
 
 
-class Noise:
+class Noise(OnlineDegradation):
     """Adds crops of noise patches to the pair's LR. No patches leave LR unchanged.
 
     match: `random`: one random patch for the whole crop; `brightness`: see `MatchedPatches`.
     patches: the noise patches of the pool.
     """
-
-    reads: Literal["lr", "hr"] = "lr"
-    margin = 0
 
     def __init__(self, match: Match, patches: Images):
         self._patches = patches

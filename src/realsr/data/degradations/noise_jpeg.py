@@ -1,18 +1,17 @@
 """Noise injection, then JPEG with a random block position relative to the crop."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from realsr.core.errors import UserError
 from realsr.core.ranges import Range
 from realsr.data.cache import Images
-from realsr.data.degradations.degradation import KEY, to_images
+from realsr.data.degradations.degradation import KEY, OnlineDegradation
 from realsr.data.degradations.noise import Match, MatchedPatches, centre, draw_patch
 from realsr.data.pool_files import JpegTables
 
@@ -20,7 +19,7 @@ MCU = 16  # JPEG's blocks with 4:2:0 colour: 16 x 16 pixels
 Quality = Annotated[int, Range(1, 100)]
 
 
-class NoiseJPEG:
+class NoiseJPEG(OnlineDegradation):
     """Adds noise as `Noise` does, rounds to 8 bits, and compresses by JPEG.
 
     The block grid of a camera's JPEG is independent of the crop. Therefore the compressed region
@@ -34,7 +33,6 @@ class NoiseJPEG:
     jpeg_tables: those of the source photos; without any, `source` equals `quality`.
     """
 
-    reads: Literal["lr", "hr"] = "lr"
     margin = 2 * MCU - 1  # enough for the region at any offset and any side of the crop
 
     def __init__(
@@ -67,10 +65,6 @@ class NoiseJPEG:
         height, width = (-(-side // MCU) * MCU + MCU for side in size)
         region = self._compress(crop[top : top + height, left : left + width], rng)
         return {"lr": region[above : above + size[0], before : before + size[1]]}
-
-    def apply(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the crops as float32."""
-        return to_images(batch["lr"])
 
     def _compress(self, image_uint8: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = image_uint8.astype(np.float32) / 255

@@ -1,18 +1,17 @@
 """Noise sampled from a model of the camera's noise, which is fitted to all source photos."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from realsr.data.degradations.degradation import to_images
+from realsr.data.degradations.degradation import OnlineDegradation, to_images
 from realsr.data.pool_files import CameraNoise
 
 
-class NoiseModel:
+class NoiseModel(OnlineDegradation):
     """Adds Gaussian noise with the level, correlation and variation of the camera's noise to LR.
 
     LR + g d(LR) (A * w): w is white noise, A a filter of 3x3 channels, d the standard deviation of
@@ -20,9 +19,6 @@ class NoiseModel:
 
     camera_noise: the pool's noise model; None leaves LR unchanged.
     """
-
-    reads: Literal["lr", "hr"] = "lr"
-    margin = 0
 
     def __init__(self, camera_noise: CameraNoise | None):
         self._noise = camera_noise

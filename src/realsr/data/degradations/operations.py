@@ -3,28 +3,29 @@
 Images are (h, w, 3) float32 in 0..1. Random numbers come only from the generator argument.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Annotated
 
 import cv2
 import numpy as np
 from scipy import special
-from torch import Tensor
 
-from realsr.data.degradations.degradation import to_images
+from realsr.core.ranges import Range
+from realsr.data.degradations.degradation import OnlineDegradation
 from realsr.data.degradations.noise_jpeg import compress
 
+Probability = Annotated[float, Range(0, 1)]
 GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
-class BlindDegradation(ABC):
+class BlindDegradation(OnlineDegradation):
     """An online degradation that computes LR from HR alone, in 8 bits, in the worker.
 
     margin: HR pixels around a crop, rounded up to a multiple of the scale.
     """
 
-    reads: Literal["lr", "hr"] = "hr"
+    reads = "hr"
 
     def __init__(self, margin: int, scale: int):
         self.margin = -(-margin // scale) * scale
@@ -48,10 +49,6 @@ class BlindDegradation(ABC):
         rows = slice(room - top, lr.shape[0] - room)
         columns = slice(room - left, lr.shape[1] - room)
         return {"lr": np.ascontiguousarray(lr[rows, columns])}
-
-    def apply(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the crops as float32."""
-        return to_images(batch["lr"])
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
