@@ -83,11 +83,10 @@ class CropDataset(Dataset[Batch]):
         arrays = {"hr": np.empty((crop, crop, 3), np.uint8)}
         arrays |= try_degradation(degradation, crop, scale)
         self._layout = {
-            key: (
-                (self._share, *array.shape),
-                torch.float32 if array.dtype == np.float32 else torch.uint8,
-            )
-            for key, array in sorted(arrays.items(), key=lambda item: item[1].dtype != np.float32)
+            key: ((self._share, *array.shape), dtype)
+            for dtype in (torch.float32, torch.uint8)
+            for key, array in arrays.items()
+            if (array.dtype == np.float32) == (dtype == torch.float32)
         }
 
     @property
@@ -155,8 +154,8 @@ def cut_mirrored(image: np.ndarray, top: int, left: int, height: int, width: int
     """Cut a rectangle from an image, which is mirrored beyond its edges (edge pixel repeated)."""
     inside = image[max(top, 0) : top + height, max(left, 0) : left + width]
     below, after = top + height - image.shape[0], left + width - image.shape[1]
-    missing = max(-top, 0), max(below, 0), max(-left, 0), max(after, 0)
-    return cv2.copyMakeBorder(inside, *missing, cv2.BORDER_REFLECT) if any(missing) else inside
+    borders = max(-top, 0), max(below, 0), max(-left, 0), max(after, 0)
+    return cv2.copyMakeBorder(inside, *borders, cv2.BORDER_REFLECT) if any(borders) else inside
 
 
 def _apply_symmetry(image: np.ndarray, symmetry: int, out: np.ndarray | None = None) -> np.ndarray:

@@ -101,12 +101,12 @@ def match_folders(
     pairs: dict[str, tuple[Path, Path | None]] = {
         name: (high[name], low[partner]) for partner, name in owners.items()
     }
-    rest = low.keys() - owners.keys()
+    extra = low.keys() - owners.keys()
     if same_folder:  # the folder may hold other images too
-        rest -= {_compose(name) for name in pairs}
-        leftovers = {hr: {name for name in rest if lr_name is None and _is_named(name, rules)}}
+        extra -= {_compose(name) for name in pairs}
+        leftovers = {hr: {name for name in extra if lr_name is None and _is_named(name, rules)}}
     else:
-        leftovers = {hr: high.keys() - pairs.keys(), lr: rest if lr_name is None else set()}
+        leftovers = {hr: high.keys() - pairs.keys(), lr: extra if lr_name is None else set()}
     lines = [
         f"only {folder} has {join_names(names)}" for folder, names in leftovers.items() if names
     ]
@@ -118,9 +118,9 @@ def match_folders(
             f"{_suggest('{}x4')}"
         )
     counts = Counter(rule for matches in partners.values() for rule in matches.values())
-    if counts.keys() != {"{}"} or rest:
+    if counts.keys() != {"{}"} or extra:
         summary = ", ".join(f"{count} by {rule}" for rule, count in counts.items())
-        note = f"; {len(rest)} other images are ignored" if rest else ""
+        note = f"; {len(extra)} other images are ignored" if extra else ""
         logger.info("%s: LR images of %s matched by name: %s%s", lr, hr, summary, note)
     return pairs
 

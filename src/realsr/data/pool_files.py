@@ -20,8 +20,11 @@ SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 
 def list_patches(files: Sequence[Path]) -> list[Path]:
     """Return the noise patches among the files of a pool that an online degradation reads."""
-    others = (NOISE_MODEL, JPEG_TABLES)
-    return [path for path in files if path.name not in others and path.suffix != KERNEL_SUFFIX]
+    return [
+        path
+        for path in files
+        if path.name not in (NOISE_MODEL, JPEG_TABLES) and path.suffix != KERNEL_SUFFIX
+    ]
 
 
 @dataclass(frozen=True)

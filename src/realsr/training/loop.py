@@ -19,12 +19,7 @@ from realsr.data.pairs import Pair, keep_large
 from realsr.training.checkpoints import CheckpointWriter, gather_state, restore_or_initialize
 from realsr.training.distributed import SINGLE_PROCESS, DistributedContext, local_rank
 from realsr.training.generator_loss import GeneratorLoss
-from realsr.training.monitor import (
-    StopRequest,
-    TrainingMonitor,
-    WaitTimeout,
-    catch_stop_signals,
-)
+from realsr.training.monitor import StopRequest, TrainingMonitor, WaitTimeout, catch_stop_signals
 from realsr.training.records import Records, Stopwatch, profile, used_memory
 from realsr.training.settings import TrainingConfig, ema_decay, learning_rate
 from realsr.training.state import TrainState, check_settings, make_state

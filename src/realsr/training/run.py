@@ -124,11 +124,7 @@ def _open_record(
     inputs: Mapping[str, Path],
     overwrite: bool,
 ) -> Iterator[list[StageRecord]]:
-    """Open the run's record and write config.yaml; yield [record], or [] if training is complete.
-
-    If training fails before its first checkpoint, both are restored, so that the next attempt may
-    use another config.
-    """
+    """Open the run's record and write config.yaml; yield [record], or [] if training is complete."""
     files = _list_files(facts)
     if not overwrite:
         _check_init(run, config.init, files)
@@ -163,23 +159,33 @@ def _open_record(
         (run / "metrics.json").unlink(missing_ok=True)  # of a shorter training
         if not checkpoints:
             record.notes["threads"] = torch.get_num_threads()
-        file = run / "config.yaml"
-        before = file.read_bytes() if file.exists() else None
-        write_bytes(file, config_yaml.encode())
-        record.add("config", [file])
-        record.save()  # now, since a section without items is not compared
-        try:
+        with _write_config(run, config_yaml, record):
             if config.init is not None and not checkpoints:
                 record.notes["init"] = fingerprint_file(find_weights(config.init))
             yield [record]
-        except BaseException:
-            if list_checkpoints(run / "checkpoints") == checkpoints:
-                record.rollback()
-                if before is None:
-                    file.unlink()
-                else:
-                    write_bytes(file, before)
-            raise
+
+
+@contextmanager
+def _write_config(run: Path, config_yaml: str, record: StageRecord) -> Iterator[None]:
+    """Write and record config.yaml; undo both if the block fails before its first checkpoint.
+
+    The next attempt may then use another config.
+    """
+    file, checkpoints = run / "config.yaml", list_checkpoints(run / "checkpoints")
+    before = file.read_bytes() if file.exists() else None
+    write_bytes(file, config_yaml.encode())
+    record.add("config", [file])
+    record.save()  # now, since a section without items is not compared
+    try:
+        yield
+    except BaseException:
+        if list_checkpoints(run / "checkpoints") == checkpoints:
+            record.rollback()
+            if before is None:
+                file.unlink()
+            else:
+                write_bytes(file, before)
+        raise
 
 
 def _name_inputs(pairs: Sequence[Pair], pool_files: Sequence[Path]) -> dict[str, Path]:

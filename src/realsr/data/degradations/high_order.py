@@ -128,11 +128,7 @@ class HighOrder(operations.BlindDegradation):
         return image if jpeg_first else operations.add_jpeg(image, quality)
 
     def _blur_resize_add_noise(
-        self,
-        image: np.ndarray,
-        stage: Stage,
-        reference: tuple[int, int],
-        rng: np.random.Generator,
+        self, image: np.ndarray, stage: Stage, reference: tuple[int, int], rng: np.random.Generator
     ) -> np.ndarray:
         if rng.random() < stage.blur:
             image = operations.blur(image, self._draw_kernel(stage, rng))

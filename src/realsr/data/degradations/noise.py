@@ -102,13 +102,10 @@ def draw_patch(patches: Images, size: tuple[int, int], rng: np.random.Generator)
 
 def cut_patch(patch: np.ndarray, size: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Cut a random crop (h, w, 3) uint8 from a noise patch; a smaller patch is mirrored."""
-    missing = [
-        max(0, side - available) for side, available in zip(size, patch.shape[:2], strict=True)
-    ]
-    if any(missing):
-        patch = np.pad(patch, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
-    top, left = (
-        int(rng.integers(available - side + 1))
-        for side, available in zip(size, patch.shape[:2], strict=True)
-    )
-    return patch[top : top + size[0], left : left + size[1]]
+    (height, width), (rows, columns) = size, patch.shape[:2]
+    below, after = max(0, height - rows), max(0, width - columns)
+    if below or after:
+        patch = np.pad(patch, ((0, below), (0, after), (0, 0)), mode="symmetric")
+    top = int(rng.integers(rows + below - height + 1))
+    left = int(rng.integers(columns + after - width + 1))
+    return patch[top : top + height, left : left + width]

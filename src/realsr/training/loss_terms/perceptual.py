@@ -63,8 +63,8 @@ class VGGFeatures(nn.Module):
         # On the meta device, no random number is spent on values that are replaced.
         with torch.device("meta"):
             self.layers = make_layers(cfgs[layout])[:count]
-        expected = {key: value.shape for key, value in self.layers.state_dict().items()}
-        self.layers.load_state_dict(select_features(state, expected, source, name), assign=True)
+        shapes = {key: value.shape for key, value in self.layers.state_dict().items()}
+        self.layers.load_state_dict(select_features(state, shapes, source, name), assign=True)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()

@@ -13,12 +13,7 @@ class Trackio:
     """Sends to Trackio. project: where the run is listed; space: a Space's name, None for this machine."""
 
     def __init__(
-        self,
-        project: str,
-        space: str | None,
-        folder: Path,
-        run_name: str,
-        config: dict[str, Any],
+        self, project: str, space: str | None, folder: Path, run_name: str, config: dict[str, Any]
     ):
         self._trackio = import_package("trackio")
         name = read_id(folder) or run_name
