@@ -165,17 +165,7 @@ def list_inputs(config: TrainConfig) -> list[Path]:
 
 def training_config(config: TrainConfig) -> TrainingConfig:
     """Return the settings of the training, without its data."""
-    return TrainingConfig(
-        generator=config.generator,
-        discriminator=config.discriminator,
-        loss=config.loss,
-        optimiser=config.optimiser,
-        trainer=config.trainer,
-        scale=config.scale,
-        seed=config.seed,
-        init=config.init,
-        tracker=config.tracker,
-    )
+    return stage_config(config, TrainingConfig)
 
 
 def prepare(config: TrainConfig, training: TrainingConfig, processes: int) -> None:
