@@ -27,6 +27,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from common import make_parser, report
+
 FORMS = {
     "spin": {"GOMP_SPINCOUNT": "10000"},
     "short": {"GOMP_SPINCOUNT": "3000"},
@@ -37,20 +39,15 @@ COMPETITOR = "while True: pass"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS))
     parser.add_argument("--cores", type=int, nargs=2, default=(0, 1))
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--serve", choices=WORKS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         serve(WORKS[options.serve]())
         return
-    from common import report
-
     os.sched_setaffinity(0, options.cores)  # inherited by all processes
     results: dict[str, Any] = {"load": round(os.getloadavg()[0], 1), "rounds": options.rounds}
     for work in options.works:

@@ -17,7 +17,6 @@ device's part on one CPU core: conversion to floats and noise, in microseconds p
 line is the ratio of the rates of cache and PNG, with noise.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -27,7 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from common import report
+from common import make_parser, report
 
 from realsr.data.cache import PairImages, cache_images, cache_pairs, decode_pairs
 from realsr.data.dataset import CropDataset
@@ -44,16 +43,13 @@ SAMPLES = ("astronaut", "chelsea", "coffee")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
         "--steps", type=int, default=1500, help="that are timed from the cache; of PNG a hundredth"
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
     arguments = vars(parser.parse_args())
     json_path = arguments.pop("json")
     report(compare(**arguments), json_path)

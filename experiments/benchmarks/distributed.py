@@ -27,7 +27,6 @@ The last line is the largest relative error of the model for the measured messag
 paper's.
 """
 
-import argparse
 import multiprocessing
 import os
 import socket
@@ -35,12 +34,11 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import report
+from common import make_parser, report
 from scipy.optimize import nnls
 
 from realsr.config.composition import load_config
@@ -62,15 +60,12 @@ NETWORKS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=[2**exponent for exponent in range(16, 27, 2)]
     )
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     results: dict[str, Any] = {}
     sizes = options.sizes

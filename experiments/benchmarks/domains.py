@@ -10,7 +10,6 @@ wall time on other programs. Two workers share the photos evenly; their start is
 The last line is the CPU time relative to a minute of two cores.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
-from common import report
+from common import count_child_seconds, make_parser, report
 from PIL import Image
 
 from realsr.imaging import list_images, read_uint8
@@ -31,17 +30,14 @@ LIMIT = 2 * 60.0  # CPU seconds
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("folder", type=Path, help="photos")
     parser.add_argument("--photos", type=int, default=100, help="in each set")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         write_sets(options.folder, root, options.photos)
-        wall, cpu = time.perf_counter(), count_cpu_seconds()
+        wall, cpu = time.perf_counter(), count_child_seconds()
         subprocess.run(
             [sys.executable, "-m", "realsr.compare_domains", f"a={root / 'a'}", f"b={root / 'b'}"]
             + ["workers=0"],
@@ -49,7 +45,7 @@ def main() -> None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wall, cpu = time.perf_counter() - wall, count_cpu_seconds() - cpu
+        wall, cpu = time.perf_counter() - wall, count_child_seconds() - cpu
     results = {
         "photos": f"{options.photos} and {options.photos} of {SIDE}x{SIDE} pixels",
         "cpu_seconds": round(cpu, 1),
@@ -75,12 +71,6 @@ def cut(folder: Path) -> Iterator[np.ndarray]:
         for top in range(0, image.shape[0] - SIDE + 1, SIDE):
             for left in range(0, image.shape[1] - SIDE + 1, SIDE):
                 yield image[top : top + SIDE, left : left + SIDE]
-
-
-def count_cpu_seconds() -> float:
-    """Return the CPU seconds of child processes that have ended, theirs included."""
-    times = os.times()
-    return times.children_user + times.children_system
 
 
 if __name__ == "__main__":

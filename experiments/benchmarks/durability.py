@@ -14,7 +14,6 @@ FOLDER has source photos; `--work` is on the disk to measure. The last two lines
 `os.fsync` relative to those without.
 """
 
-import argparse
 import os
 import statistics
 import tempfile
@@ -25,10 +24,9 @@ from typing import Any
 from unittest import mock
 
 import torch
-from common import report
+from common import link_photos, make_parser, report
 
 from realsr.config.composition import load_config
-from realsr.imaging import list_images
 from realsr.pairs.synthesis import make_pairs
 from realsr.training.checkpoints import CheckpointWriter
 from realsr.training.settings import TrainingConfig
@@ -36,9 +34,7 @@ from realsr.training.state import TrainState, make_state
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("folder", type=Path, help="source photos")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
@@ -47,7 +43,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--blocks", type=int, default=23, help="of the generator in the checkpoint")
     parser.add_argument("--work", type=Path, help="folder on the disk to measure")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.work) as name:
         work = Path(name)
@@ -55,39 +50,20 @@ def main() -> None:
             work, options.folder, options.workers, options.copies, options.rounds
         )
         results |= measure_checkpoints(work, options.blocks, options.rounds)
-    report(
-        {
-            **results,
-            **{f"ratio_{kind}": results[f"{kind}_ratio"] for kind in ("pairs", "checkpoint")},
-        },
-        options.json,
-    )
+    ratios = {f"ratio_{kind}": results[f"{kind}_ratio"] for kind in ("pairs", "checkpoint")}
+    report(results | ratios, options.json)
 
 
 def measure_pairs(
     work: Path, folder: Path, workers: int, copies: int, rounds: int
 ) -> dict[str, Any]:
     """Return pairs per second in both forms, and the ratio of their times."""
-    (work / "photos").mkdir()
-    for path in list_images(folder):
-        for copy in range(copies):
-            (work / "photos" / f"{copy}_{path.name}").symlink_to(path.resolve())
-    count = len(list_images(work / "photos"))
+    count = len(link_photos(folder, work / "photos", copies))
     config = load_config("make_pairs", track="dped").pairs
 
     def make(number: int) -> None:
-        make_pairs(
-            work / "photos",
-            None,
-            None,
-            work / f"pairs{number}",
-            config,
-            4,
-            0,
-            False,
-            workers,
-            "refuse",
-        )
+        folders = work / "photos", None, None, work / f"pairs{number}"
+        make_pairs(*folders, config, 4, 0, False, workers, "refuse")
 
     with_fsync, plain = compare(make, rounds)
     return {

@@ -13,14 +13,13 @@ The last line is the ratio of the seconds of INT8 and float32, both in onnxrunti
 faster.
 """
 
-import argparse
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
 import torch
-from common import report
 
 from realsr.deployment.measure import ArrayFunction, open_file
 from realsr.inference.model import load_model
@@ -43,26 +42,17 @@ def take_turns(
     """Return each form's seconds, round by round."""
     for run in forms.values():
         run(np.ascontiguousarray(lr[:, :, :16, :16]))
-    seconds: dict[str, list[float]] = {name: [] for name in forms}
-    for _ in range(rounds):
-        for name, run in forms.items():
-            start = time.perf_counter()
-            run(lr)
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
+    return common.take_turns({name: partial(run, lr) for name, run in forms.items()}, rounds)
 
 
 def main() -> None:
     """Measure, and tell."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.make_parser(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("weights", help="weights that were exported")
     parser.add_argument("--size", type=int, default=128, help="LR pixels a side")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     forms = open_all(options.folder, options.weights, options.threads)
@@ -77,7 +67,7 @@ def main() -> None:
     eight = [min(values) for name, values in seconds.items() if "int8" in name]
     if eight and "onnx_fp32" in seconds:
         results["ratio"] = round(min(eight) / min(seconds["onnx_fp32"]), 3)
-    report(results, options.json)
+    common.report(results, options.json)
 
 
 if __name__ == "__main__":

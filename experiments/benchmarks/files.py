@@ -15,7 +15,6 @@ bicubic interpolation, so that its low bits hold content. pyvips and tifffile ar
 not installed.
 """
 
-import argparse
 import os
 import resource
 import statistics
@@ -29,7 +28,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from common import report
+from common import make_parser, report
 from PIL import Image
 
 from realsr.imaging import Layout, open_photo_writer, read_uint8
@@ -40,16 +39,13 @@ Writer = Callable[[Path, np.ndarray], Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--photo", type=Path, help="default: a photograph of scikit-image")
     parser.add_argument("--width", type=int, default=8000)
     parser.add_argument("--height", type=int, default=6000)
     parser.add_argument("--bits", type=int, nargs="+", choices=(8, 16), default=[8, 16])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     os.environ["VIPS_CONCURRENCY"] = str(options.threads)
     torch.set_num_threads(options.threads)

@@ -11,8 +11,6 @@ A few iterations suffice, since all memory is then allocated.
 The last line is the fraction of 4 GB, `ratio 0.5` for 2 GB.
 """
 
-import argparse
-import os
 import resource
 import subprocess
 import sys
@@ -21,7 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import report
+from common import make_parser, peak_memory, report
 
 from realsr.imaging import write_uint8
 
@@ -34,7 +32,9 @@ from realsr.kernels.estimation import estimate_kernels
 source, pool, batch, iterations = sys.argv[1:]
 values = {"name": "kernelgan", "iterations": int(iterations), "batch": int(batch), "gates": None, "device": "cpu"}
 values |= {"learning_rate": 2e-4, "border": 0, "seeds": 1, "combine": "mean"}
-estimate_kernels(Path(source), Path(pool), values).check()
+estimate_kernels(
+    Path(source), Path(pool), values, 4, 0, False, None, None, "refuse", "kernels"
+).check()
 """
 
 
@@ -54,25 +54,18 @@ def write_photos(folder: Path, count: int, megapixels: float) -> None:
 
 def main() -> None:
     """Measure, and tell."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--photos", type=int, default=32)
     parser.add_argument("--megapixels", type=float, default=12)
     parser.add_argument("--iterations", type=int, default=20)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "source"
         write_photos(source, options.photos, options.megapixels)
         arguments = [source, Path(folder) / "pool", options.photos, options.iterations]
         start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-c", STAGE, *map(str, arguments)], check=True, env=dict(os.environ)
-        )
-    # Kilobytes on Linux, bytes on macOS.
-    unit = 1024**2 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit
+        subprocess.run([sys.executable, "-c", STAGE, *map(str, arguments)], check=True)
+    peak = peak_memory(resource.RUSAGE_CHILDREN)
     results = {
         "photos": options.photos,
         "megapixels": options.megapixels,

@@ -17,7 +17,6 @@ last line is the speed-up of the loop. `--full` trains both to completion on one
 kernel, and prints the kernel PSNRs.
 """
 
-import argparse
 import itertools
 import statistics
 import tempfile
@@ -28,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import report
+from common import make_parser, report
 from plain_kernelgan import PlainKernelGAN
 
 from realsr.core.workers import split_work
@@ -44,9 +43,7 @@ RATE = 2e-4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("photos", nargs="*", type=Path, metavar="PHOTO")
     parser.add_argument(
         "--batch", type=int, default=32, help="photos in a batch of the batched form"
@@ -58,7 +55,6 @@ def main() -> None:
     parser.add_argument(
         "--full", action="store_true", help="train both to the end on one photo (minutes)"
     )
-    parser.add_argument("--json", type=Path)
     arguments = vars(parser.parse_args())
     json_path, full = arguments.pop("json"), arguments.pop("full")
     torch.set_num_threads(arguments.pop("threads"))

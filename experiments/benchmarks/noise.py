@@ -13,31 +13,25 @@ the last photos.
 The last line is the time of finding patches relative to decoding.
 """
 
-import argparse
-import multiprocessing
+import itertools
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from common import report
+from common import link_photos, make_parser, report, start_workers, take_turns
 
 from realsr.config.composition import load_config
-from realsr.core.workers import _use_one_thread
-from realsr.imaging import list_images, read_uint8
+from realsr.imaging import read_uint8
 from realsr.noise.collection import collect_noise
 from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.tiles import measure_photo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("folder", type=Path, help="photos")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
@@ -47,7 +41,6 @@ def main() -> None:
     parser.add_argument(
         "--size", type=int, help="size and stride of the tiles; conf/noise has the defaults"
     )
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     tiles = {} if arguments.size is None else {"size": arguments.size, "stride": arguments.size}
     config = load_config("collect_noise", track="df2k", noise=tiles).noise
@@ -62,29 +55,19 @@ def compare(
 ) -> dict[str, Any]:
     """Return the seconds of the three tasks, and the others relative to decoding."""
     with tempfile.TemporaryDirectory() as name:
-        photos = Path(name) / "photos"
-        photos.mkdir()
-        for path in list_images(folder):
-            for copy in range(copies):
-                # Not side by side, and no near-duplicate is dropped: every copy is written.
-                (photos / f"{copy}_{path.name}").symlink_to(path.resolve())
-        paths = list_images(photos)
+        photos, pools = Path(name) / "photos", map(str, itertools.count())
+        paths = link_photos(folder, photos, copies)
         with start_workers(workers) as map_items:
             find = partial(_find, config=config)
-            kinds: dict[str, Callable[[int], object]] = {
-                "decode": lambda number: list(map_items(_decode, paths)),
-                "find": lambda number: list(map_items(find, paths)),
-                "find_and_write": lambda number: _collect(
-                    photos, Path(name) / f"pool{number}", config, map_items
+            tasks = {
+                "decode": lambda: list(map_items(_decode, paths)),
+                "find": lambda: list(map_items(find, paths)),
+                "find_and_write": lambda: _collect(
+                    photos, Path(name) / next(pools), config, map_items
                 ),
             }
-            times: dict[str, list[float]] = {kind: [] for kind in kinds}
-            for number in range(rounds):
-                for kind, run in kinds.items():
-                    start = time.perf_counter()
-                    run(number)
-                    times[kind].append(time.perf_counter() - start)
-        patches = len(list((Path(name) / "pool0/noise").glob("*.png")))
+            times = take_turns(tasks, rounds)
+        patches = len(list((Path(name) / "0/noise").glob("*.png")))
     best = {kind: min(seconds) for kind, seconds in times.items()}
     return {
         "photos": len(paths),
@@ -94,30 +77,6 @@ def compare(
         "ratio_with_writing": round(best["find_and_write"] / best["decode"], 3),
         "ratio": round(best["find"] / best["decode"], 3),
     }
-
-
-class start_workers:
-    """Start workers before the measurement; yield a function like `map_items`."""
-
-    def __init__(self, workers: int):
-        self._workers = workers
-
-    def __enter__(self) -> Callable[..., Iterator[Any]]:
-        if self._workers == 0:
-            return lambda function, items, *_: map(function, items)
-        context = multiprocessing.get_context("forkserver")
-        self._pool = ProcessPoolExecutor(self._workers, context, initializer=_use_one_thread)
-        list(self._pool.map(_warm, range(4 * self._workers)))
-        return lambda function, items, *_: self._pool.map(function, items)
-
-    def __exit__(self, *_: object) -> None:
-        if self._workers:
-            self._pool.shutdown()
-
-
-def _warm(number: int) -> int:
-    time.sleep(0.5)  # so that each worker takes one
-    return number
 
 
 def _decode(path: Path) -> tuple[int, ...]:
@@ -131,6 +90,7 @@ def _find(path: Path, config: NoiseConfig) -> int:
 def _collect(
     photos: Path, pool: Path, config: NoiseConfig, map_items: Callable[..., Iterable[Any]]
 ) -> None:
+    # No near-duplicate is dropped: every copy is written.
     with (
         mock.patch("realsr.core.workers.map_items", map_items),
         mock.patch("realsr.noise.collection.DuplicateFilter.add", return_value=True),

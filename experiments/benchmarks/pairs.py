@@ -14,35 +14,24 @@ Kernels are 33x33 at scale 4 and 17x17 at scale 2, the sizes that the kernel sta
 line is the time of the stage relative to decoding and encoding.
 """
 
-import argparse
-import multiprocessing
+import itertools
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import cv2
 import numpy as np
-import torch
-from common import report
+from common import link_photos, make_parser, report, start_workers, take_turns
 
 from realsr.config.composition import load_config
-from realsr.imaging import encode_uint8, list_images, read_uint8
+from realsr.imaging import encode_uint8, read_uint8
 from realsr.imaging.kernel_shapes import save_kernel
 from realsr.pairs.synthesis import make_pairs, pair_files
 from realsr.simulation.camera_model import anisotropic_kernel
 
-Map = Callable[..., Iterator[Any]]
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("folder", type=Path, help="source photos")
     parser.add_argument("--kernel", choices=("pool", "bicubic"), default="pool")
     parser.add_argument("--scale", type=int, choices=(2, 4), default=4)
@@ -51,7 +40,6 @@ def main() -> None:
         "--copies", type=int, default=2, help="how often each photo is measured in a round"
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
     arguments = vars(parser.parse_args())
     json_path = arguments.pop("json")
     report(compare(**arguments), json_path)
@@ -65,10 +53,8 @@ def compare(
     with tempfile.TemporaryDirectory() as name, start_workers(workers) as map_items:
         work = Path(name)
         pool = work / "pool" if kernel == "pool" else None
-        (work / "photos").mkdir()
-        for path in list_images(folder):
-            for copy in range(copies):
-                (work / "photos" / f"{copy}_{path.name}").symlink_to(path.resolve())
+        photos = link_photos(folder, work / "photos", copies)
+        outputs = (work / f"pairs{number}" for number in itertools.count())
         (work / "pool/kernels").mkdir(parents=True)
         for number in range(4):
             random_kernel = anisotropic_kernel(
@@ -76,29 +62,24 @@ def compare(
             )
             save_kernel(work / f"pool/kernels/{number}_kernel_x{scale}.mat", random_kernel)
 
-        def stage(number: int | str) -> None:
+        def stage() -> None:
+            inputs = work / "photos", None, pool, next(outputs)
             with mock.patch("realsr.pairs.synthesis.map_items", map_items):
-                output = work / f"pairs{number}"
-                make_pairs(
-                    work / "photos", None, pool, output, config, scale, 0, False, None, "refuse"
-                )
+                make_pairs(*inputs, config, scale, 0, False, None, "refuse")
 
-        stage("")
+        stage()
         items = []
-        for path in list_images(work / "photos"):
+        for path in photos:
             arrays = []
-            for file in pair_files(work / "pairs", path.stem):
+            for file in pair_files(work / "pairs0", path.stem):
                 arrays.append(file.with_suffix(".npy"))
                 np.save(arrays[-1], read_uint8(file))
             items.append((path, arrays))
-        times: dict[str, list[float]] = {"decode_encode": [], "pairs": []}
-        for number in range(rounds):
-            start = time.perf_counter()
-            list(map_items(_decode_and_encode, items))
-            times["decode_encode"].append(time.perf_counter() - start)
-            start = time.perf_counter()
-            stage(number)
-            times["pairs"].append(time.perf_counter() - start)
+        tasks = {
+            "decode_encode": lambda: list(map_items(_decode_and_encode, items)),
+            "pairs": stage,
+        }
+        times = take_turns(tasks, rounds)
     best = {kind: min(seconds) for kind, seconds in times.items()}
     return {
         "photos": len(items),
@@ -108,27 +89,6 @@ def compare(
         **{f"{kind}_seconds": round(seconds, 4) for kind, seconds in best.items()},
         "ratio": round(best["pairs"] / best["decode_encode"], 3),
     }
-
-
-@contextmanager
-def start_workers(workers: int) -> Iterator[Map]:
-    """Start workers before the measurement; yield a function like `map_items`."""
-    if workers == 0:
-        yield lambda function, items, *_: map(function, items)
-        return
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(workers, context, initializer=_use_one_thread) as pool:
-        list(pool.map(_wait, [0.5] * 4 * workers))  # each worker takes one
-        yield lambda function, items, *_: pool.map(function, items)
-
-
-def _use_one_thread() -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-
-
-def _wait(seconds: float) -> None:
-    time.sleep(seconds)
 
 
 def _decode_and_encode(item: tuple[Path, list[Path]]) -> int:

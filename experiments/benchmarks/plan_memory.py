@@ -11,18 +11,16 @@ does not count: workspaces and reordered weights of oneDNN, and memory that the 
 would include them. Linux only. The last line is the largest ratio of measured to expected memory.
 """
 
-import argparse
 import gc
 import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from common import report
+from common import make_parser, report
 
 from realsr.config.composition import load_config
 from realsr.core.machine import process_memory
@@ -49,11 +47,8 @@ SETTINGS: dict[str, tuple[tuple[int, int, int], int, list[str], int, int, bool]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--setting", help="measure one setting in this process, print bytes")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.setting is not None:
         print(json.dumps(measure(make_config(options.setting))))

@@ -16,10 +16,10 @@ what the processor has):
 The last line is the CPU time of Winograd's form over that of the direct one.
 """
 
-import argparse
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
 import numpy as np
 import torch
-from common import report
+from common import make_parser, report, take_turns
 from upscale import float_psnr, make_pair
 from upscale_forms import SCALE, make_ncnn
 
@@ -61,14 +61,11 @@ def make_form(name: str, network: Any, onnx: Path | None) -> Form:
 
 def main() -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--size", type=int, default=64, help="of the LR crop")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--forms", nargs="+", default=FORMS)
     parser.add_argument("--onnx", type=Path)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     from skimage import data
 
@@ -76,15 +73,11 @@ def main() -> None:
     network = load_generator("df2k")[0]
     lr, _ = make_pair(data.astronaut()[: SCALE * options.size, : SCALE * options.size])
     forms = {name: make_form(name, network, options.onnx) for name in options.forms}
-    times: dict[str, list[float]] = {name: [] for name in forms}
-    images: dict[str, np.ndarray] = {}
     for form in forms.values():
         form(lr[:, :8, :8])
-    for _ in range(options.rounds):
-        for name, form in forms.items():
-            start = time.process_time()
-            images[name] = form(lr)
-            times[name].append(time.process_time() - start)
+    images = {name: form(lr) for name, form in forms.items()}
+    tasks = {name: partial(form, lr) for name, form in forms.items()}
+    times = take_turns(tasks, options.rounds, time.process_time)
     exact = images.get("plain", images["direct"])
     results: dict[str, Any] = {
         "size": options.size,

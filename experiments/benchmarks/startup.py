@@ -9,13 +9,15 @@ may compile, does not count. `ratio` is the CPU time before the first tile, minu
     python experiments/benchmarks/startup.py [--rounds 5] [--json FILE]
 """
 
-import argparse
 import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from common import count_child_seconds, make_parser, report, take_turns
 
 GOAL = 1.0
 SIDE = 24
@@ -34,14 +36,9 @@ run_command("upscale")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    from common import report
-
     with tempfile.TemporaryDirectory() as folder:
         results = compare(make_arguments(Path(folder)), options.rounds)
     report(results, options.json)
@@ -70,9 +67,9 @@ def compare(arguments: list[str], rounds: int) -> dict[str, Any]:
         "first_tile": [COMMAND.format(stop=True), *arguments],
         "whole_command": [COMMAND.format(stop=False), *arguments],
     }
-    seconds: dict[str, list[float]] = {name: [] for name in programs}
-    for name in ["whole_command", *(rounds * list(programs))]:
-        seconds[name].append(measure(programs[name]))
+    tasks = {name: partial(run, program) for name, program in programs.items()}
+    tasks["whole_command"]()  # numba may compile
+    seconds = take_turns(tasks, rounds, count_child_seconds)
     least = {name: min(values) for name, values in seconds.items()}
     results: dict[str, Any] = {f"{name}_seconds": round(value, 3) for name, value in least.items()}
     for name in ("first_tile", "whole_command"):
@@ -80,18 +77,13 @@ def compare(arguments: list[str], rounds: int) -> dict[str, Any]:
     return results | {"ratio": round(results["first_tile_beyond_torch"] / GOAL, 3)}
 
 
-def measure(program: list[str]) -> float:
-    """Return the CPU seconds of a Python process with one thread: program text and arguments."""
-    before = os.times()
+def run(program: list[str]) -> None:
+    """Run a Python process with one thread: program text and arguments."""
     subprocess.run(
         [sys.executable, "-c", *program],
         check=True,
         stderr=subprocess.DEVNULL,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    after = os.times()
-    return (
-        after.children_user - before.children_user + after.children_system - before.children_system
     )
 
 

@@ -19,7 +19,6 @@ difference of the generator's loss. `processor` is the CPU time over all threads
 sensitive to other load. The last line is the speed-up.
 """
 
-import argparse
 import copy
 import logging
 import tempfile
@@ -30,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import report
+from common import make_parser, report
 from plain_training import PlainTraining
 from safetensors.torch import save_file
 from torch import Tensor
@@ -64,9 +63,7 @@ class Form:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--small", action="store_true", help="the demo's sizes, without VGG")
     parser.add_argument("--steps", type=int, default=20, help="measured in a round")
@@ -78,7 +75,6 @@ def main() -> None:
     parser.add_argument(
         "--project", type=int, metavar="N", help="print the hours of a training of N steps"
     )
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with tempfile.TemporaryDirectory() as folder:

@@ -13,15 +13,13 @@ The last line is the ratio of `filled` and `plain` for the white disc with hard 
 model.
 """
 
-import argparse
 import time
 import tracemalloc
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import report
+from common import make_parser, report
 
 from realsr.imaging import fill_transparent
 from realsr.inference.model import BICUBIC, SRModel, load_model
@@ -41,14 +39,11 @@ COLOURS = {
 
 def main() -> None:
     """Measure, and tell."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--weights", nargs="+", default=[BICUBIC, "df2k"])
     parser.add_argument("--side", type=int, default=48)
     parser.add_argument("--width", type=int, default=6000)
     parser.add_argument("--height", type=int, default=4000)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     results: dict[str, Any] = {}
     for weights in arguments.weights:

@@ -21,7 +21,6 @@ PSNR to HR, 4 pixels cropped, on four photos (astronaut, chelsea, coffee, rocket
 ncnn at 128x128; below 1 is faster.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -33,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import report
+from common import make_parser, report
 from upscale_forms import FORMS, SCALE
 
 from realsr.core.devices import cpu_instruction_set
@@ -162,9 +161,7 @@ def against(hr: torch.Tensor) -> Compare:
 
 def main() -> None:
     """Measure, and tell."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--small", action="store_true", help="only the 128x128 crop")
     parser.add_argument("--size", type=int, default=128, help="of the small LR crop")
     parser.add_argument("--rounds", type=int, default=5)
@@ -172,7 +169,6 @@ def main() -> None:
     parser.add_argument(
         "--weights", default="df2k", help="df2k, or a folder with an RRDB in ncnn's format"
     )
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     from skimage import data
 

@@ -4,7 +4,6 @@
 """
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import peak_memory
 
 from realsr.inference.fast_rrdb import FastRRDB
 from realsr.inference.model import load_model
@@ -61,28 +61,21 @@ def make_ncnn(weights: str, threads: int, bf16: bool) -> Form:
     return run
 
 
-def in_tiles(run: Form, lr: np.ndarray, tile: int, scale: int = SCALE) -> np.ndarray:
+def in_tiles(run: Form, lr: np.ndarray, tile: int) -> np.ndarray:
     """Run a form on square tiles that overlap by OVERLAP pixels; keep the middle of each."""
     _, height, width = lr.shape
-    sr = np.empty((3, scale * height, scale * width), np.float32)
+    sr = np.empty((3, SCALE * height, SCALE * width), np.float32)
     for top in range(0, height, tile):
         for left in range(0, width, tile):
             bottom, right = min(top + tile, height), min(left + tile, width)
             first, begin = max(top - OVERLAP, 0), max(left - OVERLAP, 0)
             part = run(lr[:, first : bottom + OVERLAP, begin : right + OVERLAP])
-            sr[:, scale * top : scale * bottom, scale * left : scale * right] = part[
+            sr[:, SCALE * top : SCALE * bottom, SCALE * left : SCALE * right] = part[
                 :,
-                scale * (top - first) : scale * (bottom - first),
-                scale * (left - begin) : scale * (right - begin),
+                SCALE * (top - first) : SCALE * (bottom - first),
+                SCALE * (left - begin) : SCALE * (right - begin),
             ]
     return sr
-
-
-def peak_memory() -> float:
-    """Return the peak memory of this process in MB (the unit is kB on Linux, bytes on macOS)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        1024**2 if sys.platform == "darwin" else 1024
-    )
 
 
 def main(name: str, weights: str, threads: str) -> None:

@@ -11,7 +11,6 @@ holds the whole result in 8 bits needs `result_MB`, in float32 four times as muc
 The last line is the fraction of the size of the result, `ratio 0.5` for half of it.
 """
 
-import argparse
 import resource
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import report
+from common import make_parser, peak_memory, report
 from torch import nn
 
 from realsr.imaging import write_uint8
@@ -34,14 +33,11 @@ SCALE = 4
 
 def main() -> None:
     """Measure, and tell."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--width", type=int, default=8000)
     parser.add_argument("--height", type=int, default=6000)
     parser.add_argument("--features", type=int, default=4)
     parser.add_argument("--format", default="png")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         results = measure(
@@ -63,9 +59,7 @@ def measure(folder: Path, height: int, width: int, features: int, kind: str) -> 
     )
     subprocess.run([sys.executable, "-m", "realsr.upscale", *paths, "device=cpu"], check=True)
     seconds = time.perf_counter() - begin
-    # of the largest child process: kilobytes on Linux, bytes on macOS
-    unit = 1024**2 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit
+    peak = peak_memory(resource.RUSAGE_CHILDREN)
     photo, result = (s * s * height * width * 3 / 1024**2 for s in (1, SCALE))
     return {
         "width": width,
