@@ -226,18 +226,25 @@ def _estimate(
 ) -> None:
     """Estimate and record the kernels of a batch."""
     observations = {name: item for name, item in batch.items() if isinstance(item, Observation)}
-    outcomes = {**batch, **estimator.estimate(observations, seed)}
+    estimates = estimator.estimate(observations, seed)
     for name, item in batch.items():
-        outcome, facts = outcomes[name], _photo_facts(photos[name], getattr(item, "damage", None))
+        outcome: KernelEstimate | NoKernelError
+        if isinstance(item, Observation):
+            outcome, damage = estimates[name], item.damage
+        elif isinstance(item, NoKernelError):
+            outcome, damage = item, None
+        else:
+            continue
+        facts = _photo_facts(photos[name], damage)
         if isinstance(outcome, NoKernelError):
             record.add(name, [], **facts, health=None, rejected=[str(outcome)])
-        elif isinstance(outcome, KernelEstimate):
-            reasons = check_health(outcome.numbers, gates)
-            folder = record.folder / (REJECTS if reasons else STAGE)
-            files = _save_kernels(folder, name, outcome, with_numbers=estimator.inputs == "mat")
-            if estimator.inputs == "source" or outcome.numbers:
-                facts |= {"health": dict(outcome.numbers), "rejected": reasons}
-            record.add(name, files, **facts, **outcome.facts)
+            continue
+        reasons = check_health(outcome.numbers, gates)
+        folder = record.folder / (REJECTS if reasons else STAGE)
+        files = _save_kernels(folder, name, outcome, with_numbers=estimator.inputs == "mat")
+        if estimator.inputs == "source" or outcome.numbers:
+            facts |= {"health": dict(outcome.numbers), "rejected": reasons}
+        record.add(name, files, **facts, **outcome.facts)
     if estimator.steps > 1:  # the next batch takes long
         record.save()
 
@@ -273,19 +280,19 @@ def _derive_kernels(record: StageRecord, estimator: KernelEstimator, scale: int)
             for path in item["files"]
             if path.endswith("_x2.mat")
         }
-        sources = {new: old for new, old in sources.items() if new not in item["files"]}
-        if not sources or not record.has_item(name):
-            continue
-        for new, old in sources.items():
-            save_kernel(record.path(new), derive(load_kernel(record.path(old)), scale), sync=False)
-        facts = {key: value for key, value in item.items() if key != "files"}
-        record.add(name, [record.folder / path for path in (*item["files"], *sources)], **facts)
-        has_changes = True
+        paths = [path for path in sources if path not in item["files"]]
+        if paths and record.has_item(name):
+            for path in paths:
+                kernel = derive(load_kernel(record.path(sources[path])), scale)
+                save_kernel(record.path(path), kernel, sync=False)
+            facts = {key: value for key, value in item.items() if key != "files"}
+            record.add(name, [record.folder / path for path in (*item["files"], *paths)], **facts)
+            has_changes = True
     return has_changes
 
 
 def _check_item(item: dict[str, Any]) -> None:
-    """Raise KeyError or TypeError if a recorded item does not have the form that `_save` writes."""
+    """Raise KeyError or TypeError if a recorded item does not have the form that `_estimate` records."""
     health = item.get("health")
     reasons = item.get("rejected", []) if health is None else item["rejected"]
     if not all(isinstance(reason, str) for reason in reasons):
