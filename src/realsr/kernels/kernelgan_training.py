@@ -321,8 +321,8 @@ class GraphStep:
                 self._capture(*inputs)
             if self._graph is None:
                 return self._step(*inputs)
-            for static, value in zip(self._inputs, inputs, strict=True):
-                static.copy_(value)
+            for buffer, value in zip(self._inputs, inputs, strict=True):
+                buffer.copy_(value)
             self._graph.replay()
             return self._outputs
 

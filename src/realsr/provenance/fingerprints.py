@@ -28,7 +28,6 @@ def fingerprint_inputs(inputs: Mapping[str, Path], records: Mapping[str, Any]) -
     """
 
     def fingerprint(name: str) -> dict[str, Any] | None:
-        """Return the fingerprint of one input, None if it cannot be read."""
         try:
             status = inputs[name].stat()
             old = records.get(name)

@@ -122,9 +122,9 @@ class StageRecord:
         Files are compared by size; small files and those that `looks_lost` also by SHA-256.
         """
         item = self.items.get(name) or self._other_items.get(name)
-        if item is None:
-            return False
-        return all(_is_intact(self.path(path), entry) for path, entry in item["files"].items())
+        return item is not None and all(
+            _is_intact(self.path(path), content) for path, content in item["files"].items()
+        )
 
     def path(self, relative: str) -> Path:
         """Return the path of an item's file. Raises UserError if it is outside the folder."""

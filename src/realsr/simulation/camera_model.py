@@ -70,17 +70,16 @@ def anisotropic_kernel(size: int, sigmas: tuple[float, float], angle: float, sca
     return gaussian_kernel(covariance, size, aligned_centre(size, scale))
 
 
-def load_photograph(name: str, needed_by: str, extra: str) -> np.ndarray:
+def load_photograph(name: str, purpose: str, extra: str) -> np.ndarray:
     """Return one of scikit-image's photographs, RGB (H, W, 3) uint8.
 
-    needed_by, extra: for the message: what needs scikit-image, and the extra of realsr that
-    installs it.
+    purpose, extra: for the message: what needs scikit-image, and the extra that installs it.
     Raises UserError if scikit-image is not installed.
     """
     try:
         from skimage import data
     except ImportError as error:
-        raise UserError(f"{needed_by} needs {error.name}: pip install 'realsr[{extra}]'") from error
+        raise UserError(f"{purpose} needs {error.name}: pip install 'realsr[{extra}]'") from error
     image = getattr(data, name)()
     image = image[0] if isinstance(image, tuple) else image
     image = np.stack([image] * 3, axis=2) if image.ndim == 2 else image[..., :3]
