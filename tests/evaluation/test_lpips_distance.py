@@ -8,10 +8,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from config_files import config_of
 from realsr.core.errors import WeightsError
-from realsr.evaluation.metrics.lpips import load_lpips
+from realsr.evaluation.metrics.lpips import LPIPS
+from realsr.training.settings import TrainerConfig
+from realsr.training.validation import make_lpips
 
 CPU = torch.device("cpu")
+
+
+def load_lpips(weights: Path) -> LPIPS:
+    return LPIPS("alex", CPU, {"alexnet": weights})
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +65,7 @@ def test_it_is_the_library_s_number(
     if suffix == ".safetensors":
         weights = tmp_path / "alexnet.safetensors"
         save_file(state, weights)
-    distance = load_lpips(weights, CPU)
-    assert distance is not None
+    distance = load_lpips(weights).compute
     a, b = images()
     with torch.no_grad():
         expected = float(reference(a[None] * 2 - 1, b[None] * 2 - 1))
@@ -69,8 +75,7 @@ def test_it_is_the_library_s_number(
 
 
 def test_images_are_clamped_and_rounded_to_8_bit(weights: Path) -> None:
-    distance = load_lpips(weights, CPU)
-    assert distance is not None
+    distance = load_lpips(weights).compute
     a, b = images()
     assert distance(a + 0.4 / 255, b) == distance(a, b)
     assert distance(a + 0.6 / 255, b) != distance(a, b)
@@ -78,8 +83,7 @@ def test_images_are_clamped_and_rounded_to_8_bit(weights: Path) -> None:
 
 
 def test_other_images_are_refused_with_their_shapes(weights: Path) -> None:
-    distance = load_lpips(weights, CPU)
-    assert distance is not None
+    distance = load_lpips(weights).compute
     assert distance(torch.zeros(3, 31, 31), torch.zeros(3, 31, 31)) == 0
     with pytest.raises(ValueError, match="LPIPS needs at least 31x31 pixels, got 31x30"):
         distance(torch.zeros(3, 30, 31), torch.zeros(3, 30, 31))
@@ -94,7 +98,7 @@ def test_loading_says_nothing_and_spends_no_random_number(
     weights: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
     before = torch.random.get_rng_state()
-    load_lpips(weights, CPU)
+    load_lpips(weights)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert capsys.readouterr() == ("", "")
     assert not recwarn.list
@@ -112,34 +116,34 @@ def test_torchvision_s_cached_copy_is_found_and_nothing_is_downloaded(
     monkeypatch.setattr("torch.hub.download_url_to_file", download)
     monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path))
     with caplog.at_level(logging.INFO, logger="realsr"):
-        assert load_lpips(None, CPU) is None
+        assert make_lpips(config_of(TrainerConfig), [], CPU) is None
     (record,) = caplog.records
     folder = tmp_path / "checkpoints"
     assert "run python -m realsr.fetch what=[alexnet]" in record.getMessage()
     assert "trainer.lpips_weights=FILE" in record.getMessage()
     folder.mkdir()
     torch.save(state, folder / "alexnet-owt-7be5be79.pth")
-    assert load_lpips(None, CPU) is not None
+    assert make_lpips(config_of(TrainerConfig), [], CPU) is not None
 
 
 def test_wrong_files_are_errors_that_name_them(state: dict[str, Tensor], tmp_path: Path) -> None:
     with pytest.raises(
         WeightsError, match=r"nowhere\.pth: there is no such file \(trainer\.lpips_weights\)"
     ):
-        load_lpips(tmp_path / "nowhere.pth", CPU)
+        make_lpips(config_of(TrainerConfig, lpips_weights=tmp_path / "nowhere.pth"), [], CPU)
     path = tmp_path / "broken.pth"
     path.write_bytes(b"half a file")
     with pytest.raises(
         WeightsError, match=r"broken\.pth: is a text .*Expected: a state dict of AlexNet"
     ):
-        load_lpips(path, CPU)
+        load_lpips(path)
     torch.save({key: value for key, value in state.items() if "10" not in key}, path)
     with pytest.raises(
         WeightsError, match=r"AlexNet's feature layers \(missing: 10\.weight, 10\.bias\)"
     ):
-        load_lpips(path, CPU)
+        load_lpips(path)
     torch.save(state | {"features.0.weight": torch.zeros(64, 3, 3, 3)}, path)
     with pytest.raises(
         WeightsError, match=r"0\.weight \(64, 3, 3, 3\) instead of \(64, 3, 11, 11\)"
     ):
-        load_lpips(path, CPU)
+        load_lpips(path)

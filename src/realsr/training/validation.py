@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from realsr.core.errors import UserError
+from realsr.core.errors import UserError, WeightsError
 from realsr.data.validation_images import ValidationImage
-from realsr.evaluation.metrics.lpips import SMALLEST, Distance, load_lpips
+from realsr.evaluation.metrics.lpips import ALEXNET, BACKBONES, LPIPS
 from realsr.evaluation.metrics.psnr import psnr
 from realsr.evaluation.metrics.ssim import ssim
 from realsr.imaging import resize
@@ -20,6 +20,7 @@ from realsr.training.records import Records
 from realsr.training.settings import TrainerConfig, TrainingConfig
 from realsr.training.state import TrainState
 from realsr.weights import save_generator
+from realsr.weights.sources import FETCH_COMMAND
 
 logger = logging.getLogger("realsr")
 
@@ -144,20 +145,34 @@ def describe(scores: dict[str, float]) -> str:
 
 def make_lpips(
     trainer: TrainerConfig, images: Sequence[ValidationImage], device: torch.device
-) -> Distance | None:
-    """Return LPIPS, or None with a reason in the log if it cannot be computed on the images.
+) -> Callable[[Tensor, Tensor], float] | None:
+    """Return LPIPS by AlexNet, or None with a reason in the log if it cannot be computed.
 
-    Raises UserError in that case if trainer.best_by=lpips.
+    Its weights are `trainer.lpips_weights`, or torchvision's cached copy. Raises UserError instead of
+    returning None if trainer.best_by=lpips, and WeightsError if the file is missing, damaged or of
+    another network.
     """
-    small = [image.name for image in images if min(image.hr.shape[1:]) < SMALLEST]
+    weights, smallest = trainer.lpips_weights, BACKBONES["alex"][2]
+    small = [image.name for image in images if min(image.hr.shape[1:]) < smallest]
     if small:
         logger.info(
-            "LPIPS is not computed: it needs %d pixels a side, and %s has fewer", SMALLEST, small[0]
+            "LPIPS is not computed: it needs %d pixels a side, and %s has fewer", smallest, small[0]
         )
-    lpips = None if small else load_lpips(trainer.lpips_weights, device)
-    if lpips is None and trainer.best_by == "lpips":
+    elif weights is not None and not weights.is_file():
+        raise WeightsError(f"{weights}: there is no such file (trainer.lpips_weights)")
+    elif ALEXNET.locate(weights) is None:
+        logger.info(
+            "validation without LPIPS: %s are missing: run %s what=[%s], or set "
+            "trainer.lpips_weights=FILE",
+            ALEXNET.content,
+            FETCH_COMMAND,
+            ALEXNET.key,
+        )
+    else:
+        return LPIPS("alex", device, {ALEXNET.key: weights}).compute
+    if trainer.best_by == "lpips":
         raise UserError(
             "trainer.best_by=lpips: LPIPS cannot be computed (see above): set "
             "trainer.lpips_weights=FILE or trainer.best_by=psnr"
         )
-    return lpips
+    return None

@@ -1,25 +1,17 @@
 """LPIPS: perceptual distance of two images (Zhang et al., CVPR 2018), by the authors' library."""
 
-import logging
 import warnings
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from realsr.core.errors import WeightsError
 from realsr.evaluation.metric import MetricFiles, require
 from realsr.evaluation.metrics.psnr import check_images
 from realsr.weights.published_files import WEIGHT_FILES
-from realsr.weights.sources import FETCH_COMMAND
 from realsr.weights.state_files import read_state, select_features
 
-logger = logging.getLogger("realsr")
-
 ALEXNET, VGG16, SQUEEZENET = (WEIGHT_FILES[key] for key in ("alexnet", "vgg16", "squeezenet"))
-Distance = Callable[[Tensor, Tensor], float]
 # Name, weights, and the smallest side of an image in pixels. AlexNet's second pooling needs three
 # outputs of the first.
 BACKBONES = {
@@ -27,7 +19,6 @@ BACKBONES = {
     "vgg": ("VGG16", VGG16, 16),
     "squeeze": ("SqueezeNet 1.1", SQUEEZENET, 17),
 }
-SMALLEST = BACKBONES["alex"][2]
 
 
 class LPIPS:
@@ -62,26 +53,6 @@ class LPIPS:
             for image in (sr, hr)
         ]
         return float(self._net(images[0][None], images[1][None]))
-
-
-def load_lpips(weights: Path | None, device: torch.device) -> Distance | None:
-    """Return LPIPS by AlexNet for training, or None, with a log line, if its weights are missing.
-
-    weights: `trainer.lpips_weights`; None: torchvision's cached copy if it exists. Raises
-    WeightsError if the file is missing, damaged or of another network.
-    """
-    if weights is not None and not weights.is_file():
-        raise WeightsError(f"{weights}: there is no such file (trainer.lpips_weights)")
-    if ALEXNET.locate(weights) is None:
-        logger.info(
-            "validation without LPIPS: %s are missing: run %s what=[%s], or set "
-            "trainer.lpips_weights=FILE",
-            ALEXNET.content,
-            FETCH_COMMAND,
-            ALEXNET.key,
-        )
-        return None
-    return LPIPS("alex", device, {ALEXNET.key: weights}).compute
 
 
 def build_network(net: str, state: object, source: str) -> Any:
