@@ -64,7 +64,7 @@ def compare(
 
         def stage() -> None:
             inputs = work / "photos", None, pool, next(outputs)
-            with mock.patch("realsr.pairs.synthesis.map_items", map_items):
+            with mock.patch("realsr.core.workers.map_items", map_items):
                 make_pairs(*inputs, config, scale, 0, False, None, "refuse")
 
         stage()

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from realsr.core.errors import UserError
-from realsr.core.progress import Progress
 from realsr.core.seeding import numpy_generator
-from realsr.core.workers import count_workers, map_items
+from realsr.core.workers import map_with_progress
 from realsr.data.degradations.degradation import OnlineDegradation
 from realsr.domains.findings import Finding, find_differences
 from realsr.domains.measurement import PhotoMeasurement, measure_photo
@@ -155,13 +154,11 @@ def measure_domain(
         degradation=degradation,
     )
     domain = Domain(photos[0].parent, [], {})
-    results = map_items(measure, photos, count_workers(len(photos), workers))
-    with Progress(f"measure {domain.folder.name}", total=len(photos)) as progress:
-        for path, result in zip(photos, results, strict=True):
-            progress.advance()
-            if isinstance(result, Exception):
-                domain.failures[path.name] = str(result)
-                continue
+    title = f"measure {domain.folder.name}"
+    for path, result in map_with_progress(title, measure, photos, workers):
+        if isinstance(result, Exception):
+            domain.failures[path.name] = str(result)
+        else:
             domain.photos.append(result)
     if not domain.photos:
         reasons = "".join(f"\n  {reason}" for reason in domain.failures.values())

@@ -47,11 +47,7 @@ logger = logging.getLogger("realsr")
 
 
 def fit_noise_model(
-    source: Path | None,
-    pool: Path,
-    overwrite: bool,
-    workers: int | None,
-    damaged: str,
+    source: Path | None, pool: Path, overwrite: bool, workers: int | None, damaged: str
 ) -> Path:
     """Fit the noise of source photos, write it to `pool/noise_model.json` and return the file.
 

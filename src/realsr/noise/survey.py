@@ -113,11 +113,7 @@ def _round_numbers(lowest: float, highest: float) -> list[float]:
 
 
 def survey_noise(
-    source: Path | None,
-    pool: Path,
-    config: NoiseConfig,
-    workers: int | None,
-    damaged: str,
+    source: Path | None, pool: Path, config: NoiseConfig, workers: int | None, damaged: str
 ) -> Survey:
     """Measure all tiles of a folder of source photos.
 

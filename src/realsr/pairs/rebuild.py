@@ -26,92 +26,6 @@ from realsr.provenance.sections import MANIFEST
 logger = logging.getLogger("realsr")
 
 
-def rebuild_pair(
-    name: str,
-    source: Path | None,
-    target: Path | None,
-    pool: Path,
-    output: Path,
-    damaged: str,
-) -> list[Path]:
-    """Rebuild one pair as the manifest of `output` records it, regardless of the current config.
-
-    LR is computed from the HR file, or from the photo if the HR file is missing or altered; HR is
-    then rebuilt too. Missing and altered files are written and returned. A file is altered if its
-    pixels differ from the record; of earlier versions, which recorded no pixels, if its bytes do.
-
-    source, target: folders of photos. pool: folder with `kernels/`. Each is read only if necessary.
-    damaged: must be `accept` if the pair was made from a damaged photo, as its item records.
-
-    Raises UserError and writes nothing if the name is not in the manifest, if the photo or the
-    kernel differs from the recorded one, or if the result does.
-    """
-    section = read_manifest(output).get(STAGE)
-    if section is None:
-        raise UserError(
-            f"{output / MANIFEST}: records no pairs to rebuild. Make them with: "
-            "python -m realsr.make_pairs +track=<track> data.source=FOLDER work_dir=FOLDER"
-        )
-    if name not in section["items"]:
-        suggestions = difflib.get_close_matches(name, section["items"], cutoff=0.5)
-        hint = f"; did you mean {' or '.join(suggestions)}?" if suggestions else ""
-        raise UserError(
-            f"pair={name}: not among the {len(section['items'])} pairs of {output}{hint}"
-        )
-    item = section["items"][name]
-    try:
-        check_item(item)
-        scale = section["config"]["scale"]
-        names = [file.relative_to(output).as_posix() for file in pair_files(output, name)]
-        pixels = item["pixels"] or dict.fromkeys(names)
-        hr_file, lr_file = [
-            PairFile(inside(output, file), item["files"][file]["sha256"], pixels[file])
-            for file in names
-        ]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise UserError(f"{output / MANIFEST}: its item {name} cannot be used ({error})") from error
-    folders = {"source": source, "target": target, "kernels": pool / "kernels"}
-    images = {}
-    if hr_file.is_intact():
-        hr = read_uint8(hr_file.path)
-    else:
-        photo = _find_input(item["photo"], folders, section)
-        hr = clean_up(read_uint8(photo, damaged), item["clean_up"], scale)
-        images[hr_file] = hr
-    kernel = None
-    if item["kernel"] != "bicubic":
-        kernel = load_kernel(_find_input(f"kernels/{item['kernel']}", folders, section))
-    images[lr_file] = degrade(hr, scale, kernel)
-    encode = partial(encode_uint8, suffix=".png") if item["pixels"] else encode_zlib_png
-    contents = {}
-    for file, image in images.items():
-        contents[file] = content = encode(image)
-        is_identical = hashlib.sha256(content).hexdigest() == file.sha256
-        if not is_identical and hash_pixels(image) != file.pixels:
-            raise UserError(_explain_difference(file.path, section["versions"]))
-    results = []
-    for file, content in contents.items():
-        action = "rebuilt"
-        if not file.is_intact():
-            file.path.parent.mkdir(exist_ok=True)
-            write_bytes(file.path, content)
-            results.append(file.path)
-            action = "rebuilt and written"
-        if _hash_file(file.path) == file.sha256:
-            logger.info(
-                "%s: %s, identical to the record: sha256 %s", file.path, action, file.sha256
-            )
-        else:
-            logger.info(
-                "%s: %s, with the pixels of the record, but compressed to other bytes: "
-                "sha256 of the pixels %s",
-                file.path,
-                action,
-                file.pixels,
-            )
-    return results
-
-
 @dataclass(frozen=True)
 class PairFile:
     """A file of a pair as recorded: SHA-256 of its bytes, and of its pixels if recorded."""
@@ -128,6 +42,89 @@ class PairFile:
             return hash_pixels(read_uint8(self.path)) == self.pixels
         except ImageError:
             return False
+
+    def restore(self, content: bytes) -> bool:
+        """Write the file unless it is intact, log its hash, and return whether it was written."""
+        is_new = not self.is_intact()
+        if is_new:
+            self.path.parent.mkdir(exist_ok=True)
+            write_bytes(self.path, content)
+        action = "rebuilt and written" if is_new else "rebuilt"
+        if _hash_file(self.path) == self.sha256:
+            text = f"identical to the record: sha256 {self.sha256}"
+        else:
+            text = (
+                "with the pixels of the record, but compressed to other bytes: "
+                f"sha256 of the pixels {self.pixels}"
+            )
+        logger.info("%s: %s, %s", self.path, action, text)
+        return is_new
+
+
+def rebuild_pair(
+    name: str, source: Path | None, target: Path | None, pool: Path, output: Path, damaged: str
+) -> list[Path]:
+    """Rebuild one pair as the manifest of `output` records it, regardless of the current config.
+
+    LR is computed from the HR file, or from the photo if the HR file is missing or altered; HR is
+    then rebuilt too. Missing and altered files are written and returned. A file is altered if its
+    pixels differ from the record; of earlier versions, which recorded no pixels, if its bytes do.
+
+    source, target: folders of photos. pool: folder with `kernels/`. Each is read only if necessary.
+    damaged: must be `accept` if the pair was made from a damaged photo, as its item records.
+
+    Raises UserError and writes nothing if the name is not in the manifest, if the photo or the
+    kernel differs from the recorded one, or if the result does.
+    """
+    section, item, hr_file, lr_file = _read_item(output, name)
+    folders = {"source": source, "target": target, "kernels": pool / "kernels"}
+    images = {}
+    if hr_file.is_intact():
+        hr = read_uint8(hr_file.path)
+    else:
+        photo = _find_input(item["photo"], folders, section)
+        hr = images[hr_file] = clean_up(read_uint8(photo, damaged), item["clean_up"], item["scale"])
+    kernel = None
+    if item["kernel"] != "bicubic":
+        kernel = load_kernel(_find_input(f"kernels/{item['kernel']}", folders, section))
+    images[lr_file] = degrade(hr, item["scale"], kernel)
+    encode = partial(encode_uint8, suffix=".png") if item["pixels"] else encode_zlib_png
+    contents = {file: encode(image) for file, image in images.items()}
+    for file, image in images.items():
+        is_identical = hashlib.sha256(contents[file]).hexdigest() == file.sha256
+        if not is_identical and hash_pixels(image) != file.pixels:
+            raise UserError(_explain_difference(file.path, section["versions"]))
+    return [file.path for file, content in contents.items() if file.restore(content)]
+
+
+def _read_item(
+    output: Path, name: str
+) -> tuple[dict[str, Any], dict[str, Any], PairFile, PairFile]:
+    """Return the section of the pairs, the item of a pair with its scale, and its HR and LR files."""
+    section = read_manifest(output).get(STAGE)
+    if section is None:
+        raise UserError(
+            f"{output / MANIFEST}: records no pairs to rebuild. Make them with: "
+            "python -m realsr.make_pairs +track=<track> data.source=FOLDER work_dir=FOLDER"
+        )
+    if name not in section["items"]:
+        suggestions = difflib.get_close_matches(name, section["items"], cutoff=0.5)
+        hint = f"; did you mean {' or '.join(suggestions)}?" if suggestions else ""
+        raise UserError(
+            f"pair={name}: not among the {len(section['items'])} pairs of {output}{hint}"
+        )
+    try:
+        item = section["items"][name] | {"scale": section["config"]["scale"]}
+        check_item(item)
+        names = [file.relative_to(output).as_posix() for file in pair_files(output, name)]
+        pixels = item["pixels"] or dict.fromkeys(names)
+        hr_file, lr_file = (
+            PairFile(inside(output, file), item["files"][file]["sha256"], pixels[file])
+            for file in names
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UserError(f"{output / MANIFEST}: its item {name} cannot be used ({error})") from error
+    return section, item, hr_file, lr_file
 
 
 def _find_input(name: str, folders: Mapping[str, Path | None], section: Mapping[str, Any]) -> Path:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,9 @@ import numpy as np
 from realsr.core.errors import UserError
 from realsr.core.file_names import encode_name
 from realsr.core.files import check_folder_place
-from realsr.core.progress import Progress
 from realsr.core.ranges import check_ranges
 from realsr.core.seeding import numpy_generator
-from realsr.core.workers import count_workers, map_items
+from realsr.core.workers import map_with_progress
 from realsr.data.folders import damage_facts, list_photos
 from realsr.imaging import (
     ImageError,
@@ -34,6 +33,18 @@ from realsr.provenance.manifest import open_stage, refuse_foreign
 STAGE = "pairs"
 
 logger = logging.getLogger("realsr")
+
+
+@dataclass(frozen=True)
+class PairTask:
+    """A pair to be made: its photo and kernel as the manifest names them, and their files."""
+
+    name: str
+    photo: str
+    photo_file: Path
+    clean_up: int
+    kernel: str
+    kernel_file: Path | None
 
 
 @dataclass(frozen=True)
@@ -98,51 +109,35 @@ def make_pairs(
             "pairs: LR is equal to HR at scale=1 without kernels, so that training learns to remove "
             "only what online_degradation adds; to remove blur too, set a pool with kernels"
         )
-    kernels = list_kernels(pool, scale) if pool else []
-    folder = (pool or Path()) / "kernels"
-    factors = {"source": config.clean_up, "target": 1}
-    inputs = {f"{role}/{path.name}": path for role, path in photos.values()} | {
-        f"kernels/{path.relative_to(folder).as_posix()}": path for path in kernels
-    }
+    kernels = {}
+    if pool is not None:
+        files = list_kernels(pool, scale)
+        kernels = {path.relative_to(pool).as_posix(): path for path in files}
+    plan = _plan_pairs(photos, list(kernels.items()), config.clean_up, seed)
     check_folder_place("pairs_dir", output, ("HR", "LR"))
     refuse_foreign(output, STAGE, "HR/*")
     facts = asdict(config) | {"kernel": "pool" if pool else "bicubic", "scale": scale}
-    facts["kernels"] = _identify_kernels(kernels, folder.parent)
+    # Each draw depends on the names of all kernels.
+    digest = hashlib.sha256(encode_name("\n".join(kernels))).hexdigest()[:8]
+    facts["kernels"] = f"{len(kernels)} files, {digest}"
     with open_stage(
         output,
         STAGE,
         config=facts,
         seed=seed,
-        inputs=inputs,
+        inputs={task.photo: task.photo_file for task in plan} | kernels,
         overwrite=overwrite,
         check_item=check_item,
     ) as record:
-        missing = [name for name in photos if not record.has_item(name)]
-        tasks = []
-        for name in missing:
-            role, path = photos[name]
-            tasks.append((name, path, factors[role], _draw_kernel(kernels, seed, name)))
+        tasks = [task for task in plan if not record.has_item(task.name)]
         make = partial(_make_pair, scale=scale, output=output, damaged=damaged)
-        outcomes = map_items(make, tasks, count_workers(len(tasks), workers))
-        with Progress(STAGE, total=len(photos), done=len(photos) - len(tasks)) as progress:
-            for (name, path, factor, kernel), outcome in zip(tasks, outcomes, strict=True):
-                progress.advance()
-                photo = f"{photos[name][0]}/{path.name}"
-                if isinstance(outcome, Exception):
-                    record.fail(name, photo, path, outcome)
-                    continue
-                size, pixels, damage = outcome
-                log_damage(path, damage)
-                record.add(
-                    name,
-                    pair_files(output, name),
-                    photo=photo,
-                    clean_up=factor,
-                    crop=list(size),
-                    kernel=kernel.relative_to(folder).as_posix() if kernel else "bicubic",
-                    pixels=pixels,
-                    **damage_facts(damage),
-                )
+        outcomes = map_with_progress(STAGE, make, tasks, workers, done=len(plan) - len(tasks))
+        for task, outcome in outcomes:
+            if isinstance(outcome, Exception):
+                record.fail(task.name, task.photo, task.photo_file, outcome)
+                continue
+            log_damage(task.photo_file, outcome.get("damaged"))
+            record.add(task.name, pair_files(output, task.name), **outcome)
         result = PairsResult(output / "HR", output / "LR", len(record.items), len(tasks))
         logger.info("pairs: %d in %s and %s", result.count, result.hr, result.lr)
         record.finish()
@@ -166,39 +161,49 @@ def hash_pixels(image_uint8: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(image_uint8).data).hexdigest()
 
 
-def _draw_kernel(kernels: list[Path], seed: int, name: str) -> Path | None:
-    """Draw the kernel of a pair, independently of all other pairs."""
-    return kernels[numpy_generator(seed, STAGE, name).integers(len(kernels))] if kernels else None
+def _plan_pairs(
+    photos: Mapping[str, tuple[str, Path]],
+    kernels: Sequence[tuple[str, Path]],
+    clean_up: int,
+    seed: int,
+) -> list[PairTask]:
+    """Return the pairs of photos; their kernels are drawn independently of each other."""
+    tasks = []
+    for name, (role, path) in photos.items():
+        kernel_name, kernel_file = "bicubic", None
+        if kernels:
+            draw = int(numpy_generator(seed, STAGE, name).integers(len(kernels)))
+            kernel_name, kernel_file = kernels[draw]
+        kernel_name = kernel_name.removeprefix("kernels/")
+        factor = clean_up if role == "source" else 1
+        tasks.append(PairTask(name, f"{role}/{path.name}", path, factor, kernel_name, kernel_file))
+    return tasks
 
 
 def _make_pair(
-    task: tuple[str, Path, int, Path | None], scale: int, output: Path, damaged: str
-) -> tuple[tuple[int, int], dict[str, str], str | None] | Exception:
-    """Write the pair of a task: name, photo, clean-up factor and kernel.
-
-    Returns HR's height and width, the hashes of the pixels by file, and the photo's damage, or the
-    error if the photo cannot be used.
-    """
-    name, path, factor, kernel = task
+    task: PairTask, scale: int, output: Path, damaged: str
+) -> dict[str, Any] | ImageError | ValueError:
+    """Write a pair; return its item for the manifest, or the error if the photo cannot be used."""
     try:
-        photo, damage = read_uint8_and_damage(path, damaged)
-        hr = clean_up(photo, factor, scale)
+        photo, damage = read_uint8_and_damage(task.photo_file, damaged)
+        hr = clean_up(photo, task.clean_up, scale)
     except (ImageError, ValueError) as error:
         return error
     # LR is computed from the 8-bit HR, so that it can be rebuilt from the HR file.
-    lr = degrade(hr, scale, load_kernel(kernel) if kernel else None)
+    lr = degrade(hr, scale, load_kernel(task.kernel_file) if task.kernel_file else None)
     pixels = {}
-    for file, image in zip(pair_files(output, name), (hr, lr), strict=True):
+    for file, image in zip(pair_files(output, task.name), (hr, lr), strict=True):
         file.parent.mkdir(exist_ok=True)
         write_uint8(file, image, sync=False)
         pixels[file.relative_to(output).as_posix()] = hash_pixels(image)
-    return (hr.shape[0], hr.shape[1]), pixels, damage
-
-
-def _identify_kernels(kernels: list[Path], pool: Path) -> str:
-    """Return a text that identifies a list of kernels, on which each draw depends."""
-    names = "\n".join(str(path.relative_to(pool)) for path in kernels)
-    return f"{len(kernels)} files, {hashlib.sha256(encode_name(names)).hexdigest()[:8]}"
+    return {
+        "photo": task.photo,
+        "clean_up": task.clean_up,
+        "crop": list(hr.shape[:2]),
+        "kernel": task.kernel,
+        "pixels": pixels,
+        **damage_facts(damage),
+    }
 
 
 def _list_photos(
