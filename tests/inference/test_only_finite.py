@@ -16,7 +16,7 @@ from realsr.evaluation.scoring import evaluate_models
 from realsr.imaging import write_uint8
 from realsr.inference.model import load_model, only_finite
 from realsr.inference.tiling import Tiles, as_function
-from realsr.inference.upscaling import UpscaleTask, upscale_photos
+from realsr.inference.upscaling import upscale_photos
 
 CPU = torch.device("cpu")
 
@@ -84,7 +84,7 @@ def test_nothing_is_written_of_a_photo_whose_result_is_not_finite(
     torch.save(network.state_dict(), path)
     write_uint8(tmp_path / "photo.png", np.full((20, 20, 3), 200, np.uint8))
     model = load_model(path, CPU, "fp32")
-    plan = [UpscaleTask(tmp_path / "photo.png", tmp_path / "out/photo.png")]
+    plan = {tmp_path / "photo.png": tmp_path / "out/photo.png"}
     with pytest.raises(
         UserError, match=r"1 of 1 photos could not be upscaled, see above: .*photo\.png"
     ):

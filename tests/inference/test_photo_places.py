@@ -5,11 +5,11 @@ from small_images import write_images
 
 from realsr.core.errors import UserError
 from realsr.imaging import ImageError
-from realsr.inference.upscaling import plan_tasks
+from realsr.inference.upscaling import plan_results
 
 
 def results(source: Path, output: str | Path, kind: str | None = None) -> list[str]:
-    return [task.result.as_posix() for task in plan_tasks([source], output, kind)]
+    return [path.as_posix() for path in plan_results([source], output, kind).values()]
 
 
 @pytest.fixture
@@ -87,21 +87,21 @@ def test_bad_places(folder: Path, source: str, output: str, kind: str | None, sa
     write_images("photos/2024/b.jpg")
     Path("plain").write_text("precious")
     with pytest.raises(UserError, match=said):
-        plan_tasks([Path(source)], output, kind)
+        plan_results([Path(source)], output, kind)
 
 
 @pytest.mark.parametrize("source", ["a.jpg", "2024"])
 def test_a_slash_makes_a_folder_of_any_name(folder: Path, source: str) -> None:
     for output in ("results.v2/", "results.png/"):
-        folders = [task.result.parts[0] for task in plan_tasks([folder / source], output)]
+        folders = [path.parts[0] for path in plan_results([folder / source], output).values()]
         assert set(folders) == {output[:-1]}
 
 
 def test_several_sources(folder: Path) -> None:
     write_images("more/d.webp", "e.bmp")
     sources = [Path("e.bmp"), folder / "a.jpg", folder / "2024", Path("more")]
-    plan = plan_tasks(sources, "new.v2", "png")
-    assert {task.photo.as_posix(): task.result.as_posix() for task in plan} == {
+    plan = plan_results(sources, "new.v2", "png")
+    assert {photo.as_posix(): result.as_posix() for photo, result in plan.items()} == {
         "e.bmp": "new.v2/e.png",
         "photos/a.jpg": "new.v2/a.png",
         "photos/2024/b.PNG": "new.v2/b.png",
@@ -116,10 +116,10 @@ def test_a_photo_that_is_named_twice_is_enlarged_once(folder: Path) -> None:
         Path("photos/../photos/a.jpg"),
         Path("photos/a.jpg").absolute(),
     ):
-        plan = plan_tasks([folder / "a.jpg", again], "big.png")
-        assert [task.result for task in plan] == [Path("big.png")]
-    plan = plan_tasks([folder / "a.jpg", folder, folder / "2024"], "new")
-    assert sorted(task.result.as_posix() for task in plan) == [
+        plan = plan_results([folder / "a.jpg", again], "big.png")
+        assert list(plan.values()) == [Path("big.png")]
+    plan = plan_results([folder / "a.jpg", folder, folder / "2024"], "new")
+    assert sorted(path.as_posix() for path in plan.values()) == [
         "new/2024/05/c.tif",
         "new/2024/b.PNG",
         "new/a.jpg",
@@ -131,19 +131,19 @@ def test_several_sources_that_do_not_go_together(folder: Path) -> None:
     with pytest.raises(
         UserError, match=r"photos/a\.jpg and more/a\.jpg would have the same result new/a\.jpg"
     ):
-        plan_tasks([folder, Path("more")], "new")
+        plan_results([folder, Path("more")], "new")
     with pytest.raises(UserError, match="input has several photos, so output must be a folder"):
-        plan_tasks([folder / "a.jpg", Path("more/a.jpg")], "big.png")
+        plan_results([folder / "a.jpg", Path("more/a.jpg")], "big.png")
     with pytest.raises(UserError, match="is in the folder of photos photos"):
-        plan_tasks([Path("more/a.jpg"), folder], "photos/new")
+        plan_results([Path("more/a.jpg"), folder], "photos/new")
     with pytest.raises(ImageError, match="nowhere does not exist"):
-        plan_tasks([folder, Path("nowhere")], "new")
+        plan_results([folder, Path("nowhere")], "new")
     with pytest.raises(UserError, match="has no photo"):
-        plan_tasks([], "new")
+        plan_results([], "new")
 
 
 def test_no_photos(folder: Path) -> None:
     Path("empty").mkdir()
     for source in ("empty", "nowhere", "nowhere.png"):
         with pytest.raises(ImageError, match=source):
-            plan_tasks([Path(source)], "new")
+            plan_results([Path(source)], "new")

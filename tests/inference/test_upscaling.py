@@ -14,7 +14,7 @@ from realsr.imaging import ImageError, Photo, read_photo, resize, write_photo
 from realsr.imaging.photo import Metadata
 from realsr.inference.model import SRModel
 from realsr.inference.tiling import Tiles
-from realsr.inference.upscaling import UpscaleTask, upscale_photo, upscale_photos
+from realsr.inference.upscaling import upscale_photo, upscale_photos
 
 CPU = torch.device("cpu")
 BICUBIC = SRModel(2, CPU, lambda x: resize(x, factor=2.0))
@@ -95,7 +95,7 @@ def test_photos_that_cannot_be_enlarged_are_told_and_the_others_done(
     write_images(*(str(tmp_path / name) for name in ("a.png", "c.png")))
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
     (tmp_path / "d.png").write_bytes(b"")
-    plan = [UpscaleTask(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "abcd"]
+    plan = {tmp_path / f"{name}.png": tmp_path / f"new/{name}.png" for name in "abcd"}
     with pytest.raises(
         UserError, match=r"2 of 4 photos could not be upscaled, see above: .+b\.png, .+d\.png"
     ):
@@ -114,7 +114,7 @@ def test_a_photo_that_the_network_fails_on_is_told_and_the_others_done(
 
     write_images(str(tmp_path / "a.png"), size=(9, 3))
     write_images(str(tmp_path / "b.png"), size=(9, 8))
-    plan = [UpscaleTask(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "ab"]
+    plan = {tmp_path / f"{name}.png": tmp_path / f"new/{name}.png" for name in "ab"}
     with pytest.raises(UserError, match="1 of 2 photos"):
         upscale_photos(plan, SRModel(2, CPU, run), tiles_for)
     assert (
@@ -135,8 +135,8 @@ def test_a_result_without_a_place_is_told_and_the_others_done(
     new.mkdir()
     (new / "a").write_text("precious")
     (new / "b.png").mkdir()
-    plan = [
-        UpscaleTask(tmp_path / "photos" / name, new / result)
+    plan = {
+        tmp_path / "photos" / name: new / result
         for name, result in (
             ("a/1.png", "a/1.png"),
             ("b.png", "b.png"),
@@ -144,7 +144,7 @@ def test_a_result_without_a_place_is_told_and_the_others_done(
             (sound, sound),
             ("c.png", "c.png"),
         )
-    ]
+    }
     with pytest.raises(UserError, match="3 of 5 photos could not be upscaled"):
         upscale_photos(plan, BICUBIC, tiles_for)
     errors = [record.message for record in caplog.records if record.levelname == "ERROR"]
@@ -164,8 +164,8 @@ def test_a_result_without_a_place_is_told_and_the_others_done(
 def test_only_a_full_disk_stops_the_others(
     code: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plan = [UpscaleTask(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "abc"]
-    write_images(*(str(task.photo) for task in plan))
+    plan = {tmp_path / f"{name}.png": tmp_path / f"new/{name}.png" for name in "abc"}
+    write_images(*map(str, plan))
     full = code in (errno.ENOSPC, errno.EDQUOT)
     error = (
         pytest.raises(OSError, match=r"says no: .*a\.png")
@@ -183,7 +183,7 @@ def test_progress_ends_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     caplog.set_level("INFO")
     write_images(str(tmp_path / "a.png"), size=(40, 60))
     write_images(str(tmp_path / "b.png"), size=(3, 2))
-    plan = [UpscaleTask(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "ab"]
+    plan = {tmp_path / f"{name}.png": tmp_path / f"new/{name}.png" for name in "ab"}
     upscale_photos(plan, BICUBIC, tiles_for)
     assert "upscaled 100 %, " in caplog.text
 
@@ -194,9 +194,9 @@ def test_progress_does_not_count_what_fails(
     caplog.set_level("INFO")
     write_images(str(tmp_path / "a.png"), str(tmp_path / "b.png"))
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-30])
-    plan = [UpscaleTask(tmp_path / f"{name}.png", tmp_path / f"new/{name}.png") for name in "ab"]
+    plan = {tmp_path / f"{name}.png": tmp_path / f"new/{name}.png" for name in "ab"}
     with pytest.raises(UserError):
-        upscale_photos(plan[:1], BICUBIC, tiles_for)
+        upscale_photos(dict([*plan.items()][:1]), BICUBIC, tiles_for)
     assert "100 of 100" not in caplog.text
     with pytest.raises(UserError):
         upscale_photos(plan, BICUBIC, tiles_for)

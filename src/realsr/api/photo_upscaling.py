@@ -16,7 +16,7 @@ from realsr.imaging import read_uint8, to_float, to_uint8, write_uint8
 from realsr.inference import model as models
 from realsr.inference.model import SRModel, refine
 from realsr.inference.tiling import as_function, choose_tiles
-from realsr.inference.upscaling import plan_tasks, skip_finished, upscale_photos
+from realsr.inference.upscaling import plan_results, skip_finished, upscale_photos
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -118,11 +118,9 @@ def _upscale_array(
 
 def _upscale_files(config: UpscaleConfig) -> list[Path]:
     """Upscale the photos that have no result yet; return the paths of all results."""
-    tasks = plan_tasks(config.input, config.output, config.format)
-    results = [task.result for task in tasks]
-    if not config.overwrite:
-        tasks = skip_finished(tasks)
-    if tasks:
+    results = plan_results(config.input, config.output, config.format)
+    rest = results if config.overwrite else skip_finished(results)
+    if rest:
         device = choose_device(config.device)
         model = models.load_model(
             config.weights,
@@ -135,5 +133,5 @@ def _upscale_files(config: UpscaleConfig) -> list[Path]:
         )
         tiles_for = choose_tiles(model, config.tile, config.overlap)
         model = refine(model, config.ensemble, config.consistency, config.strength)
-        upscale_photos(tasks, model, tiles_for, config.damaged)
-    return results
+        upscale_photos(rest, model, tiles_for, config.damaged)
+    return list(results.values())

@@ -1,9 +1,8 @@
-"""Upscaling of photo files: list of tasks, places of the results, and the work itself."""
+"""Upscaling of photo files: the places of the results, and the work itself."""
 
 import logging
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,21 +29,12 @@ from realsr.inference.tiling import Advance, Tiles, upscale_bands
 logger = logging.getLogger("realsr")
 
 
-@dataclass(frozen=True)
-class UpscaleTask:
-    """A photo, and the file of its result."""
-
-    photo: Path
-    result: Path
-
-
-def plan_tasks(
+def plan_results(
     sources: Sequence[Path], output: str | Path, kind: str | None = None
-) -> list[UpscaleTask]:
-    """Return the tasks for photos and for all photos in folders and their subfolders.
+) -> dict[Path, Path]:
+    """Return the file of the result by photo, for photos and all photos in folders and subfolders.
 
-    The output folder repeats the subfolders. A photo that occurs twice in the sources gives one
-    task.
+    The output folder repeats the subfolders. A photo that occurs twice in the sources is one.
 
     Args:
         sources: photos and folders.
@@ -76,48 +66,47 @@ def plan_tasks(
         if len(sources) == 1:
             reason = f"{sources[0]} is a folder of photos"
         raise UserError(f"output={output}: {reason}, so output must be a folder, too")
-    tasks = []
+    results = dict[Path, Path]()
     for photo, relative in _gather(sources, place).items():
-        result = place if to_file else place / relative
-        if suffix and not to_file:
-            result = result.with_suffix(suffix)
-        tasks.append(UpscaleTask(photo, result))
+        result = place / relative.with_suffix(suffix or relative.suffix)
+        results[photo] = place if to_file else result
     check_folder_place("output", place.parent if to_file else place)
-    _check_places(tasks)
-    return tasks
+    _check_places(results)
+    return results
 
 
-def skip_finished(tasks: list[UpscaleTask]) -> list[UpscaleTask]:
-    """Return the tasks whose result is missing or incomplete, and log the number of the others."""
-    results = [task.result for task in tasks if _is_complete(task.result)]
-    if results:
+def skip_finished(results: Mapping[Path, Path]) -> dict[Path, Path]:
+    """Return the results that are missing or incomplete, and log the number of the others."""
+    rest = {photo: result for photo, result in results.items() if not _is_complete(result)}
+    if finished := [result for photo, result in results.items() if photo not in rest]:
         logger.info(
             "%d of %d results exist and are skipped, such as %s: "
             "set overwrite=true to redo them with these weights",
+            len(finished),
             len(results),
-            len(tasks),
-            results[0],
+            finished[0],
         )
-    return [task for task in tasks if task.result not in results]
+    return rest
 
 
 def upscale_photos(
-    tasks: Sequence[UpscaleTask],
+    results: Mapping[Path, Path],
     model: SRModel,
     tiles_for: Callable[[int, int], Tiles],
     damaged: str = "refuse",
 ) -> None:
     """Upscale photos. An error of one photo is logged, and the others are upscaled.
 
-    tiles_for: as returned by `choose_tiles`. damaged: see `read_photo`. Raises UserError at the end
-    if there were errors, and OSError immediately if the disk is full.
+    results: see `plan_results`. tiles_for: as returned by `choose_tiles`. damaged: see `read_photo`.
+
+    Raises UserError at the end if there were errors, and OSError immediately if the disk is full.
     """
-    sizes = {task.photo: count_pixels(task.photo) for task in tasks}
+    sizes = {photo: count_pixels(photo) for photo in results}
     failures, count = list[Path](), 0
     with Progress("upscaled", total=100, percent=True) as progress:
-        for index, task in enumerate(tasks, start=1):
-            photo, before = task.photo, count
-            note = photo.name + (f", {index} of {len(tasks)}" if len(tasks) > 1 else "")
+        for index, (photo, result) in enumerate(results.items(), start=1):
+            before = count
+            note = photo.name + (f", {index} of {len(results)}" if len(results) > 1 else "")
 
             def advance(pixels: int, note: str = note) -> None:
                 nonlocal count
@@ -126,8 +115,8 @@ def upscale_photos(
                 progress.advance(max(0, min(100, percent) - progress.count), note)
 
             try:
-                upscale_photo(photo, task.result, model, tiles_for, advance, damaged)
-                logger.info("%s -> %s", photo, task.result)
+                upscale_photo(photo, result, model, tiles_for, advance, damaged)
+                logger.info("%s -> %s", photo, result)
                 continue
             except ImageError as error:  # its message names the photo
                 logger.error("%s", error)
@@ -143,7 +132,7 @@ def upscale_photos(
     if failures:
         names = ", ".join(map(str, failures[:5])) + (", …" if len(failures) > 5 else "")
         raise UserError(
-            f"{len(failures)} of {len(tasks)} photos could not be upscaled, see above: {names}"
+            f"{len(failures)} of {len(results)} photos could not be upscaled, see above: {names}"
         )
 
 
@@ -217,21 +206,19 @@ def _check_suffix(suffix: str, setting: str, advice: str = "") -> None:
         )
 
 
-def _check_places(tasks: list[UpscaleTask]) -> None:
-    photos = {task.photo.resolve() for task in tasks}
+def _check_places(results: Mapping[Path, Path]) -> None:
+    photos = {photo.resolve() for photo in results}
     places = dict[Path, Path]()
-    for task in tasks:
-        place = task.result.resolve()
+    for photo, result in results.items():
+        place = result.resolve()
         if place in photos:
-            raise UserError(
-                f"{task.result}: the result would overwrite a photo: set another output"
-            )
+            raise UserError(f"{result}: the result would overwrite a photo: set another output")
         if place in places:
             raise UserError(
-                f"{places[place]} and {task.photo} would have the same result {task.result}: omit "
-                "format, rename one of them, or upscale them into two folders"
+                f"{places[place]} and {photo} would have the same result {result}: omit format, "
+                "rename one of them, or upscale them into two folders"
             )
-        places[place] = task.photo
+        places[place] = photo
 
 
 def _is_complete(result: Path) -> bool:
