@@ -19,53 +19,27 @@ CHANNELS = ("num_in_ch", "num_out_ch", "in_ch", "out_ch", "in_channels", "out_ch
 class SpandrelNetwork(nn.Module):
     """A network of spandrel as a generator; its state dict is that of the network itself.
 
-    An image whose size the network does not take is extended at the right and at the bottom, by reflection as far as
-    it goes, then by repetition. The result is cropped. So does spandrel's own call.
+    An image whose size the network does not take is extended at the right and at the bottom, by
+    reflection as far as it goes, then by repetition. The result is cropped. So does spandrel's own
+    call.
 
     Args:
-        scale: given to the constructor's argument of the scale, whatever its name.
-        architecture: the network's class in spandrel, upper and lower case alike: SwinIR, HAT, RealPLKSR.
-        arguments: further arguments of the constructor; those that are left out are spandrel's.
+        scale: passed to the constructor's argument of the scale, whatever its name.
+        architecture: the network's class in spandrel, in any case: SwinIR, HAT, RealPLKSR.
+        arguments: further arguments of the constructor; the defaults of others are spandrel's.
 
     Raises:
-        UserError: without spandrel, for an architecture that it does not have, for arguments that the constructor does
-            not have, and where the network does not upscale RGB by the scale.
+        UserError: without spandrel, for an architecture that it does not have, for arguments that
+            the constructor does not have, and if the network does not upscale RGB by the scale.
     """
 
     def __init__(self, scale: int, architecture: str, arguments: dict[str, Any]) -> None:
         super().__init__()
-        reader, factory = _find_architecture(architecture)
-        names = inspect.signature(factory).parameters
-        supplied = {name: scale for name in SCALES if name in names}
-        supplied |= {name: 3 for name in CHANNELS if name in names}
-        values = {**arguments, "name": factory.__name__}
-        bound = bind(factory, "generator.arguments", values, supplied)
-        # Constructors read values, and the meta device has none.
-        with torch.device("cpu"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of functions that torch will change
-            try:
-                self.network: nn.Module = factory(**bound)
-                description = reader.load(dict(self.network.state_dict()))
-            except Exception as error:  # each architecture checks its arguments in its own way
-                reason = str(error).strip().splitlines() or [type(error).__name__]
-                raise UserError(
-                    f"generator.arguments={arguments}: spandrel cannot make {factory.__name__} of "
-                    f"it ({reason[0]}). Its defaults of other arguments may not fit: take those "
-                    "of an option such as generator=swinir, see docs/train/generators.md"
-                ) from error
-        facts = description.scale, description.input_channels, description.output_channels
-        if facts != (scale, 3, 3):
-            raise UserError(
-                f"generator.arguments={arguments}: make {factory.__name__} a network of scale {facts[0]}, {facts[1]} "
-                f"channels in and {facts[2]} out; expected scale {scale} and 3 channels (RGB). Its arguments: "
-                f"{', '.join(names)}"
-            )
+        self.network, description = _make_network(scale, architecture, arguments)
         self.scale = scale
         self.size_requirements = description.size_requirements
-        self.supports_half, self.supports_bfloat16 = (
-            description.supports_half,
-            description.supports_bfloat16,
-        )
+        self.supports_half = description.supports_half
+        self.supports_bfloat16 = description.supports_bfloat16
         _prepare(self.network)
         self.to(torch.get_default_device())
 
@@ -92,7 +66,7 @@ class SpandrelNetwork(nn.Module):
         return x
 
     def train(self, mode: bool = True) -> "SpandrelNetwork":
-        """Set the mode of training or evaluation; the latter with convolutions merged that are trained apart."""
+        """Set the mode; for evaluation, merge the convolutions that are trained apart."""
         super().train(mode)
         for module in [] if mode else self.modules():
             if "update_params" in vars(module):
@@ -106,6 +80,39 @@ class SpandrelNetwork(nn.Module):
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Load a state dict of the network itself."""
         return self.network.load_state_dict(*args, **kwargs)
+
+
+def _make_network(
+    scale: int, architecture: str, arguments: dict[str, Any]
+) -> tuple[nn.Module, Any]:
+    """Return a network of an architecture, and spandrel's description of it."""
+    reader, factory = _find_architecture(architecture)
+    names = inspect.signature(factory).parameters
+    supplied = {name: scale for name in SCALES if name in names}
+    supplied |= {name: 3 for name in CHANNELS if name in names}
+    values = {**arguments, "name": factory.__name__}
+    bound = bind(factory, "generator.arguments", values, supplied)
+    # Constructors read values, and the meta device has none.
+    with torch.device("cpu"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of functions that torch will change
+        try:
+            network = factory(**bound)
+            description = reader.load(dict(network.state_dict()))
+        except Exception as error:  # each architecture checks its arguments in its own way
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(
+                f"generator.arguments={arguments}: spandrel cannot make {factory.__name__} of it "
+                f"({reason[0]}). Its defaults of other arguments may not fit: take those of an "
+                "option such as generator=swinir, see docs/train/generators.md"
+            ) from error
+    facts = description.scale, description.input_channels, description.output_channels
+    if facts != (scale, 3, 3):
+        raise UserError(
+            f"generator.arguments={arguments}: make {factory.__name__} a network of scale "
+            f"{facts[0]}, {facts[1]} channels in and {facts[2]} out; expected scale {scale} and 3 "
+            f"channels (RGB). Its arguments: {', '.join(names)}"
+        )
+    return network, description
 
 
 def _find_architecture(name: str) -> tuple[Any, type[nn.Module]]:
@@ -136,8 +143,8 @@ def _find_architecture(name: str) -> tuple[Any, type[nn.Module]]:
 def _prepare(network: nn.Module) -> None:
     """Change what torch.export and autocast cannot deal with.
 
-    Tensors that are plain attributes become buffers. Convolutions that SPAN merges in each forward pass of evaluation
-    are merged in float32, and not while a graph is traced.
+    Tensors that are plain attributes become buffers. Convolutions that SPAN merges in each forward
+    pass of evaluation are merged in float32, and not while a graph is traced.
     """
     for module in network.modules():
         for name, value in list(vars(module).items()):
