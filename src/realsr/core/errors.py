@@ -1,5 +1,8 @@
 """Errors that a user can fix. Commands print the message without a traceback and exit with 1."""
 
+import importlib
+from typing import Any
+
 
 class UserError(Exception):
     """Invalid input or configuration; the message states the value, the expectation and the fix."""
@@ -16,6 +19,15 @@ class WeightsError(Exception):
 def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message, for exceptions of libraries."""
     return (str(error).strip() or repr(error)).splitlines()[0]
+
+
+def import_extra(name: str, purpose: str, extra: str) -> Any:
+    """Return a library of an extra of this package. Raises UserError if it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        library = error.name or name
+        raise UserError(f"{purpose} needs {library}: pip install 'realsr[{extra}]'") from error
 
 
 class Interrupted(Exception):

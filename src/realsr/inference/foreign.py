@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from realsr.core.devices import Precision
-from realsr.core.errors import UserError
+from realsr.core.errors import UserError, import_extra
 from realsr.core.machine import limited_memory
 from realsr.core.tensor_files import is_counter, strip_prefixes, tell_reason
 from realsr.weights.generators import MAX_SCALE
@@ -59,16 +59,12 @@ def load_foreign(
 
 
 def fit_precision(network: Any, subject: str, precision: Precision, automatic: bool) -> Precision:
-    """Return a precision that a network of spandrel computes in: float32 instead of the half precision if automatic.
+    """Return a precision that a network of spandrel supports; automatic: float32 instead of half.
 
-    subject: the network in words, for the UserError where it is not automatic.
+    subject: the network in words, for the UserError if it is not automatic.
     """
-    fits = {
-        torch.bfloat16: network.supports_bfloat16,
-        torch.float16: network.supports_half,
-        None: True,
-    }
-    if fits[precision.half]:
+    halves = {torch.bfloat16: network.supports_bfloat16, torch.float16: network.supports_half}
+    if precision.half is None or halves[precision.half]:
         return precision
     if not automatic:
         raise UserError(f"{subject} does not support {precision.half}; set precision=fp32")
@@ -78,13 +74,8 @@ def fit_precision(network: Any, subject: str, precision: Precision, automatic: b
 def _recognise(file: WeightsFile, state: Mapping[str, Tensor]) -> tuple[Any, Mapping[str, Tensor]]:
     """Return spandrel's network of a state dict, and the tensors loaded. Raises UserError."""
     subject, advice = f"{file.path}: {_difference(state)}", describe_other(state)
-    try:
-        from spandrel import ModelLoader, UnsupportedModelError, canonicalize_state_dict
-    except ImportError as error:
-        raise UserError(
-            f"{subject}. Networks of other authors need spandrel: "
-            f"pip install 'realsr[spandrel]'{advice}"
-        ) from error
+    purpose = f"{subject}{advice}. A network of another author"
+    spandrel = import_extra("spandrel", purpose, "spandrel")
     cause = None
     for tensors in strip_prefixes(state):
         weights = {
@@ -95,9 +86,9 @@ def _recognise(file: WeightsFile, state: Mapping[str, Tensor]) -> tuple[Any, Map
         try:
             # spandrel sets sizes of the network from the tensors.
             with limited_memory(file.path.stat().st_size):
-                loader = ModelLoader(device="cpu")
-                return loader.load_from_state_dict(canonicalize_state_dict(weights)), weights
-        except UnsupportedModelError as error:
+                names = spandrel.canonicalize_state_dict(weights)
+                return spandrel.ModelLoader(device="cpu").load_from_state_dict(names), weights
+        except spandrel.UnsupportedModelError as error:
             cause = error
         except Exception as error:  # architectures raise many types for unsuitable tensors
             raise UserError(

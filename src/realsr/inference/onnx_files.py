@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from realsr.core.errors import UserError
+from realsr.core.errors import UserError, import_extra
 from realsr.core.file_kinds import UNKNOWN, identify_file
 from realsr.core.machine import describe_processor, limited_memory
 
@@ -176,12 +176,7 @@ def open_session(path: Path, threads: int, gpu: int | None = None) -> tuple[Any,
 
     Raises UserError if onnxruntime is not installed or cannot load the file.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UserError(
-            f"{path}: running ONNX files needs onnxruntime: pip install 'realsr[onnx]'"
-        ) from error
+    onnxruntime = import_extra("onnxruntime", f"{path}: running ONNX files", "onnx")
     cuda = "CUDAExecutionProvider"
     on_gpu = gpu is not None and cuda in onnxruntime.get_available_providers()
     provider: Any = (cuda, {"device_id": gpu}) if on_gpu else "CPUExecutionProvider"

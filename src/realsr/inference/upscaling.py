@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from realsr.core.errors import UserError
+from realsr.core.errors import UserError, first_line
 from realsr.core.files import check_folder_place, check_name, is_disk_full, looks_lost
 from realsr.core.progress import Progress
 from realsr.imaging import (
@@ -125,7 +125,7 @@ def upscale_photos(
                     raise
                 logger.error("%s: %s", photo, error)
             except RuntimeError as error:  # other authors' networks may have other requirements
-                reason = (str(error) or repr(error)).splitlines()[0]
+                reason = first_line(error)
                 logger.error("%s: the network fails on this photo (%s)", photo, reason)
             failures.append(photo)
             count, sizes[photo] = before, 0

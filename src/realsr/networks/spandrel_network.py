@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from realsr.core.components import bind
-from realsr.core.errors import UserError
+from realsr.core.errors import UserError, import_extra
 
 SCALES = ("scale", "upscale", "up_scale", "upscale_factor", "upscaling_factor", "sf")
 CHANNELS = ("num_in_ch", "num_out_ch", "in_ch", "out_ch", "in_channels", "out_channels", "in_nc")
@@ -117,14 +117,9 @@ def _make_network(
 
 def _find_architecture(name: str) -> tuple[Any, type[nn.Module]]:
     """Return spandrel's reader of an architecture's files, and the class of its networks."""
-    try:
-        from spandrel import MAIN_REGISTRY
-    except ImportError as error:
-        raise UserError(
-            f"generator.architecture={name}: needs spandrel: pip install 'realsr[spandrel]'"
-        ) from error
+    library = import_extra("spandrel", f"generator.architecture={name}:", "spandrel")
     architectures, names = {}, []
-    for entry in MAIN_REGISTRY.architectures():
+    for entry in library.MAIN_REGISTRY.architectures():
         module = import_module(type(entry.architecture).__module__)
         for key in module.__all__:
             item = getattr(module, key)

@@ -9,10 +9,9 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import realsr
-from realsr.core.errors import UserError
+from realsr.core.errors import UserError, import_extra
 from realsr.core.file_kinds import identify_file
 from realsr.provenance.fingerprints import fingerprint_file
 
@@ -45,7 +44,7 @@ def find_in_hub(source: str) -> Path:
         raise UserError(
             f"{source}: only safetensors are downloaded: name a file that ends in .safetensors"
         )
-    library = _import_library(source)
+    library = import_extra("huggingface_hub", f"{source}:", "hub")
     try:
         path = Path(library.hf_hub_download(repository, file, revision=revision, **_CLIENT))
     except Exception as error:  # of the library, and of its libraries for HTTP and files
@@ -66,7 +65,7 @@ def check_upload(repository: str) -> None:
     """Raise UserError, before any work, if nothing can be uploaded to a repository."""
     if re.fullmatch(_REPOSITORY, repository, re.ASCII) is None:
         raise UserError(f"push_to={repository}: expected OWNER/NAME")
-    library = _import_library(f"push_to={repository}")
+    library = import_extra("huggingface_hub", f"push_to={repository}:", "hub")
     if library.get_token() is None:
         raise UserError(f"push_to={repository}: needs a login: run `hf auth login` or set HF_TOKEN")
     try:
@@ -82,7 +81,7 @@ def upload_files(folder: Path, names: Sequence[str], repository: str) -> str:
 
     Raises UserError if it fails; then the repository has no commit.
     """
-    api = _import_library(f"push_to={repository}").HfApi(**_CLIENT)
+    api = import_extra("huggingface_hub", f"push_to={repository}:", "hub").HfApi(**_CLIENT)
     try:
         api.create_repo(repository, private=True, exist_ok=True)
         commit = api.upload_folder(
@@ -96,16 +95,6 @@ def upload_files(folder: Path, names: Sequence[str], repository: str) -> str:
             f"push_to={repository}: cannot be uploaded ({_explain(error)}); the files are in {folder}"
         ) from error
     return f"{HUB}{repository}@{commit.oid}"
-
-
-def _import_library(purpose: str) -> ModuleType:
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise UserError(
-            f"{purpose}: needs huggingface_hub ({error}): pip install 'realsr[hub]'"
-        ) from error
-    return huggingface_hub
 
 
 def _explain(error: Exception) -> str:
