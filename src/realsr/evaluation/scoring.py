@@ -108,28 +108,13 @@ def evaluate_models(
     Raises:
         UserError: if no image could be scored.
     """
-    results = Results({name: {} for name in models})
-    sets = set_metrics(metrics)
-    networks = dict.fromkeys(metric.features for metric in sets.values())  # each runs once an image
-    features = list[dict[str, Features]]()
+    results, features = Results({name: {} for name in models}), list[dict[str, Features]]()
     with Progress("evaluation", total=len(images) * len(models)) as progress:
         for position, (name, read) in enumerate(images.items(), start=1):
             try:
-                image = read()
-                hr = None if image.hr is None else _prepare(image.hr, crop)
-                scores = dict[str, dict[str, float]]()
-                image_features = {} if hr is None else {"HR": _compute_features(hr, networks)}
-                for model, run in models.items():
-                    sr = run(image.lr)
-                    prepared_sr = _prepare_sr(sr, image, crop)
-                    try:
-                        scores[model] = _score(prepared_sr, hr, metrics)
-                        image_features[model] = _compute_features(prepared_sr, networks)
-                    except ValueError as error:  # metrics do not know the size before cropping
-                        raise ValueError(f"{error} (of {_size(sr)}, after crop={crop})") from error
-                    if on_result is not None:
-                        on_result(image, model, sr, scores[model])
-                    progress.advance()
+                scores, image_features = _evaluate_image(
+                    read(), models, metrics, crop, on_result, progress
+                )
             except IMAGE_ERRORS as error:
                 results.failures[name] = _reason(error, name)
                 progress.advance(position * len(models) - progress.count)
@@ -139,8 +124,35 @@ def evaluate_models(
                 results.scores[model][name] = row
     if not any(results.scores.values()):
         raise UserError(f"no image could be scored:{list_failures(results.failures)}")
-    _compare_sets(sets, features, results)
+    _compare_sets(set_metrics(metrics), features, results)
     return results
+
+
+def _evaluate_image(
+    image: EvaluationImage,
+    models: Mapping[str, Model],
+    metrics: Mapping[str, Metric],
+    crop: int,
+    on_result: ResultHandler | None,
+    progress: Progress,
+) -> tuple[dict[str, dict[str, float]], dict[str, Features]]:
+    """Return the scores of each model, and the features of each model and of HR."""
+    scores, features = dict[str, dict[str, float]](), dict[str, Features]()
+    hr = None if image.hr is None else _prepare(image.hr, crop)
+    if hr is not None:
+        features["HR"] = _compute_features(hr, metrics)
+    for model, run in models.items():
+        sr = run(image.lr)
+        prepared_sr = _prepare_sr(sr, image, crop)
+        try:
+            scores[model] = _score(prepared_sr, hr, metrics)
+            features[model] = _compute_features(prepared_sr, metrics)
+        except ValueError as error:  # metrics do not know the size before cropping
+            raise ValueError(f"{error} (of {_size(sr)}, after crop={crop})") from error
+        if on_result is not None:
+            on_result(image, model, sr, scores[model])
+        progress.advance()
+    return scores, features
 
 
 def list_failures(failures: Mapping[str, str]) -> str:
@@ -176,7 +188,9 @@ def _score(sr: Tensor, hr: Tensor | None, metrics: Mapping[str, Metric]) -> dict
     return scores
 
 
-def _compute_features(image: Tensor, networks: Iterable[Callable[[Tensor], Tensor]]) -> Features:
+def _compute_features(image: Tensor, metrics: Mapping[str, Metric]) -> Features:
+    """Return the features of an image; metrics with the same network share them."""
+    networks = dict.fromkeys(metric.features for metric in set_metrics(metrics).values())
     return {network: network(image).cpu() for network in networks}
 
 
