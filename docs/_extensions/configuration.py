@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, get_type_hints
 
 import yaml
 
-from realsr.config.help import PLUS_GROUPS, read_defaults, read_keys
-from realsr.config.options import conf_dir, list_options
+from realsr.config.help import read_defaults, read_keys
+from realsr.config.options import PLUS_GROUPS, conf_dir, list_options
 from realsr.config.schema import COMMANDS
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def write_commands(page: str) -> str:
     sections = []
     for command, specification in COMMANDS.items():
         types = get_type_hints(specification.part)
-        defaults = read_defaults(specification.file)
+        defaults = read_defaults(specification.keys_file)
         groups = [
             f"[`{group}={defaults[group]}`]({pages[group]}#{group})"
             for group in sorted(defaults)

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from realsr.api.command import fail, run_command, set_up_logging
-from realsr.config.help import ask_version, write_commands, write_versions
+from realsr.config.help import write_commands, write_versions
 from realsr.config.schema import COMMANDS
 
 _COMPLETION_FLAGS = ("--shell-completion", "-sc")
@@ -25,7 +25,7 @@ def main() -> None:
     set_up_logging()
     if command in ("--help", "-h"):
         write_commands()
-    elif ask_version([command]):
+    elif command == "--version":
         write_versions()
     elif command in _COMPLETION_FLAGS:
         _complete(arguments)

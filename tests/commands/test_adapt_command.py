@@ -109,7 +109,7 @@ def test_an_interrupted_command_trains_the_same_number_of_steps(
     source = write_photos(tmp_path / "photos", "abc", SIZE, block=64)
     monkeypatch.setattr(adaptation, "MIN_STEPS", 7)
     with monkeypatch.context() as patch:
-        patch.setattr(adaptation, "train_run", interrupt)
+        patch.setattr(adaptation, "run_training", interrupt)
         assert command("adapt", *arguments(weights, source)).code == 143
     assert not (tmp_path / "out/model.safetensors").exists()
     monkeypatch.setattr(adaptation, "MIN_STEPS", 9)  # as if another speed were measured
@@ -126,7 +126,7 @@ def test_the_steps_fill_the_time(
 ) -> None:
     source = write_photos(tmp_path / "photos", "abc", SIZE, block=64)
     monkeypatch.setattr(adaptation, "measure_step", lambda *_: 50.0)
-    monkeypatch.setattr(adaptation, "train_run", interrupt)
+    monkeypatch.setattr(adaptation, "run_training", interrupt)
     assert command("adapt", *arguments(weights, source, minutes=30)).code == 143
     # Held out are 3 x 32 x 16 pixels of LR, drawn 3 x 64 x 64, and a step has 4 x 16 x 16: the
     # evaluation takes 2 x 13824 / 1024 / 3 of 50 seconds. 90 % of the rest of the time.

@@ -41,9 +41,9 @@ def compose(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Compose:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_path_is_the_text_that_is_typed(name: str, compose: Compose) -> None:
-    config = compose("evaluate", f"data.hr={name}", f"output=out/{name}")
+    config = compose("evaluate", f"data.hr={name}", f"output=out/{name}", f"device={name}")
     assert (config.data.hr, config.output) == (Path(name), Path(f"out/{name}"))
-    assert compose("export", f"weights={name}", "output=o").weights == name
+    assert config.device == name, "a key of type text"
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 import stages
+from realsr import api
 from realsr.config.composition import load_config
 from realsr.config.pipeline import CollectNoiseConfig
 from realsr.config.schema import COMMANDS
@@ -103,6 +104,24 @@ def test_stage_functions_have_no_values_of_their_own() -> None:
             for parameter in parameters
             if parameter.name in keys and parameter.default is not parameter.empty
         ] == [], name
+
+
+def test_functions_of_arrays_take_the_values_of_conf(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = list[tuple[Any, ...]]()
+    monkeypatch.setattr("realsr.inference.model.load_model", lambda *values: calls.append(values))
+    api.load_model()
+    values = load_config("upscale", input=[], output="o")
+    assert calls[0][:1] + calls[0][2:] == (
+        values.weights,
+        values.precision,
+        values.allow_custom_code,
+        values.scale,
+        values.weights_b,
+        values.interpolate,
+    )
+    for function in (api.load_model, api.upscale):
+        parameters = inspect.signature(function).parameters.values()
+        assert {parameter.default for parameter in parameters} <= {inspect._empty, None, False}
 
 
 @pytest.mark.parametrize(

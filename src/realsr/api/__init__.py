@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from realsr.api.adaptation import adapt as adapt
     from realsr.api.data_check import check_data as check_data
     from realsr.api.degradation_stages import collect_noise as collect_noise
+    from realsr.api.degradation_stages import degrade as degrade
     from realsr.api.degradation_stages import estimate_kernels as estimate_kernels
     from realsr.api.degradation_stages import make_pairs as make_pairs
     from realsr.api.degradation_stages import rebuild_pair as rebuild_pair
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from realsr.api.demo_study import demo as demo
     from realsr.api.domain_comparison import compare_domains as compare_domains
     from realsr.api.generator_export import export as export
-    from realsr.api.image_degradation import degrade as degrade
     from realsr.api.model_evaluation import evaluate as evaluate
     from realsr.api.photo_upscaling import load_model as load_model
     from realsr.api.photo_upscaling import read_image as read_image
@@ -47,6 +47,7 @@ _NAMES = {
     "api.data_check": ["check_data"],
     "api.degradation_stages": [
         "collect_noise",
+        "degrade",
         "estimate_kernels",
         "make_pairs",
         "rebuild_pair",
@@ -55,7 +56,6 @@ _NAMES = {
     "api.demo_study": ["demo"],
     "api.domain_comparison": ["compare_domains"],
     "api.generator_export": ["export"],
-    "api.image_degradation": ["degrade"],
     "api.model_evaluation": ["evaluate"],
     "api.photo_upscaling": ["load_model", "read_image", "upscale", "write_image"],
     "api.reports": ["Pool", "report"],

@@ -12,7 +12,8 @@ import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ import numpy as np
 import torch
 
 from realsr.api import degradation_stages as stages
-from realsr.api.adaptation_report import DETAIL, Evidence, draw_photos, write_report
-from realsr.api.training_run import (
-    check_validation,
-    list_inputs,
-    stage_config,
-    training_config,
+from realsr.api.adaptation_report import (
+    DETAIL,
+    Adaptation,
+    Evidence,
+    describe_request,
+    write_results,
 )
-from realsr.config.composition import load_config, takes_keys, to_yaml
+from realsr.api.training_plan import time_steps
+from realsr.api.training_run import check_validation, list_inputs, run_training
+from realsr.config.composition import extract_part, load_config, takes_keys
 from realsr.config.pipeline import (
     CollectNoiseConfig,
     EstimateKernelsConfig,
@@ -44,10 +47,7 @@ from realsr.data.folders import join_names, list_photos
 from realsr.data.pairs import Pair, hold_out_regions, image_size, list_pairs
 from realsr.data.pool_files import list_patches
 from realsr.data.validation_images import ValidationImage, load_validation
-from realsr.evaluation.scoring import Model, bicubic_model
 from realsr.imaging import read_uint8
-from realsr.inference.model import load_model
-from realsr.inference.tiling import as_function
 from realsr.kernels.estimation import NoSoundKernelError
 from realsr.kernels.estimator import SourcePhoto
 from realsr.noise.survey import NoFlatTilesError
@@ -55,13 +55,8 @@ from realsr.pools.contents import list_noise
 from realsr.provenance.manifest import open_stage
 from realsr.provenance.sections import StageRecord
 from realsr.training.generator_loss import GeneratorLoss
-from realsr.training.run import train_run
-from realsr.training.state import make_state
-from realsr.training.step import TrainStep
 from realsr.training.validation import ValidationSet
-from realsr.weights import convert_weights
 from realsr.weights.generators import describe_generator
-from realsr.weights.origin import find_origin
 from realsr.weights.sources import find_weights
 from realsr.weights.state_files import read_weights
 
@@ -76,28 +71,6 @@ HR_NOISE, MAX_CLEAN_UP = 2.0, 4  # levels; experiments/adaptation
 NOISE_SAMPLE = 100  # patches
 
 
-@dataclass(frozen=True)
-class Adaptation:
-    """The folder of an adapted model."""
-
-    folder: Path
-
-    @property
-    def model(self) -> Path:
-        """The adapted generator, for `weights=` of other commands."""
-        return self.folder / "model.safetensors"
-
-    @property
-    def report(self) -> Path:
-        """The scores of the adapted model, and whether it is better than the published one."""
-        return self.folder / "report.md"
-
-    @property
-    def figure(self) -> Path:
-        """Details of the photos, upscaled by bicubic, the published and the adapted model."""
-        return self.folder / "before_after.png"
-
-
 @takes_keys("adapt")
 def adapt(config: AdaptConfig) -> Adaptation:
     """Adapt a generator to the photos of `source`; write the model, the report and the figure.
@@ -107,91 +80,78 @@ def adapt(config: AdaptConfig) -> Adaptation:
     start = time.monotonic()
     result = Adaptation(config.output)
     photos = list_photos(config.source, "source", config.output)
-    targets = list_photos(config.target, "target", config.output) if config.target else {}
-    minutes = config.minutes if config.steps is None else None  # has no effect with `steps`
-    facts = {"minutes": minutes, "steps": config.steps, "weights": config.weights}
-    weights = find_weights(config.weights)
-    inputs = {f"source/{path.name}": path for path in photos.values()}
-    inputs |= {f"target/{path.name}": path for path in targets.values()}
-    with open_stage(
-        config.output,
-        STAGE,
-        config=facts,
-        seed=config.seed,
-        inputs=inputs,
-        files={"weights": weights.with_suffix(".bin") if weights.suffix == ".param" else weights},
-        overwrite=config.overwrite,
-    ) as record:
+    with _open_record(config, photos) as record:
         if record.has_item("model"):
             logger.info("%s: already adapted, nothing to do", config.output)
             return result
-        plan = read_plan(config.output, record)
+        plan_file = config.output / "adapt.json"  # an interrupted command has chosen a plan
+        plan = json.loads(plan_file.read_bytes()) if record.has_item("plan") else {}
         training = choose_loss(config, compose_training(config), plan)
         cameras = check_photos(photos, training)
         device = choose_device(config.device)
-        logger.info("%s", describe_plan(config, len(photos), cameras, device))
+        logger.info("%s", describe_request(config, len(photos), cameras, device))
         training, spreads = prepare_pairs(training)
         files = list_inputs(training)
-        scale = training.scale
         pairs, images = split_photos(training, files)
-        if not images:
-            side = 2 * training.trainer.crop * training.pairs.clean_up
-            logger.warning(
-                "the photos are too small to hold out a region, so the model will not be evaluated: "
-                "for that, use photos of at least %d pixels on the longer side",
-                side,
-            )
         if not plan:
             pixels = sum(image.lr[0].numel() for image in images) + ROWS * DETAIL**2
             plan = make_plan(config, training, device, pixels, start)
-            write_bytes(config.output / "adapt.json", json.dumps(plan, indent=1).encode())
-            record.add("plan", [config.output / "adapt.json"])
+            write_bytes(plan_file, json.dumps(plan, indent=1).encode())
+            record.add("plan", [plan_file])
             record.save()
-        steps = plan["steps"]
-        duration = steps * plan["seconds_per_step"] / 60
-        logger.info("training: %d steps, about %.1f minutes", steps, duration)
-        training = replace(
-            training,
-            trainer=replace(training.trainer, max_steps=steps),
-            optimiser=replace(training.optimiser, period=steps),
-        )
-        train_run(
-            training.run,
-            pairs,
-            files,
-            training.online_degradation,
-            ValidationSet("held_out", []),
-            training_config(training),
-            to_yaml(training),
-            training.cache_dir,
-            training.overwrite,
-        )
+        train_steps(training, pairs, files, plan)
         evidence = Evidence(
             photos=len(photos),
             spreads=spreads,
             noise_patches=len(list_patches(files)),
             clean_up=training.pairs.clean_up,
-            steps=steps,
+            steps=plan["steps"],
             steps_are_set=config.steps is not None,
             loss=training.loss.keys(),
         )
-        licence = find_origin(config.weights, read_weights(weights)).licence
-        average = training.run / "generator_ema.safetensors"
-        convert_weights(average, result.model, overwrite=True, licence=licence)
-        models: dict[str, Model] = {
-            "bicubic": bicubic_model(scale),
-            "published": as_function(load_model(config.weights, device, "fp32")),
-            "adapted": as_function(load_model(result.model, device, "fp32")),
-        }
-        text = write_report(result.report, config, models, images, scale, evidence)
-        names = sorted(photos)[:ROWS]
-        draw_photos(result.figure, {name: photos[name] for name in names}, models, training)
+        details = {name: photos[name] for name in sorted(photos)[:ROWS]}
+        text = write_results(result, config, training, images, details, evidence)
         record.add("model", [result.model, result.report, result.figure])
         record.finish()
     logger.info("\n%s\nmodel   %s\nreport  %s", text, result.model, result.report)
     logger.info("figure  %s", result.figure)
     logger.info("use it: realsr upscale PHOTO.jpg output=ADAPTED.png weights=%s", result.model)
     return result
+
+
+def _open_record(
+    config: AdaptConfig, photos: Mapping[str, Path]
+) -> AbstractContextManager[StageRecord]:
+    """Open the record of the adaptation, in the manifest of the output folder."""
+    targets = list_photos(config.target, "target", config.output) if config.target else {}
+    minutes = config.minutes if config.steps is None else None  # has no effect with `steps`
+    weights = find_weights(config.weights)
+    inputs = {f"source/{path.name}": path for path in photos.values()}
+    inputs |= {f"target/{path.name}": path for path in targets.values()}
+    return open_stage(
+        config.output,
+        STAGE,
+        config={"minutes": minutes, "steps": config.steps, "weights": config.weights},
+        seed=config.seed,
+        inputs=inputs,
+        files={"weights": weights.with_suffix(".bin") if weights.suffix == ".param" else weights},
+        overwrite=config.overwrite,
+    )
+
+
+def train_steps(
+    config: TrainConfig, pairs: Sequence[Pair], files: Sequence[Path], plan: Mapping[str, Any]
+) -> None:
+    """Train for the number of steps of the plan. files: of the pool."""
+    steps = plan["steps"]
+    duration = steps * plan["seconds_per_step"] / 60
+    logger.info("training: %d steps, about %.1f minutes", steps, duration)
+    config = replace(
+        config,
+        trainer=replace(config.trainer, max_steps=steps),
+        optimiser=replace(config.optimiser, period=steps),
+    )
+    run_training(config, pairs, files, ValidationSet("held_out", []))
 
 
 def split_photos(
@@ -210,14 +170,13 @@ def split_photos(
     largest = trainer.validation_crop
     images = load_validation(regions, config.scale, degradation, config.seed, largest, most)
     check_validation(images, config.scale)
+    if not images:
+        logger.warning(
+            "the photos are too small to hold out a region, so the model will not be evaluated: "
+            "for that, use photos of at least %d pixels on the longer side",
+            2 * trainer.crop * config.pairs.clean_up,
+        )
     return pairs, images
-
-
-def read_plan(output: Path, record: StageRecord) -> dict[str, Any]:
-    """Return the loss and the number of steps that an interrupted command chose, or an empty dict."""
-    if not record.has_item("plan"):
-        return {}
-    return json.loads((output / "adapt.json").read_text(encoding="utf-8"))
 
 
 def choose_loss(config: AdaptConfig, training: TrainConfig, plan: Mapping[str, Any]) -> TrainConfig:
@@ -318,18 +277,6 @@ def read_camera(path: Path) -> str | None:
         return None  # a damaged block; the stages report damaged photos
 
 
-def describe_plan(config: AdaptConfig, photos: int, cameras: set[str], device: torch.device) -> str:
-    """Return what the command will do, and how long it takes."""
-    camera = f" of {next(iter(cameras))}" if len(cameras) == 1 else ""
-    length = f"{config.steps} steps"
-    if config.steps is None:
-        length = f"at most about {config.minutes:g} minutes in all"
-    return (
-        f"{photos} photos{camera}: estimate kernels and noise, make pairs, train {config.weights} "
-        f"on {device}, evaluate; {length}. Results: {config.output}"
-    )
-
-
 def prepare_pairs(config: TrainConfig) -> tuple[TrainConfig, list[float]]:
     """Run the stages before training.
 
@@ -338,13 +285,13 @@ def prepare_pairs(config: TrainConfig) -> tuple[TrainConfig, list[float]]:
     """
     spreads = []
     try:
-        stages.collect_noise(stage_config(config, CollectNoiseConfig))
+        stages.collect_noise(extract_part(config, CollectNoiseConfig))
     except NoFlatTilesError as error:
         logger.warning("%s\nThe adaptation continues without noise.", error)
         config = replace(config, pool=replace(config.pool, noise=False))
     try:
         kernels = stages.estimate_kernels(
-            stage_config(config, EstimateKernelsConfig, shard=None, shards=None)
+            extract_part(config, EstimateKernelsConfig, shard=None, shards=None)
         )
         sound = [item for item in kernels.items.values() if not item.get("rejected")]
         spreads = [item["health"]["spread_long"] for item in sound]
@@ -355,7 +302,7 @@ def prepare_pairs(config: TrainConfig) -> tuple[TrainConfig, list[float]]:
         list_noise(config.noise_pool_dir) if config.pool.noise else [], config
     )
     config = replace(config, pairs=replace(config.pairs, clean_up=clean_up))
-    stages.make_pairs(stage_config(config, MakePairsConfig, compare=False))
+    stages.make_pairs(extract_part(config, MakePairsConfig, compare=False))
     return config, spreads
 
 
@@ -385,14 +332,9 @@ def choose_clean_up(noise: Sequence[Path], config: TrainConfig) -> int:
 
 def measure_step(config: TrainConfig, device: torch.device, duration: float) -> float:
     """Return the median seconds of a training step, by a copy on random images for `duration`."""
-    trainer = config.trainer
-    state = make_state(training_config(config), device)
-    sides = [trainer.crop // config.scale, trainer.crop]
-    lr, hr = (torch.rand(trainer.batch, 3, side, side, device=device) for side in sides)
-    step = TrainStep(state, GeneratorLoss(config.loss).to(device), trainer, lr.shape)
     times, start = list[float](), time.monotonic()
-    while len(times) <= TIMED_STEPS or time.monotonic() - start < duration:
-        before = time.monotonic()
-        float(step(lr, hr, rate=0.0).values.sum())  # waits for a GPU
-        times.append(time.monotonic() - before)
+    for seconds in time_steps(config, device):
+        times.append(seconds)
+        if len(times) > TIMED_STEPS and time.monotonic() - start >= duration:
+            break
     return max(statistics.median(times[1:]), 1e-4)  # the first allocates memory

@@ -16,13 +16,18 @@ from realsr.core.files import write_bytes
 from realsr.data.validation_images import ValidationImage
 from realsr.evaluation.metric import Metric, load_metrics
 from realsr.evaluation.report import Scores, mean_scores
-from realsr.evaluation.scoring import Model, as_readers, evaluate_models
+from realsr.evaluation.scoring import Model, as_readers, bicubic_model, evaluate_models
 from realsr.evaluation.tables import Table
 from realsr.imaging import crop_to_multiple, read_uint8, resize, to_float
 from realsr.imaging.kernel_shapes import load_kernel
+from realsr.inference.model import load_model
+from realsr.inference.tiling import as_function
 from realsr.pools.contents import list_kernels
 from realsr.reporting.figures import choose_window, write_comparison
-from realsr.weights.sources import FETCH_COMMAND
+from realsr.weights import convert_weights
+from realsr.weights.origin import find_origin
+from realsr.weights.sources import FETCH_COMMAND, find_weights
+from realsr.weights.state_files import read_weights
 
 LPIPS = "lpips_alex"
 METRICS = ("psnr", "ssim", LPIPS)
@@ -30,6 +35,28 @@ SHARP = 1.0  # standard deviation of a kernel at scale 2, in pixels, close to bi
 SOFT = 2.0  # the same, of a photo without detail at its own size
 FEW_PHOTOS, FEW_STEPS = 3, 100
 DETAIL, LARGEST = 64, 1024  # of the figure: side of a detail, part of a photo
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """The folder of an adapted model."""
+
+    folder: Path
+
+    @property
+    def model(self) -> Path:
+        """The adapted generator, for `weights=` of other commands."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def report(self) -> Path:
+        """The scores of the adapted model, and whether it is better than the published one."""
+        return self.folder / "report.md"
+
+    @property
+    def figure(self) -> Path:
+        """Details of the photos, upscaled by bicubic, the published and the adapted model."""
+        return self.folder / "before_after.png"
 
 
 @dataclass(frozen=True)
@@ -47,6 +74,47 @@ class Evidence:
     steps: int
     steps_are_set: bool
     loss: Collection[str]
+
+
+def describe_request(
+    config: AdaptConfig, photos: int, cameras: set[str], device: torch.device
+) -> str:
+    """Return what the command will do, and how long it takes."""
+    camera = f" of {next(iter(cameras))}" if len(cameras) == 1 else ""
+    length = f"{config.steps} steps"
+    if config.steps is None:
+        length = f"at most about {config.minutes:g} minutes in all"
+    return (
+        f"{photos} photos{camera}: estimate kernels and noise, make pairs, train {config.weights} "
+        f"on {device}, evaluate; {length}. Results: {config.output}"
+    )
+
+
+def write_results(
+    result: Adaptation,
+    config: AdaptConfig,
+    training: TrainConfig,
+    images: Sequence[ValidationImage],
+    photos: Mapping[str, Path],
+    evidence: Evidence,
+) -> str:
+    """Write the model, the report and the figure; return table and verdict.
+
+    images: the held-out regions. photos: of the figure.
+    """
+    source = read_weights(find_weights(config.weights))
+    licence = find_origin(config.weights, source).licence
+    average = training.run / "generator_ema.safetensors"
+    convert_weights(average, result.model, overwrite=True, licence=licence)
+    device = choose_device(config.device)
+    models: dict[str, Model] = {
+        "bicubic": bicubic_model(training.scale),
+        "published": as_function(load_model(config.weights, device, "fp32")),
+        "adapted": as_function(load_model(result.model, device, "fp32")),
+    }
+    text = write_report(result.report, config, models, images, training.scale, evidence)
+    draw_photos(result.figure, photos, models, training)
+    return text
 
 
 def write_report(

@@ -6,14 +6,14 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, cast
 
-from realsr.config.help import ask_help, ask_version, write_help, write_versions
+from realsr.config.help import write_help, write_versions
 from realsr.core.errors import ImageError, Interrupted, UserError, WeightsError
 from realsr.core.file_names import printable
 
@@ -30,51 +30,36 @@ def run_command(name: str) -> None:
     Other exceptions are not caught.
     """
     set_up_logging()
-    if ask_help(sys.argv[1:]):
-        write_help(name, sys.argv[1:])
-        return
-    if ask_version(sys.argv[1:]):
+    arguments = sys.argv[1:]
+    if {"--help", "-h"}.intersection(arguments):
+        write_help(name, arguments)
+    elif "--version" in arguments:
         write_versions()
-        return
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # see realsr/__init__.py
-    # Imported here because Hydra takes longer to import than the help takes to print.
-    import hydra
-    from hydra.core.global_hydra import GlobalHydra
-    from omegaconf import DictConfig
+    else:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # see realsr/__init__.py
+        _explain_errors(name)
 
-    from realsr.config.command_line import keep_hydra_quiet, quote_arguments, read_paths_as_text
-    from realsr.config.composition import register_schemas
+
+def _explain_errors(name: str) -> None:
+    """Run the jobs of a command line; print the errors of Hydra and of the jobs, and exit."""
+    # Imported here because Hydra takes longer to import than the help takes to print.
+    from hydra.core.global_hydra import GlobalHydra
+
     from realsr.config.messages import CONFIG_ERRORS, explain
-    from realsr.config.options import conf_dir
-    from realsr.config.run_config import choose_file
     from realsr.config.schema import COMMANDS
 
-    specification = COMMANDS[name]
-    register_schemas()
-
-    def main(config: DictConfig) -> None:
-        """Run one job: the command itself, or one set of values of a sweep."""
-        with _record_job(config):
-            _run_job(name, config)
-
     command_line, explain_errors = sys.argv, os.environ.get("HYDRA_FULL_ERROR") is None
-    cleanup = ExitStack()
     try:
-        arguments = quote_arguments(command_line[1:], specification.schema, specification.photos)
-        sys.argv = [command_line[0], *arguments]
-        cleanup.enter_context(keep_hydra_quiet(arguments))
-        cleanup.enter_context(read_paths_as_text(specification.schema))
         # Otherwise Hydra would print its errors and exit before they are explained below.
         os.environ["HYDRA_FULL_ERROR"] = "1"
-        decorate = hydra.main(str(conf_dir()), choose_file(name, arguments), version_base="1.3")
-        decorate(main)()
+        _run_jobs(name)
     except UserError as error:
         fail(str(error))
     except CONFIG_ERRORS as error:
         if not explain_errors:
             raise
-        fail(explain(error, specification.schema))
+        fail(explain(error, COMMANDS[name].schema))
     except JobFailedError as error:
         message, process = error.args
         if process != os.getpid():  # a launcher may redirect the output of its processes to files
@@ -84,8 +69,32 @@ def run_command(name: str) -> None:
         if explain_errors:
             os.environ.pop("HYDRA_FULL_ERROR", None)
         sys.argv = command_line
-        cleanup.close()
         GlobalHydra.instance().clear()
+
+
+def _run_jobs(name: str) -> None:
+    """Let Hydra compose the configuration and run the command, or each job of a sweep."""
+    import hydra
+    from omegaconf import DictConfig
+
+    from realsr.config.command_line import keep_hydra_quiet, quote_arguments, read_paths_as_text
+    from realsr.config.composition import register_schemas
+    from realsr.config.options import conf_dir
+    from realsr.config.run_config import choose_file
+    from realsr.config.schema import COMMANDS
+
+    def main(config: DictConfig) -> None:
+        """Run one job: the command itself, or one set of values of a sweep."""
+        with _record_job(config):
+            _run_job(name, config)
+
+    specification = COMMANDS[name]
+    register_schemas()
+    arguments = quote_arguments(sys.argv[1:], specification.schema, specification.photos)
+    sys.argv = [sys.argv[0], *arguments]
+    with keep_hydra_quiet(arguments), read_paths_as_text(specification.schema):
+        decorate = hydra.main(str(conf_dir()), choose_file(name, arguments), version_base="1.3")
+        decorate(main)()
 
 
 def _run_job(name: str, config: "DictConfig") -> None:
@@ -135,12 +144,12 @@ def _record_job(config: "DictConfig") -> Iterator[None]:
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
-    from realsr.reporting.sweep_page import Job, write_job
-
     hydra = HydraConfig.get()
     if hydra.mode != RunMode.MULTIRUN:
         yield
         return
+    from realsr.reporting.sweep_page import Job, write_job  # imports torch
+
     folder, overrides = Path(hydra.runtime.output_dir), OmegaConf.to_container(hydra.overrides.task)
     keys = ("run", "output")  # the folder of a training's or an evaluation's metrics.json
     values = [OmegaConf.select(config, key, throw_on_missing=False) for key in keys]

@@ -33,33 +33,50 @@ def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
 
     Raises UserError if a folder is missing or has unreadable files.
     """
-    problems, reports = [], dict[Path, FolderReport]()
+    problems, reports = list[str](), dict[Path, FolderReport]()
     for role in ("source", "target", "validation"):
-        folder: Path | None = getattr(config.data, role)
-        expected = config.data.expected.get(role)
-        required = role in config.pairs.hr or (role == "source" and config.pool.learns_from_source)
-        if folder is None:
-            if required or expected:
-                option = "" if required else ", optional"
-                logger.info("data.%s: not given%s%s", role, option, _describe_reference(expected))
-            if required:
-                problems.append(f"data.{role} is not given")
+        reports |= _check_role(config, role, problems)
+    _check_weights(config, problems)
+    if problems:
+        raise UserError("the data are incomplete:\n" + "\n".join(f"  {line}" for line in problems))
+    logger.info("all photos that track %s needs can be read", config.track)
+    return reports
+
+
+def _check_role(
+    config: CheckDataConfig, role: str, problems: list[str]
+) -> dict[Path, FolderReport]:
+    """Check the folder of a role, or its HR/ and LR/; log a line for each, and add problems."""
+    folder: Path | None = getattr(config.data, role)
+    reference = _describe_reference(config.data.expected.get(role))
+    required = role in config.pairs.hr or (role == "source" and config.pool.learns_from_source)
+    if folder is None and required:
+        logger.info("data.%s: not given%s", role, reference)
+        problems.append(f"data.{role} is not given")
+    elif folder is None and reference:
+        logger.info("data.%s: not given, optional%s", role, reference)
+    if folder is None:
+        return {}
+    reports, parts = dict[Path, FolderReport](), _parts(folder)
+    for part in parts:
+        try:
+            report = check_folder(part, config.damaged)
+        except ImageError as error:
+            logger.info("data.%s: %s%s", role, error, reference)
+            problems.append(str(error))
             continue
-        for part in _parts(folder):
-            try:
-                report = check_folder(part, config.damaged)
-            except ImageError as error:
-                logger.info("data.%s: %s%s", role, error, _describe_reference(expected))
-                problems.append(str(error))
-                continue
-            summary = _summarise(report)
-            logger.info("data.%s: %s: %s%s", role, part, summary, _describe_reference(expected))
-            problems += report.unreadable
-            reports[part] = report
-            if role == "source" and config.pool.noise:
-                warn_small_photos(report, config.noise.size)
-        if role == "validation" and not problems and len(_parts(folder)) == 2:
-            check_alignment(list_pairs(folder, config.scale, config.data.lr_name), config)
+        logger.info("data.%s: %s: %s%s", role, part, _summarise(report), reference)
+        problems += report.unreadable
+        reports[part] = report
+        if role == "source" and config.pool.noise:
+            warn_small_photos(report, config.noise.size)
+    if role == "validation" and not problems and len(parts) == 2:
+        check_alignment(list_pairs(folder, config.scale, config.data.lr_name), config)
+    return reports
+
+
+def _check_weights(config: CheckDataConfig, problems: list[str]) -> None:
+    """Find the weights of `init` and of the loss terms; log them, and add problems."""
     if config.init is not None:
         try:
             logger.info("init: %s", find_weights(config.init))
@@ -74,10 +91,6 @@ def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:
                 "loss.%s.weights: from torchvision, which downloads them before training if needed",
                 key,
             )
-    if problems:
-        raise UserError("the data are incomplete:\n" + "\n".join(f"  {line}" for line in problems))
-    logger.info("all photos that track %s needs can be read", config.track)
-    return reports
 
 
 def warn_small_photos(report: FolderReport, tile: int) -> None:
@@ -109,7 +122,7 @@ def check_alignment(pairs: Sequence[Pair], config: CheckDataConfig) -> dict[str,
     return alignments
 
 
-def check_folder(folder: Path, damaged: str = "refuse") -> FolderReport:
+def check_folder(folder: Path, damaged: str) -> FolderReport:
     """Decode every image of a folder. Raises ImageError if it is missing or has no images.
 
     damaged: see `read_uint8`.
@@ -149,8 +162,8 @@ def _summarise(report: FolderReport) -> str:
     return text + (f", {len(report.unreadable)} unreadable" if report.unreadable else "")
 
 
-def _describe_reference(expected: ExpectedFolder | None) -> str:
-    if expected is None:
+def _describe_reference(folder: ExpectedFolder | None) -> str:
+    if folder is None:
         return ""
-    count = f" has {expected.photos} images" if expected.photos else ""
-    return f" (the track's data set{count}: {expected.origin})"
+    count = f" has {folder.photos} images" if folder.photos else ""
+    return f" (the track's data set{count}: {folder.origin})"

@@ -8,9 +8,9 @@ camera.
 
 import json
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from realsr.api.reports import describe_run
-from realsr.api.training_run import train, training_config
+from realsr.api.training_plan import time_steps
+from realsr.api.training_run import train
 from realsr.config.composition import load_metric_values, takes_keys
 from realsr.config.pipeline import TrainConfig
 from realsr.core.devices import choose_device
@@ -49,9 +50,6 @@ from realsr.reporting.pages import (
 from realsr.reporting.pool_figures import common_side, embed_kernel
 from realsr.simulation import camera_model
 from realsr.simulation.camera_model import Camera, anisotropic_kernel
-from realsr.training.generator_loss import GeneratorLoss
-from realsr.training.state import make_state
-from realsr.training.step import TrainStep
 from realsr.weights.sources import FETCH_COMMAND
 
 logger = logging.getLogger("realsr")
@@ -133,18 +131,9 @@ def describe_plan(config: TrainConfig) -> str:
 
 def estimate_minutes(config: TrainConfig) -> float:
     """Return the expected time of the study on this machine, from a few steps on random images."""
-    trainer = config.trainer
-    device = choose_device(trainer.device, "trainer.device")
-    hr = torch.rand(trainer.batch, 3, trainer.crop, trainer.crop, device=device)
-    lr = hr[..., :: config.scale, :: config.scale].contiguous()
-    state = make_state(training_config(config), device)
-    step = TrainStep(state, GeneratorLoss(config.loss).to(device), trainer, lr.shape)
-    times = []
-    for _ in range(4):
-        start = time.monotonic()
-        step(lr, hr, rate=0).values.cpu()
-        times.append(time.monotonic() - start)
-    return OTHER_MINUTES + ARMS * trainer.max_steps * min(times) / 60
+    device = choose_device(config.trainer.device, "trainer.device")
+    seconds = min(islice(time_steps(config, device), 4))
+    return OTHER_MINUTES + ARMS * config.trainer.max_steps * seconds / 60
 
 
 def photograph(folder: Path, seed: int) -> None:
@@ -285,8 +274,8 @@ def describe(metrics: Mapping[str, Any], folder: Path) -> str:
     lines = [f"\nreport    {folder / 'report.html'}\n"]
     lines.append(f"{'':22}" + "".join(f"{COLUMNS[name][0]:>9}" for name in columns))
     lines += [f"{name:22}" + "".join(f"{cell:>9}" for cell in cells) for name, *cells in rows]
-    if missing := [title for name, (title, _) in COLUMNS.items() if name not in columns]:
-        lines.append(f"{' and '.join(missing)}: run {FETCH_COMMAND} what=[alexnet,vgg16] first")
+    if absent := [title for name, (title, _) in COLUMNS.items() if name not in columns]:
+        lines.append(f"{' and '.join(absent)}: run {FETCH_COMMAND} what=[alexnet,vgg16] first")
     lines += [
         f"kernel PSNR {metrics['kernel_psnr']:.1f} dB against the true kernel; "
         f"noise patches: {metrics['noise_patches']}",

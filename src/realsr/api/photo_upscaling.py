@@ -1,13 +1,16 @@
 """Functions that read, write and upscale images as arrays, and upscale photo files."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml  # type: ignore[import-untyped]
 
 from realsr.config.composition import load_config
+from realsr.config.options import conf_dir
 from realsr.config.schema import Share, UpscaleConfig
 from realsr.core.devices import choose_device
 from realsr.core.errors import UserError
@@ -33,11 +36,16 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     write_uint8(Path(path), levels)
 
 
+@cache
+def _read_defaults() -> dict[str, Any]:
+    return yaml.safe_load((conf_dir() / "upscale.yaml").read_text(encoding="utf-8"))
+
+
 def load_model(
-    weights: str | Path = "df2k",
+    weights: str | Path | None = None,
     *,
-    device: str = "auto",
-    precision: str = "auto",
+    device: str | None = None,
+    precision: str | None = None,
     scale: int | None = None,
     allow_custom_code: bool = False,
     weights_b: str | Path | None = None,
@@ -45,13 +53,15 @@ def load_model(
 ) -> SRModel:
     """Return a model for `upscale`, from a published name, a run's folder or a weights file.
 
-    The arguments are the keys of `realsr.upscale`. Raises UserError if the model cannot be loaded.
+    The arguments are the keys of `realsr.upscale`; None: the default of the key. Raises UserError
+    if the model cannot be loaded.
     """
     check_value("interpolate", interpolate, Share | None)
+    defaults = _read_defaults()
     return models.load_model(
-        weights,
-        choose_device(device),
-        precision,
+        defaults["weights"] if weights is None else weights,
+        choose_device(defaults["device"] if device is None else device),
+        defaults["precision"] if precision is None else precision,
         allow_custom_code,
         scale,
         weights_b,
@@ -61,7 +71,7 @@ def load_model(
 
 def upscale(
     photos: UpscaleConfig | np.ndarray | str | Path | Sequence[str | Path],
-    weights: str | Path | SRModel = "df2k",
+    weights: str | Path | SRModel | None = None,
     output: str | Path | None = None,
     **keys: Any,
 ) -> Any:
@@ -70,7 +80,8 @@ def upscale(
     Args:
         photos: an array (H, W, 3), float32 in 0..1 or uint8; paths of photos and folders; or a
             loaded configuration.
-        weights: weights as for `load_model`, or, for arrays only, a model that it returned.
+        weights: weights as for `load_model`, or, for arrays only, a model that it returned; None:
+            the default of `realsr.upscale`.
         output: for photos: a file, or a folder for several photos.
         keys: other keys of `realsr.upscale`, e.g. `strength=0.75`, `ensemble=True`, `tile=256`.
 
@@ -88,13 +99,13 @@ def upscale(
         raise UserError(
             "upscale: photos need weights by name or path, and output=FILE or output=FOLDER"
         )
-    inputs = [photos] if isinstance(photos, str | Path) else list(photos)
-    config = load_config("upscale", input=inputs, weights=weights, output=output, **keys)
-    return _upscale_files(config)
+    keys |= {"input": [photos] if isinstance(photos, str | Path) else list(photos)}
+    keys |= {} if weights is None else {"weights": weights}
+    return _upscale_files(load_config("upscale", output=output, **keys))
 
 
 def _upscale_array(
-    image: np.ndarray, weights: str | Path | SRModel, output: object, keys: dict[str, Any]
+    image: np.ndarray, weights: str | Path | SRModel | None, output: object, keys: dict[str, Any]
 ) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.float32):
         raise UserError(
@@ -105,14 +116,14 @@ def _upscale_array(
         raise UserError(
             "upscale: the result of an array is returned: remove output and use write_image"
         )
-    ensemble, consistency, tile = (
-        keys.pop(key, None) for key in ("ensemble", "consistency", "tile")
+    ensemble, consistency, tile, strength = (
+        keys.pop(key, _read_defaults()[key])
+        for key in ("ensemble", "consistency", "tile", "strength")
     )
-    strength = keys.pop("strength", 1.0)
     check_value("strength", strength, Share)
     model = weights if isinstance(weights, SRModel) else load_model(weights, **keys)
     x = to_float(image) if image.dtype == np.uint8 else torch.from_numpy(image).permute(2, 0, 1)
-    sr = as_function(refine(model, bool(ensemble), bool(consistency), strength), tile)(x)
+    sr = as_function(refine(model, ensemble, consistency, strength), tile)(x)
     return to_uint8(sr) if image.dtype == np.uint8 else sr.clamp(0, 1).permute(1, 2, 0).numpy()
 
 

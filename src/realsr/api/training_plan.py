@@ -1,19 +1,25 @@
-"""Estimate of the cost of a training, without training."""
+"""Estimate of the cost of a training, without training, and the time of its steps."""
 
 import json
 import logging
+import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from realsr.api.training_run import training_config
-from realsr.config.composition import takes_keys
-from realsr.config.pipeline import PlanConfig
+import torch
+
+from realsr.config.composition import extract_part, takes_keys
+from realsr.config.pipeline import PlanConfig, TrainConfig
 from realsr.core.errors import ImageError, UserError
 from realsr.core.files import write_bytes
 from realsr.data.pairs import image_size, list_pairs
 from realsr.imaging import list_images
+from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.plan import StepCost, TrainingPlan, make_plan
-from realsr.training.state import check_settings
+from realsr.training.settings import TrainingConfig
+from realsr.training.state import check_settings, make_state
+from realsr.training.step import TrainStep
 
 logger = logging.getLogger("realsr")
 
@@ -27,7 +33,7 @@ def plan(config: PlanConfig) -> TrainingPlan:
     output = config.output
     if output is not None and output.suffix != ".json":
         raise UserError(f"output={output}: expected the name of a JSON file: set output=plan.json")
-    training = training_config(config)
+    training = extract_part(config, TrainingConfig)
     check_settings(training)
     result = make_plan(training, config.utilisation, config.rate, count_cache(config))
     logger.info("%s", format_plan(result))
@@ -38,6 +44,19 @@ def plan(config: PlanConfig) -> TrainingPlan:
         write_bytes(output, (json.dumps(content, indent=1) + "\n").encode())
         logger.info("numbers: %s", output)
     return result
+
+
+def time_steps(config: TrainConfig, device: torch.device) -> Iterator[float]:
+    """Yield the seconds of one training step on random images after the other, without end."""
+    trainer = config.trainer
+    state = make_state(extract_part(config, TrainingConfig), device)
+    sides = [trainer.crop // config.scale, trainer.crop]
+    lr, hr = (torch.rand(trainer.batch, 3, side, side, device=device) for side in sides)
+    step = TrainStep(state, GeneratorLoss(config.loss).to(device), trainer, lr.shape)
+    while True:
+        start = time.monotonic()
+        step(lr, hr, rate=0.0).values.cpu()  # waits for a GPU
+        yield time.monotonic() - start
 
 
 def count_cache(config: PlanConfig) -> int | None:

@@ -3,16 +3,16 @@
 import json
 import logging
 import os
-import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from realsr.api import degradation_stages as stages
-from realsr.config.composition import load_metric_values, load_protocol, takes_keys, to_yaml
+from realsr.api.model_evaluation import evaluate_run
+from realsr.config.composition import extract_part, takes_keys, to_yaml
 from realsr.config.pipeline import (
     CollectNoiseConfig,
     EstimateKernelsConfig,
@@ -33,19 +33,17 @@ from realsr.data.folders import list_photos
 from realsr.data.pairs import Pair, hold_out, list_pairs
 from realsr.data.pool_files import JPEG_TABLES, NOISE_MODEL
 from realsr.data.validation_images import ValidationImage, load_validation, load_validation_folder
-from realsr.evaluation.metric import load_metrics
-from realsr.evaluation.protocol import resolve
-from realsr.evaluation.report import Report, Setting, describe_weights, write_json
-from realsr.evaluation.scoring import as_readers, bicubic_model, evaluate_models, list_failures
-from realsr.evaluation.tables import format_report
-from realsr.inference.model import load_model
-from realsr.inference.tiling import as_function
 from realsr.kernels.estimator import make_estimator
 from realsr.networks import build_generator
 from realsr.pools.contents import list_degradation_files
 from realsr.provenance.manifest import is_foreign, lock_stage
 from realsr.training.checkpoints import list_checkpoints
-from realsr.training.distributed import local_rank, start_processes
+from realsr.training.distributed import (
+    SINGLE_PROCESS,
+    DistributedContext,
+    local_rank,
+    start_processes,
+)
 from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.run import STAGE, recorded_threads, train_run, use_threads
 from realsr.training.settings import TrainingConfig
@@ -53,10 +51,7 @@ from realsr.training.state import check_settings
 from realsr.training.trackers.tracker import check_tracker
 from realsr.training.validation import ValidationSet, make_lpips
 from realsr.weights import load_generator_state
-from realsr.weights.generators import read_facts, read_notes
-from realsr.weights.state_files import read_weights
 
-P = TypeVar("P")
 logger = logging.getLogger("realsr")
 
 
@@ -126,30 +121,40 @@ def _choose_threads(config: TrainConfig) -> int | None:
 
 
 def _train(config: TrainConfig) -> TrainResult:
-    training = training_config(config)
     device = choose_device(config.trainer.device, "trainer.device", local_rank())
     with start_processes(device) as processes:
         if not processes.is_main:
             logger.setLevel(logging.ERROR)  # the first process logs for all
-        processes.run_on_main(lambda: prepare(config, training, processes.world_size))
+        processes.run_on_main(lambda: prepare(config, processes.world_size))
         files = list_inputs(config)
         pairs, validation = split_pairs(config, files)
         check_validation(validation.images, config.scale)
-        is_new = train_run(
-            config.run,
-            pairs,
-            files,
-            config.online_degradation,
-            validation,
-            training,
-            to_yaml(config),
-            config.cache_dir,
-            config.overwrite,
-            processes,
-        )
+        is_new = run_training(config, pairs, files, validation, processes)
     if processes.is_main:
         conclude(config, validation.images, is_new)
     return TrainResult(config.run)
+
+
+def run_training(
+    config: TrainConfig,
+    pairs: Sequence[Pair],
+    files: Sequence[Path],
+    validation: ValidationSet,
+    processes: DistributedContext = SINGLE_PROCESS,
+) -> bool:
+    """Train on pairs, and return whether the run has new weights. files: those of `list_inputs`."""
+    return train_run(
+        config.run,
+        pairs,
+        files,
+        config.online_degradation,
+        validation,
+        extract_part(config, TrainingConfig),
+        to_yaml(config),
+        config.cache_dir,
+        config.overwrite,
+        processes,
+    )
 
 
 def list_inputs(config: TrainConfig) -> list[Path]:
@@ -163,20 +168,15 @@ def list_inputs(config: TrainConfig) -> list[Path]:
     )
 
 
-def training_config(config: TrainConfig) -> TrainingConfig:
-    """Return the settings of the training, without its data."""
-    return stage_config(config, TrainingConfig)
-
-
-def prepare(config: TrainConfig, training: TrainingConfig, processes: int) -> None:
+def prepare(config: TrainConfig, processes: int) -> None:
     """Check the config before any work, then run the stages that the training needs."""
     for key in ("pool_dir", "noise_pool_dir", "pairs_dir", "run"):
         check_folder_place(key, getattr(config, key))
     if config.run.is_dir():
         with lock_stage(config.run, STAGE, wait=False):
             pass  # report another process that trains this run now, not after the stages
-    check_settings(training, processes)
-    check_tracker(training.tracker)
+    check_settings(extract_part(config, TrainingConfig), processes)
+    check_tracker(config.tracker)
     if config.trainer.best_by == "lpips":
         make_lpips(config.trainer, [], choose_device("cpu"))
     without_noise = build_degradation(config.online_degradation, config.scale)
@@ -221,7 +221,7 @@ def prepare_data(config: TrainConfig) -> None:
     else:
         if needs_kernels:
             _run_stage("kernels", "kernels/**/*.mat", config)
-        stages.make_pairs(stage_config(config, MakePairsConfig, compare=False))
+        stages.make_pairs(extract_part(config, MakePairsConfig, compare=False))
 
 
 def _run_stage(stage: str, pattern: str, config: TrainConfig) -> None:
@@ -230,7 +230,7 @@ def _run_stage(stage: str, pattern: str, config: TrainConfig) -> None:
         logger.info("%s: %s made elsewhere, used as they are", folder, stage)
     elif stage == "kernels":
         stages.estimate_kernels(
-            stage_config(config, EstimateKernelsConfig, shard=None, shards=None)
+            extract_part(config, EstimateKernelsConfig, shard=None, shards=None)
         )
     else:
         collect = {
@@ -238,7 +238,7 @@ def _run_stage(stage: str, pattern: str, config: TrainConfig) -> None:
             "noise_model": stages.fit_noise_model,
             "jpeg_tables": stages.collect_jpeg_tables,
         }[stage]
-        collect(stage_config(config, CollectNoiseConfig))
+        collect(extract_part(config, CollectNoiseConfig))
 
 
 def split_pairs(config: TrainConfig, files: list[Path]) -> tuple[list[Pair], ValidationSet]:
@@ -288,63 +288,3 @@ def check_validation(images: Sequence[ValidationImage], scale: int) -> None:
                 f"least {min_side} on each side: remove the image, or increase "
                 "trainer.validation_crop if it cropped the image"
             )
-
-
-def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], metrics: Path) -> None:
-    """Compare the run's generators with bicubic on the validation images; write and log the scores.
-
-    Raises UserError if a weights file of the run belongs to a custom network other than the
-    config's, and at the end if some images could not be evaluated.
-    """
-    scale = config.scale
-    device = choose_device(config.trainer.device, "trainer.device", local_rank())
-    protocol = resolve(load_protocol("realsr_release"), scale)
-    models, weights = {"bicubic": bicubic_model(scale)}, dict[str, dict[str, Any]]()
-    for name in ("generator", "generator_ema", "best"):
-        if (file := config.run / f"{name}.safetensors").exists():
-            # Custom code is trusted only if it is the code that this config names.
-            allow_custom_code = read_facts(read_weights(file)) == _to_facts(config)
-            models[name] = as_function(load_model(file, device, "fp32", allow_custom_code))
-            weights[name] = describe_weights(file)
-    metric_set = load_metrics(protocol.metrics, load_metric_values(), {}, device)
-    results = evaluate_models(models, as_readers(validation), metric_set, scale)
-    lr = "centre crops of the validation images"
-    setting = Setting(protocol, [], scale, "fp32", device.type, lr=lr)
-    report = Report(setting, metric_set, results, weights)
-    write_json(metrics, report)
-    logger.info("\n%s\n", format_report(report))
-    notes = read_notes(read_weights(config.run / "best.safetensors")) if "best" in models else None
-    if notes is not None:
-        kind = "averaged" if notes.get("averaged") else "raw"
-        facts = [notes.get(key) for key in ("step", "by", "set")]
-        logger.info("best: step %s, %s weights, by %s on %s", facts[0], kind, *facts[1:])
-    warn_below_bicubic(report)
-    logger.info("weights: %s\nmetrics: %s", config.run / "generator.safetensors", metrics)
-    logs = shlex.quote(str(config.run / "tensorboard"))
-    logger.info("images and curves: tensorboard --logdir %s", logs)
-    if results.failures:
-        failures = list_failures(results.failures)
-        raise UserError(f"{metrics}: {len(results.failures)} could not be evaluated:{failures}")
-
-
-def warn_below_bicubic(report: Report) -> None:
-    """Log a warning if no model of a run has the PSNR of bicubic interpolation."""
-    bicubic, *values = (report.means[model]["psnr"].mean for model in report.models)
-    if values and max(values) < bicubic - 1:
-        baseline = "its input" if report.setting.scale == 1 else "bicubic interpolation"
-        logger.warning(
-            "the best generator is %.1f dB below %s: train longer, or start from trained weights by init=",
-            bicubic - max(values),
-            baseline,
-        )
-
-
-def _to_facts(config: TrainConfig) -> tuple[dict[str, Any], int]:
-    """Return the config's generator and scale as stored in a weights file (JSON, no tuples)."""
-    return json.loads(json.dumps(config.generator)), config.scale
-
-
-def stage_config(config: TrainConfig, kind: type[P], **values: Any) -> P:
-    """Return the configuration of a stage, a part of the training's configuration."""
-    names = {field.name for field in fields(kind)} - set(values)  # type: ignore[arg-type]
-    return kind(**{name: getattr(config, name) for name in names}, **values)

@@ -35,16 +35,17 @@ def fetch(config: FetchConfig) -> dict[str, Path]:
     if not config.what:
         logger.info("nothing is fetched: set what=[NAME,…] or what=[%s]", ",".join(GROUPS))
         return {}
-    refused = [
-        name for name, state in states.items() if state == DIFFERENT and not config.overwrite
-    ]
-    missing = [name for name, state in states.items() if state != PRESENT and name not in refused]
-    paths = dict[str, Path]()
-    problems = [
-        f"{name}: another file, or a damaged one, is in its place: set overwrite=true to replace it"
-        for name in refused
-    ]
-    for name, result in fetch_names(missing, config.folder):
+    paths, problems = dict[str, Path](), list[str]()
+    absent = list[str]()
+    for name, state in states.items():
+        if state == DIFFERENT and not config.overwrite:
+            problems.append(
+                f"{name}: another file, or a damaged one, is in its place: set overwrite=true to "
+                "replace it"
+            )
+        elif state != PRESENT:
+            absent.append(name)
+    for name, result in fetch_names(absent, config.folder):
         if isinstance(result, UserError):
             problems.append(str(result))
         else:

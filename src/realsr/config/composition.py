@@ -1,7 +1,7 @@
 """Composition of the YAML files of conf/ and a user's overrides into a command's dataclass."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from functools import cache, wraps
 from pathlib import Path, PurePath
 from typing import Any, TypeVar, cast, get_type_hints
@@ -19,7 +19,7 @@ from realsr.config.command_line import (
     quote_arguments,
 )
 from realsr.config.messages import CONFIG_ERRORS, explain
-from realsr.config.options import choices, conf_dir
+from realsr.config.options import PLUS_GROUPS, choices, conf_dir
 from realsr.config.run_config import choose_file, compose_context, migrate_config, needs_migration
 from realsr.config.schema import COMMANDS, COMPONENTS
 from realsr.core.errors import UserError
@@ -28,8 +28,6 @@ from realsr.evaluation.protocol import Protocol
 from realsr.provenance.migrations import name_replacement
 
 R = TypeVar("R")
-ADDED_GROUPS = ("track", "experiment", "layout")
-"""Groups without a default option; an override adds one with a plus, as in `+track=dped`."""
 
 # Otherwise --cfg job and a run's config.yaml would show a path as a Python object.
 yaml.add_multi_representer(PurePath, lambda dumper, path: dumper.represent_str(str(path)))
@@ -93,7 +91,7 @@ def _to_overrides(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         if isinstance(value, Mapping):
             yield from _to_overrides(value, f"{key}.")
         else:
-            yield f"{'+' if key in ADDED_GROUPS else ''}{key}={_format(value)}"
+            yield f"{'+' if key in PLUS_GROUPS else ''}{key}={_format(value)}"
 
 
 def _format(value: Any) -> str:
@@ -108,8 +106,8 @@ def _format(value: Any) -> str:
 def register_schemas() -> None:
     """Register the schemas with Hydra, under the names that the files of conf/ refer to."""
     for specification in COMMANDS.values():
-        name = {"demo": "config"}.get(specification.file, specification.file)
-        ConfigStore.instance().store(name=f"{name}_schema", node=_open_schema(specification.schema))
+        name = f"{specification.keys_file}_schema"
+        ConfigStore.instance().store(name, node=_open_schema(specification.schema))
 
 
 def _open_schema(schema: type) -> DictConfig:
@@ -138,7 +136,7 @@ def to_part(config: DictConfig, command: str, overrides: Sequence[str]) -> Any:
     if needs_migration(config, schema):
         config = migrate_config(config, specification)
     values = to_dataclass(config, schema, key_types(part))
-    return values if part is schema else _extract_part(values, part)
+    return values if part is schema else extract_part(values, part)
 
 
 def refuse_other_keys(command: str, overrides: Sequence[str]) -> None:
@@ -163,23 +161,21 @@ def _name_key(override: str, keys: Mapping[str, Any]) -> str:
     return key
 
 
-def _extract_part(config: Any, part: type) -> Any:
-    """Return a dataclass that has some of the fields of another, with its values."""
+def extract_part(config: Any, part: type[R], **others: Any) -> R:
+    """Return a dataclass with fields of another configuration, and with other values.
+
+    Fields that are dataclasses are reduced to the type that `part` states.
+    """
     values = {}
-    for field in fields(part):
-        value: Any = getattr(config, field.name)
-        kind: Any = get_type_hints(part)[field.name]
+    for name, kind in get_type_hints(part).items():
+        value = others[name] if name in others else getattr(config, name)
         is_nested = is_dataclass(value) and isinstance(kind, type)
-        values[field.name] = _extract_part(value, kind) if is_nested else value
+        values[name] = extract_part(value, kind) if is_nested else value
     return part(**values)
 
 
-def to_dataclass(
-    config: DictConfig, schema: type, required_keys: Mapping[str, Any] | None = None
-) -> Any:
-    """Return a composed configuration as its dataclass.
-
-    required_keys: the keys that must have a value; None: all.
+def to_dataclass(config: DictConfig, schema: type, required_keys: Mapping[str, Any]) -> Any:
+    """Return a composed configuration as its dataclass, in which other keys may have no value.
 
     Raises UserError for a key that is missing or unknown, and for a value of the wrong type or out
     of range.
@@ -193,16 +189,13 @@ def to_dataclass(
             f"{choices('experiment')}. The files in conf/track and conf/experiment describe them"
         )
     try:  # Hydra accepts +key=value even for a key that the schema does not have
-        unset = OmegaConf.missing_keys(config)
-        keys = key_types(schema)
-        missing = sorted(
-            key for key in unset if required_keys is None or _name_key(key, keys) in required_keys
-        )
-        if missing:
-            advice = " ".join(f"{key}=…" for key in missing)
-            raise UserError(f"{' and '.join(missing)} must be given: set {advice}")
+        empty_keys, keys = sorted(OmegaConf.missing_keys(config)), key_types(schema)
+        needs = [key for key in empty_keys if _name_key(key, keys) in required_keys]
+        if needs:
+            advice = " ".join(f"{key}=…" for key in needs)
+            raise UserError(f"{' and '.join(needs)} must be given: set {advice}")
         tree = OmegaConf.merge(_open_schema(schema), OmegaConf.to_container(config))
-        for key in unset:
+        for key in empty_keys:
             OmegaConf.update(tree, key, None)
         values = localize_paths(OmegaConf.to_container(tree, resolve=True))
         dataclass = OmegaConf.to_object(OmegaConf.merge(_open_schema(schema), values))

@@ -8,7 +8,7 @@ import platform
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,10 +17,9 @@ from typing import get_type_hints
 import yaml  # type: ignore[import-untyped]
 
 from realsr import __version__
-from realsr.config.options import conf_dir, config_dirs
+from realsr.config.options import PLUS_GROUPS, conf_dir, config_dirs
 from realsr.config.schema import COMMANDS
 
-PLUS_GROUPS = {"track": "<track>", "experiment": "<recipe>", "layout": "<layout>"}
 _FLAGS = """\
 Options of every command:
   --cfg job          print the composed configuration; --resolve replaces references by values
@@ -40,16 +39,6 @@ Options:
   --version          print the versions of realsr, torch and Python
   -sc install=bash   print a script for the shell's completion; or fish, zsh
 """
-
-
-def ask_help(arguments: Sequence[str]) -> bool:
-    """Return whether a command line asks for help."""
-    return any(argument in ("--help", "-h") for argument in arguments)
-
-
-def ask_version(arguments: Sequence[str]) -> bool:
-    """Return whether a command line asks for versions."""
-    return "--version" in arguments
 
 
 def write_versions() -> None:
@@ -87,7 +76,7 @@ def write_help(command: str, arguments: Sequence[str]) -> None:
         if re.match(r"\+?[\w/]+=", argument)
     )
     folders = list(config_dirs(arguments))
-    defaults = read_defaults(specification.file)
+    defaults = read_defaults(specification.keys_file)
     changes = list[str]()
     for group in ("experiment", "track") if "track" in types else ():
         if group in overrides:
@@ -126,7 +115,7 @@ def write_help(command: str, arguments: Sequence[str]) -> None:
 def read_keys(command: str) -> list[str]:
     """Return the lines of a command's keys outside groups."""
     specification = COMMANDS[command]
-    body = _read_body(conf_dir() / f"{_base(specification.file)}.yaml")
+    body = _read_body(conf_dir() / f"{specification.keys_file}.yaml")
     return _select(body, specification.part)
 
 
@@ -157,14 +146,9 @@ def _read_changes(
     return options, lines + _read_body(file)
 
 
-def _base(file: str) -> str:
-    """Return the name of the file with a command's keys; the demo uses those of config."""
-    return "config" if file == "demo" else file
-
-
 def read_defaults(file: str) -> dict[str, str]:
-    """Return the groups of a primary config file with their default options."""
-    content = yaml.safe_load((conf_dir() / f"{_base(file)}.yaml").read_text(encoding="utf-8"))
+    """Return the groups of a file of conf/ with their default options."""
+    content = yaml.safe_load((conf_dir() / f"{file}.yaml").read_text(encoding="utf-8"))
     return {
         group: option
         for item in content["defaults"]
@@ -201,15 +185,14 @@ def _select(lines: Sequence[str], part: type) -> list[str]:
     """Return the lines of a command's keys; of the keys inside `data`, only those it uses."""
     selection, block, hidden = [], "", False
     types = get_type_hints(part)
-    names = {field.name for field in fields(part)}
     for line in lines:
         if key := re.match(r"(\w+):", line):
             block, hidden = key[1], False
         inside = re.match(r"  (\w+):", line)
         kind = types.get(block)
         if inside and is_dataclass(kind):
-            hidden = inside[1] not in {field.name for field in fields(kind)}
-        if block in names and line.strip() and not hidden:
+            hidden = inside[1] not in get_type_hints(kind)
+        if block in types and line.strip() and not hidden:
             selection.append(line)
     following = [*selection[1:], ""]
     # A block of which the command uses no key has only its first line.

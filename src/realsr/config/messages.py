@@ -22,7 +22,7 @@ from omegaconf.errors import (
 )
 
 from realsr.config.command_line import key_types
-from realsr.config.options import choices
+from realsr.config.options import PLUS_GROUPS, choices
 from realsr.provenance.migrations import name_replacement
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
@@ -137,7 +137,7 @@ def _explain_key(error: Exception, cause: BaseException, types: dict[str, Any]) 
             f"{file[1]}.yaml: sets keys of all groups: add `# @package _global_` as the first line"
         )
     if key in ("track", "experiment"):
-        return f"a {'track' if key == 'track' else 'recipe'} needs a plus: {choices(key)}"
+        return f"a {PLUS_GROUPS[key].strip('<>')} needs a plus: {choices(key)}"
     if replacement := name_replacement(key):
         return f"{start}{key} was renamed: use {replacement}"
     if key in types:

@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+PLUS_GROUPS = {"track": "<track>", "experiment": "<recipe>", "layout": "<layout>"}
+"""Groups without a default option; an override adds one with a plus, as in `+track=dped`."""
+
 
 def conf_dir() -> Path:
     """Return the folder conf/: in the package if installed, else at the root of the checkout."""
@@ -27,5 +30,4 @@ def list_options(group: str) -> list[str]:
 
 def choices(group: str) -> str:
     """Return the override that adds an option of a group, with the list of options, as text."""
-    name = {"experiment": "recipe"}.get(group, group)
-    return f"+{group}=<{name}>, one of {', '.join(list_options(group))}"
+    return f"+{group}={PLUS_GROUPS[group]}, one of {', '.join(list_options(group))}"

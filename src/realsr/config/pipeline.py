@@ -71,7 +71,7 @@ class Data(PhotoData):
 
 
 @dataclass
-class _Stage:
+class Stage:
     """The keys of every command of the pipeline."""
 
     track: str
@@ -87,7 +87,7 @@ class _Stage:
 
 
 @dataclass
-class _SeededStage(_Stage):
+class _SeededStage(Stage):
     """The keys of the commands with random results."""
 
     scale: Scale
@@ -98,7 +98,7 @@ class _SeededStage(_Stage):
 
 
 @dataclass
-class CheckDataConfig(_Stage):
+class CheckDataConfig(Stage):
     """The keys of `check_data`."""
 
     data: Data
@@ -122,7 +122,7 @@ class EstimateKernelsConfig(_SeededStage):
 
 
 @dataclass
-class SurveyNoiseConfig(_Stage):
+class SurveyNoiseConfig(Stage):
     """The keys of `survey_noise`."""
 
     data: SourceData
@@ -152,7 +152,7 @@ class MakePairsConfig(_SeededStage):
 
 
 @dataclass
-class RebuildPairConfig(_Stage):
+class RebuildPairConfig(Stage):
     """The keys of `rebuild_pair`; `pair` is the name of the pair to rebuild."""
 
     data: PhotoData
@@ -188,7 +188,7 @@ class TrainConfig(_SeededStage):
     tracker: dict[str, Any]
 
     def __post_init__(self) -> None:
-        """Raise UserError as `_Stage` does, and for a scale without kernels or generator."""
+        """Raise UserError as `Stage` does, and for a scale without kernels or generator."""
         super().__post_init__()
         if self.scale in KERNEL_SCALES:
             return

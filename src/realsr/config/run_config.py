@@ -79,7 +79,7 @@ def register_rerun(value: str, overrides: Sequence[str]) -> None:
     values = cast(dict[str, Any], OmegaConf.to_container(config))
     values |= _move_folders(values) | {"work_dir": "???", "overwrite": False}
     values["trainer"]["allow_changes"] = False
-    groups = read_defaults(specification.file)
+    groups = read_defaults(specification.keys_file)
     store = ConfigStore.instance()
     for group in groups:
         store.store(RERUN, values.pop(group), group=group)

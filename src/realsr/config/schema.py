@@ -15,6 +15,7 @@ from realsr.config.pipeline import (
     RebuildPairConfig,
     Scale,
     Seed,
+    Stage,
     SurveyNoiseConfig,
     TrainConfig,
     Workers,
@@ -46,7 +47,18 @@ class EvaluationData:
 
 
 @dataclass
-class EvaluateConfig:
+class _ModelKeys:
+    """The keys of the commands that upscale images."""
+
+    device: str
+    precision: Precision
+    tile: Annotated[int, Range(1)] | None
+    allow_custom_code: bool
+    damaged: Damaged
+
+
+@dataclass
+class EvaluateConfig(_ModelKeys):
     """The keys of `evaluate`: models, images and protocol."""
 
     weights: list[str]
@@ -58,12 +70,7 @@ class EvaluateConfig:
     output: Path | None
     save_images: bool
     figures: list[str]
-    device: str
-    precision: Precision
-    tile: Annotated[int, Range(1)] | None
-    allow_custom_code: bool
     overwrite: bool
-    damaged: Damaged
 
     def __post_init__(self) -> None:
         """Raise UserError if `output` is a folder of images."""
@@ -72,7 +79,7 @@ class EvaluateConfig:
 
 
 @dataclass
-class UpscaleConfig:
+class UpscaleConfig(_ModelKeys):
     """The keys of `upscale`: photos, model and output."""
 
     input: list[Path]
@@ -83,15 +90,10 @@ class UpscaleConfig:
     scale: Scale | None
     format: str | None
     overwrite: bool
-    precision: Precision
     strength: Share
     ensemble: bool
     consistency: bool
-    tile: Annotated[int, Range(1)] | None
     overlap: Annotated[int, Range(0)]
-    device: str
-    allow_custom_code: bool
-    damaged: Damaged
 
 
 @dataclass
@@ -194,7 +196,7 @@ class CompareDomainsConfig:
 
 
 @dataclass
-class AppConfig:
+class AppConfig(_ModelKeys):
     """The keys of `app`: address, models, limits, and how photos are upscaled and compared."""
 
     host: str
@@ -204,16 +206,11 @@ class AppConfig:
     max_megapixels: Annotated[float, Range(above=0)]
     max_megabytes: Annotated[float, Range(above=0)]
     max_photos: Annotated[int, Range(2)]
-    precision: Precision
     strength: Share
-    tile: Annotated[int, Range(1)] | None
     overlap: Annotated[int, Range(0)]
-    device: str
     regions: Annotated[int, Range(1)]
     seed: Seed
     workers: Workers
-    damaged: Damaged
-    allow_custom_code: bool
 
 
 @dataclass
@@ -227,9 +224,7 @@ class FetchConfig:
 
 @dataclass(frozen=True)
 class Command:
-    """The configuration of a command.
-
-    It is composed from conf/<file>.yaml with the keys of `schema`; the command uses those of `part`.
+    """The configuration of a command: composed from conf/<file>.yaml, of which it uses `part`.
 
     photos: the key that receives the arguments without `key=`.
     resumable: whether the same command continues after Ctrl-C.
@@ -237,9 +232,18 @@ class Command:
 
     part: type
     file: str = "config"
-    schema: type = Config
     photos: str | None = None
     resumable: bool = True
+
+    @property
+    def schema(self) -> type:
+        """The dataclass of all keys of the file."""
+        return Config if issubclass(self.part, Stage) else self.part
+
+    @property
+    def keys_file(self) -> str:
+        """The file with the keys: for the demo, whose own file only selects a track, `config`."""
+        return "config" if self.schema is Config else self.file
 
 
 COMMANDS = {
@@ -252,12 +256,12 @@ COMMANDS = {
     "plan": Command(PlanConfig, resumable=False),
     "train": Command(TrainConfig),
     "demo": Command(TrainConfig, "demo"),
-    "adapt": Command(AdaptConfig, "adapt", AdaptConfig),
-    "evaluate": Command(EvaluateConfig, "evaluate", EvaluateConfig, resumable=False),
-    "upscale": Command(UpscaleConfig, "upscale", UpscaleConfig, photos="input"),
-    "export": Command(ExportConfig, "export", ExportConfig, resumable=False),
-    "report": Command(ReportConfig, "report", ReportConfig),
-    "compare_domains": Command(CompareDomainsConfig, "compare_domains", CompareDomainsConfig),
-    "app": Command(AppConfig, "app", AppConfig),
-    "fetch": Command(FetchConfig, "fetch", FetchConfig),
+    "adapt": Command(AdaptConfig, "adapt"),
+    "evaluate": Command(EvaluateConfig, "evaluate", resumable=False),
+    "upscale": Command(UpscaleConfig, "upscale", photos="input"),
+    "export": Command(ExportConfig, "export", resumable=False),
+    "report": Command(ReportConfig, "report"),
+    "compare_domains": Command(CompareDomainsConfig, "compare_domains"),
+    "app": Command(AppConfig, "app"),
+    "fetch": Command(FetchConfig, "fetch"),
 }
