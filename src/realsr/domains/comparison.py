@@ -51,9 +51,10 @@ class DomainStatistics:
     def interval(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the 95 % interval of a statistic over photos, nan where it is unknown."""
         values = self.resampled[name]
-        missing = ~np.isfinite(values).any(0)
-        low, high = np.nanquantile(np.where(missing, 0, values), (0.025, 0.975), axis=0)
-        return np.where(missing, np.nan, low), np.where(missing, np.nan, high)
+        is_known = np.isfinite(values).any(0)
+        interval = np.nanquantile(np.where(is_known, values, 0), (0.025, 0.975), axis=0)
+        low, high = np.where(is_known, interval, np.nan)
+        return low, high
 
 
 @dataclass(frozen=True)
@@ -213,12 +214,12 @@ def _describe(domain: Domain, rng: np.random.Generator) -> DomainStatistics:
 def _find_textured(levels: np.ndarray) -> np.ndarray:
     """Return a mask of the photos whose noise (P, 3, 8) is texture, judged by that of the others.
 
-    Texture without structure looks like noise, in a photo without flat tiles. It is told by a level
-    of more than twice the lower quartile of the photos, at the same brightness.
+    In a photo without flat tiles, texture without structure looks like noise. Its level is more than
+    twice the lower quartile of the photos, at the same brightness.
     """
     levels = np.where(np.isfinite(levels), levels.clip(min=MIN_NOISE), np.nan)
-    missing = ~np.isfinite(levels).any(0)
-    quartile = np.nanquantile(np.where(missing, 1, levels), 0.25, axis=0)
+    is_known = np.isfinite(levels).any(0)
+    quartile = np.nanquantile(np.where(is_known, levels, 1), 0.25, axis=0)
     logs = np.log(levels / np.maximum(quartile, 2 * MIN_NOISE)).reshape(len(levels), -1)
     counts = np.isfinite(logs).sum(1)
     return np.nansum(logs, 1) > counts.clip(min=1) * np.log(MAX_NOISE_RATIO)

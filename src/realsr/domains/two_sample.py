@@ -72,8 +72,8 @@ class Part:
         The unit W does not depend on set 1, so that sets are ordered by their distance from set 0.
         """
         first, second = (self.weights * counts * (self.sides == side) for side in (0, 1))
-        across = _mean_pairs(first, second, self.distances, same=True)
-        unit, other = (_mean_pairs(w, w, self.distances, same=False) for w in (first, second))
+        across = _mean_pairs(first, second, self.distances)
+        unit, other = (_mean_pairs(w, w, self.distances) for w in (first, second))
         energy = across - (unit + other) / 2
         return energy / (energy + unit)
 
@@ -85,15 +85,11 @@ def nan_mean(values: np.ndarray, axis: int) -> np.ndarray:
         return np.where(counts > 0, np.nansum(values, axis) / counts, np.nan)
 
 
-def _mean_pairs(
-    first: np.ndarray, second: np.ndarray, distances: np.ndarray, same: bool
-) -> np.ndarray:
-    """Return the mean distance over pairs of photos with weights (…, photos)."""
-    total = ((first @ distances) * second).sum(-1)
-    weight = first.sum(-1) * second.sum(-1)
-    if not same:
-        total = total - (first * second * np.diag(distances)).sum(-1)
-        weight = weight - (first * second).sum(-1)
+def _mean_pairs(first: np.ndarray, second: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """Return the mean distance over pairs of two photos with weights (…, photos)."""
+    same = first * second  # weights of each photo with itself
+    total = ((first @ distances) * second).sum(-1) - (same * np.diag(distances)).sum(-1)
+    weight = first.sum(-1) * second.sum(-1) - same.sum(-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(weight > 0, total / weight, np.nan)
 

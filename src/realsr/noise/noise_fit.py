@@ -119,7 +119,7 @@ def fit_levels(blocks: np.ndarray, photos: np.ndarray, count: int) -> LevelFit |
         _subtract_curves(values, bases, curves).mean(axis=1), photos, count
     )
     flat = _find_quietest(blocks, totals - gains[photos])
-    spread, own = 0.3, np.full(3, np.inf)
+    spread, spreads = 0.3, np.full(3, np.inf)
     for step in range(_STEPS):
         curves = _fit_curves(bases, values - gains[photos, None], flat)
         residuals = _subtract_curves(values, bases, curves)
@@ -133,13 +133,13 @@ def fit_levels(blocks: np.ndarray, photos: np.ndarray, count: int) -> LevelFit |
         if step < _STEPS_OF_MEANS:
             spread = float(np.clip(_deviation_below(means[flat, None])[0], 0.04, 0.4))
         if step == _STEPS_OF_MEANS - 1:
-            own = _deviation_below(errors[flat])
+            spreads = _deviation_below(errors[flat])
         flat = (means > _LOW * spread) & (means < _HIGH * spread)
-        flat &= (errors < _HIGH_CHANNEL * own).all(axis=1)
+        flat &= (errors < _HIGH_CHANNEL * spreads).all(axis=1)
         if flat.sum() < MIN_BLOCKS:
             return None
     # From the mean of the flat blocks' logarithms to their mode, then to the logarithm of the mean.
-    curves = curves - _MEAN * spread + own[:, None] ** 2 / 2
+    curves = curves - _MEAN * spread + spreads[:, None] ** 2 / 2
     typical = np.median(gains[np.unique(photos[flat])])
     curves, gains = curves + typical, gains - typical
     return LevelFit(np.exp(curves / 2), np.exp(gains / 2), flat)
@@ -160,9 +160,9 @@ def _start_gains(residuals: np.ndarray, photos: np.ndarray, count: int) -> np.nd
     """
     gains = np.zeros(count)
     for photo in np.unique(photos):
-        own = residuals[photos == photo]
-        if len(own) >= MIN_BLOCKS:
-            gain = np.quantile(own, _QUIET_SHARE)
+        photo_residuals = residuals[photos == photo]
+        if len(photo_residuals) >= MIN_BLOCKS:
+            gain = np.quantile(photo_residuals, _QUIET_SHARE)
             gains[photo] = gain if abs(gain) > _START_GAIN else 0
     return gains
 

@@ -205,13 +205,13 @@ def choose_thresholds(
             if thresholds.patches < config.min_patches:
                 logger.warning("%s", _explain_few_tiles(thresholds.patches, config))
             record.add("thresholds", [], **asdict(thresholds), failures=survey.failures)
-        chosen = record.items["thresholds"]
-        if not chosen["failures"]:
+        item = record.items["thresholds"]
+        if not item["failures"]:
             record.finish()
         # Photos that are repaired later are used with these thresholds.
-        for name, reason in chosen["failures"].items():
+        for name, reason in item["failures"].items():
             record.fail(name, f"source/{name}", Path(name), UserError(reason))
-    config = replace(config, max_variance=chosen["max_variance"], min_mean=chosen["min_mean"])
+    config = replace(config, max_variance=item["max_variance"], min_mean=item["min_mean"])
     return config, replace(survey, config=config) if survey else None
 
 
