@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from common import make_parser, report
 
-from realsr.data.cache import PairImages, cache_images, cache_pairs, decode_pairs
+from realsr.data.cache import DecodedImages, PairImages, cache_images, cache_pairs
 from realsr.data.dataset import CropDataset
 from realsr.data.degradations.degradation import OnlineDegradation, to_images
 from realsr.data.degradations.identity import Identity
@@ -62,10 +62,11 @@ def compare(pairs: int, workers: int, steps: int, rounds: int) -> dict[str, Any]
         patches = write_data(folder, pairs)
         pair_files = list_pairs(folder, SCALE)
         start = time.perf_counter()
-        cache = cache_pairs(folder / "cache", pair_files, workers)
+        cache = cache_pairs(folder / "cache", pair_files)
         seconds = time.perf_counter() - start
-        noise = cache_images(folder / "cache/noise.u8", patches, workers)
-        png_pairs = decode_pairs(pair_files, memory=0)
+        noise = cache_images(folder / "cache/noise.u8", patches)
+        files = [path for pair in pair_files for path in (pair.lr, pair.hr)]
+        png_pairs = PairImages(DecodedImages(files, memory=0))
         degradations: dict[str, OnlineDegradation] = {
             "plain": Identity(),
             "noise": Noise("random", noise),

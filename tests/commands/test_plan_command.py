@@ -43,6 +43,6 @@ def test_the_cache_has_the_planned_size(command: Command, tmp_path: Path) -> Non
     before = count_cache(config)
     assert command("make_pairs", *arguments, f"work_dir={tmp_path / 'work'}").code == 0
     pairs = list_pairs(config.pairs_dir, 4)
-    images = cache_pairs(tmp_path / "cache", pairs, 0)
+    images = cache_pairs(tmp_path / "cache", pairs)
     size = sum(lr.nbytes + hr.nbytes for lr, hr in (images[n] for n in range(len(pairs))))
     assert before == count_cache(config) == size

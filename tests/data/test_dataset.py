@@ -78,10 +78,10 @@ def test_batches_are_those_of_a_plain_form(
     folder = make_pairs(SIZES, scale)
     pairs = list_pairs(folder, scale)
     patches = [folder / "LR" / "a.png", folder / "LR" / "c.png"] if noise else []
-    images = cache_pairs(tmp_path, pairs, 0) if cached else decode_pairs(pairs)
+    images = cache_pairs(tmp_path, pairs) if cached else decode_pairs(pairs)
     injection = Noise(
         "random",
-        cache_images(tmp_path / "noise.u8", patches, 0) if cached else DecodedImages(patches),
+        cache_images(tmp_path / "noise.u8", patches) if cached else DecodedImages(patches),
     )
     samples = samples_of(CropDataset(images, 5, 8 * scale, scale, injection, seed=3), steps=12)
     assert len(samples) == 60

@@ -41,7 +41,7 @@ def test_batches_depend_neither_on_workers_nor_cache_nor_the_start(
     folder = make_pairs(SIZES)
     pairs, patches = list_pairs(folder, 2), [folder / "LR" / "a.png"]
     values = yaml_values(f"online_degradation/{name}")
-    cached = cache_images(tmp_path / "noise.u8", patches, 0)
+    cached = cache_images(tmp_path / "noise.u8", patches)
 
     def read(images: PairImages, noise: Images, start: int, workers: int) -> list[Batch]:
         dataset = CropDataset(images, 3, 16, 2, build_degradation(values, 2, patches=noise), seed=1)
@@ -50,7 +50,7 @@ def test_batches_depend_neither_on_workers_nor_cache_nor_the_start(
     whole = read(decode_pairs(pairs), DecodedImages(patches), 0, 0)
     assert len(whole) == 7
     for workers in (0, 2):
-        resumed = read(cache_pairs(tmp_path, pairs, 0), cached, 3, workers)
+        resumed = read(cache_pairs(tmp_path, pairs), cached, 3, workers)
         assert len(resumed) == 4
         for batch, again in zip(whole[3:], resumed, strict=True):
             assert (

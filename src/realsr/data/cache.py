@@ -109,17 +109,17 @@ class PairImages:
         return self._images[2 * index], self._images[2 * index + 1]
 
 
-def decode_pairs(pairs: Sequence[Pair], memory: int = 2**30) -> PairImages:
+def decode_pairs(pairs: Sequence[Pair]) -> PairImages:
     """Return the images of pairs without a cache file; see `DecodedImages`."""
-    return PairImages(DecodedImages(_files(pairs), memory))
+    return PairImages(DecodedImages(_files(pairs)))
 
 
-def cache_pairs(folder: Path, pairs: Sequence[Pair], workers: int | None) -> PairImages:
+def cache_pairs(folder: Path, pairs: Sequence[Pair]) -> PairImages:
     """Return the images of pairs from the cache file `folder/pairs.u8`; see `cache_images`."""
-    return PairImages(cache_images(folder / "pairs.u8", _files(pairs), workers))
+    return PairImages(cache_images(folder / "pairs.u8", _files(pairs)))
 
 
-def cache_images(file: Path, paths: Sequence[Path], workers: int | None) -> MappedImages:
+def cache_images(file: Path, paths: Sequence[Path]) -> MappedImages:
     """Return images from a cache file; write the file first if any image is missing or has changed.
 
     One process writes it, the others wait. Raises ImageError for an unreadable image, UserError if
@@ -132,7 +132,7 @@ def cache_images(file: Path, paths: Sequence[Path], workers: int | None) -> Mapp
         with hold_lock(file.with_name(f".{file.name}.lock"), f"{file}: cache"):
             images = open_cache(file, paths)  # another process may have written it meanwhile
             if images is None:
-                _make_cache(file, paths, workers)
+                _make_cache(file, paths)
                 images = open_cache(file, paths)
     except OSError as error:
         raise UserError(
@@ -172,7 +172,7 @@ def open_cache(file: Path, paths: Sequence[Path]) -> MappedImages | None:
     return MappedImages(file, digest, [(offset, height, width) for offset, height, width in images])
 
 
-def _make_cache(file: Path, paths: Sequence[Path], workers: int | None) -> None:
+def _make_cache(file: Path, paths: Sequence[Path]) -> None:
     if file.exists():
         logger.info("%s: some images have changed or are missing; rewriting the cache", file)
     status = [_status(path) for path in paths]
@@ -192,7 +192,7 @@ def _make_cache(file: Path, paths: Sequence[Path], workers: int | None) -> None:
         index = list[list[Any]]()
         write = partial(_write_image, temporary_path(file))
         items = zip(paths, offsets, offsets[1:], strict=False)
-        for shape in map_items(write, items, count_workers(len(paths), workers)):
+        for shape in map_items(write, items, count_workers(len(paths), None)):
             index.append([*status[len(index)], offsets[len(index)], *shape])
             progress.advance()
         text = json.dumps({"images": index, "pages": _checksums(stream, offsets[-1])}).encode()

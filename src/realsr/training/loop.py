@@ -151,7 +151,7 @@ def make_dataset(
 ) -> CropDataset:
     """Return this process's share of the batches of pairs, decoded or from the cache."""
     trainer = config.trainer
-    images = cache_pairs(cache, pairs, None) if trainer.cache else decode_pairs(pairs)
+    images = cache_pairs(cache, pairs) if trainer.cache else decode_pairs(pairs)
     return CropDataset(
         images,
         trainer.batch,

@@ -78,7 +78,7 @@ def train_run(
         stack.enter_context(use_threads(None))  # a resumed run may change the number of threads
         patches: Images | None = None
         if config.trainer.cache and (paths := list_patches(pool_files)):
-            patches = cache_images(cache / "noise.u8", paths, None)
+            patches = cache_images(cache / "noise.u8", paths)
         online = build_degradation(degradation, config.scale, pool_files, patches)
         is_main = processes.is_main
         tracker = open_tracker(config.tracker, run, facts) if is_main else NO_TRACKER
