@@ -34,6 +34,8 @@ from realsr.imaging.tiff import count_tiff_pixels, decode_tiff
 
 logger = logging.getLogger("realsr")
 
+# From the contents of a file, its name in messages, `damaged` (as in `read_uint8`), and
+# `with_metadata` (as in `_read_upright`), decoders return a photo and its orientation.
 _DECODERS = {
     "PNG": decode_png,
     "JPEG": decode_jpeg,
@@ -69,7 +71,7 @@ def read_uint8_and_damage(path: Path, damaged: str = "refuse") -> tuple[np.ndarr
 
     Nothing is logged. For worker processes, whose parent calls `log_damage`. Raises ImageError.
     """
-    photo = decode_photo(_read_bytes(path), str(path), damaged, with_metadata=False)
+    photo = _read_upright(path, damaged, with_metadata=False)
     return to_rgb_uint8(photo.samples), photo.damage
 
 
@@ -88,7 +90,7 @@ def read_photo(path: Path, damaged: str = "refuse") -> Photo:
 
     `damaged` and errors: as for `read_uint8`.
     """
-    photo = decode_photo(_read_bytes(path), str(path), damaged)
+    photo = _read_upright(path, damaged, with_metadata=True)
     log_damage(path, photo.damage)
     metadata, misfits = fit_metadata(photo.metadata, Layout.of(photo.samples))
     if omissions := (*photo.omissions, *misfits):
@@ -100,10 +102,12 @@ def count_pixels(path: Path) -> int:
     """Return the number of pixels that an image file's header states; 0 if it cannot be read."""
     try:
         with path.open("rb") as stream:
-            if identify_format(stream.read(12)) == "TIFF":
-                return count_tiff_pixels(path)
-        with path.open("rb") as stream, open_image(stream) as image:
-            return image.width * image.height
+            kind = identify_format(stream.read(12))
+            stream.seek(0)
+            if kind == "TIFF":
+                return count_tiff_pixels(stream, str(path))
+            with open_image(stream) as image:
+                return image.width * image.height
     except Exception:  # decoders raise many types; reading the image reports the reason
         return 0
 
@@ -119,39 +123,30 @@ def _read_bytes(path: Path) -> bytes:
         raise ImageError(f"{path} cannot be read ({reason}). {advice}") from error
 
 
-def decode_photo(
-    data: bytes, name: str, damaged: str = "refuse", with_metadata: bool = True
-) -> Photo:
-    """Decode the contents of an image file and apply its EXIF orientation.
+def _read_upright(path: Path, damaged: str, with_metadata: bool) -> Photo:
+    """Decode the first image of a file that is not a preview, and apply its orientation.
 
-    Only the first image that is not a preview is decoded.
-
-    data: the contents of a PNG, JPEG, TIFF, WebP or BMP file. name: the file's name in messages.
-    damaged: `accept` decodes as much of damaged contents as possible; the photo's `damage` states
-    the reason.
     with_metadata: False skips the search for further images in a JPEG.
-
-    Raises ImageError for contents that are damaged, truncated, not a supported image, or too large
-    for the machine's memory.
     """
+    data = _read_bytes(path)
     if not data:
-        raise ImageError(f"{name} is empty (0 bytes). Copy or download it again, or remove it.")
+        raise ImageError(f"{path} is empty (0 bytes). Copy or download it again, or remove it.")
     kind = identify_format(data)
     if kind not in _DECODERS:
-        raise ImageError(explain_unread(name, kind))
+        raise ImageError(explain_unread(path, kind))
     try:
-        photo, orientation = _DECODERS[kind](data, name, damaged, with_metadata)
+        photo, orientation = _DECODERS[kind](data, str(path), damaged, with_metadata)
     except ImageError:
         raise
     except MemoryError as error:
         raise ImageError(
-            f"{name} needs more memory than is available. Free memory, or shrink the image."
+            f"{path} needs more memory than is available. Free memory, or shrink the image."
         ) from error
     # Decoders raise many types for damaged files: OSError, SyntaxError, zlib.error, …
     except Exception as error:
         reason = str(error) if isinstance(error, DamageError) else "its data cannot be decoded"
         raise ImageError(
-            f"{name} is damaged or incomplete: {reason}. Copy or download it again, or remove it."
+            f"{path} is damaged or incomplete: {reason}. Copy or download it again, or remove it."
         ) from error
     samples = np.ascontiguousarray(_orient(photo.samples, orientation))
     metadata, omissions = upright_metadata(photo.metadata)
@@ -180,14 +175,12 @@ class PhotoWriter:
     def __init__(self, file: BinaryIO, path: Path, layout: Layout, metadata: Metadata):
         kind = check_format(path.suffix, layout)
         self._path, self._missing_rows, self._fill = path, layout.height, 0
-        self._channels = list(range(layout.channels))  # image channel by file channel
-        if layout.channels <= 2 and kind == "WEBP":
-            self._channels = [0, 0, *self._channels]
-        file_layout = replace(layout, channels=len(self._channels))
+        is_gray_webp = layout.channels <= 2 and kind == "WEBP"
+        file_layout = replace(layout, channels=layout.channels + 2) if is_gray_webp else layout
         metadata, omissions = fit_metadata(metadata, file_layout, kind)
         if omissions:
             logger.warning("%s: left out: %s", path, ", ".join(omissions))
-        self._encoder = _ENCODERS[kind](file, file_layout, metadata)
+        self._encoder = _ENCODERS[kind](file, layout, metadata)
         shape = min(self._encoder.rows, layout.height), layout.width, layout.channels
         self._buffer = np.empty(shape, np.uint16 if layout.bits == 16 else np.uint8)
 
@@ -222,10 +215,7 @@ class PhotoWriter:
             self._encoder.finish()
 
     def _flush(self) -> None:
-        rows = self._buffer[: self._fill]
-        if len(self._channels) != rows.shape[2]:
-            rows = rows[..., self._channels]
-        self._encoder.write(rows)
+        self._encoder.write(self._buffer[: self._fill])
         self._buffer = np.empty_like(self._buffer)  # the encoder still reads the rows
         self._fill = 0
 

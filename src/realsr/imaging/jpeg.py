@@ -71,7 +71,7 @@ _SUBSAMPLINGS = {  # by the luma samples across and down for each chroma sample
 
 
 def decode_jpeg(data: bytes, name: str, damaged: str, with_metadata: bool) -> tuple[Photo, int]:
-    """Decode a JPEG file's contents (see `image_files.decode_photo`)."""
+    """Decode the contents of a JPEG file."""
     frame = _find_segment(data, _FRAMES)
     bits = data[frame] if frame < len(data) else 8
     if bits != 8:

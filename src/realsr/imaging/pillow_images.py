@@ -49,7 +49,7 @@ def copy_samples(image: Image.Image) -> np.ndarray:
 
 
 def decode_webp(data: bytes, name: str, damaged: str, with_metadata: bool) -> tuple[Photo, int]:
-    """Decode a WebP file's contents (see `image_files.decode_photo`)."""
+    """Decode the contents of a WebP file."""
     with open_contents(data, name) as image:
         frames = getattr(image, "n_frames", 1) - 1
         omissions = (count_words(frames, "further frame"),) if frames else ()
@@ -59,7 +59,7 @@ def decode_webp(data: bytes, name: str, damaged: str, with_metadata: bool) -> tu
 
 
 def decode_bmp(data: bytes, name: str, damaged: str, with_metadata: bool) -> tuple[Photo, int]:
-    """Decode a BMP file's contents (see `image_files.decode_photo`)."""
+    """Decode the contents of a BMP file."""
     error = content_error(
         name, "a BMP of an unusual compression, colour order (bit masks) or bit depth"
     )
@@ -105,7 +105,7 @@ class PillowEncoder:
     def __init__(self, kind: str, file: BinaryIO, layout: Layout, metadata: Metadata):
         self._kind, self._file, self._metadata, self._top = kind, file, metadata, 0
         self._image = Image.new(
-            {1: "L", 3: "RGB", 4: "RGBA"}[layout.channels], (layout.width, layout.height)
+            ("L", "LA", "RGB", "RGBA")[layout.channels - 1], (layout.width, layout.height)
         )
 
     def write(self, samples: np.ndarray) -> None:
@@ -117,7 +117,7 @@ class PillowEncoder:
     def finish(self) -> None:
         """Compress and write the image.
 
-        WebP is lossless and keeps the colours of transparent pixels.
+        WebP is lossless and keeps the colours of transparent pixels; gray becomes RGB.
         """
         options: dict[str, Any] = {
             "icc_profile": self._metadata.icc or b"",
@@ -130,7 +130,7 @@ class PillowEncoder:
         with io.BytesIO() as memory:
             self._image.save(memory, self._kind, lossless=True, exact=True, **options)
             with memory.getbuffer() as data:
-                if self._kind == "WEBP" and self._image.mode == "RGBA":
+                if self._kind == "WEBP" and self._image.mode in ("LA", "RGBA"):
                     _mark_alpha(data)
                 self._file.write(data)
 

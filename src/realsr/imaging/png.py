@@ -39,7 +39,7 @@ _NAMES = {
 
 
 def decode_png(data: bytes, name: str, damaged: str, with_metadata: bool) -> tuple[Photo, int]:
-    """Decode a PNG file's contents (see `image_files.decode_photo`)."""
+    """Decode the contents of a PNG file."""
     ancillary, omissions = _read_chunks(data)
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     if height * (width * bits * _CHANNELS.get(colour, 1) // 8) > _DEFLATE_RATIO * len(data):

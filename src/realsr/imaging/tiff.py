@@ -12,7 +12,6 @@ import logging
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import imagecodecs
@@ -85,15 +84,15 @@ class _Image(NamedTuple):
         return self.page.planarconfig == 2 and self.page.samplesperpixel > 1
 
 
-def count_tiff_pixels(path: Path) -> int:
+def count_tiff_pixels(source: BinaryIO, name: str) -> int:
     """Return the number of pixels of the image that `decode_tiff` reads. Raises as it does."""
-    with _open(path, str(path)) as file:
-        height, width, _ = _find_image(file, str(path)).shape
+    with _open(source, name) as file:
+        height, width, _ = _find_image(file, name).shape
     return height * width
 
 
 def decode_tiff(data: bytes, name: str, damaged: str, with_metadata: bool) -> tuple[Photo, int]:
-    """Decode the first image of a TIFF that is not a preview (see `image_files.decode_photo`)."""
+    """Decode the first image of a TIFF that is not a preview."""
     with _open(io.BytesIO(data), name) as file:
         image = _find_image(file, name)
         page, (height, width, _) = image.page, image.shape
@@ -117,7 +116,7 @@ def decode_tiff(data: bytes, name: str, damaged: str, with_metadata: bool) -> tu
     return photo, orientation
 
 
-def _open(source: Path | BinaryIO, name: str) -> TiffFile:
+def _open(source: BinaryIO, name: str) -> TiffFile:
     try:
         return TiffFile(source)
     except TypeError as error:  # tifffile fails to convert several SampleFormats
