@@ -149,11 +149,12 @@ def make_upscaling() -> Callable[[], object]:
     import torch
 
     from realsr.core.devices import choose_precision
-    from realsr.inference.fast_rrdb import make_fast
+    from realsr.inference.fast_rrdb import FastRRDB, choose_form
     from realsr.networks.rrdb import RRDB
 
     precision = choose_precision("auto", torch.device("cpu"))
-    network, _ = make_fast(RRDB(4, 64, 23, 32).eval(), precision, automatic=True)
+    network = RRDB(4, 64, 23, 32).eval()
+    network = FastRRDB(network, *choose_form(network, precision, automatic=True))
     image = torch.rand(1, 3, 64, 64)
 
     return lambda: network(image)

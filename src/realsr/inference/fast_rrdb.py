@@ -61,17 +61,11 @@ TIMES: dict[str, dict[Form, float]] = {
 }
 
 
-def make_fast(network: RRDB, precision: Precision, automatic: bool) -> tuple["FastRRDB", Form]:
-    """Return the fastest form of a network.
+def choose_form(network: RRDB, precision: Precision, automatic: bool) -> Form:
+    """Return the fastest form of a network by `TIMES`.
 
     precision: bf16 or float32 on a CPU. automatic: allow float32 instead of bf16.
     """
-    form = choose_form(network, precision, automatic)
-    return FastRRDB(network, form.half, winograd=form.winograd), form
-
-
-def choose_form(network: RRDB, precision: Precision, automatic: bool) -> Form:
-    """Return the fastest form by `TIMES`, see `make_fast`."""
     direct = Form(precision.half, False)
     if precision.device.type != "cpu":
         return direct
@@ -106,8 +100,8 @@ class FastRRDB(RRDB):
         self,
         network: RRDB,
         half: torch.dtype | None,
-        cell: int | None = None,
         winograd: bool = False,
+        cell: int | None = None,
     ) -> None:
         with torch.device("meta"):
             super().__init__(network.scale, *network.size)

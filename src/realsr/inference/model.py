@@ -12,7 +12,7 @@ from torch import Tensor
 from realsr.core.devices import HALVES, Precision, choose_precision
 from realsr.core.errors import UserError
 from realsr.imaging import resize
-from realsr.inference.fast_rrdb import make_fast
+from realsr.inference.fast_rrdb import FastRRDB, Form, choose_form
 from realsr.inference.foreign import fit_precision, load_foreign
 from realsr.inference.onnx_files import load_onnx
 from realsr.networks.rrdb import RRDB
@@ -164,9 +164,9 @@ def _in_precision(
 ) -> tuple[Run, str, torch.dtype | None]:
     """Return the function, its number format for messages, and its half precision."""
     if not isinstance(network, RRDB):
-        number_format = str(precision.half or torch.float32).removeprefix("torch.")
-        return precision.wrap(network), number_format, precision.half
-    fast, form = make_fast(network, precision, automatic)
+        return precision.wrap(network), str(Form(precision.half, False)), precision.half
+    form = choose_form(network, precision, automatic)
+    fast = FastRRDB(network, *form)
 
     def run(x: Tensor) -> Tensor:
         with precision.computing():

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from realsr.inference.winograd_kernels import PANEL, TILES, block_size, convolve, transform_weights
+from realsr.inference.winograd_kernels import PANEL, TILES, convolve, plane_size, transform_weights
 from realsr.networks.rrdb import RRDB
 
 
@@ -50,7 +50,7 @@ class WinogradTrunk(nn.Module):
         features = [image.numpy() for image in images]
         grown = [torch.zeros(*shape, self.growth).numpy() for _ in range(2)]
         blocks = -(-count * rows * columns // TILES)
-        maps = torch.zeros(blocks, block_size(self.features + 4 * self.growth)).numpy()
+        maps = torch.zeros(blocks, 36 * plane_size(self.features + 4 * self.growth)).numpy()
         products = [torch.zeros(TILES, 36, self.features).numpy() for _ in range(threads)]
         counter = torch.zeros(1, dtype=torch.int64).numpy()
         outer = inner = 0  # the inputs of the present block and dense block among `features`

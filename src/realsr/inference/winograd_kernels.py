@@ -15,7 +15,7 @@ LLVM code: compilers do not keep the accumulators of a matrix product in registe
 Memory, float32:
 - images (N, 4*rows+2, 4*columns+2, channels): `rows` x `columns` tiles, a border of one pixel, and
   zeros in the border and in what exceeds the image;
-- transformed maps (blocks, `block_size`): TILES successive tiles a block, of all images, and in it
+- transformed maps (blocks, 36 x `plane_size`): TILES successive tiles a block, of all images, and in it
   (36, channels/16, TILES, 16), with 16 floats after each of the 36 planes, without which they would
   share a few sets of the L1 cache;
 - weights (36, outputs/PANEL, inputs, PANEL).
@@ -52,9 +52,9 @@ _FLOAT, _INT, _POINTER = ir.FloatType(), ir.IntType(64), ir.PointerType()
 _VECTOR = ir.VectorType(_FLOAT, WIDTH)
 
 
-def block_size(channels: int) -> int:
-    """Return the floats of a block of transformed maps."""
-    return 36 * _plane_size(channels)
+def plane_size(channels: int) -> int:
+    """Return the floats of one of the 36 planes of a block of transformed maps."""
+    return channels * TILES + 16
 
 
 def transform_weights(weight: np.ndarray) -> np.ndarray:
@@ -69,10 +69,6 @@ def transform_weights(weight: np.ndarray) -> np.ndarray:
     u = np.kron(g, g) @ weight.reshape(outputs * inputs, 9).T.astype(np.float64)
     u = u.reshape(36, outputs // PANEL, PANEL, inputs).transpose(0, 1, 3, 2)
     return np.ascontiguousarray(u, np.float32)
-
-
-def _plane_size(channels: int) -> int:
-    return channels * TILES + 16
 
 
 class _Emitter:

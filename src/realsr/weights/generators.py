@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -228,13 +228,10 @@ def read_notes(file: WeightsFile) -> dict[str, Any] | None:
     """Return the metadata of a file of this package, None for others. Raises as `read_facts`."""
     if (text := file.metadata.get(NOTES)) is None:
         return None
-    try:
-        notes = parse_json(text)
-    except ValueError as error:
-        raise _no_facts(file.path) from error
-    if not isinstance(notes, dict):
-        raise _no_facts(file.path)
-    return notes
+    with suppress(ValueError):
+        if isinstance(notes := parse_json(text), dict):
+            return notes
+    raise _no_facts(file.path)
 
 
 def _no_facts(path: Path) -> UserError:

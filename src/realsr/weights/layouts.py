@@ -107,14 +107,14 @@ def describe_other(state: Mapping[str, Tensor]) -> str:
     return f". {kind}" if kind else ""
 
 
-def prefixes(state: Mapping[str, object]) -> list[str]:
+def prefixes(state: Mapping[Any, object]) -> list[str]:
     """Return the name prefix of each RRDB in a state dict; "" for one without a prefix."""
     return sorted(
         {
             name.removesuffix(signature)
             for name in state
             for signature in SIGNATURES
-            if f".{name}".endswith(f".{signature}")
+            if isinstance(name, str) and f".{name}".endswith(f".{signature}")
         }
     )
 

@@ -139,20 +139,17 @@ def _find_training(file: WeightsFile) -> dict[str, Any] | None:
         if steps is None:
             steps = record.get("items", {}).get("generator", {}).get("steps")
         data = {role: values["data"].get(role) for role in ("source", "target")}
-        init = values.get("init")
+        if (init := values.get("init")) is not None:
+            init = printable(init if init.startswith(HUB) else Path(init).name)
         return {
             "config_sha256": fingerprint_file(config)["sha256"],
             "track": values.get("track"),
             "data": {role: printable(Path(value).name) for role, value in data.items() if value},
-            "init": None if init is None else _name_source(init),
+            "init": init,
             "steps": steps,
         } | (_describe_record(record) if record else {})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, UserError):
         return None  # not a run, or a run without its config
-
-
-def _name_source(source: str) -> str:
-    return printable(source if source.startswith(HUB) else Path(source).name)
 
 
 def _describe_record(record: Mapping[str, Any]) -> dict[str, Any]:

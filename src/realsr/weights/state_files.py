@@ -129,9 +129,7 @@ def _find_keys(content: object) -> list[object]:
 
 
 def _is_rrdb(value: object) -> bool:
-    return isinstance(value, Mapping) and bool(
-        prefixes({name: None for name in value if isinstance(name, str)})
-    )
+    return isinstance(value, Mapping) and bool(prefixes(value))
 
 
 def _has_weights(value: object) -> bool:
