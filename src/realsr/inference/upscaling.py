@@ -78,13 +78,13 @@ def plan_results(
 def skip_finished(results: Mapping[Path, Path]) -> dict[Path, Path]:
     """Return the results that are missing or incomplete, and log the number of the others."""
     rest = {photo: result for photo, result in results.items() if not _is_complete(result)}
-    if finished := [result for photo, result in results.items() if photo not in rest]:
+    if complete := [result for photo, result in results.items() if photo not in rest]:
         logger.info(
             "%d of %d results exist and are skipped, such as %s: "
             "set overwrite=true to redo them with these weights",
-            len(finished),
+            len(complete),
             len(results),
-            finished[0],
+            complete[0],
         )
     return rest
 

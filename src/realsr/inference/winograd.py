@@ -48,7 +48,7 @@ class WinogradTrunk(nn.Module):
         images = [torch.zeros(*shape, self.features) for _ in range(4)]
         images[0][:, 1 : height + 1, 1 : width + 1] = x.permute(0, 2, 3, 1)
         features = [image.numpy() for image in images]
-        grown = [torch.zeros(*shape, self.growth).numpy() for _ in range(2)]
+        hidden = [torch.zeros(*shape, self.growth).numpy() for _ in range(2)]
         blocks = -(-count * rows * columns // TILES)
         maps = torch.zeros(blocks, 36 * plane_size(self.features + 4 * self.growth)).numpy()
         products = [torch.zeros(TILES, 36, self.features).numpy() for _ in range(threads)]
@@ -61,7 +61,7 @@ class WinogradTrunk(nn.Module):
                     newest, start = features[inner], 0
                     for k, (weights, bias) in enumerate(dense):
                         is_last = k == len(dense) - 1
-                        result = features[free] if is_last else grown[k % 2]
+                        result = features[free] if is_last else hidden[k % 2]
                         residual = is_last * (1 + (number == len(block) - 1))
                         counter[0] = 0
                         arguments = (

@@ -52,12 +52,12 @@ class SpandrelNetwork(nn.Module):
 
     def _extend(self, x: Tensor) -> Tensor:
         # Without a condition on the size, so that an exported network does the same for each.
-        required = self.size_requirements
+        requirements = self.size_requirements
         sizes = [
-            torch.sym_max(size + -size % required.multiple_of, required.minimum)
+            torch.sym_max(size + -size % requirements.multiple_of, requirements.minimum)
             for size in x.shape[-2:]
         ]
-        if required.square:
+        if requirements.square:
             sizes = [torch.sym_max(*sizes)] * 2
         for axis, size in zip((-2, -1), sizes, strict=True):
             last = x.shape[axis] - 1
@@ -88,15 +88,15 @@ def _make_network(
     """Return a network of an architecture, and spandrel's description of it."""
     reader, factory = _find_architecture(architecture)
     names = inspect.signature(factory).parameters
-    supplied = {name: scale for name in SCALES if name in names}
-    supplied |= {name: 3 for name in CHANNELS if name in names}
+    constants = {name: scale for name in SCALES if name in names}
+    constants |= {name: 3 for name in CHANNELS if name in names}
     values = {**arguments, "name": factory.__name__}
-    bound = bind(factory, "generator.arguments", values, supplied)
+    keywords = bind(factory, "generator.arguments", values, constants)
     # Constructors read values, and the meta device has none.
     with torch.device("cpu"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of functions that torch will change
         try:
-            network = factory(**bound)
+            network = factory(**keywords)
             description = reader.load(dict(network.state_dict()))
         except Exception as error:  # each architecture checks its arguments in its own way
             reason = str(error).strip().splitlines() or [type(error).__name__]

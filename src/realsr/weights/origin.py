@@ -72,13 +72,13 @@ def find_origin(source: str | Path, file: WeightsFile) -> Origin:
     The licence and the training of a file that this package exported are those of its own source.
     """
     sha256 = fingerprint_file(file.values)["sha256"]
-    earlier = read_origin(file)
+    texts = read_origin(file)
     is_name = isinstance(source, str) and source in MODELS
     licence = MODELS[source].licence if is_name else None  # type: ignore[index]
-    licence = licence or LICENCES.get(sha256) or earlier.get("licence")
+    licence = licence or LICENCES.get(sha256) or texts.get("licence")
     training = _find_training(file)
-    if training is None and "training" in earlier:
-        training = parse_json(earlier["training"])
+    if training is None and "training" in texts:
+        training = parse_json(texts["training"])
     path = Path(source)
     inside = not path.is_absolute() and ".." not in path.parts
     name = printable(source if inside else path.name or file.path.name)

@@ -190,19 +190,18 @@ def fetch_names(
 
 
 def _fetch_file(file: WeightFile, folder: Path | None) -> Path:
-    target = file.cache_paths()[0]
+    target, url = file.cache_paths()[0], file.url
     if folder is not None:
-        _download(file, _find_in(folder, file.name).absolute().as_uri(), target)
-        return target
+        url = _find_in(folder, file.name).absolute().as_uri()
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            _download(file, file.url, target)
+            _download(file, url, target)
             break
         except _NETWORK_ERRORS as error:
             reason = getattr(error, "reason", None) or error.args[-1]
             if attempt == _ATTEMPTS:
                 raise UserError(
-                    f"{file.url} cannot be downloaded ({reason}). For a machine without network, "
+                    f"{url} cannot be downloaded ({reason}). For a machine without network, "
                     f"download it elsewhere and run {FETCH_COMMAND} what=[{file.key}] folder=DIR"
                 ) from error
             logger.info("%s: the download failed (%s); second attempt", file.name, reason)
