@@ -26,15 +26,13 @@ from realsr.imaging import write_uint8
 LIMIT = 4096  # MB
 STAGE = """
 import sys
-from pathlib import Path
-from realsr.kernels.estimation import estimate_kernels
+
+from realsr import api
 
 source, pool, batch, iterations = sys.argv[1:]
-values = {"name": "kernelgan", "iterations": int(iterations), "batch": int(batch), "gates": None, "device": "cpu"}
-values |= {"learning_rate": 2e-4, "border": 0, "seeds": 1, "combine": "mean"}
-estimate_kernels(
-    Path(source), Path(pool), values, 4, 0, False, None, None, "refuse", "kernels"
-).check()
+keys = ["+track=dped", "kernels=kernelgan", f"data.source={source}", f"pool_dir={pool}"]
+keys += [f"kernels.batch={batch}", f"kernels.iterations={iterations}", "kernels.gates=null"]
+api.estimate_kernels(api.load_config("estimate_kernels", [*keys, "kernels.device=cpu"]))
 """
 
 
