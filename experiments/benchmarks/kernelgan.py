@@ -21,7 +21,8 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,13 @@ from realsr.imaging import apply_kernel, read_uint8, to_float, to_uint8, write_u
 from realsr.imaging.kernel_shapes import kernel_psnr, postprocess
 from realsr.kernels.gaussian import draw_div2krk
 from realsr.kernels.kernelgan import prepare_photo
-from realsr.kernels.kernelgan_training import GraphStep, KernelGANConfig, _GANs, train_kernelgans
+from realsr.kernels.kernelgan_training import (
+    GraphStep,
+    KernelGANConfig,
+    Photo,
+    _GANs,
+    train_kernelgans,
+)
 
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket")
 ALL = 3000  # iterations of a photo
@@ -62,43 +69,31 @@ def main() -> None:
     report({"threads": torch.get_num_threads(), **quality, **compare_speed(**arguments)}, json_path)
 
 
-def compare_speed(
-    photos: list[Path], batch: int, iterations: int, rounds: int, device: str
-) -> dict[str, Any]:
-    """Return the seconds per photo of both forms, and the speed-up."""
-    with tempfile.TemporaryDirectory() as folder:
-        paths = photos or write_samples(Path(folder))
-        start = time.perf_counter()
-        inputs = [
-            prepare_photo(read_uint8(path), KernelGANConfig(ALL, RATE, border=0), [0])[0]
-            for path in paths
+class BatchedGANs:
+    """The batched form: the photos in a cycle, shared among threads as in `train_kernelgans`."""
+
+    def __init__(
+        self, photos: Sequence[Photo], config: KernelGANConfig, batch: int, device: str
+    ) -> None:
+        self._device = torch.device(device)
+        photos = list(itertools.islice(itertools.cycle(photos), batch))
+        count = min(torch.get_num_threads(), batch) if device == "cpu" else 1
+        bounds = [round(i * batch / count) for i in range(count + 1)]
+        self._parts = [
+            _GANs(photos[first:last], config, range(first, last), self._device)
+            for first, last in itertools.pairwise(bounds)
         ]
-        preparing = (time.perf_counter() - start) / len(paths)
 
-    config = KernelGANConfig(iterations * (rounds + 1), RATE, border=0)
-    PlainKernelGAN(
-        inputs[0], config, seed=0, device=device
-    )  # PyTorch imports more when its first optimiser is made
-    start = time.perf_counter()
-    plain = PlainKernelGAN(inputs[0], config, seed=0, device=device)
-    made_plain = time.perf_counter()
-    batch_inputs = list(itertools.islice(itertools.cycle(inputs), batch))
-    count = min(torch.get_num_threads(), batch) if device == "cpu" else 1
-    bounds = [round(i * batch / count) for i in range(count + 1)]  # as `train_kernelgans` does
-    parts = [
-        _GANs(batch_inputs[first:last], config, range(first, last), torch.device(device))
-        for first, last in itertools.pairwise(bounds)
-    ]
-    before = {
-        "plain": preparing + made_plain - start,
-        "ours": preparing + (time.perf_counter() - made_plain) / batch,
-    }
-    steps = [
-        part.step if device == "cpu" else GraphStep(part.step, torch.device(device))
-        for part in parts
-    ]
+    @cached_property
+    def _steps(self) -> list[Callable[..., Any]]:
+        steps = [part.step for part in self._parts]
+        if self._device.type == "cpu":
+            return steps
+        return [GraphStep(step, self._device) for step in steps]
 
-    def run_batch(start: int, count: int) -> None:
+    def run(self, start: int, count: int) -> None:
+        """Train for `count` iterations from `start` on."""
+
         def work(
             parts: list[_GANs], steps: list[Callable[..., Any]], progress: Callable[[int], None]
         ) -> None:
@@ -107,20 +102,39 @@ def compare_speed(
                     step(*inputs)
                     part.advance(start + offset + 1)
 
-        if device == "cpu":
-            split_work(work, [parts, steps], lambda steps: None)
+        if self._device.type == "cpu":
+            split_work(work, [self._parts, self._steps], lambda steps: None)
         else:
-            work(parts, steps, lambda steps: None)
+            work(self._parts, self._steps, lambda steps: None)
 
-    rows = []
-    for number in range(rounds + 1):
-        first = number * iterations
-        rows.append(
-            [
-                *measure(plain.run, first, iterations, device),
-                *measure(run_batch, first, iterations, device),
-            ]
-        )
+
+def compare_speed(
+    photos: list[Path], batch: int, iterations: int, rounds: int, device: str
+) -> dict[str, Any]:
+    """Return the seconds per photo of both forms, and the speed-up."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = photos or write_samples(Path(folder))
+        config = KernelGANConfig(ALL, RATE, border=0)
+        start = time.perf_counter()
+        inputs = [prepare_photo(read_uint8(path), config, [0])[0] for path in paths]
+        preparation = (time.perf_counter() - start) / len(paths)
+
+    config = KernelGANConfig(iterations * (rounds + 1), RATE, border=0)
+    PlainKernelGAN(inputs[0], config, 0, device)  # the first optimiser imports more of PyTorch
+    start = time.perf_counter()
+    plain = PlainKernelGAN(inputs[0], config, 0, device)
+    middle = time.perf_counter()
+    batched = BatchedGANs(inputs, config, batch, device)
+    end = time.perf_counter()
+    before = {"plain": preparation + middle - start, "ours": preparation + (end - middle) / batch}
+    rows = [
+        [
+            seconds
+            for run in (plain.run, batched.run)
+            for seconds in measure(run, number * iterations, iterations, device)
+        ]
+        for number in range(rounds + 1)
+    ]
     wall, processor, batch_wall, batch_processor = (
         statistics.median(column) * ALL / iterations for column in zip(*rows[1:], strict=True)
     )

@@ -62,7 +62,7 @@ def _tile(kernel: Kernel, true: Kernel, text: str, scale: int) -> Tile:
 
 
 if __name__ == "__main__":
-    chosen = [
+    cases = [
         Case(photo, 0, scale, noise)
         for scale, noise, photos in (
             (2, 0.0, ("astronaut", "motorcycle", "rocket")),
@@ -71,4 +71,4 @@ if __name__ == "__main__":
         )
         for photo in photos
     ]
-    write_uint8(Path(sys.argv[2]), draw(read_records(Path(sys.argv[1])), chosen))
+    write_uint8(Path(sys.argv[2]), draw(read_records(Path(sys.argv[1])), cases))

@@ -113,10 +113,10 @@ def run(tasks: Sequence[Task], records: Path, forms: Mapping[str, Form], batch: 
     """Append missing estimates to the records; KernelGAN is trained in batches of `batch`."""
     _drop_cut_line(records)
     finished_keys = {_key(_task(record)) for record in read_records(records)}
-    missing = [task for task in tasks if _key(task) not in finished_keys]
+    todo = [task for task in tasks if _key(task) not in finished_keys]
     records.parent.mkdir(parents=True, exist_ok=True)
-    with Progress("kernel recovery", total=len(tasks), done=len(tasks) - len(missing)) as progress:
-        for name, group in groupby(missing, key=lambda task: task[1]):
+    with Progress("kernel recovery", total=len(tasks), done=len(tasks) - len(todo)) as progress:
+        for name, group in groupby(todo, key=lambda task: task[1]):
             members = list(group)
             size = max(1, batch // forms[name].seeds) if name in forms else 1
             for start in range(0, len(members), size):

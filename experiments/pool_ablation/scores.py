@@ -39,11 +39,11 @@ def evaluate_runs(study: Path, camera: str, seed: int, weights: dict[str, Path])
     models = {"interpolation": "bicubic", "start": str(study / "init/generator_ema.safetensors")}
     for path in sorted(folder.glob("runs/*/generator_ema.safetensors")):
         models[path.parent.name] = str(path)
-    missing = {arm: model for arm, model in models.items() if arm not in scores}
-    if not missing:
+    todo = {arm: model for arm, model in models.items() if arm not in scores}
+    if not todo:
         return
     report = api.evaluate(
-        weights=list(missing.values()),
+        weights=list(todo.values()),
         scale=SCALE,
         data={"hr": str(study / camera / "test/HR"), "lr": str(study / camera / "test/LR")},
         protocol={"metrics": list(METRICS)},
@@ -52,7 +52,7 @@ def evaluate_runs(study: Path, camera: str, seed: int, weights: dict[str, Path])
         save_images=True,
         device="cpu",
     )
-    scores |= dict(zip(missing, report.results.scores.values(), strict=True))
+    scores |= dict(zip(todo, report.results.scores.values(), strict=True))
     write_bytes(file, json.dumps(scores, indent=1).encode())
 
 

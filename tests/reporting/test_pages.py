@@ -103,6 +103,16 @@ def test_the_folders_of_a_run_are_found_after_a_move(tmp_path: Path) -> None:
     assert records.place("data.target") is None
 
 
+def test_the_folder_of_an_adaptation_has_the_records_of_its_training(tmp_path: Path) -> None:
+    run = tmp_path / "work/runs/adapt"
+    run.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"has no config\.yaml: set run=FOLDER of a training"):
+        read_run(tmp_path)
+    (run / "config.yaml").write_text("scale: 4\n")
+    assert read_run(tmp_path).folder == run
+    assert read_run(tmp_path).config == {"scale": 4}
+
+
 @pytest.mark.parametrize("text", ["a: [", "- a", "\udce9"])
 def test_a_folder_without_a_configuration_is_no_run(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_bytes(text.encode("utf-8", "surrogateescape"))

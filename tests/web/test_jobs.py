@@ -104,7 +104,7 @@ def test_the_time_left_follows_the_steps(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("realsr.web.jobs.time.monotonic", lambda: now)
     job = Job(tmp_path / "job")
     assert (job.describe()["seconds_left"], job.describe()["fraction"]) == (None, None)
-    job.begin("work", 10, expected=40)
+    job.begin("work", 10, seconds=40)
     now = 110.0
     assert (job.describe()["seconds_left"], job.describe()["fraction"]) == (30, 0.25)
     job.advance(5)  # 2 s a step

@@ -78,9 +78,9 @@ def make_chain_sections(run: RunRecords, pool: PoolStatistics | None) -> list[Se
     kernels: list[Block] = []
     if run.value("pool.kernels") != "bicubic":
         items = _index_files(_read_items(pool_dir, "kernels"), f"_x{scale}.mat")
-        used = [_kernel_file(pair) for pair in chain.pairs.values()]
+        blurs = [_kernel_file(pair) for pair in chain.pairs.values()]
         others = choose_evenly(sorted(items), max(1, MAX_KERNELS - MAX_PAIRS))
-        chain.kernels = {file: items[file] for file in sorted({*used, *others}) if file in items}
+        chain.kernels = {file: items[file] for file in sorted({*blurs, *others}) if file in items}
         if pool is not None and scale in pool.kernels:
             kernels.append(Plots([plot_kernel_spectra([pool], scale)]))
         if pool_dir is not None:

@@ -39,8 +39,8 @@ from realsr.reporting.pool_figures import (
     plot_noise,
 )
 
-SHOWN_LAGS = (1, 2, 4, 8)
-SHOWN_KERNELS = 20
+TABLE_LAGS = (1, 2, 4, 8)
+TABLE_KERNELS = 20
 NOISE_ARRAYS = ("colour_correlation", "autocorrelation", "spectrum")
 
 
@@ -132,7 +132,7 @@ def median_spread(statistics: KernelStatistics) -> np.ndarray:
 def _kernel_lines(statistics: KernelStatistics) -> list[str]:
     lines = [f"  {'':28} {'sum':>8} {'offset row':>10} {'column':>7} "]
     lines[0] += f"{'spread long':>11} {'short':>6} {'angle':>6}"
-    for name, moments in list(statistics.moments.items())[:SHOWN_KERNELS]:
+    for name, moments in list(statistics.moments.items())[:TABLE_KERNELS]:
         (row, column), (long, short) = moments.offset, moments.spread
         name = printable(name)
         name = name if len(name) <= 28 else f"…{name[-27:]}"
@@ -141,7 +141,7 @@ def _kernel_lines(statistics: KernelStatistics) -> list[str]:
         lines.append(
             f"  {name:28} {moments.sum:8.4f} {place} {long:11.2f} {short:6.2f} {moments.angle:6.0f}"
         )
-    if (more := len(statistics.moments) - SHOWN_KERNELS) > 0:
+    if (more := len(statistics.moments) - TABLE_KERNELS) > 0:
         lines.append(f"  and {more} more, in pool.json")
     long, short = median_spread(statistics)
     return [*lines, f"  {'median':28} {'':8} {'':10} {'':7} {long:11.2f} {short:6.2f}"]
@@ -156,14 +156,14 @@ def _noise_lines(noise: NoiseStatistics) -> list[str]:
     for colour, values in zip("RGB", noise.colour_correlation, strict=True):
         rows[f"correlation with {colour}"] = values
     lags = {
-        name: noise.autocorrelation[axis][list(SHOWN_LAGS)]
+        name: noise.autocorrelation[axis][list(TABLE_LAGS)]
         for axis, name in enumerate(("down", "to the right"))
     }
     return [
         f"noise patches: {len(noise.levels)}",
         f"  {'':28} {'R':>7} {'G':>7} {'B':>7}",
         *(_row(name, values) for name, values in rows.items()),
-        f"  {'autocorrelation at lag':28} " + " ".join(f"{lag:7}" for lag in SHOWN_LAGS),
+        f"  {'autocorrelation at lag':28} " + " ".join(f"{lag:7}" for lag in TABLE_LAGS),
         *(_row(name, values) for name, values in lags.items()),
     ]
 
@@ -229,7 +229,7 @@ def _compare_noise(first: NoiseStatistics | None, second: NoiseStatistics | None
         values = [noise.colour_correlation[i, j] for noise in (first, second)]
         lines.append(_difference(f"correlation {'RGB'[i]} {'RGB'[j]}", *values))
     for axis, name in enumerate(("down", "to the right")):
-        for lag in SHOWN_LAGS:
+        for lag in TABLE_LAGS:
             values = [noise.autocorrelation[axis, lag] for noise in (first, second)]
             lines.append(_difference(f"autocorrelation {name}, lag {lag}", *values))
     return lines

@@ -38,10 +38,10 @@ class Job:
         self.error: str | None = None
         self.begin("")
 
-    def begin(self, stage: str, total: int = 0, expected: float | None = None) -> None:
-        """Begin a stage of `total` steps, 0 if unknown. expected: its seconds, None if unknown."""
+    def begin(self, stage: str, total: int = 0, seconds: float | None = None) -> None:
+        """Begin a stage of `total` steps, 0 if unknown, and of `seconds`, None if unknown."""
         self._stop_if_cancelled()
-        self._stage, self._total, self._count, self._expected = stage, total, 0, expected
+        self._stage, self._total, self._count, self._seconds = stage, total, 0, seconds
         self._start = self._latest = time.monotonic()
 
     def advance(self, steps: int) -> None:
@@ -58,13 +58,13 @@ class Job:
 
         The estimate follows the clock between two steps.
         """
-        expected = self._expected
+        seconds = self._seconds
         if self._count:
-            expected = (self._latest - self._start) * self._total / self._count
-        if not expected:
+            seconds = (self._latest - self._start) * self._total / self._count
+        if not seconds:
             return None, None
         elapsed = time.monotonic() - self._start
-        return max(0.0, expected - elapsed), min(0.99, elapsed / expected)
+        return max(0.0, seconds - elapsed), min(0.99, elapsed / seconds)
 
     def relative(self, text: str) -> str:
         """Return a message with the names of the job's photos instead of their paths."""
