@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 
 from realsr.core.errors import UserError
-from realsr.imaging.kernel_shapes import save_kernel
 from realsr.pools.contents import list_degradation_files, list_kernels, list_noise
 
 
@@ -28,12 +27,6 @@ def test_kernels_of_a_scale_are_found_sorted_and_nested(tmp_path):
     }
     assert found[4] == ["a/a_kernel_x4.mat", "b_kernel_x4.mat"]
     assert found[2] == ["b_kernel_x2.mat", "deep/er/0_kernel_x2.mat"]
-
-
-def test_ours_are_found(tmp_path):
-    (tmp_path / "kernels").mkdir()
-    save_kernel(tmp_path / "kernels" / "DJI_0030_kernel_x2.mat", [[1.0]])
-    assert [path.name for path in list_kernels(tmp_path, 2)] == ["DJI_0030_kernel_x2.mat"]
 
 
 def test_noise_is_found_sorted_and_nested(tmp_path):
