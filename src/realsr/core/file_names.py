@@ -65,37 +65,17 @@ def list_files(
     """
     files: list[Path] = []
     skipped_names: dict[str, list[str]] = {}
-    folder_ids = set[tuple[int, int]]()
-
-    def collect(parent: Path) -> None:
-        """Add the files of a folder, unless it was visited before."""
-        status = parent.stat()
-        if (status.st_dev, status.st_ino) in folder_ids:
-            return
-        folder_ids.add((status.st_dev, status.st_ino))
-        with os.scandir(parent) as iterator:
-            # Links come last, so that a folder inside is listed by its real path.
-            entries = sorted(iterator, key=lambda entry: (entry.is_symlink(), entry.name))
-        for entry in entries:
-            path = parent / entry.name
-            suffix, hidden = path.suffix.lower(), entry.name.startswith(".")
-            dangling = entry.is_symlink() and not path.exists()
-            if hidden and suffix not in suffixes:
-                continue
-            if recursive and not hidden and entry.is_dir():
-                collect(path)
-            elif not hidden and (
-                (suffix in suffixes and (dangling or entry.is_file()))
-                or (dangling and recursive and not suffix)
-            ):
-                files.append(path)
-            else:
-                kind = (
-                    "subfolder" if entry.is_dir() else "image" if suffix in unread else "other file"
-                )
-                skipped_names.setdefault(kind, []).append(path.relative_to(folder).as_posix())
-
-    collect(folder)
+    for path, entry in _scan(folder, recursive, set()):
+        suffix, is_hidden = path.suffix.lower(), entry.name.startswith(".")
+        if is_hidden and suffix not in suffixes:
+            continue
+        is_dangling = entry.is_symlink() and not path.exists()
+        is_file = suffix in suffixes and (is_dangling or entry.is_file())
+        if not is_hidden and (is_file or (is_dangling and recursive and not suffix)):
+            files.append(path)
+        else:
+            kind = "subfolder" if entry.is_dir() else "image" if suffix in unread else "other file"
+            skipped_names.setdefault(kind, []).append(path.relative_to(folder).as_posix())
     if images := skipped_names.pop("image", None):
         text = f"{_count('image', images)} in unsupported formats: convert to PNG or TIFF"
         _log_once(f"{folder}: {text}", logging.WARNING)
@@ -103,6 +83,25 @@ def list_files(
         text = "; ".join(_count(kind, names) for kind, names in skipped_names.items())
         _log_once(f"{folder}: skipped: {text}")
     return sorted(files)
+
+
+def _scan(
+    folder: Path, recursive: bool, visited: set[tuple[int, int]]
+) -> Iterator[tuple[Path, os.DirEntry[str]]]:
+    """Yield a folder's entries and, if recursive, those of its visible subfolders in their place."""
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in visited:
+        return
+    visited.add((status.st_dev, status.st_ino))
+    with os.scandir(folder) as iterator:
+        # Links come last, so that a folder inside is listed by its real path.
+        entries = sorted(iterator, key=lambda entry: (entry.is_symlink(), entry.name))
+    for entry in entries:
+        path = folder / entry.name
+        if recursive and not entry.name.startswith(".") and entry.is_dir():
+            yield from _scan(path, recursive, visited)
+        else:
+            yield path, entry
 
 
 def _count(noun: str, names: list[str]) -> str:

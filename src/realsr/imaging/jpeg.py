@@ -253,16 +253,16 @@ class JpegEncoder:
 
 def _metadata_segments(metadata: Metadata) -> bytes:
     """Return EXIF, XMP and IPTC, each in a segment."""
-    data = b""
-    if metadata.exif:
-        data += _segment(0xE1, _EXIF + metadata.exif)
-    if metadata.xmp:
-        data += _segment(0xE1, _XMP + metadata.xmp)
-    if metadata.iptc:
+    resource, iptc = b"", metadata.iptc
+    if iptc:
         # An image resource of Photoshop: number, empty name, length, data padded to even length.
-        resource = struct.pack(">HHI", _IPTC, 0, len(metadata.iptc)) + metadata.iptc
-        data += _segment(0xED, _PHOTOSHOP + b"8BIM" + resource + bytes(len(resource) % 2))
-    return data
+        resource = b"8BIM" + struct.pack(">HHI", _IPTC, 0, len(iptc)) + iptc + bytes(len(iptc) % 2)
+    parts = (
+        (0xE1, _EXIF, metadata.exif),
+        (0xE1, _XMP, metadata.xmp),
+        (0xED, _PHOTOSHOP, resource),
+    )
+    return b"".join(_segment(kind, prefix + body) for kind, prefix, body in parts if body)
 
 
 def _segment(kind: int, body: bytes) -> bytes:
