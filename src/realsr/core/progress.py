@@ -55,11 +55,8 @@ class Progress:
             self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(steps)
         now = time.monotonic()
-        if (
-            self._bar.disable
-            and not self._silent
-            and (now - self._last_log >= INTERVAL or self.count == self.total)
-        ):
+        is_due = now - self._last_log >= INTERVAL or self.count == self.total
+        if is_due and self._bar.disable and not self._silent:
             self._last_log = now
             logger.info(self._line(now - self._start))
 

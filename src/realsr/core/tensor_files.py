@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from realsr.core.errors import first_line
 from realsr.core.file_kinds import COPY_AGAIN, STATE_DICT, identify_file
 from realsr.core.file_names import utf8_path
 from realsr.core.machine import limited_memory
@@ -131,8 +132,7 @@ def tell_reason(error: BaseException) -> str:
     """Return the shortened first line of an error; errors of torch mean that sizes are invalid."""
     if isinstance(error, RuntimeError | OverflowError | MemoryError):
         return "its sizes do not fit any network"
-    reason = (str(error).strip().splitlines() or ["no reason available"])[0]
-    reason = "".join(letter if letter.isprintable() else " " for letter in reason)
+    reason = "".join(letter if letter.isprintable() else " " for letter in first_line(error))
     return reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]} …"
 
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -42,8 +42,6 @@ except ImportError:
 
 adler32 = zlib.adler32 if isal_zlib is None else isal_zlib.adler32
 crc32 = zlib.crc32 if isal_zlib is None else isal_zlib.crc32
-
-Block = TypeVar("Block")
 
 ZLIB_HEADER = b"\x78\x01"  # deflate with a window of 32 KiB, fast (RFC 1950)
 _LEVEL = 1  # levels 0 to 2 of ISA-L give the same bytes on all x86-64 with SSE4.2, 3 does not
@@ -80,7 +78,7 @@ def append_adler(first: int, second: int, size: int) -> int:
     return b << 16 | a
 
 
-class OrderedThreads(Generic[Block]):
+class OrderedThreads:
     """Computes blocks in threads and passes the results on in the order of the blocks.
 
     The number of threads is torch's; with one, blocks are computed in the calling thread. `consume`
@@ -88,12 +86,12 @@ class OrderedThreads(Generic[Block]):
     need not wait while an earlier block is compressed.
     """
 
-    def __init__(self, consume: Callable[[Block], None]):
+    def __init__(self, consume: Callable[[Any], None]):
         self._consume, self._threads = consume, torch.get_num_threads()
         self._pool: ThreadPoolExecutor | None = None
-        self._pending = deque[Future[Block]]()
+        self._pending = deque[Future[Any]]()
 
-    def submit(self, compute: Callable[..., Block], *arguments: Any) -> None:
+    def submit(self, compute: Callable[..., Any], *arguments: Any) -> None:
         """Start compute(*arguments); consume earlier results. Raises their errors."""
         if self._threads == 1:
             self._consume(compute(*arguments))
@@ -166,15 +164,12 @@ def encode_zlib_png(image_uint8: np.ndarray) -> bytes:
     """
     compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, *_RUN_LENGTHS)
     layout, rows = Layout.of(image_uint8), _to_bytes(image_uint8)
-    data, above = _png_head(layout), np.zeros(layout.row_bytes, np.uint8)
-    for top in range(0, layout.height, 64):
-        part = rows[top : top + 64]
-        body = compressor.compress(average(part, above, layout.pixel_bytes).data)
-        if top + 64 >= layout.height:
-            body += compressor.flush()
-        data += _chunk(b"IDAT", body) if body else b""
-        above = part[-1]
-    return data + _chunk(b"IEND")
+    filtered = average(rows, np.zeros(layout.row_bytes, np.uint8), layout.pixel_bytes)
+    parts = (filtered[top : top + 64].data for top in range(0, layout.height, 64))
+    bodies = [compressor.compress(part) for part in parts]
+    bodies[-1] += compressor.flush()
+    chunks = [_chunk(b"IDAT", body) for body in bodies if body]
+    return b"".join((_png_head(layout), *chunks, _chunk(b"IEND")))
 
 
 def average(rows: np.ndarray, above: np.ndarray, step: int) -> np.ndarray:
