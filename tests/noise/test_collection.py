@@ -77,10 +77,11 @@ def test_again_reads_nothing(source, tmp_path, monkeypatch):
     collect(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "pool").rglob("*")}
 
-    def refuse(path, damaged):
+    def refuse(path, *_):
         raise AssertionError(f"{path} is read again")
 
     monkeypatch.setattr("realsr.noise.tiles.read_uint8_and_damage", refuse)
+    monkeypatch.setattr("realsr.noise.collection.read_uint8", refuse)
     collect(tmp_path)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "pool").rglob("*")} == before
 

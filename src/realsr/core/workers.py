@@ -90,6 +90,8 @@ def map_with_progress(
 ) -> Iterator[tuple[Item, Result]]:
     """Yield each item and function(item) in order, and show the progress under a title.
 
+    Write the call in the `for` statement itself, so that an error in the loop ends the progress.
+
     workers: see `count_workers`. done: number of items that an earlier run finished.
     """
     results = map_items(function, items, count_workers(len(items), workers))

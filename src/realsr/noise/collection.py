@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import count, takewhile
@@ -105,16 +105,13 @@ def _examine_photos(
     """
     # Without any patch, measure all photos again: the error message covers all tiles.
     has_patches = _has_patches(record)
-    new = {
-        name: path for name, path in photos.items() if not (has_patches and record.has_item(name))
-    }
-    duplicates = _restore_filter(record, new) if new else DuplicateFilter()
+    new = [path for name, path in photos.items() if not (has_patches and record.has_item(name))]
+    done = len(photos) - len(new)
+    duplicates = _restore_filter(record, {path.stem for path in new}) if new else DuplicateFilter()
     examine = partial(examine_photo, config=config, damaged=damaged)
-    results = map_with_progress(
-        STAGE, examine, list(new.values()), workers, done=len(photos) - len(new)
-    )
     tables: list[np.ndarray] = []
-    for name, (path, result) in zip(new, results, strict=True):
+    for path, result in map_with_progress(STAGE, examine, new, workers, done):
+        name = path.stem
         if isinstance(result, Exception):
             record.fail(name, f"source/{path.name}", path, result)
             continue
@@ -184,7 +181,7 @@ def _has_patches(record: StageRecord) -> bool:
     return any(item["files"] for item in record.items.values())
 
 
-def _restore_filter(record: StageRecord, new: Mapping[str, Path]) -> DuplicateFilter:
+def _restore_filter(record: StageRecord, new: Set[str]) -> DuplicateFilter:
     """Return a filter with the patches of earlier calls, read from their files."""
     duplicates = DuplicateFilter()
     for name, item in record.items.items():

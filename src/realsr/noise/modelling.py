@@ -120,10 +120,10 @@ def _fit_model(
     """Write the noise model of photos; return facts. Raises UserError if too few blocks are flat."""
     tables: dict[Path, np.ndarray] = {}
     measure = partial(_measure, damaged=damaged)
-    results = map_with_progress("noise model", measure, list(photos.values()), workers)
-    for name, (path, result) in zip(photos, results, strict=True):
+    paths = list(photos.values())
+    for path, result in map_with_progress("noise model", measure, paths, workers):
         if isinstance(result, ImageError):
-            record.fail(name, f"source/{path.name}", path, result)
+            record.fail(path.stem, f"source/{path.name}", path, result)
             continue
         tables[path], damage = result
         log_damage(path, damage)

@@ -125,8 +125,9 @@ def survey_noise(
     measure = partial(_survey_photo, config=config, damaged=damaged, limit=limit)
     tables, failures = [np.empty(0, SURVEY_TILES)], {}
     blocks, owners = [np.empty(0, BLOCKS)], [np.empty(0, int)]
-    results = map_with_progress("noise survey", measure, photos, workers)
-    for index, (path, result) in enumerate(results):
+    for index, (path, result) in enumerate(
+        map_with_progress("noise survey", measure, photos, workers)
+    ):
         if isinstance(result, Exception):
             text = str(result)
             failures[path.name] = text if path.name in text else f"{path}: {text}"

@@ -36,7 +36,7 @@ def measure_photo(
     tiles = measure_tiles(image, config)
     for index in np.flatnonzero(mask_tiles(tiles, max_variance, min_mean)):
         pixels = cut(image, tiles[index], config.size)
-        tiles["clipped"][index] = measure_clipped(pixels)
+        tiles["clipped"][index] = mask_clipped(pixels).mean()
         tiles["structure"][index] = measure_structure(remove_shading(pixels))
     return image, tiles, damage
 
@@ -113,12 +113,6 @@ def to_gray(image_uint8: np.ndarray) -> np.ndarray:
 def cut(image_uint8: np.ndarray, tile: np.void, size: int) -> np.ndarray:
     """Return a tile's pixels, a view (size, size, 3)."""
     return image_uint8[tile["top"] : tile["top"] + size, tile["left"] : tile["left"] + size]
-
-
-def measure_clipped(tile_uint8: np.ndarray) -> float:
-    """Return the fraction of pixels (h, w, 3) with a channel at 0 or 255: clipped noise."""
-    clipped = mask_clipped(tile_uint8)
-    return np.count_nonzero(clipped) / clipped.size
 
 
 def mask_clipped(image_uint8: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ class PairFile:
 
     def is_intact(self) -> bool:
         """Return whether the file exists with the recorded bytes or pixels."""
-        if self.pixels is None or not self.path.is_file():
+        if self.pixels is None:
             return _hash_file(self.path) == self.sha256
         try:
             return hash_pixels(read_uint8(self.path)) == self.pixels

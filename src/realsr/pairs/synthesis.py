@@ -131,8 +131,8 @@ def make_pairs(
     ) as record:
         tasks = [task for task in plan if not record.has_item(task.name)]
         make = partial(_make_pair, scale=scale, output=output, damaged=damaged)
-        outcomes = map_with_progress(STAGE, make, tasks, workers, done=len(plan) - len(tasks))
-        for task, outcome in outcomes:
+        done = len(plan) - len(tasks)
+        for task, outcome in map_with_progress(STAGE, make, tasks, workers, done):
             if isinstance(outcome, Exception):
                 record.fail(task.name, task.photo, task.photo_file, outcome)
                 continue
