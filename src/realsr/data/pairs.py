@@ -110,14 +110,14 @@ def hold_out_regions(
         for index, (part, cut_pairs) in enumerate((("training", parts), ("held_out", regions))):
             files = {kind: folder / part / kind / f"{pair.name}.png" for kind in images}
             for kind, (image, place) in images.items():
-                _write(files[kind], np.split(image, [place], axis)[index])
+                _write_if_changed(files[kind], np.split(image, [place], axis)[index])
             cut_pairs[pair.name] = replace(pair, hr=files["HR"], lr=files["LR"])
     training = [parts.get(pair.name, pair) for pair in pairs]
     return training, [regions[name] for name in sorted(regions)]
 
 
-def _write(path: Path, image_uint8: np.ndarray) -> None:
-    """Write an image unless the file has its content: equal files keep their time of change."""
+def _write_if_changed(path: Path, image_uint8: np.ndarray) -> None:
+    """Write an image; a file with this content keeps its time of change."""
     content = encode_uint8(np.ascontiguousarray(image_uint8), path.suffix)
     if not path.is_file() or path.read_bytes() != content:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from realsr.training.distributed import average, global_mean
 from realsr.training.generator_loss import GeneratorLoss
-from realsr.training.loss_terms.perceptual import Perceptual
 from realsr.training.loss_terms.term import StepTensors
 from realsr.training.settings import TrainerConfig
 from realsr.training.state import TrainState
@@ -157,18 +156,16 @@ class TrainStep:
             with state.precision.autocast():
                 return net(images).float()
 
+        def trial(net: nn.Module) -> Tensor:
+            with torch.no_grad():
+                hr = run(state.generator, lr)
+                run(net, hr)
+            return run(net, hr.requires_grad_()).mean()
+
         self._generator = compile_network(state.generator, lambda net: run(net, lr).mean())
         for term in self._criterion.terms.values():
-            if isinstance(term, Perceptual):
-                with torch.no_grad():
-                    hr = run(state.generator, lr)
-
-                def trial(net: nn.Module, hr: Tensor = hr) -> Tensor:
-                    with torch.no_grad():
-                        run(net, hr)
-                    return run(net, hr.requires_grad_()).mean()
-
-                term.features = compile_network(term.features, trial)
+            for name in getattr(term, "compiled", ()):
+                setattr(term, name, compile_network(getattr(term, name), trial))
 
 
 def compile_network(net: nn.Module, trial: Callable[[nn.Module], Tensor]) -> nn.Module:
