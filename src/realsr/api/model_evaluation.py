@@ -47,6 +47,7 @@ from realsr.inference.tiling import as_function
 from realsr.reporting.figures import Figures, parse_figures
 from realsr.training.distributed import local_rank
 from realsr.weights.generators import read_facts, read_notes
+from realsr.weights.origin import RUN_FILES
 from realsr.weights.sources import PUBLISHED_MODELS, find_weights
 from realsr.weights.state_files import read_weights
 
@@ -220,12 +221,12 @@ def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], met
     device = choose_device(config.trainer.device, "trainer.device", local_rank())
     protocol = resolve(load_protocol("realsr_release"), scale)
     models, weights = {"bicubic": bicubic_model(scale)}, dict[str, dict[str, Any]]()
-    for name in ("generator", "generator_ema", "best"):
-        if (file := config.run / f"{name}.safetensors").exists():
-            # Custom code is trusted only if it is the code that this config names.
-            allow_custom_code = read_facts(read_weights(file)) == _to_facts(config)
-            models[name] = as_function(load_model(file, device, "fp32", allow_custom_code))
-            weights[name] = describe_weights(file)
+    facts = json.loads(json.dumps(config.generator)), scale  # as in a weights file: without tuples
+    for file in [config.run / name for name in RUN_FILES if (config.run / name).exists()]:
+        # Custom code is trusted only if it is the code that this config names.
+        allow_custom_code = read_facts(read_weights(file)) == facts
+        models[file.stem] = as_function(load_model(file, device, "fp32", allow_custom_code))
+        weights[file.stem] = describe_weights(file)
     metric_set = load_metrics(protocol.metrics, load_metric_values(), {}, device)
     results = evaluate_models(models, as_readers(validation), metric_set, scale)
     lr = "centre crops of the validation images"
@@ -236,8 +237,8 @@ def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], met
     notes = read_notes(read_weights(config.run / "best.safetensors")) if "best" in models else None
     if notes is not None:
         kind = "averaged" if notes.get("averaged") else "raw"
-        facts = [notes.get(key) for key in ("step", "by", "set")]
-        logger.info("best: step %s, %s weights, by %s on %s", facts[0], kind, *facts[1:])
+        step, score, images = (notes.get(key) for key in ("step", "by", "set"))
+        logger.info("best: step %s, %s weights, by %s on %s", step, kind, score, images)
     warn_below_bicubic(report)
     logger.info("weights: %s\nmetrics: %s", config.run / "generator.safetensors", metrics)
     logs = shlex.quote(str(config.run / "tensorboard"))
@@ -257,8 +258,3 @@ def warn_below_bicubic(report: Report) -> None:
             bicubic - max(values),
             baseline,
         )
-
-
-def _to_facts(config: TrainConfig) -> tuple[dict[str, Any], int]:
-    """Return the config's generator and scale as stored in a weights file (JSON, no tuples)."""
-    return json.loads(json.dumps(config.generator)), config.scale

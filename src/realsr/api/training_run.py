@@ -51,6 +51,7 @@ from realsr.training.state import check_settings
 from realsr.training.trackers.tracker import check_tracker
 from realsr.training.validation import ValidationSet, make_lpips
 from realsr.weights import load_generator_state
+from realsr.weights.origin import RUN_FILES
 
 logger = logging.getLogger("realsr")
 
@@ -68,10 +69,8 @@ class TrainResult:
         `generator` holds the weights of the last step, `generator_ema` their moving average, and
         `best` the best weights by validation.
         """
-        names = ("generator", "generator_ema", "best")
-        return {
-            name: file for name in names if (file := self.folder / f"{name}.safetensors").is_file()
-        }
+        files = [self.folder / name for name in RUN_FILES]
+        return {file.stem: file for file in files if file.is_file()}
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from realsr.config.composition import takes_keys
 from realsr.config.schema import AppConfig
-from realsr.core.errors import UserError
+from realsr.core.errors import UserError, import_extra
 
 logger = logging.getLogger("realsr")
 
@@ -25,13 +25,8 @@ def app(config: AppConfig) -> None:
     Raises UserError without the extra `app`, without a model, for another address, and for a port
     that cannot be used.
     """
-    try:
-        import starlette  # noqa: F401  for realsr.web.server
-        import uvicorn
-    except ImportError as error:
-        raise UserError(
-            "realsr app needs starlette and uvicorn: pip install 'realsr[app]'"
-        ) from error
+    import_extra("starlette", "realsr app", "app")  # for realsr.web.server
+    uvicorn = import_extra("uvicorn", "realsr app", "app")
     from realsr.web.server import make_application
     from realsr.web.work import Upscaler
 
