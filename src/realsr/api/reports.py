@@ -58,15 +58,13 @@ def report(config: ReportConfig) -> Path:
     check_folder_place("output", output.parent)
     unreadable: list[str] = []
     if config.run is not None:
-        title, sections = f"Run {config.run.resolve().name}", describe_run(config.run)
+        title, sections = f"Run {folder.resolve().name}", describe_run(folder)
     elif config.sweep is not None:
-        jobs = read_sweep(config.sweep)
+        jobs = read_sweep(folder)
         logger.info("\n%s", tabulate_jobs(jobs).as_text())
-        title = "Sweep"
-        sections = make_sweep_sections(config.sweep, jobs)
+        title, sections = "Sweep", make_sweep_sections(folder, jobs)
     elif config.pool_dir is not None:
-        folders = [config.pool_dir, *([config.compare] if config.compare else [])]
-        pools = [measure_pool(pool) for pool in folders]
+        pools = [measure_pool(pool) for pool in (folder, config.compare) if pool is not None]
         logger.info("\n%s", format_pools(pools))
         title = "Degradation pool" if len(pools) == 1 else "Comparison of degradation pools"
         sections = make_pool_sections(pools)
@@ -77,10 +75,8 @@ def report(config: ReportConfig) -> Path:
             raise UserError(
                 f"evaluation={folder}: has no metrics.json: set the output of a realsr.evaluate"
             )
-        title, sections = (
-            f"Evaluation {folder.resolve().name}",
-            make_evaluation_sections(folder, metrics),
-        )
+        title = f"Evaluation {folder.resolve().name}"
+        sections = make_evaluation_sections(folder, metrics)
     write_page(output, printable(title), printable(folder), sections)
     logger.info("\nreport   %s", output)
     if reasons := "".join(f"\n  {reason}" for reason in unreadable):
