@@ -294,24 +294,17 @@ def _convolve(  # type: ignore[no-untyped-def]  # read by numba
             pixel = ((image * x_rows + 4 * row) * x_columns + 4 * column) * channels
             for channel in range(0, channels, WIDTH):
                 group = (start + channel) // GROUP
-                _transform_input(
-                    x.ctypes.data + 4 * (pixel + channel),
-                    x_columns * channels,
-                    channels,
-                    maps + 4 * ((group * TILES + tile) * GROUP + channel % GROUP),
-                    plane,
-                )
+                source = x.ctypes.data + 4 * (pixel + channel)
+                target = maps + 4 * ((group * TILES + tile) * GROUP + channel % GROUP)
+                _transform_input(source, x_columns * channels, channels, target, plane)
         for product in range(36):
             for panel in range(panels):
                 for tile in range(0, TILES, ROWS):
-                    _multiply(
-                        maps + 4 * (product * plane + tile * GROUP),
-                        weights.ctypes.data + 4 * (product * panels + panel) * inputs * PANEL,
-                        products.ctypes.data
-                        + 4 * ((tile * 36 + product) * outputs + panel * PANEL),
-                        36 * outputs,
-                        inputs // GROUP,
-                    )
+                    left = maps + 4 * (product * plane + tile * GROUP)
+                    right = weights.ctypes.data + 4 * (product * panels + panel) * inputs * PANEL
+                    place = (tile * 36 + product) * outputs + panel * PANEL
+                    target = products.ctypes.data + 4 * place
+                    _multiply(left, right, target, 36 * outputs, inputs // GROUP)
         for tile in range(last):
             image, place = divmod(block * TILES + tile, rows * columns)
             row, column = divmod(place, columns)
