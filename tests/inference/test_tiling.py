@@ -5,10 +5,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from official_models import Published
 from realsr.core.errors import UserError
 from realsr.imaging import resize
 from realsr.inference.model import SRModel
-from realsr.inference.tiling import Tiles, upscale_bands, upscale_image
+from realsr.inference.tiling import (
+    OVERLAP,
+    Tiles,
+    blend_weights,
+    place_tiles,
+    smallest_size,
+    upscale_bands,
+    upscale_image,
+)
+from realsr.weights import load_generator
 
 CPU = torch.device("cpu")
 Bicubic = Callable[[int], SRModel]
@@ -165,3 +175,49 @@ def test_other_errors_are_passed_on(photo: Tensor) -> None:
 
     with pytest.raises(RuntimeError, match="a bug"):
         upscale_image(SRModel(4, CPU, run), photo, Tiles(64, 16))
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+@pytest.mark.parametrize("cut", [(72, 32), (24, 8), (20, 5), (10, 1), (8, 0)])
+@pytest.mark.parametrize("length", [7, 25, 72, 100, 500])
+def test_weights_of_all_tiles_add_up_to_one(scale: int, cut: tuple[int, int], length: int) -> None:
+    starts, size = place_tiles(length, Tiles(*cut))
+    total = torch.zeros(scale * length)
+    for number, start in enumerate(starts):
+        before = starts[number - 1] + size - start if number else 0
+        after = start + size - starts[number + 1] if number + 1 < len(starts) else 0
+        weights = blend_weights(size, before, after, scale)
+        assert weights.min() >= 0
+        total[scale * start : scale * (start + size)] += weights
+    torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-6)
+
+
+def test_what_saw_too_little_is_cut_off_and_the_rest_rises_smoothly() -> None:
+    weights = blend_weights(64, 32, 0, 4)
+    assert torch.equal(weights[: 4 * 12], torch.zeros(48))
+    assert torch.equal(weights[4 * 20 :], torch.ones(4 * 44))
+    steps = weights[4 * 12 - 1 : 4 * 20 + 1].diff()
+    assert (steps > 0).all()
+    assert steps.max() < 0.05
+    assert torch.equal(blend_weights(64, 0, 0, 4), torch.ones(256))
+
+
+@pytest.mark.slow
+def test_df2k_in_tiles_of_the_default_overlap_is_df2k_on_the_whole(published: Published) -> None:
+    skimage_data = pytest.importorskip(
+        "skimage.data", reason="scikit-image's photographs are not installed"
+    )
+    generator, scale = load_generator(published("df2k"))
+    model = SRModel(scale, torch.device("cpu"), generator)
+    lr = (
+        torch.from_numpy(skimage_data.astronaut()[:256, 100:356].copy()).permute(2, 0, 1).float()
+        / 255
+    )
+    tiles = Tiles(smallest_size(OVERLAP))
+    assert len(place_tiles(256, tiles)[0]) == 2
+    with torch.inference_mode():
+        whole = model.run(lr[None])[0]
+    difference = (upscale_image(model, lr, tiles).clamp(0, 1) * 255).round() - (
+        whole.clamp(0, 1) * 255
+    ).round()
+    assert difference.abs().max() <= 1
