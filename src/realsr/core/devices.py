@@ -76,13 +76,13 @@ class Precision:
             if self.device.type != "cuda":
                 yield
                 return
-            before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+            settings = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
             allow_tf32(self.tf32)
             try:
                 yield
             finally:
-                torch.backends.cudnn.allow_tf32 = before[0]
-                torch.set_float32_matmul_precision(before[1])
+                torch.backends.cudnn.allow_tf32 = settings[0]
+                torch.set_float32_matmul_precision(settings[1])
 
     def wrap(self, network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """Return a network as a function float32 -> float32 that computes in this precision."""

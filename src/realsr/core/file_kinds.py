@@ -36,9 +36,12 @@ class FileKind:
     format: str = ""
     damaged: bool = False
 
-    def refuse(self, expected: str) -> str:
-        """Return the reason to reject the file, for a message that begins with its path."""
-        contrast = "" if self.damaged else f", not {expected}"
+    def refuse(self, need: str) -> str:
+        """Return the reason to reject the file, for a message that begins with its path.
+
+        need: the kind that is needed, with an article.
+        """
+        contrast = "" if self.damaged else f", not {need}"
         return f"is {self.name}{contrast}{self.advice and f'. {self.advice}'}"
 
 

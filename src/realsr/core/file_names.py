@@ -105,9 +105,9 @@ def _scan(
 
 
 def _count(noun: str, names: list[str]) -> str:
-    more = ", …" if len(names) > _MAX_NAMES else ""
+    ending = ", …" if len(names) > _MAX_NAMES else ""
     plural = "s" if len(names) > 1 else ""
-    return f"{len(names)} {noun}{plural} ({', '.join(sorted(names)[:_MAX_NAMES])}{more})"
+    return f"{len(names)} {noun}{plural} ({', '.join(sorted(names)[:_MAX_NAMES])}{ending})"
 
 
 @cache  # several stages of a command list the same folder

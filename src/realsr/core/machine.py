@@ -109,10 +109,11 @@ def count_idle_cores() -> float | None:
     """
     if not hasattr(os, "sched_getaffinity") or not STAT.is_file():
         return None
-    before, start = _read_idle_seconds(), time.monotonic()
+    idle_at_start, start = _read_idle_seconds(), time.monotonic()
     time.sleep(SAMPLE)
-    after, elapsed = _read_idle_seconds(), time.monotonic() - start
-    cores = [after[core] - before[core] for core in before.keys() & after.keys()]
+    idle_at_end, elapsed = _read_idle_seconds(), time.monotonic() - start
+    # A core that is gone was not idle.
+    cores = [idle_at_end.get(core, idle) - idle for core, idle in idle_at_start.items()]
     return sum(min(max(idle / elapsed, 0.0), 1.0) for idle in cores)
 
 

@@ -138,11 +138,11 @@ def worker_context() -> BaseContext:
     # Therefore the server and its children start with these signals blocked. The server ends with
     # the main process.
     resource_tracker.ensure_running()  # otherwise the server starts it, which unblocks the signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         forkserver.ensure_running()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return context
 
 

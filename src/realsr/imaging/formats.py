@@ -241,7 +241,7 @@ def _list(folder: Path, recursive: bool) -> list[Path]:
         ) from error
     message = f"the folder {folder} has no images; expected {' '.join(sorted(IMAGE_SUFFIXES))}."
     if subfolders and not recursive:
-        more = " and others" if len(subfolders) > 3 else ""
+        ending = " and others" if len(subfolders) > 3 else ""
         names = ", ".join(sorted(subfolders)[:3])
-        message += f" Its subfolders {names}{more} contain images: set one of them."
+        message += f" Its subfolders {names}{ending} contain images: set one of them."
     raise ImageError(message)

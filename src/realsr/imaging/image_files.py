@@ -174,7 +174,7 @@ class PhotoWriter:
 
     def __init__(self, file: BinaryIO, path: Path, layout: Layout, metadata: Metadata):
         kind = check_format(path.suffix, layout)
-        self._path, self._missing_rows, self._fill = path, layout.height, 0
+        self._path, self._remainder, self._fill = path, layout.height, 0
         is_gray_webp = layout.channels <= 2 and kind == "WEBP"
         file_layout = replace(layout, channels=layout.channels + 2) if is_gray_webp else layout
         metadata, omissions = fit_metadata(metadata, file_layout, kind)
@@ -193,9 +193,9 @@ class PhotoWriter:
         shape, dtype = self._buffer.shape[1:], self._buffer.dtype
         if rows.ndim != 3 or rows.shape[1:] != shape or rows.dtype != dtype:
             raise ValueError(f"expected rows of {shape} {dtype}, got {rows.shape} {rows.dtype}")
-        if len(rows) > self._missing_rows:
-            raise ValueError(f"{len(rows)} rows, but the image has only {self._missing_rows} more")
-        self._missing_rows -= len(rows)
+        if len(rows) > self._remainder:
+            raise ValueError(f"{len(rows)} rows, but the image has only {self._remainder} more")
+        self._remainder -= len(rows)
         with _name_errors(self._path):
             while len(rows):
                 part = rows[: len(self._buffer) - self._fill]
@@ -207,8 +207,8 @@ class PhotoWriter:
 
     def finish(self) -> None:
         """Complete the file. Raises ValueError if rows are missing, and errors as `write` does."""
-        if self._missing_rows:
-            raise ValueError(f"{self._missing_rows} rows of the image are missing")
+        if self._remainder:
+            raise ValueError(f"{self._remainder} rows of the image are missing")
         with _name_errors(self._path):
             if self._fill:
                 self._flush()

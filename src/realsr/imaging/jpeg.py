@@ -212,9 +212,9 @@ def _list_further_images(image: Image.Image, data: bytes) -> list[str]:
     if images := getattr(image, "n_frames", 1) - 1:
         return [count_words(images, "further image")]
     end = data.find(_END, _find_segment(data, {_START_OF_SCAN}))
-    rest = len(data[end + 2 :].strip(b"\0\xff")) if end >= 0 else 0
-    text = f"{count_words(rest, 'byte')} after its end (of a video or a further image)"
-    return [text] if rest else []
+    surplus = len(data[end + 2 :].strip(b"\0\xff")) if end >= 0 else 0
+    text = f"{count_words(surplus, 'byte')} after its end (of a video or a further image)"
+    return [text] if surplus else []
 
 
 class JpegEncoder:

@@ -51,8 +51,8 @@ def decode_png(data: bytes, name: str, damaged: str, with_metadata: bool) -> tup
     if max(width, height) > _LONGEST_SIDE:
         raise content_error(name, f"a PNG with a side of more than {_LONGEST_SIDE} pixels")
     samples = imagecodecs.png_decode(data).reshape(height, width, -1)
-    metadata, more = _read_metadata(ancillary)
-    photo = Photo(samples, metadata, omissions=(*omissions, *more))
+    metadata, text_omissions = _read_metadata(ancillary)
+    photo = Photo(samples, metadata, omissions=(*omissions, *text_omissions))
     return photo, find_orientation(metadata)
 
 

@@ -129,14 +129,14 @@ class PngEncoder:
             file.write(_chunk(b"eXIf", metadata.exif))
         if metadata.xmp is not None:
             file.write(_chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + metadata.xmp))
-        self._missing_rows = layout.height
+        self._remainder = layout.height
         self._start, self._checksum = ZLIB_HEADER, 1  # of the compressed rows
 
     def write(self, samples: np.ndarray) -> None:
         """Append (h, W, C) samples, which must not change before `finish`."""
         rows = _to_bytes(samples)
-        self._missing_rows -= len(rows)
-        self._threads.submit(self._compress, rows, self._above, self._missing_rows == 0)
+        self._remainder -= len(rows)
+        self._threads.submit(self._compress, rows, self._above, self._remainder == 0)
         self._above = rows[-1]
 
     def finish(self) -> None:

@@ -86,11 +86,11 @@ def fill_transparent(samples: np.ndarray) -> None:
     fill = level[..., :-1] / level[..., -1:]
     for level in reversed(levels[:-1]):
         for band in row_bands(level):
-            _add_missing(level[band], fill, band)
+            _add_fill(level[band], fill, band)
         fill = level[..., :-1]
     for band in row_bands(samples):
         values = _weigh(samples[band])
-        _add_missing(values, fill, band)
+        _add_fill(values, fill, band)
         samples[band, :, :-1] = np.rint(values[..., :-1])
 
 
@@ -113,7 +113,7 @@ def _halve(values: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _add_missing(values: np.ndarray, coarse: np.ndarray, rows: slice) -> None:
+def _add_fill(values: np.ndarray, coarse: np.ndarray, rows: slice) -> None:
     """Add, in place, the missing share of weighted colours (h, w, C + 1) from the coarser level.
 
     rows: the position of the values in their level; coarse: (H / 2, W / 2, C), the whole level.

@@ -159,8 +159,8 @@ def _find_image(file: TiffFile, name: str) -> _Image:
     # Some programs omit the tag ExtraSamples.
     extra = _values(page, 338)[: channels - colours] or (_ALPHA,) * (channels == colours + 1)
     alphas = [i for i, kind in enumerate(extra) if kind in (_PREMULTIPLIED_ALPHA, _ALPHA)]
-    if more := channels - colours - bool(alphas):
-        omissions.append(count_words(more, "extra channel"))
+    if extra_count := channels - colours - bool(alphas):
+        omissions.append(count_words(extra_count, "extra channel"))
     if not alphas:
         return image
     premultiplied = extra[alphas[0]] == _PREMULTIPLIED_ALPHA
@@ -337,8 +337,8 @@ def _read_metadata(data: bytes, image: _Image) -> tuple[Metadata, list[str]]:
         exif = exif_from_tiff(data, image.page.offset)
     except ValueError:
         omissions.append("EXIF that cannot be read")
-    rest = tags.keys() - _LAYOUT - DESCRIPTIVE - {ICC, XMP, IPTC}
-    omissions += [name for tag, name in _TAG_NAMES.items() if tag in rest]
-    if numbers := sorted(rest - _TAG_NAMES.keys()):
+    others = tags.keys() - _LAYOUT - DESCRIPTIVE - {ICC, XMP, IPTC}
+    omissions += [name for tag, name in _TAG_NAMES.items() if tag in others]
+    if numbers := sorted(others - _TAG_NAMES.keys()):
         omissions.append(f"tag{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers))}")
     return Metadata(value(ICC), exif, value(XMP), value(IPTC)), omissions
