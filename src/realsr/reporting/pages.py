@@ -175,9 +175,12 @@ def write_page(path: Path, title: str, subtitle: str, sections: Sequence[Section
         logger.warning("%s: %.0f MB: some browsers open it slowly", path, len(data) / 1e6)
 
 
-def embed(pixels: np.ndarray, alt: str, pixelated: bool = False) -> Picture:
-    """Return an image (H, W, 3) uint8 as a lossless picture."""
-    return _embed(encode_uint8(pixels, ".png"), "png", pixels, alt, pixelated)
+def embed(pixels: np.ndarray, alt: str, pixelated: bool = False, suffix: str = ".png") -> Picture:
+    """Return an image (H, W, 3) uint8 as a picture. suffix: `.png`, without loss, or `.jpg`."""
+    code = base64.b64encode(encode_uint8(pixels, suffix)).decode()
+    height, width = pixels.shape[:2]
+    source = f"data:image/{'png' if suffix == '.png' else 'jpeg'};base64,{code}"
+    return Picture(source, printable(alt), width, height, pixelated)
 
 
 def compare(
@@ -206,19 +209,13 @@ def embed_thumbnail(pixels: np.ndarray, alt: str) -> Picture:
     factor = min(1, THUMBNAIL / max(pixels.shape[:2]))
     height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])
     small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-    return _embed(encode_uint8(small, ".jpg"), "jpeg", small, alt, pixelated=False)
+    return embed(small, alt, suffix=".jpg")
 
 
 def embed_data(content: bytes, name: str, text: str) -> Link:
     """Return a link that downloads a file whose content is in the page."""
     code = base64.b64encode(content).decode()
     return Link(text, f"data:application/octet-stream;base64,{code}", download=name)
-
-
-def _embed(data: bytes, kind: str, pixels: np.ndarray, alt: str, pixelated: bool) -> Picture:
-    source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-    height, width = pixels.shape[:2]
-    return Picture(source, printable(alt), width, height, pixelated)
 
 
 @cache

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,13 +48,11 @@ class RunRecords:
                     rows.append({"step": row["step"]} | row)
                 except (ValueError, TypeError, KeyError):
                     continue  # a crash may leave an incomplete line
-        names = dict.fromkeys(name for row in rows for name in row)
         curves = {}
-        for name in names:
+        for name in dict.fromkeys(name for row in rows for name in row if name != "step"):
             points = [(r["step"], r[name]) for r in rows if isinstance(r.get(name), float)]
-            if points and name != "step":
-                steps, values = zip(*points, strict=True)
-                curves[name] = np.asarray(steps, float), np.asarray(values, float)
+            if points:
+                curves[name] = _make_curve(points)
         return curves
 
     @cached_property
@@ -68,13 +66,11 @@ class RunRecords:
         logging.getLogger("tensorboard").setLevel(logging.WARNING)
         events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 1})
         events.Reload()
-        curves = {}
-        for tag in events.Tags()["scalars"]:
-            if not tag.startswith("validation "):
-                points = [(event.step, event.value) for event in events.Scalars(tag)]
-                steps, values = zip(*points, strict=True)
-                curves[tag] = np.asarray(steps, float), np.asarray(values, float)
-        return curves
+        return {
+            tag: _make_curve([(event.step, event.value) for event in events.Scalars(tag)])
+            for tag in events.Tags()["scalars"]
+            if not tag.startswith("validation ")
+        }
 
     @property
     def steps(self) -> int:
@@ -101,6 +97,11 @@ class RunRecords:
         if run.is_absolute() == places[0].is_absolute():
             places.insert(0, self.folder / os.path.relpath(value, run))
         return next((path for path in places if path.is_dir()), None)
+
+
+def _make_curve(points: Sequence[tuple[float, float]]) -> Curve:
+    steps, values = np.array(points, float).T
+    return steps, values
 
 
 def read_run(folder: Path) -> RunRecords:
