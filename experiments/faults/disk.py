@@ -126,7 +126,7 @@ def play_small(scene: Scene, room: int | None, folder: Path) -> Verdict:
 
 def conclude(site: Site, scene: Scene, first: Run) -> Verdict:
     """Judge the end of a command under a fault, its files, and the next run."""
-    verdict = Verdict(notes={"said": first.last[:500], "code": first.code})
+    verdict = Verdict(notes=first.end)
     names = [
         *all_names(site, scene.writes),
         *scene.writes,
@@ -143,7 +143,5 @@ def conclude(site: Site, scene: Scene, first: Run) -> Verdict:
     retry = finish(site, scene, verdict)
     if not verdict.failures or first.code != 0:
         verdict.failures += judge_end(site, scene, retry)
-    verdict.failures += [
-        Failure("outside", words) for words in site.find_violations([first, retry])
-    ]
+    verdict.failures += site.find_violations([first, retry])
     return verdict

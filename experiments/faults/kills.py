@@ -43,9 +43,7 @@ def play(scene: Scene, number: int, folder: Path) -> Verdict:
     verdict = Verdict(notes={"surplus at the kill": count_surplus(site.here, KEEP)})
     retry = finish(site, scene, verdict)
     verdict.failures += judge_end(site, scene, retry)
-    verdict.failures += [
-        Failure("outside", words) for words in site.find_violations([first, retry])
-    ]
+    verdict.failures += site.find_violations([first, retry])
     return verdict
 
 
@@ -60,8 +58,10 @@ def finish(site: Site, scene: Scene, verdict: Verdict) -> Run:
 
 def judge_end(site: Site, scene: Scene, run: Run) -> list[Failure]:
     """Judge a command that should have succeeded, and its files."""
-    failures = judge_run(run)
-    if run.code == 0:
-        roots = (scene.result.parent, site.root)
-        failures += judge_state(scene.result, site.here, scene.writes, KEEP, roots)
-    return failures
+    return judge_run(run) + (judge_files(site, scene) if run.code == 0 else [])
+
+
+def judge_files(site: Site, scene: Scene) -> list[Failure]:
+    """Compare the files that a command has written with the scene's reference."""
+    roots = scene.result.parent, site.root
+    return judge_state(scene.result, site.here, scene.writes, KEEP, roots)

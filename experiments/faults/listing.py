@@ -107,8 +107,8 @@ def play(scenes: Scenes, command: str, entry: str, folder: Path) -> Verdict:
         failures.append(
             Failure("deviation", f"{run.command}: exit code {run.code} without a word about {name}")
         )
-    failures += [Failure("outside", words) for words in site.find_violations([run])]
-    return Verdict(failures, {"said": run.last[:500], "code": run.code})
+    failures += site.find_violations([run])
+    return Verdict(failures, run.end)
 
 
 def play_pool(scenes: Scenes, name: str, way: str, folder: Path) -> Verdict:
@@ -131,7 +131,7 @@ def play_pool(scenes: Scenes, name: str, way: str, folder: Path) -> Verdict:
         failures.append(
             Failure("deviation", f"{run.command}: exit code 0, although {file} leads nowhere")
         )
-    return Verdict(failures, {"said": run.last[:500], "code": run.code})
+    return Verdict(failures, run.end)
 
 
 def _replace_all(folder: Path, size: tuple[int, int] | None) -> None:

@@ -262,7 +262,7 @@ def _judge(
     extra = ("overwrite=true", stage.config) if mode == "overwrite" else ()
     run = site.run(stage.command, *stage.arguments, *extra)
     failures = judge_run(run, (0, 1), names)
-    failures += [Failure("outside", words) for words in site.find_violations([run])]
+    failures += site.find_violations([run])
     if run.code == 1:
         if losses := sorted(before - _list_results(site, stage)):
             failures.append(Failure("deviation", f"refused, but deleted: {', '.join(losses[:5])}"))
@@ -272,7 +272,7 @@ def _judge(
         failures.append(
             Failure("message", "accepted without a word about the name that leads elsewhere")
         )
-    return Verdict(failures, {"said": run.last[:500], "code": run.code})
+    return Verdict(failures, run.end)
 
 
 def _judge_results(scenes: Scenes, site: Site, stage: Stage) -> Iterator[Failure]:

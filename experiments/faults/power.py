@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from file_hook import EVENTS, Fault
-from judge import Failure, judge_run, judge_state
-from kills import finish, list_points
+from judge import Failure, judge_run
+from kills import finish, judge_files, list_points
 from product import Run
-from scenes import KEEP, Scene, Scenes
+from scenes import Scene, Scenes
 from sites import Site
 from trials import Trial, Verdict
 
@@ -68,9 +68,7 @@ def play(scene: Scene, number: int | None, variant: str, draw: str, folder: Path
     verdict = Verdict(notes={"damage": damage})
     retry = finish(site, scene, verdict)
     verdict.failures += _judge(site, scene, retry, damage, verdict)
-    verdict.failures += [
-        Failure("outside", words) for words in site.find_violations([first, retry])
-    ]
+    verdict.failures += site.find_violations([first, retry])
     return verdict
 
 
@@ -92,9 +90,7 @@ def _judge(
     lost_events = any(EVENTS in name for name in damage)
     return failures + [
         failure
-        for failure in judge_state(
-            scene.result, site.here, scene.writes, KEEP, (scene.result.parent, site.root)
-        )
+        for failure in judge_files(site, scene)
         if not any(failure.detail.startswith(name) for name in samples)
         and not (lost_events and failure.detail.startswith("TensorBoard"))
     ]

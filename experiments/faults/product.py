@@ -64,6 +64,11 @@ class Run:
         return self.lines[-1] if self.lines else ""
 
     @property
+    def end(self) -> dict[str, Any]:
+        """The last line and the exit code, for the notes of a trial."""
+        return {"said": self.last[:500], "code": self.code}
+
+    @property
     def operations(self) -> list[dict[str, Any]]:
         return [line for line in self.log if "n" in line]
 

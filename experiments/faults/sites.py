@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from file_hook import Fault
+from judge import Failure
 from product import TIMEOUT, Run, RunningCommand
 
 SENTINELS = (
@@ -90,7 +91,7 @@ class Site:
         """Record the current state, which must not change."""
         self._before = self._see()
 
-    def find_violations(self, runs: list[Run]) -> list[str]:
+    def find_violations(self, runs: list[Run]) -> list[Failure]:
         """Return the changes and reads outside of the writable paths since `remember`."""
         changes = tell_changes(self._before, self._see())
         for line in (line for run in runs for line in run.log):
@@ -98,7 +99,7 @@ class Site:
                 changes.append(f"{line['path']}: {line['event']} outside of the trial")
             elif line["kind"] == "sentinel":
                 changes.append(f"{line['path']}: read, although outside of the stage's folder")
-        return list(dict.fromkeys(changes))
+        return [Failure("outside", words) for words in dict.fromkeys(changes)]
 
     def _see(self) -> Tree:
         tree: Tree = {}

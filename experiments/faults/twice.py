@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from judge import Failure, compare_folders, find_doubles, find_leftovers, judge_run, judge_state
-from kills import finish, judge_end
+from judge import Failure, compare_folders, find_doubles, find_leftovers, judge_run
+from kills import finish, judge_end, judge_files
 from product import Run
-from scenes import KEEP, RUN, Scene, Scenes
+from scenes import RUN, Scene, Scenes
 from sites import Site
 from trials import Trial, Verdict
 
@@ -87,9 +87,7 @@ def play(scenes: Scenes, pair: Pair, delay: float, folder: Path) -> Verdict:
             )
         )
     if any(run.code == 0 for run in runs) and not (pair.extra or pair.no_refusal):
-        verdict.failures += judge_state(
-            scene.result, site.here, scene.writes, KEEP, (scene.result.parent, site.root)
-        )
+        verdict.failures += judge_files(site, scene)
     retries = [finish(site, scene, verdict)]
     if pair.extra:
         retries.append(site.run(other.command, *other.arguments, *pair.extra))
@@ -97,9 +95,7 @@ def play(scenes: Scenes, pair: Pair, delay: float, folder: Path) -> Verdict:
         verdict.failures += _judge_two_runs(site, scene)
     else:
         verdict.failures += judge_end(site, scenes[pair.reference or pair.scene], retries[0])
-    verdict.failures += [
-        Failure("outside", words) for words in site.find_violations([*runs, *retries])
-    ]
+    verdict.failures += site.find_violations([*runs, *retries])
     verdict.failures = list(dict.fromkeys(verdict.failures))
     return verdict
 

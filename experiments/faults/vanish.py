@@ -6,8 +6,9 @@ from pathlib import Path
 
 import namespaces
 from file_hook import Fault
-from judge import Failure, judge_run, judge_state
-from scenes import ARGUMENTS, KEEP, RUN, Scene, Scenes, all_names
+from judge import Failure, judge_run
+from kills import judge_files
+from scenes import ARGUMENTS, RUN, Scene, Scenes, all_names
 from sites import Site
 from trials import Trial, Verdict
 
@@ -78,7 +79,7 @@ def play(scene: Scene, path: str, number: int, folder: Path) -> Verdict:
     site.remember()
     fault = Fault("call", number, call=partial(shutil.rmtree, site.here / path, ignore_errors=True))
     first = site.run(scene.command, *scene.arguments, fault=fault)
-    verdict = Verdict(notes={"said": first.last[:500], "code": first.code})
+    verdict = Verdict(notes=first.end)
     names = [
         *all_names(site, scene.writes),
         *(Path(line["path"]).name for line in first.operations),
@@ -90,18 +91,14 @@ def play(scene: Scene, path: str, number: int, folder: Path) -> Verdict:
         retry = site.run(scene.command, *scene.arguments, "overwrite=true")
     verdict.failures += judge_run(retry)
     if retry.code == 0:
-        for failure in judge_state(
-            scene.result, site.here, scene.writes, KEEP, (scene.result.parent, site.root)
-        ):
+        for failure in judge_files(site, scene):
             is_loss = failure.detail.startswith(f"{path}/") and "is missing" in failure.detail
             has_message = (
                 failure.detail.startswith("TensorBoard") and "tensorboard" in f"{path}/tensorboard"
             )
             if not is_loss and not has_message:
                 verdict.failures.append(failure)
-    verdict.failures += [
-        Failure("outside", words) for words in site.find_violations([first, retry])
-    ]
+    verdict.failures += site.find_violations([first, retry])
     return verdict
 
 
@@ -120,8 +117,8 @@ def play_read_only(scenes: Scenes, command: str, way: str, folder: Path) -> Verd
     failures = judge_run(run, codes)
     if way == "here" and command != "check_data" and run.code == 0:
         failures.append(Failure("deviation", "exit code 0, although nothing can be written"))
-    failures += [Failure("outside", words) for words in site.find_violations([run])]
-    return Verdict(failures, {"said": run.last[:500], "code": run.code})
+    failures += site.find_violations([run])
+    return Verdict(failures, run.end)
 
 
 def _arguments(command: str, way: str, outside: Path) -> tuple[str, ...]:

@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import namespaces
-from judge import Failure, judge_run, judge_state
+from judge import Failure, judge_run
+from kills import judge_files
 from product import Run, RunningCommand
-from scenes import KEEP, PHOTO, Scenes, write_photos
+from scenes import PHOTO, Scenes, write_photos
 from sites import Site
 from trials import Trial, Verdict
 
@@ -74,13 +75,8 @@ def play_end(scenes: Scenes, end: Callable[[RunningCommand], None], folder: Path
         return _give_up(run)
     end(run)
     outcome = _wait(run, END)
-    failures = _judge(outcome, (1,)) + [
-        Failure("outside", words) for words in site.find_violations([outcome])
-    ]
-    return Verdict(
-        failures,
-        {"said": outcome.last[:500], "code": outcome.code, "seconds": round(outcome.seconds)},
-    )
+    failures = _judge(outcome, (1,)) + site.find_violations([outcome])
+    return Verdict(failures, outcome.end | {"seconds": round(outcome.seconds)})
 
 
 def play_signal(
@@ -99,10 +95,7 @@ def play_signal(
     run.signal(number)
     outcome = _wait(run, STOP)
     failures = _judge(outcome, (128 + number, *((1,) if end else ())))
-    return Verdict(
-        failures,
-        {"said": outcome.last[:500], "code": outcome.code, "seconds": round(outcome.seconds)},
-    )
+    return Verdict(failures, outcome.end | {"seconds": round(outcome.seconds)})
 
 
 def play_small_memory(
@@ -128,10 +121,7 @@ def play_small_memory(
         run.signal(number)
         outcome = _wait(run, STOP)
         failures = _judge(outcome, (128 + number, 1))
-    return Verdict(
-        failures,
-        {"said": outcome.last[:500], "code": outcome.code, "seconds": round(outcome.seconds)},
-    )
+    return Verdict(failures, outcome.end | {"seconds": round(outcome.seconds)})
 
 
 def play_stage(scenes: Scenes, stage: str, folder: Path) -> Verdict:
@@ -151,14 +141,9 @@ def play_stage(scenes: Scenes, stage: str, folder: Path) -> Verdict:
     retry = site.run(scene.command, *scene.arguments)
     failures += judge_run(retry)
     if retry.code == 0:
-        failures += judge_state(
-            scene.result, site.here, scene.writes, KEEP, (scene.result.parent, site.root)
-        )
-    failures += [Failure("outside", words) for words in site.find_violations([outcome, retry])]
-    return Verdict(
-        failures,
-        {"said": outcome.last[:500], "code": outcome.code, "seconds": round(outcome.seconds)},
-    )
+        failures += judge_files(site, scene)
+    failures += site.find_violations([outcome, retry])
+    return Verdict(failures, outcome.end | {"seconds": round(outcome.seconds)})
 
 
 def _judge(run: Run, codes: tuple[int, ...]) -> list[Failure]:
