@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -128,7 +128,8 @@ def _fit_model(
         tables[path], damage = result
         log_damage(path, damage)
     blocks = np.concatenate([np.empty(0, BLOCKS), *tables.values()])
-    numbers = np.repeat(np.arange(len(tables)), [len(table) for table in tables.values()])
+    sizes = [len(table) for table in tables.values()]
+    numbers = np.repeat(np.arange(len(tables)), sizes)
     fit = fit_levels(blocks, numbers, len(tables))
     if fit is None:
         raise UserError(
@@ -137,26 +138,13 @@ def _fit_model(
             "not denoised completely, or set online_degradation=noise or online_degradation=none"
             + record.list_failures()
         )
-    flat = [np.flatnonzero(fit.flat & (numbers == photo)) for photo in range(len(tables))]
-    tasks = []
-    for photo in thin_out(np.flatnonzero([len(indices) for indices in flat]), PHOTOS):
-        sample = blocks[thin_out(flat[photo], BLOCKS_PER_PHOTO)]
-        deviations = fit.evaluate(sample["mean"]) * fit.gains[photo]
-        tasks.append((list(tables)[photo], sample, deviations))
-    sums = map_items(
-        partial(_sum_products, damaged=damaged), tasks, count_workers(len(tasks), workers)
-    )
-    covariance = np.sum(list(sums), axis=0) / sum(len(task[1]) for task in tasks)
-    shares = [
-        len(indices) / max(len(table), 1)
-        for indices, table in zip(flat, tables.values(), strict=True)
-    ]
-    noise = _assemble(fit, covariance, np.array(shares))
+    covariance = _measure_covariance(list(tables), blocks, numbers, fit, workers, damaged)
+    counts = np.bincount(numbers[fit.flat], minlength=len(tables))
+    noise = _assemble(fit, covariance, counts / np.maximum(sizes, 1))
     write_noise_model(file, noise)
-    flat_counts = {path.name: len(indices) for path, indices in zip(tables, flat, strict=True)}
-    facts = {"photos": len(tables), "blocks": len(blocks), "flat_blocks": flat_counts}
-    logger.info("noise model: %s, in %s", _describe(noise, flat_counts), file)
-    return facts
+    logger.info("noise model: %s, in %s", _describe(noise, counts), file)
+    flat_blocks = dict(zip((path.name for path in tables), counts.tolist(), strict=True))
+    return {"photos": len(tables), "blocks": len(blocks), "flat_blocks": flat_blocks}
 
 
 def _measure(path: Path, damaged: str) -> tuple[np.ndarray, str | None] | ImageError:
@@ -166,6 +154,26 @@ def _measure(path: Path, damaged: str) -> tuple[np.ndarray, str | None] | ImageE
     except ImageError as error:
         return error
     return measure_blocks(image), damage
+
+
+def _measure_covariance(
+    paths: Sequence[Path],
+    blocks: np.ndarray,
+    photos: np.ndarray,
+    fit: LevelFit,
+    workers: int | None,
+    damaged: str,
+) -> np.ndarray:
+    """Return the mean covariance of the flat blocks' residuals, of some blocks of some photos."""
+    tasks = []
+    for photo in thin_out(np.unique(photos[fit.flat]), PHOTOS):
+        flat = np.flatnonzero(fit.flat & (photos == photo))
+        sample = blocks[thin_out(flat, BLOCKS_PER_PHOTO)]
+        deviations = fit.evaluate(sample["mean"]) * fit.gains[photo]
+        tasks.append((paths[photo], sample, deviations))
+    work = partial(_sum_products, damaged=damaged)
+    sums = list(map_items(work, tasks, count_workers(len(tasks), workers)))
+    return np.sum(sums, axis=0) / sum(len(sample) for _, sample, _ in tasks)
 
 
 def _sum_products(task: tuple[Path, np.ndarray, np.ndarray], damaged: str) -> np.ndarray:
@@ -192,11 +200,11 @@ def _assemble(fit: LevelFit, covariance: np.ndarray, flat_shares: np.ndarray) ->
     )
 
 
-def _describe(noise: CameraNoise, flat_counts: Mapping[str, int]) -> str:
+def _describe(noise: CameraNoise, flat_counts: np.ndarray) -> str:
     levels = 255 * noise.level(np.array([0.1, 0.5, 0.9])).mean(axis=0)
     text = ", ".join(f"{level:.2f}" for level in levels)
     return (
         f"{text} levels at 10, 50 and 90 % brightness, times {noise.gains.min():.2f} to "
-        f"{noise.gains.max():.2f} by photo; {sum(flat_counts.values())} flat blocks in "
+        f"{noise.gains.max():.2f} by photo; {flat_counts.sum()} flat blocks in "
         f"{len(flat_counts)} photos"
     )
