@@ -3,7 +3,12 @@
 A short name is that of a file in the role's package. The file defines a class of the same name,
 ignoring case and underscores (`rrdb.py`: `RRDB`, `noise_jpeg.py`: `NoiseJPEG`). A name with a dot,
 `module.Class`, refers to custom code. The constructor's signature defines the names and types of the
-values, and YAML sets them.
+values, and YAML sets them:
+
+    class UNet(nn.Module):                                          # realsr/networks/unet.py
+        def __init__(self, features: Annotated[int, Range(1)]): ...
+
+    {name: unet, features: 64}                                      # conf/discriminator/unet.yaml
 """
 
 import contextlib
@@ -68,12 +73,8 @@ def find_component(room: str, key: str, values: Values) -> Callable[..., Any]:
             f"{key}.name={name}: expected one of {', '.join(names)}, or a custom module.Class"
         )
     module = importlib.import_module(f"{room}.{name}")
-    class_name = name.replace("_", "")
-    return next(
-        item
-        for key, item in vars(module).items()
-        if key.lower() == class_name and inspect.isclass(item)
-    )
+    classes = inspect.getmembers(module, inspect.isclass)
+    return next(item for key, item in classes if key.lower() == name.replace("_", ""))
 
 
 def list_components(room: str) -> list[str]:
@@ -90,6 +91,7 @@ def list_components(room: str) -> list[str]:
 
 
 def _import_custom(text: str, name: str) -> Callable[..., Any]:
+    """Return what `module.name` names; text: its config key and value, for messages."""
     module_name, _, attribute = name.rpartition(".")
     folder = str(Path.cwd())
     # `python -m` adds the current folder; a notebook or a launcher may not.
