@@ -83,18 +83,13 @@ def machine() -> dict[str, Any]:
 
     Instruction sets that torch may not use (ATEN_CPU_CAPABILITY) are among the flags.
     """
+    from realsr.core.machine import describe_processor
     from realsr.provenance.manifest import package_versions
 
-    facts = {}
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            key, _, value = line.partition(":")
-            facts.setdefault(key.strip(), value.strip())
-    flags = facts.get("flags", facts.get("Features", "")).split()
+    flags = (describe_processor("flags") or describe_processor("Features")).split()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "cpu": facts.get("model name") or platform.processor() or "unknown",
+        "cpu": describe_processor("model name") or platform.processor() or "unknown",
         "flags": [flag for flag in flags if flag.startswith(VECTOR_FLAGS)],
         "cores": cores,
         "system": platform.platform(),

@@ -19,6 +19,7 @@ import numpy as np
 from baselines import best_gaussian, best_isotropic, bicubic, covariance
 from cases import Case, at_scale, true_root
 
+from realsr.core.machine import describe_processor
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre, kernel_psnr, normalise
 from realsr.kernels.gaussian import gaussian_kernel
 
@@ -49,7 +50,7 @@ def summarise(records: Sequence[dict], photos: str) -> dict:
     common = [row for row in rows if names <= row["psnr"].keys()]
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": {"cores": os.cpu_count(), "cpu": _cpu()},
+        "machine": {"cores": os.cpu_count(), "cpu": describe_processor("model name")},
         "versions": {"python": platform.python_version()}
         | {n: version(n) for n in ("numpy", "scipy", "torch")},
         "photos": photos,
@@ -228,15 +229,6 @@ def _cell(figures: dict | None) -> str:
         return "–"
     within = "" if figures["over_seeds"] is None else f" ({figures['over_seeds']:.1f})"
     return f"{figures['mean']:.1f} ± {figures['over_cases']:.1f}{within}"
-
-
-def _cpu() -> str:
-    for line in (
-        Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    ):
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.processor()
 
 
 if __name__ == "__main__":

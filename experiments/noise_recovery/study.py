@@ -10,7 +10,6 @@ that each form adds to flat images. The second prints the tables of FILE and dra
 
 import argparse
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ import torch
 
 from realsr.config.composition import load_config
 from realsr.core.files import write_bytes
+from realsr.core.machine import describe_processor
 from realsr.core.seeding import numpy_generator
 from realsr.data.degradations.degradation import build_degradation, to_batch
 from realsr.imaging import write_uint8
@@ -173,19 +173,11 @@ def run(work: Path) -> dict[str, Any]:
         print(name, flush=True)
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "processor": _processor(),
+        "processor": describe_processor("model name") or "unknown",
         "photos": len(SCENES) * len(EXPOSURES),
         "brightness": BRIGHTNESS.tolist(),
         "cameras": cameras,
     }
-
-
-def _processor() -> str:
-    """Return the name of the processor."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
 
 
 def errors(results: dict[str, Any], camera: str, form: str) -> np.ndarray:
