@@ -64,14 +64,14 @@ def train(
 
     # Data: each process loads its share of each batch.
     pairs = keep_large(list(pairs), trainer.crop)
-    dataset = make_dataset(pairs, degradation, config, cache, processes)
+    images = cache_pairs(cache, pairs) if trainer.cache else decode_pairs(pairs)
+    share = processes.rank, processes.world_size
+    dataset = CropDataset(
+        images, trainer.batch, trainer.crop, config.scale, degradation, config.seed, *share
+    )
+    workers, pin_memory = min(trainer.workers, os.cpu_count() or 1), device.type == "cuda"
     batches = load_batches(
-        dataset,
-        start,
-        trainer.max_steps,
-        workers=min(trainer.workers, os.cpu_count() or 1),
-        pin_memory=device.type == "cuda",
-        timeout=trainer.data_timeout,
+        dataset, start, trainer.max_steps, workers, pin_memory, trainer.data_timeout
     )
 
     # Records and checkpoints, written by the first process.
@@ -140,28 +140,6 @@ def train(
                 raise _make_interrupt(request, step, processes)
 
     return save_weights(run, state, config) if main else []
-
-
-def make_dataset(
-    pairs: Sequence[Pair],
-    degradation: OnlineDegradation,
-    config: TrainingConfig,
-    cache: Path,
-    processes: DistributedContext,
-) -> CropDataset:
-    """Return this process's share of the batches of pairs, decoded or from the cache."""
-    trainer = config.trainer
-    images = cache_pairs(cache, pairs) if trainer.cache else decode_pairs(pairs)
-    return CropDataset(
-        images,
-        trainer.batch,
-        trainer.crop,
-        config.scale,
-        degradation,
-        config.seed,
-        processes.rank,
-        processes.world_size,
-    )
 
 
 def describe(

@@ -126,8 +126,11 @@ class Stopwatch:
     """
 
     def __init__(self) -> None:
-        self.images = 0
-        self._start, self._seconds = time.monotonic(), {"waiting": 0.0, "paused": 0.0}
+        self._reset()
+
+    def _reset(self) -> None:
+        self.images, self._start = 0, time.monotonic()
+        self._seconds = {"waiting": 0.0, "paused": 0.0}
 
     @contextmanager
     def measure(self, activity: str) -> Iterator[None]:
@@ -140,7 +143,7 @@ class Stopwatch:
         """Return images per second and the share of waiting since the last call; then reset."""
         seconds = max(time.monotonic() - self._start - self._seconds["paused"], 1e-9)
         images, waiting = self.images, self._seconds["waiting"]
-        self.__init__()  # type: ignore[misc]
+        self._reset()
         return {
             "speed/images_per_second": images / seconds,
             "speed/waiting_for_data": waiting / seconds,
