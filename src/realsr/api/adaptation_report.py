@@ -10,7 +10,7 @@ import torch
 from realsr.config.composition import load_metric_values
 from realsr.config.pipeline import TrainConfig
 from realsr.config.schema import AdaptConfig
-from realsr.core.devices import choose_device
+from realsr.core.devices import choose_device, choose_precision
 from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
 from realsr.data.validation_images import ValidationImage
@@ -20,7 +20,7 @@ from realsr.evaluation.scoring import Model, as_readers, bicubic_model, evaluate
 from realsr.evaluation.tables import Table
 from realsr.imaging import crop_to_multiple, read_uint8, resize, to_float
 from realsr.imaging.kernel_shapes import load_kernel
-from realsr.inference.model import load_model
+from realsr.inference.model import load_model, make_model
 from realsr.inference.tiling import as_function
 from realsr.pools.contents import list_kernels
 from realsr.reporting.figures import choose_window, write_comparison
@@ -109,7 +109,9 @@ def write_results(
     device = choose_device(config.device)
     models: dict[str, Model] = {
         "bicubic": bicubic_model(training.scale),
-        "published": as_function(load_model(config.weights, device, "fp32")),
+        "published": as_function(
+            make_model(source, config.weights, choose_precision("fp32", device))
+        ),
         "adapted": as_function(load_model(result.model, device, "fp32")),
     }
     text = write_report(result.report, config, models, images, training.scale, evidence)

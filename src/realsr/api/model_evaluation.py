@@ -16,7 +16,7 @@ from realsr.config.composition import load_metric_values, load_protocol, takes_k
 from realsr.config.options import list_options
 from realsr.config.pipeline import TrainConfig
 from realsr.config.schema import EvaluateConfig
-from realsr.core.devices import choose_device
+from realsr.core.devices import choose_device, choose_precision
 from realsr.core.errors import UserError
 from realsr.core.file_names import resolve_unnamed
 from realsr.core.files import check_folder_place, looks_lost, write_bytes
@@ -42,7 +42,7 @@ from realsr.evaluation.tables import (
     shorten_names,
 )
 from realsr.imaging import to_uint8, write_uint8
-from realsr.inference.model import BICUBIC, load_model, refine
+from realsr.inference.model import BICUBIC, load_model, make_model, refine
 from realsr.inference.tiling import as_function
 from realsr.reporting.figures import Figures, parse_figures
 from realsr.training.distributed import local_rank
@@ -220,13 +220,18 @@ def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], met
     scale = config.scale
     device = choose_device(config.trainer.device, "trainer.device", local_rank())
     protocol = resolve(load_protocol("realsr_release"), scale)
+    precision = choose_precision("fp32", device)
     models, weights = {"bicubic": bicubic_model(scale)}, dict[str, dict[str, Any]]()
+    notes = dict[str, dict[str, Any] | None]()  # metadata of the files
     facts = json.loads(json.dumps(config.generator)), scale  # as in a weights file: without tuples
     for file in [config.run / name for name in RUN_FILES if (config.run / name).exists()]:
+        content = read_weights(file)
         # Custom code is trusted only if it is the code that this config names.
-        allow_custom_code = read_facts(read_weights(file)) == facts
-        models[file.stem] = as_function(load_model(file, device, "fp32", allow_custom_code))
-        weights[file.stem] = describe_weights(file)
+        model = make_model(
+            content, str(file), precision, allow_custom_code=read_facts(content) == facts
+        )
+        models[file.stem], weights[file.stem] = as_function(model), describe_weights(file)
+        notes[file.stem] = read_notes(content)
     metric_set = load_metrics(protocol.metrics, load_metric_values(), {}, device)
     results = evaluate_models(models, as_readers(validation), metric_set, scale)
     lr = "centre crops of the validation images"
@@ -234,10 +239,9 @@ def evaluate_run(config: TrainConfig, validation: Sequence[ValidationImage], met
     report = Report(setting, metric_set, results, weights)
     write_json(metrics, report)
     logger.info("\n%s\n", format_report(report))
-    notes = read_notes(read_weights(config.run / "best.safetensors")) if "best" in models else None
-    if notes is not None:
-        kind = "averaged" if notes.get("averaged") else "raw"
-        step, score, images = (notes.get(key) for key in ("step", "by", "set"))
+    if best := notes.get("best"):
+        kind = "averaged" if best.get("averaged") else "raw"
+        step, score, images = (best.get(key) for key in ("step", "by", "set"))
         logger.info("best: step %s, %s weights, by %s on %s", step, kind, score, images)
     warn_below_bicubic(report)
     logger.info("weights: %s\nmetrics: %s", config.run / "generator.safetensors", metrics)

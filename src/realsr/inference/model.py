@@ -76,37 +76,61 @@ def load_model(
         UserError: if the source cannot be loaded or has another scale, or the device lacks the
             precision.
     """
-    numbers, automatic = choose_precision(precision, device), precision == "auto"
+    numbers = choose_precision(precision, device)
     check_interpolation(weights_b, interpolate)
     if source == BICUBIC:
         return _make_bicubic(device, scale, weights_b)
-    path, name, exact, bytes_per_pixel = find_weights(source), str(source), None, None
+    path, name = find_weights(source), str(source)
     kind = identify_weights(path)
     is_onnx = kind.format == "onnx" or (not kind.format and path.suffix.lower() == ".onnx")
     if is_onnx and weights_b is None:
-        run, facts, device = load_onnx(path, device)
-        own_scale, bytes_per_pixel = facts.scale, facts.bytes_per_pixel
-        number_format = f"{facts.precision}, by onnxruntime"
-        if precision in HALVES:
-            raise UserError(
-                f"precision={precision}: {path} has precision {facts.precision}: omit precision"
-            )
+        model = _make_onnx_model(path, name, device, precision)
     else:
         file = read_weights(path)
-        log_origin(file)
         if weights_b is not None and interpolate is not None:
+            log_origin(file)
             file = interpolate_weights(file, read_weights(find_weights(weights_b)), interpolate)
             name = f"{source}, interpolated with {interpolate:g} of {weights_b}"
-        network, own_scale, numbers = _make_network(file, numbers, automatic, allow_custom_code)
-        if isinstance(network, SpandrelNetwork):
-            name = type(network.network).__name__
-        run, number_format, half = _in_precision(network, numbers, automatic)
-        if half is not None:
-            exact = partial(_in_float32, network, numbers)
-    if scale not in (None, own_scale):
-        raise UserError(f"{source}: trained for scale {own_scale}, but scale={scale} was set")
-    logger.info("loaded %s: scale %d, on %s in %s", name, own_scale, device, number_format)
-    return SRModel(own_scale, device, only_finite(run, name, exact), bytes_per_pixel)
+        model = make_model(file, name, numbers, precision == "auto", allow_custom_code)
+    if scale not in (None, model.scale):
+        raise UserError(f"{source}: trained for scale {model.scale}, but scale={scale} was set")
+    return model
+
+
+def make_model(
+    file: WeightsFile,
+    name: str,
+    precision: Precision,
+    automatic: bool = False,
+    allow_custom_code: bool = False,
+) -> SRModel:
+    """Return the model of a file's content, as `load_model` does.
+
+    name: of the model, for messages. automatic: whether the number format may differ from
+    `precision` where that is faster, or is what the network supports.
+    """
+    log_origin(file)
+    network, scale, precision = _make_network(file, precision, automatic, allow_custom_code)
+    if isinstance(network, SpandrelNetwork):
+        name = type(network.network).__name__
+    run, number_format, half = _in_precision(network, precision, automatic)
+    exact = None if half is None else partial(_in_float32, network, precision)
+    _log_model(name, scale, precision.device, number_format)
+    return SRModel(scale, precision.device, only_finite(run, name, exact))
+
+
+def _make_onnx_model(path: Path, name: str, device: torch.device, precision: str) -> SRModel:
+    run, facts, device = load_onnx(path, device)
+    if precision in HALVES:
+        raise UserError(
+            f"precision={precision}: {path} has precision {facts.precision}: omit precision"
+        )
+    _log_model(name, facts.scale, device, f"{facts.precision}, by onnxruntime")
+    return SRModel(facts.scale, device, only_finite(run, name), facts.bytes_per_pixel)
+
+
+def _log_model(name: str, scale: int, device: torch.device, number_format: str) -> None:
+    logger.info("loaded %s: scale %d, on %s in %s", name, scale, device, number_format)
 
 
 def _make_bicubic(device: torch.device, scale: int | None, weights_b: str | Path | None) -> SRModel:
