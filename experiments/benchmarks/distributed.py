@@ -41,7 +41,7 @@ import torch
 from common import make_parser, report
 from scipy.optimize import nnls
 
-from realsr.config.composition import load_config
+from realsr.config.composition import extract_part, load_config
 from realsr.training.distributed import DistributedContext, average, start_processes
 from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.settings import TrainingConfig
@@ -185,11 +185,12 @@ def make_config() -> TrainingConfig:
     trainer = replace(
         recipe.trainer, batch=BATCH, crop=CROP, precision="fp32", compile=False, device="cpu"
     )
-    return TrainingConfig(
+    return extract_part(
+        recipe,
+        TrainingConfig,
         generator={"name": "rrdb", "features": 8, "blocks": 1, "growth": 4},
         discriminator={"name": "unet", "features": 8},  # no batch norm, which is not synced on CPUs
         loss={"pixel": {"name": "l1", "weight": 1.0}, "gan": {"name": "ragan", "weight": 0.1}},
-        optimiser=recipe.optimiser,
         trainer=trainer,
         scale=SCALE,
     )

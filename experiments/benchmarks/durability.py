@@ -26,7 +26,7 @@ from unittest import mock
 import torch
 from common import link_photos, make_parser, report
 
-from realsr.config.composition import load_config
+from realsr.config.composition import extract_part, load_config
 from realsr.pairs.synthesis import make_pairs
 from realsr.training.checkpoints import CheckpointWriter
 from realsr.training.settings import TrainingConfig
@@ -116,12 +116,12 @@ def compare(work: Callable[[int], None], rounds: int) -> tuple[float, float]:
 def make_trained_parts(blocks: int) -> TrainState:
     """Return the parts of a training whose optimisers have moments for all parameters."""
     recipe = load_config("train", track="df2k")
-    config = TrainingConfig(
-        {"name": "rrdb", "features": 64, "blocks": blocks, "growth": 32},
-        {"name": "patchgan", "features": 64, "layers": 3},
-        {"pixel": {"name": "l1", "weight": 0.01}, "gan": {"name": "ragan", "weight": 0.005}},
-        recipe.optimiser,
-        recipe.trainer,
+    config = extract_part(
+        recipe,
+        TrainingConfig,
+        generator={"name": "rrdb", "features": 64, "blocks": blocks, "growth": 32},
+        discriminator={"name": "patchgan", "features": 64, "layers": 3},
+        loss={"pixel": {"name": "l1", "weight": 0.01}, "gan": {"name": "ragan", "weight": 0.005}},
     )
     parts = make_state(config, torch.device("cpu"))
     for optimiser in parts.optimisers.values():

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from common import make_parser, report
 
-from realsr.config.composition import load_config
+from realsr.config.composition import extract_part, load_config
 from realsr.core.machine import process_memory
 from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.loss_terms.classifier_weights import without_weights
@@ -84,11 +84,12 @@ def make_config(setting: str) -> TrainingConfig:
         device="cpu",
         checkpoint_activations=checkpointing,
     )
-    return TrainingConfig(
+    return extract_part(
+        recipe,
+        TrainingConfig,
         generator={"name": "rrdb", "features": features, "blocks": blocks, "growth": growth},
         discriminator={"name": "patchgan", "features": width, "layers": 2},
         loss={name: TERMS[name] for name in terms},
-        optimiser=recipe.optimiser,
         trainer=trainer,
     )
 

@@ -35,7 +35,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from realsr.config.composition import load_config
+from realsr.config.composition import extract_part, load_config
 from realsr.core.devices import choose_device
 from realsr.networks.patchgan import PatchGAN
 from realsr.training.generator_loss import GeneratorLoss
@@ -97,7 +97,9 @@ def make_config(
 ) -> TrainingConfig:
     """Return the config of a training, at full size or the size of the demo."""
     recipe = load_config("train", track="df2k")
-    return TrainingConfig(
+    return extract_part(
+        recipe,
+        TrainingConfig,
         generator={"name": "rrdb", "features": 32, "blocks": 2, "growth": 16}
         if small
         else {"name": "rrdb", "features": 64, "blocks": 23, "growth": 32},
@@ -114,7 +116,6 @@ def make_config(
             },
             "gan": {"name": "ragan", "weight": 0.005},
         },
-        optimiser=recipe.optimiser,
         trainer=replace(
             recipe.trainer,
             batch=4 if small else 16,

@@ -16,6 +16,7 @@ from realsr.config.pipeline import CollectNoiseConfig
 from realsr.config.schema import COMMANDS
 from realsr.core.components import find_component, list_components
 from realsr.core.errors import UserError
+from realsr.training.settings import TrainingConfig
 
 
 @pytest.mark.parametrize(
@@ -82,9 +83,11 @@ def _stages(kind: type) -> Iterator[type]:
                 yield from _stages(part)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_yaml_is_the_one_source_of_values(command: str) -> None:
-    for stage in _stages(COMMANDS[command].schema):
+@pytest.mark.parametrize(
+    "schema", [*(command.schema for command in COMMANDS.values()), TrainingConfig]
+)
+def test_yaml_is_the_one_source_of_values(schema: type) -> None:
+    for stage in _stages(schema):
         second = [
             field.name
             for field in fields(stage)

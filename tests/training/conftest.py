@@ -65,7 +65,9 @@ def make_config() -> MakeConfig:
             or config_of(OptimiserConfig, learning_rate=1e-3, milestones=[2, 5]),
             trainer=config_of(TrainerConfig, **{**settings, **trainer}),  # type: ignore[arg-type]
             scale=2,
+            seed=0,
             init=init,
+            tracker={},
         )
 
     return make

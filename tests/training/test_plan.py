@@ -38,6 +38,9 @@ def make_config(loss: dict[str, Any], **trainer: Any) -> TrainingConfig:
             **{"batch": 4, "crop": 32, "precision": "fp32", "device": "cpu"} | trainer,
         ),
         scale=2,
+        seed=0,
+        init=None,
+        tracker={},
     )
 
 

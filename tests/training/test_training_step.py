@@ -31,6 +31,9 @@ def make_step(
         optimiser=config_of(OptimiserConfig, learning_rate=RATE),
         trainer=config_of(TrainerConfig, batch=batch, **trainer),  # type: ignore[arg-type]
         scale=2,
+        seed=0,
+        init=None,
+        tracker={},
     )
     parts = make_state(config, torch.device("cpu"))
     return parts, TrainStep(parts, GeneratorLoss(loss), config.trainer, (batch, 3, 8, 8))

@@ -105,6 +105,9 @@ def train_small(
             checkpoint_every=100,
         ),
         scale=2,
+        seed=0,
+        init=None,
+        tracker={},
     )
     seen = list[dict[str, float]]()
 

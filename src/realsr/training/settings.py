@@ -1,7 +1,7 @@
 """The settings of a training, and its schedules of learning rate and averaging."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -68,10 +68,10 @@ class TrainingConfig:
     loss: dict[str, Any]
     optimiser: OptimiserConfig
     trainer: TrainerConfig
-    scale: int = 4
-    seed: int = 0
-    init: str | None = None
-    tracker: dict[str, Any] = field(default_factory=dict)
+    scale: int
+    seed: int
+    init: str | None
+    tracker: dict[str, Any]
 
 
 def learning_rate(steps_done: int, config: OptimiserConfig) -> float:
