@@ -53,13 +53,12 @@ def _read_pickle(path: Path) -> object:
         with (
             TemporaryDirectory(prefix="realsr_") as folder,
             limited_memory(size),
-            warnings.catch_warnings(),
+            # Warnings about new pickle formats and old tensor types, which are still read.
+            warnings.catch_warnings(action="ignore"),
         ):
             # torch.load detects safetensors by the suffix, and opens UTF-8 names only.
             link = Path(folder, "weights.pth")
             link.symlink_to(path.absolute())
-            # Warnings about new pickle formats and old tensor types, which are still read.
-            warnings.simplefilter("ignore")
             # With mmap, a tensor that declares too much data cannot read beyond the file.
             return torch.load(
                 link, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
