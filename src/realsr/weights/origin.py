@@ -73,9 +73,8 @@ def find_origin(source: str | Path, file: WeightsFile) -> Origin:
     """
     sha256 = fingerprint_file(file.values)["sha256"]
     texts = read_origin(file)
-    is_name = isinstance(source, str) and source in MODELS
-    licence = MODELS[source].licence if is_name else None  # type: ignore[index]
-    licence = licence or LICENCES.get(sha256) or texts.get("licence")
+    model = MODELS.get(source) if isinstance(source, str) else None
+    licence = model.licence if model else LICENCES.get(sha256) or texts.get("licence")
     training = _find_training(file)
     if training is None and "training" in texts:
         training = parse_json(texts["training"])
