@@ -87,10 +87,8 @@ def _check_sizes(content: bytes) -> None:
                 f"not a file of kernels: a variable holds more than {MAX_ARRAYS} arrays"
             )
         position += 8 + size
-    declared_bytes = 0
-    for _, shape, _ in scipy.io.whosmat(io.BytesIO(content)):
-        _check_size(8 * math.prod(shape))
-        declared_bytes += 8 * math.prod(shape)
+    sizes = [8 * math.prod(shape) for _, shape, _ in scipy.io.whosmat(io.BytesIO(content))]
+    for declared_bytes in (*sizes, sum(sizes)):
         _check_size(declared_bytes)
 
 

@@ -74,8 +74,7 @@ def map_items(
     except BrokenProcessPool:
         raise UserError(
             f"one of {workers} worker processes died, probably out of memory. Finished items are "
-            "kept: "
-            f"set workers={workers // 2} and repeat the command; 0 uses the main process"
+            f"kept: set workers={workers // 2} and repeat the command; 0 uses the main process"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
