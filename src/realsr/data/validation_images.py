@@ -164,11 +164,7 @@ def _prepare(
     seed: int,
     largest: int,
 ) -> ValidationImage:
-    """Crop an image to its centre and degrade the crop, unless `degradation` is None.
-
-    A degradation of LR treats the crop as a whole image; one of HR reads the pixels around the
-    crop.
-    """
+    """Crop an image to its centre and degrade the crop, unless `degradation` is None."""
     height, width = (min(side, max(1, largest // scale)) for side in image.lr.shape[1:])
     top, left = (image.lr.shape[1] - height) // 2, (image.lr.shape[2] - width) // 2
     lr = image.lr[:, top : top + height, left : left + width]
@@ -176,7 +172,7 @@ def _prepare(
     hr = image.hr[:, top : top + height, left : left + width]
     if degradation is None:
         return ValidationImage(image.name, lr.contiguous(), hr)
-    crop, margin = to_uint8(lr), 0
+    crop, margin = to_uint8(lr), 0  # a degradation of LR treats the crop as a whole image
     if degradation.reads == "hr":
         margin = degradation.margin
         region = top - margin, left - margin, height + 2 * margin, width + 2 * margin

@@ -42,13 +42,8 @@ class Perceptual(LossTerm):
 class VGGFeatures(nn.Module):
     """Output of VGG's last convolution, before the ReLU; the gradient flows to the image only.
 
-    Args:
-        network: vgg19 (conv5_4, layer 34) or vgg16 (conv5_3, layer 28).
-        weights: file of a state dict as torchvision's, see `select_features`; None: torchvision's
-            IMAGENET1K_V1, which torchvision downloads once.
-
-    Raises:
-        WeightsError: if the weights cannot be downloaded or read, or do not fit the network.
+    network, weights: as of `Perceptual`. Raises WeightsError if the weights cannot be downloaded or
+    read, or do not fit the network.
     """
 
     mean: Tensor
