@@ -19,7 +19,7 @@ from realsr.provenance.manifest import (
     read_manifest,
     refuse_foreign,
 )
-from realsr.provenance.sections import MANIFEST
+from realsr.provenance.sections import MANIFEST, STAGE_FILES
 
 
 @pytest.fixture
@@ -283,21 +283,21 @@ def test_leftovers_of_a_killed_run_are_removed(folder, inputs):
     assert [path.name for path in folder.rglob(".*")] == [".kept.tmp"]
 
 
-def test_a_killed_run_leaves_a_manifest_that_knows_of_it(folder, inputs):
+def test_a_killed_run_leaves_a_manifest_that_knows_of_it(folder, inputs, monkeypatch):
+    monkeypatch.setitem(STAGE_FILES, "copies", "*.copy")
     with open_stage(folder, "copies", config={}, seed=0, inputs=inputs):
         (folder / "a.copy").write_text("a")
-        assert not is_foreign(
-            folder, "copies", "*.copy"
-        )  # were the process killed here, without any clean-up
+        # were the process killed here, without any clean-up
+        assert not is_foreign(folder, "copies")
 
 
 def test_foreign_files_are_refused(folder):
-    folder.mkdir(parents=True)
-    refuse_foreign(folder, "copies", "*.copy")
-    (folder / "x.copy").write_text("x")
-    with pytest.raises(UserError, match="made elsewhere"):
-        refuse_foreign(folder, "copies", "*.copy")
-    assert not is_foreign(folder, "copies", "*.png")
+    (folder / "HR").mkdir(parents=True)
+    refuse_foreign(folder, "pairs")
+    (folder / "HR/x.png").write_text("x")
+    with pytest.raises(UserError, match=r"made elsewhere \(HR/\* without a manifest\)"):
+        refuse_foreign(folder, "pairs")
+    assert not is_foreign(folder, "kernels")
 
 
 def test_a_write_that_fails_leaves_the_old_manifest(folder, inputs):
@@ -413,11 +413,12 @@ def test_a_file_that_a_power_cut_spoilt_is_made_again(folder, tmp_path, damage, 
 
 @pytest.mark.parametrize("content", [b"", bytes(300)])
 def test_items_of_a_lost_manifest_are_made_again_and_not_taken_for_foreign(
-    folder, inputs, content, caplog
+    folder, inputs, content, caplog, monkeypatch
 ):
+    monkeypatch.setitem(STAGE_FILES, "copies", "*.copy")
     run(folder, inputs)
     (folder / MANIFEST).write_bytes(content)
-    assert not is_foreign(folder, "copies", "*.copy")
+    assert not is_foreign(folder, "copies")
     assert run(folder, inputs) == ["source/a", "source/b", "source/c"]
     assert "as after a power cut" in caplog.text
 

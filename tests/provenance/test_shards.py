@@ -17,7 +17,7 @@ from realsr.provenance.manifest import (
     read_manifest,
     take_shard,
 )
-from realsr.provenance.sections import MANIFEST, list_shard_manifests
+from realsr.provenance.sections import MANIFEST, STAGE_FILES, list_shard_manifests
 
 
 @pytest.fixture
@@ -173,10 +173,12 @@ def test_all_items_and_a_shard_wait_for_each_other(folder, inputs, caplog):
     assert not list(folder.glob(".*"))
 
 
-def test_what_shards_make_is_not_foreign(folder, inputs):
+def test_what_shards_make_is_not_foreign(folder, inputs, monkeypatch):
+    for stage in ("copies", "others"):
+        monkeypatch.setitem(STAGE_FILES, stage, "a")
     run(folder, inputs, Shard(0, 2))
-    assert not is_foreign(folder, "copies", "a")
-    assert is_foreign(folder, "others", "a")
+    assert not is_foreign(folder, "copies")
+    assert is_foreign(folder, "others")
 
 
 def test_shards_beyond_the_items_do_nothing(folder, inputs):

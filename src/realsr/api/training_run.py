@@ -31,7 +31,6 @@ from realsr.data.degradations.degradation import (
 )
 from realsr.data.folders import list_photos
 from realsr.data.pairs import Pair, hold_out, list_pairs
-from realsr.data.pool_files import JPEG_TABLES, NOISE_MODEL
 from realsr.data.validation_images import ValidationImage, load_validation, load_validation_folder
 from realsr.kernels.estimator import make_estimator
 from realsr.networks import build_generator
@@ -198,34 +197,34 @@ def conclude(config: TrainConfig, validation: Sequence[ValidationImage], is_new:
 
 def prepare_data(config: TrainConfig) -> None:
     """Run the stages that the config needs, except those whose results were made elsewhere."""
-    foreign_pairs = is_foreign(config.pairs_dir, "pairs", "HR/*")
+    foreign_pairs = is_foreign(config.pairs_dir, "pairs")
     # Fast checks come first, since kernels can take hours.
     for role in [] if foreign_pairs else config.pairs.hr:
         list_photos(getattr(config.data, role), role, config.pairs_dir)
     needs_kernels = config.pool.kernels != "bicubic" and not foreign_pairs
-    if needs_kernels and not is_foreign(config.pool_dir, "kernels", "kernels/**/*.mat"):
+    if needs_kernels and not is_foreign(config.pool_dir, "kernels"):
         estimator, key = stages.choose_estimator(config), config.pool.estimator_key
         make_estimator(estimator, key, config.scale, config.workers, None)
     if not (config.run / "generator.safetensors").exists():
         GeneratorLoss(config.loss)  # raises an error if the weights of VGG19 are missing
     inputs = pool_inputs(config.online_degradation)
     if config.pool.noise and "camera_noise" in inputs:
-        _run_stage("noise_model", NOISE_MODEL, config)
+        _run_stage("noise_model", config)
     elif config.pool.noise:
-        _run_stage("noise", "noise/**/*.png", config)
+        _run_stage("noise", config)
     if "jpeg_tables" in inputs:
-        _run_stage("jpeg_tables", JPEG_TABLES, config)
+        _run_stage("jpeg_tables", config)
     if foreign_pairs:
         logger.info("%s: pairs made elsewhere, used as they are", config.pairs_dir)
     else:
         if needs_kernels:
-            _run_stage("kernels", "kernels/**/*.mat", config)
+            _run_stage("kernels", config)
         stages.make_pairs(extract_part(config, MakePairsConfig, compare=False))
 
 
-def _run_stage(stage: str, pattern: str, config: TrainConfig) -> None:
+def _run_stage(stage: str, config: TrainConfig) -> None:
     folder = config.pool_dir if stage == "kernels" else config.noise_pool_dir
-    if is_foreign(folder, stage, pattern):
+    if is_foreign(folder, stage):
         logger.info("%s: %s made elsewhere, used as they are", folder, stage)
     elif stage == "kernels":
         stages.estimate_kernels(
@@ -246,7 +245,7 @@ def split_pairs(config: TrainConfig, files: list[Path]) -> tuple[list[Pair], Val
     files: those of `list_inputs`.
     """
     degradation = build_degradation(config.online_degradation, config.scale, files)
-    lr_name, is_foreign_folder = config.data.lr_name, is_foreign(config.pairs_dir, "pairs", "HR/*")
+    lr_name, is_foreign_folder = config.data.lr_name, is_foreign(config.pairs_dir, "pairs")
     pairs = list_pairs(config.pairs_dir, config.scale, lr_name if is_foreign_folder else None)
     trainer = config.trainer
     if config.data.validation is not None:

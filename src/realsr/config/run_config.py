@@ -92,14 +92,14 @@ def _move_folders(values: Mapping[str, Any]) -> dict[str, str]:
     """Return the folders of a run's results with references to a new `work_dir`."""
     folders = {"run": f"${{work_dir}}/runs/{_escape(PurePath(values['run']).name)}"}
     folders["cache_dir"] = "${pairs_dir}/cache"
-    made_elsewhere = {
-        "pool_dir": [("kernels", "kernels/**/*.mat"), ("noise", "noise/**/*.png")],
-        "noise_pool_dir": [("noise", "noise/**/*.png")],
-        "pairs_dir": [("pairs", "HR/*")],
+    stages = {
+        "pool_dir": ("kernels", "noise"),
+        "noise_pool_dir": ("noise",),
+        "pairs_dir": ("pairs",),
     }
     for key in ("pool_dir", "noise_pool_dir", "pairs_dir", "cache_dir", "run"):
         path = Path(values[key])
-        foreign = any(is_foreign(path, *stage) for stage in made_elsewhere.get(key, []))
+        foreign = any(is_foreign(path, stage) for stage in stages.get(key, ()))
         if path.is_relative_to(values["work_dir"]) and not foreign:
             relative = path.relative_to(values["work_dir"]).as_posix()
             folders[key] = f"${{work_dir}}/{_escape(relative)}"

@@ -11,9 +11,10 @@ import numpy as np
 from realsr.core.errors import UserError
 from realsr.core.files import parse_json, write_bytes
 from realsr.imaging.jpeg import read_quantisation
+from realsr.provenance.sections import STAGE_FILES
 
-NOISE_MODEL = "noise_model.json"  # in the noise pool's folder
-JPEG_TABLES = "jpeg_tables.json"  # in the noise pool's folder
+NOISE_MODEL = STAGE_FILES["noise_model"]  # in the noise pool's folder
+JPEG_TABLES = STAGE_FILES["jpeg_tables"]  # in the noise pool's folder
 KERNEL_SUFFIX = ".mat"
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 

@@ -99,7 +99,7 @@ def estimate_kernels(
     estimator, gates = make_estimator(values, key, scale, workers, shard)
     photos = _list_photos(estimator, source, pool, damaged)
     check_folder_place("pool_dir", pool, (STAGE, REJECTS))
-    refuse_foreign(pool, STAGE, "kernels/**/*.mat")
+    refuse_foreign(pool, STAGE)
     open_record = partial(
         open_stage,
         pool,

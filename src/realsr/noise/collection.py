@@ -69,7 +69,7 @@ def collect_noise(
     check_ranges(config, "noise")
     photos = list_photos(source, "source", pool)
     check_folder_place("noise_pool_dir", pool, [STAGE])
-    refuse_foreign(pool, STAGE, "noise/**/*.png")
+    refuse_foreign(pool, STAGE)
     inputs = name_inputs("source", list(photos.values()))
     values = asdict(config)
     del values["auto"], values["min_patches"]

@@ -80,7 +80,7 @@ def _write_once(
     pool = file.parent
     photos = list_photos(source, "source", pool)
     check_folder_place("noise_pool_dir", pool, [])
-    refuse_foreign(pool, stage, file.name)
+    refuse_foreign(pool, stage)
     inputs = name_inputs("source", list(photos.values()))
     with open_stage(
         pool, stage, config={}, seed=None, inputs=inputs, overwrite=overwrite

@@ -186,7 +186,7 @@ def choose_thresholds(
     them. Raises UserError if no tile is flat.
     """
     photos = list_photos(source, "source", pool)
-    refuse_foreign(pool, "noise", "noise/**/*.png")
+    refuse_foreign(pool, "noise")
     inputs = name_inputs("source", list(photos.values()))
     survey = None
     with open_stage(

@@ -115,7 +115,7 @@ def make_pairs(
         kernels = {path.relative_to(pool).as_posix(): path for path in files}
     plan = _plan_pairs(photos, list(kernels.items()), config.clean_up, seed)
     check_folder_place("pairs_dir", output, ("HR", "LR"))
-    refuse_foreign(output, STAGE, "HR/*")
+    refuse_foreign(output, STAGE)
     facts = asdict(config) | {"kernel": "pool" if pool else "bicubic", "scale": scale}
     # Each draw depends on the names of all kernels.
     digest = hashlib.sha256(encode_name("\n".join(kernels))).hexdigest()[:8]

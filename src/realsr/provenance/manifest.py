@@ -23,6 +23,7 @@ from realsr.provenance.fingerprints import fingerprint_inputs, package_versions
 from realsr.provenance.migrations import FORMAT, Section, migrate
 from realsr.provenance.sections import (
     MANIFEST,
+    STAGE_FILES,
     StageRecord,
     is_lost,
     list_shard_manifests,
@@ -168,21 +169,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     }
 
 
-def is_foreign(folder: Path, stage: str, pattern: str) -> bool:
-    """Return whether a folder holds files (glob) of a stage without a manifest: made elsewhere."""
+def is_foreign(folder: Path, stage: str) -> bool:
+    """Return whether a folder holds a stage's files without a manifest: made elsewhere."""
     manifest = folder / MANIFEST
     has_loss = manifest.is_file() and is_lost(manifest)
     if has_loss or stage in read_sections(manifest) or list_shard_manifests(folder, stage):
         return False
-    return next(folder.glob(pattern), None) is not None
+    return next(folder.glob(STAGE_FILES[stage]), None) is not None
 
 
-def refuse_foreign(folder: Path, stage: str, pattern: str) -> None:
+def refuse_foreign(folder: Path, stage: str) -> None:
     """Raise UserError if a folder holds a stage's files that were made elsewhere."""
-    if is_foreign(folder, stage, pattern):
+    if is_foreign(folder, stage):
         raise UserError(
-            f"{folder}: holds {stage} that were made elsewhere ({pattern} without a manifest). "
-            "realsr.train uses them unchanged. To make new ones, move them or set another work_dir."
+            f"{folder}: holds {stage} that were made elsewhere ({STAGE_FILES[stage]} without a "
+            "manifest). realsr.train uses them unchanged. To make new ones, move them or set another work_dir."
         )
 
 

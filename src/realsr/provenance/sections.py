@@ -18,6 +18,14 @@ from realsr.provenance.migrations import Section, migrate
 logger = logging.getLogger("realsr")
 
 MANIFEST = "manifest.json"
+STAGE_FILES = {
+    "kernels": "kernels/**/*.mat",
+    "noise": "noise/**/*.png",
+    "noise_model": "noise_model.json",
+    "jpeg_tables": "jpeg_tables.json",
+    "pairs": "HR/*",
+}
+"""Glob of the files in a stage's folder, by which work made elsewhere is known."""
 SAVE_INTERVAL = 1.0  # seconds; a killed run repeats its work since the last save
 SMALL = 2**16  # bytes; files up to this size are always compared by hash
 _TYPES = {
