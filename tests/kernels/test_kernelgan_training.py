@@ -6,7 +6,13 @@ from skimage import data
 from realsr.imaging import resize
 from realsr.kernels.kernelgan import prepare_photo
 from realsr.kernels.kernelgan_networks import CropRows
-from realsr.kernels.kernelgan_training import KernelGANConfig, _GANs, bicubic_rows, train_kernelgans
+from realsr.kernels.kernelgan_training import (
+    KernelGANConfig,
+    _GANs,
+    bicubic_rows,
+    cut_crops,
+    train_kernelgans,
+)
 
 
 def image(height: int, width: int, seed: int) -> np.ndarray:
@@ -93,6 +99,18 @@ def test_crops_of_a_photo(shape):
         assert (crops % 2 == 0).all()
         assert crops.min() >= 10
         assert (crops + size <= np.array(even) - 10).all()
+
+
+def test_crops_are_cut_out_of_photos_of_any_size():
+    rng = np.random.default_rng(0)
+    for shape in ((3, 40, 50), (3, 31, 44)):
+        pixels = torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8))
+        corners = torch.from_numpy(rng.integers(0, 20, (7, 2)))
+        crops = cut_crops(pixels, corners, 10)
+        assert crops.shape == (7, 3, 10, 10)
+        assert crops.dtype == torch.uint8
+        for crop, (top, left) in zip(crops, corners, strict=True):
+            assert torch.equal(crop, pixels[:, top : top + 10, left : left + 10])
 
 
 def test_bicubic_rows_are_resize():
