@@ -21,7 +21,7 @@ from realsr.evaluation.protocol import LR, Protocol
 from realsr.evaluation.scoring import Results
 from realsr.provenance.fingerprints import fingerprint_file, package_versions
 
-LIBRARIES = ("lpips", "pytorch-msssim", "torch-fidelity", "torchmetrics", "spandrel")
+LIBRARIES = ("lpips", "torch-fidelity", "torchmetrics", "spandrel")
 RESAMPLES = 9999
 Scores = Mapping[str, float]  # by metric
 
