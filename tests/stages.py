@@ -3,13 +3,17 @@
 import inspect
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+import numpy as np
 import yaml
 
 from realsr.config.options import conf_dir
 from realsr.kernels import estimation, estimator
 from realsr.noise import collection, modelling, survey
+from realsr.noise.noise_config import NoiseConfig
+from realsr.noise.noise_fit import BLOCKS
 from realsr.pairs import rebuild, synthesis
 from realsr.training import run
 
@@ -42,3 +46,9 @@ make_pairs = complete(synthesis.make_pairs)
 rebuild_pair = complete(rebuild.rebuild_pair)
 survey_noise = complete(survey.survey_noise)
 train_run = complete(run.train_run)
+
+
+def survey_of(tiles: np.ndarray, config: NoiseConfig) -> survey.Survey:
+    """Return the survey of one photo with these tiles, without blocks of noise."""
+    blocks = np.empty(0, BLOCKS)
+    return survey.Survey(Path(), ["a.png"], tiles, config, 200.0, {}, "refuse", blocks, None)

@@ -12,7 +12,7 @@ from realsr.noise.noise_config import NoiseConfig
 from realsr.noise.survey import SURVEY_TILES, Survey, read_tiles
 from realsr.noise.tiles import measure_tiles
 from realsr.provenance.manifest import read_manifest
-from stages import choose_thresholds, collect_noise, survey_noise
+from stages import choose_thresholds, collect_noise, survey_noise, survey_of
 
 SIZE = 32
 
@@ -94,7 +94,7 @@ def make_survey(
     tiles = np.zeros(len(variances), SURVEY_TILES)
     tiles["variance"], tiles["mean"] = variances, mean
     tiles["structure"] = np.array(structured if structured is not None else False) * 0.5
-    return Survey(Path(), ["a"], tiles, config(**changes), 200.0, {})
+    return survey_of(tiles, config(**changes))
 
 
 def test_suggested_thresholds_are_the_lowest_that_yield_enough():

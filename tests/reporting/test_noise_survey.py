@@ -2,7 +2,6 @@ import csv
 import json
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from config_files import config_of
 from realsr.imaging import read_uint8, write_uint8
 from realsr.noise.noise_config import NoiseConfig
-from realsr.noise.survey import SURVEY_TILES, Survey
+from realsr.noise.survey import SURVEY_TILES
 from realsr.reporting.drawing import Tile
 from realsr.reporting.noise_survey import (
     COLOURS,
@@ -21,7 +20,7 @@ from realsr.reporting.noise_survey import (
     stretch,
     summarise,
 )
-from stages import survey_noise
+from stages import survey_noise, survey_of
 
 CONFIG = config_of(NoiseConfig, size=32, stride=32, min_mean=50)
 
@@ -103,7 +102,7 @@ def test_the_text_says_what_to_do(source, tmp_path):
     assert "next:" not in describe(raised, tmp_path)
     nothing = np.zeros(3, SURVEY_TILES)
     nothing["variance"], nothing["mean"], nothing["structure"] = 9, 120, 0.5
-    text = describe(Survey(Path(), ["a.png"], nothing, CONFIG, 200.0, {}), tmp_path)
+    text = describe(survey_of(nothing, CONFIG), tmp_path)
     assert (
         "no threshold up to noise.max_variance=200 yields more good tiles than structured ones. Set noise.size=16"
         in text
@@ -113,7 +112,7 @@ def test_the_text_says_what_to_do(source, tmp_path):
 def test_tiles_are_chosen_evenly_over_their_variances():
     tiles = np.zeros(5, SURVEY_TILES)
     tiles["variance"] = 16, 1, 9, 4, 25
-    survey = Survey(Path(), ["a.png"], tiles, CONFIG, 200.0, {})
+    survey = survey_of(tiles, CONFIG)
     everything = np.ones(5, bool)
     assert choose_tiles(survey, everything, 9) == [1, 3, 2, 0, 4]
     assert choose_tiles(survey, everything, 3) == [1, 2, 4]
@@ -139,7 +138,7 @@ def test_the_picture_grows_with_its_sections(tiles):
     measured = np.zeros(tiles, SURVEY_TILES)
     measured["structure"] = np.nan
     measured["variance"] = 1e9  # beyond the axis
-    survey = Survey(Path(), ["a.png"], measured, CONFIG, 200.0, {})
+    survey = survey_of(measured, CONFIG)
     some = [
         Tile(np.zeros((256, 256, 3), np.uint8), [("label", "black")], COLOURS["clipped"])
     ] * tiles

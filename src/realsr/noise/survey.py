@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,9 @@ class Survey:
     config: NoiseConfig
     limit: float
     failures: dict[str, str]
-    damaged: str = "refuse"
-    blocks: np.ndarray = field(default_factory=lambda: np.empty(0, BLOCKS))
-    level: LevelFit | None = None
+    damaged: str
+    blocks: np.ndarray
+    level: LevelFit | None
 
     def judge(self) -> np.ndarray:
         """Return the reject reason of each tile, see `judge_tiles`."""
