@@ -88,3 +88,22 @@ def test_test_photos_are_not_training_photos() -> None:
     accuracy, distance = score(Patches(features, content, index, sides, list(map(str, range(32)))))
     assert accuracy < 0.75
     assert abs(distance) < 0.1
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_sets_without_common_brightness_have_no_score() -> None:
+    patches = make(1)
+    patches.content[:, 0] = 10 * patches.sides[patches.photos]
+    parts, once = separate(patches), np.ones(len(patches.sides))
+    assert parts
+    for part in parts:
+        assert part.overlap == 0
+        assert np.isnan(part.mean_accuracy(once))
+        assert np.isnan(part.kernel_distance(once))
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_sets_of_equal_patches_have_the_distance_0() -> None:
+    patches = make(0)
+    patches.features[:], patches.content[:] = 0, 0
+    assert score(patches) == (0.5, 0)

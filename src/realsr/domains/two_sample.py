@@ -70,12 +70,13 @@ class Part:
         the mean distance between the sets, minus the mean distances in each of them. Pairs of
         patches of one photo are left out, so that its mean is 0 for sets of the same distribution.
         The unit W does not depend on set 1, so that sets are ordered by their distance from set 0.
+        For D = 0 the result is 0, also if W = 0, since all patches have equal features.
         """
         first, second = (self.weights * counts * (self.sides == side) for side in (0, 1))
         across = _mean_pairs(first, second, self.distances)
         unit, other = (_mean_pairs(w, w, self.distances) for w in (first, second))
         energy = across - (unit + other) / 2
-        return energy / (energy + unit)
+        return energy / np.where(energy == 0, 1, energy + unit)
 
 
 def nan_mean(values: np.ndarray, axis: int) -> np.ndarray:
@@ -122,6 +123,9 @@ def _separate(patches: Patches) -> Part:
     weights = 1 / np.bincount(photos, minlength=count)[photos]
     side = patches.sides[photos]
     balance, overlap = _balance(patches.content, weights, side)
+    if overlap == 0:  # no patch of one set has a counterpart in the other
+        unknown = np.full((count, count), np.nan)
+        return Part(unknown[0], unknown, np.zeros(count), patches.sides, overlap)
     weights = weights * balance
     features = _correct(patches.features, patches.content, photos, weights, side == 0)
     folds = _assign_folds(patches.names)[photos]

@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from realsr.core.errors import first_line
 from realsr.training.distributed import average, global_mean
 from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.loss_terms.term import StepTensors
@@ -183,10 +184,9 @@ def compile_network(net: nn.Module, trial: Callable[[nn.Module], Tensor]) -> nn.
             trial(result).backward()
         logger.info("%s compiled in %.0f s", type(net).__name__, time.monotonic() - start)
     except Exception as error:  # compilers raise various errors, and training works without one
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
         logger.warning(
             "%s cannot be compiled (%s: %s); training continues as with trainer.compile=false",
-            type(net).__name__, type(error).__name__, reason,
+            type(net).__name__, type(error).__name__, first_line(error),
         )  # fmt: skip
         result = net
     net.zero_grad(set_to_none=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from realsr.core.errors import ImageError, UserError, WeightsError
+from realsr.core.errors import ImageError, UserError, WeightsError, first_line
 
 logger = logging.getLogger("realsr")
 
@@ -189,8 +189,7 @@ def _try_work(job: Job, work: Work) -> str | None:
     except OSError as error:
         return f"{error}: check the disk of the temporary folder"
     except RuntimeError as error:  # other authors' networks may have other requirements
-        reason = (str(error) or repr(error)).splitlines()[0]
-        return f"the computation fails on this photo ({reason})"
+        return f"the computation fails on this photo ({first_line(error)})"
     except Exception as error:  # the queue goes on
         logger.exception("a job of the page failed")
         return f"unexpected error ({error!r}): see the terminal of realsr app"
