@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from realsr.api.array_checks import check_image, check_kernel
 from realsr.api.domain_comparison import compare_pairs
 from realsr.config.composition import takes_keys
 from realsr.config.pipeline import (
@@ -190,11 +191,22 @@ def degrade(
     Args:
         hr: the HR image; its sides must be multiples of the scale.
         scale: any; with bicubic at scale 1, LR is HR plus noise.
-        kernel: the blur kernel for this scale, which sums to 1; None: bicubic.
+        kernel: the blur kernel (k, l) for this scale, with sum 1; None: bicubic.
         noise: a noise patch (h', w', 3) uint8; a random crop, minus its mean, is added. None:
             no noise.
         seed: the seed of the random crop.
+
+    Raises:
+        UserError: if an array has another shape, type or range.
     """
+    check_image("degrade: hr", hr, ("uint8",))
+    if not isinstance(scale, int | np.integer) or scale < 1:
+        raise UserError(f"degrade: scale={scale!r}: expected a whole number, 1 or more")
+    if kernel is not None:
+        check_kernel("degrade: kernel", kernel)
+        kernel = kernel.astype(np.float64)
+    if noise is not None:
+        check_image("degrade: noise", noise, ("uint8",))
     if any(side % scale for side in hr.shape[:2]):
         raise UserError(
             f"degrade: HR of {hr.shape[1]}x{hr.shape[0]}: expected multiples of scale={scale}"

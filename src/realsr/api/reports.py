@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,14 @@ from realsr.reporting.sweep_page import make_sweep_sections, read_sweep, tabulat
 logger = logging.getLogger("realsr")
 
 
-@dataclass(frozen=True)
 class Pool:
     """A pool's folder, with access to its kernels and noise patches as arrays."""
 
-    folder: Path
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def __repr__(self) -> str:
+        return f"Pool({str(self.folder)!r})"
 
     def kernels(self, scale: int) -> dict[str, np.ndarray]:
         """Return the kernels for a scale by file name, each (h, w), summing to 1."""
