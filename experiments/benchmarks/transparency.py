@@ -101,7 +101,7 @@ def draw_disc(colour: tuple[int, ...], soft: bool, height: int, width: int) -> n
 
 
 def _deviate(model: SRModel, samples: np.ndarray, colour: tuple[int, ...]) -> float:
-    result = np.concatenate(list(upscale_bands(model, samples, Tiles(512)))).astype(np.float64)
+    result = np.concatenate(list(upscale_bands(model, samples, Tiles(512, 96)))).astype(np.float64)
     return round(float((np.abs(result[..., :3] - colour) * result[..., 3:] / 255).max()), 1)
 
 

@@ -40,7 +40,7 @@ from realsr.core.errors import UserError, WeightsError
 from realsr.core.mat_variables import MatFileError
 from realsr.imaging.kernel_shapes import read_kernel
 from realsr.inference.model import load_model
-from realsr.inference.tiling import choose_tiles
+from realsr.inference.tiling import SEAMLESS_OVERLAP, choose_tiles
 from realsr.kernels.from_mat import read_mat_kernels
 from realsr.training.loss_terms.perceptual import VGGFeatures
 
@@ -63,7 +63,7 @@ def read(path: Path) -> None:
         VGGFeatures("vgg19", path)
     else:
         model = load_model(path, torch.device("cpu"), "fp32")
-        choose_tiles(model)(1000, 1000)
+        choose_tiles(model, None, SEAMLESS_OVERLAP)(1000, 1000)
         if not torch.isfinite(model.run(torch.rand(1, 3, 24, 24))).all():
             raise AssertionError("values that are not finite")
 

@@ -88,7 +88,7 @@ def test_nothing_is_written_of_a_photo_whose_result_is_not_finite(
     with pytest.raises(
         UserError, match=r"1 of 1 photos could not be upscaled, see above: .*photo\.png"
     ):
-        upscale_photos(plan, model, lambda height, width: Tiles(400))
+        upscale_photos(plan, model, lambda height, width: Tiles(400, 96))
     assert (
         f"{tmp_path / 'photo.png'}: {path}: the network returns values that are not finite"
         in caplog.text

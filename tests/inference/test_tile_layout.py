@@ -81,7 +81,7 @@ def test_tiles_grow_with_free_memory_up_to_what_pays(monkeypatch: pytest.MonkeyP
     def size(free: int | None, bytes_per_pixel: float = 9472, width: int = 8000) -> int:
         monkeypatch.setattr(tiling, "free_memory", lambda device: free)
         model = SRModel(4, CPU, nn.Identity(), bytes_per_pixel)
-        tiles = choose_tiles(model, overlap=32)(6000, width)
+        tiles = choose_tiles(model, None, 32)(6000, width)
         if free is not None and tiles.size > 72:
             needed = tiles.size**2 * bytes_per_pixel * tiling.SCRATCH + tiles.size * width * 20 * 16
             assert needed <= tiling.SHARE * free
@@ -103,7 +103,7 @@ def test_a_model_is_measured_once_and_only_for_a_photo_of_several_tiles() -> Non
         runs.append(lr.shape)
         return lr + 1
 
-    fit = choose_tiles(SRModel(1, CPU, run), overlap=32)
+    fit = choose_tiles(SRModel(1, CPU, run), None, 32)
     assert fit(72, 72).size >= 72
     assert runs == []
     fit(72, 73)

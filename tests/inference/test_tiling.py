@@ -3,14 +3,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from official_models import Published
+from realsr.config.options import conf_dir
 from realsr.core.errors import UserError
 from realsr.imaging import resize
 from realsr.inference.model import SRModel
 from realsr.inference.tiling import (
-    OVERLAP,
+    SEAMLESS_OVERLAP,
     Tiles,
     blend_weights,
     place_tiles,
@@ -202,8 +204,14 @@ def test_what_saw_too_little_is_cut_off_and_the_rest_rises_smoothly() -> None:
     assert torch.equal(blend_weights(64, 0, 0, 4), torch.ones(256))
 
 
+@pytest.mark.parametrize("command", ["upscale", "app"])
+def test_photos_are_upscaled_without_seams_by_default(command: str) -> None:
+    values = yaml.safe_load((conf_dir() / f"{command}.yaml").read_text(encoding="utf-8"))
+    assert values["overlap"] == SEAMLESS_OVERLAP
+
+
 @pytest.mark.slow
-def test_df2k_in_tiles_of_the_default_overlap_is_df2k_on_the_whole(published: Published) -> None:
+def test_df2k_in_tiles_of_the_seamless_overlap_is_df2k_on_the_whole(published: Published) -> None:
     skimage_data = pytest.importorskip(
         "skimage.data", reason="scikit-image's photographs are not installed"
     )
@@ -213,7 +221,7 @@ def test_df2k_in_tiles_of_the_default_overlap_is_df2k_on_the_whole(published: Pu
         torch.from_numpy(skimage_data.astronaut()[:256, 100:356].copy()).permute(2, 0, 1).float()
         / 255
     )
-    tiles = Tiles(smallest_size(OVERLAP))
+    tiles = Tiles(smallest_size(SEAMLESS_OVERLAP), SEAMLESS_OVERLAP)
     assert len(place_tiles(256, tiles)[0]) == 2
     with torch.inference_mode():
         whole = model.run(lr[None])[0]

@@ -22,7 +22,7 @@ from realsr.inference.model import SRModel, refine
 from realsr.inference.tiling import as_function, choose_tiles
 from realsr.inference.upscaling import plan_results, skip_finished, upscale_photos
 
-ARRAY_KEYS = ("ensemble", "consistency", "tile", "strength")
+ARRAY_KEYS = ("ensemble", "consistency", "tile", "overlap", "strength")
 MODEL_KEYS = ("device", "precision", "scale", "allow_custom_code", "weights_b", "interpolate")
 
 
@@ -137,13 +137,13 @@ def _upscale_array(
             "upscale: the result of an array is returned: remove output and use write_image"
         )
     _check_names(keys, isinstance(weights, SRModel))
-    ensemble, consistency, tile, strength = (
+    ensemble, consistency, tile, overlap, strength = (
         _convert_key(key, keys.pop(key, _read_defaults()[key])) for key in ARRAY_KEYS
     )
     model = weights if isinstance(weights, SRModel) else load_model(weights, **keys)
     image = np.ascontiguousarray(image)  # torch takes no reversed view, such as of BGR
     x = to_float(image) if image.dtype == np.uint8 else torch.from_numpy(image).permute(2, 0, 1)
-    sr = as_function(refine(model, ensemble, consistency, strength), tile)(x)
+    sr = as_function(refine(model, ensemble, consistency, strength), tile, overlap)(x)
     return to_uint8(sr) if image.dtype == np.uint8 else sr.clamp(0, 1).permute(1, 2, 0).numpy()
 
 

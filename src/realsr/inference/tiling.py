@@ -22,8 +22,9 @@ logger = logging.getLogger("realsr")
 Advance = Callable[[int], object]
 _Read = Callable[[slice, slice], Tensor]  # rows, columns -> (3, h, w) float32 on the model's device
 
-OVERLAP = 96
-"""LR pixels that neighbouring tiles share by default; see experiments/tile_overlap."""
+SEAMLESS_OVERLAP = 96
+"""LR pixels that tiles share where a result must not depend on tiles, as in an evaluation: that of
+8 bits differs by at most a level from the whole image's. See experiments/tile_overlap."""
 
 PROBE = 64
 SHARE = 0.6  # of the free memory; the rest is for the photo, its file, and other programs
@@ -52,7 +53,7 @@ class Tiles:
     """
 
     size: int
-    overlap: int = OVERLAP
+    overlap: int
 
     def __post_init__(self) -> None:
         if self.size < smallest_size(self.overlap):
@@ -76,9 +77,7 @@ def place_tiles(length: int, tiles: Tiles) -> tuple[list[int], int]:
     return [i * (length - size) // (count - 1) for i in range(count)], size
 
 
-def choose_tiles(
-    model: SRModel, size: int | None = None, overlap: int = OVERLAP
-) -> Callable[[int, int], Tiles]:
+def choose_tiles(model: SRModel, size: int | None, overlap: int) -> Callable[[int, int], Tiles]:
     """Return a function from a photo's height and width in LR pixels to its tiles.
 
     size: LR pixels per side; None for the largest useful size that fits the free memory, next to a
@@ -213,12 +212,14 @@ def upscale_image(model: SRModel, image: Tensor, tiles: Tiles) -> Tensor:
     return out
 
 
-def as_function(model: SRModel, tile: int | None = None) -> Callable[[Tensor], Tensor]:
+def as_function(
+    model: SRModel, tile: int | None = None, overlap: int = SEAMLESS_OVERLAP
+) -> Callable[[Tensor], Tensor]:
     """Return a model as a function (3, h, w) -> (3, s * h, s * w), clamped, on the CPU.
 
-    tile: as `size` in `choose_tiles`.
+    tile, overlap: as `size` and `overlap` in `choose_tiles`.
     """
-    tiles_for = choose_tiles(model, tile)
+    tiles_for = choose_tiles(model, tile, overlap)
     return lambda lr: upscale_image(model, lr, tiles_for(*lr.shape[1:])).clamp_(0, 1).cpu()
 
 

@@ -17,7 +17,7 @@ from realsr.domains.comparison import Domain, compare_domains, measure_domain
 from realsr.imaging import IMAGE_SUFFIXES, count_pixels, list_images, read_photo, write_photo
 from realsr.imaging.formats import READ_FORMATS, explain_unread, identify_format
 from realsr.inference.model import BICUBIC, SRModel, load_model, refine
-from realsr.inference.tiling import PROBE, choose_tiles
+from realsr.inference.tiling import PROBE, SEAMLESS_OVERLAP, choose_tiles
 from realsr.inference.upscaling import upscale_photo
 from realsr.pools.pool_statistics import measure_pool
 from realsr.reporting.domain_report import format_domains, report_domains
@@ -143,7 +143,7 @@ class Upscaler:
         job.begin("upscaling by bicubic, to compare", pixels)
         bicubic = load_model(BICUBIC, self._device, scale=model.scale)
         comparison = job.folder / "bicubic.png"
-        tiles_for = choose_tiles(bicubic)
+        tiles_for = choose_tiles(bicubic, None, SEAMLESS_OVERLAP)
         upscale_photo(photo, comparison, bicubic, tiles_for, job.advance, self._config.damaged)
         if suffix == ".tif":
             job.begin("converting, to compare")
