@@ -91,9 +91,7 @@ def test_the_folders_of_a_run_are_found_after_a_move(tmp_path: Path) -> None:
     run = tmp_path / "moved/runs/default"
     for folder in (run, tmp_path / "moved/pairs", tmp_path / "photos"):
         folder.mkdir(parents=True)
-    text = (
-        "work_dir: old/w\nrun: old/w/runs/default\npairs_dir: old/w/pairs\npool_dir: old/w/pool\n"
-    )
+    text = "scale: 4\nwork_dir: old/w\nrun: old/w/runs/default\npairs_dir: old/w/pairs\npool_dir: old/w/pool\n"
     (run / "config.yaml").write_text(f"{text}data: {{source: {tmp_path / 'photos'}}}\n")
     records = read_run(run)
     assert records.place("pairs_dir") is not None
@@ -113,7 +111,7 @@ def test_the_folder_of_an_adaptation_has_the_records_of_its_training(tmp_path: P
     assert read_run(tmp_path).config == {"scale": 4}
 
 
-@pytest.mark.parametrize("text", ["a: [", "- a", "\udce9"])
+@pytest.mark.parametrize("text", ["a: [", "- a", "a: 1", "\udce9"])
 def test_a_folder_without_a_configuration_is_no_run(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(UserError, match="set run=FOLDER of a training"):

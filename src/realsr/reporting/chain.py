@@ -70,19 +70,19 @@ def make_chain_sections(run: RunRecords, pool: PoolStatistics | None) -> list[Se
     pool: statistics of the pool, None if it is missing. Each item links to those that it was made
     of, and to those that were made of it.
     """
-    chain, scale = Chain(run), int(run.config.get("scale", 4))
+    chain = Chain(run)
     pairs_dir, pool_dir = run.place("pairs_dir"), run.place("pool_dir")
     noise_dir = run.place("noise_pool_dir") or pool_dir
     pairs = _read_items(pairs_dir, "pairs")
     chain.pairs = {name: pairs[name] for name in choose_evenly(sorted(pairs), MAX_PAIRS)}
     kernels: list[Block] = []
     if run.value("pool.kernels") != "bicubic":
-        items = _index_files(_read_items(pool_dir, "kernels"), f"_x{scale}.mat")
+        items = _index_files(_read_items(pool_dir, "kernels"), f"_x{run.scale}.mat")
         blurs = [_kernel_file(pair) for pair in chain.pairs.values()]
         others = choose_evenly(sorted(items), max(1, MAX_KERNELS - MAX_PAIRS))
         chain.kernels = {file: items[file] for file in sorted({*blurs, *others}) if file in items}
-        if pool is not None and scale in pool.kernels:
-            kernels.append(Plots([plot_kernel_spectra([pool], scale)]))
+        if pool is not None and run.scale in pool.kernels:
+            kernels.append(Plots([plot_kernel_spectra([pool], run.scale)]))
         if pool_dir is not None:
             kernels += _show_kernels(chain, pool_dir)
     patches: list[Block] = []

@@ -59,7 +59,7 @@ def summarise(run: RunRecords) -> dict[str, str]:
     facts = {
         "run": str(run.folder),
         "track": str(config.get("track")),
-        "scale": f"x{config.get('scale')}",
+        "scale": f"x{run.scale}",
         "seed": str(config.get("seed")),
         "steps": f"{run.steps} of {run.value('trainer.max_steps')}, {complete}",
         "pairs": f"{pairs}, and {patches} noise patches",
@@ -86,7 +86,6 @@ def compare_samples(run: RunRecords) -> list[Block]:
     """Return a comparison of LR, bicubic, SR and HR for the last sample of each image."""
     blocks: list[Block] = []
     folders = sorted(path for path in (run.folder / "samples").glob("*") if path.is_dir())
-    scale = int(run.config.get("scale", 1))
     for folder in choose_evenly(folders, MAX_IMAGES):
         files = sorted(folder.glob("step_*.png"))
         if not files:
@@ -98,7 +97,7 @@ def compare_samples(run: RunRecords) -> list[Block]:
             continue
         views = dict(zip(VIEWS, np.split(strip, len(VIEWS), axis=1), strict=True))
         step = int(files[-1].stem.removeprefix("step_"))
-        blocks.append(compare(folder.name, views, ("bicubic", "SR"), f"Step {step}.", scale))
+        blocks.append(compare(folder.name, views, ("bicubic", "SR"), f"Step {step}.", run.scale))
     if blocks:
         blocks.insert(0, Paragraph("Validation images by the weights of the last validation."))
     return blocks

@@ -73,6 +73,11 @@ class RunRecords:
         }
 
     @property
+    def scale(self) -> int:
+        """The scale of the run."""
+        return int(self.config["scale"])
+
+    @property
     def steps(self) -> int:
         """The last step with a record."""
         curves = [*self.scalars.values(), *self.validation.values()]
@@ -120,6 +125,8 @@ def read_run(folder: Path) -> RunRecords:
         raise UserError(f"{file}: is not valid YAML: set run=FOLDER of a training") from error
     if not isinstance(config, Mapping):
         raise UserError(f"{file}: has no keys: set run=FOLDER of a training")
+    if not isinstance(config.get("scale"), int):
+        raise UserError(f"{file}: has no scale: set run=FOLDER of a training")
     return RunRecords(folder, config)
 
 
