@@ -173,7 +173,7 @@ def train(processes: DistributedContext) -> tuple[np.ndarray, np.ndarray]:
     step = TrainStep(state, GeneratorLoss(config.loss), config.trainer, lr.shape)
     losses, weights = [], [flatten(state.generator)]
     for _ in range(STEPS):
-        outcome = step(lr, hr, rate=1e-4)
+        outcome = step(lr, hr, rate=1e-4, decay=0.999)
         values = dict(zip(outcome.names, outcome.values.tolist(), strict=True))
         losses.append(values["loss/generator"])
     weights.append(flatten(state.generator))

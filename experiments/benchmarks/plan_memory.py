@@ -117,7 +117,7 @@ def train(config: TrainingConfig) -> None:
     hr = torch.rand(trainer.batch, 3, trainer.crop, trainer.crop)
     step = TrainStep(state, criterion, trainer, lr.shape)
     for _ in range(2):
-        step(lr, hr, rate=1e-4)
+        step(lr, hr, rate=1e-4, decay=0.999)
 
 
 if __name__ == "__main__":

@@ -202,7 +202,7 @@ def make_fast(config: TrainingConfig, parts: Any, device: torch.device) -> Calla
     trainer, side = config.trainer, config.trainer.crop // config.scale
     step = TrainStep(parts, criterion, trainer, shape=(trainer.batch, 3, side, side))
 
-    return lambda lr, hr: step(lr, hr, rate=config.optimiser.learning_rate)
+    return lambda lr, hr: step(lr, hr, rate=config.optimiser.learning_rate, decay=0.999)
 
 
 def read_losses(result: Outcome | dict[str, Tensor]) -> dict[str, float]:

@@ -72,7 +72,7 @@ def test_what_is_planned_is_what_a_step_allocates_and_computes(precision: str) -
     cost = count_step(config, precision)
     assert cost.flop == counter.get_total_flops()
     assert cost.activations == pytest.approx(memory.peak, rel=2e-3)
-    step(lr, hr, rate=1e-4)
+    step(lr, hr, rate=1e-4, decay=0.999)
     moments = sum(
         moment.nbytes
         for optimiser in state.optimisers.values()

@@ -17,6 +17,7 @@ from realsr.training.state import TrainState, make_state
 from realsr.training.step import Outcome, TrainStep, frozen
 
 RATE = 0.1
+DECAY = 0.999
 MakeStep = Callable[..., tuple[TrainState, TrainStep]]
 
 
@@ -129,14 +130,14 @@ def test_clipping_is_torch_s_of_each_network_and_the_norms_are_those_before(
     starts = [copy.deepcopy(getattr(plain, name)) for name in networks]
     use_sgd(plain)
     use_sgd(clipped)
-    free = named(plain_step(*batch, RATE))
+    free = named(plain_step(*batch, RATE, DECAY))
     norms = {
         name: sum(v**2 for k, v in free.items() if k.startswith(f"gradient/{name}/")) ** 0.5
         for name in networks
     }
     assert norms["generator"] != pytest.approx(norms["discriminator"], rel=0.1)
     largest = share * max(norms.values())
-    assert named(clipped_step(*batch, RATE, max_norm=largest)) == pytest.approx(free)
+    assert named(clipped_step(*batch, RATE, DECAY, max_norm=largest)) == pytest.approx(free)
     for name, start in zip(networks, starts, strict=True):
         parameters = list(start.parameters())
         for parameter, after in zip(parameters, getattr(plain, name).parameters(), strict=True):
@@ -156,7 +157,7 @@ def test_clipping_with_gradients_that_are_not_finite_changes_nothing(
     parts, step = make_step()
     before = weights(parts)
     hr[0, 0, 0, 0] = torch.inf
-    assert named(step(lr, hr, RATE, max_norm=1.0))["skipped"] == 1
+    assert named(step(lr, hr, RATE, DECAY, max_norm=1.0))["skipped"] == 1
     assert all(torch.equal(v, before[k]) for k, v in weights(parts).items() if k[0] != "e")
 
 
@@ -192,7 +193,7 @@ def test_d_is_frozen_in_g_s_step_and_sees_hr_once(
         )
 
     monkeypatch.setattr(Tensor, "backward", spy)
-    step(*batch, RATE)
+    step(*batch, RATE, DECAY)
     (real, real_free), (fake, fake_free), (detached, detached_free) = watched.seen
     assert torch.equal(real, batch[1]), "D(real) is computed once, for both steps"
     assert (real_free, fake_free, detached_free) == (True, False, True)
@@ -209,7 +210,7 @@ def test_d_is_frozen_in_g_s_step_and_sees_hr_once(
 def test_without_the_gan_term_there_is_no_discriminator(batch: tuple[Tensor, Tensor]) -> None:
     parts, step = make_step(gan=0.0)
     assert parts.discriminator is None
-    values = named(step(*batch, RATE))
+    values = named(step(*batch, RATE, DECAY))
     assert {name for name in values if name.startswith(("loss", "discriminator"))} == {
         "loss/pixel",
         "loss/generator",
@@ -222,14 +223,14 @@ def test_a_step_with_a_value_that_is_not_finite_changes_nothing(
 ) -> None:
     lr, hr = batch
     parts, step = make_step()
-    step(lr, hr, RATE)  # so that the optimisers have moments
+    step(lr, hr, RATE, DECAY)  # so that the optimisers have moments
     before = weights(parts)
     moments = copy.deepcopy(parts.optimisers["generator"].state_dict()["state"])
     if where == "loss":  # the gradients stay finite: only the term tells
         monkeypatch.setattr(L1, "forward", lambda self, x: (x.sr - x.hr).abs().mean() + torch.inf)
     else:
         (lr if where == "LR" else hr)[0, 0, 0, 0] = torch.nan
-    values = named(step(lr, hr, RATE))
+    values = named(step(lr, hr, RATE, DECAY))
     assert values["skipped"] == 1
     monkeypatch.undo()
     ema = {name for name in before if name.startswith("e.")}
@@ -241,7 +242,7 @@ def test_a_step_with_a_value_that_is_not_finite_changes_nothing(
         for key, value in state.items():
             assert torch.equal(value, moments[index][key])
     lr, hr = (torch.nan_to_num(x) for x in (lr, hr))
-    assert named(step(lr, hr, RATE))["skipped"] == 0
+    assert named(step(lr, hr, RATE, DECAY))["skipped"] == 0
     assert not torch.equal(weights(parts)["g.conv_first.weight"], before["g.conv_first.weight"])
 
 
@@ -252,7 +253,7 @@ def test_parts_of_a_batch_one_after_another_are_the_whole_batch(
     results = []
     for accumulate in (1, 2, 4):
         _, step = make_step(pixel=1.0, gan=0.0, accumulate=accumulate)
-        values = named(step(*batch, 1e-3))
+        values = named(step(*batch, 1e-3, DECAY))
         results.append((values["loss/pixel"], values["gradient/generator/conv_first.weight"]))
     for result in results[1:]:
         assert result == pytest.approx(results[0], rel=1e-5)
@@ -260,7 +261,8 @@ def test_parts_of_a_batch_one_after_another_are_the_whole_batch(
 
 def test_activation_checkpointing_computes_the_same(batch: tuple[Tensor, Tensor]) -> None:
     plain, checkpointed = (
-        named(make_step(checkpoint_activations=value)[1](*batch, RATE)) for value in (False, True)
+        named(make_step(checkpoint_activations=value)[1](*batch, RATE, DECAY))
+        for value in (False, True)
     )
     assert checkpointed == pytest.approx(plain, rel=1e-5)
 
@@ -270,7 +272,7 @@ def test_half_precision_is_near_float32_and_loses_nothing_of_the_weights(
     precision: str, batch: tuple[Tensor, Tensor]
 ) -> None:
     (_, exact), (parts, half) = make_step(features=8), make_step(features=8, precision=precision)
-    first, second = (named(step(*batch, 1e-4)) for step in (exact, half))
+    first, second = (named(step(*batch, 1e-4, DECAY)) for step in (exact, half))
     assert second["skipped"] == 0
     for name in ("loss/pixel", "loss/gan", "loss/discriminator", "variance/SR"):
         assert second[name] == pytest.approx(first[name], rel=0.03), name
@@ -291,14 +293,14 @@ def test_fp16_lowers_the_scale_of_the_loss_when_gradients_overflow(
     batch: tuple[Tensor, Tensor],
 ) -> None:
     parts, step = make_step(precision="fp16")
-    step(*batch, RATE)
+    step(*batch, RATE, DECAY)
     parts.scaler.update(new_scale=2.0**40)
     before = weights(parts)
-    assert named(step(*batch, RATE))["skipped"] == 1
+    assert named(step(*batch, RATE, DECAY))["skipped"] == 1
     assert torch.equal(weights(parts)["g.conv_first.weight"], before["g.conv_first.weight"])
     assert parts.scaler.get_scale() == 2.0**39
     for _ in range(40):
-        values = named(step(*batch, RATE))
+        values = named(step(*batch, RATE, DECAY))
         if not values["skipped"]:
             break
     assert not values["skipped"], "and trains again"

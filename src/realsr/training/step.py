@@ -58,7 +58,7 @@ class TrainStep:
         lr: Tensor,
         hr: Tensor,
         rate: float,
-        decay: float = 0.999,
+        decay: float,
         max_norm: float | None = None,
         stop: bool = False,
     ) -> Outcome:
