@@ -69,6 +69,7 @@ def loss_values(**weights: float) -> dict[str, dict[str, Any]]:
 
 
 _FILES = {
+    "KernelGANConfig": "kernels/kernelgan",
     "NoiseConfig": "noise/flat_tiles",
     "PairsConfig": "pairs/source",
     "Protocol": "protocol/realsr_release",
@@ -85,4 +86,5 @@ def config_of(kind: type[C], *first: Any, **changes: Any) -> C:
     else:
         values = yaml_values(_FILES[kind.__name__])
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    return kind(**values | dict(zip(names, first, strict=False)) | changes)
+    own = {key: value for key, value in values.items() if key in names}
+    return kind(**own | dict(zip(names, first, strict=False)) | changes)

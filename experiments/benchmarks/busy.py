@@ -137,7 +137,7 @@ def make_kernels() -> Callable[[], object]:
     from realsr.kernels.kernelgan import prepare_photo
     from realsr.kernels.kernelgan_training import KernelGANConfig, train_kernelgans
 
-    config = KernelGANConfig(20, 2e-4, border=0)
+    config = KernelGANConfig(20, 2e-4, border=0, average_from=None, gan_after_start=False)
     with tempfile.TemporaryDirectory() as folder:
         paths = write_samples(Path(folder))[:2]
         photos = [prepare_photo(read_uint8(path), config, [0])[0] for path in paths]

@@ -114,12 +114,14 @@ def compare_speed(
     """Return the seconds per photo of both forms, and the speed-up."""
     with tempfile.TemporaryDirectory() as folder:
         paths = photos or write_samples(Path(folder))
-        config = KernelGANConfig(ALL, RATE, border=0)
+        config = KernelGANConfig(ALL, RATE, border=0, average_from=None, gan_after_start=False)
         start = time.perf_counter()
         inputs = [prepare_photo(read_uint8(path), config, [0])[0] for path in paths]
         preparation = (time.perf_counter() - start) / len(paths)
 
-    config = KernelGANConfig(iterations * (rounds + 1), RATE, border=0)
+    config = KernelGANConfig(
+        iterations * (rounds + 1), RATE, border=0, average_from=None, gan_after_start=False
+    )
     PlainKernelGAN(inputs[0], config, 0, device)  # the first optimiser imports more of PyTorch
     start = time.perf_counter()
     plain = PlainKernelGAN(inputs[0], config, 0, device)
@@ -174,9 +176,9 @@ def compare_kernels(device: str, iterations: int = ALL) -> dict[str, float]:
     """Train both forms to completion on a photo with a known kernel; return seconds and PSNRs."""
     from skimage import data
 
-    true = draw_div2krk(np.random.default_rng(0))
+    true = draw_div2krk(np.random.default_rng(0), False, (0.6, 5.0), 0.25)
     photo_uint8 = to_uint8(apply_kernel(to_float(data.astronaut()), true, scale=2))
-    config = KernelGANConfig(iterations, RATE, border=10)
+    config = KernelGANConfig(iterations, RATE, border=10, average_from=None, gan_after_start=False)
     (photo,) = prepare_photo(photo_uint8, config, [0])
     kernels = {}
 

@@ -70,7 +70,8 @@ def load_hr(photo: str) -> np.ndarray:
 
 def true_root(case: Case) -> Kernel:
     """Return the case's x2 kernel (11, 11)."""
-    return draw_div2krk(numpy_generator(0, "kernel_recovery", "kernel", case.photo, case.kernel))
+    rng = numpy_generator(0, "kernel_recovery", "kernel", case.photo, case.kernel)
+    return draw_div2krk(rng, isotropic=False, eigenvalues=(0.6, 5.0), noise=0.25)
 
 
 def at_scale(root: Kernel, scale: int) -> Kernel:

@@ -66,7 +66,7 @@ def test_pairs_and_saved_images_have_room(command: Command, photos: Path, tmp_pa
 def test_kernels_whose_folders_make_a_long_name(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "mats" / ("f" * 200) / ("g" * 100)
     folder.mkdir(parents=True)
-    kernel = draw_div2krk(numpy_generator(0, "kernel"), True, eigenvalues=(0.6, 5.0), noise=0.0)
+    kernel = draw_div2krk(numpy_generator(0, "kernel"), True, (0.6, 5.0), 0.0)
     save_kernel(folder / "k.mat", kernel)
     save_kernel(tmp_path / "mats" / "k.mat", kernel)
     ended = command(

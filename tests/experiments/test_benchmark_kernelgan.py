@@ -10,6 +10,7 @@ import torch
 from skimage import data
 from torch import Tensor
 
+from config_files import config_of
 from realsr.imaging import write_uint8
 from realsr.kernels.kernelgan import prepare_photo
 from realsr.kernels.kernelgan_training import KernelGANConfig, _GANs
@@ -36,7 +37,7 @@ def float64():
 
 def start_both(load):
     """Two photos' GANs of ours, and the second photo's in the plain form, with equal weights."""
-    config = KernelGANConfig(5, 2e-4, border=0)
+    config = config_of(KernelGANConfig, 5, 2e-4, border=0)
     photos = [prepare_photo(photo, config, [0])[0] for photo in PHOTOS]
     ours = _GANs(photos, config, [0, 1], torch.device("cpu"))
     ours._bicubic = ours._bicubic.to(torch.get_default_dtype())

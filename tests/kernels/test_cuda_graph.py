@@ -9,11 +9,12 @@ from skimage import data
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from config_files import config_of
 from realsr.kernels import kernelgan_training
 from realsr.kernels.kernelgan import prepare_photo
 from realsr.kernels.kernelgan_training import GraphStep, KernelGANConfig, _GANs, train_kernelgans
 
-CONFIG = KernelGANConfig(12, 2e-4, border=0)
+CONFIG = config_of(KernelGANConfig, 12, 2e-4, border=0)
 CPU = torch.device("cpu")
 
 

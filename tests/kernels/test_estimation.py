@@ -10,7 +10,7 @@ import realsr.kernels.estimation as estimation
 import realsr.kernels.estimator as estimator
 import realsr.kernels.kernelgan as kernelgan
 import stages
-from config_files import yaml_values
+from config_files import config_of, yaml_values
 from realsr.core.errors import UserError
 from realsr.core.seeding import derive_seed
 from realsr.imaging import read_uint8, write_uint8
@@ -68,7 +68,7 @@ def test_files_names_and_contents(make_photos, pool, config):
     for batch in (["a", "b.x"], ["c"]):
         seeds = [derive_seed(5, "kernels", name) for name in batch]
         images = [read_uint8(source / f"{name}.png").copy() for name in batch]
-        short = KernelGANConfig(3, config["learning_rate"], config["border"])
+        short = config_of(KernelGANConfig, 3, config["learning_rate"], config["border"])
         photos = [
             prepare_photo(image, short, [seed])[0]
             for image, seed in zip(images, seeds, strict=True)

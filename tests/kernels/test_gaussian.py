@@ -14,6 +14,16 @@ from realsr.provenance.manifest import read_manifest
 from stages import estimate_kernels
 
 
+def draw_kernel(rng, **changes):
+    names = {
+        "isotropic": "isotropic",
+        "eigenvalues": "eigenvalues",
+        "multiplicative_noise": "noise",
+    }
+    values = yaml_values("kernels/gaussian")
+    return draw_div2krk(rng, **{names[key]: values[key] for key in names} | changes)
+
+
 def moments(kernel):
     grid = np.mgrid[: kernel.shape[0], : kernel.shape[1]].reshape(2, -1)
     return grid @ kernel.ravel(), np.cov(grid, aweights=kernel.ravel(), bias=True)
@@ -46,7 +56,7 @@ def test_a_gaussian_far_away_or_very_narrow_is_still_one():
 def test_drawn_kernels_sum_to_one_are_positive_and_aligned_at_both_scales(isotropic, settings):
     rng = np.random.default_rng(1)
     for _ in range(20):
-        kernel = draw_div2krk(rng, isotropic, **settings)
+        kernel = draw_kernel(rng, isotropic=isotropic, **settings)
         size = settings.get("size", 11)
         assert kernel.shape == (size, size)
         assert kernel.min() > 0
@@ -61,7 +71,7 @@ def test_drawn_kernels_sum_to_one_are_positive_and_aligned_at_both_scales(isotro
 
 def test_eigenvalues_are_spread_evenly_between_the_limits_and_angles_over_all_directions():
     rng = np.random.default_rng(0)
-    drawn = [moments(draw_div2krk(rng, size=25, noise=0.0))[1] for _ in range(400)]
+    drawn = [moments(draw_kernel(rng, size=25, noise=0.0))[1] for _ in range(400)]
     values, vectors = np.linalg.eigh(np.array(drawn))
     # The larger of two uniform numbers has the distribution u^2, the smaller 1 - (1 - u)^2.
     low, high = ((values.T - 0.6) / 4.4).clip(0, 1)
@@ -72,7 +82,7 @@ def test_eigenvalues_are_spread_evenly_between_the_limits_and_angles_over_all_di
 
 
 def test_noise_is_a_factor_between_its_limits():
-    rough, smooth = (draw_div2krk(np.random.default_rng(3), noise=noise) for noise in (0.25, 0.0))
+    rough, smooth = (draw_kernel(np.random.default_rng(3), noise=noise) for noise in (0.25, 0.0))
     # The Gaussian has moved under the noise: the logarithm of their ratio is a plane, and the noise.
     plane = np.stack([np.ones(121), *np.mgrid[:11, :11].reshape(2, -1)], axis=1)
     ratio = np.log(rough / smooth).ravel()
@@ -82,7 +92,7 @@ def test_noise_is_a_factor_between_its_limits():
 
 def test_an_isotropic_kernel_is_round():
     for seed in range(5):
-        kernel = draw_div2krk(np.random.default_rng(seed), isotropic=True, size=25, noise=0.0)
+        kernel = draw_kernel(np.random.default_rng(seed), isotropic=True, size=25, noise=0.0)
         np.testing.assert_allclose(kernel, kernel.T, atol=1e-12)
         values = np.linalg.eigvalsh(moments(kernel)[1])
         assert values[0] == pytest.approx(values[1], rel=1e-6)
@@ -90,7 +100,7 @@ def test_an_isotropic_kernel_is_round():
 
 
 def test_the_uncropped_x4_kernel_is_the_two_steps_of_x2_in_one():
-    kernel = draw_div2krk(np.random.default_rng(7))
+    kernel = draw_kernel(np.random.default_rng(7))
     spread = np.zeros((21, 21))
     spread[::2, ::2] = kernel
     full = ndimage.convolve(np.pad(spread, 5), kernel, mode="constant")

@@ -3,6 +3,7 @@ import pytest
 import torch
 from skimage import data
 
+from config_files import config_of
 from realsr.imaging import resize
 from realsr.kernels.kernelgan import prepare_photo
 from realsr.kernels.kernelgan_networks import CropRows
@@ -30,7 +31,7 @@ def train(images, config, seeds, *rest):
 
 def test_a_photos_kernel_does_not_depend_on_the_photos_beside_it():
     images, seeds = [image(90, 101, 0), image(120, 80, 1), image(66, 66, 2)], [7, 8, 9]
-    config = KernelGANConfig(12, 2e-4, border=0)
+    config = config_of(KernelGANConfig, 12, 2e-4, border=0)
     together = train(images, config, seeds)
     other_order = train(images[::-1], config, seeds[::-1])
     pair = train(images[1:], config, seeds[1:])
@@ -47,7 +48,7 @@ def test_a_photos_kernel_does_not_depend_on_the_photos_beside_it():
 def test_training_is_repeatable_and_the_seed_counts():
     images, config = (
         [image(90, 101, 0), image(66, 66, 2)],
-        KernelGANConfig(5, 2e-4, border=0),
+        config_of(KernelGANConfig, 5, 2e-4, border=0),
     )
     raw = train(images, config, [7, 8]).kernels
     assert raw.shape == (2, 13, 13)
@@ -61,7 +62,7 @@ def test_training_is_repeatable_and_the_seed_counts():
 
 def test_iterations_are_counted():
     counted: list[int] = []
-    config = KernelGANConfig(53, 2e-4, border=0)
+    config = config_of(KernelGANConfig, 53, 2e-4, border=0)
     train([image(66, 66, 0)] * 2, config, [0, 1], counted.append)
     assert sum(counted) == 106
     counted.clear()
@@ -70,7 +71,9 @@ def test_iterations_are_counted():
 
 
 def test_losses_at_the_end():
-    losses = train([image(80, 80, 0)] * 2, KernelGANConfig(3, 2e-4, border=0), [0, 1]).losses
+    losses = train(
+        [image(80, 80, 0)] * 2, config_of(KernelGANConfig, 3, 2e-4, border=0), [0, 1]
+    ).losses
     assert losses.keys() == {"generator", "discriminator", "bicubic"}
     assert all(values.shape == (2,) for values in losses.values())
     assert all((values > 0).all() for values in losses.values())
@@ -82,7 +85,7 @@ def test_losses_at_the_end():
 
 @pytest.mark.parametrize(("border", "needed"), [(0, 66), (10, 86), (3, 72)])
 def test_a_photo_that_is_too_small_is_told_what_is_needed(border, needed):
-    config = KernelGANConfig(20, 2e-4, border)
+    config = config_of(KernelGANConfig, 20, 2e-4, border)
     with pytest.raises(ValueError, match=rf"200x{needed - 1} pixels.* at least {needed}x{needed}"):
         prepare_photo(image(needed - 1, 200, 0), config, [0])
     prepare_photo(image(needed, needed, 0), config, [0])  # has room
@@ -91,7 +94,7 @@ def test_a_photo_that_is_too_small_is_told_what_is_needed(border, needed):
 @pytest.mark.parametrize("shape", [(101, 130), (88, 87)])
 def test_crops_of_a_photo(shape):
     pixels = image(*shape, seed=0)
-    (prepared,) = prepare_photo(pixels, KernelGANConfig(200, 2e-4, border=10), [0])
+    (prepared,) = prepare_photo(pixels, config_of(KernelGANConfig, 200, 2e-4, border=10), [0])
     even = [size // 2 * 2 for size in shape]
     np.testing.assert_array_equal(prepared.pixels.permute(1, 2, 0), pixels[: even[0], : even[1]])
     for crops, size in ((prepared.g_crops, 64), (prepared.d_crops, 26)):
@@ -135,7 +138,7 @@ def test_bicubic_is_aligned_with_g():
 def test_the_number_of_threads_changes_nothing(threads):
     images, config = (
         [image(80, 80, seed) for seed in range(3)],
-        KernelGANConfig(6, 2e-4, border=0),
+        config_of(KernelGANConfig, 6, 2e-4, border=0),
     )
     expected = train(images, config, [0, 1, 2]).kernels
     before = torch.get_num_threads()
@@ -149,7 +152,9 @@ def test_the_number_of_threads_changes_nothing(threads):
 
 def test_training_first_finds_an_aligned_kernel():
     """The bicubic loss leads there within its first 200 iterations, at a larger step than the paper's."""
-    (raw,) = train([image(200, 200, 0)], KernelGANConfig(199, 1e-3, border=0), [0]).kernels
+    (raw,) = train(
+        [image(200, 200, 0)], config_of(KernelGANConfig, 199, 1e-3, border=0), [0]
+    ).kernels
     assert 0.5 < raw.sum() < 1.5
     rows, columns = raw.sum(1) / raw.sum() @ np.arange(13), raw.sum(0) / raw.sum() @ np.arange(13)
     assert rows == pytest.approx(6.5, abs=0.5)
@@ -157,7 +162,7 @@ def test_training_first_finds_an_aligned_kernel():
 
 
 def test_the_mean_of_the_kernels_after_an_iteration():
-    config = KernelGANConfig(12, 2e-4, 0, average_from=8, gan_after_start=False)
+    config = config_of(KernelGANConfig, 12, 2e-4, 0, average_from=8, gan_after_start=False)
     photos = [prepare_photo(image(80, 80, seed), config, [seed])[0] for seed in range(2)]
     gans, kernels = _GANs(photos, config, [0, 1], torch.device("cpu")), []
     for iteration, inputs in enumerate(zip(*gans.draw(0, 12), strict=True), start=1):
@@ -172,7 +177,7 @@ def test_without_the_gan_loss_a_kernel_leaves_0_at_once():
     """Near the kernel 0, D's batch norm makes the gradient of the GAN loss large and random."""
     pixels, sums = data.astronaut()[:200, :220].copy(), []
     for gan_after_start in (False, True):
-        config = KernelGANConfig(40, 2e-4, 0, None, gan_after_start)
+        config = config_of(KernelGANConfig, 40, 2e-4, 0, None, gan_after_start)
         photos = prepare_photo(pixels, config, range(3))
         sums.append(train_kernelgans(photos, config, [0, 1, 2]).kernels.sum((1, 2)))
     assert sums[0].min() < 0.2

@@ -63,7 +63,7 @@ def test_finds_the_kernels_of_photographs(noise):
     for index, name in enumerate(("coffee", "grass", "coins", "camera")):
         image = np.atleast_3d(getattr(data, name)())
         hr = to_float(np.broadcast_to(image, (*image.shape[:2], 3)))
-        true = draw_div2krk(np.random.default_rng(index))
+        true = draw_div2krk(np.random.default_rng(index), False, (0.6, 5.0), 0.25)
         found = fit_photo(photograph(hr, true, noise), WITHOUT_BORDER)
         scores.append(kernel_psnr(true, found.kernel(2)))
         assert found.kernel(2).shape == (17, 17)

@@ -20,6 +20,8 @@ from realsr.imaging.kernel_shapes import (
 )
 from realsr.kernels.estimator import ALL_SCALES, KernelEstimate, KernelEstimator, Observation
 
+DIV2KRK_SIZE = 11  # of its x2 kernels
+
 
 @dataclass(frozen=True)
 class Gaussian(KernelEstimator):
@@ -55,9 +57,7 @@ class Gaussian(KernelEstimator):
         estimates = {}
         for name in observations:
             rng = numpy_generator(seed, "kernels", name)
-            kernel = draw_div2krk(
-                rng, self.isotropic, eigenvalues=self.eigenvalues, noise=self.multiplicative_noise
-            )
+            kernel = draw_div2krk(rng, self.isotropic, self.eigenvalues, self.multiplicative_noise)
             estimates[name] = KernelEstimate({2: [kernel], 4: [compose_x4(kernel, crop=False)]})
         return estimates
 
@@ -103,12 +103,12 @@ def gaussian_covariance(kernel: Kernel) -> np.ndarray:
 
 def draw_div2krk(
     rng: np.random.Generator,
-    isotropic: bool = False,
-    size: int = 11,
-    eigenvalues: tuple[float, float] = (0.6, 5.0),
-    noise: float = 0.25,
+    isotropic: bool,
+    eigenvalues: tuple[float, float],
+    noise: float,
+    size: int = DIV2KRK_SIZE,
 ) -> Kernel:
-    """Draw a kernel (size, size) for scale 2: a rotated Gaussian times noise, aligned.
+    """Draw a kernel (size, size) for scale 2 as DIV2KRK's: a rotated Gaussian times noise, aligned.
 
     The eigenvalues of its covariance C (pixels squared) are uniform in `eigenvalues`, equal for
     both axes if `isotropic`; the angle is uniform in 0..pi. Each value is multiplied by

@@ -48,7 +48,7 @@ WARM_UP = 3
 
 @dataclass(frozen=True)
 class KernelGANConfig:
-    """Training of one GAN, by default in the paper's form.
+    """Training of one GAN. The paper averages no kernels and uses the GAN loss from the start.
 
     border: pixels ignored at the border; 10 for synthetically degraded photos.
     average_from: the result is the mean of the kernels after this iteration; None: the last kernel.
@@ -59,8 +59,8 @@ class KernelGANConfig:
     iterations: int
     learning_rate: float
     border: int
-    average_from: int | None = None
-    gan_after_start: bool = False
+    average_from: int | None
+    gan_after_start: bool
 
 
 @dataclass
