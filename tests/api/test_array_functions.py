@@ -36,6 +36,7 @@ def double() -> SRModel:
         ({"consistency": 1}, "consistency=1: expected true or false"),
         ({"tile": "big"}, "tile=big: expected a whole number"),
         ({"tile": 0}, "tile=0: expected 1 or more"),
+        ({"overlap": -1}, "overlap=-1: expected 0 or more"),
         ({"strength": "1"}, "strength=1: expected a number"),
     ],
 )
@@ -68,7 +69,12 @@ def test_load_model_refuses_other_types(keys: dict[str, Any], message: str) -> N
 @pytest.mark.parametrize("image", [IMAGE, FLOAT])
 def test_numpy_values_and_views_are_accepted(double: SRModel, image: np.ndarray) -> None:
     view = image[::-1, :, ::-1]
-    keys = {"tile": np.int64(256), "ensemble": np.bool_(False), "strength": np.float32(1)}
+    keys = {
+        "tile": np.int64(256),
+        "overlap": np.int64(8),
+        "ensemble": np.bool_(False),
+        "strength": np.float32(1),
+    }
     expected = view.repeat(2, 0).repeat(2, 1)
     np.testing.assert_allclose(api.upscale(view, double, **keys), expected, atol=1e-6)
 
