@@ -8,14 +8,21 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
+import yaml
 
 import stages
+from config_files import yaml_values
 from realsr import api
+from realsr.config.command_line import key_types
 from realsr.config.composition import load_config
+from realsr.config.options import conf_dir
 from realsr.config.pipeline import CollectNoiseConfig
 from realsr.config.schema import COMMANDS
 from realsr.core.components import find_component, list_components
 from realsr.core.errors import UserError
+from realsr.kernels.estimator import make_estimator
+from realsr.provenance.migrations import RENAMED_KEYS
+from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.settings import TrainingConfig
 
 
@@ -148,6 +155,7 @@ def test_components_have_no_values_of_their_own(room: str) -> None:
             "online_degradation.quality, with online_degradation=noise_jpeg",
         ),
         ("train", "look=noise_jpeg", "online_degradation"),
+        ("train", "look.noise=true", "pool.noise"),
         ("train", "kernels.method=spectral", "kernels"),
         ("train", "kernels.spectral.width=2", "kernels.width"),
         ("train", "pool.count=5", "pool.estimator.count"),
@@ -161,3 +169,25 @@ def test_an_error_names_what_replaced_a_key(command: str, override: str, replace
     track = [] if command == "upscale" else ["+track=dped"]
     with pytest.raises(UserError, match=rf"renamed: use {re.escape(replacement)}$"):
         load_config(command, [*track, override])
+
+
+@pytest.mark.parametrize("old", RENAMED_KEYS)
+def test_what_replaced_a_key_exists(old: str) -> None:
+    new = RENAMED_KEYS[old]
+    if new.startswith("the command realsr."):
+        assert new.removeprefix("the command realsr.") in COMMANDS
+        return
+    key = new.partition(",")[0]
+    types = {name for command in COMMANDS.values() for name in key_types(command.schema)}
+    group, _, name = key.removeprefix("pool.estimator.").rpartition(".")
+    # The keys of a component are those of the files of its group.
+    files = (conf_dir() / ("kernels" if "pool.estimator." in key else group)).glob("*.yaml")
+    assert key in types or any(name in yaml.safe_load(file.read_text()) for file in files)
+
+
+def test_an_unknown_key_of_a_component_lists_the_keys_that_its_caller_reads() -> None:
+    with pytest.raises(UserError, match=r"Did you mean loss.pull.weight\? l1 has: weight\."):
+        GeneratorLoss({"pull": {"name": "l1", "weight": 1.0, "weigth": 1}})
+    values = yaml_values("kernels/spectral", gate={"min_sum": 0.1})
+    with pytest.raises(UserError, match=r"Did you mean kernels.gates\? .* noise_weight, gates\."):
+        make_estimator(values, "kernels", 2, None, None)

@@ -12,6 +12,7 @@ from realsr.config.command_line import key_types
 from realsr.config.composition import to_dataclass, to_yaml
 from realsr.config.options import conf_dir, list_options
 from realsr.config.pipeline import TrainConfig
+from realsr.config.schema import COMMANDS
 from realsr.core.errors import UserError
 
 TRACKS = ("demo", "df2k", "df2k_jpeg", "dped", "psnr")
@@ -221,6 +222,11 @@ def test_photos_are_kept_apart_from_what_is_written(
         (["+track=dped", "qqq=3"], ["unknown key qqq. Valid keys: track, work_dir"]),
         (["+track=dped", "+data.sorce=x"], ["unknown key data.sorce. Did you mean data.source?", "target, validation"]),
         (["+track=dped", "+new=1"], ["unknown key new"]),
+        (["+track=dped", "layout=by_pool"], ["a layout needs a plus: +layout=<layout>, one of by_pool"]),
+        (
+            ["+track=dped", "loss/term@loss.p=l1"],
+            ["loss/term@loss.p needs a plus: +loss/term@loss.p=<option>, one of charbonnier, dists"],
+        ),
         (["+track=dped", "seed=abc"], ["seed=abc: expected a whole number"]),
         (["+track=dped", "pool.noise=3.5"], ["3.5", "pool.noise"]),
         (["+track=dped", "pool.kernels=motion"], ["pool.kernels=motion: expected bicubic or estimated"]),
@@ -254,6 +260,17 @@ def test_wrong_arguments_end_in_a_message(arguments: list[str], said: list[str],
     assert "Traceback" not in message
     for part in said:
         assert part in message
+
+
+def test_an_unknown_key_lists_the_keys_of_the_command_only(run: Run) -> None:
+    for name in ("train", "collect_noise"):
+        keys = [key for key in key_types(COMMANDS[name].part) if "." not in key]
+        _, message = run("+track=dped", "qqq=1", name=name)
+        match = re.search(r"Valid keys: (.*?)\.", message)
+        assert match is not None
+        assert sorted(match[1].split(", ")) == sorted(keys)
+    _, message = run("+track=dped", "+data.qqq=1", name="collect_noise")
+    assert "Valid keys of data: source." in message
 
 
 def test_cfg_job_shows_the_composed_config(run: Run) -> None:

@@ -46,6 +46,7 @@ def _explain_errors(name: str) -> None:
     # Imported here because Hydra takes longer to import than the help takes to print.
     from hydra.core.global_hydra import GlobalHydra
 
+    from realsr.config.command_line import key_types
     from realsr.config.messages import CONFIG_ERRORS, explain
     from realsr.config.schema import COMMANDS
 
@@ -59,7 +60,7 @@ def _explain_errors(name: str) -> None:
     except CONFIG_ERRORS as error:
         if not explain_errors:
             raise
-        fail(explain(error, COMMANDS[name].schema))
+        fail(explain(error, COMMANDS[name].schema, key_types(COMMANDS[name].part)))
     except JobFailedError as error:
         message, process = error.args
         if process != os.getpid():  # a launcher may redirect the output of its processes to files

@@ -27,7 +27,6 @@ _VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--con
                 "--config-dir", "-cd", "--experimental-rerun", "--info", "-i")  # fmt: skip
 _SWITCHES = ("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun",
              "-m", "--shell-completion", "-sc")  # fmt: skip
-_CONFIG_FLAGS = ("--config-path", "-cp", "--config-name", "-cn")
 COMPONENT_TEXTS = {"folder", "key", "weights"}
 """Keys of components whose value is text or a path."""
 _ELEMENT = re.compile(

@@ -19,7 +19,7 @@ from realsr.config.command_line import (
     quote_arguments,
 )
 from realsr.config.messages import CONFIG_ERRORS, explain
-from realsr.config.options import PLUS_GROUPS, choices, conf_dir
+from realsr.config.options import choices, conf_dir, needs_plus
 from realsr.config.run_config import choose_file, compose_context, migrate_config, needs_migration
 from realsr.config.schema import COMMANDS, COMPONENTS
 from realsr.core.errors import UserError
@@ -60,7 +60,7 @@ def load_config(command: str, overrides: Sequence[str] = (), /, **values: Any) -
                 config.pop("hydra")
             return to_part(config, command, lines)
     except CONFIG_ERRORS as error:
-        raise UserError(explain(error, schema)) from error
+        raise UserError(explain(error, schema, key_types(specification.part))) from error
 
 
 def takes_keys(command: str) -> Callable[[Callable[[Any], R]], Callable[..., R]]:
@@ -91,7 +91,7 @@ def _to_overrides(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         if isinstance(value, Mapping):
             yield from _to_overrides(value, f"{key}.")
         else:
-            yield f"{'+' if key in PLUS_GROUPS else ''}{key}={_format(value)}"
+            yield f"{'+' if needs_plus(key) else ''}{key}={_format(value)}"
 
 
 def _format(value: Any) -> str:
@@ -200,7 +200,7 @@ def to_dataclass(config: DictConfig, schema: type, required_keys: Mapping[str, A
         values = localize_paths(OmegaConf.to_container(tree, resolve=True))
         dataclass = OmegaConf.to_object(OmegaConf.merge(_open_schema(schema), values))
     except OmegaConfBaseException as error:
-        raise UserError(explain(error, schema)) from error
+        raise UserError(explain(error, schema, required_keys)) from error
     check_ranges(dataclass)
     return dataclass
 

@@ -2,9 +2,10 @@
 
 import difflib
 import re
+from collections.abc import Collection
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 from hydra.errors import (
@@ -22,25 +23,19 @@ from omegaconf.errors import (
 )
 
 from realsr.config.command_line import key_types
-from realsr.config.options import PLUS_GROUPS, choices
+from realsr.config.options import PLUS_GROUPS, choices, needs_plus
+from realsr.core.components import describe_type
 from realsr.provenance.migrations import name_replacement
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
-_TYPES = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "text",
-    Path: "a path",
-}
 _REFERENCE_FORMS = "expected ${key} or ${oc.env:VARIABLE}"
 _SHOW_KEYS = " --cfg job shows all keys."
 
 
-def explain(error: Exception, schema: type) -> str:
+def explain(error: Exception, schema: type, command_keys: Collection[str]) -> str:
     """Return a one-line message for an error of CONFIG_ERRORS, with the expected value.
 
-    schema: the dataclass of all keys of the configuration.
+    schema: the dataclass of all keys of the configuration. command_keys: those of the command.
     """
     if isinstance(error, yaml.YAMLError):
         return _explain_yaml(error)
@@ -62,7 +57,7 @@ def explain(error: Exception, schema: type) -> str:
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(cause, (InterpolationResolutionError, GrammarParseError)):
         return _explain_interpolation(cause, types, str(error))
-    return _explain_key(error, cause, types)
+    return _explain_key(error, cause, types, [key for key in types if key in command_keys])
 
 
 def _explain_yaml(error: yaml.YAMLError) -> str:
@@ -117,7 +112,9 @@ def _explain_interpolation(
     return f"{start}: {re.sub(r'^[A-Za-z]+ raised while resolving interpolation: ', '', message)}"
 
 
-def _explain_key(error: Exception, cause: BaseException, types: dict[str, Any]) -> str:
+def _explain_key(
+    error: Exception, cause: BaseException, types: dict[str, Any], command_keys: list[str]
+) -> str:
     message = str(error)
     if re.search("Multiple values for track|track appears more than once", message):
         return (
@@ -136,8 +133,9 @@ def _explain_key(error: Exception, cause: BaseException, types: dict[str, Any]) 
         return (
             f"{file[1]}.yaml: sets keys of all groups: add `# @package _global_` as the first line"
         )
-    if key in ("track", "experiment"):
-        return f"a {PLUS_GROUPS[key].strip('<>')} needs a plus: {choices(key)}"
+    if needs_plus(key) and not file:
+        option = f"a {PLUS_GROUPS[key].strip('<>')}" if key in PLUS_GROUPS else key
+        return f"{option} needs a plus: {choices(key)}"
     if replacement := name_replacement(key):
         return f"{start}{key} was renamed: use {replacement}"
     if key in types:
@@ -149,7 +147,7 @@ def _explain_key(error: Exception, cause: BaseException, types: dict[str, Any]) 
         hint = "; use ./null for a file of that name" if is_null else ""
         setting = key if value is None else f"{key}={value}"
         return f"{start}{setting}: expected {_describe_type(key, types)}{hint}"
-    advice = _suggest_keys(key, list(types)) + _list_siblings(key, list(types))
+    advice = _suggest_keys(key, command_keys) + _list_siblings(key, command_keys)
     return f"{start}unknown key {key}.{advice}{_SHOW_KEYS}"
 
 
@@ -158,9 +156,7 @@ def _describe_type(key: str, types: dict[str, Any]) -> str:
     if is_dataclass(kind):
         inside = [name.rpartition(".")[2] for name in types if name.rpartition(".")[0] == key]
         return f"a nested key, {key}.{inside[0]}=… (one of {', '.join(inside)})"
-    if get_origin(kind) is list:
-        return f"a list in brackets, each {_TYPES[get_args(kind)[0]]}"
-    return _TYPES.get(kind, "keys and values in braces")
+    return describe_type(kind)
 
 
 def _suggest_keys(key: str, keys: list[str]) -> str:

@@ -28,6 +28,14 @@ def list_options(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
 
 
-def choices(group: str) -> str:
-    """Return the override that adds an option of a group, with the list of options, as text."""
-    return f"+{group}={PLUS_GROUPS[group]}, one of {', '.join(list_options(group))}"
+def needs_plus(key: str) -> bool:
+    """Return whether a key is a group that an override must append: `track`, `loss/term@loss.x`."""
+    group, at, _ = key.partition("@")
+    return group in PLUS_GROUPS or (bool(at) and (conf_dir() / group).is_dir())
+
+
+def choices(key: str) -> str:
+    """Return the override that appends an option of a group, with the list of options, as text."""
+    group = key.partition("@")[0]
+    options = ", ".join(list_options(group))
+    return f"+{key}={PLUS_GROUPS.get(group, '<option>')}, one of {options}"

@@ -18,7 +18,7 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -31,13 +31,16 @@ Values = Mapping[str, Any]
 """A component in YAML: its `name` and the arguments of its constructor."""
 
 
-def build_component(room: str, key: str, values: Values, **extra: Any) -> Any:
+def build_component(
+    room: str, key: str, values: Values, other_keys: Sequence[str] = (), **extra: Any
+) -> Any:
     """Return the component described by YAML values.
 
     Args:
         room: the package that has a file for each short name, e.g. `realsr.networks`.
         key: the config group, for messages: `generator`, `loss.pixel`.
         values: `name` and the constructor's arguments by name.
+        other_keys: keys of the component that its caller reads, e.g. `weight`, for messages.
         extra: arguments from the program, e.g. `scale`, passed if the constructor has them.
 
     Raises:
@@ -45,7 +48,7 @@ def build_component(room: str, key: str, values: Values, **extra: Any) -> Any:
             if custom code fails.
     """
     factory = find_component(room, key, values)
-    arguments = bind(factory, key, values, extra)
+    arguments = bind(factory, key, values, extra, other_keys)
     try:
         return factory(**arguments)
     except Exception as error:
@@ -136,19 +139,28 @@ def locate_error(error: Exception) -> str:
     return f"{type(error).__name__}: {error}{place}"
 
 
-def bind(factory: Callable[..., Any], key: str, values: Values, extra: Values) -> dict[str, Any]:
+def bind(
+    factory: Callable[..., Any],
+    key: str,
+    values: Values,
+    extra: Values,
+    other_keys: Sequence[str] = (),
+) -> dict[str, Any]:
     """Return a constructor's arguments from YAML values and arguments from the program.
 
     Text is converted to Path, integers to float, and mappings to dataclasses as the signature
     requires. Raises UserError as `build_component` does.
     """
     parameters = inspect.signature(factory).parameters
+    target = factory.__init__ if inspect.isclass(factory) else factory
     try:
-        target = factory.__init__ if inspect.isclass(factory) else factory
         hints = get_type_hints(target, include_extras=True)
     except (NameError, TypeError):  # the hints of custom code may not be importable
         hints = {}
-    is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    # nn.Module's own constructor has **kwargs, but refuses all.
+    is_open = getattr(target, "__module__", None) != "torch.nn.modules.module" and any(
+        parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
+    )
     arguments = {name: value for name, value in extra.items() if name in parameters}
     defaults = {
         name: parameter.default
@@ -164,9 +176,10 @@ def bind(factory: Callable[..., Any], key: str, values: Values, extra: Values) -
         elif is_open:
             arguments[name] = value
         else:
-            matches = difflib.get_close_matches(name, defaults, n=1)
+            options = [*defaults, *other_keys]
+            matches = difflib.get_close_matches(name, options, n=1)
             advice = f" Did you mean {key}.{matches[0]}?" if matches else ""
-            valid_keys = ", ".join(defaults) or "none"
+            valid_keys = ", ".join(options) or "none"
             raise UserError(
                 f"unknown key {key}.{name}.{advice} {values['name']} has: {valid_keys}."
             )
@@ -215,7 +228,7 @@ def _convert_type(key: str, value: Any, hint: Any) -> Any:
         return hint(value)
     if inspect.isclass(hint) and isinstance(value, hint) and (hint is not int or is_number):
         return value
-    raise UserError(f"{key}={value}: expected {_describe_type(hint)}")
+    raise UserError(f"{key}={value}: expected {describe_type(hint)}")
 
 
 _TYPE_NAMES = {
@@ -227,15 +240,16 @@ _TYPE_NAMES = {
 }
 
 
-def _describe_type(hint: Any) -> str:
+def describe_type(hint: Any) -> str:
+    """Return a type hint in words, for messages: `a number`."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return _describe_type(arguments[0])
+        return describe_type(arguments[0])
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin is list:
-        return f"a list in brackets, each {_describe_type(arguments[0])}"
+        return f"a list in brackets, each {describe_type(arguments[0])}"
     if origin is tuple:
-        kinds = ", ".join(map(_describe_type, arguments))
+        kinds = ", ".join(map(describe_type, arguments))
         return f"a list in brackets of {len(arguments)}: {kinds}"
     return "keys and values in braces" if origin is dict else _TYPE_NAMES.get(hint, str(hint))

@@ -226,6 +226,7 @@ def make_estimator(
         "realsr.kernels",
         key,
         arguments,
+        ("gates",),
         scale=scale,
         workers=workers,
         device_index=shard.index if shard else 0,

@@ -1,5 +1,7 @@
 """Networks, one file each, independent of data, training and configuration, and their construction."""
 
+from typing import Any
+
 from torch import nn
 
 from realsr.core.components import Values, build_component
@@ -19,7 +21,7 @@ def build_discriminator(values: Values) -> nn.Module:
     return _build("discriminator", values)
 
 
-def _build(role: str, values: Values, **arguments: int) -> nn.Module:
+def _build(role: str, values: Values, **arguments: Any) -> nn.Module:
     network = build_component("realsr.networks", role, values, **arguments)
     if not isinstance(network, nn.Module):
         raise UserError(

@@ -17,6 +17,7 @@ RENAMED_KEYS = {
     "kernels.method": "kernels",
     "kernels.spectral": "kernels",
     "look.jpeg_quality": "online_degradation.quality, with online_degradation=noise_jpeg",
+    "look.noise": "pool.noise",
     "look": "online_degradation",
     "noise.wanted": "noise.min_patches",
     "own_code": "allow_custom_code",

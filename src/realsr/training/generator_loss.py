@@ -37,7 +37,7 @@ class GeneratorLoss(nn.Module):
         self.weights, self.terms, self.needs = dict[str, float](), nn.ModuleDict(), loss_needs(loss)
         for key, values in active_terms(loss).items():
             self.weights[key] = values.pop("weight")
-            term = build_component(ROOM, f"loss.{key}", values)
+            term = build_component(ROOM, f"loss.{key}", values, ("weight",))
             if not isinstance(term, nn.Module):
                 raise UserError(
                     f"loss.{key}.name={values['name']}: built a {type(term).__name__}; expected a "
