@@ -123,6 +123,10 @@ def test_the_documented_components_train_resume_and_are_evaluated(
             ],
             "for 2 images; expected logits",
         ),
+        (
+            ["+loss.near.name=torch.nn.Identity", "+loss.near.weight=1", "discriminator.layers=1"],
+            "loss.near: Identity: it returned a StepTensors; expected a floating-point tensor",
+        ),
         (["generator.width=16"], "unknown key generator.width"),
     ],
 )

@@ -15,11 +15,12 @@ from realsr.training.generator_loss import (
     GeneratorLoss,
     active_terms,
     check_loss,
+    is_perceptual,
     needs_discriminator,
 )
 from realsr.training.loss_terms.term import StepTensors
 from realsr.training.settings import TrainingConfig
-from realsr.training.state import check_settings, make_state
+from realsr.training.state import check_settings, make_state, try_terms
 from realsr.training.step import TrainStep
 
 TERMS = sorted(path.stem for path in (conf_dir() / "loss" / "term").glob("*.yaml"))
@@ -120,6 +121,13 @@ def test_a_step_trains_by_a_term(
 
 
 @pytest.mark.parametrize("option", TERMS)
+def test_a_term_is_perceptual_by_a_classifier_or_a_discriminator(option: str) -> None:
+    adversarial = {"gan", "ragan"}
+    loss = {"x": yaml_values(f"loss/term/{option}")}
+    assert is_perceptual(loss) == (option in CLASSIFIERS or option in adversarial)
+
+
+@pytest.mark.parametrize("option", TERMS)
 def test_a_term_of_weight_0_is_not_there(option: str) -> None:
     loss = loss_values(pixel=1.0) | {"x": yaml_values(f"loss/term/{option}", weight=0)}
     assert active_terms(loss) == active_terms(loss_values(pixel=1.0))
@@ -146,3 +154,92 @@ def test_a_term_of_ones_own_reads_the_averaged_generator_and_goes_on(
         UserError, match=r"trainer\.ema=null: loss\.near needs the averaged generator"
     ):
         check_loss(loss, 16, None)
+
+
+TRIED = """
+import torch
+from torch import nn
+
+class Term(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x):
+        difference = (x.sr - x.hr).abs()
+        match self.kind:
+            case "mean":
+                return difference.mean()
+            case "map":
+                return difference
+            case "float":
+                return difference.mean().item()
+            case "detached":
+                return difference.mean().detach()
+            case "hr":
+                return nn.Parameter(x.hr).mean()
+            case "average":
+                return (x.sr - x.sr_ema).abs().mean()
+            case "logits":
+                return -x.fake_logits.mean()
+
+class Critic(Term):
+    needs = frozenset({"fake_logits"})
+"""
+
+
+@pytest.fixture
+def try_loss(
+    own_modules: Path, make_config: Callable[..., TrainingConfig]
+) -> Callable[[dict[str, Any]], None]:
+    (own_modules / "tried_terms.py").write_text(TRIED)
+
+    def call(loss: dict[str, Any]) -> None:
+        config = make_config(loss, crop=32)
+        check_settings(config)
+        try_terms(GeneratorLoss(loss), config)
+
+    return call
+
+
+@pytest.mark.parametrize("option", TERMS)
+def test_a_term_of_the_package_can_be_tried(
+    option: str, try_loss: Callable[[dict[str, Any]], None], feature_files: dict[str, Path]
+) -> None:
+    try_loss({"x": term_values(option, feature_files)})
+
+
+@pytest.mark.parametrize(("term", "kind"), [("Term", "mean"), ("Critic", "logits")])
+def test_a_term_of_ones_own_that_fits_passes(
+    term: str, kind: str, try_loss: Callable[[dict[str, Any]], None]
+) -> None:
+    before = torch.random.get_rng_state()
+    try_loss({"near": {"name": f"tried_terms.{term}", "weight": 1.0, "kind": kind}})
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("map", r"it returned a tensor \(2, 3, 32, 32\) of torch.float32; expected"),
+        ("float", "it returned a float; expected a floating-point tensor of shape"),
+        ("detached", "without a gradient with respect to sr; expected"),
+        ("hr", "without a gradient with respect to sr; expected"),
+        ("average", r"fails on crops of .*TypeError.*tried_terms.py, line.*attribute needs"),
+        ("logits", r"fails on crops of .*AttributeError.*tried_terms.py, line.*attribute needs"),
+    ],
+)
+def test_a_term_of_ones_own_that_does_not_fit_is_named(
+    kind: str, said: str, try_loss: Callable[[dict[str, Any]], None]
+) -> None:
+    near = {"name": "tried_terms.Term", "weight": 1.0, "kind": kind}
+    with pytest.raises(UserError, match=rf"loss\.near: Term:? .*{said}"):
+        try_loss(loss_values(pixel=1.0) | {"near": near})
+
+
+def test_crops_that_a_term_of_the_package_cannot_divide_are_named(
+    try_loss: Callable[[dict[str, Any]], None],
+) -> None:
+    values = yaml_values("loss/term/focal_frequency", patch_factor=3)
+    with pytest.raises(UserError, match=r"loss\.ffl: FocalFrequency: patch_factor=3"):
+        try_loss({"ffl": values})

@@ -46,7 +46,7 @@ from realsr.training.distributed import (
 from realsr.training.generator_loss import GeneratorLoss
 from realsr.training.run import STAGE, recorded_threads, train_run, use_threads
 from realsr.training.settings import TrainingConfig
-from realsr.training.state import check_settings
+from realsr.training.state import check_settings, try_terms
 from realsr.training.trackers.tracker import check_tracker
 from realsr.training.validation import ValidationSet, make_lpips
 from realsr.weights import load_generator_state
@@ -206,7 +206,8 @@ def prepare_data(config: TrainConfig) -> None:
         estimator, key = stages.choose_estimator(config), config.pool.estimator_key
         make_estimator(estimator, key, config.scale, config.workers, None)
     if not (config.run / "generator.safetensors").exists():
-        GeneratorLoss(config.loss)  # raises an error if the weights of VGG19 are missing
+        loss = GeneratorLoss(config.loss)  # raises an error if the weights of VGG19 are missing
+        try_terms(loss, extract_part(config, TrainingConfig))
     inputs = pool_inputs(config.online_degradation)
     if config.pool.noise and "camera_noise" in inputs:
         _run_stage("noise_model", config)

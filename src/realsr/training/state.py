@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from realsr.core.components import Values, locate_error
@@ -16,7 +17,14 @@ from realsr.core.ranges import check_ranges
 from realsr.core.seeding import derive_seed
 from realsr.networks import build_discriminator, build_generator
 from realsr.training.distributed import SINGLE_PROCESS, DistributedContext
-from realsr.training.generator_loss import check_loss, needs_discriminator
+from realsr.training.generator_loss import (
+    LOGITS,
+    ROOM,
+    GeneratorLoss,
+    check_loss,
+    needs_discriminator,
+)
+from realsr.training.loss_terms.term import StepTensors
 from realsr.training.settings import TrainingConfig, check_optimiser
 
 
@@ -206,6 +214,72 @@ def check_networks(
                     f"floating-point tensor ({count}, …)"
                 )
     return network
+
+
+def try_terms(loss: GeneratorLoss, config: TrainingConfig) -> None:
+    """Compute each term once, for a gray SR of a black HR crop, except the package's slow ones.
+
+    Does nothing in a training of several processes: a term may compute over all of them.
+
+    Raises UserError if a term fails, or does not return a scalar whose gradient reaches SR.
+    """
+    if dist.is_initialized():
+        return
+    x = _make_step_tensors(loss, config)
+    for key, term in loss.terms.items():
+        text = f"loss.{key}: {type(term).__name__}"
+        if not type(term).__module__.startswith(ROOM):
+            _try_custom_term(term, x, text)
+        elif not term.state_dict():  # else it has a classifier
+            try:
+                term(x)
+            except UserError as error:
+                raise UserError(f"{text}: {error}") from error
+
+
+def _try_custom_term(term: nn.Module, x: StepTensors, text: str) -> None:
+    """Raise UserError if a term does not fit; text: its key and class, for messages."""
+    try:
+        result = term(x)
+        reaches_sr = _reaches(result, x.sr)
+    except Exception as error:
+        optional = [name for name in ("sr_ema", *sorted(LOGITS)) if getattr(x, name) is not None]
+        raise UserError(
+            f"{text} fails on crops of {tuple(x.hr.shape)}: {locate_error(error)}. It received lr, "
+            f"hr, sr{''.join(f', {name}' for name in optional)}; what else a term reads, its class "
+            "attribute needs must name"
+        ) from error
+    if not reaches_sr:
+        output = _describe(result)
+        if isinstance(result, Tensor) and not result.shape:
+            output += " without a gradient with respect to sr"
+        raise UserError(
+            f"{text}: it returned {output}; expected a floating-point tensor of shape (), such as "
+            "a mean, whose gradient reaches sr or fake_logits"
+        )
+
+
+def _make_step_tensors(loss: GeneratorLoss, config: TrainingConfig) -> StepTensors:
+    """Return what terms receive in a step, with SR unlike HR, since a term may be constant at 0."""
+    count, crop = min(config.trainer.batch, 2), config.trainer.crop
+    shape, side = (count, 3, crop, crop), crop // config.scale
+    sr, real, fake = torch.full(shape, 0.5, requires_grad=True), None, None
+    if loss.needs & LOGITS:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            logits: Any = _try_network(config.discriminator, build_discriminator, shape)[1]
+        real = torch.zeros(logits.shape)
+        fake = real + sr.mean()
+    sr_ema = torch.zeros(shape) if "sr_ema" in loss.needs else None
+    lr, hr = torch.zeros(count, 3, side, side), torch.zeros(shape)
+    return StepTensors(lr, hr, sr, sr_ema, real, fake)
+
+
+def _reaches(result: object, x: Tensor) -> bool:
+    """Return whether a term's result is a floating-point scalar with a gradient that reaches x."""
+    if not isinstance(result, Tensor) or result.shape or not result.requires_grad:
+        return False
+    gradient = torch.autograd.grad(result, x, retain_graph=True, allow_unused=True)
+    return gradient[0] is not None
 
 
 def _try_network(
