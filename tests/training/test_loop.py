@@ -304,12 +304,27 @@ def test_without_init_it_says_that_it_starts_from_scratch(
     )
 
 
+OWN_PIXELS = """
+from realsr.training.loss_terms.term import LossTerm
+
+class Squares(LossTerm):
+    def forward(self, x):
+        return (x.sr - x.hr).square().mean()
+"""
+
+
 def test_a_training_by_pixels_alone_starts_from_scratch_as_it_should(
-    trained: Train, make_config: MakeConfig, caplog: pytest.LogCaptureFixture
+    trained: Train,
+    make_config: MakeConfig,
+    own_modules: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    pixels = loss_values(pixel=1.0)
+    (own_modules / "own_pixels.py").write_text(OWN_PIXELS)
+    own = {"name": "own_pixels.Squares", "weight": 1.0}
+    losses = [loss_values(pixel=1.0), {"x": yaml_values("loss/term/charbonnier")}, {"x": own}]
     with caplog.at_level(logging.INFO):
-        trained(config=make_config(pixels, max_steps=1))
+        for index, loss in enumerate(losses):
+            trained(f"run{index}", config=make_config(loss, max_steps=1))
     assert "scratch" not in caplog.text
 
 

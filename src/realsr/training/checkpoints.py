@@ -17,7 +17,7 @@ from realsr.core.files import replace_file
 from realsr.core.seeding import derive_seed
 from realsr.core.tensor_files import TensorFileError, check_finite
 from realsr.training.distributed import DistributedContext
-from realsr.training.generator_loss import active_terms
+from realsr.training.generator_loss import is_perceptual
 from realsr.training.monitor import TrainingMonitor
 from realsr.training.settings import TrainingConfig
 from realsr.training.state import TrainState
@@ -177,7 +177,7 @@ def _initialize(state: TrainState, config: TrainingConfig) -> None:
         load_generator_state(state.generator, config.init)
         if state.ema is not None:
             state.ema.load_state_dict(state.generator.state_dict())
-    elif any(term["name"] != "l1" for term in active_terms(config.loss).values()):
+    elif is_perceptual(config.loss):
         logger.warning(
             "training starts from scratch; set init=WEIGHTS to start from a PSNR-trained generator"
         )

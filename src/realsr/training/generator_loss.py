@@ -87,6 +87,14 @@ def needs_discriminator(loss: LossValues) -> bool:
     return bool(loss_needs(loss) & LOGITS)
 
 
+def is_perceptual(loss: LossValues) -> bool:
+    """Return whether a term needs a discriminator or compares the features of a classifier."""
+    compares_features = (
+        getattr(term, "compares_features", False) for term in _find_classes(loss).values()
+    )
+    return needs_discriminator(loss) or any(compares_features)
+
+
 def check_loss(loss: LossValues, crop: int, ema: float | None) -> None:
     """Raise UserError for an unknown term, or one that does not fit `crop` or `ema`."""
     for key, term in _find_classes(loss).items():

@@ -22,6 +22,7 @@ class DISTSLoss(LossTerm):
     """
 
     min_crop = 16
+    compares_features = True
 
     def __init__(self, weights: Path | None) -> None:
         super().__init__()

@@ -24,6 +24,7 @@ class LPIPSLoss(LossTerm):
     """
 
     min_crop = BACKBONES["alex"][2]
+    compares_features = True
 
     def __init__(self, net: Literal["alex", "vgg"], weights: Path | None) -> None:
         super().__init__()

@@ -26,6 +26,7 @@ class Perceptual(LossTerm):
     """
 
     min_crop = 16
+    compares_features = True
     compiled = ("features",)
 
     def __init__(self, network: Literal["vgg19", "vgg16"], weights: Path | None) -> None:

@@ -25,6 +25,7 @@ class PerceptualLayers(LossTerm):
     """
 
     min_crop = 16
+    compares_features = True
 
     def __init__(
         self, network: Literal["vgg19", "vgg16"], layers: dict[int, float], weights: Path | None

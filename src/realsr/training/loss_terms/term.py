@@ -37,7 +37,8 @@ class LossTerm(nn.Module):
     needs: which of `sr_ema`, `real_logits` and `fake_logits` it reads. If a term needs logits, a
     discriminator is trained. min_crop: smallest side of an HR crop. Both are class attributes,
     since they are checked before the term is built. compiled: attributes of the term that are
-    networks of HR images, which training compiles on a GPU.
+    networks of HR images, which training compiles on a GPU. compares_features: whether it compares the
+    features of a classifier: a training from random weights then logs the advice to set `init`.
 
     A term that needs logits may have a method `discriminator_loss(real_logits, fake_logits)`: the loss
     of the discriminator, a scalar. Without it, the discriminator's loss is that of `ragan`.
@@ -46,6 +47,7 @@ class LossTerm(nn.Module):
     needs: ClassVar[frozenset[str]] = frozenset()
     min_crop: ClassVar[int] = 1
     compiled: ClassVar[tuple[str, ...]] = ()
+    compares_features: ClassVar[bool] = False
 
     def forward(self, x: StepTensors) -> Tensor:
         """Return the term."""
