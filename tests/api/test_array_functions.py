@@ -48,7 +48,7 @@ def test_upscale_refuses_other_keys_and_types(
 
 
 def test_weights_by_name_add_the_keys_of_load_model() -> None:
-    with pytest.raises(UserError, match="strenght: no key for an array: .* strength, device"):
+    with pytest.raises(UserError, match=r"strenght: no key for an array: .* strength, device"):
         api.upscale(IMAGE, "bicubic", scale=2, strenght=1)
     assert api.upscale(IMAGE, "bicubic", scale=2).shape == (64, 96, 3)
 

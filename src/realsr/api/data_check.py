@@ -26,6 +26,9 @@ class FolderReport:
     sizes: list[tuple[int, int]] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        return f"FolderReport({len(self.sizes)} photos, {len(self.unreadable)} unreadable)"
+
 
 @takes_keys("check_data")
 def check_data(config: CheckDataConfig) -> dict[Path, FolderReport]:

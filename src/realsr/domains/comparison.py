@@ -48,6 +48,9 @@ class DomainStatistics:
     textured: list[str]
     jpeg: list[tuple[Quantisation, int]]
 
+    def __repr__(self) -> str:
+        return f"DomainStatistics({len(self.names)} photos of {self.folder})"
+
     def interval(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the 95 % interval of a statistic over photos, nan where it is unknown."""
         values = self.resampled[name]
@@ -88,6 +91,9 @@ class DomainComparison:
     halves: Score | None
     overlap: float
     findings: list[Finding]
+
+    def __repr__(self) -> str:
+        return f"DomainComparison(a={self.a!r}, b={self.b!r})\n{self.summarise()}"
 
     @property
     def largest(self) -> Finding | None:

@@ -130,6 +130,11 @@ class Report:
     weights: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     alignments: Mapping[str, Alignment] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        from realsr.evaluation.tables import format_report  # which imports this module
+
+        return f"Report of {len(self.images)} images\n{format_report(self)}"
+
     @property
     def models(self) -> list[str]:
         """The models' names."""

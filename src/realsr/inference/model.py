@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class SRModel:
 
     scale: int
     device: torch.device
-    run: Run
+    run: Run = field(repr=False)
     bytes_per_pixel: float | None = None
 
 

@@ -59,6 +59,10 @@ class KernelPool:
     has_changes: bool
     error: UserError | None = None
 
+    def __repr__(self) -> str:
+        sound = len(self.items) - len(self.rejects)
+        return f"KernelPool({sound} sound, {len(self.rejects)} rejected, in {self.folder})"
+
     @property
     def rejects(self) -> dict[str, list[str]]:
         """Reasons why kernels fail a gate or photos yield no kernel, by name."""

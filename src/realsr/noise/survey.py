@@ -63,6 +63,12 @@ class Survey:
     blocks: np.ndarray
     level: LevelFit | None
 
+    def __repr__(self) -> str:
+        return (
+            f"Survey({len(self.photos)} photos of {self.source}, {len(self.failures)} failed; "
+            f"{len(self.tiles)} tiles, {self.selection().sum()} to collect)"
+        )
+
     def judge(self) -> np.ndarray:
         """Return the reject reason of each tile, see `judge_tiles`."""
         return judge_tiles(self.tiles, self.config)

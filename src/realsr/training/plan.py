@@ -127,6 +127,14 @@ class TrainingPlan:
     gpus: list[GpuPlan]
     measured: RatePlan | None
 
+    def __repr__(self) -> str:
+        lines = [f"TrainingPlan({self.steps} steps, {self.batch} crops of {self.crop}x{self.crop})"]
+        for gpu in self.gpus:
+            note = "" if gpu.fits else ", too little memory"
+            hours = self.steps * gpu.seconds / 3600
+            lines.append(f"{gpu.kind} ({gpu.precision}): {hours:.2f} hours{note}")
+        return "\n".join(lines)
+
     @property
     def flop(self) -> float:
         """Floating-point operations of a step."""
