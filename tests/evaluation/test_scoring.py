@@ -16,6 +16,7 @@ from realsr.data.validation_images import EvaluationImage
 from realsr.evaluation.protocol import Protocol
 from realsr.evaluation.scoring import (
     ImageReaders,
+    MetricError,
     Model,
     bicubic_model,
     evaluate_models,
@@ -176,6 +177,37 @@ def test_an_image_that_fails_is_left_out_for_all_models_and_named() -> None:
         evaluate_models({"bicubic": bicubic_model(2)}, {"b": unreadable}, METRICS, crop=2)
     with pytest.raises(UserError, match="crop=20 leaves nothing of 28x24 pixels"):
         evaluate_models({"bicubic": bicubic_model(2)}, readers(random_image("a")), METRICS, crop=20)
+
+
+def fail(*images: Tensor) -> float:
+    raise KeyError("sharpness")
+
+
+@pytest.mark.parametrize(
+    ("metric", "inputs"),
+    [
+        (ToyMetric(True, 3, fail), "images of 28x24"),
+        (ToySetMetric(3, fail), "images of 28x24"),
+        (ToySetMetric(3, lambda image: image.mean(), fail), "the features of 1 images"),
+        (ToySetMetric(3, lambda image: image, fail), "the features of 1 images"),
+    ],
+)
+def test_a_metric_of_ones_own_that_fails_is_named(
+    metric: ToyMetric | ToySetMetric, inputs: str
+) -> None:
+    message = rf"metric\.own: {type(metric).__name__} fails on {inputs}: (Key|Runtime)Error: .*"
+    with pytest.raises(MetricError, match=message):
+        evaluate_models(
+            {"bicubic": bicubic_model(2)}, readers(random_image("a")), {"own": metric}, crop=0
+        )
+
+
+def test_images_that_do_not_suit_a_metric_of_ones_own_name_it() -> None:
+    metric = ToyMetric(True, 3, lambda sr, hr: sr)
+    with pytest.raises(UserError, match=r"\n  a: metric\.own: only one element .* \(of 28x24"):
+        evaluate_models(
+            {"bicubic": bicubic_model(2)}, readers(random_image("a")), {"own": metric}, crop=0
+        )
 
 
 def test_photos_without_hr() -> None:

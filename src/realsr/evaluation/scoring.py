@@ -1,7 +1,8 @@
 """Score several models on the same images."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from realsr.core.components import locate_error
 from realsr.core.errors import UserError
 from realsr.core.file_names import printable
 from realsr.core.progress import Progress
 from realsr.data.folders import list_by_name, match_folders
 from realsr.data.validation_images import EvaluationImage, ValidationImage, read_image
-from realsr.evaluation.metric import ImageMetric, Metric, SetMetric, set_metrics
+from realsr.evaluation.metric import ROOM, ImageMetric, Metric, SetMetric, set_metrics
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError, read_uint8, resize, to_float
 
@@ -24,6 +26,10 @@ Features = dict[Callable[[Tensor], Tensor], Tensor]  # of an image, by network
 ResultHandler = Callable[[EvaluationImage, str, Tensor, Mapping[str, float]], None]
 # Errors of a single image, after which the evaluation continues.
 IMAGE_ERRORS = (ImageError, UserError, ValueError, MemoryError, torch.OutOfMemoryError)
+
+
+class MetricError(UserError):
+    """A custom metric fails for another reason than an unsuitable image."""
 
 
 @dataclass
@@ -106,7 +112,7 @@ def evaluate_models(
             returned it, and scores.
 
     Raises:
-        UserError: if no image could be scored.
+        UserError: if no image could be scored. MetricError: if the code of a custom metric fails.
     """
     results, features = Results({name: {} for name in models}), list[dict[str, Features]]()
     with Progress("evaluation", total=len(images) * len(models)) as progress:
@@ -115,6 +121,8 @@ def evaluate_models(
                 scores, image_features = _evaluate_image(
                     read(), models, metrics, crop, on_result, progress
                 )
+            except MetricError:
+                raise
             except IMAGE_ERRORS as error:
                 results.failures[name] = _reason(error, name)
                 progress.advance(position * len(models) - progress.count)
@@ -182,7 +190,9 @@ def _score(sr: Tensor, hr: Tensor | None, metrics: Mapping[str, Metric]) -> dict
         if isinstance(metric, ImageMetric):
             if metric.needs_hr and hr is None:
                 raise ValueError(f"{name} needs HR")
-            scores[name] = float(metric.compute(sr, hr) if metric.needs_hr else metric.compute(sr))
+            images = (sr, hr) if metric.needs_hr else (sr,)
+            with _name_failure(name, metric, f"images of {_size(sr)}"):
+                scores[name] = float(metric.compute(*images))
             if math.isnan(scores[name]):
                 raise ValueError(f"{name} is not a number")
     return scores
@@ -190,8 +200,12 @@ def _score(sr: Tensor, hr: Tensor | None, metrics: Mapping[str, Metric]) -> dict
 
 def _compute_features(image: Tensor, metrics: Mapping[str, Metric]) -> Features:
     """Return the features of an image; metrics with the same network share them."""
-    networks = dict.fromkeys(metric.features for metric in set_metrics(metrics).values())
-    return {network: network(image).cpu() for network in networks}
+    features: Features = {}
+    for name, metric in set_metrics(metrics).items():
+        if metric.features not in features:
+            with _name_failure(name, metric, f"images of {_size(image)}"):
+                features[metric.features] = metric.features(image).cpu()
+    return features
 
 
 def _compare_sets(
@@ -200,14 +214,32 @@ def _compare_sets(
     """Add the distance of each model's set to the results. features: by image, then model or HR."""
     for name, metric in metrics.items():
         for model in results.scores:
-            sr, hr = (
-                torch.cat([image[key][metric.features] for image in features])
-                for key in (model, "HR")
-            )
             try:
-                results.sets.setdefault(model, {})[name] = metric.distance(sr, hr)
+                with _name_failure(name, metric, f"the features of {len(features)} images"):
+                    sr, hr = (
+                        torch.cat([image[key][metric.features] for image in features])
+                        for key in (model, "HR")
+                    )
+                    results.sets.setdefault(model, {})[name] = metric.distance(sr, hr)
             except ValueError as error:
-                results.failures[name] = str(error)
+                results.failures[name] = _reason(error, f"metric.{name}")
+
+
+@contextmanager
+def _name_failure(name: str, metric: Metric, inputs: str) -> Iterator[None]:
+    """Name a custom metric that fails in the block: MetricError, ValueError for unsuitable images."""
+    try:
+        yield
+    except Exception as error:
+        if type(metric).__module__.startswith(ROOM):
+            raise
+        if isinstance(error, ValueError):
+            raise ValueError(f"metric.{name}: {error}") from error
+        if isinstance(error, IMAGE_ERRORS):
+            raise
+        raise MetricError(
+            f"metric.{name}: {type(metric).__name__} fails on {inputs}: {locate_error(error)}"
+        ) from error
 
 
 def _reason(error: BaseException, name: str) -> str:
