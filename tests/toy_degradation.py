@@ -1,13 +1,16 @@
-"""An HR degradation of a user's own, by the name `toy_degradation.Drift`."""
+"""Online degradations of a user's own, by names such as `toy_degradation.Drift`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from realsr.data.degradations.degradation import to_images
+from realsr.data.cache import Images
+from realsr.data.degradations.degradation import OnlineDegradation, to_images
+from realsr.data.degradations.noise import Noise
+from realsr.data.pool_files import CameraNoise, JpegTables
 
 
 class Drift:
@@ -36,3 +39,24 @@ class Drift:
                 around[top : top + height : self._scale, left : left + width : self._scale]
             )
         return (to_images(torch.stack(crops)) * batch["gain"][:, :, None, None]).clamp(0, 1)
+
+
+class Grain(Noise):
+    """Adds the noise of the patches, as its own component."""
+
+    def __init__(self, patches: Images):
+        super().__init__("random", patches)
+
+
+class Blocks(OnlineDegradation):
+    """Reads JPEG tables whatever its values are."""
+
+    def __init__(self, jpeg_tables: Sequence[JpegTables]):
+        self.tables = jpeg_tables
+
+
+class Mixture(OnlineDegradation):
+    """Reads noise patches beside the noise model."""
+
+    def __init__(self, patches: Images, camera_noise: CameraNoise | None):
+        self.patches, self.noise = patches, camera_noise

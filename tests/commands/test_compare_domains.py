@@ -35,6 +35,15 @@ def test_pairs_are_compared_with_the_photos(command: Command, make_photos, tmp_p
     assert read_uint8(tmp_path / "GAP" / "domains.png").shape[2] == 3
 
 
+def test_a_degradation_without_its_noise_is_reported(command: Command, make_photos) -> None:
+    source = make_photos({"a": (256, 256)}, "photos")
+    folders = (f"a={source}", f"b={source}", "output=GAP", "workers=0")
+    for name, warns in (("Grain", True), ("Blocks", False)):
+        key = f"online_degradation={{name: toy_degradation.{name}}}"
+        ended = command("compare_domains", *folders, key)
+        assert ("adds no noise: set noise_pool_dir=POOL" in ended.said) == warns, ended.said
+
+
 def test_wrong_input_is_explained(command: Command, make_photos) -> None:
     source = make_photos({"a": (128, 128), "small": (40, 200)}, "photos")
     ended = command("compare_domains", f"a={source}", f"b={source}", "output=GAP", "workers=0")

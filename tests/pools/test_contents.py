@@ -54,6 +54,7 @@ def test_the_files_of_an_online_degradation(tmp_path: Path) -> None:
         ({"name": "noise"}, True, "noise"),
         ({"name": "noise_model"}, True, "noise_model.json"),
         (jpeg, False, "jpeg_tables.json"),
+        ({"name": "toy_degradation.Blocks"}, False, "jpeg_tables.json"),
     ):
         with pytest.raises(UserError, match=rf"{name}: .*[Mm]ake .*realsr\.collect_noise"):
             list_degradation_files(tmp_path, noise, values, 4, None)
@@ -68,6 +69,10 @@ def test_the_files_of_an_online_degradation(tmp_path: Path) -> None:
         (jpeg, True, ["a.png", "jpeg_tables.json"]),
         (jpeg | {"jpeg": "quality"}, True, ["a.png"]),
         ({"name": "identity"}, True, ["a.png"]),
+        ({"name": "toy_degradation.Blocks"}, True, ["a.png", "jpeg_tables.json"]),
+        ({"name": "toy_degradation.Blocks"}, False, ["jpeg_tables.json"]),
+        ({"name": "toy_degradation.Mixture"}, True, ["a.png", "noise_model.json"]),
+        ({"name": "toy_degradation.Mixture"}, False, []),
     ):
         files = list_degradation_files(tmp_path, noise, values, 4, None)
         assert [path.name for path in files] == names

@@ -20,7 +20,7 @@ from realsr.config.pipeline import (
 from realsr.core.errors import UserError
 from realsr.core.files import check_folder_place
 from realsr.core.seeding import numpy_generator
-from realsr.data.degradations.degradation import pool_inputs, to_batch
+from realsr.data.degradations.degradation import required_inputs, to_batch
 from realsr.data.degradations.noise import Noise
 from realsr.imaging import to_uint8
 from realsr.kernels import estimation
@@ -94,17 +94,14 @@ def survey_noise(config: SurveyNoiseConfig) -> Survey:
 def collect_noise(config: CollectNoiseConfig) -> Path:
     """Collect what the online degradation needs of the source photos; return the folder.
 
-    That is noise patches, or a noise model (online_degradation=noise_model), and the JPEG tables
-    (online_degradation.jpeg=source). For patches the folder is `noise` in the pool.
+    That is noise patches or a noise model, and JPEG tables, as the arguments of its constructor say.
+    For patches the folder is `noise` in the pool.
     """
-    folder, inputs = config.noise_pool_dir, pool_inputs(config.online_degradation)
-    if "camera_noise" in inputs:
-        fit_noise_model(config)
-    else:
-        folder = collect_patches(config)
-    if "jpeg_tables" in inputs:
-        collect_jpeg_tables(config)
-    return folder
+    inputs = required_inputs(config.online_degradation, noise=True)
+    for name in inputs:
+        if name in COLLECTORS:
+            COLLECTORS[name](config)
+    return config.noise_pool_dir / "noise" if "patches" in inputs else config.noise_pool_dir
 
 
 def fit_noise_model(config: CollectNoiseConfig) -> Path:
@@ -139,6 +136,13 @@ def collect_patches(config: CollectNoiseConfig) -> Path:
             report_survey(result, pool / survey.STAGE)
     collection.collect_noise(source, pool, noise, config.overwrite, config.workers, config.damaged)
     return pool / "noise"
+
+
+COLLECTORS = {  # by name in POOL_INPUTS
+    "patches": collect_patches,
+    "camera_noise": fit_noise_model,
+    "jpeg_tables": collect_jpeg_tables,
+}
 
 
 @takes_keys("make_pairs")

@@ -11,7 +11,9 @@ from realsr.core.files import check_folder_place
 from realsr.data.degradations.degradation import (
     OnlineDegradation,
     build_degradation,
+    pool_arguments,
 )
+from realsr.data.pool_files import NOISE_INPUTS
 from realsr.domains import comparison
 from realsr.domains.comparison import DomainComparison
 from realsr.imaging import list_images, log_damage
@@ -62,9 +64,9 @@ def _choose_degradation(config: CompareDomainsConfig) -> OnlineDegradation | Non
     if online.reads != "lr":
         raise UserError(
             f"online_degradation.name={name}: makes LR from HR, but b holds LR. Set "
-            "online_degradation=none, noise, noise_model or noise_jpeg"
+            "online_degradation=none, or one that reads LR, e.g. online_degradation=noise"
         )
-    if pool is None and name in ("noise", "noise_jpeg", "noise_model"):
+    if pool is None and not NOISE_INPUTS.isdisjoint(pool_arguments(degradation)):
         logger.warning("online_degradation.name=%s adds no noise: set noise_pool_dir=POOL", name)
     return online
 

@@ -26,11 +26,12 @@ from realsr.core.files import check_folder_place, looks_lost
 from realsr.core.machine import count_idle_cores
 from realsr.data.degradations.degradation import (
     build_degradation,
-    pool_inputs,
+    required_inputs,
     try_degradation,
 )
 from realsr.data.folders import list_photos
 from realsr.data.pairs import Pair, hold_out, list_pairs
+from realsr.data.pool_files import POOL_INPUTS
 from realsr.data.validation_images import ValidationImage, load_validation, load_validation_folder
 from realsr.kernels.estimator import make_estimator
 from realsr.networks import build_generator
@@ -208,36 +209,29 @@ def prepare_data(config: TrainConfig) -> None:
     if not (config.run / "generator.safetensors").exists():
         loss = GeneratorLoss(config.loss)  # raises an error if the weights of VGG19 are missing
         try_terms(loss, extract_part(config, TrainingConfig))
-    inputs = pool_inputs(config.online_degradation)
-    if config.pool.noise and "camera_noise" in inputs:
-        _run_stage("noise_model", config)
-    elif config.pool.noise:
-        _run_stage("noise", config)
-    if "jpeg_tables" in inputs:
-        _run_stage("jpeg_tables", config)
+    for name in required_inputs(config.online_degradation, config.pool.noise):
+        if name != "kernels":  # those of the pairs, below
+            _make_input(name, config)
     if foreign_pairs:
         logger.info("%s: pairs made elsewhere, used as they are", config.pairs_dir)
     else:
         if needs_kernels:
-            _run_stage("kernels", config)
+            _make_input("kernels", config)
         stages.make_pairs(extract_part(config, MakePairsConfig, compare=False))
 
 
-def _run_stage(stage: str, config: TrainConfig) -> None:
-    folder = config.pool_dir if stage == "kernels" else config.noise_pool_dir
+def _make_input(name: str, config: TrainConfig) -> None:
+    """Run the stage that makes an input of POOL_INPUTS, unless its files were made elsewhere."""
+    stage = POOL_INPUTS[name]
+    folder = config.pool_dir if name == "kernels" else config.noise_pool_dir
     if is_foreign(folder, stage):
         logger.info("%s: %s made elsewhere, used as they are", folder, stage)
-    elif stage == "kernels":
+    elif name == "kernels":
         stages.estimate_kernels(
             extract_part(config, EstimateKernelsConfig, shard=None, shards=None)
         )
     else:
-        collect = {
-            "noise": stages.collect_patches,
-            "noise_model": stages.fit_noise_model,
-            "jpeg_tables": stages.collect_jpeg_tables,
-        }[stage]
-        collect(extract_part(config, CollectNoiseConfig))
+        stages.COLLECTORS[name](extract_part(config, CollectNoiseConfig))
 
 
 def split_pairs(config: TrainConfig, files: list[Path]) -> tuple[list[Pair], ValidationSet]:

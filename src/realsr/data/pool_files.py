@@ -1,31 +1,64 @@
-"""The files of a pool that online degradations read: patches, kernels, noise model, JPEG tables."""
+"""The files of a pool that online degradations read: patches, noise model, JPEG tables, kernels."""
 
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from realsr.core.errors import UserError
 from realsr.core.files import parse_json, write_bytes
+from realsr.data.cache import DecodedImages, Images
 from realsr.imaging.jpeg import read_quantisation
+from realsr.imaging.kernel_shapes import load_kernel
 from realsr.provenance.sections import STAGE_FILES
 
 NOISE_MODEL = STAGE_FILES["noise_model"]  # in the noise pool's folder
 JPEG_TABLES = STAGE_FILES["jpeg_tables"]  # in the noise pool's folder
 KERNEL_SUFFIX = ".mat"
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
+POOL_INPUTS = {
+    "patches": "noise",
+    "camera_noise": "noise_model",
+    "jpeg_tables": "jpeg_tables",
+    "kernels": "kernels",
+}
+"""Argument of an online degradation's constructor -> the stage that makes its files of a pool."""
+NOISE_INPUTS = {"patches", "camera_noise"}  # read only with pool.noise
+_OPTIONS = {  # of realsr.collect_noise, to make one file
+    "camera_noise": "online_degradation=noise_model",
+    "jpeg_tables": "online_degradation=noise_jpeg online_degradation.jpeg=source",
+}
+
+
+def name_input(path: Path) -> str:
+    """Return the name in POOL_INPUTS that a pool's file belongs to."""
+    if path.suffix == KERNEL_SUFFIX:
+        return "kernels"
+    return {NOISE_MODEL: "camera_noise", JPEG_TABLES: "jpeg_tables"}.get(path.name, "patches")
 
 
 def list_patches(files: Sequence[Path]) -> list[Path]:
     """Return the noise patches among the files of a pool that an online degradation reads."""
-    return [
-        path
-        for path in files
-        if path.name not in (NOISE_MODEL, JPEG_TABLES) and path.suffix != KERNEL_SUFFIX
-    ]
+    return [path for path in files if name_input(path) == "patches"]
+
+
+def read_inputs(files: Sequence[Path], patches: Images | None) -> dict[str, Any]:
+    """Read files of a pool; return the values of the arguments in POOL_INPUTS.
+
+    patches: the noise patches; None: those among `files`, which are decoded when they are drawn.
+    Raises UserError if a file is invalid.
+    """
+    paths = {name: [path for path in files if name_input(path) == name] for name in POOL_INPUTS}
+    return {
+        "patches": DecodedImages(paths["patches"]) if patches is None else patches,
+        "camera_noise": next(map(read_noise_model, paths["camera_noise"]), None),
+        "jpeg_tables": [table for path in paths["jpeg_tables"] for table in read_jpeg_tables(path)],
+        "kernels": [load_kernel(path) for path in paths["kernels"]],
+    }
 
 
 @dataclass(frozen=True)
@@ -70,7 +103,7 @@ def write_noise_model(path: Path, noise: CameraNoise) -> None:
 
 def read_noise_model(path: Path) -> CameraNoise:
     """Read a noise model. Raises UserError if the file is not one."""
-    with _refuse_invalid(path, "not a noise model", "online_degradation=noise_model"):
+    with _refuse_invalid(path, "not a noise model", "camera_noise"):
         content = parse_json(path.read_bytes())
         arrays = [np.array(content[name], np.float32) for name in CameraNoise.__dataclass_fields__]
         noise = CameraNoise(*arrays)
@@ -105,8 +138,7 @@ def write_jpeg_tables(path: Path, tables: Sequence[JpegTables]) -> None:
 
 def read_jpeg_tables(path: Path) -> list[JpegTables]:
     """Read tables. Raises UserError if the file does not hold any."""
-    options = "online_degradation=noise_jpeg online_degradation.jpeg=source"
-    with _refuse_invalid(path, "no JPEG tables", options):
+    with _refuse_invalid(path, "no JPEG tables", "jpeg_tables"):
         tables = []
         for item in parse_json(path.read_bytes()):
             luma, chroma = (tuple(item[name]) for name in ("luma", "chroma"))
@@ -123,12 +155,17 @@ def read_jpeg_tables(path: Path) -> list[JpegTables]:
 
 
 @contextmanager
-def _refuse_invalid(path: Path, verdict: str, options: str) -> Iterator[None]:
+def _refuse_invalid(path: Path, verdict: str, name: str) -> Iterator[None]:
     """Turn the errors of reading a file into a UserError with the command that makes the file."""
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise UserError(
-            f"{path}: {verdict} ({error}). Make the file with: python -m realsr.collect_noise "
-            f"+track=<track> {options} data.source=FOLDER work_dir=FOLDER"
-        ) from error
+        raise UserError(f"{path}: {verdict} ({error}). {advise_collection(name)}") from error
+
+
+def advise_collection(name: str) -> str:
+    """Return the advice to make a file of a pool, by its name in POOL_INPUTS."""
+    return (
+        "Make the file with: python -m realsr.collect_noise +track=<track> "
+        f"{_OPTIONS[name]} data.source=FOLDER work_dir=FOLDER"
+    )

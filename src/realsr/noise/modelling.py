@@ -15,8 +15,6 @@ from realsr.core.files import check_folder_place
 from realsr.core.workers import count_workers, map_items, map_with_progress
 from realsr.data.folders import list_photos
 from realsr.data.pool_files import (
-    JPEG_TABLES,
-    NOISE_MODEL,
     CameraNoise,
     JpegTables,
     find_tables,
@@ -38,7 +36,7 @@ from realsr.noise.noise_fit import (
     thin_out,
 )
 from realsr.provenance.manifest import name_inputs, open_stage, refuse_foreign
-from realsr.provenance.sections import StageRecord
+from realsr.provenance.sections import STAGE_FILES, StageRecord
 
 MIN_SHARE = 0.3  # of a photo's blocks that are flat, for a gain of its own
 PHOTOS, BLOCKS_PER_PHOTO = 64, 400  # from which the correlation is measured, at most
@@ -49,35 +47,33 @@ logger = logging.getLogger("realsr")
 def fit_noise_model(
     source: Path | None, pool: Path, overwrite: bool, workers: int | None, damaged: str
 ) -> Path:
-    """Fit the noise of source photos, write it to `pool/noise_model.json` and return the file.
+    """Fit the noise of source photos, write the pool's noise model and return its file.
 
     Raises UserError at the end if a photo cannot be read (the model is then that of all others),
     or if too few blocks are flat.
     """
     fit = partial(_fit_model, workers=workers, damaged=damaged)
-    return _write_once("noise_model", "model", source, pool / NOISE_MODEL, overwrite, fit)
+    return _write_once("noise_model", "model", source, pool, overwrite, fit)
 
 
 def collect_jpeg_tables(source: Path | None, pool: Path, overwrite: bool) -> Path:
-    """Write the JPEG tables of source photos to `pool/jpeg_tables.json` and return the file.
+    """Write the JPEG tables of source photos into the pool and return their file.
 
     Raises UserError if no photo is a colour JPEG, and at the end if a photo cannot be read.
     """
-    return _write_once(
-        "jpeg_tables", "tables", source, pool / JPEG_TABLES, overwrite, _collect_tables
-    )
+    return _write_once("jpeg_tables", "tables", source, pool, overwrite, _collect_tables)
 
 
 def _write_once(
     stage: str,
     item: str,
     source: Path | None,
-    file: Path,
+    pool: Path,
     overwrite: bool,
     write: Callable[[Mapping[str, Path], Path, StageRecord], dict[str, Any]],
 ) -> Path:
     """Write the file of a stage by `write`, which returns its facts, unless it is finished."""
-    pool = file.parent
+    file = pool / STAGE_FILES[stage]
     photos = list_photos(source, "source", pool)
     check_folder_place("noise_pool_dir", pool, [])
     refuse_foreign(pool, stage)

@@ -76,32 +76,26 @@ def list_degradation_files(
 ) -> list[Path]:
     """Return the files of the pools that an online degradation reads.
 
-    They are its noise patches or its noise model, only if `noise`, its JPEG tables, and the kernels
-    of `kernel_pool`, None for bicubic. Raises UserError if some are missing.
+    noise: whether these include noise. kernel_pool: the pool of the kernels, None for bicubic.
+    Raises UserError if some are missing.
     """
     # Imported here: they import torch, which --help does without.
-    from realsr.data.degradations.degradation import pool_inputs
-    from realsr.data.pool_files import JPEG_TABLES, NOISE_MODEL
+    from realsr.data.degradations.degradation import required_inputs
+    from realsr.data.pool_files import POOL_INPUTS, advise_collection
+    from realsr.provenance.sections import STAGE_FILES
 
-    files, inputs = list[Path](), pool_inputs(degradation)
-    if noise and "camera_noise" in inputs:
-        files.append(_find_file(pool / NOISE_MODEL, degradation))
-    elif noise:
-        files += list_noise(pool)
-    if "jpeg_tables" in inputs:
-        files.append(_find_file(pool / JPEG_TABLES, degradation, " online_degradation.jpeg=source"))
-    if kernel_pool is not None and "kernels" in inputs:
-        files += list_kernels(kernel_pool, scale)
+    files = list[Path]()
+    for name in required_inputs(degradation, noise):
+        if name == "patches":
+            files += list_noise(pool)
+        elif name == "kernels":
+            files += [] if kernel_pool is None else list_kernels(kernel_pool, scale)
+        else:
+            file = pool / STAGE_FILES[POOL_INPUTS[name]]
+            if not file.is_file():
+                raise UserError(f"{file}: missing. {advise_collection(name)}")
+            files.append(file)
     return files
-
-
-def _find_file(path: Path, degradation: Values, key: str = "") -> Path:
-    if not path.is_file():
-        raise UserError(
-            f"{path}: missing. Make it with: python -m realsr.collect_noise +track=<track> "
-            f"online_degradation={degradation['name']}{key} data.source=FOLDER work_dir=FOLDER"
-        )
-    return path
 
 
 def list_noise(pool: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from realsr.core.files import write_bytes
 from realsr.data.cache import Images, cache_images
 from realsr.data.degradations.degradation import build_degradation
 from realsr.data.pairs import Pair
-from realsr.data.pool_files import JPEG_TABLES, KERNEL_SUFFIX, list_patches
+from realsr.data.pool_files import NOISE_INPUTS, list_patches, name_input
 from realsr.provenance.fingerprints import fingerprint_file, fingerprint_inputs
 from realsr.provenance.manifest import StageRules, compare_value, open_stage, read_manifest
 from realsr.provenance.sections import StageRecord
@@ -193,7 +193,7 @@ def _name_inputs(pairs: Sequence[Pair], pool_files: Sequence[Path]) -> dict[str,
     for pair in pairs:
         inputs |= {f"HR/{pair.hr.name}": pair.hr, f"LR/{pair.lr.name}": pair.lr}
     for path in pool_files:
-        kind = "kernels" if path.suffix == KERNEL_SUFFIX else "noise"
+        kind = "kernels" if name_input(path) == "kernels" else "noise"
         inputs[f"{kind}/{path.name}"] = path
     return inputs
 
@@ -202,7 +202,7 @@ def _list_facts(
     config: TrainingConfig, degradation: Values, pool_files: Sequence[Path]
 ) -> dict[str, Any]:
     """Return the settings that the result depends on, by command-line key."""
-    noise = any(path.name != JPEG_TABLES and path.suffix != KERNEL_SUFFIX for path in pool_files)
+    noise = any(name_input(path) in NOISE_INPUTS for path in pool_files)
     facts = asdict(config) | {"online_degradation": degradation, "pool": {"noise": noise}}
     facts["loss"] = active_terms(config.loss)
     unused = ("seed", "tracker", *(() if needs_discriminator(config.loss) else ("discriminator",)))

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -11,17 +11,9 @@ from torch import Tensor
 
 from realsr.core.components import Values, build_component, find_component, locate_error
 from realsr.core.errors import UserError
-from realsr.data.cache import DecodedImages, Images
-from realsr.data.pool_files import (
-    JPEG_TABLES,
-    KERNEL_SUFFIX,
-    NOISE_MODEL,
-    list_patches,
-    read_jpeg_tables,
-    read_noise_model,
-)
+from realsr.data.cache import Images
+from realsr.data.pool_files import NOISE_INPUTS, POOL_INPUTS, read_inputs
 from realsr.imaging import ImageError
-from realsr.imaging.kernel_shapes import load_kernel
 
 ROOM = "realsr.data.degradations"
 KEY = "online_degradation"
@@ -31,13 +23,17 @@ class OnlineDegradation(Protocol):
     """Computes LR from crops of the pairs' LR or HR; a component of the group `online_degradation`.
 
     A component need not be a subclass. What a subclass leaves out returns the pair's LR unchanged.
+    The arguments of its constructor say what it reads of a pool, see `build_degradation`.
 
     reads: `lr`: it reads a crop of the pair's LR; `hr`: it reads only the crop of HR. margin:
     pixels around the crop that `prepare` receives in training, in the image that it reads.
+    pool_conditions: for an argument that is read from the pool only if other arguments have certain
+    values: these values. Other components need not have this attribute.
     """
 
     reads: Literal["lr", "hr"] = "lr"
     margin: int = 0
+    pool_conditions: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def prepare(
         self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator
@@ -70,25 +66,13 @@ def build_degradation(
 ) -> OnlineDegradation:
     """Build an online degradation.
 
-    Its constructor may take `scale`, `patches`, `kernels` (a list of arrays), `camera_noise` (a
-    CameraNoise, or None) and `jpeg_tables` (a list of JpegTables).
+    Its constructor may take `scale`, and of the pool `patches`, `camera_noise` (a CameraNoise, or
+    None), `jpeg_tables` (a list of JpegTables) and `kernels` (a list of arrays).
 
-    files: those of the pool; kernels, the noise model and the JPEG tables are read. Raises
-        UserError if they are invalid.
+    files: those of the pool. Raises UserError if they are invalid.
     patches: the noise patches; None: those among `files`, which are decoded when they are drawn.
     """
-    by_name = {path.name: path for path in files}
-    model, tables = by_name.get(NOISE_MODEL), by_name.get(JPEG_TABLES)
-    degradation = build_component(
-        ROOM,
-        KEY,
-        values,
-        scale=scale,
-        patches=DecodedImages(list_patches(files)) if patches is None else patches,
-        kernels=[load_kernel(path) for path in files if path.suffix == KERNEL_SUFFIX],
-        camera_noise=read_noise_model(model) if model else None,
-        jpeg_tables=read_jpeg_tables(tables) if tables else [],
-    )
+    degradation = build_component(ROOM, KEY, values, scale=scale, **read_inputs(files, patches))
     reads, margin = getattr(degradation, "reads", None), getattr(degradation, "margin", None)
     if reads not in ("lr", "hr") or type(margin) is not int or margin < 0:
         raise UserError(
@@ -98,15 +82,32 @@ def build_degradation(
     return cast(OnlineDegradation, degradation)
 
 
-def pool_inputs(values: Values) -> set[str]:
-    """Return what an online degradation reads of a pool instead of or beside noise patches.
+def pool_arguments(values: Values) -> list[str]:
+    """Return the names in POOL_INPUTS that an online degradation reads of a pool, in that order.
 
-    `kernels`: the kernels; `camera_noise`: the noise model instead of the patches; `jpeg_tables`:
-    the JPEG tables of the source photos.
+    They are arguments of its constructor, except those whose `pool_conditions` the values violate.
     """
-    parameters = inspect.signature(find_component(ROOM, KEY, values)).parameters
-    inputs = {"kernels", "camera_noise", "jpeg_tables"} & parameters.keys()
-    return inputs if values.get("jpeg") == "source" else inputs - {"jpeg_tables"}
+    component = find_component(ROOM, KEY, values)
+    parameters = inspect.signature(component).parameters
+    conditions: Mapping[str, Mapping[str, Any]] = getattr(component, "pool_conditions", {})
+    return [
+        name
+        for name in POOL_INPUTS
+        if name in parameters
+        and all(values.get(key, value) == value for key, value in conditions.get(name, {}).items())
+    ]
+
+
+def required_inputs(values: Values, noise: bool) -> list[str]:
+    """Return the names in POOL_INPUTS that must exist for an online degradation.
+
+    Without a noise model these include the noise patches, which the record of a training names even
+    if the component reads no noise. noise: `pool.noise`; False: neither patches nor noise model.
+    """
+    arguments = pool_arguments(values)
+    if "camera_noise" not in arguments:
+        arguments = ["patches", *(name for name in arguments if name != "patches")]
+    return [name for name in arguments if noise or name not in NOISE_INPUTS]
 
 
 def try_degradation(degradation: OnlineDegradation, crop: int, scale: int) -> dict[str, np.ndarray]:

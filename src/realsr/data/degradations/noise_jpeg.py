@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -34,6 +34,7 @@ class NoiseJPEG(OnlineDegradation):
     """
 
     margin = 2 * MCU - 1  # enough for the region at any offset and any side of the crop
+    pool_conditions: ClassVar = {"jpeg_tables": {"jpeg": "source"}}
 
     def __init__(
         self,
