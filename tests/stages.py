@@ -10,6 +10,9 @@ import numpy as np
 import yaml
 
 from realsr.config.options import conf_dir
+from realsr.data import validation_images
+from realsr.evaluation import scoring
+from realsr.inference import upscaling
 from realsr.kernels import estimation, estimator
 from realsr.noise import collection, modelling, survey
 from realsr.noise.noise_config import NoiseConfig
@@ -41,11 +44,16 @@ collect_jpeg_tables = complete(modelling.collect_jpeg_tables)
 collect_noise = complete(collection.collect_noise)
 estimate_kernels = complete(estimation.estimate_kernels)
 fit_noise_model = complete(modelling.fit_noise_model)
+load_validation_folder = complete(validation_images.load_validation_folder)
 make_estimator = complete(estimator.make_estimator)
 make_pairs = complete(synthesis.make_pairs)
+match_images = complete(scoring.match_images)
+read_folders = complete(validation_images.read_folders)
 rebuild_pair = complete(rebuild.rebuild_pair)
 survey_noise = complete(survey.survey_noise)
 train_run = complete(run.train_run)
+upscale_photo = complete(upscaling.upscale_photo)
+upscale_photos = complete(upscaling.upscale_photos)
 
 
 def survey_of(tiles: np.ndarray, config: NoiseConfig) -> survey.Survey:

@@ -30,9 +30,10 @@ from realsr.data.pool_files import (
     write_jpeg_tables,
     write_noise_model,
 )
-from realsr.data.validation_images import load_validation, load_validation_folder
+from realsr.data.validation_images import load_validation
 from realsr.imaging import read_uint8
 from realsr.imaging.kernel_shapes import save_kernel
+from stages import load_validation_folder
 from toy_degradation import Drift
 
 MakePairs = Callable[..., Path]

@@ -12,8 +12,9 @@ from realsr.data.degradations.identity import Identity
 from realsr.data.degradations.noise import Noise
 from realsr.data.degradations.noise_jpeg import NoiseJPEG
 from realsr.data.pairs import list_pairs
-from realsr.data.validation_images import load_validation, load_validation_folder, read_folders
+from realsr.data.validation_images import load_validation
 from realsr.imaging import ImageError, read_uint8, resize, to_float, to_uint8, write_uint8
+from stages import load_validation_folder, read_folders
 
 MakePairs = Callable[..., Path]
 

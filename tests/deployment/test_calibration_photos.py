@@ -38,17 +38,17 @@ def test_no_photo_serves_both_purposes() -> None:
 def test_a_folder_is_taken_as_it_is_from_its_middle(tmp_path: Path) -> None:
     wide = write_noise(tmp_path / "photos/a.png", 21, 40)
     small = write_noise(tmp_path / "photos/b.png", 9, 10)
-    first, second = load_calibration(tmp_path / "photos", 16, 4)
+    first, second = load_calibration(tmp_path / "photos", 16, 4, "refuse")
     assert torch.equal(first[0], to_float(wide[2:18, 12:28]))
     assert torch.equal(second[0], to_float(small))
     assert first.is_contiguous()
     assert first.dtype == torch.float32
     with pytest.raises(ImageError, match="nowhere"):
-        load_calibration(tmp_path / "nowhere", 16, 4)
+        load_calibration(tmp_path / "nowhere", 16, 4, "refuse")
 
 
 def test_scikit_images_photos_are_shrunk_by_the_scale() -> None:
-    found = dict(zip(CALIBRATION_PHOTOS, load_calibration(None, 96, 4), strict=True))
+    found = dict(zip(CALIBRATION_PHOTOS, load_calibration(None, 96, 4, "refuse"), strict=True))
     assert all(photo.shape[1] == 3 and max(photo.shape[2:]) == 96 for photo in found.values())
     camera = crop_to_multiple(to_float(load_photograph("camera", "x", "onnx")), 4)
     lr = resize(camera, factor=1 / 4).clamp(0, 1)
@@ -70,13 +70,13 @@ def test_photos_in_both_folders_are_found_by_what_they_show(tmp_path: Path) -> N
 
 def test_files_are_judged_by_a_folder_or_by_four_photos(tmp_path: Path) -> None:
     image = write_noise(tmp_path / "hr/a.png", 13, 18)
-    (read,) = load_evaluation_sets(tmp_path / "hr", {"x": PROTOCOL}, 4)["x"][0].values()
+    (read,) = load_evaluation_sets(tmp_path / "hr", {"x": PROTOCOL}, 4, "refuse")["x"][0].values()
     sides = {"x": PROTOCOL, "y": replace(PROTOCOL, hr_side=512)}
-    assert load_evaluation_sets(None, sides, 3).keys() == {"x"}
-    assert load_evaluation_sets(None, sides, 8).keys() == {"x", "y"}
+    assert load_evaluation_sets(None, sides, 3, "refuse").keys() == {"x"}
+    assert load_evaluation_sets(None, sides, 8, "refuse").keys() == {"x", "y"}
     assert torch.equal(read().hr, to_float(image[:12, :16]))
     assert read().lr.shape == (3, 3, 4)
-    found, border = load_evaluation_sets(None, {"x": PROTOCOL}, 2)["x"]
+    found, border = load_evaluation_sets(None, {"x": PROTOCOL}, 2, "refuse")["x"]
     assert border == 0
     assert tuple(found) == EVALUATION_PHOTOS
     image = found["chelsea"]()
@@ -90,7 +90,7 @@ def test_without_scikit_image_it_is_named(monkeypatch: pytest.MonkeyPatch) -> No
         UserError,
         match=r"export without folders of photos needs skimage: pip install 'realsr\[onnx\]'",
     ):
-        load_calibration(None, 96, 4)
+        load_calibration(None, 96, 4, "refuse")
 
 
 def middle_grey(spread: float, count: int = 5) -> list[torch.Tensor]:
@@ -116,7 +116,7 @@ def test_photos_that_carry_nothing_are_refused() -> None:
 
 
 def test_few_or_pale_photos_are_warned_of() -> None:
-    assert check_calibration(load_calibration(None, 96, 4), "x") == []
+    assert check_calibration(load_calibration(None, 96, 4, "refuse"), "x") == []
     assert check_calibration(middle_grey(0.2), "x") == []
     few, pale = check_calibration(middle_grey(0.07, count=1), "x")
     assert "calibrated on few photos (1)" in few

@@ -111,7 +111,9 @@ def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Dep
 
     def run(photos: Path, formats: list[str]) -> Deployment:
         int8 = config_of(Int8Config, photos=photos)
-        return deploy.export_networks(generator, tmp_path / "out", {}, int8, formats, None)
+        return deploy.export_networks(
+            generator, tmp_path / "out", {}, int8, formats, None, "refuse"
+        )
 
     return run
 

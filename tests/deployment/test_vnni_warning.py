@@ -28,7 +28,9 @@ def test_int8_without_vnni_is_reported_before_photos_are_read(
     monkeypatch.setattr(deploy, "lacks_vnni", lambda: lacks)
     monkeypatch.setattr(deploy, "load_evaluation_sets", load)
     with caplog.at_level(logging.WARNING, "realsr"), pytest.raises(InterruptedError):
-        deploy.export_networks(tiny_generator(), tmp_path / "out", {}, INT8, formats, None)
+        deploy.export_networks(
+            tiny_generator(), tmp_path / "out", {}, INT8, formats, None, "refuse"
+        )
     assert [
         record.message.startswith("INT8: this CPU has no VNNI") for record in caplog.records
     ] == [True] * count

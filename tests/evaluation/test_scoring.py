@@ -20,9 +20,9 @@ from realsr.evaluation.scoring import (
     Model,
     bicubic_model,
     evaluate_models,
-    match_images,
 )
 from realsr.imaging import ImageError, resize, to_float, to_uint8, write_uint8
+from stages import match_images
 from toy_metrics import ToyMetric, ToySetMetric
 
 METRICS = load(["psnr", "ssim", "psnr_y", "ssim_y"])

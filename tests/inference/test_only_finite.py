@@ -16,7 +16,7 @@ from realsr.evaluation.scoring import evaluate_models
 from realsr.imaging import write_uint8
 from realsr.inference.model import load_model, only_finite
 from realsr.inference.tiling import Tiles, as_function
-from realsr.inference.upscaling import upscale_photos
+from stages import upscale_photos
 
 CPU = torch.device("cpu")
 

@@ -14,7 +14,7 @@ from realsr.imaging import Metadata, Photo, read_photo, resize, write_photo
 from realsr.inference.model import SRModel, blend, refine
 from realsr.inference.onnx_files import OnnxFacts
 from realsr.inference.tiling import Tiles, upscale_image
-from realsr.inference.upscaling import upscale_photo
+from stages import upscale_photo
 
 Bicubic = Callable[[int], SRModel]
 

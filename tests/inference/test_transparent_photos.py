@@ -11,7 +11,7 @@ from small_images import draw_disc
 from realsr.imaging import ImageError, Metadata, Photo, read_photo, write_photo
 from realsr.inference.model import SRModel, consistent, ensemble
 from realsr.inference.tiling import Tiles
-from realsr.inference.upscaling import upscale_photo
+from stages import upscale_photo
 
 Bicubic = Callable[[int], SRModel]
 

@@ -14,7 +14,7 @@ from realsr.imaging import ImageError, Photo, read_photo, resize, write_photo
 from realsr.imaging.photo import Metadata
 from realsr.inference.model import SRModel
 from realsr.inference.tiling import Tiles
-from realsr.inference.upscaling import upscale_photo, upscale_photos
+from stages import upscale_photo, upscale_photos
 
 CPU = torch.device("cpu")
 BICUBIC = SRModel(2, CPU, lambda x: resize(x, factor=2.0))

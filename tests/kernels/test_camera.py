@@ -51,7 +51,7 @@ def take_photos(folder: Path, kernel: np.ndarray, turned: bool = False) -> list[
         photo = to_uint8(apply_kernel(to_float(np.ascontiguousarray(scene)), kernel, 2))
         photo = np.ascontiguousarray(np.rot90(photo)) if turned else photo
         Image.fromarray(photo).save(folder / f"{name}.png")
-        photos.append(SourcePhoto(name, folder / f"{name}.png"))
+        photos.append(SourcePhoto(name, folder / f"{name}.png", "refuse"))
     return photos
 
 

@@ -300,7 +300,9 @@ def test_tags_of_a_photo(tmp_path: Path) -> None:
     exif[0x0110], exif[0x0112] = "Phone 3", 6
     exif.get_ifd(0x8769).update({0xA434: "back lens", 0x920A: 3.85})
     Image.new("RGB", (80, 60)).save(tmp_path / "a.jpg", exif=exif)
-    tags = SourcePhoto("a", tmp_path / "a.jpg").tags
+    tags = SourcePhoto("a", tmp_path / "a.jpg", "refuse").tags
     assert tags == PhotoTags("Phone 3", "back lens", pytest.approx(3.85), 6, 80, 60)
     Image.new("RGB", (80, 60)).save(tmp_path / "b.png")
-    assert SourcePhoto("b", tmp_path / "b.png").tags == PhotoTags(None, None, None, 1, 80, 60)
+    assert SourcePhoto("b", tmp_path / "b.png", "refuse").tags == PhotoTags(
+        None, None, None, 1, 80, 60
+    )

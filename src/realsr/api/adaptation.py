@@ -272,7 +272,7 @@ def check_photos(photos: Mapping[str, Path], config: TrainConfig) -> set[str]:
 def read_camera(path: Path) -> str | None:
     """Return the camera in a photo's EXIF, None without it."""
     try:
-        return printable(SourcePhoto(path.stem, path).tags.camera or "") or None
+        return printable(SourcePhoto(path.stem, path, damaged="refuse").tags.camera or "") or None
     except (OSError, ValueError, SyntaxError):
         return None  # a damaged block; the stages report damaged photos
 

@@ -98,7 +98,8 @@ def demo(config: TrainConfig) -> dict[str, object]:
     models: dict[str, Model] = {"bicubic_interpolation": bicubic_model(config.scale)}
     for name, arm in arms.items():
         models[f"trained_on_{name}"] = as_function(load_model(arm.run, cpu, "fp32"))
-    images = list(read_folders(folder / "data/test/HR", folder / "data/test/LR", config.scale))
+    test = folder / "data/test"
+    images = list(read_folders(test / "HR", test / "LR", config.scale, damaged="refuse"))
     scores = evaluate_models(models, as_readers(images), metrics, crop=config.scale).scores
     kernels = {
         path.stem.split("_kernel")[0]: load_kernel(path)

@@ -50,12 +50,12 @@ def load_validation(
     Each is degraded once, with a random generator derived from its name, so that all validations
     use the same images.
     """
-    images = (read_image(pair.name, pair.hr, pair.lr, scale) for pair in pairs[:most])
+    images = (read_image(pair.name, pair.hr, pair.lr, scale, "refuse") for pair in pairs[:most])
     return [_prepare(image, scale, degradation, seed, largest) for image in images]
 
 
 def read_folders(
-    hr: Path, lr: Path | None, scale: int, damaged: str = "refuse", lr_name: str | None = None
+    hr: Path, lr: Path | None, scale: int, damaged: str, lr_name: str | None = None
 ) -> Iterator[ValidationImage]:
     """Yield whole images: HR cropped to a multiple of the scale, LR from its folder or bicubic.
 
@@ -72,7 +72,7 @@ def read_image(
     hr: Path,
     lr: Path | None,
     scale: int,
-    damaged: str = "refuse",
+    damaged: str,
     side: int | None = None,
     area: bool = False,
 ) -> ValidationImage:
@@ -137,7 +137,7 @@ def load_validation_folder(
     seed: int,
     largest: int,
     most: int,
-    damaged: str = "refuse",
+    damaged: str,
     lr_name: str | None = None,
 ) -> list[ValidationImage]:
     """Read the folder of `data.validation`.

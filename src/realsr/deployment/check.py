@@ -138,7 +138,7 @@ def load_default_photo(name: str) -> np.ndarray:
 
 
 def load_evaluation_sets(
-    hr: Path | None, protocols: Mapping[str, Protocol], scale: int, damaged: str = "refuse"
+    hr: Path | None, protocols: Mapping[str, Protocol], scale: int, damaged: str
 ) -> EvaluationSets:
     """Return a folder's images as `match_images` does; without a folder, four of scikit-image.
 

@@ -54,7 +54,7 @@ def export_networks(
     int8: Int8Config,
     formats: Sequence[str],
     hr: Path | None,
-    damaged: str = "refuse",
+    damaged: str,
 ) -> Deployment:
     """Write a generator's files and their tables into a folder, and return the table.
 

@@ -60,9 +60,7 @@ Histogram = tuple[np.ndarray, np.ndarray, Any, Any]  # counts, edges, minimum, m
 Range = tuple[Any, Any]
 
 
-def load_calibration(
-    folder: Path | None, side: int, scale: int, damaged: str = "refuse"
-) -> list[Tensor]:
+def load_calibration(folder: Path | None, side: int, scale: int, damaged: str) -> list[Tensor]:
     """Return the centre of each photo as LR, (1, 3, h, w) float32 in 0..1, at most `side` a side.
 
     Photos of a folder are used at their own size. Those of scikit-image are sharper than camera

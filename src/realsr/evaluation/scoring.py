@@ -52,7 +52,7 @@ def match_images(
     lr: Path | None,
     protocol: Protocol,
     scale: int,
-    damaged: str = "refuse",
+    damaged: str,
     lr_name: str | None = None,
 ) -> ImageReaders:
     """Return, by sorted name, a function that reads and prepares the image.

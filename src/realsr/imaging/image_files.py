@@ -57,7 +57,8 @@ def read_uint8(path: Path, damaged: str = "refuse") -> np.ndarray:
 
     Alpha is dropped, 16 bit is rounded to 8, and the EXIF orientation is applied.
 
-    damaged: `accept` decodes as much of a damaged file as possible and logs the damage.
+    damaged: `accept` decodes as much of a damaged file as possible and logs the damage. The
+        default is for files that this package has written; stages pass the user's choice.
 
     Raises ImageError for a file that is missing, truncated, damaged or not a supported image.
     """
@@ -66,7 +67,7 @@ def read_uint8(path: Path, damaged: str = "refuse") -> np.ndarray:
     return image
 
 
-def read_uint8_and_damage(path: Path, damaged: str = "refuse") -> tuple[np.ndarray, str | None]:
+def read_uint8_and_damage(path: Path, damaged: str) -> tuple[np.ndarray, str | None]:
     """Read an image as `read_uint8` does, and return it and the damage of its file (or None).
 
     Nothing is logged. For worker processes, whose parent calls `log_damage`. Raises ImageError.

@@ -93,7 +93,7 @@ def upscale_photos(
     results: Mapping[Path, Path],
     model: SRModel,
     tiles_for: Callable[[int, int], Tiles],
-    damaged: str = "refuse",
+    damaged: str,
 ) -> None:
     """Upscale photos. An error of one photo is logged, and the others are upscaled.
 
@@ -115,7 +115,7 @@ def upscale_photos(
                 progress.advance(max(0, min(100, percent) - progress.count), note)
 
             try:
-                upscale_photo(photo, result, model, tiles_for, advance, damaged)
+                upscale_photo(photo, result, model, tiles_for, damaged, advance)
                 logger.info("%s -> %s", photo, result)
                 continue
             except ImageError as error:  # its message names the photo
@@ -141,15 +141,15 @@ def upscale_photo(
     result: Path,
     model: SRModel,
     tiles_for: Callable[[int, int], Tiles],
+    damaged: str,
     advance: Advance = lambda pixels: None,
-    damaged: str = "refuse",
 ) -> None:
     """Upscale one photo, preserving bit depth, gray, alpha, colour profile and EXIF.
 
     The orientation is applied. `fill_transparent` replaces the colours of transparent pixels. Alpha
     is dropped if all pixels are opaque and the result's format does not support it.
 
-    advance: called with numbers of LR pixels as they are upscaled. damaged: see `read_photo`.
+    damaged: see `read_photo`. advance: called with numbers of LR pixels as they are upscaled.
 
     Raises ImageError if the photo cannot be read, and before any work if the result's format cannot
     hold it or the result cannot be written to its place; OSError if the disk is full; UserError if

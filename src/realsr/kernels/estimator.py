@@ -61,7 +61,7 @@ class SourcePhoto:
 
     name: str
     path: Path
-    damaged: str = "refuse"
+    damaged: str
 
     def read(self) -> tuple[np.ndarray, str | None]:
         """Return the upright photo (H, W, 3) uint8 and its file's damage. Raises ImageError."""

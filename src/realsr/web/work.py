@@ -137,14 +137,14 @@ class Upscaler:
             self._seconds[speed] = _measure_seconds(base)
         job.begin("upscaling", pixels, self._seconds[speed] * pixels)
         start = time.monotonic()
-        upscale_photo(photo, result, model, tiles_for, job.advance, self._config.damaged)
+        upscale_photo(photo, result, model, tiles_for, self._config.damaged, job.advance)
         self._seconds[speed] = (time.monotonic() - start) / pixels
         notes = list(job.notes)
         job.begin("upscaling by bicubic, to compare", pixels)
         bicubic = load_model(BICUBIC, self._device, scale=model.scale)
         comparison = job.folder / "bicubic.png"
         tiles_for = choose_tiles(bicubic, None, SEAMLESS_OVERLAP)
-        upscale_photo(photo, comparison, bicubic, tiles_for, job.advance, self._config.damaged)
+        upscale_photo(photo, comparison, bicubic, tiles_for, self._config.damaged, job.advance)
         if suffix == ".tif":
             job.begin("converting, to compare")
             write_photo(job.folder / "shown.png", read_photo(result))
