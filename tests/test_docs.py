@@ -1,5 +1,6 @@
 """The documentation: links lead somewhere, and each command in it is one that can be composed."""
 
+import inspect
 import json
 import re
 import shlex
@@ -7,8 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from config_files import yaml_values
+from realsr import api
 from realsr.config.composition import load_config
+from realsr.config.options import list_options
 from realsr.config.schema import COMMANDS
+from realsr.core.components import find_component
+from realsr.data.degradations.degradation import KEY, ROOM
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -92,3 +98,18 @@ def test_commands_can_be_composed(
             for word in words
         ]
     load_config(name, words)
+
+
+def test_the_page_of_the_python_interface_lists_each_function() -> None:
+    table = re.findall(r"^\| (`.*?) \|", read(ROOT / "docs/extend/python.md"), re.MULTILINE)
+    names = [name for cell in table for name in re.findall(r"`(\w+)", cell)]
+    assert sorted(names) == api.__all__
+
+
+def test_the_arguments_that_degradations_get_are_documented() -> None:
+    page = read(ROOT / "docs/extend/extending.md")
+    for option in set(list_options(KEY)) - {"none"}:
+        values = yaml_values(f"{KEY}/{option}")
+        constructor = find_component(ROOM, KEY, values)
+        for name in inspect.signature(constructor).parameters.keys() - values.keys():
+            assert f"\n| `{name}` |" in page, f"{option}: {name}"

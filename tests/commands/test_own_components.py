@@ -3,8 +3,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from safetensors import safe_open
 from small_work import MODELS, TINY, Command, python_environment
 
@@ -24,6 +26,15 @@ def written(own_modules: Path, tmp_path: Path) -> list[str]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     return [name for name, _ in blocks]
+
+
+def test_python_finds_an_own_folder_of_options(written: list[str], tmp_path: Path) -> None:
+    assert written
+    section = DOCS.read_text().partition("## An own folder of options\n")[2]
+    names = dict[str, Any]()
+    exec(section.partition("```python\n")[2].partition("```")[0], names)
+    values = yaml.safe_load((tmp_path / "my_options/kernels/lens_blur.yaml").read_text())
+    assert names["config"].kernels == values
 
 
 def test_the_documented_components_train_resume_and_are_evaluated(
