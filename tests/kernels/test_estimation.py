@@ -15,7 +15,7 @@ from realsr.core.errors import UserError
 from realsr.core.seeding import derive_seed
 from realsr.imaging import read_uint8, write_uint8
 from realsr.imaging.kernel_shapes import compose_x4, load_kernel, postprocess
-from realsr.kernels.estimator import check_health
+from realsr.kernels.gates import check_health
 from realsr.kernels.kernelgan import prepare_photo
 from realsr.kernels.kernelgan_training import Estimates, KernelGANConfig, train_kernelgans
 from realsr.kernels.spectral import Spectral, fit_photo
@@ -232,7 +232,7 @@ def test_unsound_kernels_are_kept_apart_and_gates_may_move(make_photos, pool, tr
     assert items["b.x"]["rejected"] == ["sum 0.01 is below min_sum 0.1"]
     assert "no kernel has a positive sum" in items["c"]["rejected"][0]
     assert items["d"]["rejected"]
-    assert "3 of 4 kernels fail a gate" in caplog.text
+    assert "3 of 4 photos have no usable kernel" in caplog.text
     assert "b.x: sum 0.01 is below min_sum 0.1" in caplog.text
     assert read_manifest(pool)["kernels"]["complete"]
     assert read_manifest(pool)["kernels"]["notes"]["gates"]["min_sum"] == 0.1
@@ -285,7 +285,9 @@ def test_a_photo_without_detail_has_no_kernel_and_the_others_have(
 def test_no_sound_kernel_at_all(make_photos, pool, train):
     source, batches = make_photos(SIZES), train(*[blob(total=0.01)] * 3)
     for _ in range(2):
-        with pytest.raises(UserError, match=r"all 3 kernels fail a gate(.|\n)*kernels\.gates=null"):
+        with pytest.raises(
+            UserError, match=r"none of 3 photos has a usable kernel(.|\n)*kernels\.gates=null"
+        ):
             estimate_kernels(source, pool, KERNELGAN(batch=4))
     assert read_manifest(pool)["kernels"]["complete"]
     assert batches == [3]

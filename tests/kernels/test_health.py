@@ -6,7 +6,8 @@ import pytest
 from config_files import yaml_values
 from realsr.core.errors import UserError
 from realsr.imaging.kernel_shapes import postprocess
-from realsr.kernels.estimator import HEALTH, check_health, measure_health, read_gates
+from realsr.kernels.estimator import HEALTH, measure_health
+from realsr.kernels.gates import check_health, read_gates
 from realsr.simulation.camera_model import anisotropic_kernel
 
 GATES = yaml_values("kernels/kernelgan")["gates"] | yaml_values("kernels/spectral")["gates"]

@@ -40,7 +40,7 @@ logger = logging.getLogger("realsr")
 def estimate_kernels(config: EstimateKernelsConfig) -> KernelPool:
     """Estimate the pool's kernels, or one shard of them, draw them, and return the kernel pool.
 
-    Raises UserError at the end if a photo cannot be read, or if no kernel is sound.
+    Raises UserError at the end if a photo cannot be read, or if no photo has a usable kernel.
     """
     shard = choose_shard(config.shard, config.shards)
     pool = estimation.estimate_kernels(
@@ -60,7 +60,8 @@ def estimate_kernels(config: EstimateKernelsConfig) -> KernelPool:
         if pool.has_changes or not sheet.is_file():
             draw_sheet(sheet, config.pool_dir, pool.items)
         sound = len(pool.items) - len(pool.rejects)
-        logger.info("kernels: %d in %s, all drawn in %s", sound, config.pool_dir / "kernels", sheet)
+        folder = config.pool_dir / "kernels"
+        logger.info("kernels of %d photos in %s; a sheet of all photos: %s", sound, folder, sheet)
     pool.check()
     return pool
 

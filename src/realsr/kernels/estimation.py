@@ -1,7 +1,6 @@
 """The stage that makes the kernels of a pool with any estimator."""
 
 import inspect
-import io
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,17 +17,18 @@ from realsr.core.progress import Progress
 from realsr.data.folders import damage_facts, list_photos
 from realsr.imaging import log_damage
 from realsr.imaging.kernel_shapes import load_kernel, save_kernel
+from realsr.kernels import estimator_output
 from realsr.kernels.estimator import (
     Batch,
-    Gates,
     KernelEstimate,
     KernelEstimator,
     NoKernelError,
     Observation,
     SourcePhoto,
-    check_health,
     make_estimator,
+    name_faults,
 )
+from realsr.kernels.gates import REJECTS, Gates, apply_gates, check_health, list_failed_gates
 from realsr.provenance.manifest import Shard, StageRules, open_stage, refuse_foreign, take_shard
 from realsr.provenance.sections import StageRecord
 
@@ -36,14 +36,12 @@ logger = logging.getLogger("realsr")
 
 STAGE = "kernels"
 OBSERVATIONS = "observations"
-REJECTS = "rejected"  # folder
 SHEET = "kernels.png"  # drawn by the command, owned by the stage
 MAX_LINES = 20
-ADVICE = "  If too few kernels pass, set kernels.seeds=3 or kernels=spectral."
 
 
 class NoSoundKernelError(UserError):
-    """All kernels of a pool fail a gate."""
+    """No photo of a pool has a usable kernel."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class KernelPool:
     """Result of the stage.
 
     items: as recorded in the manifest. has_changes: whether this call changed them.
-    error: tells which items failed, or that all kernels fail a gate; None if the pool is usable.
+    error: tells which items failed, or that no photo has a usable kernel; None if the pool is usable.
     """
 
     folder: Path
@@ -95,7 +93,7 @@ def estimate_kernels(
 
     Raises UserError if the pool has kernels of another config or of other photos.
     `KernelPool.check` raises UserError if a photo cannot be used (all others are processed
-    nevertheless) or if all kernels fail a gate.
+    nevertheless) or if no photo has a usable kernel.
 
     values: the estimator's name, arguments and gates. key: their config key, for messages.
     damaged: `accept` uses the decodable part of damaged photos.
@@ -118,7 +116,7 @@ def estimate_kernels(
     if estimator.joint:
         with open_record(OBSERVATIONS, inputs=inputs) as record:
             for batch in observe(record):
-                _save_observations(record, photos, batch)
+                _save_observations(record, photos, batch, estimator)
             record.finish()
         if shard is not None:
             return KernelPool(pool, {}, has_changes=False)
@@ -126,12 +124,12 @@ def estimate_kernels(
         observe = partial(_load_observations, items=dict(record.items))
     rules = StageRules(allow_new_inputs=not estimator.joint, owned_paths=[SHEET])
     with open_record(STAGE, inputs=inputs, check_item=_check_item, rules=rules) as record:
-        has_changes = _apply_gates(record, gates) or not record.complete
+        has_changes = apply_gates(record, gates) or not record.complete
         for batch in observe(record):
             has_changes = True
-            _estimate(record, photos, batch, estimator, gates, seed)
+            _estimate(record, photos, batch, estimator, gates, seed, scale)
         has_changes |= _derive_kernels(record, estimator, scale)
-        return _conclude(record, has_changes, shard)
+        return _conclude(record, has_changes, shard, f"{key}.gates")
 
 
 def _list_photos(
@@ -139,9 +137,12 @@ def _list_photos(
 ) -> dict[str, SourcePhoto]:
     """Return what the estimator observes, by name: source photos or its own items."""
     list_items = getattr(estimator, "list_items", None)
-    paths: Mapping[str, Path | None] = (
-        list_items(pool) if list_items else list_photos(source, "source", pool)
-    )
+    paths: Mapping[str, Path | None]
+    if list_items is None:
+        paths = list_photos(source, "source", pool)
+    else:
+        with name_faults(estimator, "list_items"):
+            paths = dict(list_items(pool))
     return {name: SourcePhoto(name, path or Path(), damaged) for name, path in paths.items()}
 
 
@@ -180,7 +181,7 @@ def _observe(
     title += f", {estimator.unit}" if estimator.unit else ""
     total, start = (count * estimator.steps for count in (len(names), len(names) - len(queue)))
     with Progress(title, total=total, done=start) as progress:
-        for batch in estimator.observe(queue, seed, progress.advance):
+        for batch in estimator_output.observe(estimator, queue, seed, progress.advance):
             for name, item in batch.items():
                 if isinstance(item, Observation):
                     log_damage(photos[name].path, item.damage)
@@ -190,15 +191,17 @@ def _observe(
 
 
 def _save_observations(
-    record: StageRecord, photos: Mapping[str, SourcePhoto], batch: Batch
+    record: StageRecord,
+    photos: Mapping[str, SourcePhoto],
+    batch: Batch,
+    estimator: KernelEstimator,
 ) -> None:
     for name, item in batch.items():
         if isinstance(item, Observation):
             path = record.folder / OBSERVATIONS / f"{name}.npz"
+            content = estimator_output.pack_observation(estimator, name, item)
             path.parent.mkdir(exist_ok=True)
-            content = io.BytesIO()
-            np.savez(content, **dict(item.values))  # type: ignore[arg-type]
-            write_bytes(path, content.getvalue(), sync=False)
+            write_bytes(path, content, sync=False)
             record.add(name, [path], **_photo_facts(photos[name], item.damage))
         elif isinstance(item, NoKernelError):
             record.add(name, [], **_photo_facts(photos[name], None), rejected=[str(item)])
@@ -227,10 +230,11 @@ def _estimate(
     estimator: KernelEstimator,
     gates: Gates,
     seed: int,
+    scale: int,
 ) -> None:
     """Estimate and record the kernels of a batch."""
     observations = {name: item for name, item in batch.items() if isinstance(item, Observation)}
-    estimates = estimator.estimate(observations, seed)
+    estimates = estimator_output.estimate(estimator, observations, seed, scale)
     for name, item in batch.items():
         outcome: KernelEstimate | NoKernelError
         if isinstance(item, Observation):
@@ -274,8 +278,7 @@ def _save_kernels(
 
 def _derive_kernels(record: StageRecord, estimator: KernelEstimator, scale: int) -> bool:
     """Add the kernels for a scale that the x2 kernels give; return whether any were added."""
-    derive = getattr(estimator, "derive", None)
-    if derive is None:
+    if getattr(estimator, "derive", None) is None:
         return False
     has_changes = False
     for name, item in list(record.items.items()):
@@ -287,7 +290,8 @@ def _derive_kernels(record: StageRecord, estimator: KernelEstimator, scale: int)
         paths = [path for path in sources if path not in item["files"]]
         if paths and record.has_item(name):
             for path in paths:
-                kernel = derive(load_kernel(record.path(sources[path])), scale)
+                kernel = load_kernel(record.path(sources[path]))
+                kernel = estimator_output.derive(estimator, kernel, scale)
                 save_kernel(record.path(path), kernel, sync=False)
             facts = {key: value for key, value in item.items() if key != "files"}
             record.add(name, [record.folder / path for path in (*item["files"], *paths)], **facts)
@@ -306,23 +310,10 @@ def _check_item(item: dict[str, Any]) -> None:
         raise TypeError("`health` has a value that is not a number")
 
 
-def _apply_gates(record: StageRecord, gates: Gates) -> bool:
-    """Apply the gates to the recorded kernels and move their files; return whether any changed."""
-    record.notes["gates"] = dict(gates) or None
-    has_changes = False
-    for name, item in record.items.items():
-        if item.get("health") is None or not record.has_item(name):
-            continue
-        reasons = check_health(item["health"], gates)
-        has_changes |= reasons != item["rejected"]
-        if bool(reasons) != bool(item["rejected"]):
-            record.move(name, REJECTS if reasons else STAGE)
-        item["rejected"] = reasons
-    return has_changes
-
-
-def _conclude(record: StageRecord, has_changes: bool, shard: Shard | None) -> KernelPool:
-    """Finish the record, log the kernels that fail a gate, and return the result."""
+def _conclude(
+    record: StageRecord, has_changes: bool, shard: Shard | None, gates_key: str
+) -> KernelPool:
+    """Finish the record, log the photos without a usable kernel, and return the result."""
     pool, count = record.folder, len(record.items)
     result = KernelPool(pool, record.items, has_changes)
     try:
@@ -335,15 +326,22 @@ def _conclude(record: StageRecord, has_changes: bool, shard: Shard | None) -> Ke
         extra = len(lines) - MAX_LINES
         if extra > 0:
             lines[MAX_LINES:] = [f"  and {extra} more, see {pool / 'manifest.json'}"]
-        head = f"{len(rejects)} of {count} kernels fail a gate and are not used ({pool / REJECTS}):"
-        logger.warning("%s", "\n".join([head, *lines, ADVICE]))
+        head = (
+            f"{len(rejects)} of {count} photos have no usable kernel "
+            f"(kernels that fail a gate are in {pool / REJECTS}):"
+        )
+        logger.warning("%s", "\n".join([head, *lines]))
     if result.error is None and shard is None and rejects and len(rejects) == count:
         problem = (
-            f"{pool}: all {count} kernels fail a gate; "
+            f"{pool}: none of {count} photos has a usable kernel; "
             f"the reasons are listed above and in {pool / SHEET}. "
-            "Use photos with more detail in focus, relax these gates "
-            "(e.g. kernels.gates.min_sum=0.05), or disable all with kernels.gates=null. "
-            "A change of gates estimates nothing again."
+            "Use photos with more detail in focus"
         )
-        return replace(result, error=NoSoundKernelError(problem))
+        gates = ", ".join(list_failed_gates(record))
+        if gates:
+            problem += (
+                f", or relax the gates that fail, {gates}, or disable all with {gates_key}=null. "
+                "A change of gates estimates nothing again"
+            )
+        return replace(result, error=NoSoundKernelError(f"{problem}."))
     return result

@@ -5,30 +5,28 @@ stage (`kernels/estimation.py`) adds resuming, shards, gates and files.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import ExifTags, Image
 from scipy import ndimage
 
-from realsr.core.components import Values, build_component, convert
+from realsr.core.components import Values, build_component, locate_error
 from realsr.core.errors import UserError
-from realsr.core.ranges import Range
 from realsr.core.workers import count_workers, map_items
 from realsr.imaging import ImageError, read_uint8_and_damage
 from realsr.imaging.kernel_shapes import Kernel, aligned_centre, filter_small, moments
+from realsr.kernels.gates import Gates, read_gates
 from realsr.provenance.manifest import Shard
 
 HEALTH = ("sum", "negative", "centre_offset", "border", "spread_long", "spread_short", "entropy")
 
 ALL_SCALES = (1, 2, 3, 4, 8)  # those of the RRDB generator
-
-# Limits by gate: `min_` or `max_` and the name of a reported number. None: no limit.
-Gates = Mapping[str, float | None]
 
 Advance = Callable[[int], None]  # called with the number of steps done since the last call
 
@@ -87,7 +85,7 @@ class SourcePhoto:
 
 @dataclass(frozen=True)
 class Observation:
-    """Numbers and arrays that an estimator measures on one photo, by name.
+    """Numbers, text and arrays that an estimator measures on one photo, by name.
 
     damage: description of the file's damage, None if intact.
     """
@@ -98,7 +96,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class KernelEstimate:
-    """A photo's kernels by scale, one or several draws each (float64, sum 1, aligned).
+    """A photo's kernels by scale, one or several draws each (float64, square, sum 1, aligned).
 
     numbers: what gates can limit. facts: other entries of the manifest.
     """
@@ -162,15 +160,55 @@ class KernelEstimator(Protocol):
         return Observation({})
 
     def _try_photo(self, photo: SourcePhoto) -> Observation | Exception:
-        try:
-            return self.observe_photo(photo)
-        except (ImageError, ValueError) as error:
-            return error
+        # In the worker process, whose traceback has the place of the fault.
+        with name_faults(self, f"observe_photo of photo {photo.name}"):
+            try:
+                return self.observe_photo(photo)
+            except (ImageError, ValueError) as error:
+                return error
 
     def estimate(
         self, observations: Mapping[str, Observation], seed: int
     ) -> Mapping[str, KernelEstimate | NoKernelError]:
         """Return the kernels by name. A joint estimator gets the observations of all photos."""
+
+
+_LIST = (tuple, list, range, Set)
+_ATTRIBUTES: Mapping[str, tuple[Any, str]] = {
+    "inputs": (str, "text"),
+    "joint": (bool, "True or False"),
+    "numbers": (_LIST, "a list of names"),
+    "runtime_only": (Set, "a set of names"),
+    "scales": (_LIST, "a list of scales"),
+    "steps": (int, "a whole number"),
+    "unit": (str, "text"),
+    "observe": (Callable, "a method"),
+    "estimate": (Callable, "a method"),
+}
+
+
+def is_custom(estimator: KernelEstimator) -> bool:
+    """Return whether an estimator's class is not of this package."""
+    return not type(estimator).__module__.startswith("realsr.kernels.")
+
+
+def name_estimator(estimator: KernelEstimator) -> str:
+    """Return an estimator's class, for messages."""
+    return f"estimator {type(estimator).__module__}.{type(estimator).__qualname__}"
+
+
+@contextmanager
+def name_faults(estimator: KernelEstimator, action: str) -> Iterator[None]:
+    """Raise errors of custom code as a UserError that names the estimator, action and place."""
+    try:
+        yield
+    except (UserError, ImageError):
+        raise
+    except Exception as error:
+        if not is_custom(estimator):
+            raise
+        message = f"{name_estimator(estimator)}: {action} failed: {locate_error(error)}"
+        raise UserError(message) from error
 
 
 def check_photo_size(image_uint8: np.ndarray, min_side: int) -> None:
@@ -231,6 +269,18 @@ def make_estimator(
         workers=workers,
         device_index=shard.index if shard else 0,
     )
+    for name, (kinds, text) in _ATTRIBUTES.items():
+        value = getattr(estimator, name, None)
+        if not isinstance(value, kinds):
+            raise UserError(
+                f"{key}.name={values['name']}: has {name}={value!r}: expected {text}; "
+                "a subclass of realsr.kernels.estimator.KernelEstimator inherits it"
+            )
+    if estimator.inputs != "source" and getattr(estimator, "list_items", None) is None:
+        raise UserError(
+            f"{key}.name={values['name']}: has inputs={estimator.inputs!r} and no list_items: "
+            "expected inputs='source', or the method list_items(pool)"
+        )
     if scale not in estimator.scales:
         *others, last = map(str, estimator.scales)
         others_text = f"s {', '.join(others)} and" if others else ""
@@ -240,31 +290,3 @@ def make_estimator(
             f"{last}; set {advice}pool=from_mat (kernels of your own)"
         )
     return estimator, read_gates(values.get("gates"), f"{key}.gates", estimator.numbers)
-
-
-def read_gates(values: Any, key: str, numbers: Collection[str]) -> dict[str, float | None]:
-    """Return gates from YAML values. Raises UserError for an unknown gate or an invalid limit."""
-    gates: dict[str, float | None] = convert(key, values, dict[str, Any] | None) or {}
-    for gate, limit in gates.items():
-        side, _, name = str(gate).partition("_")
-        if side not in ("min", "max") or name not in numbers:
-            options = ", ".join(numbers) or "none"
-            raise UserError(
-                f"{key}.{gate}: expected min_ or max_ and the name of a reported number ({options})"
-            )
-        convert(f"{key}.{gate}", limit, Annotated[float, Range()] | None)
-    return gates
-
-
-def check_health(numbers: Mapping[str, float | None], gates: Gates) -> list[str]:
-    """Return the reasons why a kernel's numbers fail the gates. A missing number passes."""
-    reasons = []
-    for gate, limit in gates.items():
-        side, _, name = gate.partition("_")
-        value = numbers.get(name)
-        if limit is None or value is None or (value >= limit if side == "min" else value <= limit):
-            continue  # nan fails
-        reasons.append(
-            f"{name} {value:.3g} is {'below' if side == 'min' else 'above'} {gate} {limit:g}"
-        )
-    return reasons
