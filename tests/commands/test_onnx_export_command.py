@@ -12,7 +12,7 @@ from small_work import Command, Ended, files, write_photos
 
 from exported_networks import rrdb
 from realsr.api.command import run_command
-from realsr.deployment import deploy, quantise
+from realsr.deployment import export, quantise
 from realsr.deployment.measure import Cost
 from realsr.imaging import read_uint8, write_uint8
 from realsr.inference.model import load_model
@@ -325,7 +325,7 @@ def test_a_network_of_ones_own_becomes_a_file(
     save_generator(Path("x.safetensors"), network, {"name": "my_networks.Enlarge"}, 2)
     write_photos(Path("seen"), "a", (40, 48))
     write_photos(Path("clean"), "x", (50, 66))
-    monkeypatch.setattr(deploy, "measure", lambda source, *_: Cost(1.0, None))
+    monkeypatch.setattr(export, "measure", lambda source, *_: Cost(1.0, None))
     call = (
         "export",
         "weights=x.safetensors",

@@ -8,7 +8,7 @@ import torch
 from config_files import config_of
 from realsr.core.errors import UserError
 from realsr.deployment.check import EVALUATION_PHOTOS, load_evaluation_sets
-from realsr.deployment.deploy import check_photos
+from realsr.deployment.export import check_photos
 from realsr.deployment.quantise import CALIBRATION_PHOTOS, check_calibration, load_calibration
 from realsr.evaluation.protocol import Protocol
 from realsr.imaging import ImageError, crop_to_multiple, resize, to_float, write_uint8

@@ -15,7 +15,7 @@ from torch import Tensor
 from config_files import config_of
 from exported_networks import exported_rrdb, rrdb, run_torch
 from realsr.core.errors import UserError
-from realsr.deployment import deploy, network_files
+from realsr.deployment import export, network_files
 from realsr.deployment.check import (
     MIN_PSNR,
     WARNING_PSNR,
@@ -104,14 +104,14 @@ def test_similarity_is_psnr_of_what_is_seen() -> None:
 
 
 @pytest.fixture
-def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Deployment]:
+def run_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Deployment]:
     """The export of a small generator with all photos of a folder, without its measurement."""
     generator = Generator("tiny", "tiny", rrdb(2), 2, ORIGIN, False)
-    monkeypatch.setattr(deploy, "measure", lambda *_: Cost(1.0, None))
+    monkeypatch.setattr(export, "measure", lambda *_: Cost(1.0, None))
 
     def run(photos: Path, formats: list[str]) -> Deployment:
         int8 = config_of(Int8Config, photos=photos)
-        return deploy.export_networks(
+        return export.export_networks(
             generator, tmp_path / "out", {}, int8, formats, None, "refuse"
         )
 
@@ -162,14 +162,14 @@ def not_a_number(model: onnx.ModelProto) -> onnx.ModelProto:
 def test_a_wrong_file_is_not_written(
     made: object,
     said: str,
-    export: Callable[..., Deployment],
+    run_export: Callable[..., Deployment],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(network_files, "to_onnx", lambda network: copy.deepcopy(made()))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "onnx_fp32.onnx").write_text("an earlier export's")
-    deployment = export(photos_folder(tmp_path / "photos"), ["onnx_fp32"])
+    deployment = run_export(photos_folder(tmp_path / "photos"), ["onnx_fp32"])
     assert len(deployment.failed) == 1
     assert re.search(said, deployment.failed[0])
     assert [row.name for row in deployment.rows] == ["PyTorch"]
@@ -224,7 +224,7 @@ def test_similarity_on_scored_images_is_refused_warned_of_or_usual() -> None:
 def test_a_file_far_from_float32_is_no_success(
     similarity: float,
     kept: bool,
-    export: Callable[..., Deployment],
+    run_export: Callable[..., Deployment],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -236,8 +236,8 @@ def test_a_file_far_from_float32_is_no_success(
     scores = {"x": {"psnr": 20.0, "ssim": 0.5}}
     found = Scores({"PyTorch": scores, "onnx_int8": scores}, {"onnx_int8": similarity}, [])
     monkeypatch.setattr(network_files.FileMaker, "make", made)
-    monkeypatch.setattr(deploy, "score_files", lambda *_: found)
-    deployment = export(photos_folder(tmp_path / "photos"), ["onnx_int8"])
+    monkeypatch.setattr(export, "score_files", lambda *_: found)
+    deployment = run_export(photos_folder(tmp_path / "photos"), ["onnx_int8"])
     assert (tmp_path / "out/onnx_int8.onnx").exists() == kept
     assert [row.name for row in deployment.rows] == ["PyTorch", *(["onnx_int8"] if kept else [])]
     assert len(deployment.failed) == (not kept)
@@ -250,14 +250,14 @@ def test_a_file_far_from_float32_is_no_success(
 
 
 def test_nothing_is_made_of_photos_that_carry_nothing(
-    export: Callable[..., Deployment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_export: Callable[..., Deployment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deploy, "FileMaker", None)
+    monkeypatch.setattr(export, "FileMaker", None)
     (tmp_path / "black").mkdir()
     write_uint8(tmp_path / "black/a.png", np.zeros((24, 24, 3), np.uint8))
     for name in ("onnx_int8", "openvino_int8"):
         with pytest.raises(UserError, match="cover 0 of 255 levels"):
-            export(tmp_path / "black", ["onnx_fp32", name])
+            run_export(tmp_path / "black", ["onnx_fp32", name])
     assert not (tmp_path / "out").exists()
     with pytest.raises(TypeError):  # FileMaker: without INT8 these photos are no obstacle
-        export(tmp_path / "black", ["onnx_fp32"])
+        run_export(tmp_path / "black", ["onnx_fp32"])

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from tiny_generator import tiny_generator
 
-from realsr.deployment import deploy
+from realsr.deployment import export
 from realsr.deployment.export_folder import Int8Config
 
 INT8 = Int8Config(None, ["minmax"], 32, None, False)
@@ -25,10 +25,10 @@ def test_int8_without_vnni_is_reported_before_photos_are_read(
     def load(*arguments: object) -> None:
         raise InterruptedError
 
-    monkeypatch.setattr(deploy, "lacks_vnni", lambda: lacks)
-    monkeypatch.setattr(deploy, "load_evaluation_sets", load)
+    monkeypatch.setattr(export, "lacks_vnni", lambda: lacks)
+    monkeypatch.setattr(export, "load_evaluation_sets", load)
     with caplog.at_level(logging.WARNING, "realsr"), pytest.raises(InterruptedError):
-        deploy.export_networks(
+        export.export_networks(
             tiny_generator(), tmp_path / "out", {}, INT8, formats, None, "refuse"
         )
     assert [

@@ -145,7 +145,7 @@ def _export_networks(
     config: ExportConfig, file: WeightsFile, origin: Origin, formats: list[str]
 ) -> Deployment:
     """Write networks, the tables and, if requested, the sensitivity figure."""
-    from realsr.deployment.deploy import export_networks
+    from realsr.deployment.export import export_networks
     from realsr.deployment.onnx_graph import Generator
     from realsr.reporting.figures import draw_sensitivity
 

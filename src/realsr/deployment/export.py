@@ -83,29 +83,16 @@ def export_networks(
     photos = load_calibration(int8.photos, int8.crop, generator.scale, damaged)
     warnings = check_calibration(photos, f"int8.photos={int8.photos}") if needs_int8 else []
     with staging_folder(output) as folder:
-        files, failures, sensitivity = _make(generator, folder, formats, int8, photos)
+        files, failures, sensitivity = _write_files(generator, folder, formats, int8, photos)
         if files:  # otherwise the earlier export stays
             for path in list_exported(output):
                 path.unlink()
         files = [file.move(output) for file in files]  # so that a later failure does not lose them
         scores = score_files(generator, files, sets)
         files = _remove_dissimilar(files, scores, warnings, failures)
-        rows = _measure(generator, files, scores)
-    default = f"scikit-image's {', '.join(EVALUATION_PHOTOS)}"
-    deployment = Deployment(
-        source=generator.name,
-        scale=generator.scale,
-        gflop=round(count_gflop(generator.network, SIDE), 3),
-        parameters=sum(parameter.numel() for parameter in generator.network.parameters()),
-        judged=f"the images of {printable(hr)}" if hr else default,
-        failed=[*failures, *scores.failures],
-        warnings=warnings,
-        threads=torch.get_num_threads(),
-        processor=describe_processor("model name") or platform.processor() or platform.machine(),
-        versions=package_versions([name for names in LIBRARIES.values() for name in names]),
-        rows=rows,
-        sensitivity=sensitivity,
-    )
+        rows = _measure_files(generator, files, scores)
+    failures += scores.failures
+    deployment = _describe(generator, hr, failures, warnings, rows, sensitivity)
     write_tables(output, deployment)
     return deployment
 
@@ -122,7 +109,7 @@ def check_photos(photos: Path | None, hr: Path | None) -> None:
         )
 
 
-def _make(
+def _write_files(
     generator: Generator,
     folder: Path,
     formats: Sequence[str],
@@ -161,7 +148,7 @@ def _remove_dissimilar(
     return similar
 
 
-def _measure(generator: Generator, files: Sequence[File], scores: Scores) -> list[Row]:
+def _measure_files(generator: Generator, files: Sequence[File], scores: Scores) -> list[Row]:
     """Return the rows of the table: PyTorch in float32, then each file."""
 
     def cost(source: str | Path, kind: str) -> Cost:
@@ -193,3 +180,29 @@ def _measure(generator: Generator, files: Sequence[File], scores: Scores) -> lis
                 )
             )
     return rows
+
+
+def _describe(
+    generator: Generator,
+    hr: Path | None,
+    failures: list[str],
+    warnings: list[str],
+    rows: list[Row],
+    sensitivity: SensitivityReport | None,
+) -> Deployment:
+    """Return the table of the files, with the network and the machine that it describes."""
+    default = f"scikit-image's {', '.join(EVALUATION_PHOTOS)}"
+    return Deployment(
+        source=generator.name,
+        scale=generator.scale,
+        gflop=round(count_gflop(generator.network, SIDE), 3),
+        parameters=sum(parameter.numel() for parameter in generator.network.parameters()),
+        judged=f"the images of {printable(hr)}" if hr else default,
+        failed=failures,
+        warnings=warnings,
+        threads=torch.get_num_threads(),
+        processor=describe_processor("model name") or platform.processor() or platform.machine(),
+        versions=package_versions([name for names in LIBRARIES.values() for name in names]),
+        rows=rows,
+        sensitivity=sensitivity,
+    )
