@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -116,14 +116,10 @@ def make_pairs(
     plan = _plan_pairs(photos, list(kernels.items()), config.clean_up, seed)
     check_folder_place("pairs_dir", output, ("HR", "LR"))
     refuse_foreign(output, STAGE)
-    facts = asdict(config) | {"kernel": "pool" if pool else "bicubic", "scale": scale}
-    # Each draw depends on the names of all kernels.
-    digest = hashlib.sha256(encode_name("\n".join(kernels))).hexdigest()[:8]
-    facts["kernels"] = f"{len(kernels)} files, {digest}"
     with open_stage(
         output,
         STAGE,
-        config=facts,
+        config=_list_facts(config, scale, kernels),
         seed=seed,
         inputs={task.photo: task.photo_file for task in plan} | kernels,
         overwrite=overwrite,
@@ -178,6 +174,16 @@ def _plan_pairs(
         factor = clean_up if role == "source" else 1
         tasks.append(PairTask(name, f"{role}/{path.name}", path, factor, kernel_name, kernel_file))
     return tasks
+
+
+def _list_facts(config: PairsConfig, scale: int, kernels: Collection[str]) -> dict[str, Any]:
+    """Return the settings that the pairs depend on. Each draw depends on the names of all kernels."""
+    digest = hashlib.sha256(encode_name("\n".join(kernels))).hexdigest()[:8]
+    return asdict(config) | {
+        "kernel": "pool" if kernels else "bicubic",
+        "scale": scale,
+        "kernels": f"{len(kernels)} files, {digest}",
+    }
 
 
 def _make_pair(

@@ -227,20 +227,36 @@ def count_step(config: TrainingConfig, precision: str) -> StepCost:
     Raises:
         UserError: for an operation that needs values.
     """
-    # Imported here, since the import takes a second.
-    from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
-
     trainer = replace(config.trainer, precision=precision, compile=False)
     config = replace(config, trainer=trainer)
     state = make_state(config, torch.device("cpu"))
     with without_weights():
         criterion = GeneratorLoss(config.loss)
-    weights = sum(tensor.nbytes for tensor in _list_tensors(state, criterion))
     parameters = {
         name: sum(p.numel() for p in net.parameters() if p.requires_grad)
         for name, net in state.networks.items()
     }
-    mode = FakeTensorMode()
+    gradients = 4 * sum(parameters.values())
+    flop, memory = _trace_step(config, state, criterion)
+    return StepCost(
+        parameters,
+        float(flop),
+        memory.traffic,
+        weights=sum(tensor.nbytes for tensor in _list_tensors(state, criterion)),
+        optimiser=2 * gradients,
+        activations=memory.peak,
+        gradients=gradients,
+    )
+
+
+def _trace_step(
+    config: TrainingConfig, state: TrainState, criterion: GeneratorLoss
+) -> tuple[int, "_MemoryCounter"]:
+    """Run a step on fake copies; return its floating-point operations and its memory."""
+    # Imported here, since the import takes a second.
+    from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+
+    trainer, mode = config.trainer, FakeTensorMode()
     with FakeCopyMode(mode):
         networks, ema = copy.deepcopy((state.networks, state.ema))
         criterion = copy.deepcopy(criterion)
@@ -258,16 +274,7 @@ def count_step(config: TrainingConfig, precision: str) -> StepCost:
                 f"the step cannot be planned ({reason}): a plan needs networks and loss terms whose "
                 "operations depend on shapes only"
             ) from error
-    gradients = 4 * sum(parameters.values())
-    return StepCost(
-        parameters,
-        float(counter.get_total_flops()),
-        memory.traffic,
-        weights,
-        optimiser=2 * gradients,
-        activations=memory.peak,
-        gradients=gradients,
-    )
+    return counter.get_total_flops(), memory
 
 
 def _list_tensors(state: TrainState, criterion: nn.Module) -> list[Tensor]:
