@@ -23,7 +23,7 @@ def best_isotropic(true: Kernel) -> Kernel:
     """Return the round Gaussian (31, 31) whose width gives the best kernel PSNR."""
 
     def loss(log_variance):
-        return -kernel_psnr(true, _gaussian(np.exp(log_variance) * np.eye(2)), SIZE)
+        return -kernel_psnr(true, _gaussian(np.exp(log_variance) * np.eye(2)))
 
     return _gaussian(
         np.exp(optimize.minimize_scalar(loss, bounds=(-2, 5), method="bounded").x) * np.eye(2)
@@ -33,7 +33,7 @@ def best_isotropic(true: Kernel) -> Kernel:
 def best_gaussian(true: Kernel) -> Kernel:
     """Return the Gaussian (31, 31) of the best kernel PSNR, the bound of Gaussian estimates."""
     start = np.linalg.cholesky(covariance(true))[np.tril_indices(2)]
-    loss = lambda entries: -kernel_psnr(true, _gaussian(_square(entries)), SIZE)  # noqa: E731
+    loss = lambda entries: -kernel_psnr(true, _gaussian(_square(entries)))  # noqa: E731
     return _gaussian(_square(optimize.minimize(loss, start, method="Nelder-Mead").x))
 
 

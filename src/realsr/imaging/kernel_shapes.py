@@ -18,6 +18,7 @@ from realsr.core.mat_variables import MatFileError, list_names, read_variables
 Kernel = np.ndarray
 
 _SPLINE_BORDER = 8  # zeros around a kernel, so that the spline ends in zeros
+CANVAS = 31  # side on which kernels are compared
 
 
 def normalise(kernel: Kernel) -> Kernel:
@@ -50,9 +51,9 @@ def moments(kernel: Kernel) -> tuple[np.ndarray, np.ndarray]:
     return mean, (offsets * weights) @ offsets.T
 
 
-def filter_small(kernel: Kernel, keep: int = 40) -> Kernel:
-    """Remove small values: subtract 0.75 x the (keep+1)-th largest value, clip at 0, normalise."""
-    threshold = 0.75 * np.sort(kernel, axis=None)[-keep - 1]
+def filter_small(kernel: Kernel) -> Kernel:
+    """Remove small values: subtract 0.75 x the 41st largest value, clip at 0, normalise."""
+    threshold = 0.75 * np.sort(kernel, axis=None)[-41]
     return normalise(np.clip(kernel - threshold, 0, None))
 
 
@@ -166,31 +167,31 @@ def read_kernel(path: Path) -> Kernel:
     return kernel.astype(np.float64)
 
 
-def kernel_psnr(true: Kernel, estimate: Kernel, size: int = 31) -> float:
+def kernel_psnr(true: Kernel, estimate: Kernel) -> float:
     """Return the PSNR of a kernel estimate in dB, with the true kernel's maximum as peak.
 
-    Both kernels are normalised, placed on a canvas of size x size and shifted (linear
+    Both kernels are normalised, placed on a canvas of 31x31 and shifted (linear
     interpolation) to a common centre of mass, since a shift of the whole kernel is not an error of
     its shape.
     """
-    peak = _centre(true, size).max()
+    peak = _centre(true).max()
     with np.errstate(divide="ignore"):  # the PSNR of equal kernels is infinite
-        return float(10 * np.log10(peak**2 / kernel_distance(true, estimate, size)))
+        return float(10 * np.log10(peak**2 / kernel_distance(true, estimate)))
 
 
-def kernel_distance(first: Kernel, second: Kernel, size: int = 31) -> float:
+def kernel_distance(first: Kernel, second: Kernel) -> float:
     """Return the mean squared difference of two kernels, placed as in `kernel_psnr`."""
-    return float(np.mean((_centre(first, size) - _centre(second, size)) ** 2))
+    return float(np.mean((_centre(first) - _centre(second)) ** 2))
 
 
-def _centre(kernel: Kernel, size: int) -> Kernel:
+def _centre(kernel: Kernel) -> Kernel:
     rows, columns = kernel.shape
-    canvas = np.zeros((max(size, rows), max(size, columns)))
+    canvas = np.zeros((max(CANVAS, rows), max(CANVAS, columns)))
     top, start = (canvas.shape[0] - rows) // 2, (canvas.shape[1] - columns) // 2
     canvas[top : top + rows, start : start + columns] = normalise(kernel)
     middle = np.array(canvas.shape) // 2
     canvas = scipy.ndimage.shift(
         canvas, middle - np.array(scipy.ndimage.center_of_mass(canvas)), order=1
     )
-    half = size // 2
+    half = CANVAS // 2
     return canvas[middle[0] - half : middle[0] + half + 1, middle[1] - half : middle[1] + half + 1]

@@ -119,18 +119,18 @@ class Tile:
 
 
 def draw_tiles(
-    tiles: Sequence[Tile], columns: int, side: int, title: str, colour: str = INK, size: int = TEXT
+    tiles: Sequence[Tile], columns: int, side: int, title: str, size: int = TEXT
 ) -> np.ndarray:
     """Draw tiles in rows below a title, as (H, W, 3) uint8.
 
-    side: maximum width of a tile in pixels. colour: of the title. size: of the text below tiles.
+    side: maximum width of a tile in pixels. size: of the text below tiles.
     """
     from matplotlib.colors import to_rgb
 
     line = round(1.4 * size)
     width = columns * (side + GAP) - GAP + 2 * FRAME
     head = Page(width, 8 + 18 * len(title.splitlines()))
-    head.write(title, FRAME, 2, 13, colour)
+    head.write(title, FRAME, 2, 13)
     rows = [head.render()]
     for start in range(0, len(tiles), columns):
         row = tiles[start : start + columns]
