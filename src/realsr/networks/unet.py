@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from realsr.core.ranges import Range
+from realsr.networks.rrdb import lrelu
 
 STEP = 8  # the image is halved three times
 
@@ -50,14 +51,14 @@ class UNet(nn.Module):
                 f"are multiples of {STEP}: set trainer.crop to such a number, or use the patch "
                 "discriminator, which takes any size"
             )
-        y0 = _lrelu(self.conv0(x))
-        y1 = _lrelu(self.conv1(y0))
-        y2 = _lrelu(self.conv2(y1))
-        y3 = _lrelu(self.conv3(y2))
-        y4 = _lrelu(self.conv4(_upsample(y3))) + y2
-        y5 = _lrelu(self.conv5(_upsample(y4))) + y1
-        y6 = _lrelu(self.conv6(_upsample(y5))) + y0
-        return self.conv9(_lrelu(self.conv8(_lrelu(self.conv7(y6)))))
+        y0 = lrelu(self.conv0(x))
+        y1 = lrelu(self.conv1(y0))
+        y2 = lrelu(self.conv2(y1))
+        y3 = lrelu(self.conv3(y2))
+        y4 = lrelu(self.conv4(_upsample(y3))) + y2
+        y5 = lrelu(self.conv5(_upsample(y4))) + y1
+        y6 = lrelu(self.conv6(_upsample(y5))) + y0
+        return self.conv9(lrelu(self.conv8(lrelu(self.conv7(y6)))))
 
 
 def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Module:
@@ -66,7 +67,3 @@ def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Module:
 
 def _upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-
-
-def _lrelu(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.2, inplace=True)

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from realsr.core.ranges import Range
+from realsr.networks.rrdb import lrelu
 
 SIZE = 128
 LAYERS = [(stage, half) for stage in range(5) for half in (0, 1)]
@@ -49,13 +49,9 @@ class VGG128(nn.Module):
                 f"{height}x{width}: set trainer.crop={SIZE}, or use the patch discriminator, which "
                 "takes any size"
             )
-        y = _lrelu(self.conv0_0(x))
+        y = lrelu(self.conv0_0(x))
         for stage, half in LAYERS[1:]:
             conv = self.get_submodule(f"conv{stage}_{half}")
             norm = self.get_submodule(f"bn{stage}_{half}")
-            y = _lrelu(norm(conv(y)))
-        return self.linear2(_lrelu(self.linear1(y.flatten(1))))
-
-
-def _lrelu(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.2, inplace=True)
+            y = lrelu(norm(conv(y)))
+        return self.linear2(lrelu(self.linear1(y.flatten(1))))
