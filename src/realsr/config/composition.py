@@ -1,6 +1,6 @@
 """Composition of the YAML files of conf/ and a user's overrides into a command's dataclass."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache, wraps
 from pathlib import Path, PurePath
@@ -22,6 +22,7 @@ from realsr.config.messages import CONFIG_ERRORS, explain
 from realsr.config.options import choices, conf_dir, needs_plus
 from realsr.config.run_config import choose_file, compose_context, migrate_config, needs_migration
 from realsr.config.schema import COMMANDS, COMPONENTS
+from realsr.core.components import flatten, format_value
 from realsr.core.errors import UserError
 from realsr.core.ranges import check_ranges
 from realsr.evaluation.protocol import Protocol
@@ -51,7 +52,12 @@ def load_config(command: str, overrides: Sequence[str] = (), /, **values: Any) -
     specification = COMMANDS[command]
     schema = specification.schema
     register_schemas()
-    lines = quote_arguments([*overrides, *_to_overrides(values)], schema, specification.photos)
+    python_values = [
+        f"{'+' if needs_plus(key) else ''}{key}={format_value(value)}"
+        for key, value in flatten(values).items()
+        if value != {}
+    ]
+    lines = quote_arguments([*overrides, *python_values], schema, specification.photos)
     try:
         with compose_context(schema):
             config = compose(choose_file(command, lines), lines, return_hydra_config=True)
@@ -82,24 +88,6 @@ def takes_keys(command: str) -> Callable[[Callable[[Any], R]], Callable[..., R]]
         return call
 
     return decorate
-
-
-def _to_overrides(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield Python values as command-line overrides."""
-    for name, value in values.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            yield from _to_overrides(value, f"{key}.")
-        else:
-            yield f"{'+' if needs_plus(key) else ''}{key}={_format(value)}"
-
-
-def _format(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list | tuple):
-        return f"[{','.join(_format(item) for item in value)}]"
-    return str(value)
 
 
 @cache

@@ -126,6 +126,26 @@ def _import_custom(text: str, name: str) -> Callable[..., Any]:
     )
 
 
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values by their full keys, such as `trainer.batch`; an empty mapping is a value."""
+    keys: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            keys |= flatten(value, f"{prefix}{name}.")
+        else:
+            keys[f"{prefix}{name}"] = value
+    return keys
+
+
+def format_value(value: Any) -> str:
+    """Return a value as it stands in YAML and on a command line: null, true, [1, 2]."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(format_value, value))}]"
+    return str(value)
+
+
 def locate_error(error: Exception) -> str:
     """Return an error as text, with the last line of custom code in its traceback."""
     libraries = (str(Path(__file__).parents[1]), importlib.__file__, "<frozen", inspect.__file__)

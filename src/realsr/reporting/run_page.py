@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from realsr.core.components import flatten, format_value
 from realsr.imaging import ImageError, read_uint8
 from realsr.pools.pool_statistics import PoolStatistics
 from realsr.reporting.chain import make_chain_sections
@@ -131,14 +132,14 @@ def plot_curves(run: RunRecords) -> list[Block]:
 def show_config(config: Mapping[str, Any], defaults: Mapping[str, Any] | None) -> list[Block]:
     """Return the keys that differ from the defaults of the track, and the whole configuration."""
     values = flatten(config)
-    rows = [[key, _text(value)] for key, value in values.items()]
+    rows = [[key, format_value(value)] for key, value in values.items()]
     whole = Details("All keys", [PageTable("All keys", ["key", "value"], rows)])
     if defaults is None:
         text = f"The track {config.get('track')} is not installed, so its defaults are unknown."
         return [Paragraph(text), whole]
     base = flatten(defaults)
     differences = [
-        [key, _text(values.get(key, ABSENT)), _text(base.get(key, ABSENT))]
+        [key, format_value(values.get(key, ABSENT)), format_value(base.get(key, ABSENT))]
         for key in dict.fromkeys([*values, *base])
         if values.get(key, ABSENT) != base.get(key, ABSENT)
         and (key in values or base[key] is not None)  # null: a key that was added later
@@ -147,20 +148,3 @@ def show_config(config: Mapping[str, Any], defaults: Mapping[str, Any] | None) -
         return [Paragraph(f"All keys have the defaults of the track {config.get('track')}."), whole]
     title = f"Keys that differ from the defaults of the track {config.get('track')}"
     return [PageTable(title, ["key", "this run", "default"], differences), whole]
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested keys by their full names, such as `trainer.batch`."""
-    keys: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            keys |= flatten(value, f"{prefix}{name}.")
-        else:
-            keys[f"{prefix}{name}"] = value
-    return keys
-
-
-def _text(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value) if not isinstance(value, list) else f"[{', '.join(map(_text, value))}]"

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from realsr.core.components import Values
+from realsr.core.components import Values, flatten
 from realsr.core.errors import UserError
 from realsr.core.files import write_bytes
 from realsr.data.cache import Images, cache_images
@@ -210,15 +210,7 @@ def _list_facts(
         del facts[key]
     for key in RUNTIME_ONLY_KEYS:
         del facts["trainer"][key]
-    return dict(_flatten(facts))
-
-
-def _flatten(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in facts.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return {key: value for key, value in flatten(facts).items() if value != {}}
 
 
 def _list_files(facts: Mapping[str, Any]) -> dict[str, Path]:
