@@ -3,6 +3,7 @@ from pathlib import Path
 
 from small_work import TINY, Command
 
+from realsr.data.pool_files import JPEG_TABLES, JpegTables, write_jpeg_tables
 from realsr.imaging import read_uint8
 
 
@@ -35,13 +36,20 @@ def test_pairs_are_compared_with_the_photos(command: Command, make_photos, tmp_p
     assert read_uint8(tmp_path / "GAP" / "domains.png").shape[2] == 3
 
 
-def test_a_degradation_without_its_noise_is_reported(command: Command, make_photos) -> None:
+def test_a_degradation_without_the_files_of_its_pool_is_reported(
+    command: Command, make_photos, tmp_path: Path
+) -> None:
     source = make_photos({"a": (256, 256)}, "photos")
     folders = (f"a={source}", f"b={source}", "output=GAP", "workers=0")
-    for name, warns in (("Grain", True), ("Blocks", False)):
+    for name, absent in (("Grain", "noise"), ("Blocks", "jpeg_tables")):
         key = f"online_degradation={{name: toy_degradation.{name}}}"
         ended = command("compare_domains", *folders, key)
-        assert ("adds no noise: set noise_pool_dir=POOL" in ended.said) == warns, ended.said
+        assert f"is used without {absent} of a pool: set noise_pool_dir=POOL" in ended.said
+    table = tuple(range(1, 65))
+    write_jpeg_tables(tmp_path / JPEG_TABLES, [JpegTables(table, table, "4:2:0")])
+    ended = command("compare_domains", *folders, key, f"noise_pool_dir={tmp_path}")
+    assert ended.code == 0, "no noise patches are needed"
+    assert "is used without" not in ended.said
 
 
 def test_wrong_input_is_explained(command: Command, make_photos) -> None:

@@ -13,7 +13,7 @@ from realsr.data.degradations.degradation import (
     build_degradation,
     pool_arguments,
 )
-from realsr.data.pool_files import NOISE_INPUTS
+from realsr.data.pool_files import NOISE_INPUTS, POOL_INPUTS
 from realsr.domains import comparison
 from realsr.domains.comparison import DomainComparison
 from realsr.imaging import list_images, log_damage
@@ -59,15 +59,18 @@ def _choose_degradation(config: CompareDomainsConfig) -> OnlineDegradation | Non
     if name == "identity":
         return None
     pool, degradation = config.noise_pool_dir, config.online_degradation
-    files = [] if pool is None else list_degradation_files(pool, True, degradation, 1, None)
+    arguments = [key for key in pool_arguments(degradation) if key != "kernels"]  # of the pairs
+    noise = not NOISE_INPUTS.isdisjoint(arguments)
+    files = [] if pool is None else list_degradation_files(pool, noise, degradation, 1, None)
     online = build_degradation(degradation, 1, files)
     if online.reads != "lr":
         raise UserError(
             f"online_degradation.name={name}: makes LR from HR, but b holds LR. Set "
             "online_degradation=none, or one that reads LR, e.g. online_degradation=noise"
         )
-    if pool is None and not NOISE_INPUTS.isdisjoint(pool_arguments(degradation)):
-        logger.warning("online_degradation.name=%s adds no noise: set noise_pool_dir=POOL", name)
+    if pool is None and arguments:
+        text = "online_degradation.name=%s is used without %s of a pool: set noise_pool_dir=POOL"
+        logger.warning(text, name, ", ".join(POOL_INPUTS[key] for key in arguments))
     return online
 
 
