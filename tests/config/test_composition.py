@@ -14,7 +14,7 @@ import stages
 from config_files import yaml_values
 from realsr import api
 from realsr.config.command_line import key_types
-from realsr.config.composition import load_config
+from realsr.config.composition import load_config, load_metric_values
 from realsr.config.options import conf_dir
 from realsr.config.pipeline import CollectNoiseConfig
 from realsr.config.schema import COMMANDS
@@ -191,3 +191,72 @@ def test_an_unknown_key_of_a_component_lists_the_keys_that_its_caller_reads() ->
     values = yaml_values("kernels/spectral", gate={"min_sum": 0.1})
     with pytest.raises(UserError, match=r"Did you mean kernels.gates\? .* noise_weight, gates\."):
         make_estimator(values, "kernels", 2, None, None)
+
+
+def test_a_mapping_with_a_name_replaces_a_component() -> None:
+    spectral = yaml_values("kernels/spectral")
+    config = load_config("train", track="dped", kernels={"name": "spectral", "border": 3})
+    assert config.kernels == spectral | {"border": 3}
+    own = {"name": "own.Kernels", "sizes": [1, 2], "gates": {"max_width": 3}}
+    assert load_config("estimate_kernels", track="dped", kernels=own).kernels == own
+    patch = {"name": "patchgan", "features": 8, "layers": 2}
+    assert load_config("train", track="dped", discriminator=patch).discriminator == patch
+    assert load_config("train", track="dped", kernels=config.kernels).kernels == config.kernels
+    changed = load_config("train", track="dped", kernels={"border": 3}).kernels
+    assert (changed["name"], changed["border"]) == ("kernelgan", 3)
+
+
+def test_a_mapping_with_a_name_replaces_a_loss_term() -> None:
+    own = {"name": "own.Pull", "weight": 2.0, "power": 1}
+    terms = {"pixel": own, "perceptual": {"name": "l1", "weight": 0.5}, "gan": {"weight": 0.1}}
+    terms["layers"] = {"name": "perceptual_layers", "network": "vgg16"}
+    loss = load_config("train", track="dped", loss=terms).loss
+    assert loss == {
+        "pixel": own,
+        "perceptual": yaml_values("loss/term/l1", weight=0.5),
+        "gan": {"name": "ragan", "weight": 0.1},
+        "layers": yaml_values("loss/term/perceptual_layers", network="vgg16"),
+    }
+
+
+def test_a_configuration_of_another_command_is_refused() -> None:
+    with pytest.raises(
+        TypeError, match=r'train: expected keys or load_config\("train", …\), not str'
+    ):
+        api.train("out")
+    with pytest.raises(TypeError, match=r"load_config\(\"evaluate\", …\), not str"):
+        api.evaluate("x")
+    with pytest.raises(TypeError, match=r"train: .*, not MakePairsConfig"):
+        api.train(load_config("make_pairs", track="dped"))
+    with pytest.raises(UserError, match=r'expected a list of overrides: \["\+track=dped"\]'):
+        load_config("train", "+track=dped")
+
+
+def test_metrics_of_one_s_own_are_in_the_search_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own, x/metric").mkdir(parents=True)
+    (tmp_path / "own, x/metric/brightness.yaml").write_text("name: own.Brightness\n")
+    for arguments in (
+        ["--config-dir=own, x"],
+        ["--config-dir", "own, x"],
+        [f"hydra.searchpath=['file://{tmp_path}/own, x']"],
+    ):
+        config = load_config("evaluate", arguments)
+        assert load_metric_values(config.option_dirs)["brightness"] == {"name": "own.Brightness"}
+        assert load_metric_values(config.option_dirs)["psnr"] == yaml_values("metric/psnr")
+    assert "brightness" not in load_metric_values(load_config("evaluate").option_dirs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config-dir=nowhere"], "--config-dir=nowhere: no such folder"),
+        (["-m"], "-m: only the command line has this flag: remove it"),
+        (["--config-dir=.", "hydra.searchpath=[file:///x]"], "set one of them"),
+    ],
+)
+def test_other_flags_are_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_config("evaluate", arguments)

@@ -57,6 +57,8 @@ def _explain_errors(name: str) -> None:
         _run_jobs(name)
     except UserError as error:
         fail(str(error))
+    except KeyboardInterrupt:
+        _exit_interrupted(name)
     except CONFIG_ERRORS as error:
         if not explain_errors:
             raise
@@ -104,7 +106,6 @@ def _run_job(name: str, config: "DictConfig") -> None:
     from omegaconf import OmegaConf
 
     from realsr.config.composition import to_part
-    from realsr.config.schema import COMMANDS
 
     set_up_logging()  # repeated, since with -m a launcher may have started another process
     # Errors are caught here. If they reached Hydra, it would print its overrides first.
@@ -130,9 +131,7 @@ def _run_job(name: str, config: "DictConfig") -> None:
     except Interrupted as interruption:
         fail(str(interruption), interruption.code)
     except KeyboardInterrupt:
-        resumable = COMMANDS[name].resumable
-        advice = "finished work is kept; repeat the command to continue"
-        fail(f"interrupted; {advice if resumable else 'the same command restarts'}", code=130)
+        _exit_interrupted(name)
 
 
 @contextmanager
@@ -179,6 +178,14 @@ def _exit_job(message: str) -> None:
         logger.error("error: %s", message)
         raise JobFailedError(message, os.getpid())
     fail(message)
+
+
+def _exit_interrupted(name: str) -> NoReturn:
+    from realsr.config.schema import COMMANDS
+
+    resumable = COMMANDS[name].resumable
+    advice = "finished work is kept; repeat the command to continue"
+    fail(f"interrupted; {advice if resumable else 'the same command restarts'}", code=130)
 
 
 class _LineFormatter(logging.Formatter):

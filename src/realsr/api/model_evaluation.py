@@ -140,7 +140,7 @@ def _load_metrics(
     original = resolve(load_protocol(protocol.name), config.scale) if is_named else protocol
     metrics = load_metrics(
         protocol.metrics,
-        load_metric_values(),
+        load_metric_values(config.option_dirs),
         config.metric_files,
         device,
         optional=is_named and protocol.metrics == original.metrics,

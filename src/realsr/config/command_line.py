@@ -90,6 +90,27 @@ def quote_arguments(arguments: Sequence[str], schema: type, photos: str | None =
     return [*overrides, *map(_complete_path, flags)]  # argparse needs all overrides in sequence
 
 
+def replace_flags(arguments: Sequence[str]) -> list[str]:
+    """Return quoted arguments as overrides, in which `hydra.searchpath` replaces --config-dir.
+
+    Raises UserError for another flag and for a folder that does not exist.
+    """
+    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    folders = []
+    for flag in arguments[len(overrides) :]:
+        name, _, value = flag.partition("=")
+        if name not in ("--config-dir", "-cd"):
+            raise UserError(f"{flag}: only the command line has this flag: remove it")
+        if not Path(value).is_dir():
+            raise UserError(f"{flag}: no such folder: set a folder with custom groups")
+        folders.append(_quote(_escape_references(f"file://{Path(value).absolute()}")))
+    if not folders:
+        return overrides
+    if any(override.startswith("hydra.searchpath=") for override in overrides):
+        raise UserError("--config-dir and hydra.searchpath are set: set one of them")
+    return [*overrides, f"hydra.searchpath=[{','.join(folders)}]"]
+
+
 def _check_flag(flag: str, types: dict[str, Any]) -> str:
     """Return a flag of Hydra. Raises UserError for a key or a file that looks like a flag."""
     name, _, value = flag.partition("=")

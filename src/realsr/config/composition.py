@@ -1,6 +1,6 @@
 """Composition of the YAML files of conf/ and a user's overrides into a command's dataclass."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache, wraps
 from pathlib import Path, PurePath
@@ -17,12 +17,13 @@ from realsr.config.command_line import (
     key_types,
     localize_paths,
     quote_arguments,
+    replace_flags,
 )
 from realsr.config.messages import CONFIG_ERRORS, explain
-from realsr.config.options import choices, conf_dir, needs_plus
+from realsr.config.options import choices, conf_dir, config_dirs, needs_plus
 from realsr.config.run_config import choose_file, compose_context, migrate_config, needs_migration
-from realsr.config.schema import COMMANDS, COMPONENTS
-from realsr.core.components import flatten, format_value
+from realsr.config.schema import COMMANDS, COMPONENTS, EvaluateConfig
+from realsr.core.components import format_value
 from realsr.core.errors import UserError
 from realsr.core.ranges import check_ranges
 from realsr.evaluation.protocol import Protocol
@@ -40,8 +41,11 @@ def load_config(command: str, overrides: Sequence[str] = (), /, **values: Any) -
     Args:
         command: the name of a command, e.g. `train`.
         overrides: overrides as on the command line: `["+track=dped", "trainer.batch=8"]`.
+            `--config-dir=DIR` adds custom groups.
         values: overrides as Python values, with mappings for nested keys: `track="dped"`,
-            `data={"source": DIR}`.
+            `data={"source": DIR}`. A mapping with `name` for a component or a loss term, such as
+            `kernels={"name": "spectral", "border": 10}`, replaces it: its other values are those of
+            the option of this name, if there is one.
 
     Raises:
         UserError: for an unknown command or key, a key of another command, and a value that is
@@ -52,12 +56,10 @@ def load_config(command: str, overrides: Sequence[str] = (), /, **values: Any) -
     specification = COMMANDS[command]
     schema = specification.schema
     register_schemas()
-    python_values = [
-        f"{'+' if needs_plus(key) else ''}{key}={format_value(value)}"
-        for key, value in flatten(values).items()
-        if value != {}
-    ]
-    lines = quote_arguments([*overrides, *python_values], schema, specification.photos)
+    if isinstance(overrides, str):
+        raise UserError(f'{overrides}: expected a list of overrides: ["{overrides}"]')
+    arguments = [*overrides, *_to_overrides(values, list(config_dirs(overrides)))]
+    lines = replace_flags(quote_arguments(arguments, schema, specification.photos))
     try:
         with compose_context(schema):
             config = compose(choose_file(command, lines), lines, return_hydra_config=True)
@@ -75,6 +77,8 @@ def takes_keys(command: str) -> Callable[[Callable[[Any], R]], Callable[..., R]]
     Nested keys are mappings: `data={"source": "photos"}`. The defaults are those of conf/.
     """
 
+    part = COMMANDS[command].part
+
     def decorate(function: Callable[[Any], R]) -> Callable[..., R]:
         @wraps(function)
         def call(config: Any = None, /, **values: Any) -> R:
@@ -83,11 +87,42 @@ def takes_keys(command: str) -> Callable[[Callable[[Any], R]], Callable[..., R]]
                     f"{command}: expected a configuration or keys, not both: "
                     "pass the keys to load_config"
                 )
+            if config is not None and not isinstance(config, part):
+                raise TypeError(
+                    f'{command}: expected keys or load_config("{command}", …), not '
+                    f"{type(config).__name__}"
+                )
             return function(load_config(command, **values) if config is None else config)
 
         return call
 
     return decorate
+
+
+def _to_overrides(
+    values: Mapping[str, Any], folders: Sequence[Path], prefix: str = ""
+) -> Iterator[str]:
+    """Yield Python values as command-line overrides. folders: of the groups' options."""
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if not isinstance(value, Mapping) or any(not isinstance(item, str) for item in value):
+            yield f"{'+' if needs_plus(key) else ''}{key}={format_value(value)}"
+            continue
+        items = dict(value)
+        if key in COMPONENTS and "name" in items:
+            has_option = _find_option(folders, key, items["name"])
+            yield f"{key}={items.pop('name')}" if has_option else f"~{key}"
+        elif prefix == "loss." and "name" in items:
+            yield f"++{key}=null"  # removes the keys of a term that the loss has under this key
+            if option := _find_option(folders, "loss/term", items["name"]):
+                del items["name"]
+                items = yaml.safe_load(option.read_text(encoding="utf-8")) | items
+        yield from _to_overrides(items, folders, f"{key}.")
+
+
+def _find_option(folders: Sequence[Path], group: str, name: Any) -> Path | None:
+    files = [folder / group / f"{name}.yaml" for folder in reversed(folders)]
+    return next((file for file in files if file.is_file()), None)
 
 
 @cache
@@ -124,6 +159,8 @@ def to_part(config: DictConfig, command: str, overrides: Sequence[str]) -> Any:
     if needs_migration(config, schema):
         config = migrate_config(config, specification)
     values = to_dataclass(config, schema, key_types(part))
+    if isinstance(values, EvaluateConfig):
+        values.option_dirs = _list_option_dirs()
     return values if part is schema else extract_part(values, part)
 
 
@@ -200,14 +237,26 @@ def load_protocol(name: str) -> Protocol:
     return cast(Protocol, OmegaConf.to_object(tree))
 
 
-def load_metric_values() -> dict[str, dict[str, Any]]:
-    """Return the values of the files of the group `metric`, in conf/ and --config-dir, by name."""
-    folders = [conf_dir()]
-    if HydraConfig.initialized():
-        sources = HydraConfig.get().runtime.config_sources
-        folders += [Path(source.path) for source in sources if source.provider == "command-line"]
+def _list_option_dirs() -> tuple[Path, ...]:
+    """Return the folders of the current config search path without conf/, the strongest first."""
+    if not HydraConfig.initialized():
+        return ()
+    sources = HydraConfig.get().runtime.config_sources
+    folders = [Path(source.path) for source in sources if source.schema == "file"]
+    return tuple(folder for folder in folders if folder != conf_dir())
+
+
+def load_metric_values(folders: Sequence[Path] | None = None) -> dict[str, dict[str, Any]]:
+    """Return the values of the files of the group `metric`, by name.
+
+    folders: the folders of options that are read in addition to conf/, the strongest first; None:
+    those of the current command.
+    """
+    folders = _list_option_dirs() if folders is None else folders
     files = {
-        path.stem: path for folder in folders for path in sorted((folder / "metric").glob("*.yaml"))
+        path.stem: path
+        for folder in (conf_dir(), *reversed(folders))
+        for path in sorted((folder / "metric").glob("*.yaml"))
     }
     return {
         name: cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))

@@ -122,7 +122,8 @@ def _explain_key(
             "or use track=<track> without the plus to apply the recipe to another track"
         )
     match = re.search(
-        r"Could not (?:override|append) '([\w.@/]+)'|full_key: ([\w.]+)", f"{message}\n{cause}"
+        r"Could not (?:override|append|delete) '([\w.@/]+)'|full_key: ([\w.]+)",
+        f"{message}\n{cause}",
     )
     if not match:
         return message.partition("\n")[0]

@@ -1,5 +1,6 @@
 """The folder conf/ and the options of its groups."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,12 +16,14 @@ def conf_dir() -> Path:
 
 
 def config_dirs(arguments: Sequence[str]) -> Iterator[Path]:
-    """Yield conf/ and the folders of `--config-dir` in a command line."""
+    """Yield conf/ and the folders of `--config-dir` and `hydra.searchpath` in a command line."""
     yield conf_dir()
     for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         flag, equals, value = argument.partition("=")
         if flag in ("--config-dir", "-cd"):
             yield Path(value if equals else following)
+        elif flag == "hydra.searchpath":
+            yield from map(Path, re.findall(r"file://([^,'\"\]]+)", value))
 
 
 def list_options(group: str) -> list[str]:

@@ -112,8 +112,8 @@ def _escape(name: str) -> str:
 
 def needs_migration(config: DictConfig, schema: type) -> bool:
     """Return whether a composed configuration is that of a run, without groups, or lacks keys."""
-    groups = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {"kernels": None}
-    if schema is Config and "kernels" not in groups:
+    groups = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {"trainer": None}
+    if schema is Config and "trainer" not in groups:
         return True
     return not all(_has_key(config, key) for key in key_types(schema))
 

@@ -72,6 +72,9 @@ class EvaluateConfig(_ModelKeys):
     figures: list[str]
     overwrite: bool
 
+    option_dirs = tuple[Path, ...]()
+    """Folders with the user's own metrics, set by the composition; not a key."""
+
     def __post_init__(self) -> None:
         """Raise UserError if `output` is a folder of images."""
         photos = {"data.hr": self.data.hr, "data.lr": self.data.lr}

@@ -143,6 +143,9 @@ def format_value(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(format_value, value))}]"
+    if isinstance(value, Mapping):
+        items = ", ".join(f"{key}: {format_value(item)}" for key, item in value.items())
+        return f"{{{items}}}"
     return str(value)
 
 
