@@ -53,23 +53,26 @@ def train(
     device = choose_device(trainer.device, "trainer.device", local_rank())
     check_settings(config, processes.world_size)
 
-    # State: that of the newest checkpoint, or the initial one.
+    # State: networks and optimisers, from the newest checkpoint if there is one.
     state = make_state(config, device, processes)
     monitor = TrainingMonitor(trainer.max_skipped, state.scaler)
     selection = Selection(validation, run, config, device)
     start = restore_or_initialize(state, monitor, selection, run, config, processes)
-    side = trainer.crop // config.scale
-    shape = (trainer.batch // processes.world_size, 3, side, side)
-    train_step = TrainStep(state, GeneratorLoss(config.loss).to(device), trainer, shape)
 
-    # Data: each process loads its share of each batch.
+    # Step: the losses, and the compiled networks.
+    lr_side = trainer.crop // config.scale
+    lr_shape = (trainer.batch // processes.world_size, 3, lr_side, lr_side)
+    train_step = TrainStep(state, GeneratorLoss(config.loss).to(device), trainer, lr_shape)
+
+    # Data: each process loads its share of each batch, from the first step that is left.
     pairs = keep_large(list(pairs), trainer.crop)
     images = cache_pairs(cache, pairs) if trainer.cache else decode_pairs(pairs)
-    share = processes.rank, processes.world_size
     dataset = CropDataset(
-        images, trainer.batch, trainer.crop, config.scale, degradation, config.seed, *share
-    )
-    workers, pin_memory = min(trainer.workers, os.cpu_count() or 1), device.type == "cuda"
+        images, trainer.batch, trainer.crop, config.scale, degradation, config.seed,
+        processes.rank, processes.world_size,
+    )  # fmt: skip
+    workers = min(trainer.workers, os.cpu_count() or 1)
+    pin_memory = device.type == "cuda"
     batches = load_batches(
         dataset, start, trainer.max_steps, workers, pin_memory, trainer.data_timeout
     )
@@ -81,6 +84,15 @@ def train(
         if records is not None:
             records.sync()
             checkpoints.save(checkpoint, best)
+
+    def save_alone(step: int) -> bool:
+        """Write a checkpoint if this is the only process; return whether it was written."""
+        # Saving needs all processes, and the others are waiting in the step.
+        if processes.world_size > 1 or step == start:
+            return False
+        monitor.catch_up()
+        save(step)
+        return True
 
     main = processes.is_main
     tracing = trainer.profile and main
@@ -94,23 +106,20 @@ def train(
         profile(run / "profile", device) if tracing else nullcontext(lambda: None) as trace,
     ):
         for step in range(start + 1, trainer.max_steps + 1):
-            # Get a batch; save the state if none arrives.
+            # Batch. If none arrives, the state is saved.
             try:
                 with stopwatch.measure("waiting"), request.waiting():
                     batch = next(batches)
-            except (LoadingError, WaitTimeout) as error:
-                # Not with several processes: saving needs all of them, and the others are waiting.
-                can_save = processes.world_size == 1 and step > start + 1
-                if can_save:
-                    monitor.catch_up()
-                    save(step - 1)
-                if isinstance(error, WaitTimeout):
-                    raise _make_interrupt(request, step - 1, processes, can_save) from None
+            except LoadingError:
+                save_alone(step - 1)
                 raise
-
-            # The step.
+            except WaitTimeout:
+                is_saved = save_alone(step - 1)
+                raise _make_interrupt(request, step - 1, processes, is_saved) from None
             tensors = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
             lr, hr = degradation.apply(tensors), to_images(tensors["hr"])
+
+            # Step. The monitor reads its measurements later, so that the CPU does not wait.
             rate = learning_rate(step - 1, config.optimiser)
             decay = ema_decay(step - 1, trainer.ema or 0)
             max_norm, stop = config.optimiser.max_gradient_norm, request.signal is not None
@@ -118,25 +127,31 @@ def train(
             stopwatch.images += trainer.batch
             trace()
 
-            # Log, validate, save and stop at the same steps in all processes.
-            last = step == trainer.max_steps
-            log = last or step % trainer.log_every == 0 or step == start + 1
-            score = bool(validation.images) and (last or step % trainer.validate_every == 0)
-            keep = last or step % trainer.checkpoint_every == 0
-            if log or score or keep:
+            # What is due after the step, equal in all processes.
+            is_last = step == trainer.max_steps
+            must_log = is_last or step % trainer.log_every == 0 or step == start + 1
+            must_validate = bool(validation.images) and (
+                is_last or step % trainer.validate_every == 0
+            )
+            must_save = is_last or step % trainer.checkpoint_every == 0
+            if must_log or must_validate or must_save:
                 monitor.catch_up()
-            if log and records is not None:
+
+            # Log, validate, save.
+            if must_log and records is not None:
                 speed = stopwatch.read() | used_memory(device)
                 records.values(step, monitor.summary() | {"learning_rate": rate} | speed)
             with stopwatch.measure("paused"):
-                if score:
+                if must_validate:
                     is_best = records is not None and selection(step, state, records)
                     if processes.broadcast(is_best):
                         save(step, best=True)
-                if keep or monitor.stop:
+                if must_save or monitor.stop:
                     save(step)
             progress.advance(note=f"loss {monitor.latest.get('loss/generator', math.nan):.4f}")
-            if monitor.stop and not last:
+
+            # Stop on request.
+            if monitor.stop and not is_last:
                 raise _make_interrupt(request, step, processes)
 
     return save_weights(run, state, config) if main else []
