@@ -5,10 +5,9 @@ or the command's keys as arguments, and returns a small result:
 
     from realsr import api
 
-    photos = {"source": "photos"}
-    api.estimate_kernels(track="dped", data=photos, work_dir="work/phone", kernels="spectral")
-    overrides = ["+track=dped", "data.source=photos", "trainer.max_steps=1000"]
-    run = api.train(api.load_config("train", overrides))
+    keys = {"track": "dped", "data": {"source": "photos"}, "work_dir": "work/phone"}
+    api.estimate_kernels(**keys, kernels="spectral")
+    run = api.train(**keys, kernels="spectral", trainer={"max_steps": 1000})
     sr = api.upscale(api.read_image("photo.png"), run.folder)
 
 This package does not set up logging. Progress and messages go to the logger `realsr`.
