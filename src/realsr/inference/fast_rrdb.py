@@ -22,6 +22,9 @@ time: the same processor always computes the same values.
 """
 
 import logging
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
 from itertools import product
 from typing import NamedTuple
 
@@ -72,19 +75,32 @@ def choose_form(network: RRDB, precision: Precision, automatic: bool) -> Form:
     times = TIMES.get(cpu_instruction_set(), {})
     forms = [form for form in times if automatic or form.half == precision.half]
     form = min(forms, key=times.__getitem__, default=direct)
-    if form.winograd and not _can_use_winograd(network):
-        forms = [form for form in forms if not form.winograd]
-        return min(forms, key=times.__getitem__, default=direct)
-    return form
+    if not form.winograd:
+        return form
+    suits = _import_suits()
+    if suits and suits(network):
+        return form
+    forms = [form for form in forms if not form.winograd]
+    return min(forms, key=times.__getitem__, default=direct)
 
 
-def _can_use_winograd(network: RRDB) -> bool:
+@cache  # so that the advice is logged once per process
+def _import_suits() -> Callable[[RRDB], bool] | None:
+    """Return `winograd.suits`; without a usable numba, log advice and return None."""
     try:
         from realsr.inference.winograd import suits
     except ImportError as error:
-        logger.info("%s: to upscale faster, pip install 'realsr[fast]'", error)
-        return False
-    return suits(network)
+        times = TIMES[cpu_instruction_set()]
+        direct = min(time for form, time in times.items() if not form.winograd)
+        logger.info(
+            "upscaling on this CPU is about %.1f times as fast with numba: %s",
+            direct / min(times.values()),
+            f"it is installed, but cannot be imported ({error})"
+            if find_spec("numba")
+            else "pip install 'realsr[fast]'",
+        )
+        return None
+    return suits
 
 
 class FastRRDB(RRDB):
