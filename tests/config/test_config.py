@@ -379,7 +379,12 @@ def test_errors_of_the_user_s_end_in_a_message_and_a_code(
             ["+track=dped"],
             "interrupted; finished work is kept; repeat the command to continue",
         ),
-        ("upscale", ["input=x", "output=y"], "interrupted; finished work is kept; repeat"),
+        (
+            "upscale",
+            ["input=x", "output=y"],
+            "interrupted; finished photos are kept; the photo in work restarts",
+        ),
+        ("compare_domains", ["a=x", "b=y"], "interrupted; the same command restarts"),
         ("export", ["weights=x", "output=y"], "interrupted; the same command restarts"),
     ],
 )

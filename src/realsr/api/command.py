@@ -183,9 +183,7 @@ def _exit_job(message: str) -> None:
 def _exit_interrupted(name: str) -> NoReturn:
     from realsr.config.schema import COMMANDS
 
-    resumable = COMMANDS[name].resumable
-    advice = "finished work is kept; repeat the command to continue"
-    fail(f"interrupted; {advice if resumable else 'the same command restarts'}", code=130)
+    fail(f"interrupted; {COMMANDS[name].after_interrupt}", code=130)
 
 
 class _LineFormatter(logging.Formatter):

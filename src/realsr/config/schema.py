@@ -225,18 +225,23 @@ class FetchConfig:
     overwrite: bool
 
 
+CONTINUES = "finished work is kept; repeat the command to continue"
+KEEPS_PHOTOS = "finished photos are kept; the photo in work restarts when you repeat the command"
+RESTARTS = "the same command restarts"
+
+
 @dataclass(frozen=True)
 class Command:
     """The configuration of a command: composed from conf/<file>.yaml, of which it uses `part`.
 
     photos: the key that receives the arguments without `key=`.
-    resumable: whether the same command continues after Ctrl-C.
+    after_interrupt: what Ctrl-C leaves, and what the same command then does.
     """
 
     part: type
     file: str = "config"
     photos: str | None = None
-    resumable: bool = True
+    after_interrupt: str = CONTINUES
 
     @property
     def schema(self) -> type:
@@ -250,21 +255,21 @@ class Command:
 
 
 COMMANDS = {
-    "check_data": Command(CheckDataConfig),
+    "check_data": Command(CheckDataConfig, after_interrupt=RESTARTS),
     "estimate_kernels": Command(EstimateKernelsConfig),
     "collect_noise": Command(CollectNoiseConfig),
-    "survey_noise": Command(SurveyNoiseConfig),
+    "survey_noise": Command(SurveyNoiseConfig, after_interrupt=RESTARTS),
     "make_pairs": Command(MakePairsConfig),
-    "rebuild_pair": Command(RebuildPairConfig),
-    "plan": Command(PlanConfig, resumable=False),
+    "rebuild_pair": Command(RebuildPairConfig, after_interrupt=RESTARTS),
+    "plan": Command(PlanConfig, after_interrupt=RESTARTS),
     "train": Command(TrainConfig),
     "demo": Command(TrainConfig, "demo"),
     "adapt": Command(AdaptConfig, "adapt"),
-    "evaluate": Command(EvaluateConfig, "evaluate", resumable=False),
-    "upscale": Command(UpscaleConfig, "upscale", photos="input"),
-    "export": Command(ExportConfig, "export", resumable=False),
-    "report": Command(ReportConfig, "report"),
-    "compare_domains": Command(CompareDomainsConfig, "compare_domains"),
-    "app": Command(AppConfig, "app"),
+    "evaluate": Command(EvaluateConfig, "evaluate", after_interrupt=RESTARTS),
+    "upscale": Command(UpscaleConfig, "upscale", photos="input", after_interrupt=KEEPS_PHOTOS),
+    "export": Command(ExportConfig, "export", after_interrupt=RESTARTS),
+    "report": Command(ReportConfig, "report", after_interrupt=RESTARTS),
+    "compare_domains": Command(CompareDomainsConfig, "compare_domains", after_interrupt=RESTARTS),
+    "app": Command(AppConfig, "app", after_interrupt=RESTARTS),
     "fetch": Command(FetchConfig, "fetch"),
 }
