@@ -142,11 +142,14 @@ def test_lpips_is_in_the_loss_where_its_weights_are_and_steps_replace_the_time(
     keys = [*arguments(weights, source), "steps=2"]
     ended = command("adapt", *keys, f"lpips_weights={tmp_path / 'none.pth'}")
     assert ended.code == 1
-    assert "none.pth: there is no such file" in ended.said
+    assert f"lpips_weights={tmp_path / 'none.pth'}: there is no such file" in ended.said
     ended = command("adapt", *keys)
     assert ended.code == 0, ended.said
     assert "realsr.fetch what=[alexnet]" in ended.said
     assert "continues with L1 alone" in ended.said
+    assert "set lpips_weights=FILE" in ended.said
+    for key in ("loss.lpips", "metric_files"):
+        assert key not in ended.said, "not a key of adapt"
     assert "evaluate; 2 steps. Results" in ended.said
     assert json.loads((tmp_path / "out/adapt.json").read_text())["steps"] == 2
     assert "loss pixel, on" in (tmp_path / "out/report.md").read_text()

@@ -55,6 +55,7 @@ from realsr.pools.contents import list_noise
 from realsr.provenance.manifest import open_stage
 from realsr.provenance.sections import StageRecord
 from realsr.training.generator_loss import GeneratorLoss
+from realsr.training.loss_terms.classifier_weights import DownloadError
 from realsr.training.validation import ValidationSet
 from realsr.weights.generators import describe_generator
 from realsr.weights.sources import find_weights
@@ -185,15 +186,24 @@ def choose_loss(config: AdaptConfig, training: TrainConfig, plan: Mapping[str, A
     Without a plan, L1 alone if AlexNet's weights for LPIPS can neither be found nor downloaded.
     Raises WeightsError if `lpips_weights` cannot be read, or if an interrupted training used LPIPS.
     """
+    file = config.lpips_weights
+    if file is not None and not file.is_file():
+        raise WeightsError(
+            f"lpips_weights={file}: there is no such file; expected AlexNet's weights"
+        )
     pixel = replace(training, loss={"pixel": training.loss["pixel"]})
     if plan and plan["loss"] == list(pixel.loss):
         return pixel
     try:
         GeneratorLoss(training.loss)
-    except WeightsError as error:
-        if plan or config.lpips_weights is not None:
-            raise
-        logger.warning("%s\nThe adaptation continues with L1 alone: results are softer.", error)
+    except DownloadError as error:
+        text = (
+            f"{error.problem}. Choose one of: (1) {error.remedy}; (2) set lpips_weights=FILE to your "
+            "own AlexNet weights."
+        )
+        if plan:
+            raise WeightsError(text) from error
+        logger.warning("%s\nThe adaptation continues with L1 alone: results are softer.", text)
         return pixel
     return training
 

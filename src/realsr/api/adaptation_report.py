@@ -15,6 +15,7 @@ from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
 from realsr.data.validation_images import ValidationImage
 from realsr.evaluation.metric import Metric, load_metrics
+from realsr.evaluation.metrics.lpips import ALEXNET
 from realsr.evaluation.report import Scores, mean_scores
 from realsr.evaluation.scoring import Model, as_readers, bicubic_model, evaluate_models
 from realsr.evaluation.tables import Table
@@ -132,7 +133,10 @@ def write_report(
     tables, notes = [], []
     if images:
         cpu, files = torch.device("cpu"), {"alexnet": config.lpips_weights}
-        metrics = load_metrics(list(METRICS), load_metric_values(), files, cpu, optional=True)
+        # The message of the metric would name a key of `evaluate`; the note below names ours.
+        has_alexnet = ALEXNET.locate(config.lpips_weights) is not None
+        choice = [name for name in METRICS if name != LPIPS or has_alexnet]
+        metrics = load_metrics(choice, load_metric_values(), files, cpu, optional=True)
         results = evaluate_models(models, as_readers(images), metrics, scale)
         means = {name: mean_scores(by_image) for name, by_image in results.scores.items()}
         if LPIPS not in metrics:

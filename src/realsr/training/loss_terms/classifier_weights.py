@@ -11,6 +11,21 @@ from realsr.core.errors import WeightsError
 from realsr.weights.sources import FETCH_COMMAND
 from realsr.weights.state_files import read_state
 
+
+class DownloadError(WeightsError):
+    """Weights that cannot be downloaded.
+
+    problem: what is lacking, and why. remedy: the command or the copy that provides it.
+    """
+
+    def __init__(self, problem: str, remedy: str, term: str, network: str) -> None:
+        super().__init__(
+            f"{problem}. Choose one of: (1) {remedy}; (2) set loss.{term}.weights=FILE to your own "
+            f"{network} weights; (3) set loss.{term}.weight=0 to train without this term."
+        )
+        self.problem, self.remedy = problem, remedy
+
+
 _ZEROS = ContextVar("zeros", default=False)
 
 
@@ -33,7 +48,8 @@ def load_classifier(network: str, path: Path | None, term: str) -> tuple[object,
         term: key of the loss term, for messages.
 
     Raises:
-        WeightsError: if the weights cannot be downloaded or read.
+        DownloadError: if the weights cannot be downloaded.
+        WeightsError: if the file cannot be read.
     """
     if _ZEROS.get():
         from torchvision.models import get_model
@@ -57,10 +73,11 @@ def load_classifier(network: str, path: Path | None, term: str) -> tuple[object,
         reason = (
             "the download fails" if isinstance(error, OSError) else "the downloaded copy is damaged"
         )
-        raise WeightsError(
-            f"torchvision's {network} weights for the loss cannot be loaded ({reason}). "
-            f"Choose one of: (1) run {FETCH_COMMAND} what=[{network.lower()}], or put {name} into "
-            f"{folder}, or delete a damaged copy there; (2) set loss.{term}.weights=FILE to your "
-            f"own {network} weights; (3) set loss.{term}.weight=0 to train without this term."
+        raise DownloadError(
+            f"torchvision's {network} weights for the loss cannot be loaded ({reason})",
+            f"run {FETCH_COMMAND} what=[{network.lower()}], or put {name} into {folder}, or delete "
+            "a damaged copy there",
+            term,
+            network,
         ) from error
     return state, f"torchvision's {network} weights"
