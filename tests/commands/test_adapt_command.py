@@ -194,7 +194,10 @@ def test_photos_without_flat_tiles_are_adapted_to_without_noise(
     source = textured(tmp_path / "photos", "abc")
     ended = command("adapt", *arguments(weights, source))
     assert ended.code == 0, ended.said
+    assert "no thresholds suit these photos" in ended.said
     assert "continues without noise" in ended.said
+    for key in ("noise.size", "online_degradation="):
+        assert key not in ended.said, "not a key of adapt"
     assert "noise patches: 0" in (tmp_path / "out/report.md").read_text()
 
 

@@ -100,6 +100,7 @@ def test_auto_that_finds_nothing_still_shows_what_there_is(
     ended = command("collect_noise", *ARGUMENTS, "noise=auto", "noise.max_variance=0.001")
     assert ended.code == 1
     assert "no thresholds suit these photos" in ended.said
+    assert "or online_degradation=noise_model, which needs no flat tiles" in ended.said
     assert (tmp_path / "out/pool/noise_survey/survey.png").is_file()
     assert not (tmp_path / "out/pool/noise").exists()
 

@@ -181,6 +181,10 @@ def test_fewer_tiles_than_required_are_a_warning(source, tmp_path, caplog):
     choose_thresholds(folder, tmp_path / "b", config(min_patches=7))
     assert "only 6 good tiles instead of noise.min_patches=7" in caplog.text
     assert "set smaller tiles" not in caplog.text, "these are small"
+    assert (
+        "or let realsr.train use online_degradation=noise_model, which needs no flat tiles"
+        in caplog.text
+    )
 
 
 def test_where_nothing_is_flat_it_says_so_and_leaves_nothing_decided(source, tmp_path):
@@ -190,7 +194,8 @@ def test_where_nothing_is_flat_it_says_so_and_leaves_nothing_decided(source, tmp
         + [tile(4000)]
     )
     with pytest.raises(
-        UserError, match=r"5 of 6 tiles.*below 200.*3 structured.*noise\.size=16.*figure"
+        UserError,
+        match=r"5 of 6 tiles.*below 200.*3 structured.*noise\.size=16.*=noise_model, which.*figure",
     ):
         choose_thresholds(folder, tmp_path / "pool", config())
     source(a=[tile(5, seed=seed) for seed in range(6)])

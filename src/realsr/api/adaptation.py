@@ -297,7 +297,7 @@ def prepare_pairs(config: TrainConfig) -> tuple[TrainConfig, list[float]]:
     try:
         stages.collect_noise(extract_part(config, CollectNoiseConfig))
     except NoFlatTilesError as error:
-        logger.warning("%s\nThe adaptation continues without noise.", error)
+        logger.warning("%s\nThe adaptation continues without noise.", error.reason)
         config = replace(config, pool=replace(config.pool, noise=False))
     try:
         kernels = stages.estimate_kernels(

@@ -5,6 +5,9 @@ from typing import Annotated
 
 from realsr.core.ranges import Range
 
+NOISE_MODEL = "online_degradation=noise_model, which needs no flat tiles, only blocks of 16 pixels"
+"""What to set, in messages, for photos without flat tiles."""
+
 
 @dataclass
 class NoiseConfig:

@@ -15,7 +15,7 @@ from realsr.core.ranges import check_ranges
 from realsr.core.workers import map_with_progress
 from realsr.data.folders import list_photos
 from realsr.imaging import ImageError, log_damage, read_uint8_and_damage
-from realsr.noise.noise_config import NoiseConfig
+from realsr.noise.noise_config import NOISE_MODEL, NoiseConfig
 from realsr.noise.noise_fit import BLOCKS, LevelFit, fit_levels, measure_blocks
 from realsr.noise.tiles import TILES, cut, judge_tiles, list_drop_reasons, mask_tiles, measure_photo
 from realsr.provenance.manifest import name_inputs, open_stage, refuse_foreign
@@ -170,11 +170,16 @@ def _survey_photo(
 
 
 class NoFlatTilesError(UserError):
-    """No thresholds yield a patch. `survey` holds all tiles."""
+    """No thresholds yield a patch. `survey` holds all tiles, `reason` is the message's first part."""
 
     def __init__(self, survey: Survey):
-        super().__init__(_explain_no_flat_tiles(survey))
-        self.survey = survey
+        size = survey.config.size // 2
+        self.survey, self.reason = survey, _explain_no_flat_tiles(survey)
+        super().__init__(
+            f"{self.reason} Set smaller tiles (noise.size={size} noise.stride={size}) or "
+            f"{NOISE_MODEL}, or use photos with flat, evenly lit regions: sky, a wall, defocus. The "
+            "survey's figure (survey.png) shows the flattest tiles."
+        )
 
 
 def choose_thresholds(
@@ -236,7 +241,7 @@ def _explain_few_tiles(patches: int, config: NoiseConfig) -> str:
     return (
         f"noise: only {patches} good tiles instead of noise.min_patches={config.min_patches}, so "
         "that training repeats the same noise. For more, use more photos with flat, evenly lit "
-        f"regions{tiles if config.size > SMALL_TILE else ''}"
+        f"regions{tiles if config.size > SMALL_TILE else ''}, or let realsr.train use {NOISE_MODEL}"
     )
 
 
@@ -248,10 +253,7 @@ def _explain_no_flat_tiles(survey: Survey) -> str:
     return (
         f"noise: no thresholds suit these photos: {sum(counts.values())} of {len(survey.tiles)} "
         f"tiles of {size}x{size} have a variance below {survey.limit:g} and a mean above "
-        f"{survey.config.min_mean:g}{f' ({reasons})' if reasons else ''}. "
-        f"Set smaller tiles (noise.size={size // 2} noise.stride={size // 2}), or use photos with "
-        "flat, evenly lit regions: sky, a wall, defocus. The survey's figure "
-        "(survey.png) shows the flattest tiles."
+        f"{survey.config.min_mean:g}{f' ({reasons})' if reasons else ''}."
     )
 
 

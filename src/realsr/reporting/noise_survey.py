@@ -15,6 +15,7 @@ import numpy as np
 from realsr.core.file_names import printable
 from realsr.core.files import write_bytes
 from realsr.imaging import write_uint8
+from realsr.noise.noise_config import NOISE_MODEL
 from realsr.noise.survey import PATCH_COUNTS, SURVEY_TILES, Survey, read_tiles
 from realsr.reporting.drawing import (
     FAINT,
@@ -182,8 +183,8 @@ def describe(survey: Survey, folder: Path) -> str:
         lines.append(
             f"next: look at {folder / 'survey.png'}: no threshold up to "
             f"noise.max_variance={survey.limit:g} yields more good tiles than structured ones. Set "
-            f"noise.size={config.size // 2} noise.stride={config.size // 2}, or use photos with "
-            "flat, evenly lit areas"
+            f"noise.size={config.size // 2} noise.stride={config.size // 2} or "
+            f"{NOISE_MODEL}, or use photos with flat, evenly lit areas"
         )
     return "\n".join(lines)
 
