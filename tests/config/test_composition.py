@@ -75,7 +75,8 @@ def test_a_name_of_a_recipe_that_is_missing_is_asked_for() -> None:
 
 def test_help_and_import_load_no_torch() -> None:
     code = (
-        "import sys, realsr.api; from realsr.config.help import write_help; write_help('train', [])\n"
+        "import sys, realsr.api; from realsr.config.help import write_help\n"
+        "write_help('train', []); write_help('train', ['+loss/term@loss.ldl=ldl'])\n"
         "assert not {'torch', 'cv2', 'hydra'} & set(sys.modules), sys.modules.keys() & {'torch', 'cv2', 'hydra'}"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)

@@ -313,6 +313,31 @@ def test_help_shows_the_values_of_the_track_and_the_recipe(run: Run) -> None:
     assert "5614" not in text
 
 
+def test_help_shows_the_terms_that_the_arguments_or_a_recipe_add(
+    run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    text = run("+loss/term@loss.ldl=ldl", "--help")[1]
+    assert "\n  +loss/term@loss.<key>=<term>: charbonnier, dists, " in text
+    head = "\n\nloss.ldl:  # +loss/term@loss.ldl=ldl\n  # L1 weighted by a map of artifacts (LDL)."
+    assert head in text
+    assert "\n  window: 7                        # side of the neighbourhood" in text
+    assert "loss/term" not in run("+loss/term@loss.ldl=ldl", "--help", name="collect_noise")[1]
+
+    folder = tmp_path_factory.mktemp("options")
+    (folder / "loss" / "term").mkdir(parents=True)
+    (folder / "loss" / "term" / "edges.yaml").write_text("name: edges.Edges\nwidth: 3  # pixels\n")
+    (folder / "experiment").mkdir()
+    (folder / "experiment" / "sharp.yaml").write_text(
+        "# @package _global_\ndefaults: [/track: dped, {/loss/term@loss.fft: fft}, _self_]\n"
+    )
+    text = run(
+        f"--config-dir={folder}", "+experiment=sharp", "+loss/term@loss.near=edges", "--help"
+    )[1]
+    assert "\nloss.near:  # +loss/term@loss.near=edges\n  width: 3  # pixels\n" in text
+    assert "\nloss.fft:  # +loss/term@loss.fft=fft\n" in text
+    assert re.search(r"@loss\.<key>=<term>: .*, edges, ", text)
+
+
 def test_good_arguments_reach_the_function_and_errors_can_follow_each_other(run: Run) -> None:
     for _ in range(2):
         assert run("+track=dped", want=True)[0] == 0

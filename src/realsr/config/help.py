@@ -20,6 +20,8 @@ from realsr import __version__
 from realsr.config.options import PLUS_GROUPS, conf_dir, config_dirs
 from realsr.config.schema import COMMANDS
 
+_TERMS = "loss/term"  # the group whose options are added to `loss`, each at an own key
+
 _FLAGS = """\
 Options of every command:
   --cfg job          print the composed configuration; --resolve replaces references by values
@@ -66,22 +68,24 @@ def _describe(command: str) -> str:
 def write_help(command: str, arguments: Sequence[str]) -> None:
     """Print the help of a command with the options in its arguments.
 
-    `group=option` shows that option's keys, `+track=…` and `+experiment=…` the values they set.
+    `group=option` and `+loss/term@loss.<key>=<term>` show that option's keys, `+track=…` and
+    `+experiment=…` the values they set.
     """
     specification = COMMANDS[command]
     types = get_type_hints(specification.part)
     overrides = dict(
         argument.lstrip("+").split("=", 1)
         for argument in arguments
-        if re.match(r"\+?[\w/]+=", argument)
+        if re.match(r"\+*[\w/]+(@[\w.]+)?=", argument)
     )
     folders = list(config_dirs(arguments))
     defaults = read_defaults(specification.keys_file)
-    changes = list[str]()
+    changes, additions = list[str](), dict[str, str]()
     for group in ("experiment", "track") if "track" in types else ():
         if group in overrides:
             selection, values = _read_changes(folders, group, overrides[group])
             defaults |= {name: selection[name] for name in selection if name in defaults}
+            additions |= {name: selection[name] for name in selection if "@" in name}
             changes += _select(values, specification.part)
     groups = {
         group: overrides.get(group, option) for group, option in defaults.items() if group in types
@@ -92,21 +96,21 @@ def write_help(command: str, arguments: Sequence[str]) -> None:
         "",
         f"Other commands: {', '.join(name for name in COMMANDS if name != command)}",
     ]
-    names = sorted([*groups, *(PLUS_GROUPS if "track" in types else [])])
+    names = [*groups, *([*PLUS_GROUPS] if "track" in types else [])]
+    names += [_TERMS] if "loss" in types else []
     lines += ["", "Groups and their options:"] if names else []
-    for group in names:
-        files = [file for folder in folders for file in (folder / group).glob("*.yaml")]
-        options = ", ".join(sorted({file.stem for file in files}))
-        plus = "+" if group in PLUS_GROUPS else ""
-        lines.append(f"  {plus}{group}={PLUS_GROUPS.get(group, '<option>')}: {options}")
+    lines += [_list_options(folders, group) for group in sorted(names)]
     lines += ["", _FLAGS, "", "Keys, default values and meanings:"]
     if "track" in types and not {"track", "experiment"} & overrides.keys():
         lines[-1] = "Keys, default values and meanings (+track=<track> --help shows a track's):"
     lines += read_keys(command)
     for group, option in groups.items():
-        file = _find_option(folders, group, option)
-        option_lines = _read_option(file) if file else []
-        lines += ["", f"{group}:  # {group}={option}", *(f"  {line}" for line in option_lines)]
+        lines += ["", f"{group}:  # {group}={option}", *_read_group(folders, group, option)]
+    additions |= {name: option for name, option in overrides.items() if "@" in name}
+    for name, option in additions.items():
+        group, _, key = name.partition("@")
+        if key.partition(".")[0] in types:
+            lines += ["", f"{key}:  # +{name}={option}", *_read_group(folders, group, option)]
     if changes:
         lines += ["", "The track or recipe replaces these values:", *changes]
     sys.stdout.write("\n".join(lines) + "\n")
@@ -117,6 +121,23 @@ def read_keys(command: str) -> list[str]:
     specification = COMMANDS[command]
     body = _read_body(conf_dir() / f"{specification.keys_file}.yaml")
     return _select(body, specification.part)
+
+
+def _list_options(folders: Sequence[Path], group: str) -> str:
+    """Return the line of a group: how it is set, and its options in conf/ and custom folders."""
+    files = [file for folder in folders for file in (folder / group).glob("*.yaml")]
+    override = f"{group}=<option>"
+    if group == _TERMS:
+        override = f"+{group}@loss.<key>=<term>"
+    elif group in PLUS_GROUPS:
+        override = f"+{group}={PLUS_GROUPS[group]}"
+    return f"  {override}: {', '.join(sorted({file.stem for file in files}))}"
+
+
+def _read_group(folders: Sequence[Path], group: str, option: str) -> list[str]:
+    """Return the indented lines of an option; none if there is no such option."""
+    file = _find_option(folders, group, option)
+    return [f"  {line}" for line in _read_option(file)] if file else []
 
 
 def _find_option(folders: Sequence[Path], group: str, option: str) -> Path | None:
