@@ -18,7 +18,7 @@ def test_a_pool_of_a_path_as_text(tmp_path: Path) -> None:
     for pool in (api.Pool(tmp_path), api.Pool(str(tmp_path))):
         assert pool.kernels(4)["a_kernel_x4.mat"].shape == (3, 3)
         assert pool.noise()["a.png"].shape == (4, 5, 3)
-        assert repr(pool) == f"Pool({str(tmp_path)!r})"
+        assert repr(pool) == f"Pool(folder={pool.folder!r})"
 
 
 @pytest.fixture(scope="module")

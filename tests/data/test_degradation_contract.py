@@ -223,6 +223,38 @@ class Wrong:
         return torch.zeros(shape)
 
 
+class Misspelt(OnlineDegradation):
+    """Degrades nothing, since its method has another name."""
+
+    def Prepare(self, crop, margin, scale, rng):
+        return {"lr": crop}
+
+
+class Half(OnlineDegradation):
+    """Draws a gain that nothing applies."""
+
+    def prepare(self, crop, margin, scale, rng):
+        return {"lr": crop, "gain": np.ones(1, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "Misspelt",
+            r"name=test_degradation_contract\.Misspelt: defines neither prepare nor apply",
+        ),
+        ("Half", r"Half does not define apply, but prepare returned lr, gain: expected lr alone"),
+    ],
+)
+def test_a_subclass_that_would_degrade_nothing_is_refused(
+    name: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    with pytest.raises(UserError, match=message):
+        try_degradation(build_degradation({"name": f"test_degradation_contract.{name}"}, 2), 32, 2)
+
+
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [

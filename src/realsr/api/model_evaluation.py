@@ -145,14 +145,14 @@ def _load_metrics(
         device,
         optional=is_named and protocol.metrics == original.metrics,
     )
-    needing = [
+    hr_metrics = [
         name
         for name, metric in metrics.items()
         if not isinstance(metric, ImageMetric) or metric.needs_hr
     ]
-    if config.data.hr is None and needing:
+    if config.data.hr is None and hr_metrics:
         raise UserError(
-            f"data.hr must be given, since {', '.join(needing)} need HR: set data.hr=DIR"
+            f"data.hr must be given, since {', '.join(hr_metrics)} need HR: set data.hr=DIR"
         )
     return metrics, original
 

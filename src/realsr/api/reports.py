@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +27,19 @@ from realsr.reporting.sweep_page import make_sweep_sections, read_sweep, tabulat
 logger = logging.getLogger("realsr")
 
 
+@dataclass(frozen=True)
 class Pool:
     """A pool's folder, with access to its kernels and noise patches as arrays."""
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-
-    def __repr__(self) -> str:
-        return f"Pool({str(self.folder)!r})"
+    folder: str | Path
 
     def kernels(self, scale: int) -> dict[str, np.ndarray]:
         """Return the kernels for a scale by file name, each (h, w), summing to 1."""
-        return {path.name: load_kernel(path) for path in list_kernels(self.folder, scale)}
+        return {path.name: load_kernel(path) for path in list_kernels(Path(self.folder), scale)}
 
     def noise(self) -> dict[str, np.ndarray]:
         """Return the noise patches by file name, each (h, w, 3) uint8, content included."""
-        return {path.name: read_uint8(path) for path in list_noise(self.folder)}
+        return {path.name: read_uint8(path) for path in list_noise(Path(self.folder))}
 
 
 @takes_keys("report")

@@ -186,14 +186,14 @@ def _name_key(override: str, keys: Mapping[str, Any]) -> str:
     return key
 
 
-def extract_part(config: Any, part: type[R], **others: Any) -> R:
+def extract_part(config: Any, part: type[R], **replacements: Any) -> R:
     """Return a dataclass with fields of another configuration, and with other values.
 
     Fields that are dataclasses are reduced to the type that `part` states.
     """
     values = {}
     for name, kind in get_type_hints(part).items():
-        value = others[name] if name in others else getattr(config, name)
+        value = replacements[name] if name in replacements else getattr(config, name)
         is_nested = is_dataclass(value) and isinstance(kind, type)
         values[name] = extract_part(value, kind) if is_nested else value
     return part(**values)

@@ -28,9 +28,9 @@ def keep_apart(key: str, output: Path | None, photos: dict[str, Path | None]) ->
     """Raise UserError if `output`, the value of `key`, is one of the photo folders (by key)."""
     for role, folder in photos.items():
         if output is not None and folder is not None and output.resolve() == folder.resolve():
-            another = "output" if key == "output" else "work_dir"
+            folder_key = "output" if key == "output" else "work_dir"
             raise UserError(
-                f"{role} and {key} are the same folder, {folder}: choose another {another}"
+                f"{role} and {key} are the same folder, {folder}: choose another {folder_key}"
             )
 
 

@@ -22,12 +22,20 @@ def first_line(error: BaseException) -> str:
 
 
 def import_extra(name: str, purpose: str, extra: str) -> Any:
-    """Return a library of an extra of this package. Raises UserError if it is not installed."""
+    """Return a library of an extra of this package.
+
+    Raises UserError if it is not installed, or cannot be imported.
+    """
     try:
         return importlib.import_module(name)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         library = error.name or name
         raise UserError(f"{purpose} needs {library}: pip install 'realsr[{extra}]'") from error
+    except ImportError as error:
+        raise UserError(
+            f"{purpose} needs {name}, which cannot be imported ({first_line(error)}): install it "
+            f"again: pip install --force-reinstall {name.partition('.')[0]}"
+        ) from error
 
 
 class Interrupted(Exception):

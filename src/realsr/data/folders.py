@@ -166,12 +166,12 @@ def _find_partners(
     names = {_compose(name) for name in high}
     partners = {name: dict[str, str]() for name in high}
     for name, matches in partners.items():
-        composed = _compose(name)
+        unicode_name = _compose(name)
         for ending, rule in rules:
-            if not composed.endswith(ending) or "{}" in matches.values():
+            if not unicode_name.endswith(ending) or "{}" in matches.values():
                 continue
-            partner = rule.replace("{}", composed.removesuffix(ending))
-            if partner not in low or (same_folder and partner == composed):
+            partner = rule.replace("{}", unicode_name.removesuffix(ending))
+            if partner not in low or (same_folder and partner == unicode_name):
                 continue
             if same_folder or template or rule == "{}" or partner not in names:
                 matches.setdefault(partner, rule)

@@ -177,6 +177,7 @@ def score_files(generator: Generator, files: Sequence[File], sets: EvaluationSet
     for file in files:
         run = open_file(file.score_path or file.path, torch.get_num_threads())
         models[file.path.stem] = as_model(partial(_on_tensor, run), file.path.name)
+    # By conf/metric/psnr.yaml and ssim.yaml, whose values the limits of the check are stated for.
     metrics: dict[str, Metric] = {"psnr": PSNR(luma=False), "ssim": SSIM("gaussian", luma=False)}
     means: dict[str, dict[str, Mapping[str, float]]] = {name: {} for name in models}
     similarities: dict[str, list[float]] = {file.path.stem: [] for file in files}

@@ -88,9 +88,9 @@ def nan_mean(values: np.ndarray, axis: int) -> np.ndarray:
 
 def _mean_pairs(first: np.ndarray, second: np.ndarray, distances: np.ndarray) -> np.ndarray:
     """Return the mean distance over pairs of two photos with weights (…, photos)."""
-    same = first * second  # weights of each photo with itself
-    total = ((first @ distances) * second).sum(-1) - (same * np.diag(distances)).sum(-1)
-    weight = first.sum(-1) * second.sum(-1) - same.sum(-1)
+    self_weights = first * second  # of each photo with itself
+    total = ((first @ distances) * second).sum(-1) - (self_weights * np.diag(distances)).sum(-1)
+    weight = first.sum(-1) * second.sum(-1) - self_weights.sum(-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(weight > 0, total / weight, np.nan)
 

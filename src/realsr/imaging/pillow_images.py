@@ -104,14 +104,16 @@ class PillowEncoder:
 
     def __init__(self, kind: str, file: BinaryIO, layout: Layout, metadata: Metadata):
         self._kind, self._file, self._metadata, self._top = kind, file, metadata, 0
-        self._image = Image.new(
-            ("L", "LA", "RGB", "RGBA")[layout.channels - 1], (layout.width, layout.height)
-        )
+        mode = ("L", "LA", "RGB", "RGBA")[layout.channels - 1]
+        if kind == "WEBP":  # here, since Pillow would convert a whole gray image at the end
+            mode = {"L": "RGB", "LA": "RGBA"}.get(mode, mode)
+        self._image = Image.new(mode, (layout.width, layout.height))
 
     def write(self, samples: np.ndarray) -> None:
         """Append (h, W, C) uint8 samples."""
         samples = samples[..., 0] if samples.shape[2] == 1 else samples
-        self._image.paste(Image.fromarray(np.ascontiguousarray(samples)), (0, self._top))
+        band = Image.fromarray(np.ascontiguousarray(samples))
+        self._image.paste(band.convert(self._image.mode), (0, self._top))
         self._top += len(samples)
 
     def finish(self) -> None:
@@ -130,7 +132,7 @@ class PillowEncoder:
         with io.BytesIO() as memory:
             self._image.save(memory, self._kind, lossless=True, exact=True, **options)
             with memory.getbuffer() as data:
-                if self._kind == "WEBP" and self._image.mode in ("LA", "RGBA"):
+                if self._kind == "WEBP" and self._image.mode == "RGBA":
                     _mark_alpha(data)
                 self._file.write(data)
 

@@ -164,9 +164,11 @@ def encode_zlib_png(image_uint8: np.ndarray) -> bytes:
     """
     compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, *_RUN_LENGTHS)
     layout, rows = Layout.of(image_uint8), _to_bytes(image_uint8)
-    filtered = average(rows, np.zeros(layout.row_bytes, np.uint8), layout.pixel_bytes)
-    parts = (filtered[top : top + 64].data for top in range(0, layout.height, 64))
-    bodies = [compressor.compress(part) for part in parts]
+    bodies, above = list[bytes](), np.zeros(layout.row_bytes, np.uint8)
+    for top in range(0, layout.height, 64):  # bands, which fit the cache
+        band = rows[top : top + 64]
+        bodies.append(compressor.compress(average(band, above, layout.pixel_bytes).data))
+        above = band[-1]
     bodies[-1] += compressor.flush()
     chunks = [_chunk(b"IDAT", body) for body in bodies if body]
     return b"".join((_png_head(layout), *chunks, _chunk(b"IEND")))

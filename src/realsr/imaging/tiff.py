@@ -337,8 +337,8 @@ def _read_metadata(data: bytes, image: _Image) -> tuple[Metadata, list[str]]:
         exif = exif_from_tiff(data, image.page.offset)
     except ValueError:
         omissions.append("EXIF that cannot be read")
-    others = tags.keys() - _LAYOUT - DESCRIPTIVE - {ICC, XMP, IPTC}
-    omissions += [name for tag, name in _TAG_NAMES.items() if tag in others]
-    if numbers := sorted(others - _TAG_NAMES.keys()):
+    extra_tags = tags.keys() - _LAYOUT - DESCRIPTIVE - {ICC, XMP, IPTC}
+    omissions += [name for tag, name in _TAG_NAMES.items() if tag in extra_tags]
+    if numbers := sorted(extra_tags - _TAG_NAMES.keys()):
         omissions.append(f"tag{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers))}")
     return Metadata(value(ICC), exif, value(XMP), value(IPTC)), omissions

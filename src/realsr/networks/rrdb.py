@@ -19,7 +19,7 @@ Size = Annotated[int, Range(1)]
 
 
 def lrelu(x: Tensor) -> Tensor:
-    """Apply leaky ReLU of slope 0.2 in place, to outputs of convolutions not used elsewhere."""
+    """Apply leaky ReLU of slope 0.2 in place, to a result that is not used elsewhere."""
     return F.leaky_relu(x, SLOPE, inplace=True)
 
 

@@ -105,12 +105,14 @@ def _examine_photos(
     """
     # Without any patch, measure all photos again: the error message covers all tiles.
     has_patches = _has_patches(record)
-    new = [path for name, path in photos.items() if not (has_patches and record.has_item(name))]
-    done = len(photos) - len(new)
-    duplicates = _restore_filter(record, {path.stem for path in new}) if new else DuplicateFilter()
+    queue = [path for name, path in photos.items() if not (has_patches and record.has_item(name))]
+    done = len(photos) - len(queue)
+    duplicates = (
+        _restore_filter(record, {path.stem for path in queue}) if queue else DuplicateFilter()
+    )
     examine = partial(examine_photo, config=config, damaged=damaged)
     tables: list[np.ndarray] = []
-    for path, result in map_with_progress(STAGE, examine, new, workers, done):
+    for path, result in map_with_progress(STAGE, examine, queue, workers, done):
         name = path.stem
         if isinstance(result, Exception):
             record.fail(name, f"source/{path.name}", path, result)
@@ -181,11 +183,11 @@ def _has_patches(record: StageRecord) -> bool:
     return any(item["files"] for item in record.items.values())
 
 
-def _restore_filter(record: StageRecord, new: Set[str]) -> DuplicateFilter:
+def _restore_filter(record: StageRecord, queue: Set[str]) -> DuplicateFilter:
     """Return a filter with the patches of earlier calls, read from their files."""
     duplicates = DuplicateFilter()
     for name, item in record.items.items():
-        if name in new:
+        if name in queue:
             continue
         for relative, tile in zip(item["files"], item["tiles"], strict=True):
             signature = make_signature(remove_shading(read_uint8(record.path(relative))))
@@ -228,11 +230,11 @@ def _summarise(record: StageRecord, photos: int) -> None:
         record.folder / "noise",
         f"; dropped: {drops}" if drops else "",
     )
-    structured = flags.count("structured")
-    if not structured:
+    structured_count = flags.count("structured")
+    if not structured_count:
         return
     advice = "Set smaller tiles (noise.size, noise.stride) or use photos with flat regions."
-    if structured < len(flags):
+    if structured_count < len(flags):
         advice = (
             "To drop them, set noise.drop_structured=true and another work_dir "
             "(overwrite=true also restarts the run)."
@@ -240,7 +242,7 @@ def _summarise(record: StageRecord, photos: int) -> None:
     logger.warning(
         "noise: %d of %d patches look structured and are marked in the manifest. "
         "Run realsr.survey_noise to see them. %s",
-        structured,
+        structured_count,
         len(flags),
         advice,
     )

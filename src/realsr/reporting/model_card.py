@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped]
 
 from realsr.core.errors import UserError
 from realsr.core.file_names import printable
-from realsr.core.files import parse_json
+from realsr.core.files import parse_json, write_bytes
 from realsr.deployment.export_folder import CARD, list_exported
 from realsr.deployment.table import Deployment
 from realsr.provenance.fingerprints import fingerprint_file
@@ -131,7 +131,7 @@ def write_card(
         trainings=_list_trainings(origin),
         measurements=measurements,
     )
-    (folder / CARD).write_text(text, encoding="utf-8", errors="backslashreplace")
+    write_bytes(folder / CARD, text.encode("utf-8", "backslashreplace"))
     return folder / CARD
 
 

@@ -261,8 +261,8 @@ def _trace_step(
         networks, ema = copy.deepcopy((state.networks, state.ema))
         criterion = copy.deepcopy(criterion)
     state = replace(state, networks=networks, ema=ema)
-    outside = _list_tensors(state, criterion)
-    with mode, FlopCounterMode(display=False) as counter, _MemoryCounter(outside) as memory:
+    external = _list_tensors(state, criterion)
+    with mode, FlopCounterMode(display=False) as counter, _MemoryCounter(external) as memory:
         side = trainer.crop // config.scale
         lr = torch.empty(trainer.batch, 3, side, side)
         hr = torch.empty(trainer.batch, 3, trainer.crop, trainer.crop)
@@ -285,10 +285,10 @@ def _list_tensors(state: TrainState, criterion: nn.Module) -> list[Tensor]:
 class _MemoryCounter(TorchDispatchMode):
     """Counts the traffic of operations, and the peak of live tensors beside those from outside."""
 
-    def __init__(self, outside: list[Tensor]) -> None:
+    def __init__(self, external: list[Tensor]) -> None:
         super().__init__()
         self._live = self.peak = self.traffic = 0
-        self._storages = {id(tensor.untyped_storage()) for tensor in outside}
+        self._storages = {id(tensor.untyped_storage()) for tensor in external}
 
     def __torch_dispatch__(
         self,

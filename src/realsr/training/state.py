@@ -261,7 +261,7 @@ def _try_custom_term(term: nn.Module, x: StepTensors, text: str) -> None:
 
 def _make_step_tensors(loss: GeneratorLoss, config: TrainingConfig) -> StepTensors:
     """Return what terms receive in a step, with SR unlike HR, since a term may be constant at 0."""
-    count, crop = min(config.trainer.batch, 2), config.trainer.crop
+    count, crop = config.trainer.batch, config.trainer.crop
     shape, side = (count, 3, crop, crop), crop // config.scale
     sr, real, fake = torch.full(shape, 0.5, requires_grad=True), None, None
     if loss.needs & LOGITS:

@@ -157,15 +157,17 @@ class TrainStep:
             with state.precision.autocast():
                 return net(images).float()
 
+        self._generator = compile_network(state.generator, lambda net: run(net, lr).mean())
+        with torch.no_grad():
+            hr = run(state.generator, lr)
+
         def trial(net: nn.Module) -> Tensor:
             with torch.no_grad():
-                hr = run(state.generator, lr)
                 run(net, hr)
-            return run(net, hr.requires_grad_()).mean()
+            return run(net, hr.clone().requires_grad_()).mean()
 
-        self._generator = compile_network(state.generator, lambda net: run(net, lr).mean())
         for term in self._criterion.terms.values():
-            for name in getattr(term, "compiled", ()):
+            for name in getattr(term, "networks", ()):
                 setattr(term, name, compile_network(getattr(term, name), trial))
 
 

@@ -65,8 +65,10 @@ def select_rrdb(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     options = prefixes(state) or [""]
     prefix = next((prefix for prefix in options if "ema" in prefix), options[0])
-    if others := ", ".join({*options} - {prefix}):
-        logger.info("using the weights under %s (the file also has %s)", prefix, others)
+    if len(options) > 1:
+        names = {option: option or "no prefix" for option in options}
+        unused = ", ".join(names[option] for option in options if option != prefix)
+        logger.info("using the weights under %s (the file also has %s)", names[prefix], unused)
     return {
         name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
     }

@@ -226,8 +226,8 @@ def unpack_model(name: str, archive: Path) -> Path:
                 for file, sha256 in model.hashes.items()
             }
     except ARCHIVE_ERRORS as error:
-        is_other = isinstance(error, ValueError)
-        reason = error if is_other else f"it is {identify_file(archive).name}"
+        is_mismatch = isinstance(error, ValueError)
+        reason = error if is_mismatch else f"it is {identify_file(archive).name}"
         raise UserError(
             f"{archive}: damaged, or not {model.archive} ({reason}): delete it and fetch it again"
         ) from error

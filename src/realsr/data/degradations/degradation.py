@@ -79,6 +79,14 @@ def build_degradation(
             f"{KEY}.name={values['name']}: has reads={reads!r} and margin={margin!r}: expected the "
             "attributes reads ('lr' or 'hr') and margin (0 or more pixels around the crop)"
         )
+    cls = type(degradation)
+    inherits = [
+        name
+        for name in ("prepare", "apply")
+        if getattr(cls, name, None) is getattr(OnlineDegradation, name)
+    ]
+    if len(inherits) == 2 and not cls.__module__.startswith(ROOM):
+        raise UserError(f"{KEY}.name={values['name']}: defines neither prepare nor apply")
     return cast(OnlineDegradation, degradation)
 
 
@@ -127,6 +135,11 @@ def try_degradation(degradation: OnlineDegradation, crop: int, scale: int) -> di
                     f"{KEY}: {name}.prepare returned {key} of {array.dtype}: expected uint8 or "
                     "float32, and no hr"
                 )
+        if type(degradation).apply is OnlineDegradation.apply and arrays.keys() != {"lr"}:
+            raise UserError(
+                f"{KEY}: {name} does not define apply, but prepare returned {', '.join(arrays)}: "
+                "expected lr alone"
+            )
         lr = degradation.apply(to_batch(arrays, np.zeros((crop, crop, 3), np.uint8)))
     except (UserError, ImageError):
         raise

@@ -27,7 +27,7 @@ class Perceptual(LossTerm):
 
     min_crop = 16
     compares_features = True
-    compiled = ("features",)
+    networks = ("features",)
 
     def __init__(self, network: Literal["vgg19", "vgg16"], weights: Path | None) -> None:
         super().__init__()

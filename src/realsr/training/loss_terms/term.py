@@ -36,7 +36,7 @@ class LossTerm(nn.Module):
 
     needs: which of `sr_ema`, `real_logits` and `fake_logits` it reads. If a term needs logits, a
     discriminator is trained. min_crop: smallest side of an HR crop. Both are class attributes,
-    since they are checked before the term is built. compiled: attributes of the term that are
+    since they are checked before the term is built. networks: attributes of the term that are
     networks of HR images, which training compiles on a GPU. compares_features: whether it compares the
     features of a classifier: a training from random weights then logs the advice to set `init`.
 
@@ -46,7 +46,7 @@ class LossTerm(nn.Module):
 
     needs: ClassVar[frozenset[str]] = frozenset()
     min_crop: ClassVar[int] = 1
-    compiled: ClassVar[tuple[str, ...]] = ()
+    networks: ClassVar[tuple[str, ...]] = ()
     compares_features: ClassVar[bool] = False
 
     def forward(self, x: StepTensors) -> Tensor:
