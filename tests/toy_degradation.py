@@ -54,9 +54,19 @@ class Blocks(OnlineDegradation):
     def __init__(self, jpeg_tables: Sequence[JpegTables]):
         self.tables = jpeg_tables
 
+    def prepare(
+        self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        return {"lr": crop}
+
 
 class Mixture(OnlineDegradation):
     """Reads noise patches beside the noise model."""
 
     def __init__(self, patches: Images, camera_noise: CameraNoise | None):
         self.patches, self.noise = patches, camera_noise
+
+    def prepare(
+        self, crop: np.ndarray, margin: int, scale: int, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        return {"lr": crop}
