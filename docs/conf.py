@@ -29,7 +29,10 @@ nitpicky = True
 # Types of other packages are names without links, since the build makes no request.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!realsr\.).*"),
-    ("py:.*", r"realsr\.(config\.schema|data\.cache|imaging\.quantisation)\..*"),
+    (
+        "py:.*",
+        r"realsr\.(config\.schema|data\.cache|imaging\.jpeg|noise\.noise_config|noise\.noise_fit)\..*",
+    ),
 ]
 
 # Links to files outside docs/ lead to the checkout, or to this address, e.g. .../blob/main.
