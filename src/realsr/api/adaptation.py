@@ -9,7 +9,6 @@ and with bicubic interpolation on regions of the photos that were held out.
 import json
 import logging
 import math
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -28,7 +27,7 @@ from realsr.api.adaptation_report import (
     describe_request,
     write_results,
 )
-from realsr.api.training_plan import time_steps
+from realsr.api.training_plan import measure_step
 from realsr.api.training_run import check_validation, list_inputs, run_training
 from realsr.config.composition import extract_part, load_config, takes_keys
 from realsr.config.pipeline import (
@@ -65,7 +64,7 @@ logger = logging.getLogger("realsr")
 
 STAGE = "adaptation"
 MIN_STEPS = 20
-TIMED_STEPS, TIMED_SHARE = 5, 0.02  # at least this many steps, and this share of the time
+TIMED_SHARE = 0.02  # of the time
 TRAINING_SHARE = 0.9  # the rest is for checkpoints, loading and changes of the machine's load
 ROWS = 3  # of the figure
 HR_NOISE, MAX_CLEAN_UP = 2.0, 4  # levels; experiments/adaptation
@@ -338,13 +337,3 @@ def choose_clean_up(noise: Sequence[Path], config: TrainConfig) -> int:
             level, factor, config.pairs.clean_up,
         )  # fmt: skip
     return factor
-
-
-def measure_step(config: TrainConfig, device: torch.device, duration: float) -> float:
-    """Return the median seconds of a training step, by a copy on random images for `duration`."""
-    times, start = list[float](), time.monotonic()
-    for seconds in time_steps(config, device):
-        times.append(seconds)
-        if len(times) > TIMED_STEPS and time.monotonic() - start >= duration:
-            break
-    return max(statistics.median(times[1:]), 1e-4)  # the first allocates memory

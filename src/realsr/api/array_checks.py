@@ -1,11 +1,10 @@
-"""Checks of the images and kernels that callers of the Python interface pass as arrays."""
+"""Check of the images that callers of the Python interface pass as arrays."""
 
 import numpy as np
 
 from realsr.core.errors import UserError
 
 OVERSHOOT = 0.5  # of floats beyond 0..1, as filters make it; more means another range
-SUM_TOLERANCE = 1e-3  # of a kernel
 
 
 def check_image(name: str, image: object, types: tuple[str, ...] = ("uint8", "float32")) -> None:
@@ -32,18 +31,3 @@ def check_image(name: str, image: object, types: tuple[str, ...] = ("uint8", "fl
             raise UserError(
                 f"{text} with values {low:g} to {high:g}: {expected}: divide levels by 255"
             )
-
-
-def check_kernel(name: str, kernel: object) -> None:
-    """Raise UserError unless a blur kernel is an array (k, l) of finite numbers with sum 1."""
-    expected = "expected a NumPy array (k, l) of finite numbers with sum 1"
-    if not isinstance(kernel, np.ndarray):
-        raise UserError(f"{name}: {type(kernel).__name__}: {expected}")
-    text = f"{name}: an array of shape {kernel.shape} and type {kernel.dtype}"
-    if kernel.ndim != 2 or kernel.size == 0 or kernel.dtype.kind not in "iuf":
-        raise UserError(f"{text}: {expected}")
-    if not np.isfinite(kernel).all():
-        raise UserError(f"{text} with nan or infinite values: {expected}")
-    total = float(kernel.sum())
-    if abs(total - 1) > SUM_TOLERANCE:
-        raise UserError(f"{text} with sum {total:g}: {expected}: divide the kernel by its sum")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from realsr.api.array_checks import check_image, check_kernel
+from realsr.api.array_checks import check_image
 from realsr.api.domain_comparison import compare_pairs
 from realsr.config.composition import takes_keys
 from realsr.config.pipeline import (
@@ -23,6 +23,7 @@ from realsr.core.seeding import numpy_generator
 from realsr.data.degradations.degradation import required_inputs, to_batch
 from realsr.data.degradations.noise import Noise
 from realsr.imaging import to_uint8
+from realsr.imaging.kernel_shapes import check_kernel
 from realsr.kernels import estimation
 from realsr.kernels.estimation import KernelPool
 from realsr.noise import collection, modelling, survey
@@ -208,7 +209,7 @@ def degrade(
     if not isinstance(scale, int | np.integer) or scale < 1:
         raise UserError(f"degrade: scale={scale!r}: expected a whole number, 1 or more")
     if kernel is not None:
-        check_kernel("degrade: kernel", kernel)
+        check_kernel(kernel, "degrade: kernel:")
         kernel = kernel.astype(np.float64)
     if noise is not None:
         check_image("degrade: noise", noise, ("uint8",))

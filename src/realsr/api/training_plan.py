@@ -2,6 +2,7 @@
 
 import json
 import logging
+import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -22,6 +23,8 @@ from realsr.training.state import check_settings, make_state
 from realsr.training.step import TrainStep
 
 logger = logging.getLogger("realsr")
+
+TIMED_STEPS = 5  # at least
 
 
 @takes_keys("plan")
@@ -57,6 +60,16 @@ def time_steps(config: TrainConfig, device: torch.device) -> Iterator[float]:
         start = time.monotonic()
         step(lr, hr, rate=0.0, decay=0.0).values.cpu()  # waits for a GPU
         yield time.monotonic() - start
+
+
+def measure_step(config: TrainConfig, device: torch.device, duration: float) -> float:
+    """Return the median seconds of a training step, by a copy on random images for `duration`."""
+    times, start = list[float](), time.monotonic()
+    for seconds in time_steps(config, device):
+        times.append(seconds)
+        if len(times) > TIMED_STEPS and time.monotonic() - start >= duration:
+            break
+    return max(statistics.median(times[1:]), 1e-4)  # the first allocates memory
 
 
 def count_cache(config: PlanConfig) -> int | None:

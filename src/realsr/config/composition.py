@@ -20,7 +20,7 @@ from realsr.config.command_line import (
     replace_flags,
 )
 from realsr.config.messages import CONFIG_ERRORS, explain
-from realsr.config.options import choices, conf_dir, config_dirs, needs_plus
+from realsr.config.options import choices, conf_dir, config_dirs, find_option, needs_plus
 from realsr.config.run_config import choose_file, compose_context, migrate_config, needs_migration
 from realsr.config.schema import COMMANDS, COMPONENTS, EvaluateConfig
 from realsr.core.components import format_value
@@ -110,19 +110,14 @@ def _to_overrides(
             continue
         items = dict(value)
         if key in COMPONENTS and "name" in items:
-            has_option = _find_option(folders, key, items["name"])
+            has_option = find_option(folders, key, items["name"])
             yield f"{key}={items.pop('name')}" if has_option else f"~{key}"
         elif prefix == "loss." and "name" in items:
             yield f"++{key}=null"  # removes the keys of a term that the loss has under this key
-            if option := _find_option(folders, "loss/term", items["name"]):
+            if option := find_option(folders, "loss/term", items["name"]):
                 del items["name"]
                 items = yaml.safe_load(option.read_text(encoding="utf-8")) | items
         yield from _to_overrides(items, folders, f"{key}.")
-
-
-def _find_option(folders: Sequence[Path], group: str, name: Any) -> Path | None:
-    files = [folder / group / f"{name}.yaml" for folder in reversed(folders)]
-    return next((file for file in files if file.is_file()), None)
 
 
 @cache

@@ -17,7 +17,7 @@ from typing import get_type_hints
 import yaml  # type: ignore[import-untyped]
 
 from realsr import __version__
-from realsr.config.options import PLUS_GROUPS, conf_dir, config_dirs
+from realsr.config.options import PLUS_GROUPS, conf_dir, config_dirs, find_option
 from realsr.config.schema import COMMANDS
 
 _TERMS = "loss/term"  # the group whose options are added to `loss`, each at an own key
@@ -136,20 +136,15 @@ def _list_options(folders: Sequence[Path], group: str) -> str:
 
 def _read_group(folders: Sequence[Path], group: str, option: str) -> list[str]:
     """Return the indented lines of an option; none if there is no such option."""
-    file = _find_option(folders, group, option)
+    file = find_option(folders, group, option)
     return [f"  {line}" for line in _read_option(file)] if file else []
-
-
-def _find_option(folders: Sequence[Path], group: str, option: str) -> Path | None:
-    files = [folder / group / f"{option}.yaml" for folder in folders[::-1]]
-    return next((file for file in files if file.is_file()), None)
 
 
 def _read_changes(
     folders: Sequence[Path], group: str, option: str
 ) -> tuple[dict[str, str], list[str]]:
     """Return the group options and the lines of keys that a track or a recipe sets."""
-    file = _find_option(folders, group, option)
+    file = find_option(folders, group, option)
     if file is None:
         return {}, []
     options, lines = dict[str, str](), list[str]()
@@ -215,10 +210,10 @@ def _select(lines: Sequence[str], part: type) -> list[str]:
             hidden = inside[1] not in get_type_hints(kind)
         if block in types and line.strip() and not hidden:
             selection.append(line)
-    following = [*selection[1:], ""]
+    next_lines = [*selection[1:], ""]
     # A block of which the command uses no key has only its first line.
     return [
         line
-        for line, after in zip(selection, following, strict=True)
+        for line, after in zip(selection, next_lines, strict=True)
         if after.startswith(" ") or not re.fullmatch(r"\w+:", line)
     ]

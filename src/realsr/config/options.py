@@ -18,10 +18,10 @@ def conf_dir() -> Path:
 def config_dirs(arguments: Sequence[str]) -> Iterator[Path]:
     """Yield conf/ and the folders of `--config-dir` and `hydra.searchpath` in a command line."""
     yield conf_dir()
-    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
+    for argument, next_argument in zip(arguments, [*arguments, ""][1:], strict=True):
         flag, equals, value = argument.partition("=")
         if flag in ("--config-dir", "-cd"):
-            yield Path(value if equals else following)
+            yield Path(value if equals else next_argument)
         elif flag == "hydra.searchpath":
             yield from map(Path, re.findall(r"file://([^,'\"\]]+)", value))
 
@@ -29,6 +29,12 @@ def config_dirs(arguments: Sequence[str]) -> Iterator[Path]:
 def list_options(group: str) -> list[str]:
     """Return the options of a config group, e.g. the tracks."""
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def find_option(folders: Sequence[Path], group: str, name: str) -> Path | None:
+    """Return the file of an option of a group; of several, that of the last folder."""
+    files = [folder / group / f"{name}.yaml" for folder in reversed(folders)]
+    return next((file for file in files if file.is_file()), None)
 
 
 def needs_plus(key: str) -> bool:

@@ -220,13 +220,13 @@ def inside(folder: Path, name: object, follow_links: bool = False) -> Path:
     if not path.parts or max(len(os.fsencode(part)) for part in path.parts) > _MAX_NAME:
         raise ValueError(f"{_shorten(name)} is not the name of a file")
     try:
-        outside = path.is_absolute() or path.drive or ".." in path.parts
-        outside = outside or not (
+        leads_outside = path.is_absolute() or path.drive or ".." in path.parts
+        leads_outside = leads_outside or not (
             follow_links or (folder / path).resolve().is_relative_to(folder.resolve())
         )
     except (OSError, RuntimeError):  # RuntimeError: a link that leads to itself, before Python 3.13
-        outside = True
-    if outside:
+        leads_outside = True
+    if leads_outside:
         raise ValueError(f"{_shorten(name)} leads outside {folder}, by its name or by a link")
     return folder / path
 

@@ -125,8 +125,8 @@ def _mean(values: np.ndarray, axes: int) -> np.ndarray:
 
 def _common(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return both arrays with nan where either is nan."""
-    both = np.isfinite(a) & np.isfinite(b)
-    return np.where(both, a, np.nan), np.where(both, b, np.nan)
+    is_valid = np.isfinite(a) & np.isfinite(b)
+    return np.where(is_valid, a, np.nan), np.where(is_valid, b, np.nan)
 
 
 def _mean_difference(

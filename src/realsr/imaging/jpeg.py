@@ -297,8 +297,8 @@ class Quantisation:
         """The quality 1..100 whose scaled luma table of ITU-T T.81 (libjpeg's) is nearest."""
         qualities = np.arange(1, 101)
         factors = np.where(qualities < 50, 5000 / qualities, 200 - 2 * qualities) / 100
-        scaled = np.floor(factors[:, None] * _LUMA.ravel() + 0.5).clip(1, 255)
-        return int(qualities[np.abs(scaled - np.array(self.tables[0])).sum(1).argmin()])
+        tables = np.floor(factors[:, None] * _LUMA.ravel() + 0.5).clip(1, 255)
+        return int(qualities[np.abs(tables - np.array(self.tables[0])).sum(1).argmin()])
 
 
 def read_quantisation(path: Path) -> Quantisation | None:

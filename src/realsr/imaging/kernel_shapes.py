@@ -19,6 +19,7 @@ Kernel = np.ndarray
 
 _SPLINE_BORDER = 8  # zeros around a kernel, so that the spline ends in zeros
 CANVAS = 31  # side on which kernels are compared
+SUM_TOLERANCE = 1e-3  # of a kernel that a user's code passes
 
 
 def normalise(kernel: Kernel) -> Kernel:
@@ -35,6 +36,22 @@ def normalise(kernel: Kernel) -> Kernel:
             f"a kernel must have finite values with a positive, finite sum, got sum {total}"
         )
     return result
+
+
+def check_kernel(kernel: object, text: str) -> None:
+    """Raise UserError, which `text` starts, unless a kernel is an array (k, l), finite, of sum 1."""
+    needs = "expected a NumPy array (k, l) of finite numbers with sum 1"
+    if not isinstance(kernel, np.ndarray):
+        raise UserError(f"{text} {type(kernel).__name__}: {needs}")
+    if kernel.ndim != 2 or kernel.size == 0 or kernel.dtype.kind not in "iuf":
+        raise UserError(f"{text} an array of shape {kernel.shape} and type {kernel.dtype}: {needs}")
+    if not np.isfinite(kernel).all():
+        raise UserError(f"{text} a kernel with nan or infinite values: {needs}")
+    total = float(kernel.sum())
+    if abs(total - 1) > SUM_TOLERANCE:
+        raise UserError(
+            f"{text} a kernel with sum {total:g}: {needs}: divide the kernel by its sum"
+        )
 
 
 def aligned_centre(size: int, scale: int) -> float:

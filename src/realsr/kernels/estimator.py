@@ -282,8 +282,8 @@ def make_estimator(
             "expected inputs='source', or the method list_items(pool)"
         )
     if scale not in estimator.scales:
-        *others, last = map(str, estimator.scales)
-        others_text = f"s {', '.join(others)} and" if others else ""
+        *first_scales, last = map(str, estimator.scales)
+        others_text = f"s {', '.join(first_scales)} and" if first_scales else ""
         advice = "kernels=spectral, pool=gaussian or " if scale in ALL_SCALES else ""
         raise UserError(
             f"scale={scale}: {key}.name={values['name']} makes kernels for scale{others_text} "

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from realsr.core.errors import UserError
-from realsr.imaging.kernel_shapes import Kernel
+from realsr.imaging.kernel_shapes import Kernel, check_kernel
 from realsr.kernels.estimator import (
     Advance,
     Batch,
@@ -23,7 +23,6 @@ from realsr.kernels.estimator import (
     name_faults,
 )
 
-SUM_TOLERANCE = 1e-3
 RECORD_KEYS = {"name", "files", "source", "damaged", "health", "rejected"}  # of an item
 
 
@@ -140,7 +139,4 @@ def _check_kernel(kernel: Kernel, text: str) -> None:
     array = np.asarray(kernel, dtype=np.float64)
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
         raise UserError(f"{text} an array of shape {array.shape}: expected a square 2-D array")
-    if not np.isfinite(array).all() or abs(array.sum() - 1) > SUM_TOLERANCE:
-        raise UserError(
-            f"{text} a kernel with sum {array.sum():g}: expected finite values with sum 1"
-        )
+    check_kernel(array, text)

@@ -79,8 +79,8 @@ def make_chain_sections(run: RunRecords, pool: PoolStatistics | None) -> list[Se
     if run.value("pool.kernels") != "bicubic":
         items = _index_files(_read_items(pool_dir, "kernels"), f"_x{run.scale}.mat")
         blurs = [_kernel_file(pair) for pair in chain.pairs.values()]
-        others = choose_evenly(sorted(items), max(1, MAX_KERNELS - MAX_PAIRS))
-        chain.kernels = {file: items[file] for file in sorted({*blurs, *others}) if file in items}
+        examples = choose_evenly(sorted(items), max(1, MAX_KERNELS - MAX_PAIRS))
+        chain.kernels = {file: items[file] for file in sorted({*blurs, *examples}) if file in items}
         if pool is not None and run.scale in pool.kernels:
             kernels.append(Plots([plot_kernel_spectra([pool], run.scale)]))
         if pool_dir is not None:

@@ -205,8 +205,12 @@ def _list_facts(
     noise = any(name_input(path) in NOISE_INPUTS for path in pool_files)
     facts = asdict(config) | {"online_degradation": degradation, "pool": {"noise": noise}}
     facts["loss"] = active_terms(config.loss)
-    unused = ("seed", "tracker", *(() if needs_discriminator(config.loss) else ("discriminator",)))
-    for key in unused:
+    free_keys = (
+        "seed",
+        "tracker",
+        *(() if needs_discriminator(config.loss) else ("discriminator",)),
+    )
+    for key in free_keys:
         del facts[key]
     for key in RUNTIME_ONLY_KEYS:
         del facts["trainer"][key]

@@ -67,8 +67,10 @@ def select_rrdb(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     prefix = next((prefix for prefix in options if "ema" in prefix), options[0])
     if len(options) > 1:
         names = {option: option or "no prefix" for option in options}
-        unused = ", ".join(names[option] for option in options if option != prefix)
-        logger.info("using the weights under %s (the file also has %s)", names[prefix], unused)
+        alternatives = ", ".join(names[option] for option in options if option != prefix)
+        logger.info(
+            "using the weights under %s (the file also has %s)", names[prefix], alternatives
+        )
     return {
         name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
     }
