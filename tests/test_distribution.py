@@ -24,15 +24,15 @@ MAX_BYTES = 2**20  # of a file in the archives
 
 
 def run(*command: str | Path, **variables: str) -> str:
-    ended = subprocess.run(
+    outcome = subprocess.run(
         [*command],
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
         timeout=300,
     )
-    assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-2000:]
-    return ended.stdout
+    assert outcome.returncode == 0, outcome.stdout[-2000:] + outcome.stderr[-2000:]
+    return outcome.stdout
 
 
 @pytest.fixture(scope="module")

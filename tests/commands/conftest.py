@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_work import Command, Ended, write_photos
+from small_work import Command, CommandResult, write_photos
 
 from config_files import takes
 from realsr.api.command import run_command
@@ -26,7 +26,7 @@ def command(
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     caplog.set_level(logging.INFO)
 
-    def run(name: str, *arguments: str) -> Ended:
+    def run(name: str, *arguments: str) -> CommandResult:
         # Tests share settings among commands, which refuse those of others.
         own = [argument for argument in arguments if takes(name, argument)]
         monkeypatch.setattr(sys, "argv", [f"realsr.{name}", *own])
@@ -37,7 +37,7 @@ def command(
         except SystemExit as end:
             code = int(end.code or 0)
         written = capsys.readouterr()
-        return Ended(code, caplog.text + written.out + written.err)
+        return CommandResult(code, caplog.text + written.out + written.err)
 
     return run
 

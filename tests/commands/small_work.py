@@ -22,14 +22,14 @@ MODELS = {"bicubic", "generator", "generator_ema", "best"}
 
 
 @dataclass
-class Ended:
-    """How a command ended: its exit code and all that it said."""
+class CommandResult:
+    """The exit code of a command, and the text of its log."""
 
     code: int
-    said: str
+    log: str
 
 
-Command = Callable[..., Ended]
+Command = Callable[..., CommandResult]
 
 
 def write_photos(

@@ -68,9 +68,11 @@ def textured(folder: Path, names: str, flat: bool = False) -> Path:
 
 def test_model_report_and_figure(command: Command, tmp_path: Path, weights: Path) -> None:
     source = write_photos(tmp_path / "photos", "abc", SIZE, block=64)
-    ended = command("adapt", *arguments(weights, source))
-    assert ended.code == 0, ended.said
-    assert ended.said.index("at most about 0.001 minutes in all") < ended.said.index("noise survey")
+    outcome = command("adapt", *arguments(weights, source))
+    assert outcome.code == 0, outcome.log
+    assert outcome.log.index("at most about 0.001 minutes in all") < outcome.log.index(
+        "noise survey"
+    )
     out = tmp_path / "out"
     report = (out / "report.md").read_text()
     for row in ("| bicubic |", "| published |", "| adapted |", "The adapted model is "):
@@ -96,11 +98,11 @@ def test_model_report_and_figure(command: Command, tmp_path: Path, weights: Path
     made = files(out)
     again = command("adapt", *arguments(weights, source))
     assert again.code == 0
-    assert "nothing to do" in again.said
+    assert "nothing to do" in again.log
     assert files(out) == made
     other = command("adapt", *arguments(weights, source, minutes=0.002))
     assert other.code == 1
-    assert "minutes: was 0.001, now 0.002" in other.said
+    assert "minutes: was 0.001, now 0.002" in other.log
 
 
 def test_an_interrupted_command_trains_the_same_number_of_steps(
@@ -113,8 +115,8 @@ def test_an_interrupted_command_trains_the_same_number_of_steps(
         assert command("adapt", *arguments(weights, source)).code == 143
     assert not (tmp_path / "out/model.safetensors").exists()
     monkeypatch.setattr(adaptation, "MIN_STEPS", 9)  # as if another speed were measured
-    ended = command("adapt", *arguments(weights, source))
-    assert ended.code == 0, ended.said
+    outcome = command("adapt", *arguments(weights, source))
+    assert outcome.code == 0, outcome.log
     assert json.loads((tmp_path / "out/adapt.json").read_text())["steps"] == 7
     training = json.loads((tmp_path / "out/work/runs/adapt/manifest.json").read_text())["training"]
     assert training["items"]["generator"]["steps"] == 7
@@ -140,22 +142,22 @@ def test_lpips_is_in_the_loss_where_its_weights_are_and_steps_replace_the_time(
 ) -> None:
     source = write_photos(tmp_path / "photos", "ab", SIZE, block=64)
     keys = [*arguments(weights, source), "steps=2"]
-    ended = command("adapt", *keys, f"lpips_weights={tmp_path / 'none.pth'}")
-    assert ended.code == 1
-    assert f"lpips_weights={tmp_path / 'none.pth'}: there is no such file" in ended.said
-    ended = command("adapt", *keys)
-    assert ended.code == 0, ended.said
-    assert "realsr.fetch what=[alexnet]" in ended.said
-    assert "continues with L1 alone" in ended.said
-    assert "set lpips_weights=FILE" in ended.said
+    outcome = command("adapt", *keys, f"lpips_weights={tmp_path / 'none.pth'}")
+    assert outcome.code == 1
+    assert f"lpips_weights={tmp_path / 'none.pth'}: there is no such file" in outcome.log
+    outcome = command("adapt", *keys)
+    assert outcome.code == 0, outcome.log
+    assert "realsr.fetch what=[alexnet]" in outcome.log
+    assert "continues with L1 alone" in outcome.log
+    assert "set lpips_weights=FILE" in outcome.log
     for key in ("loss.lpips", "metric_files"):
-        assert key not in ended.said, "not a key of adapt"
-    assert "evaluate; 2 steps. Results" in ended.said
+        assert key not in outcome.log, "not a key of adapt"
+    assert "evaluate; 2 steps. Results" in outcome.log
     assert json.loads((tmp_path / "out/adapt.json").read_text())["steps"] == 2
     assert "loss pixel, on" in (tmp_path / "out/report.md").read_text()
     keys[keys.index("output=out")] = "output=other"
-    ended = command("adapt", *keys, f"lpips_weights={feature_files['alexnet']}")
-    assert ended.code == 0, ended.said
+    outcome = command("adapt", *keys, f"lpips_weights={feature_files['alexnet']}")
+    assert outcome.code == 0, outcome.log
     report = (tmp_path / "other/report.md").read_text()
     assert "loss pixel + lpips + gan" in report
     assert "LPIPS" in report[report.index("The adapted model is") :].splitlines()[0]
@@ -167,8 +169,8 @@ def test_clean_photos_are_hr_at_their_own_size_and_of_one_photo_a_region_is_held
     source = write_photos(tmp_path / "photos", "a", SIZE, block=64)
     write_photos(tmp_path / "clean", "x", (128, 160), block=16)
     keys = [*arguments(weights, source), "steps=2", f"target={tmp_path / 'clean'}"]
-    ended = command("adapt", *keys)
-    assert ended.code == 0, ended.said
+    outcome = command("adapt", *keys)
+    assert outcome.code == 0, outcome.log
     shapes = {
         name: read_uint8(tmp_path / f"out/work/pairs/HR/{name}.png").shape for name in ("a", "x")
     }
@@ -182,8 +184,8 @@ def test_photos_too_small_for_a_region_are_adapted_to_but_not_evaluated(
     command: Command, tmp_path: Path, weights: Path
 ) -> None:
     source = write_photos(tmp_path / "photos", "ab", (192, 192), block=64)
-    ended = command("adapt", *arguments(weights, source))
-    assert ended.code == 0, ended.said
+    outcome = command("adapt", *arguments(weights, source))
+    assert outcome.code == 0, outcome.log
     assert "was not evaluated" in (tmp_path / "out/report.md").read_text()
     assert (tmp_path / "out/model.safetensors").is_file()
 
@@ -192,12 +194,12 @@ def test_photos_without_flat_tiles_are_adapted_to_without_noise(
     command: Command, tmp_path: Path, weights: Path
 ) -> None:
     source = textured(tmp_path / "photos", "abc")
-    ended = command("adapt", *arguments(weights, source))
-    assert ended.code == 0, ended.said
-    assert "no thresholds suit these photos" in ended.said
-    assert "continues without noise" in ended.said
+    outcome = command("adapt", *arguments(weights, source))
+    assert outcome.code == 0, outcome.log
+    assert "no thresholds suit these photos" in outcome.log
+    assert "continues without noise" in outcome.log
     for key in ("noise.size", "online_degradation="):
-        assert key not in ended.said, "not a key of adapt"
+        assert key not in outcome.log, "not a key of adapt"
     assert "noise patches: 0" in (tmp_path / "out/report.md").read_text()
 
 
@@ -205,9 +207,9 @@ def test_photos_without_detail_are_adapted_to_with_bicubic_pairs(
     command: Command, tmp_path: Path, weights: Path
 ) -> None:
     source = textured(tmp_path / "photos", "abc", flat=True)
-    ended = command("adapt", *arguments(weights, source))
-    assert ended.code == 0, ended.said
-    assert "continues with bicubic" in ended.said
+    outcome = command("adapt", *arguments(weights, source))
+    assert outcome.code == 0, outcome.log
+    assert "continues with bicubic" in outcome.log
     assert "no sound kernel" in (tmp_path / "out/report.md").read_text()
 
 
@@ -223,17 +225,17 @@ def test_other_cameras_and_small_or_unreadable_photos_are_named(
             image.save(source / f"{name}.png", exif=exif)
     shutil.copytree(source, tmp_path / "small")
     write_photos(tmp_path / "small", "d", (100, 300))
-    ended = command("adapt", *arguments(weights, tmp_path / "small"))
-    assert ended.code == 1
-    assert "1 of 4 photos have a side of less than 128 pixels: d.png: remove them" in ended.said
+    outcome = command("adapt", *arguments(weights, tmp_path / "small"))
+    assert outcome.code == 1
+    assert "1 of 4 photos have a side of less than 128 pixels: d.png: remove them" in outcome.log
     (source / "c.png").write_bytes(b"no image")
-    ended = command("adapt", *arguments(weights, source))
-    assert ended.code == 1
-    assert "c.png: not a readable image" in ended.said
+    outcome = command("adapt", *arguments(weights, source))
+    assert outcome.code == 1
+    assert "c.png: not a readable image" in outcome.log
     (source / "c.png").unlink()
-    ended = command("adapt", *arguments(weights, source))
-    assert ended.code == 143, ended.said
-    assert "photos of 2 cameras (One, Two)" in ended.said
+    outcome = command("adapt", *arguments(weights, source))
+    assert outcome.code == 143, outcome.log
+    assert "photos of 2 cameras (One, Two)" in outcome.log
     assert command("adapt", "source=photos", "output=photos").code == 1
 
 

@@ -31,16 +31,16 @@ def test_shifted_pairs_are_reported(command: Command, validation: Path, tmp_path
     write_photos(tmp_path / "photos", "p", (64, 64))
     check = ["check_data", "+track=dped", "data.source=photos", "data.validation=valid", "scale=2"]
     evaluate = ["evaluate", "weights=[bicubic]", "data.hr=valid/HR", "data.lr=valid/LR", "scale=2"]
-    for ended in (command(*check), command(*evaluate, "output=out")):
-        assert ended.code == 0, ended.said
-        assert "1 of 2 pairs are misaligned or differ in brightness. The worst is b" in ended.said
+    for outcome in (command(*check), command(*evaluate, "output=out")):
+        assert outcome.code == 0, outcome.log
+        assert "1 of 2 pairs are misaligned or differ in brightness. The worst is b" in outcome.log
     facts = json.loads((tmp_path / "out/metrics.json").read_text())["alignment"]
     assert facts["a"]["down"] == pytest.approx(0, abs=0.05)
     assert facts["b"]["down"] == pytest.approx(1, abs=0.1)
     for kind in ("HR", "LR"):
         shutil.copy(validation / kind / "a.png", validation / kind / "b.png")
-    assert "LR and HR of 2 pairs are aligned" in command(*check).said
-    assert "misaligned" not in command(*evaluate).said
+    assert "LR and HR of 2 pairs are aligned" in command(*check).log
+    assert "misaligned" not in command(*evaluate).log
 
 
 def test_a_real_pair_of_one_phone_differs_in_colour(shared: Callable[[str], Path]) -> None:

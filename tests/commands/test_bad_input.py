@@ -14,7 +14,7 @@ STAGES = ("estimate_kernels", "collect_noise", "make_pairs", "train", "check_dat
 
 @pytest.mark.parametrize("name", STAGES)
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "does not exist"),
         ([], "has no images; expected"),
@@ -23,24 +23,24 @@ STAGES = ("estimate_kernels", "collect_noise", "make_pairs", "train", "check_dat
     ],
 )
 def test_folders_without_photos(
-    name: str, content: list[str] | None, said: str, command: Command, tmp_path: Path
+    name: str, content: list[str] | None, message: str, command: Command, tmp_path: Path
 ) -> None:
     for file in content or []:
         (tmp_path / "photos" / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "photos" / file).write_bytes(b"x")
     if content == []:
         (tmp_path / "photos").mkdir()
-    ended = command(name, "+track=dped", "data.source=photos", "work_dir=out", *TINY)
-    assert ended.code == 1
-    assert said in ended.said
+    outcome = command(name, "+track=dped", "data.source=photos", "work_dir=out", *TINY)
+    assert outcome.code == 1
+    assert message in outcome.log
     assert not files(tmp_path / "out")
 
 
 def test_no_source_given(command: Command) -> None:
-    ended = command("train", "+track=dped", *TINY)
-    assert ended.code == 1
-    assert "data.source is not set" in ended.said
-    assert "set data.source=FOLDER" in ended.said
+    outcome = command("train", "+track=dped", *TINY)
+    assert outcome.code == 1
+    assert "data.source is not set" in outcome.log
+    assert "set data.source=FOLDER" in outcome.log
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,11 @@ def test_what_a_later_stage_cannot_do_is_refused_by_the_first(
     argument: str, message: str, command: Command, source: Path, tmp_path: Path
 ) -> None:
     arguments = [value for value in TINY if value.partition("=")[0] != argument.partition("=")[0]]
-    ended = command(
+    outcome = command(
         "train", "+track=dped", "data.source=photos", "work_dir=out", *arguments, *argument.split()
     )
-    assert ended.code == 1
-    assert message in ended.said
+    assert outcome.code == 1
+    assert message in outcome.log
     assert not files(tmp_path / "out")
 
 
@@ -89,11 +89,11 @@ def test_a_truncated_file_among_good_ones(
     bad = source / "b.png"
     bad.write_bytes(bad.read_bytes()[:500])
     arguments = ("+track=dped", "data.source=photos", "work_dir=out", "pool=noise_only", *TINY)
-    ended = command(name, *arguments)
-    assert ended.code == 1
-    assert "1 of 3 failed" in ended.said
-    assert "b.png" in ended.said
-    assert "Repair or remove these files, then repeat the command" in ended.said
+    outcome = command(name, *arguments)
+    assert outcome.code == 1
+    assert "1 of 3 failed" in outcome.log
+    assert "b.png" in outcome.log
+    assert "Repair or remove these files, then repeat the command" in outcome.log
     summaries = ("manifest.json", "kernels.png")
     made = {
         path: time for path, time in files(tmp_path / "out").items() if not path.endswith(summaries)
@@ -111,15 +111,15 @@ def test_train_stops_at_a_truncated_file_and_goes_on_when_it_is_gone(
 ) -> None:
     (source / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     arguments = ("+track=dped", "data.source=photos", "work_dir=out", *TINY)
-    ended = command("train", *arguments)
-    assert ended.code == 1
-    assert "b.png" in ended.said
+    outcome = command("train", *arguments)
+    assert outcome.code == 1
+    assert "b.png" in outcome.log
     (source / "b.png").unlink()
     assert command("train", *arguments).code == 0
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         (
             "estimate_kernels",
@@ -128,9 +128,9 @@ def test_train_stops_at_a_truncated_file_and_goes_on_when_it_is_gone(
         ("collect_noise", "60x40 pixels are too few for a noise tile of 64"),
     ],
 )
-def test_photos_that_are_too_small(name: str, said: str, command: Command, source: Path) -> None:
+def test_photos_that_are_too_small(name: str, message: str, command: Command, source: Path) -> None:
     write_photos(source, "s", (40, 60))
-    ended = command(
+    outcome = command(
         name,
         "+track=dped",
         "data.source=photos",
@@ -139,31 +139,31 @@ def test_photos_that_are_too_small(name: str, said: str, command: Command, sourc
         "noise.size=64",
         "noise.max_variance=5000",
     )
-    assert ended.code == 1
-    assert "s.png" in ended.said
-    assert said in ended.said
+    assert outcome.code == 1
+    assert "s.png" in outcome.log
+    assert message in outcome.log
 
 
 def test_pairs_smaller_than_a_crop(command: Command, source: Path) -> None:
-    ended = command(
+    outcome = command(
         "train", "+track=dped", "data.source=photos", "work_dir=out", *TINY, "trainer.crop=64"
     )
-    assert ended.code == 1
-    assert "no HR image is as large as a crop of 64" in ended.said
+    assert outcome.code == 1
+    assert "no HR image is as large as a crop of 64" in outcome.log
 
 
 def test_no_noise_found_says_what_threshold_would(
     command: Command, source: Path, tmp_path: Path
 ) -> None:
     arguments = ("+track=dped", "data.source=photos", "work_dir=out", *TINY)
-    ended = command("collect_noise", *arguments, "noise.max_variance=0.5")
-    assert ended.code == 1
-    assert "none of 108 tiles" in ended.said
-    assert "Variances of the" in ended.said
-    found = re.search(r"noise\.max_variance=([\d.]+) would yield up to (\d+) patches", ended.said)
+    outcome = command("collect_noise", *arguments, "noise.max_variance=0.5")
+    assert outcome.code == 1
+    assert "none of 108 tiles" in outcome.log
+    assert "Variances of the" in outcome.log
+    found = re.search(r"noise\.max_variance=([\d.]+) would yield up to (\d+) patches", outcome.log)
     assert found
-    ended = command("collect_noise", *arguments, f"noise.max_variance={found[1]}")
-    assert ended.code == 0, "and it can be said at once, without overwrite"
+    outcome = command("collect_noise", *arguments, f"noise.max_variance={found[1]}")
+    assert outcome.code == 0, "and it can be said at once, without overwrite"
     assert len(list((tmp_path / "out/pool/noise").iterdir())) == int(found[2])
 
 
@@ -173,16 +173,16 @@ def test_the_source_is_not_written_into(name: str, command: Command, source: Pat
     for argument in filter(
         partial(takes, name), ("work_dir=photos", "pool_dir=photos", "pairs_dir=photos")
     ):
-        ended = command(name, "+track=dped", "data.source=photos", *TINY, argument)
-        assert ended.code == 1
-        assert "the same folder" in ended.said
-        assert "choose another work_dir" in ended.said
+        outcome = command(name, "+track=dped", "data.source=photos", *TINY, argument)
+        assert outcome.code == 1
+        assert "the same folder" in outcome.log
+        assert "choose another work_dir" in outcome.log
     assert files(source) == before
 
 
 def test_one_name_in_source_and_target(command: Command, source: Path, target: Path) -> None:
     write_photos(target, "a", (64, 64))
-    ended = command(
+    outcome = command(
         "make_pairs",
         "+track=df2k",
         "data.source=photos",
@@ -190,8 +190,8 @@ def test_one_name_in_source_and_target(command: Command, source: Path, target: P
         "work_dir=out",
         *TINY,
     )
-    assert ended.code == 1
-    assert "a is in both data.source and data.target" in ended.said
+    assert outcome.code == 1
+    assert "a is in both data.source and data.target" in outcome.log
 
 
 @pytest.mark.parametrize("name", ["estimate_kernels", "make_pairs", "train"])
@@ -210,16 +210,16 @@ def test_a_file_where_a_folder_should_be(
         "work_dir=out",
         *TINY,
     )
-    ended = command(name, "+track=df2k", *arguments)
+    outcome = command(name, "+track=df2k", *arguments)
     needed = {"estimate_kernels": "pool", "make_pairs": "pairs"}.get(name)
     if (needed and depth != "out" and needed not in depth) or (name, depth) == (
         "train",
         "out/pool/kernels",
     ):
-        assert ended.code == 0, "it has nothing to do there: df2k shrinks by bicubic"
+        assert outcome.code == 0, "it has nothing to do there: df2k shrinks by bicubic"
     else:
-        assert ended.code == 1, ended.said
-        assert f"{depth} is a file, but a folder is expected: set another" in ended.said
+        assert outcome.code == 1, outcome.log
+        assert f"{depth} is a file, but a folder is expected: set another" in outcome.log
     assert (tmp_path / depth).read_text() == "precious"
 
 
@@ -242,9 +242,9 @@ def test_a_file_where_an_output_should_be(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "plain").write_text("precious")
-    ended = command(name, *(argument.format(output) for argument in arguments))
-    assert ended.code == 1
-    assert "plain is a file, but a folder is expected: set another" in ended.said
+    outcome = command(name, *(argument.format(output) for argument in arguments))
+    assert outcome.code == 1
+    assert "plain is a file, but a folder is expected: set another" in outcome.log
     assert (tmp_path / "plain").read_text() == "precious"
 
 
@@ -262,13 +262,13 @@ def test_a_full_disk_or_a_read_only_place(
         *TINY,
     )
     with full_disk(code, writes=2):
-        ended = command(name, *arguments)
-    assert ended.code == 1, ended.said
-    assert "the disk says no" in ended.said
-    assert "Traceback" not in ended.said
+        outcome = command(name, *arguments)
+    assert outcome.code == 1, outcome.log
+    assert "the disk says no" in outcome.log
+    assert "Traceback" not in outcome.log
     assert not [path for path in files(tmp_path / "out") if path.endswith(".tmp")]
-    ended = command(name, *arguments)
-    assert ended.code == 0, ended.said
+    outcome = command(name, *arguments)
+    assert outcome.code == 0, outcome.log
 
 
 def test_missing_vgg_weights(
@@ -279,16 +279,16 @@ def test_missing_vgg_weights(
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
     arguments = ("+track=dped", "data.source=photos", "work_dir=out", *TINY, "loss=realsr")
-    ended = command("train", *arguments)
-    assert ended.code == 1
+    outcome = command("train", *arguments)
+    assert outcome.code == 1
     for way in (" into ", "loss.perceptual.weights=FILE", "loss.perceptual.weight=0"):
-        assert way in ended.said
+        assert way in outcome.log
     assert not (tmp_path / "out").exists()
     assert command("train", *arguments, "loss.perceptual.weight=0").code == 0, "the third, at once"
 
 
 @pytest.mark.parametrize(
-    ("argument", "said"),
+    ("argument", "message"),
     [
         ("trainer.device=cuda:99", "device=cuda:99: "),
         ("trainer.crop=18", "trainer.crop=18: expected a multiple of scale=4"),
@@ -297,36 +297,40 @@ def test_missing_vgg_weights(
     ],
 )
 def test_what_cannot_be_trained_is_told_before_the_work(
-    argument: str, said: str, command: Command, source: Path, tmp_path: Path
+    argument: str, message: str, command: Command, source: Path, tmp_path: Path
 ) -> None:
-    ended = command("train", "+track=dped", "data.source=photos", "work_dir=out", *TINY, argument)
-    assert ended.code == 1
-    assert said in ended.said
+    outcome = command("train", "+track=dped", "data.source=photos", "work_dir=out", *TINY, argument)
+    assert outcome.code == 1
+    assert message in outcome.log
     assert not (tmp_path / "out").exists()
 
 
 def test_check_data_says_what_is_there_and_what_is_not(
     command: Command, source: Path, target: Path
 ) -> None:
-    ended = command("check_data", "+track=df2k", "data.source=photos")
-    assert ended.code == 1
+    outcome = command("check_data", "+track=df2k", "data.source=photos")
+    assert outcome.code == 1
     assert (
         "3 images from 96x96 to 96x96 (the track's data set has 2650 images: Flickr2K corrupted"
-        in ended.said
+        in outcome.log
     )
-    assert "3 of 3 photos are narrower than two noise tiles (noise.size=256)" in ended.said
-    assert "data.target is not given" in ended.said
-    assert "data.validation: not given, optional (the track's data set has 100 images" in ended.said
+    assert "3 of 3 photos are narrower than two noise tiles (noise.size=256)" in outcome.log
+    assert "data.target is not given" in outcome.log
+    assert (
+        "data.validation: not given, optional (the track's data set has 100 images" in outcome.log
+    )
     arguments = ("+track=df2k", "data.source=photos", "data.target=clean")
-    ended = command("check_data", *arguments, "init=nowhere.pth", "loss.perceptual.weights=vgg.pth")
-    assert ended.code == 1
-    assert "init: nowhere.pth: no such file" in ended.said
-    assert "loss.perceptual.weights=vgg.pth: no such file" in ended.said
-    ended = command("check_data", *arguments)
-    assert ended.code == 0
-    assert "all photos that track df2k needs can be read" in ended.said
+    outcome = command(
+        "check_data", *arguments, "init=nowhere.pth", "loss.perceptual.weights=vgg.pth"
+    )
+    assert outcome.code == 1
+    assert "init: nowhere.pth: no such file" in outcome.log
+    assert "loss.perceptual.weights=vgg.pth: no such file" in outcome.log
+    outcome = command("check_data", *arguments)
+    assert outcome.code == 0
+    assert "all photos that track df2k needs can be read" in outcome.log
     (target / "z.jpg").write_bytes(b"half")
-    ended = command("check_data", *arguments)
-    assert ended.code == 1
-    assert "2 images from 66x49 to 66x49, 1 unreadable" in ended.said
-    assert "z.jpg" in ended.said
+    outcome = command("check_data", *arguments)
+    assert outcome.code == 1
+    assert "2 images from 66x49 to 66x49, 1 unreadable" in outcome.log
+    assert "z.jpg" in outcome.log

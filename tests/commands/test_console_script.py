@@ -64,28 +64,28 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_help_has_one_short_line_for_each_command(script: Path) -> None:
-    ended = run(script, "--help")
-    lines = ended.stdout.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    outcome = run(script, "--help")
+    lines = outcome.stdout.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
     assert [line.split()[0] for line in lines] == list(COMMANDS)
     assert all(len(line.split()) > 3 and len(line) <= 90 for line in lines)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert run(*module("realsr"), "-h").stdout == ended.stdout
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert run(*module("realsr"), "-h").stdout == outcome.stdout
     bare = run(script)
-    assert (bare.returncode, bare.stdout) == (2, ended.stdout)
+    assert (bare.returncode, bare.stdout) == (2, outcome.stdout)
 
 
 def test_help_of_a_command_is_that_of_its_module(script: Path) -> None:
-    ended = run(script, "upscale", "--help")
-    assert ended.returncode == 0
-    assert "Usage: realsr upscale PHOTO output=FILE" in ended.stdout
-    assert run(*module("realsr.upscale"), "--help").stdout == ended.stdout
+    outcome = run(script, "upscale", "--help")
+    assert outcome.returncode == 0
+    assert "Usage: realsr upscale PHOTO output=FILE" in outcome.stdout
+    assert run(*module("realsr.upscale"), "--help").stdout == outcome.stdout
 
 
 def test_versions_are_the_same_for_all_forms(script: Path) -> None:
     forms = ([script], [script, "upscale"], module("realsr"), module("realsr.upscale"))
     for form in forms:
-        ended = run(*form, "--version")
-        assert (ended.returncode, ended.stdout, ended.stderr) == (0, VERSIONS, "")
+        outcome = run(*form, "--version")
+        assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, VERSIONS, "")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--version"]])
@@ -106,9 +106,9 @@ def test_texts_need_no_large_import(arguments: list[str], tmp_path: Path) -> Non
     ],
 )
 def test_an_unknown_command_ends_in_one_line(name: str, advice: str, script: Path) -> None:
-    ended = run(script, name, "output=x.png")
+    outcome = run(script, name, "output=x.png")
     message = f"error: unknown command {name}: {advice}realsr --help lists the commands\n"
-    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", message)
+    assert (outcome.returncode, outcome.stdout, outcome.stderr) == (2, "", message)
 
 
 def test_photos_are_upscaled_as_by_the_module(script: Path, tmp_path: Path) -> None:
@@ -116,20 +116,20 @@ def test_photos_are_upscaled_as_by_the_module(script: Path, tmp_path: Path) -> N
     keys = ["a.png", "b.png", "output=out", "weights=bicubic", "scale=2"]
     results = []
     for form in ([script, "upscale"], module("realsr.upscale")):
-        ended = run(*form, *keys)
+        outcome = run(*form, *keys)
         images = [(tmp_path / "out" / f"{name}.png").read_bytes() for name in "ab"]
-        results.append((ended.returncode, ended.stdout, ended.stderr, images))
+        results.append((outcome.returncode, outcome.stdout, outcome.stderr, images))
         shutil.rmtree(tmp_path / "out")
     assert results[0] == results[1]
     assert results[0][0] == 0
 
 
 def test_an_error_is_that_of_the_module(script: Path) -> None:
-    ended = run(script, "upscale", "none.png", "output=x.png")
+    outcome = run(script, "upscale", "none.png", "output=x.png")
     same = run(*module("realsr.upscale"), "none.png", "output=x.png")
-    assert (ended.returncode, ended.stderr) == (1, same.stderr)
-    assert ended.stderr.startswith("error: none.png")
-    assert len(ended.stderr.splitlines()) == 1
+    assert (outcome.returncode, outcome.stderr) == (1, same.stderr)
+    assert outcome.stderr.startswith("error: none.png")
+    assert len(outcome.stderr.splitlines()) == 1
 
 
 def test_files_of_the_folder_do_not_replace_modules(script: Path, tmp_path: Path) -> None:
@@ -142,8 +142,8 @@ def test_ctrl_c_while_it_imports_leaves_no_traceback(script: Path, tmp_path: Pat
     (tmp_path / "stub" / "yaml.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
     path = f"{tmp_path / 'stub'}{os.pathsep}{ROOT / 'src'}"
     for form in ([script, "upscale"], module("realsr.upscale")):
-        ended = run(*form, "a.png", "output=b.png", PYTHONPATH=path)
-        assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
+        outcome = run(*form, "a.png", "output=b.png", PYTHONPATH=path)
+        assert (outcome.returncode, outcome.stderr) == (-signal.SIGINT, "")
 
 
 def test_ctrl_c_at_work_and_custom_modules_of_the_folder(script: Path, tmp_path: Path) -> None:
@@ -151,10 +151,10 @@ def test_ctrl_c_at_work_and_custom_modules_of_the_folder(script: Path, tmp_path:
     (tmp_path / "mine.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
     keys = ["+track=psnr", "data.target=photos", "generator.name=mine.Net", "trainer.device=cpu"]
     for form in ([script, "train"], module("realsr.train")):
-        ended = run(*form, *keys)
-        assert ended.returncode == 130, ended.stderr
+        outcome = run(*form, *keys)
+        assert outcome.returncode == 130, outcome.stderr
         assert (
-            ended.stderr == "interrupted; finished work is kept; repeat the command to continue\n"
+            outcome.stderr == "interrupted; finished work is kept; repeat the command to continue\n"
         )
 
 
@@ -175,11 +175,11 @@ def test_bash_completes_commands_groups_and_keys(line: str, completions: str, sc
         'echo "${COMPREPLY[@]}"'
     )
     path = f"{script.parent}{os.pathsep}{os.environ['PATH']}"
-    ended = run("bash", "-c", shell, PATH=path, COMP_LINE=line, COMP_POINT=str(len(line)))
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{completions}\n", "")
+    outcome = run("bash", "-c", shell, PATH=path, COMP_LINE=line, COMP_POINT=str(len(line)))
+    assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, f"{completions}\n", "")
 
 
 def test_an_unknown_shell_is_named(script: Path) -> None:
-    ended = run(script, "-sc", "install=tcsh")
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("error: -sc: expected install=SHELL")
+    outcome = run(script, "-sc", "install=tcsh")
+    assert outcome.returncode == 2
+    assert outcome.stderr.startswith("error: -sc: expected install=SHELL")

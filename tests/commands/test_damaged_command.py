@@ -36,20 +36,20 @@ def test_a_command_refuses_a_damaged_photo_or_accepts_it(
 ) -> None:
     refused = command(name, *arguments)
     assert refused.code == 1
-    assert PHOTO in refused.said
-    assert "set damaged=accept" in refused.said
+    assert PHOTO in refused.log
+    assert "set damaged=accept" in refused.log
     accepted = command(name, *arguments, "damaged=accept")
-    assert accepted.code == 0, accepted.said
-    assert accepted.said.count(PHOTO) == 1
+    assert accepted.code == 0, accepted.log
+    assert accepted.log.count(PHOTO) == 1
     unknown = command(name, *arguments, "damaged=yes")
     assert unknown.code == 1
-    assert "damaged=yes: expected one of refuse, accept" in unknown.said
-    assert PHOTO not in unknown.said, "before any work"
+    assert "damaged=yes: expected one of refuse, accept" in unknown.log
+    assert PHOTO not in unknown.log, "before any work"
     if name == "upscale":
         assert read_uint8(Path("out/b.jpg")).shape == (128, 160, 3)
 
 
 def test_export_has_the_key(command: Command) -> None:
-    ended = command("export", "weights=df2k", "output=a.pth", "damaged=no")
-    assert ended.code == 1
-    assert "damaged=no: expected one of refuse" in ended.said
+    outcome = command("export", "weights=df2k", "output=a.pth", "damaged=no")
+    assert outcome.code == 1
+    assert "damaged=no: expected one of refuse" in outcome.log

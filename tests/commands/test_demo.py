@@ -204,10 +204,10 @@ def test_photographs_are_read_from_the_wheel() -> None:
 @pytest.mark.slow
 def test_the_whole_demo_with_few_steps(command: Command, tmp_path: Path) -> None:
     small = ("work_dir=D", "kernels.gates=null", "trainer.max_steps=4", "trainer.device=cpu")
-    ended = command("demo", *small)
-    assert ended.code == 0, ended.said
-    assert ended.said.index("trained for 4 steps each") < ended.said.index("Arm bicubic")
-    assert re.search(r"This takes about \d+ min on this machine", ended.said)
+    outcome = command("demo", *small)
+    assert outcome.code == 0, outcome.log
+    assert outcome.log.index("trained for 4 steps each") < outcome.log.index("Arm bicubic")
+    assert re.search(r"This takes about \d+ min on this machine", outcome.log)
     page = (tmp_path / "D/report.html").read_text(encoding="utf-8")
     assert "True and estimated kernels" in page
     assert page.count("<img-comparison-slider role") == len(TEST) + 1  # and the held-out photo

@@ -36,8 +36,8 @@ def test_models_side_by_side(command: Command, run: Path, hr: Path, tmp_path: Pa
         "scale=2",
         "device=cpu",
     )
-    ended = command("evaluate", *arguments, "output=new/out")
-    assert ended.code == 0, ended.said
+    outcome = command("evaluate", *arguments, "output=new/out")
+    assert outcome.code == 0, outcome.log
     content = json.loads((tmp_path / "new/out/metrics.json").read_text())
     assert content["protocol"]["name"] == "realsr_release"
     assert content["protocol"]["crop"] == 2, "that of the scale"
@@ -54,8 +54,8 @@ def test_models_side_by_side(command: Command, run: Path, hr: Path, tmp_path: Pa
     assert bicubic["mean"]["psnr"] == pytest.approx(
         sum(i["psnr"] for i in bicubic["images"].values()) / 2
     )
-    assert f"{bicubic['mean']['psnr']:.2f}" in ended.said
-    assert "protocol realsr_release: x2, 8 bit, 2 border pixels cropped" in ended.said
+    assert f"{bicubic['mean']['psnr']:.2f}" in outcome.log
+    assert "protocol realsr_release: x2, 8 bit, 2 border pixels cropped" in outcome.log
     with (tmp_path / "new/out/scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["image"], row["model"]) for row in rows[:3]] == [("a", name) for name in models]
@@ -70,23 +70,23 @@ def test_models_side_by_side(command: Command, run: Path, hr: Path, tmp_path: Pa
 
 def test_rows_of_each_strength(command: Command, run: Path, hr: Path, tmp_path: Path) -> None:
     strengths = "strengths=[1,0.75,0]"
-    ended = command(
+    outcome = command(
         "evaluate", "weights=[bicubic,run]", strengths, "data.hr=hr", "scale=2", "output=out"
     )
-    assert ended.code == 0, ended.said
+    assert outcome.code == 0, outcome.log
     models = json.loads((tmp_path / "out/metrics.json").read_text())["models"]
     assert list(models) == ["bicubic", "run", "run, strength 0.75", "run, strength 0"]
     assert models["run, strength 0"]["images"] == models["bicubic"]["images"]
     assert models["run, strength 0.75"]["weights"]["strength"] == 0.75
     assert models["run, strength 0.75"]["mean"] != models["run"]["mean"]
-    ended = command("evaluate", "weights=[run]", "strengths=[1,1]", "data.hr=hr", "scale=2")
-    assert (ended.code, "strengths=[1,1]: expected" in ended.said) == (1, True)
+    outcome = command("evaluate", "weights=[run]", "strengths=[1,1]", "data.hr=hr", "scale=2")
+    assert (outcome.code, "strengths=[1,1]: expected" in outcome.log) == (1, True)
     assert command("evaluate", "weights=[run]", "strengths=[2]", "data.hr=hr").code == 1
 
 
 def test_a_full_disk_ends_the_evaluation(command: Command, hr: Path) -> None:
     with full_disk(errno.ENOSPC):
-        ended = command(
+        outcome = command(
             "evaluate",
             "weights=[bicubic]",
             "data.hr=hr",
@@ -94,17 +94,17 @@ def test_a_full_disk_ends_the_evaluation(command: Command, hr: Path) -> None:
             "output=out",
             "save_images=true",
         )
-    assert ended.code == 1
-    assert "the disk says no" in ended.said
-    assert "could be scored" not in ended.said
+    assert outcome.code == 1
+    assert "the disk says no" in outcome.log
+    assert "could be scored" not in outcome.log
 
 
 def test_a_changed_protocol_is_told(command: Command, hr: Path, tmp_path: Path) -> None:
-    ended = command(
+    outcome = command(
         "evaluate", "data.hr=hr", "protocol=basicsr", "protocol.crop=1", "output=out", "scale=2"
     )
-    assert ended.code == 0, ended.said
-    assert "protocol basicsr, changed: crop=1: x2, 8 bit, 1 border pixels cropped" in ended.said
+    assert outcome.code == 0, outcome.log
+    assert "protocol basicsr, changed: crop=1: x2, 8 bit, 1 border pixels cropped" in outcome.log
     protocol = json.loads((tmp_path / "out/metrics.json").read_text())["protocol"]
     assert (protocol["changed"], protocol["crop"]) == (["crop=1"], 1)
     assert "changed: crop=1" in (tmp_path / "out/table.md").read_text()
@@ -115,20 +115,20 @@ def test_a_protocol_leaves_out_lpips_without_weights_unless_it_was_asked_for(
 ) -> None:
     monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path / "hub"))
     arguments = ("evaluate", "data.hr=hr", "protocol=ntire2020", "output=out", "scale=2")
-    ended = command(*arguments)
-    assert ended.code == 0, ended.said
-    assert "left out: lpips_alex: torchvision's AlexNet weights are missing: run" in ended.said
-    assert "python -m realsr.fetch what=[alexnet]" in ended.said
+    outcome = command(*arguments)
+    assert outcome.code == 0, outcome.log
+    assert "left out: lpips_alex: torchvision's AlexNet weights are missing: run" in outcome.log
+    assert "python -m realsr.fetch what=[alexnet]" in outcome.log
     content = json.loads((tmp_path / "out/metrics.json").read_text())
     assert set(content["models"]["bicubic"]["mean"]) == {"psnr", "ssim_uniform"}
     assert content["protocol"]["changed"] == ["metrics=[psnr,ssim_uniform]"]
-    ended = command(*arguments, "overwrite=true", "protocol.metrics=[psnr,lpips_alex]")
-    assert ended.code == 1
-    assert "lpips_alex: torchvision's AlexNet weights are missing" in ended.said
+    outcome = command(*arguments, "overwrite=true", "protocol.metrics=[psnr,lpips_alex]")
+    assert outcome.code == 1
+    assert "lpips_alex: torchvision's AlexNet weights are missing" in outcome.log
 
 
 def test_vacc_gives_one_size_to_all(command: Command, hr: Path, tmp_path: Path) -> None:
-    ended = command(
+    outcome = command(
         "evaluate",
         "data.hr=hr",
         "protocol=vacc",
@@ -136,7 +136,7 @@ def test_vacc_gives_one_size_to_all(command: Command, hr: Path, tmp_path: Path) 
         "output=out",
         "save_images=true",
     )
-    assert ended.code == 0, ended.said
+    assert outcome.code == 0, outcome.log
     for name in "ab":
         with Image.open(tmp_path / f"out/images/bicubic/{name}.png") as picture:
             assert picture.size == (64, 64)
@@ -150,8 +150,8 @@ def test_pictures(command: Command, run: Path, hr: Path, tmp_path: Path) -> None
         "output=out",
         "save_images=true",
     )
-    ended = command("evaluate", *arguments, "figures=[a,b:4:6:20:16]")
-    assert ended.code == 0, ended.said
+    outcome = command("evaluate", *arguments, "figures=[a,b:4:6:20:16]")
+    assert outcome.code == 0, outcome.log
     made = {
         path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")
     }
@@ -159,12 +159,12 @@ def test_pictures(command: Command, run: Path, hr: Path, tmp_path: Path) -> None
         "figures/a.png", "figures/b.png", "images/bicubic/a.png", "images/bicubic/b.png", "images/run/a.png",
         "images/run/b.png",
     }  # fmt: skip
-    ended = command("evaluate", *arguments, "figures=[all]", "output=other")
-    assert ended.code == 0, ended.said
+    outcome = command("evaluate", *arguments, "figures=[all]", "output=other")
+    assert outcome.code == 0, outcome.log
     assert (tmp_path / "other/figures/b.png").is_file()
-    ended = command("evaluate", *arguments, "figures=[b:44:6:20:16]", "overwrite=true")
-    assert ended.code == 1
-    assert "figure of b: 44,6,20,16 reaches beyond the image of 50x48 pixels" in ended.said
+    outcome = command("evaluate", *arguments, "figures=[b:44:6:20:16]", "overwrite=true")
+    assert outcome.code == 1
+    assert "figure of b: 44,6,20,16 reaches beyond the image of 50x48 pixels" in outcome.log
     assert json.loads((tmp_path / "out/metrics.json").read_text())["failed"]
 
 
@@ -173,36 +173,36 @@ def test_an_evaluation_is_replaced_only_if_asked_to(
 ) -> None:
     assert command("evaluate", "data.hr=hr", "scale=2", "output=out").code == 0
     before = (tmp_path / "out/metrics.json").read_text()
-    ended = command("evaluate", "data.hr=hr", "scale=2", "output=out", "protocol.crop=0")
-    assert ended.code == 1
-    assert "out: already has an evaluation: set overwrite=true" in ended.said
+    outcome = command("evaluate", "data.hr=hr", "scale=2", "output=out", "protocol.crop=0")
+    assert outcome.code == 1
+    assert "out: already has an evaluation: set overwrite=true" in outcome.log
     assert (tmp_path / "out/metrics.json").read_text() == before
-    ended = command(
+    outcome = command(
         "evaluate", "data.hr=hr", "scale=2", "output=out", "protocol.crop=0", "overwrite=true"
     )
-    assert ended.code == 0
+    assert outcome.code == 0
     assert (tmp_path / "out/metrics.json").read_text() != before
 
 
 def test_a_small_original_is_no_hr_of_vacc(command: Command, hr: Path) -> None:
-    ended = command("evaluate", "data.hr=hr", "protocol=vacc")
-    assert "a.png: 51x48 pixels, upscaled to the protocol's 512 pixels a side" in ended.said
+    outcome = command("evaluate", "data.hr=hr", "protocol=vacc")
+    assert "a.png: 51x48 pixels, upscaled to the protocol's 512 pixels a side" in outcome.log
 
 
 def test_lr_from_a_folder(command: Command, hr: Path, tmp_path: Path) -> None:
     write_photos(tmp_path / "lr", "ab", (24, 25), block=8)
     assert command("evaluate", "data.hr=hr", "data.lr=lr", "scale=2").code == 0
     (tmp_path / "lr/b.png").rename(tmp_path / "lr/bx2.png")
-    ended = command("evaluate", "data.hr=hr", "data.lr=lr", "scale=2")
-    assert ended.code == 0, ended.said
-    assert "LR from lr" in ended.said
-    ended = command("evaluate", "data.hr=hr", "data.lr=lr", "scale=4")
-    assert ended.code == 1
-    assert "only hr has b; only lr has bx2" in ended.said
+    outcome = command("evaluate", "data.hr=hr", "data.lr=lr", "scale=2")
+    assert outcome.code == 0, outcome.log
+    assert "LR from lr" in outcome.log
+    outcome = command("evaluate", "data.hr=hr", "data.lr=lr", "scale=4")
+    assert outcome.code == 1
+    assert "only hr has b; only lr has bx2" in outcome.log
     (tmp_path / "lr/bx2.png").rename(tmp_path / "lr/b.png")
-    ended = command("evaluate", "data.hr=hr", "data.lr=lr", "scale=4")
-    assert ended.code == 1
-    assert "25x24 pixels, but HR is 51x48, prepared as 48x48; at scale=4" in ended.said
+    outcome = command("evaluate", "data.hr=hr", "data.lr=lr", "scale=4")
+    assert outcome.code == 1
+    assert "25x24 pixels, but HR is 51x48, prepared as 48x48; at scale=4" in outcome.log
 
 
 def test_an_image_that_cannot_be_read_leaves_the_others(
@@ -210,29 +210,29 @@ def test_an_image_that_cannot_be_read_leaves_the_others(
 ) -> None:
     (hr / "c.png").write_bytes((hr / "a.png").read_bytes()[:300])
     (hr / "d.png").write_bytes(b"")
-    ended = command("evaluate", "weights=[bicubic]", "data.hr=hr", "scale=2", "output=out")
-    assert ended.code == 1
+    outcome = command("evaluate", "weights=[bicubic]", "data.hr=hr", "scale=2", "output=out")
+    assert outcome.code == 1
     content = json.loads((tmp_path / "out/metrics.json").read_text())
     assert set(content["models"]["bicubic"]["images"]) == {"a", "b"}
     assert set(content["failed"]) == {"c", "d"}
-    assert "2 could not be processed:" in ended.said
-    assert ended.said.count("hr/c.png") == 1
+    assert "2 could not be processed:" in outcome.log
+    assert outcome.log.count("hr/c.png") == 1
     assert "c: hr/c.png" in (tmp_path / "out/table.md").read_text()
-    assert "set output=DIR" not in ended.said
+    assert "set output=DIR" not in outcome.log
 
 
 def test_without_output_it_says_that_nothing_is_written(
     command: Command, hr: Path, tmp_path: Path
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
-    ended = command("evaluate", "weights=[bicubic]", "data.hr=hr", "scale=2")
-    assert ended.code == 0, ended.said
-    assert "nothing is written: set output=DIR to write the results" in ended.said
+    outcome = command("evaluate", "weights=[bicubic]", "data.hr=hr", "scale=2")
+    assert outcome.code == 0, outcome.log
+    assert "nothing is written: set output=DIR to write the results" in outcome.log
     assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
-    ("argument", "said"),
+    ("argument", "message"),
     [
         ("scale=4", "run: trained for scale 2, but scale=4 was set"),
         ("weights=[nowhere]", "nowhere: no such file"),
@@ -253,19 +253,19 @@ def test_without_output_it_says_that_nothing_is_written(
     ],
 )
 def test_bad_input(
-    argument: str, said: str, command: Command, run: Path, hr: Path, tmp_path: Path
+    argument: str, message: str, command: Command, run: Path, hr: Path, tmp_path: Path
 ) -> None:
     arguments = ("weights=[run]", "data.hr=hr", "scale=2", "output=out", "figures=[a]")
-    ended = command("evaluate", *arguments, argument)
-    assert ended.code == 1
-    assert said in ended.said
+    outcome = command("evaluate", *arguments, argument)
+    assert outcome.code == 1
+    assert message in outcome.log
     assert not (tmp_path / "out").exists()
 
 
 def test_metrics_that_need_hr_are_named(command: Command, hr: Path) -> None:
-    ended = command("evaluate", "data.lr=hr", "scale=2")
-    assert ended.code == 1
-    assert "data.hr must be given, since psnr, ssim, psnr_y, ssim_y need HR" in ended.said
+    outcome = command("evaluate", "data.lr=hr", "scale=2")
+    assert outcome.code == 1
+    assert "data.hr must be given, since psnr, ssim, psnr_y, ssim_y need HR" in outcome.log
 
 
 def test_photos_without_hr_by_a_metric_of_one_s_own(
@@ -286,11 +286,11 @@ def test_photos_without_hr_by_a_metric_of_one_s_own(
         "protocol.metrics=[brightness]",
         "--config-dir=own",
     )
-    ended = command("evaluate", *arguments, "output=out", "figures=[a]")
-    assert ended.code == 0, ended.said
+    outcome = command("evaluate", *arguments, "output=out", "figures=[a]")
+    assert outcome.code == 0, outcome.log
     assert (
         "changed: metrics=[brightness]: x2, 8 bit, 0 border pixels cropped; no HR; LR from hr"
-        in ended.said
+        in outcome.log
     )
     assert set(
         json.loads((tmp_path / "out/metrics.json").read_text())["models"]["bicubic"]["images"]
@@ -310,10 +310,10 @@ def test_official_weights_have_their_known_scores(
     (tmp_path / "hr").mkdir()
     for name in ("astronaut", "chelsea", "coffee", "rocket"):
         write_uint8(tmp_path / "hr" / f"{name}.png", getattr(data, name)())
-    ended = command(
+    outcome = command(
         "evaluate", f"weights=[{','.join(expected)}]", "data.hr=hr", "output=out", "device=cpu"
     )
-    assert ended.code == 0, ended.said
+    assert outcome.code == 0, outcome.log
     models = json.loads((tmp_path / "out/metrics.json").read_text())["models"]
     for name, known in expected.items():
         assert models[name]["mean"]["psnr"] == pytest.approx(known[0], abs=0.01)

@@ -22,9 +22,9 @@ def run(tmp_path: Path) -> torch.nn.Module:
 def test_a_run_becomes_a_file(
     output: str, command: Command, run: torch.nn.Module, tmp_path: Path
 ) -> None:
-    ended = command("export", "weights=run", f"output={output}")
-    assert ended.code == 0, ended.said
-    assert f"{output}: generator of run (rrdb, 1 blocks, 4 features, scale 2)" in ended.said
+    outcome = command("export", "weights=run", f"output={output}")
+    assert outcome.code == 0, outcome.log
+    assert f"{output}: generator of run (rrdb, 1 blocks, 4 features, scale 2)" in outcome.log
     back, scale = load_generator(tmp_path / output)
     assert scale == 2
     assert torch.equal(back.conv_last.weight, run.conv_last.weight)
@@ -37,21 +37,21 @@ def test_interpolated_weights_and_a_licence(
 ) -> None:
     other = build_generator(SIZE, 2)
     save_generator(tmp_path / "b.safetensors", other, SIZE, 2)
-    ended = command(
+    outcome = command(
         "export", "weights=run", "weights_b=b.safetensors", "interpolate=0.75",
         "licence=CC BY 4.0", "output=x.pth",
     )  # fmt: skip
-    assert ended.code == 0, ended.said
-    assert "licence CC BY 4.0, source 0.25 * run + 0.75 * b.safetensors" in ended.said
+    assert outcome.code == 0, outcome.log
+    assert "licence CC BY 4.0, source 0.25 * run + 0.75 * b.safetensors" in outcome.log
     back, _ = load_generator(tmp_path / "x.pth")
     expected = 0.25 * run.conv_last.weight + 0.75 * other.conv_last.weight
     torch.testing.assert_close(back.conv_last.weight, expected)
-    ended = command("export", "weights=run", "weights_b=b.safetensors", "output=y.pth")
-    assert (ended.code, "set both for interpolation" in ended.said) == (1, True)
+    outcome = command("export", "weights=run", "weights_b=b.safetensors", "output=y.pth")
+    assert (outcome.code, "set both for interpolation" in outcome.log) == (1, True)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["weights=run"], "output must be given"),
         (["output=x.pth"], "weights must be given"),
@@ -65,9 +65,9 @@ def test_interpolated_weights_and_a_licence(
     ],
 )
 def test_bad_input(
-    arguments: list[str], said: str, command: Command, run: torch.nn.Module, tmp_path: Path
+    arguments: list[str], message: str, command: Command, run: torch.nn.Module, tmp_path: Path
 ) -> None:
-    ended = command("export", *arguments)
-    assert ended.code == 1
-    assert said in ended.said
+    outcome = command("export", *arguments)
+    assert outcome.code == 1
+    assert message in outcome.log
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]

@@ -40,8 +40,8 @@ def test_openvino_and_ncnn_through_to_the_table(
 ) -> None:
     for library in ("openvino", "ncnn", "pnnx"):
         pytest.importorskip(library, reason=f"{library} is not installed (extras openvino, ncnn)")
-    ended = command("export", *folders, "formats=[openvino,openvino_int8,ncnn]")
-    assert ended.code == 0, ended.said
+    outcome = command("export", *folders, "formats=[openvino,openvino_int8,ncnn]")
+    assert outcome.code == 0, outcome.log
     pairs = {
         "openvino": ["openvino.xml", "openvino.bin"],
         "openvino_int8": ["openvino_int8.xml", "openvino_int8.bin"],
@@ -50,7 +50,7 @@ def test_openvino_and_ncnn_through_to_the_table(
     others = ["README.md", "table.json", "table.md"]
     written = sorted([name for names in pairs.values() for name in names] + others)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == written
-    assert f"written  out: {', '.join(written)}" in ended.said
+    assert f"written  out: {', '.join(written)}" in outcome.log
     first, *rows = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
     assert (first["name"], first["files"]) == ("PyTorch", [])
     assert {row["name"]: row["files"] for row in rows} == pairs
@@ -84,9 +84,9 @@ def test_a_library_is_asked_for_before_any_work(
         ("openvino_int8", "openvino", "onnx,openvino"),
         ("ncnn,openvino", "openvino, pnnx", "onnx,openvino,ncnn"),
     ):
-        ended = command("export", *folders, f"formats=[{formats}]")
-        assert ended.code == 1
-        assert f"formats=[{formats}] need {missing}: pip install 'realsr[{extras}]'" in ended.said
+        outcome = command("export", *folders, f"formats=[{formats}]")
+        assert outcome.code == 1
+        assert f"formats=[{formats}] need {missing}: pip install 'realsr[{extras}]'" in outcome.log
     assert not (tmp_path / "out").exists()
 
 

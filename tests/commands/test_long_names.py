@@ -31,20 +31,20 @@ def test_names_that_become_too_long_are_told_and_the_others_done(
     name: str, arguments: tuple[str, ...], made: str, command: Command, photos: Path, tmp_path: Path
 ) -> None:
     tiny = [item for item in TINY if not item.startswith("kernels.")] + ["kernels.gates=null"]
-    ended = command(
+    outcome = command(
         name, "+track=dped", "data.source=photos", "work_dir=out", "workers=0", *tiny, *arguments
     )
-    assert ended.code == 1
-    assert "2 of 3 failed" in ended.said
+    assert outcome.code == 1
+    assert "2 of 3 failed" in outcome.log
     for photo, size in ((LONG, 251), (WIDE, 249)):
         suffix = made.rpartition("/a")[2]
-        assert f"{photo}.png: the name '{photo[0] * 10}" in ended.said
-        assert f"has {size + len(suffix)} bytes, at most 255 are allowed: shorten it" in ended.said
+        assert f"{photo}.png: the name '{photo[0] * 10}" in outcome.log
+        assert f"has {size + len(suffix)} bytes, at most 255 are allowed: shorten it" in outcome.log
     assert made in files(tmp_path / "out")
 
 
 def test_pairs_and_saved_images_have_room(command: Command, photos: Path, tmp_path: Path) -> None:
-    ended = command(
+    outcome = command(
         "make_pairs",
         "+track=df2k",
         "pairs.hr=[source]",
@@ -52,12 +52,12 @@ def test_pairs_and_saved_images_have_room(command: Command, photos: Path, tmp_pa
         "work_dir=out",
         *TINY,
     )
-    assert ended.code == 0, ended.said
+    assert outcome.code == 0, outcome.log
     assert {f"pairs/HR/{name}.png" for name in ("a", LONG, WIDE)} <= files(tmp_path / "out").keys()
-    ended = command(
+    outcome = command(
         "evaluate", "weights=[bicubic]", "data.hr=photos", "output=scores", "save_images=true"
     )
-    assert ended.code == 0, ended.said
+    assert outcome.code == 0, outcome.log
     assert {f"images/bicubic/{name}.png" for name in ("a", LONG, WIDE)} <= files(
         tmp_path / "scores"
     ).keys()
@@ -69,14 +69,14 @@ def test_kernels_whose_folders_make_a_long_name(command: Command, tmp_path: Path
     kernel = draw_div2krk(numpy_generator(0, "kernel"), True, (0.6, 5.0), 0.0)
     save_kernel(folder / "k.mat", kernel)
     save_kernel(tmp_path / "mats" / "k.mat", kernel)
-    ended = command(
+    outcome = command(
         "estimate_kernels",
         "+track=dped",
         "pool=from_mat",
         "pool.estimator.folder=mats",
         "work_dir=out",
     )
-    assert ended.code == 1
-    assert "1 of 2 failed" in ended.said
-    assert "at most 255 are allowed: shorten it" in ended.said
+    assert outcome.code == 1
+    assert "1 of 2 failed" in outcome.log
+    assert "at most 255 are allowed: shorten it" in outcome.log
     assert "pool/kernels/k_000_kernel_x4.mat" in files(tmp_path / "out")

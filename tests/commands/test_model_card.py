@@ -33,10 +33,10 @@ def bare(tmp_path: Path) -> Path:
 
 
 def test_the_card_of_a_run_has_what_the_run_records(command: Command, tmp_path: Path) -> None:
-    ended = command(
+    outcome = command(
         "export", f"weights={RUN}", "output=cam", "formats=[safetensors]", "licence=MIT"
     )
-    assert ended.code == 0, ended.said
+    assert outcome.code == 0, outcome.log
     assert {path.name for path in Path("cam").iterdir()} == {"README.md", "model.safetensors"}
     card = ModelCard.load(Path("cam/README.md"))
     data = card.data
@@ -75,8 +75,8 @@ def test_the_card_of_a_run_has_what_the_run_records(command: Command, tmp_path: 
 
 
 def test_the_card_of_a_file_states_what_is_unknown(command: Command, bare: Path) -> None:
-    ended = command("export", "weights=bare.safetensors", "output=cam", "formats=[safetensors]")
-    assert ended.code == 0, ended.said
+    outcome = command("export", "weights=bare.safetensors", "output=cam", "formats=[safetensors]")
+    assert outcome.code == 0, outcome.log
     card = ModelCard.load(Path("cam/README.md"))
     assert card.data.license == "unknown"
     assert card.data.eval_results is None
@@ -85,15 +85,18 @@ def test_the_card_of_a_file_states_what_is_unknown(command: Command, bare: Path)
         assert text in card.text
     assert sha256(bare) in card.text
     again = ["export", "weights=bare.safetensors", "output=cam", "formats=[safetensors]"]
-    assert "already has an export (README.md, model.safetensors)" in command(*again).said
+    assert "already has an export (README.md, model.safetensors)" in command(*again).log
     assert command(*again, "overwrite=true", "licence=CC BY 4.0").code == 0
     assert ModelCard.load(Path("cam/README.md")).data.license == "cc-by-4.0"
 
 
 def test_another_readme_is_not_replaced(command: Command, bare: Path, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# My project\n")
-    ended = command("export", "weights=bare.safetensors", "output=.", "formats=[safetensors]")
-    assert (ended.code, "README.md: would be replaced by the model card" in ended.said) == (1, True)
+    outcome = command("export", "weights=bare.safetensors", "output=.", "formats=[safetensors]")
+    assert (outcome.code, "README.md: would be replaced by the model card" in outcome.log) == (
+        1,
+        True,
+    )
     assert (tmp_path / "README.md").read_text() == "# My project\n"
 
 
@@ -105,12 +108,12 @@ def test_an_export_is_pushed(command: Command, bare: Path, monkeypatch: pytest.M
     )
     export = ("export", "weights=bare.safetensors", "push_to=me/cam")
     for output in ("output=cam", "formats=[onnx_fp32]"), ("output=x.pth",):
-        assert "push_to=me/cam" in command(*export, *output).said
+        assert "push_to=me/cam" in command(*export, *output).log
     assert pushed == []
-    ended = command(*export, "output=cam", "formats=[safetensors]")
-    assert ended.code == 0, ended.said
+    outcome = command(*export, "output=cam", "formats=[safetensors]")
+    assert outcome.code == 0, outcome.log
     assert pushed == ["me/cam", (Path("cam"), ["README.md", "model.safetensors"], "me/cam")]
-    assert "uploaded  me/cam: upscale with weights=hf://me/cam@1" in ended.said
+    assert "uploaded  me/cam: upscale with weights=hf://me/cam@1" in outcome.log
     text = Path("cam/README.md").read_text()
     assert "realsr upscale PHOTO.jpg output=BIG.png weights=hf://me/cam\n" in text
 
@@ -147,8 +150,8 @@ def test_texts_of_untrusted_files_cannot_add_rows_or_markup(command: Command, ba
     training = {"config_sha256": "a\n| evil | row |\n<script>", "track": "`x`"}
     origin = {"licence": "MIT", "training": training}
     save_generator(bare, build_generator(SIZE, 4), SIZE, 4, {"origin": origin})
-    ended = command("export", "weights=bare.safetensors", "output=cam", "formats=[safetensors]")
-    assert ended.code == 0, ended.said
+    outcome = command("export", "weights=bare.safetensors", "output=cam", "formats=[safetensors]")
+    assert outcome.code == 0, outcome.log
     text = Path("cam/README.md").read_text()
     assert "<script>" not in text
     assert "\n| evil" not in text

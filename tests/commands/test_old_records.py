@@ -64,16 +64,16 @@ def test_what_is_complete_stays_as_it_is(
     name: str, line: str, folder: str, records: Path, command: Command
 ) -> None:
     before = contents(records / folder)
-    ended = command(name, *shlex.split(line))
-    assert ended.code == 0, ended.said
+    outcome = command(name, *shlex.split(line))
+    assert outcome.code == 0, outcome.log
     after = contents(records / folder)
     after.pop("kernels.png", None)
     assert after == before
 
 
 def test_a_pair_is_rebuilt(records: Path, command: Command) -> None:
-    ended = command("rebuild_pair", *shlex.split(f"{POOL} pairs_dir=pairs"), "pair=photo_1")
-    assert "rebuilt, identical to the record" in ended.said
+    outcome = command("rebuild_pair", *shlex.split(f"{POOL} pairs_dir=pairs"), "pair=photo_1")
+    assert "rebuilt, identical to the record" in outcome.log
 
 
 def test_a_shard_is_taken_in(records: Path, command: Command) -> None:
@@ -89,8 +89,8 @@ def test_a_shard_is_taken_in(records: Path, command: Command) -> None:
 
 
 def test_a_finished_run_is_evaluated_and_has_nothing_to_do(records: Path, command: Command) -> None:
-    ended = command("train", *shlex.split(GAN), "run=run_finished")
-    assert "already trained and evaluated, nothing to do" in ended.said
+    outcome = command("train", *shlex.split(GAN), "run=run_finished")
+    assert "already trained and evaluated, nothing to do" in outcome.log
     line = "weights=[bicubic,run_finished] data.hr=target scale=2 device=cpu output=again"
     assert command("evaluate", *shlex.split(line)).code == 0
     assert scores(Path("again")) == pytest.approx(scores(Path("evaluation")), abs=1e-4)
@@ -113,9 +113,9 @@ def test_a_run_goes_on_as_it_would_have(
 ) -> None:
     if by_its_config:
         line = f"--config-path {run} --config-name config trainer.max_steps=4"
-    ended = command("train", *shlex.split(line), f"run={run}")
-    assert ended.code == 0, ended.said
-    assert "training continues after step 2" in ended.said
+    outcome = command("train", *shlex.split(line), f"run={run}")
+    assert outcome.code == 0, outcome.log
+    assert "training continues after step 2" in outcome.log
     expected = json.loads((records / "expected.json").read_text())["runs"][run]["2 threads"][
         "weights"
     ]
@@ -128,9 +128,9 @@ def test_a_run_goes_on_as_it_would_have(
 
 
 def test_a_run_of_another_configuration_is_refused(records: Path, command: Command) -> None:
-    ended = command(
+    outcome = command(
         "train", *shlex.split(GAN), "optimiser.learning_rate=0.001", "run=run_unfinished"
     )
-    assert ended.code == 1
-    assert "optimiser.learning_rate: was 0.01, now 0.001" in ended.said
-    assert ended.said.count(": was ") == 1
+    assert outcome.code == 1
+    assert "optimiser.learning_rate: was 0.01, now 0.001" in outcome.log
+    assert outcome.log.count(": was ") == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_work import Command, Ended, files, write_photos
+from small_work import Command, CommandResult, files, write_photos
 
 from exported_networks import rrdb
 from realsr.api.command import run_command
@@ -52,15 +52,15 @@ def write_run(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CommandResult]:
     """Folders of photos, a run, and `new`: what its export wrote; and how that ended."""
     folder = tmp_path_factory.mktemp("exported")
     write_run(folder / "run")
     write_photos(folder / "seen", "ab", (40, 48))
     write_photos(folder / "clean", "xy", (50, 66))
-    said = list[str]()
+    log = list[str]()
     handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: log.append(record.getMessage())  # type: ignore[method-assign]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(quantise, "BINS", 192)  # quicker, and not as good
@@ -82,13 +82,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
             torch.set_num_threads(threads)
             root.setLevel(level)
             root.removeHandler(handler)
-    return folder, Ended(code, "\n".join(said))
+    return folder, CommandResult(code, "\n".join(log))
 
 
 @pytest.fixture
-def folder(exported: tuple[Path, Ended], command: Command, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(
+    exported: tuple[Path, CommandResult], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """The export's folder as the current one."""
-    assert exported[1].code == 0, exported[1].said
+    assert exported[1].code == 0, exported[1].log
     monkeypatch.chdir(exported[0])
     return exported[0]
 
@@ -100,7 +102,7 @@ def test_all_files_and_nothing_else(folder: Path) -> None:
     assert sizes["onnx_fp16.onnx"] < sizes["onnx_fp32.onnx"]
 
 
-def test_the_table_tells_each_file(exported: tuple[Path, Ended], folder: Path) -> None:
+def test_the_table_tells_each_file(exported: tuple[Path, CommandResult], folder: Path) -> None:
     told = json.loads((folder / "new/table.json").read_text())
     rows = {row["name"]: row for row in told["rows"]}
     assert list(rows) == ["PyTorch", "onnx_fp32", "onnx_fp16", "onnx_int8_entropy"]
@@ -122,9 +124,9 @@ def test_the_table_tells_each_file(exported: tuple[Path, Ended], folder: Path) -
         ["conv_first"],
     )
     assert (folder / "new/table.md").read_text().splitlines()[2].startswith("|  | precision")
-    said = exported[1].said
-    assert "onnx_int8_entropy.onnx: written and checked, lowest PSNR to the generator" in said
-    assert f"written  new: {', '.join(sorted(FILES))}" in said
+    log = exported[1].log
+    assert "onnx_int8_entropy.onnx: written and checked, lowest PSNR to the generator" in log
+    assert f"written  new: {', '.join(sorted(FILES))}" in log
     card = (folder / "new/README.md").read_text()
     assert f"| this model | {exact['psnr']:.4f} | {exact['ssim']:.4f} |" in card
 
@@ -150,12 +152,12 @@ def test_sensitivity_names_each_layer(folder: Path) -> None:
 
 def test_an_export_is_not_replaced_unasked(folder: Path, command: Command) -> None:
     before = files(folder)
-    ended = command("export", "weights=run", "output=new", *FOLDERS)
-    assert ended.code == 1
+    outcome = command("export", "weights=run", "output=new", *FOLDERS)
+    assert outcome.code == 1
     there = ", ".join(sorted(FILES))
     assert (
         f"new: already has an export ({there}): set overwrite=true to replace all of it, or"
-        in ended.said
+        in outcome.log
     )
     assert files(folder) == before
 
@@ -165,11 +167,11 @@ def test_what_it_would_replace_is_not_exported(command: Command, tmp_path: Path)
         (tmp_path / f"ncnn.{suffix}").write_text("what an earlier export left")
     before = files(tmp_path)
     for weights in ("ncnn.param", "."):
-        ended = command("export", f"weights={weights}", f"output={tmp_path}", "overwrite=true")
-        assert ended.code == 1
+        outcome = command("export", f"weights={weights}", f"output={tmp_path}", "overwrite=true")
+        assert outcome.code == 1
         assert (
             f"weights={weights} would be replaced by output={tmp_path}: choose another output"
-            in ended.said
+            in outcome.log
         )
     assert files(tmp_path) == before
 
@@ -179,7 +181,7 @@ def test_photos_enlarged_by_a_file_are_those_of_the_run(
 ) -> None:
     def enlarge(weights: str, name: str, *arguments: str) -> np.ndarray:
         output = tmp_path / f"{name}.png"
-        ended = command(
+        outcome = command(
             "upscale",
             "input=clean/x.png",
             f"output={output}",
@@ -187,7 +189,7 @@ def test_photos_enlarged_by_a_file_are_those_of_the_run(
             "device=cpu",
             *arguments,
         )
-        assert ended.code == 0, ended.said
+        assert outcome.code == 0, outcome.log
         return read_uint8(output).astype(int)
 
     exact = enlarge("run", "exact", "precision=fp32")
@@ -200,18 +202,18 @@ def test_photos_enlarged_by_a_file_are_those_of_the_run(
 
 def test_a_file_is_evaluated_beside_others(folder: Path, command: Command, tmp_path: Path) -> None:
     names = ["bicubic", "run", "new/onnx_fp32.onnx", "new/onnx_int8_entropy.onnx"]
-    ended = command(
+    outcome = command(
         "evaluate", f"weights=[{','.join(names)}]", "data.hr=clean", "scale=2", "device=cpu",
         f"output={tmp_path}/scores", "protocol=realsr_release",
     )  # fmt: skip
-    assert ended.code == 0, ended.said
+    assert outcome.code == 0, outcome.log
     told = json.loads((tmp_path / "scores/metrics.json").read_text())["models"]
     assert set(told) == set(names)
-    assert "fp32 (ONNX files: their own) on cpu; " in ended.said
+    assert "fp32 (ONNX files: their own) on cpu; " in outcome.log
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["formats=[]"], "formats=[]: expected one or more of onnx_fp32, onnx_fp16, onnx_int8"),
         (
@@ -257,7 +259,7 @@ def test_a_file_is_evaluated_beside_others(folder: Path, command: Command, tmp_p
     ],
 )
 def test_what_cannot_be_done_is_told_before_any_work(
-    arguments: list[str], said: str, folder: Path, command: Command
+    arguments: list[str], message: str, folder: Path, command: Command
 ) -> None:
     (folder / "LICENCE").touch()
     (folder / "networks").mkdir(exist_ok=True)
@@ -270,9 +272,9 @@ def test_what_cannot_be_done_is_told_before_any_work(
     given = {
         entry.partition("=")[0]: entry for entry in ("weights=run", *output, *FOLDERS, *arguments)
     }
-    ended = command("export", *given.values())
-    assert ended.code == 1
-    assert said in ended.said
+    outcome = command("export", *given.values())
+    assert outcome.code == 1
+    assert message in outcome.log
     assert files(folder) == before
     assert not (folder / "other").exists()
 
@@ -285,8 +287,8 @@ def test_a_folder_may_have_a_point_in_its_name(
     monkeypatch.setattr(
         "realsr.api.generator_export.export_formats", lambda config: reached.append(config.output)
     )
-    ended = command("export", "weights=run", f"output={output}")
-    assert ended.code == 0, ended.said
+    outcome = command("export", "weights=run", f"output={output}")
+    assert outcome.code == 0, outcome.log
     assert reached == [Path(output)]
 
 
@@ -303,7 +305,7 @@ def test_formats_make_any_other_name_a_folder(
 
 
 def test_training_does_not_start_from_an_onnx_file(folder: Path, command: Command) -> None:
-    ended = command(
+    outcome = command(
         "train",
         "+track=dped",
         "data.source=seen",
@@ -311,8 +313,8 @@ def test_training_does_not_start_from_an_onnx_file(folder: Path, command: Comman
         "scale=2",
         "work_dir=w",
     )
-    assert ended.code == 1
-    assert "nly realsr.upscale and realsr.evaluate r" in ended.said
+    assert outcome.code == 1
+    assert "nly realsr.upscale and realsr.evaluate r" in outcome.log
 
 
 def test_a_network_of_ones_own_becomes_a_file(
@@ -335,9 +337,9 @@ def test_a_network_of_ones_own_becomes_a_file(
     )
     refused = command(*call)
     assert refused.code == 1
-    assert "set allow_custom_code=true" in refused.said
-    ended = command(*call, "allow_custom_code=true")
-    assert ended.code == 0, ended.said
+    assert "set allow_custom_code=true" in refused.log
+    outcome = command(*call, "allow_custom_code=true")
+    assert outcome.code == 0, outcome.log
     assert files(Path("new")).keys() == {
         "onnx_fp32.onnx",
         "onnx_fp16.onnx",
@@ -351,6 +353,6 @@ def test_a_network_of_ones_own_becomes_a_file(
     assert (model.run(x) - wanted).abs().max() < 1e-3
     (Path("new") / "mine.onnx").touch()
     again = command(*call, "allow_custom_code=true", "overwrite=true", "formats=[onnx_fp16]")
-    assert again.code == 0, again.said
+    assert again.code == 0, again.log
     names = {"onnx_fp16.onnx", "table.json", "table.md", "README.md", "mine.onnx"}
     assert files(Path("new")).keys() == names

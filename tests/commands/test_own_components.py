@@ -76,13 +76,13 @@ def test_the_documented_components_train_resume_and_are_evaluated(
     assert refused.code == 1
     assert (
         "custom network my_networks.TinyNet, and loading it runs that network's code: "
-        "set allow_custom_code=true if you" in refused.said
+        "set allow_custom_code=true if you" in refused.log
     )
     assert "my_networks" not in sys.modules
 
     for work_dir in ("parts", "out"):
-        ended = command("train", *line(work_dir, steps=4))
-        assert ended.code == 0, ended.said
+        outcome = command("train", *line(work_dir, steps=4))
+        assert outcome.code == 0, outcome.log
     parts, run = (tmp_path / work_dir / "runs/default" for work_dir in ("parts", "out"))
     assert (parts / "generator.safetensors").read_bytes() == (
         run / "generator.safetensors"
@@ -99,14 +99,14 @@ def test_the_documented_components_train_resume_and_are_evaluated(
 
     evaluate = ("weights=[bicubic,out/runs/default]", "data.hr=photos", "device=cpu")
     metrics = ("--config-dir", "my_options", "protocol.metrics=[psnr,brightness]")
-    ended = command("evaluate", *metrics, *evaluate, "allow_custom_code=true", "output=scores")
-    assert ended.code == 0, ended.said
+    outcome = command("evaluate", *metrics, *evaluate, "allow_custom_code=true", "output=scores")
+    assert outcome.code == 0, outcome.log
     scores = json.loads((tmp_path / "scores/metrics.json").read_text())["models"]
     assert 0 < scores["out/runs/default"]["mean"]["brightness"] < 1
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (
             [*OWN, "generator.name=my_networks.TinyNet", "generator.width=16", "generator.depth=2"],
@@ -143,13 +143,15 @@ def test_the_documented_components_train_resume_and_are_evaluated(
 )
 def test_what_cannot_be_trained_is_told_before_any_work(
     settings: list[str],
-    said: str,
+    message: str,
     written: list[str],
     command: Command,
     source: Path,
     tmp_path: Path,
 ) -> None:
-    ended = command("train", "+track=dped", "data.source=photos", "work_dir=out", *SMALL, *settings)
-    assert ended.code == 1
-    assert said in ended.said
+    outcome = command(
+        "train", "+track=dped", "data.source=photos", "work_dir=out", *SMALL, *settings
+    )
+    assert outcome.code == 1
+    assert message in outcome.log
     assert not (tmp_path / "out").exists()

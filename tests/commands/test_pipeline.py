@@ -26,8 +26,8 @@ def test_a_track_goes_from_photos_to_metrics_and_does_nothing_twice(
     if track != "dped":
         arguments += (f"data.target={target}",)
     before = files(source)
-    ended = command("train", *arguments)
-    assert ended.code == 0, ended.said
+    outcome = command("train", *arguments)
+    assert outcome.code == 0, outcome.log
     out = tmp_path / "out"
     run = out / "runs" / "default"
     metrics = json.loads((run / "metrics.json").read_text())
@@ -57,9 +57,9 @@ def test_a_track_goes_from_photos_to_metrics_and_does_nothing_twice(
         assert (hr.size, lr.size) == ((48, 48), (12, 12))
     assert "work_dir: out\n" in (run / "config.yaml").read_text()
 
-    ended = command("train", *arguments)
-    assert ended.code == 0
-    assert "already trained and evaluated, nothing to do" in ended.said
+    outcome = command("train", *arguments)
+    assert outcome.code == 0
+    assert "already trained and evaluated, nothing to do" in outcome.log
     assert files(out) == made
     assert files(source) == before, "the photos are left alone"
     assert not {path.name for path in tmp_path.iterdir()} - {"photos", "clean", "out"}, "no litter"
@@ -68,9 +68,9 @@ def test_a_track_goes_from_photos_to_metrics_and_does_nothing_twice(
     assert command("train", *arguments).code == 0
     assert json.loads((run / "metrics.json").read_text()) == metrics
 
-    ended = command("train", *arguments, "generator.features=6")
-    assert ended.code == 1
-    assert "overwrite=true" in ended.said
+    outcome = command("train", *arguments, "generator.features=6")
+    assert outcome.code == 1
+    assert "overwrite=true" in outcome.log
 
 
 def test_the_stages_commands_make_what_train_makes(
@@ -78,9 +78,9 @@ def test_the_stages_commands_make_what_train_makes(
 ) -> None:
     arguments = ("+track=dped", f"data.source={source}", *TINY)
     for stage in ("check_data", "estimate_kernels", "collect_noise", "make_pairs", "train"):
-        ended = command(stage, *arguments, "work_dir=one")
-        assert ended.code == 0, ended.said
-    assert "dB below bicubic interpolation: train longer" in ended.said, "after a few steps"
+        outcome = command(stage, *arguments, "work_dir=one")
+        assert outcome.code == 0, outcome.log
+    assert "dB below bicubic interpolation: train longer" in outcome.log, "after a few steps"
     assert command("train", *arguments, "work_dir=two").code == 0
     one, two = (
         {
@@ -116,25 +116,25 @@ def test_a_lost_lr_is_rebuilt(command: Command, source: Path, tmp_path: Path) ->
     content = lost.read_bytes()
     lost.unlink()
     again = ("rebuild_pair", *made[1:])
-    ended = command(*again, "pair=b")
-    assert ended.code == 0, ended.said
-    assert "LR/b.png: rebuilt and written, identical to the record: sha256" in ended.said
+    outcome = command(*again, "pair=b")
+    assert outcome.code == 0, outcome.log
+    assert "LR/b.png: rebuilt and written, identical to the record: sha256" in outcome.log
     assert lost.read_bytes() == content
-    ended = command(*again)
-    assert ended.code == 1
-    assert "pair must be given: set pair=…" in ended.said
-    ended = command(*again, "pair=0801")  # stays a name
-    assert ended.code == 1
-    assert "pair=0801: not among the 3 pairs" in ended.said
+    outcome = command(*again)
+    assert outcome.code == 1
+    assert "pair must be given: set pair=…" in outcome.log
+    outcome = command(*again, "pair=0801")  # stays a name
+    assert outcome.code == 1
+    assert "pair=0801: not among the 3 pairs" in outcome.log
 
 
 def test_a_stage_without_its_input_names_the_command_that_makes_it(
     command: Command, source: Path
 ) -> None:
-    ended = command("make_pairs", "+track=dped", f"data.source={source}", "work_dir=out", *TINY)
-    assert ended.code == 1
-    assert "no kernels for scale 4" in ended.said
-    assert "python -m realsr.estimate_kernels +track=<track>" in ended.said
+    outcome = command("make_pairs", "+track=dped", f"data.source={source}", "work_dir=out", *TINY)
+    assert outcome.code == 1
+    assert "no kernels for scale 4" in outcome.log
+    assert "python -m realsr.estimate_kernels +track=<track>" in outcome.log
 
 
 def test_a_pool_and_pairs_from_elsewhere_are_used_as_they_are(
@@ -147,10 +147,10 @@ def test_a_pool_and_pairs_from_elsewhere_are_used_as_they_are(
     write_photos(tmp_path / "out/pool/noise", "n", (32, 32), block=32)
     before = files(tmp_path / "out")
     arguments = ("+track=dped", f"data.source={source}", "work_dir=out", *TINY)
-    ended = command("train", *arguments)
-    assert ended.code == 0, ended.said
-    assert "kernels made elsewhere" in ended.said
-    assert "noise made elsewhere" in ended.said
+    outcome = command("train", *arguments)
+    assert outcome.code == 0, outcome.log
+    assert "kernels made elsewhere" in outcome.log
+    assert "noise made elsewhere" in outcome.log
     after = files(tmp_path / "out")
     assert {name: after[name] for name in before} == before
     assert {name for name in after if name.startswith("pool/")} == set(before)
@@ -162,17 +162,17 @@ def test_a_pool_and_pairs_from_elsewhere_are_used_as_they_are(
     (tmp_path / "new").mkdir()
     (tmp_path / "out/pairs").rename(tmp_path / "new/pairs")
     (tmp_path / "out/pool").rename(tmp_path / "new/pool")
-    ended = command("train", "+track=dped", "work_dir=new", *TINY)
-    assert ended.code == 0, ended.said
-    assert "pairs made elsewhere" in ended.said
+    outcome = command("train", "+track=dped", "work_dir=new", *TINY)
+    assert outcome.code == 0, outcome.log
+    assert "pairs made elsewhere" in outcome.log
     weights = [
         load_file(tmp_path / name / "runs/default/generator.safetensors") for name in ("out", "new")
     ]
     assert all((weights[0][key] == weights[1][key]).all() for key in weights[0])
-    for stage, said in (("estimate_kernels", "kernels"), ("make_pairs", "pairs")):
-        ended = command(stage, *arguments[:2], "work_dir=new", *TINY)
-        assert ended.code == 1
-        assert f"holds {said} that were made elsewhere" in ended.said
+    for stage, log in (("estimate_kernels", "kernels"), ("make_pairs", "pairs")):
+        outcome = command(stage, *arguments[:2], "work_dir=new", *TINY)
+        assert outcome.code == 1
+        assert f"holds {log} that were made elsewhere" in outcome.log
 
 
 def test_nested_noise_from_elsewhere_is_used_too(
@@ -180,9 +180,9 @@ def test_nested_noise_from_elsewhere_is_used_too(
 ) -> None:
     write_photos(tmp_path / "out/pool/noise/camera1", "n", (32, 32), block=32)
     arguments = ("+track=df2k", f"data.source={source}", "pairs.hr=[source]", "work_dir=out", *TINY)
-    ended = command("train", *arguments)
-    assert ended.code == 0, ended.said
-    assert "noise made elsewhere" in ended.said
+    outcome = command("train", *arguments)
+    assert outcome.code == 0, outcome.log
+    assert "noise made elsewhere" in outcome.log
     assert [path.name for path in (tmp_path / "out/pool/noise").rglob("*.png")] == ["n.png"]
 
 
@@ -194,26 +194,29 @@ def test_a_validation_folder_is_evaluated_instead_of_pairs_held_out(
     write_photos(tmp_path / "alone", "uw", (48, 52))
     arguments = ("+track=dped", f"data.source={source}", *TINY)
     for folder, names, work_dir in (("valid", {"v"}, "one"), ("alone", {"u", "w"}, "two")):
-        ended = command(
+        outcome = command(
             "train", *arguments, f"data.validation={tmp_path / folder}", f"work_dir={work_dir}"
         )
-        assert ended.code == 0, ended.said
-        assert "held out" not in ended.said
+        assert outcome.code == 0, outcome.log
+        assert "held out" not in outcome.log
         metrics = json.loads((tmp_path / work_dir / "runs/default/metrics.json").read_text())
         assert set(metrics["models"]["generator"]["images"]) == names
     write_photos(tmp_path / "alone", "t", (12, 12), block=4)
-    ended = command("train", *arguments, f"data.validation={tmp_path / 'alone'}", "work_dir=three")
-    assert ended.code == 1
+    outcome = command(
+        "train", *arguments, f"data.validation={tmp_path / 'alone'}", "work_dir=three"
+    )
+    assert outcome.code == 1
     assert (
-        "validation image t: its HR is 12x12, but SSIM needs at least 19 on each side" in ended.said
+        "validation image t: its HR is 12x12, but SSIM needs at least 19 on each side"
+        in outcome.log
     )
 
 
 def test_a_single_photo_is_trained_on_and_not_evaluated(command: Command, tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", "a")
-    ended = command("train", "+track=dped", "data.source=photos", "work_dir=out", *TINY)
-    assert ended.code == 0, ended.said
-    assert "no evaluation: no pair is held out and data.validation is not given" in ended.said
+    outcome = command("train", "+track=dped", "data.source=photos", "work_dir=out", *TINY)
+    assert outcome.code == 0, outcome.log
+    assert "no evaluation: no pair is held out and data.validation is not given" in outcome.log
     assert not (tmp_path / "out/runs/default/metrics.json").exists()
     assert (tmp_path / "out/runs/default/generator.safetensors").is_file()
 
@@ -231,10 +234,10 @@ def test_a_single_photo_is_trained_on_and_not_evaluated(command: Command, tmp_pa
 )
 def test_every_option_trains(settings: tuple[str, ...], command: Command, tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", "a", (256, 256))
-    ended = command(
+    outcome = command(
         "train", "+track=df2k", "data.source=photos", "pairs.hr=[source]", "work_dir=out", *TINY, *settings,
     )  # fmt: skip
-    assert ended.code == 0, ended.said
+    assert outcome.code == 0, outcome.log
     assert (tmp_path / "out/runs/default/generator.safetensors").is_file()
 
 
@@ -273,10 +276,10 @@ def test_killed_and_repeated_it_completes_as_if_nothing_had_been(
     assert not (tmp_path / "out/runs/default/generator.safetensors").exists()
     kept = files(tmp_path / "out")
     for work_dir in ("out", "whole"):
-        ended = command(
+        outcome = command(
             "train", "+track=dped", f"data.source={source}", f"work_dir={work_dir}", *settings
         )
-        assert ended.code == 0, ended.said
+        assert outcome.code == 0, outcome.log
     after = files(tmp_path / "out")
     assert (
         after["pool/kernels/a_kernel_x2.mat"] == kept["pool/kernels/a_kernel_x2.mat"]
@@ -302,14 +305,14 @@ def test_ctrl_c_ends_in_a_message_and_the_repeat_completes(
     process = start(tmp_path, *settings)
     wait_for(tmp_path / "out", "runs/default/checkpoints/step_00000003.pt", process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, said
-    assert "by SIGINT; its state is saved; repeat the command to continue" in said
-    assert "Traceback" not in said
+    log = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, log
+    assert "by SIGINT; its state is saved; repeat the command to continue" in log
+    assert "Traceback" not in log
     assert not list((tmp_path / "out").rglob("*.tmp"))
     steps = len(list((tmp_path / "out/runs/default/checkpoints").iterdir()))
-    ended = command(
+    outcome = command(
         "train", "+track=dped", f"data.source={source}", "work_dir=out", *settings, f"trainer.max_steps={steps + 1}",
     )  # fmt: skip
-    assert ended.code == 0, ended.said
-    assert f"training continues after step {steps}" in ended.said
+    assert outcome.code == 0, outcome.log
+    assert f"training continues after step {steps}" in outcome.log

@@ -11,10 +11,10 @@ from realsr.data.pairs import list_pairs
 
 
 def test_a_plan_needs_no_photos_and_trains_nothing(command: Command, tmp_path: Path) -> None:
-    ended = command("plan", "+track=dped", *TINY, "rate=10", "output=new/plan.json")
-    assert ended.code == 0, ended.said
+    outcome = command("plan", "+track=dped", *TINY, "rate=10", "output=new/plan.json")
+    assert outcome.code == 0, outcome.log
     for part in ("parameters: generator ", "memory in fp32: ", "unknown", "A100", "rate=10 images"):
-        assert part in ended.said
+        assert part in outcome.log
     values = json.loads((tmp_path / "new" / "plan.json").read_text())
     assert values["costs"]["fp32"]["parameters"]["generator"] > 0
     assert values["memory"]["fp32"] > 0
@@ -30,9 +30,9 @@ def test_a_plan_needs_no_photos_and_trains_nothing(command: Command, tmp_path: P
     ],
 )
 def test_wrong_values_are_refused(command: Command, argument: str, message: str) -> None:
-    ended = command("plan", "+track=dped", *TINY, argument)
-    assert ended.code == 1
-    assert message in ended.said
+    outcome = command("plan", "+track=dped", *TINY, argument)
+    assert outcome.code == 1
+    assert message in outcome.log
 
 
 def test_the_cache_has_the_planned_size(command: Command, tmp_path: Path) -> None:

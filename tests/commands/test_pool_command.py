@@ -13,10 +13,10 @@ def test_a_sweep_over_pools_makes_everything_once(
     # The example of docs/train/configuration.md, made small.
     arguments = ("+track=dped", f"data.source={source}", "work_dir=OUT", "+layout=by_pool", *TINY)
     pools = "noise_only,kernels_only,kernels_and_noise,gaussian"
-    ended = command(
+    outcome = command(
         "train", "-m", *arguments, f"pool={pools}", "pool.estimator.count=3", "trainer.max_steps=1"
     )
-    assert ended.code == 0, ended.said
+    assert outcome.code == 0, outcome.log
     out = tmp_path / "OUT"
     assert {path.name for path in (out / "runs").iterdir()} == set(pools.split(","))
     for run in (out / "runs").iterdir():
@@ -39,31 +39,31 @@ def test_a_sweep_over_pools_makes_everything_once(
         "kernels_only"
     }
     made = files(out)
-    ended = command(
+    outcome = command(
         "train", "-m", *arguments, f"pool={pools}", "pool.estimator.count=3", "trainer.max_steps=1"
     )
-    assert ended.code == 0, ended.said
+    assert outcome.code == 0, outcome.log
     assert files(out) == made
 
-    ended = command(
+    outcome = command(
         "train",
         *arguments,
         "pool=gaussian",
         "pool.estimator.isotropic=true",
         "pool.estimator.count=3",
     )
-    assert ended.code == 1
-    assert "isotropic: was False, now True" in ended.said
+    assert outcome.code == 1
+    assert "isotropic: was False, now True" in outcome.log
 
 
 def test_kernels_of_a_mat_folder_make_pairs(command: Command, source: Path, tmp_path: Path) -> None:
     (tmp_path / "mats").mkdir()
     matlab.savemat(tmp_path / "mats/mine.mat", {"k": anisotropic_kernel(15, (2, 1), 40, 4)})
     arguments = ("+track=df2k", "pairs.hr=[source]", f"data.source={source}", "work_dir=OUT", *TINY)
-    ended = command(
+    outcome = command(
         "train", *arguments, "pool=from_mat", "pool.estimator.folder=mats", "pool.noise=false"
     )
-    assert ended.code == 0, ended.said
+    assert outcome.code == 0, outcome.log
     pairs = json.loads((tmp_path / "OUT/pairs/manifest.json").read_text())["pairs"]["items"]
     assert {item["kernel"] for item in pairs.values()} == {"mine_000_kernel_x4.mat"}
     assert not (tmp_path / "OUT/pool/noise").exists()

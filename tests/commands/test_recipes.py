@@ -50,9 +50,9 @@ def run_recipe(recipe: str, command: Command, features: dict[str, Path], scale: 
         more.append(f"loss.perceptual.weights={features['vgg19']}")
     # Only KernelGAN has iterations; the recipe `adapt` has the spectral estimator.
     small = [key for key in SMALL if recipe != "adapt" or key != "kernels.iterations=2"]
-    ended = command(name, *arguments, *small, *more)
-    assert ended.code == 0, ended.said
-    assert "starts from scratch" not in ended.said
+    outcome = command(name, *arguments, *small, *more)
+    assert outcome.code == 0, outcome.log
+    assert "starts from scratch" not in outcome.log
     run = Path("work") / TRACKS[recipe] / "runs" / recipe
     assert (run / "metrics.json").is_file()
     assert all(
@@ -103,7 +103,7 @@ def test_the_stages_before_take_a_recipe_too(command: Command, tmp_path: Path) -
     write_photos(tmp_path / "photos", "abc", (288, 288), block=32)
     arguments = ("+experiment=realsr_dped", "data.source=photos", *SMALL)
     for stage in ("check_data", "estimate_kernels", "collect_noise", "make_pairs"):
-        ended = command(stage, *arguments)
-        assert ended.code == 0, ended.said
-    assert "all photos that track dped needs can be read" in command("check_data", *arguments).said
+        outcome = command(stage, *arguments)
+        assert outcome.code == 0, outcome.log
+    assert "all photos that track dped needs can be read" in command("check_data", *arguments).log
     assert len(list((tmp_path / "work/dped/pairs/LR").iterdir())) == 3

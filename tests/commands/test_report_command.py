@@ -60,13 +60,13 @@ def check(path: Path) -> PageFacts:
 def test_a_run_is_shown_and_can_be_repeated(command: Command, source: Path, tmp_path: Path) -> None:
     # One thread is the tests' setting; the repetition has to take it from the record.
     torch.set_num_threads(2)
-    ended = command("train", *SMALL, "work_dir=A", "pool=kernels_and_noise")
-    assert ended.code == 0, ended.said
+    outcome = command("train", *SMALL, "work_dir=A", "pool=kernels_and_noise")
+    assert outcome.code == 0, outcome.log
     run = tmp_path / "A/runs/default"
     assert recorded_threads(run) == 2
-    ended = command("report", "run=A/runs/default")
-    assert ended.code == 0, ended.said
-    assert "report   A/runs/default/report.html" in ended.said
+    outcome = command("report", "run=A/runs/default")
+    assert outcome.code == 0, outcome.log
+    assert "report   A/runs/default/report.html" in outcome.log
     page = check(run / "report.html")
     for text in (
         "2 of 2, complete", "trainer.max_steps", "realsr_release", "Loss: generator",
@@ -83,8 +83,8 @@ def test_a_run_is_shown_and_can_be_repeated(command: Command, source: Path, tmp_
 
     torch.set_num_threads(1)
     before = files(tmp_path / "A")
-    ended = command("train", "from_run=A/runs/default", "work_dir=B")
-    assert ended.code == 0, ended.said
+    outcome = command("train", "from_run=A/runs/default", "work_dir=B")
+    assert outcome.code == 0, outcome.log
     again = tmp_path / "B/runs/default"
     assert recorded_threads(again) == 2
     assert torch.get_num_threads() == 1
@@ -95,39 +95,41 @@ def test_a_run_is_shown_and_can_be_repeated(command: Command, source: Path, tmp_
     assert {path.name for path in (tmp_path / "B").iterdir()} == {"pool", "pairs", "runs"}
 
     # Other keys, groups among them, change just those.
-    ended = command("train", "from_run=A/runs/default", "work_dir=C", "seed=5", "loss=pixel")
-    assert ended.code == 0, ended.said
+    outcome = command("train", "from_run=A/runs/default", "work_dir=C", "seed=5", "loss=pixel")
+    assert outcome.code == 0, outcome.log
     a, c = (read_manifest(tmp_path / name / "runs/default")["training"]["config"] for name in "AC")
     gone = {key for key in a if key.startswith(("loss.gan", "discriminator."))}
     assert gone
     assert {key: a[key] for key in a.keys() - gone} == c
 
-    assert "set work_dir=FOLDER" in command("train", "from_run=A/runs/default").said
-    ended = command("train", "+track=dped", "from_run=A/runs/default", "work_dir=D")
-    assert "+track=dped: from_run=A/runs/default has its own track: remove it" in ended.said
-    assert "from_run=A: has no config.yaml" in command("train", "from_run=A", "work_dir=D").said
-    assert "is a key of realsr.train only" in command("demo", "from_run=A/runs/default").said
+    assert "set work_dir=FOLDER" in command("train", "from_run=A/runs/default").log
+    outcome = command("train", "+track=dped", "from_run=A/runs/default", "work_dir=D")
+    assert "+track=dped: from_run=A/runs/default has its own track: remove it" in outcome.log
+    assert "from_run=A: has no config.yaml" in command("train", "from_run=A", "work_dir=D").log
+    assert "is a key of realsr.train only" in command("demo", "from_run=A/runs/default").log
 
 
 def test_a_sweep_of_four_jobs_of_which_one_fails(
     command: Command, source: Path, tmp_path: Path
 ) -> None:
-    ended = command(
+    outcome = command(
         "train", "-m", "hydra.sweep.dir=OUT/sweep", *SMALL, "trainer.max_steps=1",
         "seed=0,1,2,-1", "work_dir=OUT/${seed}",
     )  # fmt: skip
-    assert ended.code == 1
-    ended = command("report", "sweep=OUT/sweep")
-    assert ended.code == 0, ended.said
-    assert "4 jobs, 1 failed" in ended.said
+    assert outcome.code == 1
+    outcome = command("report", "sweep=OUT/sweep")
+    assert outcome.code == 0, outcome.log
+    assert "4 jobs, 1 failed" in outcome.log
     page = check(tmp_path / "OUT/sweep/report.html")
     assert "failed: seed=-1: expected" in page.text
-    lines = [line for line in ended.said.splitlines() if re.match(r"\d +(OUT/)?-?\d", line.strip())]
+    lines = [
+        line for line in outcome.log.splitlines() if re.match(r"\d +(OUT/)?-?\d", line.strip())
+    ]
     states = [line.rpartition("  ")[2] for line in lines]
     assert states[:3] == ["complete"] * 3
     scores = json.loads((tmp_path / "OUT/1/runs/default/metrics.json").read_text())["models"]
     assert f"{scores['best']['mean']['psnr']:.2f}" in lines[1]
-    assert "has no records of jobs" in command("report", "sweep=OUT/1").said
+    assert "has no records of jobs" in command("report", "sweep=OUT/1").log
 
 
 def test_pools_are_described_and_compared(command: Command, source: Path, tmp_path: Path) -> None:
@@ -138,11 +140,11 @@ def test_pools_are_described_and_compared(command: Command, source: Path, tmp_pa
         command("estimate_kernels", *arguments, "pool=gaussian_isotropic", "pool_dir=B").code == 0
     )
 
-    ended = command("report", "pool_dir=A")
-    assert ended.code == 0, ended.said
-    assert "kernels for scale 2: 4" in ended.said
-    assert "gaussian_0003" in ended.said
-    assert "correlation with G" in ended.said
+    outcome = command("report", "pool_dir=A")
+    assert outcome.code == 0, outcome.log
+    assert "kernels for scale 2: 4" in outcome.log
+    assert "gaussian_0003" in outcome.log
+    assert "correlation with G" in outcome.log
     page = check(tmp_path / "A/report.html")
     [data] = [link for link in page.links if link.startswith("data:")]
     facts = json.loads(base64.b64decode(data.partition(",")[2]))
@@ -150,29 +152,29 @@ def test_pools_are_described_and_compared(command: Command, source: Path, tmp_pa
     assert facts["noise"]["patches"] == len(list((tmp_path / "A/noise").iterdir()))
 
     before = files(tmp_path)
-    ended = command("report", "pool_dir=A", "compare=B", "output=new/report.html")
-    assert ended.code == 0, ended.said
-    assert "B - A" in ended.said
-    assert "noise patches: in A only" in ended.said
+    outcome = command("report", "pool_dir=A", "compare=B", "output=new/report.html")
+    assert outcome.code == 0, outcome.log
+    assert "B - A" in outcome.log
+    assert "noise patches: in A only" in outcome.log
     assert {name for name in files(tmp_path) if name not in before} == {"new/report.html"}
     assert "B: 4 kernels" in check(tmp_path / "new/report.html").text
 
     (tmp_path / "B/kernels/gaussian_0002_kernel_x4.mat").write_bytes(b"torn")
-    ended = command("report", "pool_dir=B")
-    assert ended.code == 1
-    assert "skipped because unreadable" in ended.said
-    assert "gaussian_0002_kernel_x4.mat: not a readable .mat file" in ended.said
+    outcome = command("report", "pool_dir=B")
+    assert outcome.code == 1
+    assert "skipped because unreadable" in outcome.log
+    assert "gaussian_0002_kernel_x4.mat: not a readable .mat file" in outcome.log
     assert "B: 3 kernels" not in check(tmp_path / "B/report.html").text
 
 
 def test_an_evaluation_is_shown(command: Command, source: Path, tmp_path: Path) -> None:
-    ended = command(
+    outcome = command(
         "evaluate", "weights=[bicubic]", "data.hr=photos", "output=E", "save_images=true",
         "figures=[a]", "device=cpu",
     )  # fmt: skip
-    assert ended.code == 0, ended.said
-    ended = command("report", "evaluation=E")
-    assert ended.code == 0, ended.said
+    assert outcome.code == 0, outcome.log
+    outcome = command("report", "evaluation=E")
+    assert outcome.code == 0, outcome.log
     page = check(tmp_path / "E/report.html")
     mean = json.loads((tmp_path / "E/metrics.json").read_text())["models"]["bicubic"]["mean"]
     assert f"{mean['psnr']:.2f}" in page.text
@@ -196,9 +198,9 @@ def test_an_evaluation_is_shown(command: Command, source: Path, tmp_path: Path) 
 def test_what_cannot_be_shown_is_refused(
     arguments: tuple[str, ...], message: str, command: Command, source: Path
 ) -> None:
-    ended = command("report", *arguments)
-    assert ended.code == 1
-    assert message in ended.said
+    outcome = command("report", *arguments)
+    assert outcome.code == 1
+    assert message in outcome.log
 
 
 def test_a_page_works_in_a_browser(command: Command, source: Path, tmp_path: Path) -> None:

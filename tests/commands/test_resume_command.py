@@ -49,9 +49,9 @@ def test_ten_steps_a_kill_and_ten_steps_are_twenty_bit_for_bit(
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     runs = {name: tmp_path / name / "runs" / "default" for name in ("straight", "killed")}
     assert not (runs["killed"] / "generator.safetensors").exists()
-    ended = command("train", *settings, "work_dir=killed")
-    assert ended.code == 0, ended.said
-    assert "training continues after step 10" in ended.said
+    outcome = command("train", *settings, "work_dir=killed")
+    assert outcome.code == 0, outcome.log
+    assert "training continues after step 10" in outcome.log
     for name in ("generator", "generator_ema", "best"):
         one, two = (load_file(run / f"{name}.safetensors") for run in runs.values())
         assert all(torch.equal(one[key], two[key]) for key in one), name
@@ -78,16 +78,16 @@ def test_two_processes_started_by_torchrun_train_one_run(source: Path, tmp_path:
             timeout=180,
         )
 
-    ended = run("trainer.batch=4")
-    assert ended.returncode == 0, ended.stderr
+    outcome = run("trainer.batch=4")
+    assert outcome.returncode == 0, outcome.stderr
     out = tmp_path / "out" / "runs" / "default"
     assert (out / "metrics.json").exists()
     assert (out / "checkpoints" / "step_00000002.pt").exists()
-    assert ended.stderr.count("training: 2 of 2") == 1, "one process tells"
-    assert ended.stderr.count("held out for validation") == 1
-    ended = run("trainer.batch=3", "work_dir=other")
-    assert ended.returncode != 0
-    assert "error: trainer.batch=3 cannot be divided among 2 processes" in ended.stderr
-    assert ended.stderr.count("trainer.batch=3 cannot") == 1
-    assert "Traceback" not in ended.stderr.partition("torch/distributed")[0]
+    assert outcome.stderr.count("training: 2 of 2") == 1, "one process tells"
+    assert outcome.stderr.count("held out for validation") == 1
+    outcome = run("trainer.batch=3", "work_dir=other")
+    assert outcome.returncode != 0
+    assert "error: trainer.batch=3 cannot be divided among 2 processes" in outcome.stderr
+    assert outcome.stderr.count("trainer.batch=3 cannot") == 1
+    assert "Traceback" not in outcome.stderr.partition("torch/distributed")[0]
     assert not (tmp_path / "other").exists()

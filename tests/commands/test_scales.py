@@ -24,8 +24,8 @@ def test_photos_become_a_model_of_any_scale(
         "+track=dped", "data.source=photos", "work_dir=out", *settings, f"kernels={kernels}", f"scale={scale}",
         f"trainer.crop={crop}",
     )  # fmt: skip
-    ended = command("train", *arguments)
-    assert ended.code == 0, ended.said
+    outcome = command("train", *arguments)
+    assert outcome.code == 0, outcome.log
     made = files(tmp_path / "out")
     assert {f"pool/kernels/{n}_kernel_x{s}.mat" for n in "abc" for s in (2, 4, scale)} == {
         name for name in made if name.endswith(".mat")
@@ -41,24 +41,24 @@ def test_photos_become_a_model_of_any_scale(
         assert hr != lr, "the kernel blurs, though nothing is left out"
     run = "out/runs/default"
     assert f'"crop": {scale}' in (tmp_path / run / "metrics.json").read_text()
-    ended = command("train", *arguments)
-    assert "already trained and evaluated, nothing to do" in ended.said
+    outcome = command("train", *arguments)
+    assert "already trained and evaluated, nothing to do" in outcome.log
     assert files(tmp_path / "out") == made
 
-    ended = command(
+    outcome = command(
         "upscale", "photos/a.png", "output=a.png", f"weights={run}", "tile=64", "overlap=16"
     )
-    assert ended.code == 0, ended.said
+    assert outcome.code == 0, outcome.log
     with Image.open(tmp_path / "a.png") as image:
         assert image.size == (170 * scale, 160 * scale)
-    ended = command(
+    outcome = command(
         "evaluate", f"weights=[{run},bicubic]", "data.hr=out/pairs/HR", "data.lr=out/pairs/LR",
         f"scale={scale}", "device=cpu",
     )  # fmt: skip
-    assert ended.code == 0, ended.said
+    assert outcome.code == 0, outcome.log
 
-    ended = command("export", f"weights={run}", "output=x.safetensors")
-    assert ended.code == 0, ended.said
+    outcome = command("export", f"weights={run}", "output=x.safetensors")
+    assert outcome.code == 0, outcome.log
     generator, found = load_generator(tmp_path / "x.safetensors")
     assert found == scale
     with torch.no_grad():
@@ -76,24 +76,24 @@ def test_scale_1_without_kernels_learns_what_is_added_alone(
         "scale=1",
         *TINY,
     )
-    ended = command("train", *arguments)
-    assert ended.code == 0, ended.said
-    assert "LR is equal to HR at scale=1 without kernels" in ended.said
+    outcome = command("train", *arguments)
+    assert outcome.code == 0, outcome.log
+    assert "LR is equal to HR at scale=1 without kernels" in outcome.log
     for name in "abc":
         hr, lr = ((tmp_path / f"out/pairs/{kind}/{name}.png").read_bytes() for kind in ("HR", "LR"))
         assert hr == lr
-    ended = command("evaluate", "weights=[out/runs/default]", f"data.hr={source}", "scale=1")
-    assert ended.code == 1
-    assert "scale=1 without data.lr: LR would be equal to HR: set data.lr=DIR" in ended.said
-    ended = command(
+    outcome = command("evaluate", "weights=[out/runs/default]", f"data.hr={source}", "scale=1")
+    assert outcome.code == 1
+    assert "scale=1 without data.lr: LR would be equal to HR: set data.lr=DIR" in outcome.log
+    outcome = command(
         "upscale", f"input={source}", "output=big", "weights=out/runs/default", "consistency=true"
     )
-    assert ended.code == 1
-    assert "consistency=true: at scale 1 the result would be the input" in ended.said
+    assert outcome.code == 1
+    assert "consistency=true: at scale 1 the result would be the input" in outcome.log
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (
             ("kernels=kernelgan", "trainer.crop=18"),
@@ -104,7 +104,7 @@ def test_scale_1_without_kernels_learns_what_is_added_alone(
     ],
 )  # fmt: skip
 def test_scale_3_refuses_what_it_cannot_have_before_any_work(
-    settings: tuple[str, ...], said: str, command: Command, source: Path, tmp_path: Path
+    settings: tuple[str, ...], message: str, command: Command, source: Path, tmp_path: Path
 ) -> None:
     arguments = (
         "+track=dped",
@@ -116,9 +116,9 @@ def test_scale_3_refuses_what_it_cannot_have_before_any_work(
     )
     if "vgg128" in " ".join(settings):
         arguments = tuple(a for a in arguments if a != "discriminator=patch_small")
-    ended = command("train", *arguments)
-    assert ended.code == 1
-    assert said in ended.said
+    outcome = command("train", *arguments)
+    assert outcome.code == 1
+    assert message in outcome.log
     assert not files(tmp_path / "out") or not any(
         "pool" in name for name in files(tmp_path / "out")
     )

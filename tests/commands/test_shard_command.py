@@ -15,10 +15,10 @@ ARGUMENTS = ("+track=dped", "data.source=photos", *TINY, "kernels.batch=1")
 def test_shards_of_one_command_then_merged_are_a_single_run(
     command: Command, source: Path, tmp_path: Path
 ) -> None:
-    ended = command(
+    outcome = command(
         "estimate_kernels", "-m", "shard=range(4)", "shards=4", *ARGUMENTS, "work_dir=parts"
     )
-    assert ended.code == 0, ended.said
+    assert outcome.code == 0, outcome.log
     names = {f"kernels/{name}_kernel_x{scale}.mat" for name in "abc" for scale in (2, 4)}
     assert not (tmp_path / "multirun.yaml").exists()
     shards = {f"manifest.kernels.shard{index}of4.json" for index in range(4)}
@@ -56,29 +56,29 @@ def test_a_shard_that_fails_does_not_stop_the_others(
     command: Command, source: Path, tmp_path: Path
 ) -> None:
     (source / "a.png").write_bytes(b"no photo")
-    ended = command(
+    outcome = command(
         "estimate_kernels", "-m", "shard=range(3)", "shards=3", *ARGUMENTS, "work_dir=out"
     )
-    assert ended.code == 1
-    assert "a.png" in ended.said
-    assert "shard=0" in ended.said
-    assert "Traceback" not in ended.said
+    assert outcome.code == 1
+    assert "a.png" in outcome.log
+    assert "shard=0" in outcome.log
+    assert "Traceback" not in outcome.log
     assert {name[0] for name in files(tmp_path / "out/pool/kernels")} == {"b", "c"}
 
 
 def test_half_of_a_shard(command: Command, source: Path, tmp_path: Path) -> None:
-    ended = command("estimate_kernels", "shard=3", *ARGUMENTS, "work_dir=out")
-    assert ended.code == 1
-    assert "-m 'shard=range(8)' shards=8" in ended.said
+    outcome = command("estimate_kernels", "shard=3", *ARGUMENTS, "work_dir=out")
+    assert outcome.code == 1
+    assert "-m 'shard=range(8)' shards=8" in outcome.log
     assert not (tmp_path / "out").exists()
 
 
 def test_all_gates_or_one_are_turned_off(command: Command, source: Path, tmp_path: Path) -> None:
     arguments = [argument for argument in ARGUMENTS if "gates" not in argument]
-    ended = command("estimate_kernels", *arguments, "work_dir=out", "kernels.gates.min_sum=50")
-    assert ended.code == 1
-    assert "none of 3 photos has a usable kernel" in ended.said
-    assert "is below min_sum 50" in ended.said
+    outcome = command("estimate_kernels", *arguments, "work_dir=out", "kernels.gates.min_sum=50")
+    assert outcome.code == 1
+    assert "none of 3 photos has a usable kernel" in outcome.log
+    assert "is below min_sum 50" in outcome.log
     assert len(files(tmp_path / "out/pool/rejected")) == 6
     off = [
         f"kernels.gates.{gate}=null"
@@ -86,9 +86,9 @@ def test_all_gates_or_one_are_turned_off(command: Command, source: Path, tmp_pat
     ]
     off += [f"kernels.gates.{gate}=null" for gate in ("max_spread_long", "max_entropy")]
     assert command("estimate_kernels", *arguments, "work_dir=out", *off).code == 0
-    ended = command("estimate_kernels", *arguments, "work_dir=out", "kernels.gates=null")
-    assert ended.code == 0
-    assert "kernels of 3 photos in " in ended.said
+    outcome = command("estimate_kernels", *arguments, "work_dir=out", "kernels.gates=null")
+    assert outcome.code == 0
+    assert "kernels of 3 photos in " in outcome.log
     assert len(files(tmp_path / "out/pool/kernels")) == 6
 
 
@@ -105,12 +105,12 @@ def test_shards_side_by_side_with_joblib(command: Command, source: Path, tmp_pat
         "shards=3",
     ]
     own = [argument for argument in ARGUMENTS if takes("estimate_kernels", argument)]
-    ended = subprocess.run(
+    outcome = subprocess.run(
         [sys.executable, "-m", "realsr.estimate_kernels", *arguments, *own, "work_dir=parts"],
         cwd=tmp_path, env=python_environment(), capture_output=True, text=True,
     )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    assert "kernels of shard 2 of 3" in ended.stderr, "its process says how it goes"
+    assert outcome.returncode == 0, outcome.stderr
+    assert "kernels of shard 2 of 3" in outcome.stderr, "its process says how it goes"
     for work_dir in ("parts", "whole"):
         assert command("estimate_kernels", *ARGUMENTS, f"work_dir={work_dir}").code == 0
     parts, whole = (tmp_path / folder / "pool" for folder in ("parts", "whole"))

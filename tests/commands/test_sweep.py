@@ -31,8 +31,8 @@ def check_seeds(out: Path) -> None:
 
 
 def test_seeds_one_after_the_other(command: Command, source: Path, tmp_path: Path) -> None:
-    ended = command("train", "-m", *SMALL, *SEEDS)
-    assert ended.code == 0, ended.said
+    outcome = command("train", "-m", *SMALL, *SEEDS)
+    assert outcome.code == 0, outcome.log
     check_seeds(tmp_path / "OUT")
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "OUT"}, "no litter"
     made = files(tmp_path / "OUT")
@@ -52,8 +52,8 @@ def test_a_sweep_leaves_the_current_folder_alone_wherever_m_stands(
         lambda config, f, *rest: (written.append(Path(f)), save(config, f, *rest)),
     )
     arguments = ["+track=dped", "data.source=photos", f"work_dir={tmp_path}/a,{tmp_path}/b"]
-    ended = command("check_data", *arguments[:place], "-m", *arguments[place:])
-    assert ended.code == 0, ended.said
+    outcome = command("check_data", *arguments[:place], "-m", *arguments[place:])
+    assert outcome.code == 0, outcome.log
     assert written
     assert not [
         path for path in written if path.resolve().is_relative_to(tmp_path) or path.exists()
@@ -68,22 +68,22 @@ def test_a_yaml_file_may_set_the_folder_of_the_records(
     group.mkdir(parents=True)
     (group / "records.yaml").write_text("# @package _global_\nhydra: {sweep: {dir: OUT/sweep}}\n")
     arguments = ["+track=dped", "data.source=photos", "scale=2,4"]
-    ended = command("check_data", multirun, "--config-dir", "my", "+study=records", *arguments)
-    assert ended.code == 0, ended.said
+    outcome = command("check_data", multirun, "--config-dir", "my", "+study=records", *arguments)
+    assert outcome.code == 0, outcome.log
     assert [job.error for job in read_sweep(tmp_path / "OUT/sweep")] == [None, None]
-    ended = command("check_data", multirun, *arguments)
-    assert ended.code == 0, ended.said
+    outcome = command("check_data", multirun, *arguments)
+    assert outcome.code == 0, outcome.log
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "my", "OUT"}, "no litter"
 
 
 def test_a_launcher_of_jobs_asks_for_a_folder_of_its_files(command: Command, source: Path) -> None:
-    ended = command("train", "-m", "hydra/launcher=submitit_slurm", *SMALL, *SEEDS)
-    assert ended.code == 1
-    assert "hydra/launcher=submitit_slurm: set hydra.launcher.submitit_folder=FOLDER" in ended.said
+    outcome = command("train", "-m", "hydra/launcher=submitit_slurm", *SMALL, *SEEDS)
+    assert outcome.code == 1
+    assert "hydra/launcher=submitit_slurm: set hydra.launcher.submitit_folder=FOLDER" in outcome.log
 
 
 def test_losses_share_pool_and_pairs(command: Command, source: Path, tmp_path: Path) -> None:
-    ended = command(
+    outcome = command(
         "train",
         "-m",
         *SMALL,
@@ -91,7 +91,7 @@ def test_losses_share_pool_and_pairs(command: Command, source: Path, tmp_path: P
         "loss.gan.weight=0.01,0.02",
         "run=OUT/runs/gan_${loss.gan.weight}",
     )
-    assert ended.code == 0, ended.said
+    assert outcome.code == 0, outcome.log
     assert {path.name for path in (tmp_path / "OUT/runs").iterdir()} == {"gan_0.01", "gan_0.02"}
     assert {path.name for path in (tmp_path / "OUT").iterdir()} == {"pool", "pairs", "runs"}
 
@@ -99,11 +99,11 @@ def test_losses_share_pool_and_pairs(command: Command, source: Path, tmp_path: P
 def test_a_run_that_fails_leaves_the_others_done(
     command: Command, source: Path, tmp_path: Path
 ) -> None:
-    ended = command(
+    outcome = command(
         "train", "-m", *SMALL, "data.source=nothing,photos", "work_dir=OUT/${data.source}"
     )
-    assert ended.code == 1
-    assert ended.said.count("nothing does not exist") == 1, "said once"
+    assert outcome.code == 1
+    assert outcome.log.count("nothing does not exist") == 1, "said once"
     assert (tmp_path / "OUT/photos/runs/realsr_dped/metrics.json").is_file()
 
 
@@ -113,8 +113,8 @@ def test_seeds_side_by_side_with_submitit(source: Path, tmp_path: Path) -> None:
         "hydra_plugins.hydra_submitit_launcher", reason="the extra slurm is not installed"
     )
     local = ("hydra/launcher=submitit_local", "hydra.launcher.submitit_folder=OUT/jobs")
-    ended = launch(tmp_path, *local, *SMALL, *SEEDS)
-    assert ended.returncode == 0, ended.stderr
+    outcome = launch(tmp_path, *local, *SMALL, *SEEDS)
+    assert outcome.returncode == 0, outcome.stderr
     check_seeds(tmp_path / "OUT")
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "OUT"}, "no litter"
     assert {path.name for path in (tmp_path / "OUT").iterdir()} == {"jobs", "seed_0", "seed_1"}
@@ -137,14 +137,14 @@ def test_one_of_several_side_by_side_fails(launcher: str, source: Path, tmp_path
     )
     sources = ("data.source=nothing,photos", "work_dir=OUT/${data.source}")
     own += [f"hydra/launcher={launcher}", "hydra.sweep.dir=OUT/sweep"]
-    ended = launch(tmp_path, *own, *SMALL, *sources)
-    assert ended.returncode == 1, ended.stderr
+    outcome = launch(tmp_path, *own, *SMALL, *sources)
+    assert outcome.returncode == 1, outcome.stderr
     failure, success = read_sweep(tmp_path / "OUT/sweep")
     assert str(failure.error).startswith("nothing does not exist")
     assert success.error is None
     assert success.result == tmp_path / "OUT/photos/runs/realsr_dped"
-    assert "a job failed: nothing does not exist" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert "a job failed: nothing does not exist" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
     assert (tmp_path / "OUT/photos/runs/realsr_dped/metrics.json").is_file()
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "OUT"}, "no litter"
 

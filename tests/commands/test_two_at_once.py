@@ -13,7 +13,7 @@ def test_a_run_is_trained_by_one_process(command: Command, source: Path, tmp_pat
     run = tmp_path / "out/runs/default"
     run.mkdir(parents=True)
     with lock_stage(run, "training", wait=False):
-        ended = command("train", *arguments)
-    assert ended.code == 1
-    assert f"{run.relative_to(tmp_path)}: training: in use by process" in ended.said
+        outcome = command("train", *arguments)
+    assert outcome.code == 1
+    assert f"{run.relative_to(tmp_path)}: training: in use by process" in outcome.log
     assert files(tmp_path / "out") == {}, "it is refused before any work"

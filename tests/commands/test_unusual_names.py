@@ -45,8 +45,8 @@ def test_photos_of_any_name_go_from_photos_to_pairs(
         ("estimate_kernels", "kernels.iterations=2", "kernels.gates=null"),
         ("make_pairs",),
     ):
-        ended = command(stage[0], *arguments, *stage[1:])
-        assert ended.code == 0, ended.said
+        outcome = command(stage[0], *arguments, *stage[1:])
+        assert outcome.code == 0, outcome.log
     assert command("report", f"pool_dir='o {FOLDER}/pool'", f"compare='o {FOLDER}/pool'").code == 0
     for kind in ("HR", "LR"):
         assert stems(out / "pairs" / kind) == set(NAMES)
@@ -77,18 +77,18 @@ def test_pairs_of_any_name_are_trained_on_and_evaluated(
         *TINY,
     )
     run = tmp_path / f"o {FOLDER}" / "runs" / "default"
-    ended = command("train", *arguments, "trainer.validate_every=1", "trainer.validation_crop=64")
-    assert ended.code == 0, ended.said
+    outcome = command("train", *arguments, "trainer.validate_every=1", "trainer.validation_crop=64")
+    assert outcome.code == 0, outcome.log
     assert {path.name for path in (run / "samples").iterdir()} == set(NAMES)
     more = ("trainer.max_steps=16", "trainer.validation_crop=64", "trainer.profile=true")
-    ended = command("train", *arguments, *more)
-    assert ended.code == 0, ended.said
+    outcome = command("train", *arguments, *more)
+    assert outcome.code == 0, outcome.log
     assert (run / "profile" / "trace.json").stat().st_size > 0
 
     figures = ("figures=[all]", "save_images=true", f"output='e {FOLDER}'")
     names = f"weights=[bicubic,'o {FOLDER}/runs/default']"
-    ended = command("evaluate", names, f"data.hr='{FOLDER}'", *figures)
-    assert ended.code == 0, ended.said
+    outcome = command("evaluate", names, f"data.hr='{FOLDER}'", *figures)
+    assert outcome.code == 0, outcome.log
     out = tmp_path / f"e {FOLDER}"
     assert stems(out / "figures") == set(NAMES)
     content = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
@@ -103,8 +103,8 @@ def test_pairs_of_any_name_are_trained_on_and_evaluated(
     weights = f"weights='o {FOLDER}/runs/default'"
     assert command("upscale", weights, f"input='{FOLDER}'", f"output='u {FOLDER}'").code == 0
     assert stems(tmp_path / f"u {FOLDER}") == set(NAMES)
-    ended = command("export", weights, f"output='x {FOLDER}.safetensors'")
-    assert ended.code == 0, ended.said
+    outcome = command("export", weights, f"output='x {FOLDER}.safetensors'")
+    assert outcome.code == 0, outcome.log
     assert os.fsencode(tmp_path / f"x {FOLDER}.safetensors").endswith(
         b"x ph\xe9 \xe5\x86\x99\xe7\x9c\x9f.safetensors"
     )
@@ -114,9 +114,9 @@ def test_an_image_that_fails_is_named_on_one_line(
     command: Command, photos: Path, tmp_path: Path
 ) -> None:
     (photos / f"{NAMES[2]}.png").write_bytes(b"no image")
-    ended = command("evaluate", f"data.hr='{FOLDER}'", "output=out")
-    assert ended.code == 1
-    assert "\n  a\\nb\\x1b[31m: " in ended.said
+    outcome = command("evaluate", f"data.hr='{FOLDER}'", "output=out")
+    assert outcome.code == 1
+    assert "\n  a\\nb\\x1b[31m: " in outcome.log
     assert json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))[
         "failed"
     ].keys() == {NAMES[2]}

@@ -33,16 +33,17 @@ def test_a_folder_then_nothing_then_again(
     command: Command, run: Path, photos: Path, tmp_path: Path
 ) -> None:
     call = ("upscale", "input=photos", "output=new", "weights=run", "device=cpu", "format=webp")
-    ended = command(*call)
-    assert ended.code == 0, ended.said
+    outcome = command(*call)
+    assert outcome.code == 0, outcome.log
     assert set(files(tmp_path / "new")) == {"a.webp", "b.webp", "more/c.webp"}
     assert read_uint8(tmp_path / "new/more/c.webp").shape == (40, 48, 3)
     before = files(tmp_path / "new")
 
     (tmp_path / "new/b.webp").unlink()
-    ended = command(*call)
+    outcome = command(*call)
     assert (
-        "2 of 3 results exist and are skipped, such as new/a.webp: set overwrite=true" in ended.said
+        "2 of 3 results exist and are skipped, such as new/a.webp: set overwrite=true"
+        in outcome.log
     )
     now = files(tmp_path / "new")
     assert now["a.webp"] == before["a.webp"]
@@ -56,7 +57,7 @@ def test_one_photo_in_any_precision_and_cut(
     command: Command, run: Path, photos: Path, tmp_path: Path
 ) -> None:
     def result(*arguments: str) -> np.ndarray:
-        ended = command(
+        outcome = command(
             "upscale",
             "input=photos/a.png",
             "output=a2.png",
@@ -65,7 +66,7 @@ def test_one_photo_in_any_precision_and_cut(
             "device=cpu",
             *arguments,
         )
-        assert ended.code == 0, ended.said
+        assert outcome.code == 0, outcome.log
         return read_uint8(tmp_path / "a2.png").astype(int)
 
     exact = result("precision=fp32")
@@ -92,8 +93,8 @@ def test_strength_and_interpolation(
 
     def result(*arguments: str) -> np.ndarray:
         photo = ("input=photos/a.png", "output=a2.png", "overwrite=true", "device=cpu")
-        ended = command("upscale", *photo, "weights=run", "precision=fp32", *arguments)
-        assert ended.code == 0, ended.said
+        outcome = command("upscale", *photo, "weights=run", "precision=fp32", *arguments)
+        assert outcome.code == 0, outcome.log
         return read_uint8(tmp_path / "a2.png").astype(int)
 
     bicubic = to_uint8(resize(to_float(read_uint8(photos / "a.png")), factor=2.0))
@@ -123,12 +124,12 @@ def test_bicubic_to_compare_with(command: Command, photos: Path, tmp_path: Path)
 )
 def test_any_file_name(name: str, command: Command, photos: Path, tmp_path: Path) -> None:
     (photos / "a.png").rename(photos / name)
-    ended = command(
+    outcome = command(
         "upscale", f"input=photos/{name}", f"output=big {name}", "weights=bicubic", "scale=2"
     )
-    assert (tmp_path / f"big {name}").exists(), ended.said
-    ended = command("upscale", f"photos/{name}", "output=new", "weights=bicubic", "scale=2")
-    assert (tmp_path / "new" / name).exists(), ended.said
+    assert (tmp_path / f"big {name}").exists(), outcome.log
+    outcome = command("upscale", f"photos/{name}", "output=new", "weights=bicubic", "scale=2")
+    assert (tmp_path / "new" / name).exists(), outcome.log
 
 
 def test_one_result_without_a_place_and_a_name_that_is_too_long(
@@ -138,40 +139,40 @@ def test_one_result_without_a_place_and_a_name_that_is_too_long(
     (photos / "b.png").rename(photos / f"{long}.png")
     (tmp_path / "new").mkdir()
     (tmp_path / "new/more").write_text("precious")
-    ended = command(
+    outcome = command(
         "upscale", "input=[photos]", "output=new", "weights=bicubic", "scale=2", "format=webp"
     )
-    assert ended.code == 1
-    assert "more/c.png cannot be upscaled into new/more (" in ended.said
-    assert f"{long}.png cannot be upscaled into new (the name" in ended.said
-    assert "2 of 3 photos could not be upscaled" in ended.said
+    assert outcome.code == 1
+    assert "more/c.png cannot be upscaled into new/more (" in outcome.log
+    assert f"{long}.png cannot be upscaled into new (the name" in outcome.log
+    assert "2 of 3 photos could not be upscaled" in outcome.log
     assert set(files(tmp_path / "new")) == {"more", "a.webp"}
 
 
 def test_several_photos_and_a_folder_with_a_dot(
     command: Command, photos: Path, tmp_path: Path
 ) -> None:
-    ended = command(
+    outcome = command(
         "upscale",
         "input=[photos/a.png,photos/more]",
         "output=new.v2/",
         "weights=bicubic",
         "scale=2",
     )
-    assert ended.code == 0, ended.said
+    assert outcome.code == 0, outcome.log
     assert set(files(tmp_path / "new.v2")) == {"a.png", "c.png"}
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20000)])
 def test_thin_photos(size: tuple[int, int], command: Command, run: Path, tmp_path: Path) -> None:
     write_uint8(tmp_path / "thin.png", np.full((*size, 3), 7, np.uint8))
-    ended = command("upscale", "input=thin.png", "output=new", "weights=run", "device=cpu")
-    assert ended.code == 0, ended.said
+    outcome = command("upscale", "input=thin.png", "output=new", "weights=run", "device=cpu")
+    assert outcome.code == 0, outcome.log
     assert read_uint8(tmp_path / "new/thin.png").shape == (2 * size[0], 2 * size[1], 3)
 
 
 @pytest.mark.parametrize(
-    ("argument", "said"),
+    ("argument", "message"),
     [
         ("input=nowhere", "nowhere does not exist"),
         ("output=big.gif", ".gif is not a supported output format"),
@@ -188,9 +189,9 @@ def test_thin_photos(size: tuple[int, int], command: Command, run: Path, tmp_pat
     ],
 )
 def test_bad_input(
-    argument: str, said: str, command: Command, run: Path, photos: Path, tmp_path: Path
+    argument: str, message: str, command: Command, run: Path, photos: Path, tmp_path: Path
 ) -> None:
-    ended = command("upscale", "input=photos/a.png", "output=new/a.png", "weights=run", argument)
-    assert ended.code == 1
-    assert said in ended.said
+    outcome = command("upscale", "input=photos/a.png", "output=new/a.png", "weights=run", argument)
+    assert outcome.code == 1
+    assert message in outcome.log
     assert not (tmp_path / "new").exists()

@@ -66,8 +66,10 @@ def test_a_name_on_the_terminal_is_on_one_line(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", script, "data.hr=a\x1b[2Jc\udce9"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, timeout=60)
-    assert ended.stderr == b"a\\x1b[2Jc\\xe9\nend\n"
+    outcome = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, timeout=60
+    )
+    assert outcome.stderr == b"a\\x1b[2Jc\\xe9\nend\n"
 
 
 def test_quotes_belong_to_the_name_only_of_a_file(compose: Compose, tmp_path: Path) -> None:
@@ -387,18 +389,18 @@ def test_names_beyond_ascii_in_a_locale_without_them(tmp_path: Path) -> None:
     )
     for arguments in (["data.source=写é", "+track=dped"], ["--config-dir", "my", "+track=x"]):
         command = [sys.executable, "-c", script, *arguments]
-        ended = subprocess.run(
+        outcome = subprocess.run(
             command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
         )
-        assert ended.stdout == "True\n", ended.stderr
-    ended = subprocess.run(
+        assert outcome.stdout == "True\n", outcome.stderr
+    outcome = subprocess.run(
         [sys.executable, "-c", script, "--help"],
         env=environment,
         cwd=tmp_path,
         capture_output=True,
         timeout=60,
     )
-    assert b"key=value \\u2026" in ended.stdout
+    assert b"key=value \\u2026" in outcome.stdout
 
 
 @pytest.mark.parametrize(

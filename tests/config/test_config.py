@@ -204,7 +204,7 @@ def test_photos_are_kept_apart_from_what_is_written(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "pattern"),
     [
         ([], ["no track set: add +track=<track>, one of demo, df2k, df2k_jpeg, dped"]),
         ([], ["or a recipe, which includes its track: +experiment=<recipe>, one of adapt, real_esrgan, real_esrnet,"]),
@@ -253,12 +253,14 @@ def test_photos_are_kept_apart_from_what_is_written(
         (["+track=dped", "trainer.ema=nan"], ["trainer.ema=nan: expected a finite number from 0 to below 1"]),
     ],
 )  # fmt: skip
-def test_wrong_arguments_end_in_a_message(arguments: list[str], said: list[str], run: Run) -> None:
+def test_wrong_arguments_end_in_a_message(
+    arguments: list[str], pattern: list[str], run: Run
+) -> None:
     code, message = run(*arguments)
     assert code == 1
     assert "error: " in message
     assert "Traceback" not in message
-    for part in said:
+    for part in pattern:
         assert part in message
 
 
@@ -372,7 +374,7 @@ def test_config_dir_adds_an_option_of_one_s_own(
 
 
 @pytest.mark.parametrize(
-    ("raised", "code", "said"),
+    ("raised", "code", "message"),
     [
         (UserError("so"), 1, "error: so"),
         (OSError(28, "full", "x"), 1, "full"),
@@ -382,7 +384,7 @@ def test_config_dir_adds_an_option_of_one_s_own(
 def test_errors_of_the_user_s_end_in_a_message_and_a_code(
     raised: BaseException,
     code: int,
-    said: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -393,11 +395,11 @@ def test_errors_of_the_user_s_end_in_a_message_and_a_code(
     with pytest.raises(SystemExit) as end:
         run_stub("train", fail)
     assert end.value.code == code
-    assert said in caplog.text
+    assert message in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("config_name", "arguments", "said"),
+    ("config_name", "arguments", "message"),
     [
         (
             "train",
@@ -416,7 +418,7 @@ def test_errors_of_the_user_s_end_in_a_message_and_a_code(
 def test_ctrl_c_tells_how_it_goes_on(
     config_name: str,
     arguments: list[str],
-    said: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -426,7 +428,7 @@ def test_ctrl_c_tells_how_it_goes_on(
     monkeypatch.setattr(sys, "argv", ["x", *arguments])
     with pytest.raises(SystemExit):
         run_stub(config_name, interrupt)
-    assert said in caplog.text
+    assert message in caplog.text
 
 
 def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,8 +56,10 @@ def test_seeds_and_text_of_a_name_are_those_of_any_locale(locale: str, tmp_path:
         "PYTHONPATH": str(Path(realsr.__file__).parents[1]),
     }
     command = [sys.executable, "-c", code, str(tmp_path)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert ended.stdout == f"{derive_seed(0, '写真 é')} {'写真 é.png'.encode()!r}\n", ended.stderr
+    outcome = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert outcome.stdout == f"{derive_seed(0, '写真 é')} {'写真 é.png'.encode()!r}\n", (
+        outcome.stderr
+    )
 
 
 @pytest.mark.parametrize("name", ["plain", "latin\udce9", "写真"])

@@ -75,7 +75,7 @@ print(list(map_items(abs, [-1, -2, -3], workers=2)), __file__, __spec__)
 def test_a_script_without_a_guard_can_have_workers(piped: bool, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(UNGUARDED, encoding="utf-8")
-    ended = subprocess.run(
+    outcome = subprocess.run(
         [sys.executable, "-" if piped else str(script)],
         input=UNGUARDED if piped else None,
         env=os.environ | {"PYTHONPATH": str(Path(realsr.__file__).parents[1])},
@@ -83,10 +83,10 @@ def test_a_script_without_a_guard_can_have_workers(piped: bool, tmp_path: Path) 
         text=True,
         timeout=120,
     )
-    assert ended.stdout == f"begins\n[1, 2, 3] {'<stdin>' if piped else script} None\n", (
-        ended.stderr
+    assert outcome.stdout == f"begins\n[1, 2, 3] {'<stdin>' if piped else script} None\n", (
+        outcome.stderr
     )
-    assert ended.returncode == 0
+    assert outcome.returncode == 0
 
 
 def test_number_of_workers():

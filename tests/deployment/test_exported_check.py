@@ -143,7 +143,7 @@ def not_a_number(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("made", "message"),
     [
         (
             lambda: changed_weight(exported_rrdb(2)),
@@ -161,7 +161,7 @@ def not_a_number(model: onnx.ModelProto) -> onnx.ModelProto:
 )
 def test_a_wrong_file_is_not_written(
     made: object,
-    said: str,
+    message: str,
     run_export: Callable[..., Deployment],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -171,7 +171,7 @@ def test_a_wrong_file_is_not_written(
     (tmp_path / "out" / "onnx_fp32.onnx").write_text("an earlier export's")
     deployment = run_export(photos_folder(tmp_path / "photos"), ["onnx_fp32"])
     assert len(deployment.failed) == 1
-    assert re.search(said, deployment.failed[0])
+    assert re.search(message, deployment.failed[0])
     assert [row.name for row in deployment.rows] == ["PyTorch"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "onnx_fp32.onnx",
@@ -182,7 +182,7 @@ def test_a_wrong_file_is_not_written(
 
 
 @pytest.mark.parametrize(
-    ("formats", "int8", "said"),
+    ("formats", "int8", "message"),
     [
         (
             [],
@@ -199,8 +199,8 @@ def test_a_wrong_file_is_not_written(
         (["onnx_int8"], config_of(Int8Config, methods=["max"]), r"int8.methods=\[max\]"),
     ],
 )
-def test_what_cannot_be_asked_for(formats: list[str], int8: Int8Config, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_what_cannot_be_asked_for(formats: list[str], int8: Int8Config, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         check_formats(formats, int8)
     check_formats(["onnx_int8"], config_of(Int8Config))
 

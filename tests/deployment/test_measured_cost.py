@@ -54,7 +54,7 @@ def test_an_exported_file_is_measured_without_torch(exported: Path) -> None:
         "import sys; from pathlib import Path; from realsr.deployment.measure import main; "
         "main(sys.argv[1], 16, 1, 'file'); assert 'torch' not in sys.modules"
     )
-    ended = subprocess.run(
+    outcome = subprocess.run(
         [sys.executable, "-c", code, str(exported)], capture_output=True, text=True
     )
-    assert ended.returncode == 0, ended.stderr
+    assert outcome.returncode == 0, outcome.stderr

@@ -82,8 +82,8 @@ signal.raise_signal(signal.SIGUSR1)
 def test_a_signal_is_heard_after_the_models_have_ended(made: dict[str, File]) -> None:
     paths = [str(made[name].path) for name in ("openvino", "openvino_int8")]
     command = [sys.executable, "-c", SIGNALLED, *paths]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    assert (ended.returncode, ended.stdout) == (0, "heard\n"), ended.stderr
+    outcome = subprocess.run(command, capture_output=True, text=True)
+    assert (outcome.returncode, outcome.stdout) == (0, "heard\n"), outcome.stderr
 
 
 def test_two_parts_whose_weights_are_whole(made: dict[str, File]) -> None:

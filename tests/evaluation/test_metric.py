@@ -98,7 +98,7 @@ def test_a_damaged_file_is_told_beside_what_is_missing(empty_hub: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("library", "metric", "said"),
+    ("library", "metric", "message"),
     [
         (
             "torchmetrics",
@@ -118,12 +118,12 @@ def test_a_damaged_file_is_told_beside_what_is_missing(empty_hub: Path, tmp_path
     ],
 )
 def test_a_missing_library_is_told_with_what_installs_it(
-    library: str, metric: str, said: str, empty_hub: Path, monkeypatch: pytest.MonkeyPatch
+    library: str, metric: str, message: str, empty_hub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     monkeypatch.setitem(sys.modules, "huggingface_hub", type(sys)("huggingface_hub"))
     sys.modules["huggingface_hub"].__spec__ = object()  # as if it were there
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         load([metric])
 
 

@@ -93,7 +93,7 @@ def test_piqe_of_any_size_is_that_of_a_port_of_matlab_s(
 
 
 @pytest.mark.parametrize(
-    ("name", "smallest", "below", "said"),
+    ("name", "smallest", "below", "message"),
     [
         ("niqe", (96, 192), (96, 191), "room for two blocks of 96x96 pixels, got 191x96"),
         ("brisque", (16, 16), (16, 15), "at least 16x16 pixels, got 15x16"),
@@ -103,12 +103,12 @@ def test_piqe_of_any_size_is_that_of_a_port_of_matlab_s(
     ],
 )
 def test_each_tells_its_smallest_image_and_can_do_it(
-    name: str, smallest: tuple[int, int], below: tuple[int, int], said: str, full_hub: Path
+    name: str, smallest: tuple[int, int], below: tuple[int, int], message: str, full_hub: Path
 ) -> None:
     metric = load([name])[name]
     assert isinstance(metric, ImageMetric)
     assert abs(metric.compute(photo(*smallest, 100, 200))) < 1e6
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         metric.compute(photo(*below, 100, 200))
 
 

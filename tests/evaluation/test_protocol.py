@@ -75,7 +75,7 @@ def test_the_line_tells_how_images_were_made() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"metrics": []}, "name at least one metric"),
         ({"metrics": ["psnr", "psnr"]}, "expected each metric once"),
@@ -85,6 +85,6 @@ def test_the_line_tells_how_images_were_made() -> None:
         ({"crop": -1}, "protocol.crop=-1: expected 0 or more"),
     ],
 )
-def test_values_that_cannot_be_used(values: dict[str, object], said: str) -> None:
-    with pytest.raises(UserError, match=said.replace("[", r"\[")):
+def test_values_that_cannot_be_used(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message.replace("[", r"\[")):
         resolve(config_of(Protocol, **{"metrics": ["psnr"], **values}), 4)  # type: ignore[arg-type]

@@ -20,12 +20,12 @@ def test_the_benchmark_of_memory_tells_a_peak(tmp_path: Path) -> None:
         "--json",
         tmp_path / "facts.json",
     ]
-    ended = subprocess.run(
+    outcome = subprocess.run(
         [sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=True
     )  # fmt: skip
     facts = json.loads((tmp_path / "facts.json").read_text())
     assert facts["machine"]["cores"] >= 1
     assert 50 < facts["results"]["peak_MB"] < 4096
-    name, ratio = ended.stdout.splitlines()[-1].split()
+    name, ratio = outcome.stdout.splitlines()[-1].split()
     assert name == "ratio"
     assert float(ratio) == pytest.approx(facts["results"]["peak_MB"] / 4096, abs=1e-3)

@@ -54,10 +54,10 @@ def evaluate(monkeypatch: pytest.MonkeyPatch):
 
     calls: list[list[str]] = []
 
-    class Ended:
+    class CommandResult:
         returncode = 1
 
-    def run(command: list[str], check: bool) -> Ended:
+    def run(command: list[str], check: bool) -> CommandResult:
         calls.append(command[3:])
         given = dict(text.split("=", 1) for text in command[3:])
         metrics = ("psnr", "ssim", "ssim_uniform", "niqe", "brisque", "piqe", "nrqm", "pi")
@@ -73,7 +73,7 @@ def evaluate(monkeypatch: pytest.MonkeyPatch):
         folder.mkdir(parents=True)
         if given.get("device") != "broken":
             (folder / "metrics.json").write_text(json.dumps(content))
-        return Ended()
+        return CommandResult()
 
     monkeypatch.setattr(measure.subprocess, "run", run)
     return calls
@@ -110,17 +110,17 @@ def test_with_nothing_at_hand_the_published_rows_and_what_is_missing_are_told(
 
     assert table.main(["all", "--output", str(tmp_path / "out")]) == 0
     assert not evaluate
-    said = capsys.readouterr().out
-    assert cells(said, "RealSR") == ["RealSR", "published", "24.82", "0.6619", "0.2270"]
-    assert cells(said, "K-ZSSR")[2:] == ["18.46", "0.3826", "0.7307"]
+    log = capsys.readouterr().out
+    assert cells(log, "RealSR") == ["RealSR", "published", "24.82", "0.6619", "0.2270"]
+    assert cells(log, "K-ZSSR")[2:] == ["18.46", "0.3826", "0.7307"]
     for words in (
         "competitions.codalab.org", "data.vision.ee.ethz.ch/cvl/DIV2K", "https://github.com/Tencent/Real-SR",
         "realsr.fetch", "DF2K fp16, DF2K int8 (KL): made by python -m realsr.export", "Protocol: `vacc`",
         "whether the HR was ever published",
     ):  # fmt: skip
-        assert words in said
-    assert "measured" not in "".join(line for line in said.splitlines() if line.startswith("|"))
-    assert (tmp_path / "out/deployment/table.md").read_text() in said
+        assert words in log
+    assert "measured" not in "".join(line for line in log.splitlines() if line.startswith("|"))
+    assert (tmp_path / "out/deployment/table.md").read_text() in log
 
 
 def test_what_is_measured_stands_beneath_what_was_published(
@@ -166,15 +166,15 @@ def test_another_data_set_in_its_place_is_told_and_measured_once(
 
     assert table.main(["bicubic_x4", "--hr", "photos", "--model", "DF2K=bicubic"]) == 0
     assert len(evaluate) == 1, "one folder for three data sets"
-    said = capsys.readouterr().out
+    log = capsys.readouterr().out
     assert (
-        said.count(
+        log.count(
             "**Measured on another data set in its place**: photos, LR made by the protocol, 5 images"
         )
         == 3
     )
-    assert said.count("| measured, other data |") == said.count("| difference, other data |") == 3
-    assert "- DPED: dped: no package contains it" in said
+    assert log.count("| measured, other data |") == log.count("| difference, other data |") == 3
+    assert "- DPED: dped: no package contains it" in log
 
 
 def test_photos_without_hr(
@@ -197,14 +197,14 @@ def test_a_metric_that_was_not_measured_is_left_open(
     import table
 
     assert table.main(["ntire2020_track1", "--hr", "photos"]) == 0
-    assert "| measured, other data |" in (said := capsys.readouterr().out)
-    assert all(line.endswith("| – |") for line in said.splitlines() if "other data |" in line), (
+    assert "| measured, other data |" in (log := capsys.readouterr().out)
+    assert all(line.endswith("| – |") for line in log.splitlines() if "other data |" in line), (
         "no LPIPS"
     )
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--hr", "Set6=photos"], "no data set Set6; there is: DIV2K_valid, Set14, Set5"),
         (["--hr", "nowhere"], "no folder nowhere"),
@@ -216,7 +216,7 @@ def test_a_metric_that_was_not_measured_is_left_open(
 )
 def test_what_makes_no_sense_is_an_error(
     arguments: list[str],
-    said: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
     evaluate: list,
     photos: Path,
@@ -224,7 +224,7 @@ def test_what_makes_no_sense_is_an_error(
     import table
 
     assert table.main(["bicubic_x4", *arguments]) == 1
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_folder_is_not_taken_for_a_data_set_of_another_size(

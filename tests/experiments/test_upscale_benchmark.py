@@ -45,7 +45,7 @@ def test_the_upscale_benchmark_runs_and_ends_with_its_ratio(tmp_path: Path) -> N
         "--json",
         str(tmp_path / "facts.json"),
     ]
-    ended = subprocess.run(
+    outcome = subprocess.run(
         [sys.executable, SCRIPTS / "upscale.py", *arguments],
         capture_output=True,
         text=True,
@@ -57,4 +57,4 @@ def test_the_upscale_benchmark_runs_and_ends_with_its_ratio(tmp_path: Path) -> N
     assert crop["ours fp32"]["psnr_to_float32"] > 100  # the same values
     assert crop["ncnn"]["psnr_to_float32"] > 45  # the same weights
     assert abs(crop["ours"]["psnr_to_hr"] - crop["plain float32"]["psnr_to_hr"]) < 0.02
-    assert ended.stdout.splitlines()[-1] == f"ratio {results['ratio']}"
+    assert outcome.stdout.splitlines()[-1] == f"ratio {results['ratio']}"

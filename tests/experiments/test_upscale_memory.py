@@ -21,8 +21,8 @@ def test_it_measures_the_command_on_a_small_photo(tmp_path: Path) -> None:
         "--json",
         tmp_path / "out.json",
     ]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    log = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     results = json.loads((tmp_path / "out.json").read_text())["results"]
-    assert said.splitlines()[-1] == f"ratio {results['ratio']}"
+    assert log.splitlines()[-1] == f"ratio {results['ratio']}"
     assert results["peak_MB"] > 100, "torch alone is larger"
     assert results["result_MB"] == round(16 * 60 * 40 * 3 / 2**20)

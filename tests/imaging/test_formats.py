@@ -28,7 +28,7 @@ def encode(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
         ("GIF", "GIF"),
         ("PPM", "Netpbm"),
@@ -40,18 +40,18 @@ def encode(kind: str) -> bytes:
     + [("AVIF", "AVIF")] * features.check("avif")
     + [("JPEG2000", "JPEG 2000")] * features.check("jpg_2000"),
 )
-def test_files_that_pillow_writes(kind: str, said: str, tmp_path: Path) -> None:
+def test_files_that_pillow_writes(kind: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(encode(kind))
     with pytest.raises(
         ImageError,
-        match=rf"photo\.jpg has the format {said}, which is not supported\. Convert it to PNG",
+        match=rf"photo\.jpg has the format {message}, which is not supported\. Convert it to PNG",
     ):
         read_uint8(path)
 
 
 @pytest.mark.parametrize(
-    ("start", "said"),
+    ("start", "message"),
     [
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC"),
@@ -66,11 +66,13 @@ def test_files_that_pillow_writes(kind: str, said: str, tmp_path: Path) -> None:
         (b'<?xml version="1.0"?>\n<svg width="9">', "SVG"),
     ],
 )
-def test_files_that_are_known_by_their_first_bytes(start: bytes, said: str, tmp_path: Path) -> None:
+def test_files_that_are_known_by_their_first_bytes(
+    start: bytes, message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(start + bytes(500))
     with pytest.raises(
-        ImageError, match=rf"photo\.jpg has the format {said}, which is not supported"
+        ImageError, match=rf"photo\.jpg has the format {message}, which is not supported"
     ):
         read_uint8(path)
 

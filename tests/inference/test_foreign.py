@@ -67,11 +67,11 @@ def test_a_network_for_something_else_is_refused(tmp_path: Path) -> None:
 def test_what_nobody_knows_is_told_by_its_first_names(tmp_path: Path) -> None:
     pytest.importorskip("spandrel", reason="the extra `spandrel` is not installed")
     torch.save(nn.Linear(3, 3).state_dict(), tmp_path / "x.pth")
-    said = (
+    log = (
         r"x\.pth: not an RRDB generator \(first tensors: weight, bias\)\. "
         "spandrel does not recognise it either"
     )
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=log):
         load_model(tmp_path / "x.pth", CPU)
 
 

@@ -53,7 +53,7 @@ def test_folders_are_repeated(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "output", "kind", "said"),
+    ("source", "output", "kind", "message"),
     [
         (
             "photos/a.jpg",
@@ -83,10 +83,10 @@ def test_folders_are_repeated(folder: Path) -> None:
         ),
     ],
 )
-def test_bad_places(folder: Path, source: str, output: str, kind: str | None, said: str) -> None:
+def test_bad_places(folder: Path, source: str, output: str, kind: str | None, message: str) -> None:
     write_images("photos/2024/b.jpg")
     Path("plain").write_text("precious")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         plan_results([Path(source)], output, kind)
 
 

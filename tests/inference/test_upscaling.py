@@ -70,18 +70,18 @@ def test_the_photo_s_turn_profile_and_exif(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "suffix", "said"),
+    ("width", "suffix", "message"),
     [(8192, ".webp", "16383 per side"), (32768, ".jpg", "65500 per side")],
 )
 def test_a_format_s_limit_is_told_before_the_work(
-    width: int, suffix: str, said: str, tmp_path: Path
+    width: int, suffix: str, message: str, tmp_path: Path
 ) -> None:
     def run(x: torch.Tensor) -> torch.Tensor:
         raise AssertionError("work")
 
     write_images(str(tmp_path / "a.png"), size=(1, width))
     with pytest.raises(
-        ImageError, match=rf"a\.png, upscaled: .+{said}.+, or format=png for a folder"
+        ImageError, match=rf"a\.png, upscaled: .+{message}.+, or format=png for a folder"
     ):
         upscale_photo(
             tmp_path / "a.png", tmp_path / f"new/b{suffix}", SRModel(2, CPU, run), tiles_for

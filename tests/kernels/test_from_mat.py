@@ -105,12 +105,12 @@ def test_bad_files_are_named_and_the_others_done(tmp_path, mats):
     matlab.savemat(mats / "zero.mat", {"k": np.zeros((5, 5))})
     with pytest.raises(UserError, match="kernels: 3 of 7 failed") as caught:
         import_kernels(tmp_path / "pool", mats, 2)
-    for said in (
+    for log in (
         "torn.mat: not a readable",
         "text.mat: no kernel; the file holds title, n",
         "zero.mat: variable k: a",
     ):
-        assert said in str(caught.value)
+        assert log in str(caught.value)
     assert len(names(tmp_path / "pool")) == 11
     for name in ("torn", "text", "zero"):
         (mats / f"{name}.mat").unlink()
@@ -119,12 +119,12 @@ def test_bad_files_are_named_and_the_others_done(tmp_path, mats):
 
 
 def test_folders_that_cannot_be_taken_from(tmp_path, mats):
-    for folder, scale, said in (
+    for folder, scale, log in (
         (tmp_path / "nowhere", 2, "no such folder"),
         (tmp_path, 2, "written below it"),
         (mats / "deep", 3, r"no \.mat files for scale 3 \(2 files are for another scale\)"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=log):
             import_kernels(tmp_path / "pool", folder, scale)
     save_kernel(mats / "deep_photo.mat", np.ones((5, 5)))
     with pytest.raises(UserError, match="both get the name deep_photo"):

@@ -66,7 +66,7 @@ def test_a_dotted_name_is_called_with_its_arguments() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "said"),
+    ("name", "arguments", "message"),
     [
         ("other", {}, "expected one of patchgan, rrdb, spandrel_network, unet, vgg128, or a custom module.Class"),
         ("rrdb", {"width": 3}, "unknown key generator.width. rrdb has: features, blocks, growth."),
@@ -88,13 +88,13 @@ def test_a_dotted_name_is_called_with_its_arguments() -> None:
     ],
 )  # fmt: skip
 def test_what_cannot_be_built_is_told(
-    name: str, arguments: dict[str, object], said: str, folder: Path
+    name: str, arguments: dict[str, object], message: str, folder: Path
 ) -> None:
     with pytest.raises(
         UserError, match=rf"^generator\.name={re.escape(name)}: |^unknown key generator\."
     ) as caught:
         build_generator({"name": name, **arguments}, 2)
-    assert said.replace("{folder}", str(folder)) in str(caught.value)
+    assert message.replace("{folder}", str(folder)) in str(caught.value)
 
 
 def test_discriminators_are_told_by_their_role() -> None:

@@ -236,8 +236,8 @@ def test_structured_patches_are_told_of(source, tmp_path, caplog):
         assert "noise.drop_structured=true" in caplog.text
     noisy = flat_photo(32, 32, level=20)
     source({"a.png": np.concatenate([striped(1), striped(2), noisy], axis=1)})
-    said = r"2 structured; set noise\.drop_structured=false to keep these(.|\n)* would accept 1 more, minus those"
-    with pytest.raises(UserError, match=said):
+    log = r"2 structured; set noise\.drop_structured=false to keep these(.|\n)* would accept 1 more, minus those"
+    with pytest.raises(UserError, match=log):
         collect(tmp_path, "no", drop_structured=True)
 
 

@@ -47,8 +47,8 @@ def together(logits: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory
         for rank in "01"
     ]
     for process in processes:
-        said = process.communicate(timeout=300)[1]
-        assert process.returncode == 0, said[-3000:]
+        log = process.communicate(timeout=300)[1]
+        assert process.returncode == 0, log[-3000:]
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 

@@ -219,7 +219,7 @@ def test_a_term_of_ones_own_that_fits_passes(
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
         ("map", r"it returned a tensor \(2, 3, 32, 32\) of torch.float32; expected"),
         ("float", "it returned a float; expected a floating-point tensor of shape"),
@@ -230,10 +230,10 @@ def test_a_term_of_ones_own_that_fits_passes(
     ],
 )
 def test_a_term_of_ones_own_that_does_not_fit_is_named(
-    kind: str, said: str, try_loss: Callable[[dict[str, Any]], None]
+    kind: str, message: str, try_loss: Callable[[dict[str, Any]], None]
 ) -> None:
     near = {"name": "tried_terms.Term", "weight": 1.0, "kind": kind}
-    with pytest.raises(UserError, match=rf"loss\.near: Term:? .*{said}"):
+    with pytest.raises(UserError, match=rf"loss\.near: Term:? .*{message}"):
         try_loss(loss_values(pixel=1.0) | {"near": near})
 
 

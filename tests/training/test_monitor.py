@@ -70,14 +70,14 @@ def test_overflowing_gradients_of_fp16_are_no_failure(caplog: pytest.LogCaptureF
         seen.follow(2, outcome(loss__pixel=math.nan))
 
 
-@pytest.mark.parametrize(("accuracy", "said"), [(1.0, "always right"), (0.0, "always wrong")])
+@pytest.mark.parametrize(("accuracy", "message"), [(1.0, "always right"), (0.0, "always wrong")])
 def test_a_discriminator_pinned_to_an_end_is_told_once(
-    accuracy: float, said: str, caplog: pytest.LogCaptureFixture
+    accuracy: float, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen = watch()
     for step in range(1, 2 * SATURATED_STEPS):
         seen.follow(step, outcome(discriminator__accuracy=accuracy))
-    assert caplog.text.count(said) == 1
+    assert caplog.text.count(message) == 1
     assert f"step {SATURATED_STEPS}:" in caplog.text
     caplog.clear()
     seen.follow(3000, outcome())

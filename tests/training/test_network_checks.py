@@ -61,7 +61,7 @@ def test_networks_that_fit_pass_and_use_up_no_chance(critic: str | None) -> None
 
 
 @pytest.mark.parametrize(
-    ("generator", "arguments", "said"),
+    ("generator", "arguments", "message"),
     [
         (
             "Up",
@@ -79,14 +79,14 @@ def test_networks_that_fit_pass_and_use_up_no_chance(critic: str | None) -> None
     ],
 )
 def test_a_generator_that_does_not_fit_is_told(
-    generator: str, arguments: dict[str, object], said: str
+    generator: str, arguments: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         check(generator, **arguments)
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
         (
             "mean",
@@ -101,8 +101,8 @@ def test_a_generator_that_does_not_fit_is_told(
         ("none", r"it returned a tensor \(2, 0, 4, 4\)"),
     ],
 )
-def test_a_discriminator_that_gives_no_logits_is_told(kind: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_a_discriminator_that_gives_no_logits_is_told(kind: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         check(critic=kind)
 
 

@@ -121,7 +121,7 @@ def test_a_rate_of_zero_stays_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"learning_rate": -1e-4}, "optimiser.learning_rate=-0.0001: expected 0 or more"),
         ({"learning_rate": math.nan}, "optimiser.learning_rate=nan"),
@@ -147,8 +147,8 @@ def test_a_rate_of_zero_stays_zero() -> None:
         ({"max_gradient_norm": 0.0}, "optimiser.max_gradient_norm=0.0: expected above 0, or null"),
     ],
 )
-def test_what_is_no_schedule_is_an_error(values: dict[str, object], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_what_is_no_schedule_is_an_error(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         check_optimiser(config_of(OptimiserConfig, **values))  # type: ignore[arg-type]
 
 

@@ -21,7 +21,7 @@ def wait(condition: Callable[[], bool]) -> None:
     raise AssertionError("the job does not end")
 
 
-def ended(job: Job) -> bool:
+def outcome(job: Job) -> bool:
     return job.state in ("finished", "failed")
 
 
@@ -42,7 +42,7 @@ def test_one_job_runs_at_a_time_in_the_order_of_the_queue(tmp_path: Path) -> Non
     with pytest.raises(UserError, match="started before"):
         jobs.submit(group[0], work)
     gate.set()
-    wait(lambda: all(map(ended, group)))
+    wait(lambda: all(map(outcome, group)))
     assert order == [1, 1, 1]
 
 
@@ -86,7 +86,7 @@ def test_errors_and_warnings_are_lines_without_the_folder(tmp_path: Path) -> Non
     ):
         job = jobs.create()
         jobs.submit(job, function)
-        wait(lambda job=job: ended(job))
+        wait(lambda job=job: outcome(job))
         assert str(job.describe()["error"]).startswith(error)
         assert not list(job.folder.iterdir()), "the photos are deleted"
     assert jobs.create().notes == []

@@ -98,13 +98,13 @@ def page(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
-    said = ""
+    log = ""
     for line in process.stderr:
-        said += line
+        log += line
         if match := re.search(r"open (http://\S+)", line):
             break
     else:
-        pytest.fail(said)
+        pytest.fail(log)
     yield Page(match[1], temporary, work)
     assert list(temporary.iterdir()), "the folder of the running server"
     process.send_signal(signal.SIGINT)

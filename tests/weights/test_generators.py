@@ -59,7 +59,7 @@ def test_a_damaged_file_is_named(kept: int, saved: tuple[torch.nn.Module, Path])
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("told", "message"),
     [
         ('{"scale": 2}', "do not describe a generator"),
         ('{"scale": "two", "generator": {}}', "do not describe a generator"),
@@ -90,10 +90,10 @@ def test_a_damaged_file_is_named(kept: int, saved: tuple[torch.nn.Module, Path])
     ],
 )
 def test_a_file_that_tells_of_something_else_is_refused(
-    told: str, said: str, tmp_path: Path
+    told: str, message: str, tmp_path: Path
 ) -> None:
     save_file(build_generator(TINY, 2).state_dict(), tmp_path / "x.safetensors", {"realsr": told})
-    with pytest.raises(UserError, match=rf"x\.safetensors: .*{said}"):
+    with pytest.raises(UserError, match=rf"x\.safetensors: .*{message}"):
         load_generator(tmp_path / "x.safetensors")
 
 

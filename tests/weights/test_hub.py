@@ -236,11 +236,11 @@ def test_commands_read_models_from_the_server(server: Server, tmp_path: Path) ->
         ["evaluate", "weights=[bicubic,hf://me/cam]", "data.hr=hr", "scale=2", "output=scores"],
     ):
         command = [sys.executable, "-m", "realsr", *arguments]
-        ended = subprocess.run(
+        outcome = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
         )
-        assert ended.returncode == 0, ended.stderr[-2000:]
-        assert TOKEN not in ended.stdout + ended.stderr
+        assert outcome.returncode == 0, outcome.stderr[-2000:]
+        assert TOKEN not in outcome.stdout + outcome.stderr
     assert (tmp_path / "big.png").is_file()
     models = json.loads((tmp_path / "scores/metrics.json").read_text())["models"]
     assert set(models) == {"bicubic", "hf://me/cam"}

@@ -105,7 +105,7 @@ def test_every_layout_is_the_same_network(
 
 
 @pytest.mark.parametrize(
-    ("wrap", "said"),
+    ("wrap", "message"),
     [
         (lambda good, bad: {"params": good}, "under params"),
         (
@@ -135,7 +135,7 @@ def test_every_layout_is_the_same_network(
 )
 def test_files_of_several_things_say_what_is_taken(
     wrap: Callable[[State, State], object],
-    said: str,
+    message: str,
     make_network: MakeNetwork,
     same_output,
     tmp_path: Path,
@@ -146,7 +146,7 @@ def test_files_of_several_things_say_what_is_taken(
     torch.save(wrap(basicsr(network.state_dict()), bad), tmp_path / "x.pth")
     with caplog.at_level(logging.INFO):
         assert same_output(load_generator(tmp_path / "x.pth")[0], network)
-    assert said in caplog.text
+    assert message in caplog.text
 
 
 def test_half_precision_becomes_float32(make_network: MakeNetwork, tmp_path: Path) -> None:

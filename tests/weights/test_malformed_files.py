@@ -78,12 +78,12 @@ def test_weights_that_are_not_finite_are_named(name: str, tmp_path: Path) -> Non
     else:  # a checkpoint of a training keeps its generator under this key
         torch.save({"generator": state, "step": 3} if path.suffix == ".pt" else state, path)
     name = r"RRDB_trunk\.0\.RDB1\.conv\d\.\w+"
-    said = (
+    log = (
         rf"{path.name}: 5 of its {len(state)} tensors hold values that are not finite .*: "
         rf"{name}, {name}, {name}, …; "
     )
     for load in (load_generator, lambda path: load_generator_state(build_generator(TINY, 2), path)):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=log):
             load(path)
 
 

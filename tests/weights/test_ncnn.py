@@ -61,7 +61,7 @@ def test_an_ncnn_model_is_the_network_it_was_written_from(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             lambda c: c[:-1],
@@ -80,17 +80,17 @@ def test_an_ncnn_model_is_the_network_it_was_written_from(
     ],
 )
 def test_a_damaged_bin_is_told(
-    change: Callable[[bytes], bytes], said: str, make_network: MakeNetwork, tmp_path: Path
+    change: Callable[[bytes], bytes], message: str, make_network: MakeNetwork, tmp_path: Path
 ) -> None:
     param = write_ncnn(tmp_path, make_network().state_dict(), half=True)
     binary = param.with_suffix(".bin")
     binary.write_bytes(change(binary.read_bytes()))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         load_generator(param)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("7767517\n", "7767517\n1", "the header states 1"),
         (
@@ -124,14 +124,14 @@ def test_a_damaged_bin_is_told(
     ],
 )
 def test_a_foreign_param_is_told(
-    old: str, new: str, said: str, make_network: MakeNetwork, tmp_path: Path
+    old: str, new: str, message: str, make_network: MakeNetwork, tmp_path: Path
 ) -> None:
     param = write_ncnn(tmp_path, make_network().state_dict(), half=False)
     text = param.read_text()
     assert old in text
     param.write_text(text.replace(old, new))
     with pytest.raises(
-        UserError, match=rf"x4\.param: not an RRDB generator in ncnn's text form \(.*{said}"
+        UserError, match=rf"x4\.param: not an RRDB generator in ncnn's text form \(.*{message}"
     ):
         load_generator(param)
 

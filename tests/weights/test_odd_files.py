@@ -166,11 +166,11 @@ def test_every_odd_file_is_answered_in_one_plain_line(suffix: str, tmp_path: Pat
         for loader, load in LOADERS.items():
             with pytest.raises((UserError, WeightsError)) as error:
                 load(path)
-            said = str(error.value)
-            assert "\n" not in said, (loader, name)
-            assert path.stem in said, (loader, name)
-            assert len(said) < 700, (loader, name)
-            assert not FOREIGN.search(said.replace(str(tmp_path), "")), (loader, name, said)
+            log = str(error.value)
+            assert "\n" not in log, (loader, name)
+            assert path.stem in log, (loader, name)
+            assert len(log) < 700, (loader, name)
+            assert not FOREIGN.search(log.replace(str(tmp_path), "")), (loader, name, log)
         count += 1
     assert count >= 60
 
@@ -188,10 +188,10 @@ def test_what_a_changed_file_is_answered_with(tmp_path: Path) -> None:
             changed = np.frombuffer(content, np.uint8).copy()
             changed[rng.integers(0, min(len(changed), 3000), 4)] = rng.integers(0, 256, 4)
             path.write_bytes(changed.tobytes())
-            said = ""
+            log = ""
             try:
                 load_generator(path)
             except UserError as error:
-                said = str(error).replace(str(tmp_path), "")
-            assert not FOREIGN.search(said), said
-            assert "\n" not in said
+                log = str(error).replace(str(tmp_path), "")
+            assert not FOREIGN.search(log), log
+            assert "\n" not in log

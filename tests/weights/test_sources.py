@@ -49,7 +49,7 @@ def test_of_several_networks_in_a_folder_one_must_be_said(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         (
             "nowhere",
@@ -63,10 +63,10 @@ def test_of_several_networks_in_a_folder_one_must_be_said(tmp_path: Path) -> Non
     ],
 )
 def test_what_cannot_be_found_says_what_to_do(
-    source: str | Path, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: str | Path, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         load_generator(source)
 
 
